@@ -1,0 +1,155 @@
+"""The event log: one JSON object a line, append-only, the only thing a viewer needs.
+
+One writer (the worker) appends with a single `write` a line; any number of readers follow. A reader holds back a torn
+last line, skips garbage and unknown kinds, and never trusts the size of a line.
+"""
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+EVENT_VERSION = 1
+MAX_LINE = 64 * 1024
+KINDS = frozenset(
+    {"run", "phase", "step", "evaluation", "checkpoint", "sample", "warning", "recovery", "heartbeat", "end"}
+)
+_DURABLE = frozenset({"run", "checkpoint", "evaluation", "recovery", "end"})
+
+Event = dict[str, Any]
+
+
+class EventWriter:
+    """Appends events to a log. Safe to call from several threads of one process."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` for appending and go on counting where an earlier process stopped."""
+        self._seq = _last_seq(path)
+        self._lock = threading.Lock()
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._broken = False
+        if _torn(path):  # an earlier writer died inside a line; without a newline ours would be lost with it
+            os.write(self._descriptor, b"\n")
+
+    def write(self, kind: str, **fields: Any) -> Event:
+        """Append one event and return it.
+
+        A full disk must not end a training: a failed write is remembered and reported once on standard error.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind of event: {kind}")
+        with self._lock:
+            self._seq += 1
+            event: Event = {"v": EVENT_VERSION, "seq": self._seq, "time": time.time(), "monotonic": time.monotonic(), "kind": kind}
+            event.update(finite(fields))
+            line = json.dumps(event, allow_nan=False, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+            if len(line) > MAX_LINE:
+                event = {k: event[k] for k in ("v", "seq", "time", "monotonic", "kind")} | {"cut": len(line)}
+                line = json.dumps(event).encode() + b"\n"
+            try:
+                os.write(self._descriptor, line)
+                if kind in _DURABLE:
+                    os.fsync(self._descriptor)
+            except OSError as error:
+                if not self._broken:
+                    self._broken = True
+                    print(f"events cannot be written: {error}", file=_stderr(), flush=True)
+            return event
+
+    def close(self) -> None:
+        """Close the log."""
+        os.close(self._descriptor)
+
+
+class EventTail:
+    """Follows a log from the beginning, or from `offset`, across any number of polls."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self._path = path
+        self._offset = offset
+        self._rest = b""
+        self._skipping = False
+
+    def poll(self, max_bytes: int = 32 * 1024 * 1024) -> list[Event]:
+        """Events that were completed since the last call, oldest first. A missing file is an empty one."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                chunk = file.read(max_bytes)
+        except OSError:
+            return []
+        self._offset += len(chunk)
+        lines = (self._rest + chunk).split(b"\n")
+        self._rest = lines.pop()
+        events = []
+        for line in lines:
+            if self._skipping:
+                self._skipping = False
+                continue
+            event = parse_line(line)
+            if event is not None:
+                events.append(event)
+        if len(self._rest) > MAX_LINE:  # a line no writer of ours makes: forget it, and what is still to come of it
+            self._rest, self._skipping = b"", True
+        return events
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """All complete events of a log."""
+    tail = EventTail(path)
+    while events := tail.poll():
+        yield from events
+
+
+def parse_line(line: bytes) -> Event | None:
+    """The event in one line, or `None` where there is none to be used."""
+    if not line or len(line) > MAX_LINE:
+        return None
+    try:
+        event = json.loads(line, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or event.get("kind") not in KINDS or not isinstance(event.get("seq"), int):
+        return None
+    return event
+
+
+def finite(value: Any) -> Any:
+    """`value` with every NaN and infinity as `None`: JSON has neither."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _last_seq(path: Path) -> int:
+    last = 0
+    for event in read_events(path):
+        last = max(last, event["seq"])
+    return last
+
+
+def _torn(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if not size:
+            return False
+        file.seek(size - 1)
+        return file.read(1) != b"\n"
+
+
+def _stderr() -> Any:
+    import sys
+
+    return sys.stderr

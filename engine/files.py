@@ -1,0 +1,68 @@
+"""Files written so that a crash leaves the old or the new, never a half."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> None:
+    """Write to a file beside `path`, flush it to the disk, then take its name."""
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`write_atomically` as JSON; refuses NaN, which is not JSON."""
+    write_atomically(path, json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_json(path: Path, max_bytes: int = 64_000_000) -> Any:
+    """JSON content of a file of bounded size.
+
+    Raises:
+        OSError: missing or unreadable.
+        ValueError: too large, or not JSON.
+    """
+    with path.open("rb") as file:
+        raw = file.read(max_bytes + 1)
+    if len(raw) > max_bytes:
+        raise ValueError(f"{path} is larger than {max_bytes} bytes")
+    return json.loads(raw)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())

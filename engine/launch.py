@@ -1,0 +1,98 @@
+"""Starting the worker: a process of its own, in its own session, that outlives whoever started it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from engine.rundir import RunDirectory
+from recommender.errors import Refused
+from recommender.plan import Plan
+from recommender.reasons import size
+
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(16 * 1024**3),
+    "MALLOC_TOP_PAD_": str(64 * 1024 * 1024),
+}
+"""glibc gives large blocks back to the system at every free and faults them in anew: keeping them made padded BERT
+batches twice as fast on a CPU (benchmarks/results)."""
+
+
+def launch(run: RunDirectory, plan: Plan) -> None:
+    """Start the worker of that run and return at once.
+
+    Executed, never forked: a fork after torch used its threads hangs. No terminal: a Ctrl-C meant for the viewer must
+    not reach the worker. Its folder is the run and `-P` keeps that folder off the import path, so that nothing beside a
+    model or a data set is ever imported.
+    """
+    with run.log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "engine.worker", str(run.path)],
+            cwd=run.path,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment(),
+        )
+    # Someone must wait for the child, or a finished worker stays a zombie for as long as the app lives.
+    threading.Thread(target=process.wait, daemon=True, name="reaper").start()
+
+
+def environment() -> dict[str, str]:
+    """The worker's environment: offline, quiet, one GPU, a recorded number of threads."""
+    env = dict(os.environ)
+    env |= {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "USE_HUB_KERNELS": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": str(threads()),
+    }
+    env.pop("PYTHONPATH", None)
+    if sys.platform == "linux":
+        for name, value in ALLOCATOR.items():
+            env.setdefault(name, value)
+    env.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    gpu = freest_gpu()
+    if gpu is not None:
+        env["CUDA_VISIBLE_DEVICES"] = gpu
+    return env
+
+
+def threads() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def freest_gpu() -> str | None:
+    """The one GPU the worker shall see: Trainer would spread over all of them without asking."""
+    from engine.inspection.machine import nvidia_devices
+
+    devices = [d for d in nvidia_devices() if d.uuid and d.memory_free is not None]
+    if not devices:
+        return None
+    return max(devices, key=lambda d: d.memory_free or 0).uuid
+
+
+def check_disk(plan: Plan, where: Path) -> None:
+    """Refuse now what would fail at the first checkpoint.
+
+    Raises:
+        Refused: less is free than checkpoints and result need.
+    """
+    folder = Path(plan.model.id)
+    weights = sum(f.stat().st_size for f in folder.glob("*.safetensors")) if folder.is_dir() else 0
+    # Two verified checkpoints and a third while it is written (weights and two optimizer moments), and the result.
+    needed = (3 * 3 + 1) * weights if plan.method == "full" else 200_000_000
+    needed += 50_000_000
+    probe = next(p for p in (where, *where.resolve().parents) if p.exists())
+    free = shutil.disk_usage(probe).free
+    if free < needed:
+        raise Refused(f"{where}: the run needs about {size(needed)} of disk and {size(free)} are free. Free some, or use --runs.")

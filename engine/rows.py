@@ -1,0 +1,210 @@
+"""Labelled rows: from a table to training, validation and held-out rows, the same way for inspection and for the run."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+from engine.tables import Table, read_table
+from engine.text import one_line
+from recommender import hyper
+from recommender.errors import InputError
+from recommender.facts import DataFacts
+from recommender.plan import DataChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Texts with their labels; `numbers` are row numbers in the file, counted from 1."""
+
+    texts: list[str]
+    labels: list[str]
+    numbers: list[int]
+    dropped: int = 0
+    """Rows without a text or without a label."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: Sequence[int]) -> "Rows":
+        """The rows at `indices`, in that order."""
+        return Rows([self.texts[i] for i in indices], [self.labels[i] for i in indices], [self.numbers[i] for i in indices])
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The rows of a run by use, and what was left out on the way."""
+
+    train: Rows
+    validation: Rows
+    held_out: Rows
+    labels: list[str]
+    counts: dict[str, int] = field(default_factory=dict)
+    """rows, empty, duplicates, overlap: how many rows each step found."""
+
+
+def labelled(table: Table, text_column: str, label_column: str) -> Rows:
+    """The table's rows that have both a text and a label.
+
+    Raises:
+        InputError: no such column, or a value that is neither text nor number.
+    """
+    for name in (text_column, label_column):
+        if name not in table.columns:
+            known = ", ".join(one_line(c, 40) for c in list(table.columns)[:8])
+            raise InputError(f"{table.path}: has no column {one_line(name, 60)}; its columns are {known}.")
+    texts: list[str] = []
+    labels: list[str] = []
+    numbers: list[int] = []
+    dropped = 0
+    for i, (raw, mark) in enumerate(zip(table.columns[text_column], table.columns[label_column], strict=True)):
+        for value, name in ((raw, text_column), (mark, label_column)):
+            if isinstance(value, list | dict):
+                raise InputError(f"{table.where(i)}: column {one_line(name, 60)} holds a nested value; one text a row is needed.")
+        text, label = _as_text(raw), _as_text(mark).strip()
+        if not text.strip() or not label:
+            dropped += 1
+            continue
+        texts.append(text)
+        labels.append(label)
+        numbers.append(i + 1)
+    return Rows(texts, labels, numbers, dropped)
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def sample(rows: Rows, count: int | None, seed: int) -> Rows:
+    """A seeded sample of `count` rows in the file's order; all rows when there are no more."""
+    if count is None or count >= len(rows):
+        return rows
+    chosen = sorted(random.Random(seed).sample(range(len(rows)), count))
+    return rows.take(chosen)
+
+
+def key_of(text: str) -> str:
+    """What makes two texts the same: case and white space do not count."""
+    return " ".join(text.casefold().split())
+
+
+def unique(rows: Rows) -> Rows:
+    """Each text once with each of its labels, first occurrence first."""
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for i, (text, label) in enumerate(zip(rows.texts, rows.labels, strict=True)):
+        mark = (key_of(text), label)
+        if mark not in seen:
+            seen.add(mark)
+            kept.append(i)
+    return rows if len(kept) == len(rows) else rows.take(kept)
+
+
+def sort_labels(labels: set[str]) -> list[str]:
+    """Label names in a stable order: numbers by value, else alphabetically."""
+    if all(_is_integer(label) for label in labels):
+        return sorted(labels, key=int)
+    return sorted(labels)
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
+
+
+def load(choice: DataChoice) -> tuple[Rows, Rows | None]:
+    """Training rows and held-out rows (`None` without a file of their own), sampled, not yet split.
+
+    Raises:
+        InputError: unusable file or columns.
+    """
+    if choice.text_column is None or choice.label_column is None:
+        raise InputError("the plan names no text_column and label_column.")
+    train = sample(labelled(read_table(choice.train), choice.text_column, choice.label_column), choice.train_rows, choice.split_seed)
+    if choice.eval is None:
+        return train, None
+    held_out = labelled(read_table(choice.eval), choice.text_column, choice.label_column)
+    return train, sample(held_out, choice.eval_rows, choice.split_seed)
+
+
+def split(choice: DataChoice) -> Split:
+    """The rows of a run: repeats removed, then split by text so that no text stands on two sides.
+
+    Raises:
+        InputError: nothing to learn, or labels that do not match the plan.
+    """
+    rows, held_out = load(choice)
+    counts = {"rows": len(rows), "empty": rows.dropped}
+    once = unique(rows)
+    counts["duplicates"] = len(rows) - len(once)
+    counts["overlap"] = 0
+    if held_out is not None:
+        shown = {key_of(t) for t in held_out.texts}
+        kept = [i for i, t in enumerate(once.texts) if key_of(t) not in shown]
+        counts["overlap"] = len(once) - len(kept)
+        once = once.take(kept)
+    labels = choice.labels or sort_labels(set(once.labels))
+    check_labels(once, labels, choice.train)
+    if held_out is not None:
+        check_labels(held_out, labels, choice.eval or "")
+    facts = DataFacts(rows=len(once), unique_rows=len(once), eval_rows=len(held_out) if held_out is not None else None)
+    defaults = hyper.split_of(facts)
+    if held_out is None:
+        wanted = choice.held_out_rows if choice.held_out_rows is not None else defaults.held_out
+        held_out, once = carve(once, wanted, choice.split_seed)
+    wanted = choice.validation_rows if choice.validation_rows is not None else defaults.validation
+    validation, train = carve(once, wanted, choice.split_seed + 1)
+    if len(set(train.labels)) < 2:
+        raise InputError(f"{choice.train}: fewer than two labels are left for training; give more rows.")
+    return Split(train, validation, held_out, labels, counts)
+
+
+def check_labels(rows: Rows, labels: list[str], name: str) -> None:
+    """Every label of `rows` is one of `labels`.
+
+    Raises:
+        InputError: listing those that are not.
+    """
+    strange = Counter(label for label in rows.labels if label not in set(labels))
+    if strange:
+        listed = ", ".join(f"{one_line(label, 40)} ({n} rows)" for label, n in strange.most_common(5))
+        known = ", ".join(one_line(label, 40) for label in labels[:10])
+        first = next(i for i, label in enumerate(rows.labels) if label in strange)
+        raise InputError(
+            f"{name}: row {rows.numbers[first]}: labels that training has never seen: {listed}; the known ones are {known}."
+        )
+
+
+def carve(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
+    """`count` rows taken out, stratified by label, whole groups of equal texts at a time; and the rest.
+
+    A class keeps at least one row on the side that stays.
+    """
+    if count <= 0 or len(rows) < 2:
+        return rows.take([]), rows
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for i, text in enumerate(rows.texts):
+        groups[key_of(text)].append(i)
+    by_label: dict[str, list[list[int]]] = defaultdict(list)
+    for members in groups.values():
+        by_label[rows.labels[members[0]]].append(members)
+    order = random.Random(seed)
+    share = min(count / len(rows), 0.9)
+    taken: list[int] = []
+    for label in sorted(by_label):
+        members_of = by_label[label]
+        order.shuffle(members_of)
+        quota = min(round(share * sum(map(len, members_of))), sum(map(len, members_of)) - 1)
+        picked = 0
+        for members in members_of:
+            if picked + len(members) > quota:
+                continue
+            taken += members
+            picked += len(members)
+    chosen = set(taken)
+    return rows.take(sorted(taken)), rows.take([i for i in range(len(rows)) if i not in chosen])

@@ -1,0 +1,211 @@
+"""The run directory: the only channel between a worker and whoever watches it.
+
+    runs/20261124-101500-imdb-full/
+        plan.yaml  recommendation.json  run.lock  worker.json  control/
+        events.jsonl  worker.log  checkpoints/step-N/  scores/  model/  report.json
+"""
+
+import os
+import re
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from engine.events import read_events
+from engine.files import read_json, write_atomically, write_json
+from engine.state import FINISHED, RunState, Status, fold
+from recommender.errors import InputError
+from recommender.plan import Plan
+from recommender.plan_file import MAX_BYTES, dump, parse
+from recommender.recommendation import Recommendation
+
+Request = Literal["stop", "save", "stop-now"]
+START_GRACE_SECONDS = 20.0
+"""How long a run without a worker.json counts as starting."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Paths of one run and what can be read from them."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name, by which commands know the run."""
+        return self.path.name
+
+    @property
+    def events(self) -> Path:
+        """The event log."""
+        return self.path / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the worker and its libraries printed."""
+        return self.path / "worker.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `step-N` checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The saved result."""
+        return self.path / "model"
+
+    @property
+    def scores(self) -> Path:
+        """Predictions behind every score, a file each."""
+        return self.path / "scores"
+
+    @property
+    def report_file(self) -> Path:
+        """The before/after report."""
+        return self.path / "report.json"
+
+    @property
+    def control(self) -> Path:
+        """Folder in which requests to the worker are dropped."""
+        return self.path / "control"
+
+    def plan(self) -> Plan:
+        """The plan this run repeats.
+
+        Raises:
+            InputError: missing, damaged, or written by a newer version.
+        """
+        file = self.path / "plan.yaml"
+        try:
+            with file.open(encoding="utf-8") as handle:
+                text = handle.read(MAX_BYTES + 1)
+        except (OSError, UnicodeDecodeError):
+            raise InputError(f"{self.path} is not a run: its plan.yaml cannot be read.") from None
+        return parse(text, str(file))
+
+    def recommendation(self) -> dict[str, Any] | None:
+        """The recommendation the plan came from, if there was one."""
+        try:
+            content = read_json(self.path / "recommendation.json")
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def report(self) -> dict[str, Any] | None:
+        """The report, once the run is done.
+
+        Raises:
+            InputError: written by a newer version.
+        """
+        try:
+            content = read_json(self.report_file)
+        except (OSError, ValueError):
+            return None
+        if not isinstance(content, dict):
+            return None
+        if int(content.get("version", 1)) > 1:
+            raise InputError(f"{self.report_file} was written by a newer Loracle: update Loracle.")
+        return content
+
+    def worker(self) -> dict[str, Any]:
+        """Who runs, or last ran, this: pid, start time, host, versions. Empty when nobody yet."""
+        try:
+            content = read_json(self.path / "worker.json")
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def alive(self) -> bool:
+        """Whether the worker lives: its pid exists on this host with the start time it wrote down."""
+        worker = self.worker()
+        if not worker:
+            try:
+                return time.time() - self.path.stat().st_mtime < START_GRACE_SECONDS and not self.events.exists()
+            except OSError:
+                return False
+        if worker.get("host") != socket.gethostname():
+            return self._heard_lately()
+        try:
+            process = psutil.Process(int(worker["pid"]))
+            same = abs(process.create_time() - float(worker["started"])) < 2.0
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, KeyError, ValueError, TypeError):
+            return False
+
+    def _heard_lately(self) -> bool:
+        """For a worker on another host: whether its log grew within a few heartbeats."""
+        try:
+            return time.time() - self.events.stat().st_mtime < 30
+        except OSError:
+            return False
+
+    def state(self) -> RunState:
+        """The state folded from all events so far."""
+        return settle(self, fold(read_events(self.events)))
+
+    def ask(self, request: Request) -> None:
+        """Drop a request for the worker, which looks at every step."""
+        self.control.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(self.control / request, b"")
+
+    def last_words(self, lines: int = 12) -> str:
+        """The end of the worker's log: all there is when it died without a word."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(self.log.stat().st_size - 8192, 0))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def settle(run: RunDirectory, state: RunState) -> RunState:
+    """`state` with `dead` for a run that neither ended nor has a worker."""
+    status: Status = state.status
+    if status not in FINISHED and not run.alive():
+        state.status = "dead"
+    elif status == "dead" and run.alive():
+        state.status = "running"
+    return state
+
+
+def create(root: Path, plan: Plan, recommendation: Recommendation | None) -> RunDirectory:
+    """A new run directory below `root` holding the plan.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    source = Path(plan.data.train).parent.name if _plain(plan.data.train) in ("train", "data") else Path(plan.data.train).stem
+    slug = f"{_plain(source)[:32]}-{plan.method}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for n in range(1, 1000):
+            path = root / (f"{stamp}-{slug}" if n == 1 else f"{stamp}-{slug}-{n}")
+            try:
+                path.mkdir(mode=0o700)
+                break
+            except FileExistsError:
+                continue
+        for folder in ("control", "checkpoints", "scores"):
+            (path / folder).mkdir(mode=0o700)
+        write_atomically(path / "plan.yaml", dump(plan))
+        if recommendation is not None:
+            write_json(path / "recommendation.json", recommendation.model_dump(mode="json"))
+    except OSError as error:
+        raise InputError(f"{root}: runs cannot be written here ({error.strerror}); choose another folder with --runs.") from None
+    return RunDirectory(path.resolve())
+
+
+def is_run(path: Path) -> bool:
+    """Whether that folder looks like a run."""
+    return (path / "plan.yaml").is_file() and os.access(path, os.R_OK)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-") or "run"

@@ -1,0 +1,131 @@
+"""Runs as a person handles them: start, find, attach, stop, resume."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+
+from engine import launch
+from engine.rundir import RunDirectory, create, is_run
+from engine.state import FINISHED
+from recommender.errors import InputError
+from recommender.plan import Plan
+from recommender.recommendation import Recommendation
+
+
+def start(plan: Plan, recommendation: Recommendation | None = None, runs: Path | None = None) -> RunDirectory:
+    """Write the run directory and start its worker, which goes on without this process.
+
+    Raises:
+        InputError: the runs folder cannot be written.
+        Refused: there is not enough disk.
+    """
+    root = runs_root(runs)
+    launch.check_disk(plan, root)
+    run = create(root, plan, recommendation)
+    _remember(run)
+    launch.launch(run, plan)
+    return run
+
+
+def attach(name: str | Path, runs: Path | None = None) -> RunDirectory:
+    """The run that `name` means: a path, a name, a unique prefix, or `last`.
+
+    Raises:
+        InputError: none, or several.
+    """
+    path = Path(name)
+    if is_run(path):
+        return RunDirectory(path.resolve())
+    known = list(all_runs(runs))
+    if str(name) == "last":
+        if not known:
+            raise InputError(f"There is no run yet in {runs_root(runs)}.")
+        return known[0]
+    exact = [r for r in known if r.name == str(name)]
+    found = exact or [r for r in known if r.name.startswith(str(name))]
+    if not found and str(name):
+        found = [r for r in known if str(name) in r.name]
+    if not found:
+        raise InputError(f"No run is called {name}. `loracle runs` lists them.")
+    if len(found) > 1 and not exact:
+        raise InputError(f"{name} may be any of {', '.join(sorted(r.name for r in found)[:5])}: give more of the name.")
+    return found[0]
+
+
+def resume(run: RunDirectory) -> RunDirectory:
+    """Go on with a run that was stopped, died or failed, from its newest sound checkpoint.
+
+    Raises:
+        InputError: it is done, or is still running.
+    """
+    state = run.state()
+    if state.status == "done":
+        raise InputError(f"{run.name} is done; `loracle report {run.name}` shows what came out.")
+    if state.status in ("running", "starting") and run.alive():
+        raise InputError(f"{run.name} is running; `loracle attach {run.name}` shows it.")
+    plan = run.plan()
+    launch.check_disk(plan, run.path)
+    for request in run.control.glob("*"):
+        request.unlink(missing_ok=True)
+    launch.launch(run, plan)
+    return run
+
+
+def stop(run: RunDirectory, *, now: bool = False) -> None:
+    """Ask the worker to stop after the current step, with a checkpoint (or at once, without).
+
+    Raises:
+        InputError: it is not running.
+    """
+    state = run.state()
+    if state.status in FINISHED or not run.alive():
+        raise InputError(f"{run.name} is not running (it is {state.status}).")
+    run.ask("stop-now" if now else "stop")
+
+
+def runs_root(runs: Path | None = None) -> Path:
+    """Where runs go: `--runs`, else `LORACLE_RUNS`, else `./runs`."""
+    return Path(runs or os.environ.get("LORACLE_RUNS") or "runs").expanduser()
+
+
+def all_runs(runs: Path | None = None) -> Iterator[RunDirectory]:
+    """Runs in the runs folder and those started elsewhere, newest first."""
+    root = runs_root(runs)
+    local = {p.resolve() for p in root.iterdir() if is_run(p)} if root.is_dir() else set()
+    # A folder that was named for this call is meant alone; the index serves whoever did not say where.
+    elsewhere = set() if runs is not None or os.environ.get("LORACLE_RUNS") else {p for p in _index() if is_run(p)}
+    for path in sorted(local | elsewhere, key=lambda p: (p.name, str(p)), reverse=True):
+        yield RunDirectory(path)
+
+
+def _index_file() -> Path:
+    base = os.environ.get("LORACLE_STATE")
+    return (Path(base) if base else platformdirs.user_state_path("loracle")) / "runs.jsonl"
+
+
+def _index() -> set[Path]:
+    try:
+        lines = _index_file().read_text(encoding="utf-8").splitlines()[-10_000:]
+    except (OSError, UnicodeDecodeError):
+        return set()
+    found = set()
+    for line in lines:
+        try:
+            found.add(Path(json.loads(line)["path"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _remember(run: RunDirectory) -> None:
+    """Add the run to the index; a read-only home only means that it is not found from elsewhere."""
+    try:
+        file = _index_file()
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with file.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps({"path": str(run.path)}) + "\n")
+    except OSError:
+        return

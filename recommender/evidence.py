@@ -1,0 +1,106 @@
+"""The evidence table: sources by short name, and the points the rules give.
+
+Numbers E1-E40 are explained in docs/method-guide.md. Points are judgement: the signs are evidenced, the sizes are not.
+They stand in one table so that they can be printed, questioned and changed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recommender.recommendation import Method
+
+SOURCES: dict[str, str] = {
+    "E1": "Schulman & Thinking Machines 2025, LoRA Without Regret",
+    "E2": "Schulman & Thinking Machines 2025: about 2 bits of capacity a parameter",
+    "E3": "Chen et al. 2022, arXiv 2202.07962",
+    "E4": "Tinker cookbook sweep of learning rate and rank over 35 models",
+    "E5": "Biderman et al. 2024, arXiv 2405.09673",
+    "E7": "Zhang et al. 2024, arXiv 2402.17193",
+    "E8": "Raschka, fine-tuning DistilBERT on IMDB",
+    "E10": "PEFT method comparison, one 3B model",
+    "E12": "Zhang et al. 2021, arXiv 2006.05987",
+    "E13": "Dodge et al. 2020, arXiv 2002.06305; Mosbach et al. 2021, arXiv 2006.04884",
+    "E14": "google-research/bert README",
+    "E15": "SetFit results, Tunstall et al. 2022",
+    "E17": "Pecher et al., EMNLP 2025",
+    "E18": "Bucher & Martini 2024, arXiv 2406.08660",
+    "E19": "OpenAI fine-tuning guide; PEFT documentation",
+    "E20": "Dettmers et al. 2023, arXiv 2305.14314",
+    "E21": "LitGPT measurements, 10 models of 1.1B to 7B",
+    "E22": "LLaMA-Factory, qlora and LitGPT memory tables",
+    "E23": "torchtune measurements",
+    "E26": "arXiv 2602.09492; LoRA Without Regret",
+    "E27": "Madabushi et al. 2020",
+    "E28": "Lee et al. 2021, deduplicating training data",
+    "E32": "Raschka, precision comparison on DistilBERT",
+    "E33": "bitsandbytes documentation, tried on this machine",
+    "E36": "arithmetic",
+    "E38": "Pu et al. 2023, arXiv 2304.14999",
+    "E40": "He et al. 2021, arXiv 2106.03164",
+    "K": "Loracle's authors, from practice",
+}
+
+
+def source(*names: str) -> str:
+    """The sources written out, e.g. `E3 Chen et al. 2022, ...`."""
+    return "; ".join(f"{n} {SOURCES[n]}" if n != "K" else SOURCES[n] for n in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the point rules look at."""
+
+    encoder: bool
+    """The encoder rules apply (an encoder, or a small model with a classifier head)."""
+    parameters: int
+    unique_rows: int
+    trained_tokens: int
+    adapter_parameters_per_rank: int
+    continued_pretraining: bool
+    forgetting: str
+    adapters_wanted: int
+    ship_in_4_bit: bool
+
+    @property
+    def capacity_256(self) -> int:
+        """Trained tokens that a rank-256 adapter can hold (E2)."""
+        return 2 * 256 * self.adapter_parameters_per_rank
+
+
+@dataclass(frozen=True, slots=True)
+class PointRule:
+    """A rule that speaks for or against methods."""
+
+    code: str
+    points: dict[Method, float]
+    applies: Callable[[Situation], bool]
+    sources: tuple[str, ...]
+
+
+POINT_RULES: tuple[PointRule, ...] = (
+    PointRule("W1_small_encoder", {"full": 3, "lora": 1, "qlora": 0}, lambda s: s.encoder and s.parameters <= 600e6, ("E3", "E8")),
+    PointRule("W2_few_rows", {"full": 0, "lora": 1, "qlora": 0}, lambda s: s.encoder and s.unique_rows < 1_000, ("E3", "E40", "E38")),
+    PointRule(
+        "W3_adapter_holds_data",
+        {"full": 0, "lora": 3, "qlora": 2},
+        lambda s: not s.encoder and s.trained_tokens <= s.capacity_256,
+        ("E1", "E7", "E10", "E20"),
+    ),
+    PointRule(
+        "W4_more_than_adapter_holds",
+        {"full": 3, "lora": -3, "qlora": -3},
+        lambda s: not s.encoder and s.trained_tokens > s.capacity_256,
+        ("E2",),
+    ),
+    PointRule("W5_continued_pretraining", {"full": 4, "lora": -1, "qlora": -1}, lambda s: s.continued_pretraining, ("E5",)),
+    PointRule("W6_forgetting", {"full": -2, "lora": 0, "qlora": 0}, lambda s: s.forgetting == "high", ("E5", "E7")),
+    PointRule("W7_few_rows_large_model", {"full": -1, "lora": 0, "qlora": 0}, lambda s: not s.encoder and s.unique_rows < 1_000, ("E7",)),
+    PointRule("W9_several_adapters", {"full": -4, "lora": 0, "qlora": 0}, lambda s: s.adapters_wanted > 1, ("E1",)),
+    PointRule(
+        "W10_affordable_full",
+        {"full": 1, "lora": 0, "qlora": 0},
+        lambda s: not s.encoder and s.parameters < 2e9 and s.forgetting == "low",
+        ("E10", "K"),
+    ),
+    PointRule("W12_ships_in_4_bit", {"full": 0, "lora": 0, "qlora": 1}, lambda s: s.ship_in_4_bit, ("K",)),
+)

@@ -1,0 +1,157 @@
+"""Facts: what is known of the machine, the model, the data and the goal.
+
+The JSON names are an interface (`loracle inspect`, `loracle plan --facts`). Every field may be absent: `None` means
+"not known", and the recommender then assumes a stated default. Sizes are bytes, shares run from 0 to 1.
+"""
+
+from typing import Any, Literal
+
+from recommender.base import Fact
+
+Backend = Literal["cuda", "rocm", "xpu", "mps", "cpu"]
+Family = Literal["encoder", "decoder", "encoder-decoder"]
+Task = Literal[
+    "classification",
+    "multi_label",
+    "regression",
+    "token_classification",
+    "instruction",
+    "chat",
+    "preference",
+    "seq2seq",
+    "continued_pretraining",
+]
+CLASSIFYING: frozenset[str] = frozenset({"classification", "multi_label", "regression", "token_classification"})
+"""Tasks that put a head on the model; all others generate text."""
+
+
+class Device(Fact):
+    """One accelerator."""
+
+    name: str | None = None
+    memory_total: int | None = None
+    memory_free: int | None = None
+    """Free now, not when nobody else uses the card."""
+    compute_capability: tuple[int, int] | None = None
+    bf16: bool | None = None
+    uuid: str | None = None
+    """What `CUDA_VISIBLE_DEVICES` takes to choose this one."""
+
+
+class Machine(Fact):
+    """The machine that would train."""
+
+    backend: Backend = "cpu"
+    devices: tuple[Device, ...] = ()
+    """Empty on a CPU; `ram_available` counts then."""
+    cpu_name: str | None = None
+    cpu_cores: int | None = None
+    """Cores this process may use, not cores of the host."""
+    cpu_bf16: bool | None = None
+    ram_total: int | None = None
+    ram_available: int | None = None
+    """The smaller of what the system has left and what the container's limit leaves."""
+    disk_free: int | None = None
+    """Where the runs go."""
+    nf4: bool | None = None
+    """4-bit kernels really ran here; `None` means not tried."""
+
+
+class ModelFacts(Fact):
+    """A model, from its configuration and the headers of its weights; no weights are loaded."""
+
+    id: str | None = None
+    path: str | None = None
+    family: Family | None = None
+    parameters: int | None = None
+    embedding_parameters: int | None = None
+    layers: int | None = None
+    hidden_size: int | None = None
+    intermediate_size: int | None = None
+    attention_heads: int | None = None
+    kv_heads: int | None = None
+    vocabulary_size: int | None = None
+    max_positions: int | None = None
+    tied_embeddings: bool | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    instruct: bool | None = None
+    license: str | None = None
+    architecture: str | None = None
+    config: dict[str, Any] | None = None
+    """config.json as it is."""
+    weights_bytes: int | None = None
+
+
+class Truncation(Fact):
+    """What a maximum length would cut off."""
+
+    length: int
+    rows_cut: int
+    tokens_kept: int
+
+
+class DataFacts(Fact):
+    """A data set, counted after exact duplicates were found and before any split."""
+
+    task: Task | None = None
+    rows: int | None = None
+    unique_rows: int | None = None
+    eval_rows: int | None = None
+    """Rows of a separate held-out file; `None` when there is none and rows will be carved from the data."""
+    tokens_p50: int | None = None
+    tokens_p95: int | None = None
+    tokens_p99: int | None = None
+    tokens_max: int | None = None
+    tokens_total: int | None = None
+    trained_tokens: int | None = None
+    """Labels that carry loss in one epoch, for tasks that generate text."""
+    tokens_origin: Literal["measured", "estimated", "assumed"] | None = None
+    truncation: tuple[Truncation, ...] = ()
+    classes: int | None = None
+    label_counts: tuple[int, ...] | None = None
+    """In the order of `labels`."""
+    labels: tuple[str, ...] | None = None
+    duplicate_share: float | None = None
+    conflict_share: float | None = None
+    """Rows whose text also appears with another label."""
+    overlap_share: float | None = None
+    """Held-out rows whose text is also among the training rows."""
+    empty_rows: int | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    format: str | None = None
+
+
+class Goal(Fact):
+    """What the person wants. Every field has a default; none must be asked."""
+
+    purpose: Literal["task", "assistant", "style", "knowledge", "domain", "code"] = "task"
+    note: str | None = None
+    time_budget_hours: float | None = None
+    forgetting: Literal["low", "medium", "high"] = "low"
+    adapters_wanted: int = 1
+    sequential_updates: int = 1
+    ship_in_4_bit: bool = False
+
+
+class Measured(Fact):
+    """What a trace, a probe or a calibration found; it outranks every estimate."""
+
+    memory_profile: dict[str, Any] | None = None
+    seconds_per_step: dict[str, float] | None = None
+    """Keyed by method, at that method's own settings."""
+    matmul_flops: dict[str, float] | None = None
+    """Keyed by precision, floating-point operations per second."""
+
+
+class Facts(Fact):
+    """Everything `recommend` may look at."""
+
+    machine: Machine = Machine()
+    model: ModelFacts = ModelFacts()
+    data: DataFacts = DataFacts()
+    goal: Goal = Goal()
+    plan: dict[str, Any] | None = None
+    """Settings the person brought, to be checked and commented on."""
+    measured: Measured = Measured()

@@ -1,0 +1,111 @@
+"""Peak memory from facts, before anything is loaded.
+
+The formula is evidence.md 2.2 (E10, E21-E23, E31): 1.1 x (states + activations + logits + 0.6 GB) must fit into 92% of
+what is free. Traced predictions will replace the activation term; its shape here stays for the explanation.
+"""
+
+from recommender.facts import CLASSIFYING, DataFacts, Facts, Machine
+from recommender.recommendation import Memory, Method, Precision
+from recommender.shape import Shape
+
+RUNTIME_BYTES = 600_000_000
+"""Libraries, kernels and buffers that any run holds (E22)."""
+MARGIN = 1.1
+USABLE_SHARE = 0.92
+UNCERTAINTY = (0.8, 1.25)
+"""The formula's anchors lie within -10% and +13% (evidence 2.2); doubled for models that are not anchors."""
+
+
+def available_memory(machine: Machine) -> tuple[int, bool]:
+    """Bytes a run may use now on the one device it would see, and whether that is known."""
+    if machine.devices:
+        free = [d.memory_free if d.memory_free is not None else d.memory_total for d in machine.devices]
+        known = [f for f in free if f is not None]
+        return (max(known), True) if known else (8 * 1024**3, False)
+    if machine.ram_available is not None:
+        return machine.ram_available, True
+    if machine.ram_total is not None:
+        return int(machine.ram_total * 0.7), False
+    return 8 * 1024**3, False
+
+
+def predict(
+    facts: Facts,
+    shape: Shape,
+    method: Method,
+    precision: Precision,
+    *,
+    rank: int,
+    micro_tokens: int,
+    length: int,
+    gradient_checkpointing: bool,
+) -> Memory:
+    """Peak memory of one method in bytes, for micro-batches of `micro_tokens` padded tokens of `length` at most."""
+    parts = states(shape, facts.data, method, precision, rank)
+    parts["activations"] = activations(shape, precision, micro_tokens, length, gradient_checkpointing)
+    parts["logits"] = logits(shape, facts.data, micro_tokens)
+    parts["runtime"] = RUNTIME_BYTES
+    peak = int(MARGIN * sum(parts.values()))
+    available, known = available_memory(facts.machine)
+    low, high = UNCERTAINTY
+    return Memory(
+        predicted=peak,
+        low=int(peak * low),
+        high=int(peak * high),
+        available=available,
+        origin="estimated" if known and not shape.assumed else "assumed",
+        parts=parts,
+    )
+
+
+def fits(memory: Memory) -> bool:
+    """Whether the predicted peak leaves the stated head-room."""
+    return memory.predicted <= USABLE_SHARE * memory.available
+
+
+def states(shape: Shape, data: DataFacts, method: Method, precision: Precision, rank: int) -> dict[str, int]:
+    """Weights, gradients and optimizer states in bytes."""
+    n = shape.parameters
+    if method == "full":
+        return {"weights": 4 * n, "gradients": 4 * n, "optimizer": 8 * n}
+    adapters = trained_parameters(shape, data, method, rank)
+    if method == "lora":
+        weights = (4 if precision == "fp32" else 2) * n
+    else:
+        weights = int(0.55 * shape.linear_parameters) + 4 * shape.embedding_parameters
+    return {"weights": weights + 4 * adapters, "gradients": 4 * adapters, "optimizer": 8 * adapters}
+
+
+def trained_parameters(shape: Shape, data: DataFacts, method: Method, rank: int) -> int:
+    """How many parameters the method updates, the new head included."""
+    head = (data.classes or 2) * (shape.hidden + 1) if (data.task or "classification") in CLASSIFYING else 0
+    if method == "full":
+        return shape.parameters + head
+    return rank * shape.adapter_parameters_per_rank + head
+
+
+def activations(shape: Shape, precision: Precision, tokens: int, length: int, checkpointing: bool) -> int:
+    """Bytes kept from forward to backward for `tokens` padded tokens.
+
+    34h a token and layer in 16 bit, twice that in fp32, 2h (4h) plus one live layer with checkpointing (memory.md,
+    section 6: 66.08h measured for BERT in fp32). Attention is fused, so no score matrices are kept.
+    """
+    wide = 2 if precision == "fp32" else 1
+    layer = 34 * wide * shape.hidden * tokens
+    if not checkpointing:
+        return layer * shape.layers
+    return 2 * wide * shape.hidden * tokens * shape.layers + layer
+
+
+def logits(shape: Shape, data: DataFacts, tokens: int) -> int:
+    """Bytes of the vocabulary logits and their loss: 10 a token and word; a classifier's are too few to count."""
+    if (data.task or "classification") in CLASSIFYING:
+        return 0
+    return 10 * shape.vocabulary * tokens
+
+
+def disk_needed(shape: Shape, method: Method, trained: int) -> int:
+    """Bytes on disk: two verified checkpoints, a third while it is written, and the saved result."""
+    weights = 4 * shape.parameters if method == "full" else 4 * trained
+    checkpoint = weights + 8 * trained
+    return 3 * checkpoint + weights + 50_000_000

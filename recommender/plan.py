@@ -1,0 +1,127 @@
+"""The plan: everything that decides a run's outcome, and nothing else.
+
+A plan is what `--auto`, the app and a person's own file hand to the engine. Running the same plan on the same data
+repeats the run.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from recommender.base import Choice
+from recommender.facts import Task
+from recommender.recommendation import Method, Precision
+
+PLAN_VERSION = 1
+
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ModelChoice(Choice):
+    """Which model, to the byte."""
+
+    id: Annotated[str, Field(min_length=1, max_length=4096)]
+    """A local folder or a hub id."""
+    revision: str | None = None
+    """A hub commit; meaningless for a folder."""
+    fingerprint: str | None = None
+    """SHA-256 over the configuration and the headers of the weights, checked before the run."""
+
+
+class DataChoice(Choice):
+    """Which rows serve for what."""
+
+    train: Annotated[str, Field(min_length=1, max_length=4096)]
+    eval: str | None = None
+    """The held-out file. Without it `held_out_rows` are carved from `train`."""
+    text_column: str | None = None
+    label_column: str | None = None
+    labels: list[str] | None = None
+    """Names of the classes in the order of the model's outputs."""
+    train_rows: Positive | None = None
+    """Take only a seeded sample of that many rows."""
+    eval_rows: Positive | None = None
+    validation_rows: Count | None = None
+    """Carved from the training rows, stratified; `None` lets the data's size decide."""
+    held_out_rows: Count | None = None
+    split_seed: Count = 0
+    """Fixed apart from `seed`, so that runs with several seeds are scored on the same rows."""
+    train_fingerprint: str | None = None
+    eval_fingerprint: str | None = None
+
+
+class Plan(Choice):
+    """One run: one method, one seed."""
+
+    version: Literal[1] = PLAN_VERSION
+    model: ModelChoice
+    data: DataChoice
+    task: Task = "classification"
+    method: Method
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_steps: Count = 0
+    epochs: Annotated[float, Field(gt=0, le=10_000)]
+    effective_batch: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Rows of one optimizer step: what the mathematics sees, whatever memory allows at once."""
+    max_length: Annotated[int, Field(ge=2, le=10_000_000)]
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    optimizer: Literal["adamw"] = "adamw"
+    class_weights: bool = False
+    label_smoothing: Share = 0.0
+
+    rank: Annotated[int, Field(ge=1, le=4096)] | None = None
+    alpha: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    target_modules: str | None = None
+    """`all-linear`, or names of modules separated by commas."""
+    dropout: Share | None = None
+    """LoRA's dropout; the model keeps its own."""
+
+    metric: Literal["macro_f1", "accuracy", "loss"] = "macro_f1"
+    evaluations: Annotated[int, Field(ge=1, le=10_000)] = 10
+    early_stopping: bool = True
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 3
+
+    precision: Precision = "fp32"
+    token_budget: Annotated[int, Field(ge=1, le=10**8)] = 2048
+    """Padded tokens of one micro-batch to start with: speed and memory depend on it, the result does not."""
+    gradient_checkpointing: bool = False
+
+    overrides: list[str] = []
+    """Advice that was set aside with `--anyway` or `--method`, for the record."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _known_targets(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("must be all-linear or names of modules")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _newer(cls, data: Any) -> Any:
+        version = data.get("version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version > PLAN_VERSION:
+            raise ValueError(f"this plan is of version {version}; this Loracle reads up to {PLAN_VERSION}: update Loracle")
+        return data
+
+    @model_validator(mode="after")
+    def _adapter_settings(self) -> "Plan":
+        if self.method != "full":
+            missing = [n for n in ("rank", "alpha") if getattr(self, n) is None]
+            if missing:
+                raise ValueError(f"method {self.method} needs {' and '.join(missing)}")
+        return self
+
+    def steps_per_epoch(self, rows: int) -> int:
+        """Optimizer steps of one pass over `rows` training rows."""
+        return max(1, -(-rows // self.effective_batch))
+
+    def total_steps(self, rows: int) -> int:
+        """Optimizer steps of the whole run over `rows` training rows."""
+        return max(1, round(self.steps_per_epoch(rows) * self.epochs))

@@ -1,0 +1,165 @@
+"""Plans as text: strict YAML 1.2 in, YAML out, every error at once with its line and the nearest known key."""
+
+import difflib
+import io
+import json
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.nodes import MappingNode, Node
+
+from recommender.errors import InputError
+from recommender.plan import Plan
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)  # YAML 1.2: 1e-4 is a number and `no` is a word
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 4096
+    return yaml
+
+
+def dump(plan: Plan) -> str:
+    """The plan as YAML, in the order of its fields."""
+    out = io.StringIO()
+    _yaml().dump(plan.model_dump(mode="json"), out)
+    return out.getvalue()
+
+
+def parse(text: str, name: str = "plan") -> Plan:
+    """The plan in `text`. `name` stands in messages.
+
+    Raises:
+        InputError: with all errors, each with its line.
+    """
+    content, lines = parse_mapping(text, name)
+    return validate(content, name, lines)
+
+
+def parse_mapping(text: str, name: str) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """The YAML mapping in `text` and the line of each key.
+
+    Raises:
+        InputError: not a single YAML mapping, or with aliases, duplicate keys or too deep nesting.
+    """
+    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        raise InputError(f"{name}: larger than 1 MB, which no plan is.")
+    yaml = _yaml()
+    try:
+        depth = 0
+        for event in yaml.parse(io.StringIO(text)):
+            if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
+                raise InputError(f"{name}:{event.start_mark.line + 1}: anchors and aliases are not allowed in a plan.")
+            depth += type(event).__name__ in ("MappingStartEvent", "SequenceStartEvent")
+            depth -= type(event).__name__ in ("MappingEndEvent", "SequenceEndEvent")
+            if depth > MAX_DEPTH:
+                raise InputError(f"{name}:{event.start_mark.line + 1}: nested too deeply for a plan.")
+        content = _yaml().load(text)
+        lines = _lines(_yaml().compose(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}" if mark is not None else ""
+        problem = (error.problem or error.context or "not YAML").splitlines()[0]
+        raise InputError(f"{name}{where}: {problem}.") from None
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"{name}: not readable as YAML: {str(error).splitlines()[0]}.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{name}: a plan is a list of `name: value` lines; this file holds none.")
+    return content, lines
+
+
+def validate(content: dict[str, Any], name: str, lines: dict[tuple[str, ...], int] | None = None) -> Plan:
+    """A mapping as a plan.
+
+    Raises:
+        InputError: naming every wrong field.
+    """
+    try:
+        return Plan.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        raise InputError("\n".join(_message(e, name, lines or {}) for e in error.errors())) from None
+
+
+def set_fields(content: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """`content` with `NAME=VALUE` pairs put in; a NAME is dotted (`data.text_column`) or unique by itself.
+
+    Raises:
+        InputError: no `=`, or no such field.
+    """
+    changed: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    known = field_paths(Plan)
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        name = name.strip()
+        if not equals:
+            raise InputError(f"--set {assignment}: write it as NAME=VALUE.")
+        matches = [p for p in known if ".".join(p) == name] or [p for p in known if p[-1] == name and "." not in name]
+        if len(matches) != 1:
+            raise InputError(f"--set {name}: no such field of a plan.{_nearest(name, ['.'.join(p) for p in known])}")
+        target = changed
+        for key in matches[0][:-1]:
+            target = target.setdefault(key, {})
+        target[matches[0][-1]] = _scalar(value)
+    return changed
+
+
+def field_paths(kind: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Paths of all fields that hold a value, e.g. `("data", "text_column")`."""
+    paths: list[tuple[str, ...]] = []
+    for name, field in kind.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            paths += field_paths(inner, (*prefix, name))
+        else:
+            paths.append((*prefix, name))
+    return paths
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return _yaml().load(text) if text.strip() else None
+    except YAMLError:
+        return text
+
+
+def _lines(node: Node | None, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
+    found: dict[tuple[str, ...], int] = {}
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            found[here] = key.start_mark.line + 1
+            found |= _lines(value, here)
+    return found
+
+
+def _message(error: Any, name: str, lines: dict[tuple[str, ...], int]) -> str:
+    path = tuple(str(part) for part in error["loc"])
+    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+    where = f"{name}:{line}" if line else name
+    field = ".".join(path)
+    match error["type"]:
+        case "extra_forbidden":
+            known = [".".join(p) for p in field_paths(Plan)]
+            return f"{where}: {field}: no such field.{_nearest(field, known)}"
+        case "missing":
+            return f"{where}: {field} is missing."
+        case "value_error":
+            text = str(error["ctx"]["error"])
+            return f"{where}: {field + ': ' if field else ''}{text}."
+    given = error["input"]
+    shown = f" (it is {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+    text = error["msg"].removeprefix("Input ").replace("should be", "must be")
+    return f"{where}: {field} {text}{shown}."
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    last = {k.rsplit(".", 1)[-1]: k for k in known}
+    close = difflib.get_close_matches(name.rsplit(".", 1)[-1], last, 1) or difflib.get_close_matches(name, known, 1)
+    return f" Did you mean {last.get(close[0], close[0])}?" if close else ""

@@ -1,0 +1,127 @@
+"""The recommender's answer: a verdict, every candidate with its numbers, and the reasons."""
+
+from typing import Any, Literal
+
+from recommender.base import Fact
+
+Method = Literal["full", "lora", "qlora"]
+METHODS: tuple[Method, ...] = ("full", "lora", "qlora")
+METHOD_NAMES: dict[str, str] = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
+Verdict = Literal["full", "lora", "qlora", "not_yet", "does_not_fit"]
+Origin = Literal["measured", "estimated", "assumed"]
+Precision = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16"]
+
+
+class Memory(Fact):
+    """Peak memory in bytes, against what is free now."""
+
+    predicted: int
+    low: int
+    high: int
+    available: int
+    origin: Origin
+    parts: dict[str, int] = {}
+    """Bytes by name: weights, gradients, optimizer, activations, runtime."""
+
+
+class Hours(Fact):
+    """Wall-clock hours of the whole run, evaluation included."""
+
+    predicted: float
+    low: float
+    high: float
+    origin: Origin
+
+
+class Settings(Fact):
+    """A complete set of hyper-parameters for one method."""
+
+    learning_rate: float
+    epochs: float
+    effective_batch: int
+    total_steps: int
+    warmup_steps: int
+    schedule: Literal["linear", "cosine", "constant"]
+    max_length: int
+    weight_decay: float
+    precision: Precision
+    gradient_checkpointing: bool
+    optimizer: str
+    rank: int | None
+    alpha: int | None
+    target_modules: str | None
+    dropout: float | None
+    """LoRA's own dropout; the model keeps its dropout as it was trained."""
+    seeds: tuple[int, ...]
+    """How many runs a careful comparison takes; one run has one seed."""
+    metric: str
+    class_weights: bool
+    early_stopping: bool
+    patience: int
+    evaluations: int
+    """Evaluations on the validation rows, spread over the run."""
+    token_budget: int
+    """Padded tokens one micro-batch may hold. Speed and memory depend on it, results do not."""
+    validation_rows: int
+    held_out_rows: int
+    """Rows carved from the data for the final score; 0 when a held-out file was given."""
+
+
+class Candidate(Fact):
+    """One method, judged."""
+
+    method: Method
+    fits: bool
+    removed_by: str | None
+    """The rule that took it out of the running, or `None`. It stays choosable if it fits."""
+    points: float
+    memory: Memory
+    hours: Hours
+    trained_parameters: int
+    disk: int
+    """Bytes the run needs on disk: checkpoints and the result."""
+    settings: Settings
+
+
+class Reason(Fact):
+    """Why: a code, the facts that made it fire, the sentence rendered from them, the source."""
+
+    code: str
+    text: str
+    facts: dict[str, Any]
+    source: str
+
+
+class Caution(Fact):
+    """Something to know that did not decide the verdict."""
+
+    code: str
+    text: str
+    facts: dict[str, Any]
+
+
+class Recommendation(Fact):
+    """What to do, why, and what would change it."""
+
+    version: int = 1
+    verdict: Verdict
+    confidence: Literal["clear", "likely", "close"]
+    runner_up: Method | None
+    candidates: tuple[Candidate, ...]
+    settings: Settings
+    """The winner's; for `not_yet` and `does_not_fit` those of the candidate that came nearest."""
+    reasons: tuple[Reason, ...]
+    warnings: tuple[Caution, ...]
+    instead: tuple[str, ...]
+    would_change: tuple[str, ...]
+
+    def candidate(self, method: str) -> Candidate:
+        """The candidate of that method."""
+        return next(c for c in self.candidates if c.method == method)
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate the verdict names, or the one that came nearest."""
+        if self.verdict in METHODS:
+            return self.candidate(self.verdict)
+        return max(self.candidates, key=lambda c: (c.fits, c.removed_by is None, c.points, -c.memory.predicted))
