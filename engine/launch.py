@@ -12,13 +12,10 @@ from recommender.errors import Refused
 from recommender.plan import Plan
 from recommender.reasons import size
 
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
-    "MALLOC_TRIM_THRESHOLD_": str(16 * 1024**3),
-    "MALLOC_TOP_PAD_": str(64 * 1024 * 1024),
-}
-"""glibc gives large blocks back to the system at every free and faults them in anew: keeping them made padded BERT
-batches twice as fast on a CPU (benchmarks/results)."""
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 * 1024**3)}
+"""glibc maps large blocks anew at every operation and gives them back at every free; the kernel's clearing of those
+pages takes as long as the arithmetic. Keeping them on the heap took padded BERT batches from 1.6 to 2.6 rows/s; raising
+the mmap threshold alone is not enough, glibc caps it at 32 MiB (benchmarks/results)."""
 
 
 def launch(run: RunDirectory, plan: Plan) -> None:

@@ -1,0 +1,77 @@
+"""The logical batch: what the mathematics sees, and how memory cuts it into micro-batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalBatch:
+    """Rows of one optimizer step, unpadded. Not a mapping, so that nothing moves or pads it on the way."""
+
+    input_ids: list[list[int]]
+    labels: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, padding not counted."""
+        return sum(map(len, self.input_ids))
+
+
+def collate(rows: Sequence[dict[str, Any]]) -> LogicalBatch:
+    """Rows of the dataset as one logical batch."""
+    return LogicalBatch([list(r["input_ids"]) for r in rows], [int(r["labels"]) for r in rows])
+
+
+def cut(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Indices of micro-batches: sorted by length, at most `token_budget` padded tokens each, at least one row.
+
+    The longest come first, so that the largest blocks are asked for while memory is least fragmented.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    pieces: list[list[int]] = []
+    for i in order:
+        # Within a piece the first row is the longest: it sets the padded length.
+        if pieces and lengths[pieces[-1][0]] * (len(pieces[-1]) + 1) <= token_budget:
+            pieces[-1].append(i)
+        else:
+            pieces.append([i])
+    return pieces
+
+
+def padded(
+    input_ids: Sequence[Sequence[int]], pad: int, device: torch.device | str
+) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask`, both (rows, longest), padded on the right."""
+    longest = max(map(len, input_ids))
+    ids = torch.full((len(input_ids), longest), pad, dtype=torch.long)
+    mask = torch.zeros((len(input_ids), longest), dtype=torch.long)
+    for i, row in enumerate(input_ids):
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[i, : len(row)] = 1
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+class EpochPermutation(Sampler[int]):
+    """A permutation of the rows that depends on seed and epoch only, so that a resumed run sees the same order."""
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self.rows, self.seed, self.epoch = rows, seed, 0
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(mixed(self.seed, self.epoch))
+        return iter(torch.randperm(self.rows, generator=generator).tolist())
+
+
+def mixed(seed: int, number: int) -> int:
+    """One 63-bit seed from a seed and a step or epoch; neighbours land far apart (splitmix64)."""
+    z = (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return (z ^ (z >> 31)) >> 1
