@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from engine.files import folder_size, read_json, sha256_of, sync_folder, write_json
 from recommender.errors import TrainingFailed
@@ -35,7 +36,7 @@ def seal(checkpoint: Path) -> int:
     Raises:
         OSError: the disk is full or gone.
     """
-    files = {}
+    files: dict[str, dict[str, Any]] = {}
     for file in sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != MANIFEST):
         descriptor = os.open(file, os.O_RDONLY)
         try:
@@ -70,7 +71,7 @@ def damage(checkpoint: Path) -> str | None:
 
 def newest_sound(checkpoints: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that verifies, and what was put aside on the way to it."""
-    put_aside = []
+    put_aside: list[str] = []
     for checkpoint in listed(checkpoints):
         wrong = damage(checkpoint)
         if wrong is None:
@@ -80,17 +81,17 @@ def newest_sound(checkpoints: Path) -> tuple[Path | None, list[str]]:
     return None, put_aside
 
 
-def exists(checkpoints: Path) -> bool:
-    """Whether any checkpoint has been sealed there; cheap, nothing is verified."""
-    return any((c / MANIFEST).is_file() for c in listed(checkpoints))
-
-
 def listed(checkpoints: Path) -> Iterator[Path]:
     """All checkpoint folders, sound or not, newest first."""
     if not checkpoints.is_dir():
         return
     found = [p for p in checkpoints.iterdir() if p.is_dir() and p.name.removeprefix("step-").isdigit()]
     yield from sorted(found, key=step_of, reverse=True)
+
+
+def sealed(checkpoints: Path) -> list[Path]:
+    """Checkpoints that were written to the end, newest first; nothing is verified."""
+    return [c for c in listed(checkpoints) if (c / MANIFEST).is_file()]
 
 
 def quarantine(checkpoint: Path) -> None:
@@ -104,8 +105,7 @@ def quarantine(checkpoint: Path) -> None:
 
 def rotate(checkpoints: Path, best: int | None) -> None:
     """Delete all but the newest `KEEP` sealed checkpoints and the best one."""
-    sealed = [c for c in listed(checkpoints) if (c / MANIFEST).is_file()]
-    for checkpoint in sealed[KEEP:]:
+    for checkpoint in sealed(checkpoints)[KEEP:]:
         if step_of(checkpoint) != best:
             # Without its manifest a half-deleted folder can never be taken for a checkpoint.
             (checkpoint / MANIFEST).unlink()

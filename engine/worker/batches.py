@@ -42,9 +42,7 @@ def cut(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     return pieces
 
 
-def padded(
-    input_ids: Sequence[Sequence[int]], pad: int, device: torch.device | str
-) -> dict[str, torch.Tensor]:
+def padded(input_ids: Sequence[Sequence[int]], pad: int, device: torch.device | str) -> dict[str, torch.Tensor]:
     """`input_ids` and `attention_mask`, both (rows, longest), padded on the right."""
     longest = max(map(len, input_ids))
     ids = torch.full((len(input_ids), longest), pad, dtype=torch.long)
@@ -55,7 +53,7 @@ def padded(
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
-class EpochPermutation(Sampler[int]):
+class EpochPermutation(Sampler[int]):  # type: ignore[misc]  # mypy does not read torch here
     """A permutation of the rows that depends on seed and epoch only, so that a resumed run sees the same order."""
 
     def __init__(self, rows: int, seed: int) -> None:

@@ -18,12 +18,10 @@ SECONDS = 2.0
 class Heartbeat(threading.Thread):
     """Writes a `heartbeat` event until it is stopped."""
 
-    def __init__(self, events: EventWriter, folder: Path, memory_available: int | None) -> None:
+    def __init__(self, events: EventWriter, folder: Path) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._events = events
         self._folder = folder
-        self._available = memory_available
-        self._process = psutil.Process()
         self._done = threading.Event()
 
     def run(self) -> None:
@@ -40,7 +38,7 @@ class Heartbeat(threading.Thread):
         """Memory in bytes, load in percent, free disk in bytes."""
         found: dict[str, Any] = {
             "memory": memory_now(),
-            "memory_available": self._available,
+            "memory_available": psutil.virtual_memory().available,
             "cpu": psutil.cpu_percent(),
             "disk_free": _disk_free(self._folder),
         }

@@ -1,0 +1,113 @@
+"""`python -P -m engine.worker RUN`: the process that owns torch."""
+
+import fcntl
+import os
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine import checkpoints
+from engine.events import EventWriter
+from engine.files import write_json
+from engine.rundir import RunDirectory
+from engine.text import one_line
+from engine.worker.control import Control, StopNow
+from engine.worker.heartbeat import Heartbeat
+from recommender.errors import Exit, LoracleError, TrainingFailed
+
+LOCK_SECONDS = 3.0
+"""A killed worker's lock is freed by the kernel within this time."""
+
+
+def main() -> int:
+    """Run the plan of the run directory named on the command line; the exit code."""
+    run = RunDirectory(Path(sys.argv[1]).resolve())
+    os.umask(0o077)
+    lock = _lock(run)
+    if lock is None:
+        print(f"{run.name}: another worker has this run.", file=sys.stderr)
+        return Exit.REFUSED
+    control = Control(run.control)
+    control.listen()
+    me = {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname()}
+    write_json(run.path / "worker.json", me | {"python": sys.version.split()[0]})
+    events = EventWriter(run.events)
+    heartbeat = Heartbeat(events, run.path)
+    heartbeat.start()
+    try:
+        end = _work(run, events, control)
+    finally:
+        heartbeat.stop()
+    events.write("end", **end)
+    return int(end["code"])
+
+
+def _work(run: RunDirectory, events: EventWriter, control: Control) -> dict[str, Any]:
+    """Do the run; what its `end` event says."""
+    events.write("phase", name="load", done=0, total=0, unit="")
+    try:
+        from engine.worker.session import Session  # torch and transformers: seconds, after the first signs of life
+
+        stopped = Session(run, run.plan(), events, control).go()
+    except StopNow:
+        return _stopped(run, control, "stopped at once on request")
+    except TrainingFailed as error:
+        return _failed(run, error.message, error)
+    except LoracleError as error:
+        return {"status": "refused", "code": int(error.exit), "cause": error.message, "cure": None, "checkpoint": None}
+    except Exception as error:  # whatever a library raises becomes one sentence; the traceback is in worker.log
+        return _failed(run, one_line(f"{type(error).__name__}: {error}", 500), error)
+    if stopped:
+        return _stopped(run, control, "stopped on request")
+    return {"status": "done", "code": int(Exit.DONE), "cause": None, "cure": None, "checkpoint": None}
+
+
+def _stopped(run: RunDirectory, control: Control, cause: str) -> dict[str, Any]:
+    step = _newest(run)
+    if step is not None:
+        cure = f"`loracle resume {run.name}` goes on from step {step}."
+        return {"status": "stopped", "code": int(Exit.STOPPED), "cause": cause, "cure": cure, "checkpoint": step}
+    code = Exit.TERMINATED if control.terminated else Exit.INTERRUPTED
+    cure = f"Nothing was trained yet; `loracle resume {run.name}` starts from the beginning."
+    return {"status": "stopped", "code": int(code), "cause": cause, "cure": cure, "checkpoint": None}
+
+
+def _failed(run: RunDirectory, cause: str, error: BaseException) -> dict[str, Any]:
+    traceback.print_exception(error)
+    step = _newest(run)
+    cure = f"Details are in {run.log}."
+    if step is not None:
+        cure += f" `loracle resume {run.name}` goes on from step {step}."
+    return {"status": "failed", "code": int(Exit.FAILED), "cause": cause, "cure": cure, "checkpoint": step}
+
+
+def _newest(run: RunDirectory) -> int | None:
+    """Step of the newest sealed checkpoint; whether it is sound is verified on resuming."""
+    return next((checkpoints.step_of(c) for c in checkpoints.sealed(run.checkpoints)), None)
+
+
+def _lock(run: RunDirectory) -> Any:
+    """The run's lock, held as long as this process lives; `None` when another process has it.
+
+    POSIX record locks, not flock: children inherit the latter, and a run stayed locked seconds after its worker died.
+    """
+    file = (run.path / "run.lock").open("a")
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except OSError:
+            if time.monotonic() > deadline:
+                file.close()
+                return None
+            time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The model card beside the weights: what it is, how to load it, on what it was trained."""
+
+import json
+from pathlib import Path
+
+from engine.rows import Split
+from engine.text import clean, one_line
+from recommender.plan import Plan
+from recommender.recommendation import METHOD_NAMES
+
+LOAD_FULL = """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # this folder
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder)
+"""
+
+LOAD_LORA = """\
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoConfig, AutoTokenizer
+
+folder = "."  # this folder
+tokenizer = AutoTokenizer.from_pretrained(folder)
+config = AutoConfig.from_pretrained(folder)  # knows the labels; the base model does not
+model = AutoPeftModelForSequenceClassification.from_pretrained(folder, config=config)
+"""
+
+LOAD_QLORA = """\
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
+
+folder = "."  # this folder
+tokenizer = AutoTokenizer.from_pretrained(folder)
+config = AutoConfig.from_pretrained(folder)  # knows the labels; the base model does not
+in_4_bit = BitsAndBytesConfig(  # as it was trained and scored
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True,
+    llm_int8_skip_modules={head},
+)
+model = AutoPeftModelForSequenceClassification.from_pretrained(folder, config=config, quantization_config=in_4_bit)
+"""
+
+USE = """\
+import torch
+
+model.eval()
+inputs = tokenizer(["a text"], truncation=True, max_length={length}, return_tensors="pt")
+with torch.no_grad():
+    best = model(**inputs).logits.argmax(-1).item()
+print(model.config.id2label[best])
+"""
+
+
+def model_card(plan: Plan, parts: Split, head: list[str], base: str) -> str:
+    """The card as Markdown. Names from the data and the model are foreign text and are cleaned."""
+    name = plan.model.id if not Path(plan.model.id).exists() else Path(base).name
+    loading = {"full": LOAD_FULL, "lora": LOAD_LORA, "qlora": LOAD_QLORA.replace("{head}", repr(head))}[plan.method]
+    use = USE.replace("{length}", str(plan.max_length))
+    labels = "\n".join(f"- `{one_line(label, 80).replace('`', chr(39))}`" for label in parts.labels[:100])
+    base_line = f"base_model: {json.dumps(clean(plan.model.id))}\n" if not Path(plan.model.id).exists() else ""
+    adapter = "" if plan.method == "full" else f"rank {plan.rank}, alpha {plan.alpha}, on {plan.target_modules}; "
+    library = "transformers" if plan.method == "full" else "peft"
+    needed = {"full": "", "lora": " and peft", "qlora": ", peft and bitsandbytes"}[plan.method]
+    return f"""---
+library_name: {library}
+pipeline_tag: text-classification
+{base_line}tags: [loracle, {plan.method}]
+---
+
+# {one_line(name, 120)}, fine-tuned to classify text
+
+{METHOD_NAMES[plan.method]} of `{one_line(name, 120)}` with Loracle on {len(parts.train):,} rows
+({len(parts.validation):,} more chose the best checkpoint, {len(parts.held_out):,} were held out for the score).
+The scores before and after stand in `report.json` of the run.
+
+Labels:
+
+{labels}
+
+## Load it
+
+Nothing but transformers{needed} is needed.
+
+```python
+{loading}
+{use}```
+
+## How it was trained
+
+{METHOD_NAMES[plan.method]}, {adapter}learning rate {plan.learning_rate:g} ({plan.schedule}, {plan.warmup_steps} warm-up steps),
+effective batch {plan.effective_batch}, up to {plan.epochs:g} epochs, texts cut at {plan.max_length} tokens,
+weight decay {plan.weight_decay:g}, precision {plan.precision}, seed {plan.seed}.
+"""

@@ -1,0 +1,76 @@
+"""The result on disk: weights, tokenizer, label names and a model card, loadable with transformers and peft alone."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from engine.files import read_json, sync_folder, write_atomically, write_json
+from engine.rows import Split
+from engine.rundir import RunDirectory
+from engine.worker.card import model_card
+from engine.worker.modeling import Built, device_name, quantization
+from recommender.plan import Plan
+
+
+def save(run: RunDirectory, plan: Plan, built: Built, *, tokenizer: Any, parts: Split, base: str) -> None:
+    """Write `model/` whole or not at all: beside it first, then under its name."""
+    if run.model.exists():
+        return
+    beside = run.path / ".model"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(mode=0o700)
+    model = built.model
+    model.config.use_cache = True
+    if plan.method == "full":
+        model.save_pretrained(beside)
+    else:
+        # peft writes its own card; ours says how to load and what was measured
+        model.save_pretrained(beside)
+        _name_base(beside, plan, base)
+        # The adapter alone does not know the number and names of the labels; loading with 6 classes would fail.
+        config = model.config.to_dict()
+        config.pop("quantization_config", None)  # of the base as it was trained on, not of a stored checkpoint
+        config.pop("_name_or_path", None)
+        config["dtype"] = "float32"
+        write_json(beside / "config.json", config)
+    # What the tokenizer's file says about length is what others will run with: make it what was trained.
+    tokenizer.model_max_length = plan.max_length
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_padding()
+        backend.enable_truncation(plan.max_length)
+    tokenizer.save_pretrained(beside)
+    kept = {"method": plan.method, "max_length": plan.max_length, "precision": plan.precision, "new_modules": built.head}
+    write_json(beside / "loracle.json", {"version": 1} | kept)
+    write_atomically(beside / "README.md", model_card(plan, parts, built.head, base), 0o600)
+    beside.rename(run.model)
+    sync_folder(run.path)
+
+
+def _name_base(folder: Path, plan: Plan, base: str) -> None:
+    """Write the base as a hub id where it is one; only a local base keeps its path, without which nothing would load."""
+    config = read_json(folder / "adapter_config.json")
+    config["base_model_name_or_path"] = base if Path(plan.model.id).exists() else plan.model.id
+    config["revision"] = plan.model.revision
+    write_json(folder / "adapter_config.json", config)
+
+
+def load(run: RunDirectory, plan: Plan, base: str) -> Any:
+    """The saved result as anybody would load it, in the precision it was trained with, on the device of this run."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    if plan.method == "full":
+        model = AutoModelForSequenceClassification.from_pretrained(run.model, dtype=torch.float32, use_safetensors=True)
+        return model.to(device_name())
+    from peft import PeftModel
+
+    half = torch.float16 if plan.precision == "fp16-mixed" else torch.bfloat16
+    dtype = torch.float32 if plan.precision == "fp32" else half
+    options: dict[str, Any] = {"config": AutoConfig.from_pretrained(run.model), "dtype": dtype, "use_safetensors": True}
+    if plan.method == "qlora":
+        options["quantization_config"] = quantization(dtype, read_json(run.model / "loracle.json")["new_modules"])
+        options["device_map"] = {"": device_name()}
+    model = AutoModelForSequenceClassification.from_pretrained(base, trust_remote_code=False, **options)
+    model = PeftModel.from_pretrained(model, str(run.model))
+    return model if plan.method == "qlora" else model.to(device_name())

@@ -1,0 +1,210 @@
+"""The model of a run: loaded safely, with a new head, prepared for full, LoRA or QLoRA training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
+
+from recommender.errors import InputError
+from recommender.plan import Plan
+
+MOST_MISSING = 0.05
+"""Share of the body's weights that may be absent from a checkpoint (a pooler is) before it is the wrong checkpoint."""
+
+
+@dataclass(slots=True)
+class Built:
+    """A model ready for training."""
+
+    model: Any
+    head: list[str]
+    """Names of the modules that start from random weights."""
+    parameters: int
+    """Of the whole model, as if unquantised."""
+    trained: int
+    """Parameters that the optimizer updates."""
+
+    @property
+    def body(self) -> Any:
+        """The pretrained part that reads text, without the head."""
+        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        body = getattr(inner, inner.base_model_prefix)
+        return body.get_encoder() if inner.config.is_encoder_decoder else body
+
+
+def device_name() -> str:
+    """`cuda` where a GPU can be used, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_tokenizer(folder: str) -> Any:
+    """The model's tokenizer, with a padding token.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise InputError(f"{folder}: its tokenizer has neither a padding nor an end token.")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def build(plan: Plan, folder: str, labels: list[str], pad: int) -> Built:
+    """The model for the plan's method, on its device, with a fresh head for `labels`.
+
+    Raises:
+        InputError: the folder cannot serve as a classifier.
+    """
+    config = load_config(folder, labels, pad)
+    head = new_modules(config, folder)
+    dtype = _weights_dtype(plan)
+    options: dict[str, Any] = {"config": config, "trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
+    if plan.method == "qlora":
+        options["quantization_config"] = quantization(dtype, head)
+        options["device_map"] = {"": device_name()}
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{folder}: the model cannot be loaded: {_first_line(error)}") from error
+    # Counted on the unquantised shapes: 4-bit weights are stored two to a byte.
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in AutoModelForSequenceClassification.from_config(config).parameters())
+    if plan.method != "full":
+        model = _with_adapters(model, plan, head)
+    elif plan.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.config.use_cache = False
+    for p in model.parameters():
+        if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16):
+            p.data = p.data.float()  # master weights and optimizer moments stay fp32 whatever the base is stored in
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Built(model.to(device_name()) if plan.method != "qlora" else model, head, parameters, trained)
+
+
+def load_config(folder: str, labels: list[str], pad: int) -> Any:
+    """The model's configuration with the classes of this run.
+
+    Raises:
+        InputError: not a configuration, or of a model with no classifier.
+    """
+    try:
+        config = AutoConfig.from_pretrained(
+            folder,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: i for i, label in enumerate(labels)},
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: config.json is not usable: {_first_line(error)}") from None
+    if type(config) not in AutoModelForSequenceClassification._model_mapping:
+        raise InputError(f"{folder}: models of type {config.model_type} have no text classifier in transformers.")
+    config.problem_type = "single_label_classification"
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = pad  # decoders classify at the last token that is not padding
+    return config
+
+
+def new_modules(config: Any, folder: str) -> list[str]:
+    """Names of the modules that the checkpoint has no weights for: the head, and a pooler where it lacks one.
+
+    Raises:
+        InputError: so much of the body is missing that it is another model's checkpoint.
+    """
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    prefix = model.base_model_prefix
+    stored = stored_names(Path(folder))
+    shapes = {name: p.numel() for name, p in model.named_parameters()}
+    missing = [n for n in shapes if not _is_stored(n, prefix, stored)]
+    body = [n for n in shapes if n.startswith(f"{prefix}.")]
+    lost = [n for n in missing if n in set(body)]
+    if sum(shapes[n] for n in lost) > MOST_MISSING * max(sum(shapes[n] for n in body), 1):
+        raise InputError(f"{folder}: the weights do not match config.json; missing are {', '.join(lost[:5])} and others.")
+    # `classifier.dense` and `classifier.out_proj` are one head: take the outermost module that is new as a whole.
+    return sorted({_outermost(n, missing, shapes) for n in missing})
+
+
+def _outermost(name: str, missing: list[str], shapes: dict[str, int]) -> str:
+    parts = name.split(".")
+    for depth in range(1, len(parts)):
+        module = ".".join(parts[:depth]) + "."
+        if all(n in missing for n in shapes if n.startswith(module)):
+            return module[:-1]
+    return ".".join(parts[:-1])
+
+
+def _is_stored(name: str, prefix: str, stored: set[str]) -> bool:
+    bare = name.removeprefix(f"{prefix}.")
+    names = {name, bare, f"{prefix}.{bare}", f"model.{bare}"}
+    # The first BERT checkpoints call the weights of a LayerNorm gamma and beta.
+    old = {n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta") for n in names}
+    return bool((names | old) & stored)
+
+
+def stored_names(folder: Path) -> set[str]:
+    """Names of all tensors in the folder's safetensors files."""
+    names: set[str] = set()
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as handle:
+            names |= set(handle.keys())
+    return names
+
+
+def quantization(dtype: torch.dtype, head: list[str]) -> BitsAndBytesConfig:
+    """NF4 with double quantisation (E20); new modules are named, or they would be quantised from random weights."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=head,
+    )
+
+
+def _weights_dtype(plan: Plan) -> torch.dtype:
+    """How weights are held: fp32 where they are trained, 16 bit where they are frozen and the GPU computes in it."""
+    if plan.method == "full" or plan.precision == "fp32":
+        return torch.float32
+    return torch.float16 if plan.precision == "fp16-mixed" else torch.bfloat16
+
+
+def _with_adapters(model: Any, plan: Plan, head: list[str]) -> Any:
+    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+
+    checkpointing = {"use_reentrant": False}
+    if plan.method == "qlora":
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=plan.gradient_checkpointing, gradient_checkpointing_kwargs=checkpointing
+        )
+    elif plan.gradient_checkpointing:
+        model.gradient_checkpointing_enable(checkpointing)
+        model.enable_input_require_grads()
+    targets = plan.target_modules or "all-linear"
+    try:
+        return get_peft_model(
+            model,
+            LoraConfig(
+                task_type=TaskType.SEQ_CLS,
+                r=plan.rank or 8,
+                lora_alpha=plan.alpha or 16,
+                lora_dropout=plan.dropout or 0.0,
+                target_modules=targets if targets == "all-linear" else [t.strip() for t in targets.split(",")],
+                exclude_modules=[m for m in head if "." in m] or None,
+                modules_to_save=head,
+            ),
+        )
+    except ValueError as error:
+        raise InputError(f"target_modules {targets}: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

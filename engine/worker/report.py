@@ -1,0 +1,92 @@
+"""`report.json`: what came out, what it is compared with, and how sure that is."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from engine.events import read_events
+from engine.files import read_json, write_json
+from engine.rows import Split
+from engine.rundir import RunDirectory
+from engine.worker import metrics
+from engine.worker.heartbeat import memory_peak
+from engine.worker.modeling import Built
+from recommender.plan import Plan
+
+COMPARED = {
+    "before": "the untouched model",
+    "majority": "always answering the most common class",
+    "probe": "a linear classifier on the untouched model's embeddings",
+}
+
+
+def write(
+    run: RunDirectory, plan: Plan, parts: Split, built: Built, *, training: Mapping[str, Any], expected: Mapping[str, Any]
+) -> None:
+    """Put together the report from the scores kept in the run and the facts of its training."""
+    kept = {p.stem: read_json(p) for p in run.scores.glob("*.json")}
+    scores = {name: content["score"] for name, content in kept.items()}
+    gains = {
+        name: metrics.gain(
+            kept["after"]["truth"], kept[name]["predicted"], kept["after"]["predicted"], len(parts.labels), plan.seed
+        )
+        for name in COMPARED
+        if name in kept and "after" in kept
+    }
+    events = list(read_events(run.events))
+    started = next((e["time"] for e in events if e["kind"] == "run"), time.time())
+    write_json(
+        run.report_file,
+        {
+            "version": 1,
+            "name": run.name,
+            "method": plan.method,
+            "model": plan.model.id,
+            "data": plan.data.train,
+            "labels": parts.labels,
+            "rows": {"train": len(parts.train), "validation": len(parts.validation), "held_out": len(parts.held_out)},
+            "scores": scores,
+            "gains": gains,
+            "statements": statements(gains, scores),
+            "memory": {"predicted": expected.get("memory"), "peak": memory_peak()},
+            "seconds": {
+                "predicted": expected.get("seconds"),
+                "training": sum(e["seconds"] for e in events if e["kind"] == "step"),
+                "total": time.time() - started,
+            },
+            **{k: training[k] for k in ("steps", "total_steps", "best_step", "stopped_early")},
+            "trained_parameters": built.trained,
+            "parameters": built.parameters,
+            "model_folder": "model",
+            "warnings": [e.get("text", "") for e in events if e["kind"] == "warning"],
+            "recoveries": [e.get("text", "") for e in events if e["kind"] == "recovery"],
+            "overrides": plan.overrides,
+            "validation": [
+                {"step": e["step"], **{k: e["metrics"][k] for k in ("accuracy", "macro_f1", "loss")}}
+                for e in events
+                if e["kind"] == "evaluation" and e.get("split") == "validation"
+            ],
+        },
+    )
+
+
+def statements(gains: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
+    """What the numbers mean, in sentences; said plainly where a gain may be chance."""
+    said = []
+    for name, compared in COMPARED.items():
+        if name not in gains:
+            continue
+        accuracy = gains[name]["accuracy"]
+        points, low, high = (100 * accuracy[k] for k in ("gain", "low", "high"))
+        span = f"{points:+.1f} points of accuracy against {compared} (95% interval {low:+.1f} to {high:+.1f})"
+        if low > 0:
+            said.append(f"Better: {span}.")
+        elif high < 0:
+            said.append(f"Worse: {span}.")
+        else:
+            said.append(f"Not shown to differ: {span}; the interval contains zero, so this may be chance.")
+    if "probe" in gains and gains["probe"]["accuracy"]["high"] < 0:
+        said.append("The linear classifier is better and costs seconds: use it, or give the fine-tune more data.")
+    if not scores:
+        said.append("No rows were held out, so nothing can be said about the gain.")
+    return said

@@ -1,0 +1,30 @@
+"""Whether a resumed run repeats the uninterrupted one to the bit, or only nearly."""
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
+
+
+def environment_note() -> dict[str, Any]:
+    """What exact repetition depends on beside the plan: threads (they order the sums), device, versions."""
+    import torch
+
+    return {
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }
+
+
+def compare(note: dict[str, Any]) -> str:
+    """`exact`, or `approximate: ` and what is different from when the checkpoint was written."""
+    now = environment_note()
+    changed = [f"{name} was {note.get(name)}, is {now[name]}" for name in ("threads", "device") if note.get(name) != now[name]]
+    old, new = note.get("versions") or {}, now["versions"]
+    changed += [f"{name} was {old.get(name)}, is {new[name]}" for name in new if old.get(name) != new[name]]
+    return f"approximate: {'; '.join(changed)}" if changed else "exact"

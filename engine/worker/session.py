@@ -1,0 +1,344 @@
+"""A run from plan to report: load, tokenize, score before, train, save, score after."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import EarlyStoppingCallback, TrainingArguments
+
+from engine import checkpoints
+from engine.events import EventWriter
+from engine.files import read_json, sha256_of, write_json
+from engine.rows import Split, split
+from engine.rundir import RunDirectory
+from engine.worker import baselines, export, metrics, report
+from engine.worker.budget import TokenBudget
+from engine.worker.control import Control
+from engine.worker.encoding import Encoded, encode
+from engine.worker.modeling import Built, build, device_name, load_tokenizer
+from engine.worker.resuming import compare, environment_note
+from engine.worker.schedule import Schedule, moments
+from engine.worker.scoring import Reader, Scored
+from engine.worker.trainer import LogicalBatchTrainer, seed_everything
+from recommender.errors import InputError
+from recommender.plan import Plan
+
+FINISHED = "finished.json"
+"""Beside the checkpoints once training is over: resuming then goes straight to saving and scoring."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of one plan in this process."""
+
+    run: RunDirectory
+    plan: Plan
+    events: EventWriter
+    control: Control
+
+    def go(self) -> bool:
+        """Do everything, or all up to a requested stop; whether it was stopped.
+
+        What was already done in an earlier life of the run is taken from its files.
+
+        Raises:
+            LoracleError: the run cannot go on; the message says why.
+            StopNow: it was told to leave at once.
+        """
+        plan = self.plan
+        transformers.utils.logging.set_verbosity_error()
+        logging.captureWarnings(True)
+        self._phase("load")
+        model_folder = self._verified_inputs()
+        parts = split(plan.data)
+        tokenizer = load_tokenizer(model_folder)
+        checkpoint = self._newest_checkpoint()
+        seed_everything(plan.seed)
+        built = build(plan, model_folder, parts.labels, tokenizer.pad_token_id)
+        total_steps = plan.total_steps(len(parts.train))
+        self._announce(built, parts, total_steps, checkpoint)
+        budget = TokenBudget(self._first_budget(checkpoint), self._on_less_memory)
+        reader = Reader(tokenizer.pad_token_id, plan.precision, budget, self.control.check_stop_now)
+
+        rows: dict[str, Encoded] = {}
+        for use, which in (("train", parts.train), ("validation", parts.validation), ("held_out", parts.held_out)):
+            rows[use] = encode(tokenizer, which, parts.labels, plan.max_length, self._progress("tokenize", len(which), "rows"))
+        self._score_before(built, rows, parts.labels, reader)
+
+        trained = self._train(built, rows, reader, total_steps, checkpoint)
+        if trained is None:
+            return True
+
+        self._phase("save")
+        export.save(self.run, plan, built, tokenizer=tokenizer, parts=parts, base=model_folder)
+        built.model = None  # the result is scored as it was saved: what is loaded from disk is what the report is about
+        self._score_after(rows["held_out"], parts.labels, reader, model_folder)
+        training = trained | {"total_steps": total_steps}
+        report.write(self.run, plan, parts, built, training=training, expected=_expected(self.run, plan.method))
+        return False
+
+    # Before training
+
+    def _verified_inputs(self) -> str:
+        """The model's folder, after model and data were found to be those of the plan.
+
+        Raises:
+            InputError: they have changed since.
+        """
+        from engine.inspection.model import inspect_folder
+
+        data = self.plan.data
+        for name, expected in ((data.train, data.train_fingerprint), (data.eval, data.eval_fingerprint)):
+            if name and expected and Path(name).is_file() and sha256_of(Path(name)) != expected:
+                raise InputError(f"{name} has changed since the plan was made; make a new plan with `loracle plan`.")
+        found = inspect_folder(self.plan.model.id, self.plan.model.revision)
+        if self.plan.model.fingerprint and found.fingerprint != self.plan.model.fingerprint:
+            raise InputError(f"{self.plan.model.id}: the model has changed since the plan was made; make a new plan.")
+        positions = found.facts.max_positions
+        if positions and self.plan.max_length > positions:
+            raise InputError(f"max_length is {self.plan.max_length}, and {self.plan.model.id} reads {positions} tokens at most.")
+        return found.path
+
+    def _newest_checkpoint(self) -> Path | None:
+        checkpoint, put_aside = checkpoints.newest_sound(self.run.checkpoints)
+        for what in put_aside:
+            self._warn("damaged_checkpoint", f"A damaged checkpoint was put aside ({what}).", {"checkpoint": what})
+        return checkpoint
+
+    def _first_budget(self, checkpoint: Path | None) -> int:
+        """The plan's token budget, or the smaller one that an earlier life of the run had to come down to."""
+        if checkpoint is None:
+            return self.plan.token_budget
+        return int(read_json(checkpoint / "loracle.json").get("token_budget") or self.plan.token_budget)
+
+    def _announce(self, built: Built, parts: Split, total_steps: int, checkpoint: Path | None) -> None:
+        expected = _expected(self.run, self.plan.method)
+        resumed = checkpoints.step_of(checkpoint) if checkpoint else None
+        self.events.write(
+            "run",
+            method=self.plan.method,
+            model=self.plan.model.id,
+            data=self.plan.data.train,
+            labels=parts.labels[:100],
+            train_rows=len(parts.train),
+            validation_rows=len(parts.validation),
+            held_out_rows=len(parts.held_out),
+            counts=parts.counts,
+            total_steps=total_steps,
+            evaluations=len(moments(total_steps, self.plan.evaluations)) if len(parts.validation) else 0,
+            epochs=self.plan.epochs,
+            device=_device_label(),
+            precision=self.plan.precision,
+            parameters=built.parameters,
+            trained_parameters=built.trained,
+            new_modules=built.head,
+            predicted_memory=expected.get("memory"),
+            predicted_seconds=expected.get("seconds"),
+            memory_available=expected.get("available"),
+            versions=environment_note()["versions"],
+            resumed_from=resumed,
+            resume=compare(read_json(checkpoint / "loracle.json")) if checkpoint else None,
+        )
+
+    def _score_before(self, built: Built, rows: dict[str, Encoded], labels: list[str], reader: Reader) -> None:
+        """The untouched model with its new head, the majority class and the probe, all on the held-out rows."""
+        held_out, train = rows["held_out"], rows["train"]
+        if not len(held_out):
+            self._warn("no_held_out", "There are no held-out rows, so the report cannot say what the training gained.", {})
+            return
+        if not self._has_score("before"):
+            said = reader.score(
+                built.model, held_out.input_ids, held_out.labels, self._progress("before", len(held_out), "rows")
+            )
+            self._keep_score("before", *_judged(said, held_out.labels, labels), seconds=said.seconds)
+        if not self._has_score("majority"):
+            guess = baselines.majority(train.labels, len(held_out))
+            found = metrics.full_score(held_out.labels, guess, labels, None)
+            self._keep_score("majority", found, held_out.labels, guess, seconds=0.0)
+        if not self._has_score("probe"):
+            began = time.monotonic()
+            chosen = random.Random(self.plan.seed).sample(range(len(train)), min(len(train), baselines.PROBE_ROWS))
+            progress = self._progress("probe", len(chosen) + len(held_out), "rows")
+            seen = reader.embed(built.body, [train.input_ids[i] for i in chosen], progress)
+            shown = reader.embed(built.body, held_out.input_ids, lambda n: progress(len(chosen) + n))
+            known = [train.labels[i] for i in chosen]
+            predicted, loss = baselines.probe(seen, known, shown, held_out.labels, len(labels))
+            found = metrics.full_score(held_out.labels, predicted, labels, loss)
+            self._keep_score("probe", found, held_out.labels, predicted, seconds=time.monotonic() - began)
+
+    # Training
+
+    def _train(
+        self, built: Built, rows: dict[str, Encoded], reader: Reader, total_steps: int, checkpoint: Path | None
+    ) -> dict[str, Any] | None:
+        """Train to the end and load the best weights; facts about the training, or `None` when stopped before."""
+        trainer = self._trainer(built, rows, reader, total_steps)
+        done_file = self.run.checkpoints / FINISHED
+        if not done_file.exists():
+            self._phase("train", checkpoints.step_of(checkpoint) if checkpoint else 0, total_steps, "steps")
+            began = time.monotonic()
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            step = trainer.state.global_step
+            if step < total_steps and self.control.stop:
+                return None
+            facts = {
+                "steps": step,
+                "best_step": trainer.state.best_global_step or step,
+                "stopped_early": step < total_steps,
+                "seconds": time.monotonic() - began,
+            }
+            write_json(done_file, facts)
+        facts = dict(read_json(done_file))
+        best = checkpoints.folder_of(self.run.checkpoints, facts["best_step"])
+        wrong = checkpoints.damage(best)
+        if wrong is not None:
+            newest, _ = checkpoints.newest_sound(self.run.checkpoints)
+            if newest is None:
+                done_file.unlink()
+                raise InputError(f"{best}: {wrong}, and no other checkpoint is sound; start the run again.")
+            self._warn("best_lost", f"The best checkpoint is damaged ({wrong}); {newest.name} is used instead.", {})
+            best, facts["best_step"] = newest, checkpoints.step_of(newest)
+        trainer.load_weights(best)
+        return facts
+
+    def _trainer(self, built: Built, rows: dict[str, Encoded], reader: Reader, total_steps: int) -> LogicalBatchTrainer:
+        plan = self.plan
+        validation = rows["validation"]
+        truth = validation.labels
+
+        def evaluate(model: Any, step: int) -> dict[str, float]:
+            said = reader.score(model, validation.input_ids, truth)
+            found = metrics.summary(metrics.confusion_of(truth, said.logits.argmax(-1)))
+            found |= {"loss": said.loss, "rows": float(len(truth)), "seconds": said.seconds}
+            self.events.write("evaluation", step=step, split="validation", metrics=found)
+            return found
+
+        scored = len(validation) > 0
+        trainer = LogicalBatchTrainer(
+            built.model,
+            training_arguments(plan, self.run.checkpoints, total_steps, scored=scored),
+            rows["train"].table(),
+            pad=reader.pad,
+            budget=reader.budget,
+            evaluate_rows=evaluate,
+            events=self.events,
+            checkpoint_note=environment_note(),
+            interrupt=self.control.check_stop_now,
+            class_weights=rows["train"].class_weights(built.model.config.num_labels) if plan.class_weights else None,
+            label_smoothing=plan.label_smoothing,
+        )
+        trainer.add_callback(Schedule(moments(total_steps, plan.evaluations), self.control, scores=scored))
+        if plan.early_stopping and scored:
+            trainer.add_callback(EarlyStoppingCallback(plan.patience))
+        return trainer
+
+    # After training
+
+    def _score_after(self, held_out: Encoded, labels: list[str], reader: Reader, model_folder: str) -> None:
+        if not len(held_out) or self._has_score("after"):
+            return
+        model = export.load(self.run, self.plan, model_folder)
+        said = reader.score(model, held_out.input_ids, held_out.labels, self._progress("after", len(held_out), "rows"))
+        step = int(read_json(self.run.checkpoints / FINISHED)["best_step"])
+        self._keep_score("after", *_judged(said, held_out.labels, labels), seconds=said.seconds, step=step)
+
+    # Small things
+
+    def _has_score(self, name: str) -> bool:
+        return (self.run.scores / f"{name}.json").exists()
+
+    def _keep_score(self, name: str, score: dict[str, Any], truth: list[int], predicted: list[int], **measured: Any) -> None:
+        """Keep what the report is made of, and tell the viewers; `measured` holds seconds and the step."""
+        write_json(self.run.scores / f"{name}.json", {"score": score, "truth": truth, "predicted": predicted})
+        shown = {k: score[k] for k in ("accuracy", "macro_f1", "loss") if score[k] is not None}
+        shown |= {"rows": len(truth), "seconds": measured["seconds"]}
+        self.events.write("evaluation", step=measured.get("step", 0), split=name, metrics=shown)
+
+    def _on_less_memory(self, before: int, after: int) -> None:
+        text = f"Memory ran out; micro-batches hold {after} tokens now instead of {before}. The result does not change."
+        self.events.write("recovery", before={"token_budget": before}, after={"token_budget": after}, text=text)
+
+    def _warn(self, code: str, text: str, facts: dict[str, Any]) -> None:
+        self.events.write("warning", code=code, text=text, facts=facts)
+
+    def _phase(self, name: str, done: int = 0, total: int = 0, unit: str = "") -> None:
+        self.events.write("phase", name=name, done=done, total=total, unit=unit)
+
+    def _progress(self, name: str, total: int, unit: str) -> Callable[[int], None]:
+        """A reporter of progress that writes at most twice a second, and the end."""
+        last = 0.0
+        self._phase(name, 0, total, unit)
+
+        def report_progress(done: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= 0.5 or done >= total:
+                last = now
+                self._phase(name, done, total, unit)
+
+        return report_progress
+
+
+def training_arguments(plan: Plan, output: Path, total_steps: int, *, scored: bool) -> TrainingArguments:
+    """The plan in the Trainer's words. A logical batch is one "device batch", so nothing is accumulated."""
+    cuda = device_name() == "cuda"
+    return TrainingArguments(
+        output_dir=str(output),
+        per_device_train_batch_size=plan.effective_batch,
+        gradient_accumulation_steps=1,
+        max_steps=total_steps,
+        learning_rate=plan.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if plan.schedule == "constant" else plan.schedule,
+        warmup_steps=plan.warmup_steps,
+        weight_decay=plan.weight_decay,
+        max_grad_norm=plan.max_grad_norm,
+        optim="adamw_torch",
+        seed=plan.seed,
+        data_seed=plan.seed,
+        bf16=plan.precision == "bf16-mixed",
+        fp16=plan.precision == "fp16-mixed",
+        use_cpu=not cuda,
+        eval_strategy="steps" if scored else "no",
+        save_strategy="steps",
+        metric_for_best_model=f"eval_{plan.metric}" if scored else None,
+        greater_is_better=plan.metric != "loss",
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+        dataloader_pin_memory=cuda,
+        restore_callback_states_from_checkpoint=True,
+    )
+
+
+def _expected(run: RunDirectory, method: str) -> dict[str, Any]:
+    """What the recommendation said about this method: bytes, seconds, bytes available."""
+    advice = run.recommendation() or {}
+    for candidate in advice.get("candidates") or []:
+        if candidate.get("method") == method:
+            return {
+                "memory": candidate["memory"]["predicted"],
+                "seconds": candidate["hours"]["predicted"] * 3600,
+                "available": candidate["memory"]["available"],
+            }
+    return {}
+
+
+def _judged(said: Scored, truth: list[int], labels: list[str]) -> tuple[dict[str, Any], list[int], list[int]]:
+    """Score, truth and predictions of what a model said."""
+    predicted = [int(i) for i in said.logits.argmax(-1)]
+    return metrics.full_score(truth, predicted, labels, said.loss), truth, predicted
+
+
+def _device_label() -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
