@@ -7,7 +7,9 @@ from engine.tables import Table
 from engine.text import one_line
 from recommender.errors import InputError
 
-TEXT_NAMES = ("text", "sentence", "review", "content", "message", "body", "comment", "tweet", "document", "description", "question")
+TEXT_NAMES = frozenset(
+    "text sentence review content message body comment tweet document description question utterance".split()  # noqa: SIM905
+)
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "tag", "y", "stars", "rating")
 MOST_CLASSES = 1_000
 LOOK_AT = 20_000

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from engine.files import sha256_of
 from engine.inspection.columns import choose
 from engine.inspection.tokens import token_lengths
 from engine.rows import Rows, check_labels, key_of, labelled, sample, sort_labels, unique
@@ -25,6 +26,9 @@ def inspect_data(request: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: anything that would make the run fail or be wasted.
     """
+    for flag, count in (("--train-rows", request.get("train_rows")), ("--eval-rows", request.get("eval_rows"))):
+        if count is not None and count < 2:
+            raise InputError(f"{flag} is {count}; at least 2 rows are needed.")
     table = read_table(request["train"])
     if not table.rows:
         raise InputError(f"{request['train']} has a header and no rows.")
@@ -41,7 +45,9 @@ def inspect_data(request: dict[str, Any]) -> dict[str, Any]:
             f"{request['train']}: every row has the label {label}, so there is nothing to learn; add rows of another class."
         )
     held_out = _held_out(request, columns.text, columns.label, labels, seed)
-    facts = _facts(rows, held_out, labels, request.get("model"), columns.text, columns.label, table.format)
+    counted = _facts(rows, held_out, labels, request.get("model"))
+    named = {"text_column": columns.text, "label_column": columns.label, "format": table.format}
+    facts = counted.model_copy(update=named)
     preview = [[one_line(t, 300), one_line(x, 60)] for t, x in zip(rows.texts[:PREVIEW_ROWS], rows.labels, strict=False)]
     return {
         "facts": facts.model_dump(mode="json"),
@@ -50,6 +56,8 @@ def inspect_data(request: dict[str, Any]) -> dict[str, Any]:
         "confidence": columns.confidence,
         "path": str(Path(request["train"]).expanduser().resolve()),
         "eval_path": str(Path(request["eval"]).expanduser().resolve()) if request.get("eval") else None,
+        "fingerprint": sha256_of(Path(request["train"]).expanduser()),
+        "eval_fingerprint": sha256_of(Path(request["eval"]).expanduser()) if request.get("eval") else None,
     }
 
 
@@ -67,9 +75,7 @@ def _held_out(request: dict[str, Any], text: str, label: str, labels: list[str],
     return sample(rows, request.get("eval_rows"), seed)
 
 
-def _facts(
-    rows: Rows, held_out: Rows | None, labels: list[str], model: str | None, text: str, label: str, kind: str
-) -> DataFacts:
+def _facts(rows: Rows, held_out: Rows | None, labels: list[str], model: str | None) -> DataFacts:
     counts = Counter(rows.labels)
     labels_of: dict[str, set[str]] = defaultdict(set)
     for value, mark in zip(rows.texts, rows.labels, strict=True):
@@ -97,9 +103,6 @@ def _facts(
         conflict_share=contradicting / len(rows),
         overlap_share=overlap,
         empty_rows=rows.dropped,
-        text_column=text,
-        label_column=label,
-        format=kind,
     )
     wanted = {hyper.LENGTH_STEP * -(-n // hyper.LENGTH_STEP) for n in (facts.tokens_p95, facts.tokens_p99, facts.tokens_max) if n}
     scale = len(rows) / len(ordered)

