@@ -72,13 +72,15 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
 
 
 def _as_text(value: object) -> str:
-    if value is None:
+    if value is None or value != value:  # noqa: PLR0124 - NaN is how data frames write a missing label
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value)
+    text = str(value)
+    # JSON can spell half a surrogate pair, which no tokenizer takes.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def sample(rows: Rows, count: int | None, seed: int) -> Rows:
@@ -125,7 +127,8 @@ def load(choice: DataChoice) -> tuple[Rows, Rows | None]:
     """
     if choice.text_column is None or choice.label_column is None:
         raise InputError("the plan names no text_column and label_column.")
-    train = sample(labelled(read_table(choice.train), choice.text_column, choice.label_column), choice.train_rows, choice.split_seed)
+    every = labelled(read_table(choice.train), choice.text_column, choice.label_column)
+    train = sample(every, choice.train_rows, choice.split_seed)
     if choice.eval is None:
         return train, None
     held_out = labelled(read_table(choice.eval), choice.text_column, choice.label_column)

@@ -3,15 +3,21 @@
 import csv
 import io
 import json
+import re
 import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.text import one_line
 from recommender.errors import InputError
 
 MAX_FIELD = 10_000_000
+LARGEST_BLOCK = 1 << 30
+"""Bytes; pyarrow counts a block's in 32 bits."""
 DELIMITERS = (",", "\t", ";", "|")
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".zst", ".rar"}
 
 
@@ -147,19 +153,20 @@ def _delimited(path: Path, kind: str) -> Table:
     import pyarrow as pa  # 0.2 s; only who reads rows pays
     import pyarrow.csv as pa_csv
 
-    text = _text(path)
+    text = _text(path).lstrip("\r\n")
     if not text.strip():
         raise InputError(f"{path} holds no rows, only blank lines.")
-    first = text.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    first = _LINE_END.split(text, maxsplit=1)[0]
     delimiter = "\t" if kind == "tsv" else max(DELIMITERS, key=first.count)
-    quoted = f'{delimiter}"' in text[:1_000_000] or text.startswith('"') or '\n"' in text[:1_000_000]
-    csv.field_size_limit(MAX_FIELD)
-    names = next(csv.reader(io.StringIO(first), delimiter=delimiter, quotechar='"' if quoted else None, quoting=0 if quoted else 3))
-    names = [n.strip() or f"column {i + 1}" for i, n in enumerate(names)]
+    names, body = _header(path, text, delimiter)
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice is not None:
-        raise InputError(f"{path}:1: two columns are called {twice}; give them different names.")
-    data = text.encode("utf-8")
+        raise InputError(f"{path}:1: two columns are called {one_line(twice, 60)}; give them different names.")
+    body = re.sub(r"[\r\n][ \r\n]*\Z", "\n", body)
+    if not body.strip():
+        return Table(path, kind, {n: [] for n in names}, first_line=2)
+    quoted = _is_quoted(body, delimiter, len(names))
+    data = body.encode("utf-8")
     bad: list[tuple[int | None, int, int]] = []
 
     def remember(row: Any) -> str:
@@ -169,7 +176,10 @@ def _delimited(path: Path, kind: str) -> Table:
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(data),
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=max(len(data) + 1, 1024), column_names=names, skip_rows=1),
+            # One block where it can be: a block must not end inside a quoted text.
+            read_options=pa_csv.ReadOptions(
+                use_threads=False, block_size=min(max(len(data) + 1, 1024), LARGEST_BLOCK), column_names=names
+            ),
             parse_options=pa_csv.ParseOptions(
                 delimiter=delimiter,
                 quote_char='"' if quoted else False,
@@ -181,12 +191,51 @@ def _delimited(path: Path, kind: str) -> Table:
     except pa.ArrowInvalid as error:
         if bad:
             number, expected, actual = bad[0]
-            place = f"{path}: row {number - 1}" if number else str(path)
+            place = f"{path}: row {number}" if number else str(path)
             raise InputError(
                 f"{place}: has {actual} columns where the header has {expected}; quote the text or fix the row."
             ) from None
-        raise InputError(f"{path}: not readable as {kind}: {str(error).splitlines()[0]}.") from None
+        raise InputError(f"{path}: not readable as {kind}: {_sentence(error)}.") from None
     return Table(path, kind, {n: table.column(n).to_pylist() for n in names}, first_line=2)
+
+
+def _header(path: Path, text: str, delimiter: str) -> tuple[list[str], str]:
+    """The columns' names, and the text after them. A quoted name may run over several lines."""
+    csv.field_size_limit(MAX_FIELD)
+    consumed = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal consumed
+        for line in io.StringIO(text, newline=""):
+            consumed += len(line)
+            yield line
+
+    try:
+        names = next(csv.reader(lines(), delimiter=delimiter))
+    except csv.Error as error:
+        raise InputError(f"{path}:1: the header cannot be read ({error}).") from None
+    return [n.strip() or f"column {i + 1}" for i, n in enumerate(names)], text[consumed:]
+
+
+def _is_quoted(body: str, delimiter: str, columns: int) -> bool:
+    """Whether quotation marks enclose fields. In tab-separated files they are often part of the text.
+
+    There they enclose fields only if lines do not come out even otherwise, or if every field that begins with one also
+    ends with one and doubles those inside.
+    """
+    if '"' not in body:
+        return False
+    if delimiter != "\t":
+        return True
+    lines = [line for line in _LINE_END.split(body) if line]
+    if any(line.count(delimiter) != columns - 1 for line in lines):
+        return True
+    begun = [field for line in lines for field in line.split(delimiter) if field.startswith('"')]
+    return bool(begun) and all(len(f) > 1 and f.endswith('"') and '"' not in f[1:-1].replace('""', "") for f in begun)
+
+
+def _sentence(error: Exception) -> str:
+    return one_line(str(error).partition("\n")[0], 200).rstrip(".")
 
 
 def _parquet(path: Path) -> Table:
@@ -197,7 +246,7 @@ def _parquet(path: Path) -> Table:
         table = pq.read_table(path)
         return Table(path, "parquet", {n: table.column(n).to_pylist() for n in table.column_names})
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: damaged parquet file: {str(error).splitlines()[0]}.") from None
+        raise InputError(f"{path}: damaged parquet file: {_sentence(error)}.") from None
 
 
 def _json(path: Path) -> Table:
@@ -217,19 +266,21 @@ def _json(path: Path) -> Table:
 
 def _jsonl(path: Path) -> Table:
     objects: list[Any] = []
+    numbers: list[int] = []
     for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
             objects.append(json.loads(line))
+            numbers.append(number)
         except json.JSONDecodeError as error:
             raise InputError(f"{path}:{number}: not JSON ({error.msg}, column {error.colno}).") from None
         except (RecursionError, ValueError):
             raise InputError(f"{path}:{number}: not usable as JSON (nested too deeply, or numbers too long).") from None
-    return _from_objects(path, "jsonl", objects, lambda i: f"{path}:{i + 1}", 1)
+    return _from_objects(path, "jsonl", objects, lambda i: f"{path}:{numbers[i]}", 1)
 
 
-def _from_objects(path: Path, kind: str, objects: list[Any], where: Any, first_line: int | None) -> Table:
+def _from_objects(path: Path, kind: str, objects: list[Any], where: Callable[[int], str], first_line: int | None) -> Table:
     names: dict[str, None] = {}
     for i, item in enumerate(objects):
         if not isinstance(item, dict):

@@ -79,25 +79,24 @@ def choose(table: Table, text_column: str | None, label_column: str | None) -> C
         missing = "text" if text is None else "label"
         raise InputError(f"{table.path}: no column looks like a {missing} among {listed}; name it with --{missing}-column.")
     chosen = next(c for c in columns if c.name == label)
-    if label_column is None:
-        refuse_free_form(table, chosen)
+    refuse_free_form(table, chosen, named=label_column is not None)
     sure = _label_score(chosen) >= 2 or (text_column is not None and label_column is not None)
     return Columns(text, label, 0.95 if sure else 0.7, tuple(n for n in names if n not in (text, label)))
 
 
-def refuse_free_form(table: Table, column: Column) -> None:
-    """Say so when a label column holds prose, ids or measurements.
+def refuse_free_form(table: Table, column: Column, *, named: bool) -> None:
+    """Say so when a label column holds prose, ids or measurements; long labels are believed when the person named them.
 
     Raises:
         InputError: it does.
     """
     many = column.distinct > max(50, 0.5 * column.rows) or column.distinct > MOST_CLASSES
-    prose = column.spaced > 0.5 and column.mean_characters > 60
-    if many or prose:
-        name = one_line(column.name, 60)
+    hardly_twice = column.rows >= 10 and column.distinct > 0.8 * column.rows
+    prose = column.spaced > 0.5 and column.mean_characters > 60 and not named
+    if many or hardly_twice or prose:
         raise InputError(
-            f"{table.path}: column {name} has {column.distinct} different values in {column.rows} rows: that looks free-form,"
-            " not like labels; name the right one with --label-column."
+            f"{table.path}: column {one_line(column.name, 60)} has {column.distinct} different values in {column.rows} rows:"
+            f" that looks free-form, not like labels; name {'another' if named else 'the right'} one with --label-column."
         )
 
 
