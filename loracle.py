@@ -17,7 +17,7 @@ _HOMES = {
     "start": ("engine.runs", "start"),
     "attach": ("engine.runs", "attach"),
 }
-__all__ = list(_HOMES)  # noqa: PLE0605 - one table, not two lists to keep alike
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,12 +1,12 @@
 """One candidate a method: settings from the table, memory cut until it fits, hard constraints."""
 
-from typing import Any
+from collections.abc import Iterator
 
 from recommender import hyper, memory, timing
 from recommender.facts import Facts
 from recommender.hyper import counted_rows
 from recommender.reasons import reason
-from recommender.recommendation import METHOD_NAMES, Candidate, Method, Reason, Settings
+from recommender.recommendation import METHOD_NAMES, Candidate, Memory, Method, Reason, Settings
 from recommender.shape import Shape
 
 _ADAPTER_METHODS = ("lora", "qlora")
@@ -17,7 +17,7 @@ def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate,
     settings = hyper.settings_for(facts, shape, method)
     length = settings.max_length
 
-    def peak(s: Settings) -> memory.Memory:
+    def peak(s: Settings) -> Memory:
         return memory.predict(
             facts,
             shape,
@@ -54,14 +54,14 @@ def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate,
     judged = {"method": name, "needed": predicted.predicted, "free": predicted.available}
     fits = memory.fits(predicted)
     reasons = [reason("fits" if fits else "does_not_fit", judged, "E10", "E21", "E22")]
-    broken = hard_constraint(facts, method, disk, hours.predicted)
-    if broken is not None:
-        reasons.append(broken)
-    removed_by = None if fits else "does_not_fit"
+    impossible, full_disk = cannot_run(facts, method), no_disk(facts, method, disk)
+    late = over_time_budget(facts, method, hours.predicted)
+    reasons += [r for r in (impossible, full_disk, late) if r is not None]
+    broken = [r.code for r in (impossible, None if fits else reasons[0], full_disk, late) if r is not None]
     candidate = Candidate(
         method=method,
-        fits=fits and (broken is None or broken.code == "over_time_budget"),
-        removed_by=broken.code if broken is not None else removed_by,
+        fits=fits and impossible is None and full_disk is None,
+        removed_by=broken[0] if broken else None,
         points=0.0,
         memory=predicted,
         hours=hours,
@@ -89,36 +89,55 @@ def _memory_choices(settings: Settings) -> list[Settings]:
     return choices + [c.model_copy(update={"gradient_checkpointing": True}) for c in choices]
 
 
-def hard_constraint(facts: Facts, method: Method, disk: int, hours: float) -> Reason | None:
-    """Kernels, disk, time and quantisation; memory is judged apart."""
-    name = METHOD_NAMES[method]
+def cannot_run(facts: Facts, method: Method) -> Reason | None:
+    """What rules the method out on this machine and model whatever its size: kernels, quantisation."""
     if method == "qlora" and facts.machine.nf4 is False:
-        return reason("no_nf4", {}, "E33")
+        return reason("no_nf4", {"nf4": False}, "E33")
     if facts.model.quantization and method not in _ADAPTER_METHODS:
         return reason("already_quantised", {"quantization": facts.model.quantization}, "K")
-    free = facts.machine.disk_free
-    if free is not None and disk > free:
-        return reason("no_disk", {"method": name, "needed": disk, "free": free}, "K")
-    budget = facts.goal.time_budget_hours
-    if budget is not None and hours > 0.8 * budget:
-        return reason("over_time_budget", {"method": name, "hours": hours, "budget": budget}, "K")
     return None
 
 
-def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> dict[Method, tuple[str, dict[str, Any], tuple[str, ...]]]:
-    """Candidates that a fitting alternative makes pointless: rule, facts, sources (evidence.md, 2.3)."""
-    removed: dict[Method, tuple[str, dict[str, Any], tuple[str, ...]]] = {}
-    lora, qlora, full = candidates["lora"], candidates["qlora"], candidates["full"]
-    saving = lora.memory.predicted - qlora.memory.predicted
-    if shape.parameters < 30e6 and full.fits:
-        removed["lora"] = ("D3_too_small_for_adapters", {"parameters": shape.parameters}, ("E14", "K"))
-    if shape.parameters < 600e6 or saving < max(1e9, 0.15 * lora.memory.predicted):
-        if lora.fits or full.fits:
-            known = {"saving": max(saving, 0)}
-            removed["qlora"] = ("D1_qlora_saves_little", known, ("E20", "E21", "E22", "E23"))
-    elif lora.fits and lora.memory.predicted <= 0.85 * lora.memory.available:
-        removed["qlora"] = ("D2_lora_fits_easily", {}, ("E21", "E23"))
+def no_disk(facts: Facts, method: Method, needed: int) -> Reason | None:
+    """Checkpoints and result need more than is free."""
+    free = facts.machine.disk_free
+    if free is None or needed <= free:
+        return None
+    return reason("no_disk", {"method": METHOD_NAMES[method], "needed": needed, "free": free}, "K")
+
+
+def over_time_budget(facts: Facts, method: Method, hours: float) -> Reason | None:
+    """The run would take more than 80% of the time there is."""
+    budget = facts.goal.time_budget_hours
+    if budget is None or hours <= 0.8 * budget:
+        return None
+    return reason("over_time_budget", {"method": METHOD_NAMES[method], "hours": hours, "budget": budget}, "K")
+
+
+def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> Iterator[tuple[Method, Reason]]:
+    """Candidates that another one makes pointless, and why (evidence.md, 2.3).
+
+    A rule only removes where a method preferred over it is still in the running.
+    """
+    running = {m for m, c in candidates.items() if c.viable}
+    lora = candidates["lora"].memory
     copies = facts.goal.adapters_wanted
-    if copies > 3 and shape.parameters >= 1e9 and (lora.fits or qlora.fits):
-        removed["full"] = ("D4_many_full_copies", {"copies": copies, "needed": copies * 2 * shape.parameters}, ("E1",))
-    return removed
+    if copies > 3 and shape.parameters >= 1e9 and running & {"lora", "qlora"}:
+        running.discard("full")
+        yield "full", reason("D4_many_full_copies", {"copies": copies, "needed": copies * 2 * shape.parameters}, "E1")
+    if shape.parameters < 30e6 and "full" in running:
+        running.discard("lora")
+        yield "lora", reason("D3_too_small_for_adapters", {"parameters": shape.parameters}, "E14", "K")
+    # Compared at equal micro-batches: QLoRA may have been given larger ones because more of them fit.
+    saving = max(int(memory.MARGIN * (_states(candidates["lora"]) - _states(candidates["qlora"]))), 0)
+    if shape.parameters < 600e6 or saving < max(1e9, 0.15 * lora.predicted):
+        if running & {"lora", "full"}:
+            known = {"saving": saving, "parameters": shape.parameters}
+            yield "qlora", reason("D1_qlora_saves_little", known, "E20", "E21", "E22", "E23")
+    elif "lora" in running and lora.predicted <= 0.85 * lora.available:
+        yield "qlora", reason("D2_lora_fits_easily", {"needed": lora.predicted, "free": lora.available}, "E21", "E23")
+
+
+def _states(candidate: Candidate) -> int:
+    """Bytes that do not depend on the micro-batch."""
+    return sum(candidate.memory.parts[name] for name in ("weights", "gradients", "optimizer"))

@@ -9,16 +9,18 @@ from recommender.evidence import POINT_RULES, PointRule, Situation
 from recommender.facts import Facts
 from recommender.flips import flip_conditions
 from recommender.lints import lint
-from recommender.reasons import caution, reason, sentence
+from recommender.reasons import caution, reason, sentence, size
 from recommender.recommendation import (
     METHOD_NAMES,
     METHODS,
     Candidate,
     Caution,
+    Confidence,
     Method,
     Reason,
     Recommendation,
     Verdict,
+    nearest_of,
 )
 from recommender.shape import Shape, counts_as_encoder, shape_of
 
@@ -40,13 +42,13 @@ def decide(facts: Facts) -> Recommendation:
     candidates = {m: c for m, (c, _) in judged.items()}
     reasons: list[Reason] = [g.reason for g in closed]
     reasons += [r for _, found in judged.values() for r in found]
+    situation = _situation(facts, shape, candidates["full"].fits)
 
-    for method, (rule, known, sources) in dominated(facts, shape, candidates).items():
-        reasons.append(reason(rule, known, *sources))
+    for method, why in list(dominated(facts, shape, candidates)):
+        reasons.append(why)
         if candidates[method].removed_by is None:
-            candidates[method] = candidates[method].model_copy(update={"removed_by": rule})
+            candidates[method] = candidates[method].model_copy(update={"removed_by": why.code})
 
-    situation = _situation(facts, shape)
     rules = [rule for rule in POINT_RULES if rule.applies(situation)]
     points = {m: sum(rule.points[m] for rule in rules) for m in METHODS}
     reasons += [reason(r.code, _known(r, situation), *r.sources) for r in rules]
@@ -55,21 +57,17 @@ def decide(facts: Facts) -> Recommendation:
         reasons.append(why)
     candidates = {m: c.model_copy(update={"points": round(float(points[m]), 2)}) for m, c in candidates.items()}
 
-    ranked = _ranked([c for c in candidates.values() if c.fits and c.removed_by is None])
-    confidence, runner_up = _confidence(ranked, candidates)
-    verdict: Verdict
+    nearest = nearest_of(candidates.values())
+    verdict: Verdict = nearest.method
     instead: tuple[str, ...] = ()
     if closed:
         verdict, instead = "not_yet", tuple(dict.fromkeys(i for g in closed for i in g.instead))
-    elif not ranked:
-        verdict, instead = "does_not_fit", _smaller(candidates)
-    else:
-        verdict = ranked[0].method
-    nearest = ranked[0] if ranked else min(candidates.values(), key=lambda c: (not c.fits, c.memory.predicted))
+    elif not nearest.viable:
+        verdict, instead = "does_not_fit", _instead(candidates)
     return Recommendation(
         verdict=verdict,
-        confidence="clear" if verdict == "not_yet" and not ranked else confidence,
-        runner_up=runner_up,
+        confidence=_confidence(verdict, nearest, candidates),
+        runner_up=_runner_up(nearest, candidates),
         candidates=tuple(candidates[m] for m in METHODS),
         settings=nearest.settings,
         reasons=tuple(_in_order(reasons, nearest.method)),
@@ -79,7 +77,7 @@ def decide(facts: Facts) -> Recommendation:
     )
 
 
-def _situation(facts: Facts, shape: Shape) -> Situation:
+def _situation(facts: Facts, shape: Shape, full_fits: bool) -> Situation:
     return Situation(
         encoder=counts_as_encoder(shape, facts.data),
         parameters=shape.parameters,
@@ -90,6 +88,7 @@ def _situation(facts: Facts, shape: Shape) -> Situation:
         forgetting=facts.goal.forgetting,
         adapters_wanted=facts.goal.adapters_wanted,
         ship_in_4_bit=facts.goal.ship_in_4_bit,
+        full_fits=full_fits,
     )
 
 
@@ -107,7 +106,7 @@ def _known(rule: PointRule, situation: Situation) -> dict[str, Any]:
 
 def _slower(facts: Facts, candidates: dict[Method, Candidate]) -> list[tuple[Method, float, Reason]]:
     """W8: minus log2 of how many times slower, once step times are measured. Estimates are too coarse to count."""
-    timed = [c for c in candidates.values() if c.hours.origin == "measured" and c.fits]
+    timed = [c for c in candidates.values() if c.hours.origin == "measured" and c.viable]
     if len(timed) < 2:
         return []
     best = min(c.hours.predicted for c in timed)
@@ -120,29 +119,37 @@ def _slower(facts: Facts, candidates: dict[Method, Candidate]) -> list[tuple[Met
     return found
 
 
-def _ranked(candidates: list[Candidate]) -> list[Candidate]:
-    """Best first; ties go to the cheaper run."""
-    return sorted(candidates, key=lambda c: (-c.points, c.hours.predicted, c.memory.predicted))
+def _confidence(verdict: Verdict, nearest: Candidate, candidates: dict[Method, Candidate]) -> Confidence:
+    """A word for the margin between the best two; for `does_not_fit`, whether the estimate's lower end would fit."""
+    if verdict == "not_yet":
+        return "clear"
+    if verdict == "does_not_fit":
+        borderline = any(c.removed_by == "does_not_fit" and c.memory.low <= c.memory.available for c in candidates.values())
+        return "close" if borderline else "clear"
+    margins = [nearest.points - c.points for c in candidates.values() if c.viable and c is not nearest]
+    margin = min(margins, default=math.inf)
+    return "clear" if margin >= 2 else "likely" if margin >= 1 else "close"
 
 
-def _confidence(ranked: list[Candidate], candidates: dict[Method, Candidate]) -> tuple[Any, Method | None]:
-    """A word for the margin, and who came second (a removed candidate that fits, if nobody else is left)."""
-    if len(ranked) >= 2:
-        margin = ranked[0].points - ranked[1].points
-        return ("clear" if margin >= 2 else "likely" if margin >= 1 else "close"), ranked[1].method
-    winner = ranked[0].method if ranked else None
-    others = _ranked([c for c in candidates.values() if c.fits and c.method != winner])
-    return "clear", others[0].method if others else None
+def _runner_up(nearest: Candidate, candidates: dict[Method, Candidate]) -> Method | None:
+    """Who came second: one in the running, or a removed candidate that would fit if nobody else is left."""
+    second = nearest_of(c for c in candidates.values() if c is not nearest)
+    return second.method if second.fits else None
 
 
-def _smaller(candidates: dict[Method, Candidate]) -> tuple[str, ...]:
-    if any(c.removed_by == "over_time_budget" for c in candidates.values()):
-        return (sentence("instead_time"),)
-    least = min(candidates.values(), key=lambda c: c.memory.predicted)
-    return (
-        sentence("instead_smaller_model", {"needed": int(least.memory.predicted / memory.USABLE_SHARE)}),
-        sentence("instead_shorter", {"length": least.settings.max_length}),
-    )
+def _instead(candidates: dict[Method, Candidate]) -> tuple[str, ...]:
+    """What would help where nothing can run, by what stands in the way."""
+    causes = {c.removed_by for c in candidates.values()}
+    advice: list[str] = []
+    if "over_time_budget" in causes:
+        advice.append(sentence("instead_time"))
+    if "no_disk" in causes:
+        advice.append(sentence("instead_disk", {"needed": min(c.disk for c in candidates.values() if c.removed_by == "no_disk")}))
+    if "does_not_fit" in causes:
+        least = min((c for c in candidates.values() if c.removed_by == "does_not_fit"), key=lambda c: c.memory.predicted)
+        advice.append(sentence("instead_smaller_model", {"needed": int(least.memory.predicted / memory.USABLE_SHARE)}))
+        advice.append(sentence("instead_shorter", {"length": least.settings.max_length}))
+    return tuple(advice)
 
 
 def _in_order(reasons: list[Reason], winner: Method) -> list[Reason]:
@@ -167,8 +174,27 @@ def _cautions(facts: Facts, shape: Shape, nearest: Candidate) -> list[Caution]:
     own = nearest.settings.model_dump() | {"method": nearest.method}
     found += lint(own, facts.data, decoder=decoder)
     if facts.plan:
-        found += lint(facts.plan, facts.data, decoder=decoder, suggested_rate=nearest.settings.learning_rate)
-    if shape.assumed:
-        found.append(caution("assumed", names=", ".join(shape.assumed)))
+        found += lint(facts.plan, facts.data, decoder=decoder, suggested_rate=_usual_rate(facts, shape, nearest))
+    assumed = (*shape.assumed, *_assumed(facts))
+    if assumed:
+        found.append(caution("assumed", names=", ".join(assumed)))
     unique = {(c.code, str(c.facts)): c for c in found}
     return list(unique.values())
+
+
+def _usual_rate(facts: Facts, shape: Shape, nearest: Candidate) -> float:
+    """The learning rate Loracle would take for the method that the brought plan names."""
+    method = next((m for m in METHODS if facts.plan and facts.plan.get("method") == m), nearest.method)
+    return hyper.settings_for(facts, shape, method).learning_rate
+
+
+def _assumed(facts: Facts) -> list[str]:
+    """What was taken for unknown facts about data and machine, e.g. `rows 1000`."""
+    data = facts.data
+    found = [] if hyper.rows_of(data) is not None else [f"rows {hyper.UNKNOWN_ROWS}"]
+    if data.tokens_p50 is None and data.tokens_total is None:
+        found.append("tokens_p50 128")
+    free, known = memory.available_memory(facts.machine)
+    if not known:
+        found.append(f"free memory {size(free)}")
+    return found

@@ -51,7 +51,7 @@ class Situation:
     """What the point rules look at."""
 
     encoder: bool
-    """The encoder rules apply (an encoder, or a small model with a classifier head)."""
+    """The encoder rules apply: up to 0.6B parameters, an encoder or a classifier head."""
     parameters: int
     unique_rows: int
     trained_tokens: int
@@ -60,6 +60,7 @@ class Situation:
     forgetting: str
     adapters_wanted: int
     ship_in_4_bit: bool
+    full_fits: bool
 
     @property
     def capacity_256(self) -> int:
@@ -78,8 +79,13 @@ class PointRule:
 
 
 POINT_RULES: tuple[PointRule, ...] = (
-    PointRule("W1_small_encoder", {"full": 3, "lora": 1, "qlora": 0}, lambda s: s.encoder and s.parameters <= 600e6, ("E3", "E8")),
-    PointRule("W2_few_rows", {"full": 0, "lora": 1, "qlora": 0}, lambda s: s.encoder and s.unique_rows < 1_000, ("E3", "E40", "E38")),
+    PointRule("W1_small_encoder", {"full": 3, "lora": 1, "qlora": 0}, lambda s: s.encoder, ("E3", "E8")),
+    PointRule(
+        "W2_few_rows",
+        {"full": 0, "lora": 1, "qlora": 0},
+        lambda s: s.encoder and s.unique_rows < 1_000,
+        ("E3", "E40", "E38"),
+    ),
     PointRule(
         "W3_adapter_holds_data",
         {"full": 0, "lora": 3, "qlora": 2},
@@ -94,12 +100,17 @@ POINT_RULES: tuple[PointRule, ...] = (
     ),
     PointRule("W5_continued_pretraining", {"full": 4, "lora": -1, "qlora": -1}, lambda s: s.continued_pretraining, ("E5",)),
     PointRule("W6_forgetting", {"full": -2, "lora": 0, "qlora": 0}, lambda s: s.forgetting == "high", ("E5", "E7")),
-    PointRule("W7_few_rows_large_model", {"full": -1, "lora": 0, "qlora": 0}, lambda s: not s.encoder and s.unique_rows < 1_000, ("E7",)),
+    PointRule(
+        "W7_few_rows_large_model",
+        {"full": -1, "lora": 0, "qlora": 0},
+        lambda s: not s.encoder and s.unique_rows < 1_000,
+        ("E7",),
+    ),
     PointRule("W9_several_adapters", {"full": -4, "lora": 0, "qlora": 0}, lambda s: s.adapters_wanted > 1, ("E1",)),
     PointRule(
         "W10_affordable_full",
         {"full": 1, "lora": 0, "qlora": 0},
-        lambda s: not s.encoder and s.parameters < 2e9 and s.forgetting == "low",
+        lambda s: not s.encoder and s.parameters < 2e9 and s.full_fits and s.forgetting == "low",
         ("E10", "K"),
     ),
     PointRule("W12_ships_in_4_bit", {"full": 0, "lora": 0, "qlora": 1}, lambda s: s.ship_in_4_bit, ("K",)),

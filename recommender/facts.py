@@ -4,9 +4,15 @@ The JSON names are an interface (`loracle inspect`, `loracle plan --facts`). Eve
 "not known", and the recommender then assumes a stated default. Sizes are bytes, shares run from 0 to 1.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from recommender.base import Fact
+
+Count = Annotated[int, Field(ge=0, le=10**18)]
+"""Bytes, rows, tokens or parameters: beyond these bounds a number is a mistake, not a fact."""
+Share = Annotated[float, Field(ge=0, le=1)]
 
 Backend = Literal["cuda", "rocm", "xpu", "mps", "cpu"]
 Family = Literal["encoder", "decoder", "encoder-decoder"]
@@ -29,8 +35,8 @@ class Device(Fact):
     """One accelerator."""
 
     name: str | None = None
-    memory_total: int | None = None
-    memory_free: int | None = None
+    memory_total: Count | None = None
+    memory_free: Count | None = None
     """Free now, not when nobody else uses the card."""
     compute_capability: tuple[int, int] | None = None
     bf16: bool | None = None
@@ -45,16 +51,23 @@ class Machine(Fact):
     devices: tuple[Device, ...] = ()
     """Empty on a CPU; `ram_available` counts then."""
     cpu_name: str | None = None
-    cpu_cores: int | None = None
+    cpu_cores: Count | None = None
     """Cores this process may use, not cores of the host."""
     cpu_bf16: bool | None = None
-    ram_total: int | None = None
-    ram_available: int | None = None
+    ram_total: Count | None = None
+    ram_available: Count | None = None
     """The smaller of what the system has left and what the container's limit leaves."""
-    disk_free: int | None = None
+    disk_free: Count | None = None
     """Where the runs go."""
     nf4: bool | None = None
     """4-bit kernels really ran here; `None` means not tried."""
+
+    @property
+    def device(self) -> Device | None:
+        """The one accelerator a run would see: the freest. `None` on a CPU."""
+        if self.backend == "cpu" or not self.devices:
+            return None
+        return max(self.devices, key=lambda d: (d.memory_free is not None, d.memory_free or d.memory_total or 0))
 
 
 class ModelFacts(Fact):
@@ -63,15 +76,15 @@ class ModelFacts(Fact):
     id: str | None = None
     path: str | None = None
     family: Family | None = None
-    parameters: int | None = None
-    embedding_parameters: int | None = None
-    layers: int | None = None
-    hidden_size: int | None = None
-    intermediate_size: int | None = None
-    attention_heads: int | None = None
-    kv_heads: int | None = None
-    vocabulary_size: int | None = None
-    max_positions: int | None = None
+    parameters: Count | None = None
+    embedding_parameters: Count | None = None
+    layers: Count | None = None
+    hidden_size: Count | None = None
+    intermediate_size: Count | None = None
+    attention_heads: Count | None = None
+    kv_heads: Count | None = None
+    vocabulary_size: Count | None = None
+    max_positions: Count | None = None
     tied_embeddings: bool | None = None
     dtype: str | None = None
     quantization: str | None = None
@@ -80,44 +93,44 @@ class ModelFacts(Fact):
     architecture: str | None = None
     config: dict[str, Any] | None = None
     """config.json as it is."""
-    weights_bytes: int | None = None
+    weights_bytes: Count | None = None
 
 
 class Truncation(Fact):
     """What a maximum length would cut off."""
 
-    length: int
-    rows_cut: int
-    tokens_kept: int
+    length: Count
+    rows_cut: Count
+    tokens_kept: Count
 
 
 class DataFacts(Fact):
     """A data set, counted after exact duplicates were found and before any split."""
 
     task: Task | None = None
-    rows: int | None = None
-    unique_rows: int | None = None
-    eval_rows: int | None = None
+    rows: Count | None = None
+    unique_rows: Count | None = None
+    eval_rows: Count | None = None
     """Rows of a separate held-out file; `None` when there is none and rows will be carved from the data."""
-    tokens_p50: int | None = None
-    tokens_p95: int | None = None
-    tokens_p99: int | None = None
-    tokens_max: int | None = None
-    tokens_total: int | None = None
-    trained_tokens: int | None = None
+    tokens_p50: Count | None = None
+    tokens_p95: Count | None = None
+    tokens_p99: Count | None = None
+    tokens_max: Count | None = None
+    tokens_total: Count | None = None
+    trained_tokens: Count | None = None
     """Labels that carry loss in one epoch, for tasks that generate text."""
     tokens_origin: Literal["measured", "estimated", "assumed"] | None = None
     truncation: tuple[Truncation, ...] = ()
-    classes: int | None = None
-    label_counts: tuple[int, ...] | None = None
+    classes: Count | None = None
+    label_counts: tuple[Count, ...] | None = None
     """In the order of `labels`."""
     labels: tuple[str, ...] | None = None
-    duplicate_share: float | None = None
-    conflict_share: float | None = None
+    duplicate_share: Share | None = None
+    conflict_share: Share | None = None
     """Rows whose text also appears with another label."""
-    overlap_share: float | None = None
+    overlap_share: Share | None = None
     """Held-out rows whose text is also among the training rows."""
-    empty_rows: int | None = None
+    empty_rows: Count | None = None
     text_column: str | None = None
     label_column: str | None = None
     format: str | None = None
@@ -128,10 +141,10 @@ class Goal(Fact):
 
     purpose: Literal["task", "assistant", "style", "knowledge", "domain", "code"] = "task"
     note: str | None = None
-    time_budget_hours: float | None = None
+    time_budget_hours: Annotated[float, Field(ge=0, le=1e6)] | None = None
     forgetting: Literal["low", "medium", "high"] = "low"
-    adapters_wanted: int = 1
-    sequential_updates: int = 1
+    adapters_wanted: Count = 1
+    sequential_updates: Count = 1
     ship_in_4_bit: bool = False
 
 
@@ -139,9 +152,9 @@ class Measured(Fact):
     """What a trace, a probe or a calibration found; it outranks every estimate."""
 
     memory_profile: dict[str, Any] | None = None
-    seconds_per_step: dict[str, float] | None = None
+    seconds_per_step: dict[str, Annotated[float, Field(gt=0, le=1e9)]] | None = None
     """Keyed by method, at that method's own settings."""
-    matmul_flops: dict[str, float] | None = None
+    matmul_flops: dict[str, Annotated[float, Field(ge=1e3, le=1e21)]] | None = None
     """Keyed by precision, floating-point operations per second."""
 
 

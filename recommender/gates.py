@@ -6,10 +6,15 @@ Gates give advice and may be overridden, except where there is nothing to learn.
 import math
 from dataclasses import dataclass
 
-from recommender.facts import CLASSIFYING, Facts
-from recommender.hyper import counted_rows, split_of
+from recommender.facts import CLASSIFYING, DataFacts, Facts
+from recommender.hyper import counted_rows, rows_of, skewed, split_of
 from recommender.reasons import caution, reason, sentence
 from recommender.recommendation import Caution, Reason
+
+PHYSICS = frozenset({"G1_one_label"})
+"""Gates behind which there is nothing to learn: no override helps."""
+
+_LABELLED = frozenset({"classification", "multi_label"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +23,6 @@ class Gate:
 
     reason: Reason
     instead: tuple[str, ...]
-    physics: bool = False
-    """There is nothing to learn; no override helps."""
 
 
 def closed_gates(facts: Facts) -> list[Gate]:
@@ -28,36 +31,53 @@ def closed_gates(facts: Facts) -> list[Gate]:
     task = data.task or "classification"
     unique = counted_rows(data)
     gates: list[Gate] = []
-    if task in ("classification", "multi_label") and data.classes is not None and data.classes < 2:
-        gates.append(
-            Gate(reason("G1_one_label", {"classes": data.classes}, "K"), (sentence("instead_more_classes"),), physics=True)
-        )
+    classes = _classes(data)
+    if task in _LABELLED and classes is not None and classes < 2:
+        more = (sentence("instead_more_classes"),)
+        gates.append(Gate(reason("G1_one_label", {"classes": classes, "rows": unique}, "K"), more))
+    rows = rows_of(data)
+    if rows and data.empty_rows and data.empty_rows > rows / 2:
+        empty = {"empty_rows": data.empty_rows, "rows": rows}
+        gates.append(Gate(reason("G1_mostly_empty", empty, "K"), (sentence("instead_check_columns"),)))
     if goal.purpose == "knowledge":
-        gates.append(Gate(reason("G7_changing_facts", {}, "K", "E19"), (sentence("instead_retrieval"),)))
+        gates.append(Gate(reason("G7_changing_facts", {"purpose": goal.purpose}, "K", "E19"), (sentence("instead_retrieval"),)))
     if (data.conflict_share or 0) > 0.10:
-        gates.append(Gate(reason("G2_contradictions", _contradictions(data.conflict_share or 0), "K"), (sentence("instead_clean"),)))
+        shares = _contradictions(data.conflict_share or 0)
+        gates.append(Gate(reason("G2_contradictions", shares, "K"), (sentence("instead_clean"),)))
+    if rows is None:
+        return gates
     if task in CLASSIFYING:
-        gates += _too_few_labels(facts, unique)
-    elif unique < 50 and data.rows is not None:
-        gates.append(
-            Gate(reason("G6_too_few_generation", {"unique_rows": unique}, "E19"), (sentence("instead_prompt"),))
-        )
+        gates += _too_few_labels(data, unique)
+    elif unique < 50:
+        gates.append(Gate(reason("G6_too_few_generation", {"unique_rows": unique}, "E19"), (sentence("instead_prompt"),)))
     return gates
 
 
-def _too_few_labels(facts: Facts, unique: int) -> list[Gate]:
-    data = facts.data
-    if data.rows is None:
-        return []
-    smallest = min(data.label_counts) if data.label_counts else None
-    counts_matter = smallest is not None and (data.task or "classification") == "classification"
-    known = {"smallest": smallest if smallest is not None else unique, "unique_rows": unique}
-    if unique < 100 or (counts_matter and smallest is not None and smallest < 16):
-        more = (sentence("instead_more_labels", {"smallest": 64}), sentence("instead_probe"))
-        return [Gate(reason("G4_too_few_examples", known, "E15", "E17", "E18"), more)]
-    if counts_matter and smallest is not None and smallest < 64 and unique < 1_000:
-        first = (sentence("instead_probe"), sentence("instead_more_labels", {"smallest": 64}))
-        return [Gate(reason("G5_baseline_first", known, "E13", "E15"), first)]
+def _classes(data: DataFacts) -> int | None:
+    """Classes that really occur."""
+    if data.label_counts:
+        return sum(1 for count in data.label_counts if count)
+    return data.classes
+
+
+def _smallest_class(data: DataFacts, unique: int) -> int | None:
+    """Rows of the smallest class, at most; `None` where rows have no classes, or they were not counted."""
+    if (data.task or "classification") not in _LABELLED:
+        return None
+    if data.label_counts:
+        return min(data.label_counts)
+    return unique // data.classes if data.classes else None
+
+
+def _too_few_labels(data: DataFacts, unique: int) -> list[Gate]:
+    smallest = _smallest_class(data, unique)
+    counted = {"smallest": smallest, "unique_rows": unique}
+    label, probe = sentence("instead_more_labels", {"smallest": 64}), sentence("instead_probe")
+    if unique < 100 or (smallest is not None and smallest < 16):
+        code = "G4_too_few_rows" if smallest is None else "G4_too_few_examples"
+        return [Gate(reason(code, counted, "E15", "E17", "E18"), (label, probe))]
+    if smallest is not None and smallest < 64 and unique < 1_000:
+        return [Gate(reason("G5_baseline_first", counted, "E13", "E15"), (probe, label))]
     return []
 
 
@@ -77,14 +97,18 @@ def data_cautions(facts: Facts, max_length: int) -> list[Caution]:
         found.append(caution("duplicates", share=data.duplicate_share, unique_rows=counted_rows(data)))
     if (data.overlap_share or 0) > 0:
         found.append(caution("overlap", share=data.overlap_share))
+    labelled = (data.task or "classification") in _LABELLED
     held_out = data.eval_rows if data.eval_rows is not None else split_of(data).held_out
-    if held_out and held_out < 1_000 and data.rows is not None:
+    if labelled and 0 < held_out < 1_000 and rows_of(data) is not None:
         points = 100 * 1.96 * math.sqrt(0.09 / held_out)
         found.append(caution("small_held_out", rows=held_out, points=round(points, 1)))
     counts = data.label_counts or ()
-    if counts and (max(counts) > 0.8 * sum(counts) or max(counts) > 10 * max(min(counts), 1)):
+    if skewed(data):
         found.append(caution("imbalanced", share=max(counts) / sum(counts)))
+    unique = counted_rows(data)
+    if rows_of(data) is not None and not labelled and data.task not in CLASSIFYING and 50 <= unique < 200:
+        found.append(caution("few_examples", rows=unique))
     cut = next((c for c in data.truncation if c.length == max_length), None)
     if cut is not None and cut.rows_cut and data.rows:
-        found.append(caution("truncated", share=cut.rows_cut / data.rows, length=max_length))
+        found.append(caution("truncated", share=min(cut.rows_cut / data.rows, 1.0), length=max_length))
     return found

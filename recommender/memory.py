@@ -12,21 +12,21 @@ RUNTIME_BYTES = 600_000_000
 """Libraries, kernels and buffers that any run holds (E22)."""
 MARGIN = 1.1
 USABLE_SHARE = 0.92
+UNKNOWN_MEMORY = 8 * 1024**3
+"""Assumed free where nothing is known of the machine."""
+FREE_SHARE = 0.7
+"""Assumed free of a memory whose size alone is known."""
 UNCERTAINTY = (0.8, 1.25)
 """The formula's anchors lie within -10% and +13% (evidence 2.2); doubled for models that are not anchors."""
 
 
 def available_memory(machine: Machine) -> tuple[int, bool]:
     """Bytes a run may use now on the one device it would see, and whether that is known."""
-    if machine.devices:
-        free = [d.memory_free if d.memory_free is not None else d.memory_total for d in machine.devices]
-        known = [f for f in free if f is not None]
-        return (max(known), True) if known else (8 * 1024**3, False)
-    if machine.ram_available is not None:
-        return machine.ram_available, True
-    if machine.ram_total is not None:
-        return int(machine.ram_total * 0.7), False
-    return 8 * 1024**3, False
+    device = machine.device
+    free, total = (device.memory_free, device.memory_total) if device else (machine.ram_available, machine.ram_total)
+    if free is not None:
+        return free, True
+    return (int(FREE_SHARE * total) if total is not None else UNKNOWN_MEMORY), False
 
 
 def predict(

@@ -4,9 +4,10 @@ A plan is what `--auto`, the app and a person's own file hand to the engine. Run
 repeats the run.
 """
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from recommender.base import Choice
 from recommender.facts import Task
@@ -19,10 +20,19 @@ Positive = Annotated[int, Field(ge=1, le=10**9)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+def _written_out(value: Any) -> Any:
+    """Whole numbers as text: `labels: [0, 1]` and `text_column: 2` mean the names that the file holds."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18 else value
+
+
+Name = Annotated[str, BeforeValidator(_written_out)]
+Source = Annotated[Name, Field(min_length=1, max_length=4096)]
+
+
 class ModelChoice(Choice):
     """Which model, to the byte."""
 
-    id: Annotated[str, Field(min_length=1, max_length=4096)]
+    id: Source
     """A local folder or a hub id."""
     revision: str | None = None
     """A hub commit; meaningless for a folder."""
@@ -33,12 +43,12 @@ class ModelChoice(Choice):
 class DataChoice(Choice):
     """Which rows serve for what."""
 
-    train: Annotated[str, Field(min_length=1, max_length=4096)]
-    eval: str | None = None
+    train: Source
+    eval: Source | None = None
     """The held-out file. Without it `held_out_rows` are carved from `train`."""
-    text_column: str | None = None
-    label_column: str | None = None
-    labels: list[str] | None = None
+    text_column: Name | None = None
+    label_column: Name | None = None
+    labels: list[Name] | None = None
     """Names of the classes in the order of the model's outputs."""
     train_rows: Positive | None = None
     """Take only a seeded sample of that many rows."""
@@ -51,11 +61,19 @@ class DataChoice(Choice):
     train_fingerprint: str | None = None
     eval_fingerprint: str | None = None
 
+    @field_validator("labels")
+    @classmethod
+    def _once(cls, value: list[str] | None) -> list[str] | None:
+        twice = [label for label, n in Counter(value or ()).items() if n > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named more than once")
+        return value
+
 
 class Plan(Choice):
     """One run: one method, one seed."""
 
-    version: Literal[1] = PLAN_VERSION
+    version: Literal[1] = 1
     model: ModelChoice
     data: DataChoice
     task: Task = "classification"
@@ -92,7 +110,7 @@ class Plan(Choice):
     """Padded tokens of one micro-batch to start with: speed and memory depend on it, the result does not."""
     gradient_checkpointing: bool = False
 
-    overrides: list[str] = []
+    overrides: list[str] = Field(default_factory=list)
     """Advice that was set aside with `--anyway` or `--method`, for the record."""
 
     @field_validator("target_modules")

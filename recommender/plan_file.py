@@ -9,13 +9,14 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent
-from ruamel.yaml.nodes import MappingNode, Node
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from recommender.errors import InputError
 from recommender.plan import Plan
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+MAX_ERRORS = 20
 
 
 def _yaml() -> YAML:
@@ -47,7 +48,7 @@ def parse_mapping(text: str, name: str) -> tuple[dict[str, Any], dict[tuple[str,
     """The YAML mapping in `text` and the line of each key.
 
     Raises:
-        InputError: not a single YAML mapping, or with aliases, duplicate keys or too deep nesting.
+        InputError: not a single YAML mapping, or with aliases, tags, duplicate keys or too deep nesting.
     """
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise InputError(f"{name}: larger than 1 MB, which no plan is.")
@@ -57,12 +58,16 @@ def parse_mapping(text: str, name: str) -> tuple[dict[str, Any], dict[tuple[str,
         for event in yaml.parse(io.StringIO(text)):
             if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
                 raise InputError(f"{name}:{event.start_mark.line + 1}: anchors and aliases are not allowed in a plan.")
+            if getattr(event, "version", None) not in (None, (1, 2)):
+                raise InputError(f"{name}:{event.start_mark.line + 1}: plans are YAML 1.2; leave the %YAML line out.")
+            if getattr(event, "tag", None):
+                raise InputError(f"{name}:{event.start_mark.line + 1}: tags (`!...`) are not allowed in a plan.")
             depth += type(event).__name__ in ("MappingStartEvent", "SequenceStartEvent")
             depth -= type(event).__name__ in ("MappingEndEvent", "SequenceEndEvent")
             if depth > MAX_DEPTH:
                 raise InputError(f"{name}:{event.start_mark.line + 1}: nested too deeply for a plan.")
+        lines = _lines(_yaml().compose(text), name)
         content = _yaml().load(text)
-        lines = _lines(_yaml().compose(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}" if mark is not None else ""
@@ -84,7 +89,13 @@ def validate(content: dict[str, Any], name: str, lines: dict[tuple[str, ...], in
     try:
         return Plan.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        raise InputError("\n".join(_message(e, name, lines or {}) for e in error.errors())) from None
+        found = sorted((_line(e, lines or {}), n, e) for n, e in enumerate(error.errors()))
+        told = [_message(e, name, line) for line, _, e in found[:MAX_ERRORS]]
+        if len(found) > MAX_ERRORS:
+            told.append(f"{name}: and {len(found) - MAX_ERRORS} more errors.")
+        raise InputError("\n".join(told)) from None
+    except ValueError:  # a whole number of more digits than Python writes out
+        raise InputError(f"{name}: holds a number that is too long.") from None
 
 
 def set_fields(content: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
@@ -129,34 +140,49 @@ def _scalar(text: str) -> Any:
         return text
 
 
-def _lines(node: Node | None, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
+def _lines(node: Node | None, name: str, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
     found: dict[tuple[str, ...], int] = {}
     if isinstance(node, MappingNode):
         for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                raise InputError(f"{name}:{key.start_mark.line + 1}: the name of a field must be a word.")
             here = (*path, str(key.value))
             found[here] = key.start_mark.line + 1
-            found |= _lines(value, here)
+            found |= _lines(value, name, here)
     return found
 
 
-def _message(error: Any, name: str, lines: dict[tuple[str, ...], int]) -> str:
+_EXPECTED = {
+    "string_type": "must be text: put it in quotes",
+    "list_type": "must be a list, e.g. [a, b]",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "model_type": "must hold `name: value` lines",
+}
+
+
+def _line(error: Any, lines: dict[tuple[str, ...], int]) -> int:
+    """The line an error belongs to; beyond all lines where it has none."""
     path = tuple(str(part) for part in error["loc"])
-    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-    where = f"{name}:{line}" if line else name
-    field = ".".join(path)
+    return next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), MAX_BYTES)
+
+
+def _message(error: Any, name: str, line: int) -> str:
+    field = ".".join(str(part) for part in error["loc"])
     match error["type"]:
         case "extra_forbidden":
-            known = [".".join(p) for p in field_paths(Plan)]
-            return f"{where}: {field}: no such field.{_nearest(field, known)}"
+            text = f"{field}: no such field.{_nearest(field, ['.'.join(p) for p in field_paths(Plan)])}"
         case "missing":
-            return f"{where}: {field} is missing."
+            text = f"{field} is missing."
         case "value_error":
-            text = str(error["ctx"]["error"])
-            return f"{where}: {field + ': ' if field else ''}{text}."
-    given = error["input"]
-    shown = f" (it is {given!r})" if isinstance(given, str | int | float | bool | None) else ""
-    text = error["msg"].removeprefix("Input ").replace("should be", "must be")
-    return f"{where}: {field} {text}{shown}."
+            text = f"{field + ': ' if field else ''}{error['ctx']['error']}."
+        case kind:
+            given = error["input"]
+            shown = f" (it is {given!r:.60})" if isinstance(given, str | int | float) else ""
+            expected = _EXPECTED.get(kind) or error["msg"].removeprefix("Input ").replace("should be", "must be")
+            text = f"{field} {expected}{shown}."
+    return f"{name}: {text}" if line == MAX_BYTES else f"{name}:{line}: {text}"
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -1,6 +1,9 @@
 """The recommender's answer: a verdict, every candidate with its numbers, and the reasons."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
+
+from pydantic import Field
 
 from recommender.base import Fact
 
@@ -8,6 +11,7 @@ Method = Literal["full", "lora", "qlora"]
 METHODS: tuple[Method, ...] = ("full", "lora", "qlora")
 METHOD_NAMES: dict[str, str] = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 Verdict = Literal["full", "lora", "qlora", "not_yet", "does_not_fit"]
+Confidence = Literal["clear", "likely", "close"]
 Origin = Literal["measured", "estimated", "assumed"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16"]
 
@@ -20,7 +24,7 @@ class Memory(Fact):
     high: int
     available: int
     origin: Origin
-    parts: dict[str, int] = {}
+    parts: dict[str, int] = Field(default_factory=dict)
     """Bytes by name: weights, gradients, optimizer, activations, runtime."""
 
 
@@ -44,6 +48,7 @@ class Settings(Fact):
     schedule: Literal["linear", "cosine", "constant"]
     max_length: int
     weight_decay: float
+    max_grad_norm: float
     precision: Precision
     gradient_checkpointing: bool
     optimizer: str
@@ -82,6 +87,20 @@ class Candidate(Fact):
     """Bytes the run needs on disk: checkpoints and the result."""
     settings: Settings
 
+    @property
+    def viable(self) -> bool:
+        """Still in the running: it fits and no rule took it out."""
+        return self.fits and self.removed_by is None
+
+
+def nearest_of(candidates: Iterable[Candidate]) -> Candidate:
+    """The candidate that comes first: in the running, else fitting, by points (ties go to the cheaper run), else the smallest."""
+
+    def rank(c: Candidate) -> tuple[bool, bool, float, float, int]:
+        return not c.viable, not c.fits, -c.points if c.fits else 0.0, c.hours.predicted if c.fits else 0.0, c.memory.predicted
+
+    return min(candidates, key=rank)
+
 
 class Reason(Fact):
     """Why: a code, the facts that made it fire, the sentence rendered from them, the source."""
@@ -105,7 +124,7 @@ class Recommendation(Fact):
 
     version: int = 1
     verdict: Verdict
-    confidence: Literal["clear", "likely", "close"]
+    confidence: Confidence
     runner_up: Method | None
     candidates: tuple[Candidate, ...]
     settings: Settings
@@ -124,4 +143,4 @@ class Recommendation(Fact):
         """The candidate the verdict names, or the one that came nearest."""
         if self.verdict in METHODS:
             return self.candidate(self.verdict)
-        return max(self.candidates, key=lambda c: (c.fits, c.removed_by is None, c.points, -c.memory.predicted))
+        return nearest_of(self.candidates)

@@ -22,7 +22,7 @@ class Shape:
     vocabulary: int
     positions: int
     assumed: tuple[str, ...] = field(default=())
-    """Names of the facts that were not known."""
+    """Facts that were not known, with the value taken instead, e.g. `layers 12`."""
 
     @property
     def linear_parameters(self) -> int:
@@ -51,20 +51,20 @@ def shape_of(model: ModelFacts) -> Shape:
 
     def known(name: str, value: int | None, default: int) -> int:
         if value is None:
-            assumed.append(name)
+            assumed.append(f"{name} {default}")
             return default
         return value
 
     family: Family = model.family or "encoder"
     if model.family is None:
-        assumed.append("family")
-    hidden = known("hidden_size", model.hidden_size, _hidden_guess(model.parameters))
+        assumed.append(f"family {family}")
+    hidden = max(known("hidden_size", model.hidden_size, _hidden_guess(model.parameters)), 1)
     layers = known("layers", model.layers, 12 if hidden <= 1024 else 32)
     intermediate = known("intermediate_size", model.intermediate_size, 4 * hidden)
     vocabulary = known("vocabulary_size", model.vocabulary_size, 32_000)
     embeddings = known("embedding_parameters", model.embedding_parameters, vocabulary * hidden)
     body = layers * (4 * hidden * hidden + (3 if family == "decoder" else 2) * hidden * intermediate)
-    heads = known("attention_heads", model.attention_heads, max(hidden // 64, 1))
+    heads = known("attention_heads", model.attention_heads, max(hidden // 64, 1)) or 1
     return Shape(
         family=family,
         parameters=known("parameters", model.parameters, embeddings + body),
@@ -75,7 +75,7 @@ def shape_of(model: ModelFacts) -> Shape:
         heads=heads,
         key_value_heads=model.kv_heads or heads,
         vocabulary=vocabulary,
-        positions=known("max_positions", model.max_positions, 512 if family == "encoder" else 4096),
+        positions=max(known("max_positions", model.max_positions, 512 if family == "encoder" else 4096), 2),
         assumed=tuple(assumed),
     )
 
@@ -98,11 +98,13 @@ def checkpoint_bytes_per_parameter(model: ModelFacts) -> int:
 def counts_as_encoder(shape: Shape, data: DataFacts) -> bool:
     """Whether the encoder rules apply: an encoder, or a small model with a classifier head.
 
-    Encoder-decoders score as encoders up to 0.6B parameters and as decoders above (evidence, after D4).
+    Encoder-decoders score as encoders up to 0.6B parameters and as decoders above (evidence, after D4); encoders too.
     """
-    small = shape.parameters <= 600_000_000
-    if shape.family == "encoder":
-        return True
-    if shape.family == "encoder-decoder":
-        return small
-    return small and (data.task or "classification") in CLASSIFYING
+    if shape.parameters > 600_000_000:
+        return False
+    return shape.family != "decoder" or (data.task or "classification") in CLASSIFYING
+
+
+def tuned_as_encoder(shape: Shape, data: DataFacts) -> bool:
+    """Whether the encoder rows of the hyper-parameter table apply: they do for large encoders too."""
+    return shape.family == "encoder" or counts_as_encoder(shape, data)

@@ -1,6 +1,7 @@
 """Wall-clock time from facts: work in floating-point operations over the speed of this machine."""
 
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Machine
+from recommender.hyper import counted_rows
 from recommender.recommendation import Hours, Method, Precision
 from recommender.shape import Shape
 
@@ -11,6 +12,8 @@ SLOWDOWN: dict[Method, float] = {"full": 1.0, "lora": 1.15, "qlora": 1.6}
 (E21: 1.38 in the median, up to 2.05)."""
 SLOWDOWN_CPU_4BIT = 3.0
 """On a CPU unpacking is a larger share of a step: 2.6 to 3.6 times LoRA's step, measured on MiniLM, 2 cores."""
+CPU_CORE_FLOPS = 35e9
+"""Of one core in fp32 where nothing was measured: what two shared cores of a cloud machine reached together, halved."""
 EFFICIENCY = 0.4
 """Share of the matrix-multiply speed that a whole step reaches; 41% was measured on short rows."""
 START_UP_SECONDS = 25.0
@@ -45,16 +48,16 @@ def device_flops(machine: Machine, facts: Facts, precision: Precision) -> tuple[
     measured = table.get(precision.removesuffix("-mixed"))
     if measured:
         return measured, True
-    if machine.backend == "cpu" or not machine.devices:
-        return 35e9 * (machine.cpu_cores or 4), False
-    name = machine.devices[0].name or ""
+    if machine.device is None:
+        return CPU_CORE_FLOPS * (machine.cpu_cores or 4), False
+    name = machine.device.name or ""
     published = next((flops for key, flops in PUBLISHED_FLOPS if key in name), 40e12)
     return (published if precision != "fp32" else published / 4), False
 
 
 def tokens_kept(data: DataFacts, length: int) -> int:
     """Tokens of one pass over the rows after truncation to `length`."""
-    rows = data.rows or 1_000
+    rows = counted_rows(data)
     for cut in data.truncation:
         if cut.length == length:
             return cut.tokens_kept
@@ -87,13 +90,14 @@ def predict(
     body = shape.linear_parameters if head_only else shape.parameters
     body += 2 * shape.layers * shape.hidden * length // 2  # attention scores, small beside the linear maps
     slow = SLOWDOWN[method]
-    if method == "qlora" and facts.machine.backend == "cpu":
+    if method == "qlora" and facts.machine.device is None:
         slow = SLOWDOWN_CPU_4BIT
     train = WORK_PER_PARAMETER[method] * slow * body * pass_tokens * training_share * epochs
-    evaluation_rows = (facts.data.eval_rows or 0) / max(facts.data.rows or 1, 1)
+    evaluation_rows = (facts.data.eval_rows or 0) / max(counted_rows(facts.data), 1)
     passes = (1 - training_share) * evaluations + 2 * max(evaluation_rows, 1 - training_share) + 1
     evaluate = 2.0 * body * pass_tokens * passes
     seconds = (train + evaluate) / (flops * EFFICIENCY) + START_UP_SECONDS
     low, high = (0.6, 1.7) if calibrated else (0.4, 2.5)
     hours = seconds / 3600
-    return Hours(predicted=hours, low=low * hours, high=high * hours, origin="estimated")
+    known = (facts.machine.device or facts.machine.cpu_cores) and facts.data.tokens_p50 is not None and not shape.assumed
+    return Hours(predicted=hours, low=low * hours, high=high * hours, origin="estimated" if known else "assumed")
