@@ -7,6 +7,7 @@ last line, skips garbage and unknown kinds, and never trusts the size of a line.
 import json
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -44,12 +45,14 @@ class EventWriter:
             raise ValueError(f"unknown kind of event: {kind}")
         with self._lock:
             self._seq += 1
-            event: Event = {"v": EVENT_VERSION, "seq": self._seq, "time": time.time(), "monotonic": time.monotonic(), "kind": kind}
+            now = {"time": time.time(), "monotonic": time.monotonic()}
+            event: Event = {"v": EVENT_VERSION, "seq": self._seq, **now, "kind": kind}
+            head = dict(event)
             event.update(finite(fields))
-            line = json.dumps(event, allow_nan=False, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+            line = _line(event)
             if len(line) > MAX_LINE:
-                event = {k: event[k] for k in ("v", "seq", "time", "monotonic", "kind")} | {"cut": len(line)}
-                line = json.dumps(event).encode() + b"\n"
+                event = head | {"cut": len(line)}
+                line = _line(event)
             try:
                 os.write(self._descriptor, line)
                 if kind in _DURABLE:
@@ -57,7 +60,7 @@ class EventWriter:
             except OSError as error:
                 if not self._broken:
                     self._broken = True
-                    print(f"events cannot be written: {error}", file=_stderr(), flush=True)
+                    print(f"events cannot be written: {error}", file=sys.stderr, flush=True)
             return event
 
     def close(self) -> None:
@@ -129,6 +132,10 @@ def finite(value: Any) -> Any:
     return value
 
 
+def _line(event: Event) -> bytes:
+    return json.dumps(event, allow_nan=False, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(name)
 
@@ -147,9 +154,3 @@ def _torn(path: Path) -> bool:
             return False
         file.seek(size - 1)
         return file.read(1) != b"\n"
-
-
-def _stderr() -> Any:
-    import sys
-
-    return sys.stderr

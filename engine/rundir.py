@@ -89,12 +89,12 @@ class RunDirectory:
         return parse(text, str(file))
 
     def recommendation(self) -> dict[str, Any] | None:
-        """The recommendation the plan came from, if there was one."""
-        try:
-            content = read_json(self.path / "recommendation.json")
-        except (OSError, ValueError):
-            return None
-        return content if isinstance(content, dict) else None
+        """The recommendation the plan came from, if there was one.
+
+        Raises:
+            InputError: written by a newer version.
+        """
+        return _versioned(self.path / "recommendation.json")
 
     def report(self) -> dict[str, Any] | None:
         """The report, once the run is done.
@@ -102,30 +102,18 @@ class RunDirectory:
         Raises:
             InputError: written by a newer version.
         """
-        try:
-            content = read_json(self.report_file)
-        except (OSError, ValueError):
-            return None
-        if not isinstance(content, dict):
-            return None
-        if int(content.get("version", 1)) > 1:
-            raise InputError(f"{self.report_file} was written by a newer Loracle: update Loracle.")
-        return content
+        return _versioned(self.report_file)
 
     def worker(self) -> dict[str, Any]:
         """Who runs, or last ran, this: pid, start time, host, versions. Empty when nobody yet."""
-        try:
-            content = read_json(self.path / "worker.json")
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return _object(self.path / "worker.json") or {}
 
     def alive(self) -> bool:
         """Whether the worker lives: its pid exists on this host with the start time it wrote down."""
         worker = self.worker()
         if not worker:
             try:
-                return time.time() - self.path.stat().st_mtime < START_GRACE_SECONDS and not self.events.exists()
+                return time.time() - self.path.stat().st_mtime < START_GRACE_SECONDS
             except OSError:
                 return False
         if worker.get("host") != socket.gethostname():
@@ -134,7 +122,7 @@ class RunDirectory:
             process = psutil.Process(int(worker["pid"]))
             same = abs(process.create_time() - float(worker["started"])) < 2.0
             return same and process.status() != psutil.STATUS_ZOMBIE
-        except (psutil.Error, KeyError, ValueError, TypeError):
+        except (psutil.Error, KeyError, ValueError, TypeError, OverflowError):
             return False
 
     def _heard_lately(self) -> bool:
@@ -192,6 +180,8 @@ def create(root: Path, plan: Plan, recommendation: Recommendation | None) -> Run
                 break
             except FileExistsError:
                 continue
+        else:
+            raise InputError(f"{root}: a thousand runs were started in this very second.")
         for folder in ("control", "checkpoints", "scores"):
             (path / folder).mkdir(mode=0o700)
         write_atomically(path / "plan.yaml", dump(plan))
@@ -200,6 +190,23 @@ def create(root: Path, plan: Plan, recommendation: Recommendation | None) -> Run
     except OSError as error:
         raise InputError(f"{root}: runs cannot be written here ({error.strerror}); choose another folder with --runs.") from None
     return RunDirectory(path.resolve())
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; `None` where there is none."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _versioned(path: Path) -> dict[str, Any] | None:
+    content = _object(path)
+    version = content.get("version", 1) if content else 1
+    if isinstance(version, int) and version > 1:
+        raise InputError(f"{path} was written by a newer Loracle: update Loracle.")
+    return content
 
 
 def is_run(path: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from engine import launch
+from engine.events import EventWriter
 from engine.rundir import RunDirectory, create, is_run
 from engine.state import FINISHED
 from recommender.errors import InputError
@@ -70,6 +71,11 @@ def resume(run: RunDirectory) -> RunDirectory:
     launch.check_disk(plan, run.path)
     for request in run.control.glob("*"):
         request.unlink(missing_ok=True)
+    # Until the new worker speaks, viewers see a run that starts, not one that has ended.
+    (run.path / "worker.json").unlink(missing_ok=True)
+    events = EventWriter(run.events)
+    events.write("phase", name="load", done=0, total=0, unit="")
+    events.close()
     launch.launch(run, plan)
     return run
 

@@ -66,59 +66,68 @@ class RunState:
         handler = getattr(self, f"_on_{event['kind']}", None)
         self.sequence = max(self.sequence, event["seq"])
         when = event.get("time")
-        if isinstance(when, int | float):
-            self.updated = float(when)
+        if (moment := _number(when)) is not None:
+            self.updated = moment
         if handler is not None:
             try:
                 handler(event)
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 return
 
     def _on_run(self, event: Event) -> None:
         self.info = {k: v for k, v in event.items() if k not in ("v", "seq", "kind", "monotonic")}
         self.status = "running"
         self.end = None
-        self.started = self.started if self.started is not None else float(event["time"])
-        self.total_steps = int(event.get("total_steps") or self.total_steps)
+        self.started = self.started if self.started is not None else _number(event.get("time"))
+        self.total_steps = _count(event.get("total_steps")) or self.total_steps
+        self._go_back_to(_count(event.get("resumed_from")))
         self._recent.clear()
 
+    def _go_back_to(self, step: int) -> None:
+        """Forget what a resumed run will do again."""
+        self.step = min(self.step, step)
+        while self.losses and self.losses[-1][0] > step:
+            self.losses.pop()
+        self.evaluations = [e for e in self.evaluations if e.split != "validation" or e.step <= step]
+
     def _on_phase(self, event: Event) -> None:
+        if event["name"] == "load" and self.status in FINISHED:  # a new worker goes on with a run that had ended
+            self.status, self.end = "starting", None
         self.phase = str(event["name"])
-        self.phase_done = int(event.get("done") or 0)
-        self.phase_total = int(event.get("total") or 0)
+        self.phase_done = _count(event.get("done"))
+        self.phase_total = _count(event.get("total"))
         self.phase_unit = str(event.get("unit") or "")
         if self.phase == "train" and self.phase_total:
             self.total_steps = self.phase_total
 
     def _on_step(self, event: Event) -> None:
-        step = int(event["step"])
-        while self.losses and self.losses[-1][0] >= step:
-            self.losses.pop()
-        if step <= self.step:  # resumed behind what was already seen
-            self.evaluations = [e for e in self.evaluations if e.split != "validation" or e.step < step]
-        if event.get("loss") is not None:
-            self.losses.append((step, float(event["loss"])))
+        step, seconds, tokens = int(event["step"]), _number(event.get("seconds")), _count(event.get("tokens"))
+        if step <= self.step:  # done again
+            self._go_back_to(step - 1)
+        loss = _number(event.get("loss"))
+        if loss is not None:
+            self.losses.append((step, loss))
         self.step = step
         self.phase = "train"
-        self.epoch = float(event.get("epoch") or self.epoch)
+        self.epoch = _number(event.get("epoch")) or self.epoch
         self.learning_rate = _number(event.get("learning_rate"))
         self.grad_norm = _number(event.get("grad_norm"))
-        if event.get("memory") is not None:
-            self.memory_now = int(event["memory"])
-            self.memory_peak = max(self.memory_peak or 0, self.memory_now)
-        self.tokens_seen += int(event.get("tokens") or 0)
-        self.rows_seen += int(event.get("rows") or 0)
+        self._on_memory(event.get("memory"))
+        self.tokens_seen += tokens
+        self.rows_seen += _count(event.get("rows"))
         self.last_step_time = _number(event.get("time"))
-        self._recent.append((float(event["seconds"]), int(event.get("tokens") or 0)))
+        if seconds is None:
+            return
+        self._recent.append((seconds, tokens))
         del self._recent[:-RATE_WINDOW]
-        seconds = sum(s for s, _ in self._recent)
-        if seconds > 0:
-            self.seconds_per_step = seconds / len(self._recent)
-            self.tokens_per_second = sum(t for _, t in self._recent) / seconds
+        spent = sum(s for s, _ in self._recent)
+        if spent > 0:
+            self.seconds_per_step = spent / len(self._recent)
+            self.tokens_per_second = sum(t for _, t in self._recent) / spent
 
     def _on_evaluation(self, event: Event) -> None:
-        metrics = {str(k): float(v) for k, v in event["metrics"].items() if isinstance(v, int | float)}
-        self.evaluations.append(Evaluation(int(event.get("step") or 0), str(event["split"]), metrics, float(event["time"])))
+        metrics = {str(k): n for k, v in event["metrics"].items() if (n := _number(v)) is not None}
+        self.evaluations.append(Evaluation(_count(event.get("step")), str(event["split"]), metrics, float(event["time"])))
 
     def _on_checkpoint(self, event: Event) -> None:
         self.checkpoint = int(event["step"])
@@ -131,15 +140,17 @@ class RunState:
 
     def _on_heartbeat(self, event: Event) -> None:
         self.machine = dict(event.get("machine") or {})
-        memory = self.machine.get("memory")
-        if memory is not None:
-            self.memory_now = int(memory)
-            self.memory_peak = max(self.memory_peak or 0, int(memory))
+        self._on_memory(self.machine.get("memory"))
+
+    def _on_memory(self, value: Any) -> None:
+        if _number(value) is not None:
+            self.memory_now = _count(value)
+            self.memory_peak = max(self.memory_peak or 0, self.memory_now)
 
     def _on_end(self, event: Event) -> None:
         self.end = event
         status = event.get("status")
-        self.status = status if status in FINISHED else "failed"
+        self.status = status if isinstance(status, str) and status in FINISHED else "failed"  # type: ignore[assignment]
 
     def scores(self, split: str) -> dict[str, float] | None:
         """The newest metrics of that split."""
@@ -147,26 +158,19 @@ class RunState:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until training ends, from the measured step time and the evaluations seen so far.
+        """Seconds until the run ends: the steps left, the evaluations left, and the final scoring.
 
         `None` before the first steps: an estimate from nothing is worse than none.
         """
         if self.status != "running" or self.seconds_per_step is None or not self.total_steps:
             return None
         steps_left = max(self.total_steps - self.step, 0)
-        spent = [float(e) for e in (self.info.get("evaluation_seconds"),) if e]
-        planned = int(self.info.get("evaluations") or 0)
-        done = sum(1 for e in self.evaluations if e.split == "validation")
-        pause = spent[0] if spent else self._evaluation_seconds()
-        return steps_left * self.seconds_per_step + max(planned - done, 0) * pause + self._final_seconds()
-
-    def _evaluation_seconds(self) -> float:
-        times = [e.metrics["seconds"] for e in self.evaluations if e.split == "validation" and "seconds" in e.metrics]
-        return sum(times) / len(times) if times else 0.0
-
-    def _final_seconds(self) -> float:
-        before = self.scores("before")
-        return before.get("seconds", 0.0) if before and self.scores("after") is None else 0.0
+        scored = [e.metrics.get("seconds", 0.0) for e in self.evaluations if e.split == "validation"]
+        evaluations_left = max((_number(self.info.get("evaluations")) or 0) - len(scored), 0)
+        pause = sum(scored) / len(scored) if scored else 0.0
+        before = self.scores("before") if self.scores("after") is None else None
+        final = before.get("seconds", 0.0) if before else 0.0  # the same rows again, by the same code
+        return steps_left * self.seconds_per_step + evaluations_left * pause + final
 
 
 def fold(events: Iterable[Event]) -> RunState:
@@ -178,4 +182,12 @@ def fold(events: Iterable[Event]) -> RunState:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    """`value` as a finite number; a log may hold anything, `1e999` too."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
+        return None
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    """`value` as a count, 0 where it is none."""
+    return max(int(_number(value) or 0), 0)

@@ -11,9 +11,11 @@ MAX_LENGTH = 10_000
 MAX_COMBINING = 4
 """Combining marks kept on one character; real scripts need two or three."""
 
-# C0 without tab and newline, DEL, C1, bidi controls, zero-width joiners that hide text, line separators, surrogates.
+# C0 without tab and newline, DEL, C1, bidi controls, invisible characters and tags that hide text, line separators,
+# surrogates. Joiners (U+200C, U+200D) stay: scripts and emoji need them.
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
 
@@ -40,14 +42,14 @@ def _written_out(match: re.Match[str]) -> str:
     code = ord(match.group())
     if code == 0x0D:
         return ""
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _fewer_marks(text: str) -> str:
     kept: list[str] = []
     marks = 0
     for character in text:
-        marks = marks + 1 if unicodedata.combining(character) else 0
+        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
         if marks <= MAX_COMBINING:
             kept.append(character)
     return "".join(kept)

@@ -1,0 +1,66 @@
+"""Files that are old or new, never half."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from engine import files
+
+
+def test_a_written_file_holds_the_content_and_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    files.write_atomically(path, "grüße\n")
+    assert path.read_text(encoding="utf-8") == "grüße\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["plan.yaml"]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    path = tmp_path / "report.json"
+    files.write_atomically(path, "old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_atomically(path, "new")
+    monkeypatch.undo()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine")
+    (tmp_path / "link").symlink_to(target)
+    files.write_atomically(tmp_path / "link", "new")
+    assert target.read_text() == "mine"
+    assert (tmp_path / "link").read_text() == "new"
+
+
+def test_json_keeps_words_readable_and_refuses_nan(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    files.write_json(path, {"label": "zurückgeben"})
+    assert "zurückgeben" in path.read_text(encoding="utf-8")
+    assert files.read_json(path) == {"label": "zurückgeben"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"loss": float("nan")})
+    assert files.read_json(path) == {"label": "zurückgeben"}
+
+
+def test_a_file_beyond_the_bound_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "big.json"
+    path.write_text(json.dumps("x" * 100))
+    with pytest.raises(ValueError, match="larger than 50 bytes"):
+        files.read_json(path, max_bytes=50)
+
+
+def test_sizes_and_hashes(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "a").write_bytes(b"abc")
+    assert files.folder_size(tmp_path) == 3
+    assert files.sha256_of(tmp_path / "inner" / "a").startswith("ba7816bf")
