@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
+from engine.inspect import local_model
 from recommender.errors import InputError
-from recommender.plan import Plan
+from recommender.plan import ModelChoice, Plan
 
 MOST_MISSING = 0.05
 """Share of the body's weights that may be absent from a checkpoint (a pooler is) before it is the wrong checkpoint."""
@@ -38,6 +40,23 @@ class Built:
 def device_name() -> str:
     """`cuda` where a GPU can be used, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def model_folder(choice: ModelChoice) -> str:
+    """Where the model lies on this machine; nothing is downloaded here.
+
+    Raises:
+        InputError: it is neither a folder nor in the hub cache.
+    """
+    local = local_model(choice.id)
+    if local is not None:
+        return str(local.absolute())
+    try:
+        return str(snapshot_download(choice.id, revision=choice.revision, local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{choice.id} is no longer in the hub cache ({_first_line(error)}); `loracle plan --model {choice.id}` fetches it."
+        ) from None
 
 
 def load_tokenizer(folder: str) -> Any:

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers import EarlyStoppingCallback
 
 from engine import checkpoints
 from engine.events import EventWriter
 from engine.files import read_json, sha256_of, write_json
+from engine.inspection.model import inspect_folder
 from engine.rows import Split, split
 from engine.rundir import RunDirectory
 from engine.worker import baselines, export, metrics, report
+from engine.worker.arguments import training_arguments
 from engine.worker.budget import TokenBudget
 from engine.worker.control import Control
 from engine.worker.encoding import Encoded, encode
-from engine.worker.modeling import Built, build, device_name, load_tokenizer
+from engine.worker.modeling import Built, build, load_tokenizer, model_folder
 from engine.worker.resuming import compare, environment_note
 from engine.worker.schedule import Schedule, moments
 from engine.worker.scoring import Reader, Scored
@@ -52,6 +54,7 @@ class Session:
         """
         plan = self.plan
         transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
         logging.captureWarnings(True)
         self._phase("load")
         model_folder = self._verified_inputs()
@@ -90,19 +93,18 @@ class Session:
         Raises:
             InputError: they have changed since.
         """
-        from engine.inspection.model import inspect_folder
-
         data = self.plan.data
         for name, expected in ((data.train, data.train_fingerprint), (data.eval, data.eval_fingerprint)):
             if name and expected and Path(name).is_file() and sha256_of(Path(name)) != expected:
                 raise InputError(f"{name} has changed since the plan was made; make a new plan with `loracle plan`.")
-        found = inspect_folder(self.plan.model.id, self.plan.model.revision)
-        if self.plan.model.fingerprint and found.fingerprint != self.plan.model.fingerprint:
+        folder = model_folder(self.plan.model)
+        found = inspect_folder(folder, self.plan.model.id)
+        if self.plan.model.fingerprint and found["fingerprint"] != self.plan.model.fingerprint:
             raise InputError(f"{self.plan.model.id}: the model has changed since the plan was made; make a new plan.")
-        positions = found.facts.max_positions
+        positions = found["facts"]["max_positions"]
         if positions and self.plan.max_length > positions:
             raise InputError(f"max_length is {self.plan.max_length}, and {self.plan.model.id} reads {positions} tokens at most.")
-        return found.path
+        return folder
 
     def _newest_checkpoint(self) -> Path | None:
         checkpoint, put_aside = checkpoints.newest_sound(self.run.checkpoints)
@@ -223,6 +225,7 @@ class Session:
             built.model,
             training_arguments(plan, self.run.checkpoints, total_steps, scored=scored),
             rows["train"].table(),
+            validation.table(),
             pad=reader.pad,
             budget=reader.budget,
             evaluate_rows=evaluate,
@@ -282,41 +285,6 @@ class Session:
                 self._phase(name, done, total, unit)
 
         return report_progress
-
-
-def training_arguments(plan: Plan, output: Path, total_steps: int, *, scored: bool) -> TrainingArguments:
-    """The plan in the Trainer's words. A logical batch is one "device batch", so nothing is accumulated."""
-    cuda = device_name() == "cuda"
-    return TrainingArguments(
-        output_dir=str(output),
-        per_device_train_batch_size=plan.effective_batch,
-        gradient_accumulation_steps=1,
-        max_steps=total_steps,
-        learning_rate=plan.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if plan.schedule == "constant" else plan.schedule,
-        warmup_steps=plan.warmup_steps,
-        weight_decay=plan.weight_decay,
-        max_grad_norm=plan.max_grad_norm,
-        optim="adamw_torch",
-        seed=plan.seed,
-        data_seed=plan.seed,
-        bf16=plan.precision == "bf16-mixed",
-        fp16=plan.precision == "fp16-mixed",
-        use_cpu=not cuda,
-        eval_strategy="steps" if scored else "no",
-        save_strategy="steps",
-        metric_for_best_model=f"eval_{plan.metric}" if scored else None,
-        greater_is_better=plan.metric != "loss",
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        log_level="error",
-        remove_unused_columns=False,
-        dataloader_pin_memory=cuda,
-        restore_callback_states_from_checkpoint=True,
-    )
 
 
 def _expected(run: RunDirectory, method: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         model: Any,
         args: TrainingArguments,
         rows: Any,
+        validation: Any,
         *,
         pad: int,
         budget: TokenBudget,
@@ -43,11 +44,11 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         class_weights: list[float] | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
-        """`rows` has the columns input_ids and labels; `evaluate_rows(model, step)` scores the validation rows.
+        """`rows` and `validation` have the columns input_ids and labels; `evaluate_rows(model, step)` scores the latter.
 
         `checkpoint_note` is stored with every checkpoint, `interrupt` is called before every micro-batch.
         """
-        super().__init__(model=model, args=args, train_dataset=rows, data_collator=collate)
+        super().__init__(model=model, args=args, train_dataset=rows, eval_dataset=validation, data_collator=collate)
         # One flow decides when to score, save and stop (schedule.py); this one would add its own moments.
         self.remove_callback(DefaultFlowCallback)
         self.remove_callback(PrinterCallback)

@@ -1,0 +1,111 @@
+"""From a recommendation to the plan of a run."""
+
+from collections.abc import Sequence
+
+from engine.inspect import DataInspection, ModelInspection
+from recommender import plan_file
+from recommender.errors import Refused
+from recommender.facts import DataFacts
+from recommender.gates import PHYSICS
+from recommender.plan import Plan
+from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Recommendation
+
+
+def plan_for(
+    recommendation: Recommendation,
+    model: ModelInspection,
+    data: DataInspection,
+    *,
+    method: str | None = None,
+    seed: int = 1,
+    train_rows: int | None = None,
+    eval_rows: int | None = None,
+    split_seed: int = 0,
+    assignments: Sequence[str] = (),
+    anyway: bool = False,
+) -> Plan:
+    """The plan for the recommended method, or for `method`, with `assignments` (NAME=VALUE) put in.
+
+    Raises:
+        Refused: the run would not fit or would be wasted, and `anyway` was not said or does not help.
+        InputError: an assignment is not a field of a plan, or its value is not allowed.
+    """
+    chosen = recommendation.candidate(method) if method else recommendation.best
+    overrides = check(recommendation, chosen, anyway=anyway)
+    content = _content(recommendation, chosen, model, data)
+    content["seed"] = seed
+    content["overrides"] = overrides
+    content["data"] |= {"train_rows": train_rows, "eval_rows": eval_rows, "split_seed": split_seed}
+    return plan_file.validate(plan_file.set_fields(content, list(assignments)), "--set")
+
+
+def check(recommendation: Recommendation, chosen: Candidate, *, anyway: bool) -> list[str]:
+    """The advice that running `chosen` sets aside, for the record.
+
+    Raises:
+        Refused: it cannot run, or runs against advice without `anyway`.
+    """
+    name = METHOD_NAMES[chosen.method]
+    about = [r for r in recommendation.reasons if r.code.startswith("G")]
+    hopeless = next((r for r in about if r.code in PHYSICS), None)
+    if hopeless is not None:
+        raise Refused(hopeless.text)
+    overrides = []
+    if recommendation.verdict == "not_yet":
+        overrides += [f"{r.code}: {r.text}" for r in about]
+        if not anyway:
+            raise Refused(_joined([r.text for r in about], recommendation.instead, "--anyway runs it all the same."))
+    if not chosen.fits:
+        why = [r.text for r in recommendation.reasons if r.facts.get("method") == name or r.code == chosen.removed_by]
+        overrides += [f"{chosen.removed_by}: {w}" for w in why]
+        if not (anyway and chosen.removed_by == "does_not_fit" and chosen.memory.origin != "measured" and _near(chosen)):
+            raise Refused(_joined(why, recommendation.instead, ""))
+    elif chosen.removed_by is not None:
+        why = [r.text for r in recommendation.reasons if r.code == chosen.removed_by]
+        overrides += [f"{chosen.removed_by}: {w}" for w in why]
+    if not overrides and recommendation.verdict in METHODS and chosen.method != recommendation.verdict:
+        overrides.append(f"{name} instead of the recommended {METHOD_NAMES[recommendation.verdict]}")
+    return overrides
+
+
+def _near(chosen: Candidate) -> bool:
+    """Whether the estimate is uncertain enough that the run might fit after all: then `--anyway` may try."""
+    return chosen.memory.low <= chosen.memory.available
+
+
+def _joined(why: Sequence[str], instead: Sequence[str], end: str) -> str:
+    return " ".join([*why, *instead, end]).strip()
+
+
+def _content(
+    recommendation: Recommendation, chosen: Candidate, model: ModelInspection, data: DataInspection
+) -> dict[str, object]:
+    settings = chosen.settings
+    facts: DataFacts = data.facts
+    own = {name for name in Plan.model_fields if name in type(settings).model_fields}
+    hub = model.revision is not None
+    return {
+        "version": 1,
+        "model": {
+            "id": model.facts.id if hub else model.path,
+            "revision": model.revision,
+            "fingerprint": model.fingerprint,
+        },
+        "data": {
+            "train": data.path,
+            "eval": data.eval_path,
+            "text_column": facts.text_column,
+            "label_column": facts.label_column,
+            "labels": list(facts.labels or ()),
+            "train_rows": None,
+            "eval_rows": None,
+            "validation_rows": settings.validation_rows,
+            "held_out_rows": settings.held_out_rows if data.eval_path is None else None,
+            "split_seed": 0,
+            "train_fingerprint": data.fingerprint,
+            "eval_fingerprint": data.eval_fingerprint,
+        },
+        "task": facts.task or "classification",
+        "method": chosen.method,
+        **settings.model_dump(mode="json", include=own),
+    }

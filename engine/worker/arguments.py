@@ -1,0 +1,43 @@
+"""The plan in the Trainer's words."""
+
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from engine.worker.modeling import device_name
+from recommender.plan import Plan
+
+
+def training_arguments(plan: Plan, output: Path, total_steps: int, *, scored: bool) -> TrainingArguments:
+    """Arguments for one run. A logical batch is one "device batch", so nothing is accumulated."""
+    cuda = device_name() == "cuda"
+    return TrainingArguments(
+        output_dir=str(output),
+        per_device_train_batch_size=plan.effective_batch,
+        gradient_accumulation_steps=1,
+        max_steps=total_steps,
+        learning_rate=plan.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if plan.schedule == "constant" else plan.schedule,
+        warmup_steps=plan.warmup_steps,
+        weight_decay=plan.weight_decay,
+        max_grad_norm=plan.max_grad_norm,
+        optim="adamw_torch",
+        seed=plan.seed,
+        data_seed=plan.seed,
+        bf16=plan.precision == "bf16-mixed",
+        fp16=plan.precision == "fp16-mixed",
+        use_cpu=not cuda,
+        eval_strategy="steps" if scored else "no",
+        save_strategy="steps",
+        metric_for_best_model=f"eval_{plan.metric}" if scored else None,
+        greater_is_better=plan.metric != "loss",
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+        dataloader_pin_memory=cuda,
+        restore_callback_states_from_checkpoint=True,
+    )
