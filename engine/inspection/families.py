@@ -10,21 +10,23 @@ def _names(text: str) -> frozenset[str]:
 
 
 ENCODERS = _names(
-    """albert bert big_bird camembert canine convbert data2vec-text deberta deberta-v2 distilbert electra ernie ernie_m
-    esm eurobert flaubert fnet funnel gte ibert jina_embeddings_v3 layoutlm longformer luke megatron-bert mobilebert
-    modernbert mpnet mra neobert nezha nomic_bert nystromformer qdqbert rembert roberta roberta-prelayernorm roc_bert
-    roformer splinter squeezebert tapas xlm xlm-roberta xlm-roberta-xl xlnet xmod yoso"""
+    """albert bert big_bird camembert canine convbert data2vec-text deberta deberta-v2 distilbert electra ernie esm
+    esmc eurobert flaubert fnet funnel gte ibert jina_embeddings_v3 layoutlm layoutlmv2 layoutlmv3 lilt longformer
+    luke markuplm megatron-bert mobilebert modernbert mpnet modernvbert mra nomic_bert nystromformer perceiver rembert
+    roberta roberta-prelayernorm roc_bert roformer splinter squeezebert tapas xlm xlm-roberta xlm-roberta-xl xlnet
+    xmod yoso"""
 )
 ENCODER_DECODERS = _names(
     """bart bigbird_pegasus blenderbot blenderbot-small encoder-decoder fsmt led longt5 m2m_100 marian mbart mt5 mvp
-    nllb-moe pegasus pegasus_x plbart prophetnet switch_transformers t5 t5gemma umt5 xlm-prophetnet"""
+    nllb-moe pegasus pegasus_x plbart prophetnet switch_transformers t5 t5gemma t5gemma2 umt5"""
 )
 DECODERS = _names(
-    """apertus arcee biogpt bitnet bloom codegen cohere cohere2 ctrl deepseek_v2 deepseek_v3 ernie4_5 exaone4 falcon falcon_h1
-    falcon_mamba gemma gemma2 gemma3 gemma3_text glm glm4 gpt-sw3 gpt2 gpt_bigcode gpt_neo gpt_neox gpt_oss gptj granite
-    granitemoe helium hunyuan_v1_dense jamba lfm2 llama mamba mamba2 minimax ministral mistral mixtral mpt nemotron olmo
-    olmo2 olmo3 olmoe openai-gpt opt persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next rwkv seed_oss
-    smollm3 stablelm starcoder2 xglm zamba zamba2"""
+    """apertus arcee biogpt bitnet bloom codegen cohere cohere2 ctrl deepseek_v2 deepseek_v3 diffllama doge ernie4_5
+    exaone4 falcon falcon_h1 falcon_mamba gemma gemma2 gemma3 gemma3_text glm glm4 gpt-sw3 gpt2 gpt_bigcode gpt_neo
+    gpt_neox gpt_oss gptj granite granitemoe helium hunyuan_v1_dense hunyuan_v1_moe jamba jetmoe lfm2 llama mamba
+    mamba2 minicpm3 minimax ministral ministral3 mistral mistral4 mixtral modernbert-decoder mpt nemotron olmo olmo2
+    olmo3 olmoe openai-gpt opt persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_5 qwen3_5_text qwen3_moe
+    qwen3_next rwkv seed_oss smollm3 stablelm starcoder2 xglm zamba zamba2"""
 )
 POSITIONS_AFTER_PADDING = _names(
     "camembert data2vec-text esm ibert longformer luke mpnet roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod"

@@ -1,0 +1,179 @@
+"""Facts about a labelled file, and every input that could waste a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.files import sha256_of
+from engine.inspection.data import inspect_data, percentile
+from recommender.errors import Exit, InputError
+from recommender.facts import DataFacts
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def put(folder: Path, name: str, lines: list[str]) -> str:
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return str(folder / name)
+
+
+def looked(train: str, **options: object) -> tuple[DataFacts, dict[str, Any]]:
+    answer = inspect_data({"train": train, **options})
+    return DataFacts.model_validate(answer["facts"]), answer
+
+
+def complaint(train: str, **options: object) -> str:
+    with pytest.raises(InputError) as caught:
+        inspect_data({"train": train, **options})
+    assert caught.value.exit == Exit.USAGE
+    return caught.value.message
+
+
+def reviews(count: int) -> list[str]:
+    return [f"this film number {i} was quite something to see,{'pos' if i % 2 else 'neg'}" for i in range(count)]
+
+
+def test_the_examples_are_what_they_claim_to_be() -> None:
+    train, held_out = EXAMPLES / "support-train.csv", EXAMPLES / "support-heldout.csv"
+    facts, answer = looked(str(train), eval=str(held_out))
+    assert (facts.text_column, facts.label_column, facts.format) == ("text", "label", "csv")
+    assert facts.classes == 6
+    assert facts.label_counts is not None
+    assert min(facts.label_counts) >= 80
+    assert facts.rows is not None
+    assert facts.rows >= 600
+    assert facts.eval_rows is not None
+    assert facts.eval_rows >= 120
+    assert facts.overlap_share == 0
+    assert facts.conflict_share == 0
+    assert answer["fingerprint"] == sha256_of(train)
+    assert answer["eval_fingerprint"] == sha256_of(held_out)
+    assert len(answer["preview"]) == 20
+
+
+def test_columns_are_told_apart_by_names_and_contents(tmp_path: Path) -> None:
+    rows = [f"{i},{'ok' if i % 2 else 'bad'},the parcel number {i} came a day late,2024-01-{i % 28 + 1:02}" for i in range(60)]
+    facts, answer = looked(put(tmp_path, "a.csv", ["id,verdict,remark,day", *rows]))
+    assert (facts.text_column, facts.label_column) == ("remark", "verdict")
+    assert answer["columns"] == ["id", "verdict", "remark", "day"]
+
+
+def test_named_columns_are_taken(tmp_path: Path) -> None:
+    rows = [f"title {i},a long enough text number {i},{i % 2},{i % 3}" for i in range(30)]
+    path = put(tmp_path, "a.csv", ["title,text,label,topic", *rows])
+    facts, answer = looked(path, text_column="title", label_column="topic")
+    assert (facts.text_column, facts.label_column, facts.classes) == ("title", "topic", 3)
+    assert answer["confidence"] > 0.9
+
+
+def test_repeats_contradictions_overlap_and_gaps_are_counted(tmp_path: Path) -> None:
+    lines = ["text,label", "same words,pos", "Same  words,pos", "torn,pos", "torn,neg", "alone,neg", "no label,", ",neg"]
+    held_out = put(tmp_path, "test.csv", ["text,label", "SAME WORDS,pos", "new,neg"])
+    facts, _ = looked(put(tmp_path, "a.csv", lines), eval=held_out)
+    assert (facts.rows, facts.unique_rows, facts.empty_rows) == (5, 3, 2)
+    assert facts.duplicate_share == pytest.approx(1 / 5)
+    assert facts.conflict_share == pytest.approx(2 / 5)
+    assert facts.overlap_share == pytest.approx(1 / 2)
+
+
+def test_a_sample_of_rows_is_seeded(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", ["text,label", *reviews(100)])
+    first, again, other = (looked(path, train_rows=30, split_seed=s)[1]["preview"] for s in (0, 0, 1))
+    assert first == again != other
+    assert looked(path, train_rows=30)[0].rows == 30
+
+
+def test_tokens_are_counted_untruncated_with_the_models_own_tokenizer(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    tokenizer = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=50)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    path = put(tmp_path, "a.csv", ["text,label", "one two,x", "one two three four five,y", f"{'word ' * 90},x"])
+    facts, _ = looked(path, model=str(tmp_path))
+    assert (facts.tokens_p50, facts.tokens_max, facts.tokens_total) == (5, 90, 97)
+    assert facts.tokens_origin == "measured"
+    cut = next(t for t in facts.truncation if t.length == 64)
+    assert (cut.rows_cut, cut.tokens_kept) == (1, 71)
+
+
+def test_without_a_tokenizer_the_count_is_called_assumed(tmp_path: Path) -> None:
+    assert looked(put(tmp_path, "a.csv", ["text,label", *reviews(10)]))[0].tokens_origin == "assumed"
+
+
+def test_the_preview_is_safe_to_show(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": f"\x1b[31mred\nrow {i}", "label": i % 2}) + "\n" for i in range(4)))
+    assert looked(str(path))[1]["preview"][0] == ["\\x1b[31mred row 0", "0"]
+
+
+def test_percentiles_are_values_that_occur() -> None:
+    assert [percentile([1, 2, 3, 4], share) for share in (0.25, 0.5, 0.95, 1.0)] == [1, 2, 4, 4]
+
+
+def test_one_column_only(tmp_path: Path) -> None:
+    assert "has one column only (text)" in complaint(put(tmp_path, "a.csv", ["text", "a", "b"]))
+
+
+def test_one_label_only(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", ["text,label", *[f"text {i},good" for i in range(20)]])
+    message = complaint(path)
+    assert path in message
+    assert "every row has the label good" in message
+
+
+def test_a_label_column_of_prose(tmp_path: Path) -> None:
+    rows = [f"the parcel {i} came late and wet,we are sorry to hear about parcel {i} and have sent a new one" for i in range(30)]
+    message = complaint(put(tmp_path, "a.csv", ["question,answer", *rows]))
+    assert "looks free-form" in message
+    assert "--label-column" in message
+
+
+def test_a_label_column_of_identifiers_even_if_named(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", ["text,id", *[f"text {i},{i}" for i in range(100)]])
+    assert "column id has 100 different values in 100 rows" in complaint(path)
+    assert "name another one" in complaint(path, label_column="id")
+
+
+def test_a_column_that_does_not_exist(tmp_path: Path) -> None:
+    message = complaint(put(tmp_path, "a.csv", ["text,label", *reviews(10)]), label_column="sentiment")
+    assert "has no column sentiment (--label-column); its columns are text, label" in message
+
+
+def test_a_header_and_no_rows(tmp_path: Path) -> None:
+    assert "has a header and no rows" in complaint(put(tmp_path, "a.csv", ["text,label"]))
+
+
+def test_rows_without_labels(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", ["text,label", *reviews(10), *[f"text {i}," for i in range(20)]])
+    assert "20 of 30 rows have no text or no label" in complaint(path)
+
+
+def test_an_unseen_label_in_the_held_out_file(tmp_path: Path) -> None:
+    train = put(tmp_path, "train.csv", ["text,label", *reviews(20)])
+    held_out = put(tmp_path, "test.csv", ["text,label", "fine,pos", "odd,mixed"])
+    message = complaint(train, eval=held_out)
+    assert held_out in message
+    assert "row 2: labels that training has never seen: mixed (1 rows); the known ones are neg, pos" in message
+
+
+def test_a_held_out_file_with_other_columns(tmp_path: Path) -> None:
+    train = put(tmp_path, "train.csv", ["text,label", *reviews(20)])
+    held_out = put(tmp_path, "test.csv", ["review,score", "fine,pos"])
+    assert "test.csv: has no column text; its columns are review, score" in complaint(train, eval=held_out)
+
+
+def test_too_small_a_sample(tmp_path: Path) -> None:
+    assert "--train-rows is 0" in complaint(put(tmp_path, "a.csv", ["text,label", *reviews(20)]), train_rows=0)
+
+
+def test_a_damaged_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    path = put(tmp_path, "a.csv", ["text,label", *reviews(20)])
+    assert "tokenizer.json: not readable as a tokenizer" in complaint(path, model=str(tmp_path))

@@ -1,0 +1,139 @@
+"""Rows: the same for inspection and run, and never a text on two sides."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.rows import Rows, carve, key_of, labelled, sample, sort_labels, split, unique
+from engine.tables import Table, read_table
+from recommender.errors import InputError
+from recommender.plan import DataChoice
+
+
+def rows_of(pairs: list[tuple[str, str]]) -> Rows:
+    return Rows([t for t, _ in pairs], [x for _, x in pairs], list(range(1, len(pairs) + 1)))
+
+
+def many(count: int, labels: int = 3) -> Rows:
+    return rows_of([(f"text number {i}", f"label {i % labels}") for i in range(count)])
+
+
+def write(folder: Path, name: str, rows: Rows) -> str:
+    lines = [f'"{t}",{x}' for t, x in zip(rows.texts, rows.labels, strict=True)]
+    (folder / name).write_text("\n".join(["text,label", *lines]) + "\n")
+    return str(folder / name)
+
+
+def choice(train: str, **fields: object) -> DataChoice:
+    return DataChoice.model_validate({"train": train, "text_column": "text", "label_column": "label", **fields})
+
+
+TEXTS = st.sampled_from([*(f"t{i}" for i in range(30)), "T1", " t2 "])
+PAIRS = st.lists(st.tuples(TEXTS, st.sampled_from("abc")), min_size=2, max_size=80)
+
+
+@settings(max_examples=80, deadline=None)
+@given(pairs=PAIRS, count=st.integers(1, 60), seed=st.integers(0, 5))
+def test_carving_splits_every_row_once_and_no_text_twice(pairs: list[tuple[str, str]], count: int, seed: int) -> None:
+    rows = rows_of(pairs)
+    out, rest = carve(rows, count, seed)
+    assert sorted(out.numbers + rest.numbers) == rows.numbers
+    assert not {key_of(t) for t in out.texts} & {key_of(t) for t in rest.texts}
+    assert len(rest) > 0
+
+
+def test_carving_keeps_the_share_of_each_label() -> None:
+    rows = rows_of([(f"text {i}", "rare" if i % 10 == 0 else "usual") for i in range(1000)])
+    out, _ = carve(rows, 200, seed=0)
+    assert Counter(out.labels) == {"usual": 180, "rare": 20}
+
+
+def test_carving_leaves_the_only_row_of_a_label() -> None:
+    rows = rows_of([*[(f"text {i}", "usual") for i in range(20)], ("one", "single")])
+    assert "single" not in carve(rows, 10, seed=0)[0].labels
+
+
+def test_carving_is_repeatable_and_depends_on_the_seed() -> None:
+    rows = many(100)
+    assert carve(rows, 20, 1)[0].numbers == carve(rows, 20, 1)[0].numbers
+    assert carve(rows, 20, 1)[0].numbers != carve(rows, 20, 2)[0].numbers
+
+
+def test_a_sample_is_seeded_and_keeps_the_order() -> None:
+    rows = many(100)
+    taken = sample(rows, 10, seed=3)
+    assert taken.numbers == sorted(taken.numbers) == sample(rows, 10, seed=3).numbers
+    assert taken.numbers != sample(rows, 10, seed=4).numbers
+    assert sample(rows, 1000, seed=3) is rows
+
+
+def test_a_repeat_counts_once_unless_its_label_differs() -> None:
+    once = unique(rows_of([("Good film", "pos"), ("good  FILM ", "pos"), ("good film", "neg")]))
+    assert once.numbers == [1, 3]
+
+
+def test_labels_are_sorted_as_numbers_when_they_are_numbers() -> None:
+    assert sort_labels({"10", "9", "-1"}) == ["-1", "9", "10"]
+    assert sort_labels({"10", "9", "b"}) == ["10", "9", "b"]
+
+
+def test_missing_values_make_a_row_drop_out() -> None:
+    table = Table(Path("a.json"), "json", {"text": ["a", "  ", "c", "d"], "label": [1.0, 0, None, float("nan")]})
+    rows = labelled(table, "text", "label")
+    assert (rows.texts, rows.labels, rows.dropped) == (["a"], ["1"], 3)
+
+
+def test_true_and_whole_numbers_become_the_same_labels_as_in_a_csv() -> None:
+    table = Table(Path("a.json"), "json", {"text": ["a", "b", "c"], "label": [True, 2.0, " x "]})
+    assert labelled(table, "text", "label").labels == ["true", "2", "x"]
+
+
+def test_half_a_surrogate_pair_does_not_reach_the_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a \\ud800 b", "label": 1}\n')
+    rows = labelled(read_table(str(tmp_path / "a.jsonl")), "text", "label")
+    assert rows.texts == ["a ? b"]
+
+
+def test_a_nested_value_is_refused_with_its_row() -> None:
+    table = Table(Path("a.json"), "json", {"text": ["a", ["b"]], "label": [1, 0]})
+    with pytest.raises(InputError, match=r"a\.json: row 2: column text holds a nested value"):
+        labelled(table, "text", "label")
+
+
+def test_a_run_has_no_text_on_two_sides(tmp_path: Path) -> None:
+    rows = rows_of([*[(f"text {i % 150}", f"label {(i % 150) % 3}") for i in range(300)]])
+    parts = split(choice(write(tmp_path, "train.csv", rows)))
+    keys = [{key_of(t) for t in part.texts} for part in (parts.train, parts.validation, parts.held_out)]
+    assert all(keys)
+    assert not keys[0] & keys[1]
+    assert not keys[0] & keys[2]
+    assert not keys[1] & keys[2]
+    assert parts.counts["duplicates"] == 150
+    assert parts.labels == ["label 0", "label 1", "label 2"]
+
+
+def test_training_rows_that_are_also_held_out_are_left_out_of_training(tmp_path: Path) -> None:
+    train = write(tmp_path, "train.csv", many(200))
+    held_out = write(tmp_path, "test.csv", many(50))
+    parts = split(choice(train, eval=held_out))
+    assert len(parts.held_out) == 50
+    assert parts.counts["overlap"] == 50
+    assert len(parts.train) + len(parts.validation) == 150
+
+
+def test_the_same_plan_gives_the_same_rows(tmp_path: Path) -> None:
+    train = write(tmp_path, "train.csv", many(300))
+    first, again, other = split(choice(train)), split(choice(train)), split(choice(train, split_seed=7))
+    assert first.held_out.numbers == again.held_out.numbers
+    assert first.validation.numbers == again.validation.numbers
+    assert first.held_out.numbers != other.held_out.numbers
+
+
+def test_a_label_never_seen_in_training_is_named_with_its_row(tmp_path: Path) -> None:
+    train = write(tmp_path, "train.csv", many(60))
+    held_out = write(tmp_path, "test.csv", rows_of([("new one", "label 0"), ("new two", "surprise")]))
+    with pytest.raises(InputError, match=r"test\.csv: row 2: labels that training has never seen: surprise \(1 rows\)"):
+        split(choice(train, eval=held_out))

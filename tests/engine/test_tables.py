@@ -1,0 +1,159 @@
+"""Files of rows: what was written is what is read, and what cannot be read is said with its place."""
+
+import csv
+import io
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.tables import read_table
+from recommender.errors import Exit, InputError
+
+
+def put(folder: Path, name: str, content: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def columns(folder: Path, name: str, content: str | bytes) -> dict[str, list[object]]:
+    return read_table(put(folder, name, content)).columns
+
+
+def complaint(folder: Path, name: str, content: str | bytes) -> str:
+    with pytest.raises(InputError) as caught:
+        read_table(put(folder, name, content))
+    assert caught.value.exit == Exit.USAGE
+    return caught.value.message
+
+
+def test_quotes_commas_and_newlines_inside_a_text_stay(tmp_path: Path) -> None:
+    found = columns(tmp_path, "a.csv", 'text,label\n"one, ""two""\nthree",x\nb,y\n')
+    assert found == {"text": ['one, "two"\nthree', "b"], "label": ["x", "y"]}
+
+
+def test_tab_separated_text_may_hold_lone_quotes(tmp_path: Path) -> None:
+    found = columns(tmp_path, "a.tsv", 'sentence\tlabel\n"an open quote\t1\nhe said "x"\t0\n"quoted" and on\t1\n')
+    assert found == {"sentence": ['"an open quote', 'he said "x"', '"quoted" and on'], "label": ["1", "0", "1"]}
+
+
+def test_tab_separated_fields_may_be_quoted(tmp_path: Path) -> None:
+    found = columns(tmp_path, "a.tsv", 'sentence\tlabel\n"two\nlines"\t1\n"he said ""x"""\t0\n')
+    assert found == {"sentence": ["two\nlines", 'he said "x"'], "label": ["1", "0"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("semicolon.csv", "text;label\na, b;x\nc;y\n"),
+        ("bar.csv", "text|label\na, b|x\nc|y\n"),
+        ("tabs.txt", "text\tlabel\na, b\tx\nc\ty\n"),
+        ("bom.csv", b'\xef\xbb\xbftext,label\n"a, b",x\nc,y\n'),
+        ("utf16.csv", 'text,label\n"a, b",x\nc,y\n'.encode("utf-16")),
+        ("windows.csv", 'text,label\r\n"a, b",x\r\nc,y\r\n'),
+        ("oldmac.csv", 'text,label\r"a, b",x\rc,y\r'),
+        ("blank-lines.csv", '\n\ntext,label\n\n"a, b",x\n\nc,y\n  \n'),
+        ("no-end.csv", 'text,label\n"a, b",x\nc,y'),
+        ("a.jsonl", '{"text": "a, b", "label": "x"}\n\n{"text": "c", "label": "y"}\n'),
+        ("a.json", '[{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]'),
+        ("wrapped.json", '{"version": 1, "data": [{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]}'),
+    ],
+)
+def test_the_same_rows_in_every_dress(tmp_path: Path, name: str, content: str | bytes) -> None:
+    assert columns(tmp_path, name, content) == {"text": ["a, b", "c"], "label": ["x", "y"]}
+
+
+def test_parquet(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [0, 1]}), tmp_path / "a.parquet")
+    assert read_table(str(tmp_path / "a.parquet")).columns == {"text": ["a", "b"], "label": [0, 1]}
+
+
+def test_a_header_name_may_run_over_two_lines(tmp_path: Path) -> None:
+    assert columns(tmp_path, "a.csv", '"text\nof it",label\na,x\n') == {"text\nof it": ["a"], "label": ["x"]}
+
+
+def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:
+    assert read_table(put(tmp_path, "a.csv", "text,label")).rows == 0
+
+
+def test_other_line_separators_are_part_of_the_text(tmp_path: Path) -> None:
+    found = columns(tmp_path, "a.tsv", 'text\tlabel\na\u2028b "c\tx\nd\x0be\ty\n')
+    assert found["text"] == ['a\u2028b "c', "d\x0be"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("ragged.csv", "text,label\na,x\nb,y,z\nc,x\n", "row 2: has 3 columns where the header has 2"),
+        ("ragged-after-lines.csv", 'text,label\n"a\nb",x\nb,y,z\n', "row 2: has 3 columns"),
+        ("twice.csv", "text,text\na,x\n", ":1: two columns are called text"),
+        ("latin.csv", "text,label\na,x\nü,y\n".encode("latin1"), ":3: is not UTF-8 (byte 0xfc)"),
+        ("utf16-unmarked.csv", "text,label\na,y\n".encode("utf-16-le"), "null bytes"),
+        ("bad.jsonl", '{"text": "a"}\n\n{"text": "b" "label": 2}\n', "bad.jsonl:3: not JSON"),
+        ("list.jsonl", '{"text": "a"}\n\n5\n', "list.jsonl:3: an object"),
+        ("deep.json", "[" * 100_000, "nested too deeply"),
+        ("text.json", '"text"', "a list of objects"),
+        ("empty.csv", b"", "is empty"),
+        ("blank.csv", "\n \n", "only blank lines"),
+        ("none.json", "[]", "holds no rows"),
+        ("a.zip", b"PK\x03\x04", "is an archive"),
+        ("wrong.parquet", b"text,label\n", "is called parquet and is none"),
+        ("cut.parquet", b"PAR1....", "damaged parquet"),
+    ],
+)
+def test_what_cannot_be_read_is_said_with_its_place(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
+    message = complaint(tmp_path, name, content)
+    assert name in message
+    assert said in message
+    assert "\n" not in message
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
+    put(tmp_path, "reviews.csv", "text,label\n")
+    with pytest.raises(InputError, match=r"no such file. Did you mean .*reviews\.csv"):
+        read_table(str(tmp_path / "reveiws.csv"))
+
+
+def test_a_folder_names_the_file_inside(tmp_path: Path) -> None:
+    put(tmp_path, "reviews.csv", "text,label\n")
+    with pytest.raises(InputError, match=r"is a folder.*reviews\.csv"):
+        read_table(str(tmp_path))
+
+
+def test_an_address_is_not_a_file() -> None:
+    with pytest.raises(InputError, match="download the file"):
+        read_table("https://example.org/a.csv")
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1).filter(str.strip)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=8), delimiter=st.sampled_from([",", ";", "|"]))
+def test_whatever_the_csv_module_writes_is_read_back(tmp_path: Path, rows: list[tuple[str, str]], delimiter: str) -> None:
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
+    found = columns(tmp_path, "a.csv", out.getvalue())
+    assert found == {"text": [a for a, _ in rows], "label": [b for _, b in rows]}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=8))
+def test_whatever_json_lines_hold_is_read_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    lines = "".join(json.dumps({"text": a, "label": b}, ensure_ascii=False) + "\n" for a, b in rows)
+    assert columns(tmp_path, "a.jsonl", lines) == {"text": [a for a, _ in rows], "label": [b for _, b in rows]}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=200), suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".parquet", ""]))
+def test_any_bytes_are_a_table_or_one_sentence(tmp_path: Path, content: bytes, suffix: str) -> None:
+    with suppress(InputError):
+        table = read_table(put(tmp_path, f"a{suffix}", content))
+        assert len({len(values) for values in table.columns.values()}) <= 1
