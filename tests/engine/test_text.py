@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.text import MAX_COMBINING, clean, one_line
@@ -56,6 +56,7 @@ def test_anything_can_be_shown() -> None:
     assert clean(ValueError("\x1b")) == "\\x1b"
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.characters(exclude_categories=()), max_size=300))
 def test_nothing_dangerous_survives(text: str) -> None:
     for character in clean(text):

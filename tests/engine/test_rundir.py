@@ -1,0 +1,149 @@
+"""The run directory, the only channel between a worker and its viewers."""
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.events import EventWriter
+from engine.rundir import START_GRACE_SECONDS, RunDirectory, create, is_run
+from recommender.decide import recommend
+from recommender.errors import InputError
+from recommender.facts import Facts
+from recommender.plan import Plan
+
+PLAN = Plan.model_validate(
+    {
+        "model": {"id": "demo"},
+        "data": {"train": "/data/Reviews & more.csv", "text_column": "text", "label_column": "label"},
+        "method": "full",
+        "learning_rate": 2e-5,
+        "epochs": 3.0,
+        "effective_batch": 16,
+        "max_length": 128,
+    }
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return create(tmp_path / "runs", PLAN, recommend(Facts()))
+
+
+def worker(run: RunDirectory, **changes: object) -> None:
+    mine = psutil.Process()
+    known = {"pid": mine.pid, "started": mine.create_time(), "host": socket.gethostname()} | changes
+    (run.path / "worker.json").write_text(json.dumps(known))
+
+
+def old(run: RunDirectory) -> None:
+    long_ago = time.time() - START_GRACE_SECONDS - 5
+    os.utime(run.path, (long_ago, long_ago))
+
+
+def test_a_new_run_is_private_and_named_after_data_and_method(run: RunDirectory) -> None:
+    assert run.path.stat().st_mode & 0o777 == 0o700
+    assert run.name.endswith("-reviews-more-full")
+    assert (run.path / "plan.yaml").stat().st_mode & 0o777 == 0o600
+    assert run.plan() == PLAN
+    assert (run.recommendation() or {})["verdict"] == "full"
+    assert is_run(run.path)
+
+
+def test_runs_of_the_same_second_get_names_of_their_own(tmp_path: Path) -> None:
+    names = {create(tmp_path, PLAN, None).name for _ in range(5)}
+    assert len(names) == 5
+
+
+@pytest.mark.parametrize(("train", "slug"), [("/data/imdb/train.csv", "imdb"), ("train.csv", "run"), ("😀.csv", "run")])
+def test_a_file_called_train_gives_its_folders_name(tmp_path: Path, train: str, slug: str) -> None:
+    plan = PLAN.model_copy(update={"data": PLAN.data.model_copy(update={"train": train})})
+    assert create(tmp_path, plan, None).name.endswith(f"-{slug}-full")
+
+
+def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(InputError, match=r"runs cannot be written here .*--runs"):
+        create(tmp_path / "runs", PLAN, None)
+
+
+def test_a_new_run_counts_as_starting_then_as_dead(run: RunDirectory) -> None:
+    assert run.alive()
+    assert run.state().status == "starting"
+    old(run)
+    assert not run.alive()
+    assert run.state().status == "dead"
+
+
+def test_a_worker_lives_while_its_pid_has_the_start_time_it_wrote(run: RunDirectory) -> None:
+    worker(run)
+    assert run.alive()
+    worker(run, started=psutil.Process().create_time() - 1000)  # the pid was given to another process since
+    assert not run.alive()
+
+
+@pytest.mark.parametrize("pid", [2**22 + 1, 10**30, -5, "x", None])
+def test_a_pid_nobody_has_is_a_dead_worker(run: RunDirectory, pid: object) -> None:
+    worker(run, pid=pid)
+    assert not run.alive()
+
+
+def test_a_worker_on_another_host_is_judged_by_its_log(run: RunDirectory) -> None:
+    worker(run, host="elsewhere")
+    assert not run.alive()
+    EventWriter(run.events).close()
+    assert run.alive()
+
+
+def test_a_run_whose_worker_died_without_a_word_is_dead(run: RunDirectory) -> None:
+    worker(run, pid=2**22 + 1)
+    writer = EventWriter(run.events)
+    writer.write("run", total_steps=5)
+    writer.write("step", step=1, loss=1.0, seconds=1.0)
+    writer.close()
+    run.log.write_text("\n".join(f"line {n}" for n in range(50)) + "\nKilled\n")
+    state = run.state()
+    assert (state.status, state.step) == ("dead", 1)
+    assert run.last_words(2) == "line 49\nKilled"
+
+
+def test_an_ended_run_stays_ended_without_a_worker(run: RunDirectory) -> None:
+    writer = EventWriter(run.events)
+    writer.write("end", status="done", code=0)
+    writer.close()
+    assert run.state().status == "done"
+
+
+@pytest.mark.parametrize("file", ["report.json", "recommendation.json"])
+def test_files_of_a_newer_version_are_refused(run: RunDirectory, file: str) -> None:
+    (run.path / file).write_text('{"version": 2}')
+    read = run.report if file == "report.json" else run.recommendation
+    with pytest.raises(InputError, match="update Loracle"):
+        read()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"version": "x"}', "nonsense", "[" * 100_000])
+def test_a_damaged_report_never_raises(run: RunDirectory, content: str) -> None:
+    run.report_file.write_text(content)
+    assert run.report() in (None, {"version": "x"})
+
+
+def test_a_folder_without_a_plan_is_no_run(tmp_path: Path) -> None:
+    assert not is_run(tmp_path)
+    with pytest.raises(InputError, match="is not a run"):
+        RunDirectory(tmp_path).plan()
+
+
+def test_a_damaged_plan_names_file_and_line(run: RunDirectory) -> None:
+    (run.path / "plan.yaml").write_text("method: full\nmethod: lora\n")
+    with pytest.raises(InputError, match=r"plan.yaml:2: found duplicate key"):
+        run.plan()
+
+
+def test_requests_are_files_in_control(run: RunDirectory) -> None:
+    run.ask("stop")
+    assert os.listdir(run.control) == ["stop"]

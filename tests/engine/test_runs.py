@@ -1,0 +1,161 @@
+"""Runs as a person handles them."""
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine import launch, runs
+from engine.events import EventTail, EventWriter
+from engine.rundir import RunDirectory, settle
+from engine.state import RunState
+from recommender.errors import InputError, Refused
+from recommender.plan import Plan
+
+PLAN = Plan.model_validate(
+    {
+        "model": {"id": "demo"},
+        "data": {"train": "support.csv"},
+        "method": "full",
+        "learning_rate": 2e-5,
+        "epochs": 3.0,
+        "effective_batch": 16,
+        "max_length": 128,
+    }
+)
+Start = Callable[[str], RunDirectory]
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker is started, and the developer's own runs are out of sight."""
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path / "state"))
+    monkeypatch.delenv("LORACLE_RUNS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "launch", lambda run, plan: None)
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    def started(name: str) -> RunDirectory:
+        run = runs.start(PLAN, None, tmp_path / "runs")
+        return RunDirectory(run.path.rename(run.path.with_name(name)))
+
+    return started
+
+
+def ended(run: RunDirectory, status: str) -> None:
+    writer = EventWriter(run.events)
+    writer.write("run", total_steps=5)
+    writer.write("end", status=status, code=5)
+    writer.close()
+
+
+def living(run: RunDirectory) -> None:
+    mine = psutil.Process()
+    known = {"pid": mine.pid, "started": mine.create_time(), "host": socket.gethostname()}
+    (run.path / "worker.json").write_text(json.dumps(known))
+    writer = EventWriter(run.events)
+    writer.write("run", total_steps=5)
+    writer.close()
+
+
+@pytest.mark.parametrize("name", ["20260102-reviews-lora", "20260102", "last", "reviews", "runs/20260102-reviews-lora"])
+def test_a_run_is_found_by_name_prefix_part_path_or_as_the_last(start: Start, name: str) -> None:
+    start("20260101-imdb-full")
+    wanted = start("20260102-reviews-lora")
+    assert runs.attach(name, Path("runs")).path == wanted.path.resolve()
+
+
+def test_an_ambiguous_name_lists_what_it_may_be(start: Start) -> None:
+    start("20260101-imdb-full")
+    start("20260102-imdb-lora")
+    with pytest.raises(InputError, match=r"20260101-imdb-full, 20260102-imdb-lora.*more of the name"):
+        runs.attach("2026", Path("runs"))
+
+
+def test_an_exact_name_wins_over_longer_ones(start: Start) -> None:
+    start("20260101-imdb-full-2")
+    assert runs.attach(start("20260101-imdb-full").name, Path("runs")).name == "20260101-imdb-full"
+
+
+def test_a_name_nobody_has_says_where_to_look(start: Start) -> None:
+    start("20260101-imdb-full")
+    with pytest.raises(InputError, match=r"No run is called nope.*loracle runs"):
+        runs.attach("nope", Path("runs"))
+
+
+def test_last_of_nothing_is_said_plainly() -> None:
+    with pytest.raises(InputError, match="no run yet"):
+        runs.attach("last", Path("runs"))
+
+
+def test_runs_started_elsewhere_are_found_unless_a_folder_is_named(tmp_path: Path) -> None:
+    far = runs.start(PLAN, None, tmp_path / "far")
+    near = runs.start(PLAN, None)
+    assert {r.path for r in runs.all_runs()} == {far.path, near.path}
+    assert [r.path for r in runs.all_runs(tmp_path / "far")] == [far.path]
+    assert runs.attach(far.path).path == far.path
+
+
+def test_runs_that_were_deleted_are_forgotten_and_a_damaged_index_is_survived(tmp_path: Path) -> None:
+    far = runs.start(PLAN, None, tmp_path / "far")
+    far.path.rename(tmp_path / "gone")
+    with (tmp_path / "state" / "runs.jsonl").open("a") as file:
+        file.write('garbage\n{"path": 3}\n[]\n')
+    assert list(runs.all_runs()) == []
+
+
+def test_the_runs_folder_comes_from_flag_then_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert runs.runs_root() == Path("runs")
+    monkeypatch.setenv("LORACLE_RUNS", str(tmp_path / "there"))
+    assert runs.runs_root() == tmp_path / "there"
+    assert runs.runs_root(tmp_path / "flag") == tmp_path / "flag"
+
+
+def test_a_full_disk_refuses_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.launch.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    with pytest.raises(Refused, match="1 kB are free"):
+        runs.start(PLAN, None, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_stopping_a_living_run_leaves_a_request(start: Start) -> None:
+    run = start("20260101-imdb-full")
+    living(run)
+    runs.stop(run)
+    runs.stop(run, now=True)
+    assert sorted(p.name for p in run.control.iterdir()) == ["stop", "stop-now"]
+
+
+def test_stopping_what_does_not_run_is_an_error(start: Start) -> None:
+    run = start("20260101-imdb-full")
+    ended(run, "stopped")
+    with pytest.raises(InputError, match="is not running"):
+        runs.stop(run)
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed"])
+def test_a_resumed_run_counts_as_starting_and_old_requests_are_gone(start: Start, status: str) -> None:
+    run = start("20260101-imdb-full")
+    ended(run, status)
+    run.ask("stop")
+    runs.resume(run)
+    assert list(run.control.iterdir()) == []
+    state = RunState()
+    for event in EventTail(run.events).poll():
+        state.apply(event)
+    assert settle(run, state).status == "starting"
+
+
+def test_a_run_that_is_done_or_running_is_not_resumed(start: Start) -> None:
+    done, running = start("20260101-a-full"), start("20260102-b-full")
+    ended(done, "done")
+    living(running)
+    with pytest.raises(InputError, match="is done"):
+        runs.resume(done)
+    with pytest.raises(InputError, match="is running"):
+        runs.resume(running)

@@ -1,0 +1,115 @@
+"""The state that viewers show, folded from events."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.events import KINDS, Event
+from engine.state import RunState, fold
+
+
+def events(*rows: tuple[str, dict[str, Any]]) -> list[Event]:
+    return [{"v": 1, "seq": n, "time": 100.0 + n, "kind": kind, **fields} for n, (kind, fields) in enumerate(rows, 1)]
+
+
+def run(**fields: Any) -> tuple[str, dict[str, Any]]:
+    return "run", {"total_steps": 10, "evaluations": 2, "resumed_from": None} | fields
+
+
+def step(n: int, loss: float | None = 1.0, **fields: Any) -> tuple[str, dict[str, Any]]:
+    return "step", {"step": n, "loss": loss, "seconds": 2.0, "tokens": 100, "rows": 8} | fields
+
+
+def scored(n: int, split: str = "validation", seconds: float = 3.0) -> tuple[str, dict[str, Any]]:
+    return "evaluation", {"step": n, "split": split, "metrics": {"accuracy": n / 10, "seconds": seconds}}
+
+
+def test_a_run_from_start_to_end() -> None:
+    state = fold(
+        events(
+            ("phase", {"name": "load", "done": 0, "total": 0, "unit": ""}),
+            run(),
+            scored(0, "before"),
+            step(1, 2.0, learning_rate=1e-4, memory=500),
+            step(2, 1.5, memory=400),
+            scored(2),
+            ("checkpoint", {"step": 2}),
+            ("warning", {"code": "slow", "text": "…"}),
+            scored(2, "after"),
+            ("end", {"status": "done", "code": 0}),
+        )
+    )
+    assert state.status == "done"
+    assert state.losses == [(1, 2.0), (2, 1.5)]
+    assert (state.memory_now, state.memory_peak) == (400, 500)
+    assert (state.tokens_per_second, state.seconds_per_step) == (50.0, 2.0)
+    assert state.scores("after") == {"accuracy": 0.2, "seconds": 3.0}
+    assert state.scores("probe") is None
+    assert state.checkpoint == 2
+    assert [w["code"] for w in state.warnings] == ["slow"]
+
+
+def test_steps_done_again_replace_what_was_seen() -> None:
+    again = fold(events(run(), *(step(n, 1.0) for n in range(1, 6)), scored(4), step(3, 9.0)))
+    assert again.losses == [(1, 1.0), (2, 1.0), (3, 9.0)]
+    assert again.scores("validation") is None
+
+
+def test_a_resumed_run_stands_where_its_checkpoint_does() -> None:
+    before = [run(), *(step(n) for n in range(1, 8)), scored(4), scored(6), ("end", {"status": "stopped", "code": 5})]
+    state = fold(events(*before, ("phase", {"name": "load"}), run(resumed_from=4)))
+    assert (state.status, state.end, state.step) == ("running", None, 4)
+    assert [n for n, _ in state.losses] == [1, 2, 3, 4]
+    assert [e.step for e in state.evaluations] == [4]
+
+
+def test_a_run_that_ended_counts_as_starting_once_a_new_worker_loads() -> None:
+    state = fold(events(run(), step(1), ("end", {"status": "stopped", "code": 5}), ("phase", {"name": "load"})))
+    assert (state.status, state.end) == ("starting", None)
+
+
+def test_time_left_counts_steps_evaluations_and_the_final_scoring() -> None:
+    state = fold(events(run(), scored(0, "before", 7.0), step(1), step(2), scored(2, seconds=3.0)))
+    assert state.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0)
+
+
+def test_time_left_is_unknown_before_the_first_step_and_after_the_end() -> None:
+    assert fold(events(run())).seconds_left is None
+    assert fold(events(run(), step(1), ("end", {"status": "failed"}))).seconds_left is None
+
+
+def test_a_lost_number_leaves_a_gap_not_a_lie() -> None:
+    state = fold(events(run(), step(1, None), step(2, 1.0, grad_norm=None)))
+    assert state.losses == [(2, 1.0)]
+    assert state.step == 2
+
+
+def test_an_end_of_a_kind_unknown_here_is_a_failure() -> None:
+    assert fold(events(run(), ("end", {"status": "exploded"}))).status == "failed"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([10**400, float("inf"), -1]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = ["time", "step", "loss", "seconds", "tokens", "rows", "memory", "epoch", "learning_rate", "grad_norm", "name", "done"]
+FIELDS += ["total", "unit", "metrics", "split", "status", "machine", "total_steps", "evaluations", "resumed_from", "code"]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(KINDS)),
+            st.dictionaries(st.sampled_from(FIELDS), JSON | st.dictionaries(st.sampled_from(["seconds", "memory"]), JSON)),
+        ),
+        max_size=8,
+    )
+)
+def test_nothing_a_log_may_hold_raises(rows: list[tuple[str, dict[str, Any]]]) -> None:
+    state: RunState = fold(events(run(), step(1), *rows))
+    assert state.seconds_left is None or isinstance(state.seconds_left, float)
+    assert state.sequence == len(rows) + 2
