@@ -17,6 +17,7 @@ MAX_FIELD = 10_000_000
 LARGEST_BLOCK = 1 << 30
 """Bytes; pyarrow counts a block's in 32 bits."""
 DELIMITERS = (",", "\t", ";", "|")
+_TAGGED = {".conll", ".conllu", ".bio", ".iob", ".iob2"}
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".zst", ".rar"}
 
@@ -110,6 +111,8 @@ def _format(path: Path) -> str:
     if head.startswith(b"PAR1"):
         return "parquet"
     suffix = path.suffix.lower()
+    if suffix in _TAGGED:
+        raise InputError(f"{path}: holds tagged tokens ({suffix}); a file with one text and one label a row is needed.")
     if suffix in (".parquet", ".pq"):
         raise InputError(f"{path}: is called parquet and is none (its first bytes are wrong).")
     if suffix in (".jsonl", ".ndjson"):

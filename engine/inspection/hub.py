@@ -126,7 +126,8 @@ def _explained(name: str, error: Exception) -> LoracleError:
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         code = error.response.status_code
         return InputError(
-            f"hub id {name} is not in the local cache, and the hub answered with an error (HTTP {code}); try again later."
+            f"hub id {name} is not in the local cache, and the hub at {constants.ENDPOINT} answered with HTTP {code};"
+            " try again later."
         )
     return InputError(
         f"hub id {name} is not in the local cache, and the hub cannot be reached at {constants.ENDPOINT}"

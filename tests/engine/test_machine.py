@@ -184,3 +184,8 @@ def test_a_trial_that_crashes_means_no_and_one_without_an_answer_is_not_remember
     monkeypatch.setattr("engine.inspection.child.ask", crashed)
     assert subject.nf4_works() is False
     assert subject.machine().nf4 is False
+
+
+def test_four_bit_training_really_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "nvidia_devices", lambda: ())
+    assert subject.nf4_works() is True

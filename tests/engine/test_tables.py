@@ -104,6 +104,7 @@ def test_other_line_separators_are_part_of_the_text(tmp_path: Path) -> None:
         ("blank.csv", "\n \n", "only blank lines"),
         ("none.json", "[]", "holds no rows"),
         ("a.zip", b"PK\x03\x04", "is an archive"),
+        ("a.conll", "EU B-ORG\nrejects O\n", "holds tagged tokens"),
         ("wrong.parquet", b"text,label\n", "is called parquet and is none"),
         ("cut.parquet", b"PAR1....", "damaged parquet"),
     ],
