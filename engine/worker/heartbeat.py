@@ -45,9 +45,15 @@ class Heartbeat(threading.Thread):
         return found | _gpu()
 
 
+def _torch() -> Any:
+    """torch, once it is wholly imported: this thread beats while another still imports it."""
+    torch = sys.modules.get("torch")
+    return None if getattr(getattr(torch, "__spec__", None), "_initializing", False) else torch
+
+
 def memory_now() -> int:
     """Bytes held now: by the allocator of the GPU in use, else by this process."""
-    torch = sys.modules.get("torch")
+    torch = _torch()
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return int(torch.cuda.memory_reserved())
     return int(psutil.Process().memory_info().rss)
@@ -55,7 +61,7 @@ def memory_now() -> int:
 
 def memory_peak() -> int:
     """The most bytes held so far, by the same measure as `memory_now`."""
-    torch = sys.modules.get("torch")
+    torch = _torch()
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_reserved())
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
