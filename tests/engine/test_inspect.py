@@ -15,7 +15,7 @@ import pytest
 
 from engine import inspect as subject
 from engine.inspection import child
-from recommender.errors import Exit, InputError
+from recommender.errors import Exit, InputError, Refused
 from recommender.facts import Facts
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -243,7 +243,7 @@ def test_a_monstrous_file_ends_the_child_only(tmp_path: Path) -> None:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A model hub of three models, as far as a download needs one."""
+    """A model hub, as far as a download needs one."""
 
     commit = "c" * 40
     files: ClassVar[dict[str, bytes]] = {}
@@ -265,6 +265,9 @@ class Hub(BaseHTTPRequestHandler):
         elif path.startswith("api/models/org/pickled"):
             siblings = [{"rfilename": "config.json"}, {"rfilename": "pytorch_model.bin"}]
             self.reply(json.dumps({"id": "org/pickled", "sha": self.commit, "siblings": siblings}).encode())
+        elif path.startswith("api/models/org/huge"):
+            siblings = [{"rfilename": "config.json"}, {"rfilename": "model.safetensors", "size": 10**16}]
+            self.reply(json.dumps({"id": "org/huge", "sha": self.commit, "siblings": siblings}).encode())
         elif path.startswith("api/models/org/gated"):
             self.reply(b"{}", 403, {"X-Error-Code": "GatedRepo"})
         elif path.startswith("api/models/org/down"):
@@ -330,3 +333,9 @@ def test_a_hub_model_is_downloaded_once_and_then_found_without_a_network(hub: ty
 @pytest.mark.usefixtures("hub")
 def test_what_the_hub_refuses(name: str, said: str) -> None:
     assert said in complaint(name)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_download_that_the_disk_cannot_hold_is_refused() -> None:
+    with pytest.raises(Refused, match=r"org/huge takes .* of disk and .* are free"):
+        subject.inspect_model("org/huge")
