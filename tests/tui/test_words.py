@@ -1,0 +1,55 @@
+"""Numbers and states in words."""
+
+import pytest
+
+from engine.state import RunState
+from recommender.decide import recommend
+from recommender.facts import Facts
+from tui import words
+
+
+def test_numbers_read_well() -> None:
+    assert words.number(1_234_567) == "1 234 567"
+    assert words.amount(22_713_600) == "22.7 M"
+    assert words.amount(596_000_000) == "596 M"
+    assert words.amount(980) == "980"
+    assert words.metric(0.84249) == "0.842"
+    assert words.rate(2e-5) == "2e-5"
+    assert words.rate(0.00011) == "1.1e-4"
+    assert words.rate(0.0) == "0"
+
+
+def test_unknown_values_are_a_dash_not_a_crash() -> None:
+    forms = (words.number, words.amount, words.metric, words.rate, words.size, words.duration)
+    assert {form(None) for form in forms} == {words.sign("–")}
+
+
+def test_ago_counts_from_the_given_moment() -> None:
+    assert words.seconds_ago(100.0, now=100.8) == "0.8 s ago"
+    assert words.seconds_ago(0.0, now=7200.0) == "2.0 h ago"
+    assert words.seconds_ago(200.0, now=100.0) == "0.0 s ago"
+
+
+def test_a_phase_says_how_far_it_is() -> None:
+    state = RunState(status="running", phase="before", phase_done=40, phase_total=132)
+    assert words.phase_words(state) == "scoring the untouched model 40/132"
+    assert words.phase_words(RunState(phase="train")) == "training"
+
+
+def test_every_state_has_a_word_and_a_sign() -> None:
+    for status in ("starting", "running", "done", "stopped", "failed", "refused", "dead"):
+        assert words.status_word(status)
+        assert words.status_with_sign(status) != words.status_word(status)
+
+
+def test_a_candidate_in_one_line_says_whether_it_fits(facts: Facts) -> None:
+    recommendation = recommend(facts)
+    assert "fits" in words.candidate_line(recommendation.candidate("lora"))
+    tight = recommend(facts.model_copy(update={"machine": facts.machine.model_copy(update={"ram_available": 300_000_000})}))
+    assert "does not fit" in words.candidate_line(tight.candidate("full"))
+
+
+def test_an_ascii_locale_gets_ascii_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "unicode_terminal", lambda: False)
+    assert words.status_with_sign("done").isascii()
+    assert words.metric(None).isascii()

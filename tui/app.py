@@ -1,0 +1,199 @@
+"""The app: a thin view of the same functions that `--auto` calls.
+
+Nothing heavy is imported before the first paint; whatever blocks runs in threads; training is a process of its own.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+
+from engine.text import one_line
+from tui.background import in_thread
+from tui.screens.base import LoracleScreen
+from tui.screens.home import HomeScreen
+from tui.words import size
+
+if TYPE_CHECKING:
+    from engine.rundir import RunDirectory
+    from recommender.facts import Machine
+
+SIGNALS: dict[signal.Signals, int] = {signal.SIGTERM: 143, signal.SIGINT: 130}
+if hasattr(signal, "SIGHUP"):
+    SIGNALS[signal.SIGHUP] = 129
+USAGE = 2
+
+
+class LoracleApp(App[None]):
+    """Screens: home, set-up, recommendation, run, result."""
+
+    TITLE = "Loracle"
+    CSS_PATH = "app.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - typed by Textual
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012 - typed by Textual
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "Quit", priority=True, id="quit", tooltip="Quit; a run that is going on keeps running"),
+    ]
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        data: str | None = None,
+        runs: Path | None = None,
+        attach: "RunDirectory | None" = None,
+    ) -> None:
+        super().__init__()
+        self.runs = runs
+        self.machine: Machine | None = None
+        self.machine_line = Content.styled("looking at this machine…", "dim")
+        self.left_running: RunDirectory | None = None
+        """The live run on the screen when the app was left."""
+        self._first_model, self._first_data, self._first_run = model, data, attach
+
+    def on_mount(self) -> None:
+        self._catch_signals()
+        self.push_screen(HomeScreen(go_to_setup=not (self._first_model or self._first_data or self._first_run)))
+        if self._first_run is not None:
+            self.open_run(self._first_run)
+        elif self._first_model or self._first_data:
+            self.open_setup(self._first_model or "", self._first_data or "")
+        self.call_after_refresh(lambda: self.run_worker(self._look_at_machine(), exit_on_error=False, group="machine"))
+
+    async def _look_at_machine(self) -> None:
+        from tui import work
+
+        self.know_machine(await in_thread(work.inspect_machine, self.runs))
+
+    def know_machine(self, machine: "Machine") -> None:
+        """Keep what this machine has and show it on every screen that says so."""
+        self.machine = machine
+        self.machine_line = machine_line(machine)
+        for screen in self.screen_stack:
+            if isinstance(screen, LoracleScreen) and hasattr(screen, "machine_known"):
+                screen.machine_known()
+
+    def _catch_signals(self) -> None:
+        """Leave by the front door: Textual restores the terminal on exit, but not on these signals."""
+        loop = asyncio.get_running_loop()
+        for number, code in SIGNALS.items():
+            try:
+                loop.add_signal_handler(number, self._leave, code)
+            except (ValueError, NotImplementedError, RuntimeError):  # not the main thread (tests), or Windows
+                return
+
+    def _leave(self, code: int) -> None:
+        self._note_running()
+        self.exit(return_code=code)
+
+    def _note_running(self) -> None:
+        for screen in self.screen_stack:
+            run = getattr(screen, "live_run", None)
+            if run is not None:
+                self.left_running = run
+
+    async def action_quit(self) -> None:
+        """Quit. A live run is a process of its own and goes on."""
+        self._note_running()
+        self.exit()
+
+    def open_setup(self, model: str = "", data: str = "") -> None:
+        """Show the set-up screen."""
+        from tui.screens.setup import SetupScreen
+
+        self.push_screen(SetupScreen(model, data))
+
+    def open_run(self, run: "RunDirectory", *, result: bool = False) -> None:
+        """Show a run, or its result, on top of the list of runs."""
+        self._only_home()
+        if result:
+            from tui.screens.result import ResultScreen
+
+            self.push_screen(ResultScreen(run))
+        else:
+            from tui.screens.run import RunScreen
+
+            self.push_screen(RunScreen(run))
+
+    def back(self) -> None:
+        """One screen back; from the list of runs nothing lies further back."""
+        if len(self.screen_stack) > 2:
+            self.pop_screen()
+
+    def _only_home(self) -> None:
+        while len(self.screen_stack) > 2:
+            self.pop_screen()
+
+    def get_system_commands(self, screen: "Screen[object]") -> Iterable[SystemCommand]:
+        """Every action of this screen, then what always works."""
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.description and active.enabled and active.node in (screen, self) and binding.action != "command_palette":
+                act = partial(self.call_later, self.run_action, binding.action, active.node)
+                yield SystemCommand(binding.description, active.tooltip or binding.description, act)
+        yield SystemCommand("New run", "Choose a model and data", self.open_setup)
+        yield SystemCommand("Runs", "The list of all runs", self._only_home)
+        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+        picture = partial(self.set_timer, 0.1, self.deliver_screenshot)
+        yield SystemCommand("Screenshot", "Save a picture of this screen as SVG", picture)
+
+
+def machine_line(machine: "Machine") -> Content:
+    """The machine in a few words: what would train, and how much memory is free."""
+    free = machine.ram_available
+    total = machine.ram_total
+    name = "CPU"
+    if machine.devices:
+        best = max(machine.devices, key=lambda d: d.memory_free or 0)
+        name, free, total = one_line(best.name or "GPU", 30), best.memory_free, best.memory_total
+    cores = f" · {machine.cpu_cores} cores" if machine.cpu_cores else ""
+    memory = f" · {size(free)} free" if free is not None else ""
+    return Content(f"{name}{cores}{memory}{f' of {size(total)}' if total and free is not None else ''}")
+
+
+def run_app(
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    runs: Path | None = None,
+    attach: "RunDirectory | None" = None,
+) -> int:
+    """Show the app until it is left; its exit code (0; 2 without a terminal; 129, 130, 143 after a signal)."""
+    if reason := no_terminal():
+        print(reason, file=sys.stderr)
+        return USAGE
+    app = LoracleApp(model=model, data=data, runs=runs, attach=attach)
+    app.run()
+    _end_children()
+    if app.left_running is not None and app.left_running.alive():
+        name = one_line(app.left_running.name)
+        with contextlib.suppress(OSError):  # the terminal is gone (SIGHUP)
+            print(f"{name} keeps running. `loracle attach {name}` shows it, `loracle stop {name}` stops it.")
+    return app.return_code or 0
+
+
+def _end_children() -> None:
+    """Inspections that are still going on have nobody left to answer to."""
+    child = sys.modules.get("engine.inspection.child")
+    if child is not None:
+        child.stop_all()
+
+
+def no_terminal() -> str | None:
+    """Why the app cannot be shown here, in a sentence; `None` if it can."""
+    instead = "use `loracle --auto --model MODEL --data FILE`, which prints lines."
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return f"The app needs a terminal for both input and output; without one {instead}"
+    if os.environ.get("TERM", "") in ("dumb", ""):
+        return f"This terminal (TERM={one_line(os.environ.get('TERM') or 'unset')}) cannot show the app; {instead}"
+    return None

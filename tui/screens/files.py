@@ -1,0 +1,93 @@
+"""Picking a file, by keyboard alone."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.text import one_line
+from tui.background import in_thread
+from tui.paths import Entry, entries
+from tui.words import size
+
+
+class FilesScreen(ModalScreen[Path | None]):
+    """Folders and readable data files (or folders that hold a model); enter opens or picks."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Back"),
+        Binding("backspace,left", "up", "Folder above"),
+        Binding("j", "down", show=False),
+        Binding("k", "up_one", show=False),
+    ]
+
+    def __init__(self, start: Path, *, folders: bool) -> None:
+        super().__init__()
+        self._folder = start if start.is_dir() else start.parent
+        self._folders = folders
+        self._entries: list[Entry] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Static(id="where", markup=False)
+            yield OptionList(id="files", compact=True)
+            what = "enter opens a folder or takes the model in it" if self._folders else "enter opens a folder or takes a file"
+            yield Static(Content.styled(f"\n{what} · backspace folder above · esc back", "dim"), markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+        self._load(self._folder)
+
+    @work(exclusive=True, exit_on_error=False)
+    async def _load(self, folder: Path) -> None:
+        where = self.query_one("#where", Static)
+        try:
+            folder = await in_thread(folder.resolve)
+            found = await in_thread(entries, folder, files=not self._folders)
+        except OSError as error:
+            where.update(Content.styled(f"{one_line(folder, 200)}: {error.strerror or 'cannot be read'}", "$text-error"))
+            return
+        self._folder, self._entries = folder, found
+        where.update(Content.styled(one_line(folder, 200), "bold"))
+        options = self.query_one(OptionList)
+        options.clear_options()
+        options.add_option(Option(Content("../")))
+        options.add_options([Option(_label(e)) for e in found])
+        options.highlighted = 1 if found else 0
+
+    @on(OptionList.OptionSelected)
+    async def _take(self, event: OptionList.OptionSelected) -> None:
+        if event.option_index == 0:
+            self.action_up()
+            return
+        entry = self._entries[event.option_index - 1]
+        is_model = self._folders and await in_thread((entry.path / "config.json").is_file)
+        if entry.folder and not is_model:
+            self._load(entry.path)
+        else:
+            self.dismiss(entry.path)
+
+    def action_up(self) -> None:
+        """Open the folder above."""
+        self._load(self._folder.parent)
+
+    def action_down(self) -> None:
+        """Cursor down."""
+        self.query_one(OptionList).action_cursor_down()
+
+    def action_up_one(self) -> None:
+        """Cursor up."""
+        self.query_one(OptionList).action_cursor_up()
+
+
+def _label(entry: Entry) -> Content:
+    if entry.folder:
+        return Content.styled(f"{one_line(entry.name, 60)}/", "bold")
+    return Content.assemble(f"{one_line(entry.name, 56):<58}", (f"{size(entry.size):>9}", "dim"))

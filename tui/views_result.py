@@ -1,0 +1,143 @@
+"""The report as text. A report file is read from disk, so nothing about its shape is trusted."""
+
+from typing import Any
+
+from textual.content import Content
+
+from engine.text import one_line
+from tui.views_advice import NAMES
+from tui.words import duration, metric, number, sign, size
+
+SPLITS = (("before", "untouched model"), ("majority", "majority class"), ("probe", "linear probe"), ("after", "after training"))
+MOST_CLASSES = 20
+
+
+def get(content: Any, *path: str) -> Any:
+    """The value at that path, or `None`."""
+    for name in path:
+        content = content.get(name) if isinstance(content, dict) else None
+    return content
+
+
+def real(value: Any) -> float | None:
+    """A number, or `None`."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def headline(report: dict[str, Any]) -> Content:
+    """Name, method, how long."""
+    method = NAMES.get(str(report.get("method")), one_line(report.get("method"), 20))
+    took = duration(real(get(report, "seconds", "total")))
+    early = " · stopped early: no more gain" if report.get("stopped_early") else ""
+    return Content.assemble((one_line(report.get("name"), 60), "bold"), f" · {sign('✓')} done in {took} · {method}{early}")
+
+
+def scores(report: dict[str, Any]) -> Content:
+    """Before and after on the same rows, with the baselines between."""
+    rows = real(get(report, "rows", "held_out"))
+    lines = [Content.styled(f"Before and after, {number(rows)} held-out rows", "bold")]
+    lines.append(Content.styled(f"{'':<18}{'accuracy':>10}{'macro F1':>10}{'loss':>9}", "dim"))
+    for split, words in SPLITS:
+        found = get(report, "scores", split)
+        if not isinstance(found, dict):
+            continue
+        values = [metric(real(found.get(n))) for n in ("accuracy", "macro_f1", "loss")]
+        style = "bold $text-success" if split == "after" else ""
+        lines.append(Content.styled(f"{words:<18}{values[0]:>10}{values[1]:>10}{values[2]:>9}", style))
+    gains = [line for split, words in SPLITS if (line := _gain(report, split, words))]
+    if gains:
+        lines += [Content(""), Content.styled("Gain after training, with its 95% interval", "bold"), *gains]
+    return Content("\n").join(lines)
+
+
+def _gain(report: dict[str, Any], split: str, words: str) -> Content | None:
+    parts, unsure = [], False
+    for name, label in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
+        gain, low, high = (real(get(report, "gains", split, name, k)) for k in ("gain", "low", "high"))
+        if gain is None or low is None or high is None:
+            continue
+        parts.append(f"{label} {gain:+.3f} ({low:+.3f} to {high:+.3f})")
+        unsure = unsure or low <= 0 <= high
+    if not parts:
+        return None
+    note = "  ! contains zero: no proven gain" if unsure else ""
+    return Content.assemble(f"over {words}: {', '.join(parts)}", (note, "$text-warning"))
+
+
+def statements(report: dict[str, Any]) -> Content:
+    """What the report says in sentences, and its warnings."""
+    said = [one_line(s, 500) for s in report.get("statements") or [] if isinstance(s, str)]
+    warned = [one_line(s, 500) for s in report.get("warnings") or [] if isinstance(s, str)]
+    lines = [Content.styled("What this means", "bold")]
+    lines += [Content(f"{sign('·')} {s}") for s in said] or [Content.styled("the report makes no statement", "dim")]
+    lines += [Content.assemble(("! ", "bold $text-warning"), w) for w in warned]
+    return Content("\n").join(lines)
+
+
+def cost(report: dict[str, Any]) -> Content:
+    """Predicted against real."""
+    lines = [Content.styled("Predicted and real", "bold")]
+    lines.append(Content.styled(f"{'':<10}{'predicted':>12}{'real':>12}", "dim"))
+    memory = [size(real(get(report, "memory", n))) for n in ("predicted", "peak")]
+    seconds = [duration(real(get(report, "seconds", n))) for n in ("predicted", "total")]
+    lines.append(Content(f"{'memory':<10}{memory[0]:>12}{memory[1]:>12}"))
+    lines.append(Content(f"{'time':<10}{seconds[0]:>12}{seconds[1]:>12}"))
+    trained, whole = real(report.get("trained_parameters")), real(report.get("parameters"))
+    part = f" of {number(whole)}" if whole else ""
+    steps, best = number(real(report.get("steps"))), number(real(report.get("best_step")))
+    lines.append(Content(f"trained {number(trained)}{part} parameters, {steps} steps, best at step {best}"))
+    lines += [Content(f"! {one_line(get(r, 'text') or r, 300)}") for r in report.get("recoveries") or []]
+    return Content("\n").join(lines)
+
+
+def per_class(report: dict[str, Any]) -> Content:
+    """Precision, recall and F1 of every class, the worst first."""
+    found = [c for c in get(report, "scores", "after", "per_class") or [] if isinstance(c, dict)]
+    found.sort(key=lambda c: real(c.get("f1")) or 0.0)
+    lines = [Content.styled("Per class, the weakest first", "bold")]
+    lines.append(Content.styled(f"{'class':<20}{'precision':>10}{'recall':>8}{'F1':>8}{'rows':>7}", "dim"))
+    for c in found[:MOST_CLASSES]:
+        values = [metric(real(c.get(n))) for n in ("precision", "recall", "f1")]
+        rows = number(real(c.get("rows")))
+        lines.append(Content(f"{one_line(c.get('label'), 18):<20}{values[0]:>10}{values[1]:>8}{values[2]:>8}{rows:>7}"))
+    if len(found) > MOST_CLASSES:
+        lines.append(Content(f"and {len(found) - MOST_CLASSES} better ones"))
+    return Content("\n").join(lines)
+
+
+def confusion(report: dict[str, Any]) -> Content:
+    """The matrix where it is small enough, else the pairs most often mixed up."""
+    matrix, labels = get(report, "scores", "after", "confusion"), report.get("labels")
+    if not (isinstance(matrix, list) and isinstance(labels, list) and all(isinstance(r, list) for r in matrix)):
+        return Content("")
+    names = [one_line(x, 12) for x in labels]
+    lines = [Content.styled("True class down, given class across", "bold")]
+    if len(names) <= 8:
+        lines.append(Content.styled(" " * 13 + "".join(f"{n[:6]:>7}" for n in names), "dim"))
+        for i, row in enumerate(matrix[: len(names)]):
+            cells = [_cell(real(v), i == j) for j, v in enumerate(row[: len(names)])]
+            lines.append(Content.assemble(f"{names[i]:<13}", *cells))
+        return Content("\n").join(lines)
+    pairs = [(real(v) or 0.0, i, j) for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j and v]
+    lines = [Content.styled("Most often mixed up", "bold")]
+    for count, i, j in sorted(pairs, reverse=True)[:10]:
+        if i < len(names) and j < len(names):
+            lines.append(Content(f"{names[i]} taken for {names[j]}: {number(count)}"))
+    return Content("\n").join(lines)
+
+
+def _cell(value: float | None, right: bool) -> tuple[str, str]:
+    return f"{number(value):>7}", "bold $text-success" if right else "" if value else "dim"
+
+
+def where(report: dict[str, Any]) -> Content:
+    """The folder and how to load what is in it."""
+    folder = one_line(report.get("model_folder"), 400)
+    adapter = report.get("method") in ("lora", "qlora")
+    loader = "peft: AutoPeftModelForSequenceClassification" if adapter else "transformers: AutoModelForSequenceClassification"
+    return Content.assemble(
+        ("Where it is", "bold"),
+        f"\n{folder}\n",
+        (f"load it with {loader}.from_pretrained(folder);\n", "dim"),
+        ("README.md in it has the whole snippet. y copies the path.", "dim"),
+    )

@@ -1,0 +1,198 @@
+"""A live run as text: every function takes the state and returns what to show."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from textual.content import Content
+
+from engine.text import one_line
+from tui.widgets.bars import gauge_bar, progress_bar
+from tui.words import (
+    amount,
+    clock,
+    duration,
+    metric,
+    number,
+    phase_words,
+    rate,
+    seconds_ago,
+    sign,
+    size,
+    status_with_sign,
+    unicode_terminal,
+)
+
+if TYPE_CHECKING:
+    from engine.events import Event
+    from engine.state import RunState
+
+SPLIT_WORDS = {
+    "validation": "evaluation",
+    "before": "untouched model",
+    "after": "trained model",
+    "probe": "linear probe",
+    "majority": "majority class",
+}
+
+
+def headline(name: str, state: "RunState") -> Content:
+    """Name and phase, or how it ended."""
+    words = phase_words(state) if state.status in ("running", "starting") else status_with_sign(state.status)
+    return Content.assemble((one_line(name, 60), "bold"), f" · {words}")
+
+
+def time_left(state: "RunState", now: float | None = None) -> Content:
+    """How long it takes and when it ends."""
+    if state.status not in ("running", "starting"):
+        spent = (state.updated or 0) - (state.started or 0)
+        return Content(f"took {duration(spent)}" if state.started and spent > 0 else "")
+    left = state.seconds_left
+    if left is None:
+        return Content("")
+    return Content(f"about {duration(left)} left · ends {clock((now or time.time()) + left)}")
+
+
+def progress(state: "RunState", width: int) -> Content:
+    """Bar, steps, percent; before the first step the phase's own progress."""
+    if state.phase == "train" or not state.phase_total or state.status == "done":
+        done, total, unit = state.step, state.total_steps, "step"
+    else:
+        done, total, unit = state.phase_done, state.phase_total, one_line(state.phase_unit, 12)
+    share = done / total if total else 0.0
+    epochs = _number(state.info.get("epochs"))
+    epoch = f" epoch {state.epoch:.1f}/{epochs:g}" if unit == "step" and state.epoch and epochs else ""
+    words = f" {unit} {number(done)}/{number(total)} {100 * share:3.0f}%{epoch}" if total else " "
+    return Content.assemble(progress_bar(share, width - len(words)), words)
+
+
+def metrics(state: "RunState", metric_name: str, now: float | None = None) -> Content:
+    """The numbers of this moment."""
+    validation = [e for e in state.evaluations if e.split == "validation"]
+    last = validation[-1] if validation else None
+    scores: dict[str, float] = last.metrics if last is not None else {}
+    best = _best(state, metric_name)
+    loss = state.losses[-1][1] if state.losses else None
+    trend = ""
+    if len(state.losses) >= 10:
+        earlier = sum(x for _, x in state.losses[-10:-5]) / 5
+        latest = sum(x for _, x in state.losses[-5:]) / 5
+        trend = ("  " + ("↓" if latest < earlier else "↑")) if unicode_terminal() else ""
+    at = f"  at {number(last.step)}" if last is not None else ""
+    per_step = f"{duration(state.seconds_per_step)}" if state.seconds_per_step is not None else sign("–")
+    tokens = f"{amount(state.tokens_per_second)} tok/s" if state.tokens_per_second is not None else sign("–")
+    rows = (
+        ("loss", metric(loss) + trend),
+        ("eval loss", metric(scores.get("loss")) + at),
+        ("accuracy", metric(scores.get("accuracy"))),
+        ("macro F1", metric(scores.get("macro_f1"))),
+        ("best", f"{metric(best[1])} at {number(best[0])}" if best else sign("–")),
+        ("lr", rate(state.learning_rate)),
+        ("grad norm", metric(state.grad_norm)),
+        ("speed", tokens),
+        ("a step", per_step),
+        ("last step", seconds_ago(state.last_step_time, now) if state.status == "running" else clock(state.last_step_time)),
+    )
+    return Content("\n").join(Content.assemble((f"{label:<10}", "dim"), value) for label, value in rows)
+
+
+def _best(state: "RunState", name: str) -> tuple[int, float] | None:
+    pairs = [(e.step, e.metrics[name]) for e in state.evaluations if e.split == "validation" and name in e.metrics]
+    if not pairs:
+        return None
+    return min(pairs, key=lambda p: p[1]) if name == "loss" else max(pairs, key=lambda p: p[1])
+
+
+def machine(state: "RunState", predicted: int | None, width: int, height: int) -> Content:
+    """Memory now, at its peak and as predicted, against what was free; load; disk. Two lines, or three where they fit."""
+    available = _integer(state.info.get("memory_available"))
+    sizes = [f"now {size(state.memory_now)}", f"peak {size(state.memory_peak)}"]
+    sizes.append(f"predicted {size(predicted)}" if predicted else "no prediction")
+    if available:
+        sizes.append(f"of {size(available)} free at the start")
+    load = " · ".join(_loads(state.machine)) or "no gauges yet"
+    low = height < 3
+    cells = max(width - 9 - (len(load) + 2 if low else 0), 8)
+    bar = gauge_bar(state.memory_now, state.memory_peak, predicted, available, min(cells, 60))
+    first = Content.assemble(("memory   ", "dim"), bar, f"  {load}" if low else "")
+    lines = [first, Content(" · ".join(sizes))]
+    return Content("\n").join(lines if low else [*lines, Content(load)])
+
+
+def _loads(gauges: dict[str, Any]) -> list[str]:
+    named = (("cpu", "cpu", "%"), ("gpu", "gpu", "%"), ("temperature", "gpu at", " °C"))
+    loads = [f"{words} {value:.0f}{unit}" for name, words, unit in named if (value := _number(gauges.get(name))) is not None]
+    disk = _number(gauges.get("disk_free"))
+    return loads if disk is None else [*loads, f"disk {size(disk)} free"]
+
+
+def evaluation_losses(state: "RunState") -> list[tuple[float, float]]:
+    """(step, loss) of the evaluations during training."""
+    return [(float(e.step), e.metrics["loss"]) for e in state.evaluations if e.split == "validation" and "loss" in e.metrics]
+
+
+def evaluations(state: "RunState", metric_name: str) -> Content:
+    """The last evaluations, a line each."""
+    found = [e for e in state.evaluations if e.split == "validation"]
+    best = _best(state, metric_name)
+    lines = [Content.styled(f"{'step':>6} {'loss':>8} {'accuracy':>9} {'macro F1':>9}", "dim")]
+    for e in found[-5:]:
+        mark = f"  {sign('●')} best" if best and e.step == best[0] else ""
+        scores = [metric(e.metrics.get(n)) for n in ("loss", "accuracy", "macro_f1")]
+        lines.append(Content(f"{number(e.step):>6} {scores[0]:>8} {scores[1]:>9} {scores[2]:>9}{mark}"))
+    if not found:
+        lines.append(Content.styled("the first one comes during training", "dim"))
+    return Content("\n").join(lines)
+
+
+def event_line(event: "Event") -> tuple[str, str] | None:
+    """What the log says of an event, and its colour; `None` for what the log does not show."""
+    match event["kind"]:
+        case "run":
+            resumed = event.get("resumed_from")
+            where = f" on {one_line(event.get('device'), 40)}" if event.get("device") else ""
+            how = f" ({one_line(event['resume'], 120)})" if event.get("resume") else ""
+            words = f"resumed from step {one_line(resumed, 12)}{how}" if resumed is not None else "the worker runs"
+            return words + where, ""
+        case "phase" if not event.get("done"):
+            from tui.words import PHASE_WORDS
+
+            return PHASE_WORDS.get(str(event.get("name")), one_line(event.get("name"), 40)), ""
+        case "step":
+            numbers = f"loss {_short(event.get('loss'))}  grad {_short(event.get('grad_norm'))}"
+            return f"step {one_line(event.get('step'), 12)}  {numbers}", "dim"
+        case "evaluation":
+            return _evaluation_line(event), "bold"
+        case "checkpoint":
+            best = " (best so far)" if event.get("best") else ""
+            return f"checkpoint at step {one_line(event.get('step'), 12)} saved{best}", ""
+        case "warning":
+            return f"! {one_line(event.get('text'), 400)}", "yellow"
+        case "recovery":
+            return f"! {one_line(event.get('text') or 'recovered', 400)}", "yellow"
+        case "end":
+            cause = f": {one_line(event['cause'], 400)}" if event.get("cause") else ""
+            cure = f" {one_line(event['cure'], 400)}" if event.get("cure") else ""
+            return f"{one_line(event.get('status'), 20)}{cause}{cure}", "bold"
+    return None
+
+
+def _evaluation_line(event: dict[str, Any]) -> str:
+    found = event.get("metrics")
+    scores: dict[str, Any] = found if isinstance(found, dict) else {}
+    labels = (("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("loss", "loss"))
+    shown = [f"{label} {_short(scores.get(key))}" for key, label in labels if key in scores]
+    split = str(event.get("split"))
+    at = f" at step {one_line(event.get('step'), 12)}" if split == "validation" else " on the held-out rows"
+    return f"{SPLIT_WORDS.get(split, one_line(split, 20))}{at}: {', '.join(shown)}"
+
+
+def _short(value: Any) -> str:
+    return metric(float(value)) if isinstance(value, int | float) else metric(None)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _integer(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) else None

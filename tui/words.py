@@ -1,0 +1,168 @@
+"""Numbers, times and states in words, shared by the app and the headless view. Imports nothing heavy at module level."""
+
+import locale
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.state import RunState
+    from recommender.recommendation import Candidate
+
+STATUS_WORDS: dict[str, str] = {
+    "starting": "starting",
+    "running": "running",
+    "done": "done",
+    "stopped": "stopped",
+    "failed": "failed",
+    "refused": "refused",
+    "dead": "died",
+}
+STATUS_SIGNS: dict[str, str] = {
+    "starting": "…",
+    "running": "▶",
+    "done": "✓",
+    "stopped": "■",
+    "failed": "✗",
+    "refused": "✗",
+    "dead": "✗",
+}
+PHASE_WORDS: dict[str, str] = {
+    "starting": "starting the worker",
+    "load": "loading the model",
+    "tokenize": "turning texts into tokens",
+    "before": "scoring the untouched model",
+    "probe": "fitting a linear probe",
+    "train": "training",
+    "after": "scoring the trained model",
+    "save": "saving the model",
+}
+_ASCII_SIGNS = {"✓": "+", "✗": "x", "■": "#", "▶": ">", "…": "...", "★": "*", "●": "o", "–": "-", "·": "-", "→": "->"}
+
+
+def unicode_terminal() -> bool:
+    """Whether the terminal's character set has more than ASCII, as far as the locale tells."""
+    names = (getattr(sys.__stdout__, "encoding", None) or "", locale.getpreferredencoding(False))
+    return any("utf" in name.lower() for name in names)
+
+
+def sign(character: str) -> str:
+    """That character, or what stands for it where the terminal has ASCII only."""
+    return character if unicode_terminal() else _ASCII_SIGNS.get(character, character)
+
+
+def number(n: float | None) -> str:
+    """A count with thin groups: `1 234`; `–` for an unknown one."""
+    return sign("–") if n is None else f"{n:,.0f}".replace(",", " ")
+
+
+def amount(n: float | None) -> str:
+    """A large count in three digits: `22.7 M`."""
+    if n is None:
+        return sign("–")
+    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e4)):
+        if n >= factor:
+            scaled = n / (1e3 if unit == "k" else factor)
+            return f"{scaled:.0f} {unit}" if scaled >= 100 or unit == "k" else f"{scaled:.3g} {unit}"
+    return number(n)
+
+
+def metric(value: float | None) -> str:
+    """A score between 0 and 1, or a loss, in three decimals; `–` for an unknown one."""
+    return sign("–") if value is None else f"{value:.3f}"
+
+
+def rate(value: float | None) -> str:
+    """A learning rate: `2e-5`, `1.1e-4`."""
+    if value is None:
+        return sign("–")
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def size(value: float | None) -> str:
+    """Bytes: `8.1 GB`."""
+    from recommender.reasons import size as bytes_in_words
+
+    return sign("–") if value is None else bytes_in_words(value)
+
+
+def share(value: float) -> str:
+    """A share as percent: `12%`."""
+    from recommender.reasons import share as percent
+
+    return percent(value)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds: `45 s`, `12 min`, `3.5 h`; below ten seconds one decimal."""
+    from recommender.reasons import duration as time_in_words
+
+    if seconds is None:
+        return sign("–")
+    return f"{seconds:.1f} s" if seconds < 10 else time_in_words(seconds)
+
+
+def seconds_ago(moment: float | None, now: float | None = None) -> str:
+    """How long ago a wall-clock time was: `0.8 s ago`, `3 h ago`."""
+    if moment is None:
+        return sign("–")
+    return f"{duration(max((now or time.time()) - moment, 0.0))} ago"
+
+
+def clock(moment: float | None) -> str:
+    """A wall-clock time as people read it: `14:32`."""
+    return sign("–") if moment is None else time.strftime("%H:%M", time.localtime(moment))
+
+
+def status_word(state: "RunState | str") -> str:
+    """The state of a run in one word or two: `running`, `died`."""
+    status = state if isinstance(state, str) else state.status
+    return STATUS_WORDS.get(status, status)
+
+
+def status_with_sign(status: str) -> str:
+    """`status_word` behind a sign, so that colour is never the only carrier."""
+    return f"{sign(STATUS_SIGNS.get(status, '·'))} {status_word(status)}"
+
+
+def phase_words(state: "RunState") -> str:
+    """What the worker does now: `scoring the untouched model 40/132`, `training`."""
+    words = PHASE_WORDS.get(state.phase, state.phase)
+    if state.phase != "train" and state.phase_total:
+        return f"{words} {number(state.phase_done)}/{number(state.phase_total)}"
+    return words
+
+
+def memory_verdict(candidate: "Candidate") -> str:
+    """Whether a candidate fits, in words: `fits, 56% free`, `does not fit`."""
+    memory = candidate.memory
+    if memory.predicted > memory.available or (not candidate.fits and candidate.removed_by == "does_not_fit"):
+        return "does not fit"
+    if not candidate.fits:
+        return "cannot run here"
+    return f"fits, {share(1 - memory.predicted / max(memory.available, 1))} free"
+
+
+def memory_sum(candidate: "Candidate") -> str:
+    """`5.1 of 11.6 GB`."""
+    needed, free = size(candidate.memory.predicted), size(candidate.memory.available)
+    if needed.split()[-1] == free.split()[-1]:
+        needed = needed.split()[0]
+    return f"{needed} of {free}"
+
+
+def candidate_line(candidate: "Candidate") -> str:
+    """A candidate on one line: method, memory, time, trained parameters, disk."""
+    from recommender.recommendation import METHOD_NAMES
+
+    parts = (
+        memory_verdict(candidate),
+        memory_sum(candidate),
+        f"~ {duration(candidate.hours.predicted * 3600)}",
+        f"trains {amount(candidate.trained_parameters)}",
+        f"disk {size(candidate.disk)}",
+    )
+    return f"{METHOD_NAMES[candidate.method]}: {f' {sign(chr(0xB7))} '.join(parts)}"

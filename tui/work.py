@@ -1,0 +1,243 @@
+"""What the app asks of the engine and the recommender: blocking calls for threads, every import inside.
+
+The heavy modules are imported on first use, after the first paint.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.events import Event, EventTail
+    from engine.inspect import DataInspection, ModelInspection
+    from engine.rundir import RunDirectory
+    from engine.state import RunState
+    from recommender.facts import Machine
+    from recommender.plan import Plan
+    from recommender.recommendation import Recommendation
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One line of the list of runs."""
+
+    run: "RunDirectory"
+    status: str
+    method: str
+    metric: str
+    score: float | None
+    started: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Everything the recommendation screen shows and a start needs."""
+
+    machine: "Machine"
+    model: "ModelInspection"
+    data: "DataInspection"
+    recommendation: "Recommendation"
+
+
+def inspect_machine(runs: Path | None) -> "Machine":
+    """What this machine has; never raises."""
+    from engine.inspect import inspect_machine
+
+    return inspect_machine(runs)
+
+
+def inspect_model(name: str) -> "ModelInspection":
+    """Facts about a model.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    from engine.inspect import inspect_model
+
+    return inspect_model(name)
+
+
+def inspect_data(
+    data: str, held_out: str | None, text_column: str | None, label_column: str | None, model_path: str | None
+) -> "DataInspection":
+    """Facts about a labelled file, with tokens counted by the model's tokenizer where it is known.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    from engine.inspect import inspect_data
+
+    return inspect_data(data, eval=held_out, text_column=text_column, label_column=label_column, model_path=model_path)
+
+
+def advise(machine: "Machine", model: "ModelInspection", data: "DataInspection") -> Advice:
+    """The recommendation for these facts; a CPU's speed is measured for it (0.3 s)."""
+    from engine.inspection.machine import calibrate
+    from recommender.decide import recommend
+    from recommender.facts import Facts, Measured
+
+    speed = calibrate() if machine.backend == "cpu" else None
+    facts = Facts(machine=machine, model=model.facts, data=data.facts, measured=Measured(matmul_flops=speed or None))
+    return Advice(machine, model, data, recommend(facts))
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What stands against starting a method."""
+
+    text: str
+    final: bool
+    """Nobody can set it aside: it does not fit, or there is nothing to learn."""
+
+
+def obstacle(advice: Advice, method: str) -> Obstacle | None:
+    """What stands against starting that method; `None` when nothing does."""
+    from engine.planning import check
+    from recommender.errors import Refused
+
+    candidate = advice.recommendation.candidate(method)
+    try:
+        check(advice.recommendation, candidate, anyway=False)
+    except Refused as refused:
+        try:
+            check(advice.recommendation, candidate, anyway=True)
+        except Refused as final:
+            return Obstacle(final.message, True)
+        return Obstacle(refused.message, False)
+    return None
+
+
+def start(advice: Advice, method: str, anyway: bool, runs: Path | None) -> "RunDirectory":
+    """Write the plan for that method and start its worker.
+
+    Raises:
+        InputError: the runs folder cannot be written.
+        Refused: it would not fit, or the advice is against it and `anyway` is not given.
+    """
+    from engine.planning import plan_for
+    from engine.runs import start
+
+    chosen = None if method == advice.recommendation.verdict else method
+    plan = plan_for(advice.recommendation, advice.model, advice.data, method=chosen, anyway=anyway)
+    return start(plan, advice.recommendation, runs)
+
+
+def list_runs(runs: Path | None) -> list[RunRow]:
+    """All runs, newest first."""
+    from engine.runs import all_runs
+
+    return list(_rows(all_runs(runs)))
+
+
+def _rows(runs: "Iterator[RunDirectory]") -> "Iterator[RunRow]":
+    from recommender.errors import LoracleError
+
+    for run in runs:
+        state = run.state()
+        try:
+            plan: Plan | None = run.plan()
+        except LoracleError:
+            plan = None
+        metric = plan.metric if plan is not None else "macro_f1"
+        started = state.started
+        if started is None:
+            started = run.path.stat().st_mtime if run.path.exists() else None
+        method = plan.method if plan is not None else "unreadable"
+        yield RunRow(run, state.status, method, metric, best_score(state, metric), started)
+
+
+def best_score(state: "RunState", metric: str) -> float | None:
+    """The held-out score after training, else the best validation score so far."""
+    after = state.scores("after")
+    if after is not None and metric in after:
+        return after[metric]
+    scores = [e.metrics[metric] for e in state.evaluations if e.split == "validation" and metric in e.metrics]
+    if not scores:
+        return None
+    return min(scores) if metric == "loss" else max(scores)
+
+
+@dataclass(slots=True)
+class Following:
+    """A run being watched: where its log was read to and what that came to."""
+
+    run: "RunDirectory"
+    tail: "EventTail"
+    state: "RunState"
+    plan: "Plan | None"
+    predicted_memory: int | None
+    """Peak in bytes as the recommendation had it, until the worker says its own."""
+
+    def poll(self) -> "list[Event]":
+        """Take in what was written since the last poll."""
+        events = self.tail.poll()
+        for event in events:
+            self.state.apply(event)
+        return events
+
+    def settle(self) -> None:
+        """Notice a worker that is gone."""
+        from engine.rundir import settle
+
+        settle(self.run, self.state)
+
+
+def follow(run: "RunDirectory") -> "tuple[Following, list[Event]]":
+    """Start watching a run: everything written so far is read here, in the caller's thread."""
+    from engine.events import EventTail
+    from engine.state import RunState
+    from recommender.errors import LoracleError
+
+    try:
+        plan: Plan | None = run.plan()
+    except LoracleError:
+        plan = None
+    following = Following(run, EventTail(run.events), RunState(), plan, _predicted(run, plan))
+    events: list[Event] = []
+    while found := following.poll():
+        events += found
+    following.settle()
+    return following, events
+
+
+def _predicted(run: "RunDirectory", plan: "Plan | None") -> int | None:
+    for candidate in (run.recommendation() or {}).get("candidates") or []:
+        try:
+            if plan is not None and candidate["method"] == plan.method:
+                return int(candidate["memory"]["predicted"])
+        except (KeyError, TypeError, ValueError):  # the file may hold anything
+            continue
+    return None
+
+
+def stop(run: "RunDirectory", now: bool) -> None:
+    """Ask the worker to stop.
+
+    Raises:
+        InputError: it is not running.
+    """
+    from engine.runs import stop
+
+    stop(run, now=now)
+
+
+def resume(run: "RunDirectory") -> None:
+    """Go on with a run from its newest sound checkpoint.
+
+    Raises:
+        InputError: it is done, or still running.
+        Refused: there is not enough disk.
+    """
+    from engine.runs import resume
+
+    resume(run)
+
+
+def report(run: "RunDirectory") -> dict[str, Any] | None:
+    """The run's report, if it is done.
+
+    Raises:
+        InputError: written by a newer version.
+    """
+    return run.report()
