@@ -9,30 +9,16 @@ from recommender.reasons import reason
 from recommender.recommendation import METHOD_NAMES, Candidate, Memory, Method, Reason, Settings
 from recommender.shape import Shape
 
-_ADAPTER_METHODS = ("lora", "qlora")
+_ADAPTER_METHODS: tuple[Method, Method] = ("lora", "qlora")
 
 
 def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate, list[Reason]]:
     """The method's candidate with the cheapest memory choices that fit, and the hard constraints met or broken."""
     settings = hyper.settings_for(facts, shape, method)
-    length = settings.max_length
-
-    def peak(s: Settings) -> Memory:
-        return memory.predict(
-            facts,
-            shape,
-            method,
-            s.precision,
-            rank=s.rank or 0,
-            micro_tokens=_micro_tokens(facts, s),
-            length=length,
-            gradient_checkpointing=s.gradient_checkpointing,
-        )
-
     # Memory choices change the speed, never the result, so the fastest that fits is taken: smaller micro-batches first
     # (free on a CPU), then checkpointing (27% more time, E25).
     for choice in _memory_choices(settings):
-        settings, predicted = choice, peak(choice)
+        settings, predicted = choice, _peak(facts, shape, method, choice)
         if memory.fits(predicted):
             break
     unique = max(counted_rows(facts.data), 1)
@@ -42,7 +28,7 @@ def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate,
         shape,
         method,
         settings.precision,
-        length=length,
+        length=settings.max_length,
         epochs=settings.epochs,
         total_steps=settings.total_steps,
         training_share=split.train / unique,
@@ -70,6 +56,19 @@ def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate,
         settings=settings,
     )
     return candidate, reasons
+
+
+def _peak(facts: Facts, shape: Shape, method: Method, settings: Settings) -> Memory:
+    return memory.predict(
+        facts,
+        shape,
+        method,
+        settings.precision,
+        rank=settings.rank or 0,
+        micro_tokens=_micro_tokens(facts, settings),
+        length=settings.max_length,
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
 
 
 def _micro_tokens(facts: Facts, settings: Settings) -> int:
@@ -120,7 +119,6 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
     A rule only removes where a method preferred over it is still in the running.
     """
     running = {m for m, c in candidates.items() if c.viable}
-    lora = candidates["lora"].memory
     copies = facts.goal.adapters_wanted
     if copies > 3 and shape.parameters >= 1e9 and running & {"lora", "qlora"}:
         running.discard("full")
@@ -128,8 +126,9 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
     if shape.parameters < 30e6 and "full" in running:
         running.discard("lora")
         yield "lora", reason("D3_too_small_for_adapters", {"parameters": shape.parameters}, "E14", "K")
-    # Compared at equal micro-batches: QLoRA may have been given larger ones because more of them fit.
-    saving = max(int(memory.MARGIN * (_states(candidates["lora"]) - _states(candidates["qlora"]))), 0)
+    # Compared at the smallest micro-batch, one longest row: the candidates' own peaks grow with what is free.
+    lora, qlora = (_peak(facts, shape, m, _one_row(candidates[m].settings)) for m in _ADAPTER_METHODS)
+    saving = max(lora.predicted - qlora.predicted, 0)
     if shape.parameters < 600e6 or saving < max(1e9, 0.15 * lora.predicted):
         if running & {"lora", "full"}:
             known = {"saving": saving, "parameters": shape.parameters}
@@ -138,6 +137,5 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
         yield "qlora", reason("D2_lora_fits_easily", {"needed": lora.predicted, "free": lora.available}, "E21", "E23")
 
 
-def _states(candidate: Candidate) -> int:
-    """Bytes that do not depend on the micro-batch."""
-    return sum(candidate.memory.parts[name] for name in ("weights", "gradients", "optimizer"))
+def _one_row(settings: Settings) -> Settings:
+    return settings.model_copy(update={"token_budget": settings.max_length, "gradient_checkpointing": False})

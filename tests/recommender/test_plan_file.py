@@ -1,0 +1,233 @@
+"""Plans as text: strict in, readable out."""
+
+import json
+from typing import Any, get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recommender import plan_file
+from recommender.errors import Exit, InputError
+from recommender.facts import Task
+from recommender.plan import DataChoice, ModelChoice, Plan
+
+TEXT = """\
+version: 1
+model: {id: bert-base-uncased}
+data:
+  train: reviews.csv
+  labels: [no, yes]
+method: full
+learning_rate: 1e-4
+epochs: 3
+effective_batch: 8
+max_length: 512
+"""
+
+
+def content() -> dict[str, Any]:
+    return plan_file.parse(TEXT).model_dump(mode="json")
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        plan_file.parse(text, "plan.yaml")
+    assert caught.value.exit is Exit.USAGE
+    return caught.value.message
+
+
+def test_numbers_and_words_mean_what_they_look_like() -> None:
+    plan = plan_file.parse(TEXT)
+    assert plan.learning_rate == 0.0001
+    assert plan.data.labels == ["no", "yes"]
+    assert plan.epochs == 3.0
+
+
+def test_labels_and_columns_written_as_whole_numbers_are_their_names() -> None:
+    plan = plan_file.parse(TEXT.replace("[no, yes]", "[0, 1]\n  text_column: 2"))
+    assert plan.data.labels == ["0", "1"]
+    assert plan.data.text_column == "2"
+
+
+@pytest.mark.parametrize("labels", ["[true, false]", "[1.0, 2.0]", "[~, a]"])
+def test_labels_that_yaml_takes_for_something_else_ask_for_quotes(labels: str) -> None:
+    assert "plan.yaml:5: data.labels.0 must be text: put it in quotes" in refusal(TEXT.replace("[no, yes]", labels))
+
+
+def test_a_label_named_twice_is_an_error() -> None:
+    assert refusal(TEXT.replace("[no, yes]", "[no, no]")) == "plan.yaml:5: data.labels: 'no' is named more than once."
+
+
+def test_all_errors_come_at_once_with_their_lines_in_order() -> None:
+    text = TEXT + "learnin_rate: 3\nseed: -1\nschedule: sine\nearly_stopping: no\n"
+    assert refusal(text).splitlines() == [
+        "plan.yaml:11: learnin_rate: no such field. Did you mean learning_rate?",
+        "plan.yaml:12: seed must be greater than or equal to 0 (it is -1).",
+        "plan.yaml:13: schedule must be 'linear', 'cosine' or 'constant' (it is 'sine').",
+        "plan.yaml:14: early_stopping must be true or false (it is 'no').",
+    ]
+
+
+def test_missing_fields_are_named() -> None:
+    assert "plan.yaml: data is missing." in refusal("method: full\n")
+
+
+def test_unknown_fields_inside_a_part_suggest_the_nearest() -> None:
+    message = refusal(TEXT.replace("  train:", "  text_colum: a\n  train:"))
+    assert message == "plan.yaml:4: data.text_colum: no such field. Did you mean data.text_column?"
+
+
+def test_adapters_need_rank_and_alpha() -> None:
+    assert "method lora needs rank and alpha" in refusal(TEXT.replace("method: full", "method: lora"))
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "1e400", "0", "-1e-4", "fast"])
+def test_a_learning_rate_that_is_none_is_refused_on_its_line(value: str) -> None:
+    assert refusal(TEXT.replace("1e-4", value)).startswith("plan.yaml:7: learning_rate must be ")
+
+
+def test_a_newer_plan_says_update_whatever_else_it_holds() -> None:
+    message = refusal(TEXT.replace("version: 1", "version: 2") + "new_idea: 3\n")
+    assert message == "plan.yaml: this plan is of version 2; this Loracle reads up to 1: update Loracle."
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: &x 1\nb: *x\n", "plan.yaml:1: anchors and aliases are not allowed"),
+        ("a: *x\n", "plan.yaml:1: anchors and aliases are not allowed"),
+        ("method: full\nmethod: lora\n", 'plan.yaml:2: found duplicate key "method"'),
+        ("rank: !!python/object:os.system x\n", "plan.yaml:1: tags"),
+        ("%YAML 1.1\n---\na: no\n", "plans are YAML 1.2"),
+        ("[" * 50_000, "plan.yaml:1: nested too deeply"),
+        ("{a: " * 50, "plan.yaml:1: nested too deeply"),
+        ("? [a, b]\n: c\n", "plan.yaml:1: the name of a field must be a word"),
+        ("a: b: c\n", "plan.yaml:1: mapping values are not allowed here"),
+        ("a: 1\n---\nb: 2\n", "plan.yaml:2: but found another document"),
+        ("- a\n", "holds none"),
+        ("", "holds none"),
+        ("a: \x00\n", "not readable as YAML"),
+        ("a: " + "9" * 5000 + "\n", "not readable as YAML"),
+        ("a: 0x" + "9" * 5000 + "\n", "a number that is too long"),
+        ("a: " + "x" * 1_000_001, "larger than 1 MB"),
+    ],
+)
+def test_files_that_are_no_plan_are_one_clear_sentence(text: str, told: str) -> None:
+    assert told in refusal(text)
+
+
+def test_a_flood_of_errors_is_cut_short() -> None:
+    message = refusal("".join(f"k{n}: 1\n" for n in range(100)))
+    assert len(message.splitlines()) == 21
+    assert message.endswith("and 87 more errors.")
+
+
+def test_long_values_are_not_echoed_whole() -> None:
+    assert len(refusal(TEXT.replace("linear", "") + f"schedule: {'x' * 10_000}\n")) < 300
+
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12) | st.sampled_from(
+    ["no", "null", "~", "0", "1e-4", "true", "- a", "a: b", "#", "'", '"', " x ", "\n", "2026-01-01", "1_000", "0o7", "=", "<<"]
+)
+FLOATS = st.floats(min_value=1e-12, max_value=1, exclude_min=False)
+PLANS = st.builds(
+    Plan,
+    model=st.builds(ModelChoice, id=WORDS, revision=st.none() | WORDS),
+    data=st.builds(
+        DataChoice,
+        train=WORDS,
+        eval=st.none() | WORDS,
+        text_column=st.none() | WORDS,
+        labels=st.none() | st.lists(WORDS, max_size=4, unique=True),
+        train_rows=st.none() | st.integers(1, 10**9),
+    ),
+    task=st.sampled_from(get_args(Task)),
+    method=st.sampled_from(["full", "lora", "qlora"]),
+    seed=st.integers(0, 2**31 - 1),
+    learning_rate=FLOATS,
+    epochs=st.floats(min_value=0.01, max_value=10_000),
+    effective_batch=st.integers(1, 10**6),
+    max_length=st.integers(2, 10**7),
+    rank=st.integers(1, 4096),
+    alpha=st.integers(1, 65_536),
+    dropout=st.none() | st.floats(0, 0.99),
+    early_stopping=st.booleans(),
+    overrides=st.lists(WORDS, max_size=3),
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(PLANS)
+def test_a_plan_written_and_read_again_is_the_same_plan(plan: Plan) -> None:
+    assert plan_file.parse(plan_file.dump(plan)) == plan
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(max_size=60) | st.text(alphabet="a:-[]{}?!&*'\"#|>%@ \n,0", max_size=40))
+def test_no_text_raises_anything_but_an_input_error(text: str) -> None:
+    with pytest.raises(InputError):
+        plan_file.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "path", "value"),
+    [
+        ("learning_rate=1e-4", ("learning_rate",), 0.0001),
+        ("seed=7", ("seed",), 7),
+        ("data.text_column=body", ("data", "text_column"), "body"),
+        ("text_column=body", ("data", "text_column"), "body"),
+        ("text_column=no", ("data", "text_column"), "no"),
+        ("text_column=7", ("data", "text_column"), "7"),
+        ("data.labels=[0, 1]", ("data", "labels"), ["0", "1"]),
+        ("early_stopping=false", ("early_stopping",), False),
+        ("dropout=null", ("dropout",), None),
+        ("dropout=", ("dropout",), None),
+        ("train=a=b.csv", ("data", "train"), "a=b.csv"),
+        (" epochs = 2 ", ("epochs",), 2.0),
+    ],
+)
+def test_fields_are_set_from_the_command_line(assignment: str, path: tuple[str, ...], value: object) -> None:
+    changed: Any = plan_file.validate(plan_file.set_fields(content(), [assignment]), "--set").model_dump()
+    for key in path:
+        changed = changed[key]
+    assert changed == value
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("learning_rat=1", "no such field of a plan. Did you mean learning_rate?"),
+        ("data.text_colum=a", "no such field of a plan. Did you mean data.text_column?"),
+        ("data=1", "no such field of a plan"),
+        ("seed", "write it as NAME=VALUE"),
+        ("=3", "no such field of a plan"),
+    ],
+)
+def test_a_wrong_assignment_says_what_would_be_right(assignment: str, told: str) -> None:
+    with pytest.raises(InputError, match="--set") as caught:
+        plan_file.set_fields(content(), [assignment])
+    assert told in caught.value.message
+
+
+@pytest.mark.parametrize("assignment", ["seed=often", "learning_rate=null", "epochs={a: 1}", "data.train=[a]"])
+def test_a_value_of_the_wrong_kind_is_refused(assignment: str) -> None:
+    with pytest.raises(InputError, match=r"--set: .* must "):
+        plan_file.validate(plan_file.set_fields(content(), [assignment]), "--set")
+
+
+def test_a_value_that_is_no_yaml_is_taken_as_written() -> None:
+    assert plan_file.set_fields(content(), ["train=[a.csv"])["data"]["train"] == "[a.csv"
+
+
+def test_setting_a_field_leaves_the_original_alone() -> None:
+    original = content()
+    kept = json.dumps(original)
+    plan_file.set_fields(original, ["data.text_column=x"])
+    assert json.dumps(original) == kept
+
+
+def test_steps_follow_from_rows_batch_and_epochs() -> None:
+    plan = plan_file.parse(TEXT)
+    assert (plan.steps_per_epoch(1000), plan.total_steps(1000)) == (125, 375)
+    assert plan.steps_per_epoch(1001) == 126

@@ -1,0 +1,369 @@
+"""Situations and what Loracle advises in them, checked by hand against the evidence."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from recommender.decide import recommend
+from recommender.evidence import SOURCES
+from recommender.facts import Facts
+from recommender.recommendation import Recommendation
+
+GB = 10**9
+BERT = {
+    "id": "bert-base-uncased", "family": "encoder", "parameters": 109_482_240, "embedding_parameters": 23_837_184,
+    "layers": 12, "hidden_size": 768, "intermediate_size": 3072, "attention_heads": 12, "kv_heads": 12,
+    "vocabulary_size": 30_522, "max_positions": 512, "dtype": "float32",
+}  # fmt: skip
+MINI_LM = BERT | {
+    "id": "all-MiniLM-L6-v2", "parameters": 22_713_216, "embedding_parameters": 11_920_896,
+    "layers": 6, "hidden_size": 384, "intermediate_size": 1536,
+}  # fmt: skip
+LLAMA_1B = {
+    "id": "Llama-3.2-1B", "family": "decoder", "parameters": 1_235_814_400, "embedding_parameters": 262_668_288,
+    "layers": 16, "hidden_size": 2048, "intermediate_size": 8192, "attention_heads": 32, "kv_heads": 8,
+    "vocabulary_size": 128_256, "max_positions": 8192, "dtype": "bfloat16",
+}  # fmt: skip
+LLAMA_8B = LLAMA_1B | {
+    "id": "Llama-3.1-8B", "parameters": 8_030_261_248, "embedding_parameters": 1_050_673_152,
+    "layers": 32, "hidden_size": 4096, "intermediate_size": 14_336,
+}  # fmt: skip
+LLAMA_70B = LLAMA_1B | {
+    "id": "Llama-3.1-70B", "parameters": 70_553_706_496, "embedding_parameters": 2_101_346_304,
+    "layers": 80, "hidden_size": 8192, "intermediate_size": 28_672, "attention_heads": 64,
+}  # fmt: skip
+IMDB = {
+    "task": "classification", "rows": 1000, "unique_rows": 1000, "eval_rows": 500, "tokens_p50": 230, "tokens_p95": 760,
+    "tokens_p99": 1150, "tokens_max": 2400, "tokens_total": 290_000, "classes": 2, "label_counts": [505, 495],
+}  # fmt: skip
+SUPPORT = IMDB | {
+    "rows": 600, "unique_rows": 600, "eval_rows": 120, "classes": 6, "label_counts": [100] * 6,
+    "tokens_p50": 20, "tokens_p95": 50, "tokens_p99": 70, "tokens_max": 90, "tokens_total": 15_000,
+}  # fmt: skip
+INSTRUCTIONS = {
+    "task": "instruction", "rows": 5000, "unique_rows": 5000, "tokens_p50": 200, "tokens_p95": 600, "tokens_p99": 1000,
+    "tokens_max": 2000, "tokens_total": 1_200_000, "trained_tokens": 700_000,
+}  # fmt: skip
+CPU = {"backend": "cpu", "cpu_cores": 2, "ram_total": 8 * GB, "ram_available": 6 * GB, "disk_free": 50 * GB, "nf4": True}
+
+
+def gpu(gigabytes: float, *, bf16: bool = True, **more: Any) -> dict[str, Any]:
+    free = int(gigabytes * GB)
+    device = {"name": "a card", "memory_total": free, "memory_free": free, "bf16": bf16}
+    return {"backend": "cuda", "devices": [device], "cpu_cores": 16, "disk_free": 5000 * GB, "nf4": True} | more
+
+
+def advise(machine: dict[str, Any], model: dict[str, Any], data: dict[str, Any], **rest: Any) -> Recommendation:
+    facts = {"machine": machine, "model": model, "data": data, **rest}
+    return recommend(Facts.model_validate_json(json.dumps(facts)))
+
+
+def removed(advice: Recommendation) -> dict[str, str | None]:
+    return {c.method: c.removed_by for c in advice.candidates}
+
+
+def points(advice: Recommendation) -> dict[str, float]:
+    return {c.method: c.points for c in advice.candidates}
+
+
+def codes(advice: Recommendation) -> set[str]:
+    return {r.code for r in advice.reasons} | {w.code for w in advice.warnings}
+
+
+def test_a_small_encoder_that_fits_is_trained_whole() -> None:
+    advice = advise(gpu(12), BERT, IMDB)
+    assert (advice.verdict, advice.confidence, advice.runner_up) == ("full", "clear", "lora")
+    assert points(advice) == {"full": 3, "lora": 1, "qlora": 0}
+    assert removed(advice) == {"full": None, "lora": None, "qlora": "D1_qlora_saves_little"}
+    settings = advice.settings
+    assert (settings.learning_rate, settings.epochs, settings.effective_batch) == (2e-5, 4, 16)
+    assert (settings.schedule, settings.max_length, settings.precision) == ("linear", 512, "bf16-mixed")
+    assert (settings.validation_rows, settings.held_out_rows, settings.total_steps) == (150, 0, 4 * 54)
+    lora = advice.candidate("lora").settings
+    assert (lora.learning_rate, lora.epochs, lora.rank, lora.alpha) == (5e-4, 8, 8, 16)
+    assert (lora.target_modules, lora.dropout) == ("all-linear", 0.05)
+
+
+def test_memory_follows_the_written_formula() -> None:
+    full = advise(gpu(12), BERT, IMDB).candidate("full").memory
+    states, activations = 16 * 109_482_240, 34 * 768 * 12 * 16 * 512
+    assert full.predicted == int(1.1 * (states + activations + 600_000_000))
+    assert full.low < full.predicted < full.high
+    assert (full.available, full.origin) == (12 * GB, "estimated")
+
+
+def test_below_30_million_parameters_adapters_save_nothing() -> None:
+    advice = advise(CPU, MINI_LM, SUPPORT)
+    assert (advice.verdict, advice.runner_up) == ("full", "lora")
+    assert removed(advice) == {"full": None, "lora": "D3_too_small_for_adapters", "qlora": "D1_qlora_saves_little"}
+    assert (advice.settings.precision, advice.settings.token_budget) == ("fp32", 2048)
+    assert (advice.settings.learning_rate, advice.settings.epochs, advice.settings.max_length) == (1e-4, 10, 96)
+    assert advice.settings.seeds == (1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "verdict", "confidence", "qlora_removed_by"),
+    [
+        (11.5, "does_not_fit", "close", "does_not_fit"),
+        (16, "qlora", "clear", None),
+        (23, "lora", "likely", None),
+        (77, "lora", "clear", "D2_lora_fits_easily"),
+    ],
+)
+def test_an_8b_model_takes_qlora_only_where_lora_has_no_room(
+    gigabytes: float, verdict: str, confidence: str, qlora_removed_by: str | None
+) -> None:
+    advice = advise(gpu(gigabytes), LLAMA_8B, INSTRUCTIONS)
+    assert (advice.verdict, advice.confidence) == (verdict, confidence)
+    assert removed(advice)["qlora"] == qlora_removed_by
+    assert removed(advice)["full"] == "does_not_fit"
+    assert points(advice) == {"full": 0, "lora": 3, "qlora": 2}
+    assert advice.candidate("lora").settings.learning_rate == 2e-4
+    assert advice.candidate("lora").settings.alpha == 32
+
+
+def test_70_billion_parameters_do_not_fit_on_one_small_card() -> None:
+    advice = advise(gpu(23), LLAMA_70B, INSTRUCTIONS)
+    assert (advice.verdict, advice.confidence, advice.runner_up) == ("does_not_fit", "clear", None)
+    assert set(removed(advice).values()) == {"does_not_fit"}
+    assert any("smaller model" in text for text in advice.instead)
+    assert any(text.startswith("QLoRA, if") for text in advice.would_change)
+    assert advice.settings == advice.best.settings == advice.candidate("qlora").settings
+
+
+def test_more_tokens_than_an_adapter_holds_speak_for_full() -> None:
+    huge = INSTRUCTIONS | {"rows": 10**6, "unique_rows": 10**6, "tokens_total": 10**9, "trained_tokens": 10**9}
+    advice = advise(gpu(77), LLAMA_1B, huge)
+    assert advice.verdict == "full"
+    assert points(advice) == {"full": 3 + 1, "lora": -3, "qlora": -3}
+    assert advice.candidate("lora").settings.rank == 256
+
+
+def test_continued_pretraining_speaks_for_full() -> None:
+    advice = advise(gpu(77), LLAMA_1B, INSTRUCTIONS | {"task": "continued_pretraining"})
+    assert points(advice) == {"full": 4 + 1, "lora": 3 - 1, "qlora": 2 - 1}
+    assert advice.verdict == "full"
+    assert advice.settings.epochs == 1
+
+
+def test_a_small_llm_starts_at_rank_32() -> None:
+    settings = advise(gpu(23), LLAMA_1B, INSTRUCTIONS).candidate("lora").settings
+    assert (settings.rank, settings.alpha, settings.learning_rate, settings.schedule) == (32, 32, 3e-4, "cosine")
+
+
+def test_several_variants_of_one_model_speak_for_adapters() -> None:
+    assert advise(gpu(12), BERT, IMDB, goal={"adapters_wanted": 2}).verdict == "lora"
+    large = advise(gpu(77), LLAMA_1B, INSTRUCTIONS, goal={"adapters_wanted": 4})
+    assert removed(large)["full"] == "D4_many_full_copies"
+
+
+def test_caring_about_forgetting_speaks_against_full() -> None:
+    assert points(advise(gpu(12), BERT, IMDB, goal={"forgetting": "high"}))["full"] == 3 - 2
+
+
+def test_shipping_in_4_bit_lifts_qlora() -> None:
+    assert points(advise(gpu(23), LLAMA_8B, INSTRUCTIONS, goal={"ship_in_4_bit": True}))["qlora"] == 2 + 1
+
+
+def test_measured_step_times_count() -> None:
+    slow = {"seconds_per_step": {"full": 16.0, "lora": 1.0, "qlora": 2.0}}
+    advice = advise(gpu(12), BERT, IMDB, measured=slow)
+    assert advice.candidate("full").hours.origin == "measured"
+    assert "W8_slower" in codes(advice)
+    assert advice.verdict == "lora"
+
+
+def test_the_freest_card_counts_with_its_own_precision() -> None:
+    old = {"name": "old", "memory_total": 16 * GB, "memory_free": 16 * GB, "compute_capability": [7, 5]}
+    new = {"name": "new", "memory_total": 24 * GB, "memory_free": 2 * GB, "compute_capability": [8, 9]}
+    advice = advise({"backend": "cuda", "devices": [new, old]}, BERT, IMDB)
+    assert advice.best.memory.available == 16 * GB
+    assert advice.settings.precision == "fp16-mixed"
+
+
+def test_less_memory_is_met_by_smaller_micro_batches_then_by_checkpointing() -> None:
+    roomy, tight, tighter = (advise(gpu(g), BERT, IMDB).candidate("full").settings for g in (12, 3.6, 2.8))
+    assert (roomy.token_budget, roomy.gradient_checkpointing) == (16_384, False)
+    assert (tight.token_budget, tight.gradient_checkpointing) == (2048, False)
+    assert tighter.gradient_checkpointing
+    assert roomy.effective_batch == tight.effective_batch == tighter.effective_batch
+
+
+@pytest.mark.parametrize(
+    ("machine", "removed_by"),
+    [
+        (gpu(16, nf4=False), "no_nf4"),
+        (gpu(16, disk_free=GB), "no_disk"),
+    ],
+)
+def test_what_cannot_run_here_is_ruled_out(machine: dict[str, Any], removed_by: str) -> None:
+    advice = advise(machine, LLAMA_8B, INSTRUCTIONS)
+    assert advice.verdict == "does_not_fit"
+    assert removed(advice)["qlora"] == removed_by
+    assert not advice.candidate("qlora").fits
+
+
+def test_a_quantised_checkpoint_takes_adapters_only() -> None:
+    advice = advise(gpu(200), LLAMA_8B | {"quantization": "gptq"}, INSTRUCTIONS)
+    assert removed(advice)["full"] == "already_quantised"
+    assert advice.verdict == "lora"
+
+
+def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
+    advice = advise(CPU, BERT, IMDB, goal={"time_budget_hours": 0.5})
+    assert advice.verdict == "does_not_fit"
+    assert set(removed(advice).values()) == {"over_time_budget"}
+    assert advice.candidate("full").fits
+    assert "fewer rows" in advice.instead[0]
+    assert any(text.startswith("Full fine-tuning, if it may take") for text in advice.would_change)
+
+
+@pytest.mark.parametrize(
+    ("changes", "gate"),
+    [
+        ({"classes": 1, "label_counts": [1000]}, "G1_one_label"),
+        ({"label_counts": [1000, 0]}, "G1_one_label"),
+        ({"empty_rows": 501}, "G1_mostly_empty"),
+        ({"conflict_share": 0.3}, "G2_contradictions"),
+        ({"rows": 40, "unique_rows": 40, "label_counts": [20, 20]}, "G4_too_few_examples"),
+        ({"label_counts": [985, 15]}, "G4_too_few_examples"),
+        ({"rows": 150, "unique_rows": 150, "classes": 10, "label_counts": None}, "G4_too_few_examples"),
+        ({"rows": 1000, "unique_rows": 60, "label_counts": [30, 30]}, "G4_too_few_examples"),
+        ({"rows": 900, "unique_rows": 900, "label_counts": [850, 50]}, "G5_baseline_first"),
+        ({"task": "multi_label", "label_counts": [500, 10]}, "G4_too_few_examples"),
+        ({"task": "regression", "rows": 90, "unique_rows": 90, "label_counts": None, "classes": None}, "G4_too_few_rows"),
+        ({"task": "instruction", "rows": 49, "unique_rows": 49}, "G6_too_few_generation"),
+    ],
+)
+def test_data_that_would_waste_the_run_closes_a_gate(changes: dict[str, Any], gate: str) -> None:
+    advice = advise(gpu(12), BERT, IMDB | changes)
+    assert (advice.verdict, advice.confidence) == ("not_yet", "clear")
+    assert advice.reasons[0].code == gate
+    assert advice.instead
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": 100, "unique_rows": 100, "task": "regression", "label_counts": None, "classes": None},
+        {"label_counts": [984, 16]},
+        {"rows": 900, "unique_rows": 900, "label_counts": [836, 64]},
+        {"conflict_share": 0.10},
+        {"empty_rows": 500},
+        {"rows": None, "unique_rows": None, "label_counts": None},
+    ],
+)
+def test_gates_stay_open_at_their_thresholds(changes: dict[str, Any]) -> None:
+    assert advise(gpu(12), BERT, IMDB | changes).verdict == "full"
+
+
+def test_facts_to_be_remembered_belong_elsewhere() -> None:
+    advice = advise(gpu(23), LLAMA_8B, INSTRUCTIONS, goal={"purpose": "knowledge"})
+    assert (advice.verdict, advice.runner_up) == ("not_yet", "qlora")
+    assert advice.reasons[0].code == "G7_changing_facts"
+    assert "search index" in advice.instead[0]
+
+
+def test_too_few_rows_say_how_many_would_do_and_it_is_true() -> None:
+    few = IMDB | {"rows": 40, "unique_rows": 40, "label_counts": [20, 20]}
+    advice = advise(gpu(12), BERT, few)
+    assert advice.would_change == ("Full fine-tuning, with at least 128 rows and 64 of every class.",)
+    assert advise(gpu(12), BERT, few | {"rows": 128, "unique_rows": 128, "label_counts": [64, 64]}).verdict == "full"
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"conflict_share": 0.05}, "contradictions"),
+        ({"duplicate_share": 0.2, "unique_rows": 800}, "duplicates"),
+        ({"overlap_share": 0.01}, "overlap"),
+        ({"eval_rows": 100}, "small_held_out"),
+        ({"label_counts": [900, 100]}, "imbalanced"),
+        ({"truncation": [{"length": 512, "rows_cut": 130, "tokens_kept": 230_000}]}, "truncated"),
+    ],
+)
+def test_what_is_worth_knowing_about_the_data_is_said(changes: dict[str, Any], warning: str) -> None:
+    assert warning in {w.code for w in advise(gpu(12), BERT, IMDB | changes).warnings}
+
+
+def test_skewed_classes_are_weighted() -> None:
+    assert advise(gpu(12), BERT, IMDB | {"label_counts": [900, 100]}).settings.class_weights
+    assert not advise(gpu(12), BERT, IMDB).settings.class_weights
+
+
+def test_a_brought_warm_up_longer_than_the_run_is_pointed_out() -> None:
+    advice = advise(gpu(12), BERT, IMDB, plan={"batch_size": 8, "epochs": 3, "warmup_steps": 500})
+    (warning,) = [w for w in advice.warnings if w.code == "warmup_longer_than_run"]
+    assert warning.facts == {"warmup_steps": 500, "total_steps": 375, "reached": 0.75}
+    assert "500 steps" in warning.text
+    assert "375 steps" in warning.text
+    assert "75%" in warning.text
+
+
+@pytest.mark.parametrize(
+    ("plan", "warning"),
+    [
+        ({"batch_size": 8, "epochs": 3, "warmup_steps": 100}, "long_warmup"),
+        ({"batch_size": 64, "epochs": 2}, "few_steps"),
+        ({"epochs": 40}, "many_epochs"),
+        ({"method": "lora", "learning_rate": 2e-5}, "low_lora_rate"),
+        ({"method": "full", "learning_rate": 1e-3}, "high_full_rate"),
+        ({"method": "lora", "batch_size": 256}, "large_batch_lora"),
+        ({"precision": "fp16"}, "pure_fp16"),
+    ],
+)
+def test_brought_settings_are_checked(plan: dict[str, Any], warning: str) -> None:
+    assert warning in codes(advise(gpu(12), BERT, IMDB, plan=plan))
+
+
+def test_lora_on_attention_alone_is_pointed_out_for_llms() -> None:
+    advice = advise(gpu(77), LLAMA_8B, INSTRUCTIONS, plan={"method": "lora", "target_modules": "q_proj, v_proj"})
+    assert "attention_only" in codes(advice)
+
+
+def test_a_suggested_rate_is_that_of_the_brought_method() -> None:
+    advice = advise(gpu(12), BERT, IMDB, plan={"method": "lora", "learning_rate": 2e-5})
+    (warning,) = [w for w in advice.warnings if w.code == "low_lora_rate"]
+    assert warning.facts["suggested"] == 5e-4
+
+
+def test_loracles_own_settings_pass_its_own_lints() -> None:
+    for machine, model, data in [(gpu(12), BERT, IMDB), (CPU, MINI_LM, SUPPORT), (gpu(23), LLAMA_8B, INSTRUCTIONS)]:
+        lints = {"warmup_longer_than_run", "long_warmup", "few_steps", "many_epochs", "low_lora_rate", "high_full_rate"}
+        assert not codes(advise(machine, model, data)) & lints
+
+
+def test_nothing_known_is_answered_with_stated_assumptions() -> None:
+    advice = recommend(Facts())
+    assert advice.verdict == "full"
+    (warning,) = [w for w in advice.warnings if w.code == "assumed"]
+    for assumption in ("family encoder", "hidden_size 768", "rows 1000", "tokens_p50 128", "free memory 8.6 GB"):
+        assert assumption in warning.text
+    assert {c.memory.origin for c in advice.candidates} == {"assumed"}
+    assert {c.hours.origin for c in advice.candidates} == {"assumed"}
+
+
+def test_conditions_that_would_change_the_verdict_are_true() -> None:
+    advice = advise(gpu(12), BERT, IMDB)
+    (below,) = [text for text in advice.would_change if "less than" in text]
+    limit = float(re.fullmatch(r"LoRA, if less than ([0-9.]+) GB were free.", below)[1])  # type: ignore[index]
+    assert advise(gpu(limit + 0.1), BERT, IMDB).verdict == "full"
+    assert advise(gpu(limit - 0.2), BERT, IMDB).verdict == "lora"
+
+
+@pytest.mark.parametrize("data", [IMDB, SUPPORT, INSTRUCTIONS, IMDB | {"rows": 40, "unique_rows": 40}])
+@pytest.mark.parametrize("model", [BERT, MINI_LM, LLAMA_1B, LLAMA_8B, LLAMA_70B])
+@pytest.mark.parametrize("machine", [CPU, gpu(12), gpu(77), gpu(12, nf4=False, disk_free=GB)])
+def test_every_reason_has_figures_and_a_known_source(
+    machine: dict[str, Any], model: dict[str, Any], data: dict[str, Any]
+) -> None:
+    advice = advise(machine, model, data)
+    assert len(advice.reasons) >= 3
+    for reason in advice.reasons:
+        assert reason.facts, reason.code
+        assert any(reason.source.startswith((name + " ", SOURCES["K"])) for name in SOURCES), reason.source
+        assert reason.text.endswith(".")
+    if advice.verdict in ("full", "lora", "qlora"):
+        assert advice.settings == advice.candidate(advice.verdict).settings == advice.best.settings
