@@ -17,21 +17,24 @@ model = AutoModelForSequenceClassification.from_pretrained(folder)
 """
 
 LOAD_LORA = """\
-from peft import AutoPeftModelForSequenceClassification
-from transformers import AutoConfig, AutoTokenizer
+from peft import PeftConfig, PeftModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
+base = PeftConfig.from_pretrained(folder).base_model_name_or_path
 config = AutoConfig.from_pretrained(folder)  # knows the labels; the base model does not
-model = AutoPeftModelForSequenceClassification.from_pretrained(folder, config=config)
+model = AutoModelForSequenceClassification.from_pretrained(base, config=config)
+model = PeftModel.from_pretrained(model, folder)
 """
 
 LOAD_QLORA = """\
-from peft import AutoPeftModelForSequenceClassification
-from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
+from peft import PeftConfig, PeftModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
+base = PeftConfig.from_pretrained(folder).base_model_name_or_path
 config = AutoConfig.from_pretrained(folder)  # knows the labels; the base model does not
 in_4_bit = BitsAndBytesConfig(  # as it was trained and scored
     load_in_4bit=True,
@@ -39,7 +42,8 @@ in_4_bit = BitsAndBytesConfig(  # as it was trained and scored
     bnb_4bit_use_double_quant=True,
     llm_int8_skip_modules={head},
 )
-model = AutoPeftModelForSequenceClassification.from_pretrained(folder, config=config, quantization_config=in_4_bit)
+model = AutoModelForSequenceClassification.from_pretrained(base, config=config, quantization_config=in_4_bit)
+model = PeftModel.from_pretrained(model, folder)
 """
 
 USE = """\
@@ -55,7 +59,7 @@ print(model.config.id2label[best])
 
 def model_card(plan: Plan, parts: Split, head: list[str], base: str) -> str:
     """The card as Markdown. Names from the data and the model are foreign text and are cleaned."""
-    name = plan.model.id if not Path(plan.model.id).exists() else Path(base).name
+    name = plan.model.id if not Path(plan.model.id).exists() else local_name(base)
     loading = {"full": LOAD_FULL, "lora": LOAD_LORA, "qlora": LOAD_QLORA.replace("{head}", repr(head))}[plan.method]
     use = USE.replace("{length}", str(plan.max_length))
     labels = "\n".join(f"- `{one_line(label, 80).replace('`', chr(39))}`" for label in parts.labels[:100])
@@ -93,3 +97,9 @@ Nothing but transformers{needed} is needed.
 effective batch {plan.effective_batch}, up to {plan.epochs:g} epochs, texts cut at {plan.max_length} tokens,
 weight decay {plan.weight_decay:g}, precision {plan.precision}, seed {plan.seed}.
 """
+
+
+def local_name(folder: str) -> str:
+    """What to call a model that is only known by its folder: the folder's name, with its parent's where it says nothing."""
+    path = Path(folder)
+    return f"{path.parent.name}/{path.name}" if path.name in ("model", "base", "checkpoint") else path.name

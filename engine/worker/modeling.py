@@ -218,7 +218,7 @@ def _with_adapters(model: Any, plan: Plan, head: list[str]) -> Any:
                 lora_dropout=plan.dropout or 0.0,
                 target_modules=targets if targets == "all-linear" else [t.strip() for t in targets.split(",")],
                 exclude_modules=[m for m in head if "." in m] or None,
-                modules_to_save=head,
+                modules_to_save=list(head),  # peft adds to the list it is given
             ),
         )
     except ValueError as error:
