@@ -1,0 +1,77 @@
+"""Imports point one way, and no parent process pays for torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "transformers", "datasets", "peft", "bitsandbytes", "sklearn")
+LIGHT = sorted(
+    {"loracle"}
+    | {f"recommender.{p.stem}" for p in (ROOT / "recommender").glob("*.py") if p.stem != "__init__"}
+    | {f"engine.{p.stem}" for p in (ROOT / "engine").glob("*.py") if p.stem != "__init__"}
+    | {f"tui.{p.stem}" for p in (ROOT / "tui").glob("*.py") if p.stem not in ("__init__", "__main__")}
+)
+"""What parent processes import: everything but the worker and the inspecting child."""
+
+
+def fresh(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
+
+
+def test_the_import_contracts_hold() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_parents_never_import_torch() -> None:
+    done = fresh(
+        "import importlib, sys\n"
+        f"for module in {LIGHT!r}:\n"
+        "    importlib.import_module(module)\n"
+        f"    heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "    assert not heavy, f'{module} imports {heavy}'\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_deciding_touches_no_file_no_process_and_no_network() -> None:
+    done = fresh(
+        "import sys\n"
+        "from recommender.decide import recommend\n"
+        "from recommender.facts import Facts\n"
+        "import recommender.plan_file\n"
+        "touched = []\n"
+        "watched = ('open', 'socket', 'subprocess', 'os.', 'import')\n"
+        "sys.addaudithook(lambda event, args: touched.append(event) if event.startswith(watched) else None)\n"
+        "recommend(Facts())\n"
+        "print(touched, [n for n in ('engine', 'tui', 'textual', 'rich', 'numpy', 'psutil') if n in sys.modules])\n"
+    )
+    assert done.stdout.strip() == "[] []", done.stdout + done.stderr
+
+
+def test_python_users_get_the_public_names_when_they_ask() -> None:
+    done = fresh(
+        "import sys, loracle\n"
+        "before = [n for n in ('recommender', 'engine') if n in sys.modules]\n"
+        "assert not before, before\n"
+        "loracle.recommend, loracle.Plan, loracle.start, loracle.attach\n"
+        "assert 'torch' not in sys.modules\n"
+        "try:\n    loracle.oracle\nexcept AttributeError as error:\n    print(error)\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no attribute 'oracle'" in done.stdout
+
+
+@pytest.mark.parametrize("package", ["recommender", "engine", "tui"])
+def test_packages_hold_no_code_of_their_own(package: str) -> None:
+    assert all(not p.read_text() for p in (ROOT / package).rglob("__init__.py"))
