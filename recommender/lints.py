@@ -67,8 +67,8 @@ def _attention_only(targets: Any) -> bool:
 
 
 def _number(settings: Mapping[str, Any], name: str) -> int | float | None:
-    """A positive, finite number of that name; a brought plan may hold anything."""
+    """A positive number of that name and of a sane size; a brought plan may hold anything."""
     value = settings.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-15 < value < 1e15:
         return None
     return value
