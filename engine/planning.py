@@ -1,10 +1,11 @@
 """From a recommendation to the plan of a run."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from engine.inspect import DataInspection, ModelInspection
+from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_model
 from recommender import plan_file
-from recommender.errors import Refused
+from recommender.errors import InputError, Refused
 from recommender.facts import DataFacts
 from recommender.gates import PHYSICS
 from recommender.plan import Plan
@@ -79,7 +80,7 @@ def _joined(why: Sequence[str], instead: Sequence[str], end: str) -> str:
 
 def _content(
     recommendation: Recommendation, chosen: Candidate, model: ModelInspection, data: DataInspection
-) -> dict[str, object]:
+) -> dict[str, Any]:
     settings = chosen.settings
     facts: DataFacts = data.facts
     own = {name for name in Plan.model_fields if name in type(settings).model_fields}
@@ -109,3 +110,44 @@ def _content(
         "method": chosen.method,
         **settings.model_dump(mode="json", include=own),
     }
+
+
+def completed(plan: Plan) -> Plan:
+    """A person's plan with absolute paths, columns, labels and fingerprints: enough to repeat the run from it alone.
+
+    Raises:
+        InputError: model or data cannot be used, or are not those the plan was made for.
+    """
+    model = inspect_model(plan.model.id)
+    if plan.model.fingerprint not in (None, model.fingerprint):
+        raise InputError(f"{plan.model.id}: is not the model that the plan was made for; make a new plan.")
+    positions = model.facts.max_positions
+    if positions and plan.max_length > positions:
+        raise InputError(f"max_length is {plan.max_length}, and {plan.model.id} reads {positions} tokens at most.")
+    rows = plan.data
+    data = inspect_data(
+        rows.train,
+        eval=rows.eval,
+        text_column=rows.text_column,
+        label_column=rows.label_column,
+        train_rows=rows.train_rows,
+        eval_rows=rows.eval_rows,
+        split_seed=rows.split_seed,
+        model_path=model.path,
+    )
+    if rows.train_fingerprint not in (None, data.fingerprint):
+        raise InputError(f"{rows.train} has changed since the plan was made; point to it with --data, or make a new plan.")
+    if rows.eval_fingerprint not in (None, data.eval_fingerprint):
+        raise InputError(f"{rows.eval} has changed since the plan was made; point to it with --eval, or make a new plan.")
+    found = {
+        "train": data.path,
+        "eval": data.eval_path,
+        "text_column": data.facts.text_column,
+        "label_column": data.facts.label_column,
+        "labels": rows.labels or list(data.facts.labels or ()),
+        "train_fingerprint": data.fingerprint,
+        "eval_fingerprint": data.eval_fingerprint,
+    }
+    name = plan.model.id if model.revision is not None else model.path
+    exact = {"id": name, "revision": model.revision, "fingerprint": model.fingerprint}
+    return plan.model_copy(update={"model": plan.model.model_copy(update=exact), "data": rows.model_copy(update=found)})

@@ -202,7 +202,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
 
     def _expected_bytes(self) -> int:
         """Weights that are saved, and two optimizer moments for those that are trained."""
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        trained: int = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         return 12 * trained + 1_000_000
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,243 @@
+"""Following a run without the app: a live line in a terminal, plain lines in a log, or JSON lines."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from engine.events import Event, EventTail
+from engine.rundir import RunDirectory, settle
+from engine.runs import stop
+from engine.state import FINISHED, RunState
+from engine.text import clean, one_line
+from recommender.errors import Exit, InputError
+from tui import show
+from tui.words import clock, duration, metric, number, phase_words
+
+POLL_SECONDS = 0.25
+LINE_EVERY = 10.0
+"""Seconds between progress lines where there is no terminal to redraw."""
+
+
+def follow(run: RunDirectory, *, as_json: bool, offset: int = 0) -> int:
+    """Watch a run that this process started, and answer for it: Ctrl-C, SIGTERM and SIGHUP stop it with a checkpoint.
+
+    `offset` is where in the event log to begin. Returns the run's exit code.
+    """
+    with _stopping(run) as asked:
+        code = _watch(run, as_json=as_json, offset=offset)
+    # The worker cannot tell who asked; the code says by which signal this process was told.
+    if code in (Exit.INTERRUPTED, Exit.TERMINATED) and asked:
+        return Exit.INTERRUPTED if asked[0] == signal.SIGINT else Exit.TERMINATED
+    return code
+
+
+def attach_to(run: RunDirectory, *, as_json: bool) -> int:
+    """Watch any run. Leaving with Ctrl-C leaves it alone."""
+    try:
+        return _watch(run, as_json=as_json, offset=0)
+    except KeyboardInterrupt:
+        print(f"\n{run.name} goes on without you. Back: loracle attach {run.name}", file=sys.stderr)
+        return Exit.DONE
+
+
+def _watch(run: RunDirectory, *, as_json: bool, offset: int) -> int:
+    state = RunState()
+    tail = EventTail(run.events)
+    if offset:  # what happened before is known already: fold it silently
+        for event in EventTail(run.events).poll():
+            state.apply(event)
+        tail = EventTail(run.events, offset)
+        state.status = "starting"
+    view: _View = _JsonView() if as_json else _view()
+    with view:
+        while True:
+            events = tail.poll()
+            for event in events:
+                state.apply(event)
+                view.event(event, state)
+            settle(run, state)
+            view.tick(state)
+            if state.status in FINISHED or state.status == "dead":
+                break
+            time.sleep(POLL_SECONDS)
+    return _closing(run, state, as_json=as_json)
+
+
+def _closing(run: RunDirectory, state: RunState, *, as_json: bool) -> int:
+    """The last words, on standard error but for the report itself."""
+    narration = Console(stderr=True)
+    if state.status == "dead":
+        last = clean(run.last_words())
+        narration.print(Text(f"The worker of {run.name} died without a word; most often the machine ran out of memory."))
+        if last:
+            narration.print(Text(f"The end of its log:\n{last}", style="dim"))
+        narration.print(Text(f"Go on from the newest sound checkpoint: loracle resume {run.name}"))
+        return Exit.FAILED
+    end = state.end or {}
+    if state.status == "done":
+        content = run.report()
+        if content is not None and not as_json:
+            show.report(content, run, Console())
+        return Exit.DONE
+    cause, cure = clean(end.get("cause") or ""), clean(end.get("cure") or "")
+    if state.status in ("failed", "refused"):
+        narration.print(Text(f"loracle: {cause} {cure}".strip()))
+    else:
+        narration.print(Text(f"{run.name}: {cause}. {cure}"))
+    code = end.get("code")
+    return int(code) if isinstance(code, int) else Exit.FAILED
+
+
+@contextlib.contextmanager
+def _stopping(run: RunDirectory) -> Iterator[list[int]]:
+    """While inside, signals to this process become requests to the worker; which ones came."""
+    asked: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        with contextlib.suppress(InputError):  # it may have ended in this moment
+            stop(run, now=len(asked) > 1)
+        if len(asked) == 1:
+            text = "\nStopping after this step, with a checkpoint. Once more stops at once.\n"
+        else:
+            text = "\nStopping at once.\n"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())
+
+    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+    before = {n: signal.signal(n, on_signal) for n in numbers}
+    try:
+        yield asked
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+
+
+class _View:
+    """What is shown of a run while it goes on."""
+
+    def __enter__(self) -> "_View":
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        return None
+
+    def event(self, event: Event, state: RunState) -> None:
+        """One event happened; `state` includes it."""
+
+    def tick(self, state: RunState) -> None:
+        """Time passed."""
+
+
+class _JsonView(_View):
+    """Every event as it was written."""
+
+    def __init__(self) -> None:
+        self._open = True
+
+    def event(self, event: Event, state: RunState) -> None:
+        if not self._open:
+            return
+        try:
+            print(json.dumps(event, ensure_ascii=False), flush=True)
+        except OSError:  # the reader went away; the run goes on, its events are in its folder
+            self._open = False
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
+
+
+class _LineView(_View):
+    """Lines on standard error: milestones as they happen, progress now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said = 0.0
+        self._phase = ""
+
+    def event(self, event: Event, state: RunState) -> None:
+        line = milestone(event)
+        if line is not None:
+            self._print(line)
+
+    def tick(self, state: RunState) -> None:
+        now = time.monotonic()
+        if state.status == "running" and (now - self._said >= LINE_EVERY or state.phase != self._phase):
+            self._said, self._phase = now, state.phase
+            self._print(progress(state))
+
+    def _print(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            self._console.print(Text(line))
+
+
+class _LiveView(_LineView):
+    """The same lines, with one below them that is redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live = Live(console=console, refresh_per_second=4, transient=True, auto_refresh=False)
+
+    def __enter__(self) -> "_View":
+        self._live.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._live.stop()
+
+    def tick(self, state: RunState) -> None:
+        if state.status in ("running", "starting"):
+            self._live.update(Text(progress(state), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+def _view() -> _View:
+    console = Console(stderr=True)
+    return _LiveView(console) if console.is_terminal and not console.is_dumb_terminal else _LineView(console)
+
+
+def milestone(event: Event) -> str | None:
+    """A line worth keeping about an event, or `None`."""
+    when = clock(event.get("time"))
+    match event["kind"]:
+        case "run":
+            train, validation, held_out = (number(event.get(f"{use}_rows")) for use in ("train", "validation", "held_out"))
+            rows = f"{train} rows to train on, {validation} to choose by, {held_out} held out"
+            step = event.get("resumed_from")
+            again = f"; goes on from step {step} ({one_line(event.get('resume'), 300)})" if step else ""
+            return f"{when}  {one_line(event.get('method'))} on {one_line(event.get('device'), 40)}: {rows}{again}"
+        case "evaluation":
+            scored = event.get("metrics") or {}
+            words = {"validation": f"step {event.get('step')}", "probe": "linear probe", "majority": "majority class"}
+            name = one_line(words.get(str(event.get("split")), str(event.get("split"))))
+            loss = f"  loss {metric(scored.get('loss'))}" if scored.get("loss") is not None else ""
+            judged = f"accuracy {metric(scored.get('accuracy'))}  macro-F1 {metric(scored.get('macro_f1'))}{loss}"
+            return f"{when}  {name:<14}  {judged}"
+        case "warning":
+            return f"{when}  ! {one_line(event.get('text'), 400)}"
+        case "recovery":
+            return f"{when}  ! {one_line(event.get('text') or 'recovered', 400)}"
+    return None
+
+
+def progress(state: RunState) -> str:
+    """Where the run is, in one line."""
+    if state.status == "starting":
+        return "starting the worker …"
+    if state.phase != "train" or not state.total_steps:
+        return f"{phase_words(state)} …"
+    parts = [f"step {state.step}/{state.total_steps}", f"epoch {state.epoch:.1f}"]
+    if state.losses:
+        parts.append(f"loss {state.losses[-1][1]:.3f}")
+    if state.tokens_per_second:
+        parts.append(f"{number(state.tokens_per_second)} tokens/s")
+    left = state.seconds_left
+    if left is not None:
+        parts.append(f"about {duration(left)} left, ends about {clock(time.time() + left)}")
+    return " · ".join(parts)

@@ -1,0 +1,225 @@
+"""Facts, recommendation, runs and report as text for a terminal. Everything foreign is cleaned and never markup."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from engine.rundir import RunDirectory
+from engine.text import one_line
+from recommender.errors import InputError
+from recommender.facts import Facts
+from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings
+from tui.words import amount, duration, memory_sum, memory_verdict, metric, number, rate, size, status_word
+
+ROWS = {
+    "majority": "most common class",
+    "probe": "linear probe on the untouched model",
+    "before": "before (untouched model, new head)",
+    "after": "after",
+}
+
+
+def facts(found: Facts, console: Console) -> None:
+    """What was found out, in three lines or so."""
+    machine, model, data = found.machine, found.model, found.data
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    if machine.devices:
+        gpu = machine.devices[0]
+        here = f"{one_line(gpu.name or 'GPU', 60)}, {size(gpu.memory_free)} of {size(gpu.memory_total)} free now"
+    else:
+        cpu = f"{one_line(machine.cpu_name or 'CPU', 60)}, {number(machine.cpu_cores)} cores"
+        here = f"{cpu}, {size(machine.ram_available)} of memory free now, no GPU"
+    table.add_row("Machine", Text(here))
+    named = f"{one_line(model.id, 80)}: {model.family or 'model'}, {amount(model.parameters)} parameters"
+    table.add_row("Model", Text(f"{named}, {number(model.layers)} layers, reads {number(model.max_positions)} tokens"))
+    counts = list(zip(data.labels or (), data.label_counts or (), strict=False))
+    listed = ", ".join(f"{one_line(label, 30)} {number(n)}" for label, n in counts[:8]) + (" …" if len(counts) > 8 else "")
+    columns = f"text in column {one_line(data.text_column, 40)}, label in column {one_line(data.label_column, 40)}"
+    table.add_row("Data", Text(f"{number(data.rows)} rows, {columns}"))
+    table.add_row("Task", Text(f"classification, {number(data.classes)} classes: {listed}"))
+    median, most, longest = (number(n) for n in (data.tokens_p50, data.tokens_p95, data.tokens_max))
+    lengths = f"half up to {median} tokens, 95% up to {most}, longest {longest}"
+    table.add_row("Lengths", Text(lengths if data.tokens_origin == "measured" else f"{lengths} ({data.tokens_origin})"))
+    if data.eval_rows is not None:
+        table.add_row("Held out", Text(f"{number(data.eval_rows)} rows"))
+    console.print(table)
+
+
+def recommendation(advice: Recommendation, console: Console) -> None:
+    """Verdict, candidates, reasons, warnings and what would change the verdict."""
+    console.print()
+    if advice.verdict in METHODS:
+        console.print(Text(f"Recommended: {METHOD_NAMES[advice.verdict]} ({advice.confidence})", style="bold"))
+    else:
+        words = {"not_yet": "Not yet: fine-tuning now would be a wasted run.", "does_not_fit": "Nothing fits on this machine."}
+        console.print(Text(words[advice.verdict], style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("", "memory, estimated", "", "time", "trains", "disk"):
+        table.add_column(column, no_wrap=True)
+    for c in advice.candidates:
+        marked = "→ " if c.method == advice.verdict else "  "
+        table.add_row(
+            Text(marked + METHOD_NAMES[c.method], style="bold" if c.method == advice.verdict else ""),
+            Text(memory_sum(c)),
+            Text(memory_verdict(c).removesuffix(" stays free")),
+            Text(f"~{duration(c.hours.predicted * 3600)}"),
+            Text(amount(c.trained_parameters)),
+            Text(size(c.disk)),
+        )
+    console.print(table)
+    # That a candidate fits stands in the table; the sources' full names stand in docs/method-guide.md and in --json.
+    _list(console, "Why", [f"{r.text} ({', '.join(_short_sources(r.source))})" for r in advice.reasons if r.code != "fits"])
+    _list(console, "Worth knowing", [w.text for w in advice.warnings])
+    _list(console, "Instead", advice.instead)
+    _list(console, "What would change it", advice.would_change)
+    console.print(Text(f"Settings  {settings_line(advice.settings)}", style="dim"))
+
+
+def _short_sources(source: str) -> list[str]:
+    """`E3` of `E3 Chen et al. 2022`; a source without a number is named whole."""
+    named = [part.strip() for part in source.split(";")]
+    return [found.group() if (found := re.match(r"E\d+", part)) else part for part in named]
+
+
+def settings_line(s: Settings) -> str:
+    """The hyper-parameters on one line."""
+    adapter = [f"rank {s.rank}, alpha {s.alpha}, dropout {s.dropout:g}"] if s.rank and s.dropout is not None else []
+    return " · ".join(
+        [
+            f"learning rate {rate(s.learning_rate)} {s.schedule}",
+            f"batch {s.effective_batch}",
+            f"{s.epochs:g} epochs ({number(s.total_steps)} steps, {s.warmup_steps} warm-up)",
+            f"length {s.max_length}",
+            *adapter,
+            s.precision,
+        ]
+    )
+
+
+def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> None:
+    """The before/after report."""
+    rows = content.get("rows") or {}
+    console.print()
+    heading = f"{one_line(content.get('name'))}: before and after, on {number(rows.get('held_out'))} held-out rows"
+    console.print(Text(heading, style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    for column in ("accuracy", "macro-F1", "loss"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("after is better by (95% interval)", no_wrap=True)
+    scores, gains = content.get("scores") or {}, content.get("gains") or {}
+    for name, words in ROWS.items():
+        if name not in scores:
+            continue
+        s = scores[name]
+        style = "bold" if name == "after" else ""
+        cells = [Text(words, style=style)] + [Text(metric(s.get(k)), style=style) for k in ("accuracy", "macro_f1", "loss")]
+        table.add_row(*cells, Text(_interval((gains.get(name) or {}).get("accuracy"))))
+    console.print(table)
+    _list(console, "", [str(s) for s in content.get("statements") or []])
+    _per_class(scores, console)
+    memory, seconds = content.get("memory") or {}, content.get("seconds") or {}
+    said = f" (said {size(memory.get('predicted'))})" if memory.get("predicted") else ""
+    took = f" (said {duration(seconds.get('predicted'))})" if seconds.get("predicted") else ""
+    early = ", stopped early" if content.get("stopped_early") else ""
+    facts_line = (
+        f"Best at step {content.get('best_step')} of {content.get('steps')}{early} · peak memory {size(memory.get('peak'))}{said}"
+        f" · {duration(seconds.get('total'))}{took}"
+    )
+    console.print(Text(facts_line, style="dim"))
+    for line in [*(content.get("recoveries") or []), *(content.get("overrides") or [])]:
+        console.print(Text(f"! {one_line(line, 400)}", style="dim"))
+    console.print(Text(f"Model     {one_line(run.model, 1000)}", overflow="fold"))
+
+
+def _interval(gain: Mapping[str, float] | None) -> str:
+    if not gain:
+        return ""
+    points, low, high = (100 * gain[k] for k in ("gain", "low", "high"))
+    return f"{points:+.1f} points ({low:+.1f} to {high:+.1f})"
+
+
+def _per_class(scores: Mapping[str, Any], console: Console) -> None:
+    after = scores.get("after")
+    if not after or len(after["per_class"]) > 30:
+        return
+    before = {c["label"]: c for c in (scores.get("before") or {}).get("per_class", [])}
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("class")
+    for column in ("rows", "F1 before", "F1 after", "precision", "recall"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("most often taken for")
+    labels = [c["label"] for c in after["per_class"]]
+    for i, c in enumerate(after["per_class"]):
+        wrong = [(n, labels[j]) for j, n in enumerate(after["confusion"][i]) if j != i and n]
+        most = max(wrong, default=None)
+        table.add_row(
+            Text(one_line(c["label"], 40)),
+            number(c["rows"]),
+            metric(before[c["label"]]["f1"]) if c["label"] in before else "",
+            metric(c["f1"]),
+            metric(c["precision"]),
+            metric(c["recall"]),
+            Text(f"{one_line(most[1], 40)} ({most[0]})" if most else ""),
+        )
+    console.print()
+    console.print(table)
+    console.print()
+
+
+def run_table(runs: Sequence[RunDirectory], console: Console) -> None:
+    """Runs with their state, one a line."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("run", "state", "method", "progress", "result", "age"):
+        table.add_column(column, no_wrap=column != "run", overflow="fold")
+    for run in runs:
+        f = run_facts(run)
+        result = f"{metric(f['accuracy'])} accuracy" if f["accuracy"] is not None else ""
+        steps = f"{f['step']}/{f['total_steps']}" if f["total_steps"] else ""
+        age = duration(time.time() - f["started"]) if f["started"] else ""
+        table.add_row(Text(one_line(f["name"])), status_word(f["state"]), Text(one_line(f["method"] or "")), steps, result, age)
+    console.print(table)
+
+
+def run_facts(run: RunDirectory) -> dict[str, Any]:
+    """What the list of runs says about one; a damaged run says so."""
+    try:
+        state = run.state()
+        method: str | None = state.info.get("method") or run.plan().method
+    except InputError:
+        return {"name": run.name, "path": str(run.path), "state": "damaged", "method": None} | dict.fromkeys(
+            ("step", "total_steps", "accuracy", "macro_f1", "started")
+        )
+    after = state.scores("after") or {}
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "state": state.status,
+        "method": method,
+        "step": state.step,
+        "total_steps": state.total_steps,
+        "accuracy": after.get("accuracy"),
+        "macro_f1": after.get("macro_f1"),
+        "started": state.started,
+    }
+
+
+def _list(console: Console, title: str, lines: Sequence[str]) -> None:
+    if not lines:
+        return
+    console.print()
+    if title:
+        console.print(Text(title, style="bold"))
+    for line in lines:
+        console.print(Padding(Text(one_line(line, 1000)), (0, 0, 0, 2)))
+    if not title:
+        console.print()
+
