@@ -107,6 +107,11 @@ class LoracleApp(App[None]):
         self._note_running()
         self.exit()
 
+    def _handle_exception(self, error: Exception) -> None:
+        """Textual's hook. A screen that is still being put together when the app is left misses parts: no news for anybody."""
+        if not self._exit:
+            super()._handle_exception(error)
+
     def open_setup(self, model: str = "", data: str = "") -> None:
         """Show the set-up screen."""
         from tui.screens.setup import SetupScreen

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from os.path import commonpath
 from pathlib import Path
 
 from engine.text import clean
@@ -63,5 +62,9 @@ def completions(typed: str, *, files: bool = True) -> list[str]:
 
 
 def common_start(candidates: list[str]) -> str:
-    """The longest beginning that all share."""
-    return commonpath(candidates)
+    """The longest beginning that all share, character by character (`os.path.commonpath` goes by folders)."""
+    if not candidates:
+        return ""
+    first, last = min(candidates), max(candidates)
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:same]

@@ -148,7 +148,12 @@ async def test_advice_against_a_run_asks_before_starting(
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(rows_each=12))
     started: list[Plan] = []
     run = make_run().run
-    monkeypatch.setattr("engine.runs.start", lambda plan, recommendation, root: (started.append(plan), run)[1])
+
+    def start(plan: Plan, recommendation: object, root: Path) -> Any:
+        started.append(plan)
+        return run
+
+    monkeypatch.setattr("engine.runs.start", start)
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)
@@ -234,7 +239,7 @@ async def test_files_are_completed_and_picked_by_keyboard(tmp_path: Path, runs: 
         setup.field("data").fill(f"{folder}/tr")
         await pilot.press("tab")
         await wait(pilot, lambda: setup.field("data").value == f"{folder}/train-")
-        await wait(pilot, lambda: "train-one.csv  train-two.csv" in screen(app))
+        await wait(pilot, lambda: "train-one.csv · train-two.csv" in screen(app))
         await pilot.press("ctrl+o")
         await wait(pilot, lambda: "train-two.csv" in screen(app) and "folder above" in screen(app))
         assert "notes.bin" not in screen(app)

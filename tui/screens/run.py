@@ -81,7 +81,7 @@ class RunScreen(LoracleScreen):
             self.query_one(f"#{name}").border_title = words
         self.headline(Content.styled(one_line(self.run_directory.name, 60), "bold"), Content(""))
         self.query_one("#log").focus()
-        self._begin()
+        self._read_so_far()
 
     @property
     def live_run(self) -> "RunDirectory | None":
@@ -90,7 +90,7 @@ class RunScreen(LoracleScreen):
         return self.run_directory if live else None
 
     @work(exclusive=True, group="follow", exit_on_error=False)
-    async def _begin(self) -> None:
+    async def _read_so_far(self) -> None:
         """Read what was written so far in a thread: a long log takes a moment."""
         following, events = await in_thread(engine_side.follow, self.run_directory)
         self._following = following
@@ -160,7 +160,7 @@ class RunScreen(LoracleScreen):
             "stopped": f"Stopped{at}: r goes on from there.",
             "failed": f"Failed: {cause or 'the worker gave no cause'} {cure} r tries again from the newest checkpoint.",
             "refused": f"Refused: {cause} {cure}",
-            "dead": "The worker is gone without a word; its last lines are in the log. r resumes the run.",
+            "dead": "The worker died; the log shows its last lines. r resumes the run.",
         }
         live = "Stopping: it finishes this step and saves." if self._stopping else LEAVING
         hint.set_class(state.status in ("failed", "refused", "dead"), "-alarm")

@@ -119,8 +119,8 @@ class SetupScreen(LoracleScreen):
 
     @on(PathInput.Alternatives)
     def _alternatives(self, event: PathInput.Alternatives) -> None:
-        names = "  ".join(one_line(n, 30) for n in event.names[:12])
-        self.field(str(event.field.id)).hint(names + (f"  and {len(event.names) - 12} more" if len(event.names) > 12 else ""))
+        names = " · ".join(one_line(n, 30) for n in event.names[:12])
+        self.field(str(event.field.id)).hint(names + (f" · and {len(event.names) - 12} more" if len(event.names) > 12 else ""))
 
     @on(Select.Changed)
     def _column_chosen(self, event: Select.Changed) -> None:

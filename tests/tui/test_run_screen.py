@@ -1,0 +1,226 @@
+"""Watching a run, stopping it, leaving it, coming back to it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import RichLog
+
+from tui.app import LoracleApp
+from tui.screens import run as run_module
+from tui.screens.confirm import ConfirmScreen
+from tui.screens.home import HomeScreen
+from tui.screens.result import ResultScreen
+from tui.screens.run import RunScreen
+
+Screen = Callable[[LoracleApp], str]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
+    monkeypatch.setattr(run_module, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
+
+
+def log_of(app: LoracleApp) -> str:
+    return "\n".join(line.text for line in app.screen.query_one(RichLog).lines)
+
+
+async def test_the_screen_follows_the_event_log(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    worker = make_run()
+    worker.begin(total=100)
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        worker.events.write("phase", name="before", done=40, total=132, unit="rows")
+        await wait(pilot, lambda: "scoring the untouched model 40/132" in screen(app))
+        worker.steps(1, 30)
+        worker.evaluate(25)
+        worker.events.write("heartbeat", machine={"memory": 1_500_000_000, "cpu": 97.0, "disk_free": 50_000_000_000})
+        await wait(pilot, lambda: "step 30/100" in screen(app) and "0.800" in screen(app))
+        shown = screen(app)
+        assert "left · ends" in shown
+        assert "epoch 1.2/4" in shown
+        assert "6 400 tok/s" in shown
+        assert "cpu 97%" in shown
+        assert "predicted 2.0 GB" in shown
+        assert any(0x2800 < ord(c) <= 0x28FF for c in shown) or "*" in shown
+        assert "evaluation at step 25" in log_of(app)
+
+
+async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    worker = make_run()
+    worker.begin()
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+        worker.steps(1, 100)
+        worker.report()
+        worker.end()
+        await wait(pilot, lambda: isinstance(app.screen, ResultScreen))
+        await wait(pilot, lambda: "after training" in screen(app))
+        shown = screen(app)
+        assert "0.850" in shown
+        assert "contains zero" in shown
+        await pilot.press("w")
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen))
+        await wait(pilot, lambda: "Done: enter shows the result" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: isinstance(app.screen, ResultScreen))
+
+
+async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.steps(1, 5)
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "step 5/100" in screen(app))
+        worker.die("Killed: [/] \x1b[31mout of memory\x1b]0;hi\x07")
+        await wait(pilot, lambda: "died" in screen(app))
+        await wait(pilot, lambda: "out of memory" in log_of(app))
+        assert "\x1b" not in log_of(app)
+        assert "[/]" in log_of(app)
+        await wait(pilot, lambda: "r resumes the run" in screen(app))
+
+
+async def test_a_stopped_run_is_resumed_with_r(
+    runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.steps(1, 5)
+    worker.events.write("checkpoint", step=5, path="x", bytes=1, seconds=0.1, best=False)
+    worker.end("stopped", 5, cause="stopped on request", checkpoint=5)
+    resumed: list[str] = []
+    monkeypatch.setattr("engine.runs.resume", lambda run: resumed.append(run.name))
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "Stopped at the checkpoint of step 5" in screen(app))
+        await pilot.press("r")
+        await wait(pilot, lambda: resumed == [worker.run.name])
+        worker.begin(resumed_from=5, resume="exact")
+        worker.steps(6, 8)
+        await wait(pilot, lambda: "step 8/100" in screen(app))
+        assert "resumed from step 5 (exact)" in log_of(app)
+
+
+async def test_x_asks_the_worker_to_stop_and_shift_x_asks_the_person_first(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    worker = make_run()
+    worker.begin()
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+        await pilot.press("x")
+        await wait(pilot, lambda: (worker.run.control / "stop").exists())
+        await wait(pilot, lambda: "finishes this step and saves" in screen(app))
+        await pilot.press("X")
+        await wait(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        assert not (worker.run.control / "stop-now").exists()
+        await pilot.press("tab", "enter")
+        await wait(pilot, lambda: (worker.run.control / "stop-now").exists())
+
+
+@pytest.mark.parametrize("key", ["ctrl+q", "d"])
+async def test_leaving_leaves_the_run_alone(runs: Path, make_run: Any, wait: Any, key: str) -> None:
+    worker = make_run()
+    worker.begin()
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+        await pilot.press(key)
+        await pilot.pause()
+    assert app.left_running == worker.run
+    assert list(worker.run.control.iterdir()) == []
+    assert worker.run.alive()
+
+
+async def test_hostile_texts_in_a_log_are_shown_as_plain_text(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    worker = make_run()
+    nasty = "[/] [@click=app.quit]x[/] \x1b]52;c;aGk=\x07 \x9b31m \u202ered"
+    worker.begin(device=nasty, method=nasty)
+    worker.events.write("warning", code="w", text=nasty, facts={})
+    worker.events.write("phase", name=nasty, done=0, total=0, unit=nasty)
+    worker.events.write("recovery", before={}, after={}, text=nasty)
+    worker.events.write("evaluation", step=1, split=nasty, metrics={"accuracy": 0.5})
+    worker.events.write("step", step="x", loss=nasty)
+    worker.end("failed", 4, cause=nasty, cure=nasty)
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "Failed:" in screen(app))
+        both = screen(app) + log_of(app)
+        assert "[@click=app.quit]x[/]" in both
+        assert not any(c in both for c in "\x1b\x07\x9b\u202e")
+
+
+async def test_home_lists_runs_newest_first_and_opens_what_fits_their_state(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    done = make_run("finished")
+    done.begin()
+    done.evaluate(100, "after", accuracy=0.91)
+    done.end()
+    done.report()
+    done.die()
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "done" in screen(app))
+        assert isinstance(app.screen, HomeScreen)
+        assert "macro_f1 0.900" in screen(app)
+        await pilot.press("enter")
+        await wait(pilot, lambda: isinstance(app.screen, ResultScreen))
+        await pilot.press("escape")
+        await wait(pilot, lambda: isinstance(app.screen, HomeScreen))
+
+
+async def test_a_first_start_goes_straight_to_set_up(runs: Path, wait: Any) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: type(app.screen).__name__ == "SetupScreen")
+
+
+async def test_a_damaged_report_is_said(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.end()
+    worker.run.report_file.write_text("{not json")
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "done" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: "missing or damaged" in " ".join(screen(app).split()))
+
+
+async def test_a_report_of_any_shape_crashes_nothing(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.end()
+    worker.report(scores=[], gains=None, labels=["[/]"] * 3, rows="x", memory=1, seconds={"total": "soon"}, method=7)
+    worker.report(scores={"after": {"confusion": [[1], "x"], "per_class": "no"}}, statements=[1, "ok [/]"], recoveries=[7])
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await wait(pilot, lambda: "done" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: "ok [/]" in screen(app))
+
+
+async def test_help_lists_the_keys_of_the_screen(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    worker = make_run()
+    worker.begin()
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+        await pilot.press("f1")
+        await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
+        await pilot.press("escape", "question_mark")
+        await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
+
+
+async def test_a_small_terminal_is_told_so(runs: Path, screen: Screen, wait: Any) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(50, 16)) as pilot:
+        await wait(pilot, lambda: "This terminal is 50x16" in screen(app))

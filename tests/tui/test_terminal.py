@@ -1,0 +1,107 @@
+"""The app in a real (pseudo) terminal: starting light, leaving it as it was."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tui import app as app_module
+
+ALTERNATE_ON, ALTERNATE_OFF, MOUSE_OFF = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?1000l"
+START = "import sys; from pathlib import Path; from tui.app import run_app; sys.exit(run_app(runs=Path(sys.argv[1])))"
+
+
+class Terminal:
+    """A program in a pseudo terminal."""
+
+    def __init__(self, runs: Path) -> None:
+        self.pid, self.master = pty.fork()
+        if self.pid == 0:
+            os.environ["TERM"] = "xterm-256color"
+            os.execv(sys.executable, [sys.executable, "-c", START, str(runs)])
+        self.seen = b""
+
+    def read_until(self, wanted: bytes, seconds: float = 30.0) -> None:
+        """Read until it was written; the program must not end before."""
+        deadline = time.monotonic() + seconds
+        while wanted not in self.seen:
+            assert time.monotonic() < deadline, self.seen[-2000:]
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self.master, 65536)
+                except OSError:
+                    return
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        self.read_until(b"never written", 30.0)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_leaves_the_terminal_as_it_was(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    terminal = Terminal(tmp_path / "runs")
+    terminal.read_until(b"new run")
+    os.kill(terminal.pid, number)
+    assert terminal.end() == code
+    assert ALTERNATE_ON in terminal.seen
+    assert ALTERNATE_OFF in terminal.seen.partition(ALTERNATE_ON)[2]
+    assert MOUSE_OFF in terminal.seen
+
+
+def test_control_c_says_how_to_quit_and_control_q_quits(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "runs")
+    terminal.read_until(b"new run")
+    os.write(terminal.master, b"\x1b")
+    time.sleep(0.5)
+    os.write(terminal.master, b"\x03")
+    terminal.read_until(b"ctrl+q")
+    os.write(terminal.master, b"\x11")
+    assert terminal.end() == 0
+    assert ALTERNATE_OFF in terminal.seen
+
+
+def test_starting_the_app_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = """
+import asyncio, sys
+from pathlib import Path
+from tui.app import LoracleApp
+light = ("pydantic", "psutil", "recommender.decide", "numpy", "pyarrow")
+print("early", [m for m in light if m in sys.modules])
+async def main():
+    app = LoracleApp(runs=Path(sys.argv[1]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        while not app.screen.query("#model") or app.machine is None:
+            await pilot.pause(0.1)
+        await pilot.pause(0.5)
+asyncio.run(main())
+heavy = ("torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes", "sklearn")
+print("heavy", [m for m in heavy if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["early []", "heavy []"]
+
+
+def test_without_a_terminal_it_points_to_auto(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", START, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "loracle --auto" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_terminal_that_cannot_move_its_cursor_is_refused(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    reason = app_module.no_terminal()
+    assert reason is not None
+    assert "--auto" in reason
