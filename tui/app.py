@@ -20,7 +20,7 @@ from textual.screen import Screen
 
 from engine.text import one_line
 from tui.background import in_thread
-from tui.screens.base import LoracleScreen
+from tui.screens.base import LoracleScreen, own_bindings
 from tui.screens.home import HomeScreen
 from tui.words import size
 
@@ -141,9 +141,9 @@ class LoracleApp(App[None]):
 
     def get_system_commands(self, screen: "Screen[object]") -> Iterable[SystemCommand]:
         """Every action of this screen, then what always works."""
-        for active in screen.active_bindings.values():
+        for active in {a.binding.id: a for a in own_bindings(screen)}.values():
             binding = active.binding
-            if binding.description and active.enabled and active.node in (screen, self) and binding.action != "command_palette":
+            if active.enabled:
                 act = partial(self.call_later, self.run_action, binding.action, active.node)
                 yield SystemCommand(binding.description, active.tooltip or binding.description, act)
         yield SystemCommand("New run", "Choose a model and data", self.open_setup)
@@ -183,7 +183,7 @@ def run_app(
     if app.left_running is not None and app.left_running.alive():
         name = one_line(app.left_running.name)
         with contextlib.suppress(OSError):  # the terminal is gone (SIGHUP)
-            print(f"{name} keeps running. `loracle attach {name}` shows it, `loracle stop {name}` stops it.")
+            print(f"{name} keeps running.\n  loracle attach {name}\n  loracle stop {name}")
     return app.return_code or 0
 
 

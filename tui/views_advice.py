@@ -67,10 +67,11 @@ def legend(recommendation: "Recommendation") -> Content:
 
 def why(recommendation: "Recommendation") -> Table:
     """Reasons with their sources."""
-    table = _table("Why")
+    table = list_of("Why")
     for n, reason in enumerate(recommendation.reasons, 1):
-        cited = f"\n{one_line(reason.source, 160)}" if reason.source else ""
-        table.add_row(Text(str(n)), Text.assemble(one_line(reason.text, 400), (cited, "dim")))
+        table.add_row(Text(str(n)), Text(one_line(reason.text, 400)))
+        if reason.source:
+            table.add_row("", Text(one_line(reason.source, 300), "dim", no_wrap=True, overflow="ellipsis"))
     if recommendation.instead:
         _list(table, "Instead", sign("→"), recommendation.instead)
     return table
@@ -79,7 +80,7 @@ def why(recommendation: "Recommendation") -> Table:
 def more(recommendation: "Recommendation", chosen: str) -> Table:
     """Warnings, what would change the verdict, and the settings of the chosen method."""
     settings = settings_line(recommendation.candidate(chosen).settings)
-    table = _table(f"Settings of {NAMES[chosen]}")
+    table = list_of(f"Settings of {NAMES[chosen]}")
     table.add_row("", Text(settings))
     if recommendation.warnings:
         _list(table, "Mind", "!", [w.text for w in recommendation.warnings])
@@ -88,8 +89,8 @@ def more(recommendation: "Recommendation", chosen: str) -> Table:
     return table
 
 
-def _table(heading: str) -> Table:
-    """Two columns, so that long sentences hang from their number."""
+def list_of(heading: str) -> Table:
+    """A headed list in two columns, so that long sentences hang from their number."""
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(width=2, justify="right")
     table.add_column(overflow="fold", ratio=1)

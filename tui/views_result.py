@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from rich.table import Table
+from rich.text import Text
 from textual.content import Content
 
 from engine.text import one_line
-from tui.views_advice import NAMES
+from tui.views_advice import NAMES, list_of
 from tui.words import duration, metric, number, sign, size
 
 SPLITS = (("before", "untouched model"), ("majority", "majority class"), ("probe", "linear probe"), ("after", "after training"))
@@ -44,34 +46,35 @@ def scores(report: dict[str, Any]) -> Content:
         values = [metric(real(found.get(n))) for n in ("accuracy", "macro_f1", "loss")]
         style = "bold $text-success" if split == "after" else ""
         lines.append(Content.styled(f"{words:<18}{values[0]:>10}{values[1]:>10}{values[2]:>9}", style))
-    gains = [line for split, words in SPLITS if (line := _gain(report, split, words))]
+    gains = [_gain(report, split, words) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
     if gains:
-        lines += [Content(""), Content.styled("Gain after training, with its 95% interval", "bold"), *gains]
+        lines += [Content(""), Content.styled("Gain of the trained model, with its 95% interval", "bold")]
+        lines += [Content.styled(f"{'over the':<18}{'accuracy':<28}macro F1", "dim"), *gains]
+        if any("!" in gain.plain for gain in gains):
+            lines.append(Content.styled("! the interval contains zero: not shown to differ", "$text-warning"))
     return Content("\n").join(lines)
 
 
-def _gain(report: dict[str, Any], split: str, words: str) -> Content | None:
-    parts, unsure = [], False
-    for name, label in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
+def _gain(report: dict[str, Any], split: str, words: str) -> Content:
+    parts = []
+    for name in ("accuracy", "macro_f1"):
         gain, low, high = (real(get(report, "gains", split, name, k)) for k in ("gain", "low", "high"))
         if gain is None or low is None or high is None:
+            parts.append((f"{metric(None):<28}", "dim"))
             continue
-        parts.append(f"{label} {gain:+.3f} ({low:+.3f} to {high:+.3f})")
-        unsure = unsure or low <= 0 <= high
-    if not parts:
-        return None
-    note = "  ! contains zero: no proven gain" if unsure else ""
-    return Content.assemble(f"over {words}: {', '.join(parts)}", (note, "$text-warning"))
+        unsure = low <= 0 <= high
+        mark = " !" if unsure else ""
+        parts.append((f"{f'{gain:+.3f} ({low:+.3f} {high:+.3f}){mark}':<28}", "$text-warning" if unsure else ""))
+    return Content.assemble(f"{words:<18}", *parts)
 
 
-def statements(report: dict[str, Any]) -> Content:
+def statements(report: dict[str, Any]) -> Table:
     """What the report says in sentences, and its warnings."""
-    said = [one_line(s, 500) for s in report.get("statements") or [] if isinstance(s, str)]
-    warned = [one_line(s, 500) for s in report.get("warnings") or [] if isinstance(s, str)]
-    lines = [Content.styled("What this means", "bold")]
-    lines += [Content(f"{sign('·')} {s}") for s in said] or [Content.styled("the report makes no statement", "dim")]
-    lines += [Content.assemble(("! ", "bold $text-warning"), w) for w in warned]
-    return Content("\n").join(lines)
+    table = list_of("What this means")
+    for name, mark in (("statements", sign("·")), ("warnings", "!")):
+        for text in report.get(name) or []:
+            table.add_row(Text(mark), Text(one_line(text, 500)))
+    return table
 
 
 def cost(report: dict[str, Any]) -> Content:
@@ -130,14 +133,12 @@ def _cell(value: float | None, right: bool) -> tuple[str, str]:
     return f"{number(value):>7}", "bold $text-success" if right else "" if value else "dim"
 
 
-def where(report: dict[str, Any]) -> Content:
-    """The folder and how to load what is in it."""
-    folder = one_line(report.get("model_folder"), 400)
+def where(report: dict[str, Any], folder: str) -> Content:
+    """The folder and what is in it."""
     adapter = report.get("method") in ("lora", "qlora")
-    loader = "peft: AutoPeftModelForSequenceClassification" if adapter else "transformers: AutoModelForSequenceClassification"
+    kind = "an adapter for peft that names its base" if adapter else "a whole transformers model"
     return Content.assemble(
         ("Where it is", "bold"),
-        f"\n{folder}\n",
-        (f"load it with {loader}.from_pretrained(folder);\n", "dim"),
-        ("README.md in it has the whole snippet. y copies the path.", "dim"),
+        f"\n{one_line(folder, 400)}\n",
+        (f"It holds {kind}, the tokenizer and README.md\nwith the lines that load it. y copies the path.", "dim"),
     )

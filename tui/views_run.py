@@ -107,15 +107,15 @@ def machine(state: "RunState", predicted: int | None, width: int, height: int) -
     available = _integer(state.info.get("memory_available"))
     sizes = [f"now {size(state.memory_now)}", f"peak {size(state.memory_peak)}"]
     sizes.append(f"predicted {size(predicted)}" if predicted else "no prediction")
-    if available:
-        sizes.append(f"of {size(available)} free at the start")
+    free = f"of {size(available)} free at the start" if available else ""
     load = " · ".join(_loads(state.machine)) or "no gauges yet"
     low = height < 3
     cells = max(width - 9 - (len(load) + 2 if low else 0), 8)
     bar = gauge_bar(state.memory_now, state.memory_peak, predicted, available, min(cells, 60))
     first = Content.assemble(("memory   ", "dim"), bar, f"  {load}" if low else "")
-    lines = [first, Content(" · ".join(sizes))]
-    return Content("\n").join(lines if low else [*lines, Content(load)])
+    if low:
+        return Content("\n").join([first, Content(" · ".join([*sizes, free]))])
+    return Content("\n").join([first, *(Content(line) for line in (" · ".join(sizes), free, "", load))])
 
 
 def _loads(gauges: dict[str, Any]) -> list[str]:
@@ -171,7 +171,7 @@ def event_line(event: "Event") -> tuple[str, str] | None:
             return f"! {one_line(event.get('text') or 'recovered', 400)}", "yellow"
         case "end":
             cause = f": {one_line(event['cause'], 400)}" if event.get("cause") else ""
-            cure = f" {one_line(event['cure'], 400)}" if event.get("cure") else ""
+            cure = f"; {one_line(event['cure'], 400)}" if event.get("cure") else ""
             return f"{one_line(event.get('status'), 20)}{cause}{cure}", "bold"
     return None
 

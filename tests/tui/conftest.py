@@ -136,7 +136,7 @@ class FakeWorker:
             "statements": ["Better than before."],
             "memory": {"predicted": 2 * GB, "peak": 1_900_000_000},
             "seconds": {"predicted": 120.0, "training": 90.0, "total": 130.0}, "steps": 100, "best_step": 80,
-            "parameters": 22_700_000, "trained_parameters": 334_000, "model_folder": str(self.run.model),
+            "parameters": 22_700_000, "trained_parameters": 334_000, "model_folder": "model",
             "warnings": [], "recoveries": [],
         }  # fmt: skip
         self._write("report.json", {**content, **more})

@@ -170,7 +170,7 @@ async def test_home_lists_runs_newest_first_and_opens_what_fits_their_state(
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "done" in screen(app))
         assert isinstance(app.screen, HomeScreen)
-        assert "macro_f1 0.900" in screen(app)
+        assert "F1 0.900" in screen(app)
         await pilot.press("enter")
         await wait(pilot, lambda: isinstance(app.screen, ResultScreen))
         await pilot.press("escape")

@@ -1,6 +1,7 @@
 """What all screens share: the title line, back, help, and a net under the workers."""
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -14,12 +15,20 @@ from engine.text import one_line
 from tui.widgets.title import Title
 
 if TYPE_CHECKING:
+    from textual.binding import ActiveBinding
     from textual.notifications import SeverityLevel
 
     from tui.app import LoracleApp
 
 SMALLEST = (80, 24)
 """Columns and rows that everything is made for."""
+
+
+def own_bindings(screen: "Screen[Any]") -> "Iterator[ActiveBinding]":
+    """What is bound on this screen by us; only our bindings have an id and a description."""
+    for active in screen.active_bindings.values():
+        if active.binding.id and active.binding.description and active.node in (screen, screen.app):
+            yield active
 
 
 class LoracleScreen(Screen[None]):

@@ -9,12 +9,13 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from tui.screens.base import own_bindings
+
 ALWAYS = (
     ("tab, shift+tab", "next and previous field"),
     ("arrows, page up, page down", "move and scroll"),
     ("shift + mouse", "select text with the terminal's own selection"),
 )
-HIDDEN = frozenset({"app.command_palette", "command_palette", "app.help_quit", "help_quit", "screen.copy_text"})
 
 
 class HelpScreen(ModalScreen[None]):
@@ -40,12 +41,7 @@ class HelpScreen(ModalScreen[None]):
 def key_lines(screen: "Screen[None]") -> Content:
     """Key and meaning, one a line; the screen's own keys first."""
     app = screen.app
-    rows: list[tuple[str, str]] = []
-    for active in screen.active_bindings.values():
-        binding = active.binding
-        if not binding.description or binding.action in HIDDEN or active.node not in (screen, app):
-            continue
-        rows.append((app.get_key_display(binding), active.tooltip or binding.description))
+    rows = [(app.get_key_display(a.binding), a.tooltip or a.binding.description) for a in own_bindings(screen)]
     rows += [("^p", "all commands, by name"), *ALWAYS]
     seen = dict.fromkeys(rows)
     return Content("\n").join(Content.assemble((f"{key:<28}", "bold $accent"), meaning) for key, meaning in seen)

@@ -17,6 +17,7 @@ from tui.words import metric, seconds_ago, status_with_sign
 if TYPE_CHECKING:
     from tui.work import RunRow
 
+SHORT = {"macro_f1": "F1", "accuracy": "acc"}
 REFRESH_SECONDS = 5.0
 
 
@@ -75,8 +76,8 @@ class HomeScreen(LoracleScreen):
         cursor = table.cursor_row
         table.clear()
         for row in rows:
-            score = f"{row.metric} {metric(row.score)}" if row.score is not None else metric(None)
-            cells = (one_line(row.run.name, 48), status_with_sign(row.status), row.method, score, seconds_ago(row.started))
+            score = f"{SHORT.get(row.metric, row.metric)} {metric(row.score)}" if row.score is not None else metric(None)
+            cells = (one_line(row.run.name, 60), status_with_sign(row.status), row.method, score, seconds_ago(row.started))
             table.add_row(*(Text(one_line(cell)) for cell in cells))
         self._rows = rows
         if rows:

@@ -19,7 +19,7 @@ from tui.screens.base import LoracleScreen
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
 
-PARTS = (views.scores, views.statements, views.per_class, views.confusion, views.cost, views.where)
+PARTS = (views.scores, views.statements, views.per_class, views.confusion, views.cost)
 
 
 class ResultScreen(LoracleScreen):
@@ -62,9 +62,8 @@ class ResultScreen(LoracleScreen):
 
     async def _show(self, report: dict[str, Any], box: Any) -> None:
         self.headline(views.headline(report), Content(""))
-        if report.get("model_folder"):
-            self._folder = str(report["model_folder"])
-        await box.mount_all(Static(part(report), markup=False) for part in PARTS)
+        contents = [*(part(report) for part in PARTS), views.where(report, self._folder)]
+        await box.mount_all(Static(content, markup=False) for content in contents)
 
     def action_copy(self) -> None:
         """Copy the model's folder (OSC 52)."""

@@ -61,6 +61,7 @@ class RunScreen(LoracleScreen):
         self._settled = 0.0
         self._quiet_until = 0.0
         self._last_step_line = 0.0
+        self._last_line = ""
         self._was_live = False
         self._ended_shown: str | None = None
 
@@ -200,7 +201,8 @@ class RunScreen(LoracleScreen):
                 line = views.event_line(event)
             except (KeyError, TypeError, ValueError):  # a log may hold anything
                 continue
-            if line is not None:
+            if line is not None and line[0] != self._last_line:
+                self._last_line = line[0]
                 clock = time.strftime("%H:%M:%S", time.localtime(when))
                 log.write(Text.assemble((f"{clock}  ", "dim"), (line[0], line[1])))
 

@@ -50,7 +50,7 @@ class LossChart(Widget):
         axis = self.get_component_rich_style("chart--axis", partial=True)
         scale = scale_of((self._train, self._evals))
         if width < 4 or height < 2 or scale is None:
-            words = "No step yet."[: max(self.size.width, 0)]
+            words = " No step yet."[: max(self.size.width, 0)]
             blank = [Strip.blank(self.size.width) for _ in range(max(self.size.height // 2, 0))]
             return [*blank, Strip([Segment(words, axis)]).adjust_cell_length(self.size.width)]
         braille = unicode_terminal()
