@@ -175,7 +175,7 @@ class _LineView(_View):
 
     def _print(self, line: str) -> None:
         with contextlib.suppress(OSError):
-            self._console.print(Text(line))
+            self._console.print(Text(line), soft_wrap=True)
 
 
 class _LiveView(_LineView):

@@ -19,8 +19,8 @@ from tui.words import amount, duration, memory_sum, memory_verdict, metric, numb
 
 ROWS = {
     "majority": "most common class",
-    "probe": "linear probe on the untouched model",
-    "before": "before (untouched model, new head)",
+    "probe": "linear probe",
+    "before": "before",
     "after": "after",
 }
 
@@ -111,10 +111,10 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     heading = f"{one_line(content.get('name'))}: before and after, on {number(rows.get('held_out'))} held-out rows"
     console.print(Text(heading, style="bold"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for column in ("accuracy", "macro-F1", "loss"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("after is better by (95% interval)", no_wrap=True)
+    table.add_column("the result gained (95% interval)", no_wrap=True)
     scores, gains = content.get("scores") or {}, content.get("gains") or {}
     for name, words in ROWS.items():
         if name not in scores:

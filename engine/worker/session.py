@@ -1,5 +1,6 @@
 """A run from plan to report: load, tokenize, score before, train, save, score after."""
 
+import gc
 import logging
 import random
 import time
@@ -245,6 +246,7 @@ class Session:
     def _score_after(self, held_out: Encoded, labels: list[str], reader: Reader, model_folder: str) -> None:
         if not len(held_out) or self._has_score("after"):
             return
+        gc.collect()  # the trainer and its optimizer hang together in cycles, and would be held beside the second model
         model = export.load(self.run, self.plan, model_folder)
         said = reader.score(model, held_out.input_ids, held_out.labels, self._progress("after", len(held_out), "rows"))
         step = int(read_json(self.run.checkpoints / FINISHED)["best_step"])
