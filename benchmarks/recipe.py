@@ -54,7 +54,7 @@ def data_root() -> Path:
     named = os.environ.get("LORACLE_BENCH_DATA")
     if named:
         return Path(named).expanduser()
-    return Path(__file__).resolve().parents[2].parent / "shared" / "data"
+    return Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
 def model_path() -> Path:

@@ -1,6 +1,6 @@
 """Held-out accuracy of a side of the benchmark after its whole training, in a form that may be interrupted.
 
-``python -m benchmarks.seed_recipe.accuracy --side recipe --data imdb --seed 1 --work DIR`` trains to the end
+``python -m benchmarks.accuracy --side recipe --data imdb --seed 1 --work DIR`` trains to the end
 of the third epoch, goes on from the newest whole checkpoint when it was killed, and writes
 ``DIR/recipe-imdb-1.json``. Where that file exists it is printed and nothing is trained.
 """
@@ -35,7 +35,7 @@ def _with_allocator() -> None:
         return
     if all(os.environ.get(key) == value for key, value in ALLOCATOR.items()):
         return
-    # orig_argv keeps "-m benchmarks.seed_recipe.accuracy", which sys.argv has lost.
+    # orig_argv keeps "-m benchmarks.accuracy", which sys.argv has lost.
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | ALLOCATOR)
 
 
@@ -74,7 +74,7 @@ def held_out(model: Any, tokenizer: Any, texts: tuple[str, ...], labels: tuple[i
     """
     import torch
 
-    from benchmarks.seed_recipe.recipe import MAX_LENGTH
+    from benchmarks.recipe import MAX_LENGTH
 
     encoded = tokenizer(list(texts), truncation=True, max_length=MAX_LENGTH, padding=False)
     order = sorted(range(len(texts)), key=lambda row: len(encoded["input_ids"][row]))
@@ -98,7 +98,7 @@ def recipe_side(data: str, seed: int, work: Path) -> dict[str, Any]:
     import torch
     from transformers import TrainerCallback
 
-    from benchmarks.seed_recipe.recipe import build
+    from benchmarks.recipe import build
 
     torch.set_num_threads(THREADS)
     folder = work / f"recipe-{data}-{seed}"
@@ -142,8 +142,15 @@ def recipe_side(data: str, seed: int, work: Path) -> dict[str, Any]:
     }
 
 
+def loracle_side(data: str, seed: int, work: Path) -> dict[str, Any]:
+    """Run Loracle's plan to its end and return its held-out results."""
+    from benchmarks.loracle_side import accuracy_side
+
+    return accuracy_side(data, seed, work)
+
+
 # A side takes the data set, the seed and the work folder and returns what it measured.
-SIDES: dict[str, Callable[[str, int, Path], dict[str, Any]]] = {"recipe": recipe_side}
+SIDES: dict[str, Callable[[str, int, Path], dict[str, Any]]] = {"recipe": recipe_side, "loracle": loracle_side}
 
 
 def main() -> None:

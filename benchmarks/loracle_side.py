@@ -1,0 +1,140 @@
+"""Loracle's side of the benchmark: its own recommended full fine-tune of the same model on the same rows."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.recipe import load_rows
+from recommender.plan import Plan
+
+FULL = "full"
+
+
+def write_rows(name: str, folder: Path) -> tuple[Path, Path]:
+    """The benchmark's training and held-out rows as the two csv files a user would have."""
+    rows = load_rows(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = folder / f"{name}-train.csv", folder / f"{name}-held-out.csv"
+    sides = (rows.train_texts, rows.train_labels), (rows.held_out_texts, rows.held_out_labels)
+    for file, (texts, labels) in zip(files, sides, strict=True):
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["text", "label"])
+            writer.writerows(zip(texts, (rows.labels[i] for i in labels), strict=True))
+    return files
+
+
+def plan_for_benchmark(name: str, seed: int, work: Path) -> Plan:
+    """What Loracle recommends for a full fine-tune, held to the recipe's terms: 3 epochs over all 1,000 rows."""
+    from engine.inspect import inspect_data, inspect_machine, inspect_model, together
+    from engine.planning import plan_for
+    from recommender.decide import recommend
+
+    train, held_out = write_rows(name, work / "data")
+    model = inspect_model("demo")
+    data = inspect_data(str(train), eval=str(held_out), model_path=model.path)
+    advice = recommend(together(inspect_machine(), model, data))
+    total = -(-1_000 // advice.candidate(FULL).settings.effective_batch) * 3
+    return plan_for(
+        advice,
+        model,
+        data,
+        method=FULL,
+        seed=seed,
+        assignments=["epochs=3", "validation_rows=0", f"warmup_steps={round(0.06 * total)}"],
+    )
+
+
+class LoracleStepper:
+    """Loracle's training, one optimizer step a call, by the very trainer its worker uses."""
+
+    def __init__(self, plan: Plan, work: Path) -> None:
+        """Build model, rows and trainer as the worker does, then what `Trainer.train` makes before its loop."""
+        from engine.events import EventWriter
+        from engine.rows import split
+        from engine.worker.arguments import training_arguments
+        from engine.worker.budget import TokenBudget
+        from engine.worker.encoding import encode
+        from engine.worker.modeling import build, load_tokenizer, model_folder
+        from engine.worker.trainer import LogicalBatchTrainer, seed_everything
+
+        folder = model_folder(plan.model)
+        parts = split(plan.data)
+        tokenizer = load_tokenizer(folder)
+        seed_everything(plan.seed)
+        built = build(plan, folder, parts.labels, tokenizer.pad_token_id)
+        total = plan.total_steps(len(parts.train))
+        rows = encode(tokenizer, parts.train, parts.labels, plan.max_length).table()
+        work.mkdir(parents=True, exist_ok=True)
+        self._trainer = LogicalBatchTrainer(
+            built.model,
+            training_arguments(plan, work, total, scored=False),
+            rows,
+            None,
+            pad=tokenizer.pad_token_id,
+            budget=TokenBudget(plan.token_budget, lambda before, after: None),
+            evaluate_rows=lambda model, step: {},
+            events=EventWriter(work / "events.jsonl"),
+            checkpoint_note={},
+            interrupt=lambda: None,
+        )
+        self._model = built.model
+        self._loader = self._trainer.get_train_dataloader()
+        self._trainer.create_optimizer_and_scheduler(total)
+        self._batches = self._endless()
+
+    def _endless(self) -> Iterator[Any]:
+        while True:
+            yield from self._loader
+
+    def step(self) -> int:
+        """Take one optimizer step and return how many rows it trained on."""
+        batch = next(self._batches)
+        loss = self._trainer.training_step(self._model, batch)
+        self._trainer._clip_grad_norm(self._model)
+        self._trainer.optimizer.step()
+        self._trainer.lr_scheduler.step()
+        self._model.zero_grad()
+        self._trainer.state.global_step += 1
+        float(loss)
+        return len(batch.labels)
+
+
+def accuracy_side(data: str, seed: int, work: Path) -> dict[str, Any]:
+    """Run Loracle for real to the end of 3 epochs, or go on with such a run, and score the saved model."""
+    import time
+
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from benchmarks.accuracy import held_out
+    from engine import runs
+    from engine.rundir import RunDirectory
+    from engine.state import FINISHED
+
+    root = work / f"loracle-{data}-{seed}"
+    earlier = sorted(root.glob("*/plan.yaml"))
+    if earlier:
+        run = RunDirectory(earlier[-1].parent)
+        if run.state().status != "done":
+            runs.resume(run)
+    else:
+        run = runs.start(plan_for_benchmark(data, seed, work), None, root)
+    while (state := run.state()).status not in FINISHED | {"dead"}:
+        time.sleep(1)
+    if state.status != "done":
+        raise RuntimeError(f"the run ended as {state.status}: {run.last_words()}")
+    rows = load_rows(data)
+    model = AutoModelForSequenceClassification.from_pretrained(run.model)
+    tokenizer = AutoTokenizer.from_pretrained(run.model)
+    accuracy, loss = held_out(model, tokenizer, rows.held_out_texts, rows.held_out_labels)
+    report = run.report() or {}
+    return {
+        "accuracy": accuracy,
+        "loss": loss,
+        "rows": len(rows.train_texts),
+        "held_out_rows": len(rows.held_out_texts),
+        "train_seconds": round(report["seconds"]["training"], 1),
+        "steps": report["steps"],
+        "plan": {k: getattr(run.plan(), k) for k in ("learning_rate", "effective_batch", "epochs", "max_length", "token_budget")},
+    }
