@@ -8,8 +8,10 @@ from recommender import plan_file
 from recommender.errors import InputError, Refused
 from recommender.facts import DataFacts
 from recommender.gates import PHYSICS
+from recommender.hyper import counted_rows, split_of
+from recommender.lints import lint
 from recommender.plan import Plan
-from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Recommendation
+from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Caution, Recommendation
 
 
 def plan_for(
@@ -57,7 +59,7 @@ def check(recommendation: Recommendation, chosen: Candidate, *, anyway: bool) ->
         if not anyway:
             raise Refused(_joined([r.text for r in about], recommendation.instead, "--anyway runs it all the same."))
     if not chosen.fits:
-        why = [r.text for r in recommendation.reasons if r.facts.get("method") == name or r.code == chosen.removed_by]
+        why = [r.text for r in recommendation.reasons if r.code == chosen.removed_by and r.facts.get("method", name) == name]
         overrides += [f"{chosen.removed_by}: {w}" for w in why]
         if not (anyway and chosen.removed_by == "does_not_fit" and chosen.memory.origin != "measured" and _near(chosen)):
             raise Refused(_joined(why, recommendation.instead, ""))
@@ -112,8 +114,10 @@ def _content(
     }
 
 
-def completed(plan: Plan) -> Plan:
+def completed(plan: Plan) -> tuple[Plan, list[Caution]]:
     """A person's plan with absolute paths, columns, labels and fingerprints: enough to repeat the run from it alone.
+
+    Beside it what an expert would say about its settings.
 
     Raises:
         InputError: model or data cannot be used, or are not those the plan was made for.
@@ -150,4 +154,10 @@ def completed(plan: Plan) -> Plan:
     }
     name = plan.model.id if model.revision is not None else model.path
     exact = {"id": name, "revision": model.revision, "fingerprint": model.fingerprint}
-    return plan.model_copy(update={"model": plan.model.model_copy(update=exact), "data": rows.model_copy(update=found)})
+    made = plan.model_copy(update={"model": plan.model.model_copy(update=exact), "data": rows.model_copy(update=found)})
+    usual = split_of(data.facts)
+    carved = usual.validation if rows.validation_rows is None else rows.validation_rows
+    if rows.eval is None:
+        carved += usual.held_out if rows.held_out_rows is None else rows.held_out_rows
+    settings = made.model_dump() | {"rows": max(counted_rows(data.facts) - carved, 1)}
+    return made, lint(settings, data.facts, decoder=model.facts.family == "decoder")

@@ -80,7 +80,10 @@ def run(given: argparse.Namespace) -> int:
         raise InputError(f"{given.plan}: cannot be read as text ({type(error).__name__}).") from None
     content, lines = plan_file.parse_mapping(text, str(given.plan))
     made = plan_file.validate(plan_file.set_fields(_pointed(content, given), given.assignments), str(given.plan), lines)
-    return _start(completed(made), None, given)
+    made, cautions = completed(made)
+    for caution in cautions:
+        print(f"Worth knowing: {caution.text}", file=sys.stderr)
+    return _start(made, None, given)
 
 
 def runs(given: argparse.Namespace) -> int:

@@ -33,7 +33,6 @@ PHASE_WORDS: dict[str, str] = {
     "tokenize": "turning texts into tokens",
     "before": "scoring the untouched model",
     "probe": "fitting a linear probe",
-    "probe": "fitting a linear classifier to compare with",
     "train": "training",
     "after": "scoring the trained model",
     "save": "saving the model",
