@@ -65,7 +65,7 @@ def progress(state: "RunState", width: int) -> Content:
     return Content.assemble(progress_bar(share, width - len(words)), words)
 
 
-def metrics(state: "RunState", metric_name: str, now: float | None = None) -> Content:
+def metrics(state: "RunState", metric_name: str) -> Content:
     """The numbers of this moment."""
     validation = [e for e in state.evaluations if e.split == "validation"]
     last = validation[-1] if validation else None
@@ -90,9 +90,18 @@ def metrics(state: "RunState", metric_name: str, now: float | None = None) -> Co
         ("grad norm", metric(state.grad_norm)),
         ("speed", tokens),
         ("a step", per_step),
-        ("last step", seconds_ago(state.last_step_time, now) if state.status == "running" else clock(state.last_step_time)),
     )
-    return Content("\n").join(Content.assemble((f"{label:<10}", "dim"), value) for label, value in rows)
+    return Content("\n").join(_labelled(label, value) for label, value in rows)
+
+
+def last_step(state: "RunState", now: float | None = None) -> Content:
+    """How long ago the last step ended, so that a hang is seen. Apart from `metrics`: it alone changes all the time."""
+    live = state.status == "running"
+    return _labelled("last step", seconds_ago(state.last_step_time, now) if live else clock(state.last_step_time))
+
+
+def _labelled(label: str, value: str) -> Content:
+    return Content.assemble((f"{label:<10}", "dim"), value)
 
 
 def _best(state: "RunState", name: str) -> tuple[int, float] | None:

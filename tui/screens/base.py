@@ -58,9 +58,7 @@ class LoracleScreen(Screen[None]):
 
     def headline(self, left: Content, right: Content | None = None) -> None:
         """Change the title line; the right side shows the machine if nothing else is given."""
-        bar = self.query_one(Title)
-        bar.left(left)
-        bar.right(right if right is not None else self.loracle.machine_line)
+        self.query_one(Title).sides(left, right if right is not None else self.loracle.machine_line)
 
     def on_resize(self, event: events.Resize) -> None:
         """Say so when there is too little room; everything stays reachable by scrolling."""

@@ -37,6 +37,7 @@ class HomeScreen(LoracleScreen):
         super().__init__()
         self._go_to_setup = go_to_setup
         self._rows: list[RunRow] = []
+        self._looked = False
 
     def body(self) -> ComposeResult:
         table: DataTable[Text] = DataTable(id="runs", cursor_type="row", zebra_stripes=True)
@@ -54,10 +55,11 @@ class HomeScreen(LoracleScreen):
         self.headline(Content.styled("Loracle", "bold"))
 
     def on_screen_resume(self) -> None:
-        self.load()
+        if self._looked:  # the first look waits for the first paint
+            self.load()
 
     def _refresh_if_shown(self) -> None:
-        if self.is_current:
+        if self.app.screen is self:
             self.load()
 
     @work(exclusive=True, group="runs", exit_on_error=False)
@@ -69,7 +71,7 @@ class HomeScreen(LoracleScreen):
         self._show(rows)
         if self._go_to_setup and not rows:
             self.loracle.open_setup()
-        self._go_to_setup = False
+        self._go_to_setup, self._looked = False, True
 
     def _show(self, rows: "list[RunRow]") -> None:
         table = self.query_one(DataTable)
@@ -85,7 +87,7 @@ class HomeScreen(LoracleScreen):
         note = "enter opens a run · n starts a new one" if rows else "No run yet: press n for the first one."
         self.query_one("#note", Static).update(Content.styled(note, "dim"))
         table.display = bool(rows)
-        if rows and self.is_current:
+        if rows and self.app.screen is self:
             table.focus()
 
     def _chosen(self) -> "RunRow | None":

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from engine.rundir import RunDirectory
 
 POLL_SECONDS = 0.25
+DRAW_SECONDS = 1.0
+"""Numbers that change all the time are drawn at this pace: drawing costs ten times what reading the log costs."""
 SETTLE_SECONDS = 2.0
 """How often the worker is looked for."""
 PATIENCE = 30.0
@@ -35,7 +37,7 @@ STEP_LINE_SECONDS = 5.0
 """The log gets a line about steps at most this often."""
 NO_WORDS = "worker.log is empty: the worker may have been killed, for instance for its memory"
 LEAVING = "Leaving keeps it running; `loracle attach` comes back to it."
-PANES = {"loss": "loss   train line   eval ●", "metrics": "now", "machine": "machine", "evaluations": "evaluations", "log": "log"}
+PANES = {"loss": "loss   train line   eval ●", "now": "now", "machine": "machine", "evaluations": "evaluations", "log": "log"}
 LIVE = ("starting", "running")
 
 
@@ -59,6 +61,7 @@ class RunScreen(LoracleScreen):
         self._resume_first = resume
         self._stopping = False
         self._settled = 0.0
+        self._drawn = 0.0
         self._quiet_until = 0.0
         self._last_step_line = 0.0
         self._last_line = ""
@@ -70,12 +73,14 @@ class RunScreen(LoracleScreen):
         with Horizontal(id="upper"):
             with Vertical(id="loss", classes="pane"):
                 yield LossChart(id="chart")
-            yield Quiet(id="metrics", classes="pane")
+            with Vertical(id="now", classes="pane"):
+                yield Quiet(id="metrics")
+                yield Quiet(id="last")
         with Horizontal(id="middle"):
             yield Quiet(id="evaluations", classes="pane")
             yield Quiet(id="machine", classes="pane")
         yield RichLog(id="log", max_lines=LOG_LINES, markup=False, highlight=False, wrap=True, auto_scroll=True, min_width=20)
-        yield Quiet(id="hint")
+        yield Quiet(id="hint", grows=True)
 
     def on_mount(self) -> None:
         for name, words in PANES.items():
@@ -115,7 +120,9 @@ class RunScreen(LoracleScreen):
         if now - self._settled >= SETTLE_SECONDS and now >= self._quiet_until:
             self._settled = now
             following.settle()
-        if self.is_current:
+        due = now - self._drawn >= DRAW_SECONDS or following.state.status != self._ended_shown
+        if due and self.app.screen is self:
+            self._drawn = now
             self._draw()
         self._follow_to_result()
 
@@ -124,7 +131,7 @@ class RunScreen(LoracleScreen):
         assert self._following is not None
         live = self._following.state.status in LIVE
         done = self._was_live and self._following.state.status == "done"
-        if done and self.is_current and self.run_directory.report_file.exists():
+        if done and self.app.screen is self and self.run_directory.report_file.exists():
             self.app.bell()
             self.loracle.open_run(self.run_directory, result=True)
         self._was_live = self._was_live or live
@@ -137,6 +144,7 @@ class RunScreen(LoracleScreen):
         for widget, content in (
             ("progress", views.progress(state, max(self.size.width - 2, 20))),
             ("metrics", views.metrics(state, name)),
+            ("last", views.last_step(state)),
             ("evaluations", views.evaluations(state, name)),
             ("machine", views.machine(state, self._predicted(), *self.query_one("#machine").content_size)),
         ):

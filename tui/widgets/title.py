@@ -1,28 +1,30 @@
 """The line on top of every screen."""
 
-from collections.abc import Iterator
-
-from textual.app import ComposeResult
-from textual.containers import Horizontal
+from rich.cells import cell_len
 from textual.content import Content
-from textual.widget import Widget
-from textual.widgets import Static
+
+from tui.widgets.quiet import Quiet
 
 
-class Title(Horizontal):
-    """What this is on the left, the machine or the time left on the right."""
+class Title(Quiet):
+    """What this is on the left, the machine or the time left on the right.
 
-    def compose(self) -> ComposeResult:
-        yield from self._parts()
+    One text, padded here: two widgets would be laid out anew whenever the right one changes its width.
+    """
 
-    def _parts(self) -> Iterator[Widget]:
-        yield Static(id="title-left", markup=False)
-        yield Static(id="title-right", markup=False)
+    def __init__(self) -> None:
+        super().__init__(id="title")
+        self._sides = (Content(""), Content(""))
 
-    def left(self, content: Content) -> None:
-        """Change the left side."""
-        self.query_one("#title-left", Static).update(content)
+    def sides(self, left: Content, right: Content) -> None:
+        """Change the line."""
+        self._sides = (left, right)
+        room = max(self.content_size.width - cell_len(right.plain), 0)
+        if not room or cell_len(left.plain) + 1 > room:
+            left = left.truncate(max(room - 1, 0), ellipsis=True)
+        gap = " " * max(room - cell_len(left.plain), 0)
+        self.show(Content.assemble(left, gap, right))
 
-    def right(self, content: Content) -> None:
-        """Change the right side."""
-        self.query_one("#title-right", Static).update(content)
+    def on_resize(self) -> None:
+        """Pad for the new width."""
+        self.sides(*self._sides)
