@@ -1,12 +1,14 @@
 """From a recommendation to the plan of a run."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_model
+from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_machine, inspect_model
 from recommender import plan_file
+from recommender.candidates import why_not
 from recommender.errors import InputError, Refused
-from recommender.facts import DataFacts
+from recommender.facts import DataFacts, Facts
 from recommender.gates import PHYSICS
 from recommender.hyper import counted_rows, split_of
 from recommender.lints import lint
@@ -114,13 +116,25 @@ def _content(
     }
 
 
-def completed(plan: Plan) -> tuple[Plan, list[Caution]]:
+def check_fits(plan: Plan, facts: Facts, *, anyway: bool = False) -> None:
+    """Refuse a plan whose own settings cannot run on this machine now.
+
+    Raises:
+        Refused: it does not fit, or its method cannot run here; `anyway` lets a close estimate pass.
+    """
+    against = why_not(facts, plan, anyway=anyway)
+    if against is not None:
+        raise Refused(f"{against.text} Lower max_length or token_budget, or take another method.")
+
+
+def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]]:
     """A person's plan with absolute paths, columns, labels and fingerprints: enough to repeat the run from it alone.
 
     Beside it what an expert would say about its settings.
 
     Raises:
         InputError: model or data cannot be used, or are not those the plan was made for.
+        Refused: it cannot run on this machine now.
     """
     model = inspect_model(plan.model.id)
     if plan.model.fingerprint not in (None, model.fingerprint):
@@ -159,5 +173,7 @@ def completed(plan: Plan) -> tuple[Plan, list[Caution]]:
     carved = usual.validation if rows.validation_rows is None else rows.validation_rows
     if rows.eval is None:
         carved += usual.held_out if rows.held_out_rows is None else rows.held_out_rows
+    machine = inspect_machine(runs, try_nf4=plan.method == "qlora")
+    check_fits(made, Facts(machine=machine, model=model.facts, data=data.facts))
     settings = made.model_dump() | {"rows": max(counted_rows(data.facts) - carved, 1)}
     return made, lint(settings, data.facts, decoder=model.facts.family == "decoder")

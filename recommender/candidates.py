@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from recommender import hyper, memory, timing
 from recommender.facts import Facts
 from recommender.hyper import counted_rows
+from recommender.plan import Plan
 from recommender.reasons import reason
 from recommender.recommendation import METHOD_NAMES, Candidate, Memory, Method, Reason, Settings
-from recommender.shape import Shape
+from recommender.shape import Shape, shape_of
 
 _ADAPTER_METHODS: tuple[Method, Method] = ("lora", "qlora")
 
@@ -58,7 +59,19 @@ def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate,
     return candidate, reasons
 
 
-def _peak(facts: Facts, shape: Shape, method: Method, settings: Settings) -> Memory:
+def why_not(facts: Facts, plan: Plan, *, anyway: bool = False) -> Reason | None:
+    """Why a plan with settings of its own cannot run with these facts, or `None` when it can.
+
+    With `anyway` it may try as long as the estimate's lower end fits.
+    """
+    predicted = _peak(facts, shape_of(facts.model), plan.method, plan)
+    if not memory.fits(predicted) and not (anyway and predicted.low <= predicted.available):
+        judged = {"method": METHOD_NAMES[plan.method], "needed": predicted.predicted, "free": predicted.available}
+        return reason("does_not_fit", judged, "E10", "E21", "E22")
+    return cannot_run(facts, plan.method)
+
+
+def _peak(facts: Facts, shape: Shape, method: Method, settings: Settings | Plan) -> Memory:
     return memory.predict(
         facts,
         shape,
@@ -71,7 +84,7 @@ def _peak(facts: Facts, shape: Shape, method: Method, settings: Settings) -> Mem
     )
 
 
-def _micro_tokens(facts: Facts, settings: Settings) -> int:
+def _micro_tokens(facts: Facts, settings: Settings | Plan) -> int:
     """Padded tokens of the largest micro-batch that can really occur."""
     longest = min(settings.max_length, facts.data.tokens_max or settings.max_length)
     return min(max(settings.token_budget, longest), settings.effective_batch * longest)

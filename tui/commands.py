@@ -12,7 +12,7 @@ from rich.console import Console
 from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.files import write_atomically
-from engine.planning import completed, plan_for
+from engine.planning import check_fits, completed, plan_for
 from engine.rundir import RunDirectory
 from recommender import plan_file
 from recommender.decide import recommend
@@ -33,6 +33,7 @@ def auto(given: argparse.Namespace) -> int:
         plan = _plan(given, look, advice)
     except Refused as error:
         raise Refused(error.message if given.json else _short(advice)) from None
+    check_fits(plan, look.facts, anyway=given.anyway)
     if given.dry_run:
         return Exit.DONE
     return _start(plan, advice, given)
@@ -80,7 +81,7 @@ def run(given: argparse.Namespace) -> int:
         raise InputError(f"{given.plan}: cannot be read as text ({type(error).__name__}).") from None
     content, lines = plan_file.parse_mapping(text, str(given.plan))
     made = plan_file.validate(plan_file.set_fields(_pointed(content, given), given.assignments), str(given.plan), lines)
-    made, cautions = completed(made)
+    made, cautions = completed(made, engine_runs.runs_root(given.runs))
     for caution in cautions:
         print(f"Worth knowing: {caution.text}", file=sys.stderr)
     return _start(made, None, given)

@@ -18,6 +18,7 @@ from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker.control import Control, StopNow
 from engine.worker.heartbeat import Heartbeat
+from engine.worker.resuming import versions
 from recommender.errors import Exit, LoracleError, TrainingFailed
 
 LOCK_SECONDS = 3.0
@@ -35,7 +36,7 @@ def main() -> int:
     control = Control(run.control)
     control.listen()
     me = {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname()}
-    write_json(run.path / "worker.json", me | {"python": sys.version.split()[0]})
+    write_json(run.path / "worker.json", me | {"versions": versions()})
     events = EventWriter(run.events)
     heartbeat = Heartbeat(events, run.path)
     heartbeat.start()

@@ -5,6 +5,7 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from engine.worker.modeling import device_name
+from recommender.errors import InputError
 from recommender.plan import Plan
 
 
@@ -41,3 +42,17 @@ def training_arguments(plan: Plan, output: Path, total_steps: int, *, scored: bo
         dataloader_pin_memory=cuda,
         restore_callback_states_from_checkpoint=True,
     )
+
+
+def check_supported(plan: Plan) -> None:
+    """Refuse what a plan may say and this worker cannot do.
+
+    Raises:
+        InputError: another task than classification, or a precision that trains badly or not at all here.
+    """
+    if plan.task != "classification":
+        raise InputError(f"task {plan.task} cannot be trained by this version; it trains classification.")
+    if plan.precision == "bf16":
+        raise InputError("precision bf16 would keep the trained weights in 16 bit and lose small updates; use bf16-mixed.")
+    if plan.precision == "fp16-mixed" and device_name() == "cpu":
+        raise InputError("precision fp16-mixed needs a GPU, and there is none; use `--set precision=fp32`.")

@@ -17,8 +17,13 @@ def environment_note() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "host": platform.node(),
         "pid": os.getpid(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that compute; torch is not imported for it."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def compare(note: dict[str, Any]) -> str:

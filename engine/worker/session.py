@@ -19,7 +19,7 @@ from engine.inspection.model import inspect_folder
 from engine.rows import Split, split
 from engine.rundir import RunDirectory
 from engine.worker import baselines, export, metrics, report
-from engine.worker.arguments import training_arguments
+from engine.worker.arguments import check_supported, training_arguments
 from engine.worker.budget import TokenBudget
 from engine.worker.control import Control
 from engine.worker.encoding import Encoded, encode
@@ -92,8 +92,9 @@ class Session:
         """The model's folder, after model and data were found to be those of the plan.
 
         Raises:
-            InputError: they have changed since.
+            InputError: they have changed since, or this machine cannot do what the plan says.
         """
+        check_supported(self.plan)
         data = self.plan.data
         for name, expected in ((data.train, data.train_fingerprint), (data.eval, data.eval_fingerprint)):
             if name and expected and Path(name).is_file() and sha256_of(Path(name)) != expected:
