@@ -21,7 +21,7 @@ from engine.rundir import RunDirectory
 from engine.worker import baselines, export, metrics, report
 from engine.worker.arguments import check_supported, training_arguments
 from engine.worker.budget import TokenBudget
-from engine.worker.control import Control
+from engine.worker.control import Control, StopNow
 from engine.worker.encoding import Encoded, encode
 from engine.worker.modeling import Built, build, load_tokenizer, model_folder
 from engine.worker.resuming import compare, environment_note
@@ -43,6 +43,8 @@ class Session:
     plan: Plan
     events: EventWriter
     control: Control
+    training: bool = False
+    """Whether steps are being taken: only then does a stop wait for the step's end."""
 
     def go(self) -> bool:
         """Do everything, or all up to a requested stop; whether it was stopped.
@@ -67,7 +69,7 @@ class Session:
         total_steps = plan.total_steps(len(parts.train))
         self._announce(built, parts, total_steps, checkpoint)
         budget = TokenBudget(self._first_budget(checkpoint), self._on_less_memory)
-        reader = Reader(tokenizer.pad_token_id, plan.precision, budget, self.control.check_stop_now)
+        reader = Reader(tokenizer.pad_token_id, plan.precision, budget, self._interrupt)
 
         rows: dict[str, Encoded] = {}
         for use, which in (("train", parts.train), ("validation", parts.validation), ("held_out", parts.held_out)):
@@ -186,7 +188,9 @@ class Session:
         if not done_file.exists():
             self._phase("train", checkpoints.step_of(checkpoint) if checkpoint else 0, total_steps, "steps")
             began = time.monotonic()
+            self.training = True
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            self.training = False
             step = trainer.state.global_step
             if step < total_steps and self.control.stop:
                 return None
@@ -233,7 +237,7 @@ class Session:
             evaluate_rows=evaluate,
             events=self.events,
             checkpoint_note=environment_note(),
-            interrupt=self.control.check_stop_now,
+            interrupt=self._interrupt,
             class_weights=rows["train"].class_weights(built.model.config.num_labels) if plan.class_weights else None,
             label_smoothing=plan.label_smoothing,
         )
@@ -254,6 +258,16 @@ class Session:
         self._keep_score("after", *_judged(said, held_out.labels, labels), seconds=said.seconds, step=step)
 
     # Small things
+
+    def _interrupt(self) -> None:
+        """Between micro-batches: leave if that was asked for and nothing would be lost by it.
+
+        Raises:
+            StopNow: it was.
+        """
+        if self.control.stop and not self.training:
+            raise StopNow
+        self.control.check_stop_now()
 
     def _has_score(self, name: str) -> bool:
         return (self.run.scores / f"{name}.json").exists()
