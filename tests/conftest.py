@@ -1,0 +1,209 @@
+"""Tiny real models, plans that run in seconds, and a place apart for every run."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.rundir import RunDirectory
+from recommender.plan import Plan
+
+ROOT = Path(__file__).parents[1]
+TRAIN = ROOT / "examples" / "support-train.csv"
+HELD_OUT = ROOT / "examples" / "support-heldout.csv"
+
+# Threads that wait for one another spin; on a busy machine tiny models then take twenty times as long.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # for the workers, which choose their own number of threads
+
+MakePlan = Callable[..., Plan]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _texts() -> list[str]:
+    with TRAIN.open(encoding="utf-8", newline="") as file:
+        return [row["text"] for row in csv.DictReader(file)]
+
+
+def _labels() -> list[str]:
+    with TRAIN.open(encoding="utf-8", newline="") as file:
+        return sorted({row["label"] for row in csv.DictReader(file)})
+
+
+def _tokenizer(folder: Path) -> int:
+    """A WordPiece tokenizer trained on the example texts; the size of its vocabulary."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizerFast
+
+    trained = BertWordPieceTokenizer(lowercase=True)
+    trained.train_from_iterator(_texts(), vocab_size=1000, show_progress=False)
+    tokenizer = BertTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=128)
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+def _build(folder: Path, make: Callable[[int], Any]) -> Path:
+    import torch
+
+    torch.manual_seed(0)
+    size = _tokenizer(folder)
+    make(size).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers with random weights, as a model folder."""
+    from transformers import BertConfig, BertModel
+
+    def make(size: int) -> Any:
+        shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+        return BertModel(BertConfig(vocab_size=size, max_position_embeddings=128, **shape))
+
+    return _build(tmp_path_factory.mktemp("models") / "tiny-bert", make)
+
+
+@pytest.fixture(scope="session")
+def tiny_still(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny` without dropout: what is computed depends on the rows alone."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-still"
+    shutil.copytree(tiny, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RoBERTa: its head has several modules, and its checkpoint no pooler."""
+    from transformers import RobertaConfig, RobertaModel
+
+    def make(size: int) -> Any:
+        shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+        ends = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+        config = RobertaConfig(vocab_size=size, max_position_embeddings=130, type_vocab_size=1, **shape, **ends)
+        return RobertaModel(config, add_pooling_layer=False)
+
+    return _build(tmp_path_factory.mktemp("models") / "tiny-roberta", make)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder: it classifies at the last token that is not padding."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def make(size: int) -> Any:
+        shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+        config = LlamaConfig(vocab_size=size, max_position_embeddings=128, **shape, tie_word_embeddings=True, pad_token_id=None)
+        return LlamaForCausalLM(config)
+
+    return _build(tmp_path_factory.mktemp("models") / "tiny-llama", make)
+
+
+@pytest.fixture
+def make_plan() -> MakePlan:
+    """A plan on the example rows: `make_plan(model, method, **fields)`; `data` is merged."""
+
+    def made(model: Path, method: str = "full", *, data: dict[str, Any] | None = None, **fields: Any) -> Plan:
+        rows = {
+            "train": str(TRAIN),
+            "eval": str(HELD_OUT),
+            "text_column": "text",
+            "label_column": "label",
+            "labels": _labels(),
+            "train_rows": 120,
+            "eval_rows": 40,
+            "validation_rows": 24,
+        }
+        adapter = {} if method == "full" else {"rank": 4, "alpha": 8, "target_modules": "all-linear", "dropout": 0.1}
+        content = {
+            "model": {"id": str(model)},
+            "data": rows | (data or {}),
+            "method": method,
+            "learning_rate": 1e-3,
+            "epochs": 2.0,
+            "effective_batch": 8,
+            "max_length": 48,
+            "token_budget": 256,
+            "evaluations": 3,
+            "early_stopping": False,
+        }
+        return Plan.model_validate(content | adapter | fields)
+
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own runs are out of sight, and what a test starts does not reach them."""
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path / "state"))
+    monkeypatch.delenv("LORACLE_RUNS", raising=False)
+
+
+@pytest.fixture
+def loracle(tmp_path: Path) -> Command:
+    """The real program in a process of its own, in `tmp_path`."""
+
+    def call(*arguments: str | Path, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*arguments), capture_output=True, text=True, timeout=timeout, cwd=tmp_path, env=quiet(), check=False
+        )
+
+    return call
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "tui.cli", *map(str, arguments)]
+
+
+def quiet() -> dict[str, str]:
+    return os.environ | {"COLUMNS": "120", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture
+def start_loracle(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """The real program in the background, in a process group of its own; ended with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(*arguments: str | Path) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=quiet(),
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def reap() -> Iterator[list[RunDirectory]]:
+    """Runs put into this list lose their worker when the test ends."""
+    import psutil
+
+    runs: list[RunDirectory] = []
+    yield runs
+    for run in runs:
+        if run.worker() and run.alive():
+            psutil.Process(int(run.worker()["pid"])).kill()
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,122 @@
+"""The three methods' models: what is trained, what is quantised, what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine.worker.modeling import Built, build, load_tokenizer
+from recommender.errors import InputError
+from recommender.plan import Plan
+
+MakePlan = Callable[..., Plan]
+SIX = ["account", "billing", "cancel", "delivery", "returns", "technical"]
+
+
+def built(plan: Plan) -> Built:
+    return build(plan, plan.model.id, SIX, load_tokenizer(plan.model.id).pad_token_id)
+
+
+def head_weights(model: Any, names: list[str]) -> dict[str, Any]:
+    """The trained copies of the head's weights."""
+    found = {}
+    for name, p in model.named_parameters():
+        bare = name.replace("base_model.model.", "").replace("modules_to_save.default.", "")
+        if "original_module" not in name and any(bare.startswith(f"{n}.") for n in names):
+            found[bare] = p
+    return found
+
+
+def test_full_trains_every_weight(tiny: Path, make_plan: MakePlan) -> None:
+    made = built(make_plan(tiny, "full"))
+    assert made.trained == made.parameters == sum(p.numel() for p in made.model.parameters())
+    assert made.head == ["classifier"]
+    assert all(p.dtype == torch.float32 for p in made.model.parameters())
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+@pytest.mark.parametrize(
+    ("model", "head"),
+    [
+        ("tiny", {"classifier.weight": (6, 64), "classifier.bias": (6,)}),
+        ("tiny_roberta", {"classifier.dense.weight": (64, 64), "classifier.out_proj.weight": (6, 64)}),
+        ("tiny_llama", {"score.weight": (6, 64)}),
+    ],
+)
+def test_a_new_head_is_trained_in_full_precision(
+    request: pytest.FixtureRequest, make_plan: MakePlan, model: str, head: dict[str, tuple[int, ...]], method: str
+) -> None:
+    made = built(make_plan(request.getfixturevalue(model), method))
+    found = head_weights(made.model, made.head)
+    for name, shape in head.items():
+        assert found[name].dtype == torch.float32
+        assert found[name].requires_grad
+        assert tuple(found[name].shape) == shape
+    trained = {n for n, p in made.model.named_parameters() if p.requires_grad}
+    assert all("lora_" in n or "modules_to_save" in n for n in trained)
+    assert made.trained < made.parameters / 2
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny_roberta", "tiny_llama"])
+def test_qlora_quantises_the_layers_and_nothing_new(
+    request: pytest.FixtureRequest, make_plan: MakePlan, model: str
+) -> None:
+    made = built(make_plan(request.getfixturevalue(model), "qlora"))
+    kinds = {n: type(p).__name__ for n, p in made.model.named_parameters()}
+    quantised = [n for n, kind in kinds.items() if kind == "Params4bit"]
+    assert len(quantised) >= 12
+    assert not [n for n in quantised if any(f".{h}." in n for h in made.head)]
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_the_number_of_parameters_does_not_depend_on_how_they_are_stored(
+    tiny_still: Path, make_plan: MakePlan, method: str
+) -> None:
+    plain = sum(w.numel() for w in load_file(tiny_still / "model.safetensors").values())
+    assert built(make_plan(tiny_still, method)).parameters == plain + 6 * 64 + 6
+
+
+def test_class_names_reach_the_configuration(tiny: Path, make_plan: MakePlan) -> None:
+    config = built(make_plan(tiny, "lora")).model.config
+    assert [config.id2label[i] for i in range(6)] == SIX
+    assert config.label2id["returns"] == SIX.index("returns")
+
+
+def test_weights_of_another_model_are_refused(tiny: Path, make_plan: MakePlan, tmp_path: Path) -> None:
+    folder = tmp_path / "foreign"
+    shutil.copytree(tiny, folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"other.{n}": w for n, w in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="do not match config.json"):
+        built(make_plan(folder))
+
+
+def test_a_model_without_a_classifier_is_refused(tiny: Path, make_plan: MakePlan, tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(tiny, folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(InputError, match="vit have no text classifier"):
+        built(make_plan(folder))
+
+
+def test_unknown_target_modules_are_said(tiny: Path, make_plan: MakePlan) -> None:
+    with pytest.raises(InputError, match="target_modules no_such"):
+        built(make_plan(tiny, "lora", target_modules="no_such"))
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end_token(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "no-pad"
+    shutil.copytree(tiny, folder)
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    for name in [n for n in settings if n.endswith("_token")]:
+        del settings[name]
+    file.write_text(json.dumps(settings | {"eos_token": "[SEP]"}))
+    tokenizer = load_tokenizer(str(folder))
+    assert tokenizer.pad_token == "[SEP]"

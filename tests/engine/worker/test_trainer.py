@@ -1,0 +1,260 @@
+"""One optimizer step is one logical batch, however memory cuts it, and the Trainer adds nothing of its own."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from engine.events import EventWriter, read_events
+from engine.rows import split
+from engine.worker.arguments import training_arguments
+from engine.worker.batches import EpochPermutation, LogicalBatch, padded
+from engine.worker.budget import TokenBudget
+from engine.worker.encoding import Encoded, encode
+from engine.worker.modeling import build, load_tokenizer
+from engine.worker.schedule import Schedule
+from engine.worker.trainer import LogicalBatchTrainer, seed_everything
+from recommender.errors import TrainingFailed
+from recommender.plan import Plan
+
+MakePlan = Callable[..., Plan]
+WEIGHTS = [0.4, 1.0, 2.5, 0.7, 1.3, 0.9]
+
+
+class Bench:
+    """A trainer with its rows, and what happens in it."""
+
+    def __init__(self, plan: Plan, folder: Path, weights: list[float] | None = None) -> None:
+        self.plan = plan
+        parts = split(plan.data)
+        tokenizer = load_tokenizer(plan.model.id)
+        seed_everything(plan.seed)
+        self.built = build(plan, plan.model.id, parts.labels, tokenizer.pad_token_id)
+        self.model = self.built.model
+        self.rows: Encoded = encode(tokenizer, parts.train, parts.labels, plan.max_length)
+        self.steps = plan.total_steps(len(self.rows))
+        self.weights = weights
+        self.recovered: list[tuple[int, int]] = []
+        self.log = folder / "events.jsonl"
+        self.events = EventWriter(self.log)
+        (folder / "checkpoints").mkdir()
+        self.trainer = LogicalBatchTrainer(
+            self.model,
+            training_arguments(plan, folder / "checkpoints", self.steps, scored=False),
+            self.rows.table(),
+            None,
+            pad=tokenizer.pad_token_id,
+            budget=TokenBudget(plan.token_budget, lambda before, after: self.recovered.append((before, after))),
+            evaluate_rows=lambda model, step: {},
+            events=self.events,
+            checkpoint_note={},
+            interrupt=lambda: None,
+            class_weights=weights,
+            label_smoothing=plan.label_smoothing,
+        )
+        self.pad = tokenizer.pad_token_id
+
+    def batch(self, indices: list[int]) -> LogicalBatch:
+        return LogicalBatch([self.rows.input_ids[i] for i in indices], [self.rows.labels[i] for i in indices])
+
+    def whole_loss(self, batch: LogicalBatch) -> torch.Tensor:
+        """The mean over the uncut batch, in plain torch."""
+        logits = self.model(**padded(batch.input_ids, self.pad, "cpu")).logits
+        weight = torch.tensor(self.weights) if self.weights else None
+        smoothing = self.plan.label_smoothing
+        return functional.cross_entropy(logits, torch.tensor(batch.labels), weight=weight, label_smoothing=smoothing)
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        return {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
+
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+def bench(tiny_still: Path, make_plan: MakePlan, tmp_path: Path) -> Iterator[MakeBench]:
+    made: list[Bench] = []
+
+    def make(method: str = "full", *, weights: list[float] | None = None, model: Path = tiny_still, **fields: Any) -> Bench:
+        folder = tmp_path / f"bench-{len(made)}"
+        folder.mkdir()
+        adapter = {} if method == "full" else {"dropout": 0.0}
+        made.append(Bench(make_plan(model, method, **(adapter | fields)), folder, weights))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.events.close()
+
+
+@pytest.mark.parametrize("budget", [1, 64, 256, 10**8])
+@pytest.mark.parametrize(
+    ("method", "weights", "smoothing"),
+    [("full", None, 0.0), ("lora", None, 0.0), ("full", WEIGHTS, 0.0), ("lora", WEIGHTS, 0.1), ("full", None, 0.1)],
+)
+def test_the_gradient_of_a_cut_batch_is_that_of_the_whole(
+    bench: MakeBench, method: str, weights: list[float] | None, smoothing: float, budget: int
+) -> None:
+    b = bench(method, weights=weights, token_budget=budget, label_smoothing=smoothing)
+    batch = b.batch(list(range(16)))
+    assert len(set(map(len, batch.input_ids))) > 5
+    expected_loss = b.whole_loss(batch)
+    expected_loss.backward()
+    expected = b.gradients()
+    b.model.zero_grad()
+    loss = b.trainer.training_step(b.model, batch)
+    found = b.gradients()
+    torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-5, atol=1e-6)
+    assert found.keys() == expected.keys()
+    assert any(g.abs().max() > 1e-4 for g in expected.values())
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_decoders_gradient_does_not_depend_on_the_cut_either(bench: MakeBench, tiny_llama: Path) -> None:
+    b = bench("lora", model=tiny_llama, token_budget=64)
+    batch = b.batch(list(range(12)))
+    expected_loss = b.whole_loss(batch)
+    expected_loss.backward()
+    expected = b.gradients()
+    b.model.zero_grad()
+    b.trainer.training_step(b.model, batch)
+    for name, gradient in b.gradients().items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_whole_training_is_what_a_hand_written_loop_does(bench: MakeBench, method: str) -> None:
+    """Catches the Trainer's inflated loss (transformers #47688), wrong clipping, decay, schedule and order of rows."""
+    fields = {"data": {"train_rows": 70, "validation_rows": 24}, "warmup_steps": 3, "weight_decay": 0.1, "token_budget": 64}
+    b, by_hand = bench(method, **fields), bench(method, **fields)
+    b.trainer.add_callback(Schedule(frozenset(), _NoRequests(), scores=False))  # type: ignore[arg-type]
+    b.trainer.train()
+
+    losses, norms = _hand_written_loop(by_hand)
+    steps = [e for e in read_events(b.log) if e["kind"] == "step"]
+    assert [s["step"] for s in steps] == list(range(1, b.steps + 1))
+    assert [s["loss"] for s in steps] == pytest.approx(losses, rel=1e-4)
+    assert [s["grad_norm"] for s in steps] == pytest.approx(norms, rel=1e-3)
+    found, expected = dict(b.model.named_parameters()), dict(by_hand.model.named_parameters())
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=2e-5, msg=name)
+    assert sum(s["rows"] for s in steps) == 2 * len(b.rows)
+
+
+def _hand_written_loop(b: Bench) -> tuple[list[float], list[float]]:
+    plan, model = b.plan, b.model
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": plan.weight_decay},
+        {"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate)
+    losses, norms = [], []
+    order = EpochPermutation(len(b.rows), plan.seed)
+    step = 0
+    for epoch in range(int(plan.epochs)):
+        order.epoch = epoch
+        rows = list(order)
+        for start in range(0, len(rows), plan.effective_batch):
+            rising, falling = step / plan.warmup_steps, (b.steps - step) / (b.steps - plan.warmup_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = plan.learning_rate * min(rising, falling)
+            optimizer.zero_grad()
+            loss = b.whole_loss(b.batch(rows[start : start + plan.effective_batch]))
+            loss.backward()
+            norms.append(float(torch.nn.utils.clip_grad_norm_(trained, plan.max_grad_norm)))
+            losses.append(float(loss.detach()))
+            optimizer.step()
+            step += 1
+    return losses, norms
+
+
+class _NoRequests:
+    stop = False
+
+    def take_save(self) -> bool:
+        return False
+
+
+def _fails_above(model: Any, tokens: int, error: Callable[[], BaseException]) -> None:
+    """Micro-batches of more than `tokens` padded tokens run out of memory when training."""
+
+    def before(module: Any, args: Any, kwargs: Any) -> None:
+        if module.training and kwargs["input_ids"].numel() > tokens:
+            raise error()
+
+    model.register_forward_pre_hook(before, with_kwargs=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: RuntimeError("CUDA error: out of memory"),
+        lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        MemoryError,
+    ],
+    ids=["runtime", "cpu", "cuda", "python"],
+)
+def test_running_out_of_memory_repeats_the_step_with_smaller_pieces(
+    bench: MakeBench, tiny: Path, error: Callable[[], BaseException]
+) -> None:
+    b = bench(model=tiny, token_budget=10**6)  # with dropout: masks must not depend on the failed attempt either
+    _fails_above(b.model, 150, error)
+    batch = b.batch(list(range(16)))
+    loss = b.trainer.training_step(b.model, batch)
+    assert b.recovered
+    assert b.recovered[0][0] == 10**6
+    small = b.recovered[-1][1]
+    assert small <= 150
+
+    begun_small = bench(model=tiny, token_budget=small)
+    assert float(begun_small.trainer.training_step(begun_small.model, batch)) == float(loss)
+    for name, gradient in begun_small.gradients().items():
+        assert torch.equal(gradient, b.gradients()[name]), name
+
+
+def test_memory_too_small_for_one_row_says_what_to_do(bench: MakeBench) -> None:
+    b = bench(token_budget=256)
+    _fails_above(b.model, 4, lambda: RuntimeError("out of memory"))
+    with pytest.raises(TrainingFailed, match=r"even one row of \d+ tokens.*max_length"):
+        b.trainer.training_step(b.model, b.batch(list(range(8))))
+
+
+def test_another_error_is_not_taken_for_lack_of_memory(bench: MakeBench) -> None:
+    b = bench()
+    _fails_above(b.model, 4, lambda: RuntimeError("index out of range in self"))
+    with pytest.raises(RuntimeError, match="index out of range"):
+        b.trainer.training_step(b.model, b.batch(list(range(8))))
+    assert not b.recovered
+
+
+def test_a_loss_that_is_no_number_ends_the_training(bench: MakeBench) -> None:
+    b = bench()
+    b.model.classifier.weight.data.fill_(float("nan"))
+    with pytest.raises(TrainingFailed, match=r"no longer a number at step 1\. Lower learning_rate"):
+        b.trainer.training_step(b.model, b.batch(list(range(8))))
+
+
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(bench: MakeBench) -> None:
+    b = bench()
+    b.trainer.add_callback(Schedule(frozenset(), _NoRequests(), scores=False))  # type: ignore[arg-type]
+    before = {n: p.detach().clone() for n, p in b.model.named_parameters()}
+    b.model.classifier.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingFailed, match="gradient is no longer a number at step 1"):
+        b.trainer.train()
+    assert all(torch.equal(p, before[n]) for n, p in b.model.named_parameters())
+
+
+def test_a_checkpoint_remembers_the_smaller_budget(bench: MakeBench) -> None:
+    b = bench(token_budget=10**6, epochs=1)
+    _fails_above(b.model, 150, lambda: RuntimeError("out of memory"))
+    b.trainer.add_callback(Schedule(frozenset(), _NoRequests(), scores=False))  # type: ignore[arg-type]
+    b.trainer.train()
+    newest = b.log.parent / "checkpoints" / f"step-{b.steps}" / "loracle.json"
+    assert json.loads(newest.read_text())["token_budget"] == b.recovered[-1][1]
