@@ -18,6 +18,7 @@ from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker.control import Control, StopNow
 from engine.worker.heartbeat import Heartbeat
+from engine.worker.narrator import Narrator
 from engine.worker.resuming import versions
 from recommender.errors import Exit, LoracleError, TrainingFailed
 
@@ -50,11 +51,12 @@ def main() -> int:
 
 def _work(run: RunDirectory, events: EventWriter, control: Control) -> dict[str, Any]:
     """Do the run; what its `end` event says."""
-    events.write("phase", name="load", done=0, total=0, unit="")
+    tell = Narrator(events)
+    tell.phase("load")
     try:
         from engine.worker.session import Session  # torch and transformers: seconds, after the first signs of life
 
-        stopped = Session(run, run.plan(), events, control).go()
+        stopped = Session(run, run.plan(), tell, control).go()
     except StopNow:
         return _stopped(run, control, "stopped at once on request")
     except TrainingFailed as error:

@@ -2,9 +2,7 @@
 
 import gc
 import logging
-import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +11,21 @@ import transformers
 from transformers import EarlyStoppingCallback
 
 from engine import checkpoints
-from engine.events import EventWriter
 from engine.files import read_json, sha256_of, write_json
 from engine.inspection.model import inspect_folder
 from engine.rows import Split, split
 from engine.rundir import RunDirectory
-from engine.worker import baselines, export, metrics, report
+from engine.worker import export, metrics, report
 from engine.worker.arguments import check_supported, training_arguments
 from engine.worker.budget import TokenBudget
 from engine.worker.control import Control, StopNow
 from engine.worker.encoding import Encoded, encode
+from engine.worker.held_out import HeldOut
 from engine.worker.modeling import Built, build, load_tokenizer, model_folder
+from engine.worker.narrator import Narrator
 from engine.worker.resuming import compare, environment_note
 from engine.worker.schedule import Schedule, moments
-from engine.worker.scoring import Reader, Scored
+from engine.worker.scoring import Reader
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 from recommender.errors import InputError
 from recommender.plan import Plan
@@ -41,7 +40,7 @@ class Session:
 
     run: RunDirectory
     plan: Plan
-    events: EventWriter
+    tell: Narrator
     control: Control
     training: bool = False
     """Whether steps are being taken: only then does a stop wait for the step's end."""
@@ -59,7 +58,8 @@ class Session:
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         logging.captureWarnings(True)
-        self._phase("load")
+        tell = self.tell
+        tell.phase("load")
         model_folder = self._verified_inputs()
         parts = split(plan.data)
         tokenizer = load_tokenizer(model_folder)
@@ -68,22 +68,25 @@ class Session:
         built = build(plan, model_folder, parts.labels, tokenizer.pad_token_id)
         total_steps = plan.total_steps(len(parts.train))
         self._announce(built, parts, total_steps, checkpoint)
-        budget = TokenBudget(self._first_budget(checkpoint), self._on_less_memory)
+        budget = TokenBudget(self._first_budget(checkpoint), tell.less_memory)
         reader = Reader(tokenizer.pad_token_id, plan.precision, budget, self._interrupt)
 
         rows: dict[str, Encoded] = {}
         for use, which in (("train", parts.train), ("validation", parts.validation), ("held_out", parts.held_out)):
-            rows[use] = encode(tokenizer, which, parts.labels, plan.max_length, self._progress("tokenize", len(which), "rows"))
-        self._score_before(built, rows, parts.labels, reader)
+            rows[use] = encode(tokenizer, which, parts.labels, plan.max_length, tell.progress("tokenize", len(which)))
+        held_out = HeldOut(self.run, rows["held_out"], parts.labels, reader, tell)
+        held_out.score_before(built, rows["train"], plan.seed)
 
         trained = self._train(built, rows, reader, total_steps, checkpoint)
         if trained is None:
             return True
 
-        self._phase("save")
+        tell.phase("save")
         export.save(self.run, plan, built, tokenizer=tokenizer, parts=parts, base=model_folder)
         built.model = None  # the result is scored as it was saved: what is loaded from disk is what the report is about
-        self._score_after(rows["held_out"], parts.labels, reader, model_folder)
+        if not held_out.scored_after:
+            gc.collect()  # the trainer and its optimizer hang together in cycles, and would be held beside the second model
+            held_out.score_after(export.load(self.run, plan, model_folder), trained["best_step"])
         training = trained | {"total_steps": total_steps}
         report.write(self.run, plan, parts, built, training=training, expected=_expected(self.run, plan.method))
         return False
@@ -113,7 +116,7 @@ class Session:
     def _newest_checkpoint(self) -> Path | None:
         checkpoint, put_aside = checkpoints.newest_sound(self.run.checkpoints)
         for what in put_aside:
-            self._warn("damaged_checkpoint", f"A damaged checkpoint was put aside ({what}).", {"checkpoint": what})
+            self.tell.warn("damaged_checkpoint", f"A damaged checkpoint was put aside ({what}).", checkpoint=what)
         return checkpoint
 
     def _first_budget(self, checkpoint: Path | None) -> int:
@@ -125,7 +128,7 @@ class Session:
     def _announce(self, built: Built, parts: Split, total_steps: int, checkpoint: Path | None) -> None:
         expected = _expected(self.run, self.plan.method)
         resumed = checkpoints.step_of(checkpoint) if checkpoint else None
-        self.events.write(
+        self.tell.events.write(
             "run",
             method=self.plan.method,
             model=self.plan.model.id,
@@ -151,32 +154,6 @@ class Session:
             resume=compare(read_json(checkpoint / "loracle.json")) if checkpoint else None,
         )
 
-    def _score_before(self, built: Built, rows: dict[str, Encoded], labels: list[str], reader: Reader) -> None:
-        """The untouched model with its new head, the majority class and the probe, all on the held-out rows."""
-        held_out, train = rows["held_out"], rows["train"]
-        if not len(held_out):
-            self._warn("no_held_out", "There are no held-out rows, so the report cannot say what the training gained.", {})
-            return
-        if not self._has_score("before"):
-            said = reader.score(
-                built.model, held_out.input_ids, held_out.labels, self._progress("before", len(held_out), "rows")
-            )
-            self._keep_score("before", *_judged(said, held_out.labels, labels), seconds=said.seconds)
-        if not self._has_score("majority"):
-            guess = baselines.majority(train.labels, len(held_out))
-            found = metrics.full_score(held_out.labels, guess, labels, None)
-            self._keep_score("majority", found, held_out.labels, guess, seconds=0.0)
-        if not self._has_score("probe"):
-            began = time.monotonic()
-            chosen = random.Random(self.plan.seed).sample(range(len(train)), min(len(train), baselines.PROBE_ROWS))
-            progress = self._progress("probe", len(chosen) + len(held_out), "rows")
-            seen = reader.embed(built.body, [train.input_ids[i] for i in chosen], progress)
-            shown = reader.embed(built.body, held_out.input_ids, lambda n: progress(len(chosen) + n))
-            known = [train.labels[i] for i in chosen]
-            predicted, loss = baselines.probe(seen, known, shown, held_out.labels, len(labels))
-            found = metrics.full_score(held_out.labels, predicted, labels, loss)
-            self._keep_score("probe", found, held_out.labels, predicted, seconds=time.monotonic() - began)
-
     # Training
 
     def _train(
@@ -186,7 +163,7 @@ class Session:
         trainer = self._trainer(built, rows, reader, total_steps)
         done_file = self.run.checkpoints / FINISHED
         if not done_file.exists():
-            self._phase("train", checkpoints.step_of(checkpoint) if checkpoint else 0, total_steps, "steps")
+            self.tell.phase("train", checkpoints.step_of(checkpoint) if checkpoint else 0, total_steps, "steps")
             began = time.monotonic()
             self.training = True
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -209,7 +186,7 @@ class Session:
             if newest is None:
                 done_file.unlink()
                 raise InputError(f"{best}: {wrong}, and no other checkpoint is sound; start the run again.")
-            self._warn("best_lost", f"The best checkpoint is damaged ({wrong}); {newest.name} is used instead.", {})
+            self.tell.warn("best_lost", f"The best checkpoint is damaged ({wrong}); {newest.name} is used instead.")
             best, facts["best_step"] = newest, checkpoints.step_of(newest)
         trainer.load_weights(best)
         return facts
@@ -223,7 +200,7 @@ class Session:
             said = reader.score(model, validation.input_ids, truth)
             found = metrics.summary(metrics.confusion_of(truth, said.logits.argmax(-1)))
             found |= {"loss": said.loss, "rows": float(len(truth)), "seconds": said.seconds}
-            self.events.write("evaluation", step=step, split="validation", metrics=found)
+            self.tell.events.write("evaluation", step=step, split="validation", metrics=found)
             return found
 
         scored = len(validation) > 0
@@ -235,7 +212,7 @@ class Session:
             pad=reader.pad,
             budget=reader.budget,
             evaluate_rows=evaluate,
-            events=self.events,
+            events=self.tell.events,
             checkpoint_note=environment_note(),
             interrupt=self._interrupt,
             class_weights=rows["train"].class_weights(built.model.config.num_labels) if plan.class_weights else None,
@@ -246,19 +223,6 @@ class Session:
             trainer.add_callback(EarlyStoppingCallback(plan.patience))
         return trainer
 
-    # After training
-
-    def _score_after(self, held_out: Encoded, labels: list[str], reader: Reader, model_folder: str) -> None:
-        if not len(held_out) or self._has_score("after"):
-            return
-        gc.collect()  # the trainer and its optimizer hang together in cycles, and would be held beside the second model
-        model = export.load(self.run, self.plan, model_folder)
-        said = reader.score(model, held_out.input_ids, held_out.labels, self._progress("after", len(held_out), "rows"))
-        step = int(read_json(self.run.checkpoints / FINISHED)["best_step"])
-        self._keep_score("after", *_judged(said, held_out.labels, labels), seconds=said.seconds, step=step)
-
-    # Small things
-
     def _interrupt(self) -> None:
         """Between micro-batches: leave if that was asked for and nothing would be lost by it.
 
@@ -268,40 +232,6 @@ class Session:
         if self.control.stop and not self.training:
             raise StopNow
         self.control.check_stop_now()
-
-    def _has_score(self, name: str) -> bool:
-        return (self.run.scores / f"{name}.json").exists()
-
-    def _keep_score(self, name: str, score: dict[str, Any], truth: list[int], predicted: list[int], **measured: Any) -> None:
-        """Keep what the report is made of, and tell the viewers; `measured` holds seconds and the step."""
-        write_json(self.run.scores / f"{name}.json", {"score": score, "truth": truth, "predicted": predicted})
-        shown = {k: score[k] for k in ("accuracy", "macro_f1", "loss") if score[k] is not None}
-        shown |= {"rows": len(truth), "seconds": measured["seconds"]}
-        self.events.write("evaluation", step=measured.get("step", 0), split=name, metrics=shown)
-
-    def _on_less_memory(self, before: int, after: int) -> None:
-        text = f"Memory ran out; micro-batches hold {after} tokens now instead of {before}. The result does not change."
-        self.events.write("recovery", before={"token_budget": before}, after={"token_budget": after}, text=text)
-
-    def _warn(self, code: str, text: str, facts: dict[str, Any]) -> None:
-        self.events.write("warning", code=code, text=text, facts=facts)
-
-    def _phase(self, name: str, done: int = 0, total: int = 0, unit: str = "") -> None:
-        self.events.write("phase", name=name, done=done, total=total, unit=unit)
-
-    def _progress(self, name: str, total: int, unit: str) -> Callable[[int], None]:
-        """A reporter of progress that writes at most twice a second, and the end."""
-        last = 0.0
-        self._phase(name, 0, total, unit)
-
-        def report_progress(done: int) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last >= 0.5 or done >= total:
-                last = now
-                self._phase(name, done, total, unit)
-
-        return report_progress
 
 
 def _expected(run: RunDirectory, method: str) -> dict[str, Any]:
@@ -315,12 +245,6 @@ def _expected(run: RunDirectory, method: str) -> dict[str, Any]:
                 "available": candidate["memory"]["available"],
             }
     return {}
-
-
-def _judged(said: Scored, truth: list[int], labels: list[str]) -> tuple[dict[str, Any], list[int], list[int]]:
-    """Score, truth and predictions of what a model said."""
-    predicted = [int(i) for i in said.logits.argmax(-1)]
-    return metrics.full_score(truth, predicted, labels, said.loss), truth, predicted
 
 
 def _device_label() -> str:

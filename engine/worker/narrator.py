@@ -1,0 +1,41 @@
+"""What a worker tells its viewers, beside its steps."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from engine.events import EventWriter
+
+
+class Narrator:
+    """Phases with their progress, warnings, recoveries."""
+
+    def __init__(self, events: EventWriter) -> None:
+        self.events = events
+
+    def phase(self, name: str, done: int = 0, total: int = 0, unit: str = "") -> None:
+        """What is being done now."""
+        self.events.write("phase", name=name, done=done, total=total, unit=unit)
+
+    def progress(self, name: str, total: int, unit: str = "rows") -> Callable[[int], None]:
+        """Begin a phase; the returned reporter writes at most twice a second, and the end."""
+        last = 0.0
+        self.phase(name, 0, total, unit)
+
+        def report(done: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= 0.5 or done >= total:
+                last = now
+                self.phase(name, done, total, unit)
+
+        return report
+
+    def warn(self, code: str, text: str, **facts: Any) -> None:
+        """Something the person should know; it also stands in the report."""
+        self.events.write("warning", code=code, text=text, facts=facts)
+
+    def less_memory(self, before: int, after: int) -> None:
+        """Memory ran out and the token budget was lowered."""
+        text = f"Memory ran out; micro-batches hold {after} tokens now instead of {before}. The result does not change."
+        self.events.write("recovery", before={"token_budget": before}, after={"token_budget": after}, text=text)
