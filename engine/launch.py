@@ -50,7 +50,7 @@ def environment() -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "true",
         "TRANSFORMERS_VERBOSITY": "error",
         "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": str(threads()),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads()),
     }
     env.pop("PYTHONPATH", None)
     if sys.platform == "linux":
