@@ -27,6 +27,8 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 THREADS = 2
 SAVE_STEPS = 25
 EVAL_BATCH = 8
+TRIM = "LORACLE_BENCH_TRIM"
+"""Set to train the recipe without the columns that are all padding; the result says so."""
 
 
 def _with_allocator() -> None:
@@ -93,6 +95,21 @@ def held_out(model: Any, tokenizer: Any, texts: tuple[str, ...], labels: tuple[i
     return correct / len(order), loss / len(order)
 
 
+def trim(collate: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+    """Cut off the columns in which a whole batch holds padding.
+
+    Padding is masked out of attention and loss, so this changes the order of sums and which random numbers dropout
+    draws, nothing else; on short texts it is 20 times faster.
+    """
+
+    def trimmed(rows: Any) -> dict[str, Any]:
+        batch = collate(rows)
+        longest = int(batch["attention_mask"].sum(dim=1).max())
+        return {k: v[:, :longest] if v.ndim == 2 else v for k, v in batch.items()}
+
+    return trimmed
+
+
 def recipe_side(data: str, seed: int, work: Path) -> dict[str, Any]:
     """Train the hand-written recipe to its end and return its held-out results."""
     import torch
@@ -126,6 +143,9 @@ def recipe_side(data: str, seed: int, work: Path) -> dict[str, Any]:
             write_json(folder / f"checkpoint-{state.global_step}" / "elapsed.json", {"seconds": seconds})
 
     recipe.trainer.add_callback(Elapsed())
+    trimmed = bool(os.environ.get(TRIM))
+    if trimmed:
+        recipe.trainer.data_collator = trim(recipe.trainer.data_collator)
     print(f"from {checkpoint.name if checkpoint else 'the start'}, {before:.0f} s trained", flush=True)
     recipe.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = before + time.perf_counter() - start
@@ -139,6 +159,7 @@ def recipe_side(data: str, seed: int, work: Path) -> dict[str, Any]:
         # On a shared machine and under a tuned allocator: a record of the run, not a timing to compare.
         "train_seconds": round(seconds, 1),
         "steps": recipe.trainer.state.global_step,
+        "padding": "to the batch's longest row" if trimmed else "to 512",
     }
 
 
