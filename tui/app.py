@@ -4,9 +4,7 @@ Nothing heavy is imported before the first paint; whatever blocks runs in thread
 """
 
 import asyncio
-import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -19,19 +17,17 @@ from textual.content import Content
 from textual.screen import Screen
 
 from engine.text import one_line
+from recommender.errors import Exit
 from tui.background import in_thread
 from tui.screens.base import LoracleScreen, own_bindings
 from tui.screens.home import HomeScreen
+from tui.signals import HUNG_UP, catch_signals, end_children, forget_terminal
 from tui.words import size
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
     from recommender.facts import Machine
 
-SIGNALS: dict[signal.Signals, int] = {signal.SIGTERM: 143, signal.SIGINT: 130}
-if hasattr(signal, "SIGHUP"):
-    SIGNALS[signal.SIGHUP] = 129
-USAGE = 2
 
 
 class LoracleApp(App[None]):
@@ -57,12 +53,13 @@ class LoracleApp(App[None]):
         self.runs = runs
         self.machine: Machine | None = None
         self.machine_line = Content.styled("looking at this machine…", "dim")
+        self._loop_of_app: asyncio.AbstractEventLoop | None = None
         self.left_running: RunDirectory | None = None
         """The live run on the screen when the app was left."""
         self._first_model, self._first_data, self._first_run = model, data, attach
 
     def on_mount(self) -> None:
-        self._catch_signals()
+        self._loop_of_app = asyncio.get_running_loop()
         self.push_screen(HomeScreen(go_to_setup=not (self._first_model or self._first_data or self._first_run)))
         if self._first_run is not None:
             self.open_run(self._first_run)
@@ -83,16 +80,13 @@ class LoracleApp(App[None]):
             if isinstance(screen, LoracleScreen) and hasattr(screen, "machine_known"):
                 screen.machine_known()
 
-    def _catch_signals(self) -> None:
-        """Leave by the front door: Textual restores the terminal on exit, but not on these signals."""
-        loop = asyncio.get_running_loop()
-        for number, code in SIGNALS.items():
-            try:
-                loop.add_signal_handler(number, self._leave, code)
-            except (ValueError, NotImplementedError, RuntimeError):  # not the main thread (tests), or Windows
-                return
+    def leave(self, code: int) -> None:
+        """Leave by the front door, from a signal handler: Textual restores the terminal on exit, but not on signals."""
+        if self._loop_of_app is None:
+            raise SystemExit(code)
+        self._loop_of_app.call_soon_threadsafe(self._exit_with, code)
 
-    def _leave(self, code: int) -> None:
+    def _exit_with(self, code: int) -> None:
         self._note_running()
         self.exit(return_code=code)
 
@@ -176,22 +170,17 @@ def run_app(
     """Show the app until it is left; its exit code (0; 2 without a terminal; 129, 130, 143 after a signal)."""
     if reason := no_terminal():
         print(reason, file=sys.stderr)
-        return USAGE
+        return int(Exit.USAGE)
     app = LoracleApp(model=model, data=data, runs=runs, attach=attach)
+    catch_signals(app.leave)
     app.run()
-    _end_children()
-    if app.left_running is not None and app.left_running.alive():
+    end_children()
+    if app.return_code == HUNG_UP:
+        forget_terminal()
+    elif app.left_running is not None and app.left_running.alive():
         name = one_line(app.left_running.name)
-        with contextlib.suppress(OSError):  # the terminal is gone (SIGHUP)
-            print(f"{name} keeps running.\n  loracle attach {name}\n  loracle stop {name}")
+        print(f"{name} keeps running.\n  loracle attach {name}\n  loracle stop {name}")
     return app.return_code or 0
-
-
-def _end_children() -> None:
-    """Inspections that are still going on have nobody left to answer to."""
-    child = sys.modules.get("engine.inspection.child")
-    if child is not None:
-        child.stop_all()
 
 
 def no_terminal() -> str | None:

