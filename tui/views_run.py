@@ -116,15 +116,15 @@ def machine(state: "RunState", predicted: int | None, width: int, height: int) -
     available = _integer(state.info.get("memory_available"))
     sizes = [f"now {size(state.memory_now)}", f"peak {size(state.memory_peak)}"]
     sizes.append(f"predicted {size(predicted)}" if predicted else "no prediction")
-    free = f"of {size(available)} free at the start" if available else ""
+    free = [f"of {size(available)} free at the start"] if available else []
     load = " · ".join(_loads(state.machine)) or "no gauges yet"
     low = height < 3
     cells = max(width - 9 - (len(load) + 2 if low else 0), 8)
     bar = gauge_bar(state.memory_now, state.memory_peak, predicted, available, min(cells, 60))
     first = Content.assemble(("memory   ", "dim"), bar, f"  {load}" if low else "")
     if low:
-        return Content("\n").join([first, Content(" · ".join([*sizes, free]))])
-    return Content("\n").join([first, *(Content(line) for line in (" · ".join(sizes), free, "", load))])
+        return Content("\n").join([first, Content(" · ".join([*sizes, *free]))])
+    return Content("\n").join([first, *(Content(line) for line in (" · ".join(sizes), *free, "", load))])
 
 
 def _loads(gauges: dict[str, Any]) -> list[str]:

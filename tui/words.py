@@ -1,6 +1,7 @@
 """Numbers, times and states in words, shared by the app and the headless view. Imports nothing heavy at module level."""
 
 import locale
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -37,11 +38,15 @@ PHASE_WORDS: dict[str, str] = {
     "after": "scoring the trained model",
     "save": "saving the model",
 }
+_PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220"})
+"""Consoles whose fonts lack braille and block characters."""
 _ASCII_SIGNS = {"✓": "+", "✗": "x", "■": "#", "▶": ">", "…": "...", "★": "*", "●": "o", "–": "-", "·": "-", "→": "->"}
 
 
 def unicode_terminal() -> bool:
-    """Whether the terminal's character set has more than ASCII, as far as the locale tells."""
+    """Whether the terminal shows more than ASCII, as far as the locale and its type tell; `LORACLE_ASCII=1` says no."""
+    if os.environ.get("LORACLE_ASCII") or os.environ.get("TERM") in _PLAIN_TERMINALS:
+        return False
     names = (getattr(sys.__stdout__, "encoding", None) or "", locale.getpreferredencoding(False))
     return any("utf" in name.lower() for name in names)
 

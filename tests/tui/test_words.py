@@ -50,6 +50,6 @@ def test_a_candidate_in_one_line_says_whether_it_fits(facts: Facts) -> None:
 
 
 def test_an_ascii_locale_gets_ascii_signs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "unicode_terminal", lambda: False)
+    monkeypatch.setenv("LORACLE_ASCII", "1")
     assert words.status_with_sign("done").isascii()
     assert words.metric(None).isascii()
