@@ -108,7 +108,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _build(tmp_path_factory.mktemp("models") / "tiny-llama", make)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_plan() -> MakePlan:
     """A plan on the example rows: `make_plan(model, method, **fields)`; `data` is merged."""
 

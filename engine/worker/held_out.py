@@ -1,5 +1,6 @@
 """The held-out rows, scored twice only: before training and after, and by two baselines beside."""
 
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from engine.worker.encoding import Encoded
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
+from recommender.errors import TrainingFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,11 @@ class HeldOut:
     tell: Narrator
 
     def score_before(self, built: Built, train: Encoded, seed: int) -> None:
-        """The untouched model with its new head, the majority class, and the probe."""
+        """The untouched model with its new head, the majority class, and the probe.
+
+        Raises:
+            TrainingFailed: the model computes no numbers, or memory is too small even for one row.
+        """
         if not len(self.rows):
             self.tell.warn("no_held_out", "There are no held-out rows, so the report cannot say what the training gained.")
             return
@@ -47,6 +53,9 @@ class HeldOut:
 
     def _score(self, name: str, model: Any, step: int = 0) -> None:
         said = self.reader.score(model, self.rows.input_ids, self.rows.labels, self.tell.progress(name, len(self.rows)))
+        if not math.isfinite(said.loss):
+            when = "before any training: its weights are damaged" if name == "before" else "after training; lower learning_rate"
+            raise TrainingFailed(f"What the model computes is not a number {when}, or too large for the plan's precision.")
         self._keep(name, [int(i) for i in said.logits.argmax(-1)], said.loss, seconds=said.seconds, step=step)
 
     def _score_probe(self, built: Built, train: Encoded, seed: int) -> None:

@@ -10,6 +10,7 @@ from engine.rundir import RunDirectory, create
 from recommender.plan import Plan
 
 Here = Callable[..., RunDirectory]
+Begin = Callable[[Plan], RunDirectory]
 LIBRARIES = ("transformers", "peft", "torch", "bitsandbytes", "datasets", "huggingface_hub", "accelerate")
 
 
@@ -21,26 +22,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(rf"ignore::Warning:{name}(\..*)?"))
 
 
-@pytest.fixture
-def begin(tmp_path: Path) -> Callable[[Plan], RunDirectory]:
+@pytest.fixture(scope="session")
+def begin(tmp_path_factory: pytest.TempPathFactory) -> Begin:
     """A run directory for a plan, without a worker."""
-    return lambda plan: create(tmp_path / "runs", plan, None)
+    return lambda plan: create(tmp_path_factory.mktemp("runs"), plan, None)
 
 
-@pytest.fixture
-def run_here(begin: Callable[[Plan], RunDirectory]) -> Here:
+@pytest.fixture(scope="session")
+def run_here(begin: Begin) -> Here:
     """Do a plan's run here, as the worker would; `again` goes on with an earlier run."""
 
     def go(plan: Plan, *, again: RunDirectory | None = None) -> RunDirectory:
         from engine.worker.control import Control
+        from engine.worker.narrator import Narrator
         from engine.worker.session import Session
 
         run = again or begin(plan)
         events = EventWriter(run.events)
         try:
-            Session(run, plan, events, Control(run.control)).go()
+            Session(run, plan, Narrator(events), Control(run.control)).go()
         finally:
             events.close()
         return run
 
     return go
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: Path, make_plan: Callable[..., Plan], run_here: Here) -> Callable[[str], RunDirectory]:
+    """A finished run of each method. Not to be changed; copy it first."""
+    done: dict[str, RunDirectory] = {}
+
+    def of(method: str) -> RunDirectory:
+        if method not in done:
+            done[method] = run_here(make_plan(tiny, method))
+        return done[method]
+
+    return of

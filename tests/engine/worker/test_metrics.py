@@ -1,0 +1,94 @@
+"""Metrics agree with scikit-learn's, and intervals mean what they say."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+
+from engine.worker import metrics
+from engine.worker.baselines import majority, probe
+from engine.worker.report import statements
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_metrics_are_those_of_scikit_learn(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    classes = int(random.integers(2, 8))
+    rows = int(random.integers(5, 120))
+    truth, predicted = (random.integers(0, classes, rows) for _ in range(2))
+    labels = [f"c{i}" for i in range(classes)]
+    found = metrics.full_score(truth.tolist(), predicted.tolist(), labels, 0.5)
+    assert found["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+    assert found["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro", zero_division=0))
+    assert found["confusion"] == confusion_matrix(truth, predicted, labels=range(classes)).tolist()
+    told = precision_recall_fscore_support(truth, predicted, labels=range(classes), zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "rows"), told, strict=True):
+        assert [c[name] for c in found["per_class"]] == pytest.approx(values.tolist())
+
+
+def test_an_interval_covers_the_true_gain_about_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 experiments whose true gain is known: +8 points of accuracy, predictions correlated as before/after are."""
+    monkeypatch.setattr(metrics, "BOOTSTRAP_SAMPLES", 200)
+    covered = 0
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        truth = random.integers(0, 2, 250)
+        hard = random.random(250)
+        before = np.where(hard < 0.75, truth, 1 - truth)
+        after = np.where(hard + random.normal(0, 0.0001, 250) < 0.83, truth, 1 - truth)
+        span = metrics.gain(truth.tolist(), before.tolist(), after.tolist(), 2, seed)["accuracy"]
+        covered += span["low"] <= 0.08 <= span["high"]
+    assert 88 <= covered <= 100
+
+
+def test_rows_are_drawn_in_pairs() -> None:
+    """What is hard for both models cancels out: the interval is far narrower than that of two independent samples."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, 300)
+    before = np.where(random.random(300) < 0.6, truth, 1 - truth)
+    after = before.copy()
+    after[:6] = truth[:6]
+    span = metrics.gain(truth.tolist(), before.tolist(), after.tolist(), 2, 1)["accuracy"]
+    alone = 2 * 1.96 * (2 * 0.6 * 0.4 / 300) ** 0.5
+    assert span["high"] - span["low"] < alone / 3
+
+
+def test_no_difference_is_exactly_zero() -> None:
+    span = metrics.gain([0, 1, 1], [0, 1, 0], [0, 1, 0], 2, 1)
+    assert span["accuracy"] == span["macro_f1"] == {"gain": 0, "low": 0, "high": 0}
+
+
+def gained(low: float, gain: float, high: float) -> dict[str, dict[str, float]]:
+    return {"accuracy": {"low": low, "gain": gain, "high": high}, "macro_f1": {"low": low, "gain": gain, "high": high}}
+
+
+def test_a_clear_gain_is_called_better() -> None:
+    (said,) = statements({"before": gained(0.02, 0.05, 0.08)}, {"before": {}})
+    assert said == "Better: +5.0 points of accuracy against the untouched model (95% interval +2.0 to +8.0)."
+
+
+@pytest.mark.parametrize("low", [0.0, -0.01])
+def test_an_interval_with_zero_is_said_plainly(low: float) -> None:
+    (said,) = statements({"majority": gained(low, 0.03, 0.07)}, {"majority": {}})
+    assert said.startswith("Not shown to differ")
+    assert "contains zero, so this may be chance" in said
+
+
+def test_a_loss_is_called_worse_and_the_simpler_tool_is_named() -> None:
+    said = statements({"probe": gained(-0.08, -0.05, -0.02)}, {"probe": {}})
+    assert said[0].startswith("Worse: -5.0 points")
+    assert "linear classifier is better and costs seconds" in said[1]
+
+
+def test_the_majority_class_is_that_of_the_training_rows() -> None:
+    assert majority([2, 2, 0], 4) == [2, 2, 2, 2]
+
+
+def test_the_probe_learns_what_is_linear_and_survives_a_class_it_never_saw() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 80)
+    seen = (random.normal(0, 0.1, (80, 4)) + labels[:, None]).astype(np.float32)
+    predicted, loss = probe(seen, labels.tolist(), seen, labels.tolist(), 3)
+    assert predicted == labels.tolist()
+    assert 0 < loss < 0.2
+    _, unseen = probe(seen, labels.tolist(), seen[:1], [2], 3)
+    assert np.isfinite(unseen)

@@ -1,0 +1,234 @@
+"""A run from plan to report: which rows serve for what, what is kept, and going on after damage."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine import checkpoints
+from engine.events import read_events
+from engine.files import read_json, sha256_of
+from engine.rows import Rows, key_of, split
+from engine.rundir import RunDirectory
+from engine.worker import session
+from engine.worker.encoding import encode
+from engine.worker.session import FINISHED
+from recommender.errors import InputError, TrainingFailed
+from recommender.plan import Plan
+
+MakePlan = Callable[..., Plan]
+Here = Callable[..., RunDirectory]
+Finished = Callable[[str], RunDirectory]
+
+
+def weights(run: RunDirectory) -> str:
+    return sha256_of(next(run.model.glob("*.safetensors")))
+
+
+def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
+    return [e for e in read_events(run.events) if e["kind"] == kind]
+
+
+def unfinished(run: RunDirectory, folder: Path) -> RunDirectory:
+    """A copy of a finished run, as a worker that was killed before its last step's end would have left it."""
+    copy = RunDirectory(folder / "copied")
+    shutil.copytree(run.path, copy.path)
+    shutil.rmtree(copy.model)
+    for file in (copy.report_file, copy.scores / "after.json", copy.checkpoints / FINISHED):
+        file.unlink()
+    return copy
+
+
+def test_before_and_after_are_scored_on_the_same_rows(finished: Finished) -> None:
+    run = finished("full")
+    kept = {name: read_json(run.scores / f"{name}.json") for name in ("before", "after", "probe", "majority")}
+    assert len({tuple(content["truth"]) for content in kept.values()}) == 1
+    parts = split(run.plan().data)
+    assert [parts.labels[i] for i in kept["after"]["truth"]] == parts.held_out.labels
+    report = run.report() or {}
+    assert report["rows"] == {"train": len(parts.train), "validation": 24, "held_out": 40}
+    for name, content in kept.items():
+        right = sum(t == p for t, p in zip(content["truth"], content["predicted"], strict=True)) / 40
+        assert report["scores"][name]["accuracy"] == pytest.approx(right)
+    assert [e["split"] for e in events(run, "evaluation") if e["split"] != "validation"] == [
+        "before", "majority", "probe", "after",
+    ]  # fmt: skip
+
+
+def test_only_training_rows_are_trained_on_each_once_an_epoch(
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shared = "Where is my parcel, it was due on Monday"
+    train, held_out = tmp_path / "train.csv", tmp_path / "held-out.csv"
+    rows = [f"text {i} about {'money' if i % 2 else 'parcels'},{'pay' if i % 2 else 'ship'}" for i in range(60)]
+    train.write_text("\n".join(["text,label", *rows, f'"{shared}",ship']) + "\n")
+    held_out.write_text(f'text,label\n"  {shared.upper()} ",ship\na refund please,pay\n')
+    seen: list[tuple[int, ...]] = []
+    step = session.LogicalBatchTrainer.training_step
+
+    def spy(self: Any, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        seen.extend(tuple(ids) for ids in inputs.input_ids)
+        return step(self, model, inputs, num_items_in_batch)
+
+    monkeypatch.setattr(session.LogicalBatchTrainer, "training_step", spy)
+    data = {"train": str(train), "eval": str(held_out), "labels": None, "train_rows": None, "eval_rows": None}
+    plan = make_plan(tiny, data=data | {"validation_rows": 12}, epochs=3)
+    run_here(plan)
+
+    parts = split(plan.data)
+    tokenizer = session.load_tokenizer(str(tiny))
+
+    def ids(rows: Rows) -> set[tuple[int, ...]]:
+        return {tuple(i) for i in encode(tokenizer, rows, parts.labels, plan.max_length).input_ids}
+
+    trained, validation, shown = ids(parts.train), ids(parts.validation), ids(parts.held_out)
+    assert Counter(seen) == dict.fromkeys(trained, 3)
+    assert not trained & (validation | shown)
+    assert len(validation) == 12
+    assert key_of(shared) not in {key_of(t) for t in parts.train.texts}
+
+
+def test_the_same_plan_gives_the_same_model_and_another_seed_another(
+    finished: Finished, tiny: Path, make_plan: MakePlan, run_here: Here
+) -> None:
+    plan = make_plan(tiny)
+    assert weights(run_here(plan)) == weights(finished("full"))
+    assert weights(run_here(plan.model_copy(update={"seed": 2}))) != weights(finished("full"))
+
+
+def test_the_best_checkpoint_is_what_is_saved(finished: Finished) -> None:
+    run = finished("full")
+    report = run.report() or {}
+    by_step = {v["step"]: v["macro_f1"] for v in report["validation"]}
+    assert by_step[report["best_step"]] == max(by_step.values())
+    kept = load_file(run.checkpoints / f"step-{report['best_step']}" / "model.safetensors")
+    saved = load_file(run.model / "model.safetensors")
+    assert all(torch.equal(kept[n], saved[n]) for n in kept)
+
+
+def test_early_stopping_ends_a_training_that_brings_nothing(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+    plan = make_plan(tiny, learning_rate=1e-12, early_stopping=True, patience=2, evaluations=10)
+    report = run_here(plan).report() or {}
+    assert report["stopped_early"]
+    assert report["steps"] < report["total_steps"]
+
+
+def test_without_held_out_rows_the_report_says_that_nothing_is_known(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+    run = run_here(make_plan(tiny, data={"eval": None, "eval_rows": None, "held_out_rows": 0}, epochs=0.2))
+    report = run.report() or {}
+    assert report["scores"] == {}
+    assert report["statements"] == ["No rows were held out, so nothing can be said about the gain."]
+    assert [w["code"] for w in events(run, "warning")] == ["no_held_out"]
+    assert (run.model / "model.safetensors").is_file()
+
+
+def test_class_weights_and_smoothing_train(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+    run = run_here(make_plan(tiny, class_weights=True, label_smoothing=0.1, epochs=0.5))
+    assert (run.report() or {})["steps"] == 6
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "model.safetensors"])
+def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
+    finished: Finished, run_here: Here, tmp_path: Path, file: str
+) -> None:
+    """Left to itself the Trainer dies of some of these and goes on silently different after the others."""
+    run = unfinished(finished("full"), tmp_path)
+    newest = run.checkpoints / "step-24"
+    if file == "scheduler.pt":
+        (newest / file).unlink()
+    else:
+        content = bytearray((newest / file).read_bytes())
+        content[len(content) // 2] ^= 1
+        (newest / file).write_bytes(content)
+    run_here(run.plan(), again=run)
+
+    assert weights(run) == weights(finished("full"))
+    last = events(run, "run")[-1]
+    assert (last["resumed_from"], last["resume"]) == (16, "exact")
+    assert file in events(run, "warning")[-1]["text"]
+    assert (run.checkpoints / "quarantine-step-24-1").is_dir()
+    losses = [s["loss"] for s in events(finished("full"), "step")]
+    assert run.state().losses == list(enumerate(losses, 1))
+
+
+def test_a_run_killed_while_saving_its_result_only_saves_and_scores(finished: Finished, run_here: Here, tmp_path: Path) -> None:
+    original = finished("lora")
+    run = unfinished(original, tmp_path)
+    shutil.copy(original.checkpoints / FINISHED, run.checkpoints / FINISHED)
+    (run.path / ".model").mkdir()
+    (run.path / ".model" / "half").write_text("")
+    run_here(run.plan(), again=run)
+    assert weights(run) == weights(original)
+    assert len(events(run, "step")) == len(events(original, "step"))
+    assert not (run.model / "half").exists()
+    assert (run.report() or {})["scores"] == (original.report() or {})["scores"]
+
+
+def test_a_lost_best_checkpoint_is_said_and_the_newest_is_used(finished: Finished, run_here: Here, tmp_path: Path) -> None:
+    original = finished("full")
+    run = unfinished(original, tmp_path)
+    facts = read_json(original.checkpoints / FINISHED)
+    (run.checkpoints / FINISHED).write_text(json.dumps(facts | {"best_step": 16}))
+    (run.checkpoints / "step-16" / "model.safetensors").write_bytes(b"")
+    run_here(run.plan(), again=run)
+    assert "step-24 is used instead" in events(run, "warning")[-1]["text"]
+    kept = load_file(run.checkpoints / "step-24" / "model.safetensors")
+    assert all(torch.equal(w, kept[n]) for n, w in load_file(run.model / "model.safetensors").items())
+    assert (run.report() or {})["best_step"] == 24
+
+
+def test_a_full_disk_ends_the_training_with_a_sentence_and_sound_checkpoints(
+    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(tiny)
+    run = begin(plan)
+    usage = shutil.disk_usage(run.path)
+    free = iter([usage.free])
+
+    def filling(path: Any) -> Any:
+        return usage._replace(free=next(free, 1000))
+
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", filling)
+    with pytest.raises(TrainingFailed, match=r"needs about .* are free.*loracle resume"):
+        run_here(plan, again=run)
+    assert [checkpoints.damage(c) for c in checkpoints.listed(run.checkpoints)] == [None]
+
+
+def test_changed_rows_are_noticed(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+    with pytest.raises(InputError, match="has changed since the plan was made"):
+        run_here(make_plan(tiny, data={"train_fingerprint": "0" * 64}))
+
+
+def test_a_changed_model_is_noticed(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+    plan = make_plan(tiny)
+    with pytest.raises(InputError, match="the model has changed since the plan was made"):
+        run_here(plan.model_copy(update={"model": plan.model.model_copy(update={"fingerprint": "0" * 64})}))
+
+
+def test_a_model_full_of_nan_ends_before_training(
+    tiny: Path, make_plan: MakePlan, run_here: Here, tmp_path: Path
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny, folder)
+    held = load_file(folder / "model.safetensors")
+    held["embeddings.LayerNorm.weight"].fill_(float("nan"))
+    save_file(held, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingFailed, match="not a number before any training: its weights are damaged"):
+        run_here(make_plan(folder))
+
+
+@pytest.mark.parametrize(("model", "method"), [("tiny_llama", "full"), ("tiny_llama", "qlora"), ("tiny_roberta", "lora")])
+def test_other_architectures_go_all_the_way(
+    request: pytest.FixtureRequest, make_plan: MakePlan, run_here: Here, model: str, method: str
+) -> None:
+    run = run_here(make_plan(request.getfixturevalue(model), method, epochs=0.4))
+    report = run.report() or {}
+    assert set(report["scores"]) == {"before", "after", "probe", "majority"}
+    assert report["steps"] == 5
+    assert report["scores"]["after"]["loss"] > 0
