@@ -58,9 +58,12 @@ class LoracleApp(App[None]):
         """The live run on the screen when the app was left."""
         self._first_model, self._first_data, self._first_run = model, data, attach
 
+    def get_default_screen(self) -> HomeScreen:
+        """Home lies under everything."""
+        return HomeScreen(go_to_setup=not (self._first_model or self._first_data or self._first_run))
+
     def on_mount(self) -> None:
         self._loop_of_app = asyncio.get_running_loop()
-        self.push_screen(HomeScreen(go_to_setup=not (self._first_model or self._first_data or self._first_run)))
         if self._first_run is not None:
             self.open_run(self._first_run)
         elif self._first_model or self._first_data:
@@ -126,11 +129,11 @@ class LoracleApp(App[None]):
 
     def back(self) -> None:
         """One screen back; from the list of runs nothing lies further back."""
-        if len(self.screen_stack) > 2:
+        if len(self.screen_stack) > 1:
             self.pop_screen()
 
     def _only_home(self) -> None:
-        while len(self.screen_stack) > 2:
+        while len(self.screen_stack) > 1:
             self.pop_screen()
 
     def get_system_commands(self, screen: "Screen[object]") -> Iterable[SystemCommand]:

@@ -220,6 +220,18 @@ async def test_help_lists_the_keys_of_the_screen(runs: Path, make_run: Any, scre
         await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
 
 
+async def test_the_palette_finds_the_screens_actions_by_name(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    worker = make_run()
+    worker.begin()
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+        await pilot.press("ctrl+p", *"stop and")
+        await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: (worker.run.control / "stop").exists())
+
+
 async def test_a_small_terminal_is_told_so(runs: Path, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(50, 16)) as pilot:

@@ -94,6 +94,10 @@ class HomeScreen(LoracleScreen):
         row = self.query_one(DataTable).cursor_row
         return self._rows[row] if 0 <= row < len(self._rows) else None
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Nothing lies further back than home."""
+        return action != "back"
+
     def action_new(self) -> None:
         """Go to set-up."""
         self.loracle.open_setup()
