@@ -177,10 +177,10 @@ async def test_home_lists_runs_newest_first_and_opens_what_fits_their_state(
         await wait(pilot, lambda: isinstance(app.screen, HomeScreen))
 
 
-async def test_a_first_start_goes_straight_to_set_up(runs: Path, wait: Any) -> None:
+async def test_a_first_start_goes_straight_to_set_up(runs: Path, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: type(app.screen).__name__ == "SetupScreen")
+        await wait(pilot, lambda: type(app.screen).__name__ == "SetupScreen" and "Still needed: a model and data" in screen(app))
 
 
 async def test_a_damaged_report_is_said(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
