@@ -48,8 +48,8 @@ def scores(report: dict[str, Any]) -> Content:
         lines.append(Content.styled(f"{words:<18}{values[0]:>10}{values[1]:>10}{values[2]:>9}", style))
     gains = [_gain(report, split, words) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
     if gains:
-        lines += [Content(""), Content.styled("Gain of the trained model, with its 95% interval", "bold")]
-        lines += [Content.styled(f"{'over the':<18}{'accuracy':<28}macro F1", "dim"), *gains]
+        lines += [Content(""), Content.styled("Gain of the trained model in points, 95% interval", "bold")]
+        lines += [Content.styled(f"{'over the':<16}{'accuracy':<21}macro F1", "dim"), *gains]
         if any("!" in gain.plain for gain in gains):
             lines.append(Content.styled("! the interval contains zero: not shown to differ", "$text-warning"))
     return Content("\n").join(lines)
@@ -60,12 +60,12 @@ def _gain(report: dict[str, Any], split: str, words: str) -> Content:
     for name in ("accuracy", "macro_f1"):
         gain, low, high = (real(get(report, "gains", split, name, k)) for k in ("gain", "low", "high"))
         if gain is None or low is None or high is None:
-            parts.append((f"{metric(None):<28}", "dim"))
+            parts.append((f"{metric(None):<21}", "dim"))
             continue
         unsure = low <= 0 <= high
-        mark = " !" if unsure else ""
-        parts.append((f"{f'{gain:+.3f} ({low:+.3f} {high:+.3f}){mark}':<28}", "$text-warning" if unsure else ""))
-    return Content.assemble(f"{words:<18}", *parts)
+        words_of = f"{100 * gain:+.1f} ({100 * low:+.1f} {100 * high:+.1f}){'!' if unsure else ''}"
+        parts.append((f"{words_of:<21}", "$text-warning" if unsure else ""))
+    return Content.assemble(f"{words:<16}", *parts).rstrip()
 
 
 def statements(report: dict[str, Any]) -> Table:
@@ -140,5 +140,5 @@ def where(report: dict[str, Any], folder: str) -> Content:
     return Content.assemble(
         ("Where it is", "bold"),
         f"\n{one_line(folder, 400)}\n",
-        (f"It holds {kind}, the tokenizer and README.md\nwith the lines that load it. y copies the path.", "dim"),
+        (f"It holds {kind}, the tokenizer and README.md with the lines that load it. y copies the path.", "dim"),
     )
