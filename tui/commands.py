@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,13 @@ def runs(given: argparse.Namespace) -> int:
 
 
 def attach(given: argparse.Namespace) -> int:
-    """Watch a run."""
-    return attach_to(engine_runs.attach(given.run, given.runs), as_json=given.json)
+    """Watch a run: in the app on a terminal, as lines anywhere else."""
+    found = engine_runs.attach(given.run, given.runs)
+    if given.json or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+        return attach_to(found, as_json=given.json)
+    from tui.app import run_app
+
+    return run_app(runs=given.runs, attach=found)
 
 
 def resume(given: argparse.Namespace) -> int:
