@@ -1,6 +1,6 @@
 """Peak memory from facts, before anything is loaded.
 
-The formula is evidence.md 2.2 (E10, E21-E23, E31): 1.1 x (states + activations + logits + 0.6 GB, 0.9 GB on a CPU) must fit into 92% of
+The formula is evidence.md 2.2 (E10, E21-E23, E31): 1.1 x (states + activations + logits + runtime) must fit into 92% of
 what is free. Traced predictions will replace the activation term; its shape here stays for the explanation.
 """
 
