@@ -92,7 +92,7 @@ def test_weights_of_another_model_are_refused(tiny: Path, make_plan: MakePlan, t
     shutil.copytree(tiny, folder)
     weights = load_file(folder / "model.safetensors")
     save_file({f"other.{n}": w for n, w in weights.items()}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match="do not match config.json"):
+    with pytest.raises(InputError, match=r"do not match config\.json"):
         built(make_plan(folder))
 
 

@@ -12,13 +12,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine import checkpoints
-from engine.events import read_events
+from engine.events import EventWriter, read_events
 from engine.files import read_json, sha256_of
 from engine.rows import Rows, key_of, split
 from engine.rundir import RunDirectory
 from engine.worker import session
 from engine.worker.encoding import encode
+from engine.worker.modeling import build, load_tokenizer
 from engine.worker.session import FINISHED
+from engine.worker.trainer import LogicalBatchTrainer
 from recommender.errors import InputError, TrainingFailed
 from recommender.plan import Plan
 
@@ -70,19 +72,19 @@ def test_only_training_rows_are_trained_on_each_once_an_epoch(
     train.write_text("\n".join(["text,label", *rows, f'"{shared}",ship']) + "\n")
     held_out.write_text(f'text,label\n"  {shared.upper()} ",ship\na refund please,pay\n')
     seen: list[tuple[int, ...]] = []
-    step = session.LogicalBatchTrainer.training_step
+    step = LogicalBatchTrainer.training_step
 
     def spy(self: Any, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         seen.extend(tuple(ids) for ids in inputs.input_ids)
         return step(self, model, inputs, num_items_in_batch)
 
-    monkeypatch.setattr(session.LogicalBatchTrainer, "training_step", spy)
+    monkeypatch.setattr(LogicalBatchTrainer, "training_step", spy)
     data = {"train": str(train), "eval": str(held_out), "labels": None, "train_rows": None, "eval_rows": None}
     plan = make_plan(tiny, data=data | {"validation_rows": 12}, epochs=3)
     run_here(plan)
 
     parts = split(plan.data)
-    tokenizer = session.load_tokenizer(str(tiny))
+    tokenizer = load_tokenizer(str(tiny))
 
     def ids(rows: Rows) -> set[tuple[int, ...]]:
         return {tuple(i) for i in encode(tokenizer, rows, parts.labels, plan.max_length).input_ids}
@@ -194,7 +196,7 @@ def test_a_full_disk_ends_the_training_with_a_sentence_and_sound_checkpoints(
     def filling(path: Any) -> Any:
         return usage._replace(free=next(free, 1000))
 
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", filling)
+    monkeypatch.setattr(shutil, "disk_usage", filling)
     with pytest.raises(TrainingFailed, match=r"needs about .* are free.*loracle resume"):
         run_here(plan, again=run)
     assert [checkpoints.damage(c) for c in checkpoints.listed(run.checkpoints)] == [None]
@@ -232,3 +234,52 @@ def test_other_architectures_go_all_the_way(
     assert set(report["scores"]) == {"before", "after", "probe", "majority"}
     assert report["steps"] == 5
     assert report["scores"]["after"]["loss"] > 0
+
+
+def test_stopping_again_and_again_changes_nothing(
+    finished: Finished, make_plan: MakePlan, tiny: Path, run_here: Here, begin: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(tiny)
+    run = begin(plan)
+    write = EventWriter.write
+
+    def watching(self: EventWriter, kind: str, **fields: Any) -> Any:
+        if kind == "step" and fields["step"] in (2, 10):
+            run.ask("stop")  # while that step ends, so that the next one is the last
+        return write(self, kind, **fields)
+
+    monkeypatch.setattr(EventWriter, "write", watching)
+    for _ in range(3):
+        assert run.report() is None
+        (run.control / "stop").unlink(missing_ok=True)
+        run_here(plan, again=run)
+    assert weights(run) == weights(finished("full"))
+    assert [e["resumed_from"] for e in events(run, "run")] == [None, 3, 11]
+    assert run.state().losses == finished("full").state().losses
+
+
+def test_running_out_of_memory_lowers_the_budget_and_the_run_goes_on(
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "build", _built_with_little_memory)
+    plan = make_plan(tiny, token_budget=100_000, epochs=1)
+    run = run_here(plan)
+    recoveries = events(run, "recovery")
+    assert recoveries[0]["before"] == {"token_budget": 100_000}
+    assert "Memory ran out" in recoveries[0]["text"]
+    budget = recoveries[-1]["after"]["token_budget"]
+    assert budget <= 150
+    assert (run.report() or {})["recoveries"] == [e["text"] for e in recoveries]
+    monkeypatch.undo()
+    assert weights(run_here(plan.model_copy(update={"token_budget": budget}))) == weights(run)
+
+
+def _built_with_little_memory(*args: Any) -> Any:
+    built = build(*args)
+
+    def before(module: Any, positional: Any, kwargs: Any) -> None:
+        if kwargs["input_ids"].numel() > 150:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    built.model.register_forward_pre_hook(before, with_kwargs=True)
+    return built

@@ -1,0 +1,115 @@
+"""What the worker's process is given."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import launch
+from engine.inspection import machine
+from engine.rundir import create
+from recommender.errors import Refused
+from recommender.facts import Device
+from recommender.plan import Plan
+
+PLAN: dict[str, Any] = {
+    "model": {"id": "demo"},
+    "data": {"train": "rows.csv"},
+    "method": "full",
+    "learning_rate": 2e-5,
+    "epochs": 3.0,
+    "effective_batch": 16,
+    "max_length": 128,
+}
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
+    devices: list[Device] = []
+    monkeypatch.setattr(machine, "nvidia_devices", lambda: tuple(devices))
+    return devices
+
+
+def test_the_worker_sees_one_gpu_the_freest_by_its_uuid(gpus: list[Device]) -> None:
+    gpus += [
+        Device(name="a", uuid="GPU-aaa", memory_total=80, memory_free=10),
+        Device(name="b", uuid="GPU-bbb", memory_total=40, memory_free=39),
+        Device(name="c", uuid="GPU-ccc", memory_total=80, memory_free=None),
+        Device(name="d", uuid=None, memory_total=80, memory_free=80),
+    ]
+    assert launch.environment()["CUDA_VISIBLE_DEVICES"] == "GPU-bbb"
+
+
+def test_without_a_gpu_nothing_is_said_about_gpus(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert "CUDA_VISIBLE_DEVICES" not in launch.environment()
+
+
+def test_the_worker_is_offline_and_imports_nothing_by_accident(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    found = launch.environment()
+    assert "PYTHONPATH" not in found
+    assert (found["HF_HUB_OFFLINE"], found["HF_DATASETS_OFFLINE"], found["USE_HUB_KERNELS"]) == ("1", "1", "0")
+    assert int(found["OMP_NUM_THREADS"]) == launch.threads() >= 1
+
+
+def test_a_persons_own_settings_win(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "5")
+    found = launch.environment()
+    assert (found["OMP_NUM_THREADS"], found["MALLOC_MMAP_MAX_"]) == ("7", "5")
+
+
+def test_the_allocator_keeps_large_blocks(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*launch.ALLOCATOR, "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(launch.sys, "platform", "linux")
+    found = launch.environment()
+    assert found["MALLOC_MMAP_MAX_"] == "0"
+    assert int(found["MALLOC_TRIM_THRESHOLD_"]) > 2**30
+    assert found["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+
+
+def test_the_worker_is_a_process_of_its_own_that_a_ctrl_c_does_not_reach(
+    gpus: list[Device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: dict[str, Any] = {}
+
+    class Process:
+        def __init__(self, command: list[str], **options: Any) -> None:
+            called.update(options, command=command)
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr(launch.subprocess, "Popen", Process)
+    run = create(tmp_path, Plan.model_validate(PLAN), None)
+    launch.launch(run, run.plan())
+    assert called["start_new_session"] is True
+    assert called["cwd"] == run.path
+    assert called["command"][1:] == ["-P", "-m", "engine.worker", str(run.path)]
+    assert called["stdin"] == launch.subprocess.DEVNULL
+
+
+@pytest.mark.parametrize(("method", "free", "fits"), [("full", 10**9, False), ("full", 2 * 10**9, True), ("lora", 10**9, True)])
+def test_a_disk_too_small_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, free: int, fits: bool
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with (folder / "model.safetensors").open("wb") as file:
+        os.truncate(file.fileno(), 100_000_000)
+    adapter = {"rank": 8, "alpha": 16} if method == "lora" else {}
+    plan = Plan.model_validate(PLAN | adapter | {"model": {"id": str(folder)}, "method": method})
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(launch.shutil, "disk_usage", lambda path: usage._replace(free=free))
+    where = tmp_path / "not" / "yet" / "there"
+    if fits:
+        launch.check_disk(plan, where)
+    else:
+        with pytest.raises(Refused, match=r"the run needs about .* of disk and .* are free.*--runs"):
+            launch.check_disk(plan, where)
+    assert not where.exists()

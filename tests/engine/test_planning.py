@@ -1,0 +1,130 @@
+"""From advice to a plan: what may be overridden, and what is written down about it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import planning
+from engine.inspect import DataInspection, ModelInspection
+from engine.planning import completed, plan_for
+from recommender.decide import recommend
+from recommender.errors import InputError, Refused
+from recommender.facts import Facts
+from recommender.plan import Plan
+from recommender.plan_file import dump, parse
+from recommender.recommendation import Recommendation
+
+FACTS = json.loads((Path(__file__).parents[1] / "recommender" / "facts_example.json").read_text())
+
+
+def situation(**changes: dict[str, Any]) -> tuple[Recommendation, ModelInspection, DataInspection]:
+    content = json.loads(json.dumps(FACTS))
+    content["machine"] |= {"disk_free": 10**12}
+    content["data"] |= {"labels": ["neg", "pos"], "text_column": "review", "label_column": "stars"}
+    for name, fields in changes.items():
+        content[name] |= fields
+    facts = Facts.model_validate(content)
+    model = ModelInspection(facts.model, "/models/x", None, "f" * 64)
+    data = DataInspection(facts.data, (), ("review", "stars"), 1.0, "/data/a.csv", "/data/b.csv", "a" * 64, "b" * 64)
+    return recommend(facts), model, data
+
+
+FEW = {"rows": 40, "unique_rows": 40, "label_counts": [20, 20], "tokens_total": 4000, "classes": 2}
+
+
+def test_the_plan_says_everything_that_repeats_the_run() -> None:
+    advice, model, data = situation()
+    plan = plan_for(advice, model, data, seed=7, train_rows=500, eval_rows=200)
+    assert plan.method == advice.verdict
+    assert plan.seed == 7
+    assert plan.model.model_dump() == {"id": "/models/x", "revision": None, "fingerprint": "f" * 64}
+    assert (plan.data.text_column, plan.data.label_column, plan.data.labels) == ("review", "stars", ["neg", "pos"])
+    assert (plan.data.train_rows, plan.data.eval_rows) == (500, 200)
+    assert (plan.data.train_fingerprint, plan.data.eval_fingerprint) == ("a" * 64, "b" * 64)
+    assert plan.learning_rate == advice.settings.learning_rate
+    assert plan.overrides == []
+    assert parse(dump(plan)) == plan
+
+
+def test_another_method_than_the_recommended_runs_and_is_recorded() -> None:
+    advice, model, data = situation()
+    other = next(c.method for c in advice.candidates if c.method != advice.verdict and c.fits)
+    plan = plan_for(advice, model, data, method=other)
+    assert plan.method == other
+    assert plan.learning_rate == advice.candidate(other).settings.learning_rate
+    assert len(plan.overrides) >= 1
+
+
+def test_assignments_change_the_plan() -> None:
+    advice, model, data = situation()
+    plan = plan_for(advice, model, data, assignments=["learning_rate=1e-4", "epochs=1", "data.validation_rows=10"])
+    assert (plan.learning_rate, plan.epochs, plan.data.validation_rows) == (1e-4, 1.0, 10)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("learning_rat=1", "learning_rate"),
+        ("learning_rate=fast", "learning_rate"),
+        ("epochs", "NAME=VALUE"),
+        ("epochs=-1", "epochs"),
+        ("rank=0", "rank"),
+    ],
+)
+def test_a_wrong_assignment_names_the_field(assignment: str, told: str) -> None:
+    advice, model, data = situation()
+    with pytest.raises(InputError) as caught:
+        plan_for(advice, model, data, assignments=[assignment])
+    assert told in caught.value.message
+
+
+def test_a_run_that_would_be_wasted_is_refused_until_somebody_insists() -> None:
+    advice, model, data = situation(data=FEW)
+    assert advice.verdict == "not_yet"
+    with pytest.raises(Refused, match="--anyway runs it all the same"):
+        plan_for(advice, model, data)
+    plan = plan_for(advice, model, data, anyway=True)
+    assert plan.overrides
+    assert all(o.startswith("G") for o in plan.overrides)
+
+
+def test_nothing_to_learn_is_refused_whoever_insists() -> None:
+    advice, model, data = situation(data=FEW | {"classes": 1, "label_counts": [40], "rows": 40})
+    with pytest.raises(Refused):
+        plan_for(advice, model, data, anyway=True)
+
+
+def test_what_cannot_fit_is_refused_whoever_insists() -> None:
+    tight = {"backend": "cpu", "devices": [], "ram_total": 10**9, "ram_available": 3 * 10**8}
+    advice, model, data = situation(machine=tight)
+    assert advice.verdict == "does_not_fit"
+    for anyway in (False, True):
+        with pytest.raises(Refused):
+            plan_for(advice, model, data, method="full", anyway=anyway)
+
+
+def test_a_persons_plan_is_completed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, model, data = situation()
+    monkeypatch.setattr(planning, "inspect_model", lambda name: model)
+    monkeypatch.setattr(planning, "inspect_data", lambda *args, **kwargs: data)
+    monkeypatch.setattr(planning, "inspect_machine", lambda runs, try_nf4: Facts.model_validate(FACTS).machine)
+    content: dict[str, Any] = {
+        "model": {"id": "x"}, "data": {"train": "a.csv", "eval": "b.csv"}, "method": "full",
+        "learning_rate": 2e-5, "epochs": 1, "effective_batch": 8, "max_length": 64,
+    }  # fmt: skip
+    made, _ = completed(Plan.model_validate(content))
+    assert made.data.train == "/data/a.csv"
+    assert made.data.labels == ["neg", "pos"]
+    assert made.model.fingerprint == "f" * 64
+    assert completed(made)[0] == made
+
+    for changed, told in (
+        ({"data": content["data"] | {"train_fingerprint": "0" * 64}}, "a.csv has changed"),
+        ({"data": content["data"] | {"eval_fingerprint": "0" * 64}}, "b.csv has changed"),
+        ({"model": {"id": "x", "fingerprint": "0" * 64}}, "is not the model that the plan was made for"),
+        ({"max_length": 100_000}, "reads 512 tokens at most"),
+    ):
+        with pytest.raises(InputError, match=told):
+            completed(Plan.model_validate(content | changed))

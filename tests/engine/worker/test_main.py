@@ -1,0 +1,129 @@
+"""The worker's process: one at a time, and one sentence for every end."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import checkpoints
+from engine.events import EventWriter, read_events
+from engine.launch import environment
+from engine.rundir import RunDirectory
+from engine.worker import __main__ as worker
+from engine.worker import session
+from engine.worker.control import Control, StopNow
+from engine.worker.modeling import build
+from recommender.plan import Plan
+
+MakePlan = Callable[..., Plan]
+Begin = Callable[[Plan], RunDirectory]
+
+
+def work(run: RunDirectory) -> dict[str, Any]:
+    events = EventWriter(run.events)
+    try:
+        return worker._work(run, events, Control(run.control))
+    finally:
+        events.close()
+
+
+def test_a_second_worker_is_refused_and_touches_nothing(tiny: Path, make_plan: MakePlan, begin: Begin) -> None:
+    run = begin(make_plan(tiny))
+    mine = json.dumps({"pid": os.getpid(), "started": 0.0, "host": "here"})
+    (run.path / "worker.json").write_text(mine)
+    with (run.path / "run.lock").open("a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "engine.worker", str(run.path)],
+            capture_output=True, text=True, timeout=60, env=environment(), cwd=run.path, check=False,
+        )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr == f"{run.name}: another worker has this run.\n"
+    assert (run.path / "worker.json").read_text() == mine
+    assert not run.events.exists()
+
+
+def test_a_loss_that_is_no_number_fails_with_the_last_good_checkpoint_kept(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaking(*args: Any) -> Any:
+        built = build(*args)
+        passes = iter(range(10**6))
+
+        def after(module: Any, given: Any, output: Any) -> Any:
+            if module.training and next(passes) > 25:
+                output.logits = output.logits * float("nan")
+            return output
+
+        built.model.register_forward_hook(after)
+        return built
+
+    monkeypatch.setattr(session, "build", breaking)
+    run = begin(make_plan(tiny, token_budget=10**6, evaluations=6, epochs=4))
+    end = work(run)
+    assert (end["status"], end["code"]) == ("failed", 4)
+    assert "no longer a number at step 27" in end["cause"]
+    assert "learning_rate" in end["cause"]
+    assert end["checkpoint"] == 24
+    assert "goes on from step 24" in end["cure"]
+    found, put_aside = checkpoints.newest_sound(run.checkpoints)
+    assert (found, put_aside) == (run.checkpoints / "step-24", [])
+    assert max(e["step"] for e in read_events(run.events) if e["kind"] == "step") == 26
+    assert "Traceback" in capsys.readouterr().err  # goes to worker.log
+
+
+@pytest.mark.parametrize("request_name", ["stop", "stop-now"])
+def test_a_stop_before_anything_was_trained_leaves_nothing_and_says_so(
+    tiny: Path, make_plan: MakePlan, begin: Begin, request_name: Any
+) -> None:
+    run = begin(make_plan(tiny))
+    run.ask(request_name)
+    end = work(run)
+    assert (end["status"], end["code"], end["checkpoint"]) == ("stopped", 130, None)
+    assert "Nothing was trained yet" in end["cure"]
+    assert list(run.checkpoints.iterdir()) == []
+
+
+def test_rows_that_changed_are_a_refusal_not_a_crash(tiny: Path, make_plan: MakePlan, begin: Begin) -> None:
+    end = work(begin(make_plan(tiny, data={"train_fingerprint": "0" * 64})))
+    assert (end["status"], end["code"]) == ("refused", 2)
+    assert "has changed since the plan was made" in end["cause"]
+
+
+def test_any_error_of_a_library_becomes_one_sentence(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any) -> Any:
+        raise KeyError("first line\nsecond \x1b[31mline")
+
+    monkeypatch.setattr(session, "build", broken)
+    run = begin(make_plan(tiny))
+    end = work(run)
+    assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, None)
+    assert end["cause"].startswith("KeyError: ")
+    assert not {"\n", "\x1b"} & set(end["cause"])
+    assert str(run.log) in end["cure"]
+
+
+def test_sigterm_means_stop_and_a_second_one_stop_now(tmp_path: Path) -> None:
+    control = Control(tmp_path)
+    assert not control.stop
+    control._on_terminate(15, None)
+    assert control.stop
+    control.check_stop_now()
+    control._on_terminate(15, None)
+    with pytest.raises(StopNow):
+        control.check_stop_now()
+
+
+def test_a_request_to_save_is_used_up(tmp_path: Path) -> None:
+    (tmp_path / "save").write_text("")
+    control = Control(tmp_path)
+    assert control.take_save()
+    assert not control.take_save()

@@ -1,0 +1,84 @@
+"""Runs of real workers, watched from outside."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine import runs
+from engine.rundir import RunDirectory
+from engine.state import RunState
+from recommender.plan import Plan
+from recommender.plan_file import dump
+
+PATIENCE = 100.0
+"""Seconds: a busy machine takes ten to import torch."""
+
+
+@pytest.fixture
+def reaped() -> Iterator[list[RunDirectory]]:
+    """The worker of every run in this list is killed when the test ends."""
+    known: list[RunDirectory] = []
+    yield known
+    for run in known:
+        if run.worker() and run.alive():
+            psutil.Process(int(run.worker()["pid"])).kill()
+
+
+@pytest.fixture
+def start(tmp_path: Path, reaped: list[RunDirectory]) -> Callable[[Plan], RunDirectory]:
+    """Start a plan's run with a worker of its own, in `runs` below the test's folder."""
+
+    def started(plan: Plan) -> RunDirectory:
+        reaped.append(runs.start(plan, None, tmp_path / "runs"))
+        return reaped[-1]
+
+    return started
+
+
+@pytest.fixture
+def plan_file(tmp_path: Path) -> Callable[[Plan], Path]:
+    """A plan as a file."""
+
+    def written(plan: Plan) -> Path:
+        file = tmp_path / "plan.yaml"
+        file.write_text(dump(plan))
+        return file
+
+    return written
+
+
+@pytest.fixture
+def wait() -> Callable[[RunDirectory, Callable[[RunState], bool]], RunState]:
+    """Wait until a run's state is as wished."""
+
+    def waited(run: RunDirectory, wished: Callable[[RunState], bool]) -> RunState:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            state = run.state()
+            if wished(state):
+                return state
+            assert state.status not in ("failed", "refused", "dead"), f"{state.end}\n{run.last_words()}"
+            time.sleep(0.02)
+        raise AssertionError(f"still {run.state().status} at step {run.state().step}\n{run.last_words()}")
+
+    return waited
+
+
+@pytest.fixture
+def only_run(tmp_path: Path, reaped: list[RunDirectory]) -> Callable[[], RunDirectory]:
+    """The one run below `runs`, once its worker has spoken."""
+
+    def found() -> RunDirectory:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for run in runs.all_runs(tmp_path / "runs"):
+                if run.worker() and run.events.exists():
+                    reaped.append(run)
+                    return run
+            time.sleep(0.02)
+        raise AssertionError("no run was started")
+
+    return found

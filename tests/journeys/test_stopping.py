@@ -1,0 +1,107 @@
+"""Stopping a run in every way a person may, and going on."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine import checkpoints
+from engine.rundir import RunDirectory
+from engine.state import RunState
+from recommender.plan import Plan
+
+Wait = Callable[[RunDirectory, Callable[[RunState], bool]], RunState]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Background = Callable[..., "subprocess.Popen[str]"]
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    _, errors = process.communicate(timeout=100)
+    return process.returncode, errors
+
+
+def test_a_run_is_stopped_in_every_way_and_goes_on_each_time(
+    tiny: Path, make_plan: Callable[..., Plan], plan_file: Callable[[Plan], Path], start_loracle: Background,
+    loracle: Command, only_run: Callable[[], RunDirectory], wait: Wait,
+) -> None:  # fmt: skip
+    file = plan_file(make_plan(tiny, epochs=400, evaluations=40))
+
+    first = start_loracle("run", file, "--runs", "runs")
+    run = only_run()
+    wait(run, lambda state: state.step >= 3)
+    asked = loracle("stop", "last", "--runs", "runs")
+    assert asked.returncode == 0, asked.stderr
+    assert "saves a checkpoint" in asked.stdout
+    code, errors = ended(first)
+    assert code == 5
+    step = run.state().step
+    assert f"`loracle resume {run.name}` goes on from step {step}" in " ".join(errors.split())
+    assert run.state().status == "stopped"
+    newest, _ = checkpoints.newest_sound(run.checkpoints)
+    assert newest == run.checkpoints / f"step-{step}"
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        again = start_loracle("resume", "last", "--runs", "runs")
+        state = wait(run, lambda state, before=step: state.status == "running" and state.step > before + 2)  # type: ignore[misc]
+        os.killpg(again.pid, number)
+        code, errors = ended(again)
+        assert code == 5, errors
+        assert "Stopping after this step" in errors
+        assert run.state().step >= state.step > step
+        step = run.state().step
+        assert run.state().checkpoint == step
+
+    again = start_loracle("resume", "last", "--runs", "runs")
+    wait(run, lambda state: state.status == "running" and state.step > step + 2)
+    assert loracle("stop", "last", "--now", "--runs", "runs").returncode == 0
+    code, errors = ended(again)
+    assert code == 5, errors
+    assert "Traceback" not in errors
+
+    idle = loracle("stop", "last", "--runs", "runs")
+    assert idle.returncode == 2
+    assert "is not running (it is stopped)" in idle.stderr
+    listed = loracle("runs", "--runs", "runs")
+    assert "stopped" in listed.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_before_anything_was_trained_says_by_its_code_that_nothing_was_saved(
+    tiny: Path, make_plan: Callable[..., Plan], plan_file: Callable[[Plan], Path], start_loracle: Background,
+    only_run: Callable[[], RunDirectory], number: signal.Signals, code: int,
+) -> None:  # fmt: skip
+    process = start_loracle("run", plan_file(make_plan(tiny, epochs=400)), "--runs", "runs")
+    run = only_run()
+    time.sleep(0.3)  # the foreground process looks four times a second
+    os.killpg(process.pid, number)
+    found, errors = ended(process)
+    assert found == code, errors
+    assert "Nothing was trained yet" in " ".join(errors.split())
+    assert "Traceback" not in errors
+    assert list(run.checkpoints.iterdir()) == []
+
+
+def test_a_detached_run_outlives_its_starter_and_leaving_it_does_not_stop_it(
+    tiny: Path, make_plan: Callable[..., Plan], plan_file: Callable[[Plan], Path], start_loracle: Background,
+    loracle: Command, only_run: Callable[[], RunDirectory], wait: Wait,
+) -> None:  # fmt: skip
+    begun = loracle("run", plan_file(make_plan(tiny, epochs=400)), "--runs", "runs", "--detach")
+    assert begun.returncode == 0, begun.stderr
+    run = only_run()
+    assert f"loracle attach {run.name}" in begun.stdout
+    wait(run, lambda state: state.step >= 1)
+    viewer = start_loracle("attach", "last", "--runs", "runs")
+    assert viewer.stderr is not None
+    viewer.stderr.readline()
+    os.killpg(viewer.pid, signal.SIGINT)
+    code, errors = ended(viewer)
+    assert code == 0
+    assert "goes on without you" in errors
+    assert run.alive()
+    twice = loracle("resume", "last", "--runs", "runs")
+    assert twice.returncode == 2
+    assert "is running" in twice.stderr
