@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,7 @@ def test_a_persons_own_settings_win(gpus: list[Device], monkeypatch: pytest.Monk
 def test_the_allocator_keeps_large_blocks(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*launch.ALLOCATOR, "PYTORCH_CUDA_ALLOC_CONF"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(launch.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     found = launch.environment()
     assert found["MALLOC_MMAP_MAX_"] == "0"
     assert int(found["MALLOC_TRIM_THRESHOLD_"]) > 2**30
@@ -85,13 +87,13 @@ def test_the_worker_is_a_process_of_its_own_that_a_ctrl_c_does_not_reach(
         def wait(self) -> int:
             return 0
 
-    monkeypatch.setattr(launch.subprocess, "Popen", Process)
+    monkeypatch.setattr(subprocess, "Popen", Process)
     run = create(tmp_path, Plan.model_validate(PLAN), None)
     launch.launch(run, run.plan())
     assert called["start_new_session"] is True
     assert called["cwd"] == run.path
     assert called["command"][1:] == ["-P", "-m", "engine.worker", str(run.path)]
-    assert called["stdin"] == launch.subprocess.DEVNULL
+    assert called["stdin"] == subprocess.DEVNULL
 
 
 @pytest.mark.parametrize(("method", "free", "fits"), [("full", 10**9, False), ("full", 2 * 10**9, True), ("lora", 10**9, True)])
@@ -105,7 +107,7 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
     adapter = {"rank": 8, "alpha": 16} if method == "lora" else {}
     plan = Plan.model_validate(PLAN | adapter | {"model": {"id": str(folder)}, "method": method})
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(launch.shutil, "disk_usage", lambda path: usage._replace(free=free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
     where = tmp_path / "not" / "yet" / "there"
     if fits:
         launch.check_disk(plan, where)

@@ -237,9 +237,9 @@ def test_other_architectures_go_all_the_way(
 
 
 def test_stopping_again_and_again_changes_nothing(
-    finished: Finished, make_plan: MakePlan, tiny: Path, run_here: Here, begin: Here, monkeypatch: pytest.MonkeyPatch
+    finished: Finished, run_here: Here, begin: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = make_plan(tiny)
+    plan = finished("full").plan()
     run = begin(plan)
     write = EventWriter.write
 
