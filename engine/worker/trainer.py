@@ -19,7 +19,7 @@ from transformers.trainer_callback import DefaultFlowCallback, ExportableState, 
 
 from engine import checkpoints
 from engine.events import EventWriter
-from engine.worker.batches import EpochPermutation, LogicalBatch, collate, cut, mixed, padded
+from engine.worker.batches import OVERHEAD, EpochPermutation, LogicalBatch, collate, cut, mixed, padded
 from engine.worker.budget import TokenBudget
 from engine.worker.heartbeat import memory_now
 from recommender.errors import TrainingFailed
@@ -99,7 +99,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             loss = torch.zeros((), device=self.args.device)
             piece: list[int] = []
             try:
-                for piece in cut(lengths, self._budget.tokens):
+                for piece in cut(lengths, self._budget.tokens, OVERHEAD.get(self.args.device.type, OVERHEAD["cuda"])):
                     self._interrupt()
                     loss += self._micro_step(model, inputs, piece)
                 break

@@ -1,5 +1,7 @@
 """The logical batch and its pieces."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +25,28 @@ def test_the_longest_rows_come_first(lengths: list[int]) -> None:
     assert flat == sorted(lengths, reverse=True)
 
 
-def test_a_huge_budget_does_not_cut() -> None:
-    assert len(cut([5, 9, 2, 40], 10**8)) == 1
+def test_nothing_is_cut_where_cutting_costs_more_than_padding() -> None:
+    assert len(cut([5, 9, 2, 40], 10**8, overhead=1000)) == 1
+    assert len(cut([5, 9, 2, 40], 10**8, overhead=10)) == 2
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(1, 300), st.integers(0, 80))
+def test_no_cut_within_the_budget_costs_less(lengths: list[int], budget: int, overhead: int) -> None:
+    order = sorted(lengths, reverse=True)
+
+    def cost(pieces: list[list[int]]) -> int:
+        return sum(max(piece) * len(piece) + overhead for piece in pieces)
+
+    def every_cut(rows: list[int]) -> Iterator[list[list[int]]]:
+        if not rows:
+            yield []
+        for n in range(1, len(rows) + 1):
+            if n == 1 or rows[0] * n <= budget:
+                for rest in every_cut(rows[n:]):
+                    yield [rows[:n], *rest]
+
+    found = [[lengths[i] for i in piece] for piece in cut(lengths, budget, overhead)]
+    assert cost(found) == min(cost(pieces) for pieces in every_cut(order))
 
 
 def test_padding_is_on_the_right_and_masked() -> None:
