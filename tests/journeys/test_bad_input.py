@@ -1,0 +1,81 @@
+"""Bad input from the command line: one clear sentence, exit code 2, and nothing on standard output."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TRAIN = Path(__file__).parents[2] / "examples" / "support-train.csv"
+Command = Callable[..., subprocess.CompletedProcess[str]]
+ROWS = [f"message number {i} about my {'order' if i % 2 else 'bill'},{'a' if i % 2 else 'b'}" for i in range(40)]
+
+
+@pytest.fixture
+def files(tmp_path: Path, tiny: Path) -> Path:
+    """The files that the table below names, in the folder in which the program runs."""
+    (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "header.csv").write_text("text,label\n")
+    (tmp_path / "one-column.csv").write_text("text\n" + "\n".join(f"words {i}" for i in range(40)))
+    (tmp_path / "one-label.csv").write_text("text,label\n" + "\n".join(f"words {i},same" for i in range(40)))
+    free = (f"{i} words of a long free answer number {i}" for i in range(40))
+    (tmp_path / "free.csv").write_text("text,label\n" + "\n".join(f"question {i},{answer}" for i, answer in enumerate(free)))
+    (tmp_path / "wrong.csv").write_bytes(b"text,label\n" + b"\x00\xff\xfe\x81\x8d,a\n" * 20)
+    (tmp_path / "good.csv").write_text("\n".join(["text,label", *ROWS]))
+    (tmp_path / "unseen.csv").write_text("\n".join(["text,label", "what is this,a", "something new,never"]))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "no-config").mkdir()
+    (tmp_path / "no-weights").mkdir()
+    (tmp_path / "no-weights" / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (tmp_path / "torn.yaml").write_text("method: full\n  learning_rate: [")
+    (tmp_path / "unknown.yaml").write_text("method: full\nlerning_rate: 1e-4\n")
+    (tmp_path / "tiny").symlink_to(tiny)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--auto --model tiny --data missing.csv", "missing.csv: there is no such file"),
+        ("--auto --model tiny --data empty.csv", "empty.csv is empty"),
+        ("--auto --model tiny --data header.csv", "a header and no rows"),
+        ("--auto --model tiny --data one-column.csv", "one column only"),
+        ("--auto --model tiny --data one-label.csv --json", "every row has the label same"),
+        ("--auto --model tiny --data free.csv --label-column label --text-column text", "looks free-form"),
+        ("--auto --model tiny --data wrong.csv", "is not"),
+        ("--auto --model tiny --data folder", "folder is a folder"),
+        ("--auto --model tiny --data good.csv --eval unseen.csv", "never"),
+        ("--auto --model tiny --data good.csv --label-column lable", "lable"),
+        ("--auto --model ./no-config --data good.csv", "has no config.json"),
+        ("--auto --model ./no-weights --data good.csv", "model.safetensors is missing"),
+        ("--auto --model ./nothing-here --data good.csv", "no such model folder"),
+        ("--auto --model nobody/nothing-2026 --data good.csv", "not in the local cache"),
+        ("--auto --model tiny --data good.csv --seed -1", "--seed"),
+        ("--auto --model tiny --data good.csv --anyway --set lerning_rate=1", "learning_rate"),
+        ("run missing.yaml", "missing.yaml: there is no such file"),
+        ("run torn.yaml", "torn.yaml"),
+        ("run unknown.yaml --model tiny --data good.csv", "learning_rate"),
+    ],
+)
+def test_one_sentence_and_exit_2(loracle: Command, files: Path, arguments: str, told: str) -> None:
+    done = loracle(*arguments.split())
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Looking at ")]
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert said[0].startswith("loracle: ")
+    if "--set" not in arguments:
+        assert done.stdout == ""
+    if not arguments.startswith("run unknown"):  # a plan's errors are told all at once, a line each
+        assert len(said) == 1, said
+    assert not (files / "runs").exists()
+
+
+@pytest.mark.parametrize("arguments", ["--auto", "--auto --model x", "--dry-run", "--auto runs", "run", "nonsense", "runs --x"])
+def test_wrong_usage_is_exit_2(loracle: Command, arguments: str) -> None:
+    done = loracle(*arguments.split())
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "usage: loracle" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,163 @@
+"""The main job from the command line, with the real program and the demo model."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.rundir import RunDirectory
+from recommender.plan import Plan
+from recommender.plan_file import dump, parse
+from tui.cli import main
+
+ROOT = Path(__file__).parents[2]
+TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "support-heldout.csv"
+Command = Callable[..., subprocess.CompletedProcess[str]]
+SITUATION = ("--model", "demo", "--data", TRAIN, "--eval", HELD_OUT)
+SHORT = ("--train-rows", "72", "--eval-rows", "24", "--set", "epochs=1", "--set", "max_length=32", "--set", "evaluations=2")
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_help_imports_only_what_it_needs() -> None:
+    code = (
+        "import sys\nfrom tui.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'pydantic', 'rich', 'textual', 'torch', 'numpy', 'psutil', 'transformers', 'ruamel'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr == "[]\n"
+    assert "exit codes: 0 done" in done.stdout
+
+
+def test_a_dry_run_shows_what_was_found_and_all_three_methods(loracle: Command, tmp_path: Path) -> None:
+    done = loracle("--auto", "--dry-run", *SITUATION)
+    assert done.returncode == 0, done.stderr
+    said = plain(done.stdout)
+    for words in ("text in column text, label in column label", "6 classes", "Full fine-tuning", "LoRA", "QLoRA", "Why"):
+        assert words in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_auto_trains_each_method_for_real_and_answers_in_json(loracle: Command, tmp_path: Path, method: str) -> None:
+    """Against the advice, which is to wait for more rows: it runs, and the plan records that."""
+    done = loracle("--auto", "--json", *SITUATION, *SHORT, "--method", method, "--anyway", "--runs", "runs")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    said = lines(done.stdout)
+    assert [said[0]["kind"], said[1]["kind"], said[-1]["kind"]] == ["recommendation", "phase", "end"]
+    assert {c["method"] for c in said[0]["candidates"]} == {"full", "lora", "qlora"}
+    assert said[0]["verdict"] == "not_yet"
+    assert said[-1]["status"] == "done"
+    assert {e["split"] for e in said if e["kind"] == "evaluation"} == {"before", "probe", "majority", "validation", "after"}
+    assert [e["step"] for e in said if e["kind"] == "step"] == list(range(1, 1 + sum(e["kind"] == "step" for e in said)))
+    (run,) = (RunDirectory(p) for p in (tmp_path / "runs").iterdir())
+    plan = run.plan()
+    assert plan.method == method
+    assert plan.max_length == 32
+    assert any(o.startswith("G") for o in plan.overrides)
+    names = {p.name for p in run.model.iterdir()}
+    assert {"README.md", "config.json", "tokenizer.json"} <= names
+    assert ("model.safetensors" if method == "full" else "adapter_model.safetensors") in names
+    if method != "full":
+        return
+
+    report = loracle("report", "last", "--runs", "runs")
+    assert report.returncode == 0
+    assert all(word in plain(report.stdout).lower() for word in ("before", "after", "accuracy", "interval"))
+    as_json = loracle("report", run.name[:-2], "--json", "--runs", "runs")
+    assert lines(as_json.stdout)[0] == run.report()
+    attached = loracle("attach", "last", "--runs", "runs")
+    assert attached.returncode == 0
+    assert "after" in attached.stderr
+    (listed,) = lines(loracle("runs", "--json", "--runs", "runs").stdout)
+    assert (listed["name"], listed["state"]) == (run.name, "done")
+    for command in ("resume", "stop"):
+        late = loracle(command, "last", "--runs", "runs")
+        assert late.returncode == 2
+        assert len(late.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_too_few_rows_are_refused_with_what_to_do_instead(loracle: Command, tmp_path: Path, dry: bool) -> None:
+    done = loracle("--auto", *SITUATION, "--train-rows", "60", *(["--dry-run"] if dry else []))
+    assert done.returncode == 3
+    assert "--anyway runs it all the same" in plain(done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_file_is_never_overwritten_unasked(loracle: Command, tmp_path: Path, tiny: Path) -> None:
+    few = ("--model", tiny, "--data", TRAIN, "--eval", HELD_OUT)
+    assert loracle("plan", *few, "--method", "lora", "-o", "mine.yaml").returncode == 0
+    text = (tmp_path / "mine.yaml").read_text()
+    plan = parse(text)
+    assert plan.method == "lora"
+    assert plan.overrides, "that LoRA was chosen against the advice is written down"
+    again = loracle("plan", *few, "-o", "mine.yaml")
+    assert again.returncode == 2
+    assert "mine.yaml exists already" in again.stderr
+    assert (tmp_path / "mine.yaml").read_text() == text
+    assert loracle("plan", *few, "-o", "mine.yaml", "--force", "--set", "seed=9").returncode == 0
+    assert parse((tmp_path / "mine.yaml").read_text()).seed == 9
+
+
+def test_plan_exits_0_whatever_it_advises(loracle: Command, tmp_path: Path, tiny: Path) -> None:
+    done = loracle("plan", "--model", tiny, "--data", TRAIN, "--train-rows", "60")
+    assert done.returncode == 0
+    assert "No plan was written" in done.stderr
+    assert not (tmp_path / "plan.yaml").exists()
+
+
+def test_the_example_plan_runs_elsewhere(loracle: Command, tmp_path: Path, tiny: Path) -> None:
+    """The background's example, pointed to another model and other rows, warns about its warm-up and runs."""
+    smaller = ["train_rows=72", "eval_rows=24", "max_length=48", "epochs=1"]
+    done = loracle(
+        "run", ROOT / "examples" / "bert-imdb.yaml", "--model", tiny, "--data", TRAIN, "--eval", HELD_OUT,
+        *(word for s in smaller for word in ("--set", s)), "--seed", "5", "--runs", "runs",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "warm-up" in plain(done.stderr)
+    (run,) = (RunDirectory(p) for p in (tmp_path / "runs").iterdir())
+    plan = run.plan()
+    assert (plan.model.id, plan.data.train, plan.seed, plan.warmup_steps) == (str(tiny), str(TRAIN), 5, 500)
+    assert plan.data.train_fingerprint
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["attach", "resume", "stop", "report"])
+def test_an_unknown_run_is_said_in_one_sentence(loracle: Command, command: str) -> None:
+    done = loracle(command, "nothing-like-this", "--runs", "runs")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "loracle: No run is called nothing-like-this. `loracle runs` lists them.\n"
+
+
+def test_without_runs_the_list_says_so(loracle: Command) -> None:
+    done = loracle("runs", "--runs", "nowhere")
+    assert (done.returncode, done.stdout) == (0, "No runs in nowhere.\n")
+
+
+def test_a_full_disk_is_refused_before_a_run_is_made(
+    tiny: Path, make_plan: Callable[..., Plan], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file = tmp_path / "plan.yaml"
+    file.write_text(dump(make_plan(tiny)))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    assert main(["run", str(file), "--runs", str(tmp_path / "runs")]) == 3
+    errors = capsys.readouterr().err
+    assert "of disk and 1" in errors
+    assert not (tmp_path / "runs").exists()
