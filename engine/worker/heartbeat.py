@@ -38,7 +38,7 @@ class Heartbeat(threading.Thread):
         """Memory in bytes, load in percent, free disk in bytes."""
         found: dict[str, Any] = {
             "memory": memory_now(),
-            "memory_available": psutil.virtual_memory().available,
+            "memory_available": memory_available(),
             "cpu": psutil.cpu_percent(),
             "disk_free": _disk_free(self._folder),
         }
@@ -57,6 +57,14 @@ def memory_now() -> int:
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return int(torch.cuda.memory_reserved())
     return int(psutil.Process().memory_info().rss)
+
+
+def memory_available() -> int:
+    """Bytes this run may hold: what it holds now, and what is free beside it."""
+    torch = _torch()
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.mem_get_info()[0]) + memory_now()
+    return int(psutil.virtual_memory().available) + memory_now()
 
 
 def memory_peak() -> int:

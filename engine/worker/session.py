@@ -20,6 +20,7 @@ from engine.worker.arguments import check_supported, training_arguments
 from engine.worker.budget import TokenBudget
 from engine.worker.control import Control, StopNow
 from engine.worker.encoding import Encoded, encode
+from engine.worker.heartbeat import memory_available
 from engine.worker.held_out import HeldOut
 from engine.worker.modeling import Built, build, load_tokenizer, model_folder
 from engine.worker.narrator import Narrator
@@ -148,7 +149,7 @@ class Session:
             new_modules=built.head,
             predicted_memory=expected.get("memory"),
             predicted_seconds=expected.get("seconds"),
-            memory_available=expected.get("available"),
+            memory_available=expected.get("available") or memory_available(),
             versions=environment_note()["versions"],
             resumed_from=resumed,
             resume=compare(read_json(checkpoint / "loracle.json")) if checkpoint else None,
