@@ -15,6 +15,18 @@ from recommender.lints import lint
 from recommender.plan import Plan
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Caution, Recommendation
 
+FLAGS = {
+    "model.id": "--model",
+    "method": "--method",
+    "data.train": "--data",
+    "data.eval": "--eval",
+    "data.text_column": "--text-column",
+    "data.label_column": "--label-column",
+    "data.train_rows": "--train-rows",
+    "data.eval_rows": "--eval-rows",
+}
+"""Fields that the advice rests on: changed afterwards, the advice would be about another run."""
+
 
 def plan_for(
     recommendation: Recommendation,
@@ -33,15 +45,32 @@ def plan_for(
 
     Raises:
         Refused: the run would not fit or would be wasted, and `anyway` was not said or does not help.
-        InputError: an assignment is not a field of a plan, or its value is not allowed.
+        InputError: an assignment is not a field of a plan, its value is not allowed, or a flag of its own says it.
     """
     chosen = recommendation.candidate(method) if method else recommendation.best
     overrides = check(recommendation, chosen, anyway=anyway)
     content = _content(recommendation, chosen, model, data)
     content["seed"] = seed
-    content["overrides"] = overrides
     content["data"] |= {"train_rows": train_rows, "eval_rows": eval_rows, "split_seed": split_seed}
-    return plan_file.validate(plan_file.set_fields(content, list(assignments)), "--set")
+    changed = plan_file.set_fields(content, list(assignments))
+    for name, flag in FLAGS.items():
+        if _at(changed, name) != _at(content, name):
+            raise InputError(f"--set {name}: say it with {flag}, so that the advice is about it too.")
+    changed["overrides"] = overrides  # a record, not a setting
+    plan = plan_file.validate(changed, "--set")
+    _check_length(plan, model)
+    return plan
+
+
+def _at(content: dict[str, Any], path: str) -> Any:
+    part, _, name = path.rpartition(".")
+    return (content[part] if part else content)[name]
+
+
+def _check_length(plan: Plan, model: ModelInspection) -> None:
+    positions = model.facts.max_positions
+    if positions and plan.max_length > positions:
+        raise InputError(f"max_length is {plan.max_length}, and {plan.model.id} reads {positions} tokens at most.")
 
 
 def check(recommendation: Recommendation, chosen: Candidate, *, anyway: bool) -> list[str]:
@@ -139,9 +168,7 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
     model = inspect_model(plan.model.id)
     if plan.model.fingerprint not in (None, model.fingerprint):
         raise InputError(f"{plan.model.id}: is not the model that the plan was made for; make a new plan.")
-    positions = model.facts.max_positions
-    if positions and plan.max_length > positions:
-        raise InputError(f"max_length is {plan.max_length}, and {plan.model.id} reads {positions} tokens at most.")
+    _check_length(plan, model)
     rows = plan.data
     data = inspect_data(
         rows.train,

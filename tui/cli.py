@@ -24,9 +24,17 @@ exit codes: 0 done · 2 bad usage or input · 3 refused before training · 4 tra
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     parser = _parser()
-    given = parser.parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
+    given = parser.parse_args(typed)
+    # The command has defaults of its own, so that what stands before it would be lost without a word.
+    if given.command is not None and typed[0] != given.command:
+        if given.auto:
+            parser.error("--auto is a way of its own and takes no command; leave one of the two away")
+        parser.error(f"options go after the command: loracle {given.command} ...")
     try:
-        return int(_answer(given, parser))
+        code = int(_answer(given, parser))
+        sys.stdout.flush()
+        return code
     except LoracleError as error:
         from engine.text import clean
 
@@ -43,8 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.command is not None:
-        if given.auto:
-            parser.error("--auto is a way of its own and takes no command; leave one of the two away")
         answer: Callable[[argparse.Namespace], int] = given.answer
         return answer(given)
     if given.auto:

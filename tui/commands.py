@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from rich.console import Console
 
 from engine import inspect as inspection
 from engine import runs as engine_runs
@@ -47,12 +46,14 @@ def plan(given: argparse.Namespace) -> int:
         if given.json:
             print(json.dumps(advice.model_dump(mode="json"), ensure_ascii=False))
         else:
-            show.recommendation(advice, Console())
+            show.recommendation(advice, show.Screen())
         return Exit.DONE
     if given.model is None or given.data is None:
         raise InputError("plan needs --model and --data, or --facts.")
     wanted = given.output or Path("plan.yaml")
     writes = str(wanted) != "-"
+    if writes and wanted.is_dir():
+        raise InputError(f"{wanted} is a folder; name a file with -o.")
     if writes and wanted.exists() and not given.force:
         raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
     look = _look(given)
@@ -95,7 +96,7 @@ def runs(given: argparse.Namespace) -> int:
         for one in found:
             print(json.dumps(show.run_facts(one)))
     elif found:
-        show.run_table(found, Console())
+        show.run_table(found, show.Screen())
     else:
         print(f"No runs in {engine_runs.runs_root(given.runs)}.")
     return Exit.DONE
@@ -138,7 +139,7 @@ def report(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(content, ensure_ascii=False))
     else:
-        show.report(content, found, Console())
+        show.report(content, found, show.Screen())
     return Exit.DONE
 
 
@@ -163,6 +164,7 @@ class _Look:
 def _look(given: argparse.Namespace) -> _Look:
     if given.seed < 0:
         raise InputError(f"--seed {given.seed}: must not be negative.")
+    plan_file.set_fields({}, given.assignments)  # a misspelt name is told before the long look
     if not given.json:
         print("Looking at machine, model and data …", file=sys.stderr)
     return _Look(given)
@@ -186,7 +188,7 @@ def _show_advice(given: argparse.Namespace, facts: Facts, advice: Recommendation
     if given.json:
         print(json.dumps({"kind": "recommendation", **advice.model_dump(mode="json")}, ensure_ascii=False), flush=True)
         return
-    console = Console()
+    console = show.Screen()
     show.facts(facts, console)
     show.recommendation(advice, console)
 

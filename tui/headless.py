@@ -74,7 +74,7 @@ def _watch(run: RunDirectory, *, as_json: bool, offset: int) -> int:
 
 def _closing(run: RunDirectory, state: RunState, *, as_json: bool) -> int:
     """The last words, on standard error but for the report itself."""
-    narration = Console(stderr=True)
+    narration = show.Screen(stderr=True)
     if state.status == "dead":
         last = clean(run.last_words())
         narration.print(Text(f"The worker of {run.name} died without a word; most often the machine ran out of memory."))
@@ -86,7 +86,7 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool) -> int:
     if state.status == "done":
         content = run.report()
         if content is not None and not as_json:
-            show.report(content, run, Console())
+            show.report(content, run, show.Screen())
         return Exit.DONE
     cause, cure = clean(end.get("cause") or ""), clean(end.get("cure") or "")
     if state.status in ("failed", "refused"):
@@ -198,7 +198,7 @@ class _LiveView(_LineView):
 
 
 def _view() -> _View:
-    console = Console(stderr=True)
+    console = show.Screen(stderr=True)
     return _LiveView(console) if console.is_terminal and not console.is_dumb_terminal else _LineView(console)
 
 

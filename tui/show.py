@@ -1,5 +1,6 @@
 """Facts, recommendation, runs and report as text for a terminal. Everything foreign is cleaned and never markup."""
 
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,17 @@ ROWS = {
     "before": "before",
     "after": "after",
 }
+
+
+class Screen(Console):
+    """Rich's console, which by itself ends the program with exit code 1 when its reader goes away."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on in silence: what is being done does not depend on who reads."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
 
 
 def facts(found: Facts, console: Console) -> None:

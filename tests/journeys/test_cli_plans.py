@@ -1,0 +1,208 @@
+"""Planning from the command line: what is written, what is refused, and in which words. Nothing is trained here."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recommender.plan_file import parse
+
+ROOT = Path(__file__).parents[2]
+TRAIN = ROOT / "examples" / "support-train.csv"
+FACTS = ROOT / "tests" / "recommender" / "facts_example.json"
+Command = Callable[..., subprocess.CompletedProcess[str]]
+COMMAND = [sys.executable, "-m", "tui.cli"]
+
+
+def write_rows(file: Path, per_label: int, labels: int = 2, encoding: str = "utf-8") -> Path:
+    """The first rows of the first labels of the example data."""
+    kept: dict[str, list[str]] = defaultdict(list)
+    with TRAIN.open(encoding="utf-8", newline="") as source:
+        for row in csv.DictReader(source):
+            kept[row["label"]].append(row["text"])
+    with file.open("w", encoding=encoding, newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["text", "label"])
+        for label in sorted(kept)[:labels]:
+            writer.writerows((f"{text} – café" if encoding == "cp1252" else text, label) for text in kept[label][:per_label])
+    return file
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Enough rows to train on."""
+    return write_rows(tmp_path / "rows.csv", 80)
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """Forty rows, too few to learn from."""
+    return write_rows(tmp_path / "few.csv", 20)
+
+
+@pytest.fixture
+def planned(loracle: Command, tiny: Path, rows: Path, tmp_path: Path) -> Path:
+    """A plan file for `rows`."""
+    done = loracle("plan", "--model", tiny, "--data", rows, "-o", "mine.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "loracle run mine.yaml" in plain(done.stderr)
+    return tmp_path / "mine.yaml"
+
+
+def refused(done: "subprocess.CompletedProcess[str]", code: int = 2) -> str:
+    """What was said, after it was checked that it is short and that nothing else came."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    return plain("\n".join(line for line in done.stderr.splitlines() if not line.startswith("Looking at ")))
+
+
+def test_the_version_is_told(loracle: Command) -> None:
+    done = loracle("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "loracle 0.1.0\n", "")
+
+
+def test_facts_from_a_file_are_answered_without_looking_at_anything(loracle: Command, tmp_path: Path) -> None:
+    done = loracle("plan", "--facts", FACTS, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    advice = json.loads(done.stdout)
+    assert advice["verdict"] in ("full", "lora", "qlora")
+    assert [c["method"] for c in advice["candidates"]] == ["full", "lora", "qlora"]
+    assert advice["reasons"]
+    said = loracle("plan", "--facts", FACTS)
+    assert said.returncode == 0
+    assert "Recommended:" in said.stdout
+    assert list(tmp_path.glob("*.yaml")) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("{", "JSON"), ('{"data": {"rows": "many"}}', "data.rows"), (None, "No such file")]
+)
+def test_facts_that_cannot_be_used_are_named(loracle: Command, tmp_path: Path, content: str | None, told: str) -> None:
+    if content is not None:
+        (tmp_path / "facts.json").write_text(content)
+    said = refused(loracle("plan", "--facts", "facts.json"))
+    assert said.startswith("loracle: facts.json: ")
+    assert told in said
+
+
+@pytest.mark.parametrize("typed", ["--runs elsewhere runs", "--json runs", "--seed 3 plan --model x", "--model x run plan.yaml"])
+def test_options_before_the_command_are_not_lost_without_a_word(loracle: Command, typed: str) -> None:
+    assert "options go after the command" in refused(loracle(*typed.split()))
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path, form: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*COMMAND, "plan", "--facts", str(FACTS), *form]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_plan_file_with_two_mistakes_names_both_lines(loracle: Command, planned: Path) -> None:
+    text = planned.read_text().splitlines()
+    first = next(n for n, line in enumerate(text) if line.startswith("learning_rate:"))
+    second = next(n for n, line in enumerate(text) if line.startswith("epochs:"))
+    text[first], text[second] = "lerning_rate: 1e-4", "epochs: many"
+    planned.write_text("\n".join(text))
+    said = refused(loracle("run", "mine.yaml"))
+    assert f"mine.yaml:{first + 1}: lerning_rate: no such field. Did you mean learning_rate?" in said
+    assert f"mine.yaml:{second + 1}: epochs must be" in said
+
+
+def test_a_plan_is_not_run_on_other_rows_or_another_model_than_it_was_made_for(
+    loracle: Command, planned: Path, rows: Path, tmp_path: Path
+) -> None:
+    text = planned.read_text()
+    planned.write_text(text.replace(parse(text).model.fingerprint or "", "f" * 64))
+    assert "is not the model that the plan was made for" in refused(loracle("run", "mine.yaml"))
+    planned.write_text(text)
+    with rows.open("a") as file:
+        file.write("one more,account\n")
+    assert f"{rows} has changed since the plan was made" in refused(loracle("run", "mine.yaml"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_is_never_taken_for_the_plan_file(loracle: Command, tiny: Path, rows: Path) -> None:
+    assert "is a folder" in refused(loracle("plan", "--model", tiny, "--data", rows, "-o", ".", "--force"))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("nonsense=1", "--set nonsense: no such field of a plan"),
+        ("token_budgte=1", "Did you mean token_budget?"),
+        ("epochs", "NAME=VALUE"),
+    ],
+)
+def test_a_misspelt_setting_is_told_before_anything_is_looked_at(loracle: Command, assignment: str, told: str) -> None:
+    assert told in refused(loracle("--auto", "--model", "nowhere", "--data", "nothing.csv", "--set", assignment))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("train_rows=20", "--train-rows"),  # it would slip past the advice to wait for more rows
+        ("method=lora", "--method"),
+        ("max_length=4096", "reads 128 tokens at most"),
+    ],
+)
+def test_a_setting_that_the_advice_would_not_know_of_is_refused(
+    loracle: Command, tiny: Path, rows: Path, tmp_path: Path, assignment: str, told: str
+) -> None:
+    done = loracle("plan", "--model", tiny, "--data", rows, "--set", assignment)
+    assert done.returncode == 2
+    assert told in plain(done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "plan.yaml").exists()
+
+
+def test_forty_rows_are_planned_only_when_somebody_insists(loracle: Command, tiny: Path, few: Path, tmp_path: Path) -> None:
+    situation = ("--model", tiny, "--data", few)
+    done = loracle("--auto", *situation, "--json")
+    assert done.returncode == 3
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["verdict"] == "not_yet"
+    assert "--anyway runs it all the same" in plain(done.stderr)
+    assert loracle("--auto", *situation, "--dry-run", "--anyway").returncode == 0
+    assert loracle("plan", *situation, "--method", "lora").returncode == 0
+    assert not (tmp_path / "plan.yaml").exists()
+    assert loracle("plan", *situation, "--method", "lora", "--anyway").returncode == 0
+    assert parse((tmp_path / "plan.yaml").read_text()).overrides[0].startswith("G4_too_few_examples: With 20 examples")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_label_is_refused_whoever_insists(loracle: Command, tiny: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "one.csv", 80, labels=1)
+    done = loracle("--auto", "--model", tiny, "--data", rows, "--label-column", "label", "--anyway")
+    assert "every row has the label account" in refused(done)
+
+
+def test_text_that_is_not_utf8_is_named_with_its_line(loracle: Command, tiny: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "old.csv", 80, encoding="cp1252")
+    said = refused(loracle("--auto", "--model", tiny, "--data", rows))
+    assert "old.csv:2: is not UTF-8" in said
+    assert "iconv" in said
+
+
+def test_a_hub_that_cannot_be_reached_is_said_so(rows: Path, tmp_path: Path) -> None:
+    away = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "empty")}
+    done = subprocess.run(
+        [*COMMAND, "--auto", "--model", "nobody/nothing", "--data", str(rows)],
+        capture_output=True, text=True, cwd=tmp_path, env=os.environ | away, check=False,
+    )  # fmt: skip
+    said = refused(done)
+    assert "hub id nobody/nothing is not in the local cache" in said
+    assert "cannot be reached" in said

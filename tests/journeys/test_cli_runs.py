@@ -1,0 +1,131 @@
+"""A run from the command line from its plan to its report: one training, and every question that may be asked about it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from engine.rundir import RunDirectory
+
+ROOT = Path(__file__).parents[2]
+TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "support-heldout.csv"
+SHORT = ("epochs=0.1", "max_length=32", "evaluations=1", "token_budget=1024", "overrides=[]")
+Answer = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with one finished run, and what the program said on the way there."""
+
+    folder: Path
+    begun: Answer
+    watched: Answer
+
+    def loracle(self, *arguments: str) -> Answer:
+        """The real program, in this folder."""
+        return called(self.folder, *arguments)
+
+    @property
+    def run(self) -> RunDirectory:
+        (name,) = os.listdir(self.folder / "runs")
+        return RunDirectory(self.folder / "runs" / name)
+
+
+def called(folder: Path, *arguments: str, state: Path | None = None) -> Answer:
+    env = os.environ | {"COLUMNS": "120", "LORACLE_STATE": str(state or folder / "state")}
+    env.pop("LORACLE_RUNS", None)
+    command = [sys.executable, "-m", "tui.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=folder, env=env, check=False)
+
+
+@pytest.fixture(scope="module")
+def place(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Planned with LoRA against the advice, started, left running, and watched to its end."""
+    folder = tmp_path_factory.mktemp("place")
+    settings = [word for s in SHORT for word in ("--set", s)]
+    situation = ("--model", str(tiny), "--data", str(TRAIN), "--eval", str(HELD_OUT), "--method", "lora", "--eval-rows", "48")
+    planned = called(folder, "plan", *situation, *settings, "-o", "mine.yaml")
+    assert planned.returncode == 0, planned.stderr
+    begun = called(folder, "run", "mine.yaml", "--detach")
+    return Place(folder, begun, called(folder, "attach", "last"))
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_run_that_is_left_running_is_named_and_watched_to_its_end(place: Place) -> None:
+    assert place.begun.returncode == 0, place.begun.stderr
+    assert place.begun.stdout == f"{place.run.name} is running. Watch it: loracle attach {place.run.name}\n"
+    assert place.watched.returncode == 0, place.watched.stderr
+    assert "lora on" in place.watched.stderr
+    assert "before and after, on 48 held-out rows" in plain(place.watched.stdout)
+    assert "Traceback" not in place.watched.stderr
+
+
+def test_the_run_keeps_everything_in_a_folder_that_is_private(place: Place) -> None:
+    assert place.run.path.stat().st_mode & 0o777 == 0o700
+    assert {"plan.yaml", "events.jsonl", "worker.log", "report.json", "model"} <= set(os.listdir(place.run.path))
+    report = place.run.report()
+    assert report is not None
+    assert report["method"] == "lora"
+    assert report["rows"]["held_out"] == 48
+
+
+def test_the_advice_that_was_set_aside_is_on_record_and_cannot_be_wiped(place: Place) -> None:
+    (override,) = place.run.plan().overrides  # although the plan was made with `--set overrides=[]`
+    assert "LoRA instead of the recommended Full fine-tuning" in override or "adapters save nothing" in override
+    assert plain(override) in plain(place.loracle("report", "last").stdout)
+
+
+def test_watching_in_json_gives_the_events_and_nothing_else(place: Place) -> None:
+    done = place.loracle("attach", place.run.name, "--json")
+    assert done.returncode == 0
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (events[-1]["kind"], events[-1]["status"]) == ("end", "done")
+    assert done.stderr == ""
+
+
+def test_the_list_names_the_run_from_anywhere(place: Place, tmp_path: Path) -> None:
+    assert any(place.run.name in line and "done" in line for line in place.loracle("runs").stdout.splitlines())
+    (line,) = place.loracle("runs", "--json").stdout.splitlines()
+    listed = json.loads(line)
+    assert (listed["name"], listed["method"], listed["path"]) == (place.run.name, "lora", str(place.run.path))
+    assert "done" in listed.values()
+    elsewhere = called(tmp_path, "report", place.run.name[:-2], "--json", state=place.folder / "state")
+    assert json.loads(elsewhere.stdout) == place.run.report()
+
+
+@pytest.mark.parametrize(("command", "told"), [("resume", "is done"), ("stop", "is not running (it is done)")])
+def test_what_is_done_can_neither_be_resumed_nor_stopped(place: Place, command: str, told: str) -> None:
+    done = place.loracle(command, "last")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_start_that_several_names_share_is_not_guessed(place: Place, tmp_path: Path) -> None:
+    for name in ("20260101-000000-a", "20260101-000000-b"):
+        shutil.copytree(place.run.path, tmp_path / "runs" / name)
+    done = called(tmp_path, "report", "20260101", "--runs", "runs")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "may be any of 20260101-000000-a, 20260101-000000-b" in done.stderr
+
+
+def test_a_run_with_a_damaged_plan_is_listed_and_the_rest_with_it(place: Place, tmp_path: Path) -> None:
+    for name in ("20260101-000000-a", "20260101-000000-b"):
+        shutil.copytree(place.run.path, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "20260101-000000-b" / "plan.yaml").write_bytes(b"\xff\xfe\x00method")
+    (tmp_path / "runs" / "20260101-000000-b" / "events.jsonl").write_bytes(b"\x00\x01 not json\n")
+    done = called(tmp_path, "runs", "--runs", "runs")
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()[1:]
+    assert "20260101-000000-b" in first
+    assert "damaged" in first
+    assert "20260101-000000-a" in second
+    assert "done" in second
