@@ -54,10 +54,12 @@ def test_a_loss_that_is_no_number_fails_with_the_last_good_checkpoint_kept(
 ) -> None:
     def breaking(*args: Any) -> Any:
         built = build(*args)
-        passes = iter(range(10**6))
+        rows = 0
 
         def after(module: Any, given: Any, output: Any) -> Any:
-            if module.training and next(passes) > 25:
+            nonlocal rows
+            rows += len(output.logits) if module.training else 0
+            if rows > 26 * 8:
                 output.logits = output.logits * float("nan")
             return output
 

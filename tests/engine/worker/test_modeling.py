@@ -71,6 +71,8 @@ def test_qlora_quantises_the_layers_and_nothing_new(
     quantised = [n for n, kind in kinds.items() if kind == "Params4bit"]
     assert len(quantised) >= 12
     assert not [n for n in quantised if any(f".{h}." in n for h in made.head)]
+    layers = {n for n, module in made.model.named_modules() if "4bit" in type(module).__name__}
+    assert not [n for n in layers if any(f".{h}." in f"{n}." for h in made.head)]
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])

@@ -219,6 +219,26 @@ def test_running_out_of_memory_repeats_the_step_with_smaller_pieces(
         assert torch.equal(gradient, b.gradients()[name]), name
 
 
+def test_what_was_done_of_a_step_before_memory_ran_out_does_not_count_twice(bench: MakeBench, tiny: Path) -> None:
+    """Gradients of the first pieces are thrown away, and dropout draws the same masks again."""
+    b, undisturbed = (bench(model=tiny, token_budget=64) for _ in range(2))
+    batch = b.batch(list(range(16)))
+    expected = undisturbed.trainer.training_step(undisturbed.model, batch)
+    passes = iter(range(1000))
+
+    def third_fails(module: Any, args: Any, output: Any) -> None:
+        if next(passes) == 2:
+            raise RuntimeError("out of memory")
+
+    b.model.register_forward_hook(third_fails)
+    b.trainer._budget.shrink = lambda error, **size: None  # type: ignore[method-assign]
+    loss = b.trainer.training_step(b.model, batch)
+    assert next(passes) > 6
+    assert float(loss) == float(expected)
+    for name, gradient in undisturbed.gradients().items():
+        assert torch.equal(gradient, b.gradients()[name]), name
+
+
 def test_memory_too_small_for_one_row_says_what_to_do(bench: MakeBench) -> None:
     b = bench(token_budget=256)
     _fails_above(b.model, 4, lambda: RuntimeError("out of memory"))
