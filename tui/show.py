@@ -74,13 +74,13 @@ def recommendation(advice: Recommendation, console: Console) -> None:
         words = {"not_yet": "Not yet: fine-tuning now would be a wasted run.", "does_not_fit": "Nothing fits on this machine."}
         console.print(Text(words[advice.verdict], style="bold"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("", "memory, estimated", "", "time", "trains", "disk"):
+    for column in ("", "memory", "", "time", "trains", "disk"):
         table.add_column(column, no_wrap=True)
     for c in advice.candidates:
         marked = "→ " if c.method == advice.verdict else "  "
         table.add_row(
             Text(marked + METHOD_NAMES[c.method], style="bold" if c.method == advice.verdict else ""),
-            Text(memory_sum(c)),
+            Text(f"~{memory_sum(c)}"),
             Text(memory_verdict(c).removesuffix(" stays free")),
             Text(f"~{duration(c.hours.predicted * 3600)}"),
             Text(amount(c.trained_parameters)),
