@@ -159,12 +159,23 @@ def split(choice: DataChoice) -> Split:
     defaults = hyper.split_of(facts)
     if held_out is None:
         wanted = choice.held_out_rows if choice.held_out_rows is not None else defaults.held_out
-        held_out, once = carve(once, wanted, choice.split_seed)
+        held_out, once = _carved(once, "held_out_rows", wanted, choice.split_seed, choice.train)
     wanted = choice.validation_rows if choice.validation_rows is not None else defaults.validation
-    validation, train = carve(once, wanted, choice.split_seed + 1)
+    validation, train = _carved(once, "validation_rows", wanted, choice.split_seed + 1, choice.train)
     if len(set(train.labels)) < 2:
         raise InputError(f"{choice.train}: fewer than two labels are left for training; give more rows.")
     return Split(train, validation, held_out, labels, counts)
+
+
+def _carved(rows: Rows, name: str, wanted: int, seed: int, file: str) -> tuple[Rows, Rows]:
+    """`carve`, unless that would take more than half of the rows.
+
+    Raises:
+        InputError: it would.
+    """
+    if wanted > len(rows) / 2:
+        raise InputError(f"{name} is {wanted}, more than half of the {len(rows)} rows of {file}; take fewer, or give more rows.")
+    return carve(rows, wanted, seed)
 
 
 def check_labels(rows: Rows, labels: list[str], name: str) -> None:
