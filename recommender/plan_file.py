@@ -3,6 +3,7 @@
 import difflib
 import io
 import json
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from recommender.errors import InputError
 from recommender.plan import Plan
@@ -19,8 +21,24 @@ MAX_DEPTH = 20
 MAX_ERRORS = 20
 
 
+_NOT_PLAIN = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\uffef\U00010000-\U0010ffff]")
+"""Characters that a YAML reader takes for line breaks, or refuses, unless they are written as escapes."""
+
+
+class _Representer(SafeRepresenter):
+    """Writes strings so that every character comes back."""
+
+    def represent_text(self, text: str) -> ScalarNode:
+        """Double quotes allow escapes; other strings get the plainest form."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _NOT_PLAIN.search(text) else None)
+
+
+_Representer.add_representer(str, _Representer.represent_text)
+
+
 def _yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)  # YAML 1.2: 1e-4 is a number and `no` is a word
+    yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 4096

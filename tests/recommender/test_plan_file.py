@@ -231,3 +231,17 @@ def test_steps_follow_from_rows_batch_and_epochs() -> None:
     plan = plan_file.parse(TEXT)
     assert (plan.steps_per_epoch(1000), plan.total_steps(1000)) == (125, 375)
     assert plan.steps_per_epoch(1001) == 126
+
+
+@pytest.mark.parametrize("name", ["\x85", "a\u2028b", "\ufeffid", "bell\x07", "\ufffe", "tab\tbed", "two\nlines", "grün 🙂", "\x7f"])
+def test_names_with_characters_that_yaml_takes_for_something_else_come_back(name: str) -> None:
+    plan = Plan(
+        model=ModelChoice(id="m"),
+        data=DataChoice(train="t", text_column=name),
+        method="full",
+        learning_rate=1e-4,
+        epochs=3.0,
+        effective_batch=8,
+        max_length=64,
+    )
+    assert plan_file.parse(plan_file.dump(plan)) == plan

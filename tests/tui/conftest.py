@@ -160,7 +160,7 @@ def screen_of(app: LoracleApp) -> str:
     return "\n".join("".join(segment.text for segment in strip) for strip in strips)
 
 
-async def until(pilot: Any, true: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(pilot: Any, true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not true():
