@@ -233,7 +233,7 @@ def test_steps_follow_from_rows_batch_and_epochs() -> None:
     assert plan.steps_per_epoch(1001) == 126
 
 
-@pytest.mark.parametrize("name", ["\x85", "a\u2028b", "\ufeffid", "bell\x07", "\ufffe", "tab\tbed", "two\nlines", "grün 🙂", "\x7f"])
+@pytest.mark.parametrize("name", ["\x85", "a\u2028b", "\ufeffid", "bell\x07", "\ufffe", "tab\tbed", "two\nlines", "\x7f"])
 def test_names_with_characters_that_yaml_takes_for_something_else_come_back(name: str) -> None:
     plan = Plan(
         model=ModelChoice(id="m"),
