@@ -13,6 +13,9 @@ RUNTIME_BYTES = 600_000_000
 RUNTIME_BYTES_CPU = 900_000_000
 """On a CPU the same memory holds Python's libraries too, and what the allocator keeps: 0.9 to 1.0 GB beside states and
 activations in this worker's own runs of MiniLM (full and LoRA, torch 2.13)."""
+SCORE_BYTES_CPU = 20
+"""Bytes a score of attention: 12 are kept (softmax, its dropout's fp32 mask, the product), the rest is what the heap loses
+between blocks of so many sizes. A full fine-tune of MiniLM at 512 tokens peaked at 3.6 GB; this makes it 3.4."""
 MARGIN = 1.1
 USABLE_SHARE = 0.92
 UNKNOWN_MEMORY = 8 * 1024**3
@@ -45,7 +48,8 @@ def predict(
 ) -> Memory:
     """Peak memory of one method in bytes, for micro-batches of `micro_tokens` padded tokens of `length` at most."""
     parts = states(shape, facts.data, method, precision, rank)
-    parts["activations"] = activations(shape, precision, micro_tokens, length, gradient_checkpointing)
+    scores = SCORE_BYTES_CPU * shape.heads * length if keeps_scores(facts, shape) else 0
+    parts["activations"] = activations(shape, precision, micro_tokens, scores, gradient_checkpointing)
     parts["logits"] = logits(shape, facts.data, micro_tokens)
     parts["runtime"] = RUNTIME_BYTES if facts.machine.devices else RUNTIME_BYTES_CPU
     peak = int(MARGIN * sum(parts.values()))
@@ -87,14 +91,23 @@ def trained_parameters(shape: Shape, data: DataFacts, method: Method, rank: int)
     return rank * shape.adapter_parameters_per_rank + head
 
 
-def activations(shape: Shape, precision: Precision, tokens: int, length: int, checkpointing: bool) -> int:
-    """Bytes kept from forward to backward for `tokens` padded tokens.
+def keeps_scores(facts: Facts, shape: Shape) -> bool:
+    """Whether attention keeps its score matrices: on a CPU with dropout in it there is no fused kernel."""
+    if facts.machine.devices:
+        return False
+    config = facts.model.config or {}
+    named = [config[name] for name in ("attention_probs_dropout_prob", "attention_dropout") if name in config]
+    return any(named) if named else shape.family == "encoder"
+
+
+def activations(shape: Shape, precision: Precision, tokens: int, scores: int, checkpointing: bool) -> int:
+    """Bytes kept from forward to backward for `tokens` padded tokens, with `scores` bytes of attention scores each.
 
     34h a token and layer in 16 bit, twice that in fp32, 2h (4h) plus one live layer with checkpointing (memory.md,
-    section 6: 66.08h measured for BERT in fp32). Attention is fused, so no score matrices are kept.
+    section 6: 66.08h measured for BERT in fp32).
     """
     wide = 2 if precision == "fp32" else 1
-    layer = 34 * wide * shape.hidden * tokens
+    layer = (34 * wide * shape.hidden + scores) * tokens
     if not checkpointing:
         return layer * shape.layers
     return 2 * wide * shape.hidden * tokens * shape.layers + layer
