@@ -224,7 +224,7 @@ async def test_a_mistake_in_a_worker_is_said_and_ends_nothing(
 
 @pytest.mark.usefixtures("known")
 async def test_files_are_completed_and_picked_by_keyboard(tmp_path: Path, runs: Path, screen: Screen, wait: Any) -> None:
-    folder = tmp_path / "many"
+    folder = tmp_path / "a folder with a name so long that its path takes more than one line of the dialog" / "many"
     (folder / "inner").mkdir(parents=True)
     (folder / "train-one.csv").write_text("text,label\na,b\n")
     (folder / "train-two.csv").write_text("text,label\na,b\n")

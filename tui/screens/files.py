@@ -55,7 +55,9 @@ class FilesScreen(ModalScreen[Path | None]):
             where.update(Content.styled(f"{one_line(folder, 200)}: {error.strerror or 'cannot be read'}", "$text-error"))
             return
         self._folder, self._entries = folder, found
-        where.update(Content.styled(one_line(folder, 200), "bold"))
+        # One line only, its end kept: a long path on two lines would push the keys below out of the dialog.
+        shown, width = one_line(folder, 4_000), max(where.size.width, 20)
+        where.update(Content.styled(shown if len(shown) <= width else f"…{shown[1 - width :]}", "bold"))
         options = self.query_one(OptionList)
         options.clear_options()
         options.add_option(Option(Content("../")))
