@@ -27,6 +27,20 @@ Task = Literal[
     "seq2seq",
     "continued_pretraining",
 ]
+Layout = Literal[
+    "text_label",
+    "text_labels",
+    "text_number",
+    "tokens_tags",
+    "alpaca",
+    "prompt_completion",
+    "source_target",
+    "messages",
+    "sharegpt",
+    "preference",
+    "text",
+]
+"""How one row is written: `text_labels` is multi-label, `tokens_tags` token tags (CoNLL too), `text` raw text."""
 CLASSIFYING: frozenset[str] = frozenset({"classification", "multi_label", "regression", "token_classification"})
 """Tasks that put a head on the model; all others generate text."""
 
@@ -42,6 +56,12 @@ class Device(Fact):
     bf16: bool | None = None
     uuid: str | None = None
     """What `CUDA_VISIBLE_DEVICES` takes to choose this one."""
+    mig: bool | None = None
+    """Whether it is a slice of a card (MIG)."""
+    temperature: Annotated[int, Field(ge=-100, le=1000)] | None = None
+    """Degrees Celsius."""
+    held_by_others: Count | None = None
+    """Bytes that processes other than this one hold now."""
 
 
 class Machine(Fact):
@@ -49,18 +69,26 @@ class Machine(Fact):
 
     backend: Backend = "cpu"
     devices: tuple[Device, ...] = ()
-    """Empty on a CPU; `ram_available` counts then."""
+    """Every accelerator this process may use; empty on a CPU, where `ram_available` counts."""
+    usable_devices: Count | None = None
+    """How many of them one run can use; `None` means all. Loracle's own engine uses one."""
     cpu_name: str | None = None
     cpu_cores: Count | None = None
     """Cores this process may use, not cores of the host."""
     cpu_bf16: bool | None = None
+    """The processor multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
+    cpu_avx512: bool | None = None
     ram_total: Count | None = None
     ram_available: Count | None = None
     """The smaller of what the system has left and what the container's limit leaves."""
     disk_free: Count | None = None
     """Where the runs go."""
+    hub_disk_free: Count | None = None
+    """Where downloaded models go."""
     nf4: bool | None = None
     """4-bit kernels really ran here; `None` means not tried."""
+    problems: tuple[str, ...] = ()
+    """What could not be found out and why, a sentence each: a driver that hangs, a library that is missing."""
 
     @property
     def device(self) -> Device | None:
@@ -78,6 +106,15 @@ class ModelFacts(Fact):
     family: Family | None = None
     parameters: Count | None = None
     embedding_parameters: Count | None = None
+    linear_parameters: Count | None = None
+    """In the linear maps of the layers: what QLoRA quantises and LoRA adapts."""
+    other_parameters: Count | None = None
+    """Neither embeddings nor linear maps: norms, biases, convolutions."""
+    experts: Count | None = None
+    """Of each mixture-of-experts layer; `None` in a dense model."""
+    experts_per_token: Count | None = None
+    active_parameters: Count | None = None
+    """That one token passes through; fewer than `parameters` in a mixture of experts."""
     layers: Count | None = None
     hidden_size: Count | None = None
     intermediate_size: Count | None = None
@@ -89,11 +126,13 @@ class ModelFacts(Fact):
     dtype: str | None = None
     quantization: str | None = None
     instruct: bool | None = None
+    chat_template: bool | None = None
     license: str | None = None
     architecture: str | None = None
     config: dict[str, Any] | None = None
     """config.json as it is."""
     weights_bytes: Count | None = None
+    weights_format: Literal["safetensors", "gguf"] | None = None
 
 
 class Truncation(Fact):
@@ -102,6 +141,16 @@ class Truncation(Fact):
     length: Count
     rows_cut: Count
     tokens_kept: Count
+
+
+class Suspicion(Fact):
+    """A column that looks as if it should not be learned from."""
+
+    column: str
+    why: Literal["id", "constant", "leak"]
+    """Different in every row, the same in every row, or giving the label away."""
+    share: Share | None = None
+    """Of rows that show it."""
 
 
 class DataFacts(Fact):
@@ -131,9 +180,25 @@ class DataFacts(Fact):
     overlap_share: Share | None = None
     """Held-out rows whose text is also among the training rows."""
     empty_rows: Count | None = None
+    near_duplicate_share: Share | None = None
+    """Rows that differ from an earlier one only a little, beyond the exact repeats; estimated on a sample of large files."""
+    suspicious_columns: tuple[Suspicion, ...] = ()
+    language: str | None = None
+    """A hint, as an ISO 639-1 code."""
     text_column: str | None = None
     label_column: str | None = None
+    columns: dict[str, str] | None = None
+    """The columns by the role they play: text, label, prompt, completion, messages, chosen, rejected, tokens, tags, ..."""
+    layout: Layout | None = None
+    """How the rows are written down."""
+    confidence: Share | None = None
+    """How sure task and columns are; 1 when the person named them."""
     format: str | None = None
+    """Of the file: csv, tsv, json, jsonl, parquet, arrow, text, ..."""
+    encoding: str | None = None
+    separator: str | None = None
+    header: bool | None = None
+    """Whether a delimited file names its columns."""
 
 
 class Goal(Fact):
@@ -146,6 +211,8 @@ class Goal(Fact):
     adapters_wanted: Count = 1
     sequential_updates: Count = 1
     ship_in_4_bit: bool = False
+    continued_pretraining: bool = False
+    """Raw text is to be learned as it is, in addition to what `data.task` shows."""
 
 
 class Measured(Fact):

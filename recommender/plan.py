@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from recommender.base import Choice
 from recommender.facts import Task
-from recommender.recommendation import Method, Precision
+from recommender.recommendation import Method, Precision, Trained
 
 PLAN_VERSION = 1
 
@@ -56,10 +56,21 @@ class DataChoice(Choice):
     validation_rows: Count | None = None
     """Carved from the training rows, stratified; `None` lets the data's size decide."""
     held_out_rows: Count | None = None
+    folds: Annotated[int, Field(ge=2, le=20)] | None = None
+    """Cross-validation: the rows are dealt into that many folds, and `fold` is the held-out one."""
+    fold: Count | None = None
     split_seed: Count = 0
     """Fixed apart from `seed`, so that runs with several seeds are scored on the same rows."""
     train_fingerprint: str | None = None
     eval_fingerprint: str | None = None
+
+    @model_validator(mode="after")
+    def _one_fold(self) -> "DataChoice":
+        if (self.folds is None) != (self.fold is None) or (self.fold or 0) >= (self.folds or 1):
+            raise ValueError("folds and fold go together, and fold is counted from 0")
+        if self.folds is not None and self.eval is not None:
+            raise ValueError("folds and a held-out file exclude each other")
+        return self
 
     @field_validator("labels")
     @classmethod
@@ -89,7 +100,9 @@ class Plan(Choice):
     max_length: Annotated[int, Field(ge=2, le=10_000_000)]
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    trained: Trained = "all"
+    last_layers: Annotated[int, Field(ge=1, le=1000)] | None = None
     class_weights: bool = False
     label_smoothing: Share = 0.0
 
@@ -127,6 +140,14 @@ class Plan(Choice):
         if isinstance(version, int) and version > PLAN_VERSION:
             raise ValueError(f"this plan is of version {version}; this Loracle reads up to {PLAN_VERSION}: update Loracle")
         return data
+
+    @model_validator(mode="after")
+    def _trained_part(self) -> "Plan":
+        if self.trained != "all" and self.method != "full":
+            raise ValueError(f"trained: {self.trained} belongs to method full")
+        if (self.trained == "last_layers") != (self.last_layers is not None):
+            raise ValueError("trained: last_layers and a number of last_layers go together")
+        return self
 
     @model_validator(mode="after")
     def _adapter_settings(self) -> "Plan":

@@ -13,6 +13,8 @@ METHOD_NAMES: dict[str, str] = {"full": "Full fine-tuning", "lora": "LoRA", "qlo
 Verdict = Literal["full", "lora", "qlora", "not_yet", "does_not_fit"]
 Confidence = Literal["clear", "likely", "close"]
 Origin = Literal["measured", "estimated", "assumed"]
+Trained = Literal["all", "no_embeddings", "last_layers"]
+"""What full fine-tuning trains: every parameter, all but the embeddings, or the head and the last layers."""
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16"]
 
 
@@ -51,7 +53,10 @@ class Settings(Fact):
     max_grad_norm: float
     precision: Precision
     gradient_checkpointing: bool
-    optimizer: str
+    optimizer: Literal["adamw", "adamw_8bit"]
+    trained: Trained = "all"
+    last_layers: int | None = None
+    """With `trained` = last_layers: how many, counted from the top."""
     rank: int | None
     alpha: int | None
     target_modules: str | None
@@ -70,6 +75,8 @@ class Settings(Fact):
     validation_rows: int
     held_out_rows: int
     """Rows carved from the data for the final score; 0 when a held-out file was given."""
+    folds: int = 1
+    """Above 1: too few rows for one split; a careful result is the mean of that many folds."""
 
 
 class Candidate(Fact):
