@@ -91,6 +91,12 @@ CATALOGUE: dict[str, str] = {
     "flip_clean": "{method}, once the contradicting labels are settled.",
     "flip_more_time": "{method}, if it may take {hours:hours}.",
     "flip_forgetting": "LoRA, if keeping what the model already knows matters much.",
+    # the explanation's own lines
+    "gates_open": "Nothing speaks against fine-tuning on these data.",
+    "considered": "{method}: trains {trained:count} parameters in {precision} with {optimizer}, {checkpointing} gradient "
+    "checkpointing, micro-batches of up to {token_budget:count} tokens, about {hours:hours}.",
+    "points_total": "Sum of the points: {points}.",
+    "verdict": "{verdict} ({confidence}); runner-up: {runner_up}.",
     # what to do instead
     "instead_more_labels": "Label more rows: aim for 100 to 500 in all, and at least {smallest:count} of every class.",
     "instead_probe": "Try a linear probe or SetFit on the frozen model first; it takes minutes.",

@@ -137,6 +137,9 @@ class Recommendation(Fact):
     settings: Settings
     """The winner's; for `not_yet` and `does_not_fit` those of the candidate that came nearest."""
     reasons: tuple[Reason, ...]
+    """Why the verdict: gates, points, constraints, dominance."""
+    settings_reasons: tuple[Reason, ...] = ()
+    """Why each of `settings` is what it is; codes begin with `S_`, and the fact `setting` names the field."""
     warnings: tuple[Caution, ...]
     instead: tuple[str, ...]
     would_change: tuple[str, ...]

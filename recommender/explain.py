@@ -1,0 +1,78 @@
+"""The whole chain behind a recommendation, step by step: every rule that fired, its points, its source."""
+
+from typing import Any, Literal
+
+from recommender.base import Fact
+from recommender.facts import Facts
+from recommender.reasons import sentence
+from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Method, Reason, Recommendation
+
+Stage = Literal["gates", "candidates", "constraints", "dominance", "points", "settings", "verdict"]
+STAGES: tuple[Stage, ...] = ("gates", "candidates", "constraints", "dominance", "points", "settings", "verdict")
+"""In the order in which they decide."""
+
+
+class Step(Fact):
+    """One step of the chain."""
+
+    stage: Stage
+    code: str
+    text: str
+    points: dict[Method, float] | None = None
+    """What each method gained or lost by it; `None` where a step gives no points."""
+    source: str = ""
+
+
+def explain(facts: Facts, recommendation: Recommendation) -> tuple[Step, ...]:
+    """Every step in the order of the decision. Pure, and made of what the recommendation holds: nothing is decided again."""
+    steps = [Step(stage=_stage(r), code=r.code, text=r.text, points=_points(r), source=r.source) for r in recommendation.reasons]
+    if not any(s.stage == "gates" for s in steps):
+        steps.append(Step(stage="gates", code="gates_open", text=sentence("gates_open")))
+    steps += [_considered(c) for c in recommendation.candidates]
+    steps += [Step(stage="settings", code=r.code, text=r.text, source=r.source) for r in recommendation.settings_reasons]
+    totals = {c.method: c.points for c in recommendation.candidates}
+    steps.append(
+        Step(stage="points", code="points_total", text=sentence("points_total", {"points": _spoken(totals)}), points=totals)
+    )
+    steps.append(_verdict(recommendation))
+    steps += [Step(stage="verdict", code="would_change", text=text) for text in recommendation.would_change]
+    return tuple(sorted(steps, key=lambda s: STAGES.index(s.stage)))
+
+
+def _stage(reason: Reason) -> Stage:
+    family = reason.code.split("_")[0]
+    if family[:1] in "GDW" and family[1:].isdigit():
+        return {"G": "gates", "D": "dominance", "W": "points"}[family[0]]  # type: ignore[return-value]
+    return "constraints"
+
+
+def _points(reason: Reason) -> dict[Method, float] | None:
+    given: Any = reason.facts.get("points")
+    return {m: float(given.get(m, 0)) for m in METHODS} if isinstance(given, dict) else None
+
+
+def _considered(candidate: Candidate) -> Step:
+    s = candidate.settings
+    known = {
+        "method": METHOD_NAMES[candidate.method],
+        "trained": candidate.trained_parameters,
+        "token_budget": s.token_budget,
+        "precision": s.precision,
+        "optimizer": {"adamw": "AdamW", "adamw_8bit": "8-bit AdamW"}[s.optimizer],
+        "checkpointing": "with" if s.gradient_checkpointing else "without",
+        "hours": candidate.hours.predicted,
+    }
+    return Step(stage="candidates", code="considered", text=sentence("considered", known))
+
+
+def _spoken(totals: dict[Method, float]) -> str:
+    return ", ".join(f"{METHOD_NAMES[m]} {totals[m]:g}" for m in METHODS)
+
+
+def _verdict(recommendation: Recommendation) -> Step:
+    known: dict[str, Any] = {
+        "verdict": METHOD_NAMES.get(recommendation.verdict, recommendation.verdict.replace("_", " ")),
+        "confidence": recommendation.confidence,
+        "runner_up": METHOD_NAMES[recommendation.runner_up] if recommendation.runner_up else "none",
+    }
+    return Step(stage="verdict", code=f"verdict_{recommendation.verdict}", text=sentence("verdict", known))

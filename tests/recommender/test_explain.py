@@ -1,0 +1,50 @@
+"""The chain behind a recommendation, step by step."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recommender.decide import recommend
+from recommender.explain import STAGES, explain
+from recommender.facts import Facts
+from recommender.recommendation import METHODS
+
+EXAMPLE = json.loads((Path(__file__).parent / "facts_example.json").read_text())
+
+
+def facts(**changes: dict[str, object]) -> Facts:
+    content = {part: dict(fields) for part, fields in EXAMPLE.items()}
+    for part, fields in changes.items():
+        content[part] |= fields
+    return Facts.model_validate_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("changes", [{}, {"data": {"rows": 30, "unique_rows": 30}}, {"machine": {"nf4": False}}])
+def test_every_reason_is_a_step_in_the_order_of_the_decision(changes: dict[str, dict[str, object]]) -> None:
+    situation = facts(**changes)
+    advice = recommend(situation)
+    steps = explain(situation, advice)
+    stages = [STAGES.index(s.stage) for s in steps]
+    assert stages == sorted(stages)
+    assert {s.stage for s in steps} >= {"gates", "candidates", "constraints", "points", "verdict"}
+    for reason in (*advice.reasons, *advice.settings_reasons):
+        assert [(s.text, s.source) for s in steps if s.code == reason.code and s.text == reason.text] == [
+            (reason.text, reason.source)
+        ]
+
+
+def test_the_rules_points_add_up_to_what_each_candidate_has() -> None:
+    situation = facts()
+    advice = recommend(situation)
+    given = [s.points for s in explain(situation, advice) if s.points is not None and s.code != "points_total"]
+    for method in METHODS:
+        assert sum(p[method] for p in given) == pytest.approx(advice.candidate(method).points, abs=0.01)
+
+
+def test_the_last_word_is_the_verdict_and_what_would_change_it() -> None:
+    situation = facts()
+    advice = recommend(situation)
+    last = [s for s in explain(situation, advice) if s.stage == "verdict"]
+    assert last[0].code == f"verdict_{advice.verdict}"
+    assert tuple(s.text for s in last[1:]) == advice.would_change
