@@ -174,7 +174,8 @@ def _cautions(facts: Facts, shape: Shape, nearest: Candidate) -> list[Caution]:
     own = nearest.settings.model_dump() | {"method": nearest.method}
     found += lint(own, facts.data, decoder=decoder)
     if facts.plan:
-        found += lint(facts.plan, facts.data, decoder=decoder, suggested_rate=_usual_rate(facts, shape, nearest))
+        brought = lint(facts.plan, facts.data, decoder=decoder, suggested_rate=_usual_rate(facts, shape, nearest))
+        found += [c.model_copy(update={"about": "plan"}) for c in brought]
     assumed = (*shape.assumed, *_assumed(facts))
     if assumed:
         found.append(caution("assumed", names=", ".join(assumed)))

@@ -124,6 +124,8 @@ class Caution(Fact):
     code: str
     text: str
     facts: dict[str, Any]
+    about: Literal["run", "plan"] = "run"
+    """The run as Loracle would make it, or the plan that the person brought."""
 
 
 class Recommendation(Fact):
