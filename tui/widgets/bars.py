@@ -42,15 +42,11 @@ def candidate_bar(parts: dict[str, int], predicted: int, available: int, width: 
 def gauge_bar(now: int | None, peak: int | None, predicted: int | None, available: int | None, width: int) -> Content:
     """Memory of a live run: `#` used now, `+` up to the peak, `|` where the prediction stands."""
     scale = max(available or 0, predicted or 0, peak or 0, 1) / max(width, 1)
-    used, top = round((now or 0) / scale), round((peak or 0) / scale)
-    cells: list[tuple[str, str]] = []
-    for x in range(width):
-        if x < used:
-            cells.append(("█" if unicode_terminal() else "#", "$primary"))
-        elif x < top:
-            cells.append(("▒" if unicode_terminal() else "+", "$warning"))
-        else:
-            cells.append(("·" if unicode_terminal() else ".", "dim"))
-    if predicted:
-        cells[min(round(predicted / scale), width - 1)] = ("|", "bold")
-    return Content.assemble(*cells)
+    used = min(round((now or 0) / scale), width)
+    top = min(max(round((peak or 0) / scale), used), width)
+    full, before, empty = ("█", "▒", "·") if unicode_terminal() else ("#", "+", ".")
+    bar = Content.assemble((full * used, "$primary"), (before * (top - used), "$warning"), (empty * (width - top), "dim"))
+    if not predicted or width < 1:
+        return bar
+    mark = min(round(predicted / scale), width - 1)
+    return Content.assemble(bar[:mark], ("|", "bold"), bar[mark + 1 :])

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -17,7 +17,7 @@ MARGIN = 6
 
 
 class LossChart(Widget):
-    """Draws when the data or the size changed, never for the clock."""
+    """Draws when the data or the size changed, never for the clock, and paints only the rows that changed."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"chart--train", "chart--eval", "chart--axis"}
 
@@ -35,13 +35,21 @@ class LossChart(Widget):
         if mark == self._mark:
             return
         self._train, self._evals, self._mark = train, evals, mark
-        self.refresh()
+        before, size = self._strips, self.size
+        self._draw_again()
+        if len(before) != len(self._strips):
+            self.refresh()
+        elif changed := [y for y, (old, new) in enumerate(zip(before, self._strips, strict=True)) if old != new]:
+            self.refresh(*(Region(0, y, size.width, 1) for y in changed))
 
-    def render_line(self, y: int) -> Strip:
-        """One row of the chart."""
+    def _draw_again(self) -> None:
         wanted = (self.size, self._mark)
         if self._drawn_for != wanted:
             self._strips, self._drawn_for = self._draw(), wanted
+
+    def render_line(self, y: int) -> Strip:
+        """One row of the chart."""
+        self._draw_again()
         strip = self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
         return strip.apply_style(self.rich_style)
 

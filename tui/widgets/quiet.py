@@ -1,20 +1,38 @@
-"""A text that is redrawn only when it changed."""
+"""A text that is redrawn only where it changed."""
 
 from textual.content import Content
-from textual.widgets import Static
+from textual.geometry import Region
+from textual.widget import Widget
 
 
-class Quiet(Static):
-    """`show` compares first, and lays nothing out anew where the size is fixed: watching must not slow the training."""
+class Quiet(Widget):
+    """`show` compares line by line and has only the changed ones painted: watching must not slow the training."""
+
+    DEFAULT_CSS = "Quiet { height: auto; }"
 
     def __init__(self, *, id: str, classes: str = "", grows: bool = False) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id, classes=classes, markup=False)
-        self._shown: Content | None = None
+        self._shown = Content("")
         self._grows = grows
+
+    def render(self) -> Content:
+        """What `show` was given last."""
+        return self._shown
 
     def show(self, content: Content) -> None:
         """Show `content`, if it is another one."""
-        if self._shown is not None and content.plain == self._shown.plain and content.spans == self._shown.spans:
+        before, after = self._shown.split("\n"), content.split("\n")
+        changed = [i for i, (old, new) in enumerate(zip(before, after, strict=False)) if not _same(old, new)]
+        if not changed and len(before) == len(after):
             return
         self._shown = content
-        self.update(content, layout=self._grows)
+        width = self.content_size.width
+        # A line that wraps moves all below it, and a text of another length may need another layout.
+        if self._grows or len(before) != len(after) or any(line.cell_length > width for line in (*before, *after)):
+            self.refresh(layout=self._grows)
+        else:
+            self.refresh(*(Region(0, line, width, 1) for line in changed))
+
+
+def _same(one: Content, other: Content) -> bool:
+    return one.plain == other.plain and one.spans == other.spans

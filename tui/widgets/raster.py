@@ -1,6 +1,7 @@
 """Curves on a grid of characters: braille dots, or plain ASCII where the terminal has nothing else."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,14 @@ def scale_of(series: Sequence[Sequence[Point]]) -> Scale | None:
     low, high = min(ys), max(ys)
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
-    return Scale(min(xs), max(max(xs), min(xs) + 1), low, high)
+    left = min(xs)
+    return Scale(left, left + _room(max(xs) - left), low, high)
+
+
+def _room(length: float) -> float:
+    """Where the axis ends: a little beyond the last point, so that the curve stays where it is for many steps."""
+    step = 2.0 ** max(math.floor(math.log2(max(length, 1))) - 3, 0)
+    return max(math.ceil(length / step) * step, 1.0)
 
 
 def thin_out(points: Sequence[Point], columns: int, scale: Scale) -> list[float | None]:
