@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-from engine.tables import Table, read_table
+from engine.tables.read import Table, read_table
 from engine.text import one_line
 from recommender import hyper
 from recommender.errors import InputError

@@ -8,7 +8,7 @@ from engine.files import sha256_of
 from engine.inspection.columns import choose
 from engine.inspection.tokens import token_lengths
 from engine.rows import Rows, check_labels, key_of, labelled, sample, sort_labels, unique
-from engine.tables import read_table
+from engine.tables.read import read_table
 from engine.text import one_line
 from recommender import hyper
 from recommender.errors import InputError

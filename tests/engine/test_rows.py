@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.rows import Rows, carve, key_of, labelled, sample, sort_labels, split, unique
-from engine.tables import Table, read_table
+from engine.tables.read import Table, read_table
 from recommender.errors import InputError
 from recommender.plan import DataChoice
 

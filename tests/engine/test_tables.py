@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.tables import read_table
+from engine.tables.read import read_table
 from recommender.errors import Exit, InputError
 
 
