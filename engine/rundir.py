@@ -1,7 +1,7 @@
 """The run directory: the only channel between a worker and whoever watches it.
 
     runs/20261124-101500-imdb-full/
-        plan.yaml  recommendation.json  run.lock  worker.json  control/
+        plan.yaml  recommendation.json  facts.json  run.lock  worker.json  control/
         events.jsonl  worker.log  checkpoints/step-N/  scores/  model/  report.json
 """
 
@@ -19,6 +19,7 @@ from engine.events import read_events
 from engine.files import read_json, write_atomically, write_json
 from engine.state import FINISHED, RunState, Status, fold
 from recommender.errors import InputError
+from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.plan_file import MAX_BYTES, dump, parse
 from recommender.recommendation import Recommendation
@@ -63,6 +64,10 @@ class RunDirectory:
     def scores(self) -> Path:
         """Predictions behind every score, a file each."""
         return self.path / "scores"
+
+    def validation_scores(self, pause: int) -> Path:
+        """What the model said about each validation row when it paused after that step."""
+        return self.scores / f"validation-step-{pause}.json"
 
     @property
     def report_file(self) -> Path:
@@ -162,8 +167,8 @@ def settle(run: RunDirectory, state: RunState) -> RunState:
     return state
 
 
-def create(root: Path, plan: Plan, recommendation: Recommendation | None) -> RunDirectory:
-    """A new run directory below `root` holding the plan.
+def create(root: Path, plan: Plan, recommendation: Recommendation | None, facts: Facts | None = None) -> RunDirectory:
+    """A new run directory below `root` holding the plan, and the recommendation and its facts if there are any.
 
     Raises:
         InputError: the folder cannot be written.
@@ -187,6 +192,8 @@ def create(root: Path, plan: Plan, recommendation: Recommendation | None) -> Run
         write_atomically(path / "plan.yaml", dump(plan))
         if recommendation is not None:
             write_json(path / "recommendation.json", recommendation.model_dump(mode="json"))
+        if facts is not None:
+            write_json(path / "facts.json", facts.model_dump(mode="json"))
     except OSError as error:
         raise InputError(f"{root}: runs cannot be written here ({error.strerror}); choose another folder with --runs.") from None
     return RunDirectory(path.resolve())

@@ -66,7 +66,8 @@ def _work(run: RunDirectory, events: EventWriter, control: Control) -> dict[str,
     except Exception as error:  # whatever a library raises becomes one sentence; the traceback is in worker.log
         return _failed(run, one_line(f"{type(error).__name__}: {error}", 500), error)
     if stopped:
-        return _stopped(run, control, "stopped on request")
+        paused = control.stop_at is not None and not control.stop
+        return _stopped(run, control, "paused, as it was to" if paused else "stopped on request")
     return {"status": "done", "code": int(Exit.DONE), "cause": None, "cure": None, "checkpoint": None}
 
 

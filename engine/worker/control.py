@@ -10,7 +10,7 @@ class StopNow(BaseException):
 
 
 class Control:
-    """Requests to stop or to save, looked at once a step."""
+    """Requests to stop, to pause or to save, looked at once a step."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -43,6 +43,14 @@ class Control:
         """
         if self._terminated > 1 or (self._folder / "stop-now").exists():
             raise StopNow
+
+    @property
+    def stop_at(self) -> int | None:
+        """The step after which to pause (file `stop-at`), with a checkpoint and scores of the validation rows."""
+        try:
+            return max(int((self._folder / "stop-at").read_text(encoding="utf-8")), 1)
+        except (OSError, ValueError):
+            return None
 
     def take_save(self) -> bool:
         """Whether a checkpoint was asked for; the request is used up."""

@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from engine import metrics
 from engine.files import write_json
 from engine.rundir import RunDirectory
-from engine.worker import baselines, metrics
+from engine.worker import baselines
 from engine.worker.encoding import Encoded
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
@@ -56,7 +57,7 @@ class HeldOut:
         if not math.isfinite(said.loss):
             when = "before any training: its weights are damaged" if name == "before" else "after training; lower learning_rate"
             raise TrainingFailed(f"What the model computes is not a number {when}, or too large for the plan's precision.")
-        self._keep(name, [int(i) for i in said.logits.argmax(-1)], said.loss, seconds=said.seconds, step=step)
+        self._keep(name, said.predicted, said.loss, losses=said.losses, seconds=said.seconds, step=step)
 
     def _score_probe(self, built: Built, train: Encoded, seed: int) -> None:
         began = time.monotonic()
@@ -71,10 +72,19 @@ class HeldOut:
     def _has(self, name: str) -> bool:
         return (self.run.scores / f"{name}.json").exists()
 
-    def _keep(self, name: str, predicted: list[int], loss: float | None, *, seconds: float, step: int = 0) -> None:
-        """Keep what the report is made of, and tell the viewers."""
+    def _keep(
+        self,
+        name: str,
+        predicted: list[int],
+        loss: float | None,
+        *,
+        seconds: float,
+        step: int = 0,
+        losses: list[float] | None = None,
+    ) -> None:
+        """Keep what the report and comparisons of runs are made of, and tell the viewers."""
         score = metrics.full_score(self.rows.labels, predicted, self.labels, loss)
-        content = {"score": score, "truth": self.rows.labels, "predicted": predicted}
+        content = {"score": score, "truth": self.rows.labels, "predicted": predicted, "losses": losses}
         write_json(self.run.scores / f"{name}.json", content)
         shown = {k: score[k] for k in ("accuracy", "macro_f1", "loss") if score[k] is not None}
         shown |= {"rows": len(self.rows), "seconds": seconds}

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 from engine.inspect import local_model
+from engine.worker.freezing import freeze
 from recommender.errors import InputError
 from recommender.plan import ModelChoice, Plan
 
@@ -98,8 +99,10 @@ def build(plan: Plan, folder: str, labels: list[str], pad: int) -> Built:
         parameters = sum(p.numel() for p in AutoModelForSequenceClassification.from_config(config).parameters())
     if plan.method != "full":
         model = _with_adapters(model, plan, head)
-    elif plan.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    else:
+        freeze(model, plan, head)
+        if plan.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
     model.config.use_cache = False
     for p in model.parameters():
         if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16):

@@ -1,14 +1,14 @@
 """`report.json`: what came out, what it is compared with, and how sure that is."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.events import read_events
-from engine.files import read_json, write_json
+from engine import metrics
+from engine.events import Event, read_events
+from engine.files import folder_size, read_json, write_json
 from engine.rows import Split
 from engine.rundir import RunDirectory
-from engine.worker import metrics
 from engine.worker.heartbeat import memory_peak
 from engine.worker.modeling import Built
 from recommender.plan import Plan
@@ -21,10 +21,18 @@ COMPARED = {
 
 
 def write(
-    run: RunDirectory, plan: Plan, parts: Split, built: Built, *, training: Mapping[str, Any], expected: Mapping[str, Any]
+    run: RunDirectory,
+    plan: Plan,
+    parts: Split,
+    built: Built,
+    *,
+    training: Mapping[str, Any],
+    fit: Mapping[str, float],
+    expected: Mapping[str, Any],
 ) -> None:
     """Put together the report from the scores kept in the run and the facts of its training."""
-    kept = {p.stem: read_json(p) for p in run.scores.glob("*.json")}
+    files = {name: run.scores / f"{name}.json" for name in (*COMPARED, "after")}
+    kept = {name: read_json(file) for name, file in files.items() if file.exists()}
     scores = {name: content["score"] for name, content in kept.items()}
     gains = {
         name: metrics.gain(
@@ -34,7 +42,8 @@ def write(
         if name in kept and "after" in kept
     }
     events = list(read_events(run.events))
-    started = next((e["time"] for e in events if e["kind"] == "run"), time.time())
+    validation = [e for e in events if e["kind"] == "evaluation" and e.get("split") == "validation"]
+    chosen_by = next((e["metrics"]["loss"] for e in reversed(validation) if e["step"] == training["best_step"]), None)
     write_json(
         run.report_file,
         {
@@ -48,26 +57,40 @@ def write(
             "scores": scores,
             "gains": gains,
             "statements": statements(gains, scores),
-            "memory": {"predicted": expected.get("memory"), "peak": memory_peak()},
+            "memory": {"predicted": expected.get("memory"), "peak": memory_most(events)},
             "seconds": {
                 "predicted": expected.get("seconds"),
                 "training": sum(e["seconds"] for e in events if e["kind"] == "step"),
-                "total": time.time() - started,
+                "total": working_seconds(events),
             },
+            "fit": {**fit, "validation_loss": chosen_by},
             **{k: training[k] for k in ("steps", "total_steps", "best_step", "stopped_early")},
             "trained_parameters": built.trained,
             "parameters": built.parameters,
+            "trained": plan.trained,
             "model_folder": "model",
+            "model_bytes": folder_size(run.model),
             "warnings": [e.get("text", "") for e in events if e["kind"] == "warning"],
             "recoveries": [e.get("text", "") for e in events if e["kind"] == "recovery"],
             "overrides": plan.overrides,
             "validation": [
-                {"step": e["step"], **{k: e["metrics"][k] for k in ("accuracy", "macro_f1", "loss")}}
-                for e in events
-                if e["kind"] == "evaluation" and e.get("split") == "validation"
+                {"step": e["step"], **{k: e["metrics"][k] for k in ("accuracy", "macro_f1", "loss")}} for e in validation
             ],
         },
     )
+
+
+def working_seconds(events: Sequence[Event]) -> float:
+    """Seconds in which a worker was at it, from the first event to now; the time between two workers does not count."""
+    moments = [*(e["time"] for e in events), time.time()]
+    begins = [e["kind"] == "phase" and e.get("name") == "load" for e in events] + [False]
+    pairs = zip(moments, moments[1:], begins[1:], strict=False)
+    return float(sum(max(after - before, 0.0) for before, after, begun in pairs if not begun))
+
+
+def memory_most(events: Sequence[Event]) -> int:
+    """Peak memory in bytes: of this worker, or what an earlier one of the same run has shown at its steps."""
+    return max([memory_peak(), *(int(e.get("memory") or 0) for e in events if e["kind"] == "step")])
 
 
 def statements(gains: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,8 @@ class Schedule(TrainerCallback):  # type: ignore[misc]  # mypy does not read tra
         control.should_save = due or self._requests.take_save()
         if state.global_step >= state.max_steps:
             control.should_training_stop = control.should_save = True
-        if self._requests.stop:
+        pause = self._requests.stop_at
+        if self._requests.stop or (pause is not None and state.global_step >= pause):
             control.should_training_stop = control.should_save = True
         return control
 

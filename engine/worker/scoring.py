@@ -24,6 +24,13 @@ class Scored(NamedTuple):
     loss: float
     """Mean cross-entropy over the rows."""
     seconds: float
+    losses: list[float]
+    """Cross-entropy of each row."""
+
+    @property
+    def predicted(self) -> list[int]:
+        """The most likely class of each row."""
+        return [int(i) for i in self.logits.argmax(-1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +54,10 @@ class Reader:
         """
         started = time.monotonic()
         logits = self._through(model, input_ids, lambda batch: model(**batch).logits, progress)
-        loss = functional.cross_entropy(torch.from_numpy(logits), torch.tensor(labels))
-        return Scored(logits, float(loss), time.monotonic() - started)
+        said, truth = torch.from_numpy(logits), torch.tensor(labels)
+        loss = functional.cross_entropy(said, truth)
+        losses = functional.cross_entropy(said, truth, reduction="none").tolist()
+        return Scored(logits, float(loss), time.monotonic() - started, losses)
 
     def embed(self, base: Any, input_ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None) -> Floats:
         """Mean of the last hidden states over real tokens, (rows, hidden), from a model without its head.

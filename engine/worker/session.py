@@ -2,7 +2,7 @@
 
 import gc
 import logging
-import time
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 import transformers
 from transformers import EarlyStoppingCallback
 
-from engine import checkpoints
+from engine import checkpoints, metrics
 from engine.files import read_json, sha256_of, write_json
 from engine.inspection.model import inspect_folder
 from engine.rows import Split, split
 from engine.rundir import RunDirectory
-from engine.worker import export, metrics, report
+from engine.worker import export, report
 from engine.worker.arguments import check_supported, training_arguments
 from engine.worker.budget import TokenBudget
 from engine.worker.control import Control, StopNow
@@ -24,7 +24,7 @@ from engine.worker.heartbeat import memory_available
 from engine.worker.held_out import HeldOut
 from engine.worker.modeling import Built, build, load_tokenizer, model_folder
 from engine.worker.narrator import Narrator
-from engine.worker.resuming import compare, environment_note
+from engine.worker.resuming import compare, environment_note, patience_ended
 from engine.worker.schedule import Schedule, moments
 from engine.worker.scoring import Reader
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
@@ -33,6 +33,8 @@ from recommender.plan import Plan
 
 FINISHED = "finished.json"
 """Beside the checkpoints once training is over: resuming then goes straight to saving and scoring."""
+FIT_ROWS = 500
+"""Training rows scored after the training, at most."""
 
 
 @dataclass(slots=True)
@@ -76,12 +78,14 @@ class Session:
         for use, which in (("train", parts.train), ("validation", parts.validation), ("held_out", parts.held_out)):
             rows[use] = encode(tokenizer, which, parts.labels, plan.max_length, tell.progress("tokenize", len(which)))
         held_out = HeldOut(self.run, rows["held_out"], parts.labels, reader, tell)
-        held_out.score_before(built, rows["train"], plan.seed)
+        if self.control.stop_at is None:  # a slice that may be thrown away leaves it to whoever goes on
+            held_out.score_before(built, rows["train"], plan.seed)
 
         trained = self._train(built, rows, reader, total_steps, checkpoint)
         if trained is None:
             return True
 
+        fit = self._fit(built.model, rows["train"], reader)
         tell.phase("save")
         export.save(self.run, plan, built, tokenizer=tokenizer, parts=parts, base=model_folder)
         built.model = None  # the result is scored as it was saved: what is loaded from disk is what the report is about
@@ -89,7 +93,7 @@ class Session:
             gc.collect()  # the trainer and its optimizer hang together in cycles, and would be held beside the second model
             held_out.score_after(export.load(self.run, plan, model_folder), trained["best_step"])
         training = trained | {"total_steps": total_steps}
-        report.write(self.run, plan, parts, built, training=training, expected=_expected(self.run, plan.method))
+        report.write(self.run, plan, parts, built, training=training, fit=fit, expected=_expected(self.run, plan.method))
         return False
 
     # Before training
@@ -140,6 +144,7 @@ class Session:
             held_out_rows=len(parts.held_out),
             counts=parts.counts,
             total_steps=total_steps,
+            stops_at=self.control.stop_at,
             evaluations=len(moments(total_steps, self.plan.evaluations)) if len(parts.validation) else 0,
             epochs=self.plan.epochs,
             device=_device_label(),
@@ -160,25 +165,16 @@ class Session:
     def _train(
         self, built: Built, rows: dict[str, Encoded], reader: Reader, total_steps: int, checkpoint: Path | None
     ) -> dict[str, Any] | None:
-        """Train to the end and load the best weights; facts about the training, or `None` when stopped before."""
+        """Train to the end and load the best weights; facts about the training, or `None` when stopped or paused before."""
         trainer = self._trainer(built, rows, reader, total_steps)
+        pause = self.control.stop_at
+        step, over = self._take_steps(trainer, total_steps, checkpoint)
+        if pause is not None and (over or step >= pause):
+            known = step in moments(total_steps, self.plan.evaluations)
+            self._score_pause(trainer.model, rows["validation"], reader, step, known=known)
+        if pause is not None or not over:
+            return None
         done_file = self.run.checkpoints / FINISHED
-        if not done_file.exists():
-            self.tell.phase("train", checkpoints.step_of(checkpoint) if checkpoint else 0, total_steps, "steps")
-            began = time.monotonic()
-            self.training = True
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            self.training = False
-            step = trainer.state.global_step
-            if step < total_steps and self.control.stop:
-                return None
-            facts = {
-                "steps": step,
-                "best_step": trainer.state.best_global_step or step,
-                "stopped_early": step < total_steps,
-                "seconds": time.monotonic() - began,
-            }
-            write_json(done_file, facts)
         facts = dict(read_json(done_file))
         best = checkpoints.folder_of(self.run.checkpoints, facts["best_step"])
         wrong = checkpoints.damage(best)
@@ -191,6 +187,52 @@ class Session:
             best, facts["best_step"] = newest, checkpoints.step_of(newest)
         trainer.load_weights(best)
         return facts
+
+    def _take_steps(self, trainer: LogicalBatchTrainer, total_steps: int, checkpoint: Path | None) -> tuple[int, bool]:
+        """Train until the end, early stopping, a pause or a stop; the last step, of which the model has the weights, and
+        whether the training is over, which is then noted."""
+        step = checkpoints.step_of(checkpoint) if checkpoint else 0
+        over = (self.run.checkpoints / FINISHED).exists() or (checkpoint is not None and patience_ended(checkpoint, self.plan))
+        pause = self.control.stop_at
+        if checkpoint is not None and (over or (pause is not None and step >= pause)):
+            trainer.load_weights(checkpoint)
+        elif not over:
+            self.tell.phase("train", step, total_steps, "steps")
+            self.training = True
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            self.training = False
+            step = int(trainer.state.global_step)
+            checkpoint = checkpoints.folder_of(self.run.checkpoints, step)
+            over = step >= total_steps or patience_ended(checkpoint, self.plan)
+        if over and checkpoint is not None and not (self.run.checkpoints / FINISHED).exists():
+            best = read_json(checkpoint / "trainer_state.json")["best_global_step"]
+            facts = {"steps": step, "best_step": best or step, "stopped_early": step < total_steps}
+            write_json(self.run.checkpoints / FINISHED, facts)
+        return step, over
+
+    def _score_pause(self, model: Any, rows: Encoded, reader: Reader, step: int, *, known: bool) -> None:
+        """Keep what the model says about each validation row at a pause, for comparing runs; `known`: it was told already.
+
+        Apart from the trainer's own evaluations, which choose the best checkpoint and end a training: a run that was
+        paused and one that was not are to be the same.
+        """
+        if not len(rows) or self.control.stop_at is None:
+            return
+        said = reader.score(model, rows.input_ids, rows.labels, self.tell.progress("pause", len(rows)))
+        found = metrics.summary(metrics.confusion_of(rows.labels, said.predicted)) | {"loss": said.loss}
+        if not known:
+            shown = found | {"rows": float(len(rows)), "seconds": said.seconds}
+            self.tell.events.write("evaluation", step=step, split="validation", metrics=shown)
+        content = {"step": step, "score": found, "truth": rows.labels, "predicted": said.predicted, "losses": said.losses}
+        write_json(self.run.validation_scores(self.control.stop_at), content)
+
+    def _fit(self, model: Any, train: Encoded, reader: Reader) -> dict[str, float]:
+        """Loss of the best weights on rows that were trained on, without dropout: beside the validation loss it shows
+        overfitting, which the losses of the steps do not (they are computed with dropout, by a model still changing)."""
+        chosen = random.Random(self.plan.seed).sample(range(len(train)), min(len(train), FIT_ROWS))
+        labels = [train.labels[i] for i in chosen]
+        said = reader.score(model, [train.input_ids[i] for i in chosen], labels, self.tell.progress("after", len(chosen)))
+        return {"training_loss": said.loss, "rows": len(chosen)}
 
     def _trainer(self, built: Built, rows: dict[str, Encoded], reader: Reader, total_steps: int) -> LogicalBatchTrainer:
         plan = self.plan

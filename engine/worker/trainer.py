@@ -201,9 +201,10 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         )
 
     def _expected_bytes(self) -> int:
-        """Weights that are saved, and two optimizer moments for those that are trained."""
+        """Weights that are saved (all, or the adapters), and two optimizer moments for those that are trained."""
         trained: int = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        return 12 * trained + 1_000_000
+        saved = trained if hasattr(self.model, "peft_config") else sum(p.numel() for p in self.model.parameters())
+        return 4 * saved + 8 * trained + 1_000_000
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         trained = super()._init_training_state(*args, **kwargs)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
-from engine.worker import metrics
+from engine import metrics
 from engine.worker.baselines import majority, probe
 from engine.worker.report import statements
 
