@@ -153,6 +153,8 @@ def split(choice: DataChoice) -> Split:
         once = once.take(kept)
     labels = choice.labels or sort_labels(set(once.labels))
     check_labels(once, labels, choice.train)
+    if choice.folds is not None and choice.fold is not None:
+        held_out, once = _fold_of(once, choice.folds, choice.fold, choice)
     if held_out is not None:
         check_labels(held_out, labels, choice.eval or "")
     facts = DataFacts(rows=len(once), unique_rows=len(once), eval_rows=len(held_out) if held_out is not None else None)
@@ -165,6 +167,19 @@ def split(choice: DataChoice) -> Split:
     if len(set(train.labels)) < 2:
         raise InputError(f"{choice.train}: fewer than two labels are left for training; give more rows.")
     return Split(train, validation, held_out, labels, counts)
+
+
+def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice) -> tuple[Rows, Rows]:
+    """The rows of that fold, and all others.
+
+    Raises:
+        InputError: there are too few rows for so many folds.
+    """
+    dealt = deal(rows, folds, choice.split_seed)
+    held_out = rows.take([i for i, n in enumerate(dealt) if n == fold])
+    if not len(held_out):
+        raise InputError(f"{choice.train}: {len(rows)} rows are too few for {folds} folds; take fewer folds.")
+    return held_out, rows.take([i for i, n in enumerate(dealt) if n != fold])
 
 
 def _carved(rows: Rows, name: str, wanted: int, seed: int, file: str) -> tuple[Rows, Rows]:
@@ -201,12 +216,7 @@ def carve(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
     """
     if count <= 0 or len(rows) < 2:
         return rows.take([]), rows
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for i, text in enumerate(rows.texts):
-        groups[key_of(text)].append(i)
-    by_label: dict[str, list[list[int]]] = defaultdict(list)
-    for members in groups.values():
-        by_label[rows.labels[members[0]]].append(members)
+    by_label = _groups_by_label(rows)
     order = random.Random(seed)
     share = min(count / len(rows), 0.9)
     taken: list[int] = []
@@ -222,3 +232,36 @@ def carve(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
             picked += len(members)
     chosen = set(taken)
     return rows.take(sorted(taken)), rows.take([i for i in range(len(rows)) if i not in chosen])
+
+
+def deal(rows: Rows, folds: int, seed: int) -> list[int]:
+    """The fold of each row, counted from 0: stratified by label, whole groups of equal texts at a time.
+
+    A group goes to the fold that has the fewest rows of its label, and of several the one with the fewest rows in all.
+    """
+    by_label = _groups_by_label(rows)
+    order = random.Random(seed)
+    dealt = [0] * len(rows)
+    sizes = [0] * folds
+    for label in sorted(by_label):
+        members_of = by_label[label]
+        order.shuffle(members_of)
+        of_label = [0] * folds
+        for members in members_of:
+            fold = min(range(folds), key=list(zip(of_label, sizes, strict=True)).__getitem__)
+            of_label[fold] += len(members)
+            sizes[fold] += len(members)
+            for i in members:
+                dealt[i] = fold
+    return dealt
+
+
+def _groups_by_label(rows: Rows) -> dict[str, list[list[int]]]:
+    """Indices of the rows, those with equal texts together, by the label of each group's first row."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for i, text in enumerate(rows.texts):
+        groups[key_of(text)].append(i)
+    by_label: dict[str, list[list[int]]] = defaultdict(list)
+    for members in groups.values():
+        by_label[rows.labels[members[0]]].append(members)
+    return by_label

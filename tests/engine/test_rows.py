@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.rows import Rows, carve, key_of, labelled, sample, sort_labels, split, unique
+from engine.rows import Rows, carve, deal, key_of, labelled, sample, sort_labels, split, unique
 from engine.tables.read import Table, read_table
 from recommender.errors import InputError
 from recommender.plan import DataChoice
@@ -137,3 +137,40 @@ def test_a_label_never_seen_in_training_is_named_with_its_row(tmp_path: Path) ->
     held_out = write(tmp_path, "test.csv", rows_of([("new one", "label 0"), ("new two", "surprise")]))
     with pytest.raises(InputError, match=r"test\.csv: row 2: labels that training has never seen: surprise \(1 rows\)"):
         split(choice(train, eval=held_out))
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs=PAIRS, folds=st.integers(2, 6), seed=st.integers(0, 5))
+def test_folds_hold_every_row_once_and_keep_equal_texts_together(pairs: list[tuple[str, str]], folds: int, seed: int) -> None:
+    rows = rows_of(pairs)
+    dealt = deal(rows, folds, seed)
+    assert len(dealt) == len(rows)
+    assert set(dealt) <= set(range(folds))
+    fold_of: dict[str, int] = {}
+    for text, fold in zip(rows.texts, dealt, strict=True):
+        assert fold_of.setdefault(key_of(text), fold) == fold
+
+
+def test_folds_are_equally_large_and_mixed_repeatable_and_depend_on_the_seed() -> None:
+    rows = rows_of([(f"text {i}", "rare" if i % 10 == 0 else "usual") for i in range(203)])
+    dealt = deal(rows, 5, 3)
+    assert sorted(Counter(dealt).values()) == [40, 40, 41, 41, 41]
+    rare = Counter(fold for fold, label in zip(dealt, rows.labels, strict=True) if label == "rare")
+    assert sorted(rare.values()) == [4, 4, 4, 4, 5]
+    assert dealt == deal(rows, 5, 3) != deal(rows, 5, 4)
+
+
+def test_the_folds_of_a_plan_are_held_out_in_turn(tmp_path: Path) -> None:
+    train = write(tmp_path, "train.csv", many(60))
+    parts = [split(choice(train, folds=4, fold=k)) for k in range(4)]
+    assert sorted(n for part in parts for n in part.held_out.numbers) == list(range(1, 61))
+    for part in parts:
+        assert sorted(part.train.numbers + part.validation.numbers + part.held_out.numbers) == list(range(1, 61))
+        assert len(part.held_out) == 15
+        assert len(part.validation) > 0
+
+
+def test_more_folds_than_rows_are_refused(tmp_path: Path) -> None:
+    train = write(tmp_path, "train.csv", many(12))
+    with pytest.raises(InputError, match="12 rows are too few for 15 folds"):
+        split(choice(train, folds=15, fold=14))
