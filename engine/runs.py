@@ -9,15 +9,21 @@ import platformdirs
 
 from engine import launch
 from engine.events import EventWriter
+from engine.files import write_atomically
 from engine.rundir import RunDirectory, create, is_run
 from engine.state import FINISHED
 from recommender.errors import InputError
+from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Recommendation
 
 
-def start(plan: Plan, recommendation: Recommendation | None = None, runs: Path | None = None) -> RunDirectory:
+def start(
+    plan: Plan, recommendation: Recommendation | None = None, runs: Path | None = None, *, facts: Facts | None = None
+) -> RunDirectory:
     """Write the run directory and start its worker, which goes on without this process.
+
+    `facts` are those that the recommendation rests on; they are kept with the run.
 
     Raises:
         InputError: the runs folder cannot be written.
@@ -25,7 +31,7 @@ def start(plan: Plan, recommendation: Recommendation | None = None, runs: Path |
     """
     root = runs_root(runs)
     launch.check_disk(plan, root)
-    run = create(root, plan, recommendation)
+    run = create(root, plan, recommendation, facts)
     _remember(run)
     launch.launch(run, plan)
     return run
@@ -56,8 +62,10 @@ def attach(name: str | Path, runs: Path | None = None) -> RunDirectory:
     return found[0]
 
 
-def resume(run: RunDirectory) -> RunDirectory:
-    """Go on with a run that was stopped, died or failed, from its newest sound checkpoint.
+def resume(run: RunDirectory, *, stop_at: int | None = None) -> RunDirectory:
+    """Go on with a run that was stopped, paused, died or failed, from its newest sound checkpoint.
+
+    With `stop_at` it pauses again after that step.
 
     Raises:
         InputError: it is done, or is still running.
@@ -69,8 +77,7 @@ def resume(run: RunDirectory) -> RunDirectory:
         raise InputError(f"{run.name} is running; `loracle attach {run.name}` shows it.")
     plan = run.plan()
     launch.check_disk(plan, run.path)
-    for request in run.control.glob("*"):
-        request.unlink(missing_ok=True)
+    clear_requests(run, stop_at=stop_at)
     # Until the new worker speaks, viewers see a run that starts, not one that has ended.
     (run.path / "worker.json").unlink(missing_ok=True)
     events = EventWriter(run.events)
@@ -78,6 +85,14 @@ def resume(run: RunDirectory) -> RunDirectory:
     events.close()
     launch.launch(run, plan)
     return run
+
+
+def clear_requests(run: RunDirectory, *, stop_at: int | None = None) -> None:
+    """Forget what was asked of an earlier worker; the next one is to pause after step `stop_at`, if that is given."""
+    for request in run.control.glob("*"):
+        request.unlink(missing_ok=True)
+    if stop_at is not None:
+        write_atomically(run.control / "stop-at", str(stop_at))
 
 
 def stop(run: RunDirectory, *, now: bool = False) -> None:

@@ -65,6 +65,11 @@ def model_card(plan: Plan, parts: Split, head: list[str], base: str) -> str:
     labels = "\n".join(f"- `{one_line(label, 80).replace('`', chr(39))}`" for label in parts.labels[:100])
     base_line = f"base_model: {json.dumps(clean(plan.model.id))}\n" if not Path(plan.model.id).exists() else ""
     adapter = "" if plan.method == "full" else f"rank {plan.rank}, alpha {plan.alpha}, on {plan.target_modules}; "
+    part = {
+        "all": "",
+        "no_embeddings": "the embeddings kept as they were; ",
+        "last_layers": f"only the head and the last {plan.last_layers} layers; ",
+    }[plan.trained]
     library = "transformers" if plan.method == "full" else "peft"
     needed = {"full": "", "lora": " and peft", "qlora": ", peft and bitsandbytes"}[plan.method]
     return f"""---
@@ -93,7 +98,7 @@ Nothing but transformers{needed} is needed.
 
 ## How it was trained
 
-{METHOD_NAMES[plan.method]}, {adapter}learning rate {plan.learning_rate:g} ({plan.schedule}, {plan.warmup_steps} warm-up steps),
+{METHOD_NAMES[plan.method]}, {adapter}{part}learning rate {plan.learning_rate:g} ({plan.schedule}, {plan.warmup_steps} warm-up steps),
 effective batch {plan.effective_batch}, up to {plan.epochs:g} epochs, texts cut at {plan.max_length} tokens,
 weight decay {plan.weight_decay:g}, precision {plan.precision}, seed {plan.seed}.
 """

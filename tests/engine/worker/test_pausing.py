@@ -1,0 +1,106 @@
+"""A run that pauses after a given step, and goes on as if it never had."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine import checkpoints, runs
+from engine.events import read_events
+from engine.files import read_json, sha256_of
+from engine.rundir import RunDirectory
+from engine.worker.session import FINISHED
+from recommender.plan import Plan
+
+MakePlan = Callable[..., Plan]
+Here = Callable[..., RunDirectory]
+Begin = Callable[[Plan], RunDirectory]
+
+
+def weights(run: RunDirectory) -> str:
+    return sha256_of(next(run.model.glob("*.safetensors")))
+
+
+def pause_at(run: RunDirectory, step: int | None) -> None:
+    runs.clear_requests(run, stop_at=step)
+
+
+@pytest.mark.parametrize(("method", "steps"), [("full", [8, 13]), ("lora", [5])])
+def test_a_paused_run_goes_on_to_the_very_same_model(
+    finished: Callable[[str], RunDirectory], run_here: Here, begin: Begin, method: str, steps: list[int]
+) -> None:
+    whole = finished(method)  # scored after steps 8, 16 and 24
+    run = begin(whole.plan())
+    for step in steps:
+        pause_at(run, step)
+        run_here(run.plan(), again=run)
+        kept = read_json(run.validation_scores(step))
+        assert kept["step"] == step
+        assert sum(kept["losses"]) / 24 == pytest.approx(kept["score"]["loss"], rel=1e-5)
+        assert len(kept["truth"]) == len(kept["predicted"]) == 24
+        newest, _ = checkpoints.newest_sound(run.checkpoints)
+        assert newest == run.checkpoints / f"step-{step}"
+        assert not run.report_file.exists()
+        assert not (run.scores / "before.json").exists(), "a slice is not worth scoring the held-out rows"
+    pause_at(run, None)
+    run_here(run.plan(), again=run)
+    assert weights(run) == weights(whole)
+    first, second = whole.report() or {}, run.report() or {}
+    for name in ("scores", "gains", "best_step", "steps", "fit"):
+        assert second[name] == first[name]
+    assert run.state().losses == whole.state().losses
+
+
+def test_a_pause_at_an_evaluation_scores_what_the_evaluation_scored(
+    finished: Callable[[str], RunDirectory], run_here: Here, begin: Begin
+) -> None:
+    run = begin(finished("full").plan())
+    pause_at(run, 8)
+    run_here(run.plan(), again=run)
+    told = [e for e in read_events(run.events) if e["kind"] == "evaluation" and e["split"] == "validation"]
+    assert [e["step"] for e in told] == [8]
+    assert read_json(run.validation_scores(8))["score"]["loss"] == told[0]["metrics"]["loss"]
+
+
+def test_asking_again_for_a_pause_that_was_reached_trains_nothing(
+    finished: Callable[[str], RunDirectory], run_here: Here, begin: Begin
+) -> None:
+    """A worker may die between its checkpoint and its scores."""
+    run = begin(finished("full").plan())
+    pause_at(run, 5)
+    run_here(run.plan(), again=run)
+    kept = read_json(run.validation_scores(5))
+    run.validation_scores(5).unlink()
+    run_here(run.plan(), again=run)
+    assert read_json(run.validation_scores(5)) == kept
+    assert [e["step"] for e in read_events(run.events) if e["kind"] == "step"] == [1, 2, 3, 4, 5]
+
+
+def test_a_pause_beyond_the_end_leaves_saving_to_whoever_goes_on(
+    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Begin
+) -> None:
+    plan = make_plan(tiny, epochs=0.5, evaluations=6, early_stopping=True, patience=2, learning_rate=1e-12)
+    run = begin(plan)
+    pause_at(run, 50)
+    run_here(plan, again=run)
+    assert read_json(run.validation_scores(50))["step"] == 3  # early stopping
+    assert read_json(run.checkpoints / FINISHED)["stopped_early"]
+    assert not run.model.exists()
+    pause_at(run, None)
+    run_here(plan, again=run)
+    assert {"before", "after"} <= set((run.report() or {})["scores"])
+
+
+def test_early_stopping_is_not_forgotten_by_a_worker_killed_at_that_very_step(
+    tiny: Path, make_plan: MakePlan, run_here: Here
+) -> None:
+    plan = make_plan(tiny, epochs=0.5, evaluations=6, early_stopping=True, patience=2, learning_rate=1e-12)
+    run = run_here(plan)
+    steps = (run.report() or {})["steps"]
+    assert steps == 3
+    for file in (run.report_file, run.checkpoints / FINISHED):
+        file.unlink()
+    run_here(plan, again=run)
+    assert (run.report() or {})["steps"] == steps
+    assert json.loads((run.checkpoints / FINISHED).read_text())["stopped_early"]
