@@ -58,7 +58,7 @@ def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machi
 
     found = machine(runs)
     if try_nf4 and found.nf4 is None:
-        return found.model_copy(update={"nf4": nf4_works()})
+        return found.model_copy(update={"nf4": nf4_works(found)})
     return found
 
 

@@ -7,8 +7,11 @@ import sys
 import threading
 from pathlib import Path
 
+from engine.inspection import accelerators
+from engine.inspection.processor import usable_cores
 from engine.rundir import RunDirectory
 from recommender.errors import Refused
+from recommender.facts import Machine
 from recommender.plan import Plan
 from recommender.reasons import size
 
@@ -60,25 +63,21 @@ def environment() -> dict[str, str]:
         for name, value in ALLOCATOR.items():
             env.setdefault(name, value)
     env.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    gpu = freest_gpu()
-    if gpu is not None:
-        env["CUDA_VISIBLE_DEVICES"] = gpu
-    return env
+    return env | freest_device()
 
 
 def threads() -> int:
     """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
-def freest_gpu() -> str | None:
-    """The one GPU the worker shall see: Trainer would spread over all of them without asking."""
-    from engine.inspection.machine import nvidia_devices
-
-    devices = [d for d in nvidia_devices() if d.uuid and d.memory_free is not None]
-    if not devices:
-        return None
-    return max(devices, key=lambda d: d.memory_free or 0).uuid
+def freest_device() -> dict[str, str]:
+    """What shows the worker one accelerator, the freest: Trainer would spread over all of them without asking."""
+    found = accelerators.accelerators()
+    # On CUDA a card without a name of its own cannot be chosen.
+    choices = tuple(d for d in found.devices if d.memory_free is not None and (d.uuid or found.backend != "cuda"))
+    device = Machine(backend=found.backend, devices=choices).device
+    return accelerators.only(found, device) if device else {}
 
 
 def check_disk(plan: Plan, where: Path) -> None:

@@ -60,6 +60,8 @@ class Device(Fact):
     """Whether it is a slice of a card (MIG)."""
     temperature: Annotated[int, Field(ge=-100, le=1000)] | None = None
     """Degrees Celsius."""
+    shares_memory: bool | None = None
+    """Whether its memory is the system's, as on Apple's chips."""
     held_by_others: Count | None = None
     """Bytes that processes other than this one hold now."""
 
@@ -116,6 +118,9 @@ class ModelFacts(Fact):
     active_parameters: Count | None = None
     """That one token passes through; fewer than `parameters` in a mixture of experts."""
     layers: Count | None = None
+    """Of an encoder-decoder, those of the encoder."""
+    decoder_layers: Count | None = None
+    """Of an encoder-decoder's other half; `None` when it has as many as `layers` or there is no other half."""
     hidden_size: Count | None = None
     intermediate_size: Count | None = None
     attention_heads: Count | None = None

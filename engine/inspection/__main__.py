@@ -1,7 +1,8 @@
 """The child: `python -P -m engine.inspection KIND`, a JSON request on stdin, one JSON answer on stdout.
 
 Kinds: `model` (a folder's facts), `hub` (find or download a model), `data` (facts of a labelled file), `nf4` (try the
-4-bit kernels). The answer is `{"ok": ...}` or `{"error": message, "exit": code}`.
+4-bit kernels), `nvidia` (ask its driver), `torch_devices` (Intel's and Apple's). The answer is `{"ok": ...}` or
+`{"error": message, "exit": code}`.
 """
 
 import json
@@ -53,8 +54,16 @@ def _do(kind: str, request: dict[str, Any]) -> dict[str, Any]:
         case "nf4":
             from engine.inspection.nf4 import trial
 
-            return {"works": trial()}
-    raise LoracleError(f"engine.inspection: unknown kind {kind!r}; known are model, hub, data, nf4.")
+            return {"works": trial(request["backend"])}
+        case "nvidia":
+            from engine.inspection.nvidia import report
+
+            return report(request["pid"])
+        case "torch_devices":
+            from engine.inspection.accelerators import torch_devices
+
+            return {"devices": torch_devices(request["backend"])}
+    raise LoracleError(f"engine.inspection: unknown kind {kind!r}; known are model, hub, data, nf4, nvidia, torch_devices.")
 
 
 def _name(request: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 from engine.text import clean, one_line
 from recommender.errors import Exit, InputError, LoracleError, Refused
 
+KILL_SECONDS = 5.0
+
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
 
@@ -49,7 +51,6 @@ def ask(
     try:
         out, log = process.communicate(json.dumps({**request, "memory_limit": memory}).encode(), timeout=timeout)
     except subprocess.TimeoutExpired:
-        _kill(process)
         raise InputError(f"{_shown(about)}: reading it took longer than {timeout:.0f} seconds and was stopped.") from None
     finally:  # also on Ctrl-C
         if process.poll() is None:
@@ -98,7 +99,9 @@ def _death(code: int, log: bytes) -> str:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     _signal(process)
-    process.communicate()
+    # A call that hangs inside a driver cannot even be killed; whoever asked is not to hang with it.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=KILL_SECONDS)
 
 
 def _signal(process: subprocess.Popen[bytes]) -> None:

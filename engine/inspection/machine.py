@@ -1,121 +1,84 @@
-"""Facts about this machine: GPUs through the driver's library, memory within the container's limits. No torch."""
+"""Facts about this machine: accelerators, processor, and what memory and disk are really left. No torch."""
 
 import contextlib
-import importlib.util
 import os
-import platform
-import re
 import shutil
 import time
 from pathlib import Path
 
+from engine.inspection import accelerators as cards
 from engine.inspection import nf4
-from engine.launch import threads
+from engine.inspection.limits import container_memory
+from engine.inspection.processor import processor, usable_cores
 from recommender.facts import Device, Machine
 
 CALIBRATION_SECONDS = 0.2
 CALIBRATION_SIDE = 1024
 """Square matrices of this side: large enough to keep every core busy, 20 to 50 ms on two of them."""
-NO_LIMIT = 2**60
-"""cgroup v1 writes about 2^63 where there is no limit."""
-
-
-def nvidia_devices() -> tuple[Device, ...]:
-    """NVIDIA GPUs this process may use, in the order of `CUDA_VISIBLE_DEVICES`; empty without a working driver."""
-    try:
-        import pynvml
-    except ImportError:
-        return ()
-    try:
-        pynvml.nvmlInit()
-    except Exception:  # no driver, no library, or versions that do not match: all mean no GPU
-        return ()
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        found = [_device(pynvml, handle) for handle in handles]
-        return _visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    except Exception:  # a card that has fallen off the bus
-        return ()
-    finally:
-        with contextlib.suppress(Exception):
-            pynvml.nvmlShutdown()
-
-
-def _device(nvml: object, handle: object) -> Device:
-    def asked(name: str) -> object:
-        try:
-            return getattr(nvml, name)(handle)
-        except Exception:  # one answer that a driver does not give must not hide the card
-            return None
-
-    def text(value: object) -> str | None:
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else None
-
-    memory = asked("nvmlDeviceGetMemoryInfo")
-    capability = asked("nvmlDeviceGetCudaComputeCapability")
-    pair = (int(capability[0]), int(capability[1])) if isinstance(capability, tuple | list) else None
-    return Device(
-        name=text(asked("nvmlDeviceGetName")),
-        memory_total=getattr(memory, "total", None),
-        memory_free=getattr(memory, "free", None),
-        compute_capability=pair,
-        bf16=pair >= (8, 0) if pair else None,
-        uuid=text(asked("nvmlDeviceGetUUID")),
-    )
-
-
-def _visible(devices: list[Device], setting: str | None) -> tuple[Device, ...]:
-    """What CUDA would show: indices, UUIDs or their prefixes, up to the first that is wrong.
-
-    Indices are taken in the driver's order; CUDA's own default order differs only where unlike cards are mixed, and the
-    worker is given a UUID, so card and prediction belong together in any case.
-    """
-    if setting is None:
-        return tuple(devices)
-    shown: list[Device] = []
-    for entry in (part.strip() for part in setting.split(",")):
-        if entry.isdigit():
-            matching = devices[int(entry) : int(entry) + 1]
-        else:
-            matching = [d for d in devices if entry and d.uuid and d.uuid.startswith(entry)]
-        if len(matching) != 1:
-            break
-        if matching[0] not in shown:
-            shown += matching
-    return tuple(shown)
 
 
 def machine(runs: Path | None = None) -> Machine:
-    """This machine now; of several GPUs only the freest, the one the worker will see. `nf4` is what an earlier trial found."""
+    """This machine now, with every accelerator that it lets this process use. `nf4` is what an earlier trial found.
+
+    Never raises; what could not be found out is in `problems`.
+    """
     import psutil
 
-    devices = nvidia_devices() if _torch_knows_cuda() else ()
-    freest = max(devices, key=lambda d: d.memory_free or 0, default=None)
+    found = cards.accelerators()
+    cpu = processor()
     memory = psutil.virtual_memory()
     limit, room = container_memory()
-    flags, name = _cpu()
-    return Machine(
-        backend="cuda" if freest else "cpu",
-        devices=(freest,) if freest else (),
-        cpu_name=name,
-        cpu_cores=threads(),
-        cpu_bf16=bool({"avx512_bf16", "amx_bf16"} & flags),
-        ram_total=min(memory.total, limit),
-        ram_available=max(min(memory.available, room), 0),
+    total, available = min(memory.total, limit), max(min(memory.available, room), 0)
+    here = Machine(
+        backend=found.backend,
+        devices=tuple(_with_memory(device, total, available) for device in found.devices),
+        usable_devices=1 if found.devices else None,
+        cpu_name=cpu.name,
+        cpu_cores=usable_cores(),
+        cpu_bf16=cpu.bf16,
+        cpu_avx512=cpu.avx512,
+        ram_total=total,
+        ram_available=available,
         disk_free=_disk_free(runs or Path()),
-        nf4=nf4.remembered(_nf4_name(freest, name)),
+        hub_disk_free=_disk_free(hub_cache()),
+        problems=found.problems,
     )
+    return here.model_copy(update={"nf4": nf4.remembered(_nf4_name(here))})
 
 
-def nf4_works() -> bool | None:
-    """Whether 4-bit kernels run on the device that would train; tried once per device and versions, up to a minute."""
-    here = machine()
-    device = here.devices[0] if here.devices else None
-    return nf4.works(_nf4_name(device, here.cpu_name), device.uuid if device else None)
+def _with_memory(device: Device, total: int, available: int) -> Device:
+    """A device that shares the system's memory has no more of it than the system has left."""
+    if not device.shares_memory:
+        return device
+    most = total if device.memory_total is None else min(device.memory_total, total)
+    return device.model_copy(update={"memory_total": most, "memory_free": min(most, available)})
 
 
-def _nf4_name(device: Device | None, cpu: str | None) -> str:
-    return (device.name or "gpu") if device else f"cpu {cpu}"
+def nf4_works(here: Machine) -> bool | None:
+    """Whether 4-bit kernels run on the device that would train; tried once per device and versions, up to a minute.
+
+    `None` when it could not be told, because no answer came in time or memory was short.
+    """
+    device = here.device
+    found = cards.Accelerators(here.backend, here.devices, ())
+    only = cards.only(found, device) if device else {"CUDA_VISIBLE_DEVICES": ""}
+    return nf4.works(_nf4_name(here), here.backend, only)
+
+
+def _nf4_name(here: Machine) -> str:
+    return (here.device.name or "gpu") if here.device else f"cpu {here.cpu_name}"
+
+
+def hub_cache() -> Path:
+    """Where downloaded models go, by the variables that huggingface_hub reads, in its order."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(name):
+            return Path(os.path.expandvars(os.environ[name])).expanduser()
+    home = os.environ.get("HF_HOME")
+    if not home:
+        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        home = f"{caches}/huggingface"
+    return Path(os.path.expandvars(home)).expanduser() / "hub"
 
 
 def calibrate() -> dict[str, float]:
@@ -136,77 +99,6 @@ def calibrate() -> dict[str, float]:
         np.matmul(left, right, out=out)
         fastest = min(fastest, time.perf_counter() - start)
     return {"fp32": 2 * side**3 / fastest}
-
-
-def container_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> tuple[int, int]:
-    """The container's memory limit and what it leaves, in bytes; both huge where there is no limit (cgroup v1 and v2)."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return NO_LIMIT, NO_LIMIT
-    limit = room = NO_LIMIT
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers == "":
-            base, names = root, ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            base, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        folder = base / path.strip("/")
-        # Every group above limits too; inside a container the path is often the host's, and only the base exists.
-        for group in (folder, *(p for p in folder.parents if p.is_relative_to(base))):
-            most, used = _number(group / names[0]), _number(group / names[1])
-            if most is None or most >= NO_LIMIT:
-                continue
-            limit = min(limit, most)
-            # File pages that nobody uses are given back before anything is killed.
-            room = min(room, most - (used or 0) + _stat(group / "memory.stat", names[2]))
-    return limit, min(room, limit)
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # "max" is no number and no limit
-        return None
-
-
-def _stat(path: Path, name: str) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        for line in path.read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value)
-    return 0
-
-
-def _torch_knows_cuda() -> bool:
-    """Whether the installed torch could use an NVIDIA card, read from its version file without importing it."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        spec = importlib.util.find_spec("torch")
-        for place in (spec.submodule_search_locations or []) if spec else []:
-            text = (Path(place) / "version.py").read_text(errors="replace")
-            return re.search(r"^cuda\b.*=\s*['\"]", text, re.MULTILINE) is not None
-    return False
-
-
-def _cpu() -> tuple[set[str], str | None]:
-    """Instruction-set flags and the processor's name."""
-    flags: set[str] = set()
-    name: str | None = None
-    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(errors="replace") as file:
-        for line in file:
-            key, _, value = line.partition(":")
-            match key.strip():
-                case "model name":
-                    name = value.strip()
-                case "flags" | "Features":
-                    flags = set(value.split())
-            if name and flags:
-                break
-    return flags, name or platform.processor() or None
 
 
 def _disk_free(where: Path) -> int | None:

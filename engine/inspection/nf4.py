@@ -31,10 +31,10 @@ def remembered(device: str) -> bool | None:
     return found if isinstance(found, bool) else None
 
 
-def works(device: str, gpu: str | None = None) -> bool | None:
-    """Try it now, up to `TRIAL_SECONDS`, and remember the answer; `None` when it could not be told in time.
+def works(device: str, backend: str, only: dict[str, str]) -> bool | None:
+    """Try it now, up to `TRIAL_SECONDS`, and remember the answer; `None` when it could not be told.
 
-    `device` is a name for the memory; `gpu` is the UUID of the one to try, `None` for the CPU.
+    `device` is a name for the memory; `only` are the environment variables that show the child the one to try.
     """
     from engine.inspection.child import ask
 
@@ -42,31 +42,36 @@ def works(device: str, gpu: str | None = None) -> bool | None:
     if known is not None:
         return known
     try:
-        answer = ask("nf4", {}, about="4-bit trial", timeout=TRIAL_SECONDS, extra={"CUDA_VISIBLE_DEVICES": gpu or ""})
+        answer = ask("nf4", {"backend": backend}, about="4-bit trial", timeout=TRIAL_SECONDS, extra=only)
     except LoracleError as error:
-        if "took longer" in error.message:
+        # A machine or a card that is busy now says nothing about the kernels.
+        if "took longer" in error.message or "out of memory" in error.message:
             return None
         answer = {"works": False}
-    result = bool(answer["works"])
-    _remember(device, result)
-    return result
+    result = answer["works"]
+    if result is not None:
+        _remember(device, result)
+    return result if result is None else bool(result)
 
 
-def trial() -> bool:
-    """One forward and backward pass through a 4-bit layer. Only for the child: it imports torch."""
+def trial(backend: str) -> bool | None:
+    """One forward and backward pass through a 4-bit layer on that backend's device; `None` when its memory is full.
+
+    Only for the child: it imports torch.
+    """
     try:
         import bitsandbytes as bnb
         import torch
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}.get(backend, "cpu")
         layer: Any = bnb.nn.modules.Linear4bit(  # type: ignore[no-untyped-call]
             64, 64, bias=False, compute_dtype=torch.float32, quant_type="nf4", compress_statistics=True
         ).to(device)
         rows = torch.randn(4, 64, device=device, requires_grad=True)
         layer(rows).sum().backward()
         return rows.grad is not None and bool(torch.isfinite(rows.grad).all()) and bool(rows.grad.abs().sum() > 0)
-    except (ImportError, RuntimeError, OSError, AttributeError, NotImplementedError, ValueError):
-        return False
+    except (ImportError, RuntimeError, OSError, AttributeError, NotImplementedError, ValueError, AssertionError) as error:
+        return None if "out of memory" in str(error) else False
 
 
 def _remember(device: str, result: bool) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from engine import launch
-from engine.inspection import machine
+from engine.inspection import accelerators
+from engine.inspection.accelerators import Accelerators
 from engine.rundir import create
 from recommender.errors import Refused
 from recommender.facts import Device
@@ -30,7 +31,7 @@ PLAN: dict[str, Any] = {
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
     devices: list[Device] = []
-    monkeypatch.setattr(machine, "nvidia_devices", lambda: tuple(devices))
+    monkeypatch.setattr(accelerators, "accelerators", lambda: Accelerators("cuda" if devices else "cpu", tuple(devices), ()))
     return devices
 
 

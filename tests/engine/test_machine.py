@@ -1,51 +1,16 @@
-"""Facts about the machine: the GPUs CUDA would show, and memory within the container's limits."""
+"""Facts about the machine: every accelerator, the memory really left, and 4-bit kernels tried once."""
 
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
+from engine.inspection import accelerators
 from engine.inspection import machine as subject
-from engine.inspection import nf4
+from engine.inspection.accelerators import Accelerators
 from recommender.errors import InputError
+from recommender.facts import Backend, Device, Machine
 
 GIB = 1024**3
-
-
-class Driver:
-    """What pynvml is here: two cards, the second freer and older."""
-
-    cards = (
-        ("GPU-aaaa-1", "NVIDIA A100", 40 * GIB, 1 * GIB, (8, 0)),
-        ("GPU-abbb-2", "Tesla T4", 16 * GIB, 15 * GIB, (7, 5)),
-    )
-
-    def __getattr__(self, name: str) -> Any:
-        answers = {
-            "nvmlInit": lambda: None,
-            "nvmlShutdown": lambda: None,
-            "nvmlDeviceGetCount": lambda: len(self.cards),
-            "nvmlDeviceGetHandleByIndex": lambda i: self.cards[i],
-            "nvmlDeviceGetUUID": lambda card: card[0],
-            "nvmlDeviceGetName": lambda card: card[1],
-            "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(total=card[2], free=card[3]),
-            "nvmlDeviceGetCudaComputeCapability": lambda card: card[4],
-        }
-        return answers[name]
-
-
-class BrokenDriver:
-    def nvmlInit(self) -> None:
-        raise RuntimeError("Driver/library version mismatch")
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", Driver())
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(subject, "_torch_knows_cuda", lambda: True)
 
 
 @pytest.fixture(autouse=True)
@@ -54,48 +19,46 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-@pytest.mark.usefixtures("driver")
+def found(monkeypatch: pytest.MonkeyPatch, *devices: Device, backend: Backend = "cuda") -> None:
+    monkeypatch.setattr(accelerators, "accelerators", lambda: Accelerators(backend, devices, ("A card is lost.",)))
+
+
+def test_every_accelerator_counts_and_a_run_uses_the_freest(monkeypatch: pytest.MonkeyPatch) -> None:
+    big = Device(name="A100", memory_total=40 * GIB, memory_free=1 * GIB, uuid="GPU-a")
+    free = Device(name="T4", memory_total=16 * GIB, memory_free=15 * GIB, uuid="GPU-b")
+    found(monkeypatch, big, free)
+    here = subject.machine()
+    assert (here.backend, here.devices, here.usable_devices) == ("cuda", (big, free), 1)
+    assert here.device == free
+    assert here.problems == ("A card is lost.",)
+
+
+def test_a_device_that_shares_memory_has_what_the_system_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    found(monkeypatch, Device(name="Apple GPU", memory_total=1 * GIB, shares_memory=True), backend="mps")
+    (apple,) = subject.machine().devices
+    assert (apple.memory_total, apple.memory_free) == (1 * GIB, 1 * GIB)
+    found(monkeypatch, Device(name="GB10", shares_memory=True))
+    here = subject.machine()
+    assert here.devices[0].memory_total == here.ram_total
+    assert here.devices[0].memory_free == here.ram_available
+
+
 @pytest.mark.parametrize(
-    ("setting", "shown"),
+    ("variables", "place"),
     [
-        (None, ["GPU-aaaa-1", "GPU-abbb-2"]),
-        ("", []),
-        ("-1", []),
-        ("1", ["GPU-abbb-2"]),
-        ("1,0", ["GPU-abbb-2", "GPU-aaaa-1"]),
-        ("0,-1,1", ["GPU-aaaa-1"]),
-        ("7", []),
-        ("GPU-abbb-2", ["GPU-abbb-2"]),
-        ("GPU-ab", ["GPU-abbb-2"]),
-        ("GPU-a", []),
-        ("nonsense", []),
+        ({"HF_HUB_CACHE": "/a", "HF_HOME": "/b"}, "/a"),
+        ({"HF_HOME": "/b"}, "/b/hub"),
+        ({"XDG_CACHE_HOME": "/c"}, "/c/huggingface/hub"),
+        ({"HF_HOME": "$SOMEWHERE/x", "SOMEWHERE": "/d"}, "/d/x/hub"),
+        ({"HOME": "/e"}, "/e/.cache/huggingface/hub"),
     ],
 )
-def test_the_gpus_that_cuda_would_show(monkeypatch: pytest.MonkeyPatch, setting: str | None, shown: list[str]) -> None:
-    if setting is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
-    assert [device.uuid for device in subject.nvidia_devices()] == shown
-
-
-@pytest.mark.usefixtures("driver")
-def test_only_the_freest_gpu_counts() -> None:
-    here = subject.machine()
-    assert here.backend == "cuda"
-    (card,) = here.devices
-    assert (card.name, card.memory_free, card.compute_capability, card.bf16) == ("Tesla T4", 15 * GIB, (7, 5), False)
-
-
-@pytest.mark.usefixtures("driver")
-def test_a_gpu_that_the_installed_torch_cannot_use_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "_torch_knows_cuda", lambda: False)
-    here = subject.machine()
-    assert (here.backend, here.devices) == ("cpu", ())
-
-
-@pytest.mark.parametrize("module", [BrokenDriver(), None])
-def test_without_a_working_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch, module: object) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", module)
-    assert subject.nvidia_devices() == ()
+def test_where_downloads_go(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], place: str) -> None:
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert subject.hub_cache() == Path(place)
 
 
 def test_this_machine_is_described(tmp_path: Path) -> None:
@@ -107,85 +70,72 @@ def test_this_machine_is_described(tmp_path: Path) -> None:
     assert 0 < here.ram_available <= here.ram_total
     assert here.disk_free is not None
     assert here.disk_free > 0
+    assert here.hub_disk_free is not None
+    assert here.cpu_name
+    assert here.cpu_avx512 is not None
     assert here.nf4 is None
-
-
-def group(root: Path, files: dict[str, str]) -> None:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-
-
-def test_the_tightest_group_limits_memory(tmp_path: Path) -> None:
-    group(
-        tmp_path,
-        {
-            "own": "0::/outer/inner\n",
-            "cg/outer/memory.max": f"{4 * GIB}\n",
-            "cg/outer/memory.current": f"{3 * GIB}\n",
-            "cg/outer/memory.stat": f"anon 5\ninactive_file {GIB}\n",
-            "cg/outer/inner/memory.max": "max\n",
-            "cg/outer/inner/memory.current": f"{GIB}\n",
-        },
-    )
-    assert subject.container_memory(tmp_path / "cg", tmp_path / "own") == (4 * GIB, 2 * GIB)
-
-
-def test_the_older_kind_of_group(tmp_path: Path) -> None:
-    group(
-        tmp_path,
-        {
-            "own": "5:cpu:/x\n4:memory:/on/the/host\n",
-            "cg/memory/memory.limit_in_bytes": f"{2 * GIB}\n",
-            "cg/memory/memory.usage_in_bytes": f"{GIB}\n",
-        },
-    )
-    assert subject.container_memory(tmp_path / "cg", tmp_path / "own") == (2 * GIB, GIB)
-
-
-def test_no_group_is_no_limit(tmp_path: Path) -> None:
-    group(tmp_path, {"own": "4:memory:/\n", "cg/memory/memory.limit_in_bytes": "9223372036854771712\n"})
-    assert subject.container_memory(tmp_path / "cg", tmp_path / "own") == (subject.NO_LIMIT, subject.NO_LIMIT)
-    assert subject.container_memory(tmp_path / "cg", tmp_path / "none") == (subject.NO_LIMIT, subject.NO_LIMIT)
 
 
 def test_calibration_gives_operations_a_second() -> None:
     assert 1e8 < subject.calibrate()["fp32"] < 1e14
 
 
-def test_four_bit_training_is_tried_once_and_remembered(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
-    asked: list[str] = []
+CPU = Machine(backend="cpu", cpu_name="some processor")
 
-    def ask(kind: str, *_: object, **__: object) -> dict[str, bool]:
-        asked.append(kind)
+
+def test_four_bit_training_is_tried_once_a_device_and_remembered(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
+    asked: list[tuple[object, object]] = []
+
+    def ask(kind: str, request: dict[str, object], **options: object) -> dict[str, bool]:
+        asked.append((request["backend"], options["extra"]))
         return {"works": True}
 
     monkeypatch.setattr("engine.inspection.child.ask", ask)
+    found(monkeypatch, Device(name="T4", memory_free=GIB, uuid="GPU-b"), Device(name="P4", memory_free=1, uuid="GPU-c"))
     assert subject.machine().nf4 is None
-    assert subject.nf4_works() is True
-    assert subject.nf4_works() is True
+    assert subject.nf4_works(subject.machine()) is True
+    assert subject.nf4_works(subject.machine()) is True
     assert subject.machine().nf4 is True
-    assert asked == ["nf4"]
-    assert nf4.remembered("another card") is None
+    assert asked == [("cuda", {"CUDA_VISIBLE_DEVICES": "GPU-b"})]
+    found(monkeypatch, Device(name="P4", memory_free=1, uuid="GPU-c"))
+    assert subject.machine().nf4 is None
     (state / "nf4.json").write_text("broken")
+    found(monkeypatch, Device(name="T4", memory_free=GIB, uuid="GPU-b"))
     assert subject.machine().nf4 is None
 
 
-def test_a_trial_that_crashes_means_no_and_one_without_an_answer_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(*_: object, **__: object) -> dict[str, bool]:
-        raise InputError("4-bit trial: reading it took longer than 60 seconds and was stopped.")
+@pytest.mark.parametrize(
+    "message",
+    [
+        "4-bit trial: reading it took longer than 60 seconds and was stopped.",
+        "4-bit trial: reading it was stopped; most likely the machine ran out of memory.",
+    ],
+)
+def test_a_busy_machine_says_nothing_about_the_kernels(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    def fails(*_: object, **__: object) -> dict[str, bool]:
+        raise InputError(message)
 
+    monkeypatch.setattr("engine.inspection.child.ask", fails)
+    assert subject.nf4_works(CPU) is None
+    monkeypatch.setattr("engine.inspection.child.ask", lambda *_, **__: {"works": None})
+    assert subject.nf4_works(CPU) is None
+    monkeypatch.setattr("engine.inspection.child.ask", lambda *_, **__: {"works": True})
+    assert subject.nf4_works(CPU) is True
+
+
+def test_a_trial_that_crashes_means_no(monkeypatch: pytest.MonkeyPatch) -> None:
     def crashed(*_: object, **__: object) -> dict[str, bool]:
         raise InputError("4-bit trial: reading it crashed (SIGILL).")
 
-    monkeypatch.setattr("engine.inspection.child.ask", slow)
-    assert subject.nf4_works() is None
     monkeypatch.setattr("engine.inspection.child.ask", crashed)
-    assert subject.nf4_works() is False
-    assert subject.machine().nf4 is False
+    assert subject.nf4_works(CPU) is False
+    monkeypatch.setattr("engine.inspection.child.ask", lambda *_, **__: {"works": True})
+    assert subject.nf4_works(CPU) is False, "remembered"
 
 
-def test_four_bit_training_really_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "nvidia_devices", lambda: ())
-    assert subject.nf4_works() is True
+def test_four_bit_training_really_runs_here() -> None:
+    assert subject.nf4_works(CPU) is True
+
+
+def test_a_gpu_that_is_not_there_runs_no_kernels() -> None:
+    assert subject.nf4_works(Machine(backend="xpu", devices=(Device(name="Arc"),))) is False

@@ -1,0 +1,88 @@
+"""What a container leaves of the machine: its groups' limits on memory and processor time (cgroup v1 and v2)."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+NO_LIMIT = 2**60
+"""Bytes; cgroup v1 writes about 2^63 where there is no limit."""
+ROOT = Path("/sys/fs/cgroup")
+OWN = Path("/proc/self/cgroup")
+
+
+def container_memory(root: Path = ROOT, own: Path = OWN) -> tuple[int, int]:
+    """The container's memory limit and what it leaves, in bytes; both `NO_LIMIT` where there is none."""
+    limit = room = NO_LIMIT
+    for group, unified in _groups(root, own, "memory"):
+        if unified:
+            most, used, idle = "memory.max", "memory.current", "inactive_file"
+        else:
+            most, used, idle = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        bytes_at_most = _number(group / most)
+        if bytes_at_most is None or bytes_at_most >= NO_LIMIT:
+            continue
+        limit = min(limit, bytes_at_most)
+        # File pages that nobody uses are given back before anything is killed.
+        room = min(room, bytes_at_most - (_number(group / used) or 0) + _stat(group / "memory.stat", idle))
+    return limit, min(room, limit)
+
+
+def container_cores(root: Path = ROOT, own: Path = OWN) -> float | None:
+    """Processor time the container may use, in cores (1.5 is one and a half); `None` where there is no limit."""
+    found: list[float] = []
+    for group, unified in _groups(root, own, "cpu"):
+        if unified:
+            quota, period = _pair(group / "cpu.max")
+        else:
+            quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
+        if quota is not None and period is not None and quota > 0 and period > 0:  # -1 is no limit
+            found.append(quota / period)
+    return min(found, default=None)
+
+
+def _groups(root: Path, own: Path, controller: str) -> Iterator[tuple[Path, bool]]:
+    """The folders whose limits hold for this process, its own group and all above; whether each is of version 2.
+
+    Every group above limits too; inside a container the path is often the host's, and only the base exists.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":
+            base = root
+        elif controller in controllers.split(","):
+            # Where controllers are mounted together, the folder has both names.
+            base = next((p for p in (root / controller, root / controllers) if p.is_dir()), root / controller)
+        else:
+            continue
+        folder = base / path.strip("/")
+        for group in (folder, *(p for p in folder.parents if p.is_relative_to(base))):
+            yield group, controllers == ""
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # "max" is no number and no limit
+        return None
+
+
+def _pair(path: Path) -> tuple[int | None, int | None]:
+    try:
+        first, second = path.read_text().split()
+        return int(first), int(second)
+    except (OSError, ValueError):
+        return None, None
+
+
+def _stat(path: Path, name: str) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return 0

@@ -1,0 +1,101 @@
+"""What a container leaves of memory and processor time, and what the processor says it can do."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.inspection import processor as cpu
+from engine.inspection.limits import NO_LIMIT, container_cores, container_memory
+from engine.inspection.processor import processor, usable_cores
+
+GIB = 1024**3
+
+
+def group(root: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+def test_the_tightest_group_limits_memory(tmp_path: Path) -> None:
+    group(
+        tmp_path,
+        {
+            "own": "0::/outer/inner\n",
+            "cg/outer/memory.max": f"{4 * GIB}\n",
+            "cg/outer/memory.current": f"{3 * GIB}\n",
+            "cg/outer/memory.stat": f"anon 5\ninactive_file {GIB}\n",
+            "cg/outer/inner/memory.max": "max\n",
+            "cg/outer/inner/memory.current": f"{GIB}\n",
+        },
+    )
+    assert container_memory(tmp_path / "cg", tmp_path / "own") == (4 * GIB, 2 * GIB)
+
+
+def test_the_older_kind_of_group(tmp_path: Path) -> None:
+    group(
+        tmp_path,
+        {
+            "own": "5:cpu:/x\n4:memory:/on/the/host\n",
+            "cg/memory/memory.limit_in_bytes": f"{2 * GIB}\n",
+            "cg/memory/memory.usage_in_bytes": f"{GIB}\n",
+        },
+    )
+    assert container_memory(tmp_path / "cg", tmp_path / "own") == (2 * GIB, GIB)
+
+
+def test_no_group_is_no_limit(tmp_path: Path) -> None:
+    group(tmp_path, {"own": "4:memory:/\n", "cg/memory/memory.limit_in_bytes": "9223372036854771712\n"})
+    assert container_memory(tmp_path / "cg", tmp_path / "own") == (NO_LIMIT, NO_LIMIT)
+    assert container_memory(tmp_path / "cg", tmp_path / "none") == (NO_LIMIT, NO_LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"own": "0::/a/b\n", "cg/a/cpu.max": "150000 100000\n", "cg/a/b/cpu.max": "max 100000\n"}, 1.5),
+        ({"own": "0::/a\n", "cg/cpu.max": "50000 100000\n", "cg/a/cpu.max": "400000 100000\n"}, 0.5),
+        ({"own": "0::/\n", "cg/cpu.max": "max 100000\n"}, None),
+        ({"own": "0::/\n", "cg/cpu.max": "nonsense\n"}, None),
+        ({"own": "3:cpu,cpuacct:/x\n", "cg/cpu/cpu.cfs_quota_us": "200000\n", "cg/cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
+        (
+            {"own": "3:cpu,cpuacct:/\n", "cg/cpu,cpuacct/cpu.cfs_quota_us": "-1\n", "cg/cpu,cpuacct/cpu.cfs_period_us": "9\n"},
+            None,
+        ),
+        ({"own": "4:memory:/\n"}, None),
+    ],
+)
+def test_the_processor_time_of_a_container(tmp_path: Path, files: dict[str, str], cores: float | None) -> None:
+    group(tmp_path, files)
+    assert container_cores(tmp_path / "cg", tmp_path / "own") == cores
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(0.2, 1), (1.4, 1), (1.6, 2), (64.0, 4), (None, 4)])
+def test_threads_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch, quota: float | None, cores: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(cpu, "container_cores", lambda: quota)
+    assert usable_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "bf16", "avx512"),
+    [
+        ("model name\t: Xeon\nflags\t\t: fpu avx512f avx512_bf16\n\nmodel name : other\n", "Xeon", True, True),
+        ("model name\t: Xeon\nflags\t\t: fpu avx512f\n", "Xeon", False, True),
+        ("model name\t: Ryzen\nflags\t\t: fpu avx2\n", "Ryzen", False, False),
+        ("model name\t: Xeon\nflags\t\t: avx512f amx_bf16 amx_tile\n", "Xeon", True, True),
+        ("model name\t: Graviton\nFeatures\t: fp asimd bf16\n", "Graviton", True, False),
+    ],
+)
+def test_what_processors_say_of_themselves(tmp_path: Path, text: str, name: str, bf16: bool, avx512: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    found = processor(tmp_path / "cpuinfo")
+    assert (found.name, found.bf16, found.avx512) == (name, bf16, avx512)
+
+
+def test_a_processor_without_a_name_still_has_one(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor : 0\nFeatures : fp\n")
+    assert processor(tmp_path / "cpuinfo").name
+    assert processor(tmp_path / "none").name
