@@ -5,7 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-from engine.tables.read import Table, read_table
+from engine.tables.read import read_table
+from engine.tables.table import Table
 from engine.text import one_line
 from recommender import hyper
 from recommender.errors import InputError
@@ -67,7 +68,7 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
             continue
         texts.append(text)
         labels.append(label)
-        numbers.append(i + 1)
+        numbers.append(table.start + i + 1)
     return Rows(texts, labels, numbers, dropped)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.tables.read import Table
+from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
 

@@ -1,45 +1,28 @@
-"""Files of rows, read with pyarrow: csv, tsv, json, jsonl, parquet. Every failure is one sentence with its place."""
+"""Files of rows by name. Every failure is one sentence with its place."""
 
-import csv
-import io
-import json
+import hashlib
 import re
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from engine.text import one_line
+from engine.files import sha256_of
+from engine.tables.arrow import is_saved, open_arrow, open_parquet, open_saved, saved_files, splits_of
+from engine.tables.delimited import DELIMITERS, open_delimited
+from engine.tables.encoding import open_text
+from engine.tables.lines import looks_tagged, open_plain, open_tagged
+from engine.tables.objects import open_json, open_jsonl
+from engine.tables.source import Source, Told
+from engine.tables.table import Table
 from recommender.errors import InputError
 
-MAX_FIELD = 10_000_000
-LARGEST_BLOCK = 1 << 30
-"""Bytes; pyarrow counts a block's in 32 bits."""
-DELIMITERS = (",", "\t", ";", "|")
-_TAGGED = {".conll", ".conllu", ".bio", ".iob", ".iob2"}
-_LINE_END = re.compile(r"\r\n|\n|\r")
-_ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".zst", ".rar"}
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Columns of equal length, in the file's order."""
-
-    path: Path
-    format: str
-    columns: dict[str, list[Any]]
-    first_line: int | None = None
-    """Line of the first row where rows are lines; `None` where they are not."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.columns.values()))) if self.columns else 0
-
-    def where(self, row: int) -> str:
-        """Where that row stands, for messages."""
-        return f"{self.path.name}: row {row + 1}"
+DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".txt")
+_TAGGED = (".conll", ".conllu", ".bio", ".iob", ".iob2")
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".bz2", ".xz", ".7z", ".zst", ".rar")
+_ARCHIVE_STARTS = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd", b"Rar!\x1a\x07")
 
 
 def read_table(name: str) -> Table:
@@ -48,17 +31,81 @@ def read_table(name: str) -> Table:
     Raises:
         InputError: no such file, not a file of rows, or damaged.
     """
-    path = existing_file(name)
+    source = open_source(name)
+    columns: dict[str, list[object]] = {n: [] for n in source.names}
+    rows = 0
+    with told_plainly(source.path):
+        for batch in source.batches():
+            for column in batch.columns.keys() - columns.keys():
+                columns[column] = [None] * rows  # a field that no earlier object had
+            for column, values in columns.items():
+                values += batch.columns.get(column) or [None] * batch.rows
+            rows += batch.rows
+            order = list(batch.columns)
+            columns = {n: columns[n] for n in sorted(columns, key=order.index)} if order != list(columns) else columns
+    return Table(source.path, source.format, columns)
+
+
+def open_source(name: str) -> Source:
+    """A file, a folder that `datasets` has saved, or several files named by a pattern with `*`, ready to be read.
+
+    Raises:
+        InputError: no such file, not a file of rows, or damaged where it begins.
+    """
+    paths = files_of(name)
+    with told_plainly(Path(name)):
+        if len(paths) == 1:
+            return open_saved(paths[0]) if paths[0].is_dir() else _open(paths[0])
+        return _together(Path(name).expanduser(), [_open(path) for path in paths])
+
+
+def fingerprint(name: str) -> str:
+    """SHA-256 of a file's content, or of what decides the rows where there are several files.
+
+    Raises:
+        InputError: no such file.
+    """
+    paths = files_of(name)
+    if len(paths) == 1 and paths[0].is_file():
+        return sha256_of(paths[0])
+    if paths[0].is_dir():
+        paths = saved_files(paths[0])
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(f"{path.name}\0{sha256_of(path)}\n".encode())
+    return whole.hexdigest()
+
+
+def files_of(name: str) -> list[Path]:
+    """The ordinary files, or the one saved folder, that a name means.
+
+    Raises:
+        InputError: it means nothing of that kind.
+    """
+    if "*" in name and not Path(name).expanduser().exists():
+        pattern = Path(name).expanduser()
+        found = sorted(p for p in pattern.parent.glob(pattern.name) if p.is_file())
+        if not found:
+            raise InputError(f"{name}: no file is called like that.")
+        return [existing_file(str(path)) for path in found]
+    folder = Path(name).expanduser()
     try:
-        match _format(path):
-            case "parquet":
-                return _parquet(path)
-            case "json":
-                return _json(path)
-            case "jsonl":
-                return _jsonl(path)
-            case kind:
-                return _delimited(path, kind)
+        if folder.is_dir() and is_saved(folder):
+            return [folder]
+    except OSError:
+        pass  # told below
+    return [existing_file(name)]
+
+
+@contextmanager
+def told_plainly(path: Path) -> Iterator[None]:
+    """What the system says about reading `path`, in our words.
+
+    Raises:
+        InputError: it may not be read, or does not fit into memory.
+    """
+    try:
+        yield
     except PermissionError:
         raise InputError(f"{path}: may not be read; check its permissions.") from None
     except MemoryError:
@@ -82,16 +129,23 @@ def existing_file(name: str) -> Path:
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: cannot be opened ({getattr(error, 'strerror', None) or 'not a path'}).") from None
     if stat.S_ISDIR(mode):
-        inside = sorted(p.name for p in path.iterdir() if p.suffix in (".csv", ".tsv", ".jsonl", ".json", ".parquet"))
-        hint = f"; did you mean {path / inside[0]}?" if inside else "."
-        raise InputError(f"{name} is a folder; give a file with rows{hint}")
+        raise InputError(_about_folder(name, path))
     if not stat.S_ISREG(mode):
         raise InputError(f"{name} is not an ordinary file; save the rows to a csv or jsonl file first.")
     if path.stat().st_size == 0:
         raise InputError(f"{name} is empty.")
-    if path.suffix.lower() in _ARCHIVES:
+    if path.name.lower().endswith(_ARCHIVES):
         raise InputError(f"{name} is an archive; unpack it and give the file inside.")
     return path
+
+
+def _about_folder(name: str, path: Path) -> str:
+    splits = list(splits_of(path))
+    if splits:
+        return f"{name} is a folder of several splits; give one of them, like {path / splits[0]}."
+    inside = sorted(p.name for p in path.iterdir() if p.suffix in DATA_SUFFIXES[:6])
+    hint = f"; did you mean {path / inside[0]}?" if inside else "."
+    return f"{name} is a folder; give a file with rows{hint}"
 
 
 def _similar(path: Path) -> str | None:
@@ -105,192 +159,75 @@ def _similar(path: Path) -> str | None:
     return str(path.parent / close[0]) if close else None
 
 
-def _format(path: Path) -> str:
+def _open(path: Path) -> Source:
     with path.open("rb") as file:
-        head = file.read(4096)
-    if head.startswith(b"PAR1"):
-        return "parquet"
+        start = file.read(8)
     suffix = path.suffix.lower()
+    if start.startswith(b"PAR1"):
+        return open_parquet(path)
+    if start.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return open_arrow(path)
+    if start.startswith(_ARCHIVE_STARTS):
+        raise InputError(f"{path} is an archive; unpack it and give the file inside.")
+    if suffix in (".parquet", ".pq", ".arrow", ".feather"):
+        raise InputError(f"{path}: is called {suffix[1:]} and is none (its first bytes are wrong).")
+    return _open_text(path)
+
+
+def _open_text(path: Path) -> Source:
+    file = open_text(path)
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(".gz") if file.packed else name).suffix
+    head = file.head(64 << 10)
+    opening = head.lstrip()[:1]
+    several = head.lstrip().startswith("{") and "}\n{" in head.replace("\r", "")
     if suffix in _TAGGED:
-        raise InputError(f"{path}: holds tagged tokens ({suffix}); a file with one text and one label a row is needed.")
-    if suffix in (".parquet", ".pq"):
-        raise InputError(f"{path}: is called parquet and is none (its first bytes are wrong).")
+        return open_tagged(file)
     if suffix in (".jsonl", ".ndjson"):
-        return "jsonl"
+        return open_jsonl(file)
     if suffix == ".json":
-        return "jsonl" if head.lstrip().startswith(b"{") and b"}\n{" in head.replace(b"\r", b"") else "json"
+        return open_jsonl(file) if several else open_json(file)
     if suffix == ".tsv":
-        return "tsv"
-    if suffix not in (".csv", ".txt", "") and head.lstrip()[:1] in (b"{", b"["):
-        return "jsonl" if head.lstrip().startswith(b"{") else "json"
-    return "csv"
+        return open_tagged(file) if looks_tagged(head) else open_delimited(file, "tsv")
+    if suffix == ".csv":
+        return open_delimited(file, "csv")
+    if suffix not in (".txt", "") and opening in ("{", "["):
+        return open_jsonl(file) if opening == "{" else open_json(file)
+    if looks_tagged(head):
+        return open_tagged(file)
+    if suffix in (".txt", ".text", ".md") and not _is_separated(head):
+        return open_plain(file)
+    return open_delimited(file, "csv")
 
 
-def _text(path: Path) -> str:
-    """The file decoded: UTF-8, or UTF-16 with its mark.
-
-    Raises:
-        InputError: another encoding, with the line where it shows.
-    """
-    raw = path.read_bytes()
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        try:
-            return raw.decode("utf-16")
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: begins like UTF-16 but is not; save it as UTF-8.") from None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}:{line}: is not UTF-8 (byte 0x{raw[error.start]:02x}); save it as UTF-8,"
-            f" for example with `iconv -f latin1 -t utf-8 {path.name}`."
-        ) from None
-    if "\x00" in text[:1_000_000]:
-        line = text.count("\n", 0, text.index("\x00")) + 1
-        raise InputError(f"{path}:{line}: holds null bytes, so it is no text file; save it as UTF-8 text.")
-    return text
-
-
-def _delimited(path: Path, kind: str) -> Table:
-    import pyarrow as pa  # 0.2 s; only who reads rows pays
-    import pyarrow.csv as pa_csv
-
-    text = _text(path).lstrip("\r\n")
-    if not text.strip():
-        raise InputError(f"{path} holds no rows, only blank lines.")
-    first = _LINE_END.split(text, maxsplit=1)[0]
-    delimiter = "\t" if kind == "tsv" else max(DELIMITERS, key=first.count)
-    names, body = _header(path, text, delimiter)
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None:
-        raise InputError(f"{path}:1: two columns are called {one_line(twice, 60)}; give them different names.")
-    body = re.sub(r"[\r\n][ \r\n]*\Z", "\n", body)
-    if not body.strip():
-        return Table(path, kind, {n: [] for n in names}, first_line=2)
-    quoted = _is_quoted(body, delimiter, len(names))
-    data = body.encode("utf-8")
-    bad: list[tuple[int | None, int, int]] = []
-
-    def remember(row: Any) -> str:
-        bad.append((row.number, row.expected_columns, row.actual_columns))
-        return "error"
-
-    try:
-        table = pa_csv.read_csv(
-            pa.BufferReader(data),
-            # One block where it can be: a block must not end inside a quoted text.
-            read_options=pa_csv.ReadOptions(
-                use_threads=False, block_size=min(max(len(data) + 1, 1024), LARGEST_BLOCK), column_names=names
-            ),
-            parse_options=pa_csv.ParseOptions(
-                delimiter=delimiter,
-                quote_char='"' if quoted else False,
-                newlines_in_values=quoted,
-                invalid_row_handler=remember,
-            ),
-            convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
-        )
-    except pa.ArrowInvalid as error:
-        if bad:
-            number, expected, actual = bad[0]
-            place = f"{path}: row {number}" if number else str(path)
-            raise InputError(
-                f"{place}: has {actual} columns where the header has {expected}; quote the text or fix the row."
-            ) from None
-        raise InputError(f"{path}: not readable as {kind}: {_sentence(error)}.") from None
-    return Table(path, kind, {n: table.column(n).to_pylist() for n in names}, first_line=2)
-
-
-def _header(path: Path, text: str, delimiter: str) -> tuple[list[str], str]:
-    """The columns' names, and the text after them. A quoted name may run over several lines."""
-    csv.field_size_limit(MAX_FIELD)
-    consumed = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal consumed
-        for line in io.StringIO(text, newline=""):
-            consumed += len(line)
-            yield line
-
-    try:
-        names = next(csv.reader(lines(), delimiter=delimiter))
-    except csv.Error as error:
-        raise InputError(f"{path}:1: the header cannot be read ({error}).") from None
-    return [n.strip() or f"column {i + 1}" for i, n in enumerate(names)], text[consumed:]
-
-
-def _is_quoted(body: str, delimiter: str, columns: int) -> bool:
-    """Whether quotation marks enclose fields. In tab-separated files they are often part of the text.
-
-    There they enclose fields only if lines do not come out even otherwise, or if every field that begins with one also
-    ends with one and doubles those inside.
-    """
-    if '"' not in body:
-        return False
-    if delimiter != "\t":
+def _is_separated(head: str) -> bool:
+    """Whether lines of a text file are cut alike by a separator; commas only count below a row of short names."""
+    lines = [line for line in re.split(r"\r\n|\n|\r", head) if line.strip()][:200]
+    if len(lines) == 200 or len(head) >= 64 << 10:
+        lines = lines[:-1]  # may be cut
+    if not lines:
         return True
-    lines = [line for line in _LINE_END.split(body) if line]
-    if any(line.count(delimiter) != columns - 1 for line in lines):
-        return True
-    begun = [field for line in lines for field in line.split(delimiter) if field.startswith('"')]
-    return bool(begun) and all(len(f) > 1 and f.endswith('"') and '"' not in f[1:-1].replace('""', "") for f in begun)
+    for delimiter in DELIMITERS:
+        counts = {line.count(delimiter) for line in lines}
+        names = lines[0].split(delimiter)
+        short = all(0 < len(n.strip()) <= 30 and n.count(" ") <= 1 for n in names)
+        if len(counts) == 1 and counts != {0} and (delimiter == "\t" or short):
+            return True
+        if short and len(names) > 1 and len(lines) > 1 and '"' in "".join(lines[1:]):
+            return True
+    return False
 
 
-def _sentence(error: Exception) -> str:
-    return one_line(str(error).partition("\n")[0], 200).rstrip(".")
+def _together(path: Path, parts: list[Source]) -> Source:
+    if any(part.format != parts[0].format for part in parts):
+        raise InputError(f"{path}: names files of different formats; give those of one format.")
+    return replace(parts[0], path=path, read=partial(_one_after_the_other, parts), size=sum(part.size for part in parts))
 
 
-def _parquet(path: Path) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-        return Table(path, "parquet", {n: table.column(n).to_pylist() for n in table.column_names})
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: damaged parquet file: {_sentence(error)}.") from None
-
-
-def _json(path: Path) -> Table:
-    try:
-        content = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno}).") from None
-    except (RecursionError, ValueError):
-        raise InputError(f"{path}: not usable as JSON (nested too deeply, or with numbers too long).") from None
-    if isinstance(content, dict):
-        lists = [v for v in content.values() if isinstance(v, list)]
-        content = lists[0] if len(lists) == 1 else content
-    if not isinstance(content, list):
-        raise InputError(f"{path}: a list of objects was expected.")
-    return _from_objects(path, "json", content, lambda i: f"{path}: item {i + 1}", None)
-
-
-def _jsonl(path: Path) -> Table:
-    objects: list[Any] = []
-    numbers: list[int] = []
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            objects.append(json.loads(line))
-            numbers.append(number)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{number}: not JSON ({error.msg}, column {error.colno}).") from None
-        except (RecursionError, ValueError):
-            raise InputError(f"{path}:{number}: not usable as JSON (nested too deeply, or numbers too long).") from None
-    return _from_objects(path, "jsonl", objects, lambda i: f"{path}:{numbers[i]}", 1)
-
-
-def _from_objects(path: Path, kind: str, objects: list[Any], where: Callable[[int], str], first_line: int | None) -> Table:
-    names: dict[str, None] = {}
-    for i, item in enumerate(objects):
-        if not isinstance(item, dict):
-            raise InputError(f"{where(i)}: an object with named fields was expected.")
-        names.update(dict.fromkeys(item))
-        if len(names) > 10_000:
-            raise InputError(f"{where(i)}: more than 10,000 different fields.")
-    if not objects:
-        raise InputError(f"{path} holds no rows.")
-    return Table(path, kind, {str(n): [item.get(n) for item in objects] for n in names}, first_line)
+def _one_after_the_other(parts: list[Source], told: Told) -> Iterator[Table]:
+    rows = done = 0
+    for part in parts:
+        for batch in part.batches(lambda now, before=done: told(before + now)):  # type: ignore[misc]
+            yield replace(batch, start=rows)
+            rows += batch.rows
+        done += part.size

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.rows import Rows, carve, deal, key_of, labelled, sample, sort_labels, split, unique
-from engine.tables.read import Table, read_table
+from engine.tables.read import read_table
+from engine.tables.table import Table
 from recommender.errors import InputError
 from recommender.plan import DataChoice
 

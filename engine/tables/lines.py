@@ -1,0 +1,119 @@
+"""Plain text, and tagged tokens (CoNLL): rows that are several lines of a file."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from engine.tables.encoding import TextFile
+from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told
+from engine.tables.table import Table
+from recommender.errors import InputError
+
+LONGEST_TEXT = 10_000_000
+"""Bytes of one row of plain text."""
+_TAG = re.compile(rb"O|[BIESLUM]-\S+")
+_UNIVERSAL = 10
+"""Columns of a CoNLL-U file: id, form, lemma, universal part of speech, ..."""
+
+
+def open_plain(file: TextFile) -> Source:
+    """Raw text: a row a paragraph where blank lines part paragraphs, else a row a line; one column, `text`."""
+    by_line = not _has_paragraphs(file)
+    size = file.path.stat().st_size
+    return Source(file.path, "text", partial(_plain, file, by_line), size, "bytes", ("text",), file.encoding)
+
+
+def _has_paragraphs(file: TextFile) -> bool:
+    """Whether there is a blank line between lines of text."""
+    text = blank = False
+    for line in file.lines():
+        if not line.strip():
+            blank = text
+        elif blank:
+            return True
+        else:
+            text = True
+    return False
+
+
+def _plain(file: TextFile, by_line: bool, told: Told) -> Iterator[Table]:
+    texts: list[str] = []
+    paragraph: list[bytes] = []
+    length = size = start = 0
+    for number, line in enumerate(_and_a_blank(file.lines(told)), 1):
+        if line.strip():
+            paragraph.append(line)
+            length += len(line)
+            if length > LONGEST_TEXT:
+                raise InputError(f"{file.path}:{number}: a paragraph of over {LONGEST_TEXT:,} bytes; part it by blank lines.")
+        if paragraph and (by_line or not line.strip()):
+            texts.append(b"\n".join(paragraph).decode("utf-8"))
+            size += length
+            paragraph, length = [], 0
+        if texts and (len(texts) >= BATCH_ROWS or size >= BATCH_BYTES):
+            yield Table(file.path, "text", {"text": texts}, start)
+            start += len(texts)
+            texts, size = [], 0
+    if texts:
+        yield Table(file.path, "text", {"text": texts}, start)
+
+
+def _and_a_blank(lines: Iterator[bytes]) -> Iterator[bytes]:
+    yield from lines
+    yield b""
+
+
+def looks_tagged(head: str) -> bool:
+    """Whether lines hold a token and its tag (`EU B-ORG`), and blank lines part sentences."""
+    lines = head.encode().split(b"\n")[:-1] or [head.encode()]
+    tokens = [line.split() for line in lines if line.strip() and not line.startswith(b"-DOCSTART-")]
+    parted = any(not line.strip() for line in lines[:-1])
+    if len(tokens) < 3 or not parted:
+        return False
+    fit = sum(len(t) == len(tokens[0]) >= 2 and _TAG.fullmatch(t[-1]) is not None for t in tokens)
+    return fit >= 0.95 * len(tokens)
+
+
+def open_tagged(file: TextFile) -> Source:
+    """Tokens with a tag each, a line a token, sentences parted by blank lines: columns `tokens` and `tags`.
+
+    The token is the first column and the tag the last; in CoNLL-U they are the word form and its part of speech.
+    """
+    size = file.path.stat().st_size
+    return Source(file.path, "conll", partial(_tagged, file), size, "bytes", ("tokens", "tags"), file.encoding)
+
+
+def _tagged(file: TextFile, told: Told) -> Iterator[Table]:
+    universal = file.path.name.lower().removesuffix(".gz").endswith(".conllu")
+    sentences: list[list[str]] = []
+    tags: list[list[str]] = []
+    tokens: list[str] = []
+    marks: list[str] = []
+    start = 0
+    for number, line in enumerate(_and_a_blank(file.lines(told)), 1):
+        if not line.strip():
+            if tokens:
+                sentences.append(tokens)
+                tags.append(marks)
+                tokens, marks = [], []
+            if len(sentences) >= BATCH_ROWS:
+                yield Table(file.path, "conll", {"tokens": sentences, "tags": tags}, start)
+                start += len(sentences)
+                sentences, tags = [], []
+            continue
+        text = line.decode("utf-8")
+        if text.startswith("-DOCSTART-") or (text.startswith("#") and "\t" not in text and (universal or text[1:2] == " ")):
+            continue
+        fields = text.rstrip().split("\t") if "\t" in text.strip() else text.split()
+        if len(fields) < 2:
+            raise InputError(f"{file.path}:{number}: has no tag; a line holds a token and its tag, parted by a tab or a space.")
+        if universal and len(fields) == _UNIVERSAL:
+            if not fields[0].isdigit():  # 3-4 spans several words, 5.1 stands for one that is left out
+                continue
+            fields = [fields[1], fields[3]]
+        tokens.append(fields[0])
+        marks.append(fields[-1])
+    if sentences:
+        yield Table(file.path, "conll", {"tokens": sentences, "tags": tags}, start)
+    elif not start:
+        raise InputError(f"{file.path} holds no tagged tokens.")
