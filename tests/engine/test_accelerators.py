@@ -129,8 +129,15 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> amd.Tree:
         monkeypatch.delenv(name, raising=False)
     made = amd.Tree(tmp_path / "drm", tmp_path / "nodes", tmp_path / "kfd")
     made.compute.touch()
-    instinct = {"vendor": "0x1002", "device": "0x740c", "product_name": "Instinct MI250", "unique_id": "abc123", "hwmon/hwmon3/temp1_input": "41500",
-                "mem_info_vram_total": str(64 * GIB), "mem_info_vram_used": str(4 * GIB)}  # fmt: skip
+    instinct = {
+        "vendor": "0x1002",
+        "device": "0x740c",
+        "product_name": "Instinct MI250",
+        "unique_id": "abc123",
+        "mem_info_vram_total": str(64 * GIB),
+        "mem_info_vram_used": str(4 * GIB),
+        "hwmon/hwmon3/temp1_input": "41500",
+    }
     consumer = {"vendor": "0x1002", "device": "0x73bf", "mem_info_vram_total": str(16 * GIB), "mem_info_vram_used": "0"}
     built_in = {"vendor": "0x1002", "device": "0x1638", "mem_info_vram_total": str(GIB // 2), "mem_info_vram_used": "0"}
     intel = {"vendor": "0x8086"}
