@@ -7,6 +7,7 @@
 
 import os
 import re
+import shutil
 import socket
 import time
 from dataclasses import dataclass
@@ -37,8 +38,13 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
-        """The folder's name, by which commands know the run."""
-        return self.path.name
+        """The folder's name, by which commands know the run; with that of its group, if it belongs to one."""
+        return self.path.name if self.group is None else f"{self.group.name}/{self.path.name}"
+
+    @property
+    def group(self) -> Path | None:
+        """The folder of the group that this run belongs to."""
+        return self.path.parent if is_group(self.path.parent) else None
 
     @property
     def events(self) -> Path:
@@ -99,7 +105,7 @@ class RunDirectory:
         Raises:
             InputError: written by a newer version.
         """
-        return _versioned(self.path / "recommendation.json")
+        return versioned(self.path / "recommendation.json")
 
     def report(self) -> dict[str, Any] | None:
         """The report, once the run is done.
@@ -107,11 +113,11 @@ class RunDirectory:
         Raises:
             InputError: written by a newer version.
         """
-        return _versioned(self.report_file)
+        return versioned(self.report_file)
 
     def worker(self) -> dict[str, Any]:
         """Who runs, or last ran, this: pid, start time, host, versions. Empty when nobody yet."""
-        return _object(self.path / "worker.json") or {}
+        return json_object(self.path / "worker.json") or {}
 
     def alive(self) -> bool:
         """Whether the worker lives: its pid exists on this host with the start time it wrote down."""
@@ -123,12 +129,7 @@ class RunDirectory:
                 return False
         if worker.get("host") != socket.gethostname():
             return self._heard_lately()
-        try:
-            process = psutil.Process(int(worker["pid"]))
-            same = abs(process.create_time() - float(worker["started"])) < 2.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except (psutil.Error, KeyError, ValueError, TypeError, OverflowError):
-            return False
+        return lives(worker)
 
     def _heard_lately(self) -> bool:
         """For a worker on another host: whether its log grew within a few heartbeats."""
@@ -167,39 +168,67 @@ def settle(run: RunDirectory, state: RunState) -> RunState:
     return state
 
 
-def create(root: Path, plan: Plan, recommendation: Recommendation | None, facts: Facts | None = None) -> RunDirectory:
+def lives(process: dict[str, Any]) -> bool:
+    """Whether that process (pid, start time) exists on this host."""
+    try:
+        found = psutil.Process(int(process["pid"]))
+        same = abs(found.create_time() - float(process["started"])) < 2.0
+        return same and found.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, KeyError, ValueError, TypeError, OverflowError):
+        return False
+
+
+def new_folder(root: Path, plan: Plan, kind: str) -> Path:
+    """An empty folder below `root` named after the time, the plan's data and `kind`.
+
+    Raises:
+        InputError: a thousand exist already.
+        OSError: it cannot be made.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    source = Path(plan.data.train).parent.name if _plain(plan.data.train) in ("train", "data") else Path(plan.data.train).stem
+    slug = f"{_plain(source)[:32]}-{kind}"
+    root.mkdir(parents=True, exist_ok=True)
+    for n in range(1, 1000):
+        path = root / (f"{stamp}-{slug}" if n == 1 else f"{stamp}-{slug}-{n}")
+        try:
+            path.mkdir(mode=0o700)
+            return path
+        except FileExistsError:
+            continue
+    raise InputError(f"{root}: a thousand runs were started in this very second.")
+
+
+def create(
+    root: Path, plan: Plan, recommendation: Recommendation | None, facts: Facts | None = None, *, name: str | None = None
+) -> RunDirectory:
     """A new run directory below `root` holding the plan, and the recommendation and its facts if there are any.
+
+    With `name` that is its folder's name, and what is left there of an earlier try that got no plan is removed.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    source = Path(plan.data.train).parent.name if _plain(plan.data.train) in ("train", "data") else Path(plan.data.train).stem
-    slug = f"{_plain(source)[:32]}-{plan.method}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        for n in range(1, 1000):
-            path = root / (f"{stamp}-{slug}" if n == 1 else f"{stamp}-{slug}-{n}")
-            try:
-                path.mkdir(mode=0o700)
-                break
-            except FileExistsError:
-                continue
+        if name is None:
+            path = new_folder(root, plan, plan.method)
         else:
-            raise InputError(f"{root}: a thousand runs were started in this very second.")
+            path = root / name
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(mode=0o700)
         for folder in ("control", "checkpoints", "scores"):
             (path / folder).mkdir(mode=0o700)
-        write_atomically(path / "plan.yaml", dump(plan))
         if recommendation is not None:
             write_json(path / "recommendation.json", recommendation.model_dump(mode="json"))
         if facts is not None:
             write_json(path / "facts.json", facts.model_dump(mode="json"))
+        write_atomically(path / "plan.yaml", dump(plan))  # last: it makes the folder a run
     except OSError as error:
         raise InputError(f"{root}: runs cannot be written here ({error.strerror}); choose another folder with --runs.") from None
     return RunDirectory(path.resolve())
 
 
-def _object(path: Path) -> dict[str, Any] | None:
+def json_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; `None` where there is none."""
     try:
         content = read_json(path)
@@ -208,12 +237,22 @@ def _object(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _versioned(path: Path) -> dict[str, Any] | None:
-    content = _object(path)
+def versioned(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of ours; `None` where there is none.
+
+    Raises:
+        InputError: written by a newer version.
+    """
+    content = json_object(path)
     version = content.get("version", 1) if content else 1
     if isinstance(version, int) and version > 1:
         raise InputError(f"{path} was written by a newer Loracle: update Loracle.")
     return content
+
+
+def is_group(path: Path) -> bool:
+    """Whether that folder looks like a group of runs."""
+    return (path / "group.json").is_file() and os.access(path, os.R_OK)
 
 
 def is_run(path: Path) -> bool:

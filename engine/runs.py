@@ -10,7 +10,7 @@ import platformdirs
 from engine import launch
 from engine.events import EventWriter
 from engine.files import write_atomically
-from engine.rundir import RunDirectory, create, is_run
+from engine.rundir import RunDirectory, create, is_group, is_run
 from engine.state import FINISHED
 from recommender.errors import InputError
 from recommender.facts import Facts
@@ -19,11 +19,18 @@ from recommender.recommendation import Recommendation
 
 
 def start(
-    plan: Plan, recommendation: Recommendation | None = None, runs: Path | None = None, *, facts: Facts | None = None
+    plan: Plan,
+    recommendation: Recommendation | None = None,
+    runs: Path | None = None,
+    *,
+    facts: Facts | None = None,
+    name: str | None = None,
+    stop_at: int | None = None,
 ) -> RunDirectory:
     """Write the run directory and start its worker, which goes on without this process.
 
-    `facts` are those that the recommendation rests on; they are kept with the run.
+    `facts` are those that the recommendation rests on; they are kept with the run. `name` is the folder's name where it
+    matters, inside a group. With `stop_at` the run pauses after that step, to be resumed.
 
     Raises:
         InputError: the runs folder cannot be written.
@@ -31,8 +38,10 @@ def start(
     """
     root = runs_root(runs)
     launch.check_disk(plan, root)
-    run = create(root, plan, recommendation, facts)
-    _remember(run)
+    run = create(root, plan, recommendation, facts, name=name)
+    clear_requests(run, stop_at=stop_at)
+    if run.group is None:
+        remember(run.path)
     launch.launch(run, plan)
     return run
 
@@ -113,13 +122,27 @@ def runs_root(runs: Path | None = None) -> Path:
 
 
 def all_runs(runs: Path | None = None) -> Iterator[RunDirectory]:
-    """Runs in the runs folder and those started elsewhere, newest first."""
+    """Runs in the runs folder and those started elsewhere, newest first; those of a group stand together."""
+    for path in folders(runs):
+        if is_group(path):
+            inside = [p for p in path.iterdir() if is_run(p)]
+            yield from map(RunDirectory, sorted(inside, key=_begun, reverse=True))
+        else:
+            yield RunDirectory(path)
+
+
+def folders(runs: Path | None = None) -> list[Path]:
+    """Folders of runs and of groups of runs, in the runs folder and elsewhere, newest first."""
     root = runs_root(runs)
-    local = {p.resolve() for p in root.iterdir() if is_run(p)} if root.is_dir() else set()
+    local = {p.resolve() for p in root.iterdir() if is_run(p) or is_group(p)} if root.is_dir() else set()
     # A folder that was named for this call is meant alone; the index serves whoever did not say where.
-    elsewhere = set() if runs is not None or os.environ.get("LORACLE_RUNS") else {p for p in _index() if is_run(p)}
-    for path in sorted(local | elsewhere, key=lambda p: (p.name, str(p)), reverse=True):
-        yield RunDirectory(path)
+    alone = runs is not None or os.environ.get("LORACLE_RUNS")
+    elsewhere = set() if alone else {p for p in _index() if is_run(p) or is_group(p)}
+    return sorted(local | elsewhere, key=lambda p: (p.name, str(p)), reverse=True)
+
+
+def _begun(run: Path) -> float:
+    return (run / "plan.yaml").stat().st_mtime
 
 
 def _index_file() -> Path:
@@ -141,12 +164,12 @@ def _index() -> set[Path]:
     return found
 
 
-def _remember(run: RunDirectory) -> None:
-    """Add the run to the index; a read-only home only means that it is not found from elsewhere."""
+def remember(path: Path) -> None:
+    """Add a run or a group of runs to the index; a read-only home only means that it is not found from elsewhere."""
     try:
         file = _index_file()
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with file.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps({"path": str(run.path)}) + "\n")
+            handle.write(json.dumps({"path": str(path)}) + "\n")
     except OSError:
         return

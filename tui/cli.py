@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recommender.errors import Exit, LoracleError
+from tui import flags
 
 DESCRIPTION = """\
 Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
@@ -13,6 +14,7 @@ Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
   loracle                                     the app
   loracle --auto --model ID --data FILE       recommend, train, report; no questions
   loracle plan --model ID --data FILE         recommend and write a plan file
+  loracle inspect machine | model | data      what is known of one of them
   loracle run plan.yaml                       run it
 """
 EXITS = """\
@@ -56,12 +58,14 @@ def _answer(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if given.auto:
         if given.model is None or given.data is None:
             parser.error("--auto needs --model and --data")
-        from tui.commands import auto
+        from tui.commands_advice import auto
 
         return auto(given)
     for name in ("json", "dry_run", "detach"):
         if getattr(given, name):
             parser.error(f"--{name.replace('_', '-')} belongs to --auto")
+    if said := flags.said_goal(given):
+        parser.error(f"{flags.GOAL_FLAGS[next(iter(said))]} belongs to --auto and plan; in the app, g asks for it")
     from tui.app import run_app
 
     return run_app(model=given.model, data=given.data, runs=given.runs)
@@ -75,24 +79,45 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--auto", action="store_true", help="recommend, train and report without questions")
     parser.add_argument("--dry-run", action="store_true", help="with --auto: stop after the recommendation")
     parser.add_argument("--detach", action="store_true", help="with --auto: start the run and leave it running")
-    _situation(parser)
-    _json(parser)
-    _runs(parser)
+    flags.situation(parser)
+    flags.goal(parser)
+    flags.as_json(parser)
+    flags.runs(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _plan_command(commands)
+    _inspect_command(commands)
     _run_commands(commands)
     return parser
 
 
 def _plan_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     plan = commands.add_parser("plan", help="recommend, and write a plan file")
-    _situation(plan)
-    _json(plan)
-    _runs(plan)
-    plan.add_argument("--facts", type=Path, metavar="FILE", help="decide on the facts in a JSON file instead of looking")
+    flags.situation(plan)
+    flags.goal(plan)
+    flags.as_json(plan)
+    flags.runs(plan)
+    plan.add_argument("--facts", type=Path, metavar="FILE", help="decide on the facts in a JSON file (- reads them from stdin)")
+    plan.add_argument("--explain", action="store_true", help="print the whole chain: every rule, its points, its source")
     plan.add_argument("-o", "--output", type=Path, metavar="FILE", help="the plan file (default plan.yaml); - for none")
     plan.add_argument("--force", action="store_true", help="overwrite the plan file")
-    plan.set_defaults(answer=_deferred("plan"))
+    plan.set_defaults(answer=_deferred("plan", "tui.commands_advice"))
+
+
+def _inspect_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    inspect = commands.add_parser("inspect", help="show the facts about this machine, a model or a data set")
+    things = inspect.add_subparsers(dest="thing", metavar="THING", required=True)
+    machine = things.add_parser("machine", help="accelerators, memory, processor, disk")
+    machine.add_argument("--try-nf4", action="store_true", help="find out whether 4-bit kernels run here (seconds)")
+    flags.runs(machine)
+    model = things.add_parser("model", help="size, shape and kind, from its configuration and headers; no weights are loaded")
+    model.add_argument("model", metavar="MODEL", help="a model folder, a hub id, or `demo`")
+    data = things.add_parser("data", help="task, columns, rows, tokens, and what is wrong with them")
+    data.add_argument("data", metavar="FILE", help="training rows: csv, tsv, jsonl, json or parquet")
+    data.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
+    flags.rows(data)
+    for name, one in (("machine", machine), ("model", model), ("data", data)):
+        one.add_argument("--json", action="store_true", help="one JSON object; the objects of all three make a facts file")
+        one.set_defaults(answer=_deferred(name, "tui.commands_inspect"))
 
 
 def _run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -102,15 +127,15 @@ def _run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     run.add_argument("--data", metavar="FILE", help="use these training rows instead")
     run.add_argument("--eval", metavar="FILE", help="use these held-out rows instead")
     run.add_argument("--seed", type=int, metavar="N", help="use this seed instead")
-    _assignments(run)
+    flags.assignments(run)
     run.add_argument("--detach", action="store_true", help="start the run and leave it running")
-    _json(run)
-    _runs(run)
+    flags.as_json(run)
+    flags.runs(run)
     run.set_defaults(answer=_deferred("run"))
 
     listing = commands.add_parser("runs", help="list runs with their state")
-    _json(listing)
-    _runs(listing)
+    flags.as_json(listing)
+    flags.runs(listing)
     listing.set_defaults(answer=_deferred("runs"))
 
     for name, text in (
@@ -124,48 +149,20 @@ def _run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         if name == "stop":
             one.add_argument("--now", action="store_true", help="at once, without a new checkpoint")
         else:
-            _json(one)
+            flags.as_json(one)
         if name == "resume":
             one.add_argument("--detach", action="store_true", help="leave it running")
-        _runs(one)
+        flags.runs(one)
         one.set_defaults(answer=_deferred(name))
 
 
-def _situation(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="ID", help="a model folder, a hub id, or `demo`")
-    parser.add_argument("--data", metavar="FILE", help="training rows: csv, tsv, jsonl, json or parquet")
-    parser.add_argument("--eval", metavar="FILE", help="held-out rows; without it some are set aside")
-    parser.add_argument("--method", choices=("full", "lora", "qlora"), help="take this method whatever is recommended")
-    parser.add_argument("--text-column", metavar="NAME")
-    parser.add_argument("--label-column", metavar="NAME")
-    parser.add_argument("--train-rows", type=int, metavar="N", help="a seeded sample of the training rows")
-    parser.add_argument("--eval-rows", type=int, metavar="N", help="a seeded sample of the held-out rows")
-    parser.add_argument("--seed", type=int, default=1, metavar="N")
-    _assignments(parser)
-    parser.add_argument("--anyway", action="store_true", help="run against the advice; it is written into the plan")
-
-
-def _assignments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments", help="set a field of the plan; repeatable"
-    )
-
-
-def _json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, and nothing else")
-
-
-def _runs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs go (default $LORACLE_RUNS, else ./runs)")
-
-
-def _deferred(name: str) -> Callable[[argparse.Namespace], int]:
-    """The command of that name, imported when it is called."""
+def _deferred(name: str, module: str = "tui.commands") -> Callable[[argparse.Namespace], int]:
+    """The command of that name in that module, imported when it is called."""
 
     def call(given: argparse.Namespace) -> int:
         from importlib import import_module
 
-        answer: Callable[[argparse.Namespace], int] = getattr(import_module("tui.commands"), name)
+        answer: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
         return answer(given)
 
     return call

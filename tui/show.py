@@ -1,7 +1,6 @@
-"""Facts, recommendation, runs and report as text for a terminal. Everything foreign is cleaned and never markup."""
+"""Runs and report as text for a terminal. Everything foreign is cleaned and never markup."""
 
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,9 +13,7 @@ from rich.text import Text
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from recommender.errors import InputError
-from recommender.facts import Facts
-from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings
-from tui.words import amount, duration, memory_sum, memory_verdict, metric, number, rate, size, status_word
+from tui.words import duration, metric, number, size, status_word
 
 ROWS = {
     "majority": "most common class",
@@ -35,85 +32,6 @@ class Screen(Console):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.file.fileno())
         os.close(nowhere)
-
-
-def facts(found: Facts, console: Console) -> None:
-    """What was found out, in three lines or so."""
-    machine, model, data = found.machine, found.model, found.data
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    if machine.devices:
-        gpu = machine.devices[0]
-        here = f"{one_line(gpu.name or 'GPU', 60)}, {size(gpu.memory_free)} of {size(gpu.memory_total)} free now"
-    else:
-        cpu = f"{one_line(machine.cpu_name or 'CPU', 60)}, {number(machine.cpu_cores)} cores"
-        here = f"{cpu}, {size(machine.ram_available)} of memory free now, no GPU"
-    table.add_row("Machine", Text(here))
-    named = f"{one_line(model.id, 80)}: {model.family or 'model'}, {amount(model.parameters)} parameters"
-    table.add_row("Model", Text(f"{named}, {number(model.layers)} layers, reads {number(model.max_positions)} tokens"))
-    counts = list(zip(data.labels or (), data.label_counts or (), strict=False))
-    listed = ", ".join(f"{one_line(label, 30)} {number(n)}" for label, n in counts[:8]) + (" …" if len(counts) > 8 else "")
-    columns = f"text in column {one_line(data.text_column, 40)}, label in column {one_line(data.label_column, 40)}"
-    table.add_row("Data", Text(f"{number(data.rows)} rows, {columns}"))
-    table.add_row("Task", Text(f"classification, {number(data.classes)} classes: {listed}"))
-    median, most, longest = (number(n) for n in (data.tokens_p50, data.tokens_p95, data.tokens_max))
-    lengths = f"half up to {median} tokens, 95% up to {most}, longest {longest}"
-    table.add_row("Lengths", Text(lengths if data.tokens_origin == "measured" else f"{lengths} ({data.tokens_origin})"))
-    if data.eval_rows is not None:
-        table.add_row("Held out", Text(f"{number(data.eval_rows)} rows"))
-    console.print(table)
-
-
-def recommendation(advice: Recommendation, console: Console) -> None:
-    """Verdict, candidates, reasons, warnings and what would change the verdict."""
-    console.print()
-    if advice.verdict in METHODS:
-        console.print(Text(f"Recommended: {METHOD_NAMES[advice.verdict]} ({advice.confidence})", style="bold"))
-    else:
-        words = {"not_yet": "Not yet: fine-tuning now would be a wasted run.", "does_not_fit": "Nothing fits on this machine."}
-        console.print(Text(words[advice.verdict], style="bold"))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("", "memory", "", "time", "trains", "disk"):
-        table.add_column(column, no_wrap=True)
-    for c in advice.candidates:
-        marked = "→ " if c.method == advice.verdict else "  "
-        table.add_row(
-            Text(marked + METHOD_NAMES[c.method], style="bold" if c.method == advice.verdict else ""),
-            Text(f"~{memory_sum(c)}"),
-            Text(memory_verdict(c).removesuffix(" stays free")),
-            Text(f"~{duration(c.hours.predicted * 3600)}"),
-            Text(amount(c.trained_parameters)),
-            Text(size(c.disk)),
-        )
-    console.print(table)
-    # That a candidate fits stands in the table; the sources' full names stand in docs/method-guide.md and in --json.
-    _list(console, "Why", [f"{r.text} ({', '.join(_short_sources(r.source))})" for r in advice.reasons if r.code != "fits"])
-    _list(console, "Worth knowing", [w.text for w in advice.warnings])
-    _list(console, "Instead", advice.instead)
-    _list(console, "What would change it", advice.would_change)
-    console.print(Text(f"Settings  {settings_line(advice.settings)}", style="dim"))
-
-
-def _short_sources(source: str) -> list[str]:
-    """`E3` of `E3 Chen et al. 2022`; a source without a number is named whole."""
-    named = [part.strip() for part in source.split(";")]
-    return [found.group() if (found := re.match(r"E\d+", part)) else part for part in named]
-
-
-def settings_line(s: Settings) -> str:
-    """The hyper-parameters on one line."""
-    adapter = [f"rank {s.rank}, alpha {s.alpha}, dropout {s.dropout:g}"] if s.rank and s.dropout is not None else []
-    return " · ".join(
-        [
-            f"learning rate {rate(s.learning_rate)} {s.schedule}",
-            f"batch {s.effective_batch}",
-            f"{s.epochs:g} epochs ({number(s.total_steps)} steps, {s.warmup_steps} warm-up)",
-            f"length {s.max_length}",
-            *adapter,
-            s.precision,
-        ]
-    )
 
 
 def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> None:
@@ -136,7 +54,7 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
         cells = [Text(words, style=style)] + [Text(metric(s.get(k)), style=style) for k in ("accuracy", "macro_f1", "loss")]
         table.add_row(*cells, Text(_interval((gains.get(name) or {}).get("accuracy"))))
     console.print(table)
-    _list(console, "", [str(s) for s in content.get("statements") or []])
+    listed(console, "", [str(s) for s in content.get("statements") or []])
     _per_class(scores, console)
     memory, seconds = content.get("memory") or {}, content.get("seconds") or {}
     said = f" (said {size(memory.get('predicted'))})" if memory.get("predicted") else ""
@@ -224,7 +142,8 @@ def run_facts(run: RunDirectory) -> dict[str, Any]:
     }
 
 
-def _list(console: Console, title: str, lines: Sequence[str]) -> None:
+def listed(console: Console, title: str, lines: Sequence[str]) -> None:
+    """Sentences under a heading; nothing at all where there are none."""
     if not lines:
         return
     console.print()
@@ -234,4 +153,3 @@ def _list(console: Console, title: str, lines: Sequence[str]) -> None:
         console.print(Padding(Text(one_line(line, 1000)), (0, 0, 0, 2)))
     if not title:
         console.print()
-

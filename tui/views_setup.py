@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from engine.text import one_line
-from tui.words import amount, number, share, sign, size
+from tui.observations import of_data
+from tui.words import amount, number, sign, size
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
@@ -36,16 +37,7 @@ def data_facts(data: "DataInspection") -> Content:
         tokens = f" · tokens p50 {about}{number(facts.tokens_p50)}, p95 {about}{number(facts.tokens_p95)}"
     first = f"{number(facts.rows)} rows · {facts.classes} classes{tokens}"
     lines = [Content.assemble((f"{sign('✓')} ", "bold $text-success"), first), Content(class_counts(data))]
-    warnings = []
-    if facts.duplicate_share:
-        warnings.append(f"{share(facts.duplicate_share)} of the rows repeat another row; they are counted once")
-    if facts.conflict_share:
-        warnings.append(f"{share(facts.conflict_share)} of the rows have a text that also appears with another label")
-    if facts.overlap_share:
-        overlap = share(facts.overlap_share)
-        warnings.append(f"{overlap} of the held-out rows are also in the training data; those are not trained on")
-    if facts.empty_rows:
-        warnings.append(f"{number(facts.empty_rows)} rows have no text or no label and are left out")
+    warnings = of_data(facts)
     if data.confidence < 0.8:
         warnings.append("the columns are a guess: check them below")
     lines += [Content.assemble(("! ", "bold $text-warning"), (w, "$text-warning")) for w in warnings]

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
     from engine.rundir import RunDirectory
     from engine.state import RunState
-    from recommender.facts import Machine
+    from recommender.facts import Facts, Goal, Machine
     from recommender.plan import Plan
+    from recommender.questions import Question
     from recommender.recommendation import Recommendation
 
 
@@ -34,10 +35,12 @@ class RunRow:
 class Advice:
     """Everything the recommendation screen shows and a start needs."""
 
-    machine: "Machine"
+    facts: "Facts"
     model: "ModelInspection"
     data: "DataInspection"
     recommendation: "Recommendation"
+    questions: "tuple[Question, ...]"
+    """What could still be said about the goal that would change the recommendation."""
 
 
 def inspect_machine(runs: Path | None) -> "Machine":
@@ -71,15 +74,23 @@ def inspect_data(
     return inspect_data(data, eval=held_out, text_column=text_column, label_column=label_column, model_path=model_path)
 
 
-def advise(machine: "Machine", model: "ModelInspection", data: "DataInspection") -> Advice:
+def advise(machine: "Machine", model: "ModelInspection", data: "DataInspection", goal: "Goal | None" = None) -> Advice:
     """The recommendation for these facts; a CPU's speed is measured for it (0.3 s)."""
-    from engine.inspection.machine import calibrate
-    from recommender.decide import recommend
-    from recommender.facts import Facts, Measured
+    from engine.inspect import together
 
-    speed = calibrate() if machine.backend == "cpu" else None
-    facts = Facts(machine=machine, model=model.facts, data=data.facts, measured=Measured(matmul_flops=speed or None))
-    return Advice(machine, model, data, recommend(facts))
+    return _decided(together(machine, model, data, goal), model, data)
+
+
+def reconsider(advice: Advice, goal: "Goal") -> Advice:
+    """The recommendation for another goal, at once: machine, model and data are not looked at again."""
+    return _decided(advice.facts.model_copy(update={"goal": goal}), advice.model, advice.data)
+
+
+def _decided(facts: "Facts", model: "ModelInspection", data: "DataInspection") -> Advice:
+    from recommender.decide import decide, recommend
+    from recommender.questions import questions_that_matter
+
+    return Advice(facts, model, data, recommend(facts), questions_that_matter(facts, decide))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +131,7 @@ def start(advice: Advice, method: str, anyway: bool, runs: Path | None) -> "RunD
 
     chosen = None if method == advice.recommendation.verdict else method
     plan = plan_for(advice.recommendation, advice.model, advice.data, method=chosen, anyway=anyway)
-    return start(plan, advice.recommendation, runs)
+    return start(plan, advice.recommendation, runs, facts=advice.facts)
 
 
 def list_runs(runs: Path | None) -> list[RunRow]:

@@ -31,7 +31,7 @@ PLAN = Plan.model_validate(
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    return create(tmp_path / "runs", PLAN, recommend(Facts()))
+    return create(tmp_path / "runs", PLAN, recommend(Facts()), Facts())
 
 
 def worker(run: RunDirectory, **changes: object) -> None:
@@ -51,6 +51,7 @@ def test_a_new_run_is_private_and_named_after_data_and_method(run: RunDirectory)
     assert (run.path / "plan.yaml").stat().st_mode & 0o777 == 0o600
     assert run.plan() == PLAN
     assert (run.recommendation() or {})["verdict"] == "full"
+    assert Facts.model_validate_json((run.path / "facts.json").read_text()) == Facts(), "why it was recommended is not lost"
     assert is_run(run.path)
 
 

@@ -3,11 +3,13 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,17 +22,17 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-m", "tui.cli"]
 
 
-def write_rows(file: Path, per_label: int, labels: int = 2, encoding: str = "utf-8") -> Path:
+def write_rows(file: Path, per_label: int, labels: int = 2) -> Path:
     """The first rows of the first labels of the example data."""
     kept: dict[str, list[str]] = defaultdict(list)
     with TRAIN.open(encoding="utf-8", newline="") as source:
         for row in csv.DictReader(source):
             kept[row["label"]].append(row["text"])
-    with file.open("w", encoding=encoding, newline="") as out:
+    with file.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(["text", "label"])
         for label in sorted(kept)[:labels]:
-            writer.writerows((f"{text} – café" if encoding == "cp1252" else text, label) for text in kept[label][:per_label])
+            writer.writerows((text, label) for text in kept[label][:per_label])
     return file
 
 
@@ -83,6 +85,63 @@ def test_facts_from_a_file_are_answered_without_looking_at_anything(loracle: Com
     assert said.returncode == 0
     assert "Recommended:" in said.stdout
     assert list(tmp_path.glob("*.yaml")) == []
+
+
+def test_facts_can_come_through_a_pipe_and_flags_outrank_their_goal(tmp_path: Path) -> None:
+    def decided(*more: str) -> dict[str, Any]:
+        command = [*COMMAND, "plan", "--facts", "-", "--json", *more]
+        done = subprocess.run(command, input=FACTS.read_bytes(), capture_output=True, cwd=tmp_path, check=True)
+        return dict(json.loads(done.stdout))
+
+    assert decided()["verdict"] == "full"
+    assert decided("--adapters", "4")["verdict"] == "lora"
+
+
+def test_a_brought_plan_is_judged_before_anything_else_is_said(loracle: Command) -> None:
+    """The background's own recipe: 1,000 rows, batches of 8, 3 epochs, 500 steps of warm-up."""
+    for form in ([], ["--explain"]):
+        said = plain(loracle("plan", "--facts", FACTS, *form).stdout)
+        warned = said.index("The warm-up (500 steps) is longer than the whole run (375 steps)")
+        assert said.index("Your own settings") < warned < min(said.find(w) for w in ("Why", "Gates") if w in said)
+
+
+def test_explain_prints_the_whole_chain(loracle: Command) -> None:
+    said = plain(loracle("plan", "--facts", FACTS, "--explain").stdout)
+    stages = [said.index(word) for word in ("Gates", "Candidates", "Constraints", "Dominance", "Points", "Verdict", "Sources")]
+    assert stages == sorted(stages)
+    advice = json.loads(loracle("plan", "--facts", FACTS, "--json").stdout)
+    assert all(plain(part["text"]) in said for part in (*advice["reasons"], *advice["warnings"]))
+    steps = [json.loads(line) for line in loracle("plan", "--facts", FACTS, "--explain", "--json").stdout.splitlines()]
+    assert {r["code"] for r in advice["reasons"]} <= {s["code"] for s in steps}
+    assert {"stage", "code", "text", "points", "source"} == set(steps[0])
+
+
+def test_a_goal_changes_the_advice_and_is_shown(loracle: Command, tiny: Path, rows: Path) -> None:
+    situation = ("--model", tiny, "--data", rows, "-o", "-")
+    said = plain(loracle("plan", *situation, "--hours", "0.5", "--forgetting", "high", "--note", "for [bold]Ann").stdout)
+    assert "within 30 min; forgetting would hurt much; “for [bold]Ann”" in said
+    untold = loracle("plan", "--facts", "-", "--json")  # nothing comes through the pipe
+    assert untold.returncode == 2
+
+
+def test_flags_that_would_change_the_advice_are_named_and_true(loracle: Command, tmp_path: Path) -> None:
+    facts = json.loads(FACTS.read_text()) | {"goal": {}}
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    said = plain(loracle("plan", "--facts", "facts.json").stdout)
+    told = re.search(r"Tell me more: .*?(--adapters \d+)[^;]* would make it LoRA", said)
+    assert told, said
+    assert json.loads(loracle("plan", "--facts", "facts.json", *told[1].split(), "--json").stdout)["verdict"] == "lora"
+    answered = plain(loracle("plan", "--facts", "facts.json", *told[1].split()).stdout)
+    assert "--adapters" not in answered, "what was said is not asked again"
+
+
+@pytest.mark.parametrize("wrong", [["--hours", "0"], ["--hours", "nan"], ["--adapters", "0"], ["--forgetting", "very"]])
+def test_a_goal_that_makes_no_sense_is_a_usage_error(loracle: Command, wrong: list[str]) -> None:
+    assert wrong[0] in refused(loracle("plan", "--facts", FACTS, *wrong))
+
+
+def test_a_goal_without_a_command_is_not_lost(loracle: Command) -> None:
+    assert "--purpose belongs to --auto and plan" in refused(loracle("--purpose", "code"))
 
 
 @pytest.mark.parametrize(
@@ -188,13 +247,6 @@ def test_one_label_is_refused_whoever_insists(loracle: Command, tiny: Path, tmp_
     rows = write_rows(tmp_path / "one.csv", 80, labels=1)
     done = loracle("--auto", "--model", tiny, "--data", rows, "--label-column", "label", "--anyway")
     assert "every row has the label account" in refused(done)
-
-
-def test_text_that_is_not_utf8_is_named_with_its_line(loracle: Command, tiny: Path, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "old.csv", 80, encoding="cp1252")
-    said = refused(loracle("--auto", "--model", tiny, "--data", rows))
-    assert "old.csv:2: is not UTF-8" in said
-    assert "iconv" in said
 
 
 def test_a_hub_that_cannot_be_reached_is_said_so(rows: Path, tmp_path: Path) -> None:

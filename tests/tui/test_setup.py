@@ -10,7 +10,7 @@ from textual.widgets import Button, Select
 
 from engine.inspect import DataInspection, ModelInspection
 from recommender.errors import InputError, Refused
-from recommender.facts import Machine
+from recommender.facts import Facts, Machine
 from recommender.plan import Plan
 from tui import work
 from tui.app import LoracleApp
@@ -46,7 +46,7 @@ async def test_the_whole_way_to_a_started_run(
     started: list[tuple[Plan, object]] = []
     worker = make_run()
 
-    def start(plan: Plan, recommendation: object, root: Path) -> Any:
+    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts) -> Any:
         started.append((plan, recommendation))
         assert root == runs
         return worker.run
@@ -149,7 +149,7 @@ async def test_advice_against_a_run_asks_before_starting(
     started: list[Plan] = []
     run = make_run().run
 
-    def start(plan: Plan, recommendation: object, root: Path) -> Any:
+    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts) -> Any:
         started.append(plan)
         return run
 
@@ -177,7 +177,7 @@ async def test_what_does_not_fit_cannot_be_started(
 ) -> None:
     tiny = machine.model_copy(update={"ram_available": 200_000_000})
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: tiny)
-    monkeypatch.setattr("engine.runs.start", lambda *a: pytest.fail("started"))
+    monkeypatch.setattr("engine.runs.start", lambda *a, **more: pytest.fail("started"))
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)
@@ -192,7 +192,7 @@ async def test_what_does_not_fit_cannot_be_started(
 async def test_a_refused_start_is_said_and_the_choice_stays(
     *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:
-    def refuse(*args: object) -> None:
+    def refuse(*args: object, **more: object) -> None:
         raise Refused("the disk is [bold]full")
 
     monkeypatch.setattr("engine.runs.start", refuse)

@@ -1,0 +1,170 @@
+"""Questions about the goal that are worth asking: those with an answer that would change the advice.
+
+As with flip conditions nothing is guessed: every answer is tried by deciding again on changed facts.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from recommender.facts import CLASSIFYING, Facts, Goal
+from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings, Verdict
+
+Decide = Callable[[Facts], Recommendation]
+Value = str | int | float | bool | None
+
+SETTINGS_THAT_MATTER = ("trained", "rank", "learning_rate", "epochs", "effective_batch", "max_length")
+"""Settings of the winner that decide what comes out. Those that only decide speed, or follow from these, are no reason to ask."""
+USUAL_HOURS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 24.0, 48.0, 96.0, 168.0, 336.0, 720.0)
+"""Time budgets as people have them: an hour, a night, a week-end."""
+_TIME_SHARE = 0.8
+"""Of the budget, which a run may take (evidence 2.2)."""
+
+_SENTENCES: dict[str, str] = {
+    "purpose": "What is the fine-tune for?",
+    "time_budget_hours": "How long may one run take?",
+    "forgetting": "How much would it hurt if the model forgot what it can do now?",
+    "adapters_wanted": "How many variants of this model do you want?",
+    "sequential_updates": "How often will this model be trained on top of itself?",
+    "ship_in_4_bit": "Will the model be used in 4 bit?",
+    "continued_pretraining": "Is raw text to be learned as it is, a language or a field of its own?",
+}
+_ANSWERS: dict[str, tuple[tuple[Value, str], ...]] = {
+    "purpose": (
+        ("task", "one task"),
+        ("assistant", "an assistant"),
+        ("style", "a style or format"),
+        ("knowledge", "facts to recall"),
+        ("domain", "a field or language"),
+        ("code", "code"),
+    ),
+    "forgetting": (("low", "little"), ("medium", "somewhat"), ("high", "much")),
+    "adapters_wanted": ((1, "one"), (2, "two or three"), (4, "four or more")),
+    "sequential_updates": ((1, "once"), (2, "twice"), (5, "again and again")),
+    "ship_in_4_bit": ((False, "no"), (True, "yes")),
+    "continued_pretraining": ((False, "no"), (True, "yes")),
+}
+_OF_TEXT = frozenset({"purpose", "continued_pretraining"})
+"""Labelled rows say themselves what they are for; only for tasks that write text is there more to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One possible answer and what it leads to."""
+
+    value: Value
+    words: str
+    verdict: Verdict
+    changes: tuple[tuple[str, Value], ...] = ()
+    """Settings that would be others than they are now, where the verdict stays: name and new value."""
+
+    @property
+    def leads_to(self) -> str:
+        """The outcome in a few words: `LoRA`, `not yet`, `rank 256`."""
+        if self.changes:
+            return ", ".join(f"{_SETTING_WORDS.get(name, name)} {_short(value)}" for name, value in self.changes[:2])
+        return verdict_word(self.verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question of which some answer would change the advice."""
+
+    field: str
+    """Of `Goal`."""
+    sentence: str
+    answers: tuple[Answer, ...]
+    default: Value
+    current: Value
+
+    @property
+    def news(self) -> tuple[Answer, ...]:
+        """The answers that would change something."""
+        return tuple(a for a in self.answers if a.value != self.current and (a.changes or a.verdict != self.now.verdict))
+
+    @property
+    def now(self) -> Answer:
+        """The answer that the advice rests on."""
+        return next(a for a in self.answers if a.value == self.current)
+
+
+_SETTING_WORDS = {
+    "learning_rate": "learning rate",
+    "effective_batch": "batch",
+    "max_length": "length",
+    "trained": "training",
+}
+
+
+def verdict_word(verdict: Verdict) -> str:
+    """`LoRA`, `not yet`, `nothing fits`."""
+    return METHOD_NAMES.get(verdict) or {"not_yet": "not yet", "does_not_fit": "nothing fits"}[verdict]
+
+
+def questions_that_matter(facts: Facts, decide: Decide) -> tuple[Question, ...]:
+    """The questions of which at least one answer changes the verdict, or a setting in `SETTINGS_THAT_MATTER`.
+
+    Those that would change the verdict come first. Where no answer changes anything, nothing is asked: a gate that the
+    data closed, or a machine on which nothing fits, is not opened by a goal.
+    """
+    now = decide(facts)
+    found = []
+    for field in _SENTENCES:
+        if field in _OF_TEXT and (facts.data.task or "classification") in CLASSIFYING:
+            continue
+        current: Value = getattr(facts.goal, field)
+        answers = tuple(_tried(facts, field, current, now, decide))
+        question = Question(field, _SENTENCES[field], answers, Goal.model_fields[field].default, current)
+        if question.news:
+            found.append(question)
+    return tuple(sorted(found, key=lambda q: not any(a.verdict != now.verdict for a in q.news)))
+
+
+def _tried(facts: Facts, field: str, current: Value, now: Recommendation, decide: Decide) -> Iterator[Answer]:
+    for value, words in _possible(field, current, now):
+        if value == current:
+            yield Answer(value, words, now.verdict)
+            continue
+        then = decide(facts.model_copy(update={"goal": facts.goal.model_copy(update={field: value})}))
+        yield Answer(value, words, then.verdict, _changes(now, then))
+
+
+def _possible(field: str, current: Value, now: Recommendation) -> tuple[tuple[Value, str], ...]:
+    """The answers to try; the current one is always among them."""
+    answers = _hours(now) if field == "time_budget_hours" else _ANSWERS[field]
+    if any(value == current for value, _ in answers):
+        return answers
+    return (*answers, (current, _hours_words(current) if field == "time_budget_hours" else _short(current)))
+
+
+def _hours(now: Recommendation) -> tuple[tuple[Value, str], ...]:
+    """No limit, and for each candidate the longest usual budget that it would break."""
+    broken = set()
+    for candidate in now.candidates:
+        longer = [h for h in USUAL_HOURS if candidate.hours.predicted > _TIME_SHARE * h]
+        if candidate.fits and longer:
+            broken.add(longer[-1])
+    return ((None, "no limit"), *((h, _hours_words(h)) for h in sorted(broken, reverse=True)))
+
+
+def _hours_words(hours: Value) -> str:
+    if not isinstance(hours, int | float):
+        return "no limit"
+    if hours < 1:
+        return f"{hours * 60:g} min"
+    return f"{hours:g} h" if hours < 48 else f"{hours / 24:g} days"
+
+
+def _changes(now: Recommendation, then: Recommendation) -> tuple[tuple[str, Value], ...]:
+    """What is trained otherwise, where the verdict stays and means training."""
+    if now.verdict != then.verdict or now.verdict not in METHODS:
+        return ()
+    before, after = _values(now.settings), _values(then.settings)
+    return tuple((name, after[name]) for name in SETTINGS_THAT_MATTER if before[name] != after[name])
+
+
+def _values(settings: Settings) -> dict[str, Value]:
+    return {name: getattr(settings, name) for name in SETTINGS_THAT_MATTER}
+
+
+def _short(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")

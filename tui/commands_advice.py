@@ -1,0 +1,171 @@
+"""`--auto` and `plan`: look, decide, say why."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from engine import inspect as inspection
+from engine import runs as engine_runs
+from engine.files import write_atomically
+from engine.planning import check_fits, plan_for
+from recommender import plan_file
+from recommender.decide import decide, recommend
+from recommender.errors import Exit, InputError, Refused
+from recommender.facts import Facts, Goal
+from recommender.plan import Plan
+from recommender.questions import questions_that_matter
+from recommender.recommendation import Recommendation
+from tui import show_advice, show_explain
+from tui.commands import start
+from tui.flags import said_goal
+from tui.goal import tell_me_more
+from tui.show import Screen
+
+
+def auto(given: argparse.Namespace) -> int:
+    """Recommend, train, report."""
+    look = _look(given)
+    advice = recommend(look.facts)
+    _show_advice(given, look.facts, advice)
+    try:
+        plan = _plan(given, look, advice)
+    except Refused as error:
+        raise Refused(error.message if given.json else _short(advice)) from None
+    check_fits(plan, look.facts, anyway=given.anyway)
+    if given.dry_run:
+        return Exit.DONE
+    return start(plan, advice, look.facts, given)
+
+
+def plan(given: argparse.Namespace) -> int:
+    """Recommend, and write the plan file; exit 0 whatever the verdict."""
+    if given.facts is not None:
+        if given.model is not None or given.data is not None:
+            raise InputError("--facts takes the place of --model and --data; give one or the other.")
+        return _decide_on(_facts_from(given.facts, given), given)
+    if given.model is None or given.data is None:
+        raise InputError("plan needs --model and --data, or --facts.")
+    wanted = given.output or Path("plan.yaml")
+    writes = str(wanted) != "-"
+    if writes and wanted.is_dir():
+        raise InputError(f"{wanted} is a folder; name a file with -o.")
+    if writes and wanted.exists() and not given.force:
+        raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
+    look = _look(given)
+    advice = recommend(look.facts)
+    _show_advice(given, look.facts, advice)
+    try:
+        made = _plan(given, look, advice)
+    except Refused:
+        print(f"No plan was written: {_short(advice)}", file=sys.stderr)
+        return Exit.DONE
+    if writes:
+        try:
+            write_atomically(wanted, plan_file.dump(made), 0o644)
+        except OSError as error:
+            raise InputError(f"{wanted} cannot be written ({error.strerror}).") from None
+        print(f"Plan written to {wanted}. Run it: loracle run {wanted}", file=sys.stderr)
+    return Exit.DONE
+
+
+def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
+    """Decide on facts alone; nothing is looked at and nothing is written."""
+    advice = recommend(facts)
+    if given.explain:
+        _show_chain(facts, advice, given)
+    elif given.json:
+        print(json.dumps(advice.model_dump(mode="json"), ensure_ascii=False))
+    else:
+        _show(facts, advice, Screen())
+    return Exit.DONE
+
+
+class _Look:
+    """What was found out about machine, model and data."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.model = inspection.inspect_model(given.model)
+        self.data = inspection.inspect_data(
+            given.data,
+            eval=given.eval,
+            text_column=given.text_column,
+            label_column=given.label_column,
+            train_rows=given.train_rows,
+            eval_rows=given.eval_rows,
+            model_path=self.model.path,
+        )
+        machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=given.method == "qlora")
+        self.facts = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
+
+
+def _look(given: argparse.Namespace) -> _Look:
+    if given.seed < 0:
+        raise InputError(f"--seed {given.seed}: must not be negative.")
+    plan_file.set_fields({}, given.assignments)  # a misspelt name is told before the long look
+    if not given.json:
+        print("Looking at machine, model and data …", file=sys.stderr)
+    return _Look(given)
+
+
+def _plan(given: argparse.Namespace, look: _Look, advice: Recommendation) -> Plan:
+    return plan_for(
+        advice,
+        look.model,
+        look.data,
+        method=given.method,
+        seed=given.seed,
+        train_rows=given.train_rows,
+        eval_rows=given.eval_rows,
+        assignments=given.assignments,
+        anyway=given.anyway,
+    )
+
+
+def _show_advice(given: argparse.Namespace, facts: Facts, advice: Recommendation) -> None:
+    if getattr(given, "explain", False):
+        _show_chain(facts, advice, given)
+    elif given.json:
+        print(json.dumps({"kind": "recommendation", **advice.model_dump(mode="json")}, ensure_ascii=False), flush=True)
+    else:
+        console = Screen()
+        show_advice.facts(facts, console)
+        _show(facts, advice, console)
+
+
+def _show(facts: Facts, advice: Recommendation, console: Screen) -> None:
+    show_advice.recommendation(advice, console)
+    show_advice.lines(tell_me_more(questions_that_matter(facts, decide), facts.goal), console)
+
+
+def _show_chain(facts: Facts, advice: Recommendation, given: argparse.Namespace) -> None:
+    if given.json:
+        for step in show_explain.steps(facts, advice):
+            print(json.dumps(step, ensure_ascii=False))
+    else:
+        show_explain.chain(facts, advice, Screen())
+
+
+def _short(advice: Recommendation) -> str:
+    """Why not, in one line; the screen above has the rest."""
+    against = [r.text for r in advice.reasons if r.code.startswith("G")]
+    if not against:
+        against = [r.text for r in advice.reasons if r.code in ("does_not_fit", "over_time_budget", "no_disk", "no_nf4")]
+    overridable = " --anyway runs it all the same." if advice.verdict == "not_yet" else ""
+    return " ".join([*against, *advice.instead]) + overridable
+
+
+def _facts_from(file: Path, given: argparse.Namespace) -> Facts:
+    """The facts in a file, or in what stdin brings; the goal's flags outrank what the file says."""
+    name = "stdin" if str(file) == "-" else str(file)
+    try:
+        found = Facts.model_validate_json(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror}).") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{name}: {place + ': ' if place else ''}{first['msg']}.") from None
+    return found.model_copy(update={"goal": found.goal.model_copy(update=said_goal(given))})

@@ -1,0 +1,94 @@
+"""Flags that several commands share. Imports nothing but the parser's own library."""
+
+import argparse
+import math
+from pathlib import Path
+
+PURPOSES = ("task", "assistant", "style", "knowledge", "domain", "code")
+GOAL_FLAGS: dict[str, str] = {
+    "purpose": "--purpose",
+    "time_budget_hours": "--hours",
+    "forgetting": "--forgetting",
+    "adapters_wanted": "--adapters",
+    "sequential_updates": "--updates",
+    "ship_in_4_bit": "--ship-4bit",
+    "continued_pretraining": "--continued-pretraining",
+    "note": "--note",
+}
+"""The flag of each field of the goal."""
+
+
+def situation(parser: argparse.ArgumentParser) -> None:
+    """Model, data, method and what may be sampled or set."""
+    parser.add_argument("--model", metavar="ID", help="a model folder, a hub id, or `demo`")
+    parser.add_argument("--data", metavar="FILE", help="training rows: csv, tsv, jsonl, json or parquet")
+    parser.add_argument("--method", choices=("full", "lora", "qlora"), help="take this method whatever is recommended")
+    rows(parser)
+    parser.add_argument("--seed", type=int, default=1, metavar="N")
+    assignments(parser)
+    parser.add_argument("--anyway", action="store_true", help="run against the advice; it is written into the plan")
+
+
+def rows(parser: argparse.ArgumentParser) -> None:
+    """What the rows are and which of them are taken."""
+    parser.add_argument("--eval", metavar="FILE", help="held-out rows; without it some are set aside")
+    parser.add_argument("--text-column", metavar="NAME")
+    parser.add_argument("--label-column", metavar="NAME")
+    parser.add_argument("--train-rows", type=int, metavar="N", help="a seeded sample of the training rows")
+    parser.add_argument("--eval-rows", type=int, metavar="N", help="a seeded sample of the held-out rows")
+
+
+def goal(parser: argparse.ArgumentParser) -> None:
+    """What the person wants. A flag that is not given keeps its default and counts as not said."""
+    wanted = parser.add_argument_group("goal", "none is needed; `plan` names those that would change the advice")
+    wanted.add_argument("--purpose", choices=PURPOSES, help="what the fine-tune is for (default task)")
+    wanted.add_argument("--hours", type=_hours, metavar="H", help="the run may take so long")
+    wanted.add_argument("--forgetting", choices=("low", "medium", "high"), help="how much that would hurt (default low)")
+    wanted.add_argument("--adapters", type=_count, metavar="N", help="how many variants of the model are wanted (default 1)")
+    wanted.add_argument("--updates", type=_count, metavar="N", help="how often it will be trained on top of itself (default 1)")
+    wanted.add_argument("--ship-4bit", action="store_true", default=None, help="it will be used in 4 bit")
+    wanted.add_argument("--continued-pretraining", action="store_true", default=None, help="raw text is to be learned as it is")
+    wanted.add_argument("--note", metavar="TEXT", help="a note to keep with the run")
+
+
+def said_goal(given: argparse.Namespace) -> dict[str, object]:
+    """The fields of the goal that were given as flags."""
+    typed = {name: getattr(given, flag.lstrip("-").replace("-", "_"), None) for name, flag in GOAL_FLAGS.items()}
+    return {name: value for name, value in typed.items() if value is not None}
+
+
+def assignments(parser: argparse.ArgumentParser) -> None:
+    """`--set NAME=VALUE`."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments", help="set a field of the plan; repeatable"
+    )
+
+
+def as_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`."""
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, and nothing else")
+
+
+def runs(parser: argparse.ArgumentParser) -> None:
+    """`--runs`."""
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs go (default $LORACLE_RUNS, else ./runs)")
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0")
+    return hours
+
+
+def _count(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
+    return count
