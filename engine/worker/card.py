@@ -99,7 +99,8 @@ Nothing but transformers{needed} is needed.
 ## How it was trained
 
 {METHOD_NAMES[plan.method]}, {adapter}{part}learning rate {plan.learning_rate:g}
-({plan.schedule}, {plan.warmup_steps} warm-up steps), effective batch {plan.effective_batch}, up to {plan.epochs:g} epochs, texts cut at {plan.max_length} tokens,
+({plan.schedule}, {plan.warmup_steps} warm-up steps), effective batch {plan.effective_batch}, up to {plan.epochs:g} epochs,
+texts cut at {plan.max_length} tokens,
 weight decay {plan.weight_decay:g}, precision {plan.precision}, seed {plan.seed}.
 """
 
