@@ -1,7 +1,7 @@
 """Metrics of a classifier, and how sure a difference between two of them is."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,3 +88,76 @@ def gain(
         }
         for name, values in both.items()
     }
+
+
+HIGHER_IS_BETTER = {"accuracy": True, "macro_f1": True, "loss": False}
+
+
+class Answers(NamedTuple):
+    """What several trainings (seeds) of one method said about the same rows."""
+
+    predicted: list[list[int]]
+    """A list of classes a training."""
+    losses: list[list[float]]
+    """Cross-entropies, alike."""
+
+
+def side_by_side(truth: Sequence[int], answers: Mapping[str, Answers], classes: int, metric: str) -> dict[str, Any]:
+    """Means over trainings with 95% intervals, and each method's difference to the best by `metric`, paired by row.
+
+    Rows are drawn with replacement, the same rows for every method and training, as in `gain`. So the intervals say how
+    far other held-out rows might move the numbers; how far another seed might is `sd`, where there are several.
+    """
+    y = np.asarray(truth, dtype=np.int64)
+    names = list(answers)
+    n = len(y)
+    cells = classes * classes
+    random = np.random.default_rng(0)
+    pairs = {name: [y * classes + np.asarray(p, dtype=np.int64) for p in answers[name].predicted] for name in names}
+    losses = {name: np.asarray(answers[name].losses, dtype=float) for name in names}
+
+    def scores(name: str, drawn: Integers) -> list[dict[str, float]]:
+        """The metrics of each training on those rows."""
+        counts = [np.bincount(p[drawn], minlength=cells).reshape(classes, classes) for p in pairs[name]]
+        means = losses[name][:, drawn].mean(1)
+        return [summary(c) | {"loss": float(loss)} for c, loss in zip(counts, means, strict=True)]
+
+    def mean(name: str, drawn: Integers) -> dict[str, float]:
+        each = scores(name, drawn)
+        return {m: sum(s[m] for s in each) / len(each) for m in HIGHER_IS_BETTER}
+
+    found = {name: mean(name, np.arange(n)) for name in names}
+    samples = []
+    for _ in range(BOOTSTRAP_SAMPLES):
+        drawn = random.integers(0, n, n)
+        samples.append({name: mean(name, drawn) for name in names})
+    best = (max if HIGHER_IS_BETTER[metric] else min)(names, key=lambda name: found[name][metric])
+    result: dict[str, Any] = {"best": best, "methods": {}}
+    for name in names:
+        each = scores(name, np.arange(n))
+        row: dict[str, Any] = {}
+        for m in HIGHER_IS_BETTER:
+            spread = [s[name][m] for s in samples]
+            behind = [s[name][m] - s[best][m] for s in samples]
+            row[m] = {
+                "mean": found[name][m],
+                "low": float(np.quantile(spread, 0.025)),
+                "high": float(np.quantile(spread, 0.975)),
+                "sd": float(np.std([s[m] for s in each], ddof=1)) if len(each) > 1 else None,
+                "difference": {
+                    "mean": found[name][m] - found[best][m],
+                    "low": float(np.quantile(behind, 0.025)),
+                    "high": float(np.quantile(behind, 0.975)),
+                },
+            }
+        result["methods"][name] = row
+    return result
+
+
+def mean_gap(worse: Sequence[float], better: Sequence[float]) -> tuple[float, float]:
+    """Mean difference of two lists of losses, row by row, and its standard error by paired bootstrap."""
+    behind = np.asarray(worse, dtype=float) - np.asarray(better, dtype=float)
+    random = np.random.default_rng(0)
+    n = len(behind)
+    means = [float(behind[random.integers(0, n, n)].mean()) for _ in range(BOOTSTRAP_SAMPLES)]
+    return float(behind.mean()), float(np.std(means, ddof=1))

@@ -1,0 +1,241 @@
+"""Comparing methods on a person's own rows: the plans of a fair comparison, and what came out of it.
+
+The same budget means: the same rows in the same order, the same validation and held-out rows, the same batch, and the
+same most passes over the rows for every method. Each has its own learning rate, rank and dropout from the table (they
+differ by a factor of ten and more; one rate for all would compare mistakes) and keeps its own best checkpoint by the
+validation rows. The passes are those of the method that the table gives the most: adapters learn slower, and whoever is
+done earlier is stopped early, or loses nothing but time.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from engine import metrics
+from engine.files import read_json
+from engine.groups import Group, Task, done
+from engine.inspect import DataInspection, ModelInspection
+from engine.planning import check_fits, plan_for
+from recommender.errors import InputError
+from recommender.facts import Facts
+from recommender.hyper import counted_rows
+from recommender.plan import Plan
+from recommender.recommendation import METHOD_NAMES, Candidate, Recommendation
+
+SHARED = ("epochs", "effective_batch", "max_length", "evaluations", "patience", "early_stopping", "class_weights", "metric")
+"""Settings in which the methods of a comparison are equal."""
+
+
+def plans(
+    advice: Recommendation,
+    model: ModelInspection,
+    data: DataInspection,
+    facts: Facts,
+    *,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    folds: int | None = None,
+    train_rows: int | None = None,
+    eval_rows: int | None = None,
+    assignments: Sequence[str] = (),
+    anyway: bool = False,
+) -> dict[str, Plan]:
+    """The plans of a comparison, one a method, seed and fold; one of every method before the next seed.
+
+    Raises:
+        Refused: a method would not fit or would be wasted, and `anyway` was not said or does not help.
+        InputError: an assignment is not allowed; folds beside a held-out file; fewer than two methods.
+    """
+    if len(set(methods)) < 2 or len(set(methods)) < len(methods):
+        raise InputError("A comparison needs two or three different methods.")
+    if folds is not None and data.eval_path is not None:
+        raise InputError("--folds and --eval exclude each other: every row is held out in one of the folds.")
+    assigned = {a.partition("=")[0].strip() for a in assignments}
+    for name, flag in (("seed", "--seeds"), ("data.folds", "--folds"), ("data.fold", "--folds")):
+        if name in assigned:
+            raise InputError(f"--set {name}: say it with {flag}.")
+    longest = max((advice.candidate(m) for m in methods), key=lambda c: c.settings.epochs).settings
+    shared = [f"{name}={_written(getattr(longest, name))}" for name in SHARED]
+    made: dict[str, Plan] = {}
+    for method in methods:
+        plan = plan_for(
+            advice,
+            model,
+            data,
+            method=method,
+            train_rows=train_rows,
+            eval_rows=eval_rows,
+            assignments=[*shared, *assignments],
+            anyway=anyway,
+        )
+        if "warmup_steps" not in assigned:
+            plan = with_warm_up(plan, advice.candidate(method), facts, folds)
+        check_fits(plan, facts, anyway=anyway)
+        made[method] = plan
+    return {
+        f"{method}-{seed}" + (f"-fold-{fold + 1}" if folds else ""): in_fold(plan.model_copy(update={"seed": seed}), folds, fold)
+        for seed in seeds
+        for fold in range(folds or 1)
+        for method, plan in made.items()
+    }
+
+
+def with_warm_up(plan: Plan, candidate: Candidate, facts: Facts, folds: int | None = None) -> Plan:
+    """The plan with the table's share of warm-up steps, for as many steps as it really has."""
+    share = candidate.settings.warmup_steps / max(candidate.settings.total_steps, 1)
+    return plan.model_copy(update={"warmup_steps": round(share * plan.total_steps(rows_trained_on(plan, facts, folds)))})
+
+
+def rows_trained_on(plan: Plan, facts: Facts, folds: int | None = None) -> int:
+    """About how many rows the plan trains on; duplicates and overlap are only found exactly by the run itself."""
+    rows = min(counted_rows(facts.data), plan.data.train_rows or counted_rows(facts.data))
+    rows -= rows // folds if folds else plan.data.held_out_rows or 0
+    return max(rows - (plan.data.validation_rows or 0), 1)
+
+
+def in_fold(plan: Plan, folds: int | None, fold: int) -> Plan:
+    """The plan with that fold held out, counted from 0; the plan itself without folds."""
+    if folds is None:
+        return plan
+    without = {"eval": None, "eval_fingerprint": None, "eval_rows": None, "held_out_rows": None}
+    dealt = plan.data.model_copy(update=without | {"folds": folds, "fold": fold})
+    return Plan.model_validate(plan.model_dump() | {"data": dealt.model_dump()})
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def hours(made: Iterable[tuple[Plan, Candidate]], facts: Facts, folds: int | None = None) -> float:
+    """About how long the runs take, from the table's run of each method."""
+    return sum(
+        c.hours.predicted * plan.total_steps(rows_trained_on(plan, facts, folds)) / max(c.settings.total_steps, 1)
+        for plan, c in made
+    )
+
+
+def next_task(group: Group, failed: frozenset[str]) -> Task | None:
+    """The first run that is not done; a failed one does not keep the others from theirs."""
+    return next((Task(key) for key in group.plans() if key not in failed and not done(group.run(key))), None)
+
+
+def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
+    """What came out, by method: quality with intervals, time, memory, size, and how far it overfits."""
+    plans_of = group.plans()
+    arms: dict[str, dict[str, list[str]]] = {}  # method → seed → keys of its folds
+    for key, plan in plans_of.items():
+        arms.setdefault(plan.method, {}).setdefault(str(plan.seed), []).append(key)
+    first = next(iter(plans_of.values()))
+    compared = judged(group, arms, first.metric)
+    rows = []
+    for method, by_seed in arms.items():
+        keys = [key for keys in by_seed.values() for key in keys]
+        rows.append({"method": method, "name": METHOD_NAMES[method], **_costs(group, [k for k in keys if done(group.run(k))])})
+        rows[-1] |= {"runs": keys, "failed": {k: _cause(group, k) for k in keys if k in failed}}
+        rows[-1] |= {"learning_rate": plans_of[keys[0]].learning_rate, **compared["methods"].get(method, {})}
+    return {
+        "version": 1,
+        "kind": "compare",
+        "name": group.name,
+        "metric": first.metric,
+        "best": compared["best"],
+        "held_out": compared["rows"],
+        "seeds": sorted({plan.seed for plan in plans_of.values()}),
+        "folds": first.data.folds,
+        "budget": budget(first),
+        "methods": rows,
+        "failed": sorted(failed),
+        "statements": statements(rows, compared["best"], first.metric),
+    }
+
+
+def budget(plan: Plan) -> str:
+    """What "the same budget" meant, in a sentence."""
+    early = " and stopped early by the validation rows" if plan.early_stopping else ""
+    return (
+        f"Same rows, same order, batches of {plan.effective_batch}, up to {plan.epochs:g} passes each{early}; every method has"
+        " its own learning rate and rank from the table, and keeps its best checkpoint."
+    )
+
+
+def judged(group: Group, arms: dict[str, dict[str, list[str]]], metric: str) -> dict[str, Any]:
+    """The arms side by side on their held-out rows, over the seeds of which every arm has all folds."""
+    nothing: dict[str, Any] = {"best": None, "methods": {}, "rows": 0}
+    begun = {arm: by_seed for arm, by_seed in arms.items() if any(all(_scored(group, k) for k in ks) for ks in by_seed.values())}
+    seeds = [s for s in next(iter(arms.values())) if all(all(_scored(group, k) for k in by[s]) for by in begun.values())]
+    if not begun or not seeds:
+        return nothing
+    truth: list[int] | None = None
+    answers = {}
+    for arm, by_seed in begun.items():
+        answers[arm] = metrics.Answers([], [])
+        for seed in seeds:
+            kept = [read_json(group.run(key).scores / "after.json") for key in by_seed[seed]]
+            answers[arm].predicted.append([p for fold in kept for p in fold["predicted"]])
+            answers[arm].losses.append([x for fold in kept for x in fold["losses"]])
+            true = [t for fold in kept for t in fold["truth"]]
+            if truth is not None and true != truth:
+                return nothing  # data changed under way: nothing can be paired
+            truth = true
+    classes = len(read_json(group.run(next(iter(begun.values()))[seeds[0]][0]).report_file)["labels"])
+    return metrics.side_by_side(truth or [], answers, classes, metric) | {"rows": len(truth or [])}
+
+
+def _scored(group: Group, key: str) -> bool:
+    return done(group.run(key)) and (group.run(key).scores / "after.json").is_file()
+
+
+def _costs(group: Group, keys: Sequence[str]) -> dict[str, Any]:
+    """Time, memory, size and fit of finished runs: means, and the highest peak."""
+    reports = [group.run(key).report() or {} for key in keys]
+    if not reports:
+        return {"done": 0}
+    fits = [r["fit"] for r in reports if r["fit"]["validation_loss"] is not None]
+    mean_fit = {n: sum(f[n] for f in fits) / len(fits) for n in ("training_loss", "validation_loss")} if fits else None
+    return {
+        "done": len(reports),
+        "seconds": _mean([r["seconds"]["total"] for r in reports]),
+        "training_seconds": _mean([r["seconds"]["training"] for r in reports]),
+        "memory_peak": max(r["memory"]["peak"] for r in reports),
+        "trained_parameters": reports[0]["trained_parameters"],
+        "model_bytes": reports[0]["model_bytes"],
+        "best_step": _mean([r["best_step"] for r in reports]),
+        "steps": _mean([r["steps"] for r in reports]),
+        "total_steps": reports[0]["total_steps"],
+        "fit": mean_fit | {"gap": mean_fit["validation_loss"] - mean_fit["training_loss"]} if mean_fit else None,
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _cause(group: Group, key: str) -> str:
+    run = group.run(key)
+    return str((run.state().end or {}).get("cause") or "its worker died without a word")
+
+
+METRIC_WORDS = {"macro_f1": "points of macro-F1", "accuracy": "points of accuracy", "loss": "loss"}
+
+
+def statements(
+    rows: Sequence[dict[str, Any]], best: str | None, metric: str, names: Mapping[str, str] = METHOD_NAMES
+) -> list[str]:
+    """Who is ahead of whom, and whether that may be chance."""
+    if best is None:
+        return ["No two methods have scores on the same held-out rows, so nothing can be said."]
+    leader = names[best]
+    said = []
+    scale = 1 if metric == "loss" else 100
+    for row in rows:
+        if row["method"] == best or metric not in row:
+            continue
+        d = row[metric]["difference"]
+        size, low, high = (scale * d[k] for k in ("mean", "low", "high"))
+        digits = 3 if metric == "loss" else 1
+        span = (
+            f"{row['name']} scored {size:+.{digits}f} {METRIC_WORDS[metric]} against {leader}"
+            f" (95% interval {low:+.{digits}f} to {high:+.{digits}f})"
+        )
+        apart = low > 0 or high < 0
+        said.append(f"{span}." if apart else f"{span}; the interval contains zero, so they are not shown to differ.")
+    return said or [f"Only {leader} has scores; nothing can be compared."]

@@ -1,0 +1,174 @@
+"""What a pilot will do: its candidates, their plans, and after which steps they are compared (`pilot_course.py`).
+
+The protocol is that of the evidence (section 5 of the study behind docs/method-guide.md; E13, E34). Every candidate is an
+ordinary run under its full-length schedule that is only paused: the winner is resumed and loses nothing. With fewer than
+2,000 rows a slice says little and whole runs are cheap, so the candidates are cross-validated instead, and the winner is
+trained once more on all rows.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from engine import compare
+from engine.inspect import DataInspection, ModelInspection
+from engine.planning import check_fits, plan_for
+from recommender.errors import InputError, Refused
+from recommender.facts import Facts
+from recommender.hyper import counted_rows
+from recommender.plan import Plan
+from recommender.reasons import duration
+from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
+
+FEWEST_ROWS = 2_000
+"""Below, candidates are cross-validated to their end."""
+FOLDS = 3
+"""Of that cross-validation where the recommendation names no number."""
+FEWEST_STEPS = 100
+FULL_IS_SAFE = 0.2
+"""Share of its run before which full fine-tuning is not given up: it starts slower than adapters and overtakes (E10)."""
+BUDGET_SHARE = 0.15
+"""Of the time there is, that a pilot may take."""
+RAISED = 3.0
+"""The leader's learning rate is also tried times this: it decides more than the method does (E4)."""
+FINAL = "final-"
+"""Begin of the key of a candidate's run on all rows, after a cross-validation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a pilot will do."""
+
+    mode: str
+    """`slice`, or `folds` where there are too few rows."""
+    plans: dict[str, Plan]
+    labels: dict[str, str]
+    """Name of each candidate, by the key of its run (in `folds` mode without the fold)."""
+    stages: list[int]
+    """Steps after which the candidates are compared."""
+    raised: dict[str, str]
+    """Candidates with a raised learning rate: key → key of the one it is raised from."""
+    hours: float
+    """Of the slices, or of the cross-validation; estimated."""
+    left_out: list[str] = field(default_factory=list)
+    """What was not taken in, and why."""
+
+
+def wanted(
+    advice: Recommendation,
+    model: ModelInspection,
+    data: DataInspection,
+    facts: Facts,
+    *,
+    methods: Sequence[str] | None = None,
+    share: float = 0.1,
+    seed: int = 1,
+    train_rows: int | None = None,
+    eval_rows: int | None = None,
+    assignments: Sequence[str] = (),
+    anyway: bool = False,
+) -> Wanted:
+    """The candidates, their plans and where they are compared.
+
+    Without `methods` those still in the running are taken. With two of them or one, the leader's learning rate times 3 is
+    tried too, if there is time. `anyway` takes slices however few rows there are.
+
+    Raises:
+        Refused: a method cannot run, or the pilot takes more than its share of the time.
+        InputError: an assignment is not allowed, or no validation rows are left to judge by.
+    """
+    running = [c.method for c in sorted(advice.candidates, key=lambda c: -c.points) if c.viable]
+    chosen = list(methods or running or METHODS[:2])
+    if len(set(chosen)) < len(chosen) or not 1 <= len(chosen) <= 3:
+        raise InputError("A pilot takes one to three different methods.")
+    leader = next((m for m in (advice.verdict, *running) if m in chosen), chosen[0])
+    chosen.sort(key=lambda m: m != leader)
+    batch = advice.candidate(leader).settings.effective_batch
+    assigned = {a.partition("=")[0].strip() for a in assignments}
+    made: dict[str, Plan] = {}
+    for method in chosen:
+        candidate = advice.candidate(method)
+        plan = plan_for(
+            advice,
+            model,
+            data,
+            method=method,
+            seed=seed,
+            train_rows=train_rows,
+            eval_rows=eval_rows,
+            assignments=[f"effective_batch={batch}", *assignments],  # the same rows in every step of every candidate
+            anyway=anyway,
+        )
+        made[method] = plan if "warmup_steps" in assigned else compare.with_warm_up(plan, candidate, facts)
+        check_fits(made[method], facts, anyway=anyway)
+    if made[leader].data.validation_rows == 0:
+        raise InputError("A pilot judges by the validation rows, and there are none; give more rows or set data.validation_rows.")
+    left_out = [f"{METHOD_NAMES[m]}: {_why_out(advice, m)}" for m in METHODS if m not in chosen]
+    labels = {m: METHOD_NAMES[m] for m in chosen}
+    high = made[leader].model_copy(update={"learning_rate": min(RAISED * made[leader].learning_rate, 1.0)})
+    raised_key = f"{leader}-raised"
+    raised_label = f"{METHOD_NAMES[leader]}, learning rate x{RAISED:g}"
+    few = counted_rows(facts.data) < FEWEST_ROWS and not anyway
+    budget = facts.goal.time_budget_hours
+    if few:
+        if len(made) == 1:
+            made[raised_key], labels[raised_key] = high, raised_label
+        return _in_folds(advice, facts, made, labels, left_out)
+    totals = {k: p.total_steps(compare.rows_trained_on(p, facts)) for k, p in made.items()}
+    stages = stages_of(max(totals.values()), min(totals.values()), share)
+    whole = {k: _hours(advice, p, facts) for k, p in made.items()}
+    hours = _slice_hours(whole, totals, stages)
+    if len(made) < 3:
+        with_raised = _slice_hours(whole | {raised_key: whole[leader]}, totals | {raised_key: totals[leader]}, stages)
+        if len(made) == 1 or budget is None or with_raised <= BUDGET_SHARE * budget:
+            made[raised_key], labels[raised_key] = high, raised_label
+            hours = with_raised
+        else:
+            left_out.append(f"{raised_label}: there is no time for it")
+    if budget is not None and hours > BUDGET_SHARE * budget:
+        raise Refused(
+            f"The pilot would take about {duration(3600 * hours)}, more than {BUDGET_SHARE:.0%} of the {duration(3600 * budget)}"
+            " there are. Name fewer candidates with --methods, give it more --hours, or start the recommended run."
+        )
+    raised = {raised_key: leader} if raised_key in made else {}
+    return Wanted("slice", made, labels, stages, raised, hours, left_out)
+
+
+def _why_out(advice: Recommendation, method: str) -> str:
+    code = advice.candidate(method).removed_by
+    return next((r.text for r in advice.reasons if r.code == code), "not among the methods asked for")
+
+
+def _hours(advice: Recommendation, plan: Plan, facts: Facts) -> float:
+    return compare.hours([(plan, advice.candidate(plan.method))], facts)
+
+
+def _slice_hours(whole: Mapping[str, float], totals: Mapping[str, int], stages: Sequence[int]) -> float:
+    """Hours of all slices: every candidate to the first stage, and the two slowest to the last."""
+    a_step = [hours / max(totals[key], 1) for key, hours in whole.items()]
+    return sum(a_step) * stages[0] + sum(sorted(a_step)[-2:]) * (stages[-1] - stages[0])
+
+
+def _in_folds(advice: Recommendation, facts: Facts, made: dict[str, Plan], labels: dict[str, str], left_out: list[str]) -> Wanted:
+    folds = advice.settings.folds if advice.settings.folds > 1 else FOLDS
+    in_folds = {
+        f"{key}-fold-{fold + 1}": compare.in_fold(plan, folds, fold) for fold in range(folds) for key, plan in made.items()
+    }
+    hours = compare.hours(((p, advice.candidate(p.method)) for p in in_folds.values()), facts, folds)
+    hours += max(_hours(advice, p, facts) for p in made.values())
+    budget = facts.goal.time_budget_hours
+    if budget is not None and hours > budget:
+        raise Refused(
+            f"With {counted_rows(facts.data)} rows the candidates are cross-validated to their end, in {folds} folds; that would"
+            f" take about {duration(3600 * hours)}, more than the {duration(3600 * budget)} there are. Name fewer candidates"
+            " with --methods, give it more --hours, or start the recommended run."
+        )
+    finals = {f"{FINAL}{key}": plan for key, plan in made.items()}
+    return Wanted("folds", in_folds | finals, labels, [], {}, hours, left_out)
+
+
+def stages_of(longest: int, shortest: int, share: float) -> list[int]:
+    """Steps after which candidates are compared: after `share` of the longest run but 100 steps at least, and after 20%."""
+    first = min(max(math.ceil(share * longest), FEWEST_STEPS), shortest)
+    second = min(max(math.ceil(FULL_IS_SAFE * longest), first), shortest)
+    return [first] if second == first else [first, second]
