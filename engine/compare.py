@@ -144,6 +144,7 @@ def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
         "budget": budget(first),
         "methods": rows,
         "failed": sorted(failed),
+        "complete": all(done(group.run(key)) for key in plans_of),
         "statements": statements(rows, compared["best"], first.metric),
     }
 

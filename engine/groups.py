@@ -116,7 +116,7 @@ class Group:
         report = self.report()
         if report is None:
             return "stopped"
-        return "failed" if report.get("failed") else "done"
+        return "done" if report.get("complete") else "failed"
 
 
 def create(root: Path, kind: Kind, plans: Mapping[str, Plan], *, advice: Recommendation, facts: Facts, **more: Any) -> Group:
@@ -209,8 +209,11 @@ def _begin(group: Group, task: Task) -> tuple[RunDirectory, int]:
     if not run.worker() and not offset:  # whoever made it died before the worker was started
         runs.clear_requests(run, stop_at=task.stop_at)
         launch.launch(run, run.plan())
-    elif not (run.alive() and run.state().status in ("running", "starting")):
-        runs.resume(run, stop_at=task.stop_at)
+        return run, 0
+    status = run.state().status
+    if status == "done" or (status in ("running", "starting") and run.alive()):  # its worker outlived its driver
+        return run, 0
+    runs.resume(run, stop_at=task.stop_at)
     return run, offset
 
 

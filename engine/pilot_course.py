@@ -174,6 +174,7 @@ def _slice_report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
         "winner_name": labels.get(winner),
         "run": group.run(winner).name if winner else None,
         "seconds_not_continued": sum(map(_seconds_of_steps, thrown)),
+        "complete": winner is not None and done(group.run(winner)),
         "statements": _said(found, labels),
         "trust": TRUST,
     }
@@ -221,6 +222,7 @@ def _folds_report(group: Group) -> dict[str, Any]:
         "winner": best,
         "winner_name": labels.get(best),
         "run": group.run(f"{FINAL}{best}").name if best else None,
+        "complete": best is not None and done(group.run(f"{FINAL}{best}")),
         "statements": compare.statements([r | {"method": r["key"]} for r in rows], best, metric, labels),
         "trust": f"Every row was held out once, in {folds} folds trained to the end. The intervals say how far other rows might"
         " move the scores; another seed may move them as far (E13).",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recommender.errors import Exit, LoracleError
-from tui import flags
+from tui import flags, flags_group
 
 DESCRIPTION = """\
 Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
@@ -137,6 +137,8 @@ def _run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     flags.as_json(listing)
     flags.runs(listing)
     listing.set_defaults(answer=_deferred("runs"))
+
+    flags_group.add(commands, _deferred)
 
     for name, text in (
         ("attach", "watch a run; leaving it (Ctrl-C) does not stop it"),

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from engine import groups
 from engine import runs as engine_runs
 from engine.planning import completed
 from engine.rundir import RunDirectory
@@ -14,7 +15,7 @@ from recommender.errors import Exit, InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Recommendation
-from tui import show
+from tui import commands_group, show
 from tui.headless import attach_to, follow
 
 
@@ -49,6 +50,9 @@ def runs(given: argparse.Namespace) -> int:
 
 def attach(given: argparse.Namespace) -> int:
     """Watch a run: in the app on a terminal, as lines anywhere else."""
+    group = groups.find(given.run, given.runs)
+    if group is not None:
+        return commands_group.attach(group, given)
     found = engine_runs.attach(given.run, given.runs)
     if given.json or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
         return attach_to(found, as_json=given.json)
@@ -59,6 +63,9 @@ def attach(given: argparse.Namespace) -> int:
 
 def resume(given: argparse.Namespace) -> int:
     """Go on with a run."""
+    group = groups.find(given.run, given.runs)
+    if group is not None:
+        return commands_group.resume(group, given)
     found = engine_runs.attach(given.run, given.runs)
     offset = found.events.stat().st_size if found.events.exists() else 0
     engine_runs.resume(found)
@@ -67,6 +74,9 @@ def resume(given: argparse.Namespace) -> int:
 
 def stop(given: argparse.Namespace) -> int:
     """Ask a run to stop."""
+    group = groups.find(given.run, given.runs)
+    if group is not None:
+        return commands_group.stop(group, given)
     found = engine_runs.attach(given.run, given.runs)
     engine_runs.stop(found, now=given.now)
     how = "stops at once" if given.now else "stops after its current step and saves a checkpoint"
@@ -76,6 +86,9 @@ def stop(given: argparse.Namespace) -> int:
 
 def report(given: argparse.Namespace) -> int:
     """Show what a run brought."""
+    group = groups.find(given.run, given.runs)
+    if group is not None:
+        return commands_group.report(group, given)
     found = engine_runs.attach(given.run, given.runs)
     content = found.report()
     if content is None:

@@ -27,7 +27,7 @@ from tui.show import Screen
 
 def auto(given: argparse.Namespace) -> int:
     """Recommend, train, report."""
-    look = _look(given)
+    look = look_at(given)
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
     try:
@@ -54,7 +54,7 @@ def plan(given: argparse.Namespace) -> int:
         raise InputError(f"{wanted} is a folder; name a file with -o.")
     if writes and wanted.exists() and not given.force:
         raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
-    look = _look(given)
+    look = look_at(given)
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
     try:
@@ -83,7 +83,7 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-class _Look:
+class Look:
     """What was found out about machine, model and data."""
 
     def __init__(self, given: argparse.Namespace) -> None:
@@ -97,20 +97,26 @@ class _Look:
             eval_rows=given.eval_rows,
             model_path=self.model.path,
         )
-        machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=given.method == "qlora")
+        tries = "qlora" in (getattr(given, "methods", None) or [given.method])
+        machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
         self.facts = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
 
 
-def _look(given: argparse.Namespace) -> _Look:
+def look_at(given: argparse.Namespace) -> Look:
+    """Find out about machine, model and data.
+
+    Raises:
+        InputError: a flag, the model or the data cannot be used.
+    """
     if given.seed < 0:
         raise InputError(f"--seed {given.seed}: must not be negative.")
     plan_file.set_fields({}, given.assignments)  # a misspelt name is told before the long look
     if not given.json:
         print("Looking at machine, model and data …", file=sys.stderr)
-    return _Look(given)
+    return Look(given)
 
 
-def _plan(given: argparse.Namespace, look: _Look, advice: Recommendation) -> Plan:
+def _plan(given: argparse.Namespace, look: Look, advice: Recommendation) -> Plan:
     return plan_for(
         advice,
         look.model,

@@ -27,13 +27,14 @@ LINE_EVERY = 10.0
 """Seconds between progress lines where there is no terminal to redraw."""
 
 
-def follow(run: RunDirectory, *, as_json: bool, offset: int = 0) -> int:
+def follow(run: RunDirectory, *, as_json: bool, offset: int = 0, in_group: bool = False) -> int:
     """Watch a run that this process started, and answer for it: Ctrl-C, SIGTERM and SIGHUP stop it with a checkpoint.
 
-    `offset` is where in the event log to begin. Returns the run's exit code.
+    `offset` is where in the event log to begin. Returns the run's exit code. A run `in_group` says only what went wrong
+    with it at its end: the report is that of the group.
     """
     with _stopping(run) as asked:
-        code = _watch(run, as_json=as_json, offset=offset)
+        code = watch(run, as_json=as_json, offset=offset, in_group=in_group)
     # The worker cannot tell who asked; the code says by which signal this process was told.
     if code in (Exit.INTERRUPTED, Exit.TERMINATED) and asked:
         return Exit.INTERRUPTED if asked[0] == signal.SIGINT else Exit.TERMINATED
@@ -43,13 +44,14 @@ def follow(run: RunDirectory, *, as_json: bool, offset: int = 0) -> int:
 def attach_to(run: RunDirectory, *, as_json: bool) -> int:
     """Watch any run. Leaving with Ctrl-C leaves it alone."""
     try:
-        return _watch(run, as_json=as_json, offset=0)
+        return watch(run, as_json=as_json)
     except KeyboardInterrupt:
         print(f"\n{run.name} goes on without you. Back: loracle attach {run.name}", file=sys.stderr)
         return Exit.DONE
 
 
-def _watch(run: RunDirectory, *, as_json: bool, offset: int) -> int:
+def watch(run: RunDirectory, *, as_json: bool, offset: int = 0, in_group: bool = False) -> int:
+    """Show what happens until the run's worker has ended; the run's exit code."""
     state = RunState()
     tail = EventTail(run.events)
     if offset:  # what happened before is known already: fold it silently
@@ -69,10 +71,10 @@ def _watch(run: RunDirectory, *, as_json: bool, offset: int) -> int:
             if state.status in FINISHED or state.status == "dead":
                 break
             time.sleep(POLL_SECONDS)
-    return _closing(run, state, as_json=as_json)
+    return _closing(run, state, as_json=as_json, in_group=in_group)
 
 
-def _closing(run: RunDirectory, state: RunState, *, as_json: bool) -> int:
+def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: bool) -> int:
     """The last words, on standard error but for the report itself."""
     narration = show.Screen(stderr=True)
     if state.status == "dead":
@@ -85,13 +87,13 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool) -> int:
     end = state.end or {}
     if state.status == "done":
         content = run.report()
-        if content is not None and not as_json:
+        if content is not None and not as_json and not in_group:
             show.report(content, run, show.Screen())
         return Exit.DONE
     cause, cure = clean(end.get("cause") or ""), clean(end.get("cure") or "")
     if state.status in ("failed", "refused"):
         narration.print(Text(f"loracle: {cause} {cure}".strip()))
-    else:
+    elif not in_group:
         narration.print(Text(f"{run.name}: {cause}. {cure}"))
     code = end.get("code")
     return int(code) if isinstance(code, int) else Exit.FAILED

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from engine.groups import Group
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from recommender.errors import InputError
@@ -110,13 +112,28 @@ def run_table(runs: Sequence[RunDirectory], console: Console) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("run", "state", "method", "progress", "result", "age"):
         table.add_column(column, no_wrap=column != "run", overflow="fold")
+    group: Path | None = None
     for run in runs:
+        if run.group is not None and run.group != group:
+            _group_row(Group(run.group), table)
+        group = run.group
         f = run_facts(run)
         result = f"{metric(f['accuracy'])} accuracy" if f["accuracy"] is not None else ""
         steps = f"{f['step']}/{f['total_steps']}" if f["total_steps"] else ""
         age = duration(time.time() - f["started"]) if f["started"] else ""
-        table.add_row(Text(one_line(f["name"])), status_word(f["state"]), Text(one_line(f["method"] or "")), steps, result, age)
+        name = one_line(f["name"]) if group is None else f"  {one_line(run.path.name)}"
+        table.add_row(Text(name), status_word(f["state"]), Text(one_line(f["method"] or "")), steps, result, age)
     console.print(table)
+
+
+def _group_row(group: Group, table: Table) -> None:
+    """A comparison or a pilot, above its runs."""
+    try:
+        content = group.content()
+    except InputError:
+        content = {"kind": "group", "plans": {}}
+    age = duration(time.time() - content["created"]) if "created" in content else ""
+    table.add_row(Text(one_line(group.name)), status_word(group.status()), content["kind"], "", "", age)
 
 
 def run_facts(run: RunDirectory) -> dict[str, Any]:
@@ -132,6 +149,7 @@ def run_facts(run: RunDirectory) -> dict[str, Any]:
     return {
         "name": run.name,
         "path": str(run.path),
+        "group": run.group.name if run.group is not None else None,
         "state": state.status,
         "method": method,
         "step": state.step,

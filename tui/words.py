@@ -36,6 +36,7 @@ PHASE_WORDS: dict[str, str] = {
     "probe": "fitting a linear probe",
     "train": "training",
     "after": "scoring the trained model",
+    "pause": "scoring the validation rows",
     "save": "saving the model",
 }
 _PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220"})

@@ -1,0 +1,222 @@
+"""`compare` and `pilot`, and what `attach`, `resume`, `stop` and `report` do with a group of runs."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.text import Text
+
+from engine import compare as comparing
+from engine import groups, pilot_course, runs
+from engine import pilot as piloting
+from engine.files import write_json
+from engine.groups import Group, Task
+from engine.rundir import RunDirectory
+from engine.text import one_line
+from recommender.decide import recommend
+from recommender.errors import Exit, InputError
+from recommender.recommendation import METHODS
+from tui import show_groups
+from tui.headless import follow, watch
+from tui.show import Screen, listed
+from tui.words import duration
+
+FOLLOWING: dict[str, groups.Next] = {"compare": comparing.next_task, "pilot": pilot_course.next_task}
+REPORTS: dict[str, Callable[[Group, frozenset[str]], dict[str, Any]]] = {
+    "compare": comparing.report,
+    "pilot": pilot_course.report,
+}
+DRIVER_PATIENCE = 20.0
+"""Seconds until a driver that was left running must have begun."""
+
+
+def compare(given: argparse.Namespace) -> int:
+    """Train several methods on the same rows, one after another, and compare them."""
+    from tui.commands_advice import look_at
+
+    look = look_at(argparse.Namespace(**vars(given) | {"methods": given.methods or METHODS}))
+    advice = recommend(look.facts)
+    plans = comparing.plans(
+        advice,
+        look.model,
+        look.data,
+        look.facts,
+        methods=given.methods or [m for m in METHODS if advice.candidate(m).fits],
+        seeds=given.seeds,
+        folds=given.folds,
+        train_rows=given.train_rows,
+        eval_rows=given.eval_rows,
+        assignments=given.assignments,
+        anyway=given.anyway,
+    )
+    hours = comparing.hours(((p, advice.candidate(p.method)) for p in plans.values()), look.facts, given.folds)
+    group = groups.create(runs.runs_root(given.runs), "compare", plans, advice=advice, facts=look.facts)
+    _begun(group, given, [comparing.budget(next(iter(plans.values())))], f"{len(plans)} runs, one after another", hours)
+    return _go(group, given)
+
+
+def pilot(given: argparse.Namespace) -> int:
+    """Try candidates for a slice of their runs, and go on with the winner."""
+    from tui.commands_advice import look_at
+
+    look = look_at(given)
+    advice = recommend(look.facts)
+    wanted = piloting.wanted(
+        advice,
+        look.model,
+        look.data,
+        look.facts,
+        methods=given.methods,
+        share=given.share,
+        seed=given.seed,
+        train_rows=given.train_rows,
+        eval_rows=given.eval_rows,
+        assignments=given.assignments,
+        anyway=given.anyway,
+    )
+    kept = {"mode": wanted.mode, "labels": wanted.labels, "stages": wanted.stages, "raised": wanted.raised}
+    group = groups.create(
+        runs.runs_root(given.runs), "pilot", wanted.plans, advice=advice, facts=look.facts, left_out=wanted.left_out, **kept
+    )
+    named = ", ".join(wanted.labels.values())
+    if wanted.mode == "slice":
+        steps = " and ".join(map(str, wanted.stages))
+        what = f"Slices of {named}, compared after {steps} steps on the validation rows; the winner goes on to its end"
+    else:
+        folds = next(p.data.folds for p in wanted.plans.values() if p.data.folds)
+        what = (
+            f"Fewer than {piloting.FEWEST_ROWS} rows: slices would say little, so {named} are cross-validated to their end in"
+            f" {folds} folds, and the winner is trained once more on all rows (--anyway takes slices)"
+        )
+    _begun(group, given, [f"Left out: {line}" for line in wanted.left_out], what, wanted.hours)
+    return _go(group, given)
+
+
+def attach(group: Group, given: argparse.Namespace) -> int:
+    """Watch the run that is going on, and the next ones; leaving (Ctrl-C) does not stop them."""
+    try:
+        while True:
+            run = group.current()
+            if run is not None:
+                _announce(run, None, as_json=given.json)
+                watch(run, as_json=given.json, in_group=True)
+            elif not group.driven():
+                break
+            else:
+                time.sleep(0.5)
+    except KeyboardInterrupt:
+        print(f"\n{group.name} goes on without you. Back: loracle attach {group.name}", file=sys.stderr)
+        return Exit.DONE
+    content = group.report()
+    if content is None:
+        print(f"{group.name} is {group.status()}. Go on: loracle resume {group.name}", file=sys.stderr)
+        return Exit.STOPPED
+    _show(content, given)
+    return Exit.DONE if content.get("complete") else Exit.FAILED
+
+
+def resume(group: Group, given: argparse.Namespace) -> int:
+    """Go on with what is left to do."""
+    if (group.report() or {}).get("complete"):
+        raise InputError(f"{group.name} is done; `loracle report {group.name}` shows what came out.")
+    return _go(group, given)
+
+
+def stop(group: Group, given: argparse.Namespace) -> int:
+    """Ask the run that is going on to stop; the group then ends with it."""
+    run = group.current()
+    if run is None:
+        raise InputError(f"{group.name} is not running (it is {group.status()}).")
+    runs.stop(run, now=given.now)
+    how = "at once" if given.now else "after its current step and saves a checkpoint"
+    print(f"{run.name} stops {how}, and {group.name} with it. Go on later: loracle resume {group.name}")
+    return Exit.DONE
+
+
+def report(group: Group, given: argparse.Namespace) -> int:
+    """Show what the group brought."""
+    content = group.report()
+    if content is None:
+        raise InputError(f"{group.name} has no report: it is {group.status()}. `loracle resume {group.name}` goes on with it.")
+    _show(content, given)
+    return Exit.DONE
+
+
+def _begun(group: Group, given: argparse.Namespace, said: list[str], what: str, hours: float) -> None:
+    """Say what will be done and how long that takes, before anything is."""
+    if given.json:
+        begun = {"kind": "group", "name": group.name, "path": str(group.path), "runs": list(group.content()["plans"])}
+        print(json.dumps(begun | {"hours": hours}), flush=True)
+        return
+    console = Screen(stderr=True)
+    console.print(Text(f"{what}; about {duration(3600 * hours)} (estimated)."))
+    listed(console, "", said)
+
+
+def _go(group: Group, given: argparse.Namespace) -> int:
+    if given.detach:
+        return _leave_running(group, given)
+    kind = group.content()["kind"]
+    group.report_file.unlink(missing_ok=True)  # of an earlier try with failures
+
+    def following(group: Group, failed: frozenset[str]) -> Task | None:
+        task = FOLLOWING[kind](group, failed)
+        if task is not None:
+            _announce(group.run(task.key), task.stop_at, as_json=given.json)
+        return task
+
+    try:
+        stopped, failed = groups.drive(
+            group, following, lambda run, offset: follow(run, as_json=given.json, offset=offset, in_group=True)
+        )
+    except KeyboardInterrupt:  # between two runs
+        stopped, failed = True, frozenset()
+    if stopped:
+        print(f"{group.name} is stopped; `loracle resume {group.name}` goes on with it.", file=sys.stderr)
+        return Exit.STOPPED
+    content = REPORTS[kind](group, failed)
+    write_json(group.report_file, content)
+    _show(content, given)
+    return Exit.DONE if content["complete"] else Exit.FAILED
+
+
+def _announce(run: RunDirectory, stop_at: int | None, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"kind": "task", "run": run.name, "path": str(run.path), "stop_at": stop_at}), flush=True)
+    else:
+        until = f" up to step {stop_at}" if stop_at is not None else ""
+        Screen(stderr=True).print(Text(f"{one_line(run.name, 200)}{until}", style="bold"))
+
+
+def _show(content: dict[str, Any], given: argparse.Namespace) -> None:
+    if given.json:
+        print(json.dumps(content, ensure_ascii=False), flush=True)
+    else:
+        show_groups.report(content, Screen())
+
+
+def _leave_running(group: Group, given: argparse.Namespace) -> int:
+    """Let a process of its own session work the group off."""
+    with (group.path / "driver.log").open("ab") as log:
+        driver = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tui.cli", "resume", str(group.path), "--json"],
+            cwd=group.path,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + DRIVER_PATIENCE
+    while not group.driven() and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if driver.poll() is not None:
+        raise InputError(f"{group.name} could not be left running; see {group.path / 'driver.log'}.")
+    if given.json:
+        print(json.dumps({"kind": "started", "name": group.name, "path": str(group.path)}))
+    else:
+        print(f"{group.name} is running. Watch it: loracle attach {group.name}")
+    return Exit.DONE

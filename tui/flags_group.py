@@ -1,0 +1,71 @@
+"""What may be typed after `compare` and `pilot`. Imports nothing but the parser's own library."""
+
+import argparse
+from collections.abc import Callable
+
+from tui import flags
+
+METHODS = ("full", "lora", "qlora")
+Answer = Callable[[argparse.Namespace], int]
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", deferred: Callable[[str, str], Answer]) -> None:
+    """The two commands; `deferred` finds who answers."""
+    compare = commands.add_parser("compare", help="train several methods on the same rows and compare them")
+    _situation(compare)
+    compare.add_argument("--seeds", type=_seeds, default=[1], metavar="N,N", help="train each method with each seed (default 1)")
+    compare.add_argument("--folds", type=_folds, metavar="N", help="cross-validate: hold out each of N parts in turn")
+    compare.set_defaults(answer=deferred("compare", "tui.commands_group"), seed=1)
+
+    pilot = commands.add_parser("pilot", help="try candidates for a slice of their run, and go on with the winner")
+    _situation(pilot)
+    pilot.add_argument("--seed", type=int, default=1, metavar="N")
+    pilot.add_argument("--share", type=_share, default=0.1, metavar="X", help="of the run, for the first slice (default 0.1)")
+    pilot.set_defaults(answer=deferred("pilot", "tui.commands_group"))
+
+
+def _situation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="ID", required=True, help="a model folder, a hub id, or `demo`")
+    parser.add_argument("--data", metavar="FILE", required=True, help="training rows: csv, tsv, jsonl, json or parquet")
+    parser.add_argument("--methods", type=_methods, metavar="A,B", help="these methods (default: those that can run)")
+    flags.rows(parser)
+    flags.assignments(parser)
+    parser.add_argument("--anyway", action="store_true", help="run against the advice; it is written into the plans")
+    parser.add_argument("--detach", action="store_true", help="leave it running")
+    flags.goal(parser)
+    flags.as_json(parser)
+    flags.runs(parser)
+    parser.set_defaults(method=None)
+
+
+def _methods(text: str) -> list[str]:
+    named = [part.strip() for part in text.split(",")]
+    for name in named:
+        if name not in METHODS:
+            raise argparse.ArgumentTypeError(f"{name!r} is no method; the methods are {', '.join(METHODS)}")
+        if named.count(name) > 1:
+            raise argparse.ArgumentTypeError(f"{name!r} is named more than once")
+    return named
+
+
+def _seeds(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in parts) or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of different seeds like 1,2,3")
+    return [int(part) for part in parts]
+
+
+def _folds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 2 <= int(text) <= 20):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of folds from 2 to 20")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share above 0 and up to 0.5")
+    return share
