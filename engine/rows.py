@@ -62,7 +62,7 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
         for value, name in ((raw, text_column), (mark, label_column)):
             if isinstance(value, list | dict):
                 raise InputError(f"{table.where(i)}: column {one_line(name, 60)} holds a nested value; one text a row is needed.")
-        text, label = _as_text(raw), _as_text(mark).strip()
+        text, label = as_text(raw), as_text(mark).strip()
         if not text.strip() or not label:
             dropped += 1
             continue
@@ -72,7 +72,8 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
     return Rows(texts, labels, numbers, dropped)
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A value of a file as text: whole numbers without a point, nothing for what is missing."""
     if value is None or value != value:  # noqa: PLR0124 - NaN is how data frames write a missing label
         return ""
     if isinstance(value, bool):

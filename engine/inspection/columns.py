@@ -1,7 +1,8 @@
-"""Which column is the text and which the label, told from names and contents."""
+"""What columns look like, and which is the text and which the label: told from names and contents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from engine.tables.table import Table
 from engine.text import one_line
@@ -14,74 +15,132 @@ LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "i
 MOST_CLASSES = 1_000
 LOOK_AT = 20_000
 """Rows looked at to tell columns apart."""
+_FLAGS = frozenset({"0", "1", "0.0", "1.0", "true", "false", "True", "False"})
+
+Kind = Literal["value", "list", "turns", "object"]
+"""Text or number; a list of those; a list of objects; an object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a column looks like."""
+    """What a column looks like; of lists, `distinct` and what follows describe their items."""
 
     name: str
+    kind: Kind
     filled: float
     distinct: int
     mean_characters: float
     spaced: float
     """Share of values with a space inside: prose has them, labels rarely do."""
     rows: int
+    """Values that are not empty."""
+    numeric: float = 0.0
+    """Share of values that are numbers, or read as such."""
+    fractions: float = 0.0
+    """Share of values that are numbers with a fraction."""
+    flags: bool = False
+    """Nothing but 0 and 1, or true and false, and both of them."""
+    keys: frozenset[str] = frozenset()
+    """Fields that every object has."""
 
+    @property
+    def prose(self) -> bool:
+        """Text that somebody has written, not a name out of a list."""
+        if self.kind != "value" or not self.rows or self.numeric > 0.5:
+            return False
+        return self.mean_characters > 60 or (self.distinct > 0.5 * self.rows and (self.spaced > 0.3 or self.mean_characters > 20))
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The chosen pair, and how sure that is."""
-
-    text: str
-    label: str
-    confidence: float
-    others: tuple[str, ...]
+    @property
+    def few(self) -> bool:
+        """Few short values that repeat, as labels do."""
+        return self.kind == "value" and 0 < self.distinct <= max(20, 0.05 * self.rows) and self.mean_characters <= 60
 
 
 def describe(table: Table) -> list[Column]:
     """Every column, from the first `LOOK_AT` rows."""
-    found = []
-    for name, values in table.columns.items():
-        shown = ["" if v is None else str(v) for v in values[:LOOK_AT]]
-        filled = [v for v in shown if v.strip()]
-        n = max(len(filled), 1)
-        found.append(
-            Column(
-                name=name,
-                filled=len(filled) / max(len(shown), 1),
-                distinct=len(set(filled)),
-                mean_characters=sum(map(len, filled)) / n,
-                spaced=sum(" " in v.strip() for v in filled) / n,
-                rows=len(filled),
-            )
-        )
-    return found
+    return [_described(name, values[:LOOK_AT]) for name, values in table.columns.items()]
 
 
-def choose(table: Table, text_column: str | None, label_column: str | None) -> Columns:
-    """The text and the label column; what the person named is taken as it is.
+def _described(name: str, values: Sequence[Any]) -> Column:
+    present = [v for v in values if v is not None]
+    kind = _kind(present)
+    filled = sum(bool(v) for v in present) / max(len(values), 1)
+    if kind in ("turns", "object"):
+        objects = [o for v in present for o in (v if isinstance(v, list) else [v]) if isinstance(o, dict)]
+        keys = frozenset.intersection(*(frozenset(map(str, o)) for o in objects[:1_000])) if objects else frozenset()
+        return Column(name, kind, filled, len(objects), 0.0, 0.0, len(present), keys=keys)
+    items = [i for v in present for i in (v if isinstance(v, list) else [v])] if kind == "list" else present
+    shown = [t for t in ("" if i is None else str(i) for i in items) if t.strip()]
+    n = max(len(shown), 1)
+    distinct = set(shown)
+    numbers = [x for x in map(_number, shown) if x is not None]
+    return Column(
+        name=name,
+        kind=kind,
+        filled=filled if kind == "list" else len(shown) / max(len(values), 1),
+        distinct=len(distinct),
+        mean_characters=sum(map(len, shown)) / n,
+        spaced=sum(" " in v.strip() for v in shown) / n,
+        rows=len(present) if kind == "list" else len(shown),
+        numeric=len(numbers) / n,
+        fractions=sum(not x.is_integer() for x in numbers) / n,
+        flags=len(distinct) > 1 and distinct <= _FLAGS,
+    )
+
+
+def _kind(values: Sequence[Any]) -> Kind:
+    first = next((v for v in values if v not in ([], {}, "")), None)
+    if isinstance(first, list):
+        return "turns" if isinstance(first[0], dict) else "list"
+    return "object" if isinstance(first, dict) else "value"
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) < 1e300 else None  # neither nan nor inf
+
+
+def check_names(table: Table, named: dict[str, str]) -> None:
+    """Every column that a person named, by flag or role, exists.
 
     Raises:
-        InputError: nothing fits, or a named column does not exist.
+        InputError: one does not.
     """
-    columns = describe(table)
-    names = [c.name for c in columns]
-    listed = ", ".join(one_line(n, 40) for n in names[:8])
-    for flag, wanted in (("--text-column", text_column), ("--label-column", label_column)):
-        if wanted is not None and wanted not in names:
-            raise InputError(f"{table.path}: has no column {one_line(wanted, 60)} ({flag}); its columns are {listed}.")
+    for role, wanted in named.items():
+        if wanted not in table.columns and wanted.partition(".")[0] not in table.columns:
+            flag = f"--{role}-column" if role in ("text", "label") else f"the {role} column"
+            raise InputError(f"{table.path}: has no column {one_line(wanted, 60)} ({flag}); its columns are {listed(table)}.")
+
+
+def listed(table: Table) -> str:
+    """The first columns' names, for messages."""
+    return ", ".join(one_line(n, 40) for n in list(table.columns)[:8])
+
+
+def choose(table: Table, columns: list[Column], text_column: str | None, label_column: str | None) -> tuple[str, str, float]:
+    """The text column, the label column, and how sure that is; what the person named is taken as it is.
+
+    Raises:
+        InputError: nothing fits.
+    """
     if len(columns) < 2:
-        raise InputError(f"{table.path}: has one column only ({listed}); a text column and a label column are needed.")
-    text = text_column or _best(columns, _text_score, exclude=label_column)
-    label = label_column or _best(columns, _label_score, exclude=text)
+        raise InputError(
+            f"{table.path}: has one column only ({listed(table)}); a text column and a label column are needed"
+            " (to learn the text as it is, say that the task is continued_pretraining)."
+        )
+    text = text_column or best(columns, text_score, exclude=label_column)
+    label = label_column or best(columns, label_score, exclude=text)
     if text is None or label is None or text == label:
         missing = "text" if text is None else "label"
-        raise InputError(f"{table.path}: no column looks like a {missing} among {listed}; name it with --{missing}-column.")
-    chosen = next(c for c in columns if c.name == label)
-    refuse_free_form(table, chosen, named=label_column is not None)
-    sure = _label_score(chosen) >= 2 or (text_column is not None and label_column is not None)
-    return Columns(text, label, 0.95 if sure else 0.7, tuple(n for n in names if n not in (text, label)))
+        names = listed(table)
+        raise InputError(f"{table.path}: no column looks like a {missing} among {names}; name it with --{missing}-column.")
+    if text_column is not None and label_column is not None:
+        return text, label, 1.0
+    sure = label_score(next(c for c in columns if c.name == label)) >= 2
+    return text, label, 0.95 if sure else 0.7
 
 
 def refuse_free_form(table: Table, column: Column, *, named: bool) -> None:
@@ -100,13 +159,15 @@ def refuse_free_form(table: Table, column: Column, *, named: bool) -> None:
         )
 
 
-def _best(columns: list[Column], score: Callable[[Column], float], exclude: str | None) -> str | None:
+def best(columns: list[Column], score: Callable[[Column], float], exclude: str | None = None) -> str | None:
+    """The name of the column that scores highest, if any scores at all."""
     ranked = sorted((c for c in columns if c.name != exclude), key=score, reverse=True)
     return ranked[0].name if ranked and score(ranked[0]) > 0 else None
 
 
-def _text_score(c: Column) -> float:
-    if not c.rows:
+def text_score(c: Column) -> float:
+    """How much a column looks like the text that is read."""
+    if not c.rows or c.kind != "value":
         return 0.0
     named = 2.0 if c.name.lower() in TEXT_NAMES else 0.5 if any(t in c.name.lower() for t in TEXT_NAMES) else 0.0
     prose = min(c.mean_characters / 40, 2.0) * (0.3 + c.spaced)
@@ -114,12 +175,12 @@ def _text_score(c: Column) -> float:
     return (named + prose) * repeats * c.filled
 
 
-def _label_score(c: Column) -> float:
-    if not c.rows:
+def label_score(c: Column) -> float:
+    """How much a column looks like the label that is to be told."""
+    if not c.rows or c.kind != "value":
         return 0.0
     named = 2.0 if c.name.lower() in LABEL_NAMES else 0.5 if any(t in c.name.lower() for t in LABEL_NAMES[:8]) else 0.0
     few = 1.0 if c.distinct <= max(20, 0.05 * c.rows) else 0.2 if c.distinct <= 0.5 * c.rows else 0.05
     short = 1.0 if c.mean_characters <= 30 else 0.2
-    return (named + few * short) * c.filled
-
-
+    varied = 0.1 if c.distinct == 1 and c.rows > 1 and not named else 1.0
+    return (named + few * short) * c.filled * varied

@@ -1,122 +1,255 @@
-"""Facts about a labelled file, gathered without torch: columns, labels, repeats, overlap, tokens."""
+"""Facts about a file of rows, gathered without torch: task, columns, labels, repeats, overlap, tokens."""
 
-from collections import Counter, defaultdict
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from engine.files import sha256_of
-from engine.inspection.columns import choose
-from engine.inspection.tokens import token_lengths
-from engine.rows import Rows, check_labels, key_of, labelled, sample, sort_labels, unique
-from engine.tables.read import read_table
+from engine.inspection import cache, tokens
+from engine.inspection.columns import LOOK_AT, describe
+from engine.inspection.counting import Counted, Looked, count, counted_rows, look
+from engine.inspection.duplicates import near_duplicates
+from engine.inspection.language import language_of
+from engine.inspection.layouts import Shape, detect
+from engine.inspection.records import Record, stream
+from engine.inspection.splits import Splits, resolve
+from engine.inspection.suspicious import leak_in_text, suspicious
+from engine.rows import sort_labels
+from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
+from engine.tables.source import Source, Told, nobody
+from engine.tables.table import Table
 from engine.text import one_line
 from recommender import hyper
 from recommender.errors import InputError
-from recommender.facts import DataFacts, Truncation
+from recommender.facts import CLASSIFYING, DataFacts, Suspicion, Truncation
 
 PREVIEW_ROWS = 20
 LENGTHS = (64, 128, 256, 384, 512, 1024, 2048, 4096, 8192)
+READ_FROM = ("text", "tokens", "messages", "prompt", "instruction", "source", "chosen")
+LEARNED_FROM = ("label", "tags", "completion", "output", "target")
+"""Roles of the columns that are named the text and the label in the facts, first come first."""
+
+Progress = Callable[[int, int, str], None]
+"""Is told what was done, of how much, and in which unit (bytes, rows)."""
 
 
-def inspect_data(request: dict[str, Any]) -> dict[str, Any]:
-    """Facts and a preview of a labelled file and its held-out file.
+def inspect_data(request: dict[str, Any], progress: Progress = lambda done, total, unit: None) -> dict[str, Any]:
+    """Facts and a preview of a file of rows and its held-out file.
 
-    `request`: train, eval, text_column, label_column, train_rows, eval_rows, split_seed, model (folder with a tokenizer).
+    `request`: train, eval, splits (files by split, of a hub data set), task, columns (by role), text_column, label_column,
+    train_rows, eval_rows, split_seed, model (folder with a tokenizer).
 
     Raises:
-        InputError: anything that would make the run fail or be wasted.
+        InputError: anything that would make a run fail or be wasted.
     """
-    for flag, count in (("--train-rows", request.get("train_rows")), ("--eval-rows", request.get("eval_rows"))):
-        if count is not None and count < 2:
-            raise InputError(f"{flag} is {count}; at least 2 rows are needed.")
-    table = read_table(request["train"])
-    if not table.rows:
-        raise InputError(f"{request['train']} has a header and no rows.")
-    columns = choose(table, request.get("text_column"), request.get("label_column"))
-    every = labelled(table, columns.text, columns.label)
-    if len(every) < table.rows / 2:
-        raise InputError(f"{request['train']}: {table.rows - len(every)} of {table.rows} rows have no text or no label.")
+    for flag, wanted in (("--train-rows", request.get("train_rows")), ("--eval-rows", request.get("eval_rows"))):
+        if wanted is not None and wanted < 2:
+            raise InputError(f"{flag} is {wanted}; at least 2 rows are needed.")
+    given = resolve(request["train"], request.get("eval"), request.get("splits"))
+    with told_plainly(Path(given.train)):
+        states = _states(given)
+        prints = (fingerprint(given.train), fingerprint(given.eval) if given.eval else None)
+        key = cache.key_for(_what_decides(request, given, prints))
+        answer = cache.remembered(key)
+        if answer is None:
+            answer = _found(request, given, progress)
+            if _states(given) != states:
+                raise InputError(f"{given.train}: changed while it was read; wait until it is complete, and try again.")
+            cache.remember(key, answer)
+        shape, numbers = Shape(**answer.pop("shape")), answer.pop("preview_rows")
+        used = given.eval if answer.pop("eval_used") else None
+        return {
+            **answer,
+            "preview": _preview(open_source(given.train), shape, numbers),
+            "path": given.path(given.train),
+            "eval_path": given.path(used) if used else None,
+            "fingerprint": prints[0],
+            "eval_fingerprint": prints[1] if used else None,
+            "splits": {name: given.path(file) for name, file in given.splits.items()},
+        }
+
+
+def _states(given: Splits) -> list[tuple[int, int]]:
+    names = (given.train, given.eval) if given.eval else (given.train,)
+    return [(s.st_mtime_ns, s.st_size) for name in names for s in (p.stat() for p in files_of(name))]
+
+
+def _what_decides(request: dict[str, Any], given: Splits, prints: tuple[str, str | None]) -> dict[str, Any]:
+    names = ("task", "columns", "text_column", "label_column", "train_rows", "eval_rows", "split_seed")
+    suffixes = [Path(name).suffixes[-2:] for name in (given.train, given.eval or "")]
+    tokenizer = tokens.tokenizer_fingerprint(request.get("model"))
+    options = {n: request.get(n) for n in names}
+    return {"files": prints, "suffixes": suffixes, "tokenizer": tokenizer, "offered": given.offered, **options}
+
+
+def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[str, Any]:
+    source = open_source(given.train)
+    head = first_rows(source, LOOK_AT)
+    if not head.rows:
+        raise InputError(f"{given.train} has a header and no rows.")
+    named = {r: request[f"{r}_column"] for r in ("text", "label") if request.get(f"{r}_column")} | (request.get("columns") or {})
+    shape = detect(head, named, request.get("task"))
+    counter = tokens.Counter(request.get("model"))
     seed = int(request.get("split_seed") or 0)
-    rows = sample(every, request.get("train_rows"), seed)
-    labels = sort_labels(set(rows.labels))
-    if len(labels) < 2:
+
+    def told(done: int) -> None:
+        progress(min(done, source.size), source.size, source.unit)
+
+    counted = count(source, shape, told)
+    _refuse_empty(given.train, counted, shape)
+    counted = _sampled(source, shape, counted, request.get("train_rows"), seed=seed, told=told)
+    labels = sort_labels(set(counted.marks)) if shape.task in ("classification", "multi_label", "token_classification") else []
+    if shape.task == "classification" and len(labels) < 2:
         label = one_line(labels[0], 60) if labels else ""
         raise InputError(
-            f"{request['train']}: every row has the label {label}, so there is nothing to learn; add rows of another class."
+            f"{given.train}: every row has the label {label}, so there is nothing to learn; add rows of another class."
         )
-    held_out = _held_out(request, columns.text, columns.label, labels, seed)
-    counted = _facts(rows, held_out, labels, request.get("model"))
-    named = {"text_column": columns.text, "label_column": columns.label, "format": table.format}
-    facts = counted.model_copy(update=named)
-    preview = [[one_line(t, 300), one_line(x, 60)] for t, x in zip(rows.texts[:PREVIEW_ROWS], rows.labels, strict=False)]
+    if shape.task in ("multi_label", "token_classification") and not labels:
+        raise InputError(f"{given.train}: no row has any label, so there is nothing to learn.")
+    held_out = _held_out(given, shape, labels, request.get("eval_rows"), seed)
+    total = counted_rows(counted)
+    looked = look(source, shape, counted, counter, lambda done: progress(done, total, "rows"))
+    facts = _facts(shape, counted, held_out, looked, counter)
+    facts |= {
+        "labels": labels or None,
+        "label_counts": [counted.marks[m] for m in labels] or None,
+        "classes": len(labels) or None,
+        "suspicious_columns": _suspicions(head, shape, looked),
+        "format": source.format,
+        "encoding": source.encoding,
+        "separator": source.separator,
+        "header": source.header,
+    }
     return {
-        "facts": facts.model_dump(mode="json"),
-        "preview": preview,
-        "columns": list(table.columns),
-        "confidence": columns.confidence,
-        "path": str(Path(request["train"]).expanduser().resolve()),
-        "eval_path": str(Path(request["eval"]).expanduser().resolve()) if request.get("eval") else None,
-        "fingerprint": sha256_of(Path(request["train"]).expanduser()),
-        "eval_fingerprint": sha256_of(Path(request["eval"]).expanduser()) if request.get("eval") else None,
+        "facts": DataFacts.model_validate(facts).model_dump(mode="json"),
+        "columns": list(head.columns),
+        "confidence": shape.confidence,
+        "preview_rows": counted.numbers[:PREVIEW_ROWS].tolist(),
+        "shape": {n: getattr(shape, n) for n in ("task", "layout", "columns", "confidence", "separator")},
+        "eval_used": held_out is not None,
     }
 
 
-def _held_out(request: dict[str, Any], text: str, label: str, labels: list[str], seed: int) -> Rows | None:
-    name = request.get("eval")
-    if not name:
+def _refuse_empty(name: str, counted: Counted, shape: Shape) -> None:
+    every = len(counted) + counted.dropped
+    if len(counted) < every / 2 or not len(counted):
+        lacking = {"classification": "no text or no label", "regression": "no text or no number", "text": "no text"}
+        what = lacking.get(shape.task) or lacking.get(shape.layout) or "nothing to read or nothing to learn"
+        raise InputError(f"{name}: {counted.dropped} of {every} rows have {what}.")
+
+
+def _sampled(source: Source, shape: Shape, every: Counted, wanted: int | None, *, seed: int, told: Told) -> Counted:
+    """A seeded sample of the usable rows, drawn as `engine.rows.sample` draws it; all when there are no more."""
+    if wanted is None or wanted >= len(every):
+        return every
+    chosen = every.numbers[random.Random(seed).sample(range(len(every)), wanted)]
+    counted = count(source, shape, told, only=set(chosen.tolist()))
+    counted.dropped = 0
+    return counted
+
+
+def _held_out(given: Splits, shape: Shape, labels: list[str], wanted: int | None, seed: int) -> Counted | None:
+    if not given.eval:
         return None
-    table = read_table(name)
-    if not table.rows:
-        raise InputError(f"{name} has a header and no rows.")
-    rows = labelled(table, text, label)
-    if not len(rows):
-        raise InputError(f"{name}: no row has both a text and a label.")
-    check_labels(rows, labels, name)
-    return sample(rows, request.get("eval_rows"), seed)
+    try:
+        source = open_source(given.eval)
+        every = count(source, shape)
+        if not len(every):
+            if not every.dropped:
+                raise InputError(f"{given.eval} has a header and no rows.")
+            raise InputError(f"{given.eval}: no row has both a text and a label.")
+        _check_labels(given.eval, every, labels)
+    except InputError:
+        if given.offered:  # a split that nobody asked for, and whose labels are kept secret or differ
+            return None
+        raise
+    return _sampled(source, shape, every, wanted, seed=seed, told=nobody)
 
 
-def _facts(rows: Rows, held_out: Rows | None, labels: list[str], model: str | None) -> DataFacts:
-    counts = Counter(rows.labels)
-    labels_of: dict[str, set[str]] = defaultdict(set)
-    for value, mark in zip(rows.texts, rows.labels, strict=True):
-        labels_of[key_of(value)].add(mark)
-    contradicting = sum(len(labels_of[key_of(value)]) > 1 for value in rows.texts)
-    once = unique(rows)
-    overlap = sum(key_of(value) in labels_of for value in held_out.texts) / len(held_out) if held_out else 0.0
-    lengths, origin = token_lengths(once.texts, model)
-    ordered = sorted(lengths)
-    facts = DataFacts(
-        task="classification",
-        rows=len(rows),
-        unique_rows=len(labels_of),
-        eval_rows=len(held_out) if held_out is not None else None,
-        tokens_p50=percentile(ordered, 0.50),
-        tokens_p95=percentile(ordered, 0.95),
-        tokens_p99=percentile(ordered, 0.99),
-        tokens_max=ordered[-1],
-        tokens_total=round(sum(ordered) * len(rows) / len(ordered)),
-        tokens_origin=origin,
-        classes=len(labels),
-        label_counts=tuple(counts[mark] for mark in labels),
-        labels=tuple(labels),
-        duplicate_share=(len(rows) - len(once)) / len(rows),
-        conflict_share=contradicting / len(rows),
-        overlap_share=overlap,
-        empty_rows=rows.dropped,
-    )
-    wanted = {hyper.LENGTH_STEP * -(-n // hyper.LENGTH_STEP) for n in (facts.tokens_p95, facts.tokens_p99, facts.tokens_max) if n}
-    scale = len(rows) / len(ordered)
-    cuts = tuple(
-        Truncation(
-            length=length,
-            rows_cut=round(scale * sum(n > length for n in ordered)),
-            tokens_kept=round(scale * sum(min(n, length) for n in ordered)),
-        )
-        for length in sorted({*LENGTHS, *wanted})
-    )
-    return facts.model_copy(update={"truncation": cuts})
+def _check_labels(name: str, held_out: Counted, labels: list[str]) -> None:
+    strange = Counter({m: n for m, n in held_out.marks.items() if m not in set(labels)})
+    if strange and labels:
+        listed = ", ".join(f"{one_line(label, 40)} ({n} rows)" for label, n in strange.most_common(5))
+        known = ", ".join(one_line(label, 40) for label in labels[:10])
+        first = min(held_out.rows_of_mark[m] for m in strange)
+        raise InputError(f"{name}: row {first}: labels that training has never seen: {listed}; the known ones are {known}.")
 
 
-def percentile(ordered: list[int], share: float) -> int:
+def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Looked, counter: tokens.Counter) -> dict[str, Any]:
+    rows, ordered = len(counted), looked.lengths
+    labelled = shape.task in CLASSIFYING
+    different = len(counted.first_of_key)
+    similar = near_duplicates(looked.texts) / max(len(looked.texts), 1)
+    scale = rows / len(ordered)
+    p50, p95, p99 = (percentile(ordered.tolist(), share) for share in (0.50, 0.95, 0.99))
+    longest = max(looked.longest, int(ordered[-1]))
+    wanted = {hyper.LENGTH_STEP * -(-n // hyper.LENGTH_STEP) for n in (p95, p99, longest) if n}
+    roles = shape.columns
+    return {
+        "task": shape.task,
+        "layout": shape.layout,
+        "columns": roles,
+        "confidence": shape.confidence,
+        "text_column": next(roles[r] for r in READ_FROM if r in roles),
+        "label_column": next((roles[r] for r in LEARNED_FROM if r in roles), None),
+        "rows": rows,
+        "unique_rows": different,
+        "eval_rows": len(held_out) if held_out is not None else None,
+        "tokens_p50": p50,
+        "tokens_p95": p95,
+        "tokens_p99": p99,
+        "tokens_max": longest,
+        "tokens_total": round(int(ordered.sum()) * scale),
+        "trained_tokens": None if labelled else round(looked.trained * scale),
+        "tokens_origin": _origin(shape, looked, counter),
+        "truncation": [
+            Truncation(
+                length=length,
+                rows_cut=round(scale * int((ordered > length).sum())),
+                tokens_kept=round(scale * int(ordered.clip(max=length).sum())),
+            )
+            for length in sorted({*LENGTHS, *wanted})
+        ],
+        "duplicate_share": (rows - len(counted.first_of_pair)) / rows,
+        "near_duplicate_share": similar * different / rows,
+        "conflict_share": counted.contradicting() / rows if labelled else None,
+        "overlap_share": held_out.shown_in(counted) / len(held_out) if held_out is not None else 0.0,
+        "empty_rows": counted.dropped,
+        "language": language_of(looked.texts),
+    }
+
+
+def _origin(shape: Shape, looked: Looked, counter: tokens.Counter) -> Literal["measured", "estimated", "assumed"]:
+    if not counter.own:
+        return "assumed"
+    # What a chat template adds is not rendered but estimated.
+    return "estimated" if looked.sampled or shape.task in ("chat", "preference") else "measured"
+
+
+def _suspicions(head: Table, shape: Shape, looked: Looked) -> list[Suspicion]:
+    roles = shape.columns
+    label = roles.get("label") if shape.task == "classification" else None
+    used = [name.partition(".")[0] for name in roles.values()] + list(roles.values())
+    found = suspicious(head, describe(head), used, label)
+    if label is not None:
+        share = leak_in_text(looked.texts, looked.targets)
+        if share is not None:
+            found.append(Suspicion(column=roles["text"], why="leak", share=share))
+    return found
+
+
+def _preview(source: Source, shape: Shape, numbers: list[int]) -> list[list[str]]:
+    """(read, said) of the first rows, cleaned, a line each."""
+    shown: list[Record] = []
+    for batch in stream(source, shape, only=set(numbers)):
+        shown += batch.rows
+        if len(shown) >= len(numbers):
+            break
+    longest = 60 if shape.task in CLASSIFYING else 300
+    return [[one_line(row.text or row.target, 300), one_line(row.target, longest)] for row in shown]
+
+
+def percentile(ordered: Sequence[int], share: float) -> int:
     """The smallest value that at least `share` of the sorted values do not exceed."""
-    return ordered[min(len(ordered) - 1, max(0, -(-int(share * len(ordered) * 1000) // 1000) - 1))]
+    return int(ordered[min(len(ordered) - 1, max(0, -(-int(share * len(ordered) * 1000) // 1000) - 1))])

@@ -1,40 +1,93 @@
 """Token counts with the model's own tokenizer, before truncation."""
 
-import random
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+from engine.files import sha256_of
+from engine.inspection.records import Record
 from recommender.errors import InputError
+from recommender.facts import Task
 
 COUNT_ALL_UP_TO = 200_000
-"""Rows; beyond it a sample is counted and the numbers are marked as estimated."""
+COUNT_ALL_CHARACTERS = 50_000_000
+"""Rows and characters up to which every row is counted; beyond either a sample is, and its numbers are marked as estimated."""
+SAMPLE_ROWS = 50_000
+SAMPLE_CHARACTERS = 12_000_000
+LONGEST_ROWS = 100
+"""Rows with most characters that are always counted: a sample alone would miss the longest row."""
 CHARACTERS_PER_TOKEN = 4
 """Of usual English text, for models whose tokenizer is not a tokenizer.json."""
+TURN_TOKENS = 4
+"""What chat templates put around a message: a mark, the speaker, a line end and a closing mark (ChatML: 4 to 5)."""
+CHUNK = 2_000
 
 
-def token_lengths(texts: list[str], model: str | None) -> tuple[list[int], Literal["measured", "estimated", "assumed"]]:
-    """Tokens of each text (of a sample beyond `COUNT_ALL_UP_TO`), special tokens included, never truncated.
+class Counter:
+    """Counts tokens of texts."""
 
-    Raises:
-        InputError: the tokenizer file is damaged.
-    """
-    origin: Literal["measured", "estimated"] = "measured"
-    if len(texts) > COUNT_ALL_UP_TO:
-        texts = random.Random(0).sample(texts, COUNT_ALL_UP_TO)
-        origin = "estimated"
+    def __init__(self, model: str | None) -> None:
+        """`model` is a folder.
+
+        Raises:
+            InputError: its tokenizer file is damaged.
+        """
+        self._tokenizer: Any = None
+        file = tokenizer_file(model)
+        if file is None:
+            return
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises bare Exception
+            raise InputError(f"{file}: not readable as a tokenizer: {str(error).splitlines()[0]}.") from None
+        # Files often carry the length their last user wanted; counting must not be cut or padded by it.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the model's own tokenizer that counts."""
+        return self._tokenizer is not None
+
+    def lengths(self, texts: Sequence[str], *, special: bool) -> list[int]:
+        """Tokens of each text, `special` ones (start, end) included or not."""
+        if self._tokenizer is None:
+            return [len(t) // CHARACTERS_PER_TOKEN + (2 if special else bool(t)) for t in texts]
+        found: list[int] = []
+        for start in range(0, len(texts), CHUNK):
+            encoded = self._tokenizer.encode_batch_fast(list(texts[start : start + CHUNK]), add_special_tokens=special)
+            found += [len(e.ids) for e in encoded]
+        return found
+
+    def rows(self, rows: Sequence[Record], task: Task) -> tuple[list[int], list[int]]:
+        """Tokens of each row, and those of them that carry loss (for tasks that generate text, else zeros).
+
+        A row of preferences is as long as its longer answer makes it; both answers carry loss.
+        """
+        if task in ("classification", "multi_label", "regression", "token_classification"):
+            return self.lengths([r.text for r in rows], special=True), [0] * len(rows)
+        if task == "continued_pretraining":
+            whole = self.lengths([r.text for r in rows], special=True)
+            return whole, whole
+        read = self.lengths([r.text for r in rows], special=True)
+        said = [n + 1 for n in self.lengths([r.target for r in rows], special=False)]  # and the end that is to be learned
+        around = [TURN_TOKENS * r.turns for r in rows]
+        if task == "preference":
+            other = [n + 1 for n in self.lengths([r.other for r in rows], special=False)]
+            whole = [a + max(b, c) + w for a, b, c, w in zip(read, said, other, around, strict=True)]
+            return whole, [b + c for b, c in zip(said, other, strict=True)]
+        return [a + b + w for a, b, w in zip(read, said, around, strict=True)], said
+
+
+def tokenizer_file(model: str | None) -> Path | None:
+    """The file of a model folder that can count; `None` when it has none."""
     file = Path(model) / "tokenizer.json" if model else None
-    if file is None or not file.is_file():
-        return [len(t) // CHARACTERS_PER_TOKEN + 2 for t in texts], "assumed"
-    from tokenizers import Tokenizer
+    return file if file is not None and file.is_file() else None
 
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception
-        raise InputError(f"{file}: not readable as a tokenizer: {str(error).splitlines()[0]}.") from None
-    # Files often carry the length their last user wanted; counting must not be cut or padded by it.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    lengths: list[int] = []
-    for start in range(0, len(texts), 2_000):
-        lengths += [len(e.ids) for e in tokenizer.encode_batch_fast(texts[start : start + 2_000])]
-    return lengths, origin
+
+def tokenizer_fingerprint(model: str | None) -> str | None:
+    """SHA-256 of that file."""
+    file = tokenizer_file(model)
+    return sha256_of(file) if file is not None else None

@@ -31,7 +31,15 @@ def read_table(name: str) -> Table:
     Raises:
         InputError: no such file, not a file of rows, or damaged.
     """
-    source = open_source(name)
+    return first_rows(open_source(name), None)
+
+
+def first_rows(source: Source, most: int | None) -> Table:
+    """The first rows, at least `most` of them where there are so many; `None` means all.
+
+    Raises:
+        InputError: damaged, with the place.
+    """
     columns: dict[str, list[object]] = {n: [] for n in source.names}
     rows = 0
     with told_plainly(source.path):
@@ -43,6 +51,8 @@ def read_table(name: str) -> Table:
             rows += batch.rows
             order = list(batch.columns)
             columns = {n: columns[n] for n in sorted(columns, key=order.index)} if order != list(columns) else columns
+            if most is not None and rows >= most:
+                break
     return Table(source.path, source.format, columns)
 
 

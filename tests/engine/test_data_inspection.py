@@ -130,7 +130,7 @@ def test_one_label_only(tmp_path: Path) -> None:
 
 def test_a_label_column_of_prose(tmp_path: Path) -> None:
     rows = [f"the parcel {i} came late and wet,we are sorry to hear about parcel {i} and have sent a new one" for i in range(30)]
-    message = complaint(put(tmp_path, "a.csv", ["question,answer", *rows]))
+    message = complaint(put(tmp_path, "a.csv", ["parcel,remark", *rows]))
     assert "looks free-form" in message
     assert "--label-column" in message
 

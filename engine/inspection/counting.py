@@ -1,0 +1,190 @@
+"""Counting over a whole file, batch by batch: numbers a row are kept, texts are not."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.inspection import tokens
+from engine.inspection.columns import MOST_CLASSES
+from engine.inspection.duplicates import NEAR_ROWS, READ_CHARACTERS, drawn, group_of
+from engine.inspection.layouts import Shape
+from engine.inspection.records import Record, stream
+from engine.rows import key_of
+from engine.tables.source import Source, Told, nobody
+from engine.text import one_line
+from recommender.errors import InputError
+from recommender.facts import CLASSIFYING
+
+Numbers = npt.NDArray[np.int64]
+_MIX = 0x9E3779B97F4A7C15
+"""An odd number that spreads the bits of one hash before another is put over it."""
+
+
+@dataclass(slots=True)
+class Counted:
+    """What is known of each usable row, in the file's order."""
+
+    numbers: Numbers
+    """In the file, from 1."""
+    keys: Numbers
+    """A hash of what makes two rows the same: the text, or prompt and answer. Good within this process only."""
+    targets: Numbers
+    """A hash of the label."""
+    characters: Numbers
+    groups: npt.NDArray[np.uint32]
+    dropped: int
+    marks: Counter[str] = field(default_factory=Counter)
+    """Rows, or tokens, of each label."""
+    rows_of_mark: dict[str, int] = field(default_factory=dict)
+    """The first row of each label."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def first_of_key(self) -> Numbers:
+        """Places of the rows that are not like an earlier one."""
+        return np.sort(np.unique(self.keys, return_index=True)[1])
+
+    @property
+    def first_of_pair(self) -> Numbers:
+        """Places of the rows that are not like an earlier one with the same label."""
+        mixed = self.keys.astype(np.uint64) * np.uint64(_MIX) ^ self.targets.astype(np.uint64)
+        return np.sort(np.unique(mixed, return_index=True)[1])
+
+    def contradicting(self) -> int:
+        """Rows whose text also appears with another label."""
+        keys, times = np.unique(self.keys[self.first_of_pair], return_counts=True)
+        return int(np.isin(self.keys, keys[times > 1]).sum())
+
+    def shown_in(self, other: "Counted") -> int:
+        """Rows that are also in the other file."""
+        return int(np.isin(self.keys, other.keys).sum())
+
+
+def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | None = None) -> Counted:
+    """Read all rows, or those numbered in `only`.
+
+    Raises:
+        InputError: a row that is not of that shape, or more labels than anybody would want to tell apart.
+    """
+    classifying = shape.task in CLASSIFYING
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    nothing = np.zeros(0, dtype=np.int64)
+    counted = Counted(nothing, nothing, nothing, nothing, nothing.astype(np.uint32), dropped=0)
+    for batch in stream(source, shape, told, only):
+        counted.dropped += batch.dropped
+        rows, size = batch.rows, len(batch.rows)
+        keys = [key_of(r.text if classifying else whole(r)) for r in rows]
+        parts.append(
+            (
+                np.array(batch.numbers, dtype=np.int64),
+                _hashes(keys, size),
+                _hashes([r.target for r in rows], size) if classifying else np.zeros(size, dtype=np.int64),
+                np.fromiter((len(r.text) + len(r.target) + len(r.other) for r in rows), np.int64, size),
+                np.fromiter(map(group_of, keys), np.uint32, size),
+            )
+        )
+        _count_marks(counted, rows, batch.numbers, shape)
+        if shape.layout == "text_label" and len(counted.marks) > MOST_CLASSES:
+            raise InputError(
+                f"{source.path}: column {one_line(shape.columns['label'], 60)} has more than {MOST_CLASSES:,} different values:"
+                " that looks free-form, not like labels; name another one with --label-column."
+            )
+    if parts:
+        joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        counted.numbers, counted.keys, counted.targets, counted.characters, counted.groups = joined
+    return counted
+
+
+def whole(row: Record) -> str:
+    """Everything a row says."""
+    return "\n".join(t for t in (row.text, row.target, row.other) if t)
+
+
+def _hashes(texts: Iterable[str], size: int) -> Numbers:
+    return np.fromiter(map(hash, texts), np.int64, size)
+
+
+def _count_marks(counted: Counted, rows: list[Record], numbers: list[int], shape: Shape) -> None:
+    if shape.task == "classification":
+        found = Counter([r.target for r in rows])
+    elif shape.task in ("multi_label", "token_classification"):
+        found = Counter([m for r in rows for m in r.marks])
+    else:
+        return
+    for mark in found.keys() - counted.marks.keys():
+        counted.rows_of_mark[mark] = next(n for r, n in zip(rows, numbers, strict=True) if mark == r.target or mark in r.marks)
+    counted.marks.update(found)
+
+
+@dataclass(slots=True)
+class Looked:
+    """What a second look at some of the rows found."""
+
+    lengths: Numbers
+    """Tokens of the counted rows, ascending."""
+    longest: int
+    trained: int
+    """Tokens that carry loss in the counted rows."""
+    sampled: bool
+    texts: list[str]
+    """Different texts, not many, drawn so that similar ones are together."""
+    targets: list[str]
+
+
+def look(source: Source, shape: Shape, counted: Counted, counter: tokens.Counter, told: Told = nobody) -> Looked:
+    """Read the file again and count tokens; beyond a bound only of a sample.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    once = counted.first_of_pair
+    to_count, sampled = _sample(once, counted.characters)
+    longest = _longest(once, counted.characters) if sampled else once[:0]
+    different = counted.first_of_key
+    similar = different[drawn(counted.groups[different], NEAR_ROWS)]
+    kinds = np.zeros(len(counted), dtype=np.uint8)
+    for bit, places in ((1, to_count), (2, longest), (4, similar)):
+        kinds[places] |= bit
+    kind_of = dict(zip(counted.numbers[kinds > 0].tolist(), kinds[kinds > 0].tolist(), strict=True))
+    found = Looked(np.zeros(0, dtype=np.int64), 0, 0, sampled, [], [])
+    lengths: list[int] = []
+    for batch in stream(source, shape, only=set(kind_of)):
+        marked = [(row, kind_of[n]) for row, n in zip(batch.rows, batch.numbers, strict=True)]
+        own, trained = counter.rows([row for row, kind in marked if kind & 1], shape.task)
+        lengths += own
+        found.trained += sum(trained)
+        found.longest = max([found.longest, *own, *counter.rows([row for row, kind in marked if kind & 2], shape.task)[0]])
+        for row, kind in marked:
+            if kind & 4:
+                found.texts.append((row.text if shape.task in CLASSIFYING else whole(row))[:READ_CHARACTERS])
+                found.targets.append(row.target)
+        told(len(lengths))
+    found.lengths = np.sort(np.array(lengths, dtype=np.int64))
+    return found
+
+
+def counted_rows(counted: Counted) -> int:
+    """How many rows `look` counts the tokens of, for progress."""
+    return len(_sample(counted.first_of_pair, counted.characters)[0])
+
+
+def _sample(once: Numbers, characters: Numbers) -> tuple[Numbers, bool]:
+    size = int(characters[once].sum())
+    if len(once) <= tokens.COUNT_ALL_UP_TO and size <= tokens.COUNT_ALL_CHARACTERS:
+        return once, False
+    by_size = int(tokens.SAMPLE_CHARACTERS * len(once) / max(size, 1))
+    rows = min(tokens.SAMPLE_ROWS, max(1_000, by_size), len(once))
+    return np.sort(np.random.default_rng(0).choice(once, rows, replace=False)), True
+
+
+def _longest(once: Numbers, characters: Numbers) -> Numbers:
+    ordered = once[np.argsort(characters[once])[::-1][: tokens.LONGEST_ROWS]]
+    within = np.cumsum(characters[ordered]) <= tokens.SAMPLE_CHARACTERS
+    within[0] = True
+    return np.asarray(ordered[within])

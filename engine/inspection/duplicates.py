@@ -1,0 +1,92 @@
+"""Near-duplicates: texts that differ from an earlier one only a little.
+
+Two texts are near-duplicates when at least 0.8 of their shingles (three words in a row; five characters where words are
+not parted by spaces) are the same, by the Jaccard index. Candidates come from min-hash signatures in bands (Broder 1997;
+Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3) and are then compared exactly.
+
+Of a large file a sample is compared. Rows drawn at random would hide nearly every pair, since both must be drawn; so rows
+are drawn by the smallest hash among their words, which near-duplicates mostly share: they are drawn together or not at all.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+ALIKE = 0.8
+SHINGLE_WORDS = 3
+SHINGLE_CHARACTERS = 5
+NEAR_ROWS = 20_000
+"""Different texts that are compared at most."""
+READ_CHARACTERS = 5_000
+"""Of a text; the start of a long document tells as well as all of it."""
+_BANDS, _ROWS_A_BAND = 10, 4
+"""With these, pairs that are 0.8 alike are found with probability 0.995, pairs that are 0.4 alike looked at in 23%."""
+_MOST_COMPARED = 20
+"""Earlier texts of one bucket that are compared; further ones are like these."""
+_PRIME = np.uint64((1 << 31) - 1)
+_WORD = re.compile(r"\w+")
+
+
+def group_of(key: str) -> int:
+    """A number that near-duplicates mostly share; texts are drawn by it. `key` is a folded text (`engine.rows.key_of`)."""
+    words = key[:READ_CHARACTERS].encode().split()
+    return min(map(crc32, [w for w in words if len(w) > 4] or words), default=0)
+
+
+def near_duplicates(texts: Sequence[str]) -> int:
+    """How many of the texts differ from an earlier one only a little. No two should be the same."""
+    random = np.random.default_rng(0)
+    factors = random.integers(1, int(_PRIME), (_BANDS * _ROWS_A_BAND, 1), dtype=np.uint64)
+    offsets = random.integers(0, int(_PRIME), (_BANDS * _ROWS_A_BAND, 1), dtype=np.uint64)
+    shingles: list[frozenset[int]] = []
+    buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    found = 0
+    for i, text in enumerate(texts):
+        own = _shingles(text)
+        shingles.append(own)
+        hashes = np.fromiter(own, dtype=np.uint64, count=len(own))
+        signature = ((factors * hashes + offsets) % _PRIME).min(axis=1).reshape(_BANDS, _ROWS_A_BAND)
+        places = [(band, signature[band].tobytes()) for band in range(_BANDS)]
+        earlier = {j for place in places for j in buckets[place]}
+        if any(_alike(own, shingles[j]) for j in earlier):
+            found += 1
+        for place in places:
+            if len(buckets[place]) < _MOST_COMPARED:
+                buckets[place].append(i)
+    return found
+
+
+def drawn(groups: npt.NDArray[np.uint32], most: int) -> npt.NDArray[np.bool_]:
+    """Which rows to compare, whole groups at a time, about `most` of them in all."""
+    if len(groups) <= most:
+        return np.ones(len(groups), dtype=np.bool_)
+    mixed = (groups.astype(np.uint64) * np.uint64(2_654_435_761)) & np.uint64(0xFFFFFFFF)
+    order = np.argsort(mixed, kind="stable")
+    last = mixed[order[most]]
+    chosen: npt.NDArray[np.bool_] = mixed < last
+    if chosen.sum() < most // 2:  # the next group alone is large: its first rows
+        chosen[order[:most]] = True
+    return chosen
+
+
+def _shingles(text: str) -> frozenset[int]:
+    folded = text[:READ_CHARACTERS].casefold()
+    words = _WORD.findall(folded)
+    if sum(map(len, words)) > 12 * len(words):  # no spaces between words
+        joined = "".join(words)
+        parts = [joined[i : i + SHINGLE_CHARACTERS] for i in range(max(1, len(joined) - SHINGLE_CHARACTERS + 1))]
+    else:
+        parts = [" ".join(words[i : i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))]
+    # Below 2^31, so that the products stay within 64 bits.
+    return frozenset(crc32(part.encode("utf-8", "replace")) >> 1 for part in parts)
+
+
+def _alike(one: frozenset[int], other: frozenset[int]) -> bool:
+    if min(len(one), len(other)) < ALIKE * max(len(one), len(other)):
+        return False
+    same = len(one & other)
+    return same >= ALIKE * (len(one) + len(other) - same)

@@ -1,0 +1,231 @@
+"""Rows of any layout in one form: what the model reads, what it should say, and what is counted about it."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from engine.inspection.layouts import Shape
+from engine.inspection.several import split
+from engine.rows import as_text, labelled
+from engine.tables.source import Source, Told, nobody
+from engine.tables.table import Table
+from engine.text import one_line
+from recommender.errors import InputError
+
+ASKING = frozenset({"system", "user", "tool", "function", "developer", "human", "observation", "ipython", "prompter", "context"})
+ANSWERING = frozenset({"assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "ai", "function_call"})
+"""Who speaks in a conversation; what the latter say is learned."""
+
+
+class Record(NamedTuple):
+    """One row."""
+
+    text: str
+    """What is read: the text, the prompt, the words of a sentence."""
+    target: str
+    """What is to be said: the label, the answer, the tags."""
+    marks: tuple[str, ...] = ()
+    """Labels, where a row may have several: of the row, or of its tokens."""
+    other: str = ""
+    """The rejected answer."""
+    turns: int = 0
+    """Messages, each of which a chat template wraps."""
+
+
+@dataclass(slots=True)
+class Records:
+    """Rows of a batch that can be used."""
+
+    rows: list[Record] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    """In the file, counted from 1."""
+    dropped: int = 0
+    """Rows without a text, or without what is to be learned."""
+
+
+def stream(source: Source, shape: Shape, told: Told = nobody, only: "set[int] | None" = None) -> Iterator[Records]:
+    """The usable rows of a file batch by batch; `only` those with these numbers.
+
+    Raises:
+        InputError: a row that is not of that shape.
+    """
+    for table in source.batches(told):
+        if only is None:
+            yield records(table, shape)
+            continue
+        places = [i for i in range(table.rows) if table.start + i + 1 in only]
+        if places:
+            found = records(table.take(places), shape)
+            found.numbers = [table.start + places[n - table.start - 1] + 1 for n in found.numbers]
+            yield found
+
+
+def records(table: Table, shape: Shape) -> Records:
+    """The table's usable rows.
+
+    Raises:
+        InputError: a column is missing, or a row is not of that shape.
+    """
+    if shape.layout == "text_label" and "text_pair" not in shape.columns:
+        rows = labelled(table, shape.columns["text"], shape.columns["label"])
+        return Records(list(map(Record, rows.texts, rows.labels)), rows.numbers, rows.dropped)
+    columns = {role: _values(table, name) for role, name in shape.columns.items()}
+    make = _MAKERS[shape.layout]
+    found = Records()
+    for i in range(table.rows):
+        row = _Row(table, i, {role: values[i] for role, values in columns.items()}, shape)
+        made = make(row)
+        if made is None:
+            found.dropped += 1
+        else:
+            found.rows.append(made)
+            found.numbers.append(table.start + i + 1)
+    return found
+
+
+def _values(table: Table, name: str) -> list[Any]:
+    if name in table.columns:
+        return table.columns[name]
+    outer, _, inner = name.partition(".")  # a field of an object: translation.en
+    if inner and outer in table.columns:
+        return [v.get(inner) if isinstance(v, dict) else None for v in table.columns[outer]]
+    known = ", ".join(one_line(c, 40) for c in list(table.columns)[:8])
+    raise InputError(f"{table.path}: has no column {one_line(name, 60)}; its columns are {known}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    table: Table
+    place: int
+    values: dict[str, Any]
+    shape: Shape
+
+    def fault(self, role: str, what: str) -> InputError:
+        column = one_line(self.shape.columns[role], 60)
+        return InputError(f"{self.table.where(self.place)}: column {column} {what}.")
+
+    def text(self, role: str) -> str:
+        """A text or number; nothing where there is none."""
+        value = self.values.get(role)
+        if isinstance(value, list | dict):
+            raise self.fault(role, "holds a nested value; one text a row is needed")
+        return as_text(value).strip()
+
+    def items(self, role: str) -> list[str]:
+        value = self.values[role]
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.fault(role, "holds no list")
+        return [as_text(v).strip() for v in value]
+
+
+def _labelled_pair(row: _Row) -> Record | None:
+    text, label = _joined(row), row.text("label")
+    return Record(text, label) if text and label else None
+
+
+def _joined(row: _Row) -> str:
+    return "\n".join(t for t in (row.text("text"), row.text("text_pair")) if t)
+
+
+def _number(row: _Row) -> Record | None:
+    text, label = _joined(row), row.text("label")
+    if not text or not label:
+        return None
+    try:
+        finite = math.isfinite(float(label))
+    except ValueError:
+        finite = False
+    if not finite:
+        raise row.fault("label", f"holds {one_line(label, 40)}, which is no number")
+    return Record(text, label)
+
+
+def _labels(row: _Row) -> Record | None:
+    text = row.text("text")
+    if "label" not in row.values:
+        columns = row.shape.columns
+        marks = [columns[r] for r in columns if r.startswith("label ") and row.text(r).lower() in ("1", "1.0", "true")]
+    elif row.shape.separator is not None:
+        marks = split(row.text("label"), row.shape.separator)
+    else:
+        marks = list(dict.fromkeys(m for m in row.items("label") if m))
+    return Record(text, ", ".join(sorted(marks)), tuple(marks)) if text else None
+
+
+def _tags(row: _Row) -> Record | None:
+    tokens, tags = row.items("tokens"), row.items("tags")
+    if len(tokens) != len(tags):
+        raise row.fault("tags", f"holds {len(tags)} tags for {len(tokens)} tokens")
+    if "" in tags:
+        raise row.fault("tags", "holds an empty tag")
+    return Record(" ".join(tokens), " ".join(tags), tuple(tags)) if any(tokens) else None
+
+
+def _written(read: str, more: str, written: str) -> Callable[[_Row], Record | None]:
+    def make(row: _Row) -> Record | None:
+        prompt, target = row.text(read), row.text(written)
+        extra = row.text(more) if more in row.values else ""
+        return Record("\n".join(t for t in (prompt, extra) if t), target) if prompt and target else None
+
+    return make
+
+
+def _chat(row: _Row) -> Record | None:
+    spoken = _turns(row, "messages", row.values["messages"])
+    said = [t for who, t in spoken if who in ANSWERING and t.strip()]
+    asked = [t for who, t in spoken if who not in ANSWERING and t.strip()]
+    return Record("\n".join(asked), "\n".join(said), turns=len(spoken)) if said else None
+
+
+def _turns(row: _Row, role: str, value: Any) -> list[tuple[str, str]]:
+    """Who says what."""
+    turns = []
+    for turn in value if isinstance(value, list) else [] if value is None else [value]:
+        if not isinstance(turn, dict):
+            raise row.fault(role, "holds a message that is no object with a speaker and a text")
+        who, said = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        if not isinstance(who, str) or who.lower() not in ASKING | ANSWERING:
+            raise row.fault(role, f"holds a message of an unknown speaker, {one_line(who, 40)}")
+        if isinstance(said, list):  # parts, of which pictures and the like say nothing
+            said = " ".join(str(part.get("text") or "") for part in said if isinstance(part, dict))
+        turns.append((who.lower(), as_text(said)))
+    return turns
+
+
+def _preference(row: _Row) -> Record | None:
+    chosen, n = _said(row, "chosen")
+    rejected, _ = _said(row, "rejected")
+    prompt, more = _said(row, "prompt") if "prompt" in row.values else ("", 0)
+    return Record(prompt, chosen, other=rejected, turns=n + more) if chosen and rejected else None
+
+
+def _said(row: _Row, role: str) -> tuple[str, int]:
+    """A text, or messages, as one text; and the number of messages."""
+    value = row.values[role]
+    if not isinstance(value, list | dict):
+        return row.text(role), 0
+    turns = _turns(row, role, value)
+    return "\n".join(t for _, t in turns).strip(), len(turns)
+
+
+def _raw(row: _Row) -> Record | None:
+    text = row.text("text")
+    return Record(text, "") if text else None
+
+
+_MAKERS: dict[str, Callable[[_Row], Record | None]] = {
+    "text_label": _labelled_pair,
+    "text_number": _number,
+    "text_labels": _labels,
+    "tokens_tags": _tags,
+    "alpaca": _written("instruction", "input", "output"),
+    "prompt_completion": _written("prompt", "", "completion"),
+    "source_target": _written("source", "", "target"),
+    "messages": _chat,
+    "sharegpt": _chat,
+    "preference": _preference,
+    "text": _raw,
+}

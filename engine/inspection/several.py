@@ -1,0 +1,40 @@
+"""Several labels in one value: `comedy|drama`, `3,27`, `['joy', 'fear']`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+SEPARATORS = ("|", ";", ",")
+LONGEST_LABEL = 40
+PLURALS = frozenset({"labels", "tags", "genres", "categories", "topics", "emotions", "classes"})
+
+
+def separator_of(values: Sequence[Any], name: str, *, sure: bool = False) -> str | None:
+    """What parts the labels in a column's values; `None` when a value is one label.
+
+    Careful: "Paris, France" is one. Labels that are combined freely make more combinations than there are labels.
+    `sure` means that the person said there are several.
+    """
+    texts = [t for t in (str(v).strip() for v in values if v is not None) if t]
+    if not texts or any(isinstance(v, list | dict) for v in values[:100]):
+        return None
+    if sum(t.startswith("[") and t.endswith("]") for t in texts) > 0.9 * len(texts):
+        return "list"
+    whole = set(texts)
+    for separator in SEPARATORS:
+        joined = sum(separator in t for t in texts) / len(texts)
+        parts = {part for t in whole for part in split(t, separator)}
+        if not parts or max(map(len, parts)) > LONGEST_LABEL:
+            continue
+        if sure and joined:
+            return separator
+        fewer = len(parts) <= len(whole) if name.lower() in PLURALS else len(parts) < 0.75 * len(whole)
+        if joined >= 0.1 and fewer:
+            return separator
+    return "," if sure else None
+
+
+def split(text: str, separator: str) -> list[str]:
+    """The labels in a value."""
+    if separator == "list":
+        text, separator = text.strip("[] \t\n"), ","
+    return list(dict.fromkeys(p for p in (part.strip().strip("'\"") for part in text.split(separator)) if p))

@@ -1,0 +1,51 @@
+"""Which file serves for training and which is held out, where a data set comes in splits."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.tables.arrow import splits_of
+from engine.text import one_line
+from recommender.errors import InputError
+
+HELD_OUT_NAMES = ("test", "validation", "valid", "val", "dev", "eval", "evaluation")
+"""The split that is held out when nobody says which: the first of these that there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Names of files as `engine.tables.read` takes them."""
+
+    train: str
+    eval: str | None
+    offered: bool = False
+    """Whether `eval` came with the data set and was not asked for."""
+    splits: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def path(name: str) -> str:
+        """The absolute form of a name."""
+        return os.path.realpath(os.path.expanduser(name))
+
+
+def resolve(train: str, held_out: str | None, splits: dict[str, str] | None = None) -> Splits:
+    """What to read for a file, for a folder with several splits, or for `splits` found on the hub.
+
+    Raises:
+        InputError: a folder of splits without one to train on.
+    """
+    if splits is None:
+        try:
+            splits = {name: str(path) for name, path in splits_of(Path(train).expanduser()).items()}
+        except OSError:
+            splits = {}
+    if not splits:
+        return Splits(train, held_out)
+    chosen = splits.get("train") or (next(iter(splits.values())) if len(splits) == 1 else None)
+    if chosen is None:
+        listed = ", ".join(one_line(name, 40) for name in splits)
+        raise InputError(f"{train}: has the splits {listed} and none called train; give the folder of one of them.")
+    if held_out is not None:
+        return Splits(chosen, splits.get(held_out, held_out), splits=splits)
+    offered = next((splits[n] for n in HELD_OUT_NAMES if n in splits), None)
+    return Splits(chosen, offered, offered=offered is not None, splits=splits)

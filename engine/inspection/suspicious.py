@@ -1,0 +1,89 @@
+"""Columns that should not be learned from: ids, constants, and what gives the label away."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from engine.inspection.columns import LOOK_AT, Column
+from engine.rows import as_text
+from engine.tables.table import Table
+from recommender.facts import Suspicion
+
+LEAST_ROWS = 20
+"""Below these nothing can be told."""
+LEAK_PURITY = 0.98
+"""Share of rows with a word, or a value, that have one and the same label."""
+LEAK_COVER = 0.9
+"""Share of a label's rows that hold the word."""
+LEAST_SHOWN = 0.2
+"""Share of all rows that must hold such a word; a rare label may well have a word of its own."""
+_ID_NAMES = re.compile(r"(^|[_ -])(id|idx|index|uuid|guid|key|hash|unnamed: 0|rowid)$", re.IGNORECASE)
+_MARK = re.compile(r"\w+|[^\w\s]+")
+_READ_FIRST, _READ_LAST = 1_000, 500
+"""Characters of a text in which a pattern is looked for."""
+
+
+def suspicious(table: Table, columns: Sequence[Column], used: Sequence[str], label: str | None) -> list[Suspicion]:
+    """Columns beside those that are used, from the first rows of a file."""
+    found = []
+    marks = [as_text(v).strip() for v in table.columns[label][:LOOK_AT]] if label in table.columns else []
+    for column in columns:
+        if column.name in used or column.kind != "value" or column.rows < LEAST_ROWS:
+            continue
+        if column.distinct == 1:
+            found.append(Suspicion(column=column.name, why="constant", share=column.filled))
+        elif _is_id(column):
+            found.append(Suspicion(column=column.name, why="id", share=column.distinct / column.rows))
+        elif marks:
+            share = _told_by(table.columns[column.name][:LOOK_AT], marks)
+            if share is not None:
+                found.append(Suspicion(column=column.name, why="leak", share=share))
+    return found
+
+
+def _is_id(c: Column) -> bool:
+    """Different in (nearly) every row, and either called an id or a single word or number without a fraction."""
+    if c.distinct < 0.98 * c.rows:
+        return False
+    return _ID_NAMES.search(c.name) is not None or (c.spaced < 0.02 and c.fractions < 0.02 and c.mean_characters < 60)
+
+
+def _told_by(values: Sequence[object], marks: Sequence[str]) -> float | None:
+    """Share of rows whose label a column's value tells; `None` unless that is nearly all, and far more than by chance."""
+    by_value: dict[str, Counter[str]] = defaultdict(Counter)
+    for value, mark in zip(values, marks, strict=True):
+        text = as_text(value).strip()
+        if text and mark:
+            by_value[text][mark] += 1
+    rows = sum(c.total() for c in by_value.values())
+    labels: Counter[str] = sum(by_value.values(), Counter())
+    if rows < LEAST_ROWS or len(labels) < 2 or len(by_value) > 0.2 * rows:
+        return None
+    told = sum(max(c.values()) for c in by_value.values()) / rows
+    usual = max(labels.values()) / rows
+    return told if told >= LEAK_PURITY and (1 - told) < 0.2 * (1 - usual) else None
+
+
+def leak_in_text(texts: Sequence[str], marks: Sequence[str]) -> float | None:
+    """Share of rows whose text holds a word or sign that gives their label away; `None` when that is not the case.
+
+    Such a word stands in nearly all texts of one label and in hardly any other, as "positive" does where a template
+    has written the label into the text.
+    """
+    labels = Counter(marks)
+    if len(texts) < LEAST_ROWS or len(labels) < 2 or len(labels) > 100:
+        return None
+    held: dict[str, Counter[str]] = defaultdict(Counter)
+    bags = []
+    for text, mark in zip(texts, marks, strict=True):
+        bag = frozenset(_MARK.findall((text[:_READ_FIRST] + " " + text[_READ_FIRST:][-_READ_LAST:]).casefold()))
+        bags.append(bag)
+        for word in bag:
+            held[word][mark] += 1
+    telling = set()
+    for word, counts in held.items():
+        mark, n = counts.most_common(1)[0]
+        if n >= 10 and n >= LEAK_PURITY * counts.total() and n >= LEAK_COVER * labels[mark]:
+            telling.add(word)
+    share = sum(not telling.isdisjoint(bag) for bag in bags) / len(bags)
+    return share if share >= LEAST_SHOWN else None
