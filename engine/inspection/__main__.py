@@ -1,8 +1,8 @@
 """The child: `python -P -m engine.inspection KIND`, a JSON request on stdin, one JSON answer on stdout.
 
-Kinds: `model` (a folder's facts), `hub` (find or download a model), `data` (facts of a labelled file), `nf4` (try the
-4-bit kernels), `nvidia` (ask its driver), `torch_devices` (Intel's and Apple's). The answer is `{"ok": ...}` or
-`{"error": message, "exit": code}`.
+Kinds: `model` (a folder's facts), `hub` (find or download a model), `hub_facts` (describe one), `data` (facts of a
+labelled file), `nf4` (try the 4-bit kernels), `nvidia` (ask its driver), `torch_devices` (Intel's and Apple's). The
+answer is `{"ok": ...}` or `{"error": message, "exit": code}`.
 """
 
 import json
@@ -47,6 +47,10 @@ def _do(kind: str, request: dict[str, Any]) -> dict[str, Any]:
             from engine.inspection.hub import locate
 
             return locate(request["id"])
+        case "hub_facts":
+            from engine.inspection.hub import facts_of
+
+            return facts_of(request["id"])
         case "data":
             from engine.inspection.data import inspect_data
 
@@ -63,7 +67,7 @@ def _do(kind: str, request: dict[str, Any]) -> dict[str, Any]:
             from engine.inspection.accelerators import torch_devices
 
             return {"devices": torch_devices(request["backend"])}
-    raise LoracleError(f"engine.inspection: unknown kind {kind!r}; known are model, hub, data, nf4, nvidia, torch_devices.")
+    raise LoracleError(f"engine.inspection: unknown kind {kind!r}.")
 
 
 def _name(request: dict[str, Any]) -> str:

@@ -1,13 +1,20 @@
-"""A model named by its hub id: from the local cache, else downloaded. Only in the child: the one place that uses the network."""
+"""A model named by its hub id: from the local cache, else from the hub, whole or its description alone.
+
+Only in the child: the one place that uses the network.
+"""
 
 import errno
 import re
 import shutil
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from engine.inspection.headers import Header, header_length, names_in, weights_of
+from engine.inspection.model import described, inspect_folder
+from engine.inspection.weights import Weights
 from engine.text import one_line
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.reasons import size
@@ -15,6 +22,10 @@ from recommender.reasons import size
 WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "README.md", "LICENSE*"]
 UNWANTED = ["*/*", "consolidated*", "*.fp16.safetensors", "*.bin", "*.pt"]
 """Sub-folders hold other formats (onnx, openvino) and second copies of the weights."""
+FIRST_BYTES = 100_000
+"""Most headers are shorter."""
+HEADERS_AT_ONCE = 8
+HEADER_SECONDS = 30.0
 REACH_SECONDS = 9.0
 """How long to wait for the hub's first answer; a dead name server alone would take half a minute."""
 
@@ -26,6 +37,24 @@ def locate(name: str) -> dict[str, Any]:
         InputError: no such model, gated, pickled weights only, or no way to the hub.
         Refused: not enough disk for it.
     """
+    return _cached_or(name, _download)
+
+
+def facts_of(name: str) -> dict[str, Any]:
+    """Facts of a hub model as `inspect_folder` gives them, with its commit and whether its weights are in the cache.
+
+    What is missing is fetched: the config, the tokenizer and the headers of the weights, never the weights.
+
+    Raises:
+        InputError: no such model, gated, pickled weights only, damaged, or no way to the hub.
+    """
+    found = _cached_or(name, _headers_only)
+    if "facts" in found:
+        return found
+    return inspect_folder(found["path"], name) | {"revision": found["revision"], "weights_here": True}
+
+
+def _cached_or(name: str, fetch: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     from huggingface_hub import constants
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
@@ -42,7 +71,7 @@ def locate(name: str) -> dict[str, Any]:
             f"hub id {name} is not in the local cache, and HF_HUB_OFFLINE is set; unset it, or give the path of a model folder."
         )
     try:
-        return _download(name)
+        return fetch(name)
     except LoracleError:
         raise
     except Exception as error:
@@ -54,10 +83,10 @@ def _cached(name: str) -> dict[str, Any] | None:
 
     try:
         folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+        # A cache filled by other programs, or by a look at the facts, may hold the config alone.
+        complete = (folder / "config.json").is_file() and bool(names_in(folder, lambda file: (folder / file).is_file()))
     except Exception:  # missing, incomplete or damaged: all mean that it has to be downloaded
         return None
-    # A cache filled by other programs may hold the config alone.
-    complete = (folder / "config.json").is_file() and any(folder.glob("model*.safetensors"))
     return _found(folder) if complete else None
 
 
@@ -65,25 +94,81 @@ def _found(folder: Path) -> dict[str, Any]:
     return {"path": str(folder), "revision": folder.name}
 
 
-def _download(name: str) -> dict[str, Any]:
-    from huggingface_hub import HfApi, constants, snapshot_download
+def _listed(name: str) -> tuple[str, dict[str, int], dict[str, int]]:
+    """Commit, sizes of all files and of the weights among them, as the hub lists them now."""
+    from huggingface_hub import HfApi
 
     info = _within(REACH_SECONDS, lambda: HfApi().model_info(name, timeout=REACH_SECONDS - 1, files_metadata=True))
     files = {s.rfilename: s.size or 0 for s in info.siblings or []}
     if "config.json" not in files:
-        raise InputError(f"hub model {name} has no config.json, so it is not a transformers model; choose another.")
+        gguf = any(file.endswith(".gguf") for file in files)
+        hint = "it holds GGUF files, which are made for inference" if gguf else "so it is not a transformers model"
+        raise InputError(f"hub model {name} has no config.json; {hint}; choose another.")
     weights = {n: s for n, s in files.items() if re.fullmatch(r"model.*\.safetensors", n)}
     if not weights:
         raise InputError(
             f"hub model {name} has no model.safetensors; pickled weights can run code and are not read."
             " Choose a revision or another model with safetensors."
         )
+    return info.sha, files, weights
+
+
+def _download(name: str) -> dict[str, Any]:
+    from huggingface_hub import constants, snapshot_download
+
+    _, _, weights = _listed(name)
     cache = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(p for p in (cache, *cache.absolute().parents) if p.exists())).free
     if sum(weights.values()) > free:
         needed = size(sum(weights.values()))
         raise Refused(f"{cache}: hub model {name} takes {needed} of disk and {size(free)} are free. Free some, or set HF_HOME.")
     return _found(Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED)))
+
+
+def _headers_only(name: str) -> dict[str, Any]:
+    from huggingface_hub import snapshot_download
+
+    commit, files, _ = _listed(name)
+    small = [pattern for pattern in WANTED if pattern != "*.safetensors"]
+    folder = Path(snapshot_download(name, revision=commit, allow_patterns=small, ignore_patterns=UNWANTED))
+    names = names_in(folder, lambda file: file in files)
+
+    def read() -> Weights:
+        with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
+            return weights_of(list(pool.map(lambda file: _header(name, commit, file, files[file]), names)), f"hub model {name}")
+
+    return described(folder, name, read) | {"revision": commit, "weights_here": False}
+
+
+def _header(name: str, commit: str, file: str, length: int) -> Header:
+    """The header of one file on the hub: its first bytes, and more of them when they hold a part only."""
+    from huggingface_hub import hf_hub_url
+
+    where = f"hub model {name}, {file}"
+    url = hf_hub_url(name, file, revision=commit)
+    start = _first_bytes(url, min(FIRST_BYTES, length))
+    wanted = 8 + header_length(start[:8], length, where)
+    if wanted > len(start):
+        start = _first_bytes(url, wanted)
+    return Header(file, where, length, start[8:wanted])
+
+
+def _first_bytes(url: str, count: int) -> bytes:
+    """The first bytes of a file, and no more even from a server that would send all of it."""
+    from huggingface_hub.utils._headers import build_hf_headers
+    from huggingface_hub.utils._http import get_session, hf_raise_for_status
+
+    headers = build_hf_headers() | {"Range": f"bytes=0-{count - 1}", "Accept-Encoding": "identity"}
+    with get_session().stream("GET", url, headers=headers, timeout=HEADER_SECONDS) as response:
+        if response.status_code >= 400:
+            response.read()
+            hf_raise_for_status(response)
+        found = bytearray()
+        for part in response.iter_bytes():
+            found += part
+            if len(found) >= count:
+                break
+        return bytes(found[:count])
 
 
 def _within(seconds: float, work: Callable[[], Any]) -> Any:

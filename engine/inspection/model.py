@@ -4,11 +4,16 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine.inspection.families import POSITIONS_AFTER_PADDING, family_of
-from engine.inspection.weights import Weights, read_weights
+from engine.inspection.gguf import gguf_file, inspect_gguf
+from engine.inspection.headers import read_weights
+from engine.inspection.manners import chat_template, end_of_turn, instruct, licence
+from engine.inspection.quantized import bits_of, method_of
+from engine.inspection.weights import Kind, Weights, active
 from engine.text import one_line
 from recommender.errors import InputError
 from recommender.facts import ModelFacts
@@ -16,7 +21,8 @@ from recommender.facts import ModelFacts
 LARGEST_CONFIG = 10_000_000
 DEEPEST_CONFIG = 40
 KEYS: dict[str, tuple[tuple[str, ...], int]] = {
-    "layers": (("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers"), 10_000),
+    "layers": (("num_hidden_layers", "encoder_layers", "n_layer", "n_layers", "num_layers"), 10_000),
+    "decoder_layers": (("decoder_layers", "num_decoder_layers"), 10_000),
     "hidden_size": (("hidden_size", "n_embd", "d_model", "dim", "emb_dim", "n_embed"), 10**6),
     "intermediate_size": (
         ("intermediate_size", "n_inner", "d_ff", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "ffn_hidden_size", "dff"),
@@ -31,23 +37,38 @@ KEYS: dict[str, tuple[tuple[str, ...], int]] = {
     ),
 }
 """The names models give their dimensions, usual ones first, and the largest value believed."""
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
+TAKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
+ROUTED_TO = {"switch_transformers": 1, "nllb-moe": 2}
+"""Experts a token takes in models that never took another number."""
 
 
 def inspect_folder(path: str, name: str | None = None) -> dict[str, Any]:
-    """Facts, fingerprint and path of the model in a folder, as JSON.
+    """Facts, fingerprint and path of the model in a folder, or of a GGUF file or the folder that holds one, as JSON.
 
     Raises:
         InputError: no such folder, no config, no usable weights, or a config that cannot be believed.
     """
     folder = Path(path)
+    file = gguf_file(folder)
+    if file is not None:
+        return inspect_gguf(file, name)
     if not folder.is_dir():
         raise InputError(f"{path}: is not a folder; give the folder with config.json and model.safetensors.")
+    return described(folder, name or path, lambda: read_weights(folder))
+
+
+def described(folder: Path, name: str, read: Callable[[], Weights]) -> dict[str, Any]:
+    """The answer of `inspect_folder` for the config in `folder` and the weights that `read` finds, here or on the hub.
+
+    Raises:
+        InputError: no config, one that cannot be believed, or what `read` raises.
+    """
     raw, config = _config(folder)
     dimensions = _dimensions(folder, config)
-    weights = read_weights(folder)
-    facts = _facts(folder, name or path, config, dimensions, weights)
+    weights = read()
     return {
-        "facts": facts.model_dump(mode="json"),
+        "facts": _facts(folder, name, config, dimensions, weights).model_dump(mode="json"),
         "path": str(folder.absolute()),
         "fingerprint": hashlib.sha256(raw + weights.digest).hexdigest(),
     }
@@ -129,11 +150,13 @@ def _facts(folder: Path, name: str, config: dict[str, Any], found: dict[str, int
     text: dict[str, Any] = nested if isinstance(nested, dict) else config
     table = weights.token_table()
     family = family_of(config) or (family_of(text) if text is not config else None)
-    quantization = _quantization(config)
     tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings"))
     if not isinstance(tied, bool):
-        tied = not weights.has_output_layer
-    parameters, embeddings = weights.count(tied=tied, packed=_packed(config, quantization))
+        tied = family == "encoder" or not weights.has_output_layer
+    experts = _experts(text) or _experts(config)
+    kind = Kind(family, tied, bits_of(config), experts[0] if experts else None, found["layers"])
+    counts = weights.count(kind)
+    chat = chat_template(folder)
     hidden = found["hidden_size"] or (table[1] if table else None)
     heads = found["attention_heads"]
     positions = found["max_positions"]
@@ -144,9 +167,16 @@ def _facts(folder: Path, name: str, config: dict[str, Any], found: dict[str, int
         id=one_line(name, 300),
         path=str(folder.absolute()),
         family=family,
-        parameters=parameters,
-        embedding_parameters=embeddings,
+        parameters=counts.total,
+        embedding_parameters=counts.embeddings,
+        linear_parameters=counts.linear,
+        other_parameters=counts.other + counts.experts,
+        experts=experts[0] if experts else None,
+        experts_per_token=experts[1] if experts else None,
+        expert_parameters=counts.experts if experts else None,
+        active_parameters=active(counts.total, counts.experts, experts),
         layers=found["layers"],
+        decoder_layers=found["decoder_layers"] if family == "encoder-decoder" else None,
         hidden_size=hidden,
         intermediate_size=found["intermediate_size"] or (4 * hidden if hidden else None),
         attention_heads=heads,
@@ -155,57 +185,21 @@ def _facts(folder: Path, name: str, config: dict[str, Any], found: dict[str, int
         max_positions=positions,
         tied_embeddings=tied,
         dtype=weights.dtype,
-        quantization=quantization,
-        instruct=_instruct(folder, name, family),
-        license=_license(folder),
+        quantization=method_of(config),
+        instruct=family in ("decoder", None) and instruct(name, chat, end_of_turn(folder)),
+        chat_template=chat is not None,
+        license=licence(folder),
         architecture=one_line(names[0], 100) if isinstance(names, list) and names else None,
         config=config,
         weights_bytes=weights.size,
+        weights_format="safetensors",
     )
 
 
-def _quantization(config: dict[str, Any]) -> str | None:
-    settings = config.get("quantization_config")
-    if not isinstance(settings, dict):
+def _experts(config: dict[str, Any]) -> tuple[int, int | None] | None:
+    """How many experts there are in a layer and how many one token takes; `None` in a dense model."""
+    count = next((n for name in EXPERTS if type(n := config.get(name)) is int and 2 <= n <= 100_000), None)
+    if count is None:
         return None
-    method = settings.get("quant_method")
-    return one_line(method, 40) if isinstance(method, str) else "unknown"
-
-
-def _packed(config: dict[str, Any], quantization: str | None) -> int:
-    """Parameters in eight stored bits of a quantised layer; 0 when nothing is quantised."""
-    if quantization is None:
-        return 0
-    settings = config["quantization_config"]
-    bits = settings.get("bits")
-    four = settings.get("load_in_4bit") is True or bits == 4 or quantization in ("mxfp4", "awq")
-    return 2 if four else 8 // bits if bits in (1, 2) else 1
-
-
-def _instruct(folder: Path, name: str, family: str | None) -> bool:
-    """Whether it was tuned to follow instructions: decoders with a chat template, or called so."""
-    if re.search(r"(^|[-_])(instruct|chat|it)($|[-_])", Path(name).name.lower()):
-        return True
-    if family != "decoder":
-        return False
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    path = folder / "tokenizer_config.json"
-    try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            return False
-        return bool(json.loads(path.read_bytes()).get("chat_template"))
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return False
-
-
-def _license(folder: Path) -> str | None:
-    """The licence in the front matter of the model card."""
-    try:
-        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
-            head = file.read(65_536)
-    except OSError:
-        return None
-    front = re.match(r"\ufeff?---\s*\n(.*?)\n---", head, re.DOTALL)
-    found = re.search(r"^license:[ \t]*(\S.*)$", front.group(1), re.MULTILINE) if front else None
-    return one_line(found.group(1).strip().strip("'\"[]"), 80) if found else None
+    taken = next((n for name in TAKEN if type(n := config.get(name)) is int and 1 <= n <= count), None)
+    return count, taken if taken is not None else ROUTED_TO.get(str(config.get("model_type")))

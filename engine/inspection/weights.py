@@ -1,21 +1,12 @@
-"""What the headers of safetensors files say: names, shapes and types of tensors. No weight is read."""
+"""What a model's tensors are for, told by their names and shapes: embeddings, linear maps, experts, or not counted."""
 
-import hashlib
-import json
 import math
 import re
-import struct
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from engine.text import one_line
-from recommender.errors import InputError
+from recommender.facts import Family
 
-LARGEST_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors library."""
-LARGEST_INDEX = 50_000_000
 BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4,
     "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8,
@@ -26,24 +17,36 @@ DTYPES = {
 }  # fmt: skip
 """Names as torch writes them."""
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_BUFFERS = re.compile(r"(rotary_emb\.inv_freq|masked_bias|position_ids|token_type_ids|\.num_batches_tracked)$")
-_CAUSAL_MASK = re.compile(r"\.attn(\.attention)?\.bias$")
-_PACKING = re.compile(
-    r"(\.absmax|\.quant_map|\.nested_\w+|\.quant_state\.\w+|\.scales|_scales?|_scale_inv|\.SCB|\.qzeros|\.g_idx|_zero_point)$"
+_BUFFERS = re.compile(
+    r"(rotary_emb\.inv_freq|rotary_pos_emb\.inv_freq|masked_bias|position_ids|token_type_ids|\.num_batches_tracked"
+    r"|^final_logits_bias)$"
 )
+_CAUSAL_MASK = re.compile(r"\.(attn|attention)(\.attention)?\.bias$")
+_PACKING = re.compile(
+    r"(\.absmax|\.quant_map|\.nested_\w+|\.quant_state\.\w+|\.scales|_scales?|_scale_2|_scale_inv|\.SCB|\.weight_format"
+    r"|\.qzeros|\.g_idx|_g_idx|\.weight_shape|_zero_point)$"
+)
+"""Side tables of quantised layers."""
 _TASK_HEAD = re.compile(
     r"^(cls|classifier|score|qa_outputs|vocab_transform|vocab_layer_norm|vocab_projector|predictions|pre_classifier"
-    r"|discriminator_predictions|generator_predictions|generator_lm_head|mask_predictions|lm_predictions)\."
+    r"|discriminator_predictions|generator_predictions|generator_lm_head|mask_predictions|lm_predictions|pred_layer"
+    r"|lm_loss|sop_classifier|mtp)\."
+    r"|^(head\.(dense|norm)|decoder)\.(weight|bias)$"
 )
+"""Heads of pre-training and of other tasks; ModernBERT calls its own `head` and `decoder`. `mtp` predicts a second token."""
 _OUTPUT = re.compile(r"(^|\.)(lm_head|embed_out)\.")
 _EMBEDDINGS = frozenset(
     {
         "embeddings", "wte", "wpe", "embed_tokens", "embed_positions", "word_embeddings", "word_embeddings_layernorm",
         "embed_in", "tok_embeddings", "shared", "lm_head", "embed_out", "tokens_embed", "positions_embed",
+        "rel_embeddings", "relative_attention_bias", "word_embedding", "position_embeddings", "embed_tokens_per_layer",
     }
 )  # fmt: skip
 _TOKEN_TABLE = ("word_embeddings", "wte", "embed_tokens", "shared", "embed_in", "tok_embeddings", "tokens_embed")
+_EXPERT = re.compile(r"(^|\.)experts\.")
+_ROUTER = re.compile(r"\.(gate|router|router\.classifier|router\.layer)\.(weight|bias|e_score_correction_bias)$")
+_MAP = re.compile(r"(\.weight|\.qweight|\.weight_packed)$")
+_LAYER = re.compile(r"^model\.layers\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,40 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What a model's config says that its tensors' names do not."""
+
+    family: Family | None = None
+    tied: bool = True
+    """Input and output embeddings are one table."""
+    bits: int | None = None
+    """Of one weight of a quantised layer; `None` when nothing is quantised."""
+    experts: int | None = None
+    layers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Parameters of a model, each counted once: `embeddings + linear + experts + other`."""
+
+    embeddings: int = 0
+    """An untied output layer among them."""
+    linear: int = 0
+    """In two-dimensional maps that LoRA adapts and QLoRA quantises."""
+    experts: int = 0
+    """In the routed experts of a mixture."""
+    other: int = 0
+    """Norms, biases, convolutions, routers."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.embeddings + self.linear + self.experts + self.other
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
-    """All tensors of a model folder."""
+    """All tensors of a model."""
 
     tensors: tuple[Tensor, ...]
     size: int
@@ -92,139 +127,63 @@ class Weights:
                     return tensor.shape[0], tensor.shape[1]
         return None
 
-    def count(self, *, tied: bool, packed: int) -> tuple[int, int]:
-        """Parameters of the model and those of its embeddings, an untied output layer among them.
+    def count(self, kind: Kind) -> Counts:
+        """Parameters by what they are for, those of packed checkpoints as if unpacked.
 
         Task heads of pre-training (`cls`, `classifier`, ...), buffers and the side tables of quantised layers do not count.
-        `packed` is how many parameters one stored 8-bit number of a quantised layer holds; 0 when nothing is quantised.
         """
-        names = {t.name for t in self.tensors}
-        total = embeddings = 0
+        shared = any(f".{t.name}".endswith(".shared.weight") for t in self.tensors)
+        found: Counter[str] = Counter()
         for tensor in self.tensors:
-            name = tensor.name
-            if _BUFFERS.search(name) or _TASK_HEAD.search(name) or (tied and _OUTPUT.search(name)):
-                continue
-            if _CAUSAL_MASK.search(name) and len(tensor.shape) == 4:
-                continue
-            if "shared.weight" in names and re.search(r"(encoder|decoder)\.embed_tokens\.weight$", name):
-                continue
-            if packed and _PACKING.search(name):
-                continue
-            whole_numbers = tensor.dtype[0] in "IUB" and not tensor.dtype.startswith("BF")
-            if whole_numbers and not packed:
-                continue
-            count = tensor.numbers * packed * BITS[tensor.dtype] // 8 if whole_numbers else tensor.numbers
-            total += count
-            if _EMBEDDINGS.intersection(name.split(".")):
-                embeddings += count
-        return total, embeddings
+            if not _ignored(tensor, kind, shared=shared):
+                found[_part(tensor, kind)] += _parameters(tensor, kind)
+        return Counts(found["embeddings"], found["linear"], found["experts"], found["other"])
 
 
-def read_weights(folder: Path) -> Weights:
-    """The headers of all weights in a model folder.
+def _ignored(tensor: Tensor, kind: Kind, *, shared: bool) -> bool:
+    name = tensor.name
+    if _BUFFERS.search(name) or _TASK_HEAD.search(name):
+        return True
+    # An encoder's own `lm_head` is a head of pre-training, whole layers of it.
+    if _OUTPUT.search(name) and (kind.tied or kind.family == "encoder"):
+        return True
+    if _CAUSAL_MASK.search(name) and len(tensor.shape) == 4:
+        return True
+    if shared and re.search(r"(encoder|decoder)\.embed_tokens\.weight$", name):
+        return True
+    if kind.bits and _PACKING.search(name):
+        return True
+    layer = _LAYER.match(name)
+    if layer and kind.layers and kind.family == "decoder" and int(layer.group(1)) >= kind.layers:
+        return True  # a layer for predicting further tokens, which transformers does not load
+    return _whole_numbers(tensor) and not kind.bits
 
-    Raises:
-        InputError: none, only pickled ones, a shard missing, or a damaged file.
+
+def _whole_numbers(tensor: Tensor) -> bool:
+    return tensor.dtype[0] in "IUB" and not tensor.dtype.startswith("BF")
+
+
+def _parameters(tensor: Tensor, kind: Kind) -> int:
+    if kind.bits and _whole_numbers(tensor):
+        return tensor.numbers * BITS[tensor.dtype] // kind.bits
+    return tensor.numbers
+
+
+def _part(tensor: Tensor, kind: Kind) -> str:
+    if _EMBEDDINGS.intersection(tensor.name.split(".")):
+        return "embeddings"
+    if kind.experts and (_EXPERT.search(tensor.name) or (len(tensor.shape) == 3 and tensor.shape[0] == kind.experts)):
+        return "experts"
+    if len(tensor.shape) == 2 and _MAP.search(tensor.name) and not (kind.experts and _ROUTER.search(tensor.name)):
+        return "linear"
+    return "other"
+
+
+def active(total: int, in_experts: int, experts: tuple[int, int | None] | None) -> int | None:
+    """Parameters that one token passes through; `None` in a dense model or where it is not known.
+
+    `experts` are those of a layer, and how many of them a token takes.
     """
-    tensors: dict[str, Tensor] = {}
-    digest = hashlib.sha256()
-    size = 0
-    for path in _files(folder):
-        length = path.stat().st_size
-        raw = _raw_header(path, length)
-        for tensor in _tensors(path, raw, length - 8 - len(raw)):
-            tensors[tensor.name] = tensor
-        digest.update(f"{path.name}\n{length}\n".encode())
-        digest.update(raw)
-        size += length
-    if not tensors:
-        raise InputError(f"{folder}: the safetensors file holds no tensors; get the model again.")
-    return Weights(tuple(tensors.values()), size, digest.digest())
-
-
-def _files(folder: Path) -> list[Path]:
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if index.is_file():
-        return _shards(folder, index)
-    other = sorted(p.name for p in folder.glob("*.safetensors"))
-    if other == ["adapter_model.safetensors"]:
-        raise InputError(f"{folder} holds an adapter, not a model; give the base model it was trained on.")
-    if other:
-        raise InputError(
-            f"{folder}: holds {one_line(other[0])} but neither model.safetensors nor model.safetensors.index.json;"
-            " rename it, or get the model in the usual layout."
-        )
-    pickled = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
-    if pickled:
-        raise InputError(
-            f"{folder}: its weights are pickled ({one_line(pickled[0])}), and a pickle can run code;"
-            " convert them to safetensors (save_pretrained writes it) and try again."
-        )
-    if any(folder.glob("*.gguf")):
-        raise InputError(f"{folder}: holds GGUF weights, which are made for inference; get the model as safetensors.")
-    raise InputError(f"{folder}: has a config.json but no weights; model.safetensors is missing.")
-
-
-def _shards(folder: Path, index: Path) -> list[Path]:
-    with index.open("rb") as file:
-        raw = file.read(LARGEST_INDEX + 1)
-    try:
-        names = sorted(set(json.loads(raw)["weight_map"].values())) if len(raw) <= LARGEST_INDEX else []
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        names = []
-    if not names or not all(isinstance(n, str) for n in names):
-        raise InputError(f"{index}: is damaged (it lists no weight files); get the model again.")
-    for name in names:
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise InputError(f"{index}: names {one_line(name, 80)}, which is not a safetensors file beside it.")
-    missing = [n for n in names if not (folder / n).is_file()]
-    if missing:
-        raise InputError(
-            f"{folder}: {len(missing)} of {len(names)} weight files are missing, first {one_line(missing[0], 80)};"
-            " finish the download."
-        )
-    return [folder / n for n in names]
-
-
-def _raw_header(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
-        head = file.read(8)
-        if head.startswith(b"version "):
-            raise InputError(f"{path}: is a Git LFS pointer, not the weights; run `git lfs pull` in that folder.")
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else -1
-        if not 2 <= length <= min(size - 8, LARGEST_HEADER):
-            raise _damaged(path, "its header is longer than the file" if length > size - 8 >= 0 else "it has no header")
-        return file.read(length)
-
-
-def _tensors(path: Path, raw: bytes, space: int) -> list[Tensor]:
-    try:
-        header: Any = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise _damaged(path, "its header is not JSON") from None
-    if not isinstance(header, dict):
-        raise _damaged(path, "its header is no list of tensors")
-    header.pop("__metadata__", None)
-    found: list[Tensor] = []
-    end = 0
-    for name, entry in header.items():
-        try:
-            dtype, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-            bits = BITS[dtype]
-        except (TypeError, KeyError, ValueError):
-            raise _damaged(path, f"tensor {one_line(name, 80)} is described in an unknown way") from None
-        whole = all(type(n) is int and n >= 0 for n in (*shape, first, last))
-        if not whole or last - first != math.prod(shape) * bits // 8:
-            raise _damaged(path, f"size and shape of tensor {one_line(name, 80)} do not agree")
-        end = max(end, last)
-        found.append(Tensor(name, dtype, shape, last - first))
-    if end != space:
-        missing = "; the download was cut short" if end > space else ""
-        raise _damaged(path, f"it should hold {end} bytes of weights and holds {space}{missing}")
-    return found
-
-
-def _damaged(path: Path, why: str) -> InputError:
-    return InputError(f"{path}: damaged safetensors file ({why}); get it again.")
+    if experts is None or experts[1] is None or not in_experts:
+        return None
+    return total - in_experts + in_experts * min(experts[1], experts[0]) // experts[0]

@@ -70,7 +70,15 @@ def test_the_demo_model_exactly() -> None:
         "parameters": 22_713_216,
         # word, position and type embeddings and their norm
         "embedding_parameters": (30_522 + 512 + 2 + 2) * 384,
+        # the layers' maps and the pooler's; then norms and biases
+        "linear_parameters": 6 * (4 * 384 * 384 + 2 * 384 * 1536) + 384 * 384,
+        "other_parameters": 6 * (4 * 384 + 1536 + 384 + 4 * 384) + 384,
+        "experts": None,
+        "experts_per_token": None,
+        "expert_parameters": None,
+        "active_parameters": None,
         "layers": 6,
+        "decoder_layers": None,
         "hidden_size": 384,
         "intermediate_size": 1536,
         "attention_heads": 12,
@@ -81,9 +89,11 @@ def test_the_demo_model_exactly() -> None:
         "dtype": "float32",
         "quantization": None,
         "instruct": False,
+        "chat_template": False,
         "license": "apache-2.0",
         "architecture": "BertModel",
         "weights_bytes": 90_868_376,
+        "weights_format": "safetensors",
     }
 
 
@@ -106,9 +116,57 @@ def test_a_llama_like_decoder(tmp_path: Path) -> None:
     facts = facts_of(folder)
     assert (facts.family, facts.kv_heads, facts.dtype, facts.max_positions) == ("decoder", 2, "bfloat16", 2048)
     assert (facts.parameters, facts.embedding_parameters, facts.tied_embeddings) == (1856, 1600, False)
-    assert facts.instruct is False
-    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
-    assert facts_of(folder).instruct is True
+    assert (facts.instruct, facts.chat_template) == (False, False)
+
+
+QWEN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "instruct", "template"),
+    [
+        ("some-model", {"tokenizer_config.json": {"chat_template": "{{ messages }}"}}, True, True),
+        ("some-model", {"chat_template.jinja": QWEN}, True, True),
+        ("some-model", {"chat_template.json": {"chat_template": QWEN}}, True, True),
+        ("some-model", {"tokenizer_config.json": {"chat_template": [{"name": "default", "template": QWEN}]}}, True, True),
+        ("qwen", {"tokenizer_config.json": {"chat_template": QWEN, "eos_token": "<|im_end|>"}}, True, True),
+        ("qwen", {"tokenizer_config.json": {"chat_template": QWEN, "eos_token": {"content": "<|im_end|>"}}}, True, True),
+        # A base model that carries the template of its tuned sibling.
+        ("qwen", {"tokenizer_config.json": {"chat_template": QWEN, "eos_token": "<|endoftext|>"}}, False, True),
+        ("Qwen3-8B-Base", {"tokenizer_config.json": {"chat_template": QWEN, "eos_token": "<|im_end|>"}}, False, True),
+        ("gemma-2-2b-it", {"tokenizer_config.json": {"chat_template": QWEN, "eos_token": "<eos>"}}, True, True),
+        ("gemma-3-1b-pt", {"tokenizer_config.json": {"chat_template": QWEN}}, False, True),
+        ("Llama-3.2-1B-Instruct", {}, True, False),
+        ("zephyr", {"tokenizer_config.json": {"chat_template": "{{ m + eos_token }}", "eos_token": "</s>"}}, True, True),
+        ("some-model", {"tokenizer_config.json": "not JSON"}, False, False),
+        ("some-model", {"tokenizer_config.json": []}, False, False),
+        ("italian-model", {}, False, False),
+    ],
+)
+def test_instruct_or_base(tmp_path: Path, name: str, files: dict[str, object], instruct: bool, template: bool) -> None:
+    config = {**BERT, "model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    folder = model(tmp_path / "m", config)
+    for file, content in files.items():
+        (folder / file).write_text(content if isinstance(content, str) else json.dumps(content))
+    facts = facts_of(folder, f"org/{name}")
+    assert (facts.instruct, facts.chat_template) == (instruct, template)
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: apache-2.0\n---\n", "apache-2.0"),
+        ("---\ntags: [x]\nlicense: 'mit'\n---\nlicense: no\n", "mit"),
+        ("---\nlicense: other\nlicense_name: qwen-research\n---\n", "qwen-research"),
+        ("---\nlicense: other\n---\n", "other"),
+        ("---\nlicense:\n  - mit\n---\n", None),
+        ("license: mit\n", None),
+    ],
+)
+def test_the_licence_of_the_model_card(tmp_path: Path, card: str, licence: str | None) -> None:
+    folder = model(tmp_path / "m")
+    (folder / "README.md").write_text(card)
+    assert facts_of(folder).license == licence
 
 
 def test_a_tied_output_layer_counts_once(tmp_path: Path) -> None:
