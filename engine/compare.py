@@ -20,6 +20,7 @@ from recommender.facts import Facts
 from recommender.hyper import counted_rows
 from recommender.plan import Plan
 from recommender.recommendation import METHOD_NAMES, Candidate, Recommendation
+from recommender.timing import START_UP_SECONDS
 
 SHARED = ("epochs", "effective_batch", "max_length", "evaluations", "patience", "early_stopping", "class_weights", "metric")
 """Settings in which the methods of a comparison are equal."""
@@ -107,8 +108,12 @@ def _written(value: object) -> str:
 
 def hours(made: Iterable[tuple[Plan, Candidate]], facts: Facts, folds: int | None = None) -> float:
     """About how long the runs take, from the table's run of each method."""
+    start_up = START_UP_SECONDS / 3600
     return sum(
-        c.hours.predicted * plan.total_steps(rows_trained_on(plan, facts, folds)) / max(c.settings.total_steps, 1)
+        start_up
+        + max(c.hours.predicted - start_up, 0.0)
+        * plan.total_steps(rows_trained_on(plan, facts, folds))
+        / max(c.settings.total_steps, 1)
         for plan, c in made
     )
 

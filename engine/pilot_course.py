@@ -16,6 +16,7 @@ from engine.rundir import RunDirectory
 
 CLEAR = 2.0
 """Standard errors by which a gap must be above zero to count."""
+BEHIND = "clearly behind"
 TRUST = (
     "How far to trust this: over 63 open runs of one 3B model on one data set, keeping the best of three by loss after 10% of"
     " the steps found the eventual winner about 80% of the time and cost 0.4 points of accuracy in the mean (a random pick:"
@@ -61,9 +62,9 @@ def stand(losses: Mapping[str, Sequence[float]], raised: Mapping[str, str], keep
         if key in keep:
             left.append(key)
         elif behind > CLEAR * error:
-            dropped[key] = "clearly behind"
+            dropped[key] = BEHIND
         elif len(left) >= 2:
-            dropped[key] = "third"
+            dropped[key] = "only the first two go on"
         else:
             left.append(key)
     return Standing(order, mean, gap, left, dropped)
@@ -193,10 +194,10 @@ def _said(found: Course, labels: Mapping[str, str]) -> list[str]:
     for step, standing in found.history:
         leader = standing.left[0]
         for key, (gap, error) in standing.gap.items():
-            ahead = "leads" if gap > CLEAR * error else "is not clearly apart from"
-            if gap < 0:  # dropped although its loss is lower: a raised rate that is not clearly ahead
-                continue
-            said.append(f"{labels[leader]} {ahead} {labels[key]} by {gap:.4f} loss (±{error:.4f}) after {step} steps.")
+            if gap >= 0:  # below zero: a raised rate that is not clearly ahead
+                lead = f"{labels[leader]} leads {labels[key]} by {gap:.4f} loss (±{error:.4f}) after {step} steps"
+                said.append(f"{lead}." if gap > CLEAR * error else f"{lead}, which may be chance.")
+        said += [f"{labels[key]} was dropped: {why}." for key, why in standing.dropped.items() if why != BEHIND]
     last = found.history[-1][1]
     if len(last.left) > 1:
         said.append(f"The slices do not tell them apart; {labels[found.winner]} has the lower loss and goes on.")

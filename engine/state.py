@@ -158,12 +158,15 @@ class RunState:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the run ends: the steps left, the evaluations left, and the final scoring.
+        """Seconds until the run ends or pauses: the steps left, the evaluations left, and the final scoring.
 
         `None` before the first steps: an estimate from nothing is worse than none.
         """
         if self.status != "running" or self.seconds_per_step is None or not self.total_steps:
             return None
+        pauses_at = _count(self.info.get("stops_at"))
+        if pauses_at:
+            return max(min(pauses_at, self.total_steps) - self.step, 0) * self.seconds_per_step
         steps_left = max(self.total_steps - self.step, 0)
         scored = [e.metrics.get("seconds", 0.0) for e in self.evaluations if e.split == "validation"]
         evaluations_left = max((_number(self.info.get("evaluations")) or 0) - len(scored), 0)

@@ -1,6 +1,6 @@
 """The reports of comparisons and pilots as text for a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +10,8 @@ from rich.text import Text
 from engine.text import one_line
 from tui.show import listed
 from tui.words import amount, duration, metric, number, rate, sign, size
+
+MEASURES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
 
 
 def report(content: Mapping[str, Any], console: Console) -> None:
@@ -28,8 +30,7 @@ def _comparison(content: Mapping[str, Any], console: Console) -> None:
     heading = f"{one_line(content.get('name'))}: on {number(content.get('held_out'))} held-out rows{in_folds}{with_seeds}"
     console.print(Text(heading, style="bold"))
     rows = content.get("methods") or []
-    _quality(rows, content.get("best"), content.get("metric"), console)
-    _costs(rows, console)
+    _side_by_side(rows, content.get("best"), content.get("metric"), console)
     listed(console, "", [str(s) for s in content.get("statements") or []])
     for row in rows:
         for key, cause in (row.get("failed") or {}).items():
@@ -37,77 +38,69 @@ def _comparison(content: Mapping[str, Any], console: Console) -> None:
     console.print(Text(f"Same budget: {one_line(content.get('budget'), 500)}", style="dim"))
 
 
-def _table(*columns: str) -> Table:
+def _side_by_side(rows: Sequence[Mapping[str, Any]], best: str | None, chosen_by: str | None, console: Console) -> None:
+    """A column a method, so that three fit on 80 columns: quality with 95% intervals, then what it cost."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
-def _quality(rows: Sequence[Mapping[str, Any]], best: str | None, chosen_by: str | None, console: Console) -> None:
-    """Scores with 95% intervals, and the difference to the best."""
-    table = _table("accuracy", "macro-F1", "loss", "to the best", "learning rate")
     for row in rows:
-        key = row.get("key") or row.get("method")
-        style = "bold" if key == best else ""
-        cells = [Text(_spread(row.get(m)), style=style) for m in ("accuracy", "macro_f1", "loss")]
-        apart = (row.get(chosen_by or "") or {}).get("difference")
-        behind = "" if key == best or not apart else _apart(apart, points=chosen_by != "loss")
-        table.add_row(Text(one_line(row.get("name"), 60), style=style), *cells, Text(behind), rate(row.get("learning_rate")))
+        ahead = (row.get("key") or row.get("method")) == best
+        table.add_column(Text(one_line(row.get("name"), 60)), justify="right", style="bold" if ahead else "")
+
+    def line(name: str, cell: Callable[[Mapping[str, Any]], str], *, style: str = "") -> None:
+        cells = [cell(row) for row in rows]
+        if any(cells):
+            table.add_row(Text(name), *(Text(c or sign("–")) for c in cells), style=style)
+
+    def interval(score: Mapping[str, Any] | None, scale: float = 1, sort: str = ".3f") -> str:
+        return f"{scale * score['low']:{sort}} to {scale * score['high']:{sort}}" if score else ""
+
+    for name, words in MEASURES.items():
+        line(words, lambda row, n=name: metric(row[n]["mean"]) if n in row else "")  # type: ignore[misc]
+        line("  95% interval", lambda row, n=name: interval(row.get(n)), style="dim")  # type: ignore[misc]
+    if chosen_by in MEASURES:
+        scale, sort = (1.0, "+.3f") if chosen_by == "loss" else (100.0, "+.1f")
+        line(f"{MEASURES[chosen_by]} to the best", lambda row: _behind(row, chosen_by, scale, sort))
+        line("  95% interval", lambda row: interval((row.get(chosen_by) or {}).get("difference"), scale, sort), style="dim")
+        line("  sd over seeds", lambda row: _deviation(row.get(chosen_by), scale), style="dim")
+    line("training loss", lambda row: _fit(row, "training_loss"))
+    line("validation loss", lambda row: _fit(row, "validation_loss"))
+    line("  gap (overfitting)", lambda row: _fit(row, "gap"), style="dim")
+    line("learning rate", lambda row: rate(row.get("learning_rate")))
+    line("best step", lambda row: f"{number(row['best_step'])} of {number(row['total_steps'])}" if row.get("done") else "")
+    line("time a run", lambda row: duration(row["seconds"]) if row.get("done") else "")
+    line("peak memory", lambda row: size(row["memory_peak"]) if row.get("done") else "")
+    line("trained parameters", lambda row: amount(row["trained_parameters"]) if row.get("done") else "")
+    line("saved size", lambda row: size(row["model_bytes"]) if row.get("done") else "")
     console.print(table)
 
 
-def _spread(score: Mapping[str, Any] | None) -> str:
-    if not score:
-        return sign("–")
-    seeds = f", sd {score['sd']:.3f}" if score.get("sd") is not None else ""
-    return f"{metric(score['mean'])} ({score['low']:.3f} to {score['high']:.3f}{seeds})"
+def _behind(row: Mapping[str, Any], chosen_by: str, scale: float, sort: str) -> str:
+    return f"{scale * row[chosen_by]['difference']['mean']:{sort}}" if chosen_by in row else ""
 
 
-def _apart(d: Mapping[str, float], *, points: bool) -> str:
-    scale, digits = (100, 1) if points else (1, 3)
-    mean, low, high = (scale * d[k] for k in ("mean", "low", "high"))
-    return f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+def _deviation(score: Mapping[str, Any] | None, scale: float) -> str:
+    return f"{scale * score['sd']:.3g}" if score and score.get("sd") is not None else ""
 
 
-def _costs(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Time, memory, sizes, and how much better the model knows the rows it was trained on."""
-    table = _table("time a run", "peak memory", "trained", "saved", "best step", "training loss", "validation loss", "gap")
-    for row in rows:
-        name = Text(one_line(row.get("name"), 60))
-        if not row.get("done"):
-            table.add_row(name, *[sign("–")] * 8)
-            continue
-        fit = row.get("fit") or {}
-        table.add_row(
-            name,
-            duration(row.get("seconds")),
-            size(row.get("memory_peak")),
-            amount(row.get("trained_parameters")),
-            size(row.get("model_bytes")),
-            f"{number(row.get('best_step'))}/{number(row.get('total_steps'))}",
-            *(metric(fit.get(k)) for k in ("training_loss", "validation_loss", "gap")),
-        )
-    console.print()
-    console.print(table)
+def _fit(row: Mapping[str, Any], name: str) -> str:
+    fit = row.get("fit")
+    return metric(fit[name]) if fit else ""
 
 
 def _pilot(content: Mapping[str, Any], console: Console) -> None:
     console.print(Text(one_line(content.get("name")), style="bold"))
     for stage in content.get("stages") or []:
-        table = _table("learning rate", "validation loss", "behind (± standard error)", "macro-F1")
-        table.add_column("")
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column(f"after {stage['step']} steps")
+        for column in ("rate", "loss", "behind (± error)", "macro-F1", ""):
+            table.add_column(column, justify="right", no_wrap=True)
         for score in stage["scores"]:
             gap = "" if score["gap"] is None else f"{score['gap']:+.4f} (±{score['gap_error']:.4f})"
-            table.add_row(
-                Text(one_line(score["name"], 60)), rate(score["learning_rate"]), f"{score['loss']:.4f}", gap,
-                metric(score["macro_f1"]), Text(f"dropped: {score['dropped']}" if score["dropped"] else ""),
-            )  # fmt: skip
-        console.print(Text(f"After {stage['step']} steps", style="dim"))
+            cells = [rate(score["learning_rate"]), f"{score['loss']:.4f}", gap, metric(score["macro_f1"])]
+            table.add_row(Text(one_line(score["name"], 60)), *cells, "dropped" if score["dropped"] else "")
         console.print(table)
     if content.get("mode") == "folds":
-        _quality(content.get("methods") or [], content.get("winner"), content.get("metric"), console)
+        _side_by_side(content.get("methods") or [], content.get("winner"), content.get("metric"), console)
     listed(console, "", [str(s) for s in content.get("statements") or []])
     if content.get("winner_name"):
         went = "was trained on all rows" if content.get("mode") == "folds" else "went on to its end"
