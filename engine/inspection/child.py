@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import queue
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from engine.text import clean, one_line
@@ -15,8 +18,37 @@ from recommender.errors import Exit, InputError, LoracleError, Refused
 
 KILL_SECONDS = 5.0
 
+LOG_BYTES = 65_536
+"""Kept of what a child says on stderr: its last words tell why it died."""
+
+Progress = Callable[[int, int, str], None]
+"""Is told what was done, of how much, and in which unit."""
+
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
+
+
+class Cancel:
+    """A handle with which another thread ends what `ask` is waiting for; the child goes, and all it has started."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """End it now, or as soon as it starts."""
+        with _lock:
+            self.cancelled = True
+            process = self._process
+        if process is not None and process.poll() is None:
+            _signal(process)
+
+    def _holds(self, process: subprocess.Popen[bytes]) -> None:
+        with _lock:
+            self._process = process
+            cancelled = self.cancelled
+        if cancelled:
+            _signal(process)
 
 
 def ask(
@@ -27,14 +59,17 @@ def ask(
     timeout: float,
     memory: int | None = None,
     extra: dict[str, str] | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
 ) -> dict[str, Any]:
     """The answer of `python -P -m engine.inspection KIND`; blocks, may be called from any thread.
 
     `about` names the thing in messages; `timeout` is in seconds; `memory` is a limit on address space in bytes;
-    `extra` adds to the environment.
+    `extra` adds to the environment. `progress` is called in the calling thread, some ten times a second at most; what it
+    raises ends the child.
 
     Raises:
-        InputError: the child says so, crashed, ran out of memory or took too long.
+        InputError: the child says so, crashed, ran out of memory, took too long or was cancelled.
         Refused: the child says so.
     """
     process = subprocess.Popen(
@@ -48,16 +83,97 @@ def ask(
     )
     with _lock:
         _running.add(process)
+    message = {**request, "memory_limit": memory, "progress": progress is not None}
+    conversation = _Conversation(process, json.dumps(message).encode())
     try:
-        out, log = process.communicate(json.dumps({**request, "memory_limit": memory}).encode(), timeout=timeout)
-    except subprocess.TimeoutExpired:
+        if cancel is not None:
+            cancel._holds(process)
+        out = conversation.answer(timeout, progress)
+    except TimeoutError:
         raise InputError(f"{_shown(about)}: reading it took longer than {timeout:.0f} seconds and was stopped.") from None
     finally:  # also on Ctrl-C
         if process.poll() is None:
-            _kill(process)
+            _signal(process)
+        conversation.close()
         with _lock:
             _running.discard(process)
-    return _answer(process.returncode, out, log, about)
+    if cancel is not None and cancel.cancelled:
+        raise InputError(f"{_shown(about)}: reading it was cancelled.")
+    return _answer(process.returncode, out, bytes(conversation.log), about)
+
+
+class _Conversation:
+    """A child's request, the lines it says on the way, and its last one: the answer."""
+
+    def __init__(self, process: subprocess.Popen[bytes], request: bytes) -> None:
+        self.log = bytearray()
+        self._process = process
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        work: list[Callable[[], None]] = [lambda: self._ask(request), self._listen, self._keep_log]
+        self._threads = [threading.Thread(target=task, daemon=True) for task in work]
+        for thread in self._threads:
+            thread.start()
+
+    def answer(self, timeout: float, progress: Progress | None) -> bytes:
+        """The last line, once the child has ended.
+
+        Raises:
+            TimeoutError: it took longer than `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        last = b""
+        try:
+            while (line := self._lines.get(timeout=max(deadline - time.monotonic(), 0.001))) is not None:
+                told = _progress_in(line)
+                if told is None:
+                    last = line
+                elif progress is not None:
+                    progress(*told)
+            self._process.wait(timeout=max(deadline - time.monotonic(), 0.001))
+        except (queue.Empty, subprocess.TimeoutExpired):
+            raise TimeoutError from None
+        return last
+
+    def close(self) -> None:
+        """Take leave of a child that has ended or was killed."""
+        # A call that hangs inside a driver cannot even be killed; whoever asked is not to hang with it.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=KILL_SECONDS)
+        for thread in self._threads:
+            thread.join(timeout=KILL_SECONDS)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None and not any(thread.is_alive() for thread in self._threads):
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _ask(self, request: bytes) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it may be gone already; its last words say why
+            self._process.stdin.write(request)
+            self._process.stdin.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def _keep_log(self) -> None:
+        assert self._process.stderr is not None
+        while chunk := self._process.stderr.read1(LOG_BYTES):  # type: ignore[attr-defined]
+            self.log += chunk
+            del self.log[:-LOG_BYTES]
+
+
+def _progress_in(line: bytes) -> tuple[int, int, str] | None:
+    """What a line says about progress; `None` when it is no such line."""
+    if not line.startswith(b'{"progress": '):
+        return None
+    try:
+        done, total, unit = json.loads(line)["progress"]
+        return int(done), int(total), str(unit)
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def stop_all() -> None:
@@ -95,13 +211,6 @@ def _death(code: int, log: bytes) -> str:
             return f"reading it crashed ({signal.Signals(-code).name}); the file is damaged or needs more memory than there is."
     last = log.decode("utf-8", "replace").strip().rpartition("\n")[2]
     return f"could not be read ({_redacted(one_line(last)) or f'the reader ended with code {code}'})."
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    _signal(process)
-    # A call that hangs inside a driver cannot even be killed; whoever asked is not to hang with it.
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.communicate(timeout=KILL_SECONDS)
 
 
 def _signal(process: subprocess.Popen[bytes]) -> None:

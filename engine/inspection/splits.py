@@ -24,8 +24,8 @@ class Splits:
 
     @staticmethod
     def path(name: str) -> str:
-        """The absolute form of a name."""
-        return os.path.realpath(os.path.expanduser(name))
+        """The absolute form of a name; links stay, the hub cache's files lose their suffix without them."""
+        return os.path.abspath(os.path.expanduser(name))
 
 
 def resolve(train: str, held_out: str | None, splits: dict[str, str] | None = None) -> Splits:

@@ -126,7 +126,7 @@ def test_an_unknown_hub_id_offline(monkeypatch: pytest.MonkeyPatch) -> None:
         ("empty.csv", b"", "is empty"),
         ("one.csv", b"text\na\nb\n", "has one column only"),
         ("label.csv", b"text,label\na good one,x\nb fine one,x\n", "every row has the label x"),
-        ("latin.csv", "text,label\nschön,x\n".encode("latin1"), "is not UTF-8"),
+        ("cyrillic.csv", "text,label\nпривет,да\n".encode("cp1251"), "is not UTF-8"),
     ],
 )
 def test_unusable_files_through_the_child(tmp_path: Path, name: str, content: bytes, said: str) -> None:
