@@ -82,6 +82,11 @@ class Question:
         return tuple(a for a in self.answers if a.value != self.current and (a.changes or a.verdict != self.now.verdict))
 
     @property
+    def matters(self) -> bool:
+        """Whether it is worth asking."""
+        return bool(self.news)
+
+    @property
     def now(self) -> Answer:
         """The answer that the advice rests on."""
         return next(a for a in self.answers if a.value == self.current)
@@ -106,17 +111,21 @@ def questions_that_matter(facts: Facts, decide: Decide) -> tuple[Question, ...]:
     Those that would change the verdict come first. Where no answer changes anything, nothing is asked: a gate that the
     data closed, or a machine on which nothing fits, is not opened by a goal.
     """
+    found = [q for q in every_question(facts, decide) if q.matters]
+    return tuple(sorted(found, key=lambda q: not any(a.verdict != q.now.verdict for a in q.news)))
+
+
+def every_question(facts: Facts, decide: Decide) -> tuple[Question, ...]:
+    """All questions that make sense for the task, always in the same order, with what each answer leads to."""
     now = decide(facts)
+    classifies = (facts.data.task or "classification") in CLASSIFYING
     found = []
-    for field in _SENTENCES:
-        if field in _OF_TEXT and (facts.data.task or "classification") in CLASSIFYING:
-            continue
-        current: Value = getattr(facts.goal, field)
-        answers = tuple(_tried(facts, field, current, now, decide))
-        question = Question(field, _SENTENCES[field], answers, Goal.model_fields[field].default, current)
-        if question.news:
-            found.append(question)
-    return tuple(sorted(found, key=lambda q: not any(a.verdict != now.verdict for a in q.news)))
+    for field, sentence in _SENTENCES.items():
+        if not (classifies and field in _OF_TEXT):
+            current: Value = getattr(facts.goal, field)
+            answers = tuple(_tried(facts, field, current, now, decide))
+            found.append(Question(field, sentence, answers, Goal.model_fields[field].default, current))
+    return tuple(found)
 
 
 def _tried(facts: Facts, field: str, current: Value, now: Recommendation, decide: Decide) -> Iterator[Answer]:

@@ -1,11 +1,14 @@
 """The goal in words: what was said of it, and which flags would say more."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from recommender.facts import Goal
-from recommender.questions import Answer, Question
 from tui.flags import GOAL_FLAGS
 from tui.words import duration
+
+if TYPE_CHECKING:
+    from recommender.facts import Goal
+    from recommender.questions import Answer, Question
 
 PURPOSES = {
     "task": "one task",
@@ -17,7 +20,7 @@ PURPOSES = {
 }
 
 
-def in_words(goal: Goal) -> list[str]:
+def in_words(goal: "Goal") -> list[str]:
     """What differs from the defaults, a few words each; the note is not among them."""
     said = []
     if goal.purpose != "task":
@@ -37,30 +40,32 @@ def in_words(goal: Goal) -> list[str]:
     return said
 
 
-def tell_me_more(questions: Iterable[Question], goal: Goal) -> list[str]:
+def tell_me_more(questions: "Iterable[Question]", goal: "Goal") -> list[str]:
     """At most two lines: the flags that would change the verdict, then those that would change settings.
 
     What was said already is not asked again.
     """
-    outcomes: tuple[dict[str, list[str]], dict[str, list[str]]] = ({}, {})
+    verdicts: dict[str, list[str]] = {}
+    settings: dict[str, list[str]] = {}
     for question in questions:
         if question.field in goal.model_fields_set:
             continue
-        known: set[str] = set()
-        for answer in question.news:
-            if answer.leads_to not in known:
-                known.add(answer.leads_to)
-                outcomes[bool(answer.changes)].setdefault(answer.leads_to, []).append(flag(question.field, answer))
-    lines = []
-    if outcomes[False]:
-        lines.append("Tell me more: " + "; ".join(f"{_either(f)} would make it {o}" for o, f in outcomes[False].items()) + ".")
-    if outcomes[True]:
-        start = "It would also change settings: " if lines else "Tell me more: "
-        lines.append(start + "; ".join(f"{_either(f)} means {o}" for o, f in outcomes[True].items()) + ".")
-    return lines
+        first = {a.leads_to: a for a in reversed(question.news)}  # of several answers to the same end, the first
+        for answer in sorted(first.values(), key=question.news.index):
+            outcomes = settings if answer.changes else verdicts
+            outcomes.setdefault(_outcome(answer), []).append(flag(question.field, answer))
+    said = ["; ".join(f"{_either(flags)} {outcome}" for outcome, flags in found.items()) for found in (verdicts, settings)]
+    return [f"{start}: {line}." for start, line in zip(("Tell me more", "And"), filter(None, said), strict=False)]
 
 
-def flag(field: str, answer: Answer) -> str:
+def _outcome(answer: "Answer") -> str:
+    if answer.changes:
+        return f"means {answer.leads_to}"
+    words = {"not_yet": "means not to fine-tune yet", "does_not_fit": "leaves nothing that fits"}
+    return words.get(answer.verdict, f"would make it {answer.leads_to}")
+
+
+def flag(field: str, answer: "Answer") -> str:
     """The answer as a flag: `--forgetting high`, `--ship-4bit`."""
     if answer.value is True:
         return GOAL_FLAGS[field]

@@ -8,10 +8,13 @@ from rich.text import Text
 from textual.content import Content
 
 from engine.text import one_line
-from tui.widgets.bars import candidate_bar
+from tui.goal import in_words
+from tui.widgets.bars import PARTS, candidate_bar
 from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, share, sign, size
 
 if TYPE_CHECKING:
+    from recommender.facts import Goal
+    from recommender.questions import Answer, Question
     from recommender.recommendation import Candidate, Recommendation, Settings
 
 NAMES = {"full": "Full", "lora": "LoRA", "qlora": "QLoRA"}
@@ -29,6 +32,37 @@ def verdict(recommendation: "Recommendation") -> Content:
             second = f" Second: {NAMES[recommendation.runner_up]}." if recommendation.runner_up else ""
             sure = {"clear": "clearly", "likely": "likely the best", "close": "a close call"}[recommendation.confidence]
             return Content(f"Recommended: {NAMES[method]} ({sure}).{second} Start with enter, or choose 1 2 3.")
+
+
+def now(recommendation: "Recommendation") -> Content:
+    """The answer in a few words."""
+    words = {"not_yet": "not to fine-tune yet", "does_not_fit": "nothing fits this machine"}
+    method = NAMES.get(recommendation.verdict)
+    answer = f"{method} ({recommendation.confidence})" if method else words[recommendation.verdict]
+    return Content.assemble(("Your goal", "bold"), f"\nAdvice now: {answer}")
+
+
+def question(asked: "Question", *, first: bool) -> Content:
+    """A question as a heading among its answers."""
+    return Content.styled(("" if first else "\n") + asked.sentence, "bold $text")
+
+
+def answer(asked: "Question", one: "Answer") -> Content:
+    """One answer with what it would lead to; the one that counts is marked."""
+    mark = f"({sign('●')})" if one is asked.now else "( )"
+    leads = f"  {sign('→')} {one.leads_to}" if one in asked.news else ""
+    return Content.assemble(f" {mark} {one.words}", (leads, "$text-accent"))
+
+
+def goal(said: "Goal", questions: "Iterable[Question]") -> Content:
+    """What was said about the goal, or that saying something would change the advice; empty where neither is so."""
+    words = in_words(said)
+    if words:
+        return Content(f"Goal: {'; '.join(words)}. g changes it.")
+    if not any(q.matters for q in questions):
+        return Content("")
+    methods = dict.fromkeys(NAMES[a.verdict] for q in questions for a in q.news if not a.changes and a.verdict in NAMES)
+    return Content(f"g: what you want could {'make it ' + ' or '.join(methods) if methods else 'change this advice'}.")
 
 
 def card(candidate: "Candidate", index: int, starred: bool, whole: int | None, width: int, *, roomy: bool) -> Content:
@@ -62,13 +96,15 @@ def card(candidate: "Candidate", index: int, starred: bool, whole: int | None, w
 def legend(recommendation: "Recommendation") -> Content:
     """What the letters of the memory bars mean."""
     origin = recommendation.candidates[0].memory.origin
-    return Content(f"W weights O optimizer G gradients A activations R runtime | limit, {origin}")
+    used = {name for c in recommendation.candidates for name, size in c.memory.parts.items() if size}
+    letters = " ".join(f"{letter} {name}" for letter, name, _ in PARTS if name in used)
+    return Content(f"{letters} | limit, {origin}")
 
 
 def why(recommendation: "Recommendation") -> Table:
-    """Reasons with their sources."""
+    """Reasons with their sources. That a candidate fits stands on its card."""
     table = list_of("Why")
-    for n, reason in enumerate(recommendation.reasons, 1):
+    for n, reason in enumerate((r for r in recommendation.reasons if r.code != "fits"), 1):
         table.add_row(Text(str(n)), Text(one_line(reason.text, 400)))
         if reason.source:
             table.add_row("", Text(one_line(reason.source, 300), "dim", no_wrap=True, overflow="ellipsis"))
@@ -83,7 +119,7 @@ def more(recommendation: "Recommendation", chosen: str) -> Table:
     table = list_of(f"Settings of {NAMES[chosen]}")
     table.add_row("", Text(settings))
     if recommendation.warnings:
-        _list(table, "Mind", "!", [w.text for w in recommendation.warnings])
+        _list(table, "Worth knowing", "!", [w.text for w in recommendation.warnings])
     if recommendation.would_change:
         _list(table, "It would change to", sign("·"), recommendation.would_change)
     return table

@@ -40,7 +40,7 @@ class Advice:
     data: "DataInspection"
     recommendation: "Recommendation"
     questions: "tuple[Question, ...]"
-    """What could still be said about the goal that would change the recommendation."""
+    """All that can be said about the goal, and what each answer would lead to."""
 
 
 def inspect_machine(runs: Path | None) -> "Machine":
@@ -88,9 +88,9 @@ def reconsider(advice: Advice, goal: "Goal") -> Advice:
 
 def _decided(facts: "Facts", model: "ModelInspection", data: "DataInspection") -> Advice:
     from recommender.decide import decide, recommend
-    from recommender.questions import questions_that_matter
+    from recommender.questions import every_question
 
-    return Advice(facts, model, data, recommend(facts), questions_that_matter(facts, decide))
+    return Advice(facts, model, data, recommend(facts), every_question(facts, decide))
 
 
 @dataclass(frozen=True, slots=True)

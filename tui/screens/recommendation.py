@@ -16,10 +16,14 @@ from tui import work as engine_side
 from tui.background import in_thread
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
+from tui.screens.goal import GoalScreen
 from tui.widgets.candidate_card import CandidateCard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.inspect import DataInspection, ModelInspection
+    from recommender.facts import Goal
 
 METHODS = ("full", "lora", "qlora")
 
@@ -35,20 +39,28 @@ class RecommendationScreen(LoracleScreen):
         Binding("3", "choose('qlora')", "QLoRA", id="qlora", tooltip="Choose QLoRA"),
         Binding("left", "beside(-1)", show=False),
         Binding("right", "beside(1)", show=False),
+        Binding("g", "goal", "Goal", id="goal", tooltip="Say what you want, where it would change the advice"),
         Binding("m", "measure", "Look again", id="measure", tooltip="Look at the machine again: free memory changes"),
         Binding("j", "scroll(1)", show=False),
         Binding("k", "scroll(-1)", show=False),
     ]
 
-    def __init__(self, model: "ModelInspection", data: "DataInspection") -> None:
+    def __init__(
+        self,
+        model: "ModelInspection",
+        data: "DataInspection",
+        goal: "Goal | None" = None,
+        keep_goal: "Callable[[Goal], None] | None" = None,
+    ) -> None:
         super().__init__()
-        self._model, self._data = model, data
+        self._model, self._data, self._goal, self._keep_goal = model, data, goal, keep_goal
         self.advice: engine_side.Advice | None = None
         self.chosen = "full"
         self._starting = False
 
     def body(self) -> ComposeResult:
         yield Static(Content.styled("Comparing…", "dim"), id="verdict", markup=False)
+        yield Static(id="goal", markup=False)
         yield Horizontal(id="cards")
         yield Static(id="legend", markup=False)
         with VerticalScroll(id="why"):
@@ -73,7 +85,7 @@ class RecommendationScreen(LoracleScreen):
         if machine is None:
             machine = await in_thread(engine_side.inspect_machine, self.loracle.runs)
             self.loracle.know_machine(machine)
-        advice = await in_thread(engine_side.advise, machine, self._model, self._data)
+        advice = await in_thread(engine_side.advise, machine, self._model, self._data, self._goal)
         self.advice = advice
         await self._show(advice)
 
@@ -87,6 +99,10 @@ class RecommendationScreen(LoracleScreen):
             starred = candidate.method == recommendation.verdict
             await cards.mount(CandidateCard(candidate, index, starred=starred, whole=whole))
         self.query_one("#verdict", Static).update(views.verdict(recommendation))
+        said = views.goal(advice.facts.goal, advice.questions)
+        line = self.query_one("#goal", Static)
+        line.update(said)
+        line.display = bool(said.plain)
         self.query_one("#legend", Static).update(views.legend(recommendation))
         self.query_one("#reasons", Static).update(views.why(recommendation))
         self.action_choose(best)
@@ -112,6 +128,25 @@ class RecommendationScreen(LoracleScreen):
     def action_scroll(self, step: int) -> None:
         """Scroll the reasons."""
         self.query_one("#why").scroll_relative(y=step, animate=False)
+
+    def action_goal(self) -> None:
+        """Ask what the person wants."""
+        if self.advice is None:
+            return
+        if any(q.matters or q.current != q.default for q in self.advice.questions):
+            self.app.push_screen(GoalScreen(self.advice, self._goal_changed))
+        else:
+            self._message("Nothing that you could say about your goal would change this advice.", wrong=False)
+
+    def _goal_changed(self, advice: engine_side.Advice) -> None:
+        self.advice, self._goal = advice, advice.facts.goal
+        if self._keep_goal is not None:
+            self._keep_goal(self._goal)
+        self._redraw(advice)
+
+    @work(exclusive=True, group="advice", exit_on_error=False)
+    async def _redraw(self, advice: engine_side.Advice) -> None:
+        await self._show(advice)
 
     def action_measure(self) -> None:
         """Look at the machine again and decide again."""

@@ -23,6 +23,7 @@ from tui.widgets.path_input import PathInput
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
+    from recommender.facts import Goal
 
 Question = tuple[str, str | None, str | None, str | None, str | None]
 """Data, held-out file, text column, label column, folder of the tokenizer."""
@@ -53,6 +54,8 @@ class SetupScreen(LoracleScreen):
         self._columns: tuple[str | None, str | None] = (None, None)
         """Columns the person chose, for the file `_columns_of`."""
         self._columns_of = ""
+        self._goal: Goal | None = None
+        """What was said of it on the screen that follows; kept for when the person comes back."""
 
     def body(self) -> ComposeResult:
         model, data = self._start["model"], self._start["data"]
@@ -235,7 +238,10 @@ class SetupScreen(LoracleScreen):
             return
         from tui.screens.recommendation import RecommendationScreen
 
-        self.app.push_screen(RecommendationScreen(self.model, self.data))
+        self.app.push_screen(RecommendationScreen(self.model, self.data, self._goal, self._keep_goal))
+
+    def _keep_goal(self, goal: "Goal") -> None:
+        self._goal = goal
 
     def action_browse(self) -> None:
         """Pick a file for the field that has the focus (the data file otherwise)."""
