@@ -45,8 +45,10 @@ def plan_for(
 
     Raises:
         Refused: the run would not fit or would be wasted, and `anyway` was not said or does not help.
-        InputError: an assignment is not a field of a plan, its value is not allowed, or a flag of its own says it.
+        InputError: an assignment is not a field of a plan, its value is not allowed, a flag of its own says it, or the
+            model's weights cannot be trained.
     """
+    check_trainable(model)
     chosen = recommendation.candidate(method) if method else recommendation.best
     overrides = check(recommendation, chosen, anyway=anyway)
     content = _content(recommendation, chosen, model, data)
@@ -65,6 +67,17 @@ def plan_for(
 def _at(content: dict[str, Any], path: str) -> Any:
     part, _, name = path.rpartition(".")
     return (content[part] if part else content)[name]
+
+
+def check_trainable(model: ModelInspection) -> None:
+    """Refuse weights that facts can be told of and that nothing here trains.
+
+    Raises:
+        InputError: they are GGUF.
+    """
+    if model.facts.weights_format == "gguf":
+        name = model.facts.id or model.path
+        raise InputError(f"{name}: GGUF weights are made for inference and cannot be trained; get the model as safetensors.")
 
 
 def _check_length(plan: Plan, model: ModelInspection) -> None:
@@ -166,6 +179,7 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
         Refused: it cannot run on this machine now.
     """
     model = inspect_model(plan.model.id)
+    check_trainable(model)
     if plan.model.fingerprint not in (None, model.fingerprint):
         raise InputError(f"{plan.model.id}: is not the model that the plan was made for; make a new plan.")
     _check_length(plan, model)

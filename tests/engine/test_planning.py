@@ -1,6 +1,7 @@
 """From advice to a plan: what may be overridden, and what is written down about it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def test_another_method_than_the_recommended_runs_and_is_recorded() -> None:
     assert plan.method == other
     assert plan.learning_rate == advice.candidate(other).settings.learning_rate
     assert len(plan.overrides) >= 1
+
+
+def test_gguf_weights_have_facts_and_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    recommendation, model, data = situation()
+    gguf = replace(model, facts=model.facts.model_copy(update={"weights_format": "gguf", "id": "tiny.gguf"}))
+    with pytest.raises(InputError, match=r"tiny\.gguf: GGUF weights are made for inference and cannot be trained"):
+        plan_for(recommendation, gguf, data)
+    plan = plan_for(recommendation, model, data)
+    monkeypatch.setattr(planning, "inspect_model", lambda name: gguf)
+    with pytest.raises(InputError, match="made for inference"):
+        completed(plan)
 
 
 def test_assignments_change_the_plan() -> None:
