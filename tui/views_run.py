@@ -149,7 +149,9 @@ def evaluations(state: "RunState", metric_name: str) -> Content:
         scores = [metric(e.metrics.get(n)) for n in ("loss", "accuracy", "macro_f1")]
         lines.append(Content(f"{number(e.step):>6} {scores[0]:>8} {scores[1]:>9} {scores[2]:>9}{mark}"))
     if not found:
-        lines.append(Content.styled("the first one comes during training", "dim"))
+        none = state.info.get("evaluations") == 0
+        words = "none: no rows were set aside to choose by" if none else "the first one comes during training"
+        lines.append(Content.styled(words, "dim"))
     return Content("\n").join(lines)
 
 
