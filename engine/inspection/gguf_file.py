@@ -73,7 +73,6 @@ def read(path: Path) -> Content:
 class _Reader:
     def __init__(self, path: Path, file: BinaryIO, length: int) -> None:
         self.path, self.file, self.length = path, file, length
-        self.digest = hashlib.sha256()
         self.place = 0
 
     def content(self) -> Content:
@@ -101,7 +100,7 @@ class _Reader:
         for stored, offset, size in found:
             if size is not None and start + offset + size > self.length:
                 raise self.damaged(f"the weights of {one_line(stored.name, 80)} lie beyond its end; the download was cut short")
-        return Content(values, tuple(stored for stored, _, _ in found), self.length, self.digest.digest())
+        return Content(values, tuple(stored for stored, _, _ in found), self.length, self.hash())
 
     def tensor(self) -> tuple[Stored, int, int | None]:
         """A tensor, where its weights begin, and their bytes (`None` for a type that is not known)."""
@@ -136,9 +135,23 @@ class _Reader:
                 self.take(count * struct.calcsize(_SIMPLE[kind]))
                 return count
             return list(self.unpack(f"{count}{_SIMPLE[kind]}"))
-        for _ in range(count):
-            self.value(kind, depth + 1)
+        if kind == _TEXT:
+            self.skip_texts(count)
+        else:
+            for _ in range(count):
+                self.value(kind, depth + 1)
         return count
+
+    def skip_texts(self, count: int) -> None:
+        """Vocabularies and merges: hundreds of thousands of texts that nobody here reads."""
+        read, from_bytes, left = self.file.read, int.from_bytes, min(self.length, LARGEST_HEADER) - self.place
+        for _ in range(count):
+            size = from_bytes(read(8), "little")
+            left -= size + 8
+            if left < 0:
+                raise self.damaged("it ends in the middle of its description; the download was cut short")
+            read(size)
+        self.place = min(self.length, LARGEST_HEADER) - left
 
     def text(self, longest: int) -> str:
         (length,) = self.unpack("Q")
@@ -155,9 +168,17 @@ class _Reader:
         self.place += size
         if self.place > LARGEST_HEADER:
             raise self.damaged("its description is larger than 500 MB")
-        raw = self.file.read(size)
-        self.digest.update(raw)
-        return raw
+        return self.file.read(size)
+
+    def hash(self) -> bytes:
+        """SHA-256 over all that was read."""
+        digest = hashlib.sha256()
+        self.file.seek(0)
+        left = self.place
+        while left > 0 and (part := self.file.read(min(left, 1 << 20))):
+            digest.update(part)
+            left -= len(part)
+        return digest.digest()
 
     def damaged(self, why: str) -> InputError:
         return InputError(f"{self.path}: damaged GGUF file ({why}); get it again.")
