@@ -1,62 +1,95 @@
-"""One candidate a method: settings from the table, memory cut until it fits, hard constraints."""
+"""One candidate a method: settings from the table, memory cut until it fits, hard constraints, dominance."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from recommender import hyper, memory, timing
+from recommender import timing
+from recommender.counting import is_labelled
 from recommender.facts import Facts
-from recommender.hyper import counted_rows
+from recommender.footprint import disk_needed, trained_parameters
+from recommender.memory import Placed, as_memory, groups_of, place, undivided
 from recommender.plan import Plan
 from recommender.reasons import reason
-from recommender.recommendation import METHOD_NAMES, Candidate, Memory, Method, Reason, Settings
-from recommender.shape import Shape, shape_of
+from recommender.recommendation import METHOD_NAMES, Candidate, Hours, Method, Reason, Settings
+from recommender.shape import Shape, checkpoint_bytes_per_parameter, shape_of, tuned_as_encoder
+from recommender.variants import Group, last_layers, step_of, variants
 
 _ADAPTER_METHODS: tuple[Method, Method] = ("lora", "qlora")
+TIME_SHARE = 0.8
+"""Of the time budget that a run may be expected to take."""
 
 
 def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate, list[Reason]]:
-    """The method's candidate with the cheapest memory choices that fit, and the hard constraints met or broken."""
-    settings = hyper.settings_for(facts, shape, method)
-    # Memory choices change the speed, never the result, so the fastest that fits is taken: smaller micro-batches first
-    # (free on a CPU), then checkpointing (27% more time, E25).
-    for choice in _memory_choices(settings):
-        settings, predicted = choice, _peak(facts, shape, method, choice)
-        if memory.fits(predicted):
-            break
-    unique = max(counted_rows(facts.data), 1)
-    split = hyper.split_of(facts.data)
-    hours = timing.predict(
-        facts,
-        shape,
-        method,
-        settings.precision,
-        length=settings.max_length,
-        epochs=settings.epochs,
-        total_steps=settings.total_steps,
-        training_share=split.train / unique,
-        evaluations=settings.evaluations,
+    """The method's candidate in the first variant that fits, and the hard constraints met or broken."""
+    settings, placed = _first_that_fits(facts, shape, method, variants(facts, shape, method))
+    hours = timing.predict(facts, shape, method, settings, placed.devices)
+    if method == "full" and tuned_as_encoder(shape, facts.data) and is_labelled(facts.data) and _late(facts, hours):
+        quicker, smaller = _first_that_fits(facts, shape, method, last_layers(facts, shape))
+        sooner = timing.predict(facts, shape, method, quicker, smaller.devices)
+        if smaller.fits and not _late(facts, sooner):
+            settings, placed, hours = quicker, smaller, sooner
+    trained = trained_parameters(
+        shape, facts.data, method, settings.rank or 0, trained=settings.trained, last_layers=settings.last_layers
     )
-    trained = memory.trained_parameters(shape, facts.data, method, settings.rank or 0)
-    disk = memory.disk_needed(shape, method, trained)
+    disk = disk_needed(shape, method, trained, settings.optimizer)
     name = METHOD_NAMES[method]
-    judged = {"method": name, "needed": predicted.predicted, "free": predicted.available}
-    fits = memory.fits(predicted)
-    reasons = [reason("fits" if fits else "does_not_fit", judged, "E10", "E21", "E22")]
+    room = _room(name, placed)
+    reasons = [room, *_variant(facts, shape, name, settings)]
     impossible, full_disk = cannot_run(facts, method), no_disk(facts, method, disk)
     late = over_time_budget(facts, method, hours.predicted)
+    against = (impossible, None if placed.fits else room, full_disk, late)
     reasons += [r for r in (impossible, full_disk, late) if r is not None]
-    broken = [r.code for r in (impossible, None if fits else reasons[0], full_disk, late) if r is not None]
+    broken = [r.code for r in against if r is not None]
     candidate = Candidate(
         method=method,
-        fits=fits and impossible is None and full_disk is None,
+        fits=placed.fits and impossible is None and full_disk is None,
         removed_by=broken[0] if broken else None,
         points=0.0,
-        memory=predicted,
+        memory=as_memory(facts, shape, placed),
         hours=hours,
         trained_parameters=trained,
         disk=disk,
         settings=settings,
+        devices=placed.devices,
+        sharded=placed.sharded,
     )
     return candidate, reasons
+
+
+def _first_that_fits(facts: Facts, shape: Shape, method: Method, tried: Iterable[Group]) -> tuple[Settings, Placed]:
+    """The first that fits, else the one that needs least."""
+    nearest: tuple[Settings, Placed] | None = None
+    groups = groups_of(facts.machine)
+    for group in tried:
+        settings = group[-1]
+        placed = place(facts, shape, step_of(facts, method, settings), groups)
+        if placed.fits:
+            sizes = ((s, place(facts, shape, step_of(facts, method, s), groups)) for s in group)
+            return next((s, p) for s, p in sizes if p.fits)
+        if nearest is None or placed.peak / max(placed.available, 1) < nearest[1].peak / max(nearest[1].available, 1):
+            nearest = settings, placed
+    assert nearest is not None  # every method has at least one variant
+    return nearest
+
+
+def _room(name: str, placed: Placed) -> Reason:
+    judged = {"method": name, "needed": placed.peak, "free": placed.available}
+    if placed.devices > 1:
+        code = "fits_sharded" if placed.sharded else "fits_copies"
+        return reason(code if placed.fits else "does_not_fit", judged | {"devices": placed.devices}, "E10", "E21", "E22")
+    return reason("fits" if placed.fits else "does_not_fit", judged, "E10", "E21", "E22")
+
+
+def _variant(facts: Facts, shape: Shape, name: str, settings: Settings) -> Iterator[Reason]:
+    """What had to be given up to fit in memory or time."""
+    known = {"method": name}
+    if settings.trained == "no_embeddings":
+        yield reason("variant_no_embeddings", known | {"embeddings": shape.embedding_parameters}, "K")
+    elif settings.trained == "last_layers":
+        yield reason("variant_last_layers", known | {"last_layers": settings.last_layers}, "E8")
+    if settings.precision == "bf16":
+        yield reason("variant_bf16_weights", known | {"precision": settings.precision}, "E23", "K")
+    elif settings.optimizer == "adamw_8bit":
+        yield reason("variant_adamw_8bit", known | {"saving": 6 * shape.parameters}, "E23")
 
 
 def why_not(facts: Facts, plan: Plan, *, anyway: bool = False) -> Reason | None:
@@ -64,50 +97,39 @@ def why_not(facts: Facts, plan: Plan, *, anyway: bool = False) -> Reason | None:
 
     With `anyway` it may try as long as the estimate's lower end fits.
     """
-    predicted = _peak(facts, shape_of(facts.model), plan.method, plan)
-    if not memory.fits(predicted) and not (anyway and predicted.low <= predicted.available):
-        judged = {"method": METHOD_NAMES[plan.method], "needed": predicted.predicted, "free": predicted.available}
-        return reason("does_not_fit", judged, "E10", "E21", "E22")
+    shape = shape_of(facts.model, facts.data.task)
+    placed = place(facts, shape, step_of(facts, plan.method, plan))
+    predicted = as_memory(facts, shape, placed)
+    if not placed.fits and not (anyway and predicted.low <= predicted.available):
+        return _room(METHOD_NAMES[plan.method], placed)
     return cannot_run(facts, plan.method)
 
 
-def _peak(facts: Facts, shape: Shape, method: Method, settings: Settings | Plan) -> Memory:
-    return memory.predict(
-        facts,
-        shape,
-        method,
-        settings.precision,
-        rank=settings.rank or 0,
-        micro_tokens=_micro_tokens(facts, settings),
-        length=settings.max_length,
-        gradient_checkpointing=settings.gradient_checkpointing,
-    )
-
-
-def _micro_tokens(facts: Facts, settings: Settings | Plan) -> int:
-    """Padded tokens of the largest micro-batch that can really occur."""
-    longest = min(settings.max_length, facts.data.tokens_max or settings.max_length)
-    return min(max(settings.token_budget, longest), settings.effective_batch * longest)
-
-
-def _memory_choices(settings: Settings) -> list[Settings]:
-    """The same experiment in ever less memory."""
-    budgets = [settings.token_budget]
-    while budgets[-1] // 2 >= settings.max_length:
-        budgets.append(budgets[-1] // 2)
-    if budgets[-1] > settings.max_length:
-        budgets.append(settings.max_length)
-    choices = [settings.model_copy(update={"token_budget": b}) for b in budgets]
-    return choices + [c.model_copy(update={"gradient_checkpointing": True}) for c in choices]
-
-
 def cannot_run(facts: Facts, method: Method) -> Reason | None:
-    """What rules the method out on this machine and model whatever its size: kernels, quantisation."""
-    if method == "qlora" and facts.machine.nf4 is False:
-        return reason("no_nf4", {"nf4": False}, "E33")
-    if facts.model.quantization and method not in _ADAPTER_METHODS:
-        return reason("already_quantised", {"quantization": facts.model.quantization}, "K")
+    """What rules the method out on this machine and model whatever its size: kernels, quantisation, room for the download."""
+    name = METHOD_NAMES[method]
+    quantised = facts.model.quantization
+    own_kernels = quantised is not None and not any(n in quantised.lower() for n in ("nf4", "bitsandbytes", "bnb", "fp4"))
+    if method == "qlora" and not has_nf4(facts) and not own_kernels:
+        return reason("no_nf4", {"method": name, "nf4": False, "backend": facts.machine.backend}, "E33")
+    if quantised and method != "qlora":
+        return reason("already_quantised", {"method": name, "quantization": quantised}, "K")
+    size = facts.model.weights_bytes
+    if size is None and facts.model.parameters is not None:
+        size = int(checkpoint_bytes_per_parameter(facts.model) * facts.model.parameters)
+    free = facts.machine.hub_disk_free
+    if facts.model.path is None and free is not None and size is not None and size > free:
+        return reason("no_hub_disk", {"method": name, "needed": size, "free": free}, "K")
     return None
+
+
+def has_nf4(facts: Facts) -> bool:
+    """Whether 4-bit kernels run here; where nobody tried, on all but Apple's devices and GPUs older than Pascal (E33)."""
+    machine = facts.machine
+    if machine.nf4 is not None:
+        return machine.nf4
+    capability = machine.device.compute_capability if machine.device else None
+    return machine.backend != "mps" and (capability is None or capability >= (6, 0))
 
 
 def no_disk(facts: Facts, method: Method, needed: int) -> Reason | None:
@@ -118,10 +140,15 @@ def no_disk(facts: Facts, method: Method, needed: int) -> Reason | None:
     return reason("no_disk", {"method": METHOD_NAMES[method], "needed": needed, "free": free}, "K")
 
 
+def _late(facts: Facts, hours: Hours) -> bool:
+    budget = facts.goal.time_budget_hours
+    return budget is not None and hours.predicted > TIME_SHARE * budget
+
+
 def over_time_budget(facts: Facts, method: Method, hours: float) -> Reason | None:
     """The run would take more than 80% of the time there is."""
     budget = facts.goal.time_budget_hours
-    if budget is None or hours <= 0.8 * budget:
+    if budget is None or hours <= TIME_SHARE * budget:
         return None
     return reason("over_time_budget", {"method": METHOD_NAMES[method], "hours": hours, "budget": budget}, "K")
 
@@ -136,18 +163,19 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
     if copies > 3 and shape.parameters >= 1e9 and running & {"lora", "qlora"}:
         running.discard("full")
         yield "full", reason("D4_many_full_copies", {"copies": copies, "needed": copies * 2 * shape.parameters}, "E1")
-    if shape.parameters < 30e6 and "full" in running:
+    if shape.parameters < 30e6 and "full" in running and copies <= 1:
         running.discard("lora")
         yield "lora", reason("D3_too_small_for_adapters", {"parameters": shape.parameters}, "E14", "K")
     # Compared at the smallest micro-batch, one longest row: the candidates' own peaks grow with what is free.
-    lora, qlora = (_peak(facts, shape, m, _one_row(candidates[m].settings)) for m in _ADAPTER_METHODS)
-    saving = max(lora.predicted - qlora.predicted, 0)
-    if shape.parameters < 600e6 or saving < max(1e9, 0.15 * lora.predicted):
+    steps = [step_of(facts, m, _one_row(candidates[m].settings)) for m in _ADAPTER_METHODS]
+    unquantised, quantised = (undivided(facts, shape, s)[0] for s in steps)
+    saving, lora = max(unquantised - quantised, 0), place(facts, shape, steps[0])
+    if shape.parameters < 600e6 or saving < max(1e9, 0.15 * unquantised):
         if running & {"lora", "full"}:
             known = {"saving": saving, "parameters": shape.parameters}
             yield "qlora", reason("D1_qlora_saves_little", known, "E20", "E21", "E22", "E23")
-    elif "lora" in running and lora.predicted <= 0.85 * lora.available:
-        yield "qlora", reason("D2_lora_fits_easily", {"needed": lora.predicted, "free": lora.available}, "E21", "E23")
+    elif "lora" in running and lora.peak <= 0.85 * lora.available and not facts.goal.ship_in_4_bit:
+        yield "qlora", reason("D2_lora_fits_easily", {"needed": lora.peak, "free": lora.available}, "E21", "E23")
 
 
 def _one_row(settings: Settings) -> Settings:

@@ -3,13 +3,15 @@
 import math
 from typing import Any
 
-from recommender import gates, hyper, memory
+from recommender import gates, hyper, memory, remedies
 from recommender.candidates import candidate_of, dominated
+from recommender.cautions import data_cautions, goal_cautions, machine_cautions
+from recommender.counting import distinct_rows, is_labelled, rows_of, task_of, trained_tokens
 from recommender.evidence import POINT_RULES, PointRule, Situation
 from recommender.facts import Facts
 from recommender.flips import flip_conditions
 from recommender.lints import lint
-from recommender.reasons import caution, reason, sentence, size
+from recommender.reasons import caution, reason, size
 from recommender.recommendation import (
     METHOD_NAMES,
     METHODS,
@@ -22,27 +24,47 @@ from recommender.recommendation import (
     Verdict,
     nearest_of,
 )
+from recommender.setting_reasons import setting_reasons
 from recommender.shape import Shape, counts_as_encoder, shape_of
+
+LIKE_PRETRAINING_ROWS = 50_000
+"""From so many rows of code or of a new domain on, formatted or not, tuning resembles pre-training (E5: 100,000 pairs)."""
 
 
 def recommend(facts: Facts) -> Recommendation:
     """Decide between full, LoRA and QLoRA fine-tuning, or against fine-tuning, and say what would change it."""
+    facts, guessed = completed(facts)
     decision = decide(facts)
-    return decision.model_copy(update={"would_change": tuple(flip_conditions(facts, decision, decide))})
+    shape, best = shape_of(facts.model, facts.data.task), decision.best
+    return decision.model_copy(
+        update={
+            "settings_reasons": setting_reasons(facts, shape, best),
+            "warnings": tuple(_cautions(facts, shape, decision, guessed)),
+            "would_change": tuple(flip_conditions(facts, decision, decide)),
+        }
+    )
+
+
+def completed(facts: Facts) -> tuple[Facts, tuple[str, ...]]:
+    """The facts with their task named, and what was assumed about it."""
+    if facts.data.task is not None:
+        return facts, ()
+    task = task_of(facts)
+    return facts.model_copy(update={"data": facts.data.model_copy(update={"task": task})}), (f"task {task}",)
 
 
 def decide(facts: Facts) -> Recommendation:
-    """The verdict without its flip conditions.
+    """The verdict without its flip conditions, warnings and the reasons of its settings.
 
     The order is fixed: gates, candidates, hard constraints, dominance, points. Every step leaves its reasons.
     """
-    shape = shape_of(facts.model)
-    closed = gates.closed_gates(facts)
+    shape = shape_of(facts.model, facts.data.task)
+    closed = gates.closed_gates(facts, shape)
     judged = {m: candidate_of(facts, shape, m) for m in METHODS}
     candidates = {m: c for m, (c, _) in judged.items()}
     reasons: list[Reason] = [g.reason for g in closed]
     reasons += [r for _, found in judged.values() for r in found]
-    situation = _situation(facts, shape, candidates["full"].fits)
+    situation = _situation(facts, shape, candidates["full"])
 
     for method, why in list(dominated(facts, shape, candidates)):
         reasons.append(why)
@@ -52,7 +74,7 @@ def decide(facts: Facts) -> Recommendation:
     rules = [rule for rule in POINT_RULES if rule.applies(situation)]
     points = {m: sum(rule.points[m] for rule in rules) for m in METHODS}
     reasons += [reason(r.code, _known(r, situation), *r.sources) for r in rules]
-    for method, loss, why in _slower(facts, candidates):
+    for method, loss, why in _slower(candidates):
         points[method] -= loss
         reasons.append(why)
     candidates = {m: c.model_copy(update={"points": round(float(points[m]), 2)}) for m, c in candidates.items()}
@@ -63,7 +85,7 @@ def decide(facts: Facts) -> Recommendation:
     if closed:
         verdict, instead = "not_yet", tuple(dict.fromkeys(i for g in closed for i in g.instead))
     elif not nearest.viable:
-        verdict, instead = "does_not_fit", _instead(candidates)
+        verdict, instead = "does_not_fit", remedies.instead(facts, shape, candidates)
     return Recommendation(
         verdict=verdict,
         confidence=_confidence(verdict, nearest, candidates),
@@ -71,24 +93,30 @@ def decide(facts: Facts) -> Recommendation:
         candidates=tuple(candidates[m] for m in METHODS),
         settings=nearest.settings,
         reasons=tuple(_in_order(reasons, nearest.method)),
-        warnings=tuple(_cautions(facts, shape, nearest)),
+        warnings=(),
         instead=instead,
         would_change=(),
     )
 
 
-def _situation(facts: Facts, shape: Shape, full_fits: bool) -> Situation:
+def _situation(facts: Facts, shape: Shape, full: Candidate) -> Situation:
+    data, goal, unique = facts.data, facts.goal, distinct_rows(facts.data)
+    raw = data.task == "continued_pretraining" or goal.continued_pretraining
+    much = goal.purpose in ("domain", "code") and not is_labelled(data) and unique >= LIKE_PRETRAINING_ROWS
     return Situation(
-        encoder=counts_as_encoder(shape, facts.data),
+        encoder=counts_as_encoder(shape, data),
+        writes=not is_labelled(data),
         parameters=shape.parameters,
-        unique_rows=hyper.counted_rows(facts.data),
-        trained_tokens=hyper.trained_tokens(facts.data),
+        unique_rows=unique,
+        trained_tokens=trained_tokens(data),
         adapter_parameters_per_rank=shape.adapter_parameters_per_rank,
-        continued_pretraining=facts.data.task == "continued_pretraining" or facts.goal.purpose in ("domain", "code"),
-        forgetting=facts.goal.forgetting,
-        adapters_wanted=facts.goal.adapters_wanted,
-        ship_in_4_bit=facts.goal.ship_in_4_bit,
-        full_fits=full_fits,
+        like_pretraining=raw or much,
+        raw_text=raw,
+        forgetting=goal.forgetting,
+        adapters_wanted=goal.adapters_wanted,
+        ship_in_4_bit=goal.ship_in_4_bit,
+        full_fits=full.fits,
+        trained=full.settings.trained,
     )
 
 
@@ -98,13 +126,14 @@ def _known(rule: PointRule, situation: Situation) -> dict[str, Any]:
         "unique_rows": situation.unique_rows,
         "parameters": situation.parameters,
         "trained_tokens": situation.trained_tokens,
+        "unit": "tokens" if situation.writes else "labels",
         "capacity_256": situation.capacity_256,
         "adapters_wanted": situation.adapters_wanted,
     }
     return every | {"points": dict(rule.points)}
 
 
-def _slower(facts: Facts, candidates: dict[Method, Candidate]) -> list[tuple[Method, float, Reason]]:
+def _slower(candidates: dict[Method, Candidate]) -> list[tuple[Method, float, Reason]]:
     """W8: minus log2 of how many times slower, once step times are measured. Estimates are too coarse to count."""
     timed = [c for c in candidates.values() if c.hours.origin == "measured" and c.viable]
     if len(timed) < 2:
@@ -115,8 +144,14 @@ def _slower(facts: Facts, candidates: dict[Method, Candidate]) -> list[tuple[Met
         loss = math.log2(c.hours.predicted / best)
         if loss >= 0.1:
             known = {"method": METHOD_NAMES[c.method], "hours": c.hours.predicted, "best": best}
-            found.append((c.method, loss, reason("W8_slower", known, "E10", "E23")))
+            known_points = known | {"points": {c.method: -round(loss, 2)}}
+            found.append((c.method, loss, reason("W8_slower", known_points, "E10", "E23")))
     return found
+
+
+def margin_of(nearest: Candidate, candidates: dict[Method, Candidate]) -> float:
+    """Points between the best two in the running; infinite where only one is."""
+    return min((nearest.points - c.points for c in candidates.values() if c.viable and c is not nearest), default=math.inf)
 
 
 def _confidence(verdict: Verdict, nearest: Candidate, candidates: dict[Method, Candidate]) -> Confidence:
@@ -126,8 +161,7 @@ def _confidence(verdict: Verdict, nearest: Candidate, candidates: dict[Method, C
     if verdict == "does_not_fit":
         borderline = any(c.removed_by == "does_not_fit" and c.memory.low <= c.memory.available for c in candidates.values())
         return "close" if borderline else "clear"
-    margins = [nearest.points - c.points for c in candidates.values() if c.viable and c is not nearest]
-    margin = min(margins, default=math.inf)
+    margin = margin_of(nearest, candidates)
     return "clear" if margin >= 2 else "likely" if margin >= 1 else "close"
 
 
@@ -135,21 +169,6 @@ def _runner_up(nearest: Candidate, candidates: dict[Method, Candidate]) -> Metho
     """Who came second: one in the running, or a removed candidate that would fit if nobody else is left."""
     second = nearest_of(c for c in candidates.values() if c is not nearest)
     return second.method if second.fits else None
-
-
-def _instead(candidates: dict[Method, Candidate]) -> tuple[str, ...]:
-    """What would help where nothing can run, by what stands in the way."""
-    causes = {c.removed_by for c in candidates.values()}
-    advice: list[str] = []
-    if "over_time_budget" in causes:
-        advice.append(sentence("instead_time"))
-    if "no_disk" in causes:
-        advice.append(sentence("instead_disk", {"needed": min(c.disk for c in candidates.values() if c.removed_by == "no_disk")}))
-    if "does_not_fit" in causes:
-        least = min((c for c in candidates.values() if c.removed_by == "does_not_fit"), key=lambda c: c.memory.predicted)
-        advice.append(sentence("instead_smaller_model", {"needed": int(least.memory.predicted / memory.USABLE_SHARE)}))
-        advice.append(sentence("instead_shorter", {"length": least.settings.max_length}))
-    return tuple(advice)
 
 
 def _in_order(reasons: list[Reason], winner: Method) -> list[Reason]:
@@ -168,31 +187,56 @@ def _in_order(reasons: list[Reason], winner: Method) -> list[Reason]:
     return sorted(reasons, key=rank)
 
 
-def _cautions(facts: Facts, shape: Shape, nearest: Candidate) -> list[Caution]:
-    found = gates.data_cautions(facts, nearest.settings.max_length)
-    decoder = shape.family == "decoder"
+def _cautions(facts: Facts, shape: Shape, decision: Recommendation, guessed: tuple[str, ...]) -> list[Caution]:
+    nearest = decision.best
+    decoder = not counts_as_encoder(shape, facts.data) and shape.family != "encoder"
+    found = [*data_cautions(facts, shape, nearest), *machine_cautions(facts, nearest), *goal_cautions(facts, nearest)]
+    found += _pilot(decision)
     own = nearest.settings.model_dump() | {"method": nearest.method}
-    found += lint(own, facts.data, decoder=decoder)
+    usual = nearest.settings.learning_rate
+    found += lint(own, facts.data, decoder=decoder, suggested_rate=usual, usual_alpha=nearest.settings.alpha, own=True)
     if facts.plan:
-        brought = lint(facts.plan, facts.data, decoder=decoder, suggested_rate=_usual_rate(facts, shape, nearest))
-        found += [c.model_copy(update={"about": "plan"}) for c in brought]
-    assumed = (*shape.assumed, *_assumed(facts))
+        found += _about_the_plan(facts, shape, decision, decoder)
+    assumed = (*guessed, *shape.assumed, *_assumed(facts))
     if assumed:
         found.append(caution("assumed", names=", ".join(assumed)))
-    unique = {(c.code, str(c.facts)): c for c in found}
+    unique = {(c.code, c.text, c.about): c for c in found}
     return list(unique.values())
 
 
-def _usual_rate(facts: Facts, shape: Shape, nearest: Candidate) -> float:
-    """The learning rate Loracle would take for the method that the brought plan names."""
-    method = next((m for m in METHODS if facts.plan and facts.plan.get("method") == m), nearest.method)
-    return hyper.settings_for(facts, shape, method).learning_rate
+def _pilot(decision: Recommendation) -> list[Caution]:
+    """Where the margin is thin: let a slice of the data decide."""
+    if decision.verdict not in METHODS or decision.confidence != "close" or decision.runner_up is None:
+        return []
+    best, second = decision.best, decision.candidate(decision.runner_up)
+    known = {"leader": METHOD_NAMES[best.method], "second": METHOD_NAMES[second.method]}
+    return [caution("pilot", margin=round(best.points - second.points, 2), **known)]
+
+
+def _about_the_plan(facts: Facts, shape: Shape, decision: Recommendation, decoder: bool) -> list[Caution]:
+    """What is to be said about the settings that the person brought."""
+    assert facts.plan is not None
+    method = next((m for m in METHODS if facts.plan.get("method") == m), None)
+    usual = hyper.settings_for(facts, shape, method or decision.best.method)
+    said = lint(
+        facts.plan,
+        facts.data,
+        decoder=decoder,
+        suggested_rate=usual.learning_rate,
+        usual_alpha=32 if decoder else None,
+        facts=facts,
+        shape=shape,
+    )
+    if method is not None and decision.verdict in METHODS and method != decision.verdict:
+        names = {"brought": METHOD_NAMES[method], "method": METHOD_NAMES[decision.verdict]}
+        said.append(caution("brought_method", **names))
+    return [c.model_copy(update={"about": "plan"}) for c in said]
 
 
 def _assumed(facts: Facts) -> list[str]:
     """What was taken for unknown facts about data and machine, e.g. `rows 1000`."""
     data = facts.data
-    found = [] if hyper.rows_of(data) is not None else [f"rows {hyper.UNKNOWN_ROWS}"]
+    found = [] if rows_of(data) is not None else [f"rows {distinct_rows(data)}"]
     if data.tokens_p50 is None and data.tokens_total is None:
         found.append("tokens_p50 128")
     free, known = memory.available_memory(facts.machine)

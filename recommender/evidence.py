@@ -7,7 +7,7 @@ They stand in one table so that they can be printed, questioned and changed.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recommender.recommendation import Method
+from recommender.recommendation import Method, Trained
 
 SOURCES: dict[str, str] = {
     "E1": "Schulman & Thinking Machines 2025, LoRA Without Regret",
@@ -15,8 +15,10 @@ SOURCES: dict[str, str] = {
     "E3": "Chen et al. 2022, arXiv 2202.07962",
     "E4": "Tinker cookbook sweep of learning rate and rank over 35 models",
     "E5": "Biderman et al. 2024, arXiv 2405.09673",
+    "E6": "Shuttleworth et al., NeurIPS 2025, arXiv 2410.21228",
     "E7": "Zhang et al. 2024, arXiv 2402.17193",
     "E8": "Raschka, fine-tuning DistilBERT on IMDB",
+    "E9": "Hu et al., LoRA's GLUE scripts",
     "E10": "PEFT method comparison, one 3B model",
     "E12": "Zhang et al. 2021, arXiv 2006.05987",
     "E13": "Dodge et al. 2020, arXiv 2002.06305; Mosbach et al. 2021, arXiv 2006.04884",
@@ -29,12 +31,20 @@ SOURCES: dict[str, str] = {
     "E21": "LitGPT measurements, 10 models of 1.1B to 7B",
     "E22": "LLaMA-Factory, qlora and LitGPT memory tables",
     "E23": "torchtune measurements",
+    "E24": "AnswerDotAI, FSDP and QLoRA",
+    "E25": "torchtune and axolotl on checkpointing and packing",
     "E26": "arXiv 2602.09492; LoRA Without Regret",
     "E27": "Madabushi et al. 2020",
     "E28": "Lee et al. 2021, deduplicating training data",
+    "E29": "Park et al. 2022; Dai et al. 2022",
+    "E30": "Tulu 3, LIMA and others on epochs",
+    "E31": "Raschka; google-research/bert: memory of encoders",
     "E32": "Raschka, precision comparison on DistilBERT",
     "E33": "bitsandbytes documentation, tried on this machine",
+    "E34": "63 open PEFT runs of 20 checkpoints; Dodge et al. 2020",
+    "E35": "the frameworks' own defaults, mid-2026",
     "E36": "arithmetic",
+    "E37": "NEFTune README",
     "E38": "Pu et al. 2023, arXiv 2304.14999",
     "E40": "He et al. 2021, arXiv 2106.03164",
     "K": "Loracle's authors, from practice",
@@ -52,15 +62,22 @@ class Situation:
 
     encoder: bool
     """The encoder rules apply: up to 0.6B parameters, an encoder or a classifier head."""
+    writes: bool
+    """The model writes text, rather than having a head of classes or numbers."""
     parameters: int
     unique_rows: int
     trained_tokens: int
     adapter_parameters_per_rank: int
-    continued_pretraining: bool
+    like_pretraining: bool
+    """Raw text, or so much text of a new domain or of code that it resembles pre-training."""
+    raw_text: bool
+    """Raw text is learned as it is."""
     forgetting: str
     adapters_wanted: int
     ship_in_4_bit: bool
     full_fits: bool
+    trained: Trained
+    """What full fine-tuning would train in the memory and time there is."""
 
     @property
     def capacity_256(self) -> int:
@@ -79,7 +96,12 @@ class PointRule:
 
 
 POINT_RULES: tuple[PointRule, ...] = (
-    PointRule("W1_small_encoder", {"full": 3, "lora": 1, "qlora": 0}, lambda s: s.encoder, ("E3", "E8")),
+    PointRule(
+        "W1_small_encoder",
+        {"full": 3, "lora": 1, "qlora": 0},
+        lambda s: s.encoder and s.trained != "last_layers",
+        ("E3", "E8"),
+    ),
     PointRule(
         "W2_few_rows",
         {"full": 0, "lora": 1, "qlora": 0},
@@ -98,7 +120,7 @@ POINT_RULES: tuple[PointRule, ...] = (
         lambda s: not s.encoder and s.trained_tokens > s.capacity_256,
         ("E2",),
     ),
-    PointRule("W5_continued_pretraining", {"full": 4, "lora": -1, "qlora": -1}, lambda s: s.continued_pretraining, ("E5",)),
+    PointRule("W5_like_pretraining", {"full": 4, "lora": -1, "qlora": -1}, lambda s: s.like_pretraining, ("E5",)),
     PointRule("W6_forgetting", {"full": -2, "lora": 0, "qlora": 0}, lambda s: s.forgetting == "high", ("E5", "E7")),
     PointRule(
         "W7_few_rows_large_model",
@@ -113,5 +135,18 @@ POINT_RULES: tuple[PointRule, ...] = (
         lambda s: not s.encoder and s.parameters < 2e9 and s.full_fits and s.forgetting == "low",
         ("E10", "K"),
     ),
-    PointRule("W12_ships_in_4_bit", {"full": 0, "lora": 0, "qlora": 1}, lambda s: s.ship_in_4_bit, ("K",)),
+    PointRule("W12_ships_in_4_bit", {"full": 0, "lora": 0, "qlora": 2}, lambda s: s.ship_in_4_bit, ("K",)),
+    PointRule(
+        "W13_tiny_writer",
+        {"full": 1, "lora": 0, "qlora": 0},
+        lambda s: not s.encoder and s.writes and s.parameters < 600e6 and s.full_fits and s.forgetting == "low",
+        ("E10", "K"),
+    ),
+    PointRule(
+        "W14_last_layers_only",
+        {"full": 1, "lora": 2, "qlora": 0},
+        lambda s: s.encoder and s.trained == "last_layers",
+        ("E3", "E8"),
+    ),
 )
+"""W8 (time) is measured, not looked up: see `decide`. W11 (policy-gradient training) has no task here."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from recommender.facts import CLASSIFYING, Facts
-from recommender.hyper import counted_rows
+from recommender.counting import counted_rows, distinct_rows, is_labelled
+from recommender.facts import Facts
 from recommender.memory import USABLE_SHARE
 from recommender.reasons import sentence
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
@@ -20,22 +20,28 @@ def flip_conditions(facts: Facts, decision: Recommendation, decide: Decide) -> I
     yield from _more_memory(facts, decision, decide)
     yield from _more_time(facts, decision, decide)
     yield from _less_memory(facts, decision, decide)
-    variants = decide(_changed(facts, "goal", adapters_wanted=4)).verdict
-    if variants in METHODS and variants != decision.verdict:
-        yield sentence("flip_many_variants", {"method": METHOD_NAMES[variants]})
-    if decide(_changed(facts, "goal", forgetting="high")).verdict == "lora" != decision.verdict:
-        yield sentence("flip_forgetting")
+    if facts.goal.adapters_wanted < 4:
+        variants = decide(_changed(facts, "goal", adapters_wanted=4)).verdict
+        if variants in METHODS and variants != decision.verdict:
+            yield sentence("flip_many_variants", {"method": METHOD_NAMES[variants]})
+    if facts.goal.forgetting != "high":
+        careful = decide(_changed(facts, "goal", forgetting="high")).verdict
+        if careful in METHODS and careful != decision.verdict:
+            yield sentence("flip_forgetting", {"method": METHOD_NAMES[careful]})
     yield from _more_tokens(facts, decision, decide)
 
 
 def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
     """What would turn `not_yet` into a fine-tune."""
-    counts = facts.data.label_counts
+    data = facts.data
+    counts = data.label_counts if data.task != "multi_label" else None
     enough = tuple(max(c, 64) for c in counts or ())
-    rows = max(100, sum(enough), counted_rows(facts.data))
-    more = _changed(facts, "data", rows=rows, unique_rows=rows, label_counts=enough or None)
+    rows = max(100, sum(enough), 64 * (data.classes or 0) if counts is None else 0, counted_rows(data))
+    more = _changed(
+        facts, "data", rows=rows, unique_rows=rows, label_counts=enough or None, near_duplicate_share=None, duplicate_share=None
+    )
     verdict = decide(more).verdict
-    if verdict in METHODS and len(enough) != 1:
+    if verdict in METHODS and len(enough) != 1 and rows > distinct_rows(data):
         code = "flip_more_rows" if enough else "flip_more_rows_only"
         yield sentence(code, {"method": METHOD_NAMES[verdict], "rows": rows, "smallest": 64})
     verdict = decide(_changed(facts, "data", conflict_share=0.0)).verdict
@@ -46,7 +52,7 @@ def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
 def _more_time(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
     for candidate in decision.candidates:
         hours = candidate.hours.predicted / 0.8 * 1.01
-        if candidate.removed_by != "over_time_budget":
+        if candidate.removed_by != "over_time_budget" or hours > 1e6:
             continue
         if decide(_changed(facts, "goal", time_budget_hours=hours)).verdict == candidate.method:
             yield sentence("flip_more_time", {"method": METHOD_NAMES[candidate.method], "hours": hours})
@@ -55,10 +61,11 @@ def _more_time(facts: Facts, decision: Recommendation, decide: Decide) -> Iterat
 def _more_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
     for candidate in decision.candidates:
         needed = int(candidate.memory.predicted / USABLE_SHARE) + 1
-        if candidate.fits or needed <= candidate.memory.available:
+        if candidate.removed_by != "does_not_fit" or needed <= candidate.memory.available:
             continue
         if decide(_with_free_memory(facts, needed)).verdict == candidate.method:
-            yield sentence("flip_memory", {"method": METHOD_NAMES[candidate.method], "needed": needed})
+            code = "flip_memory_each" if candidate.devices > 1 else "flip_memory"
+            yield sentence(code, {"method": METHOD_NAMES[candidate.method], "needed": needed})
 
 
 def _less_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
@@ -68,7 +75,7 @@ def _less_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iter
     low, high = 0, decision.best.memory.available
     if decide(_with_free_memory(facts, high)).verdict != decision.verdict:
         return
-    while high - low > max(high // 100, 10_000_000):
+    while high - low > max(high // 50, 10_000_000):
         middle = (low + high) // 2
         if decide(_with_free_memory(facts, middle)).verdict == decision.verdict:
             high = middle
@@ -76,29 +83,31 @@ def _less_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iter
             low = middle
     other = decide(_with_free_memory(facts, low)).verdict
     if other in METHODS:
-        yield sentence("flip_memory_below", {"method": METHOD_NAMES[other], "needed": high})
+        code = "flip_memory_below_each" if decision.best.devices > 1 else "flip_memory_below"
+        yield sentence(code, {"method": METHOD_NAMES[other], "needed": high})
 
 
 def _more_tokens(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
-    if decision.verdict not in ("lora", "qlora") or (facts.data.task or "classification") in CLASSIFYING:
+    if decision.verdict not in ("lora", "qlora") or is_labelled(facts.data):
         return
     cap = next((r.facts["capacity_256"] for r in decision.reasons if r.code == "W3_adapter_holds_data"), None)
     if cap is None:
         return
-    more = _changed(facts, "data", trained_tokens=int(cap) + 1)
+    more = _changed(facts, "data", trained_tokens=min(int(cap) + 1, 10**18))
     if decide(more).verdict == "full":
         yield sentence("flip_tokens_above", {"method": METHOD_NAMES["full"], "tokens": cap})
 
 
 def _with_free_memory(facts: Facts, free: int) -> Facts:
+    """Every device with that much free, and with as much memory at least."""
     machine = facts.machine
-    if machine.device is not None:
-        devices = tuple(
-            d.model_copy(update={"memory_free": free, "memory_total": max(d.memory_total or 0, free)})
-            for d in machine.devices
-        )
-        return _changed(facts, "machine", devices=devices)
-    return _changed(facts, "machine", ram_available=free)
+    if machine.device is None:
+        return _changed(facts, "machine", ram_available=free)
+    devices = tuple(
+        d.model_copy(update={"memory_free": free, "memory_total": max(d.memory_total or 0, free)}) for d in machine.devices
+    )
+    ram = free if machine.backend == "mps" else machine.ram_available
+    return _changed(facts, "machine", devices=devices, ram_available=ram)
 
 
 def _changed(facts: Facts, part: str, **update: Any) -> Facts:

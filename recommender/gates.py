@@ -1,20 +1,23 @@
-"""Gates: situations in which the honest advice is not to fine-tune yet (evidence.md, 2.1), and cautions about the data.
+"""Gates: situations in which the honest advice is not to fine-tune yet (evidence.md, 2.1).
 
-Gates give advice and may be overridden, except where there is nothing to learn.
+Gates give advice and may be overridden, except where there is nothing to learn or nothing that could learn it.
 """
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
+from recommender.counting import classes_of, distinct_rows, rows_of, smallest_class, trained_tokens
 from recommender.facts import CLASSIFYING, DataFacts, Facts
-from recommender.hyper import counted_rows, rows_of, skewed, split_of
-from recommender.reasons import caution, reason, sentence
-from recommender.recommendation import Caution, Reason
+from recommender.reasons import reason, sentence
+from recommender.recommendation import Reason
+from recommender.shape import Shape
 
-PHYSICS = frozenset({"G1_one_label"})
-"""Gates behind which there is nothing to learn: no override helps."""
-
-_LABELLED = frozenset({"classification", "multi_label"})
+PHYSICS = frozenset({"G1_one_label", "G9_cannot_write", "G10_gguf"})
+"""Gates behind which there is nothing to learn, or no way to: no override helps."""
+LEAST_RAW_TOKENS = 100_000
+"""Below so many tokens of raw text continued pre-training only memorises (K)."""
+RARE = 16
+"""A class with fewer rows cannot be learned with any certainty (E15)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,90 +28,97 @@ class Gate:
     instead: tuple[str, ...]
 
 
-def closed_gates(facts: Facts) -> list[Gate]:
+def closed_gates(facts: Facts, shape: Shape) -> list[Gate]:
     """Every gate that is closed, gravest first."""
-    data, goal = facts.data, facts.goal
+    data = facts.data
+    gates = [*_nothing_to_learn(data), *_wrong_model(facts, shape)]
     task = data.task or "classification"
-    unique = counted_rows(data)
-    gates: list[Gate] = []
-    classes = _classes(data)
-    if task in _LABELLED and classes is not None and classes < 2:
-        more = (sentence("instead_more_classes"),)
-        gates.append(Gate(reason("G1_one_label", {"classes": classes, "rows": unique}, "K"), more))
-    rows = rows_of(data)
-    if rows and data.empty_rows and data.empty_rows > rows / 2:
-        empty = {"empty_rows": data.empty_rows, "rows": rows}
-        gates.append(Gate(reason("G1_mostly_empty", empty, "K"), (sentence("instead_check_columns"),)))
-    if goal.purpose == "knowledge":
-        gates.append(Gate(reason("G7_changing_facts", {"purpose": goal.purpose}, "K", "E19"), (sentence("instead_retrieval"),)))
+    if facts.goal.purpose == "knowledge" and task not in CLASSIFYING:
+        gates.append(_gate("G7_changing_facts", {"purpose": facts.goal.purpose}, ["K", "E19"], sentence("instead_retrieval")))
     if (data.conflict_share or 0) > 0.10:
-        shares = _contradictions(data.conflict_share or 0)
-        gates.append(Gate(reason("G2_contradictions", shares, "K"), (sentence("instead_clean"),)))
-    if rows is None:
+        gates.append(_gate("G2_contradictions", contradictions(data), ["K"], sentence("instead_clean")))
+    if rows_of(data) is None:
         return gates
     if task in CLASSIFYING:
-        gates += _too_few_labels(data, unique)
-    elif unique < 50:
-        gates.append(Gate(reason("G6_too_few_generation", {"unique_rows": unique}, "E19"), (sentence("instead_prompt"),)))
+        return gates + _too_few_labels(data)
+    return gates + _too_little_text(data)
+
+
+def _gate(code: str, known: dict[str, Any], sources: list[str], *instead: str) -> Gate:
+    return Gate(reason(code, known, *sources), instead)
+
+
+def _nothing_to_learn(data: DataFacts) -> list[Gate]:
+    gates: list[Gate] = []
+    rows, classes = rows_of(data), classes_of(data)
+    task = data.task or "classification"
+    one = task in ("classification", "token_classification") and classes is not None and classes < 2
+    if task == "multi_label" and data.label_counts is not None and rows:  # one label that some rows have can be learned
+        one = all(c in (0, rows) for c in data.label_counts)
+    if one:
+        counted = {"classes": classes or 0, "rows": rows if rows is not None else 0}
+        code = "G1_one_label" if rows is not None else "G1_one_label_uncounted"
+        found = reason(code, counted, "K").model_copy(update={"code": "G1_one_label"})
+        gates.append(Gate(found, (sentence("instead_more_classes"),)))
+    if rows and data.empty_rows and data.empty_rows > rows / 2:
+        empty = {"empty_rows": data.empty_rows, "rows": rows}
+        gates.append(_gate("G1_mostly_empty", empty, ["K"], sentence("instead_check_columns")))
+    elif rows and data.tokens_max == 0:
+        empty = {"tokens_max": 0, "rows": rows}
+        gates.append(_gate("G1_no_text", empty, ["K"], sentence("instead_check_columns")))
     return gates
 
 
-def _classes(data: DataFacts) -> int | None:
-    """Classes that really occur."""
-    if data.label_counts:
-        return sum(1 for count in data.label_counts if count)
-    return data.classes
+def _wrong_model(facts: Facts, shape: Shape) -> list[Gate]:
+    gates: list[Gate] = []
+    task = facts.data.task or "classification"
+    if shape.family == "encoder" and task in ("instruction", "chat", "preference", "seq2seq"):
+        known = {"family": shape.family, "task": task}
+        gates.append(_gate("G9_cannot_write", known, ["K"], sentence("instead_decoder")))
+    quantised = (facts.model.quantization or "").lower()
+    if facts.model.weights_format == "gguf" or quantised.startswith("gguf"):
+        gates.append(_gate("G10_gguf", {"format": "gguf"}, ["K"], sentence("instead_original_weights")))
+    return gates
 
 
-def _smallest_class(data: DataFacts, unique: int) -> int | None:
-    """Rows of the smallest class, at most; `None` where rows have no classes, or they were not counted."""
-    if (data.task or "classification") not in _LABELLED:
-        return None
-    if data.label_counts:
-        return min(data.label_counts)
-    return unique // data.classes if data.classes else None
-
-
-def _too_few_labels(data: DataFacts, unique: int) -> list[Gate]:
-    smallest = _smallest_class(data, unique)
+def _too_few_labels(data: DataFacts) -> list[Gate]:
+    unique, smallest = distinct_rows(data), smallest_class(data)
+    if smallest is not None and smallest < RARE and rare_classes(data):
+        smallest = min(c for c in data.label_counts or () if c >= RARE)
     counted = {"smallest": smallest, "unique_rows": unique}
     label, probe = sentence("instead_more_labels", {"smallest": 64}), sentence("instead_probe")
-    if unique < 100 or (smallest is not None and smallest < 16):
+    if unique < 100 or (smallest is not None and smallest < RARE):
         code = "G4_too_few_rows" if smallest is None else "G4_too_few_examples"
-        return [Gate(reason(code, counted, "E15", "E17", "E18"), (label, probe))]
+        return [_gate(code, counted, ["E15", "E17", "E18"], label, probe)]
     if smallest is not None and smallest < 64 and unique < 1_000:
-        return [Gate(reason("G5_baseline_first", counted, "E13", "E15"), (probe, label))]
+        return [_gate("G5_baseline_first", counted, ["E13", "E15"], probe, sentence("instead_challenge"), label)]
     return []
 
 
-def _contradictions(conflict_share: float) -> dict[str, float]:
+def rare_classes(data: DataFacts) -> int:
+    """How many of ten or more classes are too rare to learn, where together they hold under 2% of 1,000 rows or more.
+
+    Then the others are worth training; in every other case a class that rare closes the gate.
+    """
+    counts = [c for c in data.label_counts or () if c]
+    rare = [c for c in counts if c < RARE]
+    tail = len(counts) >= 10 and sum(counts) >= 1_000 and sum(rare) < 0.02 * sum(counts)
+    return len(rare) if tail else 0
+
+
+def _too_little_text(data: DataFacts) -> list[Gate]:
+    unique = distinct_rows(data)
+    if data.task == "continued_pretraining":
+        tokens = trained_tokens(data)
+        if tokens >= LEAST_RAW_TOKENS:
+            return []
+        return [_gate("G6_too_little_raw_text", {"trained_tokens": tokens}, ["K"], sentence("instead_in_prompt"))]
+    if unique < 50:
+        return [_gate("G6_too_few_generation", {"unique_rows": unique}, ["E19"], sentence("instead_prompt"))]
+    return []
+
+
+def contradictions(data: DataFacts) -> dict[str, Any]:
     """At best half of the contradicting rows can be right, whatever is predicted."""
-    return {"share": conflict_share, "cap": 1 - conflict_share / 2}
-
-
-def data_cautions(facts: Facts, max_length: int) -> list[Caution]:
-    """What to know about the data although it closes no gate."""
-    data = facts.data
-    found: list[Caution] = []
-    conflict = data.conflict_share or 0
-    if 0.03 <= conflict <= 0.10:
-        found.append(caution("contradictions", **_contradictions(conflict)))
-    if (data.duplicate_share or 0) > 0:
-        found.append(caution("duplicates", share=data.duplicate_share, unique_rows=counted_rows(data)))
-    if (data.overlap_share or 0) > 0:
-        found.append(caution("overlap", share=data.overlap_share))
-    labelled = (data.task or "classification") in _LABELLED
-    held_out = data.eval_rows if data.eval_rows is not None else split_of(data).held_out
-    if labelled and 0 < held_out < 1_000 and rows_of(data) is not None:
-        points = 100 * 1.96 * math.sqrt(0.09 / held_out)
-        found.append(caution("small_held_out", rows=held_out, points=round(points, 1)))
-    counts = data.label_counts or ()
-    if skewed(data):
-        found.append(caution("imbalanced", share=max(counts) / sum(counts)))
-    unique = counted_rows(data)
-    if rows_of(data) is not None and not labelled and data.task not in CLASSIFYING and 50 <= unique < 200:
-        found.append(caution("few_examples", rows=unique))
-    cut = next((c for c in data.truncation if c.length == max_length), None)
-    if cut is not None and cut.rows_cut and data.rows:
-        found.append(caution("truncated", share=min(cut.rows_cut / data.rows, 1.0), length=max_length))
-    return found
+    share = data.conflict_share or 0.0
+    return {"share": share, "cap": 1 - share / 2}

@@ -1,74 +1,178 @@
 """What an expert would say about any set of settings, chosen by Loracle or by hand (evidence.md, 2.5)."""
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recommender.facts import DataFacts
-from recommender.hyper import rows_of
+from recommender.brought import canonical, number
+from recommender.counting import distinct_rows, is_labelled, rows_of
+from recommender.facts import DataFacts, Facts
+from recommender.hyper import seeds_for, supports_bf16
 from recommender.reasons import caution
 from recommender.recommendation import Caution
+from recommender.shape import Shape, fp16_hostile
+
+LOW_LORA_RATE = 5e-5
+HIGH_LORA_RATE = 3e-3
+"""Where 72 of 80 diverged runs had their rate (E4)."""
+ATTENTION = frozenset(
+    {"q_proj", "k_proj", "v_proj", "o_proj", "query", "key", "value", "q", "k", "v", "o", "qkv_proj", "c_attn", "q_lin", "v_lin"}
+    | {"query_key_value", "k_lin", "out_lin", "attn.c_attn"}
+)
 
 
 def lint(
-    settings: Mapping[str, Any], data: DataFacts, *, decoder: bool = False, suggested_rate: float | None = None
+    settings: Mapping[str, Any],
+    data: DataFacts,
+    *,
+    decoder: bool = False,
+    suggested_rate: float | None = None,
+    usual_alpha: int | None = None,
+    facts: Facts | None = None,
+    shape: Shape | None = None,
+    own: bool = False,
 ) -> list[Caution]:
-    """Cautions about `settings` (names of `Settings` or `Plan`; absent ones, and what is no number, are not judged).
+    """Cautions about `settings`; absent ones, and what is no number, are not judged.
 
-    `batch_size` is understood as the effective batch. The number of steps is computed from rows, batch and epochs
-    where it is not given.
+    Names of `Settings`, of `Plan`, or those that the common tools use (`recommender.brought`). `batch_size` is understood as
+    the effective batch. The number of steps is computed from rows, batch and epochs where it is not given. With `own`, for
+    settings that Loracle chose itself, what it could not have chosen better is left unsaid.
     """
-    found: list[Caution] = []
-    batch = _number(settings, "effective_batch") or _number(settings, "batch_size")
-    epochs = _number(settings, "epochs")
-    rows = _number(settings, "rows") or rows_of(data)
-    steps = _number(settings, "total_steps")
-    if steps is None and batch and epochs and rows:
-        steps = math.ceil(math.ceil(rows / batch) * epochs)
-    warmup = _number(settings, "warmup_steps")
-    if steps and warmup:
-        if warmup >= steps:
-            found.append(caution("warmup_longer_than_run", warmup_steps=warmup, total_steps=steps, reached=steps / warmup))
-        elif warmup >= 0.2 * steps:
-            found.append(caution("long_warmup", share=warmup / steps))
-    if steps and steps < 100:
-        found.append(caution("few_steps", total_steps=steps))
-    if epochs and epochs > 30 and not settings.get("early_stopping"):
-        found.append(caution("many_epochs", epochs=epochs))
-    found += _rates(settings, decoder, suggested_rate)
-    if settings.get("method") in ("lora", "qlora"):
-        if batch and batch > 128:
-            found.append(caution("large_batch_lora", effective_batch=batch))
-        if decoder and _attention_only(settings.get("target_modules")):
-            found.append(caution("attention_only"))
-    if settings.get("precision") in ("fp16", "float16"):
-        found.append(caution("pure_fp16"))
+    s = canonical(settings)
+    found = [
+        *_schedule(s, data, own),
+        *_rates(s, data, decoder, suggested_rate, usual_alpha),
+        *_adapters(s, data, decoder),
+        *_precision(s, facts),
+        *_lengths(s, data, shape, own),
+    ]
     counts = data.label_counts or ()
-    if counts and settings.get("metric") == "accuracy" and max(counts) > 0.8 * sum(counts):
+    if counts and str(s.get("metric", "")).removeprefix("eval_") == "accuracy" and max(counts) > 0.8 * max(sum(counts), 1):
         found.append(caution("accuracy_on_skewed", share=max(counts) / sum(counts)))
+    seeds, unique = s.get("seeds"), distinct_rows(data)
+    one = isinstance(seeds, int) or (isinstance(seeds, list | tuple) and len(seeds) == 1)
+    if one and rows_of(data) is not None and unique < 1_000 and not own:
+        found.append(caution("one_seed", unique_rows=unique, seeds=seeds_for(unique)))
+    if s.get("bias_correction") is False:
+        found.append(caution("no_bias_correction", bias_correction=False))
     return found
 
 
-def _rates(settings: Mapping[str, Any], decoder: bool, suggested: float | None) -> list[Caution]:
-    rate, method = _number(settings, "learning_rate"), settings.get("method")
-    if not rate:
-        return []
-    if method in ("lora", "qlora") and rate < 5e-5:
-        return [caution("low_lora_rate", learning_rate=rate, suggested=suggested or 2e-4)]
-    if method == "full" and rate > (1e-4 if decoder else 5e-4):
-        return [caution("high_full_rate", learning_rate=rate, suggested=suggested or 2e-5)]
-    return []
+def _schedule(s: Mapping[str, Any], data: DataFacts, own: bool) -> Iterator[Caution]:
+    batch, epochs, rows = number(s, "effective_batch"), number(s, "epochs"), number(s, "rows") or rows_of(data)
+    steps = number(s, "total_steps")
+    if steps is None and batch and epochs and rows:
+        steps = max(1, math.ceil(math.ceil(rows / batch) * epochs))
+    warmup, share = number(s, "warmup_steps"), number(s, "warmup_ratio")
+    if warmup is None and share is not None and share >= 0.2:
+        yield caution("long_warmup", share=min(share, 1.0))
+    if steps and warmup:
+        if warmup >= steps:
+            yield caution("warmup_longer_than_run", warmup_steps=warmup, total_steps=steps, reached=steps / warmup)
+        elif warmup >= 0.2 * steps:
+            yield caution("long_warmup", share=warmup / steps)
+    if steps and steps < 100 and not own:
+        yield caution("few_steps", total_steps=steps)
+    if epochs and epochs > 30 and not s.get("early_stopping"):
+        yield caution("many_epochs", epochs=epochs)
+
+
+def _rates(
+    s: Mapping[str, Any], data: DataFacts, decoder: bool, suggested: float | None, usual_alpha: int | None
+) -> Iterator[Caution]:
+    rate, method = number(s, "learning_rate"), s.get("method")
+    if not rate or method not in ("full", "lora", "qlora"):
+        return
+    known: dict[str, Any] = {"learning_rate": rate}
+    if data.task == "preference":
+        usual = suggested or (5e-7 if method == "full" else 5e-6)
+        if rate > 10 * usual:
+            yield caution("high_preference_rate", suggested=usual, **known)
+        return
+    if method == "full":
+        limit = 1e-4 if decoder else max(5 * (suggested or 2e-5), 1e-4)
+        if rate > limit:
+            yield caution("high_full_rate", suggested=suggested or 2e-5, **known)
+        return
+    if rate < LOW_LORA_RATE:
+        yield caution("low_lora_rate", suggested=suggested or 2e-4, **known)
+    elif rate >= HIGH_LORA_RATE:
+        yield caution("high_lora_rate", suggested=suggested or 2e-4, **known)
+    else:
+        yield from _alpha(s, rate, decoder, suggested, usual_alpha)
+
+
+def _alpha(s: Mapping[str, Any], rate: float, decoder: bool, suggested: float | None, usual: int | None) -> Iterator[Caution]:
+    """Alpha that multiplies the step without a rate that divides it (alpha 32 for LLMs, twice the rank for encoders)."""
+    alpha, rank = number(s, "alpha"), number(s, "rank")
+    meant = usual or (32 if decoder else 2 * rank if rank else None)
+    if alpha is None or not meant or s.get("use_rslora"):
+        return
+    times, at = alpha / meant, suggested or (2e-4 if decoder else 5e-4)
+    known: dict[str, Any] = {"alpha": alpha, "learning_rate": rate, "times": times, "usual": meant}
+    if times >= 2 and rate * times > 2 * at:
+        yield caution("alpha_without_rate", **known)
+    elif times <= 0.5 and rate * times < 0.5 * at:
+        yield caution("alpha_without_rate", _sentence="alpha_without_rate_low", **known)
+
+
+def _adapters(s: Mapping[str, Any], data: DataFacts, decoder: bool) -> Iterator[Caution]:
+    if s.get("method") not in ("lora", "qlora"):
+        return
+    batch = number(s, "effective_batch")
+    if batch and batch > 128:
+        yield caution("large_batch_lora", effective_batch=batch)
+    if decoder and _attention_only(s.get("target_modules")):
+        yield caution("attention_only")
+    saved = s.get("modules_to_save")
+    empty = isinstance(saved, list | tuple) and not saved
+    if is_labelled(data) and (s.get("train_head") is False or (empty and s.get("task_type") is None)):
+        yield caution("untrained_head", train_head=False)
 
 
 def _attention_only(targets: Any) -> bool:
     names = targets.split(",") if isinstance(targets, str) else targets if isinstance(targets, list | tuple) else []
-    attention = {"q_proj", "k_proj", "v_proj", "o_proj", "query", "key", "value", "q", "k", "v", "o"}
-    return bool(names) and all(str(name).strip() in attention for name in names)
+    return bool(names) and all(str(name).strip() in ATTENTION for name in names)
 
 
-def _number(settings: Mapping[str, Any], name: str) -> int | float | None:
-    """A positive number of that name and of a sane size; a brought plan may hold anything."""
-    value = settings.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-15 < value < 1e15:
+def _precision(s: Mapping[str, Any], facts: Facts | None) -> Iterator[Caution]:
+    precision, half = str(s.get("precision", "")).lower(), str(s.get("dtype", "")).removeprefix("torch.") in ("float16", "half")
+    mixed = s.get("fp16") is True or precision in ("fp16-mixed", "16-mixed")
+    if precision in ("fp16", "float16", "half", "pure_fp16", "16-true") or (half and s.get("method") == "full"):
+        yield caution("pure_fp16", precision="fp16")
+    elif mixed and facts is not None and fp16_hostile(facts.model):
+        yield caution("fp16_overflows", precision="fp16")
+    elif mixed and facts is not None and facts.machine.device is not None and supports_bf16(facts.machine):
+        yield caution("fp16_where_bf16_works", precision="fp16")
+
+
+def _lengths(s: Mapping[str, Any], data: DataFacts, shape: Shape | None, own: bool) -> Iterator[Caution]:
+    length = number(s, "max_length")
+    if not length:
+        return
+    if shape is not None and "max_positions" not in " ".join(shape.assumed) and length > shape.positions:
+        yield caution("longer_than_model", length=length, reads=shape.positions)
+    p95 = data.tokens_p95
+    if s.get("padding") == "max_length" and p95 is not None and p95 < length / 2:
+        yield caution("padded_to_maximum", length=length, tokens=p95)
+    share = share_cut(data, length)
+    if share is not None and share > 0.10 and not own and data.task != "continued_pretraining":
+        yield caution("truncates", length=length, share=share)
+
+
+def share_cut(data: DataFacts, length: float) -> float | None:
+    """Share of the rows longer than `length`: counted where it was, else read off between the known percentiles."""
+    counted = next((c for c in data.truncation if c.length == length), None)
+    if counted is not None and data.rows:
+        return min(counted.rows_cut / data.rows, 1.0)
+    known = [(data.tokens_p50, 0.5), (data.tokens_p95, 0.05), (data.tokens_p99, 0.01), (data.tokens_max, 0.0)]
+    points = [(tokens, share) for tokens, share in known if tokens is not None]
+    if not points:
         return None
-    return value
+    if length < points[0][0]:
+        return points[0][1]  # at least
+    for (low, above), (high, below) in itertools.pairwise(points):
+        if low <= length < high:
+            return above + (below - above) * (length - low) / (high - low)
+    return points[-1][1]

@@ -1,10 +1,13 @@
-"""Peak memory from facts, before anything is loaded.
+"""Peak memory from facts, before anything is loaded, against what is free on the devices a run can use.
 
-The formula is evidence.md 2.2 (E10, E21-E23, E31): 1.1 x (states + activations + logits + runtime) must fit into 92% of
-what is free. Traced predictions will replace the activation term; its shape here stays for the explanation.
+Peak = 1.1 x (weights, gradients, optimizer states, activations, logits, runtime), within 92% of what is free (evidence.md,
+2.2: E10, E21-E23, E31). Several devices hold a copy each where one copy fits, else the states are divided among them.
 """
 
-from recommender.facts import CLASSIFYING, DataFacts, Facts, Machine
+from typing import NamedTuple
+
+from recommender.facts import Facts, Machine
+from recommender.footprint import Step, parts_of
 from recommender.recommendation import Memory, Method, Precision
 from recommender.shape import Shape
 
@@ -13,9 +16,6 @@ RUNTIME_BYTES = 600_000_000
 RUNTIME_BYTES_CPU = 900_000_000
 """On a CPU the same memory holds Python's libraries too, and what the allocator keeps: 0.9 to 1.0 GB beside states and
 activations in this worker's own runs of MiniLM (full and LoRA, torch 2.13)."""
-SCORE_BYTES_CPU = 20
-"""Bytes a score of attention: 12 are kept (softmax, its dropout's fp32 mask, the product), the rest is what the heap loses
-between blocks of so many sizes. A full fine-tune of MiniLM at 512 tokens peaked at 3.6 GB; this makes it 3.4."""
 MARGIN = 1.1
 USABLE_SHARE = 0.92
 UNKNOWN_MEMORY = 8 * 1024**3
@@ -26,13 +26,98 @@ UNCERTAINTY = (0.8, 1.25)
 """The formula's anchors lie within -10% and +13% (evidence 2.2); doubled for models that are not anchors."""
 
 
+class Placed(NamedTuple):
+    """A step on the devices that suit it best: bytes on each of them."""
+
+    peak: int
+    available: int
+    """Free now on the fullest of the devices used."""
+    devices: int
+    sharded: bool
+    parts: dict[str, int]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the predicted peak leaves the stated head-room."""
+        return self.peak <= USABLE_SHARE * self.available
+
+
 def available_memory(machine: Machine) -> tuple[int, bool]:
-    """Bytes a run may use now on the one device it would see, and whether that is known."""
-    device = machine.device
-    free, total = (device.memory_free, device.memory_total) if device else (machine.ram_available, machine.ram_total)
+    """Bytes a run may use now on the one device it would see first, and whether that is known."""
+    free, known = _free(machine)[0]
+    return free, known
+
+
+def usable_count(machine: Machine) -> int:
+    """How many accelerators one run can use here."""
+    present = len(machine.devices) if machine.backend != "cpu" else 0
+    return present if machine.usable_devices is None else min(machine.usable_devices, present)
+
+
+def _free(machine: Machine) -> list[tuple[int, bool]]:
+    """Free bytes of each usable device, the freest first."""
+    if machine.device is None:
+        if machine.backend in ("cuda", "rocm", "xpu"):
+            return [(UNKNOWN_MEMORY, False)]
+        return [_known(machine.ram_available, machine.ram_total)]
+    free = [_known(d.memory_free, d.memory_total) for d in machine.devices]
+    if machine.backend == "mps" and machine.ram_available is not None:  # one memory for both
+        free = [(min(f, machine.ram_available), known) for f, known in free]
+    return sorted(free, key=lambda f: f[0], reverse=True)[: max(usable_count(machine), 1)]
+
+
+def _known(free: int | None, total: int | None) -> tuple[int, bool]:
     if free is not None:
         return free, True
     return (int(FREE_SHARE * total) if total is not None else UNKNOWN_MEMORY), False
+
+
+def groups_of(machine: Machine) -> list[tuple[int, int]]:
+    """Groups of devices worth trying, the largest first: how many, and what is free on the fullest of them."""
+    free = [f for f, _ in _free(machine)]
+    return [(n, free[n - 1]) for n in range(len(free), 0, -1) if n == len(free) or free[n] < free[n - 1]]
+
+
+def undivided(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int]]:
+    """Peak of the step on a single device, and its parts."""
+    runtime = RUNTIME_BYTES if facts.machine.device is not None and facts.machine.backend != "mps" else RUNTIME_BYTES_CPU
+    whole = parts_of(facts, shape, step) | {"runtime": runtime}
+    return int(MARGIN * sum(whole.values())), whole
+
+
+def place(facts: Facts, shape: Shape, step: Step, groups: list[tuple[int, int]] | None = None) -> Placed:
+    """The step where it fits best: a copy on as many devices as hold one, else divided over as many as needed."""
+    peak, whole = undivided(facts, shape, step)
+    groups = groups_of(facts.machine) if groups is None else groups
+    copies = [Placed(peak, free, count, False, whole) for count, free in groups]
+    placed = next((p for p in copies if p.fits), None)
+    if placed is not None:
+        return placed
+    divided = [_divided(shape, step, whole, count, free) for count, free in groups if count > 1]
+    return next((p for p in divided if p.fits), None) or min([copies[-1], *divided], key=lambda p: p.peak / max(p.available, 1))
+
+
+def _divided(shape: Shape, step: Step, whole: dict[str, int], count: int, free: int) -> Placed:
+    """States in `count` shares; each device still gathers two layers, and the embeddings, whole."""
+    parts = {name: b // count if name in ("weights", "gradients", "optimizer") else b for name, b in whole.items()}
+    width = 0.55 if step.method == "qlora" else 2
+    gathered = width * 2 * shape.linear_parameters / max(shape.layers, 1) + 2 * shape.embedding_parameters
+    parts["gathered"] = int(gathered)
+    return Placed(int(MARGIN * sum(parts.values())), free, count, True, parts)
+
+
+def as_memory(facts: Facts, shape: Shape, placed: Placed) -> Memory:
+    """The record that goes into the answer."""
+    low, high = UNCERTAINTY
+    known = all(k for _, k in _free(facts.machine)) and not shape.assumed
+    return Memory(
+        predicted=placed.peak,
+        low=int(placed.peak * low),
+        high=int(placed.peak * high),
+        available=placed.available,
+        origin="estimated" if known else "assumed",
+        parts=placed.parts,
+    )
 
 
 def predict(
@@ -47,81 +132,10 @@ def predict(
     gradient_checkpointing: bool,
 ) -> Memory:
     """Peak memory of one method in bytes, for micro-batches of `micro_tokens` padded tokens of `length` at most."""
-    parts = states(shape, facts.data, method, precision, rank)
-    scores = SCORE_BYTES_CPU * shape.heads * length if keeps_scores(facts, shape) else 0
-    parts["activations"] = activations(shape, precision, micro_tokens, scores, gradient_checkpointing)
-    parts["logits"] = logits(shape, facts.data, micro_tokens)
-    parts["runtime"] = RUNTIME_BYTES if facts.machine.devices else RUNTIME_BYTES_CPU
-    peak = int(MARGIN * sum(parts.values()))
-    available, known = available_memory(facts.machine)
-    low, high = UNCERTAINTY
-    return Memory(
-        predicted=peak,
-        low=int(peak * low),
-        high=int(peak * high),
-        available=available,
-        origin="estimated" if known and not shape.assumed else "assumed",
-        parts=parts,
-    )
+    step = Step(method, precision, rank, micro_tokens, length, gradient_checkpointing)
+    return as_memory(facts, shape, place(facts, shape, step))
 
 
 def fits(memory: Memory) -> bool:
     """Whether the predicted peak leaves the stated head-room."""
     return memory.predicted <= USABLE_SHARE * memory.available
-
-
-def states(shape: Shape, data: DataFacts, method: Method, precision: Precision, rank: int) -> dict[str, int]:
-    """Weights, gradients and optimizer states in bytes."""
-    n = shape.parameters
-    if method == "full":
-        return {"weights": 4 * n, "gradients": 4 * n, "optimizer": 8 * n}
-    adapters = trained_parameters(shape, data, method, rank)
-    if method == "lora":
-        weights = (4 if precision == "fp32" else 2) * n
-    else:
-        weights = int(0.55 * shape.linear_parameters) + 4 * shape.embedding_parameters
-    return {"weights": weights + 4 * adapters, "gradients": 4 * adapters, "optimizer": 8 * adapters}
-
-
-def trained_parameters(shape: Shape, data: DataFacts, method: Method, rank: int) -> int:
-    """How many parameters the method updates, the new head included."""
-    head = (data.classes or 2) * (shape.hidden + 1) if (data.task or "classification") in CLASSIFYING else 0
-    if method == "full":
-        return shape.parameters + head
-    return rank * shape.adapter_parameters_per_rank + head
-
-
-def keeps_scores(facts: Facts, shape: Shape) -> bool:
-    """Whether attention keeps its score matrices: on a CPU with dropout in it there is no fused kernel."""
-    if facts.machine.devices:
-        return False
-    config = facts.model.config or {}
-    named = [config[name] for name in ("attention_probs_dropout_prob", "attention_dropout") if name in config]
-    return any(named) if named else shape.family == "encoder"
-
-
-def activations(shape: Shape, precision: Precision, tokens: int, scores: int, checkpointing: bool) -> int:
-    """Bytes kept from forward to backward for `tokens` padded tokens, with `scores` bytes of attention scores each.
-
-    34h a token and layer in 16 bit, twice that in fp32, 2h (4h) plus one live layer with checkpointing (memory.md,
-    section 6: 66.08h measured for BERT in fp32).
-    """
-    wide = 2 if precision == "fp32" else 1
-    layer = (34 * wide * shape.hidden + scores) * tokens
-    if not checkpointing:
-        return layer * shape.layers
-    return 2 * wide * shape.hidden * tokens * shape.layers + layer
-
-
-def logits(shape: Shape, data: DataFacts, tokens: int) -> int:
-    """Bytes of the vocabulary logits and their loss: 10 a token and word; a classifier's are too few to count."""
-    if (data.task or "classification") in CLASSIFYING:
-        return 0
-    return 10 * shape.vocabulary * tokens
-
-
-def disk_needed(shape: Shape, method: Method, trained: int) -> int:
-    """Bytes on disk: two verified checkpoints, a third while it is written, and the saved result."""
-    weights = 4 * shape.parameters if method == "full" else 4 * trained
-    checkpoint = weights + 8 * trained
-    return 3 * checkpoint + weights + 50_000_000

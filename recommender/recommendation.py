@@ -66,6 +66,7 @@ class Settings(Fact):
     """How many runs a careful comparison takes; one run has one seed."""
     metric: str
     class_weights: bool
+    label_smoothing: float = 0.0
     early_stopping: bool
     patience: int
     evaluations: int
@@ -93,6 +94,10 @@ class Candidate(Fact):
     disk: int
     """Bytes the run needs on disk: checkpoints and the result."""
     settings: Settings
+    devices: int = 1
+    """Accelerators the run is spread over."""
+    sharded: bool = False
+    """Weights and optimizer states are divided over the devices; else each holds a copy."""
 
     @property
     def viable(self) -> bool:

@@ -1,10 +1,25 @@
 """The model's dimensions as the arithmetic needs them: every unknown replaced by a stated default."""
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from recommender.facts import CLASSIFYING, DataFacts, Family, ModelFacts
+from recommender.facts import CLASSIFYING, DataFacts, Family, ModelFacts, Task
 
 BYTES_BY_DTYPE = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1, "uint8": 1, "int8": 1}
+_FP16_HOSTILE = re.compile(r"gemma|qwen3[_.-]?5|qwen3[_.-]?moe|(^|[^a-z])(m|u|um|by|long)?t5|mt0", re.IGNORECASE)
+"""Families that overflow in fp16: Gemma, Qwen3.5 and Qwen3-MoE (E32), the T5 family (trained in bf16, known to overflow)."""
+_GENERATORS = re.compile(r"causallm|lmheadmodel|llama|mistral|qwen|gpt|phi|gemma|falcon|bloom|opt\b", re.IGNORECASE)
+_TRANSLATORS = re.compile(r"conditionalgeneration|t5|bart|pegasus|marian", re.IGNORECASE)
+_IN_CONFIG = {
+    "hidden_size": ("hidden_size", "d_model", "n_embd", "dim"),
+    "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
+    "intermediate_size": ("intermediate_size", "d_ff", "n_inner", "hidden_dim"),
+    "attention_heads": ("num_attention_heads", "n_head", "num_heads", "n_heads"),
+    "vocabulary_size": ("vocab_size",),
+    "max_positions": ("max_position_embeddings", "n_positions"),
+}
+"""Where config.json says what a fact leaves open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +32,15 @@ class Shape:
     layers: int
     hidden: int
     intermediate: int
+    """Of one expert in a mixture of experts."""
     heads: int
     key_value_heads: int
     vocabulary: int
     positions: int
+    experts: int = 1
+    experts_per_token: int = 1
+    active_parameters: int = 0
+    """That one token passes through; all of them in a dense model."""
     assumed: tuple[str, ...] = field(default=())
     """Facts that were not known, with the value taken instead, e.g. `layers 12`."""
 
@@ -30,42 +50,69 @@ class Shape:
         return max(self.parameters - self.embedding_parameters, 0)
 
     @property
+    def active_linear_parameters(self) -> int:
+        """Of those, what one token is multiplied with."""
+        return max(self.active_parameters - self.embedding_parameters, 0)
+
+    @property
     def key_value_width(self) -> int:
         """Width of the key and value projections."""
         return self.key_value_heads * (self.hidden // max(self.heads, 1))
 
     @property
+    def blocks(self) -> int:
+        """Layers in all: an encoder-decoder has that many on both sides."""
+        return self.layers * (2 if self.family == "encoder-decoder" else 1)
+
+    @property
+    def gated(self) -> bool:
+        """Whether the feed-forward part has a third, gating map, as in Llama."""
+        return self.family == "decoder"
+
+    @property
+    def active_intermediate(self) -> int:
+        """Width of the feed-forward part that one token sees."""
+        return self.intermediate * self.experts_per_token
+
+    @property
     def adapter_parameters_per_rank(self) -> int:
-        """Sum of d_in + d_out over all adapted linear layers: what one unit of LoRA rank costs."""
+        """Sum of d_in + d_out over all adapted linear layers: what one unit of LoRA rank costs.
+
+        In a mixture each expert gets an adapter of rank / experts a token sees, so that a token meets the whole rank (E1).
+        """
         h, i, kv = self.hidden, self.intermediate, self.key_value_width
         attention = 2 * (h + h) + 2 * (h + kv)
-        gated = self.family == "decoder"
-        mlp = (3 if gated else 2) * (h + i)
-        blocks = 2 if self.family == "encoder-decoder" else 1
-        return self.layers * (attention + mlp) * blocks
+        mlp = (3 if self.gated else 2) * (h + i) * self.experts // max(self.experts_per_token, 1)
+        return self.blocks * (attention + mlp)
 
 
-def shape_of(model: ModelFacts) -> Shape:
+def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
     """Fill in what is not known. The defaults follow the usual proportions of BERT- and Llama-like models."""
     assumed: list[str] = []
+    config = model.config or {}
 
     def known(name: str, value: int | None, default: int) -> int:
-        if value is None:
-            assumed.append(f"{name} {default}")
-            return default
-        return value
+        if value is not None:
+            return value
+        named: Any = next((config[n] for n in _IN_CONFIG.get(name, ()) if isinstance(config.get(n), int)), None)
+        if named is not None and 0 < named < 10**9:
+            return int(named)
+        assumed.append(f"{name} {default}")
+        return default
 
-    family: Family = model.family or "encoder"
+    family: Family = model.family or _family_guess(model, task)
     if model.family is None:
         assumed.append(f"family {family}")
-    hidden = max(known("hidden_size", model.hidden_size, _hidden_guess(model.parameters)), 1)
-    layers = known("layers", model.layers, 12 if hidden <= 1024 else 32)
+    hidden = max(known("hidden_size", model.hidden_size, _hidden_guess(model.active_parameters or model.parameters)), 1)
+    layers = known("layers", model.layers, _layers_guess(hidden))
     intermediate = known("intermediate_size", model.intermediate_size, 4 * hidden)
     vocabulary = known("vocabulary_size", model.vocabulary_size, 32_000)
     embeddings = known("embedding_parameters", model.embedding_parameters, vocabulary * hidden)
-    body = layers * (4 * hidden * hidden + (3 if family == "decoder" else 2) * hidden * intermediate)
+    experts = max(model.experts or 1, 1)
+    per_token = min(model.experts_per_token or min(2, experts), experts) or 1
+    body = layers * (4 * hidden * hidden + (3 if family == "decoder" else 2) * hidden * intermediate * experts)
     heads = known("attention_heads", model.attention_heads, max(hidden // 64, 1)) or 1
-    return Shape(
+    shape = Shape(
         family=family,
         parameters=known("parameters", model.parameters, embeddings + body),
         embedding_parameters=embeddings,
@@ -78,21 +125,80 @@ def shape_of(model: ModelFacts) -> Shape:
         positions=max(known("max_positions", model.max_positions, 512 if family == "encoder" else 4096), 2),
         assumed=tuple(assumed),
     )
+    return _with_experts(shape, experts, per_token, model.active_parameters)
+
+
+def _with_experts(shape: Shape, experts: int, per_token: int, active: int | None) -> Shape:
+    """The width of one expert follows from the number of parameters: configurations name it in many ways."""
+    if experts == 1:
+        return replace(shape, active_parameters=min(active or shape.parameters, shape.parameters))
+    h, kv = shape.hidden, shape.key_value_width
+    attention = shape.layers * (2 * h * h + 2 * h * kv)
+    in_experts = max(shape.linear_parameters - attention, 0)
+    width = in_experts // max(shape.layers * experts * 3 * h, 1)
+    left_out = in_experts * (experts - per_token) // experts
+    return replace(
+        shape,
+        intermediate=max(width, 1),
+        experts=experts,
+        experts_per_token=per_token,
+        active_parameters=min(active or shape.parameters - left_out, shape.parameters),
+    )
+
+
+def _family_guess(model: ModelFacts, task: Task | None) -> Family:
+    """From names, else from what is to be done with it, else from size."""
+    named = f"{model.architecture or ''} {model.id or ''} {(model.config or {}).get('model_type', '')}"
+    if _TRANSLATORS.search(named):
+        return "encoder-decoder"
+    if _GENERATORS.search(named):
+        return "decoder"
+    if "bert" in named.lower() or "electra" in named.lower():
+        return "encoder"
+    writes = task is not None and task not in CLASSIFYING
+    return "decoder" if writes or (model.parameters or 0) > 1e9 else "encoder"
 
 
 def _hidden_guess(parameters: int | None) -> int:
     """Hidden size of a usual model with that many parameters."""
     if parameters is None:
         return 768
-    for limit, hidden in ((30e6, 384), (200e6, 768), (600e6, 1024), (2e9, 2048), (5e9, 3072), (20e9, 4096), (50e9, 5120)):
+    for limit, hidden in ((30e6, 384), (200e6, 768), (600e6, 1024), (2e9, 2048), (5e9, 3072), (10e9, 4096), (50e9, 5120)):
         if parameters <= limit:
             return hidden
     return 8192
 
 
-def checkpoint_bytes_per_parameter(model: ModelFacts) -> int:
+def _layers_guess(hidden: int) -> int:
+    """Layers of a usual model of that width."""
+    for limit, layers in ((400, 6), (800, 12), (1100, 24), (2100, 16), (3100, 28), (4100, 32), (6000, 48)):
+        if hidden <= limit:
+            return layers
+    return 80
+
+
+def fp16_hostile(model: ModelFacts) -> bool:
+    """Whether the family is known to overflow in fp16, mixed or not (E32)."""
+    config = model.config or {}
+    return any(_FP16_HOSTILE.search(str(n)) for n in (model.architecture, model.id, config.get("model_type")) if n)
+
+
+def t5_like(model: ModelFacts) -> bool:
+    """Whether it belongs to the T5 family, which wants higher learning rates than other encoder-decoders."""
+    named = f"{model.architecture or ''} {model.id or ''} {(model.config or {}).get('model_type', '')}".lower()
+    return "t5" in named
+
+
+def checkpoint_bytes_per_parameter(model: ModelFacts) -> float:
     """Bytes a parameter takes in the checkpoint as published."""
-    return BYTES_BY_DTYPE.get(model.dtype or "float32", 4)
+    return quantised_bytes(model) or BYTES_BY_DTYPE.get(model.dtype or "float32", 4)
+
+
+def quantised_bytes(model: ModelFacts) -> float | None:
+    """Bytes a linear parameter takes in an already quantised checkpoint, scales included; `None` when it is not."""
+    if not model.quantization:
+        return None
+    return 1.05 if re.search(r"8bit|int8|fp8|float8|8-bit|w8|q8|llm_int8", model.quantization.lower()) else 0.55
 
 
 def counts_as_encoder(shape: Shape, data: DataFacts) -> bool:

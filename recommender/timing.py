@@ -1,8 +1,8 @@
 """Wall-clock time from facts: work in floating-point operations over the speed of this machine."""
 
-from recommender.facts import CLASSIFYING, DataFacts, Facts, Machine
-from recommender.hyper import counted_rows
-from recommender.recommendation import Hours, Method, Precision
+from recommender.counting import counted_rows, is_labelled, split_of
+from recommender.facts import DataFacts, Facts, Machine
+from recommender.recommendation import Hours, Method, Precision, Settings
 from recommender.shape import Shape
 
 WORK_PER_PARAMETER: dict[Method, float] = {"full": 6.0, "lora": 4.0, "qlora": 4.0}
@@ -16,30 +16,62 @@ CPU_CORE_FLOPS = 35e9
 """Of one core in fp32 where nothing was measured: what two shared cores of a cloud machine reached together, halved."""
 EFFICIENCY = 0.4
 """Share of the matrix-multiply speed that a whole step reaches; 41% was measured on short rows."""
+CHECKPOINTING = 1.27
+"""Times as long with gradient checkpointing (E25)."""
+SCALING = 0.85
+"""Of each further device's speed that reaches the run: the rest goes into exchanging gradients (K)."""
 START_UP_SECONDS = 25.0
 """Importing, loading, tokenising and the final save."""
 
 PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
+    ("B200", 2250e12),
     ("H200", 989e12),
     ("H100", 989e12),
+    ("H20", 148e12),
     ("A100", 312e12),
     ("L40", 181e12),
     ("A6000", 155e12),
+    ("A5000", 111e12),
+    ("A4000", 77e12),
     ("A10", 125e12),
+    ("A30", 165e12),
+    ("A40", 150e12),
     ("L4", 121e12),
     ("V100", 112e12),
     ("T4", 65e12),
+    ("P100", 19e12),
+    ("MI300", 1307e12),
+    ("MI250", 383e12),
+    ("MI210", 181e12),
+    ("7900", 123e12),
+    ("6000 Ada", 182e12),
     ("5090", 210e12),
+    ("5080", 113e12),
     ("4090", 165e12),
     ("4080", 98e12),
     ("4070", 58e12),
     ("4060", 30e12),
+    ("4050", 20e12),
     ("3090", 71e12),
     ("3080", 60e12),
     ("3070", 41e12),
     ("3060", 25e12),
+    ("3050", 18e12),
+    ("2080", 43e12),
+    ("2070", 30e12),
+    ("2060", 26e12),
+    ("1660", 10e12),
+    ("1650", 6e12),
+    ("1080", 9e12),
+    ("A770", 70e12),
+    ("Ultra", 27e12),
+    ("Max", 14e12),
+    ("Pro", 7e12),
 )
-"""Dense 16-bit tensor throughput with fp32 accumulation, from the vendors' data sheets, operations per second."""
+"""Dense 16-bit tensor throughput with fp32 accumulation, from the vendors' data sheets, operations per second; Apple's by size
+of the chip, in fp32."""
+APPLE_FLOPS = 4e12
+"""Of the smallest Apple chips."""
 
 
 def device_flops(machine: Machine, facts: Facts, precision: Precision) -> tuple[float, bool]:
@@ -51,8 +83,9 @@ def device_flops(machine: Machine, facts: Facts, precision: Precision) -> tuple[
     if machine.device is None:
         return CPU_CORE_FLOPS * (machine.cpu_cores or 4), False
     name = machine.device.name or ""
-    published = next((flops for key, flops in PUBLISHED_FLOPS if key in name), 40e12)
-    return (published if precision != "fp32" else published / 4), False
+    apple = machine.backend == "mps"
+    published = next((flops for key, flops in PUBLISHED_FLOPS if key in name), APPLE_FLOPS if apple else 40e12)
+    return (published if precision != "fp32" or apple else published / 4), False
 
 
 def tokens_kept(data: DataFacts, length: int) -> int:
@@ -64,40 +97,40 @@ def tokens_kept(data: DataFacts, length: int) -> int:
     median = min(data.tokens_p50 or 128, length)
     upper = min(data.tokens_p95 or 2 * median, length)
     total = data.tokens_total if data.tokens_total is not None else rows * (data.tokens_p50 or 128)
+    if data.task == "continued_pretraining":
+        return total
     return min(total, rows * (median + upper) // 2)
 
 
-def predict(
-    facts: Facts,
-    shape: Shape,
-    method: Method,
-    precision: Precision,
-    *,
-    length: int,
-    epochs: float,
-    total_steps: int,
-    training_share: float,
-    evaluations: int,
-) -> Hours:
+def predict(facts: Facts, shape: Shape, method: Method, settings: Settings, devices: int = 1) -> Hours:
     """Hours of a run: training, evaluations on the carved rows, both final scores and start-up."""
     per_step = (facts.measured.seconds_per_step or {}).get(method)
     if per_step:
-        hours = (total_steps * per_step * 1.1 + START_UP_SECONDS) / 3600
+        hours = (settings.total_steps * per_step * 1.1 + START_UP_SECONDS) / 3600
         return Hours(predicted=hours, low=0.9 * hours, high=1.2 * hours, origin="measured")
-    flops, calibrated = device_flops(facts.machine, facts, precision)
+    flops, calibrated = device_flops(facts.machine, facts, settings.precision)
+    flops *= 1 + SCALING * (devices - 1)
+    length = settings.max_length
     pass_tokens = tokens_kept(facts.data, length)
-    head_only = (facts.data.task or "classification") in CLASSIFYING
-    body = shape.linear_parameters if head_only else shape.parameters
-    body += 2 * shape.layers * shape.hidden * length // 2  # attention scores, small beside the linear maps
-    slow = SLOWDOWN[method]
-    if method == "qlora" and facts.machine.device is None:
-        slow = SLOWDOWN_CPU_4BIT
-    train = WORK_PER_PARAMETER[method] * slow * body * pass_tokens * training_share * epochs
-    evaluation_rows = (facts.data.eval_rows or 0) / max(counted_rows(facts.data), 1)
-    passes = (1 - training_share) * evaluations + 2 * max(evaluation_rows, 1 - training_share) + 1
+    body = shape.active_linear_parameters if is_labelled(facts.data) else shape.active_parameters
+    body += 2 * shape.blocks * shape.hidden * length // 2  # attention scores, small beside the linear maps
+    unique = max(counted_rows(facts.data), 1)
+    share = split_of(facts.data).train / unique
+    train = _work(shape, method, settings, facts.machine.device is None) * body * pass_tokens * share * settings.epochs
+    evaluation_rows = (facts.data.eval_rows or 0) / unique
+    passes = (1 - share) * settings.evaluations + 2 * max(evaluation_rows, 1 - share) + 1
     evaluate = 2.0 * body * pass_tokens * passes
     seconds = (train + evaluate) / (flops * EFFICIENCY) + START_UP_SECONDS
     low, high = (0.6, 1.7) if calibrated else (0.4, 2.5)
     hours = seconds / 3600
     known = (facts.machine.device or facts.machine.cpu_cores) and facts.data.tokens_p50 is not None and not shape.assumed
     return Hours(predicted=hours, low=low * hours, high=high * hours, origin="estimated" if known else "assumed")
+
+
+def _work(shape: Shape, method: Method, settings: Settings, on_cpu: bool) -> float:
+    """Operations for each parameter and token, what slows the method down included."""
+    slow = SLOWDOWN_CPU_4BIT if method == "qlora" and on_cpu else SLOWDOWN[method]
+    work = WORK_PER_PARAMETER[method] * slow
+    if settings.trained == "last_layers":
+        work = 2 + 4 * min((settings.last_layers or 1) / max(shape.layers, 1), 1)
+    return work * (CHECKPOINTING if settings.gradient_checkpointing else 1)

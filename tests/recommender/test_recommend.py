@@ -88,8 +88,10 @@ def test_a_small_encoder_that_fits_is_trained_whole() -> None:
 
 def test_memory_follows_the_written_formula() -> None:
     full = advise(gpu(12), BERT, IMDB).candidate("full").memory
-    states, activations = 16 * 109_482_240, 34 * 768 * 12 * 16 * 512
-    assert full.predicted == int(1.1 * (states + activations + 600_000_000))
+    # fp32 weights, gradients and moments; autocast's 16-bit copies of the linear maps; 26H + 4I + 4 heads a token and layer
+    states = 16 * 109_482_240 + 2 * (109_482_240 - 23_837_184) + 4 * 4 * 2 * 769
+    activations = (26 * 768 + 4 * 3072 + 4 * 12) * 12 * 16 * 512
+    assert full.predicted == pytest.approx(1.1 * (states + activations + 600_000_000), abs=1e5)
     assert full.low < full.predicted < full.high
     assert (full.available, full.origin) == (12 * GB, "estimated")
 
@@ -118,7 +120,7 @@ def test_an_8b_model_takes_qlora_only_where_lora_has_no_room(
     advice = advise(gpu(gigabytes), LLAMA_8B, INSTRUCTIONS)
     assert (advice.verdict, advice.confidence) == (verdict, confidence)
     assert removed(advice)["qlora"] == qlora_removed_by
-    assert removed(advice)["full"] == "does_not_fit"
+    assert removed(advice)["full"] == ("does_not_fit" if gigabytes < 60 else None)  # in bf16 with 8-bit AdamW it fits there (E23)
     assert points(advice) == {"full": 0, "lora": 3, "qlora": 2}
     assert advice.candidate("lora").settings.learning_rate == 2e-4
     assert advice.candidate("lora").settings.alpha == 32
@@ -164,7 +166,7 @@ def test_caring_about_forgetting_speaks_against_full() -> None:
 
 
 def test_shipping_in_4_bit_lifts_qlora() -> None:
-    assert points(advise(gpu(23), LLAMA_8B, INSTRUCTIONS, goal={"ship_in_4_bit": True}))["qlora"] == 2 + 1
+    assert points(advise(gpu(23), LLAMA_8B, INSTRUCTIONS, goal={"ship_in_4_bit": True}))["qlora"] == 2 + 2
 
 
 def test_measured_step_times_count() -> None:
@@ -184,7 +186,7 @@ def test_the_freest_card_counts_with_its_own_precision() -> None:
 
 
 def test_less_memory_is_met_by_smaller_micro_batches_then_by_checkpointing() -> None:
-    roomy, tight, tighter = (advise(gpu(g), BERT, IMDB).candidate("full").settings for g in (12, 3.6, 2.8))
+    roomy, tight, tighter = (advise(gpu(g), BERT, IMDB).candidate("full").settings for g in (12, 4.2, 2.8))
     assert (roomy.token_budget, roomy.gradient_checkpointing) == (16_384, False)
     assert (tight.token_budget, tight.gradient_checkpointing) == (2048, False)
     assert tighter.gradient_checkpointing
@@ -208,7 +210,8 @@ def test_what_cannot_run_here_is_ruled_out(machine: dict[str, Any], removed_by: 
 def test_a_quantised_checkpoint_takes_adapters_only() -> None:
     advice = advise(gpu(200), LLAMA_8B | {"quantization": "gptq"}, INSTRUCTIONS)
     assert removed(advice)["full"] == "already_quantised"
-    assert advice.verdict == "lora"
+    assert removed(advice)["lora"] == "already_quantised"
+    assert advice.verdict == "qlora"
 
 
 def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
@@ -216,7 +219,8 @@ def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
     assert advice.verdict == "does_not_fit"
     assert set(removed(advice).values()) == {"over_time_budget"}
     assert advice.candidate("full").fits
-    assert "fewer rows" in advice.instead[0]
+    assert "shorter" in advice.instead[0]
+    assert any("smaller model" in text for text in advice.instead)
     assert any(text.startswith("Full fine-tuning, if it may take") for text in advice.would_change)
 
 
@@ -234,7 +238,6 @@ def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
         ({"rows": 900, "unique_rows": 900, "label_counts": [850, 50]}, "G5_baseline_first"),
         ({"task": "multi_label", "label_counts": [500, 10]}, "G4_too_few_examples"),
         ({"task": "regression", "rows": 90, "unique_rows": 90, "label_counts": None, "classes": None}, "G4_too_few_rows"),
-        ({"task": "instruction", "rows": 49, "unique_rows": 49}, "G6_too_few_generation"),
     ],
 )
 def test_data_that_would_waste_the_run_closes_a_gate(changes: dict[str, Any], gate: str) -> None:
@@ -257,6 +260,12 @@ def test_data_that_would_waste_the_run_closes_a_gate(changes: dict[str, Any], ga
 )
 def test_gates_stay_open_at_their_thresholds(changes: dict[str, Any]) -> None:
     assert advise(gpu(12), BERT, IMDB | changes).verdict == "full"
+
+
+def test_too_few_examples_to_write_from_close_a_gate() -> None:
+    advice = advise(gpu(23), LLAMA_8B, INSTRUCTIONS | {"rows": 49, "unique_rows": 49})
+    assert (advice.verdict, advice.reasons[0].code) == ("not_yet", "G6_too_few_generation")
+    assert advise(gpu(23), LLAMA_8B, INSTRUCTIONS | {"rows": 50, "unique_rows": 50}).verdict == "lora"
 
 
 def test_facts_to_be_remembered_belong_elsewhere() -> None:

@@ -1,0 +1,214 @@
+"""The sentences of gates, constraints, points, warnings, lints and flip conditions, by code.
+
+Every figure in a sentence is one of its facts; those that never change are in `CONSTANTS`.
+"""
+
+from typing import Any
+
+SENTENCES: dict[str, str] = {
+    # hard constraints
+    "fits": "{method}: needs about {needed:size}, you have {free:size} free: fits.",
+    "fits_copies": "{method}: needs about {needed:size} on each of {devices} devices (each holds a copy), {free:size} free: "
+    "fits.",
+    "fits_sharded": "{method}: needs about {needed:size} on each of {devices} devices with weights and optimizer states "
+    "sharded over them, {free:size} free: fits.",
+    "does_not_fit": "{method}: needs about {needed:size}, you have {free:size} free: does not fit.",
+    "no_nf4": "QLoRA cannot run here: the {bits}-bit kernels do not work on this machine.",
+    "already_quantised": "{method} is out: the checkpoint is already quantised ({quantization}), so its weights stay frozen "
+    "as they are and adapters train on top, which is QLoRA's way.",
+    "over_time_budget": "{method}: about {hours:hours}, more than {usable:share} of your {budget:hours}.",
+    "no_disk": "{method}: needs about {needed:size} of disk for checkpoints and the result, {free:size} are free.",
+    "no_hub_disk": "{method}: the model's {needed:size} cannot be downloaded into {free:size} of free disk.",
+    "variant_no_embeddings": "{method}: the embeddings ({embeddings:short} parameters) stay frozen to save memory; "
+    "everything else is trained.",
+    "variant_last_layers": "{method}: only the head and the last {last_layers} layers are trained; all of them would not fit "
+    "into the memory or the time there is.",
+    "variant_adamw_8bit": "{method}: AdamW keeps its moments in {bits} bits, which saves {saving:size}.",
+    "variant_bf16_weights": "{method}: fits only with the weights themselves in {precision} and {bits}-bit AdamW; small "
+    "updates are then rounded away, so expect slightly less than from mixed precision.",
+    # dominance
+    "D1_qlora_saves_little": "{bits}-bit weights would save only {saving:size} here and train {least:num} to {most:num} "
+    "times slower.",
+    "D2_lora_fits_easily": "Even without gradient checkpointing LoRA takes {needed:size} of {free:size} (one row at a time): "
+    "quantising would only cost speed.",
+    "D3_too_small_for_adapters": "The model is so small ({parameters:short} parameters) that adapters save nothing.",
+    "D4_many_full_copies": "{copies} full copies are {needed:size}; adapters are tens of megabytes each and share one server.",
+    # points
+    "W1_small_encoder": "A small model ({parameters:short} parameters): where it fits, training all of it is simplest and "
+    "usually best.",
+    "W2_few_rows": "With only {unique_rows:count} rows adapters overfit less; comparing both is worth the time.",
+    "W3_adapter_holds_data": "{trained_tokens:short} trained {unit} are little for adapters, which could hold about "
+    "{capacity_256:short}: LoRA on all linear layers is expected to match full fine-tuning.",
+    "W4_more_than_adapter_holds": "{trained_tokens:short} trained {unit} exceed what even an adapter of rank {rank} can hold "
+    "(about {capacity_256:short}).",
+    "W5_like_pretraining": "This resembles pre-training, where LoRA lags clearly ({lora:share} against {full:share} on a "
+    "code benchmark in one study); if you use it, take rank {rank}.",
+    "W6_forgetting": "Keeping what the model knows matters: full fine-tuning moves all {parameters:short} parameters, LoRA "
+    "forgets less.",
+    "W7_few_rows_large_model": "{unique_rows:count} rows are too few to move {parameters:short} parameters safely.",
+    "W8_slower": "{method} takes about {hours:hours} against {best:hours}.",
+    "W9_several_adapters": "You want {adapters_wanted} variants of one base model: adapters can share it.",
+    "W10_affordable_full": "With {parameters:short} parameters full fine-tuning is affordable too.",
+    "W12_ships_in_4_bit": "It ships in {bits} bits: training on those weights, you score what you deploy.",
+    "W13_tiny_writer": "With only {parameters:short} parameters the base is small enough to be trained as a whole.",
+    "W14_last_layers_only": "Only the last layers could be trained in full here; adapters in all layers reach further.",
+    # gates
+    "G1_one_label": "All {rows:count} rows have the same label, so there is nothing to learn.",
+    "G1_one_label_uncounted": "Every row has the same label, so there is nothing to learn.",
+    "G1_mostly_empty": "{empty_rows:count} of {rows:count} rows have no text.",
+    "G1_no_text": "None of the {rows:count} rows has any text.",
+    "G2_contradictions": "{share:share} of your rows have a text that also appears with another label; no method can score "
+    "above about {cap:share}.",
+    "G4_too_few_examples": "With {smallest:count} examples in the smallest class and {unique_rows:count} rows, results swing "
+    "by many points with the seed.",
+    "G4_too_few_rows": "With {unique_rows:count} rows, results swing by many points with the seed.",
+    "G5_baseline_first": "With {smallest:count} examples in the smallest class and {unique_rows:count} rows, a frozen model "
+    "with a linear probe often does as well.",
+    "G6_too_few_generation": "{unique_rows:count} examples are too few to tune a model that writes text.",
+    "G6_too_little_raw_text": "{trained_tokens:short} tokens of raw text are too few to teach a model anything it would keep.",
+    "G7_changing_facts": "Facts that change belong in retrieval; fine-tuning teaches form and behaviour.",
+    "G9_cannot_write": "An encoder cannot write text, which the task ({task}) asks for.",
+    "G10_gguf": "A GGUF file is made for running a model, not for training it.",
+    # warnings
+    "contradictions": "{share:share} of your rows have a text that also appears with another label; no method can score "
+    "above about {cap:share}.",
+    "duplicates": "{share:share} of the rows repeat another row's text. They are counted once and never split between "
+    "training and scoring: {unique_rows:count} rows count.",
+    "near_duplicates": "Another {share:share} of the rows differ from an earlier one only a little; keep them on one side of "
+    "the split. {unique_rows:count} rows say something new.",
+    "overlap": "{share:share} of the held-out rows are also in the training data. They are left out of training, or the "
+    "score would be too good.",
+    "leak": "Column {column} seems to give the label away: keep it out of the text.",
+    "small_held_out": "Your {rows:count} held-out rows measure to about {points:num} points either way; smaller differences "
+    "are noise.",
+    "imbalanced": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights; "
+    "choose the threshold on validation rows.",
+    "imbalanced_labels": "The most frequent label has {most:count} rows, the rarest {least:count}: rare ones get more weight.",
+    "rare_positive": "The rare class holds {share:share} of the rows: look at precision and recall (PR-AUC), accuracy says "
+    "nothing; if recall stays low, show it more often.",
+    "rare_classes": "{classes} classes have fewer than {least} rows: their scores will be chance. Merge them, or label more.",
+    "absent_classes": "{classes} named classes have no row at all and cannot be learned.",
+    "few_examples": "{rows:count} examples can tell whether tuning helps; a prompt with the best of them costs nothing: "
+    "compare both.",
+    "preference_on_base": "Preferences sharpen a model that already follows instructions; this is a base model: fine-tune it "
+    "on instructions first.",
+    "no_chat_template": "The model has no chat template: one must be chosen, and kept with the model.",
+    "truncated": "{share:share} of the rows are longer than {length} tokens and are cut there.",
+    "shortened": "Texts are cut at {length} tokens to fit in memory; one in a hundred has more than {tokens:count}.",
+    "long_documents": "Many texts are longer than the {reads} tokens that this model reads (one in twenty has more than "
+    "{tokens:count}). Try in this order, and compare on validation rows: keep head and tail of each text, cut it into chunks "
+    "and pool their scores, take an encoder for long texts.",
+    "long_documents_half": "Half of the texts have more than {tokens:count} tokens, and this model reads {reads}. Try in "
+    "this order, and compare on validation rows: keep head and tail of each text, cut it into chunks and pool their scores, "
+    "take an encoder for long texts.",
+    "unused_devices": "{present} devices are here; one run of Loracle uses {used}.",
+    "sharded": "{method} is planned sharded over {devices} devices: weights and optimizer states divided among them (FSDP).",
+    "busy_device": "Other programs hold {held:size} of this device's {total:size}; ending them would leave more room.",
+    "fp16_hostile": "This family of models overflows in half precision and the device has no bf16: trained in {precision}, "
+    "which takes twice the memory.",
+    "nf4_untried": "The {bits}-bit kernels were not tried on this machine; a trial runs before training.",
+    "slow": "This would take about {hours:hours} here. Before waiting that long: shorter texts, fewer rows, a smaller model, "
+    "or a rented GPU.",
+    "sequential_adapters": "{updates} updates, one after another: merged adapters wear the base down. Train each new adapter "
+    "from the original base, on old and new rows together.",
+    "sequential_full": "{updates} updates, one after another: mix old rows into each, or the model forgets what came before.",
+    "score_in_4_bit": "It ships in {bits} bits but is trained in more: quantise the result and score that, before you trust it.",
+    "check_forgetting": "To see what is forgotten, compare the loss on a few hundred general texts before and after; a rise "
+    "of more than {rise:share} is a warning.",
+    "pilot": "{leader} and {second} are close ({margin:num} points apart): `loracle pilot` tries both on a slice of the data "
+    "and goes on with the winner.",
+    "brought_method": "You brought {brought}; these facts speak for {method}.",
+    "assumed": "Not known and assumed: {names}.",
+    # lints
+    "warmup_longer_than_run": "The warm-up ({warmup_steps} steps) is longer than the whole run ({total_steps} steps): the "
+    "learning rate never reaches its value, ends at {reached:share} of it and never decays.",
+    "long_warmup": "The warm-up takes {share:share} of the run; {least:share} to {most:share} is usual.",
+    "few_steps": "Only {total_steps} optimizer steps; aim for {wanted} or more: lower the effective batch or add epochs.",
+    "many_epochs": "{epochs:num} epochs without early stopping overfit.",
+    "low_lora_rate": "A learning rate of {learning_rate:num} is far too low for LoRA; {suggested:num} is usual here.",
+    "high_full_rate": "A learning rate of {learning_rate:num} is high for full fine-tuning; {suggested:num} is usual here.",
+    "high_lora_rate": "A learning rate of {learning_rate:num} makes LoRA diverge; {suggested:num} is usual here.",
+    "high_preference_rate": "A learning rate of {learning_rate:num} breaks a model trained on preferences; {suggested:num} "
+    "is usual here.",
+    "alpha_without_rate": "Alpha acts like a learning rate: {alpha} is {times:num} times what a rate of {learning_rate:num} "
+    "is meant for; divide the rate by up to as much, or take alpha {usual}.",
+    "alpha_without_rate_low": "Alpha acts like a learning rate: {alpha} is {times:num} times what a rate of "
+    "{learning_rate:num} is meant for, so the adapters hardly move; take alpha {usual}.",
+    "large_batch_lora": "LoRA loses against full fine-tuning with batches beyond {clearly}, whatever its rank; you have "
+    "{effective_batch}.",
+    "attention_only": "LoRA on attention alone is the weak choice: {all_targets} layers learn more at the same size.",
+    "pure_fp16": "Pure fp16 ends in NaN: take bf16, or fp16 mixed with fp32 weights.",
+    "fp16_where_bf16_works": "Mixed fp16 needs loss scaling and can overflow; this device has bf16, which does not.",
+    "fp16_overflows": "This family of models overflows in fp16, mixed or not: take bf16 or fp32.",
+    "accuracy_on_skewed": "Accuracy says little when the largest class holds {share:share} of the rows; macro-F1 is better.",
+    "padded_to_maximum": "Padding every row to {length} tokens wastes most of the work: {few:share} of the texts have more "
+    "than {tokens:count}. Pad to the longest of a batch.",
+    "truncates": "At {length} tokens about {share:share} of the rows are cut.",
+    "longer_than_model": "{length} tokens are more than the {reads} this model reads.",
+    "one_seed": "One seed on {unique_rows:count} rows can mislead by several points: compare {seeds} and report mean and spread.",
+    "no_bias_correction": "Adam without bias correction makes small-data fine-tuning unstable: switch it on.",
+    "untrained_head": "The classifier head starts from random weights and must be trained beside the adapters (modules_to_save).",
+    # flip conditions
+    "flip_memory": "{method}, if {needed:size} of memory were free.",
+    "flip_memory_each": "{method}, if {needed:size} of memory were free on each device.",
+    "flip_memory_below": "{method}, if less than {needed:size} were free.",
+    "flip_memory_below_each": "{method}, if less than {needed:size} were free on each device.",
+    "flip_tokens_above": "{method}, with more than {tokens:short} trained tokens.",
+    "flip_many_variants": "{method}, if you want several fine-tunes of one base model.",
+    "flip_more_rows": "{method}, with at least {rows:count} rows and {smallest:count} of every class.",
+    "flip_more_rows_only": "{method}, with at least {rows:count} rows.",
+    "flip_clean": "{method}, once the contradicting labels are settled.",
+    "flip_more_time": "{method}, if it may take {hours:hours}.",
+    "flip_forgetting": "{method}, if keeping what the model already knows matters much.",
+    # the explanation's own lines
+    "gates_open": "Nothing speaks against fine-tuning on these data.",
+    "considered": "{method}: trains {trained:count} parameters in {precision} with {optimizer}, {checkpointing} gradient "
+    "checkpointing, micro-batches of up to {token_budget:count} tokens, about {hours:hours}.",
+    "points_total": "Sum of the points: {points}.",
+    "verdict": "{verdict} ({confidence}); runner-up: {runner_up}.",
+    # what to do instead
+    "instead_more_labels": "Label more rows: aim for 100 to 500 in all, and at least {smallest:count} of every class.",
+    "instead_probe": "Try a linear probe or SetFit on the frozen model first; it takes minutes.",
+    "instead_challenge": "Then let fine-tuning challenge it: `loracle compare --methods full,lora` with five seeds; keep it "
+    "only if it wins by more than the noise.",
+    "instead_clean": "Settle the contradicting labels first.",
+    "instead_check_columns": "Check that the right text column was taken, or fill in the missing texts.",
+    "instead_disk": "Free disk: {needed:size} are needed.",
+    "instead_more_classes": "Add rows of another class, or treat this as anomaly detection.",
+    "instead_retrieval": "Put the facts into a search index and give the model what it finds.",
+    "instead_prompt": "Write a prompt with your best examples in it and see how far that goes.",
+    "instead_in_prompt": "Put the text into the prompt or a search index; or collect far more of it.",
+    "instead_decoder": "Take a model that writes: a decoder, or an encoder-decoder such as T5.",
+    "instead_original_weights": "Take the original weights (safetensors), fine-tune those, and convert the result to GGUF.",
+    "instead_smaller_model": "Take a smaller model, or a machine with at least {needed:size} free.",
+    "instead_more_devices": "Sharded over all {devices} devices {method} would need about {needed:size} on each: a tool that "
+    "shards (FSDP, DeepSpeed) can do that.",
+    "instead_original": "Take the original, unquantised weights of this model.",
+    "instead_shorter": "Shorter texts need less memory: {length} tokens are used now.",
+    "instead_pack": "First pack several short texts into one row: it can more than double the speed.",
+    "instead_shorter_time": "Then cut the texts shorter: half of them have at most {tokens:count} tokens, {length} are used now.",
+    "instead_subset": "Then take fewer rows: about {rows:count} of {all_rows:count} fit into {budget:hours}; a random, "
+    "stratified subset.",
+    "instead_smaller_time": "Then take a smaller model, or allow {hours:hours}.",
+}
+
+CONSTANTS: dict[str, dict[str, Any]] = {
+    "no_nf4": {"bits": 4},
+    "over_time_budget": {"usable": 0.8},
+    "variant_adamw_8bit": {"bits": 8},
+    "variant_bf16_weights": {"bits": 8},
+    "D1_qlora_saves_little": {"bits": 4, "least": 1.1, "most": 2},
+    "W4_more_than_adapter_holds": {"rank": 256},
+    "W5_like_pretraining": {"lora": 0.175, "full": 0.263, "rank": 256},
+    "W12_ships_in_4_bit": {"bits": 4},
+    "rare_classes": {"least": 16},
+    "nf4_untried": {"bits": 4},
+    "score_in_4_bit": {"bits": 4},
+    "check_forgetting": {"rise": 0.05},
+    "long_warmup": {"least": 0.03, "most": 0.10},
+    "few_steps": {"wanted": 100},
+    "large_batch_lora": {"clearly": 128},
+    "attention_only": {"all_targets": "all linear"},
+    "padded_to_maximum": {"few": 0.05},
+}
+"""Figures of a sentence that never change."""

@@ -1,0 +1,79 @@
+"""The sentences that say why each setting is what it is, by code. Codes begin with `S_`."""
+
+SETTINGS: dict[str, str] = {
+    "S_learning_rate": "Learning rate {value:num}: {low:num} to {high:num} is the range that holds up for {method} of {what} "
+    "with {parameters:short} parameters. It decides more than method, rank or variant.",
+    "S_learning_rate_short": "Learning rate {value:num}: {usual:num} is usual for {method} of {what} with {parameters:short} "
+    "parameters, times {times:num} because the run has only {total_steps} steps.",
+    "S_schedule_linear": "The rate falls linearly to zero, as encoders are usually trained.",
+    "S_schedule_cosine": "The rate falls along a cosine to zero, as large models are usually trained.",
+    "S_warmup": "Warm-up over {warmup_steps} of {total_steps} steps, {share:share}: a share of the run, never a bare number "
+    "of steps.",
+    "S_warmup_none": "No warm-up: the run has only {total_steps} steps.",
+    "S_epochs": "{epochs:num} passes over {unique_rows:count} rows: the fewer the rows, the more passes; the best checkpoint "
+    "is kept.",
+    "S_epochs_adapters": "{epochs:num} passes over {unique_rows:count} rows: adapters on an encoder want two to three times "
+    "as many as full fine-tuning.",
+    "S_epochs_writes": "{epochs:num} passes over {unique_rows:count} rows: instruction tuning gains little after the second.",
+    "S_epochs_one": "One pass: repeating the same {unit} makes a model recite them.",
+    "S_effective_batch": "{effective_batch} rows a step, the usual batch for a model and a data set of this size "
+    "({rows:count} training rows).",
+    "S_effective_batch_small": "{effective_batch} rows a step, fewer than the usual {usual}, so that the run has "
+    "{total_steps} steps to learn in.",
+    "S_effective_batch_tokens": "{effective_batch} blocks a step are {tokens:short} tokens: continued pre-training wants "
+    "large batches.",
+    "S_effective_batch_lora": "{effective_batch} rows a step: LoRA loses with larger batches, whatever its rank.",
+    "S_rank_capacity": "Rank {rank} holds about {capacity:short} tokens' worth of information; you have {trained_tokens:short}.",
+    "S_rank_least": "Rank {rank}, the smallest that is worth taking for this model; it could hold about {capacity:short} "
+    "trained {unit} and you have {trained_tokens:short}.",
+    "S_rank_largest": "Rank {rank}: raw text and code are where small ranks lag most.",
+    "S_rank_memory": "Rank {rank} instead of {wanted}: more did not fit in memory.",
+    "S_rank_short_of": "Rank {rank} holds about {capacity:short} of your {trained_tokens:short} trained {unit}; more than "
+    "that it cannot learn.",
+    "S_alpha_fixed": "Alpha {alpha} at every rank, the set-up in which the best learning rate does not move with the rank.",
+    "S_alpha_double": "Alpha {alpha}, twice the rank, as published for encoders. It acts like a learning rate: change one, "
+    "change both.",
+    "S_targets": "Adapters on all linear layers: on attention alone they learn less at the same size.",
+    "S_dropout": "LoRA dropout {dropout:num}: {unique_rows:count} rows and {parameters:short} parameters leave room to overfit.",
+    "S_dropout_none": "No LoRA dropout: it did not help at this size of model and data.",
+    "S_weight_decay": "Weight decay {weight_decay:num}: a habit that hardly matters here, and no substitute for early stopping.",
+    "S_early_stopping": "Scored {evaluations} times on {validation_rows:count} validation rows, stopped after {patience} "
+    "scores without a better one; the best checkpoint is kept.",
+    "S_no_early_stopping": "No early stopping: {validation_rows} validation rows are too few to tell better from worse.",
+    "S_length_longest": "Length {max_length}: no text is longer than {tokens:count} tokens.",
+    "S_length_p95": "Length {max_length}: {share:share} of the texts have at most {tokens:count} tokens.",
+    "S_length_model": "Length {max_length}: the most this model reads, although {share:share} of the texts would need "
+    "{tokens:count}.",
+    "S_length_blocks": "Raw text is cut into blocks of {max_length} tokens, and nothing is lost.",
+    "S_length_unknown": "Length {max_length}, because no text was measured.",
+    "S_length_memory": "Length {max_length}: {share:share} of the texts have at most {tokens:count} tokens; more did not fit "
+    "in memory.",
+    "S_split": "{train:count} rows train, {validation:count} choose the checkpoint, {held_out:count} are scored before and "
+    "after only.",
+    "S_split_brought": "{train:count} rows train, {validation:count} choose the checkpoint; your {held_out:count} held-out "
+    "rows are scored before and after only.",
+    "S_folds": "{unique_rows:count} rows are too few for one split: a careful result is the mean of {folds} folds.",
+    "S_seeds": "Compare {seeds} seeds: on {unique_rows:count} rows the seed can matter as much as the method. Report mean "
+    "and spread.",
+    "S_seeds_one": "One seed is enough with {unique_rows:count} rows.",
+    "S_class_weights": "Rare classes get more weight in the loss: the largest class has {most:count} rows, the smallest "
+    "{least:count}.",
+    "S_no_class_weights": "No class weights: the classes are even enough.",
+    "S_metric_macro_f1": "Judged by macro-F1, which counts every class alike.",
+    "S_metric_loss": "Judged by the loss on rows it has not seen; for text, read fifty to two hundred answers as well: loss "
+    "need not track quality.",
+    "S_metric_number": "Judged by the squared error on rows it has not seen.",
+    "S_label_smoothing": "Label smoothing {label_smoothing:num}, because {share:share} of the rows contradict each other.",
+    "S_neftune_off": "NEFTune noise is off; for open-ended chat it may please judges more, at the price of longer answers.",
+    "S_clipping": "Gradients are clipped at {max_grad_norm:num}.",
+    "S_precision_bf16": "Weights in fp32, products in bf16: as stable as fp32 and faster.",
+    "S_precision_bf16_adapters": "The frozen base in bf16, the adapters in fp32.",
+    "S_precision_fp16": "Products in fp16 with fp32 weights, because the device has no bf16; never pure fp16, which ends in NaN.",
+    "S_precision_fp32": "Everything in fp32: half precision is not safe or not faster here.",
+    "S_precision_pure_bf16": "Weights and products in bf16: nothing else fits.",
+    "S_checkpointing": "Gradient checkpointing saves memory for about {more:share} more time.",
+    "S_no_checkpointing": "No gradient checkpointing: it fits without.",
+    "S_optimizer_adamw": "AdamW with bias correction, which small data needs.",
+    "S_optimizer_8bit": "AdamW with {bits}-bit moments, to save memory.",
+    "S_token_budget": "Micro-batches of up to {token_budget:count} padded tokens: they decide speed and memory, not the result.",
+}

@@ -1,0 +1,105 @@
+"""What to know about data, machine and goal although it decides nothing."""
+
+import math
+from collections.abc import Iterator
+
+from recommender.counting import distinct_rows, is_labelled, rows_of, skewed, split_of
+from recommender.facts import Facts
+from recommender.gates import contradictions, rare_classes
+from recommender.memory import usable_count
+from recommender.reasons import caution
+from recommender.recommendation import METHOD_NAMES, Candidate, Caution
+from recommender.shape import Shape, fp16_hostile
+
+
+def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:
+    """About the data."""
+    data = facts.data
+    if 0.03 <= (data.conflict_share or 0) <= 0.10:
+        yield caution("contradictions", **contradictions(data))
+    if (data.duplicate_share or 0) > 0:
+        yield caution("duplicates", share=data.duplicate_share, unique_rows=distinct_rows(data))
+    if (data.near_duplicate_share or 0) > 0.05:
+        yield caution("near_duplicates", share=data.near_duplicate_share, unique_rows=distinct_rows(data))
+    if (data.overlap_share or 0) > 0:
+        yield caution("overlap", share=data.overlap_share)
+    for suspicion in data.suspicious_columns:
+        if suspicion.why == "leak":
+            yield caution("leak", column=suspicion.column)
+    yield from _about_labels(facts)
+    yield from _about_lengths(facts, shape, nearest)
+    task, unique = data.task or "classification", distinct_rows(data)
+    if rows_of(data) is not None and not is_labelled(data) and task != "continued_pretraining" and 50 <= unique < 200:
+        yield caution("few_examples", rows=unique)
+    if task == "preference" and facts.model.instruct is False:
+        yield caution("preference_on_base", instruct=False)
+    if task == "chat" and facts.model.chat_template is False:
+        yield caution("no_chat_template", chat_template=False)
+
+
+def _about_labels(facts: Facts) -> Iterator[Caution]:
+    data = facts.data
+    if (data.task or "classification") not in ("classification", "multi_label"):
+        return
+    held_out = data.eval_rows if data.eval_rows is not None else split_of(data).held_out
+    if 0 < held_out < 1_000 and rows_of(data) is not None:
+        yield caution("small_held_out", rows=held_out, points=round(100 * 1.96 * math.sqrt(0.09 / held_out), 1))
+    counts = data.label_counts or ()
+    present = [c for c in counts if c]
+    if skewed(data) and data.task != "multi_label":
+        yield caution("imbalanced", share=max(counts) / sum(counts))
+        if len(present) == 2 and min(present) < 0.05 * sum(present):
+            yield caution("rare_positive", share=min(present) / sum(present))
+    elif skewed(data):
+        yield caution("imbalanced_labels", most=max(present), least=min(present))
+    if rare_classes(data):
+        yield caution("rare_classes", classes=rare_classes(data))
+    if len(present) < len(counts) and len(present) > 1:
+        yield caution("absent_classes", classes=len(counts) - len(present))
+
+
+def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:
+    data, length = facts.data, nearest.settings.max_length
+    p95 = data.tokens_p95 or 0
+    if is_labelled(data) and shape.family == "encoder" and p95 > shape.positions:
+        median = data.tokens_p50 or 0
+        code = "long_documents_half" if median > shape.positions else "long_documents"
+        yield caution("long_documents", _sentence=code, tokens=median if median > shape.positions else p95, reads=shape.positions)
+    cut = next((c for c in data.truncation if c.length == length), None)
+    if cut is not None and cut.rows_cut and data.rows and data.task != "continued_pretraining":
+        yield caution("truncated", share=min(cut.rows_cut / data.rows, 1.0), length=length)
+    wanted = data.tokens_p99 if not is_labelled(data) and data.task != "continued_pretraining" else None
+    if wanted is not None and length < wanted:
+        yield caution("shortened", length=length, tokens=wanted)
+
+
+def machine_cautions(facts: Facts, nearest: Candidate) -> Iterator[Caution]:
+    """About the machine, as far as the nearest candidate is concerned."""
+    machine, device = facts.machine, facts.machine.device
+    used, present = usable_count(machine), len(machine.devices)
+    if machine.backend != "cpu" and 0 < used < present:
+        yield caution("unused_devices", used=used, present=present)
+    elif nearest.sharded:
+        yield caution("sharded", method=METHOD_NAMES[nearest.method], devices=nearest.devices)
+    if device is not None and device.memory_total and device.memory_free is not None and machine.backend != "mps":
+        held = device.memory_total - device.memory_free
+        if held > 0.2 * device.memory_total:
+            yield caution("busy_device", held=held, total=device.memory_total)
+    if nearest.settings.precision == "fp32" and device is not None and fp16_hostile(facts.model):
+        yield caution("fp16_hostile", precision="fp32")
+    if nearest.method == "qlora" and machine.nf4 is None:
+        yield caution("nf4_untried", nf4=None)
+    if nearest.hours.predicted > 24 and nearest.fits:
+        yield caution("slow", hours=nearest.hours.predicted)
+
+
+def goal_cautions(facts: Facts, nearest: Candidate) -> Iterator[Caution]:
+    """About what the person wants."""
+    goal = facts.goal
+    if goal.sequential_updates > 1:
+        code = "sequential_adapters" if nearest.method != "full" else "sequential_full"
+        yield caution("sequential_updates", _sentence=code, updates=goal.sequential_updates)
+    if goal.ship_in_4_bit and nearest.method != "qlora":
+        yield caution("score_in_4_bit", ship_in_4_bit=True)
+    if goal.forgetting != "low":
+        yield caution("check_forgetting", forgetting=goal.forgetting)

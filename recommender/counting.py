@@ -1,0 +1,122 @@
+"""Counts the rules rest on: rows, labels, tokens, and the split of the rows."""
+
+from typing import NamedTuple
+
+from recommender.facts import CLASSIFYING, DataFacts, Facts, Task
+from recommender.shape import shape_of
+
+UNKNOWN_ROWS = 1_000
+"""Assumed where no rows were counted."""
+VALIDATION_SHARE = 0.15
+"""Of the rows left after the held-out ones, below 5,000 rows; a tenth above, never more than 2,000 rows."""
+SMALL_FOR_ONE_SPLIT = 500
+"""Below so many rows one split says little: five folds."""
+
+
+class Split(NamedTuple):
+    """Rows by use."""
+
+    train: int
+    validation: int
+    held_out: int
+    """Carved from the data; 0 when a held-out file was given."""
+
+
+def split_of(data: DataFacts) -> Split:
+    """How many rows serve for what in one run (evidence section 3, "Splits")."""
+    unique = counted_rows(data)
+    held_out = 0
+    if data.eval_rows is None:
+        held_out = int(unique * 0.15) if unique < 5_000 else min(unique // 10, 10_000)
+    rest = unique - held_out
+    validation = int(rest * VALIDATION_SHARE) if rest < 5_000 else min(rest // 10, 2_000)
+    return Split(rest - validation, validation, held_out)
+
+
+def folds_of(data: DataFacts) -> int:
+    """5 where the rows are too few for one split and nobody brought held-out rows, else 1."""
+    few = data.eval_rows is None and rows_of(data) is not None and 50 <= distinct_rows(data) < SMALL_FOR_ONE_SPLIT
+    return 5 if few else 1
+
+
+def counted_rows(data: DataFacts) -> int:
+    """Rows that remain once repeated texts are counted once: what is split and trained on."""
+    rows = rows_of(data)
+    if rows is None:
+        return UNKNOWN_ROWS
+    if data.unique_rows is not None:
+        return min(data.unique_rows, rows)
+    return round(rows * (1 - (data.duplicate_share or 0.0)))
+
+
+def distinct_rows(data: DataFacts) -> int:
+    """U: rows that say something new, near repeats counted once too."""
+    return round(counted_rows(data) * (1 - (data.near_duplicate_share or 0.0)))
+
+
+def rows_of(data: DataFacts) -> int | None:
+    """Rows as counted, or at least as many as other counts show; `None` when nothing was counted."""
+    if data.rows is not None:
+        return data.rows
+    if data.unique_rows is not None:
+        return data.unique_rows
+    return sum(data.label_counts) if data.label_counts and data.task != "multi_label" else None
+
+
+def task_of(facts: Facts) -> Task:
+    """The task as named, or the likeliest: raw text if that is the goal, labels if there are any, else what the model does."""
+    data = facts.data
+    if data.task is not None:
+        return data.task
+    if facts.goal.continued_pretraining:
+        return "continued_pretraining"
+    if data.classes or data.label_counts:
+        return "classification"
+    if data.trained_tokens is not None:
+        return "instruction"
+    writes = shape_of(facts.model).family
+    return {"encoder": "classification", "decoder": "instruction", "encoder-decoder": "seq2seq"}[writes]  # type: ignore[return-value]
+
+
+def is_labelled(data: DataFacts) -> bool:
+    """Whether a head on the model is trained, rather than the model's own writing."""
+    return (data.task or "classification") in CLASSIFYING
+
+
+def trained_tokens(data: DataFacts) -> int:
+    """T: labels that carry loss in one epoch. A classified row carries one."""
+    if is_labelled(data):
+        return counted_rows(data)
+    if data.trained_tokens is not None:
+        return data.trained_tokens
+    return data.tokens_total if data.tokens_total is not None else counted_rows(data) * (data.tokens_p50 or 128)
+
+
+def classes_of(data: DataFacts) -> int | None:
+    """Classes that really occur."""
+    if data.label_counts:
+        return sum(1 for count in data.label_counts if count)
+    return data.classes
+
+
+def smallest_class(data: DataFacts) -> int | None:
+    """m: rows of the smallest class that occurs, at most; `None` where rows have no classes, or they were not counted."""
+    if (data.task or "classification") not in ("classification", "multi_label"):
+        return None
+    counts = [c for c in data.label_counts or () if c]
+    if counts:
+        return min(counts)
+    return distinct_rows(data) // data.classes if data.classes and rows_of(data) is not None else None
+
+
+def skewed(data: DataFacts) -> bool:
+    """Whether one class holds over 80% of the rows, or ten times as many as the smallest (E27).
+
+    Token tags are not meant: most tokens carry no tag in any sound data set.
+    """
+    if (data.task or "classification") not in ("classification", "multi_label"):
+        return False
+    counts = [c for c in data.label_counts or () if c]
+    if len(counts) < 2:
+        return False
+    return max(counts) > 10 * min(counts) or (data.task != "multi_label" and max(counts) > 0.8 * sum(counts))

@@ -1,0 +1,150 @@
+"""What a training step keeps in memory, part by part, on one device: bytes from the model's dimensions.
+
+The saved bytes a token and layer are exact differences of traced models (docs/method-guide.md, "Memory"): 20H + 8I for a Llama
+in pure bf16, 34H + 8I for a BERT in fp32, and so on; H hidden size, I width of the feed-forward part, r rank.
+"""
+
+from dataclasses import dataclass
+
+from recommender.counting import is_labelled
+from recommender.facts import DataFacts, Facts
+from recommender.recommendation import Method, Precision, Trained
+from recommender.shape import Shape, quantised_bytes
+
+SCORE_BYTES_CPU = 20
+"""Bytes a score of attention: 12 are kept (softmax, its dropout's fp32 mask, the product), the rest is what the heap loses
+between blocks of so many sizes. A full fine-tune of MiniLM at 512 tokens peaked at 3.6 GB; this makes it 3.4."""
+SCORE_BYTES = {"fp32": 9, "bf16-mixed": 7, "fp16-mixed": 7, "bf16": 5}
+"""Where attention is not fused on an accelerator: softmax, its dropout and their product."""
+NF4_BYTES = 0.55
+"""A 4-bit weight with its scales (0.516 with double quantisation), and room for the ones left in 16 bit."""
+LOGIT_BYTES = 10
+"""A logit in 16 bit, its fp32 copy and its gradient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The choices that decide a step's memory."""
+
+    method: Method
+    precision: Precision
+    rank: int = 0
+    micro_tokens: int = 0
+    """Padded tokens of one micro-batch."""
+    length: int = 0
+    gradient_checkpointing: bool = False
+    optimizer: str = "adamw"
+    trained: Trained = "all"
+    last_layers: int | None = None
+    dropout: float = 0.0
+
+
+def parts_of(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
+    """Bytes by name: weights, gradients, optimizer, activations, logits."""
+    scores = score_bytes(facts, shape, step.precision) * shape.heads * step.length
+    return states(facts, shape, step) | {
+        "activations": activations(shape, step, scores),
+        "logits": logits(shape, facts.data, step.micro_tokens),
+    }
+
+
+def states(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
+    """Weights, gradients and optimizer states in bytes."""
+    trained = trained_parameters(shape, facts.data, step.method, step.rank, trained=step.trained, last_layers=step.last_layers)
+    moments = 2 if step.optimizer == "adamw_8bit" else 8
+    if step.method != "full":
+        weights = int(_base_bytes(facts, shape, step)) + 4 * trained
+        return {"weights": weights, "gradients": 4 * trained, "optimizer": moments * trained}
+    n = shape.parameters
+    half = step.precision == "bf16"
+    width = 2 if half else 4
+    weights = width * n
+    if step.precision.endswith("-mixed"):
+        weights += 2 * shape.linear_parameters  # autocast's 16-bit copies live from forward to backward
+    if facts.data.task == "preference":
+        weights += 2 * n  # the model as it was, to compare with; adapters are simply switched off for that
+    return {"weights": weights, "gradients": width * trained, "optimizer": (min(moments, 4) if half else moments) * trained}
+
+
+def _base_bytes(facts: Facts, shape: Shape, step: Step) -> float:
+    """The frozen base: 16 bit (fp32 in fp32), or 4-bit linear maps with embeddings in fp32, as k-bit preparation leaves them."""
+    quantised = quantised_bytes(facts.model)
+    if quantised is not None or step.method == "qlora":
+        return (quantised or NF4_BYTES) * shape.linear_parameters + 4 * shape.embedding_parameters
+    return (4 if step.precision == "fp32" else 2) * shape.parameters
+
+
+def trained_parameters(
+    shape: Shape, data: DataFacts, method: Method, rank: int, *, trained: Trained = "all", last_layers: int | None = None
+) -> int:
+    """How many parameters the method updates, the new head included."""
+    head = (data.classes or 2) * (shape.hidden + 1) if is_labelled(data) else 0
+    if method != "full":
+        return rank * shape.adapter_parameters_per_rank + head
+    if trained == "no_embeddings":
+        return shape.linear_parameters + head
+    if trained == "last_layers":
+        return shape.linear_parameters * min(last_layers or 1, shape.layers) // max(shape.layers, 1) + head
+    return shape.parameters + head
+
+
+def score_bytes(facts: Facts, shape: Shape, precision: Precision) -> int:
+    """Bytes of each attention score kept: none where a fused kernel runs.
+
+    There is none on a CPU with dropout in attention, nor on Apple's devices, nor where the configuration says eager.
+    """
+    config = facts.model.config or {}
+    if facts.machine.device is None and facts.machine.backend in ("cpu", "mps"):
+        named = [config[name] for name in ("attention_probs_dropout_prob", "attention_dropout") if name in config]
+        return SCORE_BYTES_CPU if (any(named) if named else shape.family == "encoder") else 0
+    eager = config.get("_attn_implementation") == "eager" or facts.machine.backend == "mps"
+    return SCORE_BYTES[precision] if eager else 0
+
+
+def activations(shape: Shape, step: Step, scores: int) -> int:
+    """Bytes kept from forward to backward, with `scores` bytes of attention scores a token and layer.
+
+    With checkpointing only each layer's input is kept, and one layer lives while it is computed again. Layers below the
+    trained ones keep nothing.
+    """
+    layer = (layer_bytes(shape, step) + scores) * step.micro_tokens
+    if step.trained == "last_layers":
+        return layer * min(step.last_layers or 1, shape.blocks)
+    if not step.gradient_checkpointing:
+        return layer * shape.blocks
+    narrow = step.precision == "bf16" or (step.method == "lora" and step.precision != "fp32")
+    return (2 if narrow else 4) * shape.hidden * step.micro_tokens * shape.blocks + layer
+
+
+def layer_bytes(shape: Shape, step: Step) -> int:
+    """Saved bytes of one token in one layer, attention scores aside."""
+    h, i, kv = shape.hidden, shape.active_intermediate, shape.key_value_width
+    adapters, wide, r = step.method != "full", step.precision == "fp32", step.rank
+    if not shape.gated:
+        if wide:
+            return 34 * h + 8 * i + 4 * shape.heads + (28 * r if adapters else 0)
+        if step.precision == "bf16":
+            return 18 * h + 4 * i + 4 * shape.heads
+        return 26 * h + 4 * i + 4 * shape.heads + (2 * h + 14 * r if adapters else 0)
+    if wide:
+        kept = 40 * h + 8 * kv + 16 * i + (28 * r if adapters else 0)
+    elif not adapters:
+        kept = (20 if step.precision == "bf16" else 30) * h + 4 * kv + 8 * i
+    else:
+        stream = 34 if step.method == "qlora" else 24  # k-bit preparation makes the residual stream fp32
+        kept = stream * h + 4 * kv + 8 * i + 14 * r
+    if adapters and step.dropout:
+        kept += 14 * h + i  # a mask of one byte and a copy of the input for every adapted map
+    return kept + 4 * shape.heads
+
+
+def logits(shape: Shape, data: DataFacts, tokens: int) -> int:
+    """Bytes of the vocabulary logits and their loss; a classifier's are too few to count."""
+    return 0 if is_labelled(data) else LOGIT_BYTES * shape.vocabulary * tokens
+
+
+def disk_needed(shape: Shape, method: Method, trained: int, optimizer: str = "adamw") -> int:
+    """Bytes on disk: two verified checkpoints, a third while it is written, and the saved result."""
+    weights = 4 * shape.parameters if method == "full" else 4 * trained
+    checkpoint = weights + (2 if optimizer == "adamw_8bit" else 8) * trained
+    return 3 * checkpoint + weights + 50_000_000

@@ -1,0 +1,176 @@
+"""Learning rate, epochs, warm-up, batch, rank and dropout: the cells of the hyper-parameter table (evidence.md, section 3)."""
+
+import math
+
+from recommender.counting import distinct_rows, trained_tokens
+from recommender.facts import DataFacts
+from recommender.recommendation import Method, Trained
+from recommender.shape import Shape
+
+RANKS = (8, 16, 32, 64, 128, 256)
+BITS_A_PARAMETER = 2
+"""What an adapter's parameter can hold, in trained tokens (E2)."""
+SHORT_RUN_STEPS = 100
+"""Below so many steps a run hardly learns, and LoRA wants 1.5 times the rate (E1, E12)."""
+CPT_BATCH_TOKENS = 262_144
+"""Of one step of continued pre-training in full: within the usual 0.1 to 0.5 million."""
+
+
+def learning_rate_of(
+    shape: Shape, data: DataFacts, method: Method, encoder: bool, *, steps: int, trained: Trained = "all", t5: bool = False
+) -> float:
+    """The table's peak learning rate. It decides more than method, rank or variant (E4)."""
+    if data.task == "continued_pretraining":
+        return _pretraining_rate(shape, method)
+    if data.task == "preference":
+        return 5e-7 if method == "full" else 5e-6
+    if trained == "last_layers":
+        return 5e-5
+    if encoder:
+        return _encoder_rate(shape, data, method, t5)
+    n = shape.active_parameters
+    if method == "full":
+        return 5e-5 if n < 0.3e9 else 2e-5 if n <= 3e9 else 1e-5 if n < 30e9 else 4e-6
+    rate = 5e-4 if n < 0.3e9 else 3e-4 if n <= 3e9 else 2e-4 if n < 30e9 else 1e-4
+    return round(rate * 1.5, 8) if steps < SHORT_RUN_STEPS else rate
+
+
+def _pretraining_rate(shape: Shape, method: Method) -> float:
+    if method != "full":
+        return 1e-4
+    n = shape.active_parameters
+    return 5e-5 if n <= 1e9 else 2e-5 if n < 30e9 else 1e-5
+
+
+def _encoder_rate(shape: Shape, data: DataFacts, method: Method, t5: bool) -> float:
+    if method != "full":
+        return 5e-4
+    if t5:
+        return 1e-4  # the T5 family trains with higher rates than BERT's: 1e-4 to 3e-4 in its documentation
+    n = shape.parameters
+    if data.task == "token_classification":
+        return 5e-5 if n <= 90e6 else 3e-5 if n <= 200e6 else 2e-5
+    return 1e-4 if n <= 30e6 else 5e-5 if n <= 90e6 else 2e-5 if n <= 200e6 else 1e-5
+
+
+def rate_range(
+    shape: Shape, data: DataFacts, method: Method, encoder: bool, *, trained: Trained = "all", t5: bool = False
+) -> tuple[float, float, str, tuple[str, ...]]:
+    """Lowest and highest rate that holds up in the cell, what the cell is called, and the sources."""
+    full = method == "full"
+    if data.task == "continued_pretraining":
+        return (1e-5, 5e-5, "raw text", ("E5",)) if full else (1e-4, 3e-4, "raw text", ("E5",))
+    if data.task == "preference":
+        return (1e-7, 1e-6, "preferences", ("K",)) if full else (1e-6, 1e-5, "preferences", ("K",))
+    n = shape.parameters if encoder else shape.active_parameters
+    if encoder:
+        what = (
+            "an encoder-decoder"
+            if shape.family == "encoder-decoder"
+            else "an encoder"
+            if shape.family == "encoder"
+            else "a classifier"
+        )
+        if not full:
+            return 1e-4, 1e-3, what, ("E3", "E9")
+        if trained == "last_layers":
+            return 2e-5, 1e-4, f"the last layers of {what}", ("E8",)
+        if t5:
+            return 1e-4, 3e-4, what, ("K",)
+        if data.task == "token_classification":
+            return 2e-5, 5e-5, f"{what} that tags tokens,", ("K",)
+        low, high = (3e-5, 3e-4) if n <= 30e6 else (1e-5, 5e-5) if n <= 200e6 else (5e-6, 2e-5)
+        return low, high, what, ("E14",) if n <= 30e6 else ("E3", "E12", "E13")
+    if full:
+        low, high = (1e-5, 5e-5) if n <= 3e9 else (5e-6, 2e-5) if n < 30e9 else (2e-6, 5e-6)
+        return low, high, "a language model", ("E4", "E35")
+    low, high = (2e-4, 1e-3) if n <= 3e9 else (1e-4, 5e-4) if n < 30e9 else (5e-5, 3e-4)
+    return low, high, "a language model", ("E1", "E4", "E20")
+
+
+def epochs_of(shape: Shape, data: DataFacts, method: Method, encoder: bool, trained: Trained = "all") -> int:
+    """Passes over the data by its size (section 3; E12, E13, E30)."""
+    u = distinct_rows(data)
+    if data.task in ("continued_pretraining", "preference"):
+        return 1
+    if not encoder:
+        most = 2 if shape.parameters >= 30e9 else 3 if method == "full" and shape.parameters >= 7e9 else 4
+        return min(most, 4 if u < 1_000 else 3 if u < 10_000 else 2 if u < 100_000 else 1)
+    if data.task == "token_classification":
+        return 8 if u < 1_000 else 5 if u < 10_000 else 3 if u < 100_000 else 2 if u <= 1_000_000 else 1
+    if trained == "last_layers":
+        return 3 if u <= 100_000 else 1
+    first = (10, 5) if shape.parameters <= 30_000_000 else (10, 4)
+    full = first[0] if u < 1_000 else first[1] if u < 10_000 else 3 if u < 100_000 else 2 if u <= 1_000_000 else 1
+    return full if method == "full" else 2 * full
+
+
+def steps_of(rows: int, epochs: float, batch: int) -> int:
+    """Optimizer steps of a run over `rows` training rows."""
+    return max(1, round(max(1, math.ceil(rows / batch)) * epochs))
+
+
+def usual_batch(shape: Shape, data: DataFacts, method: Method, *, encoder: bool, rows: int, length: int) -> int:
+    """Rows of one optimizer step in the cell, for `rows` training rows (blocks of raw text).
+
+    LoRA stays at 64 and below, because it loses with large batches whatever its rank (E26).
+    """
+    n = shape.parameters
+    if data.task == "continued_pretraining":
+        full = max(16, 2 ** round(math.log2(max(CPT_BATCH_TOKENS / max(length, 1), 1))))
+        return min(full, 4096) if method == "full" else 32
+    if encoder or n < 3e9:
+        return 16 if rows < 3_000 else 32
+    if method == "full":
+        return 64 if n >= 30e9 or rows >= 100_000 else 32
+    return 16 if rows < 10_000 else 32
+
+
+def effective_batch_of(usual: int, *, encoder: bool, rows: int, epochs: float) -> int:
+    """The usual batch, halved down to 8 (4 for a few hundred rows) while a run has under 100 steps (E12)."""
+    batch, least = usual, 4 if rows < 300 and not encoder else 8
+    while batch > least and steps_of(rows, epochs, batch) < SHORT_RUN_STEPS:
+        batch //= 2
+    return batch
+
+
+def warmup_share(data: DataFacts, encoder: bool) -> float:
+    """Share of the steps: 6% for encoders, 10% below 1,000 rows; 4% for LLMs (evidence section 3, "Schedule")."""
+    if encoder:
+        return 0.10 if distinct_rows(data) < 1_000 else 0.06
+    return 0.04
+
+
+def least_rank(shape: Shape, encoder: bool) -> int:
+    """The smallest rank worth taking: rank 16 cost a 1B model 2.4% of its loss (E4)."""
+    return 8 if encoder else 32 if shape.parameters <= 2e9 else 16
+
+
+def rank_of(shape: Shape, data: DataFacts, purpose: str, encoder: bool) -> int:
+    """The smallest rank whose adapters can hold what the data has to say (E2); 256 for raw text and for code (E5)."""
+    if wants_largest_rank(data, purpose) and (data.task == "continued_pretraining" or not encoder):
+        return RANKS[-1]
+    if encoder:
+        return 8 if distinct_rows(data) < 10_000 else 16
+    needed, least = trained_tokens(data), least_rank(shape, encoder)
+    if data.task == "preference":
+        return least
+    return next((r for r in RANKS if r >= least and capacity(shape, r) >= needed), RANKS[-1])
+
+
+def wants_largest_rank(data: DataFacts, purpose: str) -> bool:
+    """Raw text and code are where small ranks lag most (E5)."""
+    return data.task == "continued_pretraining" or purpose == "code"
+
+
+def capacity(shape: Shape, rank: int) -> int:
+    """Trained tokens that adapters of that rank can hold (E2)."""
+    return BITS_A_PARAMETER * rank * shape.adapter_parameters_per_rank
+
+
+def dropout_of(shape: Shape, data: DataFacts, encoder: bool) -> float:
+    """LoRA dropout: 0.1 below 1,000 rows, else 0.05; none below 2B, nor above 13B with 10,000 rows and more (E20)."""
+    n, u = shape.parameters, distinct_rows(data)
+    if not encoder and (n < 2e9 or (n > 13e9 and u >= 10_000) or data.task == "continued_pretraining"):
+        return 0.0
+    return 0.1 if u < 1_000 and (encoder or n <= 13e9) else 0.05

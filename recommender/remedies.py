@@ -1,0 +1,67 @@
+"""What would help where nothing can run, by what stands in the way, the gentlest remedy first."""
+
+from recommender import memory
+from recommender.candidates import TIME_SHARE
+from recommender.counting import counted_rows, is_labelled
+from recommender.facts import Facts
+from recommender.memory import place, usable_count
+from recommender.reasons import sentence
+from recommender.recommendation import METHOD_NAMES, Candidate, Method
+from recommender.shape import Shape
+from recommender.variants import step_of
+
+
+def instead(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> tuple[str, ...]:
+    """Sentences, in the order in which one would try them."""
+    causes = {c.removed_by for c in candidates.values()}
+    advice: list[str] = []
+    if "over_time_budget" in causes:
+        late = [c for c in candidates.values() if c.removed_by == "over_time_budget"]
+        advice += _against_time(facts, min(late, key=lambda c: c.hours.predicted))
+    if "no_disk" in causes or "no_hub_disk" in causes:
+        advice.append(sentence("instead_disk", {"needed": _disk(facts, shape, candidates)}))
+    if "does_not_fit" in causes:
+        advice += _against_memory(facts, shape, candidates)
+    if causes <= {"already_quantised", "no_nf4", "does_not_fit"} and facts.model.quantization:
+        advice.append(sentence("instead_original"))
+    return tuple(dict.fromkeys(advice)) or (sentence("instead_smaller_time", {"hours": 1.0}),)
+
+
+def _disk(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> int:
+    if any(c.removed_by == "no_disk" for c in candidates.values()):
+        return min(c.disk for c in candidates.values() if c.removed_by == "no_disk")
+    return facts.model.weights_bytes or 4 * shape.parameters
+
+
+def _against_time(facts: Facts, quickest: Candidate) -> list[str]:
+    """Packing, shorter texts, a subset, a smaller model: in this order (evidence 2.2)."""
+    data, settings, budget = facts.data, quickest.settings, facts.goal.time_budget_hours or 0.0
+    advice = []
+    if not is_labelled(data) and data.task != "continued_pretraining" and (data.tokens_p50 or 0) < settings.max_length / 2:
+        advice.append(sentence("instead_pack"))
+    if data.tokens_p50 is not None and data.tokens_p50 < 0.75 * settings.max_length:
+        advice.append(sentence("instead_shorter_time", {"tokens": data.tokens_p50, "length": settings.max_length}))
+    rows = counted_rows(data)
+    fitting = int(rows * TIME_SHARE * budget / quickest.hours.predicted)
+    if fitting >= 200:
+        advice.append(sentence("instead_subset", {"rows": fitting, "all_rows": rows, "budget": budget}))
+    advice.append(sentence("instead_smaller_time", {"hours": quickest.hours.predicted / TIME_SHARE}))
+    return [
+        text.removeprefix("Then ").capitalize() if n == 0 and text.startswith("Then ") else text for n, text in enumerate(advice)
+    ]
+
+
+def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> list[str]:
+    least = min((c for c in candidates.values() if c.removed_by == "does_not_fit"), key=lambda c: c.memory.predicted)
+    advice = []
+    machine = facts.machine
+    if usable_count(machine) < len(machine.devices) and machine.backend != "cpu":
+        every = facts.model_copy(update={"machine": machine.model_copy(update={"usable_devices": None})})
+        placed = place(every, shape, step_of(every, least.method, least.settings))
+        if placed.fits:
+            known = {"devices": placed.devices, "method": METHOD_NAMES[least.method], "needed": placed.peak}
+            advice.append(sentence("instead_more_devices", known))
+    advice.append(sentence("instead_smaller_model", {"needed": int(least.memory.predicted / memory.USABLE_SHARE)}))
+    if least.settings.max_length > 128:
+        advice.append(sentence("instead_shorter", {"length": least.settings.max_length}))
+    return advice

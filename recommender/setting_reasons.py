@@ -1,0 +1,176 @@
+"""Why each setting is what it is: one reason a setting, for the settings that the verdict names."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from recommender import hyper, rates
+from recommender.counting import distinct_rows, is_labelled, split_of, trained_tokens
+from recommender.facts import Facts
+from recommender.reasons import reason
+from recommender.recommendation import METHOD_NAMES, Candidate, Reason, Settings
+from recommender.shape import Shape, t5_like, tuned_as_encoder
+
+
+def setting_reasons(facts: Facts, shape: Shape, chosen: Candidate) -> tuple[Reason, ...]:
+    """One reason for each setting of `chosen`, in the order in which one would read them."""
+    found = [
+        *_rate(facts, shape, chosen),
+        *_length_of_run(facts, shape, chosen),
+        *_adapters(facts, shape, chosen),
+        *_regularisation(facts, chosen.settings),
+        *_length(facts, shape, chosen.settings),
+        *_rows(facts, chosen.settings),
+        *_memory(facts, chosen),
+    ]
+    return tuple(found)
+
+
+def _because(setting: str, code: str, known: dict[str, Any], *sources: str) -> Reason:
+    return reason(code, {"setting": setting, **known}, *sources)
+
+
+def _rate(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]:
+    data, settings, method = facts.data, chosen.settings, chosen.method
+    encoder = tuned_as_encoder(shape, data)
+    low, high, what, sources = rates.rate_range(shape, data, method, encoder, trained=settings.trained, t5=t5_like(facts.model))
+    known: dict[str, Any] = {"value": settings.learning_rate, "method": METHOD_NAMES[method], "what": what}
+    known["parameters"] = shape.parameters if encoder else shape.active_parameters
+    usual = rates.learning_rate_of(
+        shape, data, method, encoder, steps=rates.SHORT_RUN_STEPS, trained=settings.trained, t5=t5_like(facts.model)
+    )
+    if settings.learning_rate > usual:
+        known |= {"usual": usual, "times": 1.5, "total_steps": settings.total_steps}
+        yield _because("learning_rate", "S_learning_rate_short", known, *sources)
+    else:
+        yield _because("learning_rate", "S_learning_rate", known | {"low": low, "high": high}, *sources)
+    steps = {"warmup_steps": settings.warmup_steps, "total_steps": settings.total_steps}
+    yield _because("schedule", f"S_schedule_{settings.schedule}", {"schedule": settings.schedule}, "E35", "K")
+    share = settings.warmup_steps / max(settings.total_steps, 1)
+    code = "S_warmup" if settings.warmup_steps else "S_warmup_none"
+    yield _because("warmup_steps", code, steps | {"share": share}, "E13", "E36")
+
+
+def _length_of_run(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]:
+    data, settings = facts.data, chosen.settings
+    encoder, unique = tuned_as_encoder(shape, data), distinct_rows(data)
+    known: dict[str, Any] = {"epochs": settings.epochs, "unique_rows": unique}
+    if data.task in ("continued_pretraining", "preference"):
+        unit = "text" if data.task == "continued_pretraining" else "pairs"
+        yield _because("epochs", "S_epochs_one", known | {"unit": unit}, "E30")
+    elif not encoder:
+        yield _because("epochs", "S_epochs_writes", known, "E30")
+    else:
+        adapters = chosen.method != "full" and data.task != "token_classification"
+        yield _because("epochs", "S_epochs_adapters" if adapters else "S_epochs", known, "E3", "E9" if adapters else "E13")
+    batch, rows = settings.effective_batch, hyper.training_rows(data, split_of(data), settings.max_length)
+    usual = rates.usual_batch(shape, data, chosen.method, encoder=encoder, rows=rows, length=settings.max_length)
+    sized: dict[str, Any] = {"effective_batch": batch, "rows": rows, "total_steps": settings.total_steps}
+    if batch < usual:
+        yield _because("effective_batch", "S_effective_batch_small", sized | {"usual": usual}, "E12", "E4")
+    elif data.task == "continued_pretraining" and chosen.method == "full":
+        yield _because("effective_batch", "S_effective_batch_tokens", sized | {"tokens": batch * settings.max_length}, "E5", "K")
+    elif chosen.method != "full" and not encoder:
+        yield _because("effective_batch", "S_effective_batch_lora", sized, "E26")
+    else:
+        yield _because("effective_batch", "S_effective_batch", sized, "E14", "E35")
+
+
+def _adapters(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]:
+    data, settings, rank = facts.data, chosen.settings, chosen.settings.rank
+    if rank is None:
+        return
+    encoder = tuned_as_encoder(shape, data)
+    tokens, holds, wanted = (
+        trained_tokens(data),
+        rates.capacity(shape, rank),
+        rates.rank_of(shape, data, facts.goal.purpose, encoder),
+    )
+    known: dict[str, Any] = {
+        "rank": rank,
+        "capacity": holds,
+        "trained_tokens": tokens,
+        "unit": "labels" if is_labelled(data) else "tokens",
+    }
+    if rank < wanted:
+        yield _because("rank", "S_rank_memory", known | {"wanted": wanted}, "E2", "E4")
+    elif data.task == "continued_pretraining" or (facts.goal.purpose == "code" and not encoder):
+        yield _because("rank", "S_rank_largest", known, "E5")
+    elif tokens > holds:
+        yield _because("rank", "S_rank_short_of", known, "E2")
+    elif rank > rates.least_rank(shape, encoder) and not encoder:
+        yield _because("rank", "S_rank_capacity", known, "E2", "E4")
+    else:
+        yield _because("rank", "S_rank_least", known, "E3" if encoder else "E4")
+    yield _because(
+        "alpha", "S_alpha_double" if encoder else "S_alpha_fixed", {"alpha": settings.alpha}, "E9" if encoder else "E4"
+    )
+    yield _because("target_modules", "S_targets", {"target_modules": settings.target_modules}, "E1", "E5")
+    dropped = {"dropout": settings.dropout, "unique_rows": distinct_rows(data), "parameters": shape.parameters}
+    yield _because("dropout", "S_dropout" if settings.dropout else "S_dropout_none", dropped, "E20")
+
+
+def _regularisation(facts: Facts, settings: Settings) -> Iterator[Reason]:
+    data = facts.data
+    yield _because("weight_decay", "S_weight_decay", {"weight_decay": settings.weight_decay}, "E5", "E35")
+    yield _because(
+        "max_grad_norm", "S_clipping", {"max_grad_norm": settings.max_grad_norm}, "E20" if settings.max_grad_norm < 1 else "K"
+    )
+    stop = {n: getattr(settings, n) for n in ("evaluations", "validation_rows", "patience")}
+    yield _because("early_stopping", "S_early_stopping" if settings.early_stopping else "S_no_early_stopping", stop, "E13")
+    if settings.label_smoothing:
+        known = {"label_smoothing": settings.label_smoothing, "share": data.conflict_share}
+        yield _because("label_smoothing", "S_label_smoothing", known, "K")
+    counts = [c for c in data.label_counts or () if c]
+    if settings.class_weights:
+        yield _because("class_weights", "S_class_weights", {"most": max(counts), "least": min(counts)}, "E27")
+    elif counts and (data.task or "classification") in ("classification", "multi_label"):
+        yield _because("class_weights", "S_no_class_weights", {"class_weights": False}, "E27")
+    code = "S_metric_macro_f1" if settings.metric == "macro_f1" else "S_metric_number" if is_labelled(data) else "S_metric_loss"
+    yield _because("metric", code, {"metric": settings.metric}, "E27" if settings.metric == "macro_f1" else "E30")
+    if data.task in ("chat", "instruction"):
+        yield _because("neftune", "S_neftune_off", {"neftune": 0}, "E37")
+
+
+def _length(facts: Facts, shape: Shape, settings: Settings) -> Iterator[Reason]:
+    data, length = facts.data, settings.max_length
+    known: dict[str, Any] = {"max_length": length}
+    share = 0.95 if is_labelled(data) else 0.99
+    wanted = data.tokens_p95 if is_labelled(data) else data.tokens_p99
+    code = "S_length_p95"
+    if data.task == "continued_pretraining":
+        code = "S_length_blocks"
+    elif data.tokens_max is not None and data.tokens_max <= length:
+        code, known = "S_length_longest", known | {"tokens": data.tokens_max}
+    elif wanted is None:
+        code = "S_length_unknown"
+    elif length < wanted:
+        memory = length < shape.positions and length < hyper.max_length_of(shape, data)
+        code = "S_length_memory" if memory else "S_length_model"
+        known |= {"share": 0.95 if memory else share, "tokens": data.tokens_p95 if memory else wanted}
+    else:
+        known |= {"share": share, "tokens": wanted}
+    yield _because("max_length", code, known, "E25" if code == "S_length_blocks" else "E29")
+
+
+def _rows(facts: Facts, settings: Settings) -> Iterator[Reason]:
+    data, unique = facts.data, distinct_rows(facts.data)
+    train, validation, held_out = split_of(data)
+    known = {"train": train, "validation": validation, "held_out": held_out if data.eval_rows is None else data.eval_rows}
+    yield _because("validation_rows", "S_split" if data.eval_rows is None else "S_split_brought", known, "K")
+    if settings.folds > 1:
+        yield _because("folds", "S_folds", {"folds": settings.folds, "unique_rows": unique}, "E13")
+    seeds = {"seeds": len(settings.seeds), "unique_rows": unique}
+    yield _because("seeds", "S_seeds" if len(settings.seeds) > 1 else "S_seeds_one", seeds, "E13")
+
+
+def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
+    settings = chosen.settings
+    named = {"bf16-mixed": "bf16", "fp16-mixed": "fp16", "fp32": "fp32", "bf16": "pure_bf16"}[settings.precision]
+    if named == "bf16" and chosen.method != "full":
+        named = "bf16_adapters"
+    yield _because("precision", f"S_precision_{named}", {"precision": settings.precision}, "E32")
+    code, more = ("S_checkpointing", 0.27) if settings.gradient_checkpointing else ("S_no_checkpointing", 0.0)
+    yield _because("gradient_checkpointing", code, {"more": more}, "E25")
+    code = "S_optimizer_8bit" if settings.optimizer == "adamw_8bit" else "S_optimizer_adamw"
+    yield _because("optimizer", code, {"optimizer": settings.optimizer, "bits": 8}, "E23" if "8bit" in code else "E12")
+    yield _because("token_budget", "S_token_budget", {"token_budget": settings.token_budget}, "K")

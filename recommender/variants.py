@@ -1,0 +1,114 @@
+"""The same method in ever less memory: what is tried in which order until it fits.
+
+First what changes only the speed (smaller micro-batches, then gradient checkpointing: 27% more time, E25), then what changes
+the experiment a little (8-bit AdamW, lower rank), last what changes it much (parts left untrained, shorter texts).
+"""
+
+from collections.abc import Iterator
+
+from recommender import hyper, rates
+from recommender.counting import is_labelled
+from recommender.facts import Facts, Machine
+from recommender.footprint import Step
+from recommender.plan import Plan
+from recommender.recommendation import Method, Settings
+from recommender.shape import Shape, tuned_as_encoder
+
+SHORTEST = 512
+"""Texts are not cut below so many tokens to make a method fit."""
+
+
+def step_of(facts: Facts, method: Method, settings: Settings | Plan) -> Step:
+    """What decides a step's memory, of settings or of a plan."""
+    return Step(
+        method=method,
+        precision=settings.precision,
+        rank=settings.rank or 0,
+        micro_tokens=micro_tokens(facts, settings),
+        length=settings.max_length,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        optimizer=settings.optimizer,
+        trained=settings.trained,
+        last_layers=settings.last_layers,
+        dropout=settings.dropout or 0.0,
+    )
+
+
+def micro_tokens(facts: Facts, settings: Settings | Plan) -> int:
+    """Padded tokens of the largest micro-batch that can really occur."""
+    longest = settings.max_length
+    if facts.data.task != "continued_pretraining":  # whose blocks are always full
+        longest = min(longest, facts.data.tokens_max or longest)
+    rows = 2 if facts.data.task == "preference" else 1  # the chosen and the rejected text go together
+    return rows * min(max(settings.token_budget, longest), settings.effective_batch * longest)
+
+
+Group = list[Settings]
+"""Settings that differ only in memory, the quickest first, the smallest last: when that does not fit, none of them does."""
+
+
+def variants(facts: Facts, shape: Shape, method: Method) -> Iterator[Group]:
+    """Settings of the method in groups, the preferred first."""
+    first = hyper.settings_for(facts, shape, method)
+    yield from _memory_choices(first)
+    if method == "full":
+        yield from _smaller_full(facts, shape, first)
+    else:
+        least = 8 if method == "qlora" else rates.least_rank(shape, tuned_as_encoder(shape, facts.data))
+        if first.rank == rates.RANKS[-1] and rates.wants_largest_rank(facts.data, facts.goal.purpose):
+            least = 64
+        for rank in [r for r in reversed(rates.RANKS) if least <= r < (first.rank or 0)]:
+            alpha = 2 * rank if tuned_as_encoder(shape, facts.data) else first.alpha
+            first = first.model_copy(update={"rank": rank, "alpha": alpha})
+            yield [_smallest(first)]
+    for length in shorter_lengths(facts, shape, first.max_length):
+        yield [_smallest(first.model_copy(update={"max_length": length}))]
+
+
+def last_layers(facts: Facts, shape: Shape) -> Iterator[Group]:
+    """Only the head and the top layers trained (E8), in ever less memory."""
+    yield from _memory_choices(hyper.settings_for(facts, shape, "full", "last_layers"))
+
+
+def _smaller_full(facts: Facts, shape: Shape, first: Settings) -> Iterator[Group]:
+    small = first.model_copy(update={"optimizer": "adamw_8bit"})
+    if has_8bit_adamw(facts.machine):
+        yield from _memory_choices(small, checkpointing_only=True)
+    if tuned_as_encoder(shape, facts.data):
+        yield from _memory_choices(first.model_copy(update={"trained": "no_embeddings"}))
+        if is_labelled(facts.data):
+            yield from last_layers(facts, shape)
+    elif has_8bit_adamw(facts.machine) and hyper.supports_bf16(facts.machine) and not is_labelled(facts.data):
+        yield from _memory_choices(small.model_copy(update={"precision": "bf16"}), checkpointing_only=True)
+
+
+def has_8bit_adamw(machine: Machine) -> bool:
+    """Whether bitsandbytes has its optimizers here: on CUDA and ROCm."""
+    return machine.backend in ("cuda", "rocm") and machine.device is not None
+
+
+def shorter_lengths(facts: Facts, shape: Shape, length: int) -> list[int]:
+    """Where text is generated: the 95th percentile instead of the 99th; shorter blocks of raw text."""
+    if is_labelled(facts.data):
+        return []
+    if facts.data.task == "continued_pretraining":
+        return [n for n in (2048, 1024, 512) if n < length]
+    p95 = facts.data.tokens_p95
+    wanted = hyper.rounded_length(max(p95, SHORTEST), shape) if p95 is not None else length
+    return [wanted] if wanted < length else []
+
+
+def _smallest(settings: Settings) -> Settings:
+    """One longest row at a time, with checkpointing."""
+    return settings.model_copy(update={"token_budget": settings.max_length, "gradient_checkpointing": True})
+
+
+def _memory_choices(settings: Settings, *, checkpointing_only: bool = False) -> Iterator[Group]:
+    """The same experiment in ever less memory."""
+    budgets = [settings.token_budget]
+    while budgets[-1] // 2 >= settings.max_length:
+        budgets.append(budgets[-1] // 2)
+    if budgets[-1] > settings.max_length:
+        budgets.append(settings.max_length)
+    for checkpointing in (True,) if checkpointing_only else (False, True):
+        yield [settings.model_copy(update={"token_budget": b, "gradient_checkpointing": checkpointing}) for b in budgets]

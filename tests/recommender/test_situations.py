@@ -1,0 +1,96 @@
+"""Situations and what the best practitioner in the room would say in them, one JSON file each.
+
+Written from evidence and practice, not from what the program says. In `expect`, `verdict` may be a list of acceptable ones; a
+setting is a value, or the lowest and highest acceptable number; `seeds` and other lists are compared as they are.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recommender.decide import recommend
+from recommender.facts import Facts
+from recommender.plan import DataChoice, ModelChoice, Plan
+from recommender.recommendation import METHODS
+
+FILES = sorted((Path(__file__).parent / "situations").glob("*.json"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def within(actual: Any, wanted: Any) -> bool:
+    """Whether a setting is as wanted: the value itself, or between two numbers."""
+    bounds = isinstance(wanted, list) and len(wanted) == 2 and not isinstance(actual, tuple)
+    return bool(wanted[0] <= actual <= wanted[1]) if bounds else actual == (tuple(wanted) if isinstance(wanted, list) else wanted)
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(FILES) >= 60
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_situation(path: Path) -> None:
+    situation = read(path)
+    expected = situation["expect"]
+    advice = recommend(Facts.model_validate_json(json.dumps(situation["facts"])))
+    said = {r.code for r in advice.reasons}
+    warned = {w.code for w in advice.warnings}
+    verdicts = expected["verdict"] if isinstance(expected["verdict"], list) else [expected["verdict"]]
+    wrong = {
+        "verdict": advice.verdict if advice.verdict not in verdicts else None,
+        "confidence": advice.confidence if expected.get("confidence", advice.confidence) != advice.confidence else None,
+        "runner_up": advice.runner_up if expected.get("runner_up", advice.runner_up) != advice.runner_up else None,
+        "reasons missing": set(expected.get("reasons", ())) - said,
+        "reasons too many": set(expected.get("not_reasons", ())) & said,
+        "warnings missing": set(expected.get("warnings", ())) - warned,
+        "warnings too many": set(expected.get("not_warnings", ())) & warned,
+        "settings": {
+            name: getattr(advice.settings, name)
+            for name, wanted in expected.get("settings", {}).items()
+            if not within(getattr(advice.settings, name), wanted)
+        },
+        "removed": {
+            method: removed
+            for method, code in expected.get("removed", {}).items()
+            if (removed := advice.candidate(method).removed_by) != code
+        },
+        "instead": expected.get("instead", bool(advice.instead)) != bool(advice.instead),
+    }
+    assert not {what: found for what, found in wrong.items() if found}, situation["about"]
+    assert all(r.facts["setting"] and r.source for r in advice.settings_reasons)
+    about = {r.facts["setting"] for r in advice.settings_reasons}
+    assert about >= {"learning_rate", "schedule", "warmup_steps", "epochs", "effective_batch", "max_length", "seeds", "precision"}
+    own = {
+        "few_steps",
+        "low_lora_rate",
+        "high_full_rate",
+        "long_warmup",
+        "warmup_longer_than_run",
+        "alpha_without_rate",
+        "one_seed",
+    }
+    assert not own & {w.code for w in advice.warnings if w.about == "run"}, "Loracle's own settings break its own rules"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_candidates_settings_make_a_plan(path: Path) -> None:
+    facts = Facts.model_validate_json(json.dumps(read(path)["facts"]))
+    for candidate in recommend(facts).candidates:
+        own = {name for name in Plan.model_fields if name in type(candidate.settings).model_fields}
+        Plan(
+            model=ModelChoice(id="m"),
+            data=DataChoice(train="d"),
+            task=facts.data.task or "classification",
+            method=candidate.method,
+            **candidate.settings.model_dump(include=own),
+        )
+
+
+def test_the_situations_reach_every_verdict_and_every_method() -> None:
+    found = {recommend(Facts.model_validate_json(json.dumps(read(p)["facts"]))).verdict for p in FILES}
+    assert found == {*METHODS, "not_yet", "does_not_fit"}
