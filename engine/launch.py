@@ -73,6 +73,8 @@ def threads() -> int:
 
 def freest_device() -> dict[str, str]:
     """What shows the worker one accelerator, the freest: Trainer would spread over all of them without asking."""
+    if sys.platform == "darwin":
+        return {}  # one at most, and only torch could tell: seconds that buy nothing
     found = accelerators.accelerators()
     # On CUDA a card without a name of its own cannot be chosen.
     choices = tuple(d for d in found.devices if d.memory_free is not None and (d.uuid or found.backend != "cuda"))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from engine.inspection import amd, nvidia
 from engine.inspection.child import ask
 from engine.text import one_line
@@ -88,9 +90,9 @@ def _told_by_torch(backend: Backend) -> tuple[tuple[Device, ...], tuple[str, ...
     """Devices that only torch can describe, asked in a child each time: what is free changes."""
     try:
         answer = ask("torch_devices", {"backend": backend}, about="torch", timeout=TORCH_SECONDS)
-    except LoracleError as error:
-        return (), (f"torch could not be asked for its {backend} devices ({one_line(error.message, 150)}), so none is used.",)
-    return tuple(Device.model_validate(device) for device in answer["devices"]), ()
+        return tuple(Device.model_validate(device) for device in answer["devices"]), ()
+    except (LoracleError, ValidationError) as error:
+        return (), (f"torch could not be asked for its {backend} devices ({one_line(error, 150)}), so none is used.",)
 
 
 def torch_devices(backend: str) -> list[dict[str, Any]]:

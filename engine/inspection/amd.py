@@ -84,7 +84,7 @@ def _cards(tree: Tree) -> list[Path]:
 
 
 def _device(card: Path, tree: Tree) -> Device:
-    total, used = _number(card / "mem_info_vram_total"), _number(card / "mem_info_vram_used")
+    total, used = (_number(card / f"mem_info_vram_{name}") for name in ("total", "used"))
     degrees = next((n for p in sorted(card.glob("hwmon/hwmon*/temp1_input")) if (n := _number(p)) is not None), None)
     unique = _text(card / "unique_id")
     target = _target(card, tree)
@@ -95,7 +95,7 @@ def _device(card: Path, tree: Tree) -> Device:
         held_by_others=used,  # this process never holds any
         bf16=None if target is None else _GFX908 <= target < 100_000 or target >= _GFX11,
         uuid=f"GPU-{unique}" if unique and unique.strip("0") else None,
-        temperature=degrees // 1000 if degrees is not None and -100_000 <= degrees <= 1_000_000 else None,
+        temperature=degrees // 1000 if degrees is not None and degrees <= 1_000_000 else None,  # written in thousandths
     )
 
 
@@ -120,4 +120,4 @@ def _text(path: Path) -> str | None:
 
 def _number(path: Path) -> int | None:
     text = _text(path)
-    return int(text) if text and re.fullmatch(r"-?[0-9]{1,18}", text) else None
+    return int(text) if text and re.fullmatch(r"[0-9]{1,18}", text) else None

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from engine.inspection.child import ask
 from engine.text import one_line
 from recommender.errors import LoracleError
@@ -50,7 +52,10 @@ def look(torch_cuda: str) -> tuple[tuple[Device, ...], tuple[str, ...]]:
         how = f"did not answer within {DRIVER_SECONDS:.0f} seconds" if "took longer" in error.message else "cannot be asked"
         return (), (f"The NVIDIA driver {how}, so no GPU is used; see what `nvidia-smi` says, a restart often helps.",)
     problems = [one_line(text, 300) for text in answer["problems"]]
-    units = [(Device.model_validate(unit), unit["card"], unit["names"]) for unit in answer["units"]]
+    try:
+        units = [(Device.model_validate(unit), unit["card"], unit["names"]) for unit in answer["units"]]
+    except ValidationError:
+        return (), (*problems, "The NVIDIA driver answers with numbers that cannot be, so no GPU is used; restart the machine.")
     shown = visible(units, answer["cards"], setting)
     if units and not shown:
         problems.append(f"CUDA_VISIBLE_DEVICES is {one_line(setting, 80)}, which names no GPU of this machine.")

@@ -231,6 +231,13 @@ def test_a_card_that_torch_no_longer_supports(driver: Driver) -> None:
     assert len(subject.look("12.6")[0]) == 2
 
 
+def test_numbers_that_cannot_be_are_not_believed(driver: Driver) -> None:
+    driver.answers["nvmlDeviceGetMemoryInfo"] = lambda card, version=None: SimpleNamespace(total=2**64 - 1, free=0, used=0)
+    devices, problems = subject.look("13.0")
+    assert devices == ()
+    assert "numbers that cannot be" in problems[0]
+
+
 def test_a_driver_that_does_not_start_is_a_fact(driver: Driver) -> None:
     def mismatch() -> None:
         raise RuntimeError("Driver/library version mismatch\x1b[31m")
