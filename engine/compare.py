@@ -148,6 +148,7 @@ def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
         "folds": first.data.folds,
         "budget": budget(first),
         "methods": rows,
+        "baselines": _baselines(group, list(plans_of)) if first.data.folds is None else {},
         "failed": sorted(failed),
         "complete": all(done(group.run(key)) for key in plans_of),
         "statements": statements(rows, compared["best"], first.metric),
@@ -209,6 +210,12 @@ def _costs(group: Group, keys: Sequence[str]) -> dict[str, Any]:
         "total_steps": reports[0]["total_steps"],
         "fit": mean_fit | {"gap": mean_fit["validation_loss"] - mean_fit["training_loss"]} if mean_fit else None,
     }
+
+
+def _baselines(group: Group, keys: Sequence[str]) -> dict[str, Any]:
+    """What any fine-tune must beat, on the same held-out rows: as the first finished run found them."""
+    scores = next((group.run(k).report() or {} for k in keys if _scored(group, k)), {}).get("scores", {})
+    return {n: {m: scores[n][m] for m in ("accuracy", "macro_f1", "loss")} for n in ("probe", "majority") if n in scores}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -32,6 +32,10 @@ def _comparison(content: Mapping[str, Any], console: Console) -> None:
     rows = content.get("methods") or []
     _side_by_side(rows, content.get("best"), content.get("metric"), console)
     listed(console, "", [str(s) for s in content.get("statements") or []])
+    for name, words in (("probe", "A linear classifier on the untouched model"), ("majority", "The most common class")):
+        score = (content.get("baselines") or {}).get(name)
+        if score:
+            console.print(Text(f"{words}: accuracy {metric(score['accuracy'])}, macro-F1 {metric(score['macro_f1'])}"))
     for row in rows:
         for key, cause in (row.get("failed") or {}).items():
             console.print(Text(f"! {one_line(key)} failed: {one_line(cause, 400)}"))

@@ -92,3 +92,50 @@ def test_the_probe_learns_what_is_linear_and_survives_a_class_it_never_saw() -> 
     assert 0 < loss < 0.2
     _, unseen = probe(seen, labels.tolist(), seen[:1], [2], 3)
     assert np.isfinite(unseen)
+
+
+def answers_of(truth: list[int], right: float, seeds: int, classes: int, start: int) -> metrics.Answers:
+    """Predictions that are right with that probability, and losses to match."""
+    predicted, losses = [], []
+    for seed in range(start, start + seeds):
+        random = np.random.default_rng(seed)
+        hit = random.random(len(truth)) < right
+        predicted.append([t if h else (t + 1) % classes for t, h in zip(truth, hit, strict=True)])
+        losses.append([0.1 if h else 2.0 for h in hit])
+    return metrics.Answers(predicted, losses)
+
+
+def test_methods_side_by_side_are_scored_by_the_mean_of_their_seeds_and_paired_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "BOOTSTRAP_SAMPLES", 300)
+    truth = np.random.default_rng(0).integers(0, 3, 400).tolist()
+    good, worse = answers_of(truth, 0.9, 2, 3, 10), answers_of(truth, 0.7, 2, 3, 20)
+    for metric in ("accuracy", "macro_f1", "loss"):
+        found = metrics.side_by_side(truth, {"lora": worse, "full": good}, 3, metric)
+        assert found["best"] == "full"
+        behind = found["methods"]["lora"][metric]["difference"]
+        assert behind["low"] < behind["mean"] < behind["high"]
+        assert behind["low"] > 0 if metric == "loss" else behind["high"] < 0
+        assert set(found["methods"]["full"][metric]["difference"].values()) == {0.0}
+    each = [f1_score(truth, p, average="macro") for p in good.predicted]
+    score = found["methods"]["full"]["macro_f1"]
+    assert score["mean"] == pytest.approx(np.mean(each))
+    assert score["sd"] == pytest.approx(np.std(each, ddof=1))
+    assert score["low"] < score["mean"] < score["high"]
+    assert found["methods"]["full"]["loss"]["mean"] == pytest.approx(np.mean(good.losses))
+
+
+def test_the_same_answers_differ_by_nothing_and_one_seed_has_no_deviation() -> None:
+    truth = [0, 1, 2] * 20
+    same = answers_of(truth, 0.8, 1, 3, 1)
+    found = metrics.side_by_side(truth, {"full": same, "lora": same}, 3, "accuracy")["methods"]["lora"]["accuracy"]
+    assert set(found["difference"].values()) == {0.0}
+    assert found["sd"] is None
+
+
+def test_the_error_of_a_mean_gap_is_that_of_paired_differences() -> None:
+    random = np.random.default_rng(1)
+    hard = random.exponential(1.0, 500)  # what is hard for one is hard for the other
+    better, worse = hard + random.normal(0, 0.1, 500), hard + 0.05 + random.normal(0, 0.1, 500)
+    gap, error = metrics.mean_gap(worse.tolist(), better.tolist())
+    assert gap == pytest.approx((worse - better).mean())
+    assert error == pytest.approx((worse - better).std(ddof=1) / 500**0.5, rel=0.1)

@@ -1,0 +1,133 @@
+"""The plans of a fair comparison, and of a pilot."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import compare, pilot
+from engine.inspect import DataInspection, ModelInspection
+from recommender.decide import recommend
+from recommender.errors import InputError, Refused
+from recommender.facts import Facts
+from recommender.plan import Plan
+from recommender.recommendation import Recommendation
+
+FACTS = json.loads((Path(__file__).parents[1] / "recommender" / "facts_example.json").read_text())
+Situation = tuple[Recommendation, ModelInspection, DataInspection, Facts]
+
+
+def situation(rows: int = 6000, hours: float | None = None, held_out: str | None = "/data/b.csv") -> Situation:
+    content = json.loads(json.dumps(FACTS))
+    content["machine"] |= {"disk_free": 10**12}
+    content["data"] |= {"labels": ["neg", "pos"], "text_column": "review", "label_column": "stars"}
+    content["data"] |= {"rows": rows, "unique_rows": rows, "label_counts": [rows // 2, rows - rows // 2]}
+    content["data"] |= {"tokens_total": 100 * rows, "eval_rows": 500 if held_out else None}
+    content["goal"] = {"time_budget_hours": hours}
+    facts = Facts.model_validate(content)
+    model = ModelInspection(facts.model, "/models/x", None, "f" * 64)
+    eval_mark = "b" * 64 if held_out else None
+    data = DataInspection(facts.data, (), ("review", "stars"), 1.0, "/data/a.csv", held_out, "a" * 64, eval_mark)
+    return recommend(facts), model, data, facts
+
+
+def compared(*args: Any, methods: tuple[str, ...] = ("full", "lora"), **fields: Any) -> dict[str, Plan]:
+    given: dict[str, Any] = {"methods": methods, "seeds": [1], "anyway": True}
+    return compare.plans(*args, **(given | fields))
+
+
+def test_methods_share_all_but_what_belongs_to_them() -> None:
+    advice, model, data, facts = situation()
+    plans = compared(advice, model, data, facts, seeds=[3, 5])
+    assert list(plans) == ["full-3", "lora-3", "full-5", "lora-5"]
+    full, lora = plans["full-3"], plans["lora-3"]
+    own = {"method", "learning_rate", "rank", "alpha", "target_modules", "dropout", "warmup_steps", "overrides",
+           "token_budget", "gradient_checkpointing", "max_grad_norm"}  # fmt: skip
+    assert full.model_dump(exclude=own) == lora.model_dump(exclude=own)
+    assert full.epochs == max(advice.candidate(m).settings.epochs for m in ("full", "lora"))
+    for plan, method in ((full, "full"), (lora, "lora")):
+        assert plan.learning_rate == advice.candidate(method).settings.learning_rate
+    assert full.learning_rate != lora.learning_rate
+    assert plans["full-5"] == full.model_copy(update={"seed": 5})
+
+
+def test_warm_up_is_a_share_of_the_steps_that_there_really_are() -> None:
+    advice, model, data, facts = situation()
+    long = compared(advice, model, data, facts)["full-1"]
+    short = compared(advice, model, data, facts, assignments=["epochs=1"])["full-1"]
+    assert short.epochs == 1
+    assert 0 < short.warmup_steps < long.warmup_steps
+    assert short.warmup_steps < 0.1 * short.total_steps(compare.rows_trained_on(short, facts))
+    assert compared(advice, model, data, facts, assignments=["warmup_steps=7"])["lora-1"].warmup_steps == 7
+
+
+def test_every_fold_is_held_out_once_a_method() -> None:
+    plans = compared(*situation(held_out=None), folds=3)
+    assert list(plans) == ["full-1-fold-1", "lora-1-fold-1", "full-1-fold-2", "lora-1-fold-2", "full-1-fold-3", "lora-1-fold-3"]
+    assert [p.data.fold for p in plans.values()] == [0, 0, 1, 1, 2, 2]
+    assert {p.data.held_out_rows for p in plans.values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"folds": 3}, "--folds and --eval exclude each other"),
+        ({"methods": ("full",)}, "two or three different methods"),
+        ({"assignments": ["seed=3"]}, "say it with --seeds"),
+        ({"assignments": ["learning_rat=1"]}, "learning_rat"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compared(*situation(), **fields)
+
+
+def piloted(*args: Any, **fields: Any) -> pilot.Wanted:
+    given: dict[str, Any] = {"methods": ["full", "lora"], "anyway": False}
+    return pilot.wanted(*args, **(given | fields))
+
+
+def test_candidates_of_a_pilot_keep_their_own_schedules_and_share_every_batch() -> None:
+    advice, model, data, facts = situation()
+    found = piloted(advice, model, data, facts)
+    assert found.mode == "slice"
+    assert list(found.plans) == ["full", "lora", "full-raised"]
+    assert found.raised == {"full-raised": "full"}
+    assert found.plans["full-raised"].learning_rate == pytest.approx(3 * found.plans["full"].learning_rate)
+    assert {p.effective_batch for p in found.plans.values()} == {advice.candidate("full").settings.effective_batch}
+    assert len({p.seed for p in found.plans.values()}) == 1
+    for method in ("full", "lora"):
+        assert found.plans[method].epochs == advice.candidate(method).settings.epochs
+    totals = {k: p.total_steps(compare.rows_trained_on(p, facts)) for k, p in found.plans.items()}
+    assert found.stages[0] >= max(100, 0.1 * max(totals.values()))
+    assert found.stages[-1] >= 0.2 * totals["full"]
+
+
+def test_below_2000_rows_candidates_are_cross_validated_and_the_winner_gets_all_rows() -> None:
+    found = piloted(*situation(rows=1500))
+    assert found.mode == "folds"
+    folds = [p for k, p in found.plans.items() if not k.startswith(pilot.FINAL)]
+    assert sorted((p.method, p.data.fold) for p in folds) == [(m, f) for m in ("full", "lora") for f in range(len(folds) // 2)]
+    assert all(p.data.eval is None for p in folds), "the held-out file is for the final run alone"
+    assert {k: p.data.eval for k, p in found.plans.items() if k.startswith(pilot.FINAL)} == {
+        "final-full": "/data/b.csv",
+        "final-lora": "/data/b.csv",
+    }
+    assert piloted(*situation(rows=1500), anyway=True).mode == "slice"
+
+
+def test_a_pilot_keeps_to_its_share_of_the_time() -> None:
+    unlimited = piloted(*situation())
+    enough = piloted(*situation(hours=unlimited.hours / 0.15 + 0.01))
+    assert list(enough.plans) == list(unlimited.plans)
+    two = piloted(*situation(hours=0.95 * unlimited.hours / 0.15))
+    assert list(two.plans) == ["full", "lora"]
+    assert "there is no time for it" in two.left_out[-1]
+    with pytest.raises(Refused, match=r"more than 15% of the .* there are"):
+        piloted(*situation(hours=0.3 * unlimited.hours / 0.15))
+
+
+def test_a_pilot_without_validation_rows_has_nothing_to_judge_by() -> None:
+    with pytest.raises(InputError, match="judges by the validation rows"):
+        piloted(*situation(), assignments=["data.validation_rows=0"])

@@ -1,0 +1,207 @@
+"""Groups of runs: found like runs, worked off in order, and nothing lost when a driver or a worker dies."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine import groups, launch, runs
+from engine.events import EventWriter
+from engine.files import write_json
+from engine.groups import Group, Task
+from engine.rundir import RunDirectory
+from recommender.decide import recommend
+from recommender.errors import InputError
+from recommender.facts import Facts
+from recommender.plan import Plan
+
+PLAN = Plan.model_validate(
+    {
+        "model": {"id": "demo"},
+        "data": {"train": "support.csv"},
+        "method": "full",
+        "learning_rate": 2e-5,
+        "epochs": 3.0,
+        "effective_batch": 16,
+        "max_length": 128,
+    }
+)
+Make = Callable[..., Group]
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker is started."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "launch", lambda run, plan: None)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    def made(*keys: str, root: str = "runs") -> Group:
+        plans = {key: PLAN.model_copy(update={"seed": n}) for n, key in enumerate(keys or ("full-1", "lora-1", "full-2"))}
+        return groups.create(tmp_path / root, "compare", plans, advice=recommend(Facts()), facts=Facts())
+
+    return made
+
+
+def ends(run: RunDirectory, status: str, code: int = 0) -> None:
+    """What a worker that ended so leaves behind."""
+    writer = EventWriter(run.events)
+    writer.write("run", total_steps=5)
+    if status != "dead":
+        writer.write("end", status=status, code=code, cause="because")
+    writer.close()
+    write_json(run.path / "worker.json", {"pid": 2**22 + 1, "started": 0.0, "host": os.uname().nodename})
+    if status == "done":
+        write_json(run.report_file, {"version": 1})
+
+
+def in_order(group: Group, failed: frozenset[str]) -> Task | None:
+    return next((Task(k) for k in group.plans() if k not in failed and not groups.done(group.run(k))), None)
+
+
+def test_a_group_keeps_its_plans_and_its_runs_bear_its_name(make: Make) -> None:
+    group = make()
+    assert list(group.plans()) == ["full-1", "lora-1", "full-2"]
+    assert group.plans()["lora-1"] == PLAN.model_copy(update={"seed": 1})
+    assert group.begun() == []
+    run = runs.start(group.plans()["lora-1"], None, group.path, name="lora-1", stop_at=7)
+    assert run.name == f"{group.name}/lora-1"
+    assert (run.control / "stop-at").read_text() == "7"
+    assert group.begun() == [run]
+    assert list(runs.all_runs()) == [run]
+    for name in (run.name, run.path, "lora-1", f"runs/{run.name}"):
+        assert runs.attach(name).path == run.path
+    assert [p.name for p in (group.path.parent).iterdir()] == [group.name]
+
+
+@pytest.mark.parametrize("how", ["name", "path", "start", "last"])
+def test_a_group_is_found_as_a_run_is(make: Make, how: str) -> None:
+    runs.start(PLAN, None)
+    group = make(root="runs")
+    group.path.rename(group.path.with_name("29990101-reviews-compare"))
+    name = {"name": "29990101-reviews-compare", "path": "runs/29990101-reviews-compare", "start": "2999", "last": "last"}[how]
+    found = groups.find(name)
+    assert found is not None
+    assert found.name == "29990101-reviews-compare"
+
+
+def test_a_name_of_a_run_or_of_several_things_is_no_group(make: Make) -> None:
+    make()
+    run = runs.start(PLAN, None)
+    run.path.rename(run.path.with_name("29990101-imdb-full"))
+    assert groups.find("2999") is None
+    assert groups.find("last") is None
+    assert groups.find("2") is None, "both begin so"
+    assert groups.find("") is None
+
+
+def test_a_group_started_elsewhere_is_found_by_the_index(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    group = make(root="elsewhere")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert groups.all_groups() == [group]
+    assert groups.find(group.name) == group
+    assert groups.all_groups(tmp_path / "here") == []
+
+
+def test_a_failed_run_does_not_keep_the_others_from_theirs(make: Make) -> None:
+    group = make()
+    seen = []
+
+    def watch(run: RunDirectory, offset: int) -> None:
+        seen.append(run.path.name)
+        assert group.driven()
+        ends(run, "failed" if run.path.name == "lora-1" else "done")
+
+    assert groups.drive(group, in_order, watch) == (False, frozenset({"lora-1"}))
+    assert seen == ["full-1", "lora-1", "full-2"]
+    assert not group.driven()
+
+
+def test_a_run_whose_worker_died_is_taken_up_once_more(make: Make) -> None:
+    group = make("full-1", "full-2")
+    ways = {"full-1": ["dead", "done"], "full-2": ["dead", "dead", "done"]}
+    seen = []
+
+    def watch(run: RunDirectory, offset: int) -> None:
+        seen.append(run.path.name)
+        ends(run, ways[run.path.name].pop(0))
+
+    assert groups.drive(group, in_order, watch) == (False, frozenset({"full-2"}))
+    assert seen == ["full-1", "full-1", "full-2", "full-2"]
+
+
+def test_a_stop_ends_the_group_and_another_driver_goes_on_where_it_was(make: Make) -> None:
+    group = make()
+    seen = []
+
+    def stopped(run: RunDirectory, offset: int) -> None:
+        seen.append(run.path.name)
+        if run.path.name == "lora-1":
+            run.ask("stop")
+            ends(run, "stopped", 5)
+        else:
+            ends(run, "done")
+
+    assert groups.drive(group, in_order, stopped) == (True, frozenset())
+    assert group.status() == "stopped"
+
+    def undisturbed(run: RunDirectory, offset: int) -> None:
+        seen.append(run.path.name)
+        assert not (run.control / "stop").exists()
+        ends(run, "done")
+
+    assert groups.drive(group, in_order, undisturbed) == (False, frozenset())
+    assert seen == ["full-1", "lora-1", "lora-1", "full-2"]
+
+
+def test_a_worker_that_outlived_its_driver_is_watched_and_not_started_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    group = make("full-1")
+    run = runs.start(group.plans()["full-1"], None, group.path, name="full-1")
+    mine = psutil.Process()
+    write_json(run.path / "worker.json", {"pid": mine.pid, "started": mine.create_time(), "host": os.uname().nodename})
+    writer = EventWriter(run.events)
+    writer.write("run", total_steps=5)
+    writer.close()
+    assert group.current() == run
+    monkeypatch.setattr(launch, "launch", lambda run, plan: pytest.fail("a second worker"))
+    groups.drive(group, in_order, lambda run, offset: ends(run, "done"))
+    assert groups.done(run)
+
+
+def test_a_folder_left_by_a_driver_that_died_before_the_plan_was_written_is_made_anew(make: Make) -> None:
+    group = make("full-1")
+    (group.path / "full-1" / "control").mkdir(parents=True)
+    groups.drive(group, in_order, lambda run, offset: ends(run, "done"))
+    assert group.run("full-1").plan() == group.plans()["full-1"]
+
+
+def test_two_drivers_at_once_are_refused(make: Make) -> None:
+    group = make("full-1")
+
+    def second(run: RunDirectory, offset: int) -> None:
+        with pytest.raises(InputError, match="is being worked off already"):
+            groups.drive(group, in_order, lambda run, offset: None)
+        ends(run, "done")
+
+    groups.drive(group, in_order, second)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"version": 1, "kind": "compare"}', '{"kind": "x", "plans": {}}'])
+def test_a_damaged_group_says_so(make: Make, content: str) -> None:
+    group = make()
+    (group.path / "group.json").write_text(content)
+    with pytest.raises(InputError, match=r"group\.json cannot be read"):
+        group.plans()
+    (group.path / "group.json").write_text(json.dumps({"kind": "compare", "plans": {"a": {"method": "full"}}}))
+    with pytest.raises(InputError, match=r"a plan in its group\.json is damaged"):
+        group.plans()
+    (group.path / "group.json").write_text(json.dumps({"version": 2}))
+    with pytest.raises(InputError, match="newer Loracle"):
+        group.plans()

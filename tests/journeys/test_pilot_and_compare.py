@@ -1,0 +1,101 @@
+"""Comparing methods from the command line, through everything that may happen on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine import groups
+from engine.events import read_events
+from engine.groups import Group
+from engine.rundir import RunDirectory
+from tests.conftest import HELD_OUT, TRAIN, json_lines
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Background = Callable[..., "subprocess.Popen[str]"]
+PATIENCE = 100.0
+
+
+@pytest.fixture
+def nobody_left(tmp_path: Path) -> Iterator[None]:
+    """Workers that a failing test would leave behind are ended."""
+    yield
+    for group in groups.all_groups(tmp_path / "runs"):
+        for run in group.begun():
+            if run.worker() and run.alive():
+                psutil.Process(int(run.worker()["pid"])).kill()
+
+
+def training(folder: Path, key: str, beyond: int = 0) -> tuple[Group, RunDirectory]:
+    """The only group, once its run of that key is training beyond that step."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for group in groups.all_groups(folder):
+            run = group.run(key)
+            if run.events.exists():
+                state = run.state()
+                if state.status == "running" and state.step > beyond:
+                    return group, run
+        time.sleep(0.02)
+    raise AssertionError(f"{key} does not train")
+
+
+@pytest.mark.usefixtures("nobody_left")
+def test_a_comparison_survives_ctrl_c_and_the_death_of_its_driver_and_of_a_worker(
+    tiny: Path, start_loracle: Background, loracle: Command, tmp_path: Path
+) -> None:
+    rows = ("--data", TRAIN, "--eval", HELD_OUT, "--train-rows", "150", "--eval-rows", "40")
+    short = ("--set", "epochs=3", "--set", "max_length=32", "--set", "early_stopping=false", "--anyway")
+    first = start_loracle(
+        "compare", "--model", tiny, *rows, *short, "--methods", "full,lora", "--seeds", "1,2", "--runs", "runs"
+    )
+    group, run = training(tmp_path / "runs", "full-1")
+    os.killpg(first.pid, signal.SIGINT)
+    _, errors = first.communicate(timeout=PATIENCE)
+    assert first.returncode == 5, errors
+    assert f"loracle resume {group.name}" in errors
+    assert group.status() == "stopped"
+    reached = run.state().step
+    assert run.state().checkpoint == reached
+
+    second = start_loracle("resume", group.path, "--json")
+    training(tmp_path / "runs", "full-1", beyond=reached)
+    listed = loracle("runs", "--runs", "runs").stdout
+    assert "running" in next(line for line in listed.splitlines() if "compare" in line)
+    assert any(line.startswith("  full-1") for line in listed.splitlines()), listed
+    second.kill()
+    psutil.Process(int(run.worker()["pid"])).kill()
+
+    done = loracle("resume", "last", "--runs", "runs")
+    assert done.returncode == 0, done.stderr
+    assert [r.path.name for r in group.begun()] == ["full-1", "lora-1", "full-2", "lora-2"]
+    assert {r.state().status for r in group.begun()} == {"done"}
+    resumed = [e["resumed_from"] for e in read_events(run.events) if e["kind"] == "run"]
+    assert resumed[:2] == [None, reached]
+    assert len(resumed) == 3
+    assert all(e["resume"] == "exact" for e in read_events(run.events) if e["kind"] == "run" and e["resumed_from"])
+
+    report = json_lines(loracle("report", group.name, "--json", "--runs", "runs").stdout)[-1]
+    assert report == json.loads((group.path / "report.json").read_text())
+    assert [row["method"] for row in report["methods"]] == ["full", "lora"]
+    assert report["seeds"] == [1, 2]
+    assert report["held_out"] == 40
+    scores = [(group.run(f"full-{seed}").report() or {})["scores"]["after"]["accuracy"] for seed in (1, 2)]
+    assert report["methods"][0]["accuracy"]["mean"] == pytest.approx(sum(scores) / 2)
+    shown = ("macro-F1 to the best", "gap (overfitting)", "peak memory", "trained parameters", "saved size", "sd over seeds")
+    for words in shown:
+        assert words in done.stdout
+    assert "Same budget" in done.stdout
+
+    again = loracle("resume", group.name, "--runs", "runs")
+    assert again.returncode == 2
+    assert f"loracle report {group.name}" in again.stderr
+    one = loracle("report", f"{group.name}/lora-2", "--runs", "runs")
+    assert one.returncode == 0
+    assert "lora-2: before and after" in one.stdout
