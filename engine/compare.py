@@ -7,7 +7,7 @@ validation rows. The passes are those of the method that the table gives the mos
 done earlier is stopped early, or loses nothing but time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine import metrics
@@ -134,7 +134,9 @@ def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
     rows = []
     for method, by_seed in arms.items():
         keys = [key for keys in by_seed.values() for key in keys]
-        rows.append({"method": method, "name": METHOD_NAMES[method], **_costs(group, [k for k in keys if done(group.run(k))])})
+        rows.append(
+            {"method": method, "name": label(plans_of[keys[0]]), **_costs(group, [k for k in keys if done(group.run(k))])}
+        )
         rows[-1] |= {"runs": keys, "failed": {k: _cause(group, k) for k in keys if k in failed}}
         rows[-1] |= {"learning_rate": plans_of[keys[0]].learning_rate, **compared["methods"].get(method, {})}
     return {
@@ -230,13 +232,17 @@ def _cause(group: Group, key: str) -> str:
 METRIC_WORDS = {"macro_f1": "points of macro-F1", "accuracy": "points of accuracy", "loss": "loss"}
 
 
-def statements(
-    rows: Sequence[dict[str, Any]], best: str | None, metric: str, names: Mapping[str, str] = METHOD_NAMES
-) -> list[str]:
+def label(plan: Plan) -> str:
+    """The method's name, and what part of the model it trains where that is not all it might."""
+    part = {"all": "", "no_embeddings": ", embeddings frozen", "last_layers": f", last {plan.last_layers} layers"}[plan.trained]
+    return METHOD_NAMES[plan.method] + part
+
+
+def statements(rows: Sequence[dict[str, Any]], best: str | None, metric: str) -> list[str]:
     """Who is ahead of whom, and whether that may be chance."""
     if best is None:
         return ["No two methods have scores on the same held-out rows, so nothing can be said."]
-    leader = names[best]
+    leader = next(row["name"] for row in rows if row["method"] == best)
     said = []
     scale = 1 if metric == "loss" else 100
     for row in rows:

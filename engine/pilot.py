@@ -104,10 +104,10 @@ def wanted(
     if made[leader].data.validation_rows == 0:
         raise InputError("A pilot judges by the validation rows, and there are none; give more rows or set data.validation_rows.")
     left_out = [f"{METHOD_NAMES[m]}: {_why_out(advice, m)}" for m in METHODS if m not in chosen]
-    labels = {m: METHOD_NAMES[m] for m in chosen}
+    labels = {m: compare.label(made[m]) for m in chosen}
     high = made[leader].model_copy(update={"learning_rate": min(RAISED * made[leader].learning_rate, 1.0)})
     raised_key = f"{leader}-raised"
-    raised_label = f"{METHOD_NAMES[leader]}, learning rate x{RAISED:g}"
+    raised_label = f"{labels[leader]}, learning rate x{RAISED:g}"
     few = counted_rows(facts.data) < FEWEST_ROWS and not anyway
     budget = facts.goal.time_budget_hours
     if few:
