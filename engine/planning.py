@@ -1,6 +1,6 @@
 """From a recommendation to the plan of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ FLAGS = {
     "data.eval_rows": "--eval-rows",
 }
 """Fields that the advice rests on: changed afterwards, the advice would be about another run."""
+TRAINED_TASKS = ("classification",)
+"""What the worker can train; a recommendation is given for every task."""
 
 
 def plan_for(
@@ -49,6 +51,7 @@ def plan_for(
             model's weights cannot be trained.
     """
     check_trainable(model)
+    check_task(data.facts.task, data.facts.columns)
     chosen = recommendation.candidate(method) if method else recommendation.best
     overrides = check(recommendation, chosen, anyway=anyway)
     content = _content(recommendation, chosen, model, data)
@@ -78,6 +81,19 @@ def check_trainable(model: ModelInspection) -> None:
     if model.facts.weights_format == "gguf":
         name = model.facts.id or model.path
         raise InputError(f"{name}: GGUF weights are made for inference and cannot be trained; get the model as safetensors.")
+
+
+def check_task(task: str | None, columns: Mapping[str, str] | None = None) -> None:
+    """Refuse a task, or columns by role, that have a recommendation and no trainer yet.
+
+    Raises:
+        InputError: this version cannot train it.
+    """
+    known = f"it trains {' and '.join(TRAINED_TASKS)} of one text."
+    if task not in (None, *TRAINED_TASKS):
+        raise InputError(f"for {task} this version recommends but does not train; {known}")
+    if "text_pair" in (columns or {}):
+        raise InputError(f"for pairs of texts this version recommends but does not train; {known}")
 
 
 def _check_length(plan: Plan, model: ModelInspection) -> None:
@@ -178,6 +194,7 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
         InputError: model or data cannot be used, or are not those the plan was made for.
         Refused: it cannot run on this machine now.
     """
+    check_task(plan.task)
     model = inspect_model(plan.model.id)
     check_trainable(model)
     if plan.model.fingerprint not in (None, model.fingerprint):

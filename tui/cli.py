@@ -112,7 +112,7 @@ def _inspect_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     model = things.add_parser("model", help="size, shape and kind, from its configuration and headers; no weights are loaded")
     model.add_argument("model", metavar="MODEL", help="a model folder, a hub id, or `demo`")
     data = things.add_parser("data", help="task, columns, rows, tokens, and what is wrong with them")
-    data.add_argument("data", metavar="FILE", help="training rows: csv, tsv, jsonl, json or parquet")
+    data.add_argument("data", metavar="FILE", help=flags.DATA_HELP)
     data.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
     flags.rows(data)
     for name, one in (("machine", machine), ("model", model), ("data", data)):

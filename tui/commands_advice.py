@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.files import write_atomically
-from engine.planning import check_fits, plan_for
+from engine.planning import check_fits, check_task, plan_for
+from engine.text import one_line
 from recommender import plan_file
 from recommender.decide import decide, recommend
 from recommender.errors import Exit, InputError, Refused
@@ -20,6 +21,7 @@ from recommender.questions import questions_that_matter
 from recommender.recommendation import Recommendation
 from tui import show_advice, show_explain
 from tui.commands import start
+from tui.commands_inspect import rows_of
 from tui.flags import said_goal
 from tui.goal import tell_me_more
 from tui.show import Screen
@@ -37,6 +39,9 @@ def auto(given: argparse.Namespace) -> int:
     check_fits(plan, look.facts, anyway=given.anyway)
     if given.dry_run:
         return Exit.DONE
+    if not look.model.weights_here:
+        look.fetch()
+        plan = _plan(given, look, advice)
     return start(plan, advice, look.facts, given)
 
 
@@ -57,6 +62,11 @@ def plan(given: argparse.Namespace) -> int:
     look = look_at(given)
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
+    try:
+        check_task(look.facts.data.task, look.facts.data.columns)
+    except InputError as error:
+        print(f"No plan was written: {error.message}", file=sys.stderr)
+        return Exit.DONE
     try:
         made = _plan(given, look, advice)
     except Refused:
@@ -87,19 +97,18 @@ class Look:
     """What was found out about machine, model and data."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        self.model = inspection.inspect_model(given.model)
-        self.data = inspection.inspect_data(
-            given.data,
-            eval=given.eval,
-            text_column=given.text_column,
-            label_column=given.label_column,
-            train_rows=given.train_rows,
-            eval_rows=given.eval_rows,
-            model_path=self.model.path,
-        )
+        self.model = inspection.inspect_model(given.model, weights=False)
+        self.data = rows_of(given, given.data, self.model.path)
         tries = "qlora" in (getattr(given, "methods", None) or [given.method])
         machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
+        self._name = given.model
         self.facts = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
+
+    def fetch(self) -> None:
+        """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""
+        if not self.model.weights_here:
+            print(f"Downloading {one_line(self._name, 100)} …", file=sys.stderr)
+            self.model = inspection.inspect_model(self._name)
 
 
 def look_at(given: argparse.Namespace) -> Look:

@@ -7,9 +7,11 @@ from typing import Any
 
 from engine import inspect as inspection
 from engine import runs as engine_runs
+from engine.text import one_line
 from recommender.base import Fact
 from recommender.errors import Exit
 from tui import show_facts
+from tui.progress import ProgressLine
 from tui.show import Screen
 
 
@@ -29,32 +31,45 @@ def machine(given: argparse.Namespace) -> int:
 
 
 def model(given: argparse.Namespace) -> int:
-    """What a model is."""
-    found = inspection.inspect_model(given.model)
+    """What a model is; of one on the hub only its description is fetched."""
+    found = inspection.inspect_model(given.model, weights=False)
     if given.json:
         _print_json({"model": found.facts})
     else:
-        show_facts.model(found.facts, found.path, found.revision, Screen())
+        show_facts.model(found, Screen())
     return Exit.DONE
 
 
 def data(given: argparse.Namespace) -> int:
     """What a data set is."""
-    tokenizer = inspection.inspect_model(given.model).path if given.model is not None else None
-    found = inspection.inspect_data(
-        given.data,
-        eval=given.eval,
-        text_column=given.text_column,
-        label_column=given.label_column,
-        train_rows=given.train_rows,
-        eval_rows=given.eval_rows,
-        model_path=tokenizer,
-    )
+    tokenizer = inspection.inspect_model(given.model, weights=False).path if given.model is not None else None
+    found = rows_of(given, given.data, tokenizer)
     if given.json:
         _print_json({"data": found.facts})
     else:
-        show_facts.data(found.facts, found.path, found.columns, found.preview, Screen())
+        show_facts.data(found, Screen())
     return Exit.DONE
+
+
+def rows_of(given: argparse.Namespace, data: str, tokenizer: str | None) -> inspection.DataInspection:
+    """Facts about rows by the flags that say which; a terminal is told how far reading them has come.
+
+    Raises:
+        InputError: they cannot be used.
+    """
+    with ProgressLine(f"Reading {one_line(data, 60)}") as progress:
+        return inspection.inspect_data(
+            data,
+            eval=given.eval,
+            text_column=given.text_column,
+            label_column=given.label_column,
+            columns=dict(given.columns),
+            task=given.task,
+            train_rows=given.train_rows,
+            eval_rows=given.eval_rows,
+            model_path=tokenizer,
+            progress=progress,
+        )
 
 
 def _print_json(facts: dict[str, Fact], more: dict[str, Any] | None = None) -> None:

@@ -4,7 +4,20 @@ import argparse
 import math
 from pathlib import Path
 
+DATA_HELP = "training rows: csv, tsv, jsonl, json, parquet, arrow or text, a saved data set, or a hub id"
 PURPOSES = ("task", "assistant", "style", "knowledge", "domain", "code")
+TASKS = (
+    "classification",
+    "multi_label",
+    "regression",
+    "token_classification",
+    "instruction",
+    "chat",
+    "preference",
+    "seq2seq",
+    "continued_pretraining",
+)
+_TASKS = ", ".join(TASKS)
 GOAL_FLAGS: dict[str, str] = {
     "purpose": "--purpose",
     "time_budget_hours": "--hours",
@@ -21,7 +34,7 @@ GOAL_FLAGS: dict[str, str] = {
 def situation(parser: argparse.ArgumentParser) -> None:
     """Model, data, method and what may be sampled or set."""
     parser.add_argument("--model", metavar="ID", help="a model folder, a hub id, or `demo`")
-    parser.add_argument("--data", metavar="FILE", help="training rows: csv, tsv, jsonl, json or parquet")
+    parser.add_argument("--data", metavar="FILE", help=DATA_HELP)
     parser.add_argument("--method", choices=("full", "lora", "qlora"), help="take this method whatever is recommended")
     rows(parser)
     parser.add_argument("--seed", type=int, default=1, metavar="N")
@@ -32,8 +45,13 @@ def situation(parser: argparse.ArgumentParser) -> None:
 def rows(parser: argparse.ArgumentParser) -> None:
     """What the rows are and which of them are taken."""
     parser.add_argument("--eval", metavar="FILE", help="held-out rows; without it some are set aside")
+    parser.add_argument("--task", choices=TASKS, metavar="TASK", help=f"what the rows are for: {_TASKS}")
     parser.add_argument("--text-column", metavar="NAME")
     parser.add_argument("--label-column", metavar="NAME")
+    parser.add_argument(
+        "--column", action="append", default=[], type=_column, metavar="ROLE=NAME", dest="columns",
+        help="the column of another role: prompt, completion, messages, source, tags, ...; repeatable",
+    )  # fmt: skip
     parser.add_argument("--train-rows", type=int, metavar="N", help="a seeded sample of the training rows")
     parser.add_argument("--eval-rows", type=int, metavar="N", help="a seeded sample of the held-out rows")
 
@@ -72,6 +90,13 @@ def as_json(parser: argparse.ArgumentParser) -> None:
 def runs(parser: argparse.ArgumentParser) -> None:
     """`--runs`."""
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs go (default $LORACLE_RUNS, else ./runs)")
+
+
+def _column(text: str) -> tuple[str, str]:
+    role, _, name = text.partition("=")
+    if not role or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROLE=NAME, as in prompt=question")
+    return role, name
 
 
 def _hours(text: str) -> float:

@@ -1,11 +1,32 @@
-"""What is odd about a data set, in sentences, for set-up and `inspect`."""
+"""What a data set is for and what is odd about it, in words, for set-up, advice and `inspect`."""
+
+from typing import TYPE_CHECKING
 
 from engine.text import one_line
-from recommender.facts import DataFacts, Suspicion
 from tui.words import number, share
 
+if TYPE_CHECKING:
+    from recommender.facts import DataFacts, Suspicion
 
-def of_data(facts: DataFacts) -> list[str]:
+TASKS = {
+    "classification": "classification",
+    "multi_label": "classification with several labels a row",
+    "regression": "predicting a number",
+    "token_classification": "tagging words",
+    "instruction": "following instructions",
+    "chat": "conversations",
+    "preference": "preferences",
+    "seq2seq": "text to text",
+    "continued_pretraining": "raw text, continued pre-training",
+}
+
+
+def task_name(facts: "DataFacts") -> str:
+    """The task in words; `task not known` where nobody has looked."""
+    return TASKS[facts.task] if facts.task is not None else "task not known"
+
+
+def of_data(facts: "DataFacts") -> list[str]:
     """Repeats, contradictions, overlap, empty rows, suspicious columns; empty where nothing is odd."""
     found = []
     if facts.duplicate_share:
@@ -23,7 +44,7 @@ def of_data(facts: DataFacts) -> list[str]:
     return found
 
 
-def _suspicious(column: Suspicion) -> str:
+def _suspicious(column: "Suspicion") -> str:
     name = one_line(column.column, 40)
     seen = f" in {share(column.share)} of the rows" if column.share is not None and column.share < 1 else ""
     match column.why:

@@ -9,20 +9,10 @@ from recommender.evidence import SOURCES
 from recommender.facts import DataFacts, Facts
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings
 from tui import goal
+from tui.observations import task_name
 from tui.show import listed
 from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, sign, size
 
-TASKS = {
-    "classification": "classification",
-    "multi_label": "classification with several labels a row",
-    "regression": "predicting a number",
-    "token_classification": "tagging words",
-    "instruction": "following instructions",
-    "chat": "conversations",
-    "preference": "preferences",
-    "seq2seq": "text to text",
-    "continued_pretraining": "raw text, continued pre-training",
-}
 MOST_LABELS = 8
 
 
@@ -63,7 +53,7 @@ def columns_of(data: DataFacts) -> dict[str, str]:
 
 def task_words(data: DataFacts) -> str:
     """`classification, 6 classes: billing 100, delivery 100`."""
-    task = TASKS.get(data.task or "", data.task or "not known")
+    task = task_name(data)
     if not data.classes:
         return task
     counts = list(zip(data.labels or (), data.label_counts or (), strict=False))

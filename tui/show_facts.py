@@ -6,11 +6,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engine.inspect import DataInspection, ModelInspection
 from engine.text import one_line
-from recommender.facts import DataFacts, Device, Machine, ModelFacts, Truncation
-from tui.observations import of_data
+from recommender.facts import CLASSIFYING, DataFacts, Device, Machine, Truncation
+from tui.observations import of_data, task_name
 from tui.show import listed
-from tui.show_advice import TASKS, columns_of
+from tui.show_advice import columns_of
 from tui.words import amount, number, share, sign, size
 
 MOST_LABELS = 20
@@ -70,8 +71,9 @@ def _used(devices: Sequence[Device]) -> str:
     return f"{sign('→')} the one a run would use: one run uses one accelerator, the freest." if len(devices) > 1 else ""
 
 
-def model(found: ModelFacts, path: str, revision: str | None, console: Console) -> None:
+def model(looked: ModelInspection, console: Console) -> None:
     """Kind, parameters, shape, weights."""
+    found, path, revision = looked.facts, looked.path, looked.revision
     whole = found.parameters
 
     def part(name: str, count: int | None) -> str | None:
@@ -114,22 +116,24 @@ def model(found: ModelFacts, path: str, revision: str | None, console: Console) 
             ("Reads", f"up to {number(found.max_positions)} tokens at once" if found.max_positions else None),
             ("Weights", _joined(weights)),
             ("License", one_line(found.license, 60) if found.license else None),
-            ("Folder", one_line(path, 1000)),
+            ("File" if found.weights_format == "gguf" else "Folder", one_line(path, 1000)),
             ("Revision", one_line(revision, 60) if revision else None),
         ],
         console,
     )
     console.print()
-    console.print(Text("Read from the configuration and the headers of the weights; no weights were loaded.", style="dim"))
+    here = "" if looked.weights_here else " The weights are not on this machine; a run downloads them."
+    source = "Read from the configuration and the headers of the weights; no weights were loaded."
+    console.print(Text(source + here, style="dim"))
 
 
-def data(found: DataFacts, path: str, columns: Sequence[str], preview: Sequence[Sequence[str]], console: Console) -> None:
+def data(looked: DataInspection, console: Console) -> None:
     """Task, columns, rows, tokens, labels, what is wrong, the first rows."""
+    found, path = looked.facts, looked.path
     used = columns_of(found)
-    others = [one_line(c, 40) for c in columns if c not in used.values()]
+    others = [one_line(c, 40) for c in looked.columns if c not in used.values()]
     header = {True: "with a header", False: "without a header", None: None}[found.header]
-    between = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "pipes"}.get(found.separator or "", found.separator)
-    written = [found.format, found.encoding, f"separated by {between}" if between else None, header]
+    written = [found.format, found.encoding, f"{one_line(found.separator, 20)}-separated" if found.separator else None, header]
     sure = f" ({share(found.confidence)} sure)" if found.confidence is not None and found.confidence < 1 else ""
     rows = [
         f"{number(found.rows)}" if found.rows is not None else None,
@@ -141,7 +145,7 @@ def data(found: DataFacts, path: str, columns: Sequence[str], preview: Sequence[
     _heading("Data", one_line(path, 1000), console)
     _lines(
         [
-            ("Task", f"{TASKS.get(found.task or '', found.task or 'not known')}{sure}"),
+            ("Task", f"{task_name(found)}{sure}"),
             ("Columns", f"{named}{unused}" if named else None),
             ("Written as", _joined([found.layout if found.layout != "text_label" else None, *written])),
             ("Language", f"{one_line(found.language, 10)} (a guess)" if found.language else None),
@@ -154,7 +158,7 @@ def data(found: DataFacts, path: str, columns: Sequence[str], preview: Sequence[
     _labels(found, console)
     _lengths(found.truncation, found.rows, console)
     listed(console, "Worth knowing", of_data(found))
-    _preview(preview, console)
+    _preview(looked.preview, found.task, console)
 
 
 def _tokens(found: DataFacts) -> str | None:
@@ -203,16 +207,23 @@ def _lengths(cuts: Sequence[Truncation], rows: int | None, console: Console) -> 
     console.print(table)
 
 
-def _preview(preview: Sequence[Sequence[str]], console: Console) -> None:
+def _preview(preview: Sequence[Sequence[str]], task: str | None, console: Console) -> None:
+    """Label and text side by side; where text is written, prompt and answer below each other."""
     if not preview:
         return
     console.print()
     console.print(Text("First rows", style="bold"))
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
-    table.add_column(style="dim", no_wrap=True)
+    if task in CLASSIFYING:
+        table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    for text, label in preview[:PREVIEW_ROWS]:
-        table.add_row(Text(one_line(label, 20)), Text(one_line(text, 400)))
+    for text, answer in preview[:PREVIEW_ROWS]:
+        if task in CLASSIFYING:
+            table.add_row(Text(one_line(answer, 20)), Text(one_line(text, 400)))
+            continue
+        table.add_row(Text(one_line(text, 400)))
+        if answer:
+            table.add_row(Text(f"  {sign('→')} {one_line(answer, 400)}", style="dim"))
     console.print(table)
 
 

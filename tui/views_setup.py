@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from engine.text import one_line
-from tui.observations import of_data
+from tui.observations import of_data, task_name
 from tui.words import amount, number, sign, size
 
 if TYPE_CHECKING:
@@ -35,9 +35,12 @@ def data_facts(data: "DataInspection") -> Content:
     if facts.tokens_p50 is not None and facts.tokens_p95 is not None:
         about = "" if facts.tokens_origin == "measured" else "about "
         tokens = f" · tokens p50 {about}{number(facts.tokens_p50)}, p95 {about}{number(facts.tokens_p95)}"
-    first = f"{number(facts.rows)} rows · {facts.classes} classes{tokens}"
-    lines = [Content.assemble((f"{sign('✓')} ", "bold $text-success"), first), Content(class_counts(data))]
+    what = f"{facts.classes} classes" if facts.classes else task_name(facts)
+    lines = [Content.assemble((f"{sign('✓')} ", "bold $text-success"), f"{number(facts.rows)} rows · {what}{tokens}")]
+    lines += [Content(class_counts(data))] if facts.labels else []
     warnings = of_data(facts)
+    if facts.task not in (None, "classification"):
+        warnings.append("this version recommends for such rows and does not train on them yet")
     if data.confidence < 0.8:
         warnings.append("the columns are a guess: check them below")
     lines += [Content.assemble(("! ", "bold $text-warning"), (w, "$text-warning")) for w in warnings]
@@ -58,7 +61,13 @@ def held_out_facts(data: "DataInspection") -> Content:
 
 
 def preview_lines(data: "DataInspection", width: int) -> Content:
-    """Label and text of the first rows, a line each."""
+    """Label and text of the first rows, a line each; where text is written, the answer below its prompt."""
+    from recommender.facts import CLASSIFYING
+
+    if data.facts.task not in (None, *CLASSIFYING):
+        pairs = [Content.assemble(one_line(p, width), (f"\n  {sign('→')} {one_line(a, width)}" if a else "", "$text-muted"))
+                 for p, a in data.preview]  # fmt: skip
+        return Content("\n").join(pairs)
     column = min(max((len(one_line(label, 20)) for _, label in data.preview), default=0), 20)
     lines = [
         Content.assemble((f"{one_line(label, 20):<{column}}  ", "$text-accent"), one_line(text, max(width - column - 2, 10)))

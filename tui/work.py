@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engine.events import Event, EventTail
     from engine.inspect import DataInspection, ModelInspection
+    from engine.inspection.child import Cancel, Progress
     from engine.rundir import RunDirectory
     from engine.state import RunState
     from recommender.facts import Facts, Goal, Machine
@@ -58,20 +59,42 @@ def inspect_model(name: str) -> "ModelInspection":
     """
     from engine.inspect import inspect_model
 
-    return inspect_model(name)
+    return inspect_model(name, weights=False)
 
 
 def inspect_data(
-    data: str, held_out: str | None, text_column: str | None, label_column: str | None, model_path: str | None
+    data: str,
+    held_out: str | None,
+    text_column: str | None,
+    label_column: str | None,
+    model_path: str | None,
+    *,
+    progress: "Progress",
+    cancel: "Cancel",
 ) -> "DataInspection":
-    """Facts about a labelled file, with tokens counted by the model's tokenizer where it is known.
+    """Facts about a file of rows, with tokens counted by the model's tokenizer where it is known.
 
     Raises:
-        InputError: it cannot be used.
+        InputError: it cannot be used, or it was cancelled.
     """
     from engine.inspect import inspect_data
 
-    return inspect_data(data, eval=held_out, text_column=text_column, label_column=label_column, model_path=model_path)
+    return inspect_data(
+        data,
+        eval=held_out,
+        text_column=text_column,
+        label_column=label_column,
+        model_path=model_path,
+        progress=progress,
+        cancel=cancel,
+    )
+
+
+def cancel_handle() -> "Cancel":
+    """With it another thread ends `inspect_data`."""
+    from engine.inspection.child import Cancel
+
+    return Cancel()
 
 
 def advise(machine: "Machine", model: "ModelInspection", data: "DataInspection", goal: "Goal | None" = None) -> Advice:
@@ -126,11 +149,15 @@ def start(advice: Advice, method: str, anyway: bool, runs: Path | None) -> "RunD
         InputError: the runs folder cannot be written.
         Refused: it would not fit, or the advice is against it and `anyway` is not given.
     """
+    from engine.inspect import inspect_model
     from engine.planning import plan_for
     from engine.runs import start
 
+    model = advice.model
+    if not model.weights_here:  # from the hub; as long as nobody wanted to train, its description was enough
+        model = inspect_model(str(model.facts.id))
     chosen = None if method == advice.recommendation.verdict else method
-    plan = plan_for(advice.recommendation, advice.model, advice.data, method=chosen, anyway=anyway)
+    plan = plan_for(advice.recommendation, model, advice.data, method=chosen, anyway=anyway)
     return start(plan, advice.recommendation, runs, facts=advice.facts)
 
 

@@ -30,7 +30,7 @@ def app(
     larger = model.facts.model_copy(update={"parameters": 110_000_000})
     known = ModelInspection(facts=larger, path=model.path, revision=None, fingerprint=model.fingerprint)
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
-    monkeypatch.setattr("engine.inspect.inspect_model", lambda name: known)
+    monkeypatch.setattr("engine.inspect.inspect_model", lambda name, **options: known)
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(rows_each=2_000))
     monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
     rows = tmp_path / "rows.csv"

@@ -27,7 +27,7 @@ def known(
     monkeypatch: pytest.MonkeyPatch, machine: Machine, model: ModelInspection, make_data: Callable[..., DataInspection]
 ) -> None:
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
-    monkeypatch.setattr("engine.inspect.inspect_model", lambda name: model)
+    monkeypatch.setattr("engine.inspect.inspect_model", lambda name, **options: model)
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data())
     monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
 
@@ -55,11 +55,11 @@ async def test_the_whole_way_to_a_started_run(
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)
+        await wait(pilot, lambda: "where is my parcel" in screen(app))
         shown = screen(app)
         assert "22.7 M parameters" in shown
         assert "600 rows · 2 classes" in shown
         assert "billing 300 · delivery 300" in shown
-        assert "where is my parcel" in shown
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
         await pilot.pause(0.2)
@@ -100,7 +100,7 @@ async def test_a_late_answer_about_an_older_model_is_dropped(
     asked: list[str] = []
     release = threading.Event()
 
-    def slow(name: str) -> ModelInspection:
+    def slow(name: str, **options: Any) -> ModelInspection:
         asked.append(name)
         if name == "first-model":
             release.wait(20)

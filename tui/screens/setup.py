@@ -1,6 +1,6 @@
 """Set-up: which model, which data. Facts appear as soon as a field is valid."""
 
-from asyncio import sleep
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +17,7 @@ from recommender.errors import LoracleError
 from tui import views_setup as views
 from tui import work as engine_side
 from tui.background import in_thread
+from tui.progress import amount
 from tui.screens.base import LoracleScreen
 from tui.widgets.field import Field
 from tui.widgets.path_input import PathInput
@@ -54,6 +55,8 @@ class SetupScreen(LoracleScreen):
         self._columns: tuple[str | None, str | None] = (None, None)
         """Columns the person chose, for the file `_columns_of`."""
         self._columns_of = ""
+        self._reading: object = None
+        """The reading that is going on, if any."""
         self._goal: Goal | None = None
         """What was said of it on the screen that follows; kept for when the person comes back."""
 
@@ -152,7 +155,7 @@ class SetupScreen(LoracleScreen):
             field.hint()
             return
         if not final:
-            await sleep(PAUSE)
+            await asyncio.sleep(PAUSE)
             if not await in_thread(_is_local_model, name):
                 field.hint("enter looks for this model on the hub")
                 return
@@ -188,13 +191,22 @@ class SetupScreen(LoracleScreen):
             field.hint()
             return
         if not final:
-            await sleep(PAUSE)
+            await asyncio.sleep(PAUSE)
             if not await in_thread(_are_files, name, held_out or ""):
                 return
         self._asked["data"] = question
         field.hint(LOOKING)
+        self._reading = reading = engine_side.cancel_handle()
+        loop = asyncio.get_running_loop()
+
+        def tell(done: int, total: int, unit: str) -> None:  # called in the thread that waits for the child
+            loop.call_soon_threadsafe(self._tell_progress, reading, amount(done, total, unit))
+
         try:
-            data = await in_thread(engine_side.inspect_data, *question)
+            data = await in_thread(engine_side.inspect_data, *question, progress=tell, cancel=reading)
+        except asyncio.CancelledError:
+            reading.cancel()
+            raise
         except LoracleError as error:
             if held_out and held_out != name and held_out in error.message:
                 held_out_field.wrong(error.message)
@@ -202,8 +214,14 @@ class SetupScreen(LoracleScreen):
             else:
                 field.wrong(error.message)
             return
+        self._reading = None
         self.data = data
         self._show_data(data)
+
+    def _tell_progress(self, reading: object, text: str) -> None:
+        """How far reading has come, unless another question was asked since."""
+        if reading is self._reading and self.data is None:
+            self.field("data").hint(f"{LOOKING} {text}")
 
     def _show_data(self, data: "DataInspection") -> None:
         self.field("data").note(views.data_facts(data))
@@ -217,7 +235,7 @@ class SetupScreen(LoracleScreen):
                 select.set_options([(Content(one_line(c, 40)), c) for c in data.columns])
                 if chosen in data.columns:
                     select.value = chosen
-        self.query_one("#columns").display = True
+        self.query_one("#columns").display = data.facts.text_column is not None and data.facts.label_column is not None
         preview = self.query_one("#preview")
         preview.display = True
         self.query_one("#rows", Static).update(views.preview_lines(data, 300))

@@ -1,0 +1,46 @@
+"""One line on standard error that says how far something has come, and goes away when it is done."""
+
+import sys
+import time
+from typing import TextIO
+
+from tui.words import number, sign
+
+PATIENCE = 0.8
+"""Seconds before anything is said: what is quick needs no words."""
+EVERY = 0.1
+
+
+class ProgressLine:
+    """Call it with what was done, of how much (0 for unknown), and the unit. Silent where nobody looks at a terminal."""
+
+    def __init__(self, what: str, stream: TextIO | None = None) -> None:
+        self._what, self._stream = what, stream or sys.stderr
+        self._began = self._said = time.monotonic()
+        self._width = 0
+        self._seen = self._stream.isatty()
+
+    def __enter__(self) -> "ProgressLine":
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._width:
+            self._stream.write("\r" + " " * self._width + "\r")
+            self._stream.flush()
+
+    def __call__(self, done: int, total: int, unit: str) -> None:
+        now = time.monotonic()
+        if not self._seen or now - self._began < PATIENCE or now - self._said < EVERY:
+            return
+        self._said = now
+        line = f"{self._what}: {amount(done, total, unit)} {sign('…')}"
+        self._stream.write("\r" + line.ljust(self._width))
+        self._stream.flush()
+        self._width = len(line)
+
+
+def amount(done: int, total: int, unit: str) -> str:
+    """`12 000 of 600 000 rows`, `34%` of bytes."""
+    if unit == "bytes":
+        return f"{100 * done // total}%" if total else f"{done / 1e6:,.0f} MB"
+    return f"{number(done)}{f' of {number(total)}' if total else ''} {unit}"
