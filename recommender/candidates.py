@@ -33,8 +33,8 @@ def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate,
     disk = disk_needed(shape, method, trained, settings.optimizer)
     name = METHOD_NAMES[method]
     room = _room(name, placed)
-    reasons = [room, *_variant(facts, shape, name, settings)]
     impossible, full_disk = cannot_run(facts, method), no_disk(facts, method, disk)
+    reasons = [] if impossible else [room, *(_variant(shape, name, settings) if placed.fits else ())]
     late = over_time_budget(facts, method, hours.predicted)
     against = (impossible, None if placed.fits else room, full_disk, late)
     reasons += [r for r in (impossible, full_disk, late) if r is not None]
@@ -75,11 +75,14 @@ def _room(name: str, placed: Placed) -> Reason:
     judged = {"method": name, "needed": placed.peak, "free": placed.available}
     if placed.devices > 1:
         code = "fits_sharded" if placed.sharded else "fits_copies"
-        return reason(code if placed.fits else "does_not_fit", judged | {"devices": placed.devices}, "E10", "E21", "E22")
+        judged |= {"devices": placed.devices}
+        if placed.fits:
+            return reason(code, judged, "E10", "E21", "E22")
+        return reason("does_not_fit", judged, "E10", "E21", "E22", wording="does_not_fit_each")
     return reason("fits" if placed.fits else "does_not_fit", judged, "E10", "E21", "E22")
 
 
-def _variant(facts: Facts, shape: Shape, name: str, settings: Settings) -> Iterator[Reason]:
+def _variant(shape: Shape, name: str, settings: Settings) -> Iterator[Reason]:
     """What had to be given up to fit in memory or time."""
     known = {"method": name}
     if settings.trained == "no_embeddings":
@@ -166,17 +169,17 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
     if shape.parameters < 30e6 and "full" in running and copies <= 1:
         running.discard("lora")
         yield "lora", reason("D3_too_small_for_adapters", {"parameters": shape.parameters}, "E14", "K")
-    # Compared at the smallest micro-batch, one longest row: the candidates' own peaks grow with what is free.
-    steps = [step_of(facts, m, _one_row(candidates[m].settings)) for m in _ADAPTER_METHODS]
-    unquantised, quantised = (undivided(facts, shape, s)[0] for s in steps)
-    saving, lora = max(unquantised - quantised, 0), place(facts, shape, steps[0])
+    # Compared one longest row at a time: the candidates' own peaks grow with what is free.
+    smallest = candidates["lora"].settings.model_copy(
+        update={"token_budget": candidates["lora"].settings.max_length, "gradient_checkpointing": True}
+    )
+    unquantised, quantised = (undivided(facts, shape, step_of(facts, m, smallest))[0] for m in _ADAPTER_METHODS)
+    saving = max(unquantised - quantised, 0)
+    lora = place(facts, shape, step_of(facts, "lora", smallest.model_copy(update={"gradient_checkpointing": False})))
     if shape.parameters < 600e6 or saving < max(1e9, 0.15 * unquantised):
         if running & {"lora", "full"}:
             known = {"saving": saving, "parameters": shape.parameters}
-            yield "qlora", reason("D1_qlora_saves_little", known, "E20", "E21", "E22", "E23")
+            wording = "D1_qlora_saves_nothing" if saving < 50e6 else None
+            yield "qlora", reason("D1_qlora_saves_little", known, "E20", "E21", "E22", "E23", wording=wording)
     elif "lora" in running and lora.peak <= 0.85 * lora.available and not facts.goal.ship_in_4_bit:
         yield "qlora", reason("D2_lora_fits_easily", {"needed": lora.peak, "free": lora.available}, "E21", "E23")
-
-
-def _one_row(settings: Settings) -> Settings:
-    return settings.model_copy(update={"token_budget": settings.max_length, "gradient_checkpointing": False})

@@ -13,6 +13,8 @@ SENTENCES: dict[str, str] = {
     "fits_sharded": "{method}: needs about {needed:size} on each of {devices} devices with weights and optimizer states "
     "sharded over them, {free:size} free: fits.",
     "does_not_fit": "{method}: needs about {needed:size}, you have {free:size} free: does not fit.",
+    "does_not_fit_each": "{method}: needs about {needed:size} on each of {devices} devices even when sharded over them, "
+    "{free:size} free: does not fit.",
     "no_nf4": "QLoRA cannot run here: the {bits}-bit kernels do not work on this machine.",
     "already_quantised": "{method} is out: the checkpoint is already quantised ({quantization}), so its weights stay frozen "
     "as they are and adapters train on top, which is QLoRA's way.",
@@ -29,6 +31,8 @@ SENTENCES: dict[str, str] = {
     # dominance
     "D1_qlora_saves_little": "{bits}-bit weights would save only {saving:size} here and train {least:num} to {most:num} "
     "times slower.",
+    "D1_qlora_saves_nothing": "{bits}-bit weights would save next to nothing here and train {least:num} to {most:num} times "
+    "slower.",
     "D2_lora_fits_easily": "Even without gradient checkpointing LoRA takes {needed:size} of {free:size} (one row at a time): "
     "quantising would only cost speed.",
     "D3_too_small_for_adapters": "The model is so small ({parameters:short} parameters) that adapters save nothing.",
@@ -39,6 +43,8 @@ SENTENCES: dict[str, str] = {
     "W2_few_rows": "With only {unique_rows:count} rows adapters overfit less; comparing both is worth the time.",
     "W3_adapter_holds_data": "{trained_tokens:short} trained {unit} are little for adapters, which could hold about "
     "{capacity_256:short}: LoRA on all linear layers is expected to match full fine-tuning.",
+    "W3_size_alone": "{trained_tokens:short} trained {unit} would fit into adapters, which can hold about "
+    "{capacity_256:short}: the amount alone does not speak against LoRA.",
     "W4_more_than_adapter_holds": "{trained_tokens:short} trained {unit} exceed what even an adapter of rank {rank} can hold "
     "(about {capacity_256:short}).",
     "W5_like_pretraining": "This resembles pre-training, where LoRA lags clearly ({lora:share} against {full:share} on a "
@@ -95,6 +101,8 @@ SENTENCES: dict[str, str] = {
     "no_chat_template": "The model has no chat template: one must be chosen, and kept with the model.",
     "truncated": "{share:share} of the rows are longer than {length} tokens and are cut there.",
     "shortened": "Texts are cut at {length} tokens to fit in memory; one in a hundred has more than {tokens:count}.",
+    "long_texts": "One text in a hundred has more than {tokens:count} tokens, and this model reads {reads}: the rest is cut. "
+    "Split long texts, or take a model that reads more.",
     "long_documents": "Many texts are longer than the {reads} tokens that this model reads (one in twenty has more than "
     "{tokens:count}). Try in this order, and compare on validation rows: keep head and tail of each text, cut it into chunks "
     "and pool their scores, take an encoder for long texts.",
@@ -102,6 +110,7 @@ SENTENCES: dict[str, str] = {
     "this order, and compare on validation rows: keep head and tail of each text, cut it into chunks and pool their scores, "
     "take an encoder for long texts.",
     "unused_devices": "{present} devices are here; one run of Loracle uses {used}.",
+    "device_left_out": "{used} of {usable} devices are used; the others have too little free memory to help.",
     "sharded": "{method} is planned sharded over {devices} devices: weights and optimizer states divided among them (FSDP).",
     "busy_device": "Other programs hold {held:size} of this device's {total:size}; ending them would leave more room.",
     "fp16_hostile": "This family of models overflows in half precision and the device has no bf16: trained in {precision}, "
@@ -159,6 +168,7 @@ SENTENCES: dict[str, str] = {
     "flip_more_rows_only": "{method}, with at least {rows:count} rows.",
     "flip_clean": "{method}, once the contradicting labels are settled.",
     "flip_more_time": "{method}, if it may take {hours:hours}.",
+    "flip_all_layers": "All layers trained in full, if it may take {hours:hours}.",
     "flip_forgetting": "{method}, if keeping what the model already knows matters much.",
     # the explanation's own lines
     "gates_open": "Nothing speaks against fine-tuning on these data.",
@@ -198,6 +208,7 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "variant_adamw_8bit": {"bits": 8},
     "variant_bf16_weights": {"bits": 8},
     "D1_qlora_saves_little": {"bits": 4, "least": 1.1, "most": 2},
+    "D1_qlora_saves_nothing": {"bits": 4, "least": 1.1, "most": 2},
     "W4_more_than_adapter_holds": {"rank": 256},
     "W5_like_pretraining": {"lora": 0.175, "full": 0.263, "rank": 256},
     "W12_ships_in_4_bit": {"bits": 4},

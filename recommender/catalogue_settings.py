@@ -14,7 +14,8 @@ SETTINGS: dict[str, str] = {
     "is kept.",
     "S_epochs_adapters": "{epochs:num} passes over {unique_rows:count} rows: adapters on an encoder want two to three times "
     "as many as full fine-tuning.",
-    "S_epochs_writes": "{epochs:num} passes over {unique_rows:count} rows: instruction tuning gains little after the second.",
+    "S_epochs_writes": "{epochs:num} passes over {unique_rows:count} rows: beyond that, tuning of this kind gains little and "
+    "the model starts to recite.",
     "S_epochs_one": "One pass: repeating the same {unit} makes a model recite them.",
     "S_effective_batch": "{effective_batch} rows a step, the usual batch for a model and a data set of this size "
     "({rows:count} training rows).",

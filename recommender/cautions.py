@@ -64,13 +64,16 @@ def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[C
     if is_labelled(data) and shape.family == "encoder" and p95 > shape.positions:
         median = data.tokens_p50 or 0
         code = "long_documents_half" if median > shape.positions else "long_documents"
-        yield caution("long_documents", _sentence=code, tokens=median if median > shape.positions else p95, reads=shape.positions)
+        yield caution("long_documents", wording=code, tokens=median if median > shape.positions else p95, reads=shape.positions)
     cut = next((c for c in data.truncation if c.length == length), None)
     if cut is not None and cut.rows_cut and data.rows and data.task != "continued_pretraining":
         yield caution("truncated", share=min(cut.rows_cut / data.rows, 1.0), length=length)
     wanted = data.tokens_p99 if not is_labelled(data) and data.task != "continued_pretraining" else None
     if wanted is not None and length < wanted:
-        yield caution("shortened", length=length, tokens=wanted)
+        if length >= shape.positions:
+            yield caution("long_texts", tokens=wanted, reads=shape.positions)
+        else:
+            yield caution("shortened", length=length, tokens=wanted)
 
 
 def machine_cautions(facts: Facts, nearest: Candidate) -> Iterator[Caution]:
@@ -79,7 +82,9 @@ def machine_cautions(facts: Facts, nearest: Candidate) -> Iterator[Caution]:
     used, present = usable_count(machine), len(machine.devices)
     if machine.backend != "cpu" and 0 < used < present:
         yield caution("unused_devices", used=used, present=present)
-    elif nearest.sharded:
+    elif nearest.fits and 1 < nearest.devices < used:
+        yield caution("device_left_out", used=nearest.devices, usable=used)
+    if nearest.fits and nearest.sharded:
         yield caution("sharded", method=METHOD_NAMES[nearest.method], devices=nearest.devices)
     if device is not None and device.memory_total and device.memory_free is not None and machine.backend != "mps":
         held = device.memory_total - device.memory_free
@@ -98,7 +103,7 @@ def goal_cautions(facts: Facts, nearest: Candidate) -> Iterator[Caution]:
     goal = facts.goal
     if goal.sequential_updates > 1:
         code = "sequential_adapters" if nearest.method != "full" else "sequential_full"
-        yield caution("sequential_updates", _sentence=code, updates=goal.sequential_updates)
+        yield caution("sequential_updates", wording=code, updates=goal.sequential_updates)
     if goal.ship_in_4_bit and nearest.method != "qlora":
         yield caution("score_in_4_bit", ship_in_4_bit=True)
     if goal.forgetting != "low":

@@ -13,6 +13,7 @@ from recommender.flips import flip_conditions
 from recommender.lints import lint
 from recommender.reasons import caution, reason, size
 from recommender.recommendation import (
+    IN_SENTENCES,
     METHOD_NAMES,
     METHODS,
     Candidate,
@@ -73,7 +74,7 @@ def decide(facts: Facts) -> Recommendation:
 
     rules = [rule for rule in POINT_RULES if rule.applies(situation)]
     points = {m: sum(rule.points[m] for rule in rules) for m in METHODS}
-    reasons += [reason(r.code, _known(r, situation), *r.sources) for r in rules]
+    reasons += [reason(r.code, _known(r, situation), *r.sources, wording=_wording(r, situation)) for r in rules]
     for method, loss, why in _slower(candidates):
         points[method] -= loss
         reasons.append(why)
@@ -131,6 +132,11 @@ def _known(rule: PointRule, situation: Situation) -> dict[str, Any]:
         "adapters_wanted": situation.adapters_wanted,
     }
     return every | {"points": dict(rule.points)}
+
+
+def _wording(rule: PointRule, situation: Situation) -> str | None:
+    """W3 must not promise what W5 takes back."""
+    return "W3_size_alone" if rule.code == "W3_adapter_holds_data" and situation.like_pretraining else None
 
 
 def _slower(candidates: dict[Method, Candidate]) -> list[tuple[Method, float, Reason]]:
@@ -209,7 +215,7 @@ def _pilot(decision: Recommendation) -> list[Caution]:
     if decision.verdict not in METHODS or decision.confidence != "close" or decision.runner_up is None:
         return []
     best, second = decision.best, decision.candidate(decision.runner_up)
-    known = {"leader": METHOD_NAMES[best.method], "second": METHOD_NAMES[second.method]}
+    known = {"leader": METHOD_NAMES[best.method], "second": IN_SENTENCES[second.method]}
     return [caution("pilot", margin=round(best.points - second.points, 2), **known)]
 
 
@@ -228,7 +234,7 @@ def _about_the_plan(facts: Facts, shape: Shape, decision: Recommendation, decode
         shape=shape,
     )
     if method is not None and decision.verdict in METHODS and method != decision.verdict:
-        names = {"brought": METHOD_NAMES[method], "method": METHOD_NAMES[decision.verdict]}
+        names = {"brought": IN_SENTENCES[method], "method": IN_SENTENCES[decision.verdict]}
         said.append(caution("brought_method", **names))
     return [c.model_copy(update={"about": "plan"}) for c in said]
 

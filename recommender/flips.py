@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from recommender.candidates import TIME_SHARE
 from recommender.counting import counted_rows, distinct_rows, is_labelled
 from recommender.facts import Facts
 from recommender.memory import USABLE_SHARE
@@ -19,6 +20,7 @@ def flip_conditions(facts: Facts, decision: Recommendation, decide: Decide) -> I
         return
     yield from _more_memory(facts, decision, decide)
     yield from _more_time(facts, decision, decide)
+    yield from _all_layers(facts, decision, decide)
     yield from _less_memory(facts, decision, decide)
     if facts.goal.adapters_wanted < 4:
         variants = decide(_changed(facts, "goal", adapters_wanted=4)).verdict
@@ -51,11 +53,21 @@ def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
 
 def _more_time(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
     for candidate in decision.candidates:
-        hours = candidate.hours.predicted / 0.8 * 1.01
+        hours = candidate.hours.predicted / TIME_SHARE * 1.01
         if candidate.removed_by != "over_time_budget" or hours > 1e6:
             continue
         if decide(_changed(facts, "goal", time_budget_hours=hours)).verdict == candidate.method:
             yield sentence("flip_more_time", {"method": METHOD_NAMES[candidate.method], "hours": hours})
+
+
+def _all_layers(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
+    """Where time alone kept full fine-tuning from training all layers: how long that would take."""
+    if facts.goal.time_budget_hours is None or decision.candidate("full").settings.trained != "last_layers":
+        return
+    unhurried = decide(_changed(facts, "goal", time_budget_hours=None))
+    hours = unhurried.candidate("full").hours.predicted / TIME_SHARE * 1.01
+    if unhurried.verdict == "full" and unhurried.settings.trained == "all" and hours <= 1e6:
+        yield sentence("flip_all_layers", {"hours": hours})
 
 
 def _more_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:

@@ -57,8 +57,7 @@ def _nothing_to_learn(data: DataFacts) -> list[Gate]:
         one = all(c in (0, rows) for c in data.label_counts)
     if one:
         counted = {"classes": classes or 0, "rows": rows if rows is not None else 0}
-        code = "G1_one_label" if rows is not None else "G1_one_label_uncounted"
-        found = reason(code, counted, "K").model_copy(update={"code": "G1_one_label"})
+        found = reason("G1_one_label", counted, "K", wording=None if rows is not None else "G1_one_label_uncounted")
         gates.append(Gate(found, (sentence("instead_more_classes"),)))
     if rows and data.empty_rows and data.empty_rows > rows / 2:
         empty = {"empty_rows": data.empty_rows, "rows": rows}

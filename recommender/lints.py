@@ -114,7 +114,7 @@ def _alpha(s: Mapping[str, Any], rate: float, decoder: bool, suggested: float | 
     if times >= 2 and rate * times > 2 * at:
         yield caution("alpha_without_rate", **known)
     elif times <= 0.5 and rate * times < 0.5 * at:
-        yield caution("alpha_without_rate", _sentence="alpha_without_rate_low", **known)
+        yield caution("alpha_without_rate", wording="alpha_without_rate_low", **known)
 
 
 def _adapters(s: Mapping[str, Any], data: DataFacts, decoder: bool) -> Iterator[Caution]:

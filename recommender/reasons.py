@@ -25,7 +25,7 @@ class _Numbers(string.Formatter):
             case "share":
                 return share(value)
             case "count":
-                return f"{value:,}".replace(",", " ")
+                return f"{value:,.0f}".replace(",", " ")
             case "short":
                 return short_count(value)
             case "hours":
@@ -59,7 +59,7 @@ def short_count(value: float) -> str:
 def share(value: float) -> str:
     """A share as percent: `12%`, `0.4%`."""
     percent = 100 * value
-    return f"{percent:.0f}%" if percent >= 10 or percent == 0 else f"{percent:.1f}%"
+    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}".removesuffix(".0") + "%"
 
 
 def duration(seconds: float) -> str:
@@ -78,13 +78,13 @@ def sentence(code: str, facts: dict[str, Any] | None = None) -> str:
     return _RENDERER.vformat(CATALOGUE[code], (), CONSTANTS.get(code, {}) | (facts or {}))
 
 
-def reason(code: str, facts: dict[str, Any], *sources: str) -> Reason:
-    """A reason with its sentence and its sources."""
-    known = CONSTANTS.get(code, {}) | facts
-    return Reason(code=code, text=sentence(code, known), facts=known, source=source(*sources))
+def reason(code: str, facts: dict[str, Any], *sources: str, wording: str | None = None) -> Reason:
+    """A reason with its sentence, or with that of the code `wording` where one reason has several, and its sources."""
+    known = CONSTANTS.get(wording or code, {}) | facts
+    return Reason(code=code, text=sentence(wording or code, known), facts=known, source=source(*sources))
 
 
-def caution(code: str, *, _sentence: str | None = None, **facts: Any) -> Caution:
-    """A warning with its sentence, or with that of the code `_sentence`, where one warning has several wordings."""
-    known = CONSTANTS.get(_sentence or code, {}) | facts
-    return Caution(code=code, text=sentence(_sentence or code, known), facts=known)
+def caution(code: str, *, wording: str | None = None, **facts: Any) -> Caution:
+    """A warning with its sentence, or with that of the code `wording` where one warning has several."""
+    known = CONSTANTS.get(wording or code, {}) | facts
+    return Caution(code=code, text=sentence(wording or code, known), facts=known)

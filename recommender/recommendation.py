@@ -10,6 +10,8 @@ from recommender.base import Fact
 Method = Literal["full", "lora", "qlora"]
 METHODS: tuple[Method, ...] = ("full", "lora", "qlora")
 METHOD_NAMES: dict[str, str] = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
+IN_SENTENCES: dict[str, str] = METHOD_NAMES | {"full": "full fine-tuning"}
+"""Their names where a sentence has already begun."""
 Verdict = Literal["full", "lora", "qlora", "not_yet", "does_not_fit"]
 Confidence = Literal["clear", "likely", "close"]
 Origin = Literal["measured", "estimated", "assumed"]

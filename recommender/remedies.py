@@ -20,7 +20,7 @@ def instead(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> 
         advice += _against_time(facts, min(late, key=lambda c: c.hours.predicted))
     if "no_disk" in causes or "no_hub_disk" in causes:
         advice.append(sentence("instead_disk", {"needed": _disk(facts, shape, candidates)}))
-    if "does_not_fit" in causes:
+    if "does_not_fit" in causes and "over_time_budget" not in causes:  # else something fits into the memory, only not the time
         advice += _against_memory(facts, shape, candidates)
     if causes <= {"already_quantised", "no_nf4", "does_not_fit"} and facts.model.quantization:
         advice.append(sentence("instead_original"))
@@ -44,7 +44,7 @@ def _against_time(facts: Facts, quickest: Candidate) -> list[str]:
     rows = counted_rows(data)
     fitting = int(rows * TIME_SHARE * budget / quickest.hours.predicted)
     if fitting >= 200:
-        advice.append(sentence("instead_subset", {"rows": fitting, "all_rows": rows, "budget": budget}))
+        advice.append(sentence("instead_subset", {"rows": float(f"{fitting:.2g}"), "all_rows": rows, "budget": budget}))
     advice.append(sentence("instead_smaller_time", {"hours": quickest.hours.predicted / TIME_SHARE}))
     return [
         text.removeprefix("Then ").capitalize() if n == 0 and text.startswith("Then ") else text for n, text in enumerate(advice)

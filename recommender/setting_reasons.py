@@ -7,7 +7,7 @@ from recommender import hyper, rates
 from recommender.counting import distinct_rows, is_labelled, split_of, trained_tokens
 from recommender.facts import Facts
 from recommender.reasons import reason
-from recommender.recommendation import METHOD_NAMES, Candidate, Reason, Settings
+from recommender.recommendation import IN_SENTENCES, Candidate, Reason, Settings
 from recommender.shape import Shape, t5_like, tuned_as_encoder
 
 
@@ -33,7 +33,11 @@ def _rate(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]:
     data, settings, method = facts.data, chosen.settings, chosen.method
     encoder = tuned_as_encoder(shape, data)
     low, high, what, sources = rates.rate_range(shape, data, method, encoder, trained=settings.trained, t5=t5_like(facts.model))
-    known: dict[str, Any] = {"value": settings.learning_rate, "method": METHOD_NAMES[method], "what": what}
+    known: dict[str, Any] = {
+        "value": settings.learning_rate,
+        "method": IN_SENTENCES[method],
+        "what": what,
+    }
     known["parameters"] = shape.parameters if encoder else shape.active_parameters
     usual = rates.learning_rate_of(
         shape, data, method, encoder, steps=rates.SHORT_RUN_STEPS, trained=settings.trained, t5=t5_like(facts.model)
