@@ -54,22 +54,21 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
         if name not in table.columns:
             known = ", ".join(one_line(c, 40) for c in list(table.columns)[:8])
             raise InputError(f"{table.path}: has no column {one_line(name, 60)}; its columns are {known}.")
-    texts: list[str] = []
-    labels: list[str] = []
-    numbers: list[int] = []
-    dropped = 0
-    for i, (raw, mark) in enumerate(zip(table.columns[text_column], table.columns[label_column], strict=True)):
-        for value, name in ((raw, text_column), (mark, label_column)):
-            if isinstance(value, list | dict):
-                raise InputError(f"{table.where(i)}: column {one_line(name, 60)} holds a nested value; one text a row is needed.")
-        text, label = as_text(raw), as_text(mark).strip()
-        if not text.strip() or not label:
-            dropped += 1
-            continue
-        texts.append(text)
-        labels.append(label)
-        numbers.append(table.start + i + 1)
-    return Rows(texts, labels, numbers, dropped)
+    texts = _texts(table, text_column)
+    labels = [label.strip() for label in _texts(table, label_column)]
+    kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if label and text and not text.isspace()]
+    numbers = [table.number(i) for i in kept]
+    if len(kept) == len(texts):
+        return Rows(texts, labels, numbers)
+    return Rows([texts[i] for i in kept], [labels[i] for i in kept], numbers, len(texts) - len(kept))
+
+
+def _texts(table: Table, name: str) -> list[str]:
+    values = table.columns[name]
+    if any(isinstance(value, list | dict) for value in values):
+        row = next(i for i, value in enumerate(values) if isinstance(value, list | dict))
+        raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds a nested value; one text a row is needed.")
+    return [value if type(value) is str and value.isascii() else as_text(value) for value in values]
 
 
 def as_text(value: object) -> str:

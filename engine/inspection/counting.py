@@ -13,7 +13,6 @@ from engine.inspection.columns import MOST_CLASSES
 from engine.inspection.duplicates import NEAR_ROWS, READ_CHARACTERS, drawn, group_of
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
-from engine.rows import key_of
 from engine.tables.source import Source, Told, nobody
 from engine.text import one_line
 from recommender.errors import InputError
@@ -79,14 +78,15 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
     for batch in stream(source, shape, told, only):
         counted.dropped += batch.dropped
         rows, size = batch.rows, len(batch.rows)
-        keys = [key_of(r.text if classifying else whole(r)) for r in rows]
+        words = [(r.text if classifying else whole(r)).casefold().split() for r in rows]
+        keys = map(" ".join, words)  # as `engine.rows.key_of` makes them
         parts.append(
             (
                 np.array(batch.numbers, dtype=np.int64),
                 _hashes(keys, size),
                 _hashes([r.target for r in rows], size) if classifying else np.zeros(size, dtype=np.int64),
                 np.fromiter((len(r.text) + len(r.target) + len(r.other) for r in rows), np.int64, size),
-                np.fromiter(map(group_of, keys), np.uint32, size),
+                np.fromiter(map(group_of, words), np.uint32, size),
             )
         )
         _count_marks(counted, rows, batch.numbers, shape)

@@ -5,7 +5,7 @@ not parted by spaces) are the same, by the Jaccard index. Candidates come from m
 Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3) and are then compared exactly.
 
 Of a large file a sample is compared. Rows drawn at random would hide nearly every pair, since both must be drawn; so rows
-are drawn by the smallest hash among their words, which near-duplicates mostly share: they are drawn together or not at all.
+are drawn by one of their words, which near-duplicates mostly share: they are drawn together or not at all.
 """
 
 import re
@@ -27,21 +27,24 @@ _BANDS, _ROWS_A_BAND = 10, 4
 """With these, pairs that are 0.8 alike are found with probability 0.995, pairs that are 0.4 alike looked at in 23%."""
 _MOST_COMPARED = 20
 """Earlier texts of one bucket that are compared; further ones are like these."""
-_PRIME = np.uint64((1 << 31) - 1)
+_MOST_WORDS = 1_000
 _WORD = re.compile(r"\w+")
 
 
-def group_of(key: str) -> int:
-    """A number that near-duplicates mostly share; texts are drawn by it. `key` is a folded text (`engine.rows.key_of`)."""
-    words = key[:READ_CHARACTERS].encode().split()
-    return min(map(crc32, [w for w in words if len(w) > 4] or words), default=0)
+def group_of(words: Sequence[str]) -> int:
+    """A number that near-duplicates mostly share; texts are drawn by it.
+
+    It stands for one of the longer words, whichever comes last in the alphabet: as good as any fixed order, and cheap.
+    """
+    words = words[:_MOST_WORDS]
+    return crc32(max([w for w in words if len(w) > 4] or words, default="").encode("utf-8", "replace"))
 
 
 def near_duplicates(texts: Sequence[str]) -> int:
     """How many of the texts differ from an earlier one only a little. No two should be the same."""
     random = np.random.default_rng(0)
-    factors = random.integers(1, int(_PRIME), (_BANDS * _ROWS_A_BAND, 1), dtype=np.uint64)
-    offsets = random.integers(0, int(_PRIME), (_BANDS * _ROWS_A_BAND, 1), dtype=np.uint64)
+    # Multiply-shift hashing (Dietzfelbinger et al. 1997): odd factors, the upper bits of the product.
+    factors = random.integers(0, 1 << 63, (_BANDS * _ROWS_A_BAND, 1), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     shingles: list[frozenset[int]] = []
     buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
     found = 0
@@ -49,7 +52,7 @@ def near_duplicates(texts: Sequence[str]) -> int:
         own = _shingles(text)
         shingles.append(own)
         hashes = np.fromiter(own, dtype=np.uint64, count=len(own))
-        signature = ((factors * hashes + offsets) % _PRIME).min(axis=1).reshape(_BANDS, _ROWS_A_BAND)
+        signature = (factors * hashes).min(axis=1).reshape(_BANDS, _ROWS_A_BAND)
         places = [(band, signature[band].tobytes()) for band in range(_BANDS)]
         earlier = {j for place in places for j in buckets[place]}
         if any(_alike(own, shingles[j]) for j in earlier):
@@ -81,8 +84,7 @@ def _shingles(text: str) -> frozenset[int]:
         parts = [joined[i : i + SHINGLE_CHARACTERS] for i in range(max(1, len(joined) - SHINGLE_CHARACTERS + 1))]
     else:
         parts = [" ".join(words[i : i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))]
-    # Below 2^31, so that the products stay within 64 bits.
-    return frozenset(crc32(part.encode("utf-8", "replace")) >> 1 for part in parts)
+    return frozenset([crc32(part.encode("utf-8", "replace")) for part in parts])
 
 
 def _alike(one: frozenset[int], other: frozenset[int]) -> bool:

@@ -50,15 +50,8 @@ def stream(source: Source, shape: Shape, told: Told = nobody, only: "set[int] | 
     Raises:
         InputError: a row that is not of that shape.
     """
-    for table in source.batches(told):
-        if only is None:
-            yield records(table, shape)
-            continue
-        places = [i for i in range(table.rows) if table.start + i + 1 in only]
-        if places:
-            found = records(table.take(places), shape)
-            found.numbers = [table.start + places[n - table.start - 1] + 1 for n in found.numbers]
-            yield found
+    for table in source.batches(told, only):
+        yield records(table, shape)
 
 
 def records(table: Table, shape: Shape) -> Records:
@@ -80,7 +73,7 @@ def records(table: Table, shape: Shape) -> Records:
             found.dropped += 1
         else:
             found.rows.append(made)
-            found.numbers.append(table.start + i + 1)
+            found.numbers.append(table.number(i))
     return found
 
 

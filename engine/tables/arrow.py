@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import read_json
-from engine.tables.source import BATCH_ROWS, Source, Told
+from engine.tables.source import BATCH_ROWS, Source, Told, Wanted
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
@@ -32,7 +32,7 @@ def open_parquet(path: Path) -> Source:
     return Source(path, "parquet", partial(_parquet, path), rows, "rows", _readable(schema))
 
 
-def _parquet(path: Path, told: Told) -> Iterator[Table]:
+def _parquet(path: Path, told: Told, _: Wanted) -> Iterator[Table]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -79,7 +79,7 @@ def _opened(file: Any) -> Any:
     return pa.ipc.open_file(file) if start == b"ARROW1" else pa.ipc.open_stream(file)
 
 
-def _arrow(path: Path, files: list[Path], told: Told) -> Iterator[Table]:
+def _arrow(path: Path, files: list[Path], told: Told, _: Wanted) -> Iterator[Table]:
     import pyarrow as pa
 
     start = read = 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.tables.encoding import TextFile
-from engine.tables.source import BATCH_BYTES, Source, Told, nobody
+from engine.tables.source import BATCH_BYTES, Source, Told, Wanted, nobody
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
@@ -251,7 +251,7 @@ class _Stream:
         return whole[:size]
 
 
-def _read(file: TextFile, kind: str, layout: Layout, told: Told) -> Iterator[Table]:
+def _read(file: TextFile, kind: str, layout: Layout, told: Told, _: Wanted) -> Iterator[Table]:
     size = BATCH_BYTES
     done = 0
     while True:

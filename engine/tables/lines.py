@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from engine.tables.encoding import TextFile
-from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told
+from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
 from engine.tables.table import Table
 from recommender.errors import InputError
 
@@ -36,7 +36,7 @@ def _has_paragraphs(file: TextFile) -> bool:
     return False
 
 
-def _plain(file: TextFile, by_line: bool, told: Told) -> Iterator[Table]:
+def _plain(file: TextFile, by_line: bool, told: Told, _: Wanted) -> Iterator[Table]:
     texts: list[str] = []
     paragraph: list[bytes] = []
     length = size = start = 0
@@ -83,7 +83,7 @@ def open_tagged(file: TextFile) -> Source:
     return Source(file.path, "conll", partial(_tagged, file), size, "bytes", ("tokens", "tags"), file.encoding)
 
 
-def _tagged(file: TextFile, told: Told) -> Iterator[Table]:
+def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
     universal = file.path.name.lower().removesuffix(".gz").endswith(".conllu")
     sentences: list[list[str]] = []
     tags: list[list[str]] = []

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from engine.tables.encoding import TextFile
-from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told
+from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
 from engine.tables.table import Table
 from recommender.errors import InputError
 
@@ -27,17 +27,24 @@ def open_json(file: TextFile) -> Source:
     return Source(file.path, "json", partial(_json, file), file.path.stat().st_size, "bytes", encoding=file.encoding)
 
 
-def _jsonl(file: TextFile, told: Told) -> Iterator[Table]:
-    numbers: list[int] = []
-    # The last line read belongs to the object that is looked at: `_tables` takes one at a time.
-    yield from _tables(file, "jsonl", _lines(file, numbers, told), lambda _: f"{file.path}:{numbers[-1]}")
+def _jsonl(file: TextFile, told: Told, wanted: Wanted) -> Iterator[Table]:
+    lines: list[int] = []
+    rows: list[int] | None = None if wanted is None else []
+    # The line read last belongs to the object that is looked at: `_tables` takes one at a time.
+    yield from _tables(file, "jsonl", _lines(file, lines, told, wanted, rows), lambda _: f"{file.path}:{lines[-1]}", rows)
 
 
-def _lines(file: TextFile, numbers: list[int], told: Told) -> Iterator[tuple[Any, int]]:
+def _lines(file: TextFile, lines: list[int], told: Told, wanted: Wanted, rows: list[int] | None) -> Iterator[tuple[Any, int]]:
+    row = 0
     for number, line in enumerate(file.lines(told), 1):
         if not line.strip():
             continue
-        numbers[:] = [number]
+        row += 1
+        if wanted is not None and row not in wanted:
+            continue  # parsing is what takes time
+        lines[:] = [number]
+        if rows is not None:
+            rows.append(row)
         try:
             yield json.loads(line), len(line)
         except json.JSONDecodeError as error:
@@ -46,7 +53,7 @@ def _lines(file: TextFile, numbers: list[int], told: Told) -> Iterator[tuple[Any
             raise InputError(f"{file.path}:{number}: not usable as JSON (nested too deeply, or numbers too long).") from None
 
 
-def _json(file: TextFile, told: Told) -> Iterator[Table]:
+def _json(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
     try:
         if file.head(4096).lstrip(_BLANK).startswith("["):
             items: Iterable[tuple[Any, int]] = _items(file, told)
@@ -170,11 +177,24 @@ class _Growing:
         raise error
 
 
-def _tables(file: TextFile, kind: str, items: Iterable[tuple[Any, int]], where: Callable[[int], str]) -> Iterator[Table]:
-    """Batches of objects; a field that one of them lacks is `None`."""
+def _tables(
+    file: TextFile,
+    kind: str,
+    items: Iterable[tuple[Any, int]],
+    where: Callable[[int], str],
+    rows: list[int] | None = None,
+) -> Iterator[Table]:
+    """Batches of objects; a field that one of them lacks is `None`. `rows` collects the objects' numbers as they come."""
     names: dict[str, None] = {}
     waiting: list[dict[str, Any]] = []
     size = start = 0
+
+    def batch() -> Table:
+        numbers = None if rows is None else rows[: len(waiting)]
+        if rows is not None:
+            del rows[: len(waiting)]
+        return Table(file.path, kind, {n: [row.get(n) for row in waiting] for n in names}, start, numbers)
+
     for i, (item, length) in enumerate(items):
         if not isinstance(item, dict):
             raise InputError(f"{where(i)}: an object with named fields was expected.")
@@ -185,10 +205,10 @@ def _tables(file: TextFile, kind: str, items: Iterable[tuple[Any, int]], where: 
         waiting.append(item)
         size += length
         if len(waiting) >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield Table(file.path, kind, {n: [row.get(n) for row in waiting] for n in names}, start)
+            yield batch()
             start += len(waiting)
             waiting, size = [], 0
     if waiting:
-        yield Table(file.path, kind, {n: [row.get(n) for row in waiting] for n in names}, start)
-    elif not start:
+        yield batch()
+    elif not start and rows is None:
         raise InputError(f"{file.path} holds no rows.")

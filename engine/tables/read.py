@@ -15,7 +15,7 @@ from engine.tables.delimited import DELIMITERS, open_delimited
 from engine.tables.encoding import open_text
 from engine.tables.lines import looks_tagged, open_plain, open_tagged
 from engine.tables.objects import open_json, open_jsonl
-from engine.tables.source import Source, Told
+from engine.tables.source import Source, Told, Wanted
 from engine.tables.table import Table
 from recommender.errors import InputError
 
@@ -234,7 +234,7 @@ def _together(path: Path, parts: list[Source]) -> Source:
     return replace(parts[0], path=path, read=partial(_one_after_the_other, parts), size=sum(part.size for part in parts))
 
 
-def _one_after_the_other(parts: list[Source], told: Told) -> Iterator[Table]:
+def _one_after_the_other(parts: list[Source], told: Told, _: Wanted) -> Iterator[Table]:
     rows = done = 0
     for part in parts:
         for batch in part.batches(lambda now, before=done: told(before + now)):  # type: ignore[misc]

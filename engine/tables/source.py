@@ -1,6 +1,6 @@
 """What an opened file of rows is, before any of its rows are held in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,8 @@ BATCH_BYTES = 8 << 20
 
 Told = Callable[[int], None]
 """Is told how much of `Source.size` was read."""
+Wanted = Container[int] | None
+"""Numbers of rows, counted from 1; `None` means all."""
 
 
 def nobody(done: int) -> None:
@@ -26,7 +28,8 @@ class Source:
     path: Path
     format: str
     """csv, tsv, json, jsonl, parquet, arrow, text or conll."""
-    read: Callable[[Told], Iterator[Table]]
+    read: Callable[[Told, Wanted], Iterator[Table]]
+    """Readers may leave out rows that are not wanted where that saves time; they then number the others."""
     size: int
     unit: Literal["bytes", "rows"]
     """What `size` counts."""
@@ -36,10 +39,11 @@ class Source:
     separator: str | None = None
     header: bool | None = None
 
-    def batches(self, told: Told = nobody) -> Iterator[Table]:
+    def batches(self, told: Told = nobody, wanted: Wanted = None) -> Iterator[Table]:
         """Tables of up to some ten thousand rows, in the file's order.
 
         Raises:
             InputError: damaged, with the place.
         """
-        return self.read(told)
+        for table in self.read(told, wanted):
+            yield table if wanted is None else table.only(wanted)
