@@ -29,10 +29,10 @@ SENTENCES: dict[str, str] = {
     "variant_bf16_weights": "{method}: fits only with the weights themselves in {precision} and {bits}-bit AdamW; small "
     "updates are then rounded away, so expect slightly less than from mixed precision.",
     # dominance
-    "D1_qlora_saves_little": "{bits}-bit weights would save only {saving:size} here and train {least:num} to {most:num} "
-    "times slower.",
-    "D1_qlora_saves_nothing": "{bits}-bit weights would save next to nothing here and train {least:num} to {most:num} times "
-    "slower.",
+    "D1_qlora_saves_little": "{bits}-bit weights would save only {saving:size} here and take {least:num} to {most:num} times "
+    "as long to train.",
+    "D1_qlora_saves_nothing": "{bits}-bit weights would save next to nothing here and take {least:num} to {most:num} times "
+    "as long to train.",
     "D2_lora_fits_easily": "Even without gradient checkpointing LoRA takes {needed:size} of {free:size} (one row at a time): "
     "quantising would only cost speed.",
     "D3_too_small_for_adapters": "The model is so small ({parameters:short} parameters) that adapters save nothing.",

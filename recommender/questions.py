@@ -78,8 +78,9 @@ class Question:
 
     @property
     def news(self) -> tuple[Answer, ...]:
-        """The answers that would change something."""
-        return tuple(a for a in self.answers if a.value != self.current and (a.changes or a.verdict != self.now.verdict))
+        """The answers that would change something; where nothing can run now, only those that open a way."""
+        others = (a for a in self.answers if a.value != self.current and (a.changes or a.verdict != self.now.verdict))
+        return tuple(a for a in others if a.verdict in METHODS or self.now.verdict in METHODS)
 
     @property
     def matters(self) -> bool:

@@ -81,8 +81,9 @@ def test_where_nothing_can_be_changed_nothing_is_asked() -> None:
     """One label, or no room for any method: no goal helps, and nobody is troubled."""
     one_label = LABELLED.model_copy(update={"classes": 1, "label_counts": (8_000,)})
     assert questions_that_matter(Facts(machine=CARD, model=ENCODER, data=one_label), decide) == ()
-    no_room = Facts(machine=Machine(backend="cpu", ram_available=50_000_000), model=ENCODER, data=LABELLED)
-    assert questions_that_matter(no_room, decide) == ()
+    no_room = Machine(backend="cpu", ram_available=50_000_000)
+    for model, data in ((ENCODER, LABELLED), (DECODER, WRITTEN)):
+        assert questions_that_matter(Facts(machine=no_room, model=model, data=data), decide) == ()
 
 
 def test_a_budget_is_asked_for_with_budgets_that_would_be_broken() -> None:
@@ -110,5 +111,8 @@ def test_a_verdict_is_asked_about_before_a_setting() -> None:
 
 def test_situations_with_nothing_known_are_no_problem() -> None:
     situations = sorted((Path(__file__).parent / "situations").glob("*.json"))[:20]
-    for facts in (Facts(), *(Facts.model_validate(json.loads(f.read_text())) for f in situations)):
-        questions_that_matter(facts, decide)
+    assert situations
+    for facts in (Facts(), *(Facts.model_validate(json.loads(f.read_text())["facts"]) for f in situations)):
+        for question in questions_that_matter(facts, decide):
+            assert question.news
+            assert all(a.verdict != question.now.verdict or a.changes for a in question.news)

@@ -1,0 +1,120 @@
+"""The memory formula against measurements that others published (docs/method-guide.md, E10, E21, E23, E24, E31)."""
+
+from typing import Any
+
+import pytest
+
+from recommender.facts import Facts
+from recommender.footprint import Step
+from recommender.memory import place, undivided
+from recommender.shape import Shape, shape_of
+from tests.recommender.test_recommend import BERT, LLAMA_1B, LLAMA_8B, LLAMA_70B
+
+GB, GIB = 10**9, 1024**3
+DISTILBERT = BERT | {"id": "distilbert-base-uncased", "parameters": 66_362_880, "layers": 6}
+LLAMA_3B = LLAMA_1B | {
+    "parameters": 3_212_749_824, "embedding_parameters": 394_002_432, "layers": 28, "hidden_size": 3072, "attention_heads": 24,
+}  # fmt: skip
+LLAMA_2_7B = LLAMA_8B | {
+    "parameters": 6_738_415_616, "embedding_parameters": 262_144_000, "intermediate_size": 11_008, "kv_heads": 32,
+    "vocabulary_size": 32_000,
+}  # fmt: skip
+
+
+def situation(model: dict[str, Any], task: str = "instruction", **machine: Any) -> tuple[Facts, Shape]:
+    devices = machine.pop("devices", [{"memory_free": 80 * GB}])
+    content = {"machine": {"backend": "cuda", "devices": devices}, "model": model, "data": {"task": task, "rows": 5000}}
+    facts = Facts.model_validate(content)
+    return facts, shape_of(facts.model, facts.data.task)
+
+
+def peak(model: dict[str, Any], step: Step, task: str = "instruction") -> int:
+    facts, shape = situation(model, task)
+    return undivided(facts, shape, step)[0]
+
+
+@pytest.mark.parametrize(
+    ("precision", "measured"),
+    [("bf16-mixed", 4.46 * GB), ("fp32", 5.37 * GB), ("bf16", 2.87 * GB)],
+    ids=["mixed", "fp32", "bf16"],
+)
+def test_distilbert_on_12_rows_of_512_tokens(precision: Any, measured: float) -> None:
+    """E31; measured in 2023, when its attention was not fused."""
+    eager = DISTILBERT | {"config": {"_attn_implementation": "eager"}}
+    step = Step("full", precision, micro_tokens=12 * 512, length=512)
+    assert peak(eager, step, "classification") == pytest.approx(measured, rel=0.3)
+    assert peak(eager, step, "classification") > 0.95 * measured
+
+
+def test_a_3b_model_with_lora_and_in_full() -> None:
+    """E10: batches of 4 rows of up to 768 tokens. LoRA in autocast-free bf16 sits on two maps of each layer there."""
+    lora = peak(LLAMA_3B, Step("lora", "bf16-mixed", rank=32, micro_tokens=4 * 768, length=768))
+    full = peak(LLAMA_3B, Step("full", "bf16", micro_tokens=4 * 768, length=768))
+    assert lora == pytest.approx(20.8 * GIB, rel=0.3)
+    assert full == pytest.approx(36.2 * GIB, rel=0.25)
+    assert 0.4 < lora / full < 0.75  # measured: 0.57
+
+
+@pytest.mark.parametrize(("method", "measured"), [("lora", 16.2 * GIB), ("qlora", 7.4 * GIB)])
+def test_an_8b_model_on_two_rows_of_2048_tokens(method: Any, measured: float) -> None:
+    """E23: with checkpointing and a chunked loss, whose logits are not counted here.
+
+    Its 4-bit run keeps embeddings and the residual stream in 16 bit; k-bit preparation, which ours uses, makes both fp32.
+    """
+    facts, shape = situation(LLAMA_8B)
+    step = Step(method, "bf16-mixed", rank=8, micro_tokens=4096, length=2048, gradient_checkpointing=True)
+    whole, parts = undivided(facts, shape, step)
+    chunked = whole - 1.1 * parts["logits"] * 7 / 8
+    stream = 2 * shape.hidden * shape.layers * 4096
+    in_16_bit = 1.1 * (2 * shape.embedding_parameters + stream) if method == "qlora" else 0
+    assert chunked - in_16_bit == pytest.approx(measured, rel=0.35)
+    assert chunked - in_16_bit >= measured
+
+
+def test_4_bit_saves_a_third_at_7b_and_little_below() -> None:
+    """E21: QLoRA's peak over LoRA's was 0.57 to 0.69 at 7B and 0.92 to 1.20 for most models of 1 to 3.8B."""
+
+    def ratio(model: dict[str, Any]) -> float:
+        qlora, lora = (
+            peak(model, Step(m, "bf16-mixed", rank=8, micro_tokens=512, length=512))  # type: ignore[arg-type]
+            for m in ("qlora", "lora")
+        )
+        return qlora / lora
+
+    assert 0.45 < ratio(LLAMA_2_7B) < 0.72
+    assert ratio(LLAMA_1B) > 0.8
+    assert ratio(LLAMA_2_7B) < ratio(LLAMA_1B)
+
+
+def test_70b_in_4_bit_needs_more_than_one_24_gb_card_and_less_than_one_of_80() -> None:
+    """E22, E24: 37 GB for the weights alone; two 24 GB cards only with offloading, which is not counted on."""
+    step = Step("qlora", "bf16-mixed", rank=16, micro_tokens=2048, length=2048, gradient_checkpointing=True)
+    for devices, fits in ((1, False), (2, False)):
+        facts, shape = situation(LLAMA_70B, devices=[{"memory_free": 25 * GB}] * devices)
+        assert place(facts, shape, step).fits is fits
+    facts, shape = situation(LLAMA_70B, devices=[{"memory_free": 84 * GB}])
+    assert place(facts, shape, step).fits
+
+
+def test_bert_base_batches_on_12_gb() -> None:
+    """E31: in fp32 12 GB held 32 rows of 128 tokens and 6 of 512."""
+    for rows, length in ((32, 128), (6, 512)):
+        assert peak(BERT, Step("full", "fp32", micro_tokens=rows * length, length=length), "classification") < 12 * GB
+
+
+def test_states_are_divided_among_devices_and_activations_are_not() -> None:
+    one, many = (situation(LLAMA_8B, devices=[{"memory_free": 80 * GB}] * n) for n in (1, 8))
+    step = Step("full", "bf16-mixed", micro_tokens=2048, length=2048, gradient_checkpointing=True)
+    alone, shared = place(*one, step), place(*many, step)
+    assert not alone.fits
+    assert shared.fits
+    assert (shared.devices, shared.sharded) == (8, True)
+    for name in ("weights", "gradients", "optimizer"):
+        assert shared.parts[name] == alone.parts[name] // 8
+    assert shared.parts["activations"] == alone.parts["activations"]
+
+
+def test_a_copy_on_each_device_is_preferred_where_one_fits() -> None:
+    facts, shape = situation(LLAMA_1B, devices=[{"memory_free": 80 * GB}] * 3 + [{"memory_free": GB}])
+    placed = place(facts, shape, Step("lora", "bf16-mixed", rank=16, micro_tokens=2048, length=2048))
+    assert (placed.devices, placed.sharded, placed.available) == (3, False, 80 * GB)
