@@ -52,6 +52,8 @@ def tell_me_more(questions: "Iterable[Question]", goal: "Goal") -> list[str]:
             continue
         first = {a.leads_to: a for a in reversed(question.news)}  # of several answers to the same end, the first
         for answer in sorted(first.values(), key=question.news.index):
+            if answer.verdict == "does_not_fit":
+                continue  # that less time may be too little needs no telling
             outcomes = settings if answer.changes else verdicts
             outcomes.setdefault(_outcome(answer), []).append(flag(question.field, answer))
     said = ["; ".join(f"{_either(flags)} {outcome}" for outcome, flags in found.items()) for found in (verdicts, settings)]
@@ -61,8 +63,7 @@ def tell_me_more(questions: "Iterable[Question]", goal: "Goal") -> list[str]:
 def _outcome(answer: "Answer") -> str:
     if answer.changes:
         return f"means {answer.leads_to}"
-    words = {"not_yet": "means not to fine-tune yet", "does_not_fit": "leaves nothing that fits"}
-    return words.get(answer.verdict, f"would make it {answer.leads_to}")
+    return "means not to fine-tune yet" if answer.verdict == "not_yet" else f"would make it {answer.leads_to}"
 
 
 def flag(field: str, answer: "Answer") -> str:

@@ -13,9 +13,9 @@ from engine.text import one_line
 from recommender.evidence import SOURCES
 from recommender.explain import STAGES, Step, explain
 from recommender.facts import Facts
-from recommender.recommendation import METHODS, Recommendation
+from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
 from tui import show_advice
-from tui.show_advice import short_sources
+from tui.show_advice import settings_line, short_sources
 from tui.words import sign
 
 HEADINGS = {
@@ -24,7 +24,6 @@ HEADINGS = {
     "constraints": "Constraints: what can run here",
     "dominance": "Dominance: what another method makes pointless",
     "points": "Points: what speaks for and against",
-    "settings": "Settings, and why",
     "verdict": "Verdict",
 }
 NOTHING = {
@@ -50,15 +49,24 @@ def chain(facts: Facts, advice: Recommendation, console: Console) -> None:
     for number, stage in enumerate(shown, 1):
         mine = [s for s in found if s.stage == stage]
         console.print()
-        console.print(Text(f"{number}  {HEADINGS[stage]}", style="bold"))
+        console.print(Text(f"{number}  {_heading(stage, advice)}", style="bold"))
         if stage == "points":
             _points(mine, console)
         elif mine:
+            if stage == "settings":
+                console.print(Padding(Text(settings_line(advice.settings)), (0, 0, 0, 5)))
             _rules(mine, console)
         else:
             console.print(Padding(Text(NOTHING[stage], style="dim"), (0, 0, 0, 5)))
     show_advice.notes(advice, console)
     _sources(found, console)
+
+
+def _heading(stage: str, advice: Recommendation) -> str:
+    if stage != "settings":
+        return HEADINGS[stage]
+    name = METHOD_NAMES[advice.best.method]
+    return f"Settings of {name}, and why" if advice.verdict in METHODS else f"Settings of {name}, were it to run, and why"
 
 
 def _rules(found: Sequence[Step], console: Console) -> None:

@@ -228,6 +228,19 @@ def test_a_setting_that_the_advice_would_not_know_of_is_refused(
     assert not (tmp_path / "plan.yaml").exists()
 
 
+def test_a_task_without_a_trainer_gets_advice_and_one_sentence(loracle: Command, tiny: Path, tmp_path: Path) -> None:
+    situation = ("--model", tiny, "--data", ROOT / "examples" / "chat-train.jsonl")
+    done = loracle("plan", *situation)
+    assert done.returncode == 0, done.stderr
+    assert "conversations" in done.stdout
+    assert "No plan was written: for chat this version recommends but does not train" in plain(done.stderr)
+    auto = loracle("--auto", *situation, "--runs", "runs", "--anyway")
+    assert auto.returncode in (2, 3)
+    assert "for chat this version recommends but does not train" in plain(auto.stderr)
+    assert list(tmp_path.glob("*.yaml")) == []
+    assert not (tmp_path / "runs").exists()
+
+
 def test_forty_rows_are_planned_only_when_somebody_insists(loracle: Command, tiny: Path, few: Path, tmp_path: Path) -> None:
     situation = ("--model", tiny, "--data", few)
     done = loracle("--auto", *situation, "--json")

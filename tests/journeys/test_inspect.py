@@ -66,6 +66,27 @@ def test_data_are_shown_with_what_is_odd_about_them(loracle: Command, tiny: Path
     assert "\x1b]" not in done.stdout
 
 
+def test_conversations_are_shown_as_prompt_and_answer(loracle: Command) -> None:
+    done = loracle("inspect", "data", ROOT / "examples" / "chat-train.jsonl")
+    assert done.returncode == 0, done.stderr
+    said = plain(done.stdout)
+    for words in ("conversations", "messages: messages", "Learned from", "tokens an epoch", "cut at"):
+        assert words in said
+    rows = done.stdout.partition("First rows")[2].splitlines()
+    assert [line.startswith("  → ") for line in rows[1:5]] == [False, True, False, True]
+
+
+def test_the_task_and_columns_can_be_said(loracle: Command, tmp_path: Path) -> None:
+    rows = "".join(f'{{"a": "what is {n} and {n}?", "b": "it is {2 * n}"}}\n' for n in range(60))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    said = ("--task", "instruction", "--column", "prompt=a", "--column", "completion=b", "--json")
+    done = loracle("inspect", "data", "rows.jsonl", *said)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)["data"]
+    assert (facts["task"], facts["columns"]) == ("instruction", {"prompt": "a", "completion": "b"})
+    assert "ROLE=NAME" in loracle("inspect", "data", "rows.jsonl", "--column", "a").stderr
+
+
 def test_without_a_model_tokens_are_not_called_measured(loracle: Command) -> None:
     said = plain(loracle("inspect", "data", TRAIN).stdout)
     assert "tokens" in said.lower()
