@@ -44,6 +44,8 @@ Next = Callable[["Group", frozenset[str]], Task | None]
 """The next task of a group, given the runs that failed; `None` when nothing is left to do."""
 Watch = Callable[[RunDirectory, int], object]
 """Wait until the run's worker has ended; its events before that offset are old."""
+Report = Callable[["Group", frozenset[str]], dict[str, Any]]
+"""What came out of a group, given the runs that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,8 @@ def find(name: str | Path, where: Path | None = None) -> Group | None:
     return Group(found[0]) if str(name) and len(found) == 1 and is_group(found[0]) else None
 
 
-def drive(group: Group, following: Next, watch: Watch) -> tuple[bool, frozenset[str]]:
-    """Work the group off, one run at a time, until nothing is left or somebody stops a run.
+def drive(group: Group, following: Next, watch: Watch, report: Report | None = None) -> tuple[bool, frozenset[str]]:
+    """Work the group off, one run at a time, until nothing is left or somebody stops a run; then write its `report`.
 
     Returns whether it was stopped, and the keys of the runs that failed. A run whose worker died without a word is taken
     up once more from its newest checkpoint.
@@ -187,7 +189,9 @@ def drive(group: Group, following: Next, watch: Watch) -> tuple[bool, frozenset[
             deaths[task.key] += status == "dead"
             if status != "dead" or deaths[task.key] > REVIVALS:
                 failed.add(task.key)
-    return False, frozenset(failed)
+        if report is not None:
+            write_json(group.report_file, report(group, frozenset(failed)))
+        return False, frozenset(failed)
 
 
 def done(run: RunDirectory, stop_at: int | None = None) -> bool:

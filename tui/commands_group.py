@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rich.text import Text
@@ -13,7 +12,6 @@ from rich.text import Text
 from engine import compare as comparing
 from engine import groups, pilot_course, runs
 from engine import pilot as piloting
-from engine.files import write_json
 from engine.groups import Group, Task
 from engine.rundir import RunDirectory
 from engine.text import one_line
@@ -26,10 +24,7 @@ from tui.show import Screen, listed
 from tui.words import duration
 
 FOLLOWING: dict[str, groups.Next] = {"compare": comparing.next_task, "pilot": pilot_course.next_task}
-REPORTS: dict[str, Callable[[Group, frozenset[str]], dict[str, Any]]] = {
-    "compare": comparing.report,
-    "pilot": pilot_course.report,
-}
+REPORTS: dict[str, groups.Report] = {"compare": comparing.report, "pilot": pilot_course.report}
 DRIVER_PATIENCE = 20.0
 """Seconds until a driver that was left running must have begun."""
 
@@ -170,18 +165,20 @@ def _go(group: Group, given: argparse.Namespace) -> int:
         return task
 
     try:
-        stopped, failed = groups.drive(
-            group, following, lambda run, offset: follow(run, as_json=given.json, offset=offset, in_group=True)
+        stopped, _ = groups.drive(
+            group,
+            following,
+            lambda run, offset: follow(run, as_json=given.json, offset=offset, in_group=True),
+            REPORTS[kind],
         )
     except KeyboardInterrupt:  # between two runs
-        stopped, failed = True, frozenset()
+        stopped = True
     if stopped:
         print(f"{group.name} is stopped; `loracle resume {group.name}` goes on with it.", file=sys.stderr)
         return Exit.STOPPED
-    content = REPORTS[kind](group, failed)
-    write_json(group.report_file, content)
+    content = group.report() or {}
     _show(content, given)
-    return Exit.DONE if content["complete"] else Exit.FAILED
+    return Exit.DONE if content.get("complete") else Exit.FAILED
 
 
 def _announce(run: RunDirectory, stop_at: int | None, *, as_json: bool) -> None:

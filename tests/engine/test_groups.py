@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,13 @@ def test_a_failed_run_does_not_keep_the_others_from_theirs(make: Make) -> None:
         assert group.driven()
         ends(run, "failed" if run.path.name == "lora-1" else "done")
 
-    assert groups.drive(group, in_order, watch) == (False, frozenset({"lora-1"}))
+    def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
+        assert group.driven(), "nobody may take it for stopped before its report is there"
+        return {"failed": sorted(failed), "complete": False}
+
+    assert groups.drive(group, in_order, watch, report) == (False, frozenset({"lora-1"}))
+    assert group.report() == {"failed": ["lora-1"], "complete": False}
+    assert group.status() == "failed"
     assert seen == ["full-1", "lora-1", "full-2"]
     assert not group.driven()
 

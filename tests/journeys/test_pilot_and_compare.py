@@ -47,7 +47,7 @@ def training(folder: Path, key: str, beyond: int = 0) -> tuple[Group, RunDirecto
 
 
 @pytest.mark.usefixtures("nobody_left")
-def test_a_comparison_survives_ctrl_c_and_the_death_of_its_driver_and_of_a_worker(
+def test_a_comparison_survives_ctrl_c_and_the_death_of_its_driver(
     tiny: Path, start_loracle: Background, loracle: Command, tmp_path: Path
 ) -> None:
     rows = ("--data", TRAIN, "--eval", HELD_OUT, "--train-rows", "150", "--eval-rows", "40")
@@ -70,15 +70,15 @@ def test_a_comparison_survives_ctrl_c_and_the_death_of_its_driver_and_of_a_worke
     assert "running" in next(line for line in listed.splitlines() if "compare" in line)
     assert any(line.startswith("  full-1") for line in listed.splitlines()), listed
     second.kill()
-    psutil.Process(int(run.worker()["pid"])).kill()
+    second.communicate()
+    assert run.alive() or run.state().status == "done", "the worker outlives its driver"
 
     done = loracle("resume", "last", "--runs", "runs")
     assert done.returncode == 0, done.stderr
     assert [r.path.name for r in group.begun()] == ["full-1", "lora-1", "full-2", "lora-2"]
     assert {r.state().status for r in group.begun()} == {"done"}
     resumed = [e["resumed_from"] for e in read_events(run.events) if e["kind"] == "run"]
-    assert resumed[:2] == [None, reached]
-    assert len(resumed) == 3
+    assert resumed == [None, reached], "nothing was begun anew"
     assert all(e["resume"] == "exact" for e in read_events(run.events) if e["kind"] == "run" and e["resumed_from"])
 
     report = json_lines(loracle("report", group.name, "--json", "--runs", "runs").stdout)[-1]
