@@ -65,7 +65,7 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
 
 def _texts(table: Table, name: str) -> list[str]:
     values = table.columns[name]
-    if any(isinstance(value, list | dict) for value in values):
+    if not {list, dict}.isdisjoint(map(type, values)):
         row = next(i for i, value in enumerate(values) if isinstance(value, list | dict))
         raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds a nested value; one text a row is needed.")
     return [value if type(value) is str and value.isascii() else as_text(value) for value in values]

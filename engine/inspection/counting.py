@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ _MIX = 0x9E3779B97F4A7C15
 """An odd number that spreads the bits of one hash before another is put over it."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Counted:
     """What is known of each usable row, in the file's order."""
 
@@ -44,12 +45,12 @@ class Counted:
     def __len__(self) -> int:
         return len(self.keys)
 
-    @property
+    @cached_property
     def first_of_key(self) -> Numbers:
         """Places of the rows that are not like an earlier one."""
         return np.sort(np.unique(self.keys, return_index=True)[1])
 
-    @property
+    @cached_property
     def first_of_pair(self) -> Numbers:
         """Places of the rows that are not like an earlier one with the same label."""
         mixed = self.keys.astype(np.uint64) * np.uint64(_MIX) ^ self.targets.astype(np.uint64)

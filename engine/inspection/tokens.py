@@ -12,8 +12,8 @@ from recommender.facts import Task
 COUNT_ALL_UP_TO = 200_000
 COUNT_ALL_CHARACTERS = 50_000_000
 """Rows and characters up to which every row is counted; beyond either a sample is, and its numbers are marked as estimated."""
-SAMPLE_ROWS = 50_000
-SAMPLE_CHARACTERS = 12_000_000
+SAMPLE_ROWS = 30_000
+SAMPLE_CHARACTERS = 10_000_000
 LONGEST_ROWS = 100
 """Rows with most characters that are always counted: a sample alone would miss the longest row."""
 CHARACTERS_PER_TOKEN = 4
