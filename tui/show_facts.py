@@ -17,6 +17,8 @@ from tui.words import amount, number, share, sign, size
 MOST_LABELS = 20
 LENGTHS_SHOWN = 8
 PREVIEW_ROWS = 5
+SURE = 0.8
+"""Confidence below which a guess is called one."""
 Line = tuple[str, str | None]
 
 
@@ -157,7 +159,9 @@ def data(looked: DataInspection, console: Console) -> None:
     )
     _labels(found, console)
     _lengths(found.truncation, found.rows, console)
-    listed(console, "Worth knowing", of_data(found))
+    guess = ["task and columns are a guess: --task, --text-column, --label-column and --column say otherwise"]
+    unsure = found.confidence is not None and found.confidence < SURE
+    listed(console, "Worth knowing", of_data(found) + (guess if unsure else []))
     _preview(looked.preview, found.task, console)
 
 

@@ -78,7 +78,7 @@ def card(candidate: "Candidate", index: int, starred: bool, whole: int | None, w
         Content.assemble((f"{index} {NAMES[candidate.method]}", "bold"), (star, "$text-accent" if starred else "$text-warning")),
         Content.assemble(fit),
         candidate_bar(memory.parts, memory.predicted, memory.available, width),
-        Content(f"{memory_sum(candidate)}"),
+        Content(f"{'' if memory.origin == 'measured' else '~ '}{memory_sum(candidate)}"),
         Content(f"trains {amount(candidate.trained_parameters)}{part}"),
         Content(f"time   ~ {duration(candidate.hours.predicted * 3600)}"),
         Content(f"disk   {size(candidate.disk)}"),
@@ -95,10 +95,9 @@ def card(candidate: "Candidate", index: int, starred: bool, whole: int | None, w
 
 def legend(recommendation: "Recommendation") -> Content:
     """What the letters of the memory bars mean."""
-    origin = recommendation.candidates[0].memory.origin
     used = {name for c in recommendation.candidates for name, size in c.memory.parts.items() if size}
     letters = " ".join(f"{letter} {name}" for letter, name, _ in PARTS if name in used)
-    return Content(f"{letters} | limit, {origin}")
+    return Content(f"{letters} | limit")
 
 
 def why(recommendation: "Recommendation") -> Table:

@@ -1,0 +1,88 @@
+"""Facts as people see them, in 80 columns."""
+
+import io
+
+import pytest
+
+from engine.inspect import DataInspection, ModelInspection
+from recommender.facts import DataFacts, Device, Machine, ModelFacts, Suspicion, Truncation
+from tui import show_facts
+from tui.show import Screen
+
+GB = 1_000_000_000
+
+
+def drawn(show: object, *found: object) -> str:
+    out = io.StringIO()
+    show(*found, Screen(file=out, width=80))  # type: ignore[operator]
+    assert all(len(line.rstrip()) <= 80 for line in out.getvalue().splitlines())
+    return " ".join(out.getvalue().split())
+
+
+def test_every_accelerator_is_shown_and_the_one_that_would_be_used_is_marked() -> None:
+    cards = (
+        Device(name="NVIDIA A100-SXM4-80GB MIG 3g.40gb", memory_total=42 * GB, memory_free=11 * GB, compute_capability=(8, 0),
+               bf16=True, mig=True, held_by_others=30 * GB, temperature=61),
+        Device(name="Tesla T4 [/]\x1b]0;x\x07", memory_total=16 * GB, memory_free=15 * GB, compute_capability=(7, 5), bf16=False),
+    )  # fmt: skip
+    machine = Machine(backend="cuda", devices=cards, cpu_cores=8, ram_available=20 * GB, ram_total=64 * GB, disk_free=10 * GB,
+                      hub_disk_free=99 * GB, nf4=False, problems=("amdsmi did not answer in 5 s.",))  # fmt: skip
+    said = drawn(show_facts.machine, machine, None)
+    for words in ("cuda, measured now", "a slice (MIG)", "30.0 GB", "61 C", "one run uses one accelerator, the freest",
+                  "do not run here (tried): no QLoRA", "99.0 GB free for downloaded models", "not answer in 5 s"):  # fmt: skip
+        assert words in said
+    assert "→ Tesla T4 [/]" in said
+    assert "\x1b" not in said
+
+
+def test_a_machine_of_which_little_is_known_is_no_problem() -> None:
+    said = drawn(show_facts.machine, Machine(), {"fp32": 1.5e11})
+    assert "150 billion operations a second in fp32 (measured now)" in said
+    assert "not tried; --try-nf4 finds out" in said
+
+
+def test_a_mixture_of_experts_says_what_one_token_passes_through() -> None:
+    facts = ModelFacts(id="org/moe", family="decoder", parameters=47 * GB, embedding_parameters=262_000_000, experts=8,
+                       experts_per_token=2, active_parameters=13 * GB, attention_heads=32, kv_heads=8, layers=32,
+                       chat_template=True, instruct=True, quantization="gptq", tied_embeddings=False)  # fmt: skip
+    looked = ModelInspection(facts=facts, path="/models/moe", revision="abc", fingerprint="0" * 64, weights_here=False)
+    said = drawn(show_facts.model, looked)
+    for words in ("8 in each layer, 2 for each token: a token passes through 13 B", "8 for keys and values", "gptq",
+                  "with a chat template", "The weights are not on this machine"):  # fmt: skip
+        assert words in said
+
+
+@pytest.fixture
+def looked() -> DataInspection:
+    facts = DataFacts(
+        task="classification", rows=1_000, unique_rows=900, classes=40, labels=tuple(f"label {n}" for n in range(40)),
+        label_counts=(25,) * 40, duplicate_share=0.1, near_duplicate_share=0.05, conflict_share=0.02, overlap_share=0.01,
+        empty_rows=3, tokens_p50=50, tokens_p95=200, tokens_max=900, tokens_origin="estimated", confidence=0.6, language="de",
+        text_column="text", label_column="label", eval_rows=100,
+        truncation=(Truncation(length=128, rows_cut=200, tokens_kept=40_000),
+                    Truncation(length=1024, rows_cut=0, tokens_kept=60_000)),
+        suspicious_columns=(Suspicion(column="id", why="id"), Suspicion(column="day", why="constant"),
+                            Suspicion(column="folder", why="leak", share=0.97)),
+    )  # fmt: skip
+    return DataInspection(
+        facts=facts, preview=(("x" * 500, "label 1"),), columns=("text", "label", "id"), confidence=0.6, path="/data/rows.csv",
+        eval_path=None, fingerprint="1" * 64, eval_fingerprint=None,
+    )  # fmt: skip
+
+
+def test_what_is_odd_about_data_is_said_in_sentences(looked: DataInspection) -> None:
+    said = drawn(show_facts.data, looked)
+    for words in ("classification (60% sure)", "(not used: id)", "900 different", "(estimated)", "de (a guess)", "20 more",
+                  "10% of the rows repeat another row", "5% more differ from an earlier row only a little",
+                  "2% of the rows have a text that also appears with another label", "also in the training data",
+                  "column id is different in every row", "column day is the same in every row",
+                  "column folder gives the label away in 97% of the rows", "task and columns are a guess"):  # fmt: skip
+        assert words in said
+    assert "128 tokens 200 20% 67%" in said
+
+
+def test_a_plain_terminal_gets_ascii(looked: DataInspection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORACLE_ASCII", "1")
+    assert drawn(show_facts.machine, Machine(backend="cuda", devices=(Device(), Device())), None).isascii()
+    short = DataInspection(looked.facts, (("where is my parcel", "a"),), looked.columns, 0.6, "/d.csv", None, "1" * 64, None)
+    assert drawn(show_facts.data, short).isascii()
