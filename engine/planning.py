@@ -206,6 +206,7 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
         eval=rows.eval,
         text_column=rows.text_column,
         label_column=rows.label_column,
+        task=plan.task,
         train_rows=rows.train_rows,
         eval_rows=rows.eval_rows,
         split_seed=rows.split_seed,
