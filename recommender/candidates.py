@@ -58,15 +58,16 @@ def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate,
 def _first_that_fits(facts: Facts, shape: Shape, method: Method, tried: Iterable[Group]) -> tuple[Settings, Placed]:
     """The first that fits, else the one that needs least."""
     nearest: tuple[Settings, Placed] | None = None
-    groups = groups_of(facts.machine)
-    for group in tried:
-        settings = group[-1]
-        placed = place(facts, shape, step_of(facts, method, settings), groups)
-        if placed.fits:
-            sizes = ((s, place(facts, shape, step_of(facts, method, s), groups)) for s in group)
-            return next((s, p) for s, p in sizes if p.fits)
-        if nearest is None or placed.peak / max(placed.available, 1) < nearest[1].peak / max(nearest[1].available, 1):
-            nearest = settings, placed
+    devices = groups_of(facts.machine)
+    for settings, budgets in tried:
+        least = place(facts, shape, step_of(facts, method, settings, budgets[-1]), devices)
+        if least.fits:
+            for budget in budgets:
+                found = place(facts, shape, step_of(facts, method, settings, budget), devices)
+                if found.fits:
+                    return settings.model_copy(update={"token_budget": budget}), found
+        if nearest is None or least.peak / max(least.available, 1) < nearest[1].peak / max(nearest[1].available, 1):
+            nearest = settings.model_copy(update={"token_budget": budgets[-1]}), least
     assert nearest is not None  # every method has at least one variant
     return nearest
 

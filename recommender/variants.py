@@ -5,6 +5,7 @@ the experiment a little (8-bit AdamW, lower rank), last what changes it much (pa
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from recommender import hyper, rates
 from recommender.counting import is_labelled
@@ -18,13 +19,20 @@ SHORTEST = 512
 """Texts are not cut below so many tokens to make a method fit."""
 
 
-def step_of(facts: Facts, method: Method, settings: Settings | Plan) -> Step:
-    """What decides a step's memory, of settings or of a plan."""
+class Group(NamedTuple):
+    """Settings and the sizes of micro-batch to try them with, the quickest first: where the last does not fit, none does."""
+
+    settings: Settings
+    budgets: tuple[int, ...]
+
+
+def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budget: int | None = None) -> Step:
+    """What decides a step's memory, of settings or of a plan; with another token budget than its own, if one is given."""
     return Step(
         method=method,
         precision=settings.precision,
         rank=settings.rank or 0,
-        micro_tokens=micro_tokens(facts, settings),
+        micro_tokens=micro_tokens(facts, settings, token_budget or settings.token_budget),
         length=settings.max_length,
         gradient_checkpointing=settings.gradient_checkpointing,
         optimizer=settings.optimizer,
@@ -34,17 +42,13 @@ def step_of(facts: Facts, method: Method, settings: Settings | Plan) -> Step:
     )
 
 
-def micro_tokens(facts: Facts, settings: Settings | Plan) -> int:
+def micro_tokens(facts: Facts, settings: Settings | Plan, token_budget: int) -> int:
     """Padded tokens of the largest micro-batch that can really occur."""
     longest = settings.max_length
     if facts.data.task != "continued_pretraining":  # whose blocks are always full
         longest = min(longest, facts.data.tokens_max or longest)
     rows = 2 if facts.data.task == "preference" else 1  # the chosen and the rejected text go together
-    return rows * min(max(settings.token_budget, longest), settings.effective_batch * longest)
-
-
-Group = list[Settings]
-"""Settings that differ only in memory, the quickest first, the smallest last: when that does not fit, none of them does."""
+    return rows * min(max(token_budget, longest), settings.effective_batch * longest)
 
 
 def variants(facts: Facts, shape: Shape, method: Method) -> Iterator[Group]:
@@ -60,9 +64,9 @@ def variants(facts: Facts, shape: Shape, method: Method) -> Iterator[Group]:
         for rank in [r for r in reversed(rates.RANKS) if least <= r < (first.rank or 0)]:
             alpha = 2 * rank if tuned_as_encoder(shape, facts.data) else first.alpha
             first = first.model_copy(update={"rank": rank, "alpha": alpha})
-            yield [_smallest(first)]
+            yield _smallest(first)
     for length in shorter_lengths(facts, shape, first.max_length):
-        yield [_smallest(first.model_copy(update={"max_length": length}))]
+        yield _smallest(first.model_copy(update={"max_length": length}))
 
 
 def last_layers(facts: Facts, shape: Shape) -> Iterator[Group]:
@@ -98,9 +102,9 @@ def shorter_lengths(facts: Facts, shape: Shape, length: int) -> list[int]:
     return [wanted] if wanted < length else []
 
 
-def _smallest(settings: Settings) -> Settings:
+def _smallest(settings: Settings) -> Group:
     """One longest row at a time, with checkpointing."""
-    return settings.model_copy(update={"token_budget": settings.max_length, "gradient_checkpointing": True})
+    return Group(settings.model_copy(update={"gradient_checkpointing": True}), (settings.max_length,))
 
 
 def _memory_choices(settings: Settings, *, checkpointing_only: bool = False) -> Iterator[Group]:
@@ -111,4 +115,4 @@ def _memory_choices(settings: Settings, *, checkpointing_only: bool = False) -> 
     if budgets[-1] > settings.max_length:
         budgets.append(settings.max_length)
     for checkpointing in (True,) if checkpointing_only else (False, True):
-        yield [settings.model_copy(update={"token_budget": b, "gradient_checkpointing": checkpointing}) for b in budgets]
+        yield Group(settings.model_copy(update={"gradient_checkpointing": checkpointing}), tuple(budgets))

@@ -76,7 +76,7 @@ def test_4_bit_saves_a_third_at_7b_and_little_below() -> None:
 
     def ratio(model: dict[str, Any]) -> float:
         qlora, lora = (
-            peak(model, Step(m, "bf16-mixed", rank=8, micro_tokens=512, length=512))  # type: ignore[arg-type]
+            peak(model, Step(m, "bf16-mixed", rank=8, micro_tokens=512, length=512))
             for m in ("qlora", "lora")
         )
         return qlora / lora

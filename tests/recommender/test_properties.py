@@ -233,6 +233,7 @@ def unfounded(said: Reason | Caution) -> set[str]:
 @given(FACTS)
 def test_every_number_in_a_reason_is_a_fact_it_cites(content: dict[str, Any]) -> None:
     advice = recommend(facts_of(content))
-    for said in (*advice.reasons, *advice.settings_reasons, *advice.warnings):
+    every: list[Reason | Caution] = [*advice.reasons, *advice.settings_reasons, *advice.warnings]
+    for said in every:
         if said.code != "leak":
             assert not unfounded(said), said
