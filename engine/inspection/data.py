@@ -9,9 +9,10 @@ from typing import Any, Literal
 from engine.inspection import cache, tokens
 from engine.inspection.columns import LOOK_AT, describe
 from engine.inspection.counting import Counted, Looked, count, counted_rows, look
+from engine.inspection.detection import detect
 from engine.inspection.duplicates import near_duplicates
 from engine.inspection.language import language_of
-from engine.inspection.layouts import Shape, detect
+from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
 from engine.inspection.suspicious import leak_in_text, suspicious
