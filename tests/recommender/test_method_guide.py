@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from recommender import rates
+from recommender.catalogue import SENTENCES
 from recommender.evidence import POINT_RULES, SOURCES, PointRule
+from recommender.facts import DataFacts, ModelFacts
+from recommender.shape import shape_of, tuned_as_encoder
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "method-guide.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in GUIDE.splitlines() if line.startswith("|")]
@@ -22,3 +26,39 @@ def test_every_source_is_explained() -> None:
     explained = {r[0] for r in ROWS}
     cited = set(re.findall(r"\bE\d+\b", GUIDE))
     assert {name for name in SOURCES if name != "K"} | cited <= explained
+
+
+CELLS = {
+    "encoder ≤ 30M": ("encoder", 30e6), "encoder ≤ 90M": ("encoder", 90e6), "encoder ≤ 200M": ("encoder", 200e6),
+    "encoder above": ("encoder", 400e6), "LLM < 0.3B": ("decoder", 0.2e9), "LLM ≤ 2B": ("decoder", 2e9),
+    "LLM ≤ 3B": ("decoder", 3e9), "LLM < 30B": ("decoder", 29e9), "LLM ≥ 30B": ("decoder", 30e9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_rates_ranks_and_epochs_are_those_the_program_takes(cell: str) -> None:
+    (row,) = [r for r in ROWS if r[0] == cell]
+    family, parameters = CELLS[cell]
+    shape = shape_of(ModelFacts.model_validate({"family": family, "parameters": int(parameters)}))
+    task = "classification" if family == "encoder" else "instruction"
+
+    def of(rows: int) -> DataFacts:
+        return DataFacts.model_validate({"task": task, "rows": rows, "trained_tokens": rows})
+
+    encoder = tuned_as_encoder(shape, of(1))
+    for column, method in ((1, "full"), (2, "lora"), (2, "qlora")):
+        assert float(row[column]) == rates.learning_rate_of(shape, of(5000), method, encoder, steps=1000)  # type: ignore[arg-type]
+    assert int(row[3].split(",")[0]) == rates.rank_of(shape, of(500), "task", encoder)
+    epochs = [rates.epochs_of(shape, of(n), "lora" if family == "decoder" else "full", encoder) for n in SIZES]
+    assert [int(n) for n in re.findall(r"\d+", row[4])[:5]] == epochs
+
+
+SIZES = (999, 9_999, 99_999, 1_000_000, 1_000_001)
+
+
+def test_every_gate_and_every_dominance_rule_is_in_the_guide() -> None:
+    explained = {r[0] for r in ROWS}
+    for code in SENTENCES:
+        family = code.split("_")[0]
+        if re.fullmatch(r"[GDW]\d+", family):
+            assert family in explained, code
