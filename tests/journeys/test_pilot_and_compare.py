@@ -46,6 +46,7 @@ def training(folder: Path, key: str, beyond: int = 0) -> tuple[Group, RunDirecto
     raise AssertionError(f"{key} does not train")
 
 
+@pytest.mark.timeout(480)  # five workers, one after another: 160 s where eight processes share two cores
 @pytest.mark.usefixtures("nobody_left")
 def test_a_comparison_survives_ctrl_c_and_the_death_of_its_driver(
     tiny: Path, start_loracle: Background, loracle: Command, tmp_path: Path
