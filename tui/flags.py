@@ -61,7 +61,7 @@ def goal(parser: argparse.ArgumentParser) -> None:
     wanted = parser.add_argument_group("goal", "none is needed; `plan` names those that would change the advice")
     wanted.add_argument("--purpose", choices=PURPOSES, help="what the fine-tune is for (default task)")
     wanted.add_argument("--hours", type=_hours, metavar="H", help="how long the run may take, in hours")
-    wanted.add_argument("--forgetting", choices=("low", "medium", "high"), help="how much lost abilities would hurt (default low)")
+    wanted.add_argument("--forgetting", choices=("low", "medium", "high"), help="how much losing skills would hurt (default low)")
     wanted.add_argument("--adapters", type=_count, metavar="N", help="how many variants of the model are wanted (default 1)")
     wanted.add_argument("--updates", type=_count, metavar="N", help="how often it will be trained on top of itself (default 1)")
     wanted.add_argument("--ship-4bit", action="store_true", default=None, help="it will be used in 4 bit")
