@@ -215,7 +215,7 @@ def _text_number(_: Table, columns: list[Column], named: dict[str, str], task: T
         if "label" not in named and named_label:
             return None
     label = named.get("label") or _named(numbers, _NUMBERS) or (numbers[0].name if numbers else None)
-    if label is None or not numbers:
+    if label is None or not (numbers or task == "regression"):
         return None
     pair = _pair(columns, named)
     text = named.get("text") or (pair[0] if pair else None) or best(columns, text_score, exclude=label)

@@ -1,0 +1,261 @@
+"""What is counted about rows of every task: tokens, repeats, near-duplicates, leaks, languages; and what is remembered."""
+
+import json
+import os
+import random
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.inspection import cache, duplicates, tokens
+from engine.inspection.data import inspect_data
+from engine.inspection.duplicates import near_duplicates
+from engine.inspection.language import language_of
+from engine.inspection.suspicious import leak_in_text
+from recommender.errors import InputError
+from recommender.facts import DataFacts
+
+WORDS = [f"{a}{b}{c}" for a in "bcdfg" for b in "aeiou" for c in "lmnrst"]
+
+
+def prose(rng: random.Random, words: int = 12) -> str:
+    return " ".join(rng.choices(WORDS, k=words))
+
+
+def put(folder: Path, name: str, rows: list[dict[str, Any]]) -> str:
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / name)
+
+
+def looked(train: str, **options: Any) -> DataFacts:
+    return DataFacts.model_validate(inspect_data({"train": train, **options})["facts"])
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A tokenizer for which a word is a token, with a start and an end."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = Tokenizer(WordLevel({"?": 0, "[S]": 1, "[E]": 2}, unk_token="?"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="[S] $A [E]", special_tokens=[("[S]", 1), ("[E]", 2)])
+    (tmp_path / "model").mkdir()
+    tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
+    return str(tmp_path / "model")
+
+
+def test_prompts_are_read_and_answers_learned(tmp_path: Path, model: str) -> None:
+    rows = [{"instruction": f"say it {i}", "input": "", "output": "one two three four" + " five" * i} for i in range(4)]
+    facts = looked(put(tmp_path, "a.jsonl", rows), model=model)
+    # start, three words, end; the answer and its end
+    assert facts.tokens_max == 5 + 7 + 1
+    assert facts.trained_tokens == 5 + 6 + 7 + 8
+    assert facts.tokens_total == 4 * 5 + 5 + 6 + 7 + 8
+    assert facts.tokens_origin == "measured"
+    assert facts.conflict_share is None
+
+
+def test_only_what_the_assistant_says_is_learned(tmp_path: Path, model: str) -> None:
+    talk = [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "a b c"},
+    ]
+    silent = [{"role": "user", "content": "hello"}]
+    path = put(
+        tmp_path,
+        "a.jsonl",
+        [{"messages": [*talk[:2], {**talk[2], "content": f"a b c{i}"}]} for i in range(3)] + [{"messages": silent}],
+    )
+    facts = looked(path, model=model)
+    assert (facts.rows, facts.empty_rows, facts.trained_tokens) == (3, 1, 3 * 4)
+    assert facts.tokens_max == 5 + 4 + 3 * tokens.TURN_TOKENS
+    assert facts.tokens_origin == "estimated"  # a template adds what is not rendered here
+
+
+def test_an_unknown_speaker_is_named_with_its_row(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": who, "content": "x"}, {"role": "assistant", "content": "y"}]} for who in ("user", "waiter")]
+    with pytest.raises(InputError, match=r"a\.jsonl: row 2: column messages holds a message of an unknown speaker, waiter"):
+        looked(put(tmp_path, "a.jsonl", rows))
+
+
+def test_both_answers_of_a_preference_are_learned(tmp_path: Path, model: str) -> None:
+    path = put(tmp_path, "a.jsonl", [{"prompt": f"ask {i}", "chosen": "a b c", "rejected": "a"} for i in range(3)])
+    facts = looked(path, model=model)
+    assert (facts.tokens_max, facts.trained_tokens) == (4 + 4, 3 * (4 + 2))
+
+
+def test_labels_of_several_kinds_are_counted_each(tmp_path: Path) -> None:
+    rows = [{"text": f"words {i}", "labels": ["a"] if i % 2 else ["a", "b"]} for i in range(10)] + [
+        {"text": "none", "labels": []}
+    ]
+    facts = looked(put(tmp_path, "a.jsonl", rows))
+    assert (facts.rows, facts.labels, facts.label_counts) == (11, ("a", "b"), (10, 5))
+
+
+def test_tags_are_counted_by_token(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("EU B-ORG\nrejects O\n\nPeter B-PER\nsaid O\n. O\n")
+    facts = looked(str(tmp_path / "a.conll"))
+    assert (facts.rows, facts.labels, facts.label_counts) == (2, ("B-ORG", "B-PER", "O"), (1, 1, 3))
+    answer = inspect_data({"train": str(tmp_path / "a.conll")})
+    assert answer["preview"][1] == ["Peter said .", "B-PER O O"]
+
+
+def test_tags_that_do_not_fit_their_tokens(tmp_path: Path) -> None:
+    rows = [{"tokens": ["a", "b"], "tags": ["O", "O"]}] * 30 + [{"tokens": ["a", "b"], "tags": ["O"]}]
+    with pytest.raises(InputError, match=r"row 31: column tags holds 1 tags for 2 tokens"):
+        looked(put(tmp_path, "a.jsonl", rows))
+
+
+def test_beyond_the_bound_a_sample_is_counted_and_marked(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"text": f"{'word ' * (1 + i % 10)}{i}", "label": i % 2} for i in range(3_000)]
+    rows[1234]["text"] = "word " * 500
+    path = put(tmp_path, "a.jsonl", rows)
+    whole = looked(path, model=model)
+    monkeypatch.setattr(tokens, "COUNT_ALL_UP_TO", 2_000)
+    monkeypatch.setattr(tokens, "SAMPLE_ROWS", 1_000)
+    sampled = looked(path, model=model, split_seed=1)  # another question, so that nothing is remembered
+    assert (whole.tokens_origin, sampled.tokens_origin) == ("measured", "estimated")
+    assert sampled.tokens_max == whole.tokens_max == 502
+    assert sampled.tokens_p50 == pytest.approx(whole.tokens_p50, abs=1)
+    assert sampled.tokens_total == pytest.approx(whole.tokens_total, rel=0.1)
+
+
+def test_near_duplicates_differ_only_a_little(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    texts = [prose(rng, 30) for _ in range(100)]
+    twins = [f"{t} indeed" for t in texts[:40]]
+    halves = [" ".join(t.split()[:15] + prose(rng, 15).split()) for t in texts[40:80]]
+    assert near_duplicates(texts) == 0
+    assert near_duplicates([*texts, *twins, *halves]) == 40
+    shouted = [f"{t.upper()} !!" for t in texts[:40]]
+    rows = [{"text": t, "label": i % 2} for i, t in enumerate([*texts, *shouted])]
+    facts = looked(put(tmp_path, "a.jsonl", rows))
+    assert facts.near_duplicate_share == pytest.approx(40 / 140)
+    assert facts.duplicate_share == 0
+
+
+def test_a_sample_finds_near_duplicates_that_stand_far_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of rows drawn one by one, a tenth of them, only a tenth of the pairs would be seen."""
+    rng = random.Random(1)
+    words = [f"{a}{b}" for a in WORDS for b in WORDS[:20]]
+    texts = [" ".join(rng.choices(words, k=30)) for _ in range(2_000)]
+    rows = [{"text": t, "label": i % 2} for i, t in enumerate([*texts, *(f"{t} indeed" for t in texts)])]
+    path = put(tmp_path, "a.jsonl", rows)
+    monkeypatch.setattr("engine.inspection.counting.NEAR_ROWS", 400)
+    assert looked(path).near_duplicate_share == pytest.approx(0.5, abs=0.1)
+
+
+def test_exact_repeats_are_no_near_duplicates(tmp_path: Path) -> None:
+    rows = [{"text": f"{prose(random.Random(i % 20))}", "label": i % 2} for i in range(40)]
+    facts = looked(put(tmp_path, "a.jsonl", rows))
+    assert facts.unique_rows == 20
+    assert facts.near_duplicate_share == 0
+
+
+def test_columns_that_should_not_be_learned_from(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    rows = [
+        {"text": prose(rng), "label": "ab"[i % 2], "number": i, "batch": "spring", "code": 7 + i % 2, "page": i % 7}
+        for i in range(60)
+    ]
+    facts = looked(put(tmp_path, "a.jsonl", rows))
+    assert {(s.column, s.why) for s in facts.suspicious_columns} == {("number", "id"), ("batch", "constant"), ("code", "leak")}
+
+
+def test_a_label_written_into_its_text(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    rows = [{"text": f"{prose(rng)} verdict: {'good' if i % 2 else 'bad'}", "label": "gb"[i % 2]} for i in range(60)]
+    (leak,) = looked(put(tmp_path, "a.jsonl", rows)).suspicious_columns
+    assert (leak.column, leak.why, leak.share) == ("text", "leak", 1.0)
+
+
+def test_words_that_only_lean_to_a_label_are_no_leak() -> None:
+    rng = random.Random(0)
+    marks = ["ab"[i % 2] for i in range(200)]
+    texts = [prose(rng) + (" lovely" if (m == "a") == (rng.random() < 0.8) else "") for m in marks]
+    assert leak_in_text(texts, marks) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("It was the best of times and it is not what they said that it would have been for the others in the house", "en"),
+        ("Das ist nicht der Weg, den ich mit dir gehen wollte, und es wird auch für die anderen nicht besser sein", "de"),
+        ("Ce n'est pas ce que je voulais dire avec la lettre, mais elle est partie pour le sud dans une voiture", "fr"),
+        ("No es lo que yo quería decir con la carta, pero ella se fue para el sur en un coche y no ha vuelto más", "es"),
+        ("Это не то, что я хотел сказать, но он уже был там и всё так же стоял у окна, как бы его не звали", "ru"),
+        ("これは私が言いたかったことではありません。彼はもう行ってしまった。", "ja"),
+        ("这不是我想说的话，但是他已经走了，我们明天再来看看。", "zh"),
+        ("이것은 내가 말하고 싶었던 것이 아니다 그는 이미 가 버렸다", "ko"),
+        ("αυτό δεν είναι αυτό που ήθελα να πω αλλά έχει ήδη φύγει", "el"),
+        ("def f(x): return [y ** 2 for y in x if y > 3] # 0x7f 12 34", None),
+        ("good", None),
+    ],
+)
+def test_languages_are_hinted_at(text: str, code: str | None) -> None:
+    assert language_of([text] * 3 if code else [text]) == code
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> str:
+    return put(tmp_path, "a.jsonl", [{"text": f"a secret text number {i}", "label": i % 2} for i in range(40)])
+
+
+def kept() -> list[Path]:
+    return sorted((Path(os.environ["LORACLE_STATE"]) / "data-facts").glob("*"))
+
+
+def test_facts_are_remembered_without_any_text(reviews: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = inspect_data({"train": reviews})
+    (entry,) = kept()
+    assert stat.S_IMODE(entry.stat().st_mode) == 0o600
+    assert stat.S_IMODE(entry.parent.stat().st_mode) == 0o700
+    assert "secret" not in entry.read_text()
+    monkeypatch.setattr("engine.inspection.data.count", lambda *_: pytest.fail("counted again"))
+    assert inspect_data({"train": reviews}) == first
+
+
+def test_another_file_option_tokenizer_or_code_is_looked_at_anew(
+    reviews: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspect_data({"train": reviews})
+    inspect_data({"train": reviews, "train_rows": 20})
+    inspect_data({"train": reviews, "model": model})
+    inspect_data({"train": reviews, "columns": {"text": "text", "label": "label"}})
+    assert len(kept()) == 4
+    with Path(reviews).open("a") as file:
+        file.write('{"text": "one more", "label": 1}\n')
+    assert looked(reviews).rows == 41
+    monkeypatch.setattr(cache, "_code", lambda: "newer")
+    inspect_data({"train": reviews})
+    assert len(kept()) == 6
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": "another", "answer": {}}', "\x00\x01"])
+def test_a_damaged_memory_is_ignored(reviews: str, damage: str) -> None:
+    first = inspect_data({"train": reviews})
+    (entry,) = kept()
+    entry.write_text(damage)
+    assert inspect_data({"train": reviews}) == first
+
+
+def test_the_memory_is_bounded(reviews: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MOST", 3)
+    for rows in range(10, 20):
+        inspect_data({"train": reviews, "train_rows": rows})
+    assert len(kept()) == 3
+
+
+def test_groups_of_near_duplicates_are_drawn_whole() -> None:
+    import numpy as np
+
+    groups = np.repeat(np.arange(100, dtype=np.uint32), 5)
+    chosen = duplicates.drawn(groups, 100)
+    assert 50 <= chosen.sum() <= 100
+    assert set(np.unique(groups[chosen], return_counts=True)[1]) == {5}

@@ -1,0 +1,246 @@
+"""Task and columns told from the contents, in the shapes that data comes in; what a person names overrules it."""
+
+import csv
+import io
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.inspection.data import inspect_data
+from engine.inspection.several import separator_of, split
+from recommender.errors import InputError
+from recommender.facts import DataFacts
+
+ROWS = 60
+WORDS = "time person year way day thing man world life hand part child eye woman place work week case point group".split()  # noqa: SIM905
+Make = Callable[[int, random.Random], Any]
+
+
+def prose(rng: random.Random, words: int = 12) -> str:
+    return " ".join(rng.choices(WORDS, k=words))
+
+
+def looked(path: Path, **options: Any) -> DataFacts:
+    return DataFacts.model_validate(inspect_data({"train": str(path), **options})["facts"])
+
+
+def write(folder: Path, name: str, make: Make, header: list[str] | None = None) -> Path:
+    """A file of `ROWS` rows: objects for json lines, lists for separated values."""
+    rng = random.Random(0)
+    rows = [make(i, rng) for i in range(ROWS)]
+    path = folder / name
+    if name.endswith(".jsonl"):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+    out = io.StringIO(newline="")
+    delimiter = "\t" if name.endswith(".tsv") else ";" if "semicolon" in name else "|" if "bar" in name else ","
+    csv.writer(out, delimiter=delimiter).writerows([*([header] if header else []), *rows])
+    path.write_text(out.getvalue())
+    return path
+
+
+def talk(rng: random.Random, who: str = "role", said: str = "content", names: tuple[str, str] = ("user", "assistant")) -> Any:
+    return [{who: names[0], said: prose(rng)}, {who: names[1], said: prose(rng, 20)}]
+
+
+OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
+    "alpaca": (
+        lambda i, r: {"instruction": prose(r), "input": "" if i % 2 else prose(r), "output": prose(r, 30)},
+        "instruction", "alpaca", {"instruction": "instruction", "input": "input", "output": "output"},
+    ),
+    "dolly": (
+        lambda i, r: {"instruction": prose(r), "context": "", "response": prose(r, 30), "category": "qa" if i % 2 else "sum"},
+        "instruction", "alpaca", {"instruction": "instruction", "input": "context", "output": "response"},
+    ),
+    "prompts": (
+        lambda i, r: {"prompt": prose(r), "completion": prose(r, 20)},
+        "instruction", "prompt_completion", {"prompt": "prompt", "completion": "completion"},
+    ),
+    "questions": (
+        lambda i, r: {"id": f"q{i}", "question": prose(r), "answer": prose(r, 8)},
+        "instruction", "prompt_completion", {"prompt": "question", "completion": "answer"},
+    ),
+    "chat": (lambda i, r: {"messages": talk(r)}, "chat", "messages", {"messages": "messages"}),
+    "sharegpt": (
+        lambda i, r: {"conversations": talk(r, "from", "value", ("human", "gpt"))},
+        "chat", "sharegpt", {"messages": "conversations"},
+    ),
+    "dpo": (
+        lambda i, r: {"prompt": prose(r), "chosen": prose(r, 20), "rejected": prose(r, 20)},
+        "preference", "preference", {"chosen": "chosen", "rejected": "rejected", "prompt": "prompt"},
+    ),
+    "dpo-whole-conversations": (
+        lambda i, r: {"prompt": prose(r), "chosen": talk(r), "rejected": talk(r), "messages": talk(r)},
+        "preference", "preference", {"chosen": "chosen", "rejected": "rejected"},
+    ),
+    "ner": (
+        lambda i, r: {"id": i, "tokens": prose(r, 6).split(), "pos_tags": [1] * 6, "ner_tags": r.choices(range(3), k=6)},
+        "token_classification", "tokens_tags", {"tokens": "tokens", "tags": "ner_tags"},
+    ),
+    "summaries": (
+        lambda i, r: {"document": prose(r, 60), "summary": prose(r, 15)},
+        "seq2seq", "source_target", {"source": "document", "target": "summary"},
+    ),
+    "translations": (
+        lambda i, r: {"translation": {"de": prose(r), "en": prose(r)}},
+        "seq2seq", "source_target", {"source": "translation.de", "target": "translation.en"},
+    ),
+    "language-columns": (
+        lambda i, r: {"en": prose(r), "fr": prose(r)}, "seq2seq", "source_target", {"source": "en", "target": "fr"},
+    ),
+    "raw": (lambda i, r: {"text": prose(r, 80)}, "continued_pretraining", "text", {"text": "text"}),
+    "wiki": (
+        lambda i, r: {"id": str(i), "url": f"http://x/{i}", "title": prose(r, 3), "text": prose(r, 80)},
+        "continued_pretraining", "text", {"text": "text"},
+    ),
+    "label-lists": (
+        lambda i, r: {"text": prose(r), "labels": r.sample(["a", "b", "c"], r.randrange(3))},
+        "multi_label", "text_labels", {"text": "text", "label": "labels"},
+    ),
+    "yes-no": (
+        lambda i, r: {"question": prose(r), "passage": prose(r, 40), "answer": i % 3 == 0},
+        "classification", "text_label", {"text": "question", "text_pair": "passage", "label": "answer"},
+    ),
+    "plain-labels": (
+        lambda i, r: {"text": prose(r), "label": i % 3},
+        "classification", "text_label", {"text": "text", "label": "label"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_layouts_of_objects(tmp_path: Path, name: str) -> None:
+    make, task, layout, columns = OBJECTS[name]
+    facts = looked(write(tmp_path, f"{name}.jsonl", make))
+    assert (facts.task, facts.layout, facts.columns) == (task, layout, columns)
+    assert facts.confidence is not None
+    assert 0.5 < facts.confidence < 1
+
+
+SEPARATED: dict[str, tuple[list[str], Make, str, dict[str, str]]] = {
+    "similar.csv": (
+        ["sentence1", "sentence2", "score"],
+        lambda i, r: [prose(r), prose(r), round(5 * r.random(), 2)],
+        "regression", {"text": "sentence1", "text_pair": "sentence2", "label": "score"},
+    ),
+    "prices.csv": (
+        ["description", "price"],
+        lambda i, r: [prose(r), round(100 * r.random(), 2)],
+        "regression", {"text": "description", "label": "price"},
+    ),
+    "stars.csv": (
+        ["review", "stars"],
+        lambda i, r: [prose(r), r.choice(["1", "2", "3", "3.5", "4", "5"])],
+        "classification", {"text": "review", "label": "stars"},
+    ),
+    "entailed.tsv": (
+        ["index", "premise", "hypothesis", "gold_label"],
+        lambda i, r: [i, prose(r), prose(r), r.choice(["yes", "no", "maybe"])],
+        "classification", {"text": "premise", "text_pair": "hypothesis", "label": "gold_label"},
+    ),
+    "toxic.csv": (
+        ["id", "comment_text", "toxic", "obscene", "threat"],
+        lambda i, r: [f"x{i}", prose(r), *(r.choice("001") for _ in range(3))],
+        "multi_label", {"text": "comment_text", "label 1": "toxic", "label 2": "obscene", "label 3": "threat"},
+    ),
+    "genres.csv": (
+        ["plot", "genres"],
+        lambda i, r: [prose(r, 20), "|".join(r.sample(["drama", "comedy", "war", "action"], r.randint(1, 3)))],
+        "multi_label", {"text": "plot", "label": "genres"},
+    ),
+    "cities.csv": (
+        ["text", "label"],
+        lambda i, r: [prose(r), r.choice(["Paris, France", "Berlin, Germany", "Rome, Italy"])],
+        "classification", {"text": "text", "label": "label"},
+    ),
+    "unnamed-index.csv": (
+        ["", "text", "label"], lambda i, r: [i, prose(r), "xy"[i % 2]],
+        "classification", {"text": "text", "label": "label"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEPARATED)
+def test_layouts_of_separated_values(tmp_path: Path, name: str) -> None:
+    header, make, task, columns = SEPARATED[name]
+    facts = looked(write(tmp_path, name, make, header))
+    assert (facts.task, facts.columns, facts.header) == (task, columns, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("a.csv", lambda i, r: [prose(r), "ab"[i % 2]]),
+        ("a-semicolon.csv", lambda i, r: [i % 3, prose(r)]),
+        ("a.tsv", lambda i, r: [i, prose(r), "ab"[i % 2]]),
+        ("a-bar.csv", lambda i, r: ["question" if i % 2 else "answer", prose(r, 20)]),
+    ],
+)
+def test_a_missing_header_is_noticed(tmp_path: Path, name: str, make: Make) -> None:
+    path = write(tmp_path, name, make)
+    facts = looked(path)
+    assert facts.header is False
+    assert facts.rows == ROWS
+    assert facts.task == "classification"
+    assert str(facts.text_column).startswith("column ")
+
+
+def test_a_header_of_unusual_names_stays_one(tmp_path: Path) -> None:
+    facts = looked(write(tmp_path, "a.csv", lambda i, r: [prose(r), "ab"[i % 2]], ["Utterance (EN)", "verdict"]))
+    assert (facts.header, facts.rows, facts.label_column) == (True, ROWS, "verdict")
+
+
+def test_what_is_named_overrules_what_was_told(tmp_path: Path) -> None:
+    make: Make = lambda i, r: {"question": prose(r), "answer": prose(r), "topic": "ab"[i % 2], "why": prose(r)}  # noqa: E731
+    path = write(tmp_path, "a.jsonl", make)
+    assert looked(path).task == "instruction"
+    as_labels = looked(path, task="classification", columns={"text": "answer", "label": "topic"})
+    assert (as_labels.text_column, as_labels.label_column, as_labels.confidence) == ("answer", "topic", 1.0)
+    by_role = looked(path, columns={"prompt": "why", "completion": "question"})
+    assert (by_role.task, by_role.columns, by_role.confidence) == (
+        "instruction", {"prompt": "why", "completion": "question"}, 1.0,
+    )  # fmt: skip
+    raw = looked(path, task="continued_pretraining", columns={"text": "why"})
+    assert (raw.task, raw.text_column) == ("continued_pretraining", "why")
+
+
+def test_a_csv_of_one_column_is_raw_text_when_the_person_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", lambda i, r: [prose(r)], ["text"])
+    assert looked(path, task="continued_pretraining").rows == ROWS
+    with pytest.raises(InputError, match="say that the task is continued_pretraining"):
+        looked(path)
+
+
+def test_named_what_does_not_exist_or_does_not_fit(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", lambda i, r: [prose(r), "ab"[i % 2]], ["text", "label"])
+    with pytest.raises(InputError, match=r"no such role; the roles are text, "):
+        looked(path, columns={"colour": "text"})
+    with pytest.raises(InputError, match=r"has no column words \(the tokens column\)"):
+        looked(path, columns={"tokens": "words", "tags": "label"})
+    with pytest.raises(InputError, match="do not show what to use for chat; name messages"):
+        looked(path, task="chat")
+    with pytest.raises(InputError, match=r"a\.csv: row 1: column label holds [ab], which is no number"):
+        looked(path, task="regression", columns={"text": "text", "label": "label"})
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "found"),
+    [
+        (["a|b", "a", "b|c", "c", "a|c"], "x", "|"),
+        (["3,27", "1", "3", "27,1", "27"], "x", ","),
+        (["['joy', 'fear']", "['joy']", "[]"], "x", "list"),
+        (["Paris, France", "Rome, Italy", "Oslo, Norway"], "label", None),
+        (["yes", "no", "yes"], "labels", None),
+    ],
+)
+def test_several_labels_in_a_value(values: list[str], name: str, found: str | None) -> None:
+    assert separator_of(values, name) == found
+
+
+def test_labels_are_parted_and_cleaned() -> None:
+    assert split("a | b|a|", "|") == ["a", "b"]
+    assert split("['joy', \"fear\"]", "list") == ["joy", "fear"]
