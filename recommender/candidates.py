@@ -64,7 +64,7 @@ def _first_that_fits(facts: Facts, shape: Shape, method: Method, tried: Iterable
         if least.fits:
             for budget in budgets:
                 found = place(facts, shape, step_of(facts, method, settings, budget), devices)
-                if found.fits:
+                if found.fits and found.sharded <= least.sharded:  # a copy on each device is quicker than shares of one
                     return settings.model_copy(update={"token_budget": budget}), found
         if nearest is None or least.peak / max(least.available, 1) < nearest[1].peak / max(nearest[1].available, 1):
             nearest = settings.model_copy(update={"token_budget": budgets[-1]}), least

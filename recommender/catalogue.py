@@ -194,7 +194,7 @@ SENTENCES: dict[str, str] = {
     "instead_more_devices": "Sharded over all {devices} devices {method} would need about {needed:size} on each: a tool that "
     "shards (FSDP, DeepSpeed) can do that.",
     "instead_original": "Take the original, unquantised weights of this model.",
-    "instead_shorter": "Shorter texts need less memory: {length} tokens are used now.",
+    "instead_shorter": "{method} would fit with texts cut at {fitting} tokens; {length} are wanted now.",
     "instead_pack": "First pack several short texts into one row: it can more than double the speed.",
     "instead_shorter_time": "Then cut the texts shorter: half of them have at most {tokens:count} tokens, {length} are used now.",
     "instead_subset": "Then take fewer rows: about {rows:count} of {all_rows:count} fit into {budget:hours}; a random, "

@@ -92,7 +92,7 @@ def machine_cautions(facts: Facts, nearest: Candidate) -> Iterator[Caution]:
             yield caution("busy_device", held=held, total=device.memory_total)
     if nearest.settings.precision == "fp32" and device is not None and fp16_hostile(facts.model):
         yield caution("fp16_hostile", precision="fp32")
-    if nearest.method == "qlora" and machine.nf4 is None:
+    if nearest.method == "qlora" and nearest.fits and machine.nf4 is None:
         yield caution("nf4_untried", nf4=None)
     if nearest.hours.predicted > 24 and nearest.fits:
         yield caution("slow", hours=nearest.hours.predicted)

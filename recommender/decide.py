@@ -8,7 +8,7 @@ from recommender.candidates import candidate_of, dominated
 from recommender.cautions import data_cautions, goal_cautions, machine_cautions
 from recommender.counting import distinct_rows, is_labelled, rows_of, task_of, trained_tokens
 from recommender.evidence import POINT_RULES, PointRule, Situation
-from recommender.facts import Facts
+from recommender.facts import Device, Facts
 from recommender.flips import flip_conditions
 from recommender.lints import lint
 from recommender.reasons import caution, reason, size
@@ -47,7 +47,10 @@ def recommend(facts: Facts) -> Recommendation:
 
 
 def completed(facts: Facts) -> tuple[Facts, tuple[str, ...]]:
-    """The facts with their task named, and what was assumed about it."""
+    """The facts with their task named and their device in place, and what was assumed about the task."""
+    machine = facts.machine
+    if machine.backend in ("cuda", "rocm", "xpu") and not machine.devices:
+        facts = facts.model_copy(update={"machine": machine.model_copy(update={"devices": (Device(),)})})
     if facts.data.task is not None:
         return facts, ()
     task = task_of(facts)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from recommender.candidates import TIME_SHARE
-from recommender.counting import counted_rows, distinct_rows, is_labelled
+from recommender.counting import distinct_rows, is_labelled
 from recommender.facts import Facts
 from recommender.memory import USABLE_SHARE
 from recommender.reasons import sentence
@@ -37,8 +37,9 @@ def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
     """What would turn `not_yet` into a fine-tune."""
     data = facts.data
     counts = data.label_counts if data.task != "multi_label" else None
-    enough = tuple(max(c, 64) for c in counts or ())
-    rows = max(100, sum(enough), 64 * (data.classes or 0) if counts is None else 0, counted_rows(data))
+    kept = distinct_rows(data) / max(sum(counts or ()), 1)
+    enough = tuple(max(int(c * min(kept, 1.0)), 64) for c in counts or ())
+    rows = max(100, sum(enough), 64 * (data.classes or 0) if counts is None else 0, distinct_rows(data))
     more = _changed(
         facts, "data", rows=rows, unique_rows=rows, label_counts=enough or None, near_duplicate_share=None, duplicate_share=None
     )

@@ -83,7 +83,7 @@ def _wrong_model(facts: Facts, shape: Shape) -> list[Gate]:
 def _too_few_labels(data: DataFacts) -> list[Gate]:
     unique, smallest = distinct_rows(data), smallest_class(data)
     if smallest is not None and smallest < RARE and rare_classes(data):
-        smallest = min(c for c in data.label_counts or () if c >= RARE)
+        smallest = None
     counted = {"smallest": smallest, "unique_rows": unique}
     label, probe = sentence("instead_more_labels", {"smallest": 64}), sentence("instead_probe")
     if unique < 100 or (smallest is not None and smallest < RARE):

@@ -57,8 +57,6 @@ def usable_count(machine: Machine) -> int:
 def _free(machine: Machine) -> list[tuple[int, bool]]:
     """Free bytes of each usable device, the freest first."""
     if machine.device is None:
-        if machine.backend in ("cuda", "rocm", "xpu"):
-            return [(UNKNOWN_MEMORY, False)]
         return [_known(machine.ram_available, machine.ram_total)]
     free = [_known(d.memory_free, d.memory_total) for d in machine.devices]
     if machine.backend == "mps" and machine.ram_available is not None:  # one memory for both

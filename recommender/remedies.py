@@ -10,6 +10,9 @@ from recommender.recommendation import METHOD_NAMES, Candidate, Method
 from recommender.shape import Shape
 from recommender.variants import step_of
 
+SHORTER = (8192, 4096, 2048, 1024, 512, 256, 128)
+"""Lengths tried where the wanted one does not fit, in tokens."""
+
 
 def instead(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> tuple[str, ...]:
     """Sentences, in the order in which one would try them."""
@@ -22,7 +25,7 @@ def instead(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> 
         advice.append(sentence("instead_disk", {"needed": _disk(facts, shape, candidates)}))
     if "does_not_fit" in causes and "over_time_budget" not in causes:  # else something fits into the memory, only not the time
         advice += _against_memory(facts, shape, candidates)
-    if causes <= {"already_quantised", "no_nf4", "does_not_fit"} and facts.model.quantization:
+    if "no_nf4" in causes and facts.model.quantization:
         advice.append(sentence("instead_original"))
     return tuple(dict.fromkeys(advice)) or (sentence("instead_smaller_time", {"hours": 1.0}),)
 
@@ -62,6 +65,15 @@ def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candida
             known = {"devices": placed.devices, "method": METHOD_NAMES[least.method], "needed": placed.peak}
             advice.append(sentence("instead_more_devices", known))
     advice.append(sentence("instead_smaller_model", {"needed": int(least.memory.predicted / memory.USABLE_SHARE)}))
-    if least.settings.max_length > 128:
-        advice.append(sentence("instead_shorter", {"length": least.settings.max_length}))
+    length = least.settings.max_length
+    tried = [c for c in candidates.values() if c.removed_by == "does_not_fit"]
+    fitting = next(((n, c) for n in SHORTER if n < length for c in tried if _fits_at(facts, shape, c, n)), None)
+    if fitting is not None:
+        known = {"method": METHOD_NAMES[fitting[1].method], "fitting": fitting[0], "length": length}
+        advice.insert(0, sentence("instead_shorter", known))
     return advice
+
+
+def _fits_at(facts: Facts, shape: Shape, candidate: Candidate, length: int) -> bool:
+    settings = candidate.settings.model_copy(update={"max_length": length, "token_budget": length})
+    return place(facts, shape, step_of(facts, candidate.method, settings)).fits
