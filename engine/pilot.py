@@ -3,7 +3,7 @@
 The protocol is that of the evidence (section 5 of the study behind docs/method-guide.md; E13, E34). Every candidate is an
 ordinary run under its full-length schedule that is only paused: the winner is resumed and loses nothing. With fewer than
 2,000 rows a slice says little and whole runs are cheap, so the candidates are cross-validated instead, and the winner is
-trained once more on all rows.
+trained once more on the usual split.
 """
 
 import math
@@ -32,7 +32,7 @@ BUDGET_SHARE = 0.15
 RAISED = 3.0
 """The leader's learning rate is also tried times this: it decides more than the method does (E4)."""
 FINAL = "final-"
-"""Begin of the key of a candidate's run on all rows, after a cross-validation."""
+"""Begin of the key of a candidate's run on the usual split, after a cross-validation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def pilot(given: argparse.Namespace) -> int:
         folds = next(p.data.folds for p in wanted.plans.values() if p.data.folds)
         what = (
             f"Fewer than {piloting.FEWEST_ROWS} rows: slices would say little, so {named} are cross-validated to their end in"
-            f" {folds} folds, and the winner is trained once more on all rows (--anyway takes slices)"
+            f" {folds} folds, and the winner is trained once more on the usual split (--anyway takes slices)"
         )
     _begun(group, given, [f"Left out: {line}" for line in wanted.left_out], what, wanted.hours)
     return _go(group, given)

@@ -107,7 +107,7 @@ def _pilot(content: Mapping[str, Any], console: Console) -> None:
         _side_by_side(content.get("methods") or [], content.get("winner"), content.get("metric"), console)
     listed(console, "", [str(s) for s in content.get("statements") or []])
     if content.get("winner_name"):
-        went = "was trained on all rows" if content.get("mode") == "folds" else "went on to its end"
+        went = "was trained once more, on the usual split" if content.get("mode") == "folds" else "went on to its end"
         unfinished = "" if content.get("complete") else " but failed"
         console.print(Text(f"{one_line(content['winner_name'])} {went}{unfinished}: loracle report {content.get('run')}"))
     if content.get("seconds_not_continued"):
