@@ -11,7 +11,7 @@ from recommender.errors import InputError, Refused
 from recommender.facts import DataFacts, Facts
 from recommender.gates import PHYSICS
 from recommender.hyper import counted_rows, split_of
-from recommender.lints import lint
+from recommender.lints import lint_for
 from recommender.plan import Plan
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Caution, Recommendation
 
@@ -140,9 +140,7 @@ def _joined(why: Sequence[str], instead: Sequence[str], end: str) -> str:
     return " ".join([*why, *instead, end]).strip()
 
 
-def _content(
-    recommendation: Recommendation, chosen: Candidate, model: ModelInspection, data: DataInspection
-) -> dict[str, Any]:
+def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInspection, data: DataInspection) -> dict[str, Any]:
     settings = chosen.settings
     facts: DataFacts = data.facts
     own = {name for name in Plan.model_fields if name in type(settings).model_fields}
@@ -233,6 +231,7 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
     if rows.eval is None:
         carved += usual.held_out if rows.held_out_rows is None else rows.held_out_rows
     machine = inspect_machine(runs, try_nf4=plan.method == "qlora")
-    check_fits(made, Facts(machine=machine, model=model.facts, data=data.facts))
+    situation = Facts(machine=machine, model=model.facts, data=data.facts)
+    check_fits(made, situation)
     settings = made.model_dump() | {"rows": max(counted_rows(data.facts) - carved, 1)}
-    return made, lint(settings, data.facts, decoder=model.facts.family == "decoder")
+    return made, lint_for(settings, situation)

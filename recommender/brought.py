@@ -89,4 +89,4 @@ def number(settings: Mapping[str, Any], name: str) -> int | float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 1e-15 < value < 1e15:
         return None
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -3,14 +3,15 @@
 import math
 from typing import Any
 
-from recommender import gates, hyper, memory, remedies
+from recommender import gates, memory, remedies
+from recommender.brought import canonical
 from recommender.candidates import candidate_of, dominated
 from recommender.cautions import data_cautions, goal_cautions, machine_cautions
 from recommender.counting import distinct_rows, is_labelled, rows_of, task_of, trained_tokens
 from recommender.evidence import POINT_RULES, PointRule, Situation
 from recommender.facts import Device, Facts
 from recommender.flips import flip_conditions
-from recommender.lints import lint
+from recommender.lints import lint, lint_for
 from recommender.reasons import caution, reason, size
 from recommender.recommendation import (
     IN_SENTENCES,
@@ -26,7 +27,7 @@ from recommender.recommendation import (
     nearest_of,
 )
 from recommender.setting_reasons import setting_reasons
-from recommender.shape import Shape, counts_as_encoder, shape_of
+from recommender.shape import Shape, counts_as_encoder, shape_of, tuned_as_encoder
 
 LIKE_PRETRAINING_ROWS = 50_000
 """From so many rows of code or of a new domain on, formatted or not, tuning resembles pre-training (E5: 100,000 pairs)."""
@@ -198,14 +199,14 @@ def _in_order(reasons: list[Reason], winner: Method) -> list[Reason]:
 
 def _cautions(facts: Facts, shape: Shape, decision: Recommendation, guessed: tuple[str, ...]) -> list[Caution]:
     nearest = decision.best
-    decoder = not counts_as_encoder(shape, facts.data) and shape.family != "encoder"
+    decoder = not tuned_as_encoder(shape, facts.data)
     found = [*data_cautions(facts, shape, nearest), *machine_cautions(facts, nearest), *goal_cautions(facts, nearest)]
     found += _pilot(decision)
     own = nearest.settings.model_dump() | {"method": nearest.method}
     usual = nearest.settings.learning_rate
     found += lint(own, facts.data, decoder=decoder, suggested_rate=usual, usual_alpha=nearest.settings.alpha, own=True)
     if facts.plan:
-        found += _about_the_plan(facts, shape, decision, decoder)
+        found += _about_the_plan(facts, decision)
     assumed = (*guessed, *shape.assumed, *_assumed(facts))
     if assumed:
         found.append(caution("assumed", names=", ".join(assumed)))
@@ -222,20 +223,11 @@ def _pilot(decision: Recommendation) -> list[Caution]:
     return [caution("pilot", margin=round(best.points - second.points, 2), **known)]
 
 
-def _about_the_plan(facts: Facts, shape: Shape, decision: Recommendation, decoder: bool) -> list[Caution]:
+def _about_the_plan(facts: Facts, decision: Recommendation) -> list[Caution]:
     """What is to be said about the settings that the person brought."""
     assert facts.plan is not None
-    method = next((m for m in METHODS if facts.plan.get("method") == m), None)
-    usual = hyper.settings_for(facts, shape, method or decision.best.method)
-    said = lint(
-        facts.plan,
-        facts.data,
-        decoder=decoder,
-        suggested_rate=usual.learning_rate,
-        usual_alpha=32 if decoder else None,
-        facts=facts,
-        shape=shape,
-    )
+    said = lint_for(facts.plan, facts)
+    method: Method | None = canonical(facts.plan).get("method")
     if method is not None and decision.verdict in METHODS and method != decision.verdict:
         names = {"brought": IN_SENTENCES[method], "method": IN_SENTENCES[decision.verdict]}
         said.append(caution("brought_method", **names))

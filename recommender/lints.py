@@ -8,10 +8,10 @@ from typing import Any
 from recommender.brought import canonical, number
 from recommender.counting import distinct_rows, is_labelled, rows_of
 from recommender.facts import DataFacts, Facts
-from recommender.hyper import seeds_for, supports_bf16
+from recommender.hyper import seeds_for, settings_for, supports_bf16
 from recommender.reasons import caution
-from recommender.recommendation import Caution
-from recommender.shape import Shape, fp16_hostile
+from recommender.recommendation import Caution, Method
+from recommender.shape import Shape, fp16_hostile, shape_of, tuned_as_encoder
 
 LOW_LORA_RATE = 5e-5
 HIGH_LORA_RATE = 3e-3
@@ -20,6 +20,22 @@ ATTENTION = frozenset(
     {"q_proj", "k_proj", "v_proj", "o_proj", "query", "key", "value", "q", "k", "v", "o", "qkv_proj", "c_attn", "q_lin", "v_lin"}
     | {"query_key_value", "k_lin", "out_lin", "attn.c_attn"}
 )
+
+
+def lint_for(settings: Mapping[str, Any], facts: Facts) -> list[Caution]:
+    """Cautions about `settings` in this situation: what Loracle would take itself for their method is the measure."""
+    shape = shape_of(facts.model, facts.data.task)
+    decoder = not tuned_as_encoder(shape, facts.data)
+    method: Method = canonical(settings).get("method") or ("lora" if decoder else "full")
+    return lint(
+        settings,
+        facts.data,
+        decoder=decoder,
+        suggested_rate=settings_for(facts, shape, method).learning_rate,
+        usual_alpha=32 if decoder else None,
+        facts=facts,
+        shape=shape,
+    )
 
 
 def lint(
@@ -91,7 +107,7 @@ def _rates(
             yield caution("high_preference_rate", suggested=usual, **known)
         return
     if method == "full":
-        limit = 1e-4 if decoder else max(5 * (suggested or 2e-5), 1e-4)
+        limit = 1e-4 if decoder else max(5 * suggested, 1e-4) if suggested else 5e-4
         if rate > limit:
             yield caution("high_full_rate", suggested=suggested or 2e-5, **known)
         return
@@ -157,7 +173,8 @@ def _lengths(s: Mapping[str, Any], data: DataFacts, shape: Shape | None, own: bo
     if s.get("padding") == "max_length" and p95 is not None and p95 < length / 2:
         yield caution("padded_to_maximum", length=length, tokens=p95)
     share = share_cut(data, length)
-    if share is not None and share > 0.10 and not own and data.task != "continued_pretraining":
+    cuts = shape is None or length < shape.positions  # at the model's own limit the texts are to blame, and that is said
+    if share is not None and share > 0.10 and cuts and not own and data.task != "continued_pretraining":
         yield caution("truncates", length=length, share=share)
 
 

@@ -31,11 +31,19 @@ class _Numbers(string.Formatter):
             case "hours":
                 return duration(value * 3600)
             case "num":
-                return f"{value:g}" if abs(value) < 1e-3 else f"{value:.3g}"
+                return plain(value)
         return str(super().format_field(value, format_spec))
 
 
 _RENDERER = _Numbers()
+
+
+def plain(value: float) -> str:
+    """A short number: `0.05`, `2.6`, `2e-5`, `1.5e-4`."""
+    if value == 0 or abs(value) >= 1e-2:
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def size(value: float) -> str:

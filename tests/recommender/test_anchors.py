@@ -75,10 +75,7 @@ def test_4_bit_saves_a_third_at_7b_and_little_below() -> None:
     """E21: QLoRA's peak over LoRA's was 0.57 to 0.69 at 7B and 0.92 to 1.20 for most models of 1 to 3.8B."""
 
     def ratio(model: dict[str, Any]) -> float:
-        qlora, lora = (
-            peak(model, Step(m, "bf16-mixed", rank=8, micro_tokens=512, length=512))
-            for m in ("qlora", "lora")
-        )
+        qlora, lora = (peak(model, Step(m, "bf16-mixed", rank=8, micro_tokens=512, length=512)) for m in ("qlora", "lora"))
         return qlora / lora
 
     assert 0.45 < ratio(LLAMA_2_7B) < 0.72

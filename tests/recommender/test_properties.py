@@ -13,7 +13,7 @@ from recommender.decide import decide, recommend
 from recommender.explain import explain
 from recommender.facts import Backend, Facts, Family, Task
 from recommender.plan import DataChoice, ModelChoice, Plan
-from recommender.reasons import duration, share, short_count, size
+from recommender.reasons import duration, plain, share, short_count, size
 from recommender.recommendation import METHODS, Caution, Reason
 from recommender.shape import shape_of
 
@@ -220,7 +220,7 @@ def ways_to_write(value: Any) -> set[str]:
         return set(NUMBER.findall(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return set()
-    written = {str(value), size(value), share(value), short_count(value), duration(value * 3600), f"{value:g}", f"{value:.3g}"}
+    written = {str(value), size(value), share(value), short_count(value), duration(value * 3600), f"{value:g}", plain(value)}
     return written | {f"{value:,.0f}".replace(",", " ")}
 
 

@@ -1,0 +1,140 @@
+"""What is said about settings that a person brings, under the names that people really use."""
+
+import json
+from typing import Any
+
+import pytest
+
+from recommender.brought import canonical
+from recommender.decide import recommend
+from recommender.facts import Facts
+from recommender.recommendation import Caution
+from tests.recommender.test_recommend import BERT, IMDB, INSTRUCTIONS, LLAMA_8B, gpu
+
+SHORT = IMDB | {"tokens_p50": 25, "tokens_p95": 40, "tokens_p99": 60, "tokens_max": 100}
+GEMMA = LLAMA_8B | {"id": "gemma-2-9b", "architecture": "Gemma2ForCausalLM"}
+
+
+def about_the_plan(
+    plan: dict[str, Any], model: dict[str, Any] = BERT, data: dict[str, Any] = IMDB, **machine: Any
+) -> dict[str, Caution]:
+    content = {"machine": gpu(77, **machine), "model": model, "data": data, "plan": plan}
+    advice = recommend(Facts.model_validate_json(json.dumps(content)))
+    return {w.code: w for w in advice.warnings if w.about == "plan"}
+
+
+BACKGROUND = [
+    {"batch_size": 8, "epochs": 3, "warmup_steps": 500},
+    {"per_device_train_batch_size": 8, "num_train_epochs": 3, "warmup_steps": 500},
+    {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "num_train_epochs": 3.0, "warmup_steps": 500},
+    {"training": {"per_device_train_batch_size": 8, "num_train_epochs": 3, "warmup_steps": 500}},
+    {"effective_batch": 8, "epochs": "3", "warmup_steps": "500"},
+    {"max_steps": 375, "warmup_steps": 500},
+    {"max_steps": -1, "batch_size": 8, "num_epochs": 3, "num_warmup_steps": 500},
+]
+
+
+@pytest.mark.parametrize("plan", BACKGROUND, ids=str)
+def test_the_often_copied_recipe_is_caught_with_its_figures_whatever_its_names(plan: dict[str, Any]) -> None:
+    said = about_the_plan(plan)["warmup_longer_than_run"]
+    assert said.facts == {"warmup_steps": 500, "total_steps": 375, "reached": 0.75}
+    for figure in ("500 steps", "375 steps", "75%"):
+        assert figure in said.text
+
+
+@pytest.mark.parametrize(
+    ("plan", "code"),
+    [
+        ({"warmup_ratio": 0.5}, "long_warmup"),
+        ({"batch_size": 8, "epochs": 3, "warmup_steps": 75}, "long_warmup"),
+        ({"batch_size": 32, "epochs": 3}, "few_steps"),
+        ({"epochs": 31}, "many_epochs"),
+        ({"finetuning_type": "lora", "lr": "2e-5"}, "low_lora_rate"),
+        ({"adapter": "lora", "lr": 5e-3}, "high_lora_rate"),
+        ({"use_peft": True, "learning_rate": 1e-5}, "low_lora_rate"),
+        ({"method": "full", "lr": 5e-4}, "high_full_rate"),
+        ({"lora_r": 8, "lora_alpha": 64, "lr": 5e-4}, "alpha_without_rate"),
+        ({"lora_r": 8, "lora_alpha": 4, "lr": 2e-4}, "alpha_without_rate"),
+        ({"lora_r": 8, "micro_batch_size": 4, "gradient_accumulation_steps": 64}, "large_batch_lora"),
+        ({"precision": "fp16"}, "pure_fp16"),
+        ({"method": "full", "torch_dtype": "torch.float16"}, "pure_fp16"),
+        ({"fp16": True}, "fp16_where_bf16_works"),
+        ({"max_seq_length": 128}, "truncates"),
+        ({"max_length": 1024}, "longer_than_model"),
+        ({"correct_bias": False}, "no_bias_correction"),
+        ({"lora_r": 8, "train_head": False}, "untrained_head"),
+        ({"lora_r": 8, "modules_to_save": []}, "untrained_head"),
+        ({"method": "qlora"}, "brought_method"),
+    ],
+    ids=str,
+)
+def test_each_is_caught(plan: dict[str, Any], code: str) -> None:
+    assert code in about_the_plan(plan)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {},
+        {"method": "full", "learning_rate": 2e-5, "batch_size": 16, "epochs": 4, "warmup_ratio": 0.06, "max_length": 512},
+        {"warmup_steps": 20, "batch_size": 8, "epochs": 3},
+        {"epochs": 40, "early_stopping_patience": 3},
+        {"lora_r": 8, "lora_alpha": 64, "lr": 1e-4, "modules_to_save": ["classifier"]},
+        {"lora_r": 8, "lora_alpha": 64, "lr": 5e-4, "use_rslora": True},
+        {"seeds": [1, 2, 3], "seed": None},
+        {"padding": "longest", "max_length": 512},
+        {"epochs": "many", "lr": None, "batch_size": [8], "warmup_steps": {"a": 1}, "lora_alpha": True},
+    ],
+    ids=str,
+)
+def test_what_is_sound_or_not_understood_is_left_alone(plan: dict[str, Any]) -> None:
+    assert not set(about_the_plan(plan)) - {"brought_method"}
+
+
+def test_padding_to_a_length_that_hardly_any_text_reaches() -> None:
+    assert "padded_to_maximum" in about_the_plan({"padding": "max_length", "max_length": 512}, data=SHORT)
+    assert "padded_to_maximum" in about_the_plan({"pad_to_max_length": True, "max_length": 512}, data=SHORT)
+    assert "padded_to_maximum" not in about_the_plan({"padding": "max_length", "max_length": 64}, data=SHORT)
+
+
+def test_one_seed_on_few_rows() -> None:
+    few = IMDB | {"rows": 900, "unique_rows": 900, "label_counts": [450, 450]}
+    assert about_the_plan({"seed": 42}, data=few)["one_seed"].facts["seeds"] == 5
+    assert "one_seed" not in about_the_plan({"seed": 42}, data=IMDB)
+
+
+def test_a_large_models_plan() -> None:
+    said = about_the_plan(
+        {"lora_r": 64, "lora_alpha": 128, "lr": 2e-4, "lora_target_modules": ["q_proj", "v_proj"]}, LLAMA_8B, INSTRUCTIONS
+    )
+    assert set(said) == {"alpha_without_rate", "attention_only"}
+    assert said["alpha_without_rate"].facts["times"] == 4
+    assert not about_the_plan(
+        {"lora_r": 16, "lora_alpha": 32, "lr": 2e-4, "target_modules": "all-linear"}, LLAMA_8B, INSTRUCTIONS
+    )
+    assert "high_full_rate" in about_the_plan({"method": "full", "lr": 2e-4}, LLAMA_8B, INSTRUCTIONS)
+
+
+def test_preferences_want_other_rates() -> None:
+    pairs = INSTRUCTIONS | {"task": "preference"}
+    assert not about_the_plan({"method": "lora", "lr": 5e-6}, LLAMA_8B, pairs)
+    assert "high_preference_rate" in about_the_plan({"method": "lora", "lr": 2e-4}, LLAMA_8B, pairs)
+
+
+def test_families_that_overflow_in_fp16() -> None:
+    assert "fp16_overflows" in about_the_plan({"fp16": True}, GEMMA, INSTRUCTIONS)
+
+
+@pytest.mark.parametrize(
+    ("written", "method", "batch"),
+    [
+        ({"adapter": "lora", "load_in_4bit": True, "micro_batch_size": 2, "gradient_accumulation_steps": 4}, "qlora", 8),
+        ({"adapter": "qlora", "batch_size": 16}, "qlora", 16),
+        ({"lora": {"r": 8}, "train_batch_size": 32}, "lora", 32),
+        ({"per_device_train_batch_size": 4, "num_gpus": 2}, None, 8),
+        ({"effective_batch": 64, "gradient_accumulation_steps": 8}, None, 64),
+    ],
+)
+def test_methods_and_batches_are_understood(written: dict[str, Any], method: str | None, batch: int) -> None:
+    read = canonical(written)
+    assert (read.get("method"), read["effective_batch"]) == (method, batch)
