@@ -7,8 +7,8 @@ SETTINGS: dict[str, str] = {
     "parameters, times {times:num} because the run has only {total_steps} steps.",
     "S_schedule_linear": "The rate falls linearly to zero, as encoders are usually trained.",
     "S_schedule_cosine": "The rate falls along a cosine to zero, as large models are usually trained.",
-    "S_warmup": "Warm-up over {warmup_steps} of {total_steps} steps, {share:share}: a share of the run, never a bare number "
-    "of steps.",
+    "S_warmup": "Warm-up over {warmup_steps:count} of {total_steps:count} steps, {share:share}: a share of the run, never a "
+    "bare number of steps.",
     "S_warmup_none": "No warm-up: the run has only {total_steps} steps.",
     "S_epochs": "{epochs:num} passes over {unique_rows:count} rows: the fewer the rows, the more passes; the best checkpoint "
     "is kept.",
@@ -16,7 +16,9 @@ SETTINGS: dict[str, str] = {
     "as many as full fine-tuning.",
     "S_epochs_writes": "{epochs:num} passes over {unique_rows:count} rows: beyond that, tuning of this kind gains little and "
     "the model starts to recite.",
-    "S_epochs_one": "One pass: repeating the same {unit} makes a model recite them.",
+    "S_epochs_one": "One pass over {unique_rows:count} rows: with so many, a second gains little.",
+    "S_epochs_text": "One pass: repeating the same text makes a model recite it.",
+    "S_epochs_pairs": "One pass: preferences are learned in the first; more only drives the model away from what it was.",
     "S_effective_batch": "{effective_batch} rows a step, the usual batch for a model and a data set of this size "
     "({rows:count} training rows).",
     "S_effective_batch_small": "{effective_batch} rows a step, fewer than the usual {usual}, so that the run has "
@@ -63,6 +65,7 @@ SETTINGS: dict[str, str] = {
     "S_metric_macro_f1": "Judged by macro-F1, which counts every class alike.",
     "S_metric_loss": "Judged by the loss on rows it has not seen; for text, read fifty to two hundred answers as well: loss "
     "need not track quality.",
+    "S_metric_raw_text": "Judged by the loss on text it has not seen.",
     "S_metric_number": "Judged by the squared error on rows it has not seen.",
     "S_label_smoothing": "Label smoothing {label_smoothing:num}, because {share:share} of the rows contradict each other.",
     "S_neftune_off": "NEFTune noise is off; for open-ended chat it may please judges more, at the price of longer answers.",

@@ -53,24 +53,24 @@ def _encoder_rate(shape: Shape, data: DataFacts, method: Method, t5: bool) -> fl
     return 1e-4 if n <= 30e6 else 5e-5 if n <= 90e6 else 2e-5 if n <= 200e6 else 1e-5
 
 
+def _called(shape: Shape, encoder: bool) -> str:
+    if not encoder:
+        return "a language model"
+    return {"encoder": "an encoder", "encoder-decoder": "an encoder-decoder", "decoder": "a classifier"}[shape.family]
+
+
 def rate_range(
     shape: Shape, data: DataFacts, method: Method, encoder: bool, *, trained: Trained = "all", t5: bool = False
 ) -> tuple[float, float, str, tuple[str, ...]]:
     """Lowest and highest rate that holds up in the cell, what the cell is called, and the sources."""
+    what = _called(shape, encoder)
     full = method == "full"
     if data.task == "continued_pretraining":
-        return (1e-5, 5e-5, "raw text", ("E5",)) if full else (1e-4, 3e-4, "raw text", ("E5",))
+        return (1e-5, 5e-5, f"{what} on raw text", ("E5",)) if full else (1e-4, 3e-4, f"{what} on raw text", ("E5",))
     if data.task == "preference":
-        return (1e-7, 1e-6, "preferences", ("K",)) if full else (1e-6, 1e-5, "preferences", ("K",))
+        return (1e-7, 1e-6, f"{what} on preferences", ("K",)) if full else (1e-6, 1e-5, f"{what} on preferences", ("K",))
     n = shape.parameters if encoder else shape.active_parameters
     if encoder:
-        what = (
-            "an encoder-decoder"
-            if shape.family == "encoder-decoder"
-            else "an encoder"
-            if shape.family == "encoder"
-            else "a classifier"
-        )
         if not full:
             return 1e-4, 1e-3, what, ("E3", "E9")
         if trained == "last_layers":
@@ -83,9 +83,9 @@ def rate_range(
         return low, high, what, ("E14",) if n <= 30e6 else ("E3", "E12", "E13")
     if full:
         low, high = (1e-5, 5e-5) if n <= 3e9 else (5e-6, 2e-5) if n < 30e9 else (2e-6, 5e-6)
-        return low, high, "a language model", ("E4", "E35")
+        return low, high, what, ("E4", "E35")
     low, high = (2e-4, 1e-3) if n <= 3e9 else (1e-4, 5e-4) if n < 30e9 else (5e-5, 3e-4)
-    return low, high, "a language model", ("E1", "E4", "E20")
+    return low, high, what, ("E1", "E4", "E20")
 
 
 def epochs_of(shape: Shape, data: DataFacts, method: Method, encoder: bool, trained: Trained = "all") -> int:

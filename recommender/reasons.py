@@ -60,7 +60,7 @@ def short_count(value: float) -> str:
     for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= factor:
             scaled = value / factor
-            return f"{scaled:.1f}{unit}" if scaled < 10 else f"{scaled:.0f}{unit}"
+            return f"{scaled:.1f}{unit}".replace(".0k", "k") if scaled < 10 else f"{scaled:.0f}{unit}"
     return f"{value:.0f}"
 
 

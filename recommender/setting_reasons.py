@@ -59,8 +59,9 @@ def _length_of_run(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Re
     encoder, unique = tuned_as_encoder(shape, data), distinct_rows(data)
     known: dict[str, Any] = {"epochs": settings.epochs, "unique_rows": unique}
     if data.task in ("continued_pretraining", "preference"):
-        unit = "text" if data.task == "continued_pretraining" else "pairs"
-        yield _because("epochs", "S_epochs_one", known | {"unit": unit}, "E30")
+        yield _because("epochs", "S_epochs_text" if data.task == "continued_pretraining" else "S_epochs_pairs", known, "E30")
+    elif settings.epochs == 1:
+        yield _because("epochs", "S_epochs_one", known, "E30")
     elif not encoder:
         yield _because("epochs", "S_epochs_writes", known, "E30")
     else:
@@ -130,6 +131,7 @@ def _regularisation(facts: Facts, settings: Settings) -> Iterator[Reason]:
     elif counts and (data.task or "classification") in ("classification", "multi_label"):
         yield _because("class_weights", "S_no_class_weights", {"class_weights": False}, "E27")
     code = "S_metric_macro_f1" if settings.metric == "macro_f1" else "S_metric_number" if is_labelled(data) else "S_metric_loss"
+    code = "S_metric_raw_text" if data.task == "continued_pretraining" else code
     yield _because("metric", code, {"metric": settings.metric}, "E27" if settings.metric == "macro_f1" else "E30")
     if data.task in ("chat", "instruction"):
         yield _because("neftune", "S_neftune_off", {"neftune": 0}, "E37")
