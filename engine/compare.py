@@ -10,10 +10,12 @@ done earlier is stopped early, or loses nothing but time.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from engine import metrics
 from engine.files import read_json
 from engine.groups import Group, Task, done
 from engine.inspect import DataInspection, ModelInspection
+from engine.metrics import bootstrap
+from engine.metrics.kinds import Answers, Kind
+from engine.metrics.registry import kind_of
 from engine.planning import check_fits, plan_for
 from recommender.errors import InputError
 from recommender.facts import Facts
@@ -173,20 +175,34 @@ def judged(group: Group, arms: dict[str, dict[str, list[str]]], metric: str) -> 
     seeds = [s for s in next(iter(arms.values())) if all(all(_scored(group, k) for k in by[s]) for by in begun.values())]
     if not begun or not seeds:
         return nothing
-    truth: list[int] | None = None
-    answers = {}
+    truth: list[Any] | None = None
+    answers: dict[str, list[Answers]] = {}
     for arm, by_seed in begun.items():
-        answers[arm] = metrics.Answers([], [])
+        answers[arm] = []
         for seed in seeds:
             kept = [read_json(group.run(key).scores / "after.json") for key in by_seed[seed]]
-            answers[arm].predicted.append([p for fold in kept for p in fold["predicted"]])
-            answers[arm].losses.append([x for fold in kept for x in fold["losses"]])
+            answers[arm].append(together(kept))
             true = [t for fold in kept for t in fold["truth"]]
             if truth is not None and true != truth:
                 return nothing  # data changed under way: nothing can be paired
             truth = true
-    classes = len(read_json(group.run(next(iter(begun.values()))[seeds[0]][0]).report_file)["labels"])
-    return metrics.side_by_side(truth or [], answers, classes, metric) | {"rows": len(truth or [])}
+    kind = kind_in(group, next(iter(begun.values()))[seeds[0]][0])
+    return bootstrap.side_by_side(kind, truth or [], answers, metric) | {"rows": len(truth or [])}
+
+
+def together(kept: Sequence[dict[str, Any]]) -> Answers:
+    """The answers that several files of scores hold, one after the other."""
+    weighted = all(fold["weights"] is not None for fold in kept)
+    return Answers(
+        [p for fold in kept for p in fold["predicted"]],
+        [x for fold in kept for x in fold["losses"]],
+        [w for fold in kept for w in fold["weights"]] if weighted else None,
+    )
+
+
+def kind_in(group: Group, key: str) -> Kind:
+    """The metrics of a finished run of the group."""
+    return kind_of(group.run(key).plan().task, read_json(group.run(key).report_file)["labels"])
 
 
 def _scored(group: Group, key: str) -> bool:
@@ -217,7 +233,7 @@ def _costs(group: Group, keys: Sequence[str]) -> dict[str, Any]:
 def _baselines(group: Group, keys: Sequence[str]) -> dict[str, Any]:
     """What any fine-tune must beat, on the same held-out rows: as the first finished run found them."""
     scores = next((group.run(k).report() or {} for k in keys if _scored(group, k)), {}).get("scores", {})
-    return {n: {m: scores[n][m] for m in ("accuracy", "macro_f1", "loss")} for n in ("probe", "majority") if n in scores}
+    return {n: {m: v for m, v in scores[n].items() if m in MEASURED} for n in ("probe", "majority") if n in scores}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -22,8 +22,8 @@ def majority(train: Sequence[int], rows: int) -> list[int]:
 
 def probe(
     train: Floats, labels: Sequence[int], held_out: Floats, truth: Sequence[int], classes: int
-) -> tuple[list[int], float]:
-    """Predictions for `held_out`, and their mean cross-entropy, of a logistic regression on embeddings (rows, hidden)."""
+) -> tuple[list[int], list[float]]:
+    """Predictions for `held_out`, and their cross-entropies, of a logistic regression on embeddings (rows, hidden)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -35,5 +35,5 @@ def probe(
         model.fit(train, labels)
     shares = np.full((len(held_out), classes), LEAST)
     shares[:, model.classes_] = np.maximum(model.predict_proba(held_out), LEAST)
-    loss = -np.log(shares[np.arange(len(truth)), list(truth)]).mean()
-    return [int(x) for x in shares.argmax(-1)], float(loss)
+    losses = -np.log(shares[np.arange(len(truth)), list(truth)])
+    return [int(x) for x in shares.argmax(-1)], losses.tolist()

@@ -18,7 +18,8 @@ class LogicalBatch:
     """Rows of one optimizer step, unpadded. Not a mapping, so that nothing moves or pads it on the way."""
 
     input_ids: list[list[int]]
-    labels: list[int]
+    targets: list[Any]
+    """What the task's loss compares with, a row each."""
 
     @property
     def tokens(self) -> int:
@@ -28,7 +29,7 @@ class LogicalBatch:
 
 def collate(rows: Sequence[dict[str, Any]]) -> LogicalBatch:
     """Rows of the dataset as one logical batch."""
-    return LogicalBatch([list(r["input_ids"]) for r in rows], [int(r["labels"]) for r in rows])
+    return LogicalBatch([list(r["input_ids"]) for r in rows], [r["targets"] for r in rows])
 
 
 def cut(lengths: Sequence[int], token_budget: int, overhead: int = OVERHEAD["cpu"]) -> list[list[int]]:

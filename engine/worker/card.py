@@ -5,32 +5,32 @@ from pathlib import Path
 
 from engine.rows import Split
 from engine.text import clean, one_line
-from recommender.plan import Plan
+from engine.worker.tasks.base import Task
 from recommender.recommendation import METHOD_NAMES
 
 LOAD_FULL = """\
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import {auto}, AutoTokenizer
 
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForSequenceClassification.from_pretrained(folder)
+model = {auto}.from_pretrained(folder)
 """
 
 LOAD_LORA = """\
 from peft import PeftConfig, PeftModel
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, {auto}, AutoTokenizer
 
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
 base = PeftConfig.from_pretrained(folder).base_model_name_or_path
 config = AutoConfig.from_pretrained(folder)  # knows the labels; the base model does not
-model = AutoModelForSequenceClassification.from_pretrained(base, config=config)
+model = {auto}.from_pretrained(base, config=config)
 model = PeftModel.from_pretrained(model, folder)
 """
 
 LOAD_QLORA = """\
 from peft import PeftConfig, PeftModel
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, {auto}, AutoTokenizer, BitsAndBytesConfig
 
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -42,27 +42,16 @@ in_4_bit = BitsAndBytesConfig(  # as it was trained and scored
     bnb_4bit_use_double_quant=True,
     llm_int8_skip_modules={head},
 )
-model = AutoModelForSequenceClassification.from_pretrained(base, config=config, quantization_config=in_4_bit)
+model = {auto}.from_pretrained(base, config=config, quantization_config=in_4_bit)
 model = PeftModel.from_pretrained(model, folder)
 """
 
-USE = """\
-import torch
-
-model.eval()
-inputs = tokenizer(["a text"], truncation=True, max_length={length}, return_tensors="pt")
-with torch.no_grad():
-    best = model(**inputs).logits.argmax(-1).item()
-print(model.config.id2label[best])
-"""
-
-
-def model_card(plan: Plan, parts: Split, head: list[str], base: str) -> str:
+def model_card(task: Task, parts: Split, head: list[str], base: str) -> str:
     """The card as Markdown. Names from the data and the model are foreign text and are cleaned."""
+    plan = task.plan
     name = plan.model.id if not Path(plan.model.id).exists() else local_name(base)
     loading = {"full": LOAD_FULL, "lora": LOAD_LORA, "qlora": LOAD_QLORA.replace("{head}", repr(head))}[plan.method]
-    use = USE.replace("{length}", str(plan.max_length))
-    labels = "\n".join(f"- `{one_line(label, 80).replace('`', chr(39))}`" for label in parts.labels[:100])
+    loading = loading.replace("{auto}", task.auto_model)
     base_line = f"base_model: {json.dumps(clean(plan.model.id))}\n" if not Path(plan.model.id).exists() else ""
     adapter = "" if plan.method == "full" else f"rank {plan.rank}, alpha {plan.alpha}, on {plan.target_modules}; "
     part = {
@@ -74,27 +63,24 @@ def model_card(plan: Plan, parts: Split, head: list[str], base: str) -> str:
     needed = {"full": "", "lora": " and peft", "qlora": ", peft and bitsandbytes"}[plan.method]
     return f"""---
 library_name: {library}
-pipeline_tag: text-classification
+pipeline_tag: {task.pipeline}
 {base_line}tags: [loracle, {plan.method}]
 ---
 
-# {one_line(name, 120)}, fine-tuned to classify text
+# {one_line(name, 120)}, fine-tuned to {task.purpose}
 
 {METHOD_NAMES[plan.method]} of `{one_line(name, 120)}` with Loracle on {len(parts.train):,} rows
 ({len(parts.validation):,} more chose the best checkpoint, {len(parts.held_out):,} were held out for the score).
 The scores before and after stand in `report.json` of the run.
 
-Labels:
-
-{labels}
-
+{task.about()}
 ## Load it
 
 Nothing but transformers{needed} is needed.
 
 ```python
 {loading}
-{use}```
+{task.usage()}```
 
 ## How it was trained
 

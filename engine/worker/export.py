@@ -9,13 +9,15 @@ from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker.card import model_card
 from engine.worker.modeling import Built, device_name, quantization
+from engine.worker.tasks.base import Task
 from recommender.plan import Plan
 
 
-def save(run: RunDirectory, plan: Plan, built: Built, *, tokenizer: Any, parts: Split, base: str) -> None:
+def save(run: RunDirectory, task: Task, built: Built, *, tokenizer: Any, parts: Split, base: str) -> None:
     """Write `model/` whole or not at all: beside it first, then under its name."""
     if run.model.exists():
         return
+    plan = task.plan
     beside = run.path / ".model"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(mode=0o700)
@@ -42,7 +44,7 @@ def save(run: RunDirectory, plan: Plan, built: Built, *, tokenizer: Any, parts: 
     tokenizer.save_pretrained(beside)
     kept = {"method": plan.method, "max_length": plan.max_length, "precision": plan.precision, "new_modules": built.head}
     write_json(beside / "loracle.json", {"version": 1} | kept)
-    write_atomically(beside / "README.md", model_card(plan, parts, built.head, base), 0o600)
+    write_atomically(beside / "README.md", model_card(task, parts, built.head, base), 0o600)
     beside.rename(run.model)
     sync_folder(run.path)
 
@@ -55,13 +57,14 @@ def _name_base(folder: Path, plan: Plan, base: str) -> None:
     write_json(folder / "adapter_config.json", config)
 
 
-def load(run: RunDirectory, plan: Plan, base: str) -> Any:
+def load(run: RunDirectory, task: Task, base: str) -> Any:
     """The saved result as anybody would load it, in the precision it was trained with, on the device of this run."""
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
+    plan, auto = task.plan, task.model_class()
     if plan.method == "full":
-        model = AutoModelForSequenceClassification.from_pretrained(run.model, dtype=torch.float32, use_safetensors=True)
+        model = auto.from_pretrained(run.model, dtype=torch.float32, use_safetensors=True)
         return model.to(device_name())
     from peft import PeftModel
 
@@ -71,6 +74,6 @@ def load(run: RunDirectory, plan: Plan, base: str) -> Any:
     if plan.method == "qlora":
         options["quantization_config"] = quantization(dtype, read_json(run.model / "loracle.json")["new_modules"])
         options["device_map"] = {"": device_name()}
-    model = AutoModelForSequenceClassification.from_pretrained(base, trust_remote_code=False, **options)
+    model = auto.from_pretrained(base, trust_remote_code=False, **options)
     model = PeftModel.from_pretrained(model, str(run.model))
     return model if plan.method == "qlora" else model.to(device_name())

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 
 from engine.inspect import local_model
 from engine.worker.freezing import freeze
+from engine.worker.tasks.base import Task
 from recommender.errors import InputError
 from recommender.plan import ModelChoice, Plan
 
@@ -39,8 +40,12 @@ class Built:
 
 
 def device_name() -> str:
-    """`cuda` where a GPU can be used, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Where the Trainer will put the model too: an accelerator that torch can use, else `cpu`."""
+    if torch.cuda.is_available():  # AMD's ROCm calls itself cuda as well
+        return "cuda"
+    if torch.xpu.is_available():
+        return "xpu"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def model_folder(choice: ModelChoice) -> str:
@@ -77,28 +82,29 @@ def load_tokenizer(folder: str) -> Any:
     return tokenizer
 
 
-def build(plan: Plan, folder: str, labels: list[str], pad: int) -> Built:
-    """The model for the plan's method, on its device, with a fresh head for `labels`.
+def build(task: Task, folder: str) -> Built:
+    """The model for the plan's method, on its device, with a fresh head where the task needs one.
 
     Raises:
-        InputError: the folder cannot serve as a classifier.
+        InputError: the folder cannot serve for the task.
     """
-    config = load_config(folder, labels, pad)
-    head = new_modules(config, folder)
+    plan, auto = task.plan, task.model_class()
+    config = load_config(folder, task)
+    head = new_modules(config, folder, auto)
     dtype = _weights_dtype(plan)
     options: dict[str, Any] = {"config": config, "trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
     if plan.method == "qlora":
         options["quantization_config"] = quantization(dtype, head)
         options["device_map"] = {"": device_name()}
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, **options)
+        model = auto.from_pretrained(folder, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder}: the model cannot be loaded: {_first_line(error)}") from error
     # Counted on the unquantised shapes: 4-bit weights are stored two to a byte.
     with torch.device("meta"):
-        parameters = sum(p.numel() for p in AutoModelForSequenceClassification.from_config(config).parameters())
+        parameters = sum(p.numel() for p in auto.from_config(config).parameters())
     if plan.method != "full":
-        model = _with_adapters(model, plan, head)
+        model = _with_adapters(model, task, head)
     else:
         freeze(model, plan, head)
         if plan.gradient_checkpointing:
@@ -111,38 +117,31 @@ def build(plan: Plan, folder: str, labels: list[str], pad: int) -> Built:
     return Built(model.to(device_name()) if plan.method != "qlora" else model, head, parameters, trained)
 
 
-def load_config(folder: str, labels: list[str], pad: int) -> Any:
-    """The model's configuration with the classes of this run.
+def load_config(folder: str, task: Task) -> Any:
+    """The model's configuration with what this run's task says.
 
     Raises:
-        InputError: not a configuration, or of a model with no classifier.
+        InputError: not a configuration, or of a model that cannot do the task.
     """
     try:
-        config = AutoConfig.from_pretrained(
-            folder,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={label: i for i, label in enumerate(labels)},
-            trust_remote_code=False,
-        )
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **task.config_options())
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: config.json is not usable: {_first_line(error)}") from None
-    if type(config) not in AutoModelForSequenceClassification._model_mapping:
-        raise InputError(f"{folder}: models of type {config.model_type} have no text classifier in transformers.")
-    config.problem_type = "single_label_classification"
+    if type(config) not in task.model_class()._model_mapping:
+        raise InputError(f"{folder}: models of type {config.model_type} have no {task.head_words} in transformers.")
     if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = pad  # decoders classify at the last token that is not padding
+        config.pad_token_id = task.pad  # decoders classify at the last token that is not padding
     return config
 
 
-def new_modules(config: Any, folder: str) -> list[str]:
+def new_modules(config: Any, folder: str, auto: Any) -> list[str]:
     """Names of the modules that the checkpoint has no weights for: the head, and a pooler where it lacks one.
 
     Raises:
         InputError: so much of the body is missing that it is another model's checkpoint.
     """
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = auto.from_config(config)
     prefix = model.base_model_prefix
     stored = stored_names(Path(folder))
     shapes = {name: p.numel() for name, p in model.named_parameters()}
@@ -199,10 +198,10 @@ def _weights_dtype(plan: Plan) -> torch.dtype:
     return torch.float16 if plan.precision == "fp16-mixed" else torch.bfloat16
 
 
-def _with_adapters(model: Any, plan: Plan, head: list[str]) -> Any:
+def _with_adapters(model: Any, task: Task, head: list[str]) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
-    checkpointing = {"use_reentrant": False}
+    plan, checkpointing = task.plan, {"use_reentrant": False}
     if plan.method == "qlora":
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=plan.gradient_checkpointing, gradient_checkpointing_kwargs=checkpointing
@@ -215,7 +214,7 @@ def _with_adapters(model: Any, plan: Plan, head: list[str]) -> Any:
         return get_peft_model(
             model,
             LoraConfig(
-                task_type=TaskType.SEQ_CLS,
+                task_type=TaskType[task.adapter_type],
                 r=plan.rank or 8,
                 lora_alpha=plan.alpha or 16,
                 lora_dropout=plan.dropout or 0.0,

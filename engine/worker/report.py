@@ -4,14 +4,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine import metrics
 from engine.events import Event, read_events
 from engine.files import folder_size, read_json, write_json
+from engine.metrics import bootstrap
+from engine.metrics.kinds import Answers, Kind
 from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker.heartbeat import memory_peak
 from engine.worker.modeling import Built
-from recommender.plan import Plan
+from engine.worker.tasks.base import Task
 
 COMPARED = {
     "before": "the untouched model",
@@ -22,7 +23,7 @@ COMPARED = {
 
 def write(
     run: RunDirectory,
-    plan: Plan,
+    task: Task,
     parts: Split,
     built: Built,
     *,
@@ -31,13 +32,12 @@ def write(
     expected: Mapping[str, Any],
 ) -> None:
     """Put together the report from the scores kept in the run and the facts of its training."""
+    plan, kind = task.plan, task.kind
     files = {name: run.scores / f"{name}.json" for name in (*COMPARED, "after")}
     kept = {name: read_json(file) for name, file in files.items() if file.exists()}
     scores = {name: content["score"] for name, content in kept.items()}
     gains = {
-        name: metrics.gain(
-            kept["after"]["truth"], kept[name]["predicted"], kept["after"]["predicted"], len(parts.labels), plan.seed
-        )
+        name: bootstrap.gain(kind, kept["after"]["truth"], answers_in(kept[name]), answers_in(kept["after"]), plan.seed)
         for name in COMPARED
         if name in kept and "after" in kept
     }
@@ -56,7 +56,7 @@ def write(
             "rows": {"train": len(parts.train), "validation": len(parts.validation), "held_out": len(parts.held_out)},
             "scores": scores,
             "gains": gains,
-            "statements": statements(gains, scores),
+            "statements": statements(kind, gains, scores),
             "memory": {"predicted": expected.get("memory"), "peak": memory_most(events)},
             "seconds": {
                 "predicted": expected.get("seconds"),
@@ -74,7 +74,7 @@ def write(
             "recoveries": [e.get("text", "") for e in events if e["kind"] == "recovery"],
             "overrides": plan.overrides,
             "validation": [
-                {"step": e["step"], **{k: e["metrics"][k] for k in ("accuracy", "macro_f1", "loss")}} for e in validation
+                {"step": e["step"], **{k: e["metrics"][k] for k in kind.measures}} for e in validation
             ],
         },
     )
@@ -93,22 +93,31 @@ def memory_most(events: Sequence[Event]) -> int:
     return max([memory_peak(), *(int(e.get("memory") or 0) for e in events if e["kind"] == "step")])
 
 
-def statements(gains: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
+def answers_in(content: Mapping[str, Any]) -> Answers:
+    """The answers that a file of scores holds."""
+    return Answers(content["predicted"], content["losses"], content["weights"])
+
+
+def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
     """What the numbers mean, in sentences; said plainly where a gain may be chance."""
     said = []
+    first = next(name for name in kind.measures if name != "loss")
+    measure = kind.measures[first]
     for name, compared in COMPARED.items():
         if name not in gains:
             continue
-        accuracy = gains[name]["accuracy"]
-        points, low, high = (100 * accuracy[k] for k in ("gain", "low", "high"))
-        span = f"{points:+.1f} points of accuracy against {compared} (95% interval {low:+.1f} to {high:+.1f})"
-        if low > 0:
+        found = gains[name][first]
+        points, low, high = ((100 if measure.points else 1) * found[k] for k in ("gain", "low", "high"))
+        unit = "points of " if measure.points else ""
+        span = f"{points:+.1f} {unit}{measure.words} against {compared} (95% interval {low:+.1f} to {high:+.1f})"
+        better, worse = (low > 0, high < 0) if measure.higher_is_better else (high < 0, low > 0)
+        if better:
             said.append(f"Better: {span}.")
-        elif high < 0:
+        elif worse:
             said.append(f"Worse: {span}.")
         else:
             said.append(f"Not shown to differ: {span}; the interval contains zero, so this may be chance.")
-    if "probe" in gains and gains["probe"]["accuracy"]["high"] < 0:
+    if "probe" in gains and any(s.startswith("Worse") and COMPARED["probe"] in s for s in said):
         said.append("The linear classifier is better and costs seconds: use it, or give the fine-tune more data.")
     if not scores:
         said.append("No rows were held out, so nothing can be said about the gain.")

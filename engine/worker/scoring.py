@@ -4,95 +4,94 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch.nn import functional
 
+from engine.metrics.kinds import Answers, mean_loss
 from engine.worker.batches import padded
 from engine.worker.budget import TokenBudget
+from engine.worker.tasks.base import Encoded, Progress, Task
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
+Found = TypeVar("Found")
 
 
 class Scored(NamedTuple):
     """What a model said about some rows, in their order."""
 
-    logits: Floats
-    """(rows, classes)."""
-    loss: float
-    """Mean cross-entropy over the rows."""
+    answers: Answers
     seconds: float
-    losses: list[float]
-    """Cross-entropy of each row."""
 
     @property
-    def predicted(self) -> list[int]:
-        """The most likely class of each row."""
-        return [int(i) for i in self.logits.argmax(-1)]
+    def loss(self) -> float:
+        """Mean loss of a row, or of a trained token."""
+        return mean_loss(self.answers)
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
     """How rows are put through a model without gradients."""
 
-    pad: int
-    """Id of the padding token."""
-    precision: str
+    task: Task
     budget: TokenBudget
     interrupt: Callable[[], None]
     """Called before every micro-batch; may raise to leave."""
 
-    def score(
-        self, model: Any, input_ids: Sequence[Sequence[int]], labels: Sequence[int], progress: Callable[[int], None] | None = None
-    ) -> Scored:
-        """Logits and loss of the rows.
+    def score(self, model: Any, rows: Encoded, progress: Progress | None = None) -> Scored:
+        """Answers and losses of the rows.
 
         Raises:
             TrainingFailed: memory is too small even for one row.
         """
         started = time.monotonic()
-        logits = self._through(model, input_ids, lambda batch: model(**batch).logits, progress)
-        said, truth = torch.from_numpy(logits), torch.tensor(labels)
-        loss = functional.cross_entropy(said, truth)
-        losses = functional.cross_entropy(said, truth, reduction="none").tolist()
-        return Scored(logits, float(loss), time.monotonic() - started, losses)
 
-    def embed(self, base: Any, input_ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None) -> Floats:
+        def answers(piece: list[int]) -> Sequence[Any]:
+            return self.task.answers(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
+
+        found = self._through(model, rows.input_ids, answers, progress)
+        predicted, losses, weights = ([a[i] for a in found] for i in range(3))
+        even = all(w == 1.0 for w in weights)
+        return Scored(Answers(predicted, losses, None if even else weights), time.monotonic() - started)
+
+    def embed(self, base: Any, input_ids: Sequence[Sequence[int]], progress: Progress | None = None) -> Floats:
         """Mean of the last hidden states over real tokens, (rows, hidden), from a model without its head.
 
         Raises:
             TrainingFailed: memory is too small even for one row.
         """
+        device = next(base.parameters()).device
 
-        def pooled(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        def pooled(piece: list[int]) -> Sequence[Any]:
+            batch = padded([input_ids[i] for i in piece], self.task.pad, device)
             hidden = base(**batch).last_hidden_state.float()
             mask = batch["attention_mask"].unsqueeze(-1).float()
-            return (hidden * mask).sum(1) / mask.sum(1)
+            rows: Floats = ((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy()
+            return list(rows)
 
-        return self._through(base, input_ids, pooled, progress)
+        return np.stack(self._through(base, input_ids, pooled, progress))
 
     def _through(
         self,
         model: Any,
         input_ids: Sequence[Sequence[int]],
-        answer: Callable[[dict[str, torch.Tensor]], torch.Tensor],
-        progress: Callable[[int], None] | None,
-    ) -> Floats:
-        """`answer` for every row, in eval mode; the model is left in the mode it was in."""
+        answer: Callable[[list[int]], Sequence[Found]],
+        progress: Progress | None,
+    ) -> list[Found]:
+        """`answer` for the indices of every micro-batch, in eval mode; the model is left in the mode it was in."""
         device = next(model.parameters()).device
         was_training = model.training
         model.eval()
-        found: dict[int, Floats] = {}
+        found: dict[int, Found] = {}
         left = sorted(range(len(input_ids)), key=lambda i: -len(input_ids[i]))  # the longest first, as `cut` does
         try:
-            with torch.inference_mode(), autocast(device, self.precision):
+            with torch.inference_mode(), autocast(device, self.task.plan.precision):
                 while left:
                     self.interrupt()
-                    piece = left[: max(1, self.budget.tokens // len(input_ids[left[0]]))]
+                    piece = left[: max(1, self.budget.tokens // max(len(input_ids[left[0]]), 1))]
                     try:
-                        rows = answer(padded([input_ids[i] for i in piece], self.pad, device)).float().cpu().numpy()
+                        rows = answer(piece)
                     except (RuntimeError, MemoryError) as error:
                         self.budget.shrink(error, longest=len(input_ids[piece[0]]), rows=len(piece))
                         continue
@@ -102,7 +101,7 @@ class Reader:
                         progress(len(found))
         finally:
             model.train(was_training)
-        return np.stack([found[i] for i in range(len(input_ids))])
+        return [found[i] for i in range(len(input_ids))]
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import transformers
 from transformers import EarlyStoppingCallback
 
-from engine import checkpoints, metrics
+from engine import checkpoints
 from engine.files import read_json, sha256_of, write_json
 from engine.inspection.model import inspect_folder
 from engine.rows import Split, split
@@ -19,14 +19,15 @@ from engine.worker import export, report
 from engine.worker.arguments import check_supported, training_arguments
 from engine.worker.budget import TokenBudget
 from engine.worker.control import Control, StopNow
-from engine.worker.encoding import Encoded, encode
 from engine.worker.heartbeat import memory_available
-from engine.worker.held_out import HeldOut
+from engine.worker.held_out import HeldOut, kept
 from engine.worker.modeling import Built, build, load_tokenizer, model_folder
 from engine.worker.narrator import Narrator
 from engine.worker.resuming import compare, environment_note, patience_ended
 from engine.worker.schedule import Schedule, moments
-from engine.worker.scoring import Reader
+from engine.worker.scoring import Reader, Scored
+from engine.worker.tasks.base import Encoded, Task
+from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 from recommender.errors import InputError
 from recommender.plan import Plan
@@ -65,19 +66,22 @@ class Session:
         tell.phase("load")
         model_folder = self._verified_inputs()
         parts = split(plan.data)
+        task = task_of(plan, parts.labels)
         tokenizer = load_tokenizer(model_folder)
+        task.pad = tokenizer.pad_token_id
         checkpoint = self._newest_checkpoint()
         seed_everything(plan.seed)
-        built = build(plan, model_folder, parts.labels, tokenizer.pad_token_id)
+        built = build(task, model_folder)
         total_steps = plan.total_steps(len(parts.train))
         self._announce(built, parts, total_steps, checkpoint)
         budget = TokenBudget(self._first_budget(checkpoint), tell.less_memory)
-        reader = Reader(tokenizer.pad_token_id, plan.precision, budget, self._interrupt)
+        reader = Reader(task, budget, self._interrupt)
 
         rows: dict[str, Encoded] = {}
         for use, which in (("train", parts.train), ("validation", parts.validation), ("held_out", parts.held_out)):
-            rows[use] = encode(tokenizer, which, parts.labels, plan.max_length, tell.progress("tokenize", len(which)))
-        held_out = HeldOut(self.run, rows["held_out"], parts.labels, reader, tell)
+            rows[use] = task.encode(tokenizer, which, tell.progress("tokenize", len(which)))
+        task.prepare(rows["train"], next(built.model.parameters()).device)
+        held_out = HeldOut(self.run, rows["held_out"], reader, tell)
         if self.control.stop_at is None:  # a slice that may be thrown away leaves it to whoever goes on
             held_out.score_before(built, rows["train"], plan.seed)
 
@@ -87,13 +91,13 @@ class Session:
 
         fit = self._fit(built.model, rows["train"], reader)
         tell.phase("save")
-        export.save(self.run, plan, built, tokenizer=tokenizer, parts=parts, base=model_folder)
+        export.save(self.run, task, built, tokenizer=tokenizer, parts=parts, base=model_folder)
         built.model = None  # the result is scored as it was saved: what is loaded from disk is what the report is about
         if not held_out.scored_after:
             gc.collect()  # the trainer and its optimizer hang together in cycles, and would be held beside the second model
-            held_out.score_after(export.load(self.run, plan, model_folder), trained["best_step"])
+            held_out.score_after(export.load(self.run, task, model_folder), trained["best_step"])
         training = trained | {"total_steps": total_steps}
-        report.write(self.run, plan, parts, built, training=training, fit=fit, expected=_expected(self.run, plan.method))
+        report.write(self.run, task, parts, built, training=training, fit=fit, expected=_expected(self.run, plan.method))
         return False
 
     # Before training
@@ -218,33 +222,32 @@ class Session:
         """
         if not len(rows) or self.control.stop_at is None:
             return
-        said = reader.score(model, rows.input_ids, rows.labels, self.tell.progress("pause", len(rows)))
-        found = metrics.summary(metrics.confusion_of(rows.labels, said.predicted)) | {"loss": said.loss}
+        said = reader.score(model, rows, self.tell.progress("pause", len(rows)))
+        found = reader.task.kind.summary(rows.truth, said.answers)
         if not known:
-            shown = found | {"rows": float(len(rows)), "seconds": said.seconds}
-            self.tell.events.write("evaluation", step=step, split="validation", metrics=shown)
-        content = {"step": step, "score": found, "truth": rows.labels, "predicted": said.predicted, "losses": said.losses}
+            self._tell_evaluation(step, reader.task, rows, said)
+        content = {"step": step, **kept(found, rows.truth, said.answers)}
         write_json(self.run.validation_scores(self.control.stop_at), content)
+
+    def _tell_evaluation(self, step: int, task: Task, rows: Encoded, said: Scored) -> dict[str, float]:
+        """Tell the viewers what the validation rows showed; the metrics."""
+        found = task.kind.summary(rows.truth, said.answers) | {"rows": float(len(rows)), "seconds": said.seconds}
+        self.tell.events.write("evaluation", step=step, split="validation", metrics=found)
+        return found
 
     def _fit(self, model: Any, train: Encoded, reader: Reader) -> dict[str, float]:
         """Loss of the best weights on rows that were trained on, without dropout: beside the validation loss it shows
         overfitting, which the losses of the steps do not (they are computed with dropout, by a model still changing)."""
         chosen = random.Random(self.plan.seed).sample(range(len(train)), min(len(train), FIT_ROWS))
-        labels = [train.labels[i] for i in chosen]
-        said = reader.score(model, [train.input_ids[i] for i in chosen], labels, self.tell.progress("after", len(chosen)))
+        said = reader.score(model, train.take(chosen), self.tell.progress("after", len(chosen)))
         return {"training_loss": said.loss, "rows": len(chosen)}
 
     def _trainer(self, built: Built, rows: dict[str, Encoded], reader: Reader, total_steps: int) -> LogicalBatchTrainer:
         plan = self.plan
         validation = rows["validation"]
-        truth = validation.labels
 
         def evaluate(model: Any, step: int) -> dict[str, float]:
-            said = reader.score(model, validation.input_ids, truth)
-            found = metrics.summary(metrics.confusion_of(truth, said.logits.argmax(-1)))
-            found |= {"loss": said.loss, "rows": float(len(truth)), "seconds": said.seconds}
-            self.tell.events.write("evaluation", step=step, split="validation", metrics=found)
-            return found
+            return self._tell_evaluation(step, reader.task, validation, reader.score(model, validation))
 
         scored = len(validation) > 0
         trainer = LogicalBatchTrainer(
@@ -252,14 +255,12 @@ class Session:
             training_arguments(plan, self.run.checkpoints, total_steps, scored=scored),
             rows["train"].table(),
             validation.table(),
-            pad=reader.pad,
+            task=reader.task,
             budget=reader.budget,
             evaluate_rows=evaluate,
             events=self.tell.events,
             checkpoint_note=environment_note(),
             interrupt=self._interrupt,
-            class_weights=rows["train"].class_weights(built.model.config.num_labels) if plan.class_weights else None,
-            label_smoothing=plan.label_smoothing,
         )
         trainer.add_callback(Schedule(moments(total_steps, plan.evaluations), self.control, scores=scored))
         if plan.early_stopping and scored:

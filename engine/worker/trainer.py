@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import DefaultFlowCallback, ExportableState, PrinterCallback
 
 from engine import checkpoints
 from engine.events import EventWriter
-from engine.worker.batches import OVERHEAD, EpochPermutation, LogicalBatch, collate, cut, mixed, padded
+from engine.worker.batches import OVERHEAD, EpochPermutation, LogicalBatch, collate, cut, mixed
 from engine.worker.budget import TokenBudget
 from engine.worker.heartbeat import memory_now
+from engine.worker.tasks.base import Task
 from recommender.errors import TrainingFailed
 
 
@@ -35,16 +35,14 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         rows: Any,
         validation: Any,
         *,
-        pad: int,
+        task: Task,
         budget: TokenBudget,
         evaluate_rows: Callable[[Any, int], dict[str, float]],
         events: EventWriter,
         checkpoint_note: dict[str, Any],
         interrupt: Callable[[], None],
-        class_weights: list[float] | None = None,
-        label_smoothing: float = 0.0,
     ) -> None:
-        """`rows` and `validation` have the columns input_ids and labels; `evaluate_rows(model, step)` scores the latter.
+        """`rows` and `validation` have the columns input_ids and targets; `evaluate_rows(model, step)` scores the latter.
 
         `checkpoint_note` is stored with every checkpoint, `interrupt` is called before every micro-batch.
         """
@@ -52,14 +50,12 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         # One flow decides when to score, save and stop (schedule.py); this one would add its own moments.
         self.remove_callback(DefaultFlowCallback)
         self.remove_callback(PrinterCallback)
-        self._pad = pad
+        self._task = task
         self._budget = budget
         self._evaluate_rows = evaluate_rows
         self._events = events
         self._note = checkpoint_note
         self._interrupt = interrupt
-        self._weights = torch.tensor(class_weights, device=args.device) if class_weights else None
-        self._smoothing = label_smoothing
         self._order = EpochPermutation(len(rows), args.data_seed)
         self._step_started = 0.0
         self._batch: LogicalBatch | None = None
@@ -115,22 +111,11 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
 
     def _micro_step(self, model: Any, batch: LogicalBatch, piece: list[int]) -> torch.Tensor:
         """Backward through one micro-batch; its share of the logical batch's loss."""
-        inputs = padded([batch.input_ids[i] for i in piece], self._pad, self.args.device)
-        labels = torch.tensor([batch.labels[i] for i in piece], device=self.args.device)
         with self.compute_loss_context_manager():
-            logits = model(**inputs).logits.float()
-            total = functional.cross_entropy(
-                logits, labels, weight=self._weights, label_smoothing=self._smoothing, reduction="sum"
-            )
-        share = total / self._normaliser(batch)
+            total = self._task.total(model, [batch.input_ids[i] for i in piece], [batch.targets[i] for i in piece])
+        share = total / self._task.weight(batch.targets)
         self.accelerator.backward(share)
         return share.detach()
-
-    def _normaliser(self, batch: LogicalBatch) -> float:
-        """What an uncut mean would divide by: rows, or the sum of their class weights."""
-        if self._weights is None:
-            return float(len(batch.labels))
-        return float(self._weights[batch.labels].sum())
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
@@ -154,7 +139,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             learning_rate=logs["learning_rate"],
             grad_norm=logs.get("grad_norm"),
             tokens=self._batch.tokens,
-            rows=len(self._batch.labels),
+            rows=len(self._batch.targets),
             seconds=time.monotonic() - self._step_started,
             memory=memory_now(),
         )

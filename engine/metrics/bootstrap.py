@@ -1,0 +1,114 @@
+"""How sure a metric, or a difference between two models, is: the paired bootstrap.
+
+Rows are drawn with replacement, the same rows for all models, so that what is hard for all cancels out (Efron &
+Tibshirani 1993, ch. 13; percentile interval).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.metrics.kinds import Answers, Floats, Kind, mean_loss
+
+BOOTSTRAP_SAMPLES = 2_000
+"""Enough that the bounds of a 95% interval move by less than a tenth of its width from seed to seed."""
+AT_ONCE = 4_000_000
+"""Drawn numbers held at once."""
+
+
+def _draws(rows: int, seed: int) -> Iterator[Floats]:
+    """How often each row is drawn, (samples, rows), a part of the samples at a time."""
+    random = np.random.default_rng(seed)
+    left = BOOTSTRAP_SAMPLES
+    while left:
+        part = min(left, max(1, AT_ONCE // rows))
+        yield random.multinomial(rows, np.full(rows, 1 / rows), size=part).astype(float)
+        left -= part
+
+
+class _Judged:
+    """One model's answers, ready to be weighted."""
+
+    def __init__(self, kind: Kind, truth: Sequence[Any], answers: Answers) -> None:
+        self._kind = kind
+        self._table = kind.table(truth, answers.predicted)
+        self._losses = None if answers.losses is None else np.asarray(answers.losses, dtype=float)
+        self._weights = np.ones(len(truth)) if answers.weights is None else np.asarray(answers.weights, dtype=float)
+
+    def metrics(self, drawn: Floats) -> dict[str, Floats]:
+        """Each metric for each of the (samples, rows) drawn."""
+        found = self._kind.from_sums(np.asarray(drawn @ self._table))
+        if self._losses is not None:
+            found["loss"] = (drawn @ (self._losses * self._weights)) / (drawn @ self._weights)
+        return found
+
+
+def gain(kind: Kind, truth: Sequence[Any], before: Answers, after: Answers, seed: int) -> dict[str, dict[str, float]]:
+    """After minus before, by metric, each with a 95% interval."""
+    pair = [_Judged(kind, truth, answers) for answers in (before, after)]
+    differences: dict[str, list[Floats]] = {}
+    for drawn in _draws(len(truth), seed):
+        start, end = (judged.metrics(drawn) for judged in pair)
+        for name in start.keys() & end.keys():
+            differences.setdefault(name, []).append(end[name] - start[name])
+    first, last = kind.summary(truth, before), kind.summary(truth, after)
+    return {
+        name: {"gain": last[name] - first[name], **_interval(np.concatenate(differences[name]))}
+        for name in kind.measures
+        if name in differences
+    }
+
+
+def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequence[Answers]], metric: str) -> dict[str, Any]:
+    """Means over each method's trainings (seeds) with 95% intervals, and the differences to the best by `metric`.
+
+    The intervals say how far other held-out rows might move the numbers; how far another seed might is `sd`, where there
+    are several.
+    """
+    judged = {name: [_Judged(kind, truth, a) for a in each] for name, each in answers.items()}
+    single = {name: [kind.summary(truth, a) for a in each] for name, each in answers.items()}
+    found = {name: {m: _mean([s[m] for s in each]) for m in kind.measures} for name, each in single.items()}
+    parts: dict[str, dict[str, list[Floats]]] = {name: {m: [] for m in kind.measures} for name in answers}
+    for drawn in _draws(len(truth), 0):
+        for name, each in judged.items():
+            scores = [one.metrics(drawn) for one in each]
+            for m in kind.measures:
+                parts[name][m].append(np.mean([s[m] for s in scores], axis=0))
+    samples = {name: {m: np.concatenate(values) for m, values in by.items()} for name, by in parts.items()}
+    pick = max if kind.measures[metric].higher_is_better else min
+    best = pick(answers, key=lambda name: found[name][metric])
+    return {
+        "best": best,
+        "methods": {
+            name: {
+                m: {
+                    "mean": found[name][m],
+                    **_interval(samples[name][m]),
+                    "sd": float(np.std([s[m] for s in single[name]], ddof=1)) if len(single[name]) > 1 else None,
+                    "difference": {
+                        "mean": found[name][m] - found[best][m],
+                        **_interval(samples[name][m] - samples[best][m]),
+                    },
+                }
+                for m in kind.measures
+            }
+            for name in answers
+        },
+    }
+
+
+def mean_gap(worse: Answers, better: Answers) -> tuple[float, float]:
+    """Difference of two models' mean losses on the same rows, and its standard error."""
+    weights = np.ones(len(worse.losses or ())) if worse.weights is None else np.asarray(worse.weights, dtype=float)
+    behind = np.asarray(worse.losses, dtype=float) - np.asarray(better.losses, dtype=float)
+    means = np.concatenate([(drawn @ (behind * weights)) / (drawn @ weights) for drawn in _draws(len(behind), 0)])
+    return mean_loss(worse) - mean_loss(better), float(np.std(means, ddof=1))
+
+
+def _interval(values: Floats) -> dict[str, float]:
+    return {"low": float(np.quantile(values, 0.025)), "high": float(np.quantile(values, 0.975))}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

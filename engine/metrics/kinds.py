@@ -1,0 +1,70 @@
+"""How the answers of one kind of task are judged: by sums over rows, so that drawing rows anew is only a weighting."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.sparse import csr_array
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A metric as people see it."""
+
+    words: str
+    higher_is_better: bool = True
+    points: bool = True
+    """Whether it is a share, of which differences are told in points (hundredths)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one model said about some rows, in their order."""
+
+    predicted: Sequence[Any]
+    """A class, a number, a list of tags, ...; what the task's `Kind` understands, as JSON."""
+    losses: Sequence[float] | None
+    """Mean loss of each row; `None` where the answers come with no probabilities."""
+    weights: Sequence[float] | None = None
+    """What a row counts in the mean of the losses: its trained tokens where text is written. `None`: all the same."""
+
+
+LOSS = Measure("loss", higher_is_better=False, points=False)
+
+
+class Kind(ABC):
+    """Metrics of one kind of task."""
+
+    measures: ClassVar[Mapping[str, Measure]]
+    """By name, the most telling first; `loss` is always among them."""
+
+    @abstractmethod
+    def table(self, truth: Sequence[Any], predicted: Sequence[Any]) -> "csr_array[Any]":
+        """(rows, k) numbers whose sums over rows give the metrics."""
+
+    @abstractmethod
+    def from_sums(self, sums: Floats) -> dict[str, Floats]:
+        """The metrics, without the loss, from (m, k) sums; m numbers each."""
+
+    def details(self, truth: Sequence[Any], predicted: Sequence[Any]) -> dict[str, Any]:
+        """What a report says beyond the metrics."""
+        return {}
+
+    def summary(self, truth: Sequence[Any], answers: Answers) -> dict[str, float]:
+        """The metrics of all rows; the loss only where there are losses."""
+        found = self.from_sums(np.asarray(self.table(truth, answers.predicted).sum(0), dtype=float)[None])
+        score = {name: float(values[0]) for name, values in found.items()}
+        return score if answers.losses is None else score | {"loss": mean_loss(answers)}
+
+    def full_score(self, truth: Sequence[Any], answers: Answers) -> dict[str, Any]:
+        """Everything the report says about one set of answers."""
+        return {"loss": None, **self.summary(truth, answers), **self.details(truth, answers.predicted)}
+
+
+def mean_loss(answers: Answers) -> float:
+    """Mean loss of a unit (a row, or a trained token)."""
+    return float(np.average(np.asarray(answers.losses, dtype=float), weights=answers.weights))

@@ -1,0 +1,122 @@
+"""What differs between kinds of work: the model's head, a row's target, the loss of a step, and what an answer is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import transformers
+from datasets import Dataset
+
+from engine.metrics.kinds import Answers, Kind
+from engine.metrics.registry import kind_of
+from engine.rows import Rows
+from recommender.plan import Plan
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Rows as the model reads them."""
+
+    input_ids: list[list[int]]
+    """Cut at the plan's `max_length`, unpadded."""
+    targets: list[Any]
+    """What the task's loss compares with: a class, a number, a label a token, ..."""
+    truth: list[Any]
+    """What the task's metrics compare with, as JSON; often the targets."""
+    rows_cut: int = 0
+    """Rows longer than `max_length`."""
+    tokens_cut: int = 0
+    """Tokens lost by that."""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def table(self) -> Dataset:
+        """The rows as the table that the trainer's loader reads."""
+        return Dataset.from_dict({"input_ids": self.input_ids, "targets": self.targets})
+
+    def take(self, indices: Sequence[int]) -> "Encoded":
+        """The rows at `indices`, in that order."""
+        return Encoded(*([values[i] for i in indices] for values in (self.input_ids, self.targets, self.truth)))
+
+
+class Answer(NamedTuple):
+    """What a model said about one row."""
+
+    predicted: Any
+    """As JSON; what the task's metrics understand."""
+    loss: float
+    """Mean over the row's units."""
+    weight: float = 1.0
+    """Units of the row: 1, or its trained tokens."""
+
+
+class Task(ABC):
+    """One kind of work, for one run."""
+
+    auto_model: ClassVar[str]
+    """The transformers class that loads a model with this task's head."""
+    adapter_type: ClassVar[str]
+    """peft's name for it."""
+    head_words: ClassVar[str]
+    """What a model must have for it, in words."""
+    pipeline: ClassVar[str]
+    """The hub's name for it, for the model card."""
+    purpose: ClassVar[str]
+    """What the model is fine-tuned to do, in words."""
+    has_probe: ClassVar[bool] = False
+    """Whether a linear model on embeddings is something to compare with."""
+
+    def __init__(self, plan: Plan, labels: list[str]) -> None:
+        self.plan = plan
+        self.labels = labels
+        self.kind: Kind = kind_of(plan.task, labels)
+        self.pad = 0
+        """Id of the padding token, once a tokenizer is known."""
+
+    def model_class(self) -> Any:
+        """The class named by `auto_model`."""
+        return getattr(transformers, self.auto_model)
+
+    @abstractmethod
+    def config_options(self) -> dict[str, Any]:
+        """What the model's configuration must say about this run."""
+
+    @abstractmethod
+    def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
+        """Token ids and targets of rows."""
+
+    def prepare(self, train: Encoded, device: torch.device) -> None:
+        """Look at the training rows before the first step: class weights, means, ..."""
+
+    @abstractmethod
+    def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
+        """The loss of a micro-batch, summed over its units; a scalar with gradients."""
+
+    def weight(self, targets: Sequence[Any]) -> float:
+        """What the sum over a logical batch is divided by: its rows, or what they count."""
+        return float(len(targets))
+
+    @abstractmethod
+    def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
+        """What the model says about a micro-batch; called without gradients."""
+
+    @abstractmethod
+    def about(self) -> str:
+        """A paragraph of Markdown for the model card; foreign text in it cleaned."""
+
+    @abstractmethod
+    def usage(self) -> str:
+        """Lines of Python for the model card that use `model` and `tokenizer`."""
+
+    def constant(self, train: Encoded, rows: int) -> Answers | None:
+        """The best answer that looks at no text, `rows` times; `None` where there is none worth comparing with."""
+        return None
+
+    def probe(self, seen: Any, train: list[Any], shown: Any, held_out: list[Any]) -> Answers:
+        """A linear model on the untouched model's embeddings, (rows, hidden); for tasks that `has_probe`."""
+        raise NotImplementedError

@@ -1,0 +1,103 @@
+"""One label a row: the mean cross-entropy over rows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from engine.metrics.kinds import Answers
+from engine.rows import Rows
+from engine.text import one_line
+from engine.worker import baselines
+from engine.worker.batches import padded
+from engine.worker.encoding import token_ids
+from engine.worker.tasks.base import Answer, Encoded, Progress, Task
+
+
+USE = """\
+import torch
+
+model.eval()
+inputs = tokenizer(["a text"], truncation=True, max_length={length}, return_tensors="pt")
+with torch.no_grad():
+    best = model(**inputs).logits.argmax(-1).item()
+print(model.config.id2label[best])
+"""
+
+
+class Classification(Task):
+    """Sequence classification with one label a row."""
+
+    auto_model = "AutoModelForSequenceClassification"
+    adapter_type = "SEQ_CLS"
+    head_words = "text classifier"
+    pipeline = "text-classification"
+    purpose = "classify text"
+    has_probe = True
+
+    _weights: torch.Tensor | None = None
+
+    def config_options(self) -> dict[str, Any]:
+        """Number and names of the classes."""
+        return {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: i for i, label in enumerate(self.labels)},
+            "problem_type": "single_label_classification",
+        }
+
+    def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
+        """Targets are class indices."""
+        index = {label: i for i, label in enumerate(self.labels)}
+        targets = [index[label] for label in rows.labels]
+        return Encoded(token_ids(tokenizer, rows.texts, self.plan.max_length, progress), targets, targets)
+
+    def prepare(self, train: Encoded, device: torch.device) -> None:
+        """Class weights by inverse frequency: every class weighs the same in all, and a row 1 in the mean."""
+        if self.plan.class_weights:
+            counts = Counter(train.targets)
+            classes = len(self.labels)
+            weights = [len(train) / (classes * max(counts[i], 1)) for i in range(classes)]
+            self._weights = torch.tensor(weights, device=device)
+
+    def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
+        """Cross-entropy, weighted by class and smoothed as the plan says."""
+        logits = self._logits(model, input_ids)
+        truth = torch.tensor(targets, device=logits.device)
+        smoothing = self.plan.label_smoothing
+        return functional.cross_entropy(logits, truth, weight=self._weights, label_smoothing=smoothing, reduction="sum")
+
+    def weight(self, targets: Sequence[Any]) -> float:
+        """What an uncut mean would divide by: rows, or the sum of their class weights."""
+        return float(len(targets)) if self._weights is None else float(self._weights[list(targets)].sum())
+
+    def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
+        """The most likely class, and the row's cross-entropy without weights or smoothing."""
+        logits = self._logits(model, input_ids)
+        losses = functional.cross_entropy(logits, torch.tensor(targets, device=logits.device), reduction="none")
+        return [Answer(int(c), float(x)) for c, x in zip(logits.argmax(-1).tolist(), losses.tolist(), strict=True)]
+
+    def constant(self, train: Encoded, rows: int) -> Answers:
+        """The most common class."""
+        return Answers(baselines.majority(train.targets, rows), None)
+
+    def probe(self, seen: Any, train: list[Any], shown: Any, held_out: list[Any]) -> Answers:
+        """A logistic regression."""
+        predicted, losses = baselines.probe(seen, train, shown, held_out, len(self.labels))
+        return Answers(predicted, losses)
+
+    def about(self) -> str:
+        """The labels, as a list."""
+        labels = (one_line(label, 80).replace("`", "'") for label in self.labels[:100])
+        return "Labels:\n\n" + "".join(f"- `{label}`\n" for label in labels)
+
+    def usage(self) -> str:
+        """Classify one text."""
+        return USE.replace("{length}", str(self.plan.max_length))
+
+    def _logits(self, model: Any, input_ids: list[list[int]]) -> torch.Tensor:
+        device = next(model.parameters()).device
+        logits: torch.Tensor = model(**padded(input_ids, self.pad, device)).logits
+        return logits.float()
