@@ -214,7 +214,6 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "W4_more_than_adapter_holds": {"rank": 256},
     "W5_like_pretraining": {"lora": 0.175, "full": 0.263, "rank": 256},
     "W12_ships_in_4_bit": {"bits": 4},
-    "rare_class": "One class has fewer than {least} rows: its score will be chance. Merge it with another, or label more.",
     "rare_class": {"least": 16},
     "rare_classes": {"least": 16},
     "nf4_untried": {"bits": 4},
