@@ -66,7 +66,8 @@ def detect(table: Table, named: dict[str, str], task: Task | None) -> Shape:
             return _believed(shape, named, task)
     needs = " or ".join(dict.fromkeys(" and ".join(ROLES[layout]) for layout in allowed)) or "other columns than those named"
     for_task = f" for {task}" if task else ""
-    raise InputError(f"{table.path}: its columns ({listed(table)}) do not show what to use{for_task}; name {needs} with --column.")
+    names = listed(table)
+    raise InputError(f"{table.path}: its columns ({names}) do not show what to use{for_task}; name {needs} with --column.")
 
 
 def _also(layout: Layout) -> tuple[str, ...]:
