@@ -39,8 +39,12 @@ class Built:
 
 
 def device_name() -> str:
-    """`cuda` where a GPU can be used, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Where the Trainer will put the model too: an accelerator that torch can use, else `cpu`."""
+    if torch.cuda.is_available():  # AMD's ROCm calls itself cuda as well
+        return "cuda"
+    if torch.xpu.is_available():
+        return "xpu"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def model_folder(choice: ModelChoice) -> str:
