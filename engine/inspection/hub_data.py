@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from engine.inspection.hub import REACH_SECONDS, _within
+from engine.inspection.hub import REACH_SECONDS, within
 from engine.text import one_line
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.reasons import size
@@ -78,7 +78,7 @@ def _cached(repo: str, config: str) -> dict[str, Any] | None:
 def _download(repo: str, config: str) -> dict[str, Any]:
     from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 
-    info = _within(REACH_SECONDS, lambda: HfApi().dataset_info(repo, timeout=REACH_SECONDS - 1, files_metadata=True))
+    info = within(REACH_SECONDS, lambda: HfApi().dataset_info(repo, timeout=REACH_SECONDS - 1, files_metadata=True))
     sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
     card: dict[str, Any] = {}
     if "README.md" in sizes:
