@@ -56,27 +56,28 @@ class LoracleStepper:
     def __init__(self, plan: Plan, work: Path) -> None:
         """Build model, rows and trainer as the worker does, then what `Trainer.train` makes before its loop."""
         from engine.events import EventWriter
-        from engine.rows import split
+        from engine.loading import split
         from engine.worker.arguments import training_arguments
         from engine.worker.budget import TokenBudget
-        from engine.worker.encoding import encode
         from engine.worker.modeling import build, load_tokenizer, model_folder
+        from engine.worker.tasks.registry import task_of
         from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 
         folder = model_folder(plan.model)
         parts = split(plan.data)
         tokenizer = load_tokenizer(folder)
         seed_everything(plan.seed)
-        built = build(plan, folder, parts.labels, tokenizer.pad_token_id)
+        task = task_of(plan, parts.labels, tokenizer.pad_token_id)
+        built = build(task, folder)
         total = plan.total_steps(len(parts.train))
-        rows = encode(tokenizer, parts.train, parts.labels, plan.max_length).table()
+        rows = task.encode(tokenizer, parts.train).table()
         work.mkdir(parents=True, exist_ok=True)
         self._trainer = LogicalBatchTrainer(
             built.model,
             training_arguments(plan, work, total, scored=False),
             rows,
             None,
-            pad=tokenizer.pad_token_id,
+            task=task,
             budget=TokenBudget(plan.token_budget, lambda before, after: None),
             evaluate_rows=lambda model, step: {},
             events=EventWriter(work / "events.jsonl"),

@@ -15,6 +15,7 @@ from engine.groups import Group, Task, done
 from engine.inspect import DataInspection, ModelInspection
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers, Kind
+from engine.metrics.measures import MEASURES
 from engine.metrics.registry import kind_of
 from engine.planning import check_fits, plan_for
 from recommender.errors import InputError
@@ -233,7 +234,7 @@ def _costs(group: Group, keys: Sequence[str]) -> dict[str, Any]:
 def _baselines(group: Group, keys: Sequence[str]) -> dict[str, Any]:
     """What any fine-tune must beat, on the same held-out rows: as the first finished run found them."""
     scores = next((group.run(k).report() or {} for k in keys if _scored(group, k)), {}).get("scores", {})
-    return {n: {m: v for m, v in scores[n].items() if m in MEASURED} for n in ("probe", "majority") if n in scores}
+    return {n: {m: v for m, v in scores[n].items() if m in MEASURES} for n in ("probe", "majority") if n in scores}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -243,9 +244,6 @@ def _mean(values: Sequence[float]) -> float:
 def _cause(group: Group, key: str) -> str:
     run = group.run(key)
     return str((run.state().end or {}).get("cause") or "its worker died without a word")
-
-
-METRIC_WORDS = {"macro_f1": "points of macro-F1", "accuracy": "points of accuracy", "loss": "loss"}
 
 
 def label(plan: Plan) -> str:
@@ -260,15 +258,16 @@ def statements(rows: Sequence[dict[str, Any]], best: str | None, metric: str) ->
         return ["No two methods have scores on the same held-out rows, so nothing can be said."]
     leader = next(row["name"] for row in rows if row["method"] == best)
     said = []
-    scale = 1 if metric == "loss" else 100
+    measure = MEASURES[metric]
+    scale, digits = (100, 1) if measure.points else (1, 3)
+    words = f"{'points of ' if measure.points else ''}{measure.words}"
     for row in rows:
         if row["method"] == best or metric not in row:
             continue
         d = row[metric]["difference"]
         size, low, high = (scale * d[k] for k in ("mean", "low", "high"))
-        digits = 3 if metric == "loss" else 1
         span = (
-            f"{row['name']} scored {size:+.{digits}f} {METRIC_WORDS[metric]} against {leader}"
+            f"{row['name']} scored {size:+.{digits}f} {words} against {leader}"
             f" (95% interval {low:+.{digits}f} to {high:+.{digits}f})"
         )
         apart = low > 0 or high < 0

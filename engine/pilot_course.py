@@ -3,14 +3,16 @@
 Everything follows from the scores that the runs kept at their pauses, so it is found anew whenever it is asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine import compare, metrics
+from engine import compare
 from engine.events import read_events
 from engine.files import read_json
 from engine.groups import Group, Task, done
+from engine.metrics.bootstrap import mean_gap
+from engine.metrics.kinds import Answers, mean_loss
 from engine.pilot import FINAL
 from engine.rundir import RunDirectory
 
@@ -39,21 +41,21 @@ class Standing:
     """Who goes, and why."""
 
 
-def stand(losses: Mapping[str, Sequence[float]], raised: Mapping[str, str], keep: frozenset[str]) -> Standing:
+def stand(losses: Mapping[str, Answers], raised: Mapping[str, str], keep: frozenset[str]) -> Standing:
     """Who leads and who goes, from each candidate's losses on the same validation rows; those in `keep` do not go.
 
     A raised learning rate must be clearly ahead of the usual one, for short runs flatter it (E1).
     """
-    mean = {key: sum(values) / len(values) for key, values in losses.items()}
+    mean = {key: mean_loss(answers) for key, answers in losses.items()}
     order = sorted(losses, key=lambda key: mean[key])
     dropped: dict[str, str] = {}
     for key, base in raised.items():
         if key in losses and base in losses:
-            ahead, error = metrics.mean_gap(losses[base], losses[key])
+            ahead, error = mean_gap(losses[base], losses[key])
             if ahead <= CLEAR * error:
                 dropped[key] = "the higher learning rate is not clearly ahead, and short runs flatter it"
     leader = next(key for key in order if key not in dropped)
-    gap = {key: metrics.mean_gap(losses[key], losses[leader]) for key in order if key != leader}
+    gap = {key: mean_gap(losses[key], losses[leader]) for key in order if key != leader}
     left = [leader]
     for key in order:
         if key == leader or key in dropped:
@@ -93,7 +95,7 @@ def course(group: Group, failed: frozenset[str]) -> Course:
         if lacking is not None:
             found.task = Task(lacking, step)
             return found
-        losses = {key: read_json(group.run(key).validation_scores(step))["losses"] for key in in_play}
+        losses = {key: compare.together([read_json(group.run(key).validation_scores(step))]) for key in in_play}
         keep = frozenset(key for key in in_play if plans[key].method == "full" and step < longest)
         found.history.append((step, stand(losses, content["raised"], keep)))
         in_play = found.history[-1][1].left
@@ -157,7 +159,7 @@ def _slice_report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
                     "name": labels[key],
                     "learning_rate": plans[key].learning_rate,
                     "loss": standing.loss[key],
-                    "macro_f1": read_json(group.run(key).validation_scores(step))["score"]["macro_f1"],
+                    "metric": read_json(group.run(key).validation_scores(step))["score"].get(plans[key].metric),
                     "gap": standing.gap[key][0] if key in standing.gap else None,
                     "gap_error": standing.gap[key][1] if key in standing.gap else None,
                     "dropped": standing.dropped.get(key),
@@ -170,6 +172,7 @@ def _slice_report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
     winner = found.winner
     thrown = [r for r in group.begun() if r.path.name != winner]
     return {
+        "metric": next(iter(plans.values())).metric,
         "stages": stages,
         "winner": winner,
         "winner_name": labels.get(winner),

@@ -1,35 +1,39 @@
-"""Labelled rows: from a table to training, validation and held-out rows, the same way for inspection and for the run."""
+"""Rows to train on: what they are, and how they are sampled, told apart and dealt out. `loading.py` reads them."""
 
 import random
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from engine.tables.read import read_table
 from engine.tables.table import Table
 from engine.text import one_line
-from recommender import hyper
 from recommender.errors import InputError
-from recommender.facts import DataFacts
-from recommender.plan import DataChoice
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Texts with their labels; `numbers` are row numbers in the file, counted from 1."""
+    """Texts with their labels; `numbers` are row numbers in the file, counted from 1.
+
+    Rows with equal texts never stand on two sides of a split, and splits are stratified by label: it is empty where rows
+    have no single class.
+    """
 
     texts: list[str]
     labels: list[str]
     numbers: list[int]
     dropped: int = 0
     """Rows without a text or without a label."""
+    items: list[Any] | None = None
+    """What is trained on where text and label do not say it all: several labels, tags, a conversation. One a row."""
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, indices: Sequence[int]) -> "Rows":
         """The rows at `indices`, in that order."""
-        return Rows([self.texts[i] for i in indices], [self.labels[i] for i in indices], [self.numbers[i] for i in indices])
+        texts, labels, numbers = ([values[i] for i in indices] for values in (self.texts, self.labels, self.numbers))
+        return Rows(texts, labels, numbers, items=None if self.items is None else [self.items[i] for i in indices])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,80 +122,6 @@ def sort_labels(labels: set[str]) -> list[str]:
 
 def _is_integer(text: str) -> bool:
     return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
-
-
-def load(choice: DataChoice) -> tuple[Rows, Rows | None]:
-    """Training rows and held-out rows (`None` without a file of their own), sampled, not yet split.
-
-    Raises:
-        InputError: unusable file or columns.
-    """
-    if choice.text_column is None or choice.label_column is None:
-        raise InputError("the plan names no text_column and label_column.")
-    every = labelled(read_table(choice.train), choice.text_column, choice.label_column)
-    train = sample(every, choice.train_rows, choice.split_seed)
-    if choice.eval is None:
-        return train, None
-    held_out = labelled(read_table(choice.eval), choice.text_column, choice.label_column)
-    return train, sample(held_out, choice.eval_rows, choice.split_seed)
-
-
-def split(choice: DataChoice) -> Split:
-    """The rows of a run: repeats removed, then split by text so that no text stands on two sides.
-
-    Raises:
-        InputError: nothing to learn, or labels that do not match the plan.
-    """
-    rows, held_out = load(choice)
-    counts = {"rows": len(rows), "empty": rows.dropped}
-    once = unique(rows)
-    counts["duplicates"] = len(rows) - len(once)
-    counts["overlap"] = 0
-    if held_out is not None:
-        shown = {key_of(t) for t in held_out.texts}
-        kept = [i for i, t in enumerate(once.texts) if key_of(t) not in shown]
-        counts["overlap"] = len(once) - len(kept)
-        once = once.take(kept)
-    labels = choice.labels or sort_labels(set(once.labels))
-    check_labels(once, labels, choice.train)
-    if choice.folds is not None and choice.fold is not None:
-        held_out, once = _fold_of(once, choice.folds, choice.fold, choice)
-    if held_out is not None:
-        check_labels(held_out, labels, choice.eval or "")
-    facts = DataFacts(rows=len(once), unique_rows=len(once), eval_rows=len(held_out) if held_out is not None else None)
-    defaults = hyper.split_of(facts)
-    if held_out is None:
-        wanted = choice.held_out_rows if choice.held_out_rows is not None else defaults.held_out
-        held_out, once = _carved(once, "held_out_rows", wanted, choice.split_seed, choice.train)
-    wanted = choice.validation_rows if choice.validation_rows is not None else defaults.validation
-    validation, train = _carved(once, "validation_rows", wanted, choice.split_seed + 1, choice.train)
-    if len(set(train.labels)) < 2:
-        raise InputError(f"{choice.train}: fewer than two labels are left for training; give more rows.")
-    return Split(train, validation, held_out, labels, counts)
-
-
-def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice) -> tuple[Rows, Rows]:
-    """The rows of that fold, and all others.
-
-    Raises:
-        InputError: there are too few rows for so many folds.
-    """
-    dealt = deal(rows, folds, choice.split_seed)
-    held_out = rows.take([i for i, n in enumerate(dealt) if n == fold])
-    if not len(held_out):
-        raise InputError(f"{choice.train}: {len(rows)} rows are too few for {folds} folds; take fewer folds.")
-    return held_out, rows.take([i for i, n in enumerate(dealt) if n != fold])
-
-
-def _carved(rows: Rows, name: str, wanted: int, seed: int, file: str) -> tuple[Rows, Rows]:
-    """`carve`, unless that would take more than half of the rows.
-
-    Raises:
-        InputError: it would.
-    """
-    if wanted > len(rows) / 2:
-        raise InputError(f"{name} is {wanted}, more than half of the {len(rows)} rows of {file}; take fewer, or give more rows.")
-    return carve(rows, wanted, seed)
 
 
 def check_labels(rows: Rows, labels: list[str], name: str) -> None:

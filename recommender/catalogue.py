@@ -92,15 +92,17 @@ SENTENCES: dict[str, str] = {
     "imbalanced_labels": "The most frequent label has {most:count} rows, the rarest {least:count}: rare ones get more weight.",
     "rare_positive": "The rare class holds {share:share} of the rows: look at precision and recall (PR-AUC), accuracy says "
     "nothing; if recall stays low, show it more often.",
+    "rare_class": "One class has fewer than {least} rows: its score will be chance. Merge it with another, or label more.",
     "rare_classes": "{classes} classes have fewer than {least} rows: their scores will be chance. Merge them, or label more.",
+    "absent_class": "A named class has no row at all and cannot be learned.",
     "absent_classes": "{classes} named classes have no row at all and cannot be learned.",
     "few_examples": "{rows:count} examples can tell whether tuning helps; a prompt with the best of them costs nothing: "
     "compare both.",
     "preference_on_base": "Preferences sharpen a model that already follows instructions; this is a base model: fine-tune it "
     "on instructions first.",
     "no_chat_template": "The model has no chat template: one must be chosen, and kept with the model.",
-    "truncated": "{share:share} of the rows are longer than {length} tokens and are cut there.",
-    "shortened": "Texts are cut at {length} tokens to fit in memory; one in a hundred has more than {tokens:count}.",
+    "truncated": "{share:share} of the rows are longer than {length:count} tokens and are cut there.",
+    "shortened": "Texts are cut at {length:count} tokens to fit in memory; one in a hundred has more than {tokens:count}.",
     "long_texts": "One text in a hundred has more than {tokens:count} tokens, and this model reads {reads}: the rest is cut. "
     "Split long texts, or take a model that reads more.",
     "long_documents": "Many texts are longer than the {reads} tokens that this model reads (one in twenty has more than "
@@ -124,8 +126,8 @@ SENTENCES: dict[str, str] = {
     "score_in_4_bit": "It ships in {bits} bits but is trained in more: quantise the result and score that, before you trust it.",
     "check_forgetting": "To see what is forgotten, compare the loss on a few hundred general texts before and after; a rise "
     "of more than {rise:share} is a warning.",
-    "pilot": "{leader} and {second} are close ({margin:num} points apart): `loracle pilot` tries both on a slice of the data "
-    "and goes on with the winner.",
+    "pilot": "{leader} and {second} are close ({margin:num} points apart): `loracle pilot` tries both and goes on with the "
+    "winner.",
     "brought_method": "You brought {brought}; these facts speak for {method}.",
     "assumed": "Not known and assumed: {names}.",
     # lints
@@ -152,7 +154,7 @@ SENTENCES: dict[str, str] = {
     "accuracy_on_skewed": "Accuracy says little when the largest class holds {share:share} of the rows; macro-F1 is better.",
     "padded_to_maximum": "Padding every row to {length} tokens wastes most of the work: {few:share} of the texts have more "
     "than {tokens:count}. Pad to the longest of a batch.",
-    "truncates": "At {length} tokens about {share:share} of the rows are cut.",
+    "truncates": "At {length:count} tokens about {share:share} of the rows are cut.",
     "longer_than_model": "{length} tokens are more than the {reads} this model reads.",
     "one_seed": "One seed on {unique_rows:count} rows can mislead by several points: compare {seeds} and report mean and spread.",
     "no_bias_correction": "Adam without bias correction makes small-data fine-tuning unstable: switch it on.",
@@ -194,7 +196,7 @@ SENTENCES: dict[str, str] = {
     "instead_more_devices": "Sharded over all {devices} devices {method} would need about {needed:size} on each: a tool that "
     "shards (FSDP, DeepSpeed) can do that.",
     "instead_original": "Take the original, unquantised weights of this model.",
-    "instead_shorter": "{method} would fit with texts cut at {fitting} tokens; {length} are wanted now.",
+    "instead_shorter": "{method} would fit with texts cut at {fitting:count} tokens; {length:count} are wanted now.",
     "instead_pack": "First pack several short texts into one row: it can more than double the speed.",
     "instead_shorter_time": "Then cut the texts shorter: half of them have at most {tokens:count} tokens, {length} are used now.",
     "instead_subset": "Then take fewer rows: about {rows:count} of {all_rows:count} fit into {budget:hours}; a random, "
@@ -212,6 +214,7 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "W4_more_than_adapter_holds": {"rank": 256},
     "W5_like_pretraining": {"lora": 0.175, "full": 0.263, "rank": 256},
     "W12_ships_in_4_bit": {"bits": 4},
+    "rare_class": {"least": 16},
     "rare_classes": {"least": 16},
     "nf4_untried": {"bits": 4},
     "score_in_4_bit": {"bits": 4},

@@ -53,9 +53,11 @@ def _about_labels(facts: Facts) -> Iterator[Caution]:
     elif skewed(data):
         yield caution("imbalanced_labels", most=max(present), least=min(present))
     if rare_classes(data):
-        yield caution("rare_classes", classes=rare_classes(data))
+        rare = rare_classes(data)
+        yield caution("rare_classes", wording="rare_class" if rare == 1 else None, classes=rare)
     if len(present) < len(counts) and len(present) > 1:
-        yield caution("absent_classes", classes=len(counts) - len(present))
+        absent = len(counts) - len(present)
+        yield caution("absent_classes", wording="absent_class" if absent == 1 else None, classes=absent)
 
 
 def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:
@@ -72,7 +74,7 @@ def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[C
     if wanted is not None and length < wanted:
         if length >= shape.positions:
             yield caution("long_texts", tokens=wanted, reads=shape.positions)
-        else:
+        elif nearest.fits:
             yield caution("shortened", length=length, tokens=wanted)
 
 

@@ -132,8 +132,3 @@ def predict(
     """Peak memory of one method in bytes, for micro-batches of `micro_tokens` padded tokens of `length` at most."""
     step = Step(method, precision, rank, micro_tokens, length, gradient_checkpointing)
     return as_memory(facts, shape, place(facts, shape, step))
-
-
-def fits(memory: Memory) -> bool:
-    """Whether the predicted peak leaves the stated head-room."""
-    return memory.predicted <= USABLE_SHARE * memory.available

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from recommender.base import Choice
-from recommender.facts import Task
+from recommender.facts import Layout, Task
 from recommender.recommendation import Method, Precision, Trained
 
 PLAN_VERSION = 1
@@ -48,6 +48,12 @@ class DataChoice(Choice):
     """The held-out file. Without it `held_out_rows` are carved from `train`."""
     text_column: Name | None = None
     label_column: Name | None = None
+    columns: dict[str, Name] | None = None
+    """Columns by the role they play, for tasks other than classification."""
+    layout: Layout | None = None
+    """How a row is written down, for those tasks."""
+    separator: str | None = None
+    """What parts several labels in one value."""
     labels: list[Name] | None = None
     """Names of the classes in the order of the model's outputs."""
     train_rows: Positive | None = None

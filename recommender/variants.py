@@ -59,7 +59,7 @@ def variants(facts: Facts, shape: Shape, method: Method) -> Iterator[Group]:
         yield from _smaller_full(facts, shape, first)
     else:
         least = 8 if method == "qlora" else rates.least_rank(shape, tuned_as_encoder(shape, facts.data))
-        if first.rank == rates.RANKS[-1] and rates.wants_largest_rank(facts.data, facts.goal.purpose):
+        if facts.data.task == "continued_pretraining":
             least = 64
         for rank in [r for r in reversed(rates.RANKS) if least <= r < (first.rank or 0)]:
             alpha = 2 * rank if tuned_as_encoder(shape, facts.data) else first.alpha

@@ -26,6 +26,9 @@ from tui.flags import said_goal
 from tui.goal import tell_me_more
 from tui.show import Screen
 
+AGAINST = ("does_not_fit", "over_time_budget", "no_disk", "no_hub_disk", "no_nf4", "already_quantised")
+"""Reasons why a method cannot run here."""
+
 
 def auto(given: argparse.Namespace) -> int:
     """Recommend, train, report."""
@@ -167,7 +170,7 @@ def _short(advice: Recommendation) -> str:
     """Why not, in one line; the screen above has the rest."""
     against = [r.text for r in advice.reasons if r.code.startswith("G")]
     if not against:
-        against = [r.text for r in advice.reasons if r.code in ("does_not_fit", "over_time_budget", "no_disk", "no_nf4")]
+        against = [r.text for r in advice.reasons if r.code in AGAINST]
     overridable = " --anyway runs it all the same." if advice.verdict == "not_yet" else ""
     return " ".join([*against, *advice.instead]) + overridable
 

@@ -19,8 +19,8 @@ from engine.runs import stop
 from engine.state import FINISHED, RunState
 from engine.text import clean, one_line
 from recommender.errors import Exit, InputError
-from tui import show
-from tui.words import clock, duration, metric, number, phase_words
+from tui import judged, show
+from tui.words import clock, duration, number, phase_words
 
 POLL_SECONDS = 0.25
 LINE_EVERY = 10.0
@@ -218,9 +218,7 @@ def milestone(event: Event) -> str | None:
             scored = event.get("metrics") or {}
             words = {"validation": f"step {event.get('step')}", "probe": "linear probe", "majority": "majority class"}
             name = one_line(words.get(str(event.get("split")), str(event.get("split"))))
-            loss = f"  loss {metric(scored.get('loss'))}" if scored.get("loss") is not None else ""
-            judged = f"accuracy {metric(scored.get('accuracy'))}  macro-F1 {metric(scored.get('macro_f1'))}{loss}"
-            return f"{when}  {name:<14}  {judged}"
+            return f"{when}  {name:<14}  {judged.in_line(scored)}"
         case "warning":
             return f"{when}  ! {one_line(event.get('text'), 400)}"
         case "recovery":

@@ -15,6 +15,7 @@ from engine.groups import Group
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from recommender.errors import InputError
+from tui import judged
 from tui.words import duration, metric, number, size, status_word
 
 ROWS = {
@@ -44,17 +45,19 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     console.print(Text(heading, style="bold"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
-    for column in ("accuracy", "macro-F1", "loss"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("the result gained (95% interval)", no_wrap=True)
     scores, gains = content.get("scores") or {}, content.get("gains") or {}
+    names = judged.shown(scores.values())
+    for name in names:
+        table.add_column(judged.words(name), justify="right", no_wrap=True)
+    table.add_column("the result gained (95% interval)", no_wrap=True)
     for name, words in ROWS.items():
         if name not in scores:
             continue
         s = scores[name]
         style = "bold" if name == "after" else ""
-        cells = [Text(words, style=style)] + [Text(metric(s.get(k)), style=style) for k in ("accuracy", "macro_f1", "loss")]
-        table.add_row(*cells, Text(_interval((gains.get(name) or {}).get("accuracy"))))
+        cells = [Text(words, style=style)] + [Text(metric(s.get(k)), style=style) for k in names]
+        gain = (gains.get(name) or {}).get(names[0])
+        table.add_row(*cells, Text(judged.gained(names[0], gain) if gain else ""))
     console.print(table)
     listed(console, "", [str(s) for s in content.get("statements") or []])
     _per_class(scores, console)
@@ -72,27 +75,23 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     console.print(Text(f"Model     {one_line(run.model, 1000)}", overflow="fold"))
 
 
-def _interval(gain: Mapping[str, float] | None) -> str:
-    if not gain:
-        return ""
-    points, low, high = (100 * gain[k] for k in ("gain", "low", "high"))
-    return f"{points:+.1f} points ({low:+.1f} to {high:+.1f})"
-
-
 def _per_class(scores: Mapping[str, Any], console: Console) -> None:
     after = scores.get("after")
-    if not after or len(after["per_class"]) > 30:
+    if not after or not 0 < len(after.get("per_class") or ()) <= 30:
         return
     before = {c["label"]: c for c in (scores.get("before") or {}).get("per_class", [])}
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("class")
     for column in ("rows", "F1 before", "F1 after", "precision", "recall"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("most often taken for")
+    confusion = after.get("confusion")
+    if confusion:
+        table.add_column("most often taken for")
     labels = [c["label"] for c in after["per_class"]]
     for i, c in enumerate(after["per_class"]):
-        wrong = [(n, labels[j]) for j, n in enumerate(after["confusion"][i]) if j != i and n]
+        wrong = [(n, labels[j]) for j, n in enumerate(confusion[i]) if j != i and n] if confusion else []
         most = max(wrong, default=None)
+        mixed_up = [Text(f"{one_line(most[1], 40)} ({most[0]})" if most else "")] if confusion else []
         table.add_row(
             Text(one_line(c["label"], 40)),
             number(c["rows"]),
@@ -100,7 +99,7 @@ def _per_class(scores: Mapping[str, Any], console: Console) -> None:
             metric(c["f1"]),
             metric(c["precision"]),
             metric(c["recall"]),
-            Text(f"{one_line(most[1], 40)} ({most[0]})" if most else ""),
+            *mixed_up,
         )
     console.print()
     console.print(table)
@@ -118,7 +117,8 @@ def run_table(runs: Sequence[RunDirectory], console: Console) -> None:
             _group_row(Group(run.group), table)
         group = run.group
         f = run_facts(run)
-        result = f"{metric(f['accuracy'])} accuracy" if f["accuracy"] is not None else ""
+        first = next(iter(f["scores"]), None)
+        result = f"{metric(f['scores'][first])} {judged.words(first)}" if first else ""
         steps = f"{f['step']}/{f['total_steps']}" if f["total_steps"] else ""
         age = duration(time.time() - f["started"]) if f["started"] else ""
         name = one_line(f["name"]) if group is None else f"  {one_line(run.path.name)}"
@@ -143,8 +143,8 @@ def run_facts(run: RunDirectory) -> dict[str, Any]:
         method: str | None = state.info.get("method") or run.plan().method
     except InputError:
         return {"name": run.name, "path": str(run.path), "state": "damaged", "method": None} | dict.fromkeys(
-            ("step", "total_steps", "accuracy", "macro_f1", "started")
-        )
+            ("step", "total_steps", "started")
+        ) | {"scores": {}}
     after = state.scores("after") or {}
     return {
         "name": run.name,
@@ -154,8 +154,7 @@ def run_facts(run: RunDirectory) -> dict[str, Any]:
         "method": method,
         "step": state.step,
         "total_steps": state.total_steps,
-        "accuracy": after.get("accuracy"),
-        "macro_f1": after.get("macro_f1"),
+        "scores": {name: after[name] for name in judged.shown([after])},
         "started": state.started,
     }
 

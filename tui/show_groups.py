@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engine.metrics.measures import MEASURES
 from engine.text import one_line
+from tui import judged
 from tui.show import listed
 from tui.words import amount, duration, metric, number, rate, sign, size
-
-MEASURES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "loss": "loss"}
 
 
 def report(content: Mapping[str, Any], console: Console) -> None:
@@ -35,7 +35,7 @@ def _comparison(content: Mapping[str, Any], console: Console) -> None:
     for name, words in (("probe", "A linear classifier on the untouched model"), ("majority", "The most common class")):
         score = (content.get("baselines") or {}).get(name)
         if score:
-            console.print(Text(f"{words}: accuracy {metric(score['accuracy'])}, macro-F1 {metric(score['macro_f1'])}"))
+            console.print(Text(f"{words}: {judged.in_line(score)}"))
     for row in rows:
         for key, cause in (row.get("failed") or {}).items():
             console.print(Text(f"! {one_line(key)} failed: {one_line(cause, 400)}"))
@@ -58,12 +58,12 @@ def _side_by_side(rows: Sequence[Mapping[str, Any]], best: str | None, chosen_by
     def interval(score: Mapping[str, Any] | None, scale: float = 1, sort: str = ".3f") -> str:
         return f"{scale * score['low']:{sort}} to {scale * score['high']:{sort}}" if score else ""
 
-    for name, words in MEASURES.items():
-        line(words, lambda row, n=name: metric(row[n]["mean"]) if n in row else "")  # type: ignore[misc]
+    for name in judged.shown(rows):
+        line(judged.words(name), lambda row, n=name: metric(row[n]["mean"]) if n in row else "")  # type: ignore[misc]
         line("  95% interval", lambda row, n=name: interval(row.get(n)), style="dim")  # type: ignore[misc]
     if chosen_by in MEASURES:
-        scale, sort = (1.0, "+.3f") if chosen_by == "loss" else (100.0, "+.1f")
-        line(f"{MEASURES[chosen_by]} to the best", lambda row: _behind(row, chosen_by, scale, sort))
+        scale, sort = (100.0, "+.1f") if MEASURES[chosen_by].points else (1.0, "+.3f")
+        line(f"{judged.words(chosen_by)} to the best", lambda row: _behind(row, chosen_by, scale, sort))
         line("  95% interval", lambda row: interval((row.get(chosen_by) or {}).get("difference"), scale, sort), style="dim")
         line("  sd over seeds", lambda row: _deviation(row.get(chosen_by), scale), style="dim")
     line("training loss", lambda row: _fit(row, "training_loss"))
@@ -96,11 +96,11 @@ def _pilot(content: Mapping[str, Any], console: Console) -> None:
     for stage in content.get("stages") or []:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column(f"after {stage['step']} steps")
-        for column in ("rate", "loss", "behind (± error)", "macro-F1", ""):
+        for column in ("rate", "loss", "behind (± error)", judged.words(content.get("metric") or "metric"), ""):
             table.add_column(column, justify="right", no_wrap=True)
         for score in stage["scores"]:
             gap = "" if score["gap"] is None else f"{score['gap']:+.4f} (±{score['gap_error']:.4f})"
-            cells = [rate(score["learning_rate"]), f"{score['loss']:.4f}", gap, metric(score["macro_f1"])]
+            cells = [rate(score["learning_rate"]), f"{score['loss']:.4f}", gap, metric(score["metric"])]
             table.add_row(Text(one_line(score["name"], 60)), *cells, "dropped" if score["dropped"] else "")
         console.print(table)
     if content.get("mode") == "folds":

@@ -6,7 +6,9 @@ from rich.table import Table
 from rich.text import Text
 from textual.content import Content
 
+from engine.metrics.measures import MEASURES
 from engine.text import one_line
+from tui import judged
 from tui.views_advice import NAMES, list_of
 from tui.words import duration, metric, number, sign, size
 
@@ -38,32 +40,36 @@ def scores(report: dict[str, Any]) -> Content:
     """Before and after on the same rows, with the baselines between."""
     rows = real(get(report, "rows", "held_out"))
     lines = [Content.styled(f"Before and after, {number(rows)} held-out rows", "bold")]
-    lines.append(Content.styled(f"{'':<18}{'accuracy':>10}{'macro F1':>10}{'loss':>9}", "dim"))
+    names = judged.shown(get(report, "scores", split) for split, _ in SPLITS)
+    lines.append(Content.styled(f"{'':<18}" + "".join(f"{judged.words(n):>11}" for n in names), "dim"))
     for split, words in SPLITS:
         found = get(report, "scores", split)
         if not isinstance(found, dict):
             continue
-        values = [metric(real(found.get(n))) for n in ("accuracy", "macro_f1", "loss")]
+        values = "".join(f"{metric(real(found.get(n))):>11}" for n in names)
         style = "bold $text-success" if split == "after" else ""
-        lines.append(Content.styled(f"{words:<18}{values[0]:>10}{values[1]:>10}{values[2]:>9}", style))
-    gains = [_gain(report, split, words) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
+        lines.append(Content.styled(f"{words:<18}{values}", style))
+    told = [n for n in names if n != "loss"][:2] or names
+    gains = [_gain(report, split, words, told) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
     if gains:
-        lines += [Content(""), Content.styled("Gain of the trained model in points, 95% interval", "bold")]
-        lines += [Content.styled(f"{'over the':<16}{'accuracy':<21}macro F1", "dim"), *gains]
+        lines += [Content(""), Content.styled("Gain of the trained model, 95% interval", "bold")]
+        lines += [Content.styled(f"{'over the':<16}" + "".join(f"{judged.words(n):<21}" for n in told), "dim").rstrip(), *gains]
         if any("!" in gain.plain for gain in gains):
             lines.append(Content.styled("! the interval contains zero: not shown to differ", "$text-warning"))
     return Content("\n").join(lines)
 
 
-def _gain(report: dict[str, Any], split: str, words: str) -> Content:
+def _gain(report: dict[str, Any], split: str, words: str, told: list[str]) -> Content:
     parts = []
-    for name in ("accuracy", "macro_f1"):
+    for name in told:
         gain, low, high = (real(get(report, "gains", split, name, k)) for k in ("gain", "low", "high"))
         if gain is None or low is None or high is None:
             parts.append((f"{metric(None):<21}", "dim"))
             continue
         unsure = low <= 0 <= high
-        words_of = f"{100 * gain:+.1f} ({100 * low:+.1f} {100 * high:+.1f}){'!' if unsure else ''}"
+        scale, digits = (100, 1) if MEASURES[name].points else (1, 3)
+        span = f"({scale * low:+.{digits}f} {scale * high:+.{digits}f})"
+        words_of = f"{scale * gain:+.{digits}f} {span}{'!' if unsure else ''}"
         parts.append((f"{words_of:<21}", "$text-warning" if unsure else ""))
     return Content.assemble(f"{words:<16}", *parts).rstrip()
 

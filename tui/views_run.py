@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
+from engine.metrics.measures import MEASURES
 from engine.text import one_line
+from tui import judged
 from tui.widgets.bars import gauge_bar, progress_bar
 from tui.words import (
     amount,
@@ -72,6 +74,7 @@ def metrics(state: "RunState", metric_name: str) -> Content:
     scores: dict[str, float] = last.metrics if last is not None else {}
     best = _best(state, metric_name)
     loss = state.losses[-1][1] if state.losses else None
+    measured = [n for n in judged.shown([scores]) if n != "loss"] or [metric_name]
     trend = ""
     if len(state.losses) >= 10:
         earlier = sum(x for _, x in state.losses[-10:-5]) / 5
@@ -83,8 +86,7 @@ def metrics(state: "RunState", metric_name: str) -> Content:
     rows = (
         ("loss", metric(loss) + trend),
         ("eval loss", metric(scores.get("loss")) + at),
-        ("accuracy", metric(scores.get("accuracy"))),
-        ("macro F1", metric(scores.get("macro_f1"))),
+        *((judged.words(n), metric(scores.get(n))) for n in measured),
         ("best", f"{metric(best[1])} at {number(best[0])}" if best else sign("–")),
         ("lr", rate(state.learning_rate)),
         ("grad norm", metric(state.grad_norm)),
@@ -108,7 +110,8 @@ def _best(state: "RunState", name: str) -> tuple[int, float] | None:
     pairs = [(e.step, e.metrics[name]) for e in state.evaluations if e.split == "validation" and name in e.metrics]
     if not pairs:
         return None
-    return min(pairs, key=lambda p: p[1]) if name == "loss" else max(pairs, key=lambda p: p[1])
+    measure = MEASURES.get(name)
+    return (max if measure is None or measure.higher_is_better else min)(pairs, key=lambda p: p[1])
 
 
 def machine(state: "RunState", predicted: int | None, width: int, height: int) -> Content:
@@ -143,11 +146,13 @@ def evaluations(state: "RunState", metric_name: str) -> Content:
     """The last evaluations, a line each."""
     found = [e for e in state.evaluations if e.split == "validation"]
     best = _best(state, metric_name)
-    lines = [Content.styled(f"{'step':>6} {'loss':>8} {'accuracy':>9} {'macro F1':>9}", "dim")]
+    measured = [n for n in judged.shown(e.metrics for e in found) if n != "loss"] or [metric_name]
+    heads = "".join(f" {judged.words(n):>9}" for n in measured)
+    lines = [Content.styled(f"{'step':>6} {'loss':>8}{heads}", "dim")]
     for e in found[-5:]:
         mark = f"  {sign('●')} best" if best and e.step == best[0] else ""
-        scores = [metric(e.metrics.get(n)) for n in ("loss", "accuracy", "macro_f1")]
-        lines.append(Content(f"{number(e.step):>6} {scores[0]:>8} {scores[1]:>9} {scores[2]:>9}{mark}"))
+        scores = "".join(f" {metric(e.metrics.get(n)):>9}" for n in measured)
+        lines.append(Content(f"{number(e.step):>6} {metric(e.metrics.get('loss')):>8}{scores}{mark}"))
     if not found:
         none = state.info.get("evaluations") == 0
         words = "none: no rows were set aside to choose by" if none else "the first one comes during training"
@@ -190,8 +195,7 @@ def event_line(event: "Event") -> tuple[str, str] | None:
 def _evaluation_line(event: dict[str, Any]) -> str:
     found = event.get("metrics")
     scores: dict[str, Any] = found if isinstance(found, dict) else {}
-    labels = (("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("loss", "loss"))
-    shown = [f"{label} {_short(scores.get(key))}" for key, label in labels if key in scores]
+    shown = [f"{judged.words(name)} {_short(scores.get(name))}" for name in judged.shown([scores])]
     split = str(event.get("split"))
     at = f" at step {one_line(event.get('step'), 12)}" if split == "validation" else " on the held-out rows"
     return f"{SPLIT_WORDS.get(split, one_line(split, 20))}{at}: {', '.join(shown)}"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.metrics.measures import MEASURES
+
 if TYPE_CHECKING:
     from engine.events import Event, EventTail
     from engine.inspect import DataInspection, ModelInspection
@@ -193,7 +195,8 @@ def best_score(state: "RunState", metric: str) -> float | None:
     scores = [e.metrics[metric] for e in state.evaluations if e.split == "validation" and metric in e.metrics]
     if not scores:
         return None
-    return min(scores) if metric == "loss" else max(scores)
+    measure = MEASURES.get(metric)
+    return max(scores) if measure is None or measure.higher_is_better else min(scores)
 
 
 @dataclass(slots=True)

@@ -111,7 +111,7 @@ def check_names(table: Table, named: dict[str, str]) -> None:
     """
     for role, wanted in named.items():
         if wanted not in table.columns and wanted.partition(".")[0] not in table.columns:
-            flag = f"--{role}-column" if role in ("text", "label") else f"the {role} column"
+            flag = f"--{role}-column" if role in ("text", "label") else f"--column {role}=…"
             raise InputError(f"{table.path}: has no column {one_line(wanted, 60)} ({flag}); its columns are {listed(table)}.")
 
 
@@ -129,7 +129,7 @@ def choose(table: Table, columns: list[Column], text_column: str | None, label_c
     if len(columns) < 2:
         raise InputError(
             f"{table.path}: has one column only ({listed(table)}); a text column and a label column are needed"
-            " (to learn the text as it is, say that the task is continued_pretraining)."
+            " (--task continued_pretraining learns the text as it is)."
         )
     text = text_column or best(columns, text_score, exclude=label_column)
     label = label_column or best(columns, label_score, exclude=text)

@@ -64,9 +64,10 @@ def detect(table: Table, named: dict[str, str], task: Task | None) -> Shape:
         shape = _FINDERS[layout](table, columns, named, task)
         if shape is not None:
             return _believed(shape, named, task)
-    needs = " or ".join(" and ".join(ROLES[layout]) for layout in allowed) or "other columns than those named"
+    needs = " or ".join(dict.fromkeys(" and ".join(ROLES[layout]) for layout in allowed)) or "other columns than those named"
     for_task = f" for {task}" if task else ""
-    raise InputError(f"{table.path}: its columns ({listed(table)}) do not show what to use{for_task}; name {needs}.")
+    names = listed(table)
+    raise InputError(f"{table.path}: its columns ({names}) do not show what to use{for_task}; name {needs} with --column.")
 
 
 def _also(layout: Layout) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def _listed(name: str) -> tuple[str, dict[str, int], dict[str, int]]:
     """Commit, sizes of all files and of the weights among them, as the hub lists them now."""
     from huggingface_hub import HfApi
 
-    info = _within(REACH_SECONDS, lambda: HfApi().model_info(name, timeout=REACH_SECONDS - 1, files_metadata=True))
+    info = within(REACH_SECONDS, lambda: HfApi().model_info(name, timeout=REACH_SECONDS - 1, files_metadata=True))
     files = {s.rfilename: s.size or 0 for s in info.siblings or []}
     if "config.json" not in files:
         gguf = any(file.endswith(".gguf") for file in files)
@@ -171,7 +171,7 @@ def _first_bytes(url: str, count: int) -> bytes:
         return bytes(found[:count])
 
 
-def _within(seconds: float, work: Callable[[], Any]) -> Any:
+def within(seconds: float, work: Callable[[], Any]) -> Any:
     """The result of `work`, or TimeoutError; a look-up of a host name cannot be interrupted in any other way."""
     results: list[Any] = []
     errors: list[BaseException] = []

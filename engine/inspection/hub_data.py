@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from engine.inspection.hub import REACH_SECONDS, _within
+from engine.inspection.hub import REACH_SECONDS, within
 from engine.text import one_line
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.reasons import size
@@ -59,12 +59,18 @@ def locate_data(name: str) -> dict[str, Any]:
 
 
 def _cached(repo: str, config: str) -> dict[str, Any] | None:
-    from huggingface_hub import snapshot_download
+    """What the cache holds, if that is all there is of the configuration: a set of which shards are missing is none."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.file_download import repo_folder_name
 
     try:
-        folder = Path(snapshot_download(repo, repo_type="dataset", local_files_only=True))
+        place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="dataset")
+        folder = place / "snapshots" / (place / "refs" / "main").read_text(encoding="ascii").strip()
         files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-        return _found(folder, chosen_files(repo, files, _card(folder), config))
+        splits = chosen_files(repo, files, _card(folder), config)
+        alike = {re.sub(r"\d+", "*", file) for names in splits.values() for file in names}
+        snapshot_download(repo, repo_type="dataset", local_files_only=True, allow_patterns=sorted(alike))
+        return _found(folder, splits)
     except Exception:  # missing, incomplete or damaged: all mean that it has to be downloaded
         return None
 
@@ -72,11 +78,11 @@ def _cached(repo: str, config: str) -> dict[str, Any] | None:
 def _download(repo: str, config: str) -> dict[str, Any]:
     from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 
-    info = _within(REACH_SECONDS, lambda: HfApi().dataset_info(repo, timeout=REACH_SECONDS - 1, files_metadata=True))
+    info = within(REACH_SECONDS, lambda: HfApi().dataset_info(repo, timeout=REACH_SECONDS - 1, files_metadata=True))
     sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
     card: dict[str, Any] = {}
     if "README.md" in sizes:
-        card = _card(Path(hf_hub_download(repo, "README.md", repo_type="dataset", revision=info.sha)).parent)
+        card = _card(Path(hf_hub_download(repo, "README.md", repo_type="dataset")).parent)
     splits = chosen_files(repo, sizes, card, config)
     wanted = [file for files in splits.values() for file in files]
     cache = Path(constants.HF_HUB_CACHE)
@@ -85,7 +91,8 @@ def _download(repo: str, config: str) -> dict[str, Any]:
     if needed > free:
         much = f"{size(needed)} of disk and {size(free)} are free"
         raise Refused(f"{cache}: data set {repo} takes {much}. Free some, or set HF_HOME.")
-    folder = snapshot_download(repo, repo_type="dataset", revision=info.sha, allow_patterns=[*wanted, "README.md"])
+    # By branch, not by commit: only then the cache knows which commit the name means when there is no network.
+    folder = snapshot_download(repo, repo_type="dataset", allow_patterns=[*wanted, "README.md"])
     return _found(Path(folder), splits)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from engine.metrics.kinds import LOSS, Floats, Kind, Measure
+from engine.metrics.kinds import Floats, Kind
+from engine.metrics.measures import measures
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -14,7 +15,7 @@ Integers = np.ndarray[Any, np.dtype[np.int64]]
 class Classes(Kind):
     """Accuracy and macro-F1 over the classes that occur, as truth or as prediction."""
 
-    measures = {"accuracy": Measure("accuracy"), "macro_f1": Measure("macro-F1"), "loss": LOSS}
+    measures = measures("accuracy", "macro_f1", "loss")
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
@@ -41,7 +42,8 @@ class Classes(Kind):
     def details(self, truth: Sequence[Any], predicted: Sequence[Any]) -> dict[str, Any]:
         """Precision, recall and F1 a class, and the confusion counts, true classes down."""
         counts = confusion(np.asarray(truth), np.asarray(predicted), len(self._labels))
-        return {"per_class": per_class(self._labels, np.diagonal(counts), counts.sum(1), counts.sum(0)), "confusion": counts.tolist()}
+        found = per_class(self._labels, np.diagonal(counts), counts.sum(1), counts.sum(0))
+        return {"per_class": found, "confusion": counts.tolist()}
 
 
 def confusion(truth: Integers, predicted: Integers, classes: int) -> Integers:
@@ -51,7 +53,8 @@ def confusion(truth: Integers, predicted: Integers, classes: int) -> Integers:
 
 def f1_of(hits: Floats, total: Floats) -> Floats:
     """F1 from hits and the sum of true and said; 0 where there is neither."""
-    return np.divide(2 * hits, total, out=np.zeros_like(hits, dtype=float), where=total > 0)
+    found: Floats = np.divide(2 * hits, total, out=np.zeros_like(hits, dtype=float), where=total > 0)
+    return found
 
 
 def per_class(labels: Sequence[str], hits: Any, true: Any, said: Any) -> list[dict[str, Any]]:

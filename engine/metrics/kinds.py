@@ -8,17 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.sparse import csr_array
 
+from engine.metrics.measures import Measure
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A metric as people see it."""
-
-    words: str
-    higher_is_better: bool = True
-    points: bool = True
-    """Whether it is a share, of which differences are told in points (hundredths)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +23,6 @@ class Answers:
     """Mean loss of each row; `None` where the answers come with no probabilities."""
     weights: Sequence[float] | None = None
     """What a row counts in the mean of the losses: its trained tokens where text is written. `None`: all the same."""
-
-
-LOSS = Measure("loss", higher_is_better=False, points=False)
 
 
 class Kind(ABC):

@@ -11,10 +11,12 @@ import transformers
 from transformers import EarlyStoppingCallback
 
 from engine import checkpoints
-from engine.files import read_json, sha256_of, write_json
+from engine.files import read_json, write_json
 from engine.inspection.model import inspect_folder
-from engine.rows import Split, split
+from engine.loading import split
+from engine.rows import Split
 from engine.rundir import RunDirectory
+from engine.tables.read import fingerprint
 from engine.worker import export, report
 from engine.worker.arguments import check_supported, training_arguments
 from engine.worker.budget import TokenBudget
@@ -65,10 +67,9 @@ class Session:
         tell = self.tell
         tell.phase("load")
         model_folder = self._verified_inputs()
-        parts = split(plan.data)
-        task = task_of(plan, parts.labels)
+        parts = split(plan.data, plan.task)
         tokenizer = load_tokenizer(model_folder)
-        task.pad = tokenizer.pad_token_id
+        task = task_of(plan, parts.labels, tokenizer.pad_token_id)
         checkpoint = self._newest_checkpoint()
         seed_everything(plan.seed)
         built = build(task, model_folder)
@@ -111,7 +112,7 @@ class Session:
         check_supported(self.plan)
         data = self.plan.data
         for name, expected in ((data.train, data.train_fingerprint), (data.eval, data.eval_fingerprint)):
-            if name and expected and Path(name).is_file() and sha256_of(Path(name)) != expected:
+            if name and expected and fingerprint(name) != expected:
                 raise InputError(f"{name} has changed since the plan was made; make a new plan with `loracle plan`.")
         folder = model_folder(self.plan.model)
         found = inspect_folder(folder, self.plan.model.id)

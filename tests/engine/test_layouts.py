@@ -211,7 +211,7 @@ def test_what_is_named_overrules_what_was_told(tmp_path: Path) -> None:
 def test_a_csv_of_one_column_is_raw_text_when_the_person_says_so(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", lambda i, r: [prose(r)], ["text"])
     assert looked(path, task="continued_pretraining").rows == ROWS
-    with pytest.raises(InputError, match="say that the task is continued_pretraining"):
+    with pytest.raises(InputError, match="--task continued_pretraining learns the text as it is"):
         looked(path)
 
 
@@ -219,9 +219,9 @@ def test_named_what_does_not_exist_or_does_not_fit(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", lambda i, r: [prose(r), "ab"[i % 2]], ["text", "label"])
     with pytest.raises(InputError, match=r"no such role; the roles are text, "):
         looked(path, columns={"colour": "text"})
-    with pytest.raises(InputError, match=r"has no column words \(the tokens column\)"):
+    with pytest.raises(InputError, match=r"has no column words \(--column tokens=…\)"):
         looked(path, columns={"tokens": "words", "tags": "label"})
-    with pytest.raises(InputError, match="do not show what to use for chat; name messages"):
+    with pytest.raises(InputError, match="do not show what to use for chat; name messages with --column"):
         looked(path, task="chat")
     with pytest.raises(InputError, match=r"a\.csv: row 1: column label holds [ab], which is no number"):
         looked(path, task="regression", columns={"text": "text", "label": "label"})

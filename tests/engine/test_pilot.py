@@ -3,20 +3,21 @@
 import numpy as np
 import pytest
 
-from engine import metrics
+from engine.metrics import bootstrap
+from engine.metrics.kinds import Answers
 from engine.pilot import stages_of
 from engine.pilot_course import stand
 
 
 @pytest.fixture(autouse=True)
 def fewer_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "BOOTSTRAP_SAMPLES", 300)
+    monkeypatch.setattr(bootstrap, "BOOTSTRAP_SAMPLES", 300)
 
 
-def losses(mean: float, noise: float = 0.01) -> list[float]:
+def losses(mean: float, noise: float = 0.01) -> Answers:
     """200 rows with exactly that mean loss above 0.5."""
     spread = np.random.default_rng(round(1000 * mean)).normal(0, noise, 200)
-    return list(0.5 + mean + spread - spread.mean())
+    return Answers([], list(0.5 + mean + spread - spread.mean()))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.rows import Rows, carve, deal, key_of, labelled, sample, sort_labels, split, unique
+from engine.loading import split
+from engine.rows import Rows, carve, deal, key_of, labelled, sample, sort_labels, unique
 from engine.tables.read import read_table
 from engine.tables.table import Table
 from recommender.errors import InputError

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import DataTable, Static
 
 from engine.text import one_line
+from tui import judged
 from tui.background import in_thread
 from tui.screens.base import LoracleScreen
 from tui.words import metric, seconds_ago, status_with_sign
@@ -17,7 +18,7 @@ from tui.words import metric, seconds_ago, status_with_sign
 if TYPE_CHECKING:
     from tui.work import RunRow
 
-SHORT = {"macro_f1": "F1", "accuracy": "acc"}
+SHORT = {"accuracy": "acc"}
 REFRESH_SECONDS = 5.0
 
 
@@ -78,7 +79,8 @@ class HomeScreen(LoracleScreen):
         cursor = table.cursor_row
         table.clear()
         for row in rows:
-            score = f"{SHORT.get(row.metric, row.metric)} {metric(row.score)}" if row.score is not None else metric(None)
+            name = SHORT.get(row.metric, judged.words(row.metric))
+            score = f"{name} {metric(row.score)}" if row.score is not None else metric(None)
             cells = (one_line(row.run.name, 60), status_with_sign(row.status), row.method, score, seconds_ago(row.started))
             table.add_row(*(Text(one_line(cell)) for cell in cells))
         self._rows = rows

@@ -41,7 +41,8 @@ class Encoded:
 
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The rows at `indices`, in that order."""
-        return Encoded(*([values[i] for i in indices] for values in (self.input_ids, self.targets, self.truth)))
+        input_ids, targets, truth = ([values[i] for i in indices] for values in (self.input_ids, self.targets, self.truth))
+        return Encoded(input_ids, targets, truth)
 
 
 class Answer(NamedTuple):
@@ -71,12 +72,11 @@ class Task(ABC):
     has_probe: ClassVar[bool] = False
     """Whether a linear model on embeddings is something to compare with."""
 
-    def __init__(self, plan: Plan, labels: list[str]) -> None:
+    def __init__(self, plan: Plan, labels: list[str], pad: int) -> None:
         self.plan = plan
         self.labels = labels
+        self.pad = pad
         self.kind: Kind = kind_of(plan.task, labels)
-        self.pad = 0
-        """Id of the padding token, once a tokenizer is known."""
 
     def model_class(self) -> Any:
         """The class named by `auto_model`."""
@@ -90,7 +90,7 @@ class Task(ABC):
     def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
         """Token ids and targets of rows."""
 
-    def prepare(self, train: Encoded, device: torch.device) -> None:
+    def prepare(self, train: Encoded, device: torch.device) -> None:  # noqa: B027 - most tasks have nothing to prepare
         """Look at the training rows before the first step: class weights, means, ..."""
 
     @abstractmethod

@@ -15,7 +15,6 @@ from engine.worker.batches import padded
 from engine.worker.encoding import token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
 
-
 USE = """\
 import torch
 
@@ -37,7 +36,8 @@ class Classification(Task):
     purpose = "classify text"
     has_probe = True
 
-    _weights: torch.Tensor | None = None
+    class_weights: torch.Tensor | None = None
+    """One a class, of mean 1 over the training rows."""
 
     def config_options(self) -> dict[str, Any]:
         """Number and names of the classes."""
@@ -60,18 +60,18 @@ class Classification(Task):
             counts = Counter(train.targets)
             classes = len(self.labels)
             weights = [len(train) / (classes * max(counts[i], 1)) for i in range(classes)]
-            self._weights = torch.tensor(weights, device=device)
+            self.class_weights = torch.tensor(weights, device=device)
 
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy, weighted by class and smoothed as the plan says."""
         logits = self._logits(model, input_ids)
         truth = torch.tensor(targets, device=logits.device)
         smoothing = self.plan.label_smoothing
-        return functional.cross_entropy(logits, truth, weight=self._weights, label_smoothing=smoothing, reduction="sum")
+        return functional.cross_entropy(logits, truth, weight=self.class_weights, label_smoothing=smoothing, reduction="sum")
 
     def weight(self, targets: Sequence[Any]) -> float:
         """What an uncut mean would divide by: rows, or the sum of their class weights."""
-        return float(len(targets)) if self._weights is None else float(self._weights[list(targets)].sum())
+        return float(len(targets)) if self.class_weights is None else float(self.class_weights[list(targets)].sum())
 
     def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
         """The most likely class, and the row's cross-entropy without weights or smoothing."""

@@ -7,10 +7,10 @@ from recommender.plan import Plan
 TASKS: dict[str, type[Task]] = {"classification": Classification}
 
 
-def task_of(plan: Plan, labels: list[str]) -> Task:
-    """The work of a plan.
+def task_of(plan: Plan, labels: list[str], pad: int = 0) -> Task:
+    """The work of a plan; `pad` is the id of the padding token.
 
     Raises:
         KeyError: there is no trainer for it; `check_supported` says so before.
     """
-    return TASKS[plan.task](plan, labels)
+    return TASKS[plan.task](plan, labels, pad)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.files import read_json
-from engine.rows import split
+from engine.loading import split
 from engine.rundir import RunDirectory
 
 Finished = Callable[[str], RunDirectory]
@@ -82,10 +82,12 @@ def test_labels_and_settings_are_saved_with_the_weights(finished: Finished, meth
 
 def test_a_hub_model_is_named_by_its_id(finished: Finished) -> None:
     from engine.worker.card import model_card
+    from engine.worker.tasks.registry import task_of
 
     run = finished("lora")
     plan = run.plan()
     hub = plan.model_copy(update={"model": plan.model.model_copy(update={"id": "org/model`](evil)"})})
-    card = model_card(hub, split(plan.data), ["classifier"], "/secret/cache/snapshots/abc")
+    parts = split(plan.data)
+    card = model_card(task_of(hub, parts.labels), parts, ["classifier"], "/secret/cache/snapshots/abc")
     assert 'base_model: "org/model`](evil)"' in card
     assert "/secret" not in card

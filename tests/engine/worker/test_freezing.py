@@ -15,6 +15,7 @@ from engine.worker import arguments
 from engine.worker.arguments import check_supported
 from engine.worker.freezing import layers_of
 from engine.worker.modeling import build
+from engine.worker.tasks.registry import task_of
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan
 
@@ -85,7 +86,7 @@ def test_the_last_layer_is_found_in_any_family(
     config = AutoConfig.for_model(family, vocab_size=40, **ends, **named, **shape)
     AutoModel.from_config(config).save_pretrained(tmp_path)
     plan = make_plan(tmp_path, trained="last_layers", last_layers=1)
-    built = build(plan, str(tmp_path), ["a", "b"], 0)
+    built = build(task_of(plan, ["a", "b"]), str(tmp_path))
     open_to_change = {n for n, p in built.model.named_parameters() if p.requires_grad}
     assert open_to_change
     assert all(any(part in n for part in trained) for n in open_to_change), sorted(open_to_change)
@@ -95,7 +96,7 @@ def test_the_last_layer_is_found_in_any_family(
 
 def test_more_layers_than_there_are_is_refused(tiny: Path, make_plan: MakePlan) -> None:
     with pytest.raises(InputError, match=r"last_layers is 3, and .* has 2 layers"):
-        build(make_plan(tiny, trained="last_layers", last_layers=3), str(tiny), ["a", "b"], 0)
+        build(task_of(make_plan(tiny, trained="last_layers", last_layers=3), ["a", "b"]), str(tiny))
 
 
 def test_lists_inside_layers_are_no_stack() -> None:

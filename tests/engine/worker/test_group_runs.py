@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine import compare, groups, launch, metrics, pilot, pilot_course
+from engine import compare, groups, launch, pilot, pilot_course
 from engine.events import EventWriter, read_events
 from engine.files import read_json, sha256_of
 from engine.groups import Group
+from engine.metrics import bootstrap
 from engine.rundir import RunDirectory
 from engine.worker.control import Control
 from engine.worker.narrator import Narrator
@@ -37,7 +38,7 @@ def workers_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
             events.close()
 
     monkeypatch.setattr(launch, "launch", here)
-    monkeypatch.setattr(metrics, "BOOTSTRAP_SAMPLES", 100)
+    monkeypatch.setattr(bootstrap, "BOOTSTRAP_SAMPLES", 100)
 
 
 def made(root: Path, kind: groups.Kind, plans: dict[str, Plan], **more: Any) -> Group:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.worker.modeling import Built, build, load_tokenizer
+from engine.worker.tasks.registry import task_of
 from recommender.errors import InputError
 from recommender.plan import Plan
 
@@ -19,7 +20,7 @@ SIX = ["account", "billing", "cancel", "delivery", "returns", "technical"]
 
 
 def built(plan: Plan) -> Built:
-    return build(plan, plan.model.id, SIX, load_tokenizer(plan.model.id).pad_token_id)
+    return build(task_of(plan, SIX, load_tokenizer(plan.model.id).pad_token_id), plan.model.id)
 
 
 def head_weights(model: Any, names: list[str]) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from engine import checkpoints
 from engine.events import EventWriter, read_events
 from engine.files import read_json, sha256_of
-from engine.rows import Rows, key_of, split
+from engine.loading import split
+from engine.rows import Rows, key_of
 from engine.rundir import RunDirectory
 from engine.worker import session
-from engine.worker.encoding import encode
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.session import FINISHED
+from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.errors import InputError, TrainingFailed
 from recommender.plan import Plan
@@ -87,7 +88,7 @@ def test_only_training_rows_are_trained_on_each_once_an_epoch(
     tokenizer = load_tokenizer(str(tiny))
 
     def ids(rows: Rows) -> set[tuple[int, ...]]:
-        return {tuple(i) for i in encode(tokenizer, rows, parts.labels, plan.max_length).input_ids}
+        return {tuple(i) for i in task_of(plan, parts.labels).encode(tokenizer, rows).input_ids}
 
     trained, validation, shown = ids(parts.train), ids(parts.validation), ids(parts.held_out)
     assert Counter(seen) == dict.fromkeys(trained, 3)

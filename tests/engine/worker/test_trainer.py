@@ -10,13 +10,14 @@ import torch
 from torch.nn import functional
 
 from engine.events import EventWriter, read_events
-from engine.rows import split
+from engine.loading import split
 from engine.worker.arguments import training_arguments
 from engine.worker.batches import EpochPermutation, LogicalBatch, padded
 from engine.worker.budget import TokenBudget
-from engine.worker.encoding import Encoded, encode
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.schedule import Schedule
+from engine.worker.tasks.base import Encoded
+from engine.worker.tasks.classification import Classification
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 from recommender.errors import TrainingFailed
 from recommender.plan import Plan
@@ -33,11 +34,15 @@ class Bench:
         parts = split(plan.data)
         tokenizer = load_tokenizer(plan.model.id)
         seed_everything(plan.seed)
-        self.built = build(plan, plan.model.id, parts.labels, tokenizer.pad_token_id)
+        task = Classification(plan, parts.labels, tokenizer.pad_token_id)
+        self.built = build(task, plan.model.id)
         self.model = self.built.model
-        self.rows: Encoded = encode(tokenizer, parts.train, parts.labels, plan.max_length)
+        self.rows: Encoded = task.encode(tokenizer, parts.train)
+        task.prepare(self.rows, torch.device("cpu"))
         self.steps = plan.total_steps(len(self.rows))
         self.weights = weights
+        if weights is not None:
+            task.class_weights = torch.tensor(weights)
         self.recovered: list[tuple[int, int]] = []
         self.log = folder / "events.jsonl"
         self.events = EventWriter(self.log)
@@ -47,26 +52,24 @@ class Bench:
             training_arguments(plan, folder / "checkpoints", self.steps, scored=False),
             self.rows.table(),
             None,
-            pad=tokenizer.pad_token_id,
+            task=task,
             budget=TokenBudget(plan.token_budget, lambda before, after: self.recovered.append((before, after))),
             evaluate_rows=lambda model, step: {},
             events=self.events,
             checkpoint_note={},
             interrupt=lambda: None,
-            class_weights=weights,
-            label_smoothing=plan.label_smoothing,
         )
         self.pad = tokenizer.pad_token_id
 
     def batch(self, indices: list[int]) -> LogicalBatch:
-        return LogicalBatch([self.rows.input_ids[i] for i in indices], [self.rows.labels[i] for i in indices])
+        return LogicalBatch([self.rows.input_ids[i] for i in indices], [self.rows.targets[i] for i in indices])
 
     def whole_loss(self, batch: LogicalBatch) -> torch.Tensor:
         """The mean over the uncut batch, in plain torch."""
         logits = self.model(**padded(batch.input_ids, self.pad, "cpu")).logits
         weight = torch.tensor(self.weights) if self.weights else None
         smoothing = self.plan.label_smoothing
-        return functional.cross_entropy(logits, torch.tensor(batch.labels), weight=weight, label_smoothing=smoothing)
+        return functional.cross_entropy(logits, torch.tensor(batch.targets), weight=weight, label_smoothing=smoothing)
 
     def gradients(self) -> dict[str, torch.Tensor]:
         return {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}

@@ -1,0 +1,96 @@
+"""From a plan's files to the rows of a run: read, sampled, repeats removed, split. The same for inspection and for the run."""
+
+from collections.abc import Callable
+
+from engine.rows import Rows, Split, carve, check_labels, deal, key_of, labelled, sample, sort_labels, unique
+from engine.tables.read import read_table
+from engine.tables.table import Table
+from recommender import hyper
+from recommender.errors import InputError
+from recommender.facts import DataFacts, Layout, Task
+from recommender.plan import DataChoice
+
+READERS: dict[Layout, Callable[[Table, DataChoice], Rows]] = {}
+"""How the rows of each layout are read, for tasks other than classification."""
+
+
+def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows | None]:
+    """Training rows and held-out rows (`None` without a file of their own), sampled, not yet split.
+
+    Raises:
+        InputError: unusable file or columns.
+    """
+    train = sample(_read(choice, task, choice.train), choice.train_rows, choice.split_seed)
+    if choice.eval is None:
+        return train, None
+    return train, sample(_read(choice, task, choice.eval), choice.eval_rows, choice.split_seed)
+
+
+def _read(choice: DataChoice, task: Task, name: str) -> Rows:
+    if task == "classification":
+        if choice.text_column is None or choice.label_column is None:
+            raise InputError("the plan names no text_column and label_column.")
+        return labelled(read_table(name), choice.text_column, choice.label_column)
+    if choice.layout not in READERS or choice.columns is None:
+        raise InputError(f"the plan says not how the rows of {name} are written down (data.layout, data.columns).")
+    return READERS[choice.layout](read_table(name), choice)
+
+
+def split(choice: DataChoice, task: Task = "classification") -> Split:
+    """The rows of a run: repeats removed, then split by text so that no text stands on two sides.
+
+    Raises:
+        InputError: nothing to learn, or labels that do not match the plan.
+    """
+    rows, held_out = load(choice, task)
+    counts = {"rows": len(rows), "empty": rows.dropped}
+    once = unique(rows)
+    counts["duplicates"] = len(rows) - len(once)
+    counts["overlap"] = 0
+    if held_out is not None:
+        shown = {key_of(t) for t in held_out.texts}
+        kept = [i for i, t in enumerate(once.texts) if key_of(t) not in shown]
+        counts["overlap"] = len(once) - len(kept)
+        once = once.take(kept)
+    classed = task == "classification"
+    labels = choice.labels or (sort_labels(set(once.labels)) if classed else [])
+    if classed:
+        check_labels(once, labels, choice.train)
+    if choice.folds is not None and choice.fold is not None:
+        held_out, once = _fold_of(once, choice.folds, choice.fold, choice)
+    if held_out is not None and classed:
+        check_labels(held_out, labels, choice.eval or "")
+    facts = DataFacts(rows=len(once), unique_rows=len(once), eval_rows=len(held_out) if held_out is not None else None)
+    defaults = hyper.split_of(facts)
+    if held_out is None:
+        wanted = choice.held_out_rows if choice.held_out_rows is not None else defaults.held_out
+        held_out, once = _carved(once, "held_out_rows", wanted, choice.split_seed, choice.train)
+    wanted = choice.validation_rows if choice.validation_rows is not None else defaults.validation
+    validation, train = _carved(once, "validation_rows", wanted, choice.split_seed + 1, choice.train)
+    if classed and len(set(train.labels)) < 2:
+        raise InputError(f"{choice.train}: fewer than two labels are left for training; give more rows.")
+    return Split(train, validation, held_out, labels, counts)
+
+
+def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice) -> tuple[Rows, Rows]:
+    """The rows of that fold, and all others.
+
+    Raises:
+        InputError: there are too few rows for so many folds.
+    """
+    dealt = deal(rows, folds, choice.split_seed)
+    held_out = rows.take([i for i, n in enumerate(dealt) if n == fold])
+    if not len(held_out):
+        raise InputError(f"{choice.train}: {len(rows)} rows are too few for {folds} folds; take fewer folds.")
+    return held_out, rows.take([i for i, n in enumerate(dealt) if n != fold])
+
+
+def _carved(rows: Rows, name: str, wanted: int, seed: int, file: str) -> tuple[Rows, Rows]:
+    """`carve`, unless that would take more than half of the rows.
+
+    Raises:
+        InputError: it would.
+    """
+    if wanted > len(rows) / 2:
+        raise InputError(f"{name} is {wanted}, more than half of the {len(rows)} rows of {file}; take fewer, or give more rows.")
+    return carve(rows, wanted, seed)

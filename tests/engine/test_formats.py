@@ -1,0 +1,246 @@
+"""The other formats: packed, in other encodings, raw text, tagged tokens, Arrow, and sets that `datasets` has saved."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.inspection.data import inspect_data
+from engine.loading import load
+from engine.tables import delimited, encoding, objects
+from engine.tables.read import fingerprint, open_source, read_table
+from recommender.errors import InputError
+from recommender.plan import DataChoice
+
+PAIRS = [(f"the parcel number {i} came late", "ab"[i % 2]) for i in range(30)]
+CSV = "text,label\n" + "".join(f"{t},{x}\n" for t, x in PAIRS)
+COLUMNS = {"text": [t for t, _ in PAIRS], "label": [x for _, x in PAIRS]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv.gz", CSV),
+        ("a.tsv.gz", CSV.replace(",", "\t")),
+        ("a.json.gz", json.dumps([{"text": t, "label": x} for t, x in PAIRS])),
+        ("a.jsonl.gz", "".join(json.dumps({"text": t, "label": x}) + "\n" for t, x in PAIRS)),
+        ("packed.csv", CSV),
+    ],
+)
+def test_packed_files_hold_what_was_packed(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(content.encode()))
+    assert read_table(str(tmp_path / name)).columns == COLUMNS
+
+
+def test_unpacking_stops_at_the_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "UNPACKED_MOST", 3 << 20)
+    (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(b"text,label\n" + b"a,b\n" * 2_000_000))
+    with pytest.raises(InputError, match=r"bomb\.csv\.gz: unpacks to more than 3 MiB, where reading stops"):
+        read_table(str(tmp_path / "bomb.csv.gz"))
+
+
+@pytest.mark.parametrize("cut", [8, 60])
+def test_a_torn_gzip_file(tmp_path: Path, cut: int) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(CSV.encode())[:cut])
+    with pytest.raises(InputError, match=r"a\.csv\.gz: damaged gzip file"):
+        read_table(str(tmp_path / "a.csv.gz"))
+
+
+def test_a_packed_archive_is_refused(tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    with tarfile.open(tmp_path / "a.gz", "w:gz") as archive:
+        entry = tarfile.TarInfo("../../evil.csv")
+        entry.size = len(CSV)
+        archive.addfile(entry, io.BytesIO(CSV.encode()))
+    with pytest.raises(InputError, match="is an archive"):
+        read_table(str(tmp_path / "a.gz"))
+
+
+@pytest.mark.parametrize(
+    ("codec", "word", "name"),
+    [
+        ("utf-8", "schön 🎈", "UTF-8"),
+        ("utf-8-sig", "schön", "UTF-8"),
+        ("utf-16", "schön 🎈", "UTF-16"),
+        ("latin-1", "schön", "Latin-1"),
+        ("cp1252", "schön – „gut“ €", "Windows-1252"),
+    ],
+)
+def test_encodings_are_told_and_read(tmp_path: Path, codec: str, word: str, name: str) -> None:
+    (tmp_path / "a.csv").write_bytes(f"text,label\nit is {word} here,x\nit is not,y\n".encode(codec))
+    source = open_source(str(tmp_path / "a.csv"))
+    assert source.encoding == name
+    assert read_table(str(tmp_path / "a.csv")).columns["text"] == [f"it is {word} here", "it is not"]
+
+
+def test_raw_text_is_a_row_a_paragraph_or_a_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n\nOnce, there was\na king.\n \n\nHe had, alas, no heir.\n")
+    (tmp_path / "b.txt").write_text("Once, there was a king.\r\nHe had, alas, no heir.\r\n")
+    assert read_table(str(tmp_path / "a.txt")).columns == {"text": ["Once, there was\na king.", "He had, alas, no heir."]}
+    assert read_table(str(tmp_path / "b.txt")).columns == {"text": ["Once, there was a king.", "He had, alas, no heir."]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.conll", "-DOCSTART- -X- O\n\nEU NNP B-ORG\n#tag NN O\n\nPeter NNP B-PER\n"),
+        ("a.txt", "EU\tB-ORG\n#tag\tO\n\t\nPeter\tB-PER\n"),
+        ("a.tsv", "EU\tB-ORG\r\n#tag\tO\r\n\r\nPeter\tB-PER\r\n"),
+    ],
+)
+def test_tagged_tokens(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, newline="")
+    assert read_table(str(tmp_path / name)).columns == {
+        "tokens": [["EU", "#tag"], ["Peter"]],
+        "tags": [["B-ORG", "O"], ["B-PER"]],
+    }
+
+
+def test_universal_dependencies(tmp_path: Path) -> None:
+    rows = ["# text = I don't", "1\tI\tI\tPRON" + "\t_" * 6, "2-3\tdon't\t_\t_" + "\t_" * 6, "2\tdo\tdo\tAUX" + "\t_" * 6, ""]
+    (tmp_path / "a.conllu").write_text("\n".join(rows))
+    assert read_table(str(tmp_path / "a.conllu")).columns == {"tokens": [["I", "do"]], "tags": [["PRON", "AUX"]]}
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_arrow(tmp_path: Path, kind: str) -> None:
+    import pyarrow as pa
+
+    table = pa.table(COLUMNS | {"picture": [b"\x00"] * len(PAIRS)})
+    opened = pa.ipc.new_file if kind == "file" else pa.ipc.new_stream
+    with opened(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    assert read_table(str(tmp_path / "a.arrow")).columns == COLUMNS
+
+
+def test_a_damaged_arrow_file(tmp_path: Path) -> None:
+    (tmp_path / "a.arrow").write_bytes(b"ARROW1\x00\x00 and nothing that follows")
+    with pytest.raises(InputError, match=r"a\.arrow: damaged Arrow file"):
+        read_table(str(tmp_path / "a.arrow"))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A set of two splits as `datasets` saves it, its labels being numbers with names."""
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    rows = {"text": COLUMNS["text"], "label": [i % 2 for i in range(len(PAIRS))]}
+    new = {"text": ["a new one", "another"], "label": [1, -1]}
+    parts = {"train": Dataset.from_dict(rows, features=features), "test": Dataset.from_dict(new, features=features)}
+    DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    return tmp_path / "saved"
+
+
+def test_a_saved_set_is_read_with_the_names_of_its_classes(saved: Path) -> None:
+    assert read_table(str(saved / "train")).columns["label"][:3] == ["bad", "good", "bad"]
+    assert read_table(str(saved / "test")).columns["label"] == ["good", None]
+
+
+def test_the_test_split_of_a_saved_set_is_held_out(saved: Path) -> None:
+    answer = inspect_data({"train": str(saved)})
+    assert (answer["path"], answer["eval_path"]) == (str(saved / "train"), str(saved / "test"))
+    assert (answer["facts"]["rows"], answer["facts"]["eval_rows"], answer["facts"]["format"]) == (30, 1, "arrow")
+    assert answer["splits"] == {"train": str(saved / "train"), "test": str(saved / "test")}
+    # The plan names these paths; the worker finds the same rows in them.
+    train, held_out = load(DataChoice(train=answer["path"], eval=answer["eval_path"], text_column="text", label_column="label"))
+    assert (train.texts, held_out and held_out.texts) == (COLUMNS["text"], ["a new one"])
+    assert fingerprint(answer["path"]) == answer["fingerprint"]
+
+
+def test_a_split_whose_labels_are_secret_is_not_held_out(saved: Path) -> None:
+    from datasets import Dataset, load_from_disk
+
+    secret = load_from_disk(str(saved / "test")).map(lambda row: {"label": -1})
+    assert isinstance(secret, Dataset)
+    secret.save_to_disk(str(saved / "secret"))
+    for file in (saved / "test").iterdir():
+        file.unlink()
+    (saved / "secret").rename(saved / "moved")
+    for file in (saved / "moved").iterdir():
+        file.rename(saved / "test" / file.name)
+    answer = inspect_data({"train": str(saved)})
+    assert answer["eval_path"] is None
+    assert answer["facts"]["eval_rows"] is None
+
+
+def test_a_saved_set_that_lacks_a_file(saved: Path) -> None:
+    next((saved / "train").glob("*.arrow")).unlink()
+    with pytest.raises(InputError, match=r"the saved data set is not complete; data-.* is missing"):
+        read_table(str(saved / "train"))
+
+
+def test_a_saved_set_never_leads_out_of_its_folder(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.arrow").write_bytes(next((saved / "train").glob("*.arrow")).read_bytes())
+    state = json.loads((saved / "train" / "state.json").read_text())
+    state["_data_files"] = [{"filename": "../../other.arrow"}]
+    (saved / "train" / "state.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match=r"other\.arrow is missing"):
+        read_table(str(saved / "train"))
+
+
+def test_several_files_by_a_pattern_are_one_table(tmp_path: Path) -> None:
+    for part in range(3):
+        (tmp_path / f"train-{part}.csv").write_text(f"text,label\nword {part},x\n")
+    (tmp_path / "other.csv").write_text(CSV)
+    assert read_table(str(tmp_path / "train-*.csv")).columns == {"text": ["word 0", "word 1", "word 2"], "label": ["x"] * 3}
+    before = fingerprint(str(tmp_path / "train-*.csv"))
+    (tmp_path / "train-1.csv").write_text("text,label\nword changed,x\n")
+    assert fingerprint(str(tmp_path / "train-*.csv")) != before
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json"])
+def test_batches_make_up_the_table_whatever_their_size(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"text": f'he said "{i},\n{"x" * (i * 37 % 900)}" ü', "label": str(i % 2)} for i in range(300)]
+    quoted = "".join('"{}"\t{}\n'.format(r["text"].replace('"', '""'), r["label"]) for r in rows)
+    content = {
+        "a.csv": "text,label\n" + quoted.replace("\t", ","),
+        "a.tsv": "text\tlabel\n" + quoted,
+        "a.jsonl": "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows),
+        "a.json": json.dumps(rows, ensure_ascii=False, indent=1),
+    }
+    (tmp_path / name).write_text(content[name])
+    for module in (delimited, objects):
+        monkeypatch.setattr(module, "BATCH_BYTES", 700)
+    monkeypatch.setattr(encoding, "CHUNK", 61)
+    source = open_source(str(tmp_path / name))
+    batches = list(source.batches())
+    assert len(batches) > 20
+    assert [b.start for b in batches] == [sum(b.rows for b in batches[:i]) for i in range(len(batches))]
+    assert [t for b in batches for t in b.columns["text"]] == [r["text"] for r in rows]
+    some = list(source.batches(wanted={3, 250}))
+    assert [(b.number(i), t) for b in some for i, t in enumerate(b.columns["text"])] == [
+        (3, rows[2]["text"]), (250, rows[249]["text"]),
+    ]  # fmt: skip
+
+
+def test_a_broken_json_list_names_the_line_far_into_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "CHUNK", 50)
+    lines = [f'{{"text": "row {i}", "label": 1}},' for i in range(200)]
+    lines[150] = '{"text": "row 150" "label": 1},'
+    (tmp_path / "a.json").write_text("[\n" + "\n".join(lines)[:-1] + "\n]")
+    with pytest.raises(InputError, match=r"a\.json:152: not JSON \(Expecting ',' delimiter, column 20\)"):
+        read_table(str(tmp_path / "a.json"))
+
+
+def test_a_quotation_mark_that_is_never_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "BATCH_BYTES", 1_000)
+    monkeypatch.setattr(delimited, "LARGEST_BLOCK", 20_000)
+    (tmp_path / "a.csv").write_text('text,label\nfine,x\n"open,y\n' + "row,x\n" * 20_000)
+    with pytest.raises(InputError, match="opened and never closed"):
+        read_table(str(tmp_path / "a.csv"))
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(CSV)
+
+    def grow(done: int, total: int, unit: str) -> None:
+        if path.stat().st_size == len(CSV):
+            path.write_text(CSV + "one more,a\n")
+
+    with pytest.raises(InputError, match="changed while it was read"):
+        inspect_data({"train": str(path)}, grow)
