@@ -32,8 +32,12 @@ class Rows:
 
     def take(self, indices: Sequence[int]) -> "Rows":
         """The rows at `indices`, in that order."""
-        texts, labels, numbers = ([values[i] for i in indices] for values in (self.texts, self.labels, self.numbers))
-        return Rows(texts, labels, numbers, items=None if self.items is None else [self.items[i] for i in indices])
+        return Rows(
+            [self.texts[i] for i in indices],
+            [self.labels[i] for i in indices],
+            [self.numbers[i] for i in indices],
+            items=None if self.items is None else [self.items[i] for i in indices],
+        )
 
 
 @dataclass(frozen=True, slots=True)
