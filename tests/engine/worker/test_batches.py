@@ -56,7 +56,7 @@ def test_padding_is_on_the_right_and_masked() -> None:
 
 
 def test_tokens_are_counted_without_padding() -> None:
-    assert collate([{"input_ids": [1, 2, 3], "labels": 0}, {"input_ids": [4], "labels": 1}]).tokens == 4
+    assert collate([{"input_ids": [1, 2, 3], "targets": 0}, {"input_ids": [4], "targets": 1}]).tokens == 4
 
 
 def test_every_epoch_sees_every_row_once_in_an_order_of_its_own() -> None:
