@@ -60,6 +60,8 @@ class DataInspection:
     eval_fingerprint: str | None
     splits: Mapping[str, str] = field(default_factory=dict)
     """Paths of the splits that a data set comes in, by name."""
+    label_separator: str | None = None
+    """What parts several labels in one value: a character, or `list` for a list written out."""
 
 
 def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machine:
@@ -200,6 +202,7 @@ def inspect_data(
         fingerprint=answer["fingerprint"],
         eval_fingerprint=answer["eval_fingerprint"],
         splits=answer["splits"],
+        label_separator=answer["label_separator"],
     )
 
 

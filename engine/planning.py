@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_machine, inspect_model
+from engine.inspection.layouts import KNOWN_ROLES
 from recommender import plan_file
 from recommender.candidates import why_not
 from recommender.errors import InputError, Refused
@@ -22,11 +23,13 @@ FLAGS = {
     "data.eval": "--eval",
     "data.text_column": "--text-column",
     "data.label_column": "--label-column",
+    "data.columns": "--column",
+    "data.layout": "--task and --column",
     "data.train_rows": "--train-rows",
     "data.eval_rows": "--eval-rows",
 }
 """Fields that the advice rests on: changed afterwards, the advice would be about another run."""
-TRAINED_TASKS = ("classification",)
+TRAINED_TASKS: tuple[str, ...] = ("classification",)
 """What the worker can train; a recommendation is given for every task."""
 
 
@@ -89,7 +92,7 @@ def check_task(task: str | None, columns: Mapping[str, str] | None = None) -> No
     Raises:
         InputError: this version cannot train it.
     """
-    known = f"it trains {' and '.join(TRAINED_TASKS)} of one text."
+    known = f"it trains {', '.join(TRAINED_TASKS)}, of one text."
     if task not in (None, *TRAINED_TASKS):
         raise InputError(f"for {task} this version recommends but does not train; {known}")
     if "text_pair" in (columns or {}):
@@ -155,8 +158,7 @@ def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInsp
         "data": {
             "train": data.path,
             "eval": data.eval_path,
-            "text_column": facts.text_column,
-            "label_column": facts.label_column,
+            **_reading(data),
             "labels": list(facts.labels or ()),
             "train_rows": None,
             "eval_rows": None,
@@ -169,6 +171,19 @@ def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInsp
         "task": facts.task or "classification",
         "method": chosen.method,
         **settings.model_dump(mode="json", include=own),
+    }
+
+
+def _reading(data: DataInspection) -> dict[str, Any]:
+    """How the rows are read: text and label of a classifier, else columns by role."""
+    facts = data.facts
+    classified = (facts.task or "classification") == "classification"
+    return {
+        "text_column": facts.text_column if classified else None,
+        "label_column": facts.label_column if classified else None,
+        "columns": None if classified else dict(facts.columns or {}),
+        "layout": None if classified else facts.layout,
+        "separator": None if classified else data.label_separator,
     }
 
 
@@ -192,7 +207,7 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
         InputError: model or data cannot be used, or are not those the plan was made for.
         Refused: it cannot run on this machine now.
     """
-    check_task(plan.task)
+    check_task(plan.task, plan.data.columns)
     model = inspect_model(plan.model.id)
     check_trainable(model)
     if plan.model.fingerprint not in (None, model.fingerprint):
@@ -204,6 +219,7 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
         eval=rows.eval,
         text_column=rows.text_column,
         label_column=rows.label_column,
+        columns={role: name for role, name in (rows.columns or {}).items() if role in KNOWN_ROLES},
         task=plan.task,
         train_rows=rows.train_rows,
         eval_rows=rows.eval_rows,
@@ -217,8 +233,7 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
     found = {
         "train": data.path,
         "eval": data.eval_path,
-        "text_column": data.facts.text_column,
-        "label_column": data.facts.label_column,
+        **_reading(data),
         "labels": rows.labels or list(data.facts.labels or ()),
         "train_fingerprint": data.fingerprint,
         "eval_fingerprint": data.eval_fingerprint,

@@ -63,6 +63,8 @@ SETTINGS: dict[str, str] = {
     "{least:count}.",
     "S_no_class_weights": "No class weights: the classes are even enough.",
     "S_metric_macro_f1": "Judged by macro-F1, which counts every class alike.",
+    "S_metric_micro_f1": "Judged by micro-F1, which counts every label of every row alike.",
+    "S_metric_span_f1": "Judged by F1 over whole spans: one is found only with its exact words and its type.",
     "S_metric_loss": "Judged by the loss on rows it has not seen; for text, read fifty to two hundred answers as well: loss "
     "need not track quality.",
     "S_metric_raw_text": "Judged by the loss on text it has not seen.",

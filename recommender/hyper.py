@@ -23,6 +23,7 @@ from recommender.counting import (
     split_of as split_of,
 )
 from recommender.facts import DataFacts, Facts, Machine
+from recommender.plan import metrics_of
 from recommender.recommendation import Method, Precision, Settings, Trained
 from recommender.shape import Shape, fp16_hostile, t5_like, tuned_as_encoder
 
@@ -97,8 +98,8 @@ def seeds_for(unique: int) -> int:
 
 
 def metric_of(data: DataFacts) -> str:
-    """What is watched on the validation rows: macro-F1 where there are classes, else the loss."""
-    return "macro_f1" if is_labelled(data) and data.task != "regression" else "loss"
+    """What is watched on the validation rows: the task's usual metric, which is the loss where text is written."""
+    return metrics_of(data.task)[0] if is_labelled(data) else "loss"
 
 
 def label_smoothing_of(data: DataFacts) -> float:

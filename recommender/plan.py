@@ -15,6 +15,20 @@ from recommender.recommendation import Method, Precision, Trained
 
 PLAN_VERSION = 1
 
+METRICS: dict[Task, tuple[str, ...]] = {
+    "classification": ("macro_f1", "accuracy", "loss"),
+    "multi_label": ("micro_f1", "macro_f1", "exact_match", "loss"),
+    "regression": ("rmse", "mae", "pearson", "r2", "loss"),
+    "token_classification": ("span_f1", "token_accuracy", "loss"),
+}
+"""What can choose the best checkpoint, by task, the usual one first; a task that is not named here has the loss."""
+
+
+def metrics_of(task: Task | None) -> tuple[str, ...]:
+    """The metrics of a task, the usual one first."""
+    return METRICS.get(task or "classification", ("loss",))
+
+
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -119,7 +133,8 @@ class Plan(Choice):
     dropout: Share | None = None
     """LoRA's dropout; the model keeps its own."""
 
-    metric: Literal["macro_f1", "accuracy", "loss"] = "macro_f1"
+    metric: str = "macro_f1"
+    """One of the task's `METRICS`; the first of them unless said otherwise, whatever stands here."""
     evaluations: Annotated[int, Field(ge=1, le=10_000)] = 10
     early_stopping: bool = True
     patience: Annotated[int, Field(ge=1, le=10_000)] = 3
@@ -146,6 +161,21 @@ class Plan(Choice):
         if isinstance(version, int) and version > PLAN_VERSION:
             raise ValueError(f"this plan is of version {version}; this Loracle reads up to {PLAN_VERSION}: update Loracle")
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_metric(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "metric" in data:
+            return data
+        task = data.get("task", "classification")
+        return data | {"metric": metrics_of(task if isinstance(task, str) else None)[0]}  # type: ignore[arg-type]
+
+    @model_validator(mode="after")
+    def _metric_of_the_task(self) -> "Plan":
+        known = metrics_of(self.task)
+        if self.metric not in known:
+            raise ValueError(f"metric {self.metric!r} is none of task {self.task}; it has {', '.join(known)}")
+        return self
 
     @model_validator(mode="after")
     def _trained_part(self) -> "Plan":

@@ -10,6 +10,14 @@ from recommender.reasons import reason
 from recommender.recommendation import IN_SENTENCES, Candidate, Reason, Settings
 from recommender.shape import Shape, t5_like, tuned_as_encoder
 
+METRIC_REASONS = {
+    "macro_f1": ("S_metric_macro_f1", "E27"),
+    "micro_f1": ("S_metric_micro_f1", "K"),
+    "span_f1": ("S_metric_span_f1", "K"),
+    "rmse": ("S_metric_number", "E30"),
+}
+"""Sentence and source by metric; all others are the loss."""
+
 
 def setting_reasons(facts: Facts, shape: Shape, chosen: Candidate) -> tuple[Reason, ...]:
     """One reason for each setting of `chosen`, in the order in which one would read them."""
@@ -130,9 +138,9 @@ def _regularisation(facts: Facts, settings: Settings) -> Iterator[Reason]:
         yield _because("class_weights", "S_class_weights", {"most": max(counts), "least": min(counts)}, "E27")
     elif counts and (data.task or "classification") in ("classification", "multi_label"):
         yield _because("class_weights", "S_no_class_weights", {"class_weights": False}, "E27")
-    code = "S_metric_macro_f1" if settings.metric == "macro_f1" else "S_metric_number" if is_labelled(data) else "S_metric_loss"
+    code, source = METRIC_REASONS.get(settings.metric, ("S_metric_loss", "E30"))
     code = "S_metric_raw_text" if data.task == "continued_pretraining" else code
-    yield _because("metric", code, {"metric": settings.metric}, "E27" if settings.metric == "macro_f1" else "E30")
+    yield _because("metric", code, {"metric": settings.metric}, source)
     if data.task in ("chat", "instruction"):
         yield _because("neftune", "S_neftune_off", {"neftune": 0}, "E37")
 

@@ -67,6 +67,7 @@ def inspect_data(request: dict[str, Any], progress: Progress = lambda done, tota
             "eval_path": given.path(used) if used else None,
             "fingerprint": prints[0],
             "eval_fingerprint": prints[1] if used else None,
+            "label_separator": shape.separator,
             "splits": {name: given.path(file) for name, file in given.splits.items()},
         }
 

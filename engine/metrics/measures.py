@@ -14,8 +14,16 @@ class Measure:
 
 
 MEASURES: dict[str, Measure] = {
+    "span_f1": Measure("span F1"),
+    "token_accuracy": Measure("word acc."),
+    "rmse": Measure("RMSE", higher_is_better=False, points=False),
+    "mae": Measure("MAE", higher_is_better=False, points=False),
+    "pearson": Measure("Pearson r", points=False),
+    "r2": Measure("R²", points=False),
     "accuracy": Measure("accuracy"),
+    "micro_f1": Measure("micro-F1"),
     "macro_f1": Measure("macro-F1"),
+    "exact_match": Measure("all right"),
     "loss": Measure("loss", higher_is_better=False, points=False),
 }
 """In the order in which they are shown."""

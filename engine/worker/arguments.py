@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from engine.metrics.measures import MEASURES
+from engine.planning import check_task
 from engine.worker.modeling import device_name
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan
@@ -38,7 +40,7 @@ def training_arguments(plan: Plan, output: Path, total_steps: int, *, scored: bo
         eval_strategy="steps" if scored else "no",
         save_strategy="steps",
         metric_for_best_model=f"eval_{plan.metric}" if scored else None,
-        greater_is_better=plan.metric != "loss",
+        greater_is_better=MEASURES[plan.metric].higher_is_better,
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -55,11 +57,10 @@ def check_supported(plan: Plan) -> None:
     """Refuse what a plan may say and this worker cannot do.
 
     Raises:
-        InputError: another task than classification, or a precision that trains badly or not at all here.
+        InputError: a task that has no trainer, or a precision that trains badly or not at all here.
         Refused: the 8-bit optimizer does not run on this machine.
     """
-    if plan.task != "classification":
-        raise InputError(f"task {plan.task} cannot be trained by this version; it trains classification.")
+    check_task(plan.task, plan.data.columns)
     if plan.precision == "bf16":
         raise InputError("precision bf16 would keep the trained weights in 16 bit and lose small updates; use bf16-mixed.")
     if plan.precision == "fp16-mixed" and device_name() == "cpu":
