@@ -1,0 +1,211 @@
+"""Rows for models that write text: conversations, instructions with their answers, raw text."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from engine.rows import Rows, as_text
+from engine.tables.table import Table
+from engine.text import one_line
+from recommender.errors import InputError
+from recommender.plan import DataChoice
+
+Fault = Callable[[str], InputError]
+"""Makes the error that names file, row and column, from what is wrong there."""
+Message = dict[str, Any]
+"""`role` (system, user, assistant, tool), `content`, and `tool_calls` and the like as templates know them."""
+
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter", "context"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "ai", "function_call"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
+}
+"""What speakers are called in data, and what chat templates call them."""
+KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content")
+"""Fields of a message, beside role and content, that templates use."""
+
+
+def conversations(table: Table, choice: DataChoice) -> Rows:
+    """Rows of messages or ShareGPT turns; an item is {"messages": [...], "tools": [...] or None}.
+
+    Raises:
+        InputError: a conversation that no model could have had.
+    """
+    name = _column(table, choice, "messages")
+    tools = table.columns.get("tools")
+    kept = _Kept(table)
+    for i, value in enumerate(table.columns[name]):
+        messages = conversation(value, _fault(table, i, name))
+        said = [spoken(m) for m in messages if m["role"] == "assistant"]
+        if not any(said):
+            kept.dropped += 1
+            continue
+        asked = [spoken(m) for m in messages if m["role"] != "assistant"]
+        given = None if tools is None else _tools(tools[i], _fault(table, i, "tools"))
+        whole = "\n".join(t for t in (*asked, *said) if t.strip())  # as inspection tells rows apart
+        kept.add(whole, {"messages": messages, "tools": given}, table.number(i))
+    return kept.rows()
+
+
+def instructions(table: Table, choice: DataChoice) -> Rows:
+    """Rows of prompt and answer, written as a conversation of one question.
+
+    Raises:
+        InputError: a column is missing, or holds a nested value.
+    """
+    roles = choice.columns or {}
+    ask = next(r for r in ("instruction", "prompt", "source") if r in roles)
+    say = next(r for r in ("output", "completion", "target") if r in roles)
+    kept = _Kept(table)
+    for i in range(table.rows):
+        prompt, answer = _text(table, choice, ask, i), _text(table, choice, say, i)
+        more = _text(table, choice, "input", i) if "input" in roles else ""
+        if not prompt or not answer:
+            kept.dropped += 1
+            continue
+        asked = f"{prompt}\n\n{more}" if more else prompt
+        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        whole = "\n".join(t for t in (prompt, more, answer) if t)
+        kept.add(whole, {"messages": messages, "tools": None}, table.number(i))
+    return kept.rows()
+
+
+def texts(table: Table, choice: DataChoice) -> Rows:
+    """Rows of raw text; an item is the text.
+
+    Raises:
+        InputError: a column is missing, or holds a nested value.
+    """
+    kept = _Kept(table)
+    for i in range(table.rows):
+        text = _text(table, choice, "text", i)
+        if text:
+            kept.add(text, text, table.number(i))
+        else:
+            kept.dropped += 1
+    return kept.rows()
+
+
+def conversation(value: Any, fault: Fault) -> list[Message]:
+    """Messages as chat templates know them; what follows the last answer is left out, nothing is learned from it.
+
+    Raises:
+        InputError: (made by `fault`) something that is no message, an unknown speaker, or turns out of order.
+    """
+    turns = value if isinstance(value, list) else [] if value is None else [value]
+    messages = [_message(turn, fault) for turn in turns]
+    before = None
+    for place, message in enumerate(messages, 1):
+        _check_order(before, message, place, fault)
+        before = message
+    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
+    return messages[: last + 1]
+
+
+def spoken(message: Message) -> str:
+    """What a message says, tool calls written out."""
+    calls = message.get("tool_calls")
+    return "\n".join(t for t in (message["content"], json.dumps(calls, ensure_ascii=False) if calls else "") if t)
+
+
+def _message(turn: Any, fault: Fault) -> Message:
+    if not isinstance(turn, dict):
+        raise fault("holds a message that is no object with a speaker and a text")
+    who, said = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+    if not isinstance(who, str) or who.lower() not in ROLES:
+        raise fault(f"holds a message of an unknown speaker, {one_line(who, 40)}")
+    if isinstance(said, list):  # parts, of which pictures and the like say nothing
+        said = " ".join(str(part.get("text") or "") for part in said if isinstance(part, dict))
+    if isinstance(said, dict):
+        raise fault("holds a message whose text is an object")
+    message: Message = {"role": ROLES[who.lower()], "content": as_text(said)}
+    message |= {name: turn[name] for name in KEPT if turn.get(name)}
+    if who.lower() == "function_call" and "tool_calls" not in message:
+        call = _json(message["content"])
+        if isinstance(call, dict) and "name" in call:
+            message |= {"content": "", "tool_calls": [{"type": "function", "function": call}]}
+    return message
+
+
+def _check_order(before: Message | None, message: Message, place: int, fault: Fault) -> None:
+    role, last = message["role"], before["role"] if before else None
+    if role == "tool":
+        called = before is not None and (last == "tool" or before.get("tool_calls") or (last == "assistant" and _calls(before)))
+        if not called:
+            raise fault(f"holds a tool's answer as message {place} that no call comes before")
+    elif role == "system":
+        if before is not None:
+            raise fault(f"holds a system message in place {place}; it must be the first")
+    elif role == "assistant" and last in (None, "system"):
+        raise fault(f"begins with the assistant (message {place}), with no question before")
+    elif role == last:
+        raise fault(f"holds two messages of the {role} in a row ({place - 1} and {place})")
+
+
+def _calls(message: Message) -> bool:
+    """Whether an assistant's text is a tool call written out, as many data sets have it."""
+    text = message["content"].lstrip()
+    return text.startswith(("{", "[", "<tool_call", "<function", "```", "<|python_tag|>")) or "Action:" in text
+
+
+def _tools(value: Any, fault: Fault) -> list[Any] | None:
+    found = _json(value) if isinstance(value, str) else value
+    if found in (None, "", []):
+        return None
+    if not isinstance(found, list):
+        raise fault("holds no list of tools")
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+class _Kept:
+    """Rows as they are gathered."""
+
+    def __init__(self, table: Table) -> None:
+        self._source = table.path.name
+        self._texts: list[str] = []
+        self._items: list[Any] = []
+        self._numbers: list[int] = []
+        self.dropped = 0
+
+    def add(self, text: str, item: Any, number: int) -> None:
+        self._texts.append(text)
+        self._items.append(item)
+        self._numbers.append(number)
+
+    def rows(self) -> Rows:
+        return Rows(self._texts, [""] * len(self._texts), self._numbers, self.dropped, self._items, self._source)
+
+
+def _column(table: Table, choice: DataChoice, role: str) -> str:
+    name = (choice.columns or {}).get(role)
+    if name is None:
+        raise InputError(f"the plan says not which column holds the {role} (data.columns).")
+    if name not in table.columns:
+        known = ", ".join(one_line(c, 40) for c in list(table.columns)[:8])
+        raise InputError(f"{table.path}: has no column {one_line(name, 60)}; its columns are {known}.")
+    return name
+
+
+def _text(table: Table, choice: DataChoice, role: str, row: int) -> str:
+    name = (choice.columns or {}).get(role, "")
+    outer, _, inner = name.partition(".")  # a field of an object: translation.en
+    if name not in table.columns and inner and outer in table.columns:
+        holder = table.columns[outer][row]
+        value = holder.get(inner) if isinstance(holder, dict) else None
+    else:
+        value = table.columns[_column(table, choice, role)][row]
+    if isinstance(value, list | dict):
+        raise _fault(table, row, name)("holds a nested value; one text a row is needed")
+    return as_text(value).strip()
+
+
+def _fault(table: Table, row: int, name: str) -> Fault:
+    return lambda what: InputError(f"{table.where(row)}: column {one_line(name, 60)} {what}.")

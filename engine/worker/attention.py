@@ -1,0 +1,151 @@
+"""Attention for sequences laid end to end in one row, entered in transformers' registry under the name `loracle`.
+
+One function serves both kinds of pass. Called with the lengths of the sequences (the keywords that transformers hands to
+variable-length flash attention, and `lengths` beside them) every sequence sees itself only; called without them it is
+transformers' own SDPA with its masks, so that generation and padded passes of the same model need no switching.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "loracle"
+
+
+def register() -> None:
+    """Make `NAME` known to transformers; may be called again."""
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def keywords(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
+    """What a packed pass gives its model beside ids and positions.
+
+    The mask of four dimensions is never read: transformers passes such a mask on untouched, where it would otherwise build
+    one of T x T from the positions.
+    """
+    cumulative = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+    return {
+        "attention_mask": torch.zeros((1, 1, 1, 1), device=device),
+        "lengths": tuple(lengths),
+        "cu_seq_lens_q": cumulative,
+        "cu_seq_lens_k": cumulative,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+    }
+
+
+def refusal(model: Any) -> str | None:
+    """Why a model cannot be packed, or None where it seems to be able; only a comparison of both passes proves it.
+
+    A family that supports variable-length flash attention needs nothing from a mask but what its layers say in keywords.
+    """
+    if not (getattr(model, "_supports_attention_backend", False) and getattr(model, "_supports_flash_attn", False)):
+        return f"{model.config.model_type} does not call attention through transformers' registry"
+    kinds = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds:
+        return f"{model.config.model_type} has layers of the kind {', '.join(sorted(kinds))}"
+    return None
+
+
+def attention(  # noqa: PLR0917  # the order is transformers'
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    lengths: tuple[int, ...] | None = None,
+    sliding_window: int | None = None,
+    **rest: Any,
+) -> tuple[torch.Tensor, None]:
+    """Query (1, heads, T, width), key and value (1, key heads, T, width); returns (1, T, heads, width).
+
+    Raises:
+        ValueError: the model wants something of its attention that is not done here.
+    """
+    if lengths is None:
+        if attention_mask is not None and attention_mask.numel() == 1 and query.shape[2] > 1:
+            raise ValueError(f"{type(module).__name__} does not pass the lengths of packed sequences on to its attention")
+        rest["sliding_window"] = sliding_window
+        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, is_causal, **rest)
+        return out, None
+    unknown = [name for name in ("position_bias", "softcap", "s_aux", "cache") if rest.get(name) is not None]
+    if unknown or rest.get("output_attentions"):
+        raise ValueError(f"{type(module).__name__} wants {', '.join(unknown) or 'output_attentions'} of its attention")
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    options: dict[str, Any] = {"scaling": scaling, "causal": causal, "window": sliding_window}
+    flash = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and key.shape[-1] == value.shape[-1] <= 256
+    if flash and not dropout:
+        return _variable_length(query, key, value, cumulative=rest["cu_seq_lens_q"], longest=max(lengths), **options), None
+    return _one_by_one(query, key, value, lengths=lengths, dropout=dropout, **options), None
+
+
+def _one_by_one(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    lengths: tuple[int, ...],
+    dropout: float,
+    scaling: float | None,
+    causal: bool,
+    window: int | None,
+) -> torch.Tensor:
+    """A call of SDPA for each sequence; on a CPU as fast as a batch of equal lengths, there is no launch to pay."""
+    grouped = query.shape[1] != key.shape[1]
+    found = []
+    # Not slices: the gradient of each slice would be a whole row of zeros.
+    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), lengths, strict=True)
+    for q, k, v, length in parts:
+        mask = _band(length, window, causal, query.device) if window is not None and length > window else None
+        out = functional.scaled_dot_product_attention(
+            q, k, v, mask, dropout, is_causal=causal and mask is None, scale=scaling, enable_gqa=grouped
+        )
+        found.append(out.transpose(1, 2))
+    return torch.cat(found, 1)
+
+
+def _variable_length(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    cumulative: torch.Tensor,
+    longest: int,
+    scaling: float | None,
+    causal: bool,
+    window: int | None,
+) -> torch.Tensor:
+    """torch's own variable-length flash attention (CUDA, 16 bit)."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    back = -1 if window is None else window - 1  # flash attention counts the neighbours, transformers counts the token too
+    out = varlen_attn(
+        *(t[0].transpose(0, 1).contiguous() for t in (query, key, value)),  # (T, heads, width)
+        cumulative,
+        cumulative,
+        longest,
+        longest,
+        scale=scaling,
+        window_size=(back, 0 if causal else back),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return out.unsqueeze(0)
+
+
+@lru_cache(maxsize=8)
+def _band(length: int, window: int, causal: bool, device: torch.device) -> torch.Tensor:
+    """Which keys a query sees, (length, length): those less than `window` away, and none after it where causal."""
+    with torch.inference_mode(False):  # it is kept: first made while scoring, it must serve in training too
+        distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)[None, :]
+        return (distance < window) & (distance >= 0 if causal else distance > -window)

@@ -1,0 +1,80 @@
+"""The loss of a causal language model over a packed micro-batch, and the proof that the model can be read so."""
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from engine.worker import attention
+from engine.worker.packing import Packed, pack
+from engine.worker.token_loss import Head, head_of, token_loss, token_losses
+
+AGREEMENT = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+"""Nats by which rounding may change the loss of one token."""
+
+
+def inner_of(model: Any) -> Any:
+    """The model itself, without what peft puts around it; adapters stay within."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def body_of(model: Any) -> Any:
+    """The part between ids and hidden states, adapters within."""
+    inner = inner_of(model)
+    return getattr(inner, inner.base_model_prefix)
+
+
+def is_packed(model: Any) -> bool:
+    """Whether `prepare` has switched it."""
+    return bool(inner_of(model).config._attn_implementation == attention.NAME)
+
+
+def packed_loss(body: Any, head: Head, batch: Packed) -> torch.Tensor:
+    """Sum of the cross-entropies of the tokens that carry loss, a scalar; the head sees only those."""
+    hidden = body(**batch.inputs).last_hidden_state[0]
+    return token_loss(hidden.index_select(0, batch.predicting), head, batch.targets)
+
+
+def prepare(model: Any) -> str | None:
+    """Switch a loaded causal model to packed attention; why it cannot be, in words, with the model left as it was.
+
+    Families are not listed: two short made-up rows go through the model both ways, and every token's loss must agree.
+    """
+    inner = inner_of(model)
+    reason = attention.refusal(inner)
+    if reason is not None:
+        return reason
+    before = inner.config._attn_implementation
+    was_training = model.training
+    model.eval()
+    try:
+        found = _both_ways(model, inner)
+    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+    finally:
+        model.train(was_training)
+    if found is not None:
+        inner.set_attn_implementation(before)
+    return found
+
+
+def _both_ways(model: Any, inner: Any) -> str | None:
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    words = min(inner.config.get_text_config().vocab_size, 1000)
+    rows = [torch.randint(5, words, (n,), generator=generator).tolist() for n in (11, 7)]
+    batch = pack(rows, rows, device)
+    with torch.no_grad():
+        expected = []
+        for row in rows:
+            ids = torch.tensor([row], device=device)
+            logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+            expected.append(functional.cross_entropy(logits, ids[0, 1:], reduction="none"))
+        attention.register()
+        inner.set_attn_implementation(attention.NAME)
+        hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
+        got = token_losses(hidden.index_select(0, batch.predicting), head_of(inner), batch.targets)
+    apart = float((got - torch.cat(expected)).abs().max())
+    if not apart <= AGREEMENT.get(inner.dtype, 5e-2):
+        return f"{inner.config.model_type} read packed gives other losses (up to {apart:.3g} nats a token)"
+    return None

@@ -1,0 +1,124 @@
+"""Sample generations: the same few held-out prompts before training and after, decoded the same way."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from engine.files import read_json, write_json
+from engine.rows import Rows
+from engine.rundir import RunDirectory
+from engine.worker.budget import is_out_of_memory
+from engine.worker.narrator import Narrator
+from engine.worker.scoring import Reader, autocast
+from engine.worker.tasks.base import Prompt
+
+MOST = 6
+"""Prompts: enough to see whether the form is learned, few enough to be read."""
+NEW_TOKENS = 80
+LONGEST_PROMPT = 1024
+"""Tokens; longer ones take long and show no more."""
+SHOWN = 4_000
+"""Characters kept of a prompt or an answer."""
+
+
+class _Interrupted(StoppingCriteria):  # type: ignore[misc]  # mypy does not read transformers here
+    """Asks after every token whether to leave."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **rest: Any) -> torch.Tensor:
+        self._reader.interrupt()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Prompts, and what the model writes behind them; what an earlier life of the run has kept is not written again."""
+
+    run: RunDirectory
+    prompts: list[Prompt]
+    tokenizer: Any
+    reader: Reader
+    tell: Narrator
+
+    @property
+    def written_after(self) -> bool:
+        """Whether there is nothing more to write."""
+        return not self.prompts or (self.run.scores / "samples-after.json").exists()
+
+    def write(self, name: str, model: Any, step: int = 0) -> None:
+        """Let the model go on from every prompt; `name` is before or after."""
+        file = self.run.scores / f"samples-{name}.json"
+        if file.exists() or not self.prompts:
+            return
+        self.tell.phase("samples", 0, len(self.prompts), "answers")
+        try:
+            answers = self._answers(model)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self.tell.warn("no_samples", "Memory is too small to write sample answers; there are none in the report.")
+            return
+        content = [
+            {"prompt": p.text[:SHOWN], "wanted": p.wanted[:SHOWN], "answer": answer[:SHOWN]}
+            for p, answer in zip(self.prompts, answers, strict=True)
+        ]
+        write_json(file, {"samples": content})
+        for i, sample in enumerate(content):
+            self.tell.events.write("sample", split=name, step=step, number=i, **sample)
+
+    def _answers(self, model: Any) -> list[str]:
+        """Greedy, at most `NEW_TOKENS` each; all prompts at once, padded on the left."""
+        device = next(model.parameters()).device
+        longest = max(len(p.input_ids) for p in self.prompts)
+        pad = self.reader.task.pad
+        ids = torch.full((len(self.prompts), longest), pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, prompt in enumerate(self.prompts):
+            ids[i, longest - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
+            mask[i, longest - len(prompt.input_ids) :] = 1
+        settings = copy.deepcopy(model.generation_config)  # of the model only what ends an answer
+        settings.update(do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None, max_length=None)
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest + NEW_TOKENS
+        settings.update(max_new_tokens=max(1, min(NEW_TOKENS, positions - longest)), pad_token_id=pad, use_cache=True)
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.inference_mode(), autocast(device, self.reader.task.plan.precision):
+                found = model.generate(
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
+                    generation_config=settings,
+                    stopping_criteria=StoppingCriteriaList([_Interrupted(self.reader)]),
+                )
+        finally:
+            model.train(was_training)
+        return [str(self.tokenizer.decode(row[longest:], skip_special_tokens=True)).strip() for row in found]
+
+
+def chosen(reader: Reader, tokenizer: Any, rows: Rows) -> list[Prompt]:
+    """The first prompts of the held-out rows that are short enough, no two the same."""
+    most = min(reader.task.plan.max_length, LONGEST_PROMPT)
+    found: dict[str, Prompt] = {}
+    for prompt in reader.task.prompts(tokenizer, rows, most):
+        found.setdefault(prompt.text, prompt)
+        if len(found) == MOST:
+            break
+    return list(found.values())
+
+
+def side_by_side(run: RunDirectory) -> list[dict[str, str]]:
+    """What was kept of both: prompt, wanted, before, after; for the report."""
+    files = {name: run.scores / f"samples-{name}.json" for name in ("before", "after")}
+    kept = {name: read_json(file)["samples"] for name, file in files.items() if file.exists()}
+    if "after" not in kept:
+        return []
+    before = [sample["answer"] for sample in kept.get("before", ())] or [None] * len(kept["after"])
+    return [
+        {"prompt": s["prompt"], "wanted": s["wanted"], "before": b, "after": s["answer"]}
+        for s, b in zip(kept["after"], before, strict=True)
+    ]

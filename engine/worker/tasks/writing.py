@@ -1,0 +1,211 @@
+"""Models that write: the mean cross-entropy over the tokens that are learned, of the whole logical batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AutoModelForMaskedLM
+
+from engine.rows import Rows
+from engine.text import one_line
+from engine.worker import causal, fused_lora
+from engine.worker.batches import padded
+from engine.worker.packing import IGNORED, cut_packed, learned, pack
+from engine.worker.tasks.base import Answer, Encoded, Progress, Prompt, Task
+from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered
+from engine.worker.token_loss import head_of, token_losses
+from recommender.errors import InputError
+
+MOST_UNTRAINED = 0.1
+"""Share of the rows from which nothing would be learned, beyond which a run would be wasted on the wrong setting."""
+TELL_EVERY = 200
+PROMPT_SHARE = 0.5
+"""Of a raw text's first piece, what a sample generation is given."""
+
+CHAT = """\
+import torch
+
+model.eval()
+messages = [{"role": "user", "content": "a question"}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+with torch.no_grad():
+    written = model.generate(**inputs, max_new_tokens=200, do_sample=False, eos_token_id={end}, pad_token_id={pad})
+print(tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+"""
+RAW = """\
+import torch
+
+model.eval()
+inputs = tokenizer("The beginning of a text", return_tensors="pt", return_token_type_ids=False)
+with torch.no_grad():
+    written = model.generate(**inputs, max_new_tokens=200, do_sample=False, eos_token_id={end}, pad_token_id={pad})
+print(tokenizer.decode(written[0], skip_special_tokens=True))
+"""
+
+
+class Writing(Task):
+    """Conversations and instructions (answers are learned), and raw text (everything is)."""
+
+    auto_model = "AutoModelForCausalLM"
+    adapter_type = "CAUSAL_LM"
+    head_words = "language-model head"
+    pipeline = "text-generation"
+    purpose = "write text"
+    fresh_head = False
+
+    packed = False
+    """Whether the models of this run read sequences laid end to end, without padding."""
+    ends: tuple[int, ...] = ()
+    """Tokens that end an answer: the tokenizer's end token, and what the template closes a turn with."""
+
+    def config_options(self) -> dict[str, Any]:
+        """Nothing: labels are words of the vocabulary."""
+        return {}
+
+    def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
+        """Targets are labels a token, `IGNORED` where nothing is learned; rows from which nothing would be are left out.
+
+        Raises:
+            InputError: such rows are too many, or a conversation that the model's template does not take.
+        """
+        if not getattr(tokenizer, "is_fast", False):
+            raise InputError(f"{self.plan.model.id}: its tokenizer cannot tell where tokens stand (no tokenizer.json).")
+        self.ends = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+        if self.plan.task == "continued_pretraining":
+            return self._pieces(tokenizer, rows, progress)
+        if give_template(tokenizer):
+            self.remark(
+                "plain_template",
+                "The model has no chat template; a plain one (### Instruction, ### Response) is used and saved with the result.",
+            )
+        return self._conversations(tokenizer, rows, progress)
+
+    def _conversations(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Encoded:
+        most = self.plan.max_length
+        input_ids, targets = [], []
+        rows_cut = tokens_cut = 0
+        untrained: list[int] = []
+        for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
+            row = rendered(tokenizer, item, f"{rows.source}: row {number}")
+            lost = max(len(row.ids) - most, 0)
+            rows_cut += lost > 0
+            tokens_cut += lost
+            if learned(row.labels[:most]):
+                input_ids.append(row.ids[:most])
+                targets.append(row.labels[:most])
+            else:
+                untrained.append(number)
+            self._note_end(tokenizer, row)
+            if progress is not None and (i + 1) % TELL_EVERY == 0:
+                progress(i + 1)
+        if progress is not None:
+            progress(len(rows))
+        if len(untrained) > MOST_UNTRAINED * len(rows):
+            raise InputError(
+                f"{self.plan.data.train}: {len(untrained)} of {len(rows)} rows (the first is row {untrained[0]}) leave nothing to"
+                f" learn: their answers begin behind max_length ({most} tokens). Raise max_length, or shorten the prompts."
+            )
+        return Encoded(input_ids, targets, [0] * len(input_ids), rows_cut, tokens_cut, len(untrained))
+
+    def _pieces(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Encoded:
+        """One stream of all texts, each ended by the end token, in pieces of `max_length`: nothing is lost."""
+        most, end = self.plan.max_length, tokenizer.eos_token_id
+        stream: list[int] = []
+        for i, text in enumerate(rows.items or ()):
+            ids = tokenizer(text, truncation=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+            stream += ids if end is None or ids[-1:] == [end] else [*ids, end]
+            if progress is not None and (i + 1) % TELL_EVERY == 0:
+                progress(i + 1)
+        if progress is not None:
+            progress(len(rows))
+        pieces = [stream[i : i + most] for i in range(0, len(stream), most)]
+        pieces = [p for p in pieces if len(p) > 1]  # one token alone has nothing before it that could predict it
+        return Encoded(pieces, [list(p) for p in pieces], [0] * len(pieces))
+
+    def _note_end(self, tokenizer: Any, row: Rendered) -> None:
+        last = next((label for label in reversed(row.labels) if label != IGNORED), IGNORED)
+        if last in tokenizer.all_special_ids and last not in self.ends:
+            self.ends = (*self.ends, last)
+
+    def adopt(self, model: Any) -> None:
+        """Switch to the padding-free step where the model can do it, and say where it cannot."""
+        inner = causal.inner_of(model)
+        both_ways = type(inner.config) in AutoModelForMaskedLM._model_mapping and not getattr(inner.config, "is_decoder", False)
+        if both_ways:
+            raise InputError(f"{self.plan.model.id}: models of type {inner.config.model_type} read text and do not write it.")
+        reason = causal.prepare(model)
+        self.packed = reason is None
+        if reason is not None:
+            self.remark("padded", f"Rows are padded to equal lengths, which is slower: {one_line(reason, 200)}.")
+        fused_lora.fuse(model)
+        generation = getattr(inner, "generation_config", None)
+        if generation is not None and self.ends:
+            generation.eos_token_id = list(self.ends) if len(self.ends) > 1 else self.ends[0]
+
+    def cut(self, lengths: Sequence[int], token_budget: int, device: str) -> list[list[int]]:
+        """Without padding as few micro-batches as the budget allows."""
+        return cut_packed(lengths, token_budget) if self.packed else super().cut(lengths, token_budget, device)
+
+    def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
+        """Cross-entropy of the learned tokens; logits exist for those only."""
+        if causal.is_packed(model):
+            device = next(model.parameters()).device
+            return causal.packed_loss(causal.body_of(model), head_of(model), pack(input_ids, targets, device))
+        logits, truth = self._padded(model, input_ids, targets)
+        return functional.cross_entropy(logits, truth, reduction="sum")
+
+    def weight(self, targets: Sequence[Any]) -> float:
+        """Learned tokens of the logical batch."""
+        return float(max(sum(map(learned, targets)), 1))
+
+    def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
+        """Summed loss and learned tokens of each row."""
+        counts = [learned(row) for row in targets]
+        if causal.is_packed(model):
+            batch = pack(input_ids, targets, next(model.parameters()).device)
+            hidden = causal.body_of(model)(**batch.inputs).last_hidden_state[0]
+            losses = token_losses(hidden.index_select(0, batch.predicting), head_of(model), batch.targets)
+        else:
+            logits, truth = self._padded(model, input_ids, targets)
+            losses = functional.cross_entropy(logits, truth, reduction="none")
+        sums = [float(part.double().sum()) for part in losses.split(counts)]
+        return [Answer([s, n], s / max(n, 1), float(n)) for s, n in zip(sums, counts, strict=True)]
+
+    def _padded(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits before learned tokens, (N, vocabulary), and those tokens, (N,), row by row."""
+        batch = padded(input_ids, self.pad, next(model.parameters()).device)
+        logits = model(**batch, use_cache=False).logits
+        truth = torch.full(batch["input_ids"].shape, IGNORED, dtype=torch.long)
+        for i, row in enumerate(targets):
+            truth[i, : len(row)] = torch.tensor(row)
+        truth = truth[:, 1:].to(logits.device)
+        carrying = truth != IGNORED
+        return logits[:, :-1][carrying].float(), truth[carrying]
+
+    def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterator[Prompt]:
+        """Beginnings that fit into `most` tokens, to be gone on from."""
+        for item, number in zip(rows.items or (), rows.numbers, strict=True):
+            if self.plan.task == "continued_pretraining":
+                ids = tokenizer(item, return_attention_mask=False, return_token_type_ids=False)["input_ids"][: most * 2]
+                ids = ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
+                keep = max(1, int(len(ids) * PROMPT_SHARE))
+                begun, rest = ids[:keep], ids[keep:]
+                yield Prompt(tokenizer.decode(begun, skip_special_tokens=True), begun, tokenizer.decode(rest))
+                continue
+            asked, ids, wanted = prompt_of(tokenizer, item, f"{rows.source}: row {number}")
+            if len(ids) <= most:
+                yield Prompt(asked, ids, wanted)
+
+    def about(self) -> str:
+        """What is learned, and the form of the prompts."""
+        if self.plan.task == "continued_pretraining":
+            return f"It goes on writing texts like those it was trained on, in pieces of {self.plan.max_length} tokens.\n"
+        return "It answers in conversations; the tokenizer's chat template writes them as the model has learned them.\n"
+
+    def usage(self) -> str:
+        """Write one answer."""
+        form = RAW if self.plan.task == "continued_pretraining" else CHAT
+        ends = list(self.ends) if len(self.ends) != 1 else self.ends[0]
+        return form.replace("{end}", repr(ends or None)).replace("{pad}", str(self.pad))
+

@@ -1,0 +1,128 @@
+"""Cross-entropy over a large vocabulary without its logits: a chunk of tokens at a time, gradients with the first pass."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = {"cpu": 256, "cuda": 2048}
+"""Tokens whose logits exist at once: 50 MB in fp32 for 49,152 words, twice over while the softmax is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What turns hidden states into logits: softcap(scale * module(hidden))."""
+
+    module: torch.nn.Module
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(N, hidden) to (N, vocabulary), fp32."""
+        return _bent(self.module(hidden).float(), self.scale, self.softcap)
+
+
+def head_of(model: Any) -> Head:
+    """The language-model head with the factors that its family puts behind it."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    module = inner.get_output_embeddings()
+    if hasattr(module, "modules_to_save"):  # PEFT's copy that is trained whole
+        module = module.modules_to_save[module.active_adapters[0]]
+    config = inner.config.get_text_config()
+    scale = getattr(config, "logit_scale", None)  # Cohere multiplies, Granite divides
+    divisor = getattr(config, "logits_scaling", None)
+    softcap = getattr(config, "final_logit_softcapping", None)  # Gemma 2 and 3
+    return Head(module, float(scale or 1.0) / float(divisor or 1.0), softcap)
+
+
+def token_loss(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
+    """Sum of the cross-entropies, a scalar in fp32. `hidden` (N, hidden), `targets` (N,).
+
+    The loss is meant to be scaled by a number and differentiated once: the gradients are computed here, where the logits are.
+    """
+    chunk = chunk or CHUNK.get(hidden.device.type, CHUNK["cuda"])
+    module = head.module
+    if type(module) is torch.nn.Linear and torch.is_grad_enabled():
+        found: torch.Tensor = _Summed.apply(hidden, module.weight, module.bias, targets, chunk, head.scale, head.softcap)
+        return found
+    # Any other head (an adapter on it, 4-bit weights): the chunk's logits are computed again on the way back.
+    once: Callable[..., torch.Tensor] = lambda h, t: functional.cross_entropy(head.logits(h), t, reduction="sum")  # noqa: E731
+    total = torch.zeros((), device=hidden.device)
+    for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+        total = total + (checkpoint(once, h, t, use_reentrant=False) if torch.is_grad_enabled() else once(h, t))
+    return total
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def token_losses(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
+    """Cross-entropy of each token, (N,), without gradients: for scoring."""
+    chunk = chunk or CHUNK.get(hidden.device.type, CHUNK["cuda"])
+    pieces = zip(hidden.split(chunk), targets.split(chunk), strict=True)
+    return torch.cat([functional.cross_entropy(head.logits(h), t, reduction="none") for h, t in pieces])
+
+
+class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
+    """Gradients of the sum, taken while a chunk's probabilities are at hand: one product fewer than computing them anew."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917  # torch hands on positions only
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        chunk: int,
+        scale: float,
+        softcap: float | None,
+    ) -> torch.Tensor:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        with torch.autocast(device, enabled=False):
+            inner, matrix = hidden.to(dtype), weight.to(dtype)
+            total = torch.zeros((), device=hidden.device)
+            by_hidden = torch.empty_like(inner) if need_hidden else None
+            by_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+            by_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and need_bias else None
+            for begin in range(0, len(targets), chunk):
+                part, target = inner[begin : begin + chunk], targets[begin : begin + chunk, None]
+                raw = functional.linear(part, matrix, None if bias is None else bias.to(dtype)).float()
+                logits = _bent(raw, scale, softcap)
+                slope = None if softcap is None else (1 - (logits / softcap).square()).mul_(scale)
+                gradient = torch.log_softmax(logits, -1)
+                del raw, logits
+                total -= gradient.gather(1, target).sum()
+                gradient.exp_().scatter_add_(1, target, gradient.new_full(target.shape, -1.0))
+                if slope is not None:
+                    gradient.mul_(slope)
+                elif scale != 1.0:
+                    gradient.mul_(scale)
+                if by_bias is not None:
+                    by_bias += gradient.sum(0)
+                gradient = gradient.to(dtype)
+                if by_hidden is not None:
+                    torch.mm(gradient, matrix, out=by_hidden[begin : begin + chunk])
+                if by_weight is not None:
+                    if dtype == torch.float32:
+                        by_weight.addmm_(gradient.t(), part)
+                    else:
+                        by_weight += gradient.t() @ part
+        ctx.found = (by_hidden, by_weight, by_bias)
+        ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+        (factor,) = outer
+        found = [None if g is None else g.mul_(factor).to(d) for g, d in zip(ctx.found, ctx.dtypes, strict=True)]
+        ctx.found = None
+        return (*found, None, None, None, None)
+
+
+def _bent(logits: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
+    if scale != 1.0:
+        logits = logits * scale
+    return logits if softcap is None else torch.tanh(logits / softcap) * softcap
