@@ -15,8 +15,8 @@ from recommender.errors import InputError
 class Rows:
     """Texts with their labels; `numbers` are row numbers in the file, counted from 1.
 
-    Rows with equal texts never stand on two sides of a split, and splits are stratified by label: it is empty where rows
-    have no single class.
+    Rows with equal texts never stand on two sides of a split, and splits are stratified by label: where rows have no single
+    class it is the rarest of theirs, or empty.
     """
 
     texts: list[str]
@@ -26,6 +26,8 @@ class Rows:
     """Rows without a text or without a label."""
     items: list[Any] | None = None
     """What is trained on where text and label do not say it all: several labels, tags, a conversation. One a row."""
+    source: str = ""
+    """Name of the file, for messages."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -37,6 +39,7 @@ class Rows:
             [self.labels[i] for i in indices],
             [self.numbers[i] for i in indices],
             items=None if self.items is None else [self.items[i] for i in indices],
+            source=self.source,
         )
 
 
@@ -106,10 +109,11 @@ def key_of(text: str) -> str:
 
 
 def unique(rows: Rows) -> Rows:
-    """Each text once with each of its labels, first occurrence first."""
+    """Each text once with each of its labels, or of what else is learned from it; first occurrence first."""
     seen: set[tuple[str, str]] = set()
     kept = []
-    for i, (text, label) in enumerate(zip(rows.texts, rows.labels, strict=True)):
+    learned = rows.labels if rows.items is None else map(repr, rows.items)
+    for i, (text, label) in enumerate(zip(rows.texts, learned, strict=True)):
         mark = (key_of(text), label)
         if mark not in seen:
             seen.add(mark)
@@ -128,17 +132,18 @@ def _is_integer(text: str) -> bool:
     return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
 
 
-def check_labels(rows: Rows, labels: list[str], name: str) -> None:
-    """Every label of `rows` is one of `labels`.
+def check_labels(rows: Rows, marks: Sequence[Sequence[str]], labels: list[str], name: str) -> None:
+    """All `marks` (labels or tags) of each of `rows` are among `labels`.
 
     Raises:
         InputError: listing those that are not.
     """
-    strange = Counter(label for label in rows.labels if label not in set(labels))
+    wanted = set(labels)
+    strange = Counter(label for row in marks for label in row if label not in wanted)
     if strange:
         listed = ", ".join(f"{one_line(label, 40)} ({n} rows)" for label, n in strange.most_common(5))
         known = ", ".join(one_line(label, 40) for label in labels[:10])
-        first = next(i for i, label in enumerate(rows.labels) if label in strange)
+        first = next(i for i, row in enumerate(marks) if any(label in strange for label in row))
         raise InputError(
             f"{name}: row {rows.numbers[first]}: labels that training has never seen: {listed}; the known ones are {known}."
         )

@@ -29,6 +29,8 @@ class Record(NamedTuple):
     """Labels, where a row may have several: of the row, or of its tokens."""
     other: str = ""
     """The rejected answer."""
+    words: tuple[str, ...] = ()
+    """What the text is made of, where words have tags."""
     turns: int = 0
     """Messages, each of which a chat template wraps."""
 
@@ -154,7 +156,7 @@ def _tags(row: _Row) -> Record | None:
         raise row.fault("tags", f"holds {len(tags)} tags for {len(tokens)} tokens")
     if "" in tags:
         raise row.fault("tags", "holds an empty tag")
-    return Record(" ".join(tokens), " ".join(tags), tuple(tags)) if any(tokens) else None
+    return Record(" ".join(tokens), " ".join(tags), tuple(tags), words=tuple(tokens)) if any(tokens) else None
 
 
 def _written(read: str, more: str, written: str) -> Callable[[_Row], Record | None]:

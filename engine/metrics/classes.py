@@ -17,9 +17,6 @@ class Classes(Kind):
 
     measures = measures("accuracy", "macro_f1", "loss")
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        self._labels = labels
-
     def table(self, truth: Sequence[Any], predicted: Sequence[Any]) -> "csr_array[Any]":
         """Per class: right, true, said; one row a row."""
         y, p, n, c = np.asarray(truth, dtype=int), np.asarray(predicted, dtype=int), len(truth), len(self._labels)

@@ -30,6 +30,12 @@ class Kind(ABC):
 
     measures: ClassVar[Mapping[str, Measure]]
     """By name, the most telling first; `loss` is always among them."""
+    constant_words: ClassVar[str] = "always answering the most common class"
+    """The answer that looks at no text, in words."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        """`labels` are the names behind the indices, where answers are indices."""
+        self._labels = labels
 
     @abstractmethod
     def table(self, truth: Sequence[Any], predicted: Sequence[Any]) -> "csr_array[Any]":

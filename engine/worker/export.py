@@ -23,6 +23,7 @@ def save(run: RunDirectory, task: Task, built: Built, *, tokenizer: Any, parts: 
     beside.mkdir(mode=0o700)
     model = built.model
     model.config.use_cache = True
+    task.finish(model)
     if plan.method == "full":
         model.save_pretrained(beside)
     else:

@@ -85,7 +85,7 @@ def test_an_interval_with_zero_is_said_plainly(low: float) -> None:
 def test_a_loss_is_called_worse_and_the_simpler_tool_is_named() -> None:
     said = statements(TWO, {"probe": gained(-0.08, -0.05, -0.02)}, {"probe": {}})
     assert said[0].startswith("Worse: -5.0 points")
-    assert "linear classifier is better and costs seconds" in said[1]
+    assert "linear model is better and costs seconds" in said[1]
 
 
 def test_the_majority_class_is_that_of_the_training_rows() -> None:

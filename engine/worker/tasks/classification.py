@@ -9,11 +9,10 @@ from torch.nn import functional
 
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
-from engine.text import one_line
 from engine.worker import baselines
-from engine.worker.batches import padded
 from engine.worker.encoding import token_ids
-from engine.worker.tasks.base import Answer, Encoded, Progress, Task
+from engine.worker.tasks.base import Answer, Encoded, Progress
+from engine.worker.tasks.heads import RowHead, listed, names, remark_cut
 
 USE = """\
 import torch
@@ -26,33 +25,25 @@ print(model.config.id2label[best])
 """
 
 
-class Classification(Task):
+class Classification(RowHead):
     """Sequence classification with one label a row."""
 
-    auto_model = "AutoModelForSequenceClassification"
-    adapter_type = "SEQ_CLS"
-    head_words = "text classifier"
-    pipeline = "text-classification"
     purpose = "classify text"
-    has_probe = True
 
     class_weights: torch.Tensor | None = None
     """One a class, of mean 1 over the training rows."""
 
     def config_options(self) -> dict[str, Any]:
         """Number and names of the classes."""
-        return {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: i for i, label in enumerate(self.labels)},
-            "problem_type": "single_label_classification",
-        }
+        return names(self.labels) | {"problem_type": "single_label_classification"}
 
     def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
         """Targets are class indices."""
         index = {label: i for i, label in enumerate(self.labels)}
         targets = [index[label] for label in rows.labels]
-        return Encoded(token_ids(tokenizer, rows.texts, self.plan.max_length, progress), targets, targets)
+        found = token_ids(tokenizer, rows.texts, self.plan.max_length, progress)
+        remark_cut(self, found)
+        return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:
         """Class weights by inverse frequency: every class weighs the same in all, and a row 1 in the mean."""
@@ -64,7 +55,7 @@ class Classification(Task):
 
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy, weighted by class and smoothed as the plan says."""
-        logits = self._logits(model, input_ids)
+        logits = self.logits(model, input_ids)
         truth = torch.tensor(targets, device=logits.device)
         smoothing = self.plan.label_smoothing
         return functional.cross_entropy(logits, truth, weight=self.class_weights, label_smoothing=smoothing, reduction="sum")
@@ -75,7 +66,7 @@ class Classification(Task):
 
     def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
         """The most likely class, and the row's cross-entropy without weights or smoothing."""
-        logits = self._logits(model, input_ids)
+        logits = self.logits(model, input_ids)
         losses = functional.cross_entropy(logits, torch.tensor(targets, device=logits.device), reduction="none")
         return [Answer(int(c), float(x)) for c, x in zip(logits.argmax(-1).tolist(), losses.tolist(), strict=True)]
 
@@ -90,14 +81,8 @@ class Classification(Task):
 
     def about(self) -> str:
         """The labels, as a list."""
-        labels = (one_line(label, 80).replace("`", "'") for label in self.labels[:100])
-        return "Labels:\n\n" + "".join(f"- `{label}`\n" for label in labels)
+        return listed("Labels", self.labels)
 
     def usage(self) -> str:
         """Classify one text."""
         return USE.replace("{length}", str(self.plan.max_length))
-
-    def _logits(self, model: Any, input_ids: list[list[int]]) -> torch.Tensor:
-        device = next(model.parameters()).device
-        logits: torch.Tensor = model(**padded(input_ids, self.pad, device)).logits
-        return logits.float()

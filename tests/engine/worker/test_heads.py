@@ -1,0 +1,281 @@
+"""Several labels a row, a number a row, a tag a word: from a file to a report, a model and its card."""
+
+import itertools
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from engine import checkpoints
+from engine.events import EventWriter, read_events
+from engine.files import read_json, sha256_of
+from engine.loading import split
+from engine.rundir import RunDirectory
+from engine.worker.arguments import training_arguments
+from engine.worker.batches import LogicalBatch, padded
+from engine.worker.budget import TokenBudget
+from engine.worker.modeling import build, load_tokenizer
+from engine.worker.session import FINISHED
+from engine.worker.tasks.registry import task_of
+from engine.worker.trainer import LogicalBatchTrainer, seed_everything
+from recommender.errors import InputError
+from recommender.plan import Plan
+
+MakePlan = Callable[..., Plan]
+Here = Callable[..., RunDirectory]
+
+SAID = {
+    "money": ["refund the invoice", "the card was charged twice", "a discount on the bill"],
+    "parcel": ["the parcel is late", "my order was delivered broken", "tracking shows nothing"],
+    "login": ["I forgot my password", "the account is locked", "two factor code never comes"],
+}
+PLACES = ["berlin", "paris", "new york", "lima"]
+ROLES = {
+    "multi_label": ("text_labels", {"text": "text", "label": "topics"}),
+    "regression": ("text_number", {"text": "text", "label": "minutes"}),
+    "token_classification": ("tokens_tags", {"tokens": "words", "tags": "tags"}),
+}
+
+
+def made(task: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Rows that a tiny model can learn something of."""
+    order = random.Random(seed)
+    for n in range(rows):
+        topics = [t for t in SAID if order.random() < 0.45]
+        said = [order.choice(SAID[t]) for t in topics] + [f"case {seed} {n}"]
+        order.shuffle(said)
+        text = ", ".join(said)
+        if task == "multi_label":
+            yield {"text": text, "topics": topics}
+        elif task == "regression":
+            yield {"text": text, "minutes": 2000 + 500 * len(topics) + 0.25 * (n % 4)}
+        else:
+            place = order.choice(PLACES).split()
+            words = [*text.split(), "in", *place]
+            yield {"words": words, "tags": ["O"] * (len(words) - len(place)) + ["B-place"] + ["I-place"] * (len(place) - 1)}
+
+
+def written(path: Path, rows: Iterator[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def plan_of(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> MakePlan:
+    """A plan for one of these tasks: `plan_of(task, model, method, **fields)`."""
+    folder = tmp_path_factory.mktemp("rows")
+
+    def of(task: str, model: Path, method: str = "full", **fields: Any) -> Plan:
+        layout, columns = ROLES[task]
+        train = written(folder / f"{task}-train.jsonl", made(task, 150, 1))
+        held_out = written(folder / f"{task}-held-out.jsonl", made(task, 40, 2))
+        data = {"train": train, "eval": held_out, "layout": layout, "columns": columns, "labels": None}
+        data |= {"text_column": None, "label_column": None, "train_rows": None, "eval_rows": None}
+        adapter = {} if method == "full" else {"learning_rate": 5e-3}
+        return make_plan(model, method, data=data, task=task, **({"max_length": 64, "epochs": 6.0} | adapter | fields))
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def done(plan_of: MakePlan, tiny: Path, run_here: Here) -> Callable[[str, str], RunDirectory]:
+    """A finished run of a task and a method. Not to be changed; copy it first."""
+    runs: dict[tuple[str, str], RunDirectory] = {}
+
+    def of(task: str, method: str) -> RunDirectory:
+        if (task, method) not in runs:
+            runs[task, method] = run_here(plan_of(task, tiny, method))
+        return runs[task, method]
+
+    return of
+
+
+# One step
+
+
+def whole_loss(task: str, model: Any, batch: LogicalBatch, pad: int, labels: int, numbers: list[float]) -> torch.Tensor:
+    """The loss of the uncut batch in plain torch, as transformers' own heads compute it."""
+    logits = model(**padded(batch.input_ids, pad, "cpu")).logits
+    if task == "multi_label":
+        truth = torch.tensor([[float(i in row) for i in range(labels)] for row in batch.targets])
+        return functional.binary_cross_entropy_with_logits(logits, truth)
+    if task == "regression":
+        all_numbers = torch.tensor(numbers, dtype=torch.float64)
+        truth = (torch.tensor(batch.targets, dtype=torch.float64) - all_numbers.mean()) / all_numbers.std(correction=0)
+        return functional.mse_loss(logits[:, 0], truth.float())
+    longest = max(map(len, batch.targets))
+    truth = torch.tensor([row + [-100] * (longest - len(row)) for row in batch.targets])
+    return functional.cross_entropy(logits.flatten(0, 1), truth.flatten())
+
+
+TASKS = ["multi_label"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    ("method", "decoder"), [("full", False), ("lora", False), ("qlora", False), ("full", True), ("lora", True)]
+)
+def test_the_gradient_of_a_cut_batch_is_that_of_the_whole(
+    plan_of: MakePlan, tiny_still: Path, tiny_llama: Path, tmp_path: Path, task: str, method: str, decoder: bool
+) -> None:
+    folder = tiny_llama if decoder else tiny_still
+    plan = plan_of(task, folder, method, token_budget=60, **({} if method == "full" else {"dropout": 0.0}))
+    parts = split(plan.data, plan.task)
+    tokenizer = load_tokenizer(str(folder))
+    seed_everything(1)
+    work = task_of(plan, parts.labels, tokenizer.pad_token_id)
+    model = build(work, str(folder)).model
+    rows = work.encode(tokenizer, parts.train)
+    work.prepare(rows, torch.device("cpu"))
+    events = EventWriter(tmp_path / "events.jsonl")
+    (tmp_path / "checkpoints").mkdir()
+    trainer = LogicalBatchTrainer(
+        model,
+        training_arguments(plan, tmp_path / "checkpoints", 10, scored=False),
+        rows.table(),
+        None,
+        task=work,
+        budget=TokenBudget(plan.token_budget, lambda before, after: None),
+        evaluate_rows=lambda model, step: {},
+        events=events,
+        checkpoint_note={},
+        interrupt=lambda: None,
+    )
+    batch = LogicalBatch(rows.input_ids[:16], rows.targets[:16])
+    assert len(set(map(len, batch.input_ids))) > 5
+    assert sum(map(len, batch.input_ids)) > 2 * plan.token_budget
+
+    def gradients() -> dict[str, torch.Tensor]:
+        return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+    expected_loss = whole_loss(task, model, batch, work.pad, len(parts.labels), rows.targets)
+    expected_loss.backward()
+    expected = gradients()
+    model.zero_grad()
+    loss = trainer.training_step(model, batch)
+    found = gradients()
+    events.close()
+    torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-4, atol=1e-5)
+    assert found.keys() == expected.keys()
+    assert any(g.abs().max() > 1e-4 for g in expected.values())
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=2e-3, atol=2e-5, msg=name)
+
+
+# A whole run
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_learns_and_says_so_with_intervals(done: Callable[[str, str], RunDirectory], task: str, method: str) -> None:
+    report = done(task, method).report() or {}
+    first = done(task, method).plan().metric
+    gains = report["gains"]["before"]
+    assert set(report["scores"]["after"]) >= {first, "loss"}
+    assert gains["loss"]["high"] < 0, "the loss on the held-out rows falls"
+    sign = -1 if first == "rmse" else 1
+    assert sign * gains[first]["gain"] > 0
+    assert gains[first]["low"] <= gains[first]["gain"] <= gains[first]["high"]
+    assert report["gains"]["majority"]
+    assert any(s.startswith("Better") for s in report["statements"])
+    best = {v["step"]: v[first] for v in report["validation"]}
+    assert best[report["best_step"]] == (min if first == "rmse" else max)(best.values())
+    if task != "regression":
+        assert report["scores"]["after"]["per_class"]
+
+
+def test_labels_come_in_sets(done: Callable[[str, str], RunDirectory]) -> None:
+    run = done("multi_label", "full")
+    parts = split(run.plan().data, "multi_label")
+    kept = read_json(run.scores / "after.json")
+    assert [[parts.labels[i] for i in row] for row in kept["truth"]] == parts.held_out.items
+    assert [] in kept["truth"]
+    assert any(len(row) > 1 for row in kept["predicted"])
+    score = kept["score"]
+    assert score["exact_match"] == sum(t == p for t, p in zip(kept["truth"], kept["predicted"], strict=True)) / 40
+    assert set(read_json(run.scores / "probe.json")["score"]) >= {"micro_f1", "loss"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_cut_off_in_the_middle_goes_on_to_the_very_same_model(
+    done: Callable[[str, str], RunDirectory], run_here: Here, tmp_path: Path, task: str
+) -> None:
+    run = done(task, "lora")
+    copy = RunDirectory(tmp_path / "copied")
+    shutil.copytree(run.path, copy.path)
+    shutil.rmtree(copy.model)
+    for file in (copy.report_file, copy.scores / "after.json", copy.checkpoints / FINISHED):
+        file.unlink()
+    kept = sorted(copy.checkpoints.glob("step-*"), key=checkpoints.step_of)
+    for folder in kept[1:]:
+        shutil.rmtree(folder)
+    again = run_here(run.plan(), again=copy)
+    begun = [e for e in read_events(again.events) if e["kind"] == "run"][-1]
+    assert 0 < begun["resumed_from"] < begun["total_steps"]
+    (weights,) = run.model.glob("*.safetensors")
+    assert sha256_of(again.model / weights.name) == sha256_of(weights)
+    for part in ("scores", "gains", "best_step"):
+        assert (again.report() or {})[part] == (run.report() or {})[part]
+
+
+@pytest.mark.parametrize(("task", "method"), [(t, m) for t in TASKS for m in ("full", "lora", "qlora")])
+def test_the_cards_own_code_gives_the_reports_predictions(
+    done: Callable[[str, str], RunDirectory], task: str, method: str
+) -> None:
+    """In a fresh process, in the model's folder, with nothing of Loracle loaded."""
+    run = done(task, method)
+    parts = split(run.plan().data, run.plan().task)
+    (code,) = re.findall(r"```python\n(.*?)```", (run.model / "README.md").read_text(), re.DOTALL)
+    loading, use = code.split("import torch\n")
+    shown = 4
+    program = [loading, "import torch, sys"]
+    if task == "token_classification":
+        wordings = [repr(item["words"]) for item in (parts.held_out.items or [])[:shown]]
+        program += [use.replace('["some", "words"]', words) for words in wordings]
+    else:
+        program += [use.replace('"a text"', repr(text)) for text in parts.held_out.texts[:shown]]
+    program.append("print(not {'engine', 'tui', 'recommender'} & {n.split('.')[0] for n in sys.modules})")
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", "\n".join(program)], cwd=run.model, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    *said, apart = ran.stdout.splitlines()
+    assert apart == "True"
+    predicted = read_json(run.scores / "after.json")["predicted"][:shown]
+    if task == "multi_label":
+        assert said == [str([parts.labels[i] for i in row]) for row in predicted]
+    elif task == "regression":
+        assert [float(x) for x in said] == pytest.approx(predicted, rel=1e-4)
+    else:
+        items = (parts.held_out.items or [])[:shown]
+        tagged = zip(items, predicted, strict=True)
+        pairs = itertools.chain.from_iterable(zip(i["words"], (parts.labels[t] for t in p), strict=True) for i, p in tagged)
+        assert [tuple(line.split("\t")) for line in said] == list(pairs)
+
+
+# What is wrong with the rows
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "words"),
+    [
+        ("multi_label", {"text": "a text", "topics": "money"}, "row 3: column topics holds no list"),
+    ],
+)
+def test_a_bad_row_is_named(plan_of: MakePlan, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any], words: str) -> None:
+    plan = plan_of(task, tiny)
+    rows = [*itertools.islice(made(task, 20, 1), 2), row, *made(task, 20, 3)]
+    data = plan.data.model_copy(update={"train": written(tmp_path / "rows.jsonl", iter(rows))})
+    with pytest.raises(InputError) as error:
+        split(data, plan.task)
+    assert "rows.jsonl" in str(error.value)
+    assert words in str(error.value)
