@@ -36,6 +36,7 @@ PHASE_WORDS: dict[str, str] = {
     "probe": "fitting a linear probe",
     "train": "training",
     "after": "scoring the trained model",
+    "samples": "writing sample answers",
     "pause": "scoring the validation rows",
     "save": "saving the model",
 }

@@ -23,7 +23,7 @@ from transformers import AutoConfig, {auto}, AutoTokenizer
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
 base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-config = AutoConfig.from_pretrained(folder)  # knows the labels; the base model does not
+config = AutoConfig.from_pretrained(folder)  # of the fine-tuned model: the base does not know its labels
 model = {auto}.from_pretrained(base, config=config)
 model = PeftModel.from_pretrained(model, folder)
 """
@@ -35,7 +35,7 @@ from transformers import AutoConfig, {auto}, AutoTokenizer, BitsAndBytesConfig
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
 base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-config = AutoConfig.from_pretrained(folder)  # knows the labels; the base model does not
+config = AutoConfig.from_pretrained(folder)  # of the fine-tuned model: the base does not know its labels
 in_4_bit = BitsAndBytesConfig(  # as it was trained and scored
     load_in_4bit=True,
     bnb_4bit_quant_type="nf4",
@@ -50,7 +50,7 @@ def model_card(task: Task, parts: Split, head: list[str], base: str) -> str:
     """The card as Markdown. Names from the data and the model are foreign text and are cleaned."""
     plan = task.plan
     name = plan.model.id if not Path(plan.model.id).exists() else local_name(base)
-    loading = {"full": LOAD_FULL, "lora": LOAD_LORA, "qlora": LOAD_QLORA.replace("{head}", repr(head))}[plan.method]
+    loading = {"full": LOAD_FULL, "lora": LOAD_LORA, "qlora": LOAD_QLORA.replace("{head}", repr(head or None))}[plan.method]
     loading = loading.replace("{auto}", task.auto_model)
     base_line = f"base_model: {json.dumps(clean(plan.model.id))}\n" if not Path(plan.model.id).exists() else ""
     adapter = "" if plan.method == "full" else f"rank {plan.rank}, alpha {plan.alpha}, on {plan.target_modules}; "

@@ -91,6 +91,9 @@ def build(task: Task, folder: str) -> Built:
     plan, auto = task.plan, task.model_class()
     config = load_config(folder, task)
     head = new_modules(config, folder, auto)
+    if head and not task.fresh_head:
+        lacking = ", ".join(head[:5])
+        raise InputError(f"{folder}: has no weights for {lacking}; take a model that comes with its {task.head_words}.")
     dtype = _weights_dtype(plan)
     options: dict[str, Any] = {"config": config, "trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
     if plan.method == "qlora":
@@ -187,7 +190,7 @@ def quantization(dtype: torch.dtype, head: list[str]) -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=head,
+        llm_int8_skip_modules=head or None,  # nothing new: transformers then leaves the output layer alone
     )
 
 
@@ -220,7 +223,7 @@ def _with_adapters(model: Any, task: Task, head: list[str]) -> Any:
                 lora_dropout=plan.dropout or 0.0,
                 target_modules=targets if targets == "all-linear" else [t.strip() for t in targets.split(",")],
                 exclude_modules=[m for m in head if "." in m] or None,
-                modules_to_save=list(head),  # peft adds to the list it is given
+                modules_to_save=list(head) or None,  # peft adds to the list it is given
             ),
         )
     except ValueError as error:

@@ -26,6 +26,7 @@ from engine.worker.held_out import HeldOut, kept
 from engine.worker.modeling import Built, build, load_tokenizer, model_folder
 from engine.worker.narrator import Narrator
 from engine.worker.resuming import compare, environment_note, patience_ended
+from engine.worker.samples import Samples, chosen
 from engine.worker.schedule import Schedule, moments
 from engine.worker.scoring import Reader, Scored
 from engine.worker.tasks.base import Encoded, Task
@@ -73,18 +74,19 @@ class Session:
         checkpoint = self._newest_checkpoint()
         seed_everything(plan.seed)
         built = build(task, model_folder)
-        total_steps = plan.total_steps(len(parts.train))
+        rows = self._encoded(task, tokenizer, parts)
+        total_steps = plan.total_steps(len(rows["train"]))  # not of the file's rows: raw text is cut into pieces
         self._announce(built, parts, total_steps, checkpoint)
+        task.adopt(built.model)
+        self._tell_losses(task, rows)
         budget = TokenBudget(self._first_budget(checkpoint), tell.less_memory)
         reader = Reader(task, budget, self._interrupt)
-
-        rows: dict[str, Encoded] = {}
-        for use, which in (("train", parts.train), ("validation", parts.validation), ("held_out", parts.held_out)):
-            rows[use] = task.encode(tokenizer, which, tell.progress("tokenize", len(which)))
         task.prepare(rows["train"], next(built.model.parameters()).device)
         held_out = HeldOut(self.run, rows["held_out"], reader, tell)
+        samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)
         if self.control.stop_at is None:  # a slice that may be thrown away leaves it to whoever goes on
             held_out.score_before(built, rows["train"], plan.seed)
+            samples.write("before", built.model)
 
         trained = self._train(built, rows, reader, total_steps, checkpoint)
         if trained is None:
@@ -94,10 +96,13 @@ class Session:
         tell.phase("save")
         export.save(self.run, task, built, tokenizer=tokenizer, parts=parts, base=model_folder)
         built.model = None  # the result is scored as it was saved: what is loaded from disk is what the report is about
-        if not held_out.scored_after:
+        if not (held_out.scored_after and samples.written_after):
             gc.collect()  # the trainer and its optimizer hang together in cycles, and would be held beside the second model
-            held_out.score_after(export.load(self.run, task, model_folder), trained["best_step"])
-        training = trained | {"total_steps": total_steps}
+            result = export.load(self.run, task, model_folder)
+            task.adopt(result)
+            held_out.score_after(result, trained["best_step"])
+            samples.write("after", result, trained["best_step"])
+        training = trained | {"total_steps": total_steps, "lost": {use: lost(which) for use, which in rows.items()}}
         report.write(self.run, task, parts, built, training=training, fit=fit, expected=_expected(self.run, plan.method))
         return False
 
@@ -122,6 +127,31 @@ class Session:
         if positions and self.plan.max_length > positions:
             raise InputError(f"max_length is {self.plan.max_length}, and {self.plan.model.id} reads {positions} tokens at most.")
         return folder
+
+    def _encoded(self, task: Task, tokenizer: Any, parts: Split) -> dict[str, Encoded]:
+        """The rows by use as the model reads them.
+
+        Raises:
+            InputError: nothing is left to train on.
+        """
+        parts_by_use = {"train": parts.train, "validation": parts.validation, "held_out": parts.held_out}
+        rows = {u: task.encode(tokenizer, w, self.tell.progress("tokenize", len(w))) for u, w in parts_by_use.items()}
+        if not len(rows["train"]):
+            raise InputError(f"{self.plan.data.train}: nothing is left to learn from.")
+        return rows
+
+    def _tell_losses(self, task: Task, rows: dict[str, Encoded]) -> None:
+        """Warn of what the rows lost on the way into the model, and of what the task has to say."""
+        for code, text in task.remarks.items():
+            self.tell.warn(code, text)
+        for use, which in rows.items():
+            if which.rows_cut or which.rows_untrained:
+                name = {"train": "training", "validation": "validation", "held_out": "held-out"}[use]
+                text = f"{which.rows_cut:,} {name} rows are longer than {self.plan.max_length} tokens and were cut"
+                text += f" ({which.tokens_cut:,} tokens lost)"
+                if which.rows_untrained:
+                    text += f"; {which.rows_untrained:,} had nothing left to learn and were left out"
+                self.tell.warn("rows_cut", f"{text}.", use=use, **lost(which))
 
     def _newest_checkpoint(self) -> Path | None:
         checkpoint, put_aside = checkpoints.newest_sound(self.run.checkpoints)
@@ -290,6 +320,11 @@ def _expected(run: RunDirectory, method: str) -> dict[str, Any]:
                 "available": candidate["memory"]["available"],
             }
     return {}
+
+
+def lost(rows: Encoded) -> dict[str, int]:
+    """What truncation took from rows."""
+    return {name: getattr(rows, name) for name in ("rows_cut", "tokens_cut", "rows_untrained")}
 
 
 def _device_label() -> str:

@@ -18,7 +18,7 @@ from transformers.trainer_callback import DefaultFlowCallback, ExportableState, 
 
 from engine import checkpoints
 from engine.events import EventWriter
-from engine.worker.batches import OVERHEAD, EpochPermutation, LogicalBatch, collate, cut, mixed
+from engine.worker.batches import EpochPermutation, LogicalBatch, collate, mixed
 from engine.worker.budget import TokenBudget
 from engine.worker.heartbeat import memory_now
 from engine.worker.tasks.base import Task
@@ -95,7 +95,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             loss = torch.zeros((), device=self.args.device)
             piece: list[int] = []
             try:
-                for piece in cut(lengths, self._budget.tokens, OVERHEAD.get(self.args.device.type, OVERHEAD["cuda"])):
+                for piece in self._task.cut(lengths, self._budget.tokens, self.args.device.type):
                     self._interrupt()
                     loss += self._micro_step(model, inputs, piece)
                 break

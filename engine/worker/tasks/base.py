@@ -1,7 +1,7 @@
 """What differs between kinds of work: the model's head, a row's target, the loss of a step, and what an answer is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,6 +12,7 @@ from datasets import Dataset
 from engine.metrics.kinds import Answers, Kind
 from engine.metrics.registry import kind_of
 from engine.rows import Rows
+from engine.worker.batches import OVERHEAD, cut
 from recommender.plan import Plan
 
 Progress = Callable[[int], None]
@@ -31,6 +32,8 @@ class Encoded:
     """Rows longer than `max_length`."""
     tokens_cut: int = 0
     """Tokens lost by that."""
+    rows_untrained: int = 0
+    """Rows left out because nothing would be learned from them."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -43,6 +46,16 @@ class Encoded:
         """The rows at `indices`, in that order."""
         input_ids, targets, truth = ([values[i] for i in indices] for values in (self.input_ids, self.targets, self.truth))
         return Encoded(input_ids, targets, truth)
+
+
+class Prompt(NamedTuple):
+    """What a sample generation goes on from."""
+
+    text: str
+    """What is shown of it."""
+    input_ids: list[int]
+    wanted: str
+    """What the data says there."""
 
 
 class Answer(NamedTuple):
@@ -71,12 +84,20 @@ class Task(ABC):
     """What the model is fine-tuned to do, in words."""
     has_probe: ClassVar[bool] = False
     """Whether a linear model on embeddings is something to compare with."""
+    fresh_head: ClassVar[bool] = True
+    """Whether the head may start from random weights."""
 
     def __init__(self, plan: Plan, labels: list[str], pad: int) -> None:
         self.plan = plan
         self.labels = labels
         self.pad = pad
         self.kind: Kind = kind_of(plan.task, labels)
+        self.remarks: dict[str, str] = {}
+        """What the person should know, by code."""
+
+    def remark(self, code: str, text: str) -> None:
+        """Something to warn of, once."""
+        self.remarks.setdefault(code, text)
 
     def model_class(self) -> Any:
         """The class named by `auto_model`."""
@@ -93,6 +114,13 @@ class Task(ABC):
     def prepare(self, train: Encoded, device: torch.device) -> None:  # noqa: B027 - most tasks have nothing to prepare
         """Look at the training rows before the first step: class weights, means, ..."""
 
+    def adopt(self, model: Any) -> None:  # noqa: B027 - most tasks take a model as it is
+        """Look at a model that was loaded for this run before it reads anything."""
+
+    def cut(self, lengths: Sequence[int], token_budget: int, device: str) -> list[list[int]]:
+        """Indices of the micro-batches of a logical batch."""
+        return cut(lengths, token_budget, OVERHEAD.get(device, OVERHEAD["cuda"]))
+
     @abstractmethod
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """The loss of a micro-batch, summed over its units; a scalar with gradients."""
@@ -105,6 +133,9 @@ class Task(ABC):
     def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
         """What the model says about a micro-batch; called without gradients."""
 
+    def finish(self, model: Any) -> None:  # noqa: B027 - most tasks have nothing to add
+        """Write into the configuration of a trained model, which is about to be saved, what its user must know."""
+
     @abstractmethod
     def about(self) -> str:
         """A paragraph of Markdown for the model card; foreign text in it cleaned."""
@@ -112,6 +143,10 @@ class Task(ABC):
     @abstractmethod
     def usage(self) -> str:
         """Lines of Python for the model card that use `model` and `tokenizer`."""
+
+    def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterable[Prompt]:
+        """Beginnings of at most `most` tokens for sample generations; none where nothing is written."""
+        return ()
 
     def constant(self, train: Encoded, rows: int) -> Answers | None:
         """The best answer that looks at no text, `rows` times; `None` where there is none worth comparing with."""
