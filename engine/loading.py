@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from engine.examples.labels import marks_of, numbers, several_labels, tagged_words
+from engine.examples.written import conversations, instructions, texts
 from engine.rows import Rows, Split, carve, check_labels, deal, key_of, labelled, sample, sort_labels, unique
 from engine.tables.read import read_table
 from engine.tables.table import Table
@@ -10,7 +12,17 @@ from recommender.errors import InputError
 from recommender.facts import DataFacts, Layout, Task
 from recommender.plan import DataChoice
 
-READERS: dict[Layout, Callable[[Table, DataChoice], Rows]] = {}
+READERS: dict[Layout, Callable[[Table, DataChoice], Rows]] = {
+    "text_labels": several_labels,
+    "text_number": numbers,
+    "tokens_tags": tagged_words,
+    "messages": conversations,
+    "sharegpt": conversations,
+    "alpaca": instructions,
+    "prompt_completion": instructions,
+    "source_target": instructions,
+    "text": texts,
+}
 """How the rows of each layout are read, for tasks other than classification."""
 
 
@@ -52,14 +64,14 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
         kept = [i for i, t in enumerate(once.texts) if key_of(t) not in shown]
         counts["overlap"] = len(once) - len(kept)
         once = once.take(kept)
-    classed = task == "classification"
-    labels = choice.labels or (sort_labels(set(once.labels)) if classed else [])
-    if classed:
-        check_labels(once, labels, choice.train)
+    marks = marks_of(once, task)
+    labels = choice.labels or sort_labels({mark for row in marks or () for mark in row})
+    if marks is not None:
+        check_labels(once, marks, labels, choice.train)
     if choice.folds is not None and choice.fold is not None:
         held_out, once = _fold_of(once, choice.folds, choice.fold, choice)
-    if held_out is not None and classed:
-        check_labels(held_out, labels, choice.eval or "")
+    if held_out is not None and marks is not None:
+        check_labels(held_out, marks_of(held_out, task) or (), labels, choice.eval or "")
     facts = DataFacts(rows=len(once), unique_rows=len(once), eval_rows=len(held_out) if held_out is not None else None)
     defaults = hyper.split_of(facts)
     if held_out is None:
@@ -67,8 +79,12 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
         held_out, once = _carved(once, "held_out_rows", wanted, choice.split_seed, choice.train)
     wanted = choice.validation_rows if choice.validation_rows is not None else defaults.validation
     validation, train = _carved(once, "validation_rows", wanted, choice.split_seed + 1, choice.train)
-    if classed and len(set(train.labels)) < 2:
+    if task == "classification" and len(set(train.labels)) < 2:
         raise InputError(f"{choice.train}: fewer than two labels are left for training; give more rows.")
+    if task == "regression" and len(set(train.items or ())) < 2:
+        raise InputError(f"{choice.train}: all rows have the same number, so there is nothing to learn.")
+    if task in ("multi_label", "token_classification") and not any(marks_of(train, task) or ()):
+        raise InputError(f"{choice.train}: no row has any label, so there is nothing to learn.")
     return Split(train, validation, held_out, labels, counts)
 
 

@@ -29,7 +29,15 @@ FLAGS = {
     "data.eval_rows": "--eval-rows",
 }
 """Fields that the advice rests on: changed afterwards, the advice would be about another run."""
-TRAINED_TASKS: tuple[str, ...] = ("classification", "multi_label", "chat", "instruction", "continued_pretraining")
+TRAINED_TASKS: tuple[str, ...] = (
+    "classification",
+    "multi_label",
+    "regression",
+    "token_classification",
+    "chat",
+    "instruction",
+    "continued_pretraining",
+)
 """What the worker can train; a recommendation is given for every task."""
 
 

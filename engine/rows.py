@@ -139,7 +139,7 @@ def check_labels(rows: Rows, marks: Sequence[Sequence[str]], labels: list[str], 
         InputError: listing those that are not.
     """
     wanted = set(labels)
-    strange = Counter(label for row in marks for label in row if label not in wanted)
+    strange = Counter(label for row in marks for label in set(row) if label not in wanted)
     if strange:
         listed = ", ".join(f"{one_line(label, 40)} ({n} rows)" for label, n in strange.most_common(5))
         known = ", ".join(one_line(label, 40) for label in labels[:10])

@@ -100,8 +100,11 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
 
     counted = count(source, shape, told)
     _refuse_empty(given.train, counted, shape)
+    known = set(counted.marks)
     counted = _sampled(source, shape, counted, request.get("train_rows"), seed=seed, told=told)
-    labels = sort_labels(set(counted.marks)) if shape.task in ("classification", "multi_label", "token_classification") else []
+    # A sample of the rows may lack labels of which a row has several; the file has shown them all the same.
+    kinds = set(counted.marks) if shape.task == "classification" else known
+    labels = sort_labels(kinds) if shape.task in ("classification", "multi_label", "token_classification") else []
     if shape.task == "classification" and len(labels) < 2:
         label = one_line(labels[0], 60) if labels else ""
         raise InputError(

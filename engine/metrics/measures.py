@@ -24,6 +24,7 @@ MEASURES: dict[str, Measure] = {
     "micro_f1": Measure("micro-F1"),
     "macro_f1": Measure("macro-F1"),
     "exact_match": Measure("all right"),
+    "perplexity": Measure("perplexity", higher_is_better=False, points=False),
     "loss": Measure("loss", higher_is_better=False, points=False),
 }
 """In the order in which they are shown."""

@@ -4,7 +4,21 @@ from collections.abc import Sequence
 
 from engine.metrics.classes import Classes
 from engine.metrics.kinds import Kind
+from engine.metrics.labels import Labels
+from engine.metrics.numbers import Numbers
+from engine.metrics.tags import Tags
+from engine.metrics.tokens import Tokens
 from recommender.facts import Task
+
+KINDS: dict[Task, type[Kind]] = {
+    "classification": Classes,
+    "multi_label": Labels,
+    "regression": Numbers,
+    "token_classification": Tags,
+    "chat": Tokens,
+    "instruction": Tokens,
+    "continued_pretraining": Tokens,
+}
 
 
 def kind_of(task: Task, labels: Sequence[str]) -> Kind:
@@ -13,4 +27,4 @@ def kind_of(task: Task, labels: Sequence[str]) -> Kind:
     Raises:
         KeyError: no trainer scores that task.
     """
-    return {"classification": Classes}[task](labels)
+    return KINDS[task](labels)

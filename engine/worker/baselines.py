@@ -73,7 +73,7 @@ def probe_labels(train: Floats, given: Floats, held_out: Floats) -> Floats:
 
 
 def probe_numbers(train: Floats, numbers: Any, held_out: Floats) -> Floats:
-    """Numbers for `held_out`, (rows,), of a ridge regression on embeddings (rows, hidden), penalised as leaving one out finds best."""
+    """Numbers for `held_out`, (rows,), of a ridge regression on embeddings (rows, hidden)."""
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -37,7 +37,7 @@ class HeldOut:
             return
         if not self._has("before"):
             self._score("before", built.model)
-        constant = self.reader.task.constant(train, len(self.rows))
+        constant = self.reader.task.constant(train, self.rows)
         if constant is not None and not self._has("majority"):
             self._keep("majority", constant, seconds=0.0)
         if not self._has("probe"):

@@ -65,14 +65,15 @@ def model_folder(choice: ModelChoice) -> str:
         ) from None
 
 
-def load_tokenizer(folder: str) -> Any:
-    """The model's tokenizer, with a padding token.
+def load_tokenizer(folder: str, *, words: bool = False) -> Any:
+    """The model's tokenizer, with a padding token; for `words` apart, one that reads each as if a space came before it.
 
     Raises:
         InputError: the folder holds none.
     """
+    options = {"add_prefix_space": True} if words else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if tokenizer.pad_token_id is None:

@@ -12,13 +12,11 @@ from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker.heartbeat import memory_peak
 from engine.worker.modeling import Built
+from engine.worker.samples import side_by_side
 from engine.worker.tasks.base import Task
 
-COMPARED = {
-    "before": "the untouched model",
-    "majority": "always answering the most common class",
-    "probe": "a linear classifier on the untouched model's embeddings",
-}
+COMPARED = ("before", "majority", "probe")
+"""What the result is compared with: the untouched model, the best answer that looks at no text, a linear model."""
 
 
 def write(
@@ -64,13 +62,14 @@ def write(
                 "total": working_seconds(events),
             },
             "fit": {**fit, "validation_loss": chosen_by},
-            **{k: training[k] for k in ("steps", "total_steps", "best_step", "stopped_early")},
+            **{k: training[k] for k in ("steps", "total_steps", "best_step", "stopped_early", "lost")},
+            "samples": side_by_side(run),
             "trained_parameters": built.trained,
             "parameters": built.parameters,
             "trained": plan.trained,
             "model_folder": "model",
             "model_bytes": folder_size(run.model),
-            "warnings": [e.get("text", "") for e in events if e["kind"] == "warning"],
+            "warnings": list(dict.fromkeys(e.get("text", "") for e in events if e["kind"] == "warning")),  # once, though resumed
             "recoveries": [e.get("text", "") for e in events if e["kind"] == "recovery"],
             "overrides": plan.overrides,
             "validation": [
@@ -103,22 +102,28 @@ def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) 
     said = []
     first = next(name for name in kind.measures if name != "loss")
     measure = kind.measures[first]
-    for name, compared in COMPARED.items():
+    named = {
+        "before": "the untouched model",
+        "majority": kind.constant_words,
+        "probe": "a linear model on the untouched model's embeddings",
+    }
+    for name, compared in named.items():
         if name not in gains:
             continue
         found = gains[name][first]
-        points, low, high = ((100 if measure.points else 1) * found[k] for k in ("gain", "low", "high"))
-        unit = "points of " if measure.points else ""
-        span = f"{points:+.1f} {unit}{measure.words} against {compared} (95% interval {low:+.1f} to {high:+.1f})"
-        better, worse = (low > 0, high < 0) if measure.higher_is_better else (high < 0, low > 0)
+        scale, digits, unit = (100, 1, "points of ") if measure.points else (1, 3, "")
+        size, low, high = (f"{scale * found[k]:+.{digits}f}" for k in ("gain", "low", "high"))
+        span = f"{size} {unit}{measure.words} against {compared} (95% interval {low} to {high})"
+        above, below = found["low"] > 0, found["high"] < 0
+        better, worse = (above, below) if measure.higher_is_better else (below, above)
         if better:
             said.append(f"Better: {span}.")
         elif worse:
             said.append(f"Worse: {span}.")
         else:
             said.append(f"Not shown to differ: {span}; the interval contains zero, so this may be chance.")
-    if "probe" in gains and any(s.startswith("Worse") and COMPARED["probe"] in s for s in said):
-        said.append("The linear classifier is better and costs seconds: use it, or give the fine-tune more data.")
+    if "probe" in gains and any(s.startswith("Worse") and named["probe"] in s for s in said):
+        said.append("The linear model is better and costs seconds: use it, or give the fine-tune more data.")
     if not scores:
         said.append("No rows were held out, so nothing can be said about the gain.")
     return said

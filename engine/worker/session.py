@@ -69,7 +69,7 @@ class Session:
         tell.phase("load")
         model_folder = self._verified_inputs()
         parts = split(plan.data, plan.task)
-        tokenizer = load_tokenizer(model_folder)
+        tokenizer = load_tokenizer(model_folder, words=plan.task == "token_classification")
         task = task_of(plan, parts.labels, tokenizer.pad_token_id)
         checkpoint = self._newest_checkpoint()
         seed_everything(plan.seed)

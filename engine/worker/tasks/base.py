@@ -148,8 +148,8 @@ class Task(ABC):
         """Beginnings of at most `most` tokens for sample generations; none where nothing is written."""
         return ()
 
-    def constant(self, train: Encoded, rows: int) -> Answers | None:
-        """The best answer that looks at no text, `rows` times; `None` where there is none worth comparing with."""
+    def constant(self, train: Encoded, held_out: Encoded) -> Answers | None:
+        """The best answer that looks at no text, for all held-out rows; `None` where there is none worth comparing with."""
         return None
 
     def probe(self, seen: Any, train: list[Any], shown: Any, held_out: list[Any]) -> Answers:

@@ -70,9 +70,9 @@ class Classification(RowHead):
         losses = functional.cross_entropy(logits, torch.tensor(targets, device=logits.device), reduction="none")
         return [Answer(int(c), float(x)) for c, x in zip(logits.argmax(-1).tolist(), losses.tolist(), strict=True)]
 
-    def constant(self, train: Encoded, rows: int) -> Answers:
+    def constant(self, train: Encoded, held_out: Encoded) -> Answers:
         """The most common class."""
-        return Answers(baselines.majority(train.targets, rows), None)
+        return Answers(baselines.majority(train.targets, len(held_out)), None)
 
     def probe(self, seen: Any, train: list[Any], shown: Any, held_out: list[Any]) -> Answers:
         """A logistic regression."""

@@ -75,11 +75,11 @@ class MultiLabel(RowHead):
             for row, loss in zip(given, losses.tolist(), strict=True)
         ]
 
-    def constant(self, train: Encoded, rows: int) -> Answers:
+    def constant(self, train: Encoded, held_out: Encoded) -> Answers:
         """The labels that more than half of the training rows have."""
         counts = Counter(label for row in train.targets for label in row)
         usual = sorted(label for label, n in counts.items() if n > THRESHOLD * len(train))
-        return Answers([usual] * rows, None)
+        return Answers([usual] * len(held_out), None)
 
     def probe(self, seen: Any, train: list[Any], shown: Any, held_out: list[Any]) -> Answers:
         """A logistic regression a label."""

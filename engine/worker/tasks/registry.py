@@ -2,9 +2,21 @@
 
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.classification import Classification
+from engine.worker.tasks.multi_label import MultiLabel
+from engine.worker.tasks.regression import Regression
+from engine.worker.tasks.tags import TaggedWords
+from engine.worker.tasks.writing import Writing
 from recommender.plan import Plan
 
-TASKS: dict[str, type[Task]] = {"classification": Classification}
+TASKS: dict[str, type[Task]] = {
+    "classification": Classification,
+    "multi_label": MultiLabel,
+    "regression": Regression,
+    "token_classification": TaggedWords,
+    "chat": Writing,
+    "instruction": Writing,
+    "continued_pretraining": Writing,
+}
 
 
 def task_of(plan: Plan, labels: list[str], pad: int = 0) -> Task:

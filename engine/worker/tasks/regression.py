@@ -66,9 +66,9 @@ class Regression(RowHead):
         """What makes a number of an output."""
         model.config.target_mean, model.config.target_sd = self.mean, self.sd
 
-    def constant(self, train: Encoded, rows: int) -> Answers:
+    def constant(self, train: Encoded, held_out: Encoded) -> Answers:
         """The mean of the training rows."""
-        return Answers([self.mean] * rows, None)
+        return Answers([self.mean] * len(held_out), None)
 
     def probe(self, seen: Any, train: list[Any], shown: Any, held_out: list[Any]) -> Answers:
         """A ridge regression."""

@@ -1,0 +1,135 @@
+"""A tag a word: the mean cross-entropy over words."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from engine.metrics.kinds import Answers
+from engine.rows import Rows
+from engine.worker.batches import padded
+from engine.worker.encoding import token_ids
+from engine.worker.tasks.base import Answer, Encoded, Progress, Task
+from engine.worker.tasks.heads import listed, names, remark_cut
+from recommender.errors import InputError
+
+UNREAD = -1
+"""The answer for a word that the model never saw."""
+USE = """\
+import torch
+
+model.eval()
+words = ["some", "words"]
+inputs = tokenizer([words], is_split_into_words=True, truncation=True, max_length={length}, return_tensors="pt")
+with torch.no_grad():
+    best = model(**inputs).logits[0].argmax(-1).tolist()
+tags = {}  # of each word, told at its first token; words beyond the length get none
+for place, word in enumerate(inputs.word_ids(0)):
+    if word is not None and word not in tags:
+        tags[word] = model.config.id2label[best[place]]
+for place, word in enumerate(words):
+    print(word, tags.get(place, ""), sep="\\t")
+"""
+
+
+class TaggedWords(Task):
+    """Token classification: a word's tag is learned and told at its first token."""
+
+    auto_model = "AutoModelForTokenClassification"
+    adapter_type = "TOKEN_CLS"
+    head_words = "token classifier"
+    pipeline = "token-classification"
+    purpose = "tag words"
+
+    class_weights: torch.Tensor | None = None
+    """One a tag, of mean 1 over the training words."""
+
+    def config_options(self) -> dict[str, Any]:
+        """Number and names of the tags."""
+        return names(self.labels)
+
+    def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
+        """Targets say where words begin and what they are; truth is a tag index a word.
+
+        Raises:
+            InputError: the tokenizer does not tell which word a token belongs to.
+        """
+        if not getattr(tokenizer, "is_fast", False):
+            raise InputError(f"{self.plan.model.id}: its tokenizer does not tell tokens by words (it has no tokenizer.json).")
+        index = {label: i for i, label in enumerate(self.labels)}
+        truth = [[index[tag] for tag in item["tags"]] for item in rows.items or ()]
+        words = [item["words"] for item in rows.items or ()]
+        found = token_ids(tokenizer, words, self.plan.max_length, progress, words=True)
+        remark_cut(self, found)
+        targets = [_target(tags, places) for tags, places in zip(truth, found.words, strict=True)]
+        every = sum(map(len, truth))
+        lost = every - sum(len(target["tags"]) for target in targets)
+        if lost:
+            self.remark("words_lost", f"{lost:,} of {every:,} words are not read; in scores their tags count as wrong.")
+        return Encoded(found.input_ids, targets, truth, found.rows_cut, found.tokens_cut)
+
+    def prepare(self, train: Encoded, device: torch.device) -> None:
+        """Class weights by inverse frequency: every tag weighs the same in all, and a word 1 in the mean."""
+        if self.plan.class_weights:
+            counts = Counter(tag for target in train.targets for tag in target["tags"])
+            weights = [counts.total() / (len(self.labels) * max(counts[i], 1)) for i in range(len(self.labels))]
+            self.class_weights = torch.tensor(weights, device=device)
+
+    def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
+        """Cross-entropy of the words, weighted by tag and smoothed as the plan says."""
+        logits, truth = self._words(model, input_ids, targets)
+        smoothing = self.plan.label_smoothing
+        return functional.cross_entropy(logits, truth, weight=self.class_weights, label_smoothing=smoothing, reduction="sum")
+
+    def weight(self, targets: Sequence[Any]) -> float:
+        """What an uncut mean would divide by: words, or the sum of their tags' weights."""
+        tags = [tag for target in targets for tag in target["tags"]]
+        # A batch without a word has a sum of 0, whatever it is divided by.
+        return max(float(len(tags)) if self.class_weights is None else float(self.class_weights[tags].sum()), 1e-6)
+
+    def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
+        """The most likely tag of each word, and the mean cross-entropy of the row's words."""
+        logits, truth = self._words(model, input_ids, targets)
+        losses = functional.cross_entropy(logits, truth, reduction="none")
+        sizes = [len(target["tags"]) for target in targets]
+        found = []
+        for target, best, loss in zip(targets, logits.argmax(-1).split(sizes), losses.split(sizes), strict=True):
+            said = [UNREAD] * target["count"]
+            for word, tag in zip(target["words"], best.tolist(), strict=True):
+                said[word] = tag
+            found.append(Answer(said, float(loss.mean()) if len(loss) else 0.0, float(len(loss))))
+        return found
+
+    def constant(self, train: Encoded, held_out: Encoded) -> Answers:
+        """The most common tag for every word."""
+        ((usual, _),) = Counter(tag for row in train.truth for tag in row).most_common(1)
+        return Answers([[usual] * len(row) for row in held_out.truth], None)
+
+    def about(self) -> str:
+        """The tags, as a list."""
+        return listed("A word's tag is told at its first token. Tags", self.labels)
+
+    def usage(self) -> str:
+        """Words with their tags."""
+        return USE.replace("{length}", str(self.plan.max_length))
+
+    def _words(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits, (words, tags), and tags, (words,), of a micro-batch, row after row."""
+        device = next(model.parameters()).device
+        logits = model(**padded(input_ids, self.pad, device)).logits
+        rows = [i for i, target in enumerate(targets) for _ in target["places"]]
+        places = [place for target in targets for place in target["places"]]
+        tags = [tag for target in targets for tag in target["tags"]]
+        return logits[rows, places].float(), torch.tensor(tags, dtype=torch.long, device=device)
+
+
+def _target(tags: Sequence[int], words: Sequence[int | None]) -> dict[str, Any]:
+    """The words that are read: the `places` of their first tokens, which `words` they are, and their `tags`; and the
+    `count` of all words."""
+    first: dict[int, int] = {}
+    for place, word in enumerate(words):
+        if word is not None:
+            first.setdefault(word, place)
+    return {"places": [*first.values()], "words": [*first], "tags": [tags[word] for word in first], "count": len(tags)}
