@@ -26,6 +26,10 @@ ROWS = {
 }
 
 
+SAMPLE_LENGTH = 400
+"""Characters shown of a prompt or an answer; the report keeps more."""
+
+
 class Screen(Console):
     """Rich's console, which by itself ends the program with exit code 1 when its reader goes away."""
 
@@ -61,6 +65,7 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     console.print(table)
     listed(console, "", [str(s) for s in content.get("statements") or []])
     _per_class(scores, console)
+    samples(content.get("samples"), console)
     memory, seconds = content.get("memory") or {}, content.get("seconds") or {}
     said = f" (said {size(memory.get('predicted'))})" if memory.get("predicted") else ""
     took = f" (said {duration(seconds.get('predicted'))})" if seconds.get("predicted") else ""
@@ -73,6 +78,20 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     for line in [*(content.get("recoveries") or []), *(content.get("overrides") or [])]:
         console.print(Text(f"! {one_line(line, 400)}", style="dim"))
     console.print(Text(f"Model     {one_line(run.model, 1000)}", overflow="fold"))
+
+
+def samples(content: Any, console: Console) -> None:
+    """Answers before and after side by side, under the prompt both go on from."""
+    found = [s for s in content if isinstance(s, Mapping)] if isinstance(content, list) else []
+    if not found:
+        return
+    table = Table(box=None, padding=(0, 2, 1, 0), header_style="dim")
+    for column in ("prompt", "before", "after"):
+        table.add_column(column, ratio=1, overflow="fold")
+    for sample in found:
+        table.add_row(*(Text(one_line(sample.get(part) or "", SAMPLE_LENGTH)) for part in ("prompt", "before", "after")))
+    console.print(Text("Sample answers (greedy)", style="bold"))
+    console.print(table)
 
 
 def _per_class(scores: Mapping[str, Any], console: Console) -> None:

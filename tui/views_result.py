@@ -139,6 +139,21 @@ def _cell(value: float | None, right: bool) -> tuple[str, str]:
     return f"{number(value):>7}", "bold $text-success" if right else "" if value else "dim"
 
 
+def samples(report: dict[str, Any]) -> Table | Content:
+    """What the model wrote before and after, under each prompt; nothing where nothing was written."""
+    found = report.get("samples")
+    if not isinstance(found, list) or not found:
+        return Content("")
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(width=6)
+    table.add_column(overflow="fold", ratio=1)
+    table.add_row("", Text("Sample answers", "bold"))
+    for sample in found:
+        for name, style in (("prompt", "bold"), ("before", "dim"), ("after", "")):
+            table.add_row(Text(name, style="dim"), Text(one_line(get(sample, name) or "", 500), style=style))
+    return table
+
+
 def where(report: dict[str, Any], folder: str) -> Content:
     """The folder and what is in it."""
     adapter = report.get("method") in ("lora", "qlora")

@@ -19,7 +19,7 @@ from tui.screens.base import LoracleScreen
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
 
-PARTS = (views.scores, views.statements, views.per_class, views.confusion, views.cost)
+PARTS = (views.scores, views.statements, views.samples, views.per_class, views.confusion, views.cost)
 
 
 class ResultScreen(LoracleScreen):

@@ -33,9 +33,15 @@ class Rendered(NamedTuple):
 
 
 def give_template(tokenizer: Any) -> bool:
-    """Put `PLAIN` into a tokenizer that has no chat template, so that it is saved with the model; whether it had none."""
+    """Put `PLAIN` into a tokenizer that has no chat template, so that it is saved with the model; whether it had none.
+
+    Raises:
+        InputError: it has no end token either, and the model could not learn to stop.
+    """
     if tokenizer.chat_template:
         return False
+    if tokenizer.eos_token is None:
+        raise InputError("the model's tokenizer has neither a chat template nor an end token; take a model that has one.")
     bos = tokenizer.bos_token_id
     adds_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
     tokenizer.chat_template = ("{{ bos_token }}" if adds_bos else "") + PLAIN
@@ -58,9 +64,10 @@ def rendered(tokenizer: Any, item: dict[str, Any], where: str) -> Rendered:
     labels = [IGNORED] * len(ids)
     place = 0
     for start, end in spans:
-        while place < len(ids) and offsets[place][0] < start:
+        # A token that holds the last character of the prompt and the first of the answer is learned.
+        while place < len(ids) and offsets[place][1] <= start:
             place += 1
-        while place < len(ids) and start <= offsets[place][0] < end:
+        while place < len(ids) and offsets[place][0] < end:
             labels[place] = ids[place]
             place += 1
     return _closed(tokenizer, Rendered(ids, labels))

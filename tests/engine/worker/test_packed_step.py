@@ -1,0 +1,216 @@
+"""A packed, cut, chunked step learns what the plain padded batch learns."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from engine.worker import causal, fused_lora
+from engine.worker.packing import IGNORED, cut_packed, learned, pack
+from engine.worker.token_loss import Head, head_of, token_loss
+
+SMALL = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+DECODER = SMALL | {"num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2}
+LENGTHS = [23, 3, 17, 9, 31, 2, 14]
+ROUNDING = 2e-5
+"""Of the largest gradient of a parameter; fp32 sums in another order."""
+
+
+@pytest.fixture(autouse=True)
+def _fixed() -> None:
+    torch.manual_seed(0)
+
+
+def rows(prompts: bool) -> tuple[list[list[int]], list[list[int]]]:
+    ids = [torch.randint(5, 97, (n,)).tolist() for n in LENGTHS]
+    labels = [[IGNORED if prompts and i < len(row) // 2 else x for i, x in enumerate(row)] for row in ids]
+    if prompts:
+        labels[3] = [IGNORED] * len(labels[3])  # a row that teaches nothing
+    return ids, labels
+
+
+def padded(values: list[list[int]], by: int) -> torch.Tensor:
+    return nn.utils.rnn.pad_sequence([torch.tensor(v) for v in values], batch_first=True, padding_value=by)
+
+
+def build(config: Any) -> Any:
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():  # initial weights are so small that neighbours hardly matter
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    return model
+
+
+def adapted(model: Any, **more: Any) -> Any:
+    peft = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM", **more))
+    with torch.no_grad():
+        for name, p in peft.named_parameters():
+            if "lora_B" in name:
+                p.normal_(0, 0.1)  # at zero, half of the gradients are zero too
+    return peft
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+def plain_step(model: Any, ids: list[list[int]], labels: list[list[int]]) -> float:
+    loss = model(
+        input_ids=padded(ids, 0), attention_mask=padded([[1] * len(i) for i in ids], 0), labels=padded(labels, IGNORED)
+    ).loss
+    loss.backward()
+    return float(loss.detach())
+
+
+def packed_step(model: Any, ids: list[list[int]], labels: list[list[int]], budget: int = 40) -> float:
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    tokens = sum(map(learned, labels))
+    total = 0.0
+    for piece in cut_packed([len(i) for i in ids], budget):
+        share = causal.packed_loss(
+            causal.body_of(model), head_of(inner), pack([ids[i] for i in piece], [labels[i] for i in piece])
+        )
+        (share / tokens).backward()
+        total += float(share.detach()) / tokens
+    return total
+
+
+def worst(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    assert got.keys() == expected.keys()
+    assert all(float(g.abs().max()) > 0 for g in expected.values())
+    return max(float((got[n] - g).abs().max() / g.abs().max()) for n, g in expected.items())
+
+
+def compare(model: Any, prompts: bool = True) -> float:
+    ids, labels = rows(prompts)
+    model.train()
+    loss = plain_step(model, ids, labels)
+    expected = gradients(model)
+    assert causal.prepare(model) is None
+    fused_lora.fuse(model)
+    assert packed_step(model, ids, labels) == pytest.approx(loss, rel=1e-5)
+    return worst(gradients(model), expected)
+
+
+@pytest.mark.parametrize("prompts", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+def test_full(prompts: bool, tied: bool) -> None:
+    model = build(transformers.LlamaConfig(**DECODER, tie_word_embeddings=tied))
+    assert compare(model, prompts) < ROUNDING
+
+
+@pytest.mark.parametrize("prompts", [False, True])
+def test_lora(prompts: bool) -> None:
+    model = adapted(build(transformers.LlamaConfig(**DECODER, tie_word_embeddings=True)))
+    assert fused_lora.fuse(copy.deepcopy(model)) == 14
+    assert compare(model, prompts) < ROUNDING
+
+
+@pytest.mark.parametrize("more", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"use_rslora": True}])
+def test_lora_of_other_kinds(more: dict[str, Any]) -> None:
+    assert compare(adapted(build(transformers.LlamaConfig(**DECODER, tie_word_embeddings=False)), **more)) < ROUNDING
+
+
+def test_lora_on_the_head_takes_the_recomputed_path() -> None:
+    model = build(transformers.LlamaConfig(**DECODER, tie_word_embeddings=False))
+    peft = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "lm_head"], init_lora_weights=False))
+    assert compare(peft) < ROUNDING
+
+
+def test_gradient_checkpointing() -> None:
+    model = build(transformers.LlamaConfig(**DECODER, tie_word_embeddings=True))
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert compare(model) < ROUNDING
+
+
+def test_qlora(tmp_path: Any) -> None:
+    pytest.importorskip("bitsandbytes")
+    config = transformers.LlamaConfig(**DECODER | {"hidden_size": 64, "intermediate_size": 128}, tie_word_embeddings=False)
+    build(config).save_pretrained(tmp_path)
+    quantised = transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32
+    )
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, quantization_config=quantised, device_map={"": "cpu"}, dtype=torch.float32
+    )
+    assert any(type(m).__name__ == "Linear4bit" for m in model.modules())
+    assert compare(adapted(model)) < ROUNDING
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        transformers.MistralConfig(**DECODER, sliding_window=6),
+        transformers.Qwen2Config(
+            **DECODER, sliding_window=5, use_sliding_window=True, layer_types=["sliding_attention", "full_attention"]
+        ),
+        transformers.Qwen3Config(**DECODER, head_dim=8),
+        transformers.GemmaConfig(**DECODER, head_dim=8),
+        transformers.Gemma3TextConfig(
+            **DECODER,
+            head_dim=8,
+            sliding_window=5,
+            final_logit_softcapping=3.0,
+            layer_types=["sliding_attention", "full_attention"],
+        ),
+        transformers.PhiConfig(**DECODER),
+        transformers.Phi3Config(**DECODER),
+        transformers.SmolLM3Config(**DECODER),
+        transformers.GraniteConfig(**DECODER, logits_scaling=3.0),
+        transformers.CohereConfig(**DECODER, logit_scale=0.5),
+        transformers.GPT2Config(
+            vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
+        ),
+        transformers.GPTNeoXConfig(**SMALL, hidden_dropout=0.0, attention_dropout=0.0, bos_token_id=1, eos_token_id=2),
+    ],
+    ids=lambda c: c.model_type,
+)
+def test_families(config: Any) -> None:
+    assert compare(build(config)) < 1e-4
+
+
+def test_a_model_whose_attention_wants_more_is_refused_and_left_as_it_was() -> None:
+    model = build(transformers.Gemma2Config(**DECODER, head_dim=8))
+    before = model.config._attn_implementation
+    assert "softcap" in str(causal.prepare(model))
+    assert model.config._attn_implementation == before
+
+
+def test_generation_after_preparing_is_unchanged(tmp_path: Any) -> None:
+    model = build(transformers.LlamaConfig(**DECODER))
+    prompt = {
+        "input_ids": torch.tensor([[0, 0, 7, 8], [5, 6, 7, 8]]),
+        "attention_mask": torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]]),
+    }
+    expected = model.generate(**prompt, max_new_tokens=8, do_sample=False)
+    assert causal.prepare(model) is None
+    assert torch.equal(model.generate(**prompt, max_new_tokens=8, do_sample=False), expected)
+    model.save_pretrained(tmp_path)
+    assert "loracle" not in (tmp_path / "config.json").read_text()
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("bias", [False, True])
+def test_chunks_do_not_matter(softcap: float | None, bias: bool) -> None:
+    head = Head(nn.Linear(16, 50, bias=bias), scale=0.7, softcap=softcap)
+    hidden, targets = torch.randn(11, 16, requires_grad=True), torch.randint(50, (11,))
+    expected = nn.functional.cross_entropy(head.logits(hidden), targets, reduction="sum")
+    wanted = torch.autograd.grad(expected * 3, [hidden, *head.module.parameters()])
+    got = token_loss(hidden, head, targets, chunk=4)
+    assert torch.allclose(got, expected)
+    for g, w in zip(torch.autograd.grad(got * 3, [hidden, *head.module.parameters()]), wanted, strict=True):
+        assert torch.allclose(g, w, atol=1e-5)

@@ -1,0 +1,431 @@
+"""Models that write: what is learned of a conversation, runs from plan to report, and a cut batch that equals the uncut one."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from engine import checkpoints
+from engine.events import EventWriter, read_events
+from engine.files import sha256_of
+from engine.loading import load, split
+from engine.metrics import bootstrap
+from engine.metrics.kinds import Answers
+from engine.metrics.tokens import Tokens
+from engine.rundir import RunDirectory
+from engine.worker import causal, samples
+from engine.worker.budget import TokenBudget
+from engine.worker.control import StopNow
+from engine.worker.modeling import build, load_tokenizer
+from engine.worker.narrator import Narrator
+from engine.worker.packing import IGNORED
+from engine.worker.scoring import Reader
+from engine.worker.session import FINISHED
+from engine.worker.tasks import conversation
+from engine.worker.tasks.writing import Writing
+from recommender.errors import InputError
+from recommender.plan import DataChoice, Plan
+
+Here = Callable[..., RunDirectory]
+EXAMPLES = Path(__file__).parents[3] / "examples"
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+FORGETFUL = (
+    "{% for message in messages %}{% if message['role'] != 'assistant' or loop.last %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}MARK{{ message['content'] + '<|im_end|>' }}END{% else %}"
+    "{{ message['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""Leaves earlier answers out, as templates that strip thoughts do."""
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Where is my parcel?"},
+    {"role": "assistant", "content": "On its way."},
+    {"role": "user", "content": "Since when?"},
+    {"role": "assistant", "content": "Since Monday."},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tokenizers import ByteLevelBPETokenizer
+
+    rows = [json.loads(line) for line in (EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()]
+    trained = ByteLevelBPETokenizer()
+    specials = ["<pad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    texts = [m["content"] for row in rows for m in row["messages"]]
+    trained.train_from_iterator(texts, vocab_size=700, special_tokens=specials, show_progress=False)
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    trained.save(str(file))
+    return file
+
+
+@pytest.fixture
+def tokenizer(tokenizer_file: Path) -> Any:
+    return made(tokenizer_file)
+
+
+def made(file: Path, template: str | None = CHATML) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(file),
+        pad_token="<pad>",
+        eos_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+        model_max_length=256,
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def save_writer(folder: Path, file: Path, template: str | None = CHATML) -> Path:
+    """A Llama of two layers with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = made(file, template)
+    tokenizer.save_pretrained(folder)
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, **shape, **ends)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def writer(tokenizer_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_writer(tmp_path_factory.mktemp("models") / "tiny-writer", tokenizer_file)
+
+
+def plan_of(model: Path, method: str = "full", *, task: str = "chat", data: dict[str, Any] | None = None, **fields: Any) -> Plan:
+    rows = {
+        "train": str(EXAMPLES / "chat-train.jsonl"),
+        "eval": str(EXAMPLES / "chat-heldout.jsonl"),
+        "layout": "messages",
+        "columns": {"messages": "messages"},
+        "train_rows": 40,
+        "eval_rows": 12,
+        "validation_rows": 6,
+    }
+    adapter = {} if method == "full" else {"rank": 4, "alpha": 8, "target_modules": "all-linear", "dropout": 0.0}
+    content = {
+        "model": {"id": str(model)},
+        "data": rows | (data or {}),
+        "task": task,
+        "method": method,
+        "learning_rate": 3e-3,
+        "epochs": 1.5,
+        "effective_batch": 8,
+        "max_length": 192,
+        "token_budget": 512,
+        "evaluations": 3,
+        "early_stopping": False,
+    }
+    return Plan.model_validate(content | adapter | fields)
+
+
+def shown(tokenizer: Any, row: conversation.Rendered) -> list[str]:
+    """Each run of learned tokens, as text."""
+    runs: list[list[int]] = []
+    before = False
+    for label in row.labels:
+        if label != IGNORED:
+            runs = [*runs[:-1], [*runs[-1], label]] if before else [*runs, [label]]
+        before = label != IGNORED
+    return [tokenizer.decode(run) for run in runs]
+
+
+def item(messages: list[dict[str, Any]] = TALK) -> dict[str, Any]:
+    return {"messages": messages, "tools": None}
+
+
+# What is learned
+
+
+def test_only_answers_are_learned_each_with_the_end_of_its_turn(tokenizer: Any) -> None:
+    row = conversation.rendered(tokenizer, item(), "x")
+    assert shown(tokenizer, row) == ["On its way.<|im_end|>", "Since Monday.<|im_end|>"]
+    assert tokenizer.decode(row.ids) == tokenizer.apply_chat_template(TALK, tokenize=False)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused_unless_it_marks_the_answers(tokenizer_file: Path) -> None:
+    without = made(tokenizer_file, FORGETFUL.replace("MARK", "").replace("END", ""))
+    with pytest.raises(InputError, match=r"data\.jsonl: row 7: .*rewrites earlier turns"):
+        conversation.rendered(without, item(), "data.jsonl: row 7")
+    marked = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
+    row = conversation.rendered(made(tokenizer_file, marked), item(), "x")
+    assert shown(without, row) == ["Since Monday.<|im_end|>"]
+
+
+def test_what_a_template_says_against_a_conversation_is_told(tokenizer_file: Path) -> None:
+    strict = made(tokenizer_file, "{{ raise_exception('no system role, please') }}")
+    with pytest.raises(InputError, match=r"data\.jsonl: row 3: .*no system role, please"):
+        conversation.rendered(strict, item(), "data.jsonl: row 3")
+
+
+def test_without_a_template_a_plain_one_is_given_and_the_end_token_learned(tokenizer_file: Path) -> None:
+    plain = made(tokenizer_file, None)
+    assert conversation.give_template(plain)
+    row = conversation.rendered(plain, item(TALK[1:3]), "x")
+    assert tokenizer_text(plain, row) == "### Instruction:\nWhere is my parcel?\n\n### Response:\nOn its way.<|endoftext|>\n\n"
+    assert shown(plain, row) == ["On its way.<|endoftext|>"]
+    assert not conversation.give_template(plain)
+
+
+def tokenizer_text(tokenizer: Any, row: conversation.Rendered) -> str:
+    return str(tokenizer.decode(row.ids))
+
+
+def test_a_template_without_an_end_of_turn_gets_the_end_token(tokenizer_file: Path) -> None:
+    open_ended = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    open_ended += "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    tokenizer = made(tokenizer_file, open_ended)
+    assert shown(tokenizer, conversation.rendered(tokenizer, item(), "x"))[-1] == " Since Monday.\n<|endoftext|>"
+
+
+# Reading rows
+
+
+def read(folder: Path, rows: list[dict[str, Any]], layout: str, columns: dict[str, str], task: str) -> Any:
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    choice = DataChoice.model_validate({"train": str(file), "layout": layout, "columns": columns})
+    return load(choice, task)[0]  # type: ignore[arg-type]
+
+
+def test_sharegpt_turns_become_messages_with_their_calls(tmp_path: Path) -> None:
+    turns = [
+        {"from": "human", "value": "Weather in Rome?"},
+        {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Rome"}}'},
+        {"from": "observation", "value": "sunny"},
+        {"from": "gpt", "value": "It is sunny."},
+        {"from": "human", "value": "Thanks"},
+    ]
+    both = [{"conversations": turns}, {"conversations": turns[:1]}]
+    rows = read(tmp_path, both, "sharegpt", {"messages": "conversations"}, "chat")
+    (found,) = rows.items
+    assert [m["role"] for m in found["messages"]] == ["user", "assistant", "tool", "assistant"]
+    assert found["messages"][1]["tool_calls"][0]["function"]["name"] == "weather"
+    assert rows.dropped == 1, "a row without an answer teaches nothing"
+
+
+@pytest.mark.parametrize(
+    ("turns", "said"),
+    [
+        ([{"role": "assistant", "content": "Hi"}], "begins with the assistant"),
+        ([TALK[1], TALK[0], TALK[2]], "system message in place 2"),
+        ([TALK[1], TALK[3], TALK[2]], "two messages of the user in a row"),
+        ([TALK[1], {"role": "tool", "content": "42"}, TALK[2]], "tool's answer as message 2 that no call"),
+        ([{"role": "narrator", "content": "Once"}], "unknown speaker, narrator"),
+        (["hello"], "no object with a speaker"),
+    ],
+)
+def test_turns_that_no_model_could_have_had_are_refused_with_their_row(tmp_path: Path, turns: list[Any], said: str) -> None:
+    with pytest.raises(InputError, match=f"rows.jsonl: row 2: column messages .*{said}"):
+        read(tmp_path, [{"messages": TALK}, {"messages": turns}], "messages", {"messages": "messages"}, "chat")
+
+
+def test_an_instruction_is_read_and_its_answer_learned(writer: Path, tmp_path: Path) -> None:
+    full = {"instruction": "Name a colour.", "input": "A warm one.", "output": "Red."}
+    columns = {role: role for role in full}
+    rows = read(tmp_path, [full, {"instruction": "x", "input": "", "output": ""}], "alpaca", columns, "instruction")
+    tokenizer = load_tokenizer(str(writer))
+    encoded = Writing(plan_of(writer, task="instruction"), [], 0).encode(tokenizer, rows)
+    assert rows.dropped == 1
+    row = conversation.Rendered(encoded.input_ids[0], encoded.targets[0])
+    assert shown(tokenizer, row) == ["Red.<|im_end|>"]
+    assert "Name a colour.\n\nA warm one." in tokenizer_text(tokenizer, row)
+
+
+def test_raw_text_is_cut_into_pieces_and_nothing_is_lost(writer: Path, tmp_path: Path) -> None:
+    texts = ["The first text, which is rather short.", "The second one."]
+    rows = read(tmp_path, [{"text": t} for t in texts], "text", {"text": "text"}, "continued_pretraining")
+    tokenizer = load_tokenizer(str(writer))
+    encoded = Writing(plan_of(writer, task="continued_pretraining", max_length=8), [], 0).encode(tokenizer, rows)
+    together = [i for piece in encoded.input_ids for i in piece]
+    assert tokenizer.decode(together) == f"{texts[0]}<|endoftext|>{texts[1]}<|endoftext|>"
+    assert all(len(piece) == 8 for piece in encoded.input_ids[:-1])
+    assert encoded.targets == encoded.input_ids
+
+
+def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(writer: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(str(writer))
+    task = Writing(plan_of(writer, max_length=32), [], 0)
+    short, long = [TALK[1], TALK[2]], [{"role": "user", "content": "Where is it? " * 40}, TALK[2]]
+    few = read(tmp_path, [{"messages": short}] * 19 + [{"messages": long}], "messages", {"messages": "messages"}, "chat")
+    encoded = task.encode(tokenizer, few)
+    assert (len(encoded), encoded.rows_cut, encoded.rows_untrained) == (19, 1, 1)
+    assert encoded.tokens_cut == len(conversation.rendered(tokenizer, item(long), "x").ids) - 32
+    many = read(tmp_path, [{"messages": short}] * 8 + [{"messages": long}] * 2, "messages", {"messages": "messages"}, "chat")
+    with pytest.raises(InputError, match=r"2 of 10 rows \(the first is row 9\) leave nothing to learn.*max_length \(32 tokens\)"):
+        task.encode(tokenizer, many)
+
+
+# The step
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_cut_batch_has_the_gradients_of_the_uncut_one(
+    writer: Path, monkeypatch: pytest.MonkeyPatch, method: str, packed: bool
+) -> None:
+    plan = plan_of(writer, method)
+    task = Writing(plan, [], 0)
+    tokenizer = load_tokenizer(str(writer))
+    rows = task.encode(tokenizer, split(plan.data, "chat").train).take(range(12))
+    torch.manual_seed(0)
+    model = build(task, str(writer)).model
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_B" in name:
+                p.normal_(0, 0.1)  # at zero, half of the gradients are zero too
+    expected_loss = model(**whole(rows.input_ids, 0), labels=whole(rows.targets, IGNORED)["input_ids"]).loss
+    expected_loss.backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    if not packed:
+        monkeypatch.setattr(causal, "prepare", lambda model: "it is not to")
+    task.adopt(model)
+    assert causal.is_packed(model) is packed
+    assert ("padded" in task.remarks) is not packed
+    pieces = task.cut([len(r) for r in rows.input_ids], 400, "cpu")
+    assert len(pieces) > 2
+    loss = 0.0
+    for piece in pieces:
+        total = task.total(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
+        share = total / task.weight(rows.targets)
+        share.backward()
+        loss += float(share.detach())
+    assert loss == pytest.approx(float(expected_loss.detach()), rel=1e-5)
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert float((found[name] - gradient).abs().max()) <= 5e-5 * float(gradient.abs().max()), name
+    with torch.no_grad():
+        said = task.answers(model, rows.input_ids, rows.targets)
+    weights = [a.weight for a in said]
+    assert np.average([a.loss for a in said], weights=weights) == pytest.approx(loss, rel=1e-5)
+
+
+def whole(rows: list[list[int]], fill: int) -> dict[str, torch.Tensor]:
+    ids = nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=fill)
+    mask = nn.utils.rnn.pad_sequence([torch.ones(len(r), dtype=torch.long) for r in rows], batch_first=True)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def test_a_model_that_reads_both_ways_is_refused(tiny: Path, run_here: Here) -> None:
+    with pytest.raises(InputError, match=r"write|language-model head"):
+        run_here(plan_of(tiny, max_length=96))
+
+
+# Runs
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_run_from_plan_to_a_model_that_its_card_loads(
+    writer: Path, run_here: Here, method: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_here(plan_of(writer, method))
+    report = run.report() or {}
+    before, after = (report["scores"][name] for name in ("before", "after"))
+    assert after["perplexity"] < before["perplexity"]
+    assert after["perplexity"] == pytest.approx(np.exp(after["loss"]), rel=1e-6)
+    gain = report["gains"]["before"]["perplexity"]
+    assert gain["low"] <= gain["gain"] <= gain["high"] < 0
+    assert report["statements"][0].startswith("Better")
+    assert len(report["samples"]) == 6
+    told = [e for e in read_events(run.events) if e["kind"] == "sample"]
+    assert [e["split"] for e in told] == ["before"] * 6 + ["after"] * 6
+    assert [s["after"] for s in report["samples"]] == [e["answer"] for e in told if e["split"] == "after"]
+
+    code = re.search(r"```python\n(.*?)```", (run.model / "README.md").read_text(), re.DOTALL)
+    assert code
+    question = report["samples"][0]["prompt"]
+    monkeypatch.chdir(run.model)
+    spoken = next(m for m in split(run.plan().data, "chat").held_out.items or () if m["messages"][-2]["content"] == question)
+    source = code[1].replace('[{"role": "user", "content": "a question"}]', repr(spoken["messages"][:-1]))
+    capsys.readouterr()
+    exec(source.replace("max_new_tokens=200", f"max_new_tokens={samples.NEW_TOKENS}"), {})
+    assert capsys.readouterr().out.strip() == report["samples"][0]["after"]
+    saved = load_tokenizer(str(run.model))
+    assert saved.chat_template == CHATML
+
+
+def test_a_killed_run_goes_on_to_the_very_same_model(writer: Path, run_here: Here, tmp_path: Path) -> None:
+    plan = plan_of(writer, "lora", dropout=0.1, evaluations=3, data={"train_rows": 30})
+    done = run_here(plan)
+    copy = RunDirectory(tmp_path / "copied")
+    shutil.copytree(done.path, copy.path)
+    shutil.rmtree(copy.model)
+    for file in (copy.report_file, copy.scores / "after.json", copy.scores / "samples-after.json", copy.checkpoints / FINISHED):
+        file.unlink()
+    newest = checkpoints.sealed(copy.checkpoints)
+    assert len(newest) > 1
+    shutil.rmtree(newest[0])
+    run_here(plan, again=copy)
+    assert sha256_of(copy.model / "adapter_model.safetensors") == sha256_of(done.model / "adapter_model.safetensors")
+    first, second = (r.report() or {} for r in (done, copy))
+    assert {k: second[k] for k in ("scores", "gains", "samples")} == {k: first[k] for k in ("scores", "gains", "samples")}
+
+
+def test_raw_text_trains_by_pieces(writer: Path, run_here: Here, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()]
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": row["messages"][-1]["content"] + f" {i}"}) + "\n" for i, row in enumerate(rows)))
+    data = dict.fromkeys(("eval", "train_rows", "eval_rows")) | {"train": str(file), "layout": "text"}
+    data |= {"columns": {"text": "text"}, "held_out_rows": 40}
+    run = run_here(plan_of(writer, task="continued_pretraining", data=data, max_length=64, epochs=1.0))
+    report = run.report() or {}
+    steps = [e for e in read_events(run.events) if e["kind"] == "step"]
+    assert len(steps) == report["steps"]
+    assert sorted(e["tokens"] for e in steps)[2:] == [8 * 64] * (len(steps) - 2), "one piece and one batch may be short"
+    assert report["scores"]["after"]["perplexity"] < report["scores"]["before"]["perplexity"]
+    assert report["samples"]
+
+
+def test_writing_samples_can_be_left_at_any_token(writer: Path, begin: Callable[[Plan], RunDirectory]) -> None:
+    plan = plan_of(writer)
+    run, tokenizer, task = begin(plan), load_tokenizer(str(writer)), Writing(plan, [], 0)
+    rows = split(plan.data, "chat").held_out
+    task.encode(tokenizer, rows)
+    model = build(task, str(writer)).model
+    asked = 0
+
+    def interrupt() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise StopNow
+
+    events = EventWriter(run.events)
+    reader = Reader(task, TokenBudget(512, lambda before, after: None), interrupt)
+    writing = samples.Samples(run, samples.chosen(reader, tokenizer, rows), tokenizer, reader, Narrator(events))
+    with pytest.raises(StopNow):
+        writing.write("before", model)
+    events.close()
+    assert asked == 3
+    assert not (run.scores / "samples-before.json").exists()
+
+
+def test_perplexity_and_its_interval_count_tokens_not_rows() -> None:
+    kind = Tokens([])
+    tokens = [1.0, 9.0] * 10
+    before = Answers([[3.0 * n, n] for n in tokens], [3.0] * 20, tokens)
+    after = Answers([[(2.0 if n > 1 else 5.0) * n, n] for n in tokens], [2.0 if n > 1 else 5.0 for n in tokens], tokens)
+    mean = (9 * 2.0 + 5.0) / 10
+    assert kind.summary([0] * 20, after) == pytest.approx({"perplexity": np.exp(mean), "loss": mean})
+    gain = bootstrap.gain(kind, [0] * 20, before, after, seed=1)
+    assert gain["loss"]["gain"] == pytest.approx(mean - 3.0)
+    assert gain["perplexity"]["low"] < np.exp(mean) - np.exp(3.0) < gain["perplexity"]["high"]
