@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import EarlyStoppingCallback
 
 from engine import checkpoints
 from engine.files import read_json, write_json
@@ -27,7 +26,7 @@ from engine.worker.modeling import Built, build, load_tokenizer, model_folder
 from engine.worker.narrator import Narrator
 from engine.worker.resuming import compare, environment_note, patience_ended
 from engine.worker.samples import Samples, chosen
-from engine.worker.schedule import Schedule, moments
+from engine.worker.schedule import Patience, Schedule, moments
 from engine.worker.scoring import Reader, Scored
 from engine.worker.tasks.base import Encoded, Task
 from engine.worker.tasks.registry import task_of
@@ -295,7 +294,7 @@ class Session:
         )
         trainer.add_callback(Schedule(moments(total_steps, plan.evaluations), self.control, scores=scored))
         if plan.early_stopping and scored:
-            trainer.add_callback(EarlyStoppingCallback(plan.patience))
+            trainer.add_callback(Patience(plan.patience))
         return trainer
 
     def _interrupt(self) -> None:

@@ -12,7 +12,7 @@ from engine.rows import Rows
 from engine.worker import baselines
 from engine.worker.encoding import token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress
-from engine.worker.tasks.heads import RowHead, listed, names, remark_cut
+from engine.worker.tasks.heads import RowHead, listed, names
 
 USE = """\
 import torch
@@ -42,7 +42,6 @@ class Classification(RowHead):
         index = {label: i for i, label in enumerate(self.labels)}
         targets = [index[label] for label in rows.labels]
         found = token_ids(tokenizer, rows.texts, self.plan.max_length, progress)
-        remark_cut(self, found)
         return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:

@@ -6,7 +6,6 @@ import torch
 
 from engine.text import one_line
 from engine.worker.batches import padded
-from engine.worker.encoding import Tokens
 from engine.worker.tasks.base import Task
 
 
@@ -24,17 +23,6 @@ class RowHead(Task):
         device = next(model.parameters()).device
         logits: torch.Tensor = model(**padded(input_ids, self.pad, device)).logits
         return logits.float()
-
-
-def remark_cut(task: Task, found: Tokens) -> None:
-    """Say how much of the rows the model does not read."""
-    if found.rows_cut:
-        share = found.tokens_cut / (found.tokens_cut + sum(map(len, found.input_ids)))
-        task.remark(
-            "rows_cut",
-            f"{found.rows_cut:,} of {len(found.input_ids):,} rows are longer than {task.plan.max_length} tokens and were cut:"
-            f" {found.tokens_cut:,} tokens ({share:.1%}) are not read.",
-        )
 
 
 def names(labels: list[str]) -> dict[str, Any]:

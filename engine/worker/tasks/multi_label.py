@@ -12,7 +12,7 @@ from engine.rows import Rows
 from engine.worker import baselines
 from engine.worker.encoding import token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress
-from engine.worker.tasks.heads import RowHead, listed, names, remark_cut
+from engine.worker.tasks.heads import RowHead, listed, names
 
 THRESHOLD = 0.5
 """Probability above which a label is given. The same for all labels: it is what whoever loads the model expects."""
@@ -48,7 +48,6 @@ class MultiLabel(RowHead):
         index = {label: i for i, label in enumerate(self.labels)}
         targets = [sorted(index[label] for label in row) for row in rows.items or ()]
         found = token_ids(tokenizer, rows.texts, self.plan.max_length, progress)
-        remark_cut(self, found)
         return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:

@@ -10,7 +10,7 @@ from engine.rows import Rows
 from engine.worker import baselines
 from engine.worker.encoding import token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress
-from engine.worker.tasks.heads import RowHead, remark_cut
+from engine.worker.tasks.heads import RowHead
 
 USE = """\
 import torch
@@ -45,7 +45,6 @@ class Regression(RowHead):
         """Targets are numbers in the units of the data."""
         targets = [float(number) for number in rows.items or ()]
         found = token_ids(tokenizer, rows.texts, self.plan.max_length, progress)
-        remark_cut(self, found)
         return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:

@@ -12,7 +12,7 @@ from engine.rows import Rows
 from engine.worker.batches import padded
 from engine.worker.encoding import token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
-from engine.worker.tasks.heads import listed, names, remark_cut
+from engine.worker.tasks.heads import listed, names
 from recommender.errors import InputError
 
 UNREAD = -1
@@ -62,7 +62,6 @@ class TaggedWords(Task):
         truth = [[index[tag] for tag in item["tags"]] for item in rows.items or ()]
         words = [item["words"] for item in rows.items or ()]
         found = token_ids(tokenizer, words, self.plan.max_length, progress, words=True)
-        remark_cut(self, found)
         targets = [_target(tags, places) for tags, places in zip(truth, found.words, strict=True)]
         every = sum(map(len, truth))
         lost = every - sum(len(target["tags"]) for target in targets)
