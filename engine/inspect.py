@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from engine import demo_chat
 from engine.inspection.child import Cancel, Progress, ask
 from recommender.errors import InputError
 from recommender.facts import DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task
@@ -75,7 +76,7 @@ def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machi
 
 
 def inspect_model(name: str, *, weights: bool = True) -> ModelInspection:
-    """A model by folder, by hub id, or `demo`; or a GGUF file, whose facts can be told and which cannot be trained.
+    """A model by folder, by hub id, `demo` or `demo-chat`; or a GGUF file, whose facts can be told and which cannot be trained.
 
     A hub model that is not in the cache is downloaded; without `weights` only its description is: config, tokenizer
     and the headers of its weights, which is all that facts and a recommendation need.
@@ -110,7 +111,7 @@ def local_model(name: str) -> Path | None:
         InputError: it is neither.
     """
     if not name.strip() or "\x00" in name:
-        raise InputError("the model has no name; give a folder, a hub id (like org/name) or demo.")
+        raise InputError("the model has no name; give a folder, a hub id (like org/name), demo or demo-chat.")
     path = Path(name).expanduser()
     try:
         if path.is_dir():
@@ -125,6 +126,10 @@ def local_model(name: str) -> Path | None:
         raise InputError(f"{name} is a file; give the model's folder{f', {folder}' if folder else ''}.")
     if name == DEMO:
         return _demo()
+    if name == demo_chat.NAME:
+        if not demo_chat.is_there():
+            raise InputError(f"the chat demo's model is not unpacked yet; run {demo_chat.HOW}.")
+        return demo_chat.folder()
     if name.startswith(("/", ".", "~")) or "\\" in name or name.lower().endswith(".gguf") or not _HUB_ID.fullmatch(name):
         near = _near(path)
         raise InputError(f"{name}: there is no such model folder.{f' Did you mean {near}?' if near else ''}")

@@ -1,7 +1,7 @@
 """Rows for models that write text: conversations, instructions with their answers, raw text."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.rows import Rows, as_text
@@ -37,13 +37,12 @@ def conversations(table: Table, choice: DataChoice) -> Rows:
     kept = _Kept(table)
     for i, value in enumerate(table.columns[name]):
         messages = conversation(value, _fault(table, i, name))
-        said = [spoken(m) for m in messages if m["role"] == "assistant"]
-        if not any(said):
+        said, asked = said_and_asked(messages)
+        if not said:
             kept.dropped += 1
             continue
-        asked = [spoken(m) for m in messages if m["role"] != "assistant"]
         given = None if tools is None else _tools(tools[i], _fault(table, i, "tools"))
-        whole = "\n".join(t for t in (*asked, *said) if t.strip())  # as inspection tells rows apart
+        whole = "\n".join((*asked, *said))  # as inspection tells rows apart
         kept.add(whole, {"messages": messages, "tools": given}, table.number(i))
     return kept.rows()
 
@@ -103,7 +102,13 @@ def conversation(value: Any, fault: Fault) -> list[Message]:
     return messages[: last + 1]
 
 
-def spoken(message: Message) -> str:
+def said_and_asked(messages: Sequence[Message]) -> tuple[list[str], list[str]]:
+    """What the assistant says, and what it reads; messages without words left out."""
+    texts = [(m["role"] == "assistant", _spoken(m)) for m in messages]
+    return [t for mine, t in texts if mine and t.strip()], [t for mine, t in texts if not mine and t.strip()]
+
+
+def _spoken(message: Message) -> str:
     """What a message says, tool calls written out."""
     calls = message.get("tool_calls")
     return "\n".join(t for t in (message["content"], json.dumps(calls, ensure_ascii=False) if calls else "") if t)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from engine.examples.written import conversation, said_and_asked
 from engine.inspection.layouts import Shape
 from engine.inspection.several import split
 from engine.rows import as_text, labelled
@@ -169,10 +170,9 @@ def _written(read: str, more: str, written: str) -> Callable[[_Row], Record | No
 
 
 def _chat(row: _Row) -> Record | None:
-    spoken = _turns(row, "messages", row.values["messages"])
-    said = [t for who, t in spoken if who in ANSWERING and t.strip()]
-    asked = [t for who, t in spoken if who not in ANSWERING and t.strip()]
-    return Record("\n".join(asked), "\n".join(said), turns=len(spoken)) if said else None
+    messages = conversation(row.values["messages"], lambda what: row.fault("messages", what))
+    said, asked = said_and_asked(messages)
+    return Record("\n".join(asked), "\n".join(said), turns=len(messages)) if said else None
 
 
 def _turns(row: _Row, role: str, value: Any) -> list[tuple[str, str]]:
