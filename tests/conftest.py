@@ -108,6 +108,42 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _build(tmp_path_factory.mktemp("models") / "tiny-llama", make)
 
 
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder with random weights, a byte-level tokenizer trained on the example conversations, and a chat template."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    lines = (ROOT / "examples" / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()
+    trained = ByteLevelBPETokenizer()
+    specials = ["<pad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    texts = [m["content"] for line in lines for m in json.loads(line)["messages"]]
+    trained.train_from_iterator(texts, vocab_size=700, special_tokens=specials, show_progress=False)
+    folder = tmp_path_factory.mktemp("models") / "tiny-chat"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer,
+        pad_token="<pad>",
+        eos_token="<|endoftext|>",
+        additional_special_tokens=specials[2:],
+        model_max_length=256,
+    )
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, **shape, **ends)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def make_plan() -> MakePlan:
     """A plan on the example rows: `make_plan(model, method, **fields)`; `data` is merged."""

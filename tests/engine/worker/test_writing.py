@@ -35,10 +35,6 @@ from recommender.plan import DataChoice, Plan
 
 Here = Callable[..., RunDirectory]
 EXAMPLES = Path(__file__).parents[3] / "examples"
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 FORGETFUL = (
     "{% for message in messages %}{% if message['role'] != 'assistant' or loop.last %}"
     "{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -56,56 +52,20 @@ TALK = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tokenizers import ByteLevelBPETokenizer
-
-    rows = [json.loads(line) for line in (EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()]
-    trained = ByteLevelBPETokenizer()
-    specials = ["<pad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    texts = [m["content"] for row in rows for m in row["messages"]]
-    trained.train_from_iterator(texts, vocab_size=700, special_tokens=specials, show_progress=False)
-    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    trained.save(str(file))
-    return file
+@pytest.fixture(scope="session")
+def writer(tiny_chat: Path) -> Path:
+    return tiny_chat
 
 
 @pytest.fixture
-def tokenizer(tokenizer_file: Path) -> Any:
-    return made(tokenizer_file)
+def tokenizer(tiny_chat: Path) -> Any:
+    return load_tokenizer(str(tiny_chat))
 
 
-def made(file: Path, template: str | None = CHATML) -> Any:
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(file),
-        pad_token="<pad>",
-        eos_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
-        model_max_length=256,
-    )
+def with_template(folder: Path, template: str | None) -> Any:
+    tokenizer = load_tokenizer(str(folder))
     tokenizer.chat_template = template
     return tokenizer
-
-
-def save_writer(folder: Path, file: Path, template: str | None = CHATML) -> Path:
-    """A Llama of two layers with random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    tokenizer = made(file, template)
-    tokenizer.save_pretrained(folder)
-    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1, "num_key_value_heads": 2}
-    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, **shape, **ends)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def writer(tokenizer_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_writer(tmp_path_factory.mktemp("models") / "tiny-writer", tokenizer_file)
 
 
 def plan_of(model: Path, method: str = "full", *, task: str = "chat", data: dict[str, Any] | None = None, **fields: Any) -> Plan:
@@ -159,23 +119,23 @@ def test_only_answers_are_learned_each_with_the_end_of_its_turn(tokenizer: Any) 
     assert tokenizer.decode(row.ids) == tokenizer.apply_chat_template(TALK, tokenize=False)
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused_unless_it_marks_the_answers(tokenizer_file: Path) -> None:
-    without = made(tokenizer_file, FORGETFUL.replace("MARK", "").replace("END", ""))
+def test_a_template_that_rewrites_earlier_turns_is_refused_unless_it_marks_the_answers(tiny_chat: Path) -> None:
+    without = with_template(tiny_chat, FORGETFUL.replace("MARK", "").replace("END", ""))
     with pytest.raises(InputError, match=r"data\.jsonl: row 7: .*rewrites earlier turns"):
         conversation.rendered(without, item(), "data.jsonl: row 7")
     marked = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
-    row = conversation.rendered(made(tokenizer_file, marked), item(), "x")
+    row = conversation.rendered(with_template(tiny_chat, marked), item(), "x")
     assert shown(without, row) == ["Since Monday.<|im_end|>"]
 
 
-def test_what_a_template_says_against_a_conversation_is_told(tokenizer_file: Path) -> None:
-    strict = made(tokenizer_file, "{{ raise_exception('no system role, please') }}")
+def test_what_a_template_says_against_a_conversation_is_told(tiny_chat: Path) -> None:
+    strict = with_template(tiny_chat, "{{ raise_exception('no system role, please') }}")
     with pytest.raises(InputError, match=r"data\.jsonl: row 3: .*no system role, please"):
         conversation.rendered(strict, item(), "data.jsonl: row 3")
 
 
-def test_without_a_template_a_plain_one_is_given_and_the_end_token_learned(tokenizer_file: Path) -> None:
-    plain = made(tokenizer_file, None)
+def test_without_a_template_a_plain_one_is_given_and_the_end_token_learned(tiny_chat: Path) -> None:
+    plain = with_template(tiny_chat, None)
     assert conversation.give_template(plain)
     row = conversation.rendered(plain, item(TALK[1:3]), "x")
     assert tokenizer_text(plain, row) == "### Instruction:\nWhere is my parcel?\n\n### Response:\nOn its way.<|endoftext|>\n\n"
@@ -187,10 +147,10 @@ def tokenizer_text(tokenizer: Any, row: conversation.Rendered) -> str:
     return str(tokenizer.decode(row.ids))
 
 
-def test_a_template_without_an_end_of_turn_gets_the_end_token(tokenizer_file: Path) -> None:
+def test_a_template_without_an_end_of_turn_gets_the_end_token(tiny_chat: Path) -> None:
     open_ended = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
     open_ended += "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
-    tokenizer = made(tokenizer_file, open_ended)
+    tokenizer = with_template(tiny_chat, open_ended)
     assert shown(tokenizer, conversation.rendered(tokenizer, item(), "x"))[-1] == " Since Monday.\n<|endoftext|>"
 
 
@@ -360,7 +320,7 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     exec(source.replace("max_new_tokens=200", f"max_new_tokens={samples.NEW_TOKENS}"), {})
     assert capsys.readouterr().out.strip() == report["samples"][0]["after"]
     saved = load_tokenizer(str(run.model))
-    assert saved.chat_template == CHATML
+    assert saved.chat_template == load_tokenizer(str(writer)).chat_template
 
 
 def test_a_killed_run_goes_on_to_the_very_same_model(writer: Path, run_here: Here, tmp_path: Path) -> None:
