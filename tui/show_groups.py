@@ -32,7 +32,7 @@ def _comparison(content: Mapping[str, Any], console: Console) -> None:
     rows = content.get("methods") or []
     _side_by_side(rows, content.get("best"), content.get("metric"), console)
     listed(console, "", [str(s) for s in content.get("statements") or []])
-    for name, words in (("probe", "A linear classifier on the untouched model"), ("majority", "The most common class")):
+    for name, words in (("probe", "A linear model on the untouched one"), ("majority", "One answer for all rows")):
         score = (content.get("baselines") or {}).get(name)
         if score:
             console.print(Text(f"{words}: {judged.in_line(score)}"))

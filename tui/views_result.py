@@ -12,7 +12,7 @@ from tui import judged
 from tui.views_advice import NAMES, list_of
 from tui.words import duration, metric, number, sign, size
 
-SPLITS = (("before", "untouched model"), ("majority", "majority class"), ("probe", "linear probe"), ("after", "after training"))
+SPLITS = (("before", "untouched model"), ("majority", "constant answer"), ("probe", "linear probe"), ("after", "after training"))
 MOST_CLASSES = 20
 
 

@@ -33,7 +33,7 @@ SPLIT_WORDS = {
     "before": "untouched model",
     "after": "trained model",
     "probe": "linear probe",
-    "majority": "majority class",
+    "majority": "constant answer",
 }
 
 

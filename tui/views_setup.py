@@ -30,6 +30,8 @@ def model_facts(model: "ModelInspection") -> Content:
 
 def data_facts(data: "DataInspection") -> Content:
     """Rows, classes, columns, tokens, and what to know about repeats."""
+    from engine.planning import TRAINED_TASKS
+
     facts = data.facts
     tokens = ""
     if facts.tokens_p50 is not None and facts.tokens_p95 is not None:
@@ -39,7 +41,7 @@ def data_facts(data: "DataInspection") -> Content:
     lines = [Content.assemble((f"{sign('✓')} ", "bold $text-success"), f"{number(facts.rows)} rows · {what}{tokens}")]
     lines += [Content(class_counts(data))] if facts.labels else []
     warnings = of_data(facts)
-    if facts.task not in (None, "classification"):
+    if facts.task not in (None, *TRAINED_TASKS):
         warnings.append("this version recommends for such rows and does not train on them yet")
     if data.confidence < 0.8:
         warnings.append("the columns are a guess: check them below")

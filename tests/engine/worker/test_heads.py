@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,11 +20,13 @@ from engine import checkpoints
 from engine.events import EventWriter, read_events
 from engine.files import read_json, sha256_of
 from engine.loading import split
+from engine.rows import Rows
 from engine.rundir import RunDirectory
 from engine.worker.arguments import training_arguments
 from engine.worker.batches import LogicalBatch, padded
 from engine.worker.budget import TokenBudget
 from engine.worker.modeling import build, load_tokenizer
+from engine.worker.schedule import Patience
 from engine.worker.session import FINISHED
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
@@ -119,6 +122,7 @@ def whole_loss(task: str, model: Any, batch: LogicalBatch, pad: int, labels: int
 
 
 TASKS = ["multi_label", "regression", "token_classification"]
+RUNS = [("multi_label", "full"), ("regression", "lora"), ("token_classification", "full"), ("token_classification", "qlora")]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -178,8 +182,7 @@ def test_the_gradient_of_a_cut_batch_is_that_of_the_whole(
 # A whole run
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("task", "method"), RUNS)
 def test_a_run_learns_and_says_so_with_intervals(done: Callable[[str, str], RunDirectory], task: str, method: str) -> None:
     report = done(task, method).report() or {}
     first = done(task, method).plan().metric
@@ -209,11 +212,11 @@ def test_labels_come_in_sets(done: Callable[[str, str], RunDirectory]) -> None:
     assert set(read_json(run.scores / "probe.json")["score"]) >= {"micro_f1", "loss"}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("task", "method"), RUNS[:3])
 def test_a_run_cut_off_in_the_middle_goes_on_to_the_very_same_model(
-    done: Callable[[str, str], RunDirectory], run_here: Here, tmp_path: Path, task: str
+    done: Callable[[str, str], RunDirectory], run_here: Here, tmp_path: Path, task: str, method: str
 ) -> None:
-    run = done(task, "lora")
+    run = done(task, method)
     copy = RunDirectory(tmp_path / "copied")
     shutil.copytree(run.path, copy.path)
     shutil.rmtree(copy.model)
@@ -231,7 +234,7 @@ def test_a_run_cut_off_in_the_middle_goes_on_to_the_very_same_model(
         assert (again.report() or {})[part] == (run.report() or {})[part]
 
 
-@pytest.mark.parametrize(("task", "method"), [(t, m) for t in TASKS for m in ("full", "lora", "qlora")])
+@pytest.mark.parametrize(("task", "method"), [RUNS[0], RUNS[1], RUNS[3]])
 def test_the_cards_own_code_gives_the_reports_predictions(
     done: Callable[[str, str], RunDirectory], task: str, method: str
 ) -> None:
@@ -273,6 +276,10 @@ def test_the_cards_own_code_gives_the_reports_predictions(
     ("task", "row", "words"),
     [
         ("multi_label", {"text": "a text", "topics": "money"}, "row 3: column topics holds no list"),
+        ("regression", {"text": "a text", "minutes": "many"}, "row 3: column minutes holds many, which is no number"),
+        ("regression", {"text": "a text", "minutes": [1]}, "row 3: column minutes holds a nested value"),
+        ("token_classification", {"words": ["a", "b"], "tags": ["O"]}, "row 3: column tags holds 1 tags for 2 tokens"),
+        ("token_classification", {"words": ["a", "b"], "tags": ["O", ""]}, "row 3: column tags holds an empty tag"),
     ],
 )
 def test_a_bad_row_is_named(plan_of: MakePlan, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any], words: str) -> None:
@@ -283,3 +290,122 @@ def test_a_bad_row_is_named(plan_of: MakePlan, tiny: Path, tmp_path: Path, task:
         split(data, plan.task)
     assert "rows.jsonl" in str(error.value)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("multi_label", {"text": "a text", "topics": ["moon"]}),
+        ("token_classification", {"words": ["a"], "tags": ["moon"]}),
+    ],
+)
+def test_a_label_out_of_range_is_named_with_its_row(
+    plan_of: MakePlan, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any]
+) -> None:
+    plan = plan_of(task, tiny)
+    file = written(tmp_path / "held-out.jsonl", itertools.chain(made(task, 4, 5), [row]))
+    with pytest.raises(InputError, match=r"held-out\.jsonl: row 5: labels that training has never seen: moon"):
+        split(plan.data.model_copy(update={"eval": file}), plan.task)
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "words"),
+    [
+        ("multi_label", {"text": "text", "topics": []}, "no row has any label"),
+        ("regression", {"text": "text", "minutes": 3}, "all rows have the same number"),
+    ],
+)
+def test_rows_with_nothing_to_learn_are_refused(
+    plan_of: MakePlan, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any], words: str
+) -> None:
+    rows = (row | {"text": f"text {i}"} for i in range(60))
+    data = plan_of(task, tiny).data.model_copy(update={"train": written(tmp_path / "rows.jsonl", rows), "eval": None})
+    with pytest.raises(InputError, match=words):
+        split(data, task)  # type: ignore[arg-type]
+
+
+# Words and tokens
+
+
+def encoded(plan_of: MakePlan, model: Path, items: list[dict[str, list[str]]], **fields: Any) -> tuple[Any, Any]:
+    plan = plan_of("token_classification", model, **fields)
+    task = task_of(plan, ["B-x", "I-x", "O"], 0)
+    texts = [" ".join(item["words"]) for item in items]
+    rows = Rows(texts, [""] * len(items), list(range(len(items))), items=list(items))
+    return task, task.encode(load_tokenizer(str(model), words=True), rows)
+
+
+def test_words_that_are_cut_off_are_counted_and_scored_as_wrong(plan_of: MakePlan, tiny: Path) -> None:
+    words = ["refund", "", "unbelievably", *["parcel"] * 20]
+    tags = ["B-x", "I-x", "O", *["O"] * 20]
+    task, rows = encoded(plan_of, tiny, [{"words": words, "tags": tags}, {"words": ["late"], "tags": ["O"]}], max_length=12)
+    first, second = rows.targets
+    assert first["count"] == 23
+    assert first["words"][:2] == [0, 2], "a word without letters has no token"
+    assert [first["tags"][0], first["tags"][1]] == [0, 2]
+    assert len(first["words"]) < 12
+    assert (rows.rows_cut, len(rows.input_ids[0])) == (1, 12)
+    assert rows.tokens_cut > 5
+    assert "of 24 words are not read" in task.remarks["words_lost"]
+    assert second == {"places": [1], "words": [0], "tags": [2], "count": 1}
+    torch.manual_seed(0)
+    model = build(task, str(tiny)).model.eval()
+    with torch.no_grad():
+        said = task.answers(model, rows.input_ids, rows.targets)
+    assert len(said[0].predicted) == 23
+    assert said[0].predicted[1] == said[0].predicted[-1] == -1
+    assert said[0].weight == len(first["words"])
+
+
+def test_byte_level_tokenizers_read_each_word_as_in_a_sentence(tmp_path: Path) -> None:
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaTokenizerFast
+
+    trained = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trained.train_from_iterator(["say hello to my friend"] * 9, 400, show_progress=False, special_tokens=special)
+    RobertaTokenizerFast(tokenizer_object=trained._tokenizer).save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path), words=True)
+    words = ["say", "hello", "to", "my", "friend"]
+    whole = tokenizer(" ".join(words))["input_ids"]
+    apart = tokenizer(words, is_split_into_words=True)["input_ids"]
+    assert apart == whole
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = load_tokenizer(str(tmp_path / "saved"))
+    assert again(words, is_split_into_words=True)["input_ids"] == whole, "whoever loads the result reads words the same way"
+
+
+# Labels and waiting
+
+
+def test_labels_that_are_rare_stay_among_the_training_rows(plan_of: MakePlan, tiny: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "topics": ["usual"] + (["rare"] if i in (7, 9) else [])} for i in range(40)]
+    data = plan_of("multi_label", tiny).data
+    for seed in range(6):
+        change = {"train": written(tmp_path / "rows.jsonl", iter(rows)), "eval": None, "split_seed": seed}
+        parts = split(data.model_copy(update=change | {"held_out_rows": 8, "validation_rows": 8}), "multi_label")
+        assert any("rare" in row for row in parts.train.items or [])
+
+
+def test_weights_make_a_rare_label_count_as_much_as_its_absence(plan_of: MakePlan, tiny_still: Path) -> None:
+    plan = plan_of("multi_label", tiny_still, class_weights=True)
+    parts = split(plan.data, plan.task)
+    task = task_of(plan, parts.labels, 0)
+    rows = task.encode(load_tokenizer(str(tiny_still)), parts.train)
+    task.prepare(rows, torch.device("cpu"))
+    weights = getattr(task, "weights")  # noqa: B009 - of this task only
+    for i in range(len(parts.labels)):
+        given = sum(i in row for row in rows.targets)
+        assert float(weights[i]) * given == pytest.approx(len(rows) - given)
+
+
+def test_waiting_begins_with_the_first_thing_found() -> None:
+    patience = Patience(2)
+    told = SimpleNamespace(greater_is_better=True)
+
+    def waited(best: float | None, value: float) -> int:
+        patience.check_metric_value(told, SimpleNamespace(best_metric=best), None, value)
+        return int(patience.early_stopping_patience_counter)
+
+    assert [waited(None, 0.0), waited(0.0, 0.0), waited(0.0, 0.0), waited(0.0, 0.0)] == [0, 0, 0, 0]
+    assert [waited(0.0, 0.2), waited(0.2, 0.0), waited(0.2, 0.1)] == [0, 1, 2]
