@@ -21,6 +21,7 @@ MODEL_MEMORY = 8 * 1024**3
 """Address space; a config and headers need a small part of it."""
 FACTS_SECONDS = 300.0
 """To fetch a few megabytes: tokenizers are the largest of them."""
+LEARNED_SECONDS = 120.0
 DATA_SECONDS = 900.0
 DOWNLOAD_SECONDS = 24 * 3600.0
 _DATA_SUFFIXES = frozenset(".csv .tsv .json .jsonl .ndjson .parquet .pq .arrow .txt .gz .conll .zip".split())  # noqa: SIM905
@@ -209,6 +210,20 @@ def inspect_data(
         splits=answer["splits"],
         label_separator=answer["label_separator"],
     )
+
+
+def learned_rows(data: DataInspection, model_path: str, count: int) -> dict[str, Any]:
+    """The first rows as the model in `model_path` would read them: `rows` of row, pieces, tokens, trained.
+
+    Raises:
+        InputError: no text is written in such rows, or the model's chat template does not take one.
+    """
+    facts = data.facts
+    if facts.task not in ("chat", "instruction", "continued_pretraining"):
+        raise InputError(f"{data.path}: its rows are for {facts.task}; tokens are shown where text is to be written.")
+    request: dict[str, Any] = {"train": data.path, "task": facts.task, "layout": facts.layout, "columns": facts.columns}
+    request |= {"model": model_path, "count": count}
+    return ask("learned", request, about=data.path, timeout=LEARNED_SECONDS)
 
 
 def _is_hub_data(name: str) -> bool:

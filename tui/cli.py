@@ -114,6 +114,7 @@ def _inspect_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     data = things.add_parser("data", help="task, columns, rows, tokens, and what is wrong with them")
     data.add_argument("data", metavar="FILE", help=flags.DATA_HELP)
     data.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
+    data.add_argument("--tokens", type=int, metavar="N", help="show N rows as --model reads them, and what of them it learns")
     flags.rows(data)
     for name, one in (("machine", machine), ("model", model), ("data", data)):
         one.add_argument("--json", action="store_true", help="one JSON object; the objects of all three make a facts file")

@@ -9,8 +9,8 @@ from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.text import one_line
 from recommender.base import Fact
-from recommender.errors import Exit
-from tui import show_facts
+from recommender.errors import Exit, InputError
+from tui import show_facts, show_learned
 from tui.progress import ProgressLine
 from tui.show import Screen
 
@@ -41,13 +41,22 @@ def model(given: argparse.Namespace) -> int:
 
 
 def data(given: argparse.Namespace) -> int:
-    """What a data set is."""
+    """What a data set is; with `--tokens` also how its first rows are read and what of them is learned.
+
+    Raises:
+        InputError: `--tokens` without `--model`.
+    """
+    if given.tokens is not None and (given.model is None or given.tokens < 1):
+        raise InputError("--tokens N shows the first N rows as a model reads them; say which with --model.")
     tokenizer = inspection.inspect_model(given.model, weights=False).path if given.model is not None else None
     found = rows_of(given, given.data, tokenizer)
+    shown = None if given.tokens is None else inspection.learned_rows(found, str(tokenizer), given.tokens)
     if given.json:
-        _print_json({"data": found.facts})
+        _print_json({"data": found.facts}, {"tokens": shown["rows"]} if shown else {})
     else:
         show_facts.data(found, Screen())
+        if shown is not None:
+            show_learned.rows(shown, Screen())
     return Exit.DONE
 
 

@@ -61,6 +61,10 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
 
             gc.disable()  # millions of small objects without a cycle: looking for cycles takes a fifth of the time
             return inspect_data(request, _Telling(answers)) if request.get("progress") else inspect_data(request)
+        case "learned":
+            from engine.inspection.learned import learned_rows
+
+            return learned_rows(request)
         case "dataset":
             from engine.inspection.hub_data import locate_data
 

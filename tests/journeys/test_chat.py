@@ -36,3 +36,18 @@ def test_a_conversation_out_of_order_is_refused_before_anything_is_written(
         done.stderr.split()
     )
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_learned_of_a_row_can_be_seen(tiny_chat: Path, loracle: Command) -> None:
+    seen = loracle("inspect", "data", EXAMPLES / "chat-train.jsonl", "--model", tiny_chat, "--tokens", "2")
+    assert seen.returncode == 0, seen.stderr
+    first = json.loads((EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()[0])["messages"]
+    shown = "".join(seen.stdout.split())
+    assert f"⟦{''.join(first[-1]['content'].split())}<|im_end|>⟧" in shown
+    assert f"<|im_start|>user{''.join(first[0]['content'].split())}" in shown
+    assert "Row 2:" in seen.stdout
+    assert "Row 3:" not in seen.stdout
+    assert loracle("inspect", "data", EXAMPLES / "chat-train.jsonl", "--tokens", "2").returncode == 2
+    of_labels = loracle("inspect", "data", EXAMPLES / "support-train.csv", "--model", tiny_chat, "--tokens", "2")
+    assert of_labels.returncode == 2
+    assert "its rows are for classification" in " ".join(of_labels.stderr.split())

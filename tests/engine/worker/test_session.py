@@ -127,7 +127,7 @@ def test_without_held_out_rows_the_report_says_that_nothing_is_known(tiny: Path,
     report = run.report() or {}
     assert report["scores"] == {}
     assert report["statements"] == ["No rows were held out, so nothing can be said about the gain."]
-    assert [w["code"] for w in events(run, "warning")] == ["no_held_out"]
+    assert "no_held_out" in [w["code"] for w in events(run, "warning")]
     assert (run.model / "model.safetensors").is_file()
 
 

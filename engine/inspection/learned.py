@@ -1,0 +1,46 @@
+"""The first rows of a file as a model would read them, and which of their tokens it would learn. Imports transformers."""
+
+from itertools import groupby
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from engine.loading import READERS
+from engine.tables.read import first_rows, open_source
+from engine.worker.packing import IGNORED
+from engine.worker.tasks.conversation import Rendered, give_template, rendered
+from recommender.errors import InputError
+from recommender.plan import DataChoice
+
+
+def learned_rows(request: dict[str, Any]) -> dict[str, Any]:
+    """`request`: train, task, layout, columns, model (folder with a tokenizer), count.
+
+    Each row comes with its place, its pieces (text, learned or not), its tokens, and how many of them are learned; uncut.
+
+    Raises:
+        InputError: rows that the model's template does not take, or a model without a tokenizer.
+    """
+    choice = DataChoice.model_validate({name: request[name] for name in ("train", "layout", "columns")})
+    rows = READERS[request["layout"]](first_rows(open_source(choice.train), request["count"]), choice)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(request["model"], trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{request['model']}: its tokenizer cannot be loaded: {str(error).splitlines()[0]}") from None
+    raw = request["task"] == "continued_pretraining"
+    plain = False if raw else give_template(tokenizer)
+    shown = []
+    for item, number in list(zip(rows.items or (), rows.numbers, strict=True))[: request["count"]]:
+        row = _of_text(tokenizer, item) if raw else rendered(tokenizer, item, f"{rows.source}: row {number}")
+        marked = groupby(zip(row.ids, row.labels, strict=True), lambda pair: pair[1] != IGNORED)
+        pieces = [(tokenizer.decode([i for i, _ in part]), is_learned) for is_learned, part in marked]
+        trained = sum(label != IGNORED for label in row.labels)
+        shown.append({"row": number, "pieces": pieces, "tokens": len(row.ids), "trained": trained})
+    return {"rows": shown, "plain_template": plain}
+
+
+def _of_text(tokenizer: Any, text: str) -> Rendered:
+    ids = tokenizer(text, return_attention_mask=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    ids = ids if end is None or ids[-1:] == [end] else [*ids, end]
+    return Rendered(ids, [IGNORED, *ids[1:]])  # nothing stands before the first that could predict it
