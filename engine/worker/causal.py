@@ -38,7 +38,7 @@ def packed_loss(body: Any, head: Head, batch: Packed) -> torch.Tensor:
 def prepare(model: Any) -> str | None:
     """Switch a loaded causal model to packed attention; why it cannot be, in words, with the model left as it was.
 
-    Families are not listed: two short made-up rows go through the model both ways, and every token's loss must agree.
+    To be called under the autocast of the run: precision decides which attention is computed. Families are not listed: two short made-up rows go through the model both ways, and every token's loss must agree.
     """
     inner = inner_of(model)
     reason = attention.refusal(inner)
@@ -74,7 +74,8 @@ def _both_ways(model: Any, inner: Any) -> str | None:
         inner.set_attn_implementation(attention.NAME)
         hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
         got = token_losses(hidden.index_select(0, batch.predicting), head_of(inner), batch.targets)
+    kind = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else inner.dtype
     apart = float((got - torch.cat(expected)).abs().max())
-    if not apart <= AGREEMENT.get(inner.dtype, 5e-2):
+    if not apart <= AGREEMENT.get(kind, 5e-2):
         return f"{inner.config.model_type} read packed gives other losses (up to {apart:.3g} nats a token)"
     return None

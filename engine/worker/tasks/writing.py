@@ -12,6 +12,7 @@ from engine.text import one_line
 from engine.worker import causal, fused_lora
 from engine.worker.batches import padded
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
+from engine.worker.scoring import autocast
 from engine.worker.tasks.base import Answer, Encoded, Progress, Prompt, Task
 from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered
 from engine.worker.token_loss import head_of, token_losses
@@ -134,7 +135,8 @@ class Writing(Task):
         both_ways = type(inner.config) in AutoModelForMaskedLM._model_mapping and not getattr(inner.config, "is_decoder", False)
         if both_ways:
             raise InputError(f"{self.plan.model.id}: models of type {inner.config.model_type} read text and do not write it.")
-        reason = causal.prepare(model)
+        with autocast(next(model.parameters()).device, self.plan.precision):
+            reason = causal.prepare(model)
         self.packed = reason is None
         if reason is not None:
             self.remark("padded", f"Rows are padded to equal lengths, which is slower: {one_line(reason, 200)}.")
