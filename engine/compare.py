@@ -259,17 +259,16 @@ def statements(rows: Sequence[dict[str, Any]], best: str | None, metric: str) ->
     leader = next(row["name"] for row in rows if row["method"] == best)
     said = []
     measure = MEASURES[metric]
-    scale, digits = (100, 1) if measure.points else (1, 3)
     words = f"{'points of ' if measure.points else ''}{measure.words}"
     for row in rows:
         if row["method"] == best or metric not in row:
             continue
         d = row[metric]["difference"]
-        size, low, high = (scale * d[k] for k in ("mean", "low", "high"))
+        size, low, high = (measure.difference(d[k]) for k in ("mean", "low", "high"))
         span = (
-            f"{row['name']} scored {size:+.{digits}f} {words} against {leader}"
-            f" (95% interval {low:+.{digits}f} to {high:+.{digits}f})"
+            f"{row['name']} scored {size} {words} against {leader}"
+            f" (95% interval {low} to {high})"
         )
-        apart = low > 0 or high < 0
+        apart = d["low"] > 0 or d["high"] < 0
         said.append(f"{span}." if apart else f"{span}; the interval contains zero, so they are not shown to differ.")
     return said or [f"Only {leader} has scores; nothing can be compared."]

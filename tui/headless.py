@@ -216,7 +216,7 @@ def milestone(event: Event) -> str | None:
             return f"{when}  {one_line(event.get('method'))} on {one_line(event.get('device'), 40)}: {rows}{again}"
         case "evaluation":
             scored = event.get("metrics") or {}
-            words = {"validation": f"step {event.get('step')}", "probe": "linear probe", "majority": "majority class"}
+            words = {"validation": f"step {event.get('step')}", "probe": "linear probe", "majority": "constant answer"}
             name = one_line(words.get(str(event.get("split")), str(event.get("split"))))
             return f"{when}  {name:<14}  {judged.in_line(scored)}"
         case "warning":

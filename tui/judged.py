@@ -26,7 +26,6 @@ def in_line(score: Mapping[str, Any]) -> str:
 
 def gained(name: str, gain: Mapping[str, Any]) -> str:
     """A difference with its interval: `+3.1 points (-0.2 to +6.4)`."""
-    in_points = name in MEASURES and MEASURES[name].points
-    scale, digits = (100, 1) if in_points else (1, 3)
-    size, low, high = (scale * gain[k] for k in ("gain", "low", "high"))
-    return f"{size:+.{digits}f}{' points' if in_points else ''} ({low:+.{digits}f} to {high:+.{digits}f})"
+    measure = MEASURES.get(name, MEASURES["loss"])
+    size, low, high = (measure.difference(gain[k]) for k in ("gain", "low", "high"))
+    return f"{size}{' points' if measure.points else ''} ({low} to {high})"

@@ -18,8 +18,10 @@ from recommender.errors import InputError
 from tui import judged
 from tui.words import duration, metric, number, size, status_word
 
+MOST_METRICS = 4
+"""Beside which a gain with its interval fits on 80 columns."""
 ROWS = {
-    "majority": "most common class",
+    "majority": "constant answer",
     "probe": "linear probe",
     "before": "before",
     "after": "after",
@@ -53,7 +55,9 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     names = judged.shown(scores.values())
     for name in names:
         table.add_column(judged.words(name), justify="right", no_wrap=True)
-    table.add_column("the result gained (95% interval)", no_wrap=True)
+    wide = len(names) > MOST_METRICS  # the sentences below tell the gains too
+    if not wide:
+        table.add_column("the result gained (95% interval)", no_wrap=True)
     for name, words in ROWS.items():
         if name not in scores:
             continue
@@ -61,7 +65,8 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
         style = "bold" if name == "after" else ""
         cells = [Text(words, style=style)] + [Text(metric(s.get(k)), style=style) for k in names]
         gain = (gains.get(name) or {}).get(names[0])
-        table.add_row(*cells, Text(judged.gained(names[0], gain) if gain else ""))
+        cells += [] if wide else [Text(judged.gained(names[0], gain) if gain else "")]
+        table.add_row(*cells)
     console.print(table)
     listed(console, "", [str(s) for s in content.get("statements") or []])
     _per_class(scores, console)

@@ -67,9 +67,8 @@ def _gain(report: dict[str, Any], split: str, words: str, told: list[str]) -> Co
             parts.append((f"{metric(None):<21}", "dim"))
             continue
         unsure = low <= 0 <= high
-        scale, digits = (100, 1) if MEASURES[name].points else (1, 3)
-        span = f"({scale * low:+.{digits}f} {scale * high:+.{digits}f})"
-        words_of = f"{scale * gain:+.{digits}f} {span}{'!' if unsure else ''}"
+        told_as = MEASURES[name].difference
+        words_of = f"{told_as(gain)} ({told_as(low)} {told_as(high)}){'!' if unsure else ''}"
         parts.append((f"{words_of:<21}", "$text-warning" if unsure else ""))
     return Content.assemble(f"{words:<16}", *parts).rstrip()
 
@@ -102,6 +101,8 @@ def cost(report: dict[str, Any]) -> Content:
 def per_class(report: dict[str, Any]) -> Content:
     """Precision, recall and F1 of every class, the worst first."""
     found = [c for c in get(report, "scores", "after", "per_class") or [] if isinstance(c, dict)]
+    if not found:
+        return Content("")
     found.sort(key=lambda c: real(c.get("f1")) or 0.0)
     lines = [Content.styled("Per class, the weakest first", "bold")]
     lines.append(Content.styled(f"{'class':<20}{'precision':>10}{'recall':>8}{'F1':>8}{'rows':>7}", "dim"))

@@ -12,13 +12,18 @@ class Measure:
     points: bool = True
     """Whether it is a share, of which differences are told in points (hundredths)."""
 
+    def difference(self, value: float) -> str:
+        """A difference without its unit: a decimal of points, three decimals of other small numbers."""
+        size = 100 * value if self.points else value
+        return f"{size:+.1f}" if self.points or abs(size) >= 10 else f"{size:+.3f}"
+
 
 MEASURES: dict[str, Measure] = {
     "span_f1": Measure("span F1"),
     "token_accuracy": Measure("word acc."),
     "rmse": Measure("RMSE", higher_is_better=False, points=False),
     "mae": Measure("MAE", higher_is_better=False, points=False),
-    "pearson": Measure("Pearson r", points=False),
+    "pearson": Measure("Pearson", points=False),
     "r2": Measure("R²", points=False),
     "accuracy": Measure("accuracy"),
     "micro_f1": Measure("micro-F1"),

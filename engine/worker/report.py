@@ -111,8 +111,8 @@ def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) 
         if name not in gains:
             continue
         found = gains[name][first]
-        scale, digits, unit = (100, 1, "points of ") if measure.points else (1, 3, "")
-        size, low, high = (f"{scale * found[k]:+.{digits}f}" for k in ("gain", "low", "high"))
+        unit = "points of " if measure.points else ""
+        size, low, high = (measure.difference(found[k]) for k in ("gain", "low", "high"))
         span = f"{size} {unit}{measure.words} against {compared} (95% interval {low} to {high})"
         above, below = found["low"] > 0, found["high"] < 0
         better, worse = (above, below) if measure.higher_is_better else (below, above)
