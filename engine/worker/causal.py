@@ -38,7 +38,8 @@ def packed_loss(body: Any, head: Head, batch: Packed) -> torch.Tensor:
 def prepare(model: Any) -> str | None:
     """Switch a loaded causal model to packed attention; why it cannot be, in words, with the model left as it was.
 
-    To be called under the autocast of the run: precision decides which attention is computed. Families are not listed: two short made-up rows go through the model both ways, and every token's loss must agree.
+    To be called under the autocast of the run: precision decides which attention is computed. Families are not listed: two
+    short made-up rows go through the model both ways, and every token's loss must agree.
     """
     inner = inner_of(model)
     reason = attention.refusal(inner)

@@ -20,8 +20,8 @@ MOST = 6
 NEW_TOKENS = 80
 LONGEST_PROMPT = 1024
 """Tokens; longer ones take long and show no more."""
-SHOWN = 4_000
-"""Characters kept of a prompt or an answer."""
+SHOWN = 2_000
+"""Characters kept of a prompt or an answer: three of them fit into one event however they are written."""
 
 
 class _Interrupted(StoppingCriteria):  # type: ignore[misc]  # mypy does not read transformers here

@@ -439,3 +439,13 @@ def test_what_the_hub_refuses(name: str, said: str) -> None:
 def test_a_download_that_the_disk_cannot_hold_is_refused() -> None:
     with pytest.raises(Refused, match=r"org/huge takes .* of disk and .* are free"):
         subject.inspect_model("org/huge")
+
+
+def test_the_chat_demo_is_found_once_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORACLE_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match="make demo-chat"):
+        subject.local_model("demo-chat")
+    folder = tmp_path / "smollm2-135m-instruct"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    assert subject.local_model("demo-chat") == folder

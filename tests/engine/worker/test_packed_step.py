@@ -9,7 +9,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from engine.worker import causal, fused_lora
+from engine.worker import attention, causal, fused_lora
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
 from engine.worker.token_loss import Head, head_of, token_loss
 
@@ -214,3 +214,7 @@ def test_chunks_do_not_matter(softcap: float | None, bias: bool) -> None:
     assert torch.allclose(got, expected)
     for g, w in zip(torch.autograd.grad(got * 3, [hidden, *head.module.parameters()]), wanted, strict=True):
         assert torch.allclose(g, w, atol=1e-5)
+
+
+def test_flash_attention_is_not_taken_where_it_does_not_run() -> None:
+    assert not attention._flash_agrees(torch.device("cpu"), torch.bfloat16, 16)
