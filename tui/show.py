@@ -18,7 +18,7 @@ from recommender.errors import InputError
 from tui import judged
 from tui.words import duration, metric, number, size, status_word
 
-MOST_METRICS = 4
+MOST_METRICS = 3
 """Beside which a gain with its interval fits on 80 columns."""
 ROWS = {
     "majority": "constant answer",
