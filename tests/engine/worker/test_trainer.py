@@ -176,6 +176,7 @@ def _hand_written_loop(b: Bench) -> tuple[list[float], list[float]]:
 
 class _NoRequests:
     stop = False
+    stop_at = None
 
     def take_save(self) -> bool:
         return False
