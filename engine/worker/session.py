@@ -17,7 +17,7 @@ from engine.rows import Split, split
 from engine.rundir import RunDirectory
 from engine.tables.read import fingerprint
 from engine.worker import export, report
-from engine.worker.arguments import check_supported, training_arguments
+from engine.worker.arguments import CHOICE, check_supported, choice_of, training_arguments
 from engine.worker.budget import TokenBudget
 from engine.worker.control import Control, StopNow
 from engine.worker.encoding import Encoded, encode
@@ -34,6 +34,8 @@ from recommender.plan import Plan
 
 FINISHED = "finished.json"
 """Beside the checkpoints once training is over: resuming then goes straight to saving and scoring."""
+LEAST_GAIN = 0.0005
+"""What an evaluation must gain to count for early stopping; rounding gains a little for ever."""
 FIT_ROWS = 500
 """Training rows scored after the training, at most."""
 
@@ -245,7 +247,7 @@ class Session:
             found = metrics.summary(metrics.confusion_of(truth, said.logits.argmax(-1)))
             found |= {"loss": said.loss, "rows": float(len(truth)), "seconds": said.seconds}
             self.tell.events.write("evaluation", step=step, split="validation", metrics=found)
-            return found
+            return found | {CHOICE: choice_of(plan, found)}
 
         scored = len(validation) > 0
         trainer = LogicalBatchTrainer(
@@ -264,7 +266,7 @@ class Session:
         )
         trainer.add_callback(Schedule(moments(total_steps, plan.evaluations), self.control, scores=scored))
         if plan.early_stopping and scored:
-            trainer.add_callback(EarlyStoppingCallback(plan.patience))
+            trainer.add_callback(EarlyStoppingCallback(plan.patience, LEAST_GAIN))
         return trainer
 
     def _interrupt(self) -> None:
