@@ -11,6 +11,8 @@ _FP16_HOSTILE = re.compile(r"gemma|qwen3[_.-]?5|qwen3[_.-]?moe|(^|[^a-z])(m|u|um
 """Families that overflow in fp16: Gemma, Qwen3.5 and Qwen3-MoE (E32), the T5 family (trained in bf16, known to overflow)."""
 _GENERATORS = re.compile(r"causallm|lmheadmodel|llama|mistral|qwen|gpt|phi|gemma|falcon|bloom|opt\b", re.IGNORECASE)
 _TRANSLATORS = re.compile(r"conditionalgeneration|t5|bart|pegasus|marian", re.IGNORECASE)
+_SIZE_IN_NAME = re.compile(r"(?<![a-z0-9.])(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9])", re.IGNORECASE)
+"""`8B`, `1.5b`, `135M` as a part of a model's name."""
 _IN_CONFIG = {
     "hidden_size": ("hidden_size", "d_model", "n_embd", "dim"),
     "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
@@ -103,7 +105,8 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
     family: Family = model.family or _family_guess(model, task)
     if model.family is None:
         assumed.append(f"family {family}")
-    hidden = max(known("hidden_size", model.hidden_size, _hidden_guess(model.active_parameters or model.parameters)), 1)
+    size = model.active_parameters or model.parameters or (None if config else _size_in_name(model))
+    hidden = max(known("hidden_size", model.hidden_size, _hidden_guess(size)), 1)
     layers = known("layers", model.layers, _layers_guess(hidden))
     intermediate = known("intermediate_size", model.intermediate_size, 4 * hidden)
     vocabulary = known("vocabulary_size", model.vocabulary_size, 32_000)
@@ -114,7 +117,7 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
     heads = known("attention_heads", model.attention_heads, max(hidden // 64, 1)) or 1
     shape = Shape(
         family=family,
-        parameters=known("parameters", model.parameters, embeddings + body),
+        parameters=known("parameters", model.parameters, size or embeddings + body),
         embedding_parameters=embeddings,
         layers=layers,
         hidden=hidden,
@@ -156,7 +159,17 @@ def _family_guess(model: ModelFacts, task: Task | None) -> Family:
     if "bert" in named.lower() or "electra" in named.lower():
         return "encoder"
     writes = task is not None and task not in CLASSIFYING
-    return "decoder" if writes or (model.parameters or 0) > 1e9 else "encoder"
+    return "decoder" if writes or (model.parameters or _size_in_name(model) or 0) > 1e9 else "encoder"
+
+
+def _size_in_name(model: ModelFacts) -> int | None:
+    """Parameters as the model's name gives them, e.g. 8 billion of `Llama-3.1-8B`; `None` where it gives none, or several."""
+    found = {(n, unit.lower()) for n, unit in _SIZE_IN_NAME.findall((model.id or "").rsplit("/", 1)[-1])}
+    if len(found) != 1:
+        return None
+    number, unit = found.pop()
+    size = round(float(number) * (10**9 if unit == "b" else 10**6))
+    return size if 10**6 <= size <= 2 * 10**12 else None
 
 
 def _hidden_guess(parameters: int | None) -> int:
