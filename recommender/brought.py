@@ -21,7 +21,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "modules_to_save": ("modules_to_save", "additional_target"),
     "bias_correction": ("bias_correction", "correct_bias", "bias_corrected"),
     "seeds": ("seeds", "seed"),
-    "padding": ("padding", "pad_to_max_length"),
+    "padding": ("padding", "pad_to_max_length", "pad_to_sequence_len"),
 }
 BATCH = ("effective_batch", "batch_size", "train_batch_size", "global_batch_size", "total_batch_size")
 BATCH_EACH = ("per_device_train_batch_size", "micro_batch_size", "per_gpu_train_batch_size")
@@ -39,7 +39,9 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
     if found["early_stopping"] is None:
         found["early_stopping"] = number(flat, "early_stopping_patience") is not None or None
     if isinstance(found["padding"], bool):
-        found["padding"] = "max_length" if found["padding"] and flat.get("pad_to_max_length") is True else None
+        packed = flat.get("sample_packing") is True or flat.get("packing") is True
+        whole = flat.get("pad_to_max_length") is True or (flat.get("pad_to_sequence_len") is True and not packed)
+        found["padding"] = "max_length" if whole else None
     if number(found, "total_steps") is None:
         found["total_steps"] = None  # max_steps: -1 means as many as the epochs make
     return {name: value for name, value in found.items() if value is not None}

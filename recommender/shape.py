@@ -11,8 +11,12 @@ _FP16_HOSTILE = re.compile(r"gemma|qwen3[_.-]?5|qwen3[_.-]?moe|(^|[^a-z])(m|u|um
 """Families that overflow in fp16: Gemma, Qwen3.5 and Qwen3-MoE (E32), the T5 family (trained in bf16, known to overflow)."""
 _GENERATORS = re.compile(r"causallm|lmheadmodel|llama|mistral|qwen|gpt|phi|gemma|falcon|bloom|opt\b", re.IGNORECASE)
 _TRANSLATORS = re.compile(r"conditionalgeneration|t5|bart|pegasus|marian", re.IGNORECASE)
-_SIZE_IN_NAME = re.compile(r"(?<![a-z0-9.])(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9])", re.IGNORECASE)
-"""`8B`, `1.5b`, `135M` as a part of a model's name."""
+_SIZE_IN_NAME = re.compile(r"(?<![a-z0-9.])(?:(\d{1,3})x)?(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9])", re.IGNORECASE)
+"""`8B`, `1.5b`, `135M`, `8x7B` as a part of a model's name."""
+_MIXED_SHARE = 0.83
+"""Of 8 x 7B in Mixtral-8x7B (46.7B) and much the same in 8x22B (141B): the experts share their attention."""
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
+_EXPERTS_TAKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k")
 _IN_CONFIG = {
     "hidden_size": ("hidden_size", "d_model", "n_embd", "dim"),
     "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
@@ -43,6 +47,8 @@ class Shape:
     experts_per_token: int = 1
     active_parameters: int = 0
     """That one token passes through; all of them in a dense model."""
+    never_quantised: int = 0
+    """Of the linear maps, what 4-bit loading leaves in 16 bit: the experts of a mixture, where they were counted."""
     assumed: tuple[str, ...] = field(default=())
     """Facts that were not known, with the value taken instead, e.g. `layers 12`."""
 
@@ -96,9 +102,9 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
     def known(name: str, value: int | None, default: int) -> int:
         if value is not None:
             return value
-        named: Any = next((config[n] for n in _IN_CONFIG.get(name, ()) if isinstance(config.get(n), int)), None)
-        if named is not None and 0 < named < 10**9:
-            return int(named)
+        named = _number_in(config, _IN_CONFIG.get(name, ()))
+        if named is not None:
+            return named
         assumed.append(f"{name} {default}")
         return default
 
@@ -111,8 +117,7 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
     intermediate = known("intermediate_size", model.intermediate_size, 4 * hidden)
     vocabulary = known("vocabulary_size", model.vocabulary_size, 32_000)
     embeddings = known("embedding_parameters", model.embedding_parameters, vocabulary * hidden)
-    experts = max(model.experts or 1, 1)
-    per_token = min(model.experts_per_token or min(2, experts), experts) or 1
+    experts, per_token = _experts_of(model)
     body = layers * (4 * hidden * hidden + (3 if family == "decoder" else 2) * hidden * intermediate * experts)
     heads = known("attention_heads", model.attention_heads, max(hidden // 64, 1)) or 1
     shape = Shape(
@@ -126,6 +131,7 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
         key_value_heads=model.kv_heads or heads,
         vocabulary=vocabulary,
         positions=max(known("max_positions", model.max_positions, 512 if family == "encoder" else 4096), 2),
+        never_quantised=model.expert_parameters or 0,
         assumed=tuple(assumed),
     )
     return _with_experts(shape, experts, per_token, model.active_parameters)
@@ -164,12 +170,30 @@ def _family_guess(model: ModelFacts, task: Task | None) -> Family:
 
 def _size_in_name(model: ModelFacts) -> int | None:
     """Parameters as the model's name gives them, e.g. 8 billion of `Llama-3.1-8B`; `None` where it gives none, or several."""
-    found = {(n, unit.lower()) for n, unit in _SIZE_IN_NAME.findall((model.id or "").rsplit("/", 1)[-1])}
+    found = _named_sizes(model)
     if len(found) != 1:
         return None
-    number, unit = found.pop()
-    size = round(float(number) * (10**9 if unit == "b" else 10**6))
+    times, number, unit = found.pop()
+    size = round(float(number) * (10**9 if unit == "b" else 10**6) * (_MIXED_SHARE * int(times) if times else 1))
     return size if 10**6 <= size <= 2 * 10**12 else None
+
+
+def _named_sizes(model: ModelFacts) -> set[tuple[str, str, str]]:
+    """How many experts (empty in a dense model), the number and its unit, lower case."""
+    return {(x, n, unit.lower()) for x, n, unit in _SIZE_IN_NAME.findall((model.id or "").rsplit("/", 1)[-1])}
+
+
+def _experts_of(model: ModelFacts) -> tuple[int, int]:
+    """Experts in a layer and how many one token takes; 1 and 1 in a dense model."""
+    config = model.config or {}
+    in_name = next((int(x) for x, _, _ in _named_sizes(model) if x), 1)
+    experts = max(model.experts or _number_in(config, _EXPERTS) or in_name, 1)
+    taken = model.experts_per_token or _number_in(config, _EXPERTS_TAKEN) or min(2, experts)
+    return experts, min(taken, experts) or 1
+
+
+def _number_in(config: dict[str, Any], names: tuple[str, ...]) -> int | None:
+    return next((int(config[n]) for n in names if isinstance(config.get(n), int) and 0 < config[n] < 10**9), None)
 
 
 def _hidden_guess(parameters: int | None) -> int:
