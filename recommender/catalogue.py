@@ -91,6 +91,7 @@ SENTENCES: dict[str, str] = {
     "are noise.",
     "imbalanced": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights; "
     "choose the threshold on validation rows.",
+    "imbalanced_classes": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights.",
     "imbalanced_labels": "The most frequent label has {most:count} rows, the rarest {least:count}: rare ones get more weight.",
     "rare_positive": "The rare class holds {share:share} of the rows: look at precision and recall (PR-AUC), accuracy says "
     "nothing; if recall stays low, show it more often.",
@@ -143,6 +144,7 @@ SENTENCES: dict[str, str] = {
     "rows_unseen": "{total_steps:count} steps of {effective_batch} rows see {seen:count} of your {rows:count} rows; one pass "
     "takes {needed:count} steps.",
     "many_epochs": "{epochs:num} epochs without early stopping overfit.",
+    "many_epochs_writing": "{epochs:num} epochs without early stopping overfit a model that writes; {least} to {most} are usual.",
     "low_lora_rate": "A learning rate of {learning_rate:num} is far too low for LoRA; {suggested:num} is usual here.",
     "high_full_rate": "A learning rate of {learning_rate:num} is high for full fine-tuning; {suggested:num} is usual here.",
     "high_lora_rate": "A learning rate of {learning_rate:num} makes LoRA diverge; {suggested:num} is usual here.",
@@ -236,6 +238,7 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "does_not_fit_margin": {"reserve": 0.08},
     "W13_tiny_writer": {"limit": 600_000_000},
     "instead_nf4": {"bits": 4},
+    "many_epochs_writing": {"least": 1, "most": 4},
     "score_in_4_bit": {"bits": 4},
     "check_forgetting": {"rise": 0.05},
     "long_warmup": {"least": 0.03, "most": 0.10},

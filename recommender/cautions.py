@@ -48,7 +48,7 @@ def _about_labels(facts: Facts) -> Iterator[Caution]:
     counts = data.label_counts or ()
     present = [c for c in counts if c]
     if skewed(data) and data.task != "multi_label":
-        yield caution("imbalanced", share=max(counts) / sum(counts))
+        yield caution("imbalanced", wording=None if len(present) == 2 else "imbalanced_classes", share=max(counts) / sum(counts))
         if len(present) == 2 and min(present) < 0.05 * sum(present):
             yield caution("rare_positive", share=min(present) / sum(present))
     elif skewed(data):

@@ -17,6 +17,9 @@ from recommender.shape import Shape, fp16_hostile, shape_of, tuned_as_encoder
 LOW_LORA_RATE = 5e-5
 HIGH_LORA_RATE = 3e-3
 """Where 72 of 80 diverged runs had their rate (E4)."""
+MANY_EPOCHS = 30
+MANY_EPOCHS_WRITING = 8
+"""Without early stopping. Models that write gained nothing after 2 passes in one sweep; LIMA picked at 5 to 10 by hand (E30)."""
 ATTENTION = frozenset(
     {"q_proj", "k_proj", "v_proj", "o_proj", "query", "key", "value", "q", "k", "v", "o", "qkv_proj", "c_attn", "q_lin", "v_lin"}
     | {"query_key_value", "k_lin", "out_lin", "attn.c_attn"}
@@ -61,7 +64,7 @@ def lint(
     """
     s = canonical(settings)
     found = [
-        *_schedule(s, data, own),
+        *_schedule(s, data, decoder and not is_labelled(data), own),
         *_rates(s, data, decoder, suggested_rate, usual_alpha),
         *_adapters(s, data, decoder),
         *_precision(s, facts),
@@ -79,7 +82,7 @@ def lint(
     return found
 
 
-def _schedule(s: Mapping[str, Any], data: DataFacts, own: bool) -> Iterator[Caution]:
+def _schedule(s: Mapping[str, Any], data: DataFacts, writes: bool, own: bool) -> Iterator[Caution]:
     batch, epochs, rows = number(s, "effective_batch"), number(s, "epochs"), number(s, "rows") or rows_of(data)
     steps = number(s, "total_steps")
     if steps is None and batch and epochs and rows:
@@ -98,8 +101,8 @@ def _schedule(s: Mapping[str, Any], data: DataFacts, own: bool) -> Iterator[Caut
     if given and steps and batch and rows and not own and data.task != "continued_pretraining" and steps * batch < 0.8 * rows:
         seen, needed = int(steps * batch), math.ceil(rows / batch)
         yield caution("rows_unseen", total_steps=steps, effective_batch=batch, seen=seen, rows=rows, needed=needed)
-    if epochs and epochs > 30 and not s.get("early_stopping"):
-        yield caution("many_epochs", epochs=epochs)
+    if epochs and epochs > (MANY_EPOCHS_WRITING if writes else MANY_EPOCHS) and not s.get("early_stopping"):
+        yield caution("many_epochs", wording="many_epochs_writing" if writes else None, epochs=epochs)
 
 
 def _rates(

@@ -5,16 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recommender.facts import CLASSIFYING, DataFacts, Family, ModelFacts, Task
+from recommender.names import experts_in_name, size_in_name
 
 BYTES_BY_DTYPE = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1, "uint8": 1, "int8": 1}
 _FP16_HOSTILE = re.compile(r"gemma|qwen3[_.-]?5|qwen3[_.-]?moe|(^|[^a-z])(m|u|um|by|long)?t5|mt0", re.IGNORECASE)
 """Families that overflow in fp16: Gemma, Qwen3.5 and Qwen3-MoE (E32), the T5 family (trained in bf16, known to overflow)."""
 _GENERATORS = re.compile(r"causallm|lmheadmodel|llama|mistral|qwen|gpt|phi|gemma|falcon|bloom|opt\b", re.IGNORECASE)
 _TRANSLATORS = re.compile(r"conditionalgeneration|t5|bart|pegasus|marian", re.IGNORECASE)
-_SIZE_IN_NAME = re.compile(r"(?<![a-z0-9.])(?:(\d{1,3})x)?(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9])", re.IGNORECASE)
-"""`8B`, `1.5b`, `135M`, `8x7B` as a part of a model's name."""
-_MIXED_SHARE = 0.83
-"""Of 8 x 7B in Mixtral-8x7B (46.7B) and much the same in 8x22B (141B): the experts share their attention."""
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
 _EXPERTS_TAKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k")
 _IN_CONFIG = {
@@ -111,7 +108,7 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
     family: Family = model.family or _family_guess(model, task)
     if model.family is None:
         assumed.append(f"family {family}")
-    size = model.active_parameters or model.parameters or (None if config else _size_in_name(model))
+    size = model.active_parameters or model.parameters or (None if config else size_in_name(model))
     hidden = max(known("hidden_size", model.hidden_size, _hidden_guess(size)), 1)
     layers = known("layers", model.layers, _layers_guess(hidden))
     intermediate = known("intermediate_size", model.intermediate_size, 4 * hidden)
@@ -165,29 +162,13 @@ def _family_guess(model: ModelFacts, task: Task | None) -> Family:
     if "bert" in named.lower() or "electra" in named.lower():
         return "encoder"
     writes = task is not None and task not in CLASSIFYING
-    return "decoder" if writes or (model.parameters or _size_in_name(model) or 0) > 1e9 else "encoder"
-
-
-def _size_in_name(model: ModelFacts) -> int | None:
-    """Parameters as the model's name gives them, e.g. 8 billion of `Llama-3.1-8B`; `None` where it gives none, or several."""
-    found = _named_sizes(model)
-    if len(found) != 1:
-        return None
-    times, number, unit = found.pop()
-    size = round(float(number) * (10**9 if unit == "b" else 10**6) * (_MIXED_SHARE * int(times) if times else 1))
-    return size if 10**6 <= size <= 2 * 10**12 else None
-
-
-def _named_sizes(model: ModelFacts) -> set[tuple[str, str, str]]:
-    """How many experts (empty in a dense model), the number and its unit, lower case."""
-    return {(x, n, unit.lower()) for x, n, unit in _SIZE_IN_NAME.findall((model.id or "").rsplit("/", 1)[-1])}
+    return "decoder" if writes or (model.parameters or size_in_name(model) or 0) > 1e9 else "encoder"
 
 
 def _experts_of(model: ModelFacts) -> tuple[int, int]:
     """Experts in a layer and how many one token takes; 1 and 1 in a dense model."""
     config = model.config or {}
-    in_name = next((int(x) for x, _, _ in _named_sizes(model) if x), 1)
-    experts = max(model.experts or _number_in(config, _EXPERTS) or in_name, 1)
+    experts = max(model.experts or _number_in(config, _EXPERTS) or experts_in_name(model), 1)
     taken = model.experts_per_token or _number_in(config, _EXPERTS_TAKEN) or min(2, experts)
     return experts, min(taken, experts) or 1
 

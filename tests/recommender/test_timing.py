@@ -1,11 +1,12 @@
-"""Hours from facts: which device's speed is taken, and which passes over the rows are counted."""
+"""Hours from facts: which device is taken, which passes are counted, and how large a model of that name is."""
 
 from typing import Any
 
 import pytest
 
 from recommender.decide import recommend
-from recommender.facts import Device, Facts, Machine
+from recommender.facts import Device, Facts, Machine, ModelFacts
+from recommender.names import size_in_name
 from recommender.timing import device_flops
 
 
@@ -36,3 +37,24 @@ def test_many_rows_are_not_scored_once_more() -> None:
     training = 4 * 1.15 * 8.03e9 * 644e6 / (312e12 * 0.4) / 3600
     assert advice.candidate("lora").settings.epochs == 1
     assert advice.candidate("lora").hours.predicted == pytest.approx(training, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", 8e9),
+        ("Qwen/Qwen2.5-1.5B", 1.5e9),
+        ("HuggingFaceTB/SmolLM2-135M", 135e6),
+        ("mistralai/Mixtral-8x7B-v0.1", 46.5e9),
+        ("Qwen/Qwen3-30B-A3B", 30e9),
+        ("roberta-large", 355e6),
+        ("TheBloke/Mistral-7B-Instruct-v0.2-AWQ", 7e9),
+    ],
+)
+def test_a_name_may_tell_the_size(name: str, parameters: float) -> None:
+    assert size_in_name(ModelFacts(id=name)) == pytest.approx(parameters, rel=0.01)
+
+
+@pytest.mark.parametrize("name", [None, "", "my-model-v2", "run-3b1", "7b-and-13b-merged", "x/y-0.0000001b"])
+def test_a_name_may_tell_nothing(name: str | None) -> None:
+    assert size_in_name(ModelFacts(id=name)) is None
