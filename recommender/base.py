@@ -1,4 +1,4 @@
-"""The two kinds of record everything is made of."""
+"""The kinds of record everything is made of."""
 
 from typing import Any
 
@@ -6,9 +6,13 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Fact(BaseModel):
-    """Read-only data about the world. Unknown keys are ignored, so that newer files replay here; `null` means not known."""
+    """Read-only data about the world. Unknown keys are ignored, so that newer files replay here."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
+
+
+class Given(Fact):
+    """Facts from outside: `null` means not known wherever it stands."""
 
     @model_validator(mode="before")
     @classmethod
