@@ -23,8 +23,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "seeds": ("seeds", "seed"),
     "padding": ("padding", "pad_to_max_length", "pad_to_sequence_len"),
 }
-BATCH = ("effective_batch", "batch_size", "train_batch_size", "global_batch_size", "total_batch_size")
-BATCH_EACH = ("per_device_train_batch_size", "micro_batch_size", "per_gpu_train_batch_size")
+BATCH_WHOLE = ("effective_batch", "global_batch_size", "total_batch_size")
+"""Names that mean all rows of a step, accumulation and devices included."""
+BATCH = ("batch_size", "train_batch_size")
+BATCH_EACH = ("per_device_train_batch_size", "micro_batch_size", "per_gpu_train_batch_size", "train_micro_batch_size_per_gpu")
 ACCUMULATION = ("gradient_accumulation_steps", "grad_accum", "accumulate_grad_batches")
 
 
@@ -58,14 +60,13 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _batch(flat: Mapping[str, Any]) -> float | None:
     """Rows of one optimizer step."""
-    whole = next((n for a in BATCH if (n := number(flat, a)) is not None), None)
-    each = next((n for a in BATCH_EACH if (n := number(flat, a)) is not None), None)
-    times = next((n for a in ACCUMULATION if (n := number(flat, a)) is not None), 1)
-    if number(flat, "effective_batch") is not None:
+    whole = next((n for a in BATCH_WHOLE if (n := number(flat, a)) is not None), None)
+    if whole is not None:
         return whole
-    base = whole if whole is not None else each
+    base = next((n for a in (*BATCH, *BATCH_EACH) if (n := number(flat, a)) is not None), None)
     if base is None:
         return None
+    times = next((n for a in ACCUMULATION if (n := number(flat, a)) is not None), 1)
     return base * times * (number(flat, "world_size") or number(flat, "num_gpus") or 1)
 
 
