@@ -21,10 +21,12 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "modules_to_save": ("modules_to_save", "additional_target"),
     "bias_correction": ("bias_correction", "correct_bias", "bias_corrected"),
     "seeds": ("seeds", "seed"),
-    "padding": ("padding", "pad_to_max_length"),
+    "padding": ("padding", "pad_to_max_length", "pad_to_sequence_len"),
 }
-BATCH = ("effective_batch", "batch_size", "train_batch_size", "global_batch_size", "total_batch_size")
-BATCH_EACH = ("per_device_train_batch_size", "micro_batch_size", "per_gpu_train_batch_size")
+BATCH_WHOLE = ("effective_batch", "global_batch_size", "total_batch_size")
+"""Names that mean all rows of a step, accumulation and devices included."""
+BATCH = ("batch_size", "train_batch_size")
+BATCH_EACH = ("per_device_train_batch_size", "micro_batch_size", "per_gpu_train_batch_size", "train_micro_batch_size_per_gpu")
 ACCUMULATION = ("gradient_accumulation_steps", "grad_accum", "accumulate_grad_batches")
 
 
@@ -39,7 +41,9 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
     if found["early_stopping"] is None:
         found["early_stopping"] = number(flat, "early_stopping_patience") is not None or None
     if isinstance(found["padding"], bool):
-        found["padding"] = "max_length" if found["padding"] and flat.get("pad_to_max_length") is True else None
+        packed = flat.get("sample_packing") is True or flat.get("packing") is True
+        whole = flat.get("pad_to_max_length") is True or (flat.get("pad_to_sequence_len") is True and not packed)
+        found["padding"] = "max_length" if whole else None
     if number(found, "total_steps") is None:
         found["total_steps"] = None  # max_steps: -1 means as many as the epochs make
     return {name: value for name, value in found.items() if value is not None}
@@ -56,14 +60,13 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _batch(flat: Mapping[str, Any]) -> float | None:
     """Rows of one optimizer step."""
-    whole = next((n for a in BATCH if (n := number(flat, a)) is not None), None)
-    each = next((n for a in BATCH_EACH if (n := number(flat, a)) is not None), None)
-    times = next((n for a in ACCUMULATION if (n := number(flat, a)) is not None), 1)
-    if number(flat, "effective_batch") is not None:
+    whole = next((n for a in BATCH_WHOLE if (n := number(flat, a)) is not None), None)
+    if whole is not None:
         return whole
-    base = whole if whole is not None else each
+    base = next((n for a in (*BATCH, *BATCH_EACH) if (n := number(flat, a)) is not None), None)
     if base is None:
         return None
+    times = next((n for a in ACCUMULATION if (n := number(flat, a)) is not None), 1)
     return base * times * (number(flat, "world_size") or number(flat, "num_gpus") or 1)
 
 

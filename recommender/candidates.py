@@ -80,7 +80,9 @@ def _room(name: str, placed: Placed) -> Reason:
         if placed.fits:
             return reason(code, judged, "E10", "E21", "E22")
         return reason("does_not_fit", judged, "E10", "E21", "E22", wording="does_not_fit_each")
-    return reason("fits" if placed.fits else "does_not_fit", judged, "E10", "E21", "E22")
+    code = "fits" if placed.fits else "does_not_fit"
+    close = not placed.fits and placed.peak <= placed.available
+    return reason(code, judged, "E10", "E21", "E22", wording="does_not_fit_margin" if close else None)
 
 
 def _variant(shape: Shape, name: str, settings: Settings) -> Iterator[Reason]:
@@ -147,6 +149,11 @@ def no_disk(facts: Facts, method: Method, needed: int) -> Reason | None:
 def _late(facts: Facts, hours: Hours) -> bool:
     budget = facts.goal.time_budget_hours
     return budget is not None and hours.predicted > TIME_SHARE * budget
+
+
+def hours_needed(candidate: Candidate) -> float:
+    """The time budget with which the candidate would be in time, and a little to spare."""
+    return candidate.hours.predicted / TIME_SHARE * 1.01
 
 
 def over_time_budget(facts: Facts, method: Method, hours: float) -> Reason | None:

@@ -13,6 +13,8 @@ SENTENCES: dict[str, str] = {
     "fits_sharded": "{method}: needs about {needed:size} on each of {devices} devices with weights and optimizer states "
     "sharded over them, {free:size} free: fits.",
     "does_not_fit": "{method}: needs about {needed:size}, you have {free:size} free: does not fit.",
+    "does_not_fit_margin": "{method}: needs about {needed:size} of the {free:size} that are free: too close, {reserve:share} "
+    "must stay free.",
     "does_not_fit_each": "{method}: needs about {needed:size} on each of {devices} devices even when sharded over them, "
     "{free:size} free: does not fit.",
     "no_nf4": "QLoRA cannot run here: the {bits}-bit kernels do not work on this machine.",
@@ -56,7 +58,7 @@ SENTENCES: dict[str, str] = {
     "W9_several_adapters": "You want {adapters_wanted} variants of one base model: adapters can share it.",
     "W10_affordable_full": "With {parameters:short} parameters full fine-tuning is affordable too.",
     "W12_ships_in_4_bit": "It ships in {bits} bits: training on those weights, you score what you deploy.",
-    "W13_tiny_writer": "With only {parameters:short} parameters the base is small enough to be trained as a whole.",
+    "W13_tiny_writer": "Below {limit:short} parameters adapters save little time and memory.",
     "W14_last_layers_only": "Only the last layers could be trained in full here; adapters in all layers reach further.",
     # gates
     "G1_one_label": "All {rows:count} rows have the same label, so there is nothing to learn.",
@@ -89,6 +91,7 @@ SENTENCES: dict[str, str] = {
     "are noise.",
     "imbalanced": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights; "
     "choose the threshold on validation rows.",
+    "imbalanced_classes": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights.",
     "imbalanced_labels": "The most frequent label has {most:count} rows, the rarest {least:count}: rare ones get more weight.",
     "rare_positive": "The rare class holds {share:share} of the rows: look at precision and recall (PR-AUC), accuracy says "
     "nothing; if recall stays low, show it more often.",
@@ -103,8 +106,8 @@ SENTENCES: dict[str, str] = {
     "no_chat_template": "The model has no chat template: one must be chosen, and kept with the model.",
     "truncated": "{share:share} of the rows are longer than {length:count} tokens and are cut there.",
     "shortened": "Texts are cut at {length:count} tokens to fit in memory; one in a hundred has more than {tokens:count}.",
-    "long_texts": "One text in a hundred has more than {tokens:count} tokens, and this model reads {reads}: the rest is cut. "
-    "Split long texts, or take a model that reads more.",
+    "long_texts": "About {share:share} of the texts are longer than the {reads} tokens that this model reads, one in a hundred "
+    "than {tokens:count}: the rest is cut. Split long texts, or take a model that reads more.",
     "long_documents": "Many texts are longer than the {reads} tokens that this model reads (one in twenty has more than "
     "{tokens:count}). Try in this order, and compare on validation rows: keep head and tail of each text, cut it into chunks "
     "and pool their scores, take an encoder for long texts.",
@@ -117,6 +120,8 @@ SENTENCES: dict[str, str] = {
     "busy_device": "Other programs hold {held:size} of this device's {total:size}; ending them would leave more room.",
     "fp16_hostile": "This family of models overflows in half precision and the device has no bf16: trained in {precision}, "
     "which takes twice the memory.",
+    "experts_stay_whole": "{bits}-bit loading leaves this mixture's experts ({experts:short} parameters) as they are: QLoRA "
+    "saves little here.",
     "nf4_untried": "The {bits}-bit kernels were not tried on this machine; a trial runs before training.",
     "slow": "This would take about {hours:hours} here. Before waiting that long: shorter texts, fewer rows, a smaller model, "
     "or a rented GPU.",
@@ -135,10 +140,18 @@ SENTENCES: dict[str, str] = {
     "learning rate never reaches its value, ends at {reached:share} of it and never decays.",
     "long_warmup": "The warm-up takes {share:share} of the run; {least:share} to {most:share} is usual.",
     "few_steps": "Only {total_steps} optimizer steps; aim for {wanted} or more: lower the effective batch or add epochs.",
+    "few_steps_given": "Only {total_steps} optimizer steps; aim for {wanted} or more.",
+    "rows_unseen": "{total_steps:count} steps of {effective_batch} rows see {seen:count} of your {rows:count} rows; one pass "
+    "takes {needed:count} steps.",
     "many_epochs": "{epochs:num} epochs without early stopping overfit.",
+    "many_epochs_writing": "{epochs:num} epochs without early stopping overfit a model that writes; {least} to {most} are usual.",
     "low_lora_rate": "A learning rate of {learning_rate:num} is far too low for LoRA; {suggested:num} is usual here.",
     "high_full_rate": "A learning rate of {learning_rate:num} is high for full fine-tuning; {suggested:num} is usual here.",
     "high_lora_rate": "A learning rate of {learning_rate:num} makes LoRA diverge; {suggested:num} is usual here.",
+    "high_lora_rate_for_size": "A learning rate of {learning_rate:num} is far too high for LoRA on a model of this size; "
+    "{suggested:num} is usual here.",
+    "high_lora_rate_alpha": "A learning rate of {learning_rate:num} with alpha {alpha} acts like {acts:num} and makes LoRA "
+    "diverge; {suggested:num} with alpha {usual} is usual here.",
     "high_preference_rate": "A learning rate of {learning_rate:num} breaks a model trained on preferences; {suggested:num} "
     "is usual here.",
     "alpha_without_rate": "Alpha acts like a learning rate: {alpha} is {times:num} times what a rate of {learning_rate:num} "
@@ -163,6 +176,7 @@ SENTENCES: dict[str, str] = {
     "flip_memory": "{method}, if {needed:size} of memory were free.",
     "flip_memory_each": "{method}, if {needed:size} of memory were free on each device.",
     "flip_memory_below": "{method}, if less than {needed:size} were free.",
+    "flip_memory_any": "{method}, if any less memory were free.",
     "flip_memory_below_each": "{method}, if less than {needed:size} were free on each device.",
     "flip_tokens_above": "{method}, with more than {tokens:short} trained tokens.",
     "flip_many_variants": "{method}, if you want several fine-tunes of one base model.",
@@ -180,6 +194,8 @@ SENTENCES: dict[str, str] = {
     "verdict": "{verdict} ({confidence}); runner-up: {runner_up}.",
     # what to do instead
     "instead_more_labels": "Label more rows: aim for 100 to 500 in all, and at least {smallest:count} of every class.",
+    "instead_more_rare": "Label more rows of the rarest classes, at least {smallest:count} of each, or merge them with others.",
+    "instead_more_rare_of_two": "Label more rows of the rarer class: at least {smallest:count}.",
     "instead_probe": "Try a linear probe or SetFit on the frozen model first; it takes minutes.",
     "instead_challenge": "Then let fine-tuning challenge it: `loracle compare --methods full,lora` with five seeds; keep it "
     "only if it wins by more than the noise.",
@@ -197,8 +213,9 @@ SENTENCES: dict[str, str] = {
     "shards (FSDP, DeepSpeed) can do that.",
     "instead_original": "Take the original, unquantised weights of this model.",
     "instead_shorter": "{method} would fit with texts cut at {fitting:count} tokens; {length:count} are wanted now.",
-    "instead_pack": "First pack several short texts into one row: it can more than double the speed.",
-    "instead_shorter_time": "Then cut the texts shorter: half of them have at most {tokens:count} tokens, {length} are used now.",
+    "instead_nf4": "Get the {bits}-bit kernels to work here (bitsandbytes): QLoRA would fit in about {needed:size}.",
+    "instead_shorter_time": "Then cut the texts shorter: half of them have at most {tokens:count} tokens, {length:count} are "
+    "used now.",
     "instead_subset": "Then take fewer rows: about {rows:count} of {all_rows:count} fit into {budget:hours}; a random, "
     "stratified subset.",
     "instead_smaller_time": "Then take a smaller model, or allow {hours:hours}.",
@@ -217,10 +234,16 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "rare_class": {"least": 16},
     "rare_classes": {"least": 16},
     "nf4_untried": {"bits": 4},
+    "experts_stay_whole": {"bits": 4},
+    "does_not_fit_margin": {"reserve": 0.08},
+    "W13_tiny_writer": {"limit": 600_000_000},
+    "instead_nf4": {"bits": 4},
+    "many_epochs_writing": {"least": 1, "most": 4},
     "score_in_4_bit": {"bits": 4},
     "check_forgetting": {"rise": 0.05},
     "long_warmup": {"least": 0.03, "most": 0.10},
     "few_steps": {"wanted": 100},
+    "few_steps_given": {"wanted": 100},
     "large_batch_lora": {"clearly": 128},
     "attention_only": {"all_targets": "all linear"},
     "padded_to_maximum": {"few": 0.05},

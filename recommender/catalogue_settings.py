@@ -43,14 +43,14 @@ SETTINGS: dict[str, str] = {
     "S_early_stopping": "Scored {evaluations} times on {validation_rows:count} validation rows, stopped after {patience} "
     "scores without a better one; the best checkpoint is kept.",
     "S_no_early_stopping": "No early stopping: {validation_rows} validation rows are too few to tell better from worse.",
-    "S_length_longest": "Length {max_length}: no text is longer than {tokens:count} tokens.",
-    "S_length_p95": "Length {max_length}: {share:share} of the texts have at most {tokens:count} tokens.",
-    "S_length_model": "Length {max_length}: the most this model reads, although {share:share} of the texts would need "
+    "S_length_longest": "Length {max_length:count}: no text is longer than {tokens:count} tokens.",
+    "S_length_p95": "Length {max_length:count}: {share:share} of the texts have at most {tokens:count} tokens.",
+    "S_length_model": "Length {max_length:count}: the most this model reads, although {share:share} of the texts would need "
     "{tokens:count}.",
     "S_length_blocks": "Raw text is cut into blocks of {max_length} tokens, and nothing is lost.",
-    "S_length_unknown": "Length {max_length}, because no text was measured.",
-    "S_length_memory": "Length {max_length}: {share:share} of the texts have at most {tokens:count} tokens; more did not fit "
-    "in memory.",
+    "S_length_unknown": "Length {max_length:count}, because no text was measured.",
+    "S_length_memory": "Length {max_length:count}: {share:share} of the texts have at most {tokens:count} tokens; more did not "
+    "fit in memory.",
     "S_split": "{train:count} rows train, {validation:count} choose the checkpoint, {held_out:count} are scored before and "
     "after only.",
     "S_split_brought": "{train:count} rows train, {validation:count} choose the checkpoint; your {held_out:count} held-out "

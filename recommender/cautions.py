@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from recommender.counting import distinct_rows, is_labelled, rows_of, skewed, split_of
 from recommender.facts import Facts
 from recommender.gates import contradictions, rare_classes
+from recommender.lints import share_cut
 from recommender.memory import usable_count
 from recommender.reasons import caution
 from recommender.recommendation import METHOD_NAMES, Candidate, Caution
@@ -47,7 +48,7 @@ def _about_labels(facts: Facts) -> Iterator[Caution]:
     counts = data.label_counts or ()
     present = [c for c in counts if c]
     if skewed(data) and data.task != "multi_label":
-        yield caution("imbalanced", share=max(counts) / sum(counts))
+        yield caution("imbalanced", wording=None if len(present) == 2 else "imbalanced_classes", share=max(counts) / sum(counts))
         if len(present) == 2 and min(present) < 0.05 * sum(present):
             yield caution("rare_positive", share=min(present) / sum(present))
     elif skewed(data):
@@ -73,12 +74,12 @@ def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[C
     wanted = data.tokens_p99 if not is_labelled(data) and data.task != "continued_pretraining" else None
     if wanted is not None and length < wanted:
         if length >= shape.positions:
-            yield caution("long_texts", tokens=wanted, reads=shape.positions)
+            yield caution("long_texts", share=share_cut(data, shape.positions), tokens=wanted, reads=shape.positions)
         elif nearest.fits:
             yield caution("shortened", length=length, tokens=wanted)
 
 
-def machine_cautions(facts: Facts, nearest: Candidate) -> Iterator[Caution]:
+def machine_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:
     """About the machine, as far as the nearest candidate is concerned."""
     machine, device = facts.machine, facts.machine.device
     used, present = usable_count(machine), len(machine.devices)
@@ -94,6 +95,8 @@ def machine_cautions(facts: Facts, nearest: Candidate) -> Iterator[Caution]:
             yield caution("busy_device", held=held, total=device.memory_total)
     if nearest.settings.precision == "fp32" and device is not None and fp16_hostile(facts.model):
         yield caution("fp16_hostile", precision="fp32")
+    if shape.never_quantised and not facts.model.quantization:
+        yield caution("experts_stay_whole", experts=shape.never_quantised)
     if nearest.method == "qlora" and nearest.fits and machine.nf4 is None:
         yield caution("nf4_untried", nf4=None)
     if nearest.hours.predicted > 24 and nearest.fits:

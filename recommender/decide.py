@@ -200,7 +200,7 @@ def _in_order(reasons: list[Reason], winner: Method) -> list[Reason]:
 def _cautions(facts: Facts, shape: Shape, decision: Recommendation, guessed: tuple[str, ...]) -> list[Caution]:
     nearest = decision.best
     decoder = not tuned_as_encoder(shape, facts.data)
-    found = [*data_cautions(facts, shape, nearest), *machine_cautions(facts, nearest), *goal_cautions(facts, nearest)]
+    found = [*data_cautions(facts, shape, nearest), *machine_cautions(facts, shape, nearest), *goal_cautions(facts, nearest)]
     found += _pilot(decision)
     own = nearest.settings.model_dump() | {"method": nearest.method}
     usual = nearest.settings.learning_rate
@@ -226,7 +226,7 @@ def _pilot(decision: Recommendation) -> list[Caution]:
 def _about_the_plan(facts: Facts, decision: Recommendation) -> list[Caution]:
     """What is to be said about the settings that the person brought."""
     assert facts.plan is not None
-    said = lint_for(facts.plan, facts)
+    said = lint_for(facts.plan, facts, decision.best.method)
     method: Method | None = canonical(facts.plan).get("method")
     if method is not None and decision.verdict in METHODS and method != decision.verdict:
         names = {"brought": IN_SENTENCES[method], "method": IN_SENTENCES[decision.verdict]}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from recommender.base import Fact
+from recommender.base import Given
 
 Count = Annotated[int, Field(ge=0, le=10**18)]
 """Bytes, rows, tokens or parameters: beyond these bounds a number is a mistake, not a fact."""
@@ -45,7 +45,7 @@ CLASSIFYING: frozenset[str] = frozenset({"classification", "multi_label", "regre
 """Tasks that put a head on the model; all others generate text."""
 
 
-class Device(Fact):
+class Device(Given):
     """One accelerator."""
 
     name: str | None = None
@@ -66,7 +66,7 @@ class Device(Fact):
     """Bytes that processes other than this one hold now."""
 
 
-class Machine(Fact):
+class Machine(Given):
     """The machine that would train."""
 
     backend: Backend = "cpu"
@@ -100,7 +100,7 @@ class Machine(Fact):
         return max(self.devices, key=lambda d: (d.memory_free is not None, d.memory_free or d.memory_total or 0))
 
 
-class ModelFacts(Fact):
+class ModelFacts(Given):
     """A model, from its configuration and the headers of its weights; no weights are loaded."""
 
     id: str | None = None
@@ -143,7 +143,7 @@ class ModelFacts(Fact):
     weights_format: Literal["safetensors", "gguf"] | None = None
 
 
-class Truncation(Fact):
+class Truncation(Given):
     """What a maximum length would cut off."""
 
     length: Count
@@ -151,7 +151,7 @@ class Truncation(Fact):
     tokens_kept: Count
 
 
-class Suspicion(Fact):
+class Suspicion(Given):
     """A column that looks as if it should not be learned from."""
 
     column: str
@@ -161,7 +161,7 @@ class Suspicion(Fact):
     """Of rows that show it."""
 
 
-class DataFacts(Fact):
+class DataFacts(Given):
     """A data set, counted after exact duplicates were found and before any split."""
 
     task: Task | None = None
@@ -209,7 +209,7 @@ class DataFacts(Fact):
     """Whether a delimited file names its columns."""
 
 
-class Goal(Fact):
+class Goal(Given):
     """What the person wants. Every field has a default; none must be asked."""
 
     purpose: Literal["task", "assistant", "style", "knowledge", "domain", "code"] = "task"
@@ -223,7 +223,7 @@ class Goal(Fact):
     """Raw text is to be learned as it is, in addition to what `data.task` shows."""
 
 
-class Measured(Fact):
+class Measured(Given):
     """What a trace, a probe or a calibration found; it outranks every estimate."""
 
     memory_profile: dict[str, Any] | None = None
@@ -233,7 +233,7 @@ class Measured(Fact):
     """Keyed by precision, floating-point operations per second."""
 
 
-class Facts(Fact):
+class Facts(Given):
     """Everything `recommend` may look at."""
 
     machine: Machine = Machine()

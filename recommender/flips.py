@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from recommender.candidates import TIME_SHARE
+from recommender.candidates import hours_needed
 from recommender.counting import distinct_rows, is_labelled
 from recommender.facts import Facts
 from recommender.memory import USABLE_SHARE
-from recommender.reasons import sentence
+from recommender.reasons import sentence, size
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
 
 Decide = Callable[[Facts], Recommendation]
@@ -54,7 +54,7 @@ def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
 
 def _more_time(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
     for candidate in decision.candidates:
-        hours = candidate.hours.predicted / TIME_SHARE * 1.01
+        hours = hours_needed(candidate)
         if candidate.removed_by != "over_time_budget" or hours > 1e6:
             continue
         if decide(_changed(facts, "goal", time_budget_hours=hours)).verdict == candidate.method:
@@ -66,7 +66,7 @@ def _all_layers(facts: Facts, decision: Recommendation, decide: Decide) -> Itera
     if facts.goal.time_budget_hours is None or decision.candidate("full").settings.trained != "last_layers":
         return
     unhurried = decide(_changed(facts, "goal", time_budget_hours=None))
-    hours = unhurried.candidate("full").hours.predicted / TIME_SHARE * 1.01
+    hours = hours_needed(unhurried.candidate("full"))
     if unhurried.verdict == "full" and unhurried.settings.trained == "all" and hours <= 1e6:
         yield sentence("flip_all_layers", {"hours": hours})
 
@@ -97,6 +97,8 @@ def _less_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iter
     other = decide(_with_free_memory(facts, low)).verdict
     if other in METHODS:
         code = "flip_memory_below_each" if decision.best.devices > 1 else "flip_memory_below"
+        if size(high) == size(decision.best.memory.available):
+            code = "flip_memory_any"
         yield sentence(code, {"method": METHOD_NAMES[other], "needed": high})
 
 

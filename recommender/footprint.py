@@ -69,8 +69,11 @@ def states(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
 def _base_bytes(facts: Facts, shape: Shape, step: Step) -> float:
     """The frozen base: 16 bit (fp32 in fp32), or 4-bit linear maps with embeddings in fp32, as k-bit preparation leaves them."""
     quantised = quantised_bytes(facts.model)
-    if quantised is not None or step.method == "qlora":
-        return (quantised or NF4_BYTES) * shape.linear_parameters + 4 * shape.embedding_parameters
+    if quantised is not None:
+        return quantised * shape.linear_parameters + 4 * shape.embedding_parameters
+    if step.method == "qlora":
+        whole = min(shape.never_quantised, shape.linear_parameters)
+        return NF4_BYTES * (shape.linear_parameters - whole) + 2 * whole + 4 * shape.embedding_parameters
     return (4 if step.precision == "fp32" else 2) * shape.parameters
 
 

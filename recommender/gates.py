@@ -85,13 +85,20 @@ def _too_few_labels(data: DataFacts) -> list[Gate]:
     if smallest is not None and smallest < RARE and rare_classes(data):
         smallest = None
     counted = {"smallest": smallest, "unique_rows": unique}
-    label, probe = sentence("instead_more_labels", {"smallest": 64}), sentence("instead_probe")
+    label, probe = sentence(_which_labels(data), {"smallest": 64}), sentence("instead_probe")
     if unique < 100 or (smallest is not None and smallest < RARE):
         code = "G4_too_few_rows" if smallest is None else "G4_too_few_examples"
         return [_gate(code, counted, ["E15", "E17", "E18"], label, probe)]
     if smallest is not None and smallest < 64 and unique < 1_000:
         return [_gate("G5_baseline_first", counted, ["E13", "E15"], probe, sentence("instead_challenge"), label)]
     return []
+
+
+def _which_labels(data: DataFacts) -> str:
+    """More rows of every class, or only of the rare ones where rows as such are enough."""
+    if distinct_rows(data) < 500:
+        return "instead_more_labels"
+    return "instead_more_rare_of_two" if classes_of(data) == 2 else "instead_more_rare"
 
 
 def rare_classes(data: DataFacts) -> int:

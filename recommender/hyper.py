@@ -1,6 +1,7 @@
 """Hyper-parameters for each cell of the evidence table: method x model size x data size (evidence.md, section 3)."""
 
 import math
+import re
 
 from recommender import rates
 from recommender.counting import VALIDATION_SHARE as VALIDATION_SHARE
@@ -36,6 +37,8 @@ TOKEN_BUDGET_CPU = 2048
 TOKEN_BUDGET_DEVICE = 16_384
 """Padded tokens a micro-batch may hold to start with. Measured on a CPU: beyond 2,048 nothing gets faster."""
 LAST_LAYERS = 2
+_BEFORE_BF16 = re.compile(r"\b(T4|V100|P100|P40|P4|K80|M60)\b|GTX|RTX ?20\d\d|TITAN|Quadro", re.IGNORECASE)
+"""NVIDIA's devices before Ampere, which have no bf16, by name."""
 
 
 def settings_for(facts: Facts, shape: Shape, method: Method, trained: Trained = "all") -> Settings:
@@ -125,12 +128,14 @@ def precision_of(facts: Facts, shape: Shape) -> Precision:
 
 
 def supports_bf16(machine: Machine) -> bool:
-    """Whether the device computes in bf16; assumed of an unknown one."""
+    """Whether the device computes in bf16; told by its name where nobody tried, assumed of an unknown one."""
     device = machine.device
     if device is None or device.bf16 is not None:
         return bool(device and device.bf16)
     capability = device.compute_capability
-    return capability is None or capability >= (8, 0)
+    if capability is None:
+        return not _BEFORE_BF16.search(device.name or "")
+    return capability >= (8, 0)
 
 
 def max_length_of(shape: Shape, data: DataFacts) -> int:

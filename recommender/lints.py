@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from statistics import NormalDist
 from typing import Any
 
 from recommender.brought import canonical, number
@@ -16,19 +17,25 @@ from recommender.shape import Shape, fp16_hostile, shape_of, tuned_as_encoder
 LOW_LORA_RATE = 5e-5
 HIGH_LORA_RATE = 3e-3
 """Where 72 of 80 diverged runs had their rate (E4)."""
+MANY_EPOCHS = 30
+MANY_EPOCHS_WRITING = 8
+"""Without early stopping. Models that write gained nothing after 2 passes in one sweep; LIMA picked at 5 to 10 by hand (E30)."""
 ATTENTION = frozenset(
     {"q_proj", "k_proj", "v_proj", "o_proj", "query", "key", "value", "q", "k", "v", "o", "qkv_proj", "c_attn", "q_lin", "v_lin"}
     | {"query_key_value", "k_lin", "out_lin", "attn.c_attn"}
 )
 
 
-def lint_for(settings: Mapping[str, Any], facts: Facts) -> list[Caution]:
-    """Cautions about `settings` in this situation: what Loracle would take itself for their method is the measure."""
+def lint_for(settings: Mapping[str, Any], facts: Facts, usual: Method | None = None) -> list[Caution]:
+    """Cautions about `settings` in this situation: what Loracle would take itself for their method is the measure.
+
+    Settings that name no method are judged as those of `usual`, else of the kind of model.
+    """
     shape = shape_of(facts.model, facts.data.task)
     decoder = not tuned_as_encoder(shape, facts.data)
-    method: Method = canonical(settings).get("method") or ("lora" if decoder else "full")
+    method: Method = canonical(settings).get("method") or usual or ("lora" if decoder else "full")
     return lint(
-        settings,
+        {"method": method, **settings},
         facts.data,
         decoder=decoder,
         suggested_rate=settings_for(facts, shape, method).learning_rate,
@@ -57,7 +64,7 @@ def lint(
     """
     s = canonical(settings)
     found = [
-        *_schedule(s, data, own),
+        *_schedule(s, data, decoder and not is_labelled(data), own),
         *_rates(s, data, decoder, suggested_rate, usual_alpha),
         *_adapters(s, data, decoder),
         *_precision(s, facts),
@@ -75,7 +82,7 @@ def lint(
     return found
 
 
-def _schedule(s: Mapping[str, Any], data: DataFacts, own: bool) -> Iterator[Caution]:
+def _schedule(s: Mapping[str, Any], data: DataFacts, writes: bool, own: bool) -> Iterator[Caution]:
     batch, epochs, rows = number(s, "effective_batch"), number(s, "epochs"), number(s, "rows") or rows_of(data)
     steps = number(s, "total_steps")
     if steps is None and batch and epochs and rows:
@@ -88,10 +95,14 @@ def _schedule(s: Mapping[str, Any], data: DataFacts, own: bool) -> Iterator[Caut
             yield caution("warmup_longer_than_run", warmup_steps=warmup, total_steps=steps, reached=steps / warmup)
         elif warmup >= 0.2 * steps:
             yield caution("long_warmup", share=warmup / steps)
+    given = number(s, "total_steps") is not None
     if steps and steps < 100 and not own:
-        yield caution("few_steps", total_steps=steps)
-    if epochs and epochs > 30 and not s.get("early_stopping"):
-        yield caution("many_epochs", epochs=epochs)
+        yield caution("few_steps", wording="few_steps_given" if given else None, total_steps=steps)
+    if given and steps and batch and rows and not own and data.task != "continued_pretraining" and steps * batch < 0.8 * rows:
+        seen, needed = int(steps * batch), math.ceil(rows / batch)
+        yield caution("rows_unseen", total_steps=steps, effective_batch=batch, seen=seen, rows=rows, needed=needed)
+    if epochs and epochs > (MANY_EPOCHS_WRITING if writes else MANY_EPOCHS) and not s.get("early_stopping"):
+        yield caution("many_epochs", wording="many_epochs_writing" if writes else None, epochs=epochs)
 
 
 def _rates(
@@ -107,7 +118,7 @@ def _rates(
             yield caution("high_preference_rate", suggested=usual, **known)
         return
     if method == "full":
-        limit = 1e-4 if decoder else max(5 * suggested, 1e-4) if suggested else 5e-4
+        limit = min(5 * (suggested or 2e-5), 1e-4) if decoder else max(5 * suggested, 1e-4) if suggested else 5e-4
         if rate > limit:
             yield caution("high_full_rate", suggested=suggested or 2e-5, **known)
         return
@@ -115,6 +126,8 @@ def _rates(
         yield caution("low_lora_rate", suggested=suggested or 2e-4, **known)
     elif rate >= HIGH_LORA_RATE:
         yield caution("high_lora_rate", suggested=suggested or 2e-4, **known)
+    elif decoder and suggested and rate > 8 * suggested:
+        yield caution("high_lora_rate", wording="high_lora_rate_for_size", suggested=suggested, **known)
     else:
         yield from _alpha(s, rate, decoder, suggested, usual_alpha)
 
@@ -127,7 +140,10 @@ def _alpha(s: Mapping[str, Any], rate: float, decoder: bool, suggested: float | 
         return
     times, at = alpha / meant, suggested or (2e-4 if decoder else 5e-4)
     known: dict[str, Any] = {"alpha": alpha, "learning_rate": rate, "times": times, "usual": meant}
-    if times >= 2 and rate * times > 2 * at:
+    if times >= 2 and rate * times >= HIGH_LORA_RATE:
+        acts = {"acts": rate * times, "suggested": at, "usual": meant}
+        yield caution("high_lora_rate", wording="high_lora_rate_alpha", alpha=alpha, learning_rate=rate, **acts)
+    elif times >= 2 and rate * times > 2 * at:
         yield caution("alpha_without_rate", **known)
     elif times <= 0.5 and rate * times < 0.5 * at:
         yield caution("alpha_without_rate", wording="alpha_without_rate_low", **known)
@@ -191,5 +207,15 @@ def share_cut(data: DataFacts, length: float) -> float | None:
         return points[0][1]  # at least
     for (low, above), (high, below) in itertools.pairwise(points):
         if low <= length < high:
-            return above + (below - above) * (length - low) / (high - low)
+            return _between(length, max(low, 1), above, high, below)
     return points[-1][1]
+
+
+def _between(length: float, low: int, above: float, high: int, below: float) -> float:
+    """Between two percentiles as lengths of texts are usually distributed: normally, on a logarithmic scale."""
+    part = math.log(length / low) / math.log(high / low)
+    if below <= 0:  # the longest text ends the distribution
+        return above * (1 - part)
+    normal = NormalDist()
+    at, end = normal.inv_cdf(1 - above), normal.inv_cdf(1 - below)
+    return 1 - normal.cdf(at + (end - at) * part)

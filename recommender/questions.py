@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from recommender.facts import CLASSIFYING, Facts, Goal
+from recommender.reasons import plain
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings, Verdict
 
 Decide = Callable[[Facts], Recommendation]
@@ -101,6 +102,10 @@ _SETTING_WORDS = {
 }
 
 
+_PARTS = {"all": "all layers", "last_layers": "only the last layers", "no_embeddings": "all but the embeddings"}
+"""What `trained` means."""
+
+
 def verdict_word(verdict: Verdict) -> str:
     """`LoRA`, `not yet`, `nothing fits`."""
     return METHOD_NAMES.get(verdict) or {"not_yet": "not yet", "does_not_fit": "nothing fits"}[verdict]
@@ -177,4 +182,6 @@ def _values(settings: Settings) -> dict[str, Value]:
 
 
 def _short(value: Value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
+    if isinstance(value, float):
+        return plain(value)
+    return _PARTS.get(str(value)) or str(value).replace("_", " ")

@@ -12,6 +12,7 @@ BITS_A_PARAMETER = 2
 """What an adapter's parameter can hold, in trained tokens (E2)."""
 SHORT_RUN_STEPS = 100
 """Below so many steps a run hardly learns, and LoRA wants 1.5 times the rate (E1, E12)."""
+BERT_EMBEDDINGS = 24_000_000
 CPT_BATCH_TOKENS = 262_144
 """Of one step of continued pre-training in full: within the usual 0.1 to 0.5 million."""
 
@@ -44,13 +45,18 @@ def _pretraining_rate(shape: Shape, method: Method) -> float:
 
 def _encoder_rate(shape: Shape, data: DataFacts, method: Method, t5: bool) -> float:
     if method != "full":
-        return 5e-4
+        return 5e-4 if shape.parameters <= 600_000_000 else 2e-4  # DeBERTa of 1.5B was adapted with 6e-5 to 2e-4 (E9)
     if t5:
         return 1e-4  # the T5 family trains with higher rates than BERT's: 1e-4 to 3e-4 in its documentation
-    n = shape.parameters
+    n = _encoder_size(shape)
     if data.task == "token_classification":
         return 5e-5 if n <= 90e6 else 3e-5 if n <= 200e6 else 2e-5
     return 1e-4 if n <= 30e6 else 5e-5 if n <= 90e6 else 2e-5 if n <= 200e6 else 1e-5
+
+
+def _encoder_size(shape: Shape) -> int:
+    """Parameters, with no more of them in embeddings than BERT has: an XLM-R base is tuned like a BERT base."""
+    return min(shape.parameters, shape.linear_parameters + BERT_EMBEDDINGS)
 
 
 def _called(shape: Shape, encoder: bool) -> str:
@@ -69,10 +75,10 @@ def rate_range(
         return (1e-5, 5e-5, f"{what} on raw text", ("E5",)) if full else (1e-4, 3e-4, f"{what} on raw text", ("E5",))
     if data.task == "preference":
         return (1e-7, 1e-6, f"{what} on preferences", ("K",)) if full else (1e-6, 1e-5, f"{what} on preferences", ("K",))
-    n = shape.parameters if encoder else shape.active_parameters
+    n = _encoder_size(shape) if encoder else shape.active_parameters
     if encoder:
         if not full:
-            return 1e-4, 1e-3, what, ("E3", "E9")
+            return 1e-4, 1e-3 if n <= 600_000_000 else 3e-4, what, ("E3", "E9")
         if trained == "last_layers":
             return 2e-5, 1e-4, f"the last layers of {what}", ("E8",)
         if t5:

@@ -1,8 +1,8 @@
 """What would help where nothing can run, by what stands in the way, the gentlest remedy first."""
 
 from recommender import memory
-from recommender.candidates import TIME_SHARE
-from recommender.counting import counted_rows, is_labelled
+from recommender.candidates import TIME_SHARE, hours_needed
+from recommender.counting import counted_rows
 from recommender.facts import Facts
 from recommender.memory import place, usable_count
 from recommender.reasons import sentence
@@ -10,7 +10,7 @@ from recommender.recommendation import METHOD_NAMES, Candidate, Method
 from recommender.shape import Shape
 from recommender.variants import step_of
 
-SHORTER = (8192, 4096, 2048, 1024, 512, 256, 128)
+SHORTER = (131_072, 98_304, 65_536, 49_152, 32_768, 24_576, 16_384, 12_288, 8192, 4096, 2048, 1024, 512, 256, 128)
 """Lengths tried where the wanted one does not fit, in tokens."""
 
 
@@ -23,6 +23,10 @@ def instead(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> 
         advice += _against_time(facts, min(late, key=lambda c: c.hours.predicted))
     if "no_disk" in causes or "no_hub_disk" in causes:
         advice.append(sentence("instead_disk", {"needed": _disk(facts, shape, candidates)}))
+    quantised = candidates["qlora"]
+    room = quantised.memory.predicted <= memory.USABLE_SHARE * quantised.memory.available
+    if quantised.removed_by == "no_nf4" and room and facts.machine.backend in ("cuda", "rocm", "xpu"):
+        advice.append(sentence("instead_nf4", {"needed": quantised.memory.predicted}))
     if "does_not_fit" in causes and "over_time_budget" not in causes:  # else something fits into the memory, only not the time
         advice += _against_memory(facts, shape, candidates)
     if "no_nf4" in causes and facts.model.quantization:
@@ -37,18 +41,16 @@ def _disk(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> in
 
 
 def _against_time(facts: Facts, quickest: Candidate) -> list[str]:
-    """Packing, shorter texts, a subset, a smaller model: in this order (evidence 2.2)."""
+    """Shorter texts, a subset, a smaller model: in this order (evidence 2.2). Packing is none: no padding is paid for anyway."""
     data, settings, budget = facts.data, quickest.settings, facts.goal.time_budget_hours or 0.0
     advice = []
-    if not is_labelled(data) and data.task != "continued_pretraining" and (data.tokens_p50 or 0) < settings.max_length / 2:
-        advice.append(sentence("instead_pack"))
     if data.tokens_p50 is not None and data.tokens_p50 < 0.75 * settings.max_length:
         advice.append(sentence("instead_shorter_time", {"tokens": data.tokens_p50, "length": settings.max_length}))
     rows = counted_rows(data)
     fitting = int(rows * TIME_SHARE * budget / quickest.hours.predicted)
     if fitting >= 200:
         advice.append(sentence("instead_subset", {"rows": float(f"{fitting:.2g}"), "all_rows": rows, "budget": budget}))
-    advice.append(sentence("instead_smaller_time", {"hours": quickest.hours.predicted / TIME_SHARE}))
+    advice.append(sentence("instead_smaller_time", {"hours": hours_needed(quickest)}))
     return [
         text.removeprefix("Then ").capitalize() if n == 0 and text.startswith("Then ") else text for n, text in enumerate(advice)
     ]
@@ -66,12 +68,22 @@ def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candida
             advice.append(sentence("instead_more_devices", known))
     advice.append(sentence("instead_smaller_model", {"needed": int(least.memory.predicted / memory.USABLE_SHARE)}))
     length = least.settings.max_length
-    tried = [c for c in candidates.values() if c.removed_by == "does_not_fit"]
-    fitting = next(((n, c) for n in SHORTER if n < length for c in tried if _fits_at(facts, shape, c, n)), None)
+    fitting = _best_shorter(facts, shape, candidates, length)
     if fitting is not None:
-        known = {"method": METHOD_NAMES[fitting[1].method], "fitting": fitting[0], "length": length}
+        known = {"method": METHOD_NAMES[fitting[1]], "fitting": fitting[0], "length": length}
         advice.insert(0, sentence("instead_shorter", known))
     return advice
+
+
+def _best_shorter(facts: Facts, shape: Shape, candidates: dict[Method, Candidate], length: int) -> tuple[int, Method] | None:
+    """The longest texts that fit and the method with them: the best one by points that keeps at least half as much."""
+    tried = [c for c in candidates.values() if c.removed_by == "does_not_fit"]
+    found = [(n, c) for c in tried for n in SHORTER if n < length and _fits_at(facts, shape, c, n)]
+    if not found:
+        return None
+    most = max(n for n, _ in found)
+    best = max((pair for pair in found if 2 * pair[0] >= most), key=lambda pair: (pair[1].points, pair[0]))
+    return best[0], best[1].method
 
 
 def _fits_at(facts: Facts, shape: Shape, candidate: Candidate, length: int) -> bool:

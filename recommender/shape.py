@@ -5,12 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recommender.facts import CLASSIFYING, DataFacts, Family, ModelFacts, Task
+from recommender.names import experts_in_name, size_in_name
 
 BYTES_BY_DTYPE = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1, "uint8": 1, "int8": 1}
 _FP16_HOSTILE = re.compile(r"gemma|qwen3[_.-]?5|qwen3[_.-]?moe|(^|[^a-z])(m|u|um|by|long)?t5|mt0", re.IGNORECASE)
 """Families that overflow in fp16: Gemma, Qwen3.5 and Qwen3-MoE (E32), the T5 family (trained in bf16, known to overflow)."""
 _GENERATORS = re.compile(r"causallm|lmheadmodel|llama|mistral|qwen|gpt|phi|gemma|falcon|bloom|opt\b", re.IGNORECASE)
 _TRANSLATORS = re.compile(r"conditionalgeneration|t5|bart|pegasus|marian", re.IGNORECASE)
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
+_EXPERTS_TAKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k")
 _IN_CONFIG = {
     "hidden_size": ("hidden_size", "d_model", "n_embd", "dim"),
     "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
@@ -41,6 +44,8 @@ class Shape:
     experts_per_token: int = 1
     active_parameters: int = 0
     """That one token passes through; all of them in a dense model."""
+    never_quantised: int = 0
+    """Of the linear maps, what 4-bit loading leaves in 16 bit: the experts of a mixture, where they were counted."""
     assumed: tuple[str, ...] = field(default=())
     """Facts that were not known, with the value taken instead, e.g. `layers 12`."""
 
@@ -94,27 +99,27 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
     def known(name: str, value: int | None, default: int) -> int:
         if value is not None:
             return value
-        named: Any = next((config[n] for n in _IN_CONFIG.get(name, ()) if isinstance(config.get(n), int)), None)
-        if named is not None and 0 < named < 10**9:
-            return int(named)
+        named = _number_in(config, _IN_CONFIG.get(name, ()))
+        if named is not None:
+            return named
         assumed.append(f"{name} {default}")
         return default
 
     family: Family = model.family or _family_guess(model, task)
     if model.family is None:
         assumed.append(f"family {family}")
-    hidden = max(known("hidden_size", model.hidden_size, _hidden_guess(model.active_parameters or model.parameters)), 1)
+    size = model.active_parameters or model.parameters or (None if config else size_in_name(model))
+    hidden = max(known("hidden_size", model.hidden_size, _hidden_guess(size)), 1)
     layers = known("layers", model.layers, _layers_guess(hidden))
     intermediate = known("intermediate_size", model.intermediate_size, 4 * hidden)
     vocabulary = known("vocabulary_size", model.vocabulary_size, 32_000)
     embeddings = known("embedding_parameters", model.embedding_parameters, vocabulary * hidden)
-    experts = max(model.experts or 1, 1)
-    per_token = min(model.experts_per_token or min(2, experts), experts) or 1
+    experts, per_token = _experts_of(model)
     body = layers * (4 * hidden * hidden + (3 if family == "decoder" else 2) * hidden * intermediate * experts)
     heads = known("attention_heads", model.attention_heads, max(hidden // 64, 1)) or 1
     shape = Shape(
         family=family,
-        parameters=known("parameters", model.parameters, embeddings + body),
+        parameters=known("parameters", model.parameters, size or embeddings + body),
         embedding_parameters=embeddings,
         layers=layers,
         hidden=hidden,
@@ -123,6 +128,7 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
         key_value_heads=model.kv_heads or heads,
         vocabulary=vocabulary,
         positions=max(known("max_positions", model.max_positions, 512 if family == "encoder" else 4096), 2),
+        never_quantised=model.expert_parameters or 0,
         assumed=tuple(assumed),
     )
     return _with_experts(shape, experts, per_token, model.active_parameters)
@@ -156,7 +162,19 @@ def _family_guess(model: ModelFacts, task: Task | None) -> Family:
     if "bert" in named.lower() or "electra" in named.lower():
         return "encoder"
     writes = task is not None and task not in CLASSIFYING
-    return "decoder" if writes or (model.parameters or 0) > 1e9 else "encoder"
+    return "decoder" if writes or (model.parameters or size_in_name(model) or 0) > 1e9 else "encoder"
+
+
+def _experts_of(model: ModelFacts) -> tuple[int, int]:
+    """Experts in a layer and how many one token takes; 1 and 1 in a dense model."""
+    config = model.config or {}
+    experts = max(model.experts or _number_in(config, _EXPERTS) or experts_in_name(model), 1)
+    taken = model.experts_per_token or _number_in(config, _EXPERTS_TAKEN) or min(2, experts)
+    return experts, min(taken, experts) or 1
+
+
+def _number_in(config: dict[str, Any], names: tuple[str, ...]) -> int | None:
+    return next((int(config[n]) for n in names if isinstance(config.get(n), int) and 0 < config[n] < 10**9), None)
 
 
 def _hidden_guess(parameters: int | None) -> int:

@@ -1,5 +1,7 @@
 """Wall-clock time from facts: work in floating-point operations over the speed of this machine."""
 
+import re
+
 from recommender.counting import counted_rows, is_labelled, split_of
 from recommender.facts import DataFacts, Facts, Machine
 from recommender.recommendation import Hours, Method, Precision, Settings
@@ -22,6 +24,11 @@ SCALING = 0.85
 """Of each further device's speed that reaches the run: the rest goes into exchanging gradients (K)."""
 START_UP_SECONDS = 25.0
 """Importing, loading, tokenising and the final save."""
+FIT_ROWS = 500
+"""Training rows at most that are scored once more at the end, to show overfitting."""
+MIG_SLICES = 7
+"""Compute slices of a whole card: `MIG 2g.20gb` has two of them."""
+_MIG = re.compile(r"MIG (\d)g", re.IGNORECASE)
 
 PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
     ("B200", 2250e12),
@@ -29,10 +36,12 @@ PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
     ("H100", 989e12),
     ("H20", 148e12),
     ("A100", 312e12),
+    ("L40S", 362e12),
     ("L40", 181e12),
     ("A6000", 155e12),
     ("A5000", 111e12),
     ("A4000", 77e12),
+    ("A10G", 70e12),
     ("A10", 125e12),
     ("A30", 165e12),
     ("A40", 150e12),
@@ -40,13 +49,18 @@ PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
     ("V100", 112e12),
     ("T4", 65e12),
     ("P100", 19e12),
+    ("MI355", 2500e12),
+    ("MI350", 2300e12),
+    ("MI325", 1307e12),
     ("MI300", 1307e12),
-    ("MI250", 383e12),
+    ("MI250", 191e12),
     ("MI210", 181e12),
     ("7900", 123e12),
-    ("6000 Ada", 182e12),
+    ("PRO 6000", 500e12),
+    ("6000 Ada", 364e12),
     ("5090", 210e12),
     ("5080", 113e12),
+    ("5070", 62e12),
     ("4090", 165e12),
     ("4080", 98e12),
     ("4070", 58e12),
@@ -64,14 +78,13 @@ PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
     ("1650", 6e12),
     ("1080", 9e12),
     ("A770", 70e12),
-    ("Ultra", 27e12),
-    ("Max", 14e12),
-    ("Pro", 7e12),
 )
-"""Dense 16-bit tensor throughput with fp32 accumulation, from the vendors' data sheets, operations per second; Apple's by size
-of the chip, in fp32."""
-APPLE_FLOPS = 4e12
-"""Of the smallest Apple chips."""
+"""Dense 16-bit tensor throughput with fp32 accumulation, from the vendors' data sheets, operations per second. Of an MI250 one
+die, which is what torch sees as a device."""
+APPLE_FLOPS: tuple[tuple[str, float], ...] = (("Ultra", 27e12), ("Max", 14e12), ("Pro", 7e12), ("", 4e12))
+"""Apple's chips by size, in fp32."""
+UNKNOWN_FLOPS = 40e12
+"""Taken for a device whose name says nothing."""
 
 
 def device_flops(machine: Machine, facts: Facts, precision: Precision) -> tuple[float, bool]:
@@ -83,9 +96,14 @@ def device_flops(machine: Machine, facts: Facts, precision: Precision) -> tuple[
     if machine.device is None:
         return CPU_CORE_FLOPS * (machine.cpu_cores or 4), False
     name = machine.device.name or ""
-    apple = machine.backend == "mps"
-    published = next((flops for key, flops in PUBLISHED_FLOPS if key in name), APPLE_FLOPS if apple else 40e12)
-    return (published if precision != "fp32" or apple else published / 4), False
+    if machine.backend == "mps":
+        return next(flops for key, flops in APPLE_FLOPS if key in name), False
+    # A name ends where its digits end: an RTX A1000 is no A100.
+    published = next((flops for key, flops in PUBLISHED_FLOPS if re.search(rf"(?<!\d){key}(?!\d)", name)), UNKNOWN_FLOPS)
+    slices = _MIG.search(name)
+    if slices:
+        published *= min(int(slices[1]), MIG_SLICES) / MIG_SLICES
+    return (published if precision != "fp32" else published / 4), False
 
 
 def tokens_kept(data: DataFacts, length: int) -> int:
@@ -118,7 +136,9 @@ def predict(facts: Facts, shape: Shape, method: Method, settings: Settings, devi
     share = split_of(facts.data).train / unique
     train = _work(shape, method, settings, facts.machine.device is None) * body * pass_tokens * share * settings.epochs
     evaluation_rows = (facts.data.eval_rows or 0) / unique
-    passes = (1 - share) * settings.evaluations + 2 * max(evaluation_rows, 1 - share) + 1
+    validation = split_of(facts.data).validation / unique
+    held_out = max(evaluation_rows, split_of(facts.data).held_out / unique)
+    passes = validation * settings.evaluations + 2 * held_out + min(FIT_ROWS / unique, 1)
     evaluate = 2.0 * body * pass_tokens * passes
     seconds = (train + evaluate) / (flops * EFFICIENCY) + START_UP_SECONDS
     low, high = (0.6, 1.7) if calibrated else (0.4, 2.5)

@@ -88,7 +88,9 @@ def headline(advice: Recommendation, console: Console) -> None:
     if advice.verdict in METHODS:
         console.print(Text(f"Recommended: {METHOD_NAMES[advice.verdict]} ({advice.confidence})", style="bold"))
     else:
-        words = {"not_yet": "Not yet: fine-tuning now would be a wasted run.", "does_not_fit": "Nothing fits on this machine."}
+        late = any(c.fits and c.removed_by == "over_time_budget" for c in advice.candidates)
+        nothing = "Nothing finishes in the time you allow." if late else "Nothing fits on this machine."
+        words = {"not_yet": "Not yet: fine-tuning now would be a wasted run.", "does_not_fit": nothing}
         console.print(Text(words[advice.verdict], style="bold"))
 
 
@@ -109,6 +111,8 @@ def candidates(advice: Recommendation, console: Console) -> None:
             Text(size(c.disk)),
         )
     console.print(table)
+    if len({(c.settings.token_budget, c.settings.gradient_checkpointing) for c in advice.candidates if c.fits}) > 1:
+        console.print(Text("  Each with the largest micro-batches that fit: room that is free is used for speed.", style="dim"))
 
 
 def brought_plan(advice: Recommendation, console: Console) -> None:
@@ -145,8 +149,8 @@ def settings_line(s: Settings) -> str:
         [
             f"learning rate {rate(s.learning_rate)} {s.schedule}",
             f"batch {s.effective_batch}",
-            f"{s.epochs:g} epochs ({number(s.total_steps)} steps, {s.warmup_steps} warm-up)",
-            f"length {s.max_length}",
+            f"{s.epochs:g} epoch{'' if s.epochs == 1 else 's'} ({number(s.total_steps)} steps, {number(s.warmup_steps)} warm-up)",
+            f"length {number(s.max_length)}",
             *adapter,
             s.precision,
         ]

@@ -27,7 +27,9 @@ def verdict(recommendation: "Recommendation") -> Content:
         case "not_yet":
             return Content.styled("Not yet: the honest advice is not to fine-tune now.", "$text-warning")
         case "does_not_fit":
-            return Content.styled("Nothing fits this machine with what is free now.", "$text-error")
+            late = any(c.fits and c.removed_by == "over_time_budget" for c in recommendation.candidates)
+            said = "Nothing finishes in the time you allow." if late else "Nothing fits this machine with what is free now."
+            return Content.styled(said, "$text-error")
         case method:
             second = f" Second: {NAMES[recommendation.runner_up]}." if recommendation.runner_up else ""
             sure = {"clear": "clearly", "likely": "likely the best", "close": "a close call"}[recommendation.confidence]

@@ -47,5 +47,5 @@ def patience_ended(checkpoint: Path, plan: Plan) -> bool:
     if not plan.early_stopping:
         return False
     kept = read_json(checkpoint / "trainer_state.json").get("stateful_callbacks", {})
-    waited = kept.get("Patience", {}).get("attributes", {}).get("early_stopping_patience_counter", 0)
+    waited = kept.get("EarlyStoppingCallback", {}).get("attributes", {}).get("early_stopping_patience_counter", 0)
     return bool(waited >= plan.patience)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import TrainerCallback
 
 from engine.worker.control import Control
 
@@ -27,19 +27,6 @@ class Schedule(TrainerCallback):  # type: ignore[misc]  # mypy does not read tra
         if self._requests.stop or (pause is not None and state.global_step >= pause):
             control.should_training_stop = control.should_save = True
         return control
-
-
-class Patience(EarlyStoppingCallback):  # type: ignore[misc]
-    """Early stopping that does not give up on a model that has found nothing yet.
-
-    With rare tags or labels the F1 stays at exactly 0 until the model first dares to give one, however the loss falls.
-    """
-
-    def check_metric_value(self, args: Any, state: Any, control: Any, metric_value: float) -> None:
-        """Count an evaluation without a gain, unless all of them were 0."""
-        if args.greater_is_better and metric_value == 0 and not state.best_metric:
-            return
-        super().check_metric_value(args, state, control, metric_value)
 
 
 def moments(total_steps: int, evaluations: int) -> frozenset[int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from transformers import EarlyStoppingCallback
 
 from engine import checkpoints
 from engine.files import read_json, write_json
@@ -17,7 +18,7 @@ from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.tables.read import fingerprint
 from engine.worker import export, report
-from engine.worker.arguments import check_supported, training_arguments
+from engine.worker.arguments import CHOICE, check_supported, choice_of, training_arguments
 from engine.worker.budget import TokenBudget
 from engine.worker.control import Control, StopNow
 from engine.worker.heartbeat import memory_available
@@ -26,7 +27,7 @@ from engine.worker.modeling import Built, build, load_tokenizer, model_folder
 from engine.worker.narrator import Narrator
 from engine.worker.resuming import compare, environment_note, patience_ended
 from engine.worker.samples import Samples, chosen
-from engine.worker.schedule import Patience, Schedule, moments
+from engine.worker.schedule import Schedule, moments
 from engine.worker.scoring import Reader, Scored
 from engine.worker.tasks.base import Encoded, Task
 from engine.worker.tasks.registry import task_of
@@ -36,6 +37,8 @@ from recommender.plan import Plan
 
 FINISHED = "finished.json"
 """Beside the checkpoints once training is over: resuming then goes straight to saving and scoring."""
+LEAST_GAIN = 0.0005
+"""What an evaluation must gain to count for early stopping; rounding gains a little for ever."""
 FIT_ROWS = 500
 """Training rows scored after the training, at most."""
 
@@ -277,7 +280,8 @@ class Session:
         validation = rows["validation"]
 
         def evaluate(model: Any, step: int) -> dict[str, float]:
-            return self._tell_evaluation(step, reader.task, validation, reader.score(model, validation))
+            found = self._tell_evaluation(step, reader.task, validation, reader.score(model, validation))
+            return found | {CHOICE: choice_of(plan, found)}
 
         scored = len(validation) > 0
         trainer = LogicalBatchTrainer(
@@ -294,7 +298,7 @@ class Session:
         )
         trainer.add_callback(Schedule(moments(total_steps, plan.evaluations), self.control, scores=scored))
         if plan.early_stopping and scored:
-            trainer.add_callback(Patience(plan.patience))
+            trainer.add_callback(EarlyStoppingCallback(plan.patience, LEAST_GAIN))
         return trainer
 
     def _interrupt(self) -> None:

@@ -4,7 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, precision_recall_fscore_support, r2_score, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    mean_absolute_error,
+    precision_recall_fscore_support,
+    r2_score,
+    root_mean_squared_error,
+)
 
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers, Kind
@@ -105,7 +112,13 @@ def test_tags_that_mark_no_spans_are_words_of_their_own() -> None:
     [
         (Labels(["a", "b"]), [[0], [0, 1], [], [1]] * 20, [[]] * 80, [[0], [0, 1], [], []] * 20, "micro_f1"),
         (Numbers([]), [1.0, 2.0, 3.0, 4.0] * 20, [2.5] * 80, [1.5, 2.5, 2.5, 3.5] * 20, "rmse"),
-        (Tags(["O", "B-x"]), [[0, 1], [1, 1], [0, 0], [1, 0]] * 20, [[0, 0]] * 80, [[0, 1], [1, 0], [0, 0], [1, 0]] * 20, "span_f1"),
+        (
+            Tags(["O", "B-x"]),
+            [[0, 1], [1, 1], [0, 0], [1, 0]] * 20,
+            [[0, 0]] * 80,
+            [[0, 1], [1, 0], [0, 0], [1, 0]] * 20,
+            "span_f1",
+        ),
     ],
 )
 def test_gains_have_intervals_and_say_which_way_is_better(kind: Kind, truth: Any, before: Any, after: Any, metric: str) -> None:

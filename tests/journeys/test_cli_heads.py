@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 from engine.files import read_json
 
@@ -36,7 +36,7 @@ def test_tags_are_learned_from_a_conll_file(tiny: Path, loracle: Command, tmp_pa
     report = read_json(run / "report.json")
     assert report["scores"]["after"]["span_f1"] > report["scores"]["before"]["span_f1"] + 0.2
     assert [c["label"] for c in report["scores"]["after"]["per_class"]] == ["place"]
-    plan = yaml.safe_load((run / "plan.yaml").read_text())
+    plan = YAML(typ="safe").load((run / "plan.yaml").read_text())
     assert (plan["task"], plan["data"]["layout"], plan["metric"]) == ("token_classification", "tokens_tags", "span_f1")
 
     short = {"model": plan["model"]["id"], "data": plan["data"]["train"]}

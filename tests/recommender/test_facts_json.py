@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from recommender.decide import recommend
-from recommender.facts import Facts
+from recommender.facts import DataFacts, Facts, Goal, Machine
 from recommender.recommendation import Recommendation
 
 EXAMPLE = json.loads((Path(__file__).parent / "facts_example.json").read_text())
@@ -66,6 +66,15 @@ def test_the_documented_example_is_answered_as_documented(answer: dict[str, Any]
 
 def test_a_recommendation_is_read_back_as_it_was_written(answer: dict[str, Any]) -> None:
     assert Recommendation.model_validate_json(json.dumps(answer)).model_dump(mode="json") == answer
+
+
+def test_null_means_not_known_everywhere() -> None:
+    """Also where the field has a default that is not `None`."""
+    goal = dict.fromkeys(Goal.model_fields)
+    machine = dict.fromkeys(Machine.model_fields)
+    data = dict.fromkeys(DataFacts.model_fields)
+    assert Facts.model_validate({"goal": goal, "machine": machine, "data": data}) == Facts()
+    assert Facts.model_validate(dict.fromkeys(Facts.model_fields)) == Facts()
 
 
 def test_unknown_keys_are_ignored_and_absent_ones_mean_not_known() -> None:

@@ -138,3 +138,18 @@ def test_families_that_overflow_in_fp16() -> None:
 def test_methods_and_batches_are_understood(written: dict[str, Any], method: str | None, batch: int) -> None:
     read = canonical(written)
     assert (read.get("method"), read["effective_batch"]) == (method, batch)
+
+
+@pytest.mark.parametrize(
+    ("plan", "rows"),
+    [
+        ({"global_batch_size": 64, "micro_batch_size": 2, "gradient_accumulation_steps": 4}, 64),
+        ({"total_batch_size": 64, "gradient_accumulation_steps": 4}, 64),
+        ({"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 8}, 16),
+        ({"batch_size": 2, "grad_accum": 8}, 16),
+        ({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "world_size": 2}, 32),
+    ],
+    ids=str,
+)
+def test_a_name_for_all_rows_of_a_step_is_not_multiplied(plan: dict[str, Any], rows: int) -> None:
+    assert canonical(plan)["effective_batch"] == rows

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
-from rich.style import Style
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
@@ -65,18 +64,22 @@ class LossChart(Widget):
         cells = curve(self._train, width, height, scale, braille=braille)
         train = self.get_component_rich_style("chart--train", partial=True)
         evaluated = self.get_component_rich_style("chart--eval", partial=True)
-        styles: list[list[Style]] = [[train] * width for _ in range(height)]
+        marks: list[set[int]] = [set() for _ in range(height)]
         for x, loss in self._evals:
             row, column = row_of(loss, height, scale), column_of(x, width, scale)
-            cells[row][column], styles[row][column] = ("●" if braille else "o"), evaluated
+            cells[row][column] = "●" if braille else "o"
+            marks[row].add(column)
         labels = {0: scale.high, (height - 1) // 2: (scale.high + scale.low) / 2, height - 1: scale.low}
         digits = ".2f" if scale.high - scale.low > 0.1 else ".3f"
         strips = []
         for row in range(height):
             label = f"{labels[row]:{digits}}" if row in labels else ""
             segments = [Segment(f"{label[: MARGIN - 1]:>{MARGIN - 1}} ", axis)]
-            segments += [Segment(c, s) for c, s in zip(cells[row], styles[row], strict=True)]
-            strips.append(Strip(segments, self.size.width).simplify())
+            begin = 0
+            for column in sorted(marks[row]):
+                segments += [Segment("".join(cells[row][begin:column]), train), Segment(cells[row][column], evaluated)]
+                begin = column + 1
+            strips.append(Strip([*segments, Segment("".join(cells[row][begin:]), train)], self.size.width))
         left, right = f"{scale.left:.0f}", f"step {scale.right:.0f}"
         under = f"{' ' * MARGIN}{left}{right:>{max(width - len(left), 0)}}"
         strips.append(Strip([Segment(under[: self.size.width], axis)]).adjust_cell_length(self.size.width))

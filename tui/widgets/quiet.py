@@ -13,6 +13,7 @@ class Quiet(Widget):
     def __init__(self, *, id: str, classes: str = "", grows: bool = False) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id, classes=classes, markup=False)
         self._shown = Content("")
+        self._lines = [self._shown]
         self._grows = grows
 
     def render(self) -> Content:
@@ -21,11 +22,11 @@ class Quiet(Widget):
 
     def show(self, content: Content) -> None:
         """Show `content`, if it is another one."""
-        before, after = self._shown.split("\n"), content.split("\n")
-        changed = [i for i, (old, new) in enumerate(zip(before, after, strict=False)) if not _same(old, new)]
-        if not changed and len(before) == len(after):
+        if _same(self._shown, content):
             return
-        self._shown = content
+        before, after = self._lines, list(content.split("\n"))
+        changed = [i for i, (old, new) in enumerate(zip(before, after, strict=False)) if not _same(old, new)]
+        self._shown, self._lines = content, after
         width = self.content_size.width
         # A line that wraps moves all below it, and a text of another length may need another layout.
         if self._grows or len(before) != len(after) or any(line.cell_length > width for line in (*before, *after)):

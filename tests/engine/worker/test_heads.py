@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,11 +21,10 @@ from engine.files import read_json, sha256_of
 from engine.loading import split
 from engine.rows import Rows
 from engine.rundir import RunDirectory
-from engine.worker.arguments import training_arguments
+from engine.worker.arguments import choice_of, training_arguments
 from engine.worker.batches import LogicalBatch, padded
 from engine.worker.budget import TokenBudget
 from engine.worker.modeling import build, load_tokenizer
-from engine.worker.schedule import Patience
 from engine.worker.session import FINISHED
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
@@ -399,13 +397,10 @@ def test_weights_make_a_rare_label_count_as_much_as_its_absence(plan_of: MakePla
         assert float(weights[i]) * given == pytest.approx(len(rows) - given)
 
 
-def test_waiting_begins_with_the_first_thing_found() -> None:
-    patience = Patience(2)
-    told = SimpleNamespace(greater_is_better=True)
-
-    def waited(best: float | None, value: float) -> int:
-        patience.check_metric_value(told, SimpleNamespace(best_metric=best), None, value)
-        return int(patience.early_stopping_patience_counter)
-
-    assert [waited(None, 0.0), waited(0.0, 0.0), waited(0.0, 0.0), waited(0.0, 0.0)] == [0, 0, 0, 0]
-    assert [waited(0.0, 0.2), waited(0.2, 0.0), waited(0.2, 0.1)] == [0, 1, 2]
+def test_waiting_begins_with_the_first_thing_found(tiny: Path, make_plan: MakePlan) -> None:
+    """While the F1 is 0 a falling loss counts as a gain; any F1 beats none; of equal ones the surer is better."""
+    plan = make_plan(tiny).model_copy(update={"metric": "span_f1"})
+    course = [(0.0, 2.0), (0.0, 1.5), (0.01, 1.4), (0.2, 1.3), (0.2, 1.0), (0.201, 1.0)]
+    choices = [choice_of(plan, {"span_f1": f1, "loss": loss}) for f1, loss in course]
+    assert choices == sorted(choices)
+    assert min(after - before for before, after in itertools.pairwise(choices)) > 0.0005

@@ -108,8 +108,8 @@ def test_the_same_plan_gives_the_same_model_and_another_seed_another(
 def test_the_best_checkpoint_is_what_is_saved(finished: Finished) -> None:
     run = finished("full")
     report = run.report() or {}
-    by_step = {v["step"]: v["macro_f1"] for v in report["validation"]}
-    assert by_step[report["best_step"]] == max(by_step.values())
+    by_step = {v["step"]: (v["macro_f1"], -v["loss"]) for v in report["validation"]}
+    assert by_step[report["best_step"]] == max(by_step.values()), "of checkpoints that get as many right, the surer one"
     kept = load_file(run.checkpoints / f"step-{report['best_step']}" / "model.safetensors")
     saved = load_file(run.model / "model.safetensors")
     assert all(torch.equal(kept[n], saved[n]) for n in kept)

@@ -1,0 +1,78 @@
+"""What is said where nothing can run or nothing should: the remedies, word for word where the words are the point."""
+
+from typing import Any
+
+import pytest
+
+from recommender.decide import recommend
+from recommender.facts import Facts
+from recommender.lints import share_cut
+from recommender.recommendation import Recommendation
+from tests.recommender.test_recommend import BERT, INSTRUCTIONS, LLAMA_8B, gpu
+
+
+def advise(model: dict[str, Any], data: dict[str, Any], machine: dict[str, Any], **goal: Any) -> Recommendation:
+    return recommend(Facts.model_validate({"machine": machine, "model": model, "data": data, "goal": goal}))
+
+
+def test_working_kernels_are_named_where_they_are_all_that_is_missing() -> None:
+    advice = advise(LLAMA_8B, INSTRUCTIONS, gpu(15, nf4=False))
+    assert advice.verdict == "does_not_fit"
+    assert advice.instead[0].startswith("Get the 4-bit kernels to work here (bitsandbytes): QLoRA would fit in about ")
+    assert not any("bitsandbytes" in said for said in advise(LLAMA_8B, INSTRUCTIONS, gpu(4, nf4=False)).instead)
+
+
+def test_shorter_texts_are_advised_for_the_method_that_would_win() -> None:
+    """32k tokens on 80 GB: LoRA at 24k, not full fine-tuning at 8k."""
+    long = INSTRUCTIONS | {"tokens_p50": 18_000, "tokens_p95": 30_000, "tokens_p99": 32_000, "tokens_max": 34_000}
+    advice = advise(LLAMA_8B | {"max_positions": 131_072}, long, gpu(79))
+    assert advice.verdict == "does_not_fit"
+    assert advice.instead[0].startswith("LoRA would fit with texts cut at 24 576 tokens")
+
+
+def test_the_time_to_allow_is_the_same_wherever_it_is_said() -> None:
+    advice = advise(LLAMA_8B, INSTRUCTIONS, gpu(23), time_budget_hours=0.05)
+    (wanted,) = (said for said in advice.would_change if "may take" in said)
+    assert advice.instead[-1].split("allow ")[1] == wanted.split("take ")[1]
+    assert not any("pack" in said for said in advice.instead), "no padding is paid for, so packing would save nothing"
+
+
+def test_too_close_is_not_called_too_large() -> None:
+    """11.3 of 11.6 GB: the sentence says what is missing."""
+    advice = advise(LLAMA_8B, INSTRUCTIONS, gpu(11.6))
+    candidate = advice.candidate("qlora")
+    assert 0.92 * candidate.memory.available < candidate.memory.predicted <= candidate.memory.available
+    (said,) = (r.text for r in advice.reasons if r.code == "does_not_fit" and r.facts["method"] == "QLoRA")
+    assert said.endswith("too close, 8% must stay free.")
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([990, 10], "Label more rows of the rarer class: at least 64."),
+        ([900, 800, 10], "Label more rows of the rarest classes, at least 64 of each, or merge them with others."),
+        ([40, 10], "Label more rows: aim for 100 to 500 in all, and at least 64 of every class."),
+    ],
+)
+def test_more_rows_are_asked_for_where_they_are_missing(counts: list[int], said: str) -> None:
+    data = {"task": "classification", "rows": sum(counts), "classes": len(counts), "label_counts": counts, "tokens_p50": 50}
+    advice = advise(BERT, data, gpu(12))
+    assert advice.verdict == "not_yet"
+    assert advice.instead[0] == said
+
+
+def test_between_percentiles_lengths_are_spread_as_texts_are() -> None:
+    """A median of 280 and a 95th percentile of 700: a log-normal spread has 14% above 512, a straight line would say 25%."""
+    data = Facts.model_validate({"data": {"tokens_p50": 280, "tokens_p95": 700, "tokens_p99": 1000, "tokens_max": 2000}}).data
+    assert share_cut(data, 512) == pytest.approx(0.139, abs=0.005)
+    shares = [share_cut(data, n) or 0.0 for n in range(280, 2000, 10)]
+    assert shares == sorted(shares, reverse=True)
+    assert share_cut(data, 280) == pytest.approx(0.5)
+    assert share_cut(data, 2000) == 0
+
+
+def test_how_many_texts_a_short_reader_cuts_is_said() -> None:
+    texts = INSTRUCTIONS | {"task": "seq2seq", "tokens_p50": 500, "tokens_p95": 900, "tokens_p99": 1100, "tokens_max": 2000}
+    t5 = {"id": "t5", "family": "encoder-decoder", "parameters": 248_000_000, "max_positions": 512}
+    (said,) = (w.text for w in advise(t5, texts, gpu(23)).warnings if w.code == "long_texts")
+    assert said.startswith("About 47% of the texts are longer than the 512 tokens that this model reads, one in a hundred than")

@@ -1,0 +1,60 @@
+"""Hours from facts: which device is taken, which passes are counted, and how large a model of that name is."""
+
+from typing import Any
+
+import pytest
+
+from recommender.decide import recommend
+from recommender.facts import Device, Facts, Machine, ModelFacts
+from recommender.names import size_in_name
+from recommender.timing import device_flops
+
+
+def flops(name: str, backend: Any = "cuda") -> float:
+    machine = Machine(backend=backend, devices=(Device(name=name),))
+    return device_flops(machine, Facts(machine=machine), "bf16-mixed")[0]
+
+
+def test_a_name_ends_where_its_digits_end() -> None:
+    assert flops("NVIDIA A100-SXM4-80GB") > 5 * flops("NVIDIA RTX A1000 Laptop GPU")
+    assert flops("NVIDIA A30") > 2 * flops("NVIDIA RTX A3000 Laptop GPU")
+    assert flops("Intel(R) Data Center GPU Max 1550", "xpu") == flops("an unknown device")
+    assert flops("NVIDIA L40S") == 2 * flops("NVIDIA L40")
+
+
+@pytest.mark.parametrize(("name", "slices"), [("NVIDIA A100-SXM4-80GB MIG 1g.10gb", 1), ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", 3)])
+def test_a_slice_of_a_card_is_as_fast_as_its_share_of_it(name: str, slices: int) -> None:
+    assert flops(name) == pytest.approx(flops(name.split(" MIG")[0]) * slices / 7)
+
+
+def test_many_rows_are_not_scored_once_more() -> None:
+    """One epoch over 2,000,000 rows: what is scored is a few thousand of them, so hours are those of the training."""
+    shape = {"id": "llama-8b", "family": "decoder", "parameters": 8_030_261_248, "embedding_parameters": 525_336_576}
+    data = {"task": "instruction", "rows": 2_000_000, "tokens_p50": 280, "tokens_p95": 700, "tokens_total": 644_000_000}
+    device = {"name": "NVIDIA A100-SXM4-80GB", "memory_free": 84_000_000_000}
+    facts = {"machine": {"backend": "cuda", "devices": [device]}, "model": shape, "data": data}
+    advice = recommend(Facts.model_validate(facts))
+    training = 4 * 1.15 * 8.03e9 * 644e6 / (312e12 * 0.4) / 3600
+    assert advice.candidate("lora").settings.epochs == 1
+    assert advice.candidate("lora").hours.predicted == pytest.approx(training, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", 8e9),
+        ("Qwen/Qwen2.5-1.5B", 1.5e9),
+        ("HuggingFaceTB/SmolLM2-135M", 135e6),
+        ("mistralai/Mixtral-8x7B-v0.1", 46.5e9),
+        ("Qwen/Qwen3-30B-A3B", 30e9),
+        ("roberta-large", 355e6),
+        ("TheBloke/Mistral-7B-Instruct-v0.2-AWQ", 7e9),
+    ],
+)
+def test_a_name_may_tell_the_size(name: str, parameters: float) -> None:
+    assert size_in_name(ModelFacts(id=name)) == pytest.approx(parameters, rel=0.01)
+
+
+@pytest.mark.parametrize("name", [None, "", "my-model-v2", "run-3b1", "7b-and-13b-merged", "x/y-0.0000001b"])
+def test_a_name_may_tell_nothing(name: str | None) -> None:
+    assert size_in_name(ModelFacts(id=name)) is None
