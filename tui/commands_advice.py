@@ -16,6 +16,7 @@ from recommender import plan_file
 from recommender.decide import decide, recommend
 from recommender.errors import Exit, InputError, Refused
 from recommender.facts import Facts, Goal
+from recommender.gates import PHYSICS
 from recommender.plan import Plan
 from recommender.questions import questions_that_matter
 from recommender.recommendation import Recommendation
@@ -171,7 +172,8 @@ def _short(advice: Recommendation) -> str:
     against = [r.text for r in advice.reasons if r.code.startswith("G")]
     if not against:
         against = [r.text for r in advice.reasons if r.code in AGAINST]
-    overridable = " --anyway runs it all the same." if advice.verdict == "not_yet" else ""
+    hopeless = any(r.code in PHYSICS for r in advice.reasons)
+    overridable = " --anyway runs it all the same." if advice.verdict == "not_yet" and not hopeless else ""
     return " ".join([*against, *advice.instead]) + overridable
 
 

@@ -228,16 +228,26 @@ def test_a_setting_that_the_advice_would_not_know_of_is_refused(
     assert not (tmp_path / "plan.yaml").exists()
 
 
-def test_a_task_without_a_trainer_gets_advice_and_one_sentence(loracle: Command, tiny: Path, tmp_path: Path) -> None:
-    situation = ("--model", tiny, "--data", ROOT / "examples" / "chat-train.jsonl")
+def test_a_task_without_a_trainer_gets_advice_and_one_sentence(loracle: Command, tiny_llama: Path, tmp_path: Path) -> None:
+    pairs = [{"prompt": f"Is {i} more than 7?", "chosen": f"{i} it is", "rejected": f"no, {i} is not"} for i in range(300)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    situation = ("--model", tiny_llama, "--data", "pairs.jsonl")
     done = loracle("plan", *situation)
     assert done.returncode == 0, done.stderr
-    assert "conversations" in done.stdout
-    assert "No plan was written: for chat this version recommends but does not train" in plain(done.stderr)
+    assert "preference" in done.stdout
+    assert "No plan was written: for preference this version recommends but does not train" in plain(done.stderr)
     auto = loracle("--auto", *situation, "--runs", "runs", "--anyway")
     assert auto.returncode in (2, 3)
-    assert "for chat this version recommends but does not train" in plain(auto.stderr)
+    assert "for preference this version recommends but does not train" in plain(auto.stderr)
     assert list(tmp_path.glob("*.yaml")) == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_nobody_can_insist_on_an_encoder_that_writes(loracle: Command, tiny: Path, tmp_path: Path) -> None:
+    done = loracle("--auto", "--model", tiny, "--data", ROOT / "examples" / "chat-train.jsonl", "--anyway")
+    assert done.returncode == 3
+    assert "An encoder cannot write text" in plain(done.stderr)
+    assert "--anyway runs it" not in plain(done.stderr)
     assert not (tmp_path / "runs").exists()
 
 
