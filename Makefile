@@ -17,7 +17,7 @@ demo-chat: $(INSTALLED)  ## a small decoder tuned with LoRA on the embedded conv
 		--method lora --set epochs=2 --runs $(RUNS)
 
 test: lint  ## everything a change must pass
-	$(BIN)/pytest -m "not faults" -n 3 --dist loadfile
+	$(BIN)/pytest -m "not faults" -n 3 --dist loadfile --no-loadscope-reorder tests/journeys tests/engine/worker tests
 
 test-faults: $(INSTALLED)  ## long fault matrices
 	$(BIN)/pytest -m faults
