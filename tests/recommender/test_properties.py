@@ -206,7 +206,8 @@ def test_every_step_can_be_explained_and_every_setting_written_into_a_plan(conte
         limits = {"effective_batch": 10**6, "max_length": 10**7, "token_budget": 10**8, "warmup_steps": 10**12}
         bounded = all(values[name] <= limit for name, limit in limits.items())
         if bounded:  # a plan's own limits; facts may name a text of 10^18 tokens
-            Plan(model=ModelChoice(id="m"), data=DataChoice(train="d"), method=candidate.method, **values)
+            task = facts.data.task or "classification"
+            Plan(model=ModelChoice(id="m"), data=DataChoice(train="d"), task=task, method=candidate.method, **values)
 
 
 NUMBER = re.compile(r"(?<![\w.])\d+(?: \d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?: (?:TB|GB|MB|kB|B|s|min|h|days)\b|[kMBT]\b|%)?")
