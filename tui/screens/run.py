@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from engine.rundir import RunDirectory
 
 POLL_SECONDS = 0.25
-DRAW_SECONDS = 1.0
+DRAW_SECONDS = 1.5
 """Numbers that change all the time are drawn at this pace: drawing costs ten times what reading the log costs."""
 SETTLE_SECONDS = 2.0
 """How often the worker is looked for."""
