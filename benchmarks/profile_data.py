@@ -1,6 +1,6 @@
 """What it takes to find the facts of 1,000,000 short rows (about 200 MB): seconds, processor seconds and memory.
 
-    python -m benchmarks.profile_data --work /tmp/profile-data
+    python -m benchmarks.profile_data --work runs-bench/profile-data
 
 The same rows are written as csv, jsonl and parquet, then `inspect_data` looks at each, as the program does: in a child,
 with progress, tokens counted by the demo model's own tokenizer, nothing remembered. Memory is the child's peak.
