@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from engine.text import clean, one_line
@@ -72,6 +73,29 @@ def ask(
         InputError: the child says so, crashed, ran out of memory, took too long or was cancelled.
         Refused: the child says so.
     """
+    message = {**request, "memory_limit": memory, "progress": progress is not None}
+    # Python raises a Ctrl-C in the main thread only: a child that another one starts is never running and not yet held.
+    starter = ThreadPoolExecutor(1)
+    starting = starter.submit(_start, kind, extra or {})
+    conversation = None
+    try:
+        process = starting.result()
+        conversation = _Conversation(process, json.dumps(message).encode())
+        if cancel is not None:
+            cancel._holds(process)
+        out = conversation.answer(timeout, progress)
+    except TimeoutError:
+        raise InputError(f"{_shown(about)}: reading it took longer than {timeout:.0f} seconds and was stopped.") from None
+    finally:
+        starter.shutdown()
+        if starting.exception() is None:
+            _leave(starting.result(), conversation)
+    if cancel is not None and cancel.cancelled:
+        raise InputError(f"{_shown(about)}: reading it was cancelled.")
+    return _answer(process.returncode, out, bytes(conversation.log), about)
+
+
+def _start(kind: str, extra: dict[str, str]) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "engine.inspection", kind],
         stdin=subprocess.PIPE,
@@ -79,27 +103,21 @@ def ask(
         stderr=subprocess.PIPE,
         # A Ctrl-C in the terminal reaches the parent only, which then ends the child: one hand, one message.
         start_new_session=True,
-        env=_environment() | (extra or {}),
+        env=_environment() | extra,
     )
     with _lock:
         _running.add(process)
-    message = {**request, "memory_limit": memory, "progress": progress is not None}
-    conversation = _Conversation(process, json.dumps(message).encode())
-    try:
-        if cancel is not None:
-            cancel._holds(process)
-        out = conversation.answer(timeout, progress)
-    except TimeoutError:
-        raise InputError(f"{_shown(about)}: reading it took longer than {timeout:.0f} seconds and was stopped.") from None
-    finally:  # also on Ctrl-C
-        if process.poll() is None:
-            _signal(process)
+    return process
+
+
+def _leave(process: subprocess.Popen[bytes], conversation: "_Conversation | None") -> None:
+    """Take leave of a child, which ends if it has not yet."""
+    if process.poll() is None:
+        _signal(process)
+    if conversation is not None:
         conversation.close()
-        with _lock:
-            _running.discard(process)
-    if cancel is not None and cancel.cancelled:
-        raise InputError(f"{_shown(about)}: reading it was cancelled.")
-    return _answer(process.returncode, out, bytes(conversation.log), about)
+    with _lock:
+        _running.discard(process)
 
 
 class _Conversation:

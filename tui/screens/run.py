@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from engine.rundir import RunDirectory
 
 POLL_SECONDS = 0.25
-DRAW_SECONDS = 1.5
+DRAW_SECONDS, SLOWEST_SECONDS = 1.0, 4.0
 """Numbers that change all the time are drawn at this pace: drawing costs ten times what reading the log costs."""
+OWN_SHARE = 0.006
+"""Of one core, that the app may take while it watches: training threads wait for each other, so what one of them loses all
+lose. On a slow machine it draws less often, down to `SLOWEST_SECONDS`."""
 SETTLE_SECONDS = 2.0
 """How often the worker is looked for."""
 PATIENCE = 30.0
@@ -62,6 +65,7 @@ class RunScreen(LoracleScreen):
         self._stopping = False
         self._settled = 0.0
         self._drawn = 0.0
+        self._spent = 0.0
         self._quiet_until = 0.0
         self._last_step_line = 0.0
         self._last_line = ""
@@ -120,11 +124,16 @@ class RunScreen(LoracleScreen):
         if now - self._settled >= SETTLE_SECONDS and now >= self._quiet_until:
             self._settled = now
             following.settle()
-        due = now - self._drawn >= DRAW_SECONDS or following.state.status != self._ended_shown
+        due = self._time_to_draw(now - self._drawn) or following.state.status != self._ended_shown
         if due and self.app.screen is self:
-            self._drawn = now
+            self._drawn, self._spent = now, time.process_time()
             self._draw()
         self._follow_to_result()
+
+    def _time_to_draw(self, waited: float) -> bool:
+        """Whether the app's own work since the last drawing, that drawing included, has become a small share of the time."""
+        spent = time.process_time() - self._spent
+        return waited >= SLOWEST_SECONDS or (waited >= DRAW_SECONDS and spent <= OWN_SHARE * waited)
 
     def _follow_to_result(self) -> None:
         """A run that ends while it is watched leads to its result."""
