@@ -95,7 +95,7 @@ def build(task: Task, folder: str) -> Built:
     if head and not task.fresh_head:
         lacking = ", ".join(head[:5])
         raise InputError(f"{folder}: has no weights for {lacking}; take a model that comes with its {task.head_words}.")
-    dtype = _weights_dtype(plan)
+    dtype = weights_dtype(plan)
     options: dict[str, Any] = {"config": config, "trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
     if plan.method == "qlora":
         options["quantization_config"] = quantization(dtype, head)
@@ -104,9 +104,23 @@ def build(task: Task, folder: str) -> Built:
         model = auto.from_pretrained(folder, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder}: the model cannot be loaded: {_first_line(error)}") from error
+    model = prepared(model, task, head)
     # Counted on the unquantised shapes: 4-bit weights are stored two to a byte.
     with torch.device("meta"):
         parameters = sum(p.numel() for p in auto.from_config(config).parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Built(model.to(device_name()) if plan.method != "qlora" else model, head, parameters, trained)
+
+
+def prepared(model: Any, task: Task, head: list[str]) -> Any:
+    """A loaded model, for QLoRA already in 4 bit, made ready for the plan's method; `head` names its new modules.
+
+    Apart from loading, so that a model that was never on a disk is trained in the same way.
+
+    Raises:
+        InputError: it has no modules of the plan's names.
+    """
+    plan = task.plan
     if plan.method != "full":
         model = _with_adapters(model, task, head)
     else:
@@ -117,8 +131,7 @@ def build(task: Task, folder: str) -> Built:
     for p in model.parameters():
         if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16):
             p.data = p.data.float()  # master weights and optimizer moments stay fp32 whatever the base is stored in
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return Built(model.to(device_name()) if plan.method != "qlora" else model, head, parameters, trained)
+    return model
 
 
 def load_config(folder: str, task: Task) -> Any:
@@ -195,7 +208,7 @@ def quantization(dtype: torch.dtype, head: list[str]) -> BitsAndBytesConfig:
     )
 
 
-def _weights_dtype(plan: Plan) -> torch.dtype:
+def weights_dtype(plan: Plan) -> torch.dtype:
     """How weights are held: fp32 where they are trained, 16 bit where they are frozen and the GPU computes in it."""
     if plan.method == "full" or plan.precision == "fp32":
         return torch.float32
