@@ -1,6 +1,8 @@
 """What the person asks of a running worker: files in `control/`, and signals that mean the same."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +17,7 @@ class Control:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._terminated = 0
+        self._stepping = False
 
     def listen(self) -> None:
         """SIGTERM means `stop`, a second one `stop-now`. SIGINT and SIGHUP belong to the viewer and are ignored."""
@@ -43,6 +46,25 @@ class Control:
         """
         if self._terminated > 1 or (self._folder / "stop-now").exists():
             raise StopNow
+
+    @contextlib.contextmanager
+    def steps(self) -> Iterator[None]:
+        """While inside, optimizer steps are being taken: a stop waits for the step's end."""
+        self._stepping = True
+        try:
+            yield
+        finally:
+            self._stepping = False
+
+    def interrupt(self) -> None:
+        """Between micro-batches: leave if that was asked for and nothing would be lost by it.
+
+        Raises:
+            StopNow: it was.
+        """
+        if self.stop and not self._stepping:
+            raise StopNow
+        self.check_stop_now()
 
     @property
     def stop_at(self) -> int | None:

@@ -25,9 +25,9 @@ from engine.worker.arguments import choice_of, training_arguments
 from engine.worker.batches import LogicalBatch, padded
 from engine.worker.budget import TokenBudget
 from engine.worker.modeling import build, load_tokenizer
-from engine.worker.session import FINISHED
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
+from engine.worker.training import FINISHED
 from recommender.errors import InputError
 from recommender.plan import Plan
 

@@ -10,7 +10,7 @@ from engine import checkpoints, runs
 from engine.events import read_events
 from engine.files import read_json, sha256_of
 from engine.rundir import RunDirectory
-from engine.worker.session import FINISHED
+from engine.worker.training import FINISHED
 from recommender.plan import Plan
 
 MakePlan = Callable[..., Plan]

@@ -19,9 +19,9 @@ from engine.rows import Rows, key_of
 from engine.rundir import RunDirectory
 from engine.worker import session
 from engine.worker.modeling import build, load_tokenizer
-from engine.worker.session import FINISHED
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer
+from engine.worker.training import FINISHED
 from recommender.errors import InputError, TrainingFailed
 from recommender.plan import Plan
 

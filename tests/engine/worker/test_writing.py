@@ -27,9 +27,9 @@ from engine.worker.modeling import build, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.packing import IGNORED
 from engine.worker.scoring import Reader
-from engine.worker.session import FINISHED
 from engine.worker.tasks import conversation
 from engine.worker.tasks.writing import Writing
+from engine.worker.training import FINISHED
 from recommender.errors import InputError
 from recommender.plan import DataChoice, Plan
 

@@ -1,0 +1,68 @@
+"""What a run works on: model and data as the plan means them, and the rows as the model reads them."""
+
+from typing import Any
+
+from engine.inspection.model import inspect_folder
+from engine.rows import Split
+from engine.tables.read import fingerprint
+from engine.worker.arguments import check_supported
+from engine.worker.modeling import model_folder
+from engine.worker.narrator import Narrator
+from engine.worker.tasks.base import Encoded, Task
+from recommender.errors import InputError
+from recommender.plan import Plan
+
+USES = {"train": "training", "validation": "validation", "held_out": "held-out"}
+"""What rows are for, in words."""
+
+
+def verified_folder(plan: Plan) -> str:
+    """The model's folder, after model and data were found to be those of the plan.
+
+    Raises:
+        InputError: they have changed since, or this machine cannot do what the plan says.
+    """
+    check_supported(plan)
+    data = plan.data
+    for name, expected in ((data.train, data.train_fingerprint), (data.eval, data.eval_fingerprint)):
+        if name and expected and fingerprint(name) != expected:
+            raise InputError(f"{name} has changed since the plan was made; make a new plan with `loracle plan`.")
+    folder = model_folder(plan.model)
+    found = inspect_folder(folder, plan.model.id)
+    if plan.model.fingerprint and found["fingerprint"] != plan.model.fingerprint:
+        raise InputError(f"{plan.model.id}: the model has changed since the plan was made; make a new plan.")
+    positions = found["facts"]["max_positions"]
+    if positions and plan.max_length > positions:
+        raise InputError(f"max_length is {plan.max_length}, and {plan.model.id} reads {positions} tokens at most.")
+    return folder
+
+
+def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> dict[str, Encoded]:
+    """The rows by use as the model reads them.
+
+    Raises:
+        InputError: nothing is left to train on.
+    """
+    by_use = {"train": parts.train, "validation": parts.validation, "held_out": parts.held_out}
+    rows = {use: task.encode(tokenizer, which, tell.progress("tokenize", len(which))) for use, which in by_use.items()}
+    if not len(rows["train"]):
+        raise InputError(f"{task.plan.data.train}: nothing is left to learn from.")
+    return rows
+
+
+def tell_losses(task: Task, rows: dict[str, Encoded], tell: Narrator) -> None:
+    """Warn of what the rows lost on the way into the model, and of what the task has to say."""
+    for code, text in task.remarks.items():
+        tell.warn(code, text)
+    for use, which in rows.items():
+        if which.rows_cut or which.rows_untrained:
+            text = f"{which.rows_cut:,} {USES[use]} rows are longer than {task.plan.max_length} tokens and were cut"
+            text += f" ({which.tokens_cut:,} tokens lost)"
+            if which.rows_untrained:
+                text += f"; {which.rows_untrained:,} had nothing left to learn and were left out"
+            tell.warn("rows_cut", f"{text}.", use=use, **lost(which))
+
+
+def lost(rows: Encoded) -> dict[str, int]:
+    """What truncation took from rows."""
+    return {name: getattr(rows, name) for name in ("rows_cut", "tokens_cut", "rows_untrained")}

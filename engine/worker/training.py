@@ -1,0 +1,156 @@
+"""The training of a run: steps up to its end, a pause or a stop, and the best weights of it."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import EarlyStoppingCallback
+
+from engine import checkpoints
+from engine.files import read_json, write_json
+from engine.rundir import RunDirectory
+from engine.worker.arguments import CHOICE, choice_of, training_arguments
+from engine.worker.control import Control
+from engine.worker.held_out import kept
+from engine.worker.modeling import Built
+from engine.worker.narrator import Narrator
+from engine.worker.resuming import environment_note, patience_ended
+from engine.worker.schedule import Schedule, moments
+from engine.worker.scoring import Reader, Scored
+from engine.worker.tasks.base import Encoded
+from engine.worker.trainer import LogicalBatchTrainer
+from recommender.errors import InputError
+from recommender.plan import Plan
+
+FINISHED = "finished.json"
+"""Beside the checkpoints once training is over: resuming then goes straight to saving and scoring."""
+LEAST_GAIN = 0.0005
+"""What an evaluation must gain to count for early stopping; rounding gains a little for ever."""
+FIT_ROWS = 500
+"""Training rows scored after the training, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training needs, beside its model."""
+
+    run: RunDirectory
+    plan: Plan
+    tell: Narrator
+    control: Control
+    reader: Reader
+    rows: dict[str, Encoded]
+    """By use: `train` and `validation`."""
+    total_steps: int
+
+    def go(self, built: Built, checkpoint: Path | None) -> dict[str, Any] | None:
+        """Train to the end and load the best weights; facts about the training, or `None` when stopped or paused before.
+
+        Raises:
+            TrainingFailed: it cannot go on.
+            InputError: it was over, and no checkpoint of it is left.
+        """
+        trainer = self.trainer(built)
+        pause = self.control.stop_at
+        step, over = self._take_steps(trainer, checkpoint)
+        if pause is not None and (over or step >= pause):
+            known = step in moments(self.total_steps, self.plan.evaluations)
+            self._score_pause(trainer.model, step, known=known)
+        if pause is not None or not over:
+            return None
+        return self._load_best(trainer)
+
+    def _load_best(self, trainer: LogicalBatchTrainer) -> dict[str, Any]:
+        """Put the best weights into the model; what was noted when the training was over."""
+        done_file = self.run.checkpoints / FINISHED
+        facts = dict(read_json(done_file))
+        best = checkpoints.folder_of(self.run.checkpoints, facts["best_step"])
+        wrong = checkpoints.damage(best)
+        if wrong is not None:
+            newest, _ = checkpoints.newest_sound(self.run.checkpoints)
+            if newest is None:
+                done_file.unlink()
+                raise InputError(f"{best}: {wrong}, and no other checkpoint is sound; start the run again.")
+            self.tell.warn("best_lost", f"The best checkpoint is damaged ({wrong}); {newest.name} is used instead.")
+            best, facts["best_step"] = newest, checkpoints.step_of(newest)
+        trainer.load_weights(best)
+        return facts
+
+    def _take_steps(self, trainer: LogicalBatchTrainer, checkpoint: Path | None) -> tuple[int, bool]:
+        """Train until the end, early stopping, a pause or a stop; the last step, of which the model has the weights, and
+        whether the training is over, which is then noted."""
+        step = checkpoints.step_of(checkpoint) if checkpoint else 0
+        over = (self.run.checkpoints / FINISHED).exists() or (checkpoint is not None and patience_ended(checkpoint, self.plan))
+        pause = self.control.stop_at
+        if checkpoint is not None and (over or (pause is not None and step >= pause)):
+            trainer.load_weights(checkpoint)
+        elif not over:
+            self.tell.phase("train", step, self.total_steps, "steps")
+            with self.control.steps():
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            step = int(trainer.state.global_step)
+            checkpoint = checkpoints.folder_of(self.run.checkpoints, step)
+            over = step >= self.total_steps or patience_ended(checkpoint, self.plan)
+        if over and checkpoint is not None and not (self.run.checkpoints / FINISHED).exists():
+            best = read_json(checkpoint / "trainer_state.json")["best_global_step"]
+            facts = {"steps": step, "best_step": best or step, "stopped_early": step < self.total_steps}
+            write_json(self.run.checkpoints / FINISHED, facts)
+        return step, over
+
+    def _score_pause(self, model: Any, step: int, *, known: bool) -> None:
+        """Keep what the model says about each validation row at a pause, for comparing runs; `known`: it was told already.
+
+        Apart from the trainer's own evaluations, which choose the best checkpoint and end a training: a run that was
+        paused and one that was not are to be the same.
+        """
+        rows = self.rows["validation"]
+        if not len(rows) or self.control.stop_at is None:
+            return
+        said = self.reader.score(model, rows, self.tell.progress("pause", len(rows)))
+        found = self.reader.task.kind.summary(rows.truth, said.answers)
+        if not known:
+            self._tell_evaluation(step, said)
+        content = {"step": step, **kept(found, rows.truth, said.answers)}
+        write_json(self.run.validation_scores(self.control.stop_at), content)
+
+    def _tell_evaluation(self, step: int, said: Scored) -> dict[str, float]:
+        """Tell the viewers what the validation rows showed; the metrics."""
+        rows = self.rows["validation"]
+        found = self.reader.task.kind.summary(rows.truth, said.answers) | {"rows": float(len(rows)), "seconds": said.seconds}
+        self.tell.events.write("evaluation", step=step, split="validation", metrics=found)
+        return found
+
+    def fit(self, model: Any) -> dict[str, float]:
+        """Loss of the best weights on rows that were trained on, without dropout: beside the validation loss it shows
+        overfitting, which the losses of the steps do not (they are computed with dropout, by a model still changing)."""
+        train = self.rows["train"]
+        chosen = random.Random(self.plan.seed).sample(range(len(train)), min(len(train), FIT_ROWS))
+        said = self.reader.score(model, train.take(chosen), self.tell.progress("after", len(chosen)))
+        return {"training_loss": said.loss, "rows": len(chosen)}
+
+    def trainer(self, built: Built) -> LogicalBatchTrainer:
+        """The trainer of this run; nothing is trained yet."""
+        plan, validation = self.plan, self.rows["validation"]
+
+        def evaluate(model: Any, step: int) -> dict[str, float]:
+            found = self._tell_evaluation(step, self.reader.score(model, validation))
+            return found | {CHOICE: choice_of(plan, found)}
+
+        scored = len(validation) > 0
+        trainer = LogicalBatchTrainer(
+            built.model,
+            training_arguments(plan, self.run.checkpoints, self.total_steps, scored=scored),
+            self.rows["train"].table(),
+            validation.table(),
+            task=self.reader.task,
+            budget=self.reader.budget,
+            evaluate_rows=evaluate,
+            events=self.tell.events,
+            checkpoint_note=environment_note(),
+            interrupt=self.control.interrupt,
+        )
+        trainer.add_callback(Schedule(moments(self.total_steps, plan.evaluations), self.control, scores=scored))
+        if plan.early_stopping and scored:
+            trainer.add_callback(EarlyStoppingCallback(plan.patience, LEAST_GAIN))
+        return trainer
