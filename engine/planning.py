@@ -65,14 +65,40 @@ def plan_for(
     check_task(data.facts.task, data.facts.columns)
     chosen = recommendation.candidate(method) if method else recommendation.best
     overrides = check(recommendation, chosen, anyway=anyway)
+    return plan_with(
+        recommendation,
+        chosen,
+        model,
+        data,
+        {"seed": seed, "train_rows": train_rows, "eval_rows": eval_rows, "split_seed": split_seed},
+        assignments=assignments,
+        overrides=overrides,
+    )
+
+
+def plan_with(
+    recommendation: Recommendation,
+    chosen: Candidate,
+    model: ModelInspection,
+    data: DataInspection,
+    choices: Mapping[str, Any] | None = None,
+    *,
+    assignments: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> Plan:
+    """The plan for `chosen` with `choices` of rows and seeds and `assignments` put in, whether it may run or not.
+
+    Raises:
+        InputError: an assignment is not a field of a plan, its value is not allowed, or a flag of its own says it.
+    """
     content = _content(recommendation, chosen, model, data)
-    content["seed"] = seed
-    content["data"] |= {"train_rows": train_rows, "eval_rows": eval_rows, "split_seed": split_seed}
+    for name, value in (choices or {}).items():
+        (content if name in content else content["data"])[name] = value
     changed = plan_file.set_fields(content, list(assignments))
     for name, flag in FLAGS.items():
         if _at(changed, name) != _at(content, name):
             raise InputError(f"--set {name}: say it with {flag}, so that the advice is about it too.")
-    changed["overrides"] = overrides  # a record, not a setting
+    changed["overrides"] = list(overrides)  # a record, not a setting
     plan = plan_file.validate(changed, "--set")
     _check_length(plan, model)
     return plan
@@ -178,6 +204,7 @@ def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInsp
         },
         "task": facts.task or "classification",
         "method": chosen.method,
+        "seed": 1,
         **settings.model_dump(mode="json", include=own),
     }
 

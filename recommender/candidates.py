@@ -27,6 +27,19 @@ def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate,
         sooner = timing.predict(facts, shape, method, quicker, smaller.devices)
         if smaller.fits and not _late(facts, sooner):
             settings, placed, hours = quicker, smaller, sooner
+    return _judged(facts, shape, method, settings, placed=placed, hours=hours)
+
+
+def candidate_with(facts: Facts, shape: Shape, method: Method, settings: Settings) -> tuple[Candidate, list[Reason]]:
+    """The method with exactly these settings, whether they fit or not, and the hard constraints met or broken."""
+    placed = place(facts, shape, step_of(facts, method, settings))
+    hours = timing.predict(facts, shape, method, settings, placed.devices)
+    return _judged(facts, shape, method, settings, placed=placed, hours=hours)
+
+
+def _judged(
+    facts: Facts, shape: Shape, method: Method, settings: Settings, *, placed: Placed, hours: Hours
+) -> tuple[Candidate, list[Reason]]:
     trained = trained_parameters(
         shape, facts.data, method, settings.rank or 0, trained=settings.trained, last_layers=settings.last_layers
     )

@@ -1,22 +1,30 @@
 """Reasons and warnings: a code, the facts that made it fire, and the sentence that one renderer fills from those facts.
 
-The sentences stand in `catalogue` and `catalogue_settings`; another language is another catalogue. Number formats: `:size`
-bytes, `:share` percent, `:count` 1 234, `:short` 1.2k, `:hours` time, `:num` a short number.
+The sentences stand in `catalogue` and `catalogue_settings`; another language is another catalogue (`language`). Number
+formats: `:size` bytes, `:share` percent, `:count` 1 234, `:short` 1.2k, `:hours` time, `:num` a short number.
 """
 
 import string
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recommender.catalogue import CONSTANTS, SENTENCES
 from recommender.catalogue_settings import SETTINGS
 from recommender.evidence import source
+from recommender.language import said
 from recommender.recommendation import Caution, Reason
 
 CATALOGUE: dict[str, str] = SENTENCES | SETTINGS
+FOREIGN = frozenset({"column", "names"})
+"""Facts that are names out of a person's files, and no words of ours."""
 
 
 class _Numbers(string.Formatter):
-    """Formats the catalogue's own number kinds."""
+    """Formats the catalogue's own number kinds, and says words among the facts in the language of the sentence."""
+
+    def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        value = super().get_value(key, args, kwargs)
+        return said(value) if isinstance(value, str) and key not in FOREIGN else value
 
     def format_field(self, value: Any, format_spec: str) -> str:
         match format_spec:
@@ -78,12 +86,12 @@ def duration(seconds: float) -> str:
         return f"{seconds / 60:.0f} min"
     if seconds < 172_800:
         return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86_400:.1f} days"
+    return said("{count} days").format(count=f"{seconds / 86_400:.1f}")
 
 
 def sentence(code: str, facts: dict[str, Any] | None = None) -> str:
     """The sentence of that code, filled from its facts."""
-    return _RENDERER.vformat(CATALOGUE[code], (), CONSTANTS.get(code, {}) | (facts or {}))
+    return _RENDERER.vformat(said(CATALOGUE[code]), (), CONSTANTS.get(code, {}) | (facts or {}))
 
 
 def reason(code: str, facts: dict[str, Any], *sources: str, wording: str | None = None) -> Reason:

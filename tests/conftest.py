@@ -181,6 +181,8 @@ def make_plan() -> MakePlan:
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The developer's own runs are out of sight, and what a test starts does not reach them."""
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("LORACLE_CONFIG", str(tmp_path / "no-config.toml"))
+    monkeypatch.setenv("LORACLE_LANG", "en")
     monkeypatch.delenv("LORACLE_RUNS", raising=False)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recommender.errors import Exit, LoracleError
-from tui import flags, flags_group
+from tui import flags, flags_group, i18n, settings
 
 DESCRIPTION = """\
 Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
@@ -25,6 +25,7 @@ exit codes: 0 done · 2 bad usage or input · 3 refused before training · 4 tra
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
+    problem = _speak()
     parser = _parser()
     typed = sys.argv[1:] if arguments is None else arguments
     given = parser.parse_args(typed)
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("--auto is a way of its own and takes no command; leave one of the two away")
         parser.error(f"options go after the command: loracle {given.command} ...")
     try:
+        if problem is not None:
+            raise problem
         code = int(_answer(given, parser))
         sys.stdout.flush()
         return code
@@ -51,7 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(Exit.DONE)
 
 
+def _speak() -> LoracleError | None:
+    """Read config.toml and speak the reader's language; what is wrong with the file, to be said once `--help` had its turn."""
+    problem = None
+    try:
+        settings.load()
+    except LoracleError as error:
+        problem = error
+    i18n.speak(i18n.chosen())
+    return problem
+
+
 def _answer(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if hasattr(given, "assignments"):
+        given.assignments = settings.assignments(given.assignments, has_plan=given.command == "run")
     if given.command is not None:
         answer: Callable[[argparse.Namespace], int] = given.answer
         return answer(given)

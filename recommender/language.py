@@ -1,0 +1,16 @@
+"""The language of sentences: English, unless a front end puts another catalogue in. Imports nothing."""
+
+from collections.abc import Mapping
+
+_catalogue: Mapping[str, str] = {}
+
+
+def use(catalogue: Mapping[str, str]) -> None:
+    """From now on take sentences from `catalogue`: English text → text of another language. What it lacks stays English."""
+    global _catalogue
+    _catalogue = catalogue
+
+
+def said(text: str) -> str:
+    """`text` in the language in use."""
+    return _catalogue.get(text, text)

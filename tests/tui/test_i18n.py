@@ -1,0 +1,98 @@
+"""The catalogues hold every text that code marks, with its placeholders, and the right one is spoken."""
+
+import ast
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from recommender import language
+from recommender.catalogue import SENTENCES
+from recommender.catalogue_settings import SETTINGS
+from recommender.reasons import sentence
+from tui import i18n
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def _english_afterwards() -> Iterator[None]:
+    yield
+    language.use({})
+
+
+def marked() -> dict[str, str]:
+    """Texts within `_(...)`, `plural(...)` and `said(...)`, with the place of one occurrence."""
+    found: dict[str, str] = {}
+    for file in [*sorted((ROOT / "tui").rglob("*.py")), *sorted((ROOT / "recommender").rglob("*.py"))]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("_", "plural"):
+                count = {"_": 1, "plural": 2}[node.func.id]
+                for argument in node.args[:count]:
+                    where = f"{file.relative_to(ROOT)}:{node.lineno}"
+                    assert isinstance(argument, ast.Constant | ast.Name | ast.Attribute | ast.Subscript | ast.IfExp), (
+                        f"{where}: a text that is marked must be written out; fill in what varies with format"
+                    )
+                    if isinstance(argument, ast.Constant):
+                        found[str(argument.value)] = where
+    return found
+
+
+def fields(text: str) -> list[str]:
+    """Names of the placeholders, with their formats."""
+    return sorted(f"{name}:{form}" for _, name, form, _ in string.Formatter().parse(text) if name is not None)
+
+
+@pytest.mark.parametrize("name", [n for n in i18n.languages() if n != "en"])
+def test_a_catalogue_has_every_text_with_its_placeholders(name: str) -> None:
+    catalogue = dict(i18n.catalogue(i18n.FOLDER / f"{name}.po"))
+    wrong = [f"{text!r} → {said!r}" for text, said in catalogue.items() if fields(text) != fields(said)]
+    assert not wrong, "\n".join(wrong)
+    missing = [f"{where}: {text!r}" for text, where in marked().items() if text not in catalogue]
+    missing += [f"{code}: {text!r}" for code, text in (SENTENCES | SETTINGS).items() if text not in catalogue]
+    assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [("zh_CN.UTF-8", "zh_CN"), ("zh", "zh_CN"), ("zh-Hans", "zh_CN"), ("zh_SG", "zh_CN"), ("zh_TW", "en"), ("de_DE", "en"),
+     ("C", "en"), ("", "en")],
+)  # fmt: skip
+def test_the_locale_names_the_language(wanted: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(i18n, "languages", lambda: ["en", "zh_CN"])
+    assert i18n.nearest(wanted) == found
+
+
+def test_loracle_lang_outranks_the_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(i18n, "languages", lambda: ["en", "zh_CN"])
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    assert i18n.chosen() == "en"
+    monkeypatch.delenv("LORACLE_LANG")
+    assert i18n.chosen() == "zh_CN"
+
+
+@pytest.mark.usefixtures("_english_afterwards")
+def test_a_catalogue_is_read_as_gettext_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / "xx.po"
+    file.write_text(
+        'msgid ""\nmsgstr "Language: xx\\n"\n\n'
+        '# a comment\n#: tui/a.py:3\nmsgid "Say \\"{words}\\"\\n"\nmsgstr ""\n"Sag "\n"\\"{words}\\"\\n"\n\n'
+        'msgid "one row"\nmsgid_plural "{n} rows"\nmsgstr[0] "{n} Reihen"\n\n'
+        '#, fuzzy\nmsgid "unsure"\nmsgstr "unsicher"\n\nmsgid "later"\nmsgstr ""\n\n#~ msgid "gone"\n#~ msgstr "weg"\n',
+        encoding="utf-8",
+    )
+    assert dict(i18n.catalogue(file)) == {'Say "{words}"\n': 'Sag "{words}"\n', "one row": "{n} Reihen", "{n} rows": "{n} Reihen"}
+    language.use(dict(i18n.catalogue(file)))
+    assert i18n._("later") == "later"
+    assert i18n.plural("one row", "{n} rows", 3).format(n=3) == "3 Reihen"
+
+
+@pytest.mark.usefixtures("_english_afterwards")
+def test_a_reason_is_said_in_the_language_with_the_same_figures() -> None:
+    template = SENTENCES["does_not_fit"]
+    language.use({template: "{method} braucht {needed:size}, frei sind {free:size}.", "Full fine-tuning": "Volles Training"})
+    known = {"method": "Full fine-tuning", "needed": 13e9, "free": 11.6e9}
+    assert sentence("does_not_fit", known) == "Volles Training braucht 13.0 GB, frei sind 11.6 GB."
+    language.use({"labels": "Klassen", SENTENCES["leak"]: "Spalte {column}"})
+    assert sentence("leak", {"column": "labels"}) == "Spalte labels"  # a person's own name is no word of ours

@@ -1,0 +1,66 @@
+"""config.toml, the environment and flags: who outranks whom, and mistakes told with their line."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from recommender.errors import InputError
+from tui import settings
+from tui.cli import main
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "config.toml"
+    monkeypatch.setenv("LORACLE_CONFIG", str(file))
+    for name in settings.KNOWN:
+        monkeypatch.setenv(f"LORACLE_{name.upper()}", "x")  # so that the test's end takes away what loading sets
+        monkeypatch.delenv(f"LORACLE_{name.upper()}")
+    monkeypatch.setattr(settings, "_of_plans", {})
+    return file
+
+
+def test_the_environment_outranks_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text('runs = "~/here"\ntheme = "nord"\nascii = true\n[keys]\nquit = "ctrl+x"\nstop = "s,f9"\n')
+    monkeypatch.setenv("LORACLE_THEME", "dracula")
+    settings.load()
+    assert os.environ["LORACLE_RUNS"] == "~/here"
+    assert os.environ["LORACLE_THEME"] == "dracula"
+    assert os.environ["LORACLE_ASCII"] == "1"
+    assert os.environ["LORACLE_KEYS"] == "quit=ctrl+x;stop=s,f9"
+
+
+def test_fields_of_a_plan_go_flag_environment_plan_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text("[plan]\nepochs = 3\nlearning_rate = 1e-4\nclass_weights = true\n")
+    settings.load()
+    monkeypatch.setenv("LORACLE_SET", "learning_rate=2e-4 rank=8")
+    assert settings.assignments(["rank=16"], has_plan=False) == [
+        "epochs=3", "learning_rate=2e-4", "class_weights=true", "rank=16",
+    ]  # fmt: skip
+    assert settings.assignments(["rank=16"], has_plan=True) == ["learning_rate=2e-4", "rank=16"]
+
+
+def test_every_mistake_is_told_with_its_line_and_the_nearest_name(config: Path) -> None:
+    config.write_text('# mine\nthem = "nord"\nascii = "yes"\n\n[plan]\nepochs = 3\nlerning_rate = 1e-4\nseed = 3\n')
+    with pytest.raises(InputError) as caught:
+        settings.load()
+    lines = caught.value.message.splitlines()
+    assert lines[0] == f"{config}:2: them: no such setting. Did you mean theme?"
+    assert lines[1] == f"{config}:3: ascii must be true or false."
+    assert lines[2].startswith(f"{config}:7: lerning_rate: no such field of a plan. Did you mean learning_rate?")
+    assert lines[3].startswith(f"{config}:8: seed belongs to one run")
+
+
+def test_what_is_no_toml_is_told_with_line_and_column(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text('runs = "a"\ntheme = \n')
+    assert main(["runs"]) == 2
+    assert f"{config}:2:" in capsys.readouterr().err
+
+
+def test_help_works_whatever_the_file_says(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text("nonsense")
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    assert "exit codes" in capsys.readouterr().out
