@@ -8,7 +8,7 @@ from engine.files import read_json, sync_folder, write_atomically, write_json
 from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker.card import model_card
-from engine.worker.modeling import Built, device_name, quantization
+from engine.worker.modeling import Built, device_name, keep_trainable, quantization
 from engine.worker.tasks.base import Task
 from recommender.plan import Plan
 
@@ -76,5 +76,6 @@ def load(run: RunDirectory, task: Task, base: str) -> Any:
         options["quantization_config"] = quantization(dtype, read_json(run.model / "loracle.json")["new_modules"])
         options["device_map"] = {"": device_name()}
     model = auto.from_pretrained(base, trust_remote_code=False, **options)
+    keep_trainable(model)
     model = PeftModel.from_pretrained(model, str(run.model))
     return model if plan.method == "qlora" else model.to(device_name())

@@ -121,6 +121,7 @@ def prepared(model: Any, task: Task, head: list[str]) -> Any:
         InputError: it has no modules of the plan's names.
     """
     plan = task.plan
+    keep_trainable(model)
     if plan.method != "full":
         model = _with_adapters(model, task, head)
     else:
@@ -206,6 +207,18 @@ def quantization(dtype: torch.dtype, head: list[str]) -> BitsAndBytesConfig:
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=head or None,  # nothing new: transformers then leaves the output layer alone
     )
+
+
+def keep_trainable(model: Any) -> None:
+    """Keep 4-bit layers in the layout that has gradients.
+
+    On CPUs with AVX512-BF16 bitsandbytes repacks a layer for good at its first pass in evaluation mode. That kernel rounds
+    to bf16 and has no backward pass: layers with a bias then fail in training, those without lose their gradient silently
+    (seen with bitsandbytes 0.50).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def weights_dtype(plan: Plan) -> torch.dtype:

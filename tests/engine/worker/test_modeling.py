@@ -76,6 +76,26 @@ def test_qlora_quantises_the_layers_and_nothing_new(
     assert not [n for n in layers if any(f".{h}." in f"{n}." for h in made.head)]
 
 
+def test_a_4_bit_model_that_was_scored_still_has_its_gradients(tiny_still: Path, make_plan: MakePlan) -> None:
+    """Some CPUs take another kernel for layers that were once in evaluation mode, one that knows no backward pass."""
+    plan = make_plan(tiny_still, "qlora", dropout=0.0)
+    words = {"input_ids": torch.arange(5, 29).reshape(2, 12), "labels": torch.tensor([1, 4])}
+
+    def gradients(scored: bool) -> dict[str, Any]:
+        torch.manual_seed(0)
+        made = built(plan).model
+        if scored:
+            with torch.no_grad():
+                made.eval()(**words)
+        made.train()(**words).loss.backward()
+        return {n: p.grad for n, p in made.named_parameters() if p.requires_grad}
+
+    fresh, scored = gradients(False), gradients(True)
+    assert any(float(g.abs().max()) > 0 for n, g in fresh.items() if "lora_B" in n)
+    for name, wanted in fresh.items():
+        assert torch.equal(scored[name], wanted), name
+
+
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_the_number_of_parameters_does_not_depend_on_how_they_are_stored(
     tiny_still: Path, make_plan: MakePlan, method: str

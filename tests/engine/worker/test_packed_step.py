@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from engine.worker import attention, causal, fused_lora
+from engine.worker.modeling import keep_trainable
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
 from engine.worker.token_loss import Head, head_of, token_loss
 
@@ -147,6 +148,7 @@ def test_qlora(tmp_path: Any) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path, quantization_config=quantised, device_map={"": "cpu"}, dtype=torch.float32
     )
+    keep_trainable(model)
     assert any(type(m).__name__ == "Linear4bit" for m in model.modules())
     assert compare(adapted(model)) < ROUNDING
 
