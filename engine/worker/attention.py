@@ -7,6 +7,7 @@ transformers' own SDPA with its masks, so that generation and padded passes of t
 
 from collections.abc import Sequence
 from functools import lru_cache
+from inspect import signature
 from itertools import accumulate
 from typing import Any
 
@@ -130,6 +131,13 @@ def _variable_length(
     from torch.nn.attention.varlen import varlen_attn
 
     back = -1 if window is None else window - 1  # flash attention counts the neighbours, transformers counts the token too
+    shared = query.shape[1] // key.shape[1]
+    grouped = {}
+    if shared > 1:
+        if "enable_gqa" in signature(varlen_attn).parameters:
+            grouped["enable_gqa"] = True
+        else:  # torch before 2.12
+            key, value = (t.repeat_interleave(shared, 1) for t in (key, value))
     out = varlen_attn(
         *(t[0].transpose(0, 1).contiguous() for t in (query, key, value)),  # (T, heads, width)
         cumulative,
@@ -138,7 +146,7 @@ def _variable_length(
         longest,
         scale=scaling,
         window_size=(back, 0 if causal else back),
-        enable_gqa=query.shape[1] != key.shape[1],
+        **grouped,
     )
     return out.unsqueeze(0)
 

@@ -21,6 +21,7 @@ from engine.events import EventWriter
 from engine.worker.batches import EpochPermutation, LogicalBatch, collate, mixed
 from engine.worker.budget import TokenBudget
 from engine.worker.heartbeat import memory_now
+from engine.worker.scoring import autocast
 from engine.worker.tasks.base import Task
 from recommender.errors import TrainingFailed
 
@@ -111,7 +112,8 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
 
     def _micro_step(self, model: Any, batch: LogicalBatch, piece: list[int]) -> torch.Tensor:
         """Backward through one micro-batch; its share of the logical batch's loss."""
-        with self.compute_loss_context_manager():
+        # Not left to accelerate, which wraps the model's own forward: a packed step goes past it, to the body.
+        with autocast(self.args.device, self._task.plan.precision):
             total = self._task.total(model, [batch.input_ids[i] for i in piece], [batch.targets[i] for i in piece])
         share = total / self._task.weight(batch.targets)
         self.accelerator.backward(share)

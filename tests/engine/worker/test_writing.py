@@ -323,6 +323,24 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     assert saved.chat_template == load_tokenizer(str(writer)).chat_template
 
 
+def test_mixed_precision_holds_in_the_packed_step_too(
+    writer: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.dtype] = []
+    real = causal.packed_loss
+
+    def watched(body: Any, head: Any, batch: Any) -> torch.Tensor:
+        reading = body.layers[0].mlp.up_proj.register_forward_hook(lambda module, inputs, out: seen.append(out.dtype))
+        try:
+            return real(body, head, batch)
+        finally:
+            reading.remove()
+
+    monkeypatch.setattr(causal, "packed_loss", watched)
+    run_here(plan_of(writer, precision="bf16-mixed", epochs=1.0, data={"train_rows": 12, "eval_rows": 4, "validation_rows": 0}))
+    assert set(seen) == {torch.bfloat16}
+
+
 def test_a_killed_run_goes_on_to_the_very_same_model(writer: Path, run_here: Here, tmp_path: Path) -> None:
     plan = plan_of(writer, "lora", dropout=0.1, evaluations=3, data={"train_rows": 30})
     done = run_here(plan)
