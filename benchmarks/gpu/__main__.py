@@ -1,0 +1,124 @@
+"""The GPU benchmarks, unattended: `python -m benchmarks.gpu run --minutes 18 --out FOLDER`.
+
+Pieces are processes of under 8 minutes each that keep every result as they get it; called again with the same folder, they
+go on behind what is there. Nothing is installed and nothing is downloaded. `--smoke` is the same code on small models, on
+a processor where there is no GPU.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.results import Lines, machine, read_lines
+
+EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+PIECES: dict[str, tuple[str, float, dict[str, str]]] = {
+    "checks": ("checks", 4.0, EXPANDABLE),
+    "worker-checks": ("worker_checks", 4.0, {}),
+    "full-card": ("full_card", 1.0, {}),
+    "kernels": ("kernels", 2.0, {}),
+    "speed": ("speed", 7.5, EXPANDABLE),
+    "memory": ("memory", 7.5, {}),
+    "allocator": ("allocator", 1.0, {}),
+    "allocator-expandable": ("allocator", 1.0, EXPANDABLE),
+}
+"""By name: module, minutes at most, environment."""
+
+
+def main() -> int:
+    """Run some pieces, or one in this process."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("what", choices=("run", "piece", "gather"))
+    parser.add_argument("pieces", nargs="*", help=f"of {', '.join(PIECES)}; all if none is named; NAME=MINUTES gives it less")
+    parser.add_argument("--minutes", type=float, default=18.0, help="for all of them together (default 18)")
+    parser.add_argument("--out", type=Path, default=Path("runs-gpu"), help="where results are kept (default runs-gpu)")
+    parser.add_argument("--smoke", action="store_true", help="small models, to see that everything runs")
+    given = parser.parse_args()
+    unknown = [p for p in given.pieces if p.partition("=")[0] not in PIECES]
+    if unknown:
+        parser.error(f"no piece is called {unknown[0]}; there are {', '.join(PIECES)}")
+    out = given.out.resolve()
+    if given.what == "piece":
+        (name,) = given.pieces
+        return piece(name, out, given.minutes, given.smoke)
+    if given.what == "run":
+        run([p.partition("=") for p in given.pieces or PIECES], out, given.minutes, given.smoke)
+    for name in PIECES:
+        gather(name, out)
+    return show(out)
+
+
+def piece(name: str, out: Path, minutes: float, smoke: bool) -> int:
+    """One piece in this process."""
+    lines = Lines(out / f"{name}.jsonl", time.monotonic() + 60 * minutes)
+    (out / "machine.json").write_text(json.dumps(machine() | {"smoke": smoke}), encoding="utf-8")
+    import_module(f"benchmarks.gpu.{PIECES[name][0]}").run(lines, smoke)
+    return 0
+
+
+def run(pieces: list[tuple[str, str, str]], out: Path, minutes: float, smoke: bool) -> None:
+    """The pieces after one another, each in a process of its own that is ended when its time is over."""
+    out.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + 60 * minutes
+    for name, _, most in pieces:
+        allowed = min(60 * float(most or PIECES[name][1]), end - time.monotonic())
+        if allowed < 20:
+            print(f"{name}: no time is left", flush=True)
+            continue
+        command = [sys.executable, "-m", "benchmarks.gpu", "piece", name, "--out", str(out)]
+        command += ["--minutes", str((allowed - 8) / 60), *(["--smoke"] if smoke else [])]
+        # `HF_HUB_OFFLINE`: nothing here is on the hub, and looking for it would take its time.
+        env = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"} | PIECES[name][2]
+        started = time.monotonic()
+        with (out / f"{name}.log").open("ab") as log:
+            try:
+                code = subprocess.run(command, stdout=log, stderr=log, env=env, timeout=allowed, check=False).returncode
+            except subprocess.TimeoutExpired:
+                code = -1
+        print(f"{name}: {'cut off' if code == -1 else f'exit {code}'} after {time.monotonic() - started:.0f} s", flush=True)
+
+
+def gather(name: str, out: Path) -> None:
+    """The results of a piece as one JSON file."""
+    lines = read_lines(out / f"{name}.jsonl")
+    if not lines:
+        return
+    about = json.loads((out / "machine.json").read_text(encoding="utf-8"))
+    content: dict[str, Any] = {"benchmark": f"gpu {name}", "machine": about}
+    if PIECES[name][0] == "memory":
+        from benchmarks.gpu.models import Kind
+
+        names = sorted({line["model"] for line in lines if "model" in line})
+        content["models"] = {n: {"config": Kind(n, about["smoke"]).config().to_dict()} for n in names}
+    body = ",\n".join(json.dumps(line) for line in lines)
+    head = json.dumps(content, indent=1)[:-2]
+    (out / f"gpu-{name}.json").write_text(f'{head},\n "results": [\n{body}\n]}}\n', encoding="utf-8")
+
+
+def show(out: Path) -> int:
+    """A short table; 1 if a check found something wrong."""
+    wrong = 0
+    for name in PIECES:
+        lines = read_lines(out / f"{name}.jsonl")
+        counted = Counter(line.get("result", "ok") for line in lines)
+        if lines:
+            print(f"{name}: {', '.join(f'{n} {result}' for result, n in counted.items())}")
+        for line in lines:
+            if line.get("result") in ("error", "wrong"):
+                said = line.get("error") or {k: v for k, v in line.items() if k not in ("key", "result")}
+                print(f"  {line['key']}: {said}"[:500])
+                wrong += "checks" in name or name == "full-card"
+            elif "tokens_per_second" in line and name == "speed":
+                print(f"  {line['key']}: {line['tokens_per_second']:,.0f} tokens/s, {line['allocated'] / 2**30:.1f} GiB")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""What must hold on a GPU, in this process: gradients do not depend on the cut, on padding or on memory that ran out."""
+
+import copy
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu import gauges
+from benchmarks.gpu.models import Kind, built, device_of, plan_of, rows_of
+from benchmarks.gpu.results import Lines
+from benchmarks.gpu.step import EngineStep
+from engine.worker import attention
+from engine.worker.scoring import autocast
+from engine.worker.tasks.base import Encoded, Task
+from engine.worker.trainer import seed_everything
+
+COUNTS = [61, 7, 33, 48, 12, 90, 25, 18, 40, 5, 77, 29]
+TOLERANCE = {"fp32": 2e-4, "bf16-mixed": 6e-2}
+"""Of a gradient's norm. fp32 sums in another order; in bf16 another order of rounding, which attention kernels differ in too."""
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def run(lines: Lines, smoke: bool) -> None:
+    """Every check that is not known yet."""
+    device = device_of(smoke)
+    checks: dict[str, Callable[[], dict[str, Any]]] = {"varlen-flash": lambda: _varlen(device)}
+    for name in ("bert-base", "llama-0.5b"):
+        for method in ("full", "lora", "qlora"):
+            for precision in ("fp32", "bf16-mixed"):
+                key = f"{name}-{method}-{precision}"
+                checks[f"cut-{key}"] = lambda n=name, m=method, p=precision: _cut(n, m, p, device)  # type: ignore[misc]
+    for method in ("full", "lora", "qlora"):
+        for precision in ("fp32", "bf16-mixed"):
+            checks[f"padding-free-{method}-{precision}"] = lambda m=method, p=precision: _padding_free(m, p, device)  # type: ignore[misc]
+    if device.type == "cuda":
+        for method in ("full", "lora"):
+            checks[f"out-of-memory-{method}"] = lambda m=method: _out_of_memory(m)  # type: ignore[misc]
+    for key, check in checks.items():
+        if lines.wanted(key, seconds=5):
+            with lines.trying(key):
+                found = check()
+                lines.write(key, result="ok" if found.pop("holds") else "wrong", **found)
+            gauges.tidy()
+
+
+def _small(name: str, method: str, precision: str, device: torch.device) -> tuple[Any, Task, Encoded]:
+    """A small model of that family whose gradients are all alive, and rows for it."""
+    kind = Kind(name, smoke=True)
+    seed_everything(1)
+    config = {} if kind.decoder else NO_DROPOUT
+    # Heads of 64, as real models have them: flash attention takes them, and most kernels are made for them.
+    plan = plan_of(kind, method, precision=precision)
+    model, task = built(kind, plan, device, hidden_size=256, intermediate_size=512, **config)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p.add_(torch.randn_like(p) * 0.05)
+    ids, labels = rows_of(COUNTS, kind.config().vocab_size)
+    return model, task, Encoded(ids, labels if kind.decoder else [i % 2 for i in range(len(ids))], [0] * len(ids))
+
+
+def _gradients(model: Any, task: Task, rows: Encoded, budget: int, precision: str) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of all rows as one logical batch, cut under that budget."""
+    device = next(model.parameters()).device
+    model.train()
+    model.zero_grad()
+    total = 0.0
+    for piece in task.cut([len(r) for r in rows.input_ids], budget, device.type):
+        with autocast(device, precision):
+            loss = task.total(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
+        share = loss / task.weight(rows.targets)
+        share.backward()
+        total += float(share.detach())
+    return total, {n: p.grad.detach().float().clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def _apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The largest distance of two gradients of a parameter, as part of its norm.
+
+    Where the norm is next to nothing beside others, as that of a key's bias, which softmax does not see, all is rounding.
+    """
+    if one.keys() != other.keys():
+        return float("inf")
+    least = 1e-3 * max(float(g.norm()) for g in other.values())
+    return max(float((one[n] - other[n]).norm() / other[n].norm().clamp_min(least)) for n in one)
+
+
+def _said(one: tuple[float, Any], other: tuple[float, Any], precision: str) -> dict[str, Any]:
+    apart, loss_apart = _apart(one[1], other[1]), abs(one[0] - other[0])
+    holds = apart < TOLERANCE[precision] and loss_apart < TOLERANCE[precision]
+    return {"holds": holds, "gradients_apart": apart, "loss_apart": loss_apart, "parameters": len(one[1])}
+
+
+def _cut(name: str, method: str, precision: str, device: torch.device) -> dict[str, Any]:
+    model, task, rows = _small(name, method, precision, device)
+    task.adopt(model)
+    whole = _gradients(model, task, rows, 10**8, precision)
+    pieces = _gradients(model, task, rows, 120, precision)
+    return _said(pieces, whole, precision) | {"packed": bool(getattr(task, "packed", False))}
+
+
+def _padding_free(method: str, precision: str, device: torch.device) -> dict[str, Any]:
+    """The same decoder, once as transformers pads and attends, once laid end to end."""
+    model, task, rows = _small("llama-0.5b", method, precision, device)
+    padded = _gradients(model, task, rows, 10**8, precision)
+    task.adopt(model)
+    with gauges.Kernels() as kernels:
+        packed = _gradients(model, task, rows, 10**8, precision)
+    found = _said(packed, padded, precision) | {"kernels": sorted(kernels.names), "remarks": task.remarks}
+    found["holds"] = found["holds"] and bool(getattr(task, "packed", False))
+    return found
+
+
+def _varlen(device: torch.device) -> dict[str, Any]:
+    agrees = {str(w): attention._flash_agrees(device, torch.bfloat16, w) for w in (64, 128)}
+    return {"holds": all(agrees.values()) or device.type == "cpu", "agrees": agrees}
+
+
+def _out_of_memory(method: str) -> dict[str, Any]:
+    """The same training twice, the second time with so little memory that micro-batches must shrink: the same losses."""
+    found: list[list[float]] = []
+    recovered: list[tuple[int, int]] = []
+    for tight in (False, True):
+        seed_everything(3)
+        kind = Kind("llama-0.5b")
+        plan = plan_of(kind, method, precision="fp32", token_budget=32_768)
+        model, task = built(kind, plan, torch.device("cuda"), num_hidden_layers=4, vocab_size=32_000)
+        ids, labels = rows_of([1024 - 16 * i for i in range(32)], 32_000)
+        rows = Encoded(ids, labels, [0] * len(ids))
+        with tempfile.TemporaryDirectory() as work:
+            stepper = EngineStep(model, task, rows, Path(work))
+            losses = [stepper.step(list(range(8)))]  # moments are made
+            gauges.tidy()
+            if tight:
+                room = gauges.allocated() + 2 * 2**30
+                torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
+            try:
+                losses += [stepper.step(list(range(32))) for _ in range(3)]
+            finally:
+                torch.cuda.set_per_process_memory_fraction(1.0)
+            recovered = copy.copy(stepper.recovered)
+        found.append(losses)
+        del stepper, model
+        gauges.tidy()
+    apart = max(abs(a - b) for a, b in zip(*found, strict=True))
+    return {"holds": apart < 1e-3 and bool(recovered), "losses_apart": apart, "losses": found, "recovered": recovered}

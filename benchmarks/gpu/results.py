@@ -1,0 +1,81 @@
+"""Results a line at a time, so that a piece that is cut off keeps what it measured and goes on behind it."""
+
+import contextlib
+import json
+import platform
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "trl", "liger-kernel", "triton")
+
+
+class Lines:
+    """The results of one piece, each with a `key`; `until` is when the piece must be over, by `time.monotonic`."""
+
+    def __init__(self, file: Path, until: float) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file
+        self.until = until
+        self.known = {line["key"]: line for line in read_lines(file)}
+
+    def wanted(self, key: str, *, seconds: float = 0.0) -> bool:
+        """Whether that is still to be measured and `seconds` are left for it."""
+        return key not in self.known and time.monotonic() + seconds < self.until
+
+    def write(self, key: str, **found: Any) -> None:
+        """Keep one result, on disk at once."""
+        line = {"key": key} | found
+        self.known[key] = line
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    @contextlib.contextmanager
+    def trying(self, key: str) -> Iterator[None]:
+        """Whatever goes wrong inside becomes a result: one missing package must not hide the rest."""
+        try:
+            yield
+        except Exception as error:
+            self.write(key, result="error", error=f"{type(error).__name__}: {str(error)[:400]}")
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The results in a file; a torn last line is left out."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were taken on."""
+    import torch
+
+    found: dict[str, Any] = {"system": platform.platform(), "python": platform.python_version(), "gpu": None}
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found |= {
+            "gpu": properties.name,
+            "capability": [properties.major, properties.minor],
+            "memory": properties.total_memory,
+            "cuda": torch.version.cuda,
+            "driver": _driver(),
+        }
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _driver() -> str | None:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None

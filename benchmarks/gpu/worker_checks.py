@@ -1,0 +1,234 @@
+"""What must hold on a GPU through the real program: facts, recommendation, worker, stop and resume, recovery, report."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.results import Lines
+from engine import runs
+from engine.events import read_events
+from engine.rundir import RunDirectory
+from engine.state import FINISHED
+from recommender.errors import LoracleError
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SUPPORT = ("--data", str(EXAMPLES / "support-train.csv"), "--eval", str(EXAMPLES / "support-heldout.csv"))
+CHAT = ("--data", str(EXAMPLES / "chat-train.jsonl"), "--eval", str(EXAMPLES / "chat-heldout.jsonl"))
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SHORT = ("--set", "epochs=1", "--set", "early_stopping=false")
+
+
+def run(lines: Lines, smoke: bool) -> None:
+    """Every check that is not known yet; those that leave the card alone run beside each other."""
+    with tempfile.TemporaryDirectory(prefix="loracle-gpu-") as folder:
+        work = Path(folder)
+        llama = tiny_llama(work / "tiny-llama")
+        beside: dict[str, Callable[[], dict[str, Any]]] = {
+            "machine": lambda: machine(work),
+            "classify-full": lambda: auto(work, "full", "demo", SUPPORT, SHORT),
+            "classify-lora": lambda: auto(work, "lora", "demo", SUPPORT, SHORT),
+            "classify-qlora": lambda: auto(work, "qlora", "demo", SUPPORT, SHORT),
+            "chat-full": lambda: auto(work, "full", str(llama), CHAT, SHORT),
+            "chat-lora": lambda: auto(work, "lora", str(llama), CHAT, SHORT),
+            "chat-qlora": lambda: auto(work, "qlora", str(llama), CHAT, SHORT),
+            "stop-and-resume": lambda: stop_and_resume(work, epochs=2 if smoke else 10),
+        }
+        if smoke:
+            beside = {name: beside[name] for name in ("machine", "chat-lora", "stop-and-resume")}
+        left = [name for name in beside if lines.wanted(name, seconds=30)]
+        with ThreadPoolExecutor(2 if smoke else 8) as pool:
+            list(pool.map(lambda name: one(lines, name, beside[name]), left))
+
+
+def one(lines: Lines, name: str, check: Callable[[], dict[str, Any]]) -> None:
+    """Do a check and keep what it found."""
+    with lines.trying(name):
+        started = time.monotonic()
+        found = check()
+        lines.write(name, result="ok" if found.pop("holds") else "wrong", seconds=time.monotonic() - started, **found)
+
+
+def loracle(*arguments: str, timeout: float = 200) -> "subprocess.CompletedProcess[str]":
+    """The real program."""
+    command = [sys.executable, "-m", "tui.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
+
+
+def machine(work: Path) -> dict[str, Any]:
+    """What inspection says of the card, beside what torch says of it; and that NF4 was tried for real."""
+    import torch
+
+    state = work / "state"
+    asked = subprocess.run(
+        [sys.executable, "-m", "tui.cli", "inspect", "machine", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=ROOT,
+        env=os.environ | {"LORACLE_STATE": str(state)},
+        check=False,
+    )
+    said = json.loads(asked.stdout)
+    facts = said.get("machine", said)
+    if not torch.cuda.is_available():
+        return {"holds": facts["backend"] == "cpu", "facts": facts}
+    properties = torch.cuda.get_device_properties(0)
+    device = (facts.get("devices") or [{}])[0]
+    holds = (
+        facts.get("backend") == "cuda"
+        and device.get("name") == properties.name
+        and device.get("compute_capability") == [properties.major, properties.minor]
+        and device.get("bf16") is True
+        and abs(device.get("memory_total", 0) / properties.total_memory - 1) < 0.03
+        and 0 < device.get("memory_free", 0) <= device["memory_total"]
+        and facts.get("nf4") is True
+    )
+    torch_says = {"total_memory": properties.total_memory}
+    return {"holds": holds, "facts": facts, "torch": torch_says, "said": asked.stderr[-400:], "exit": asked.returncode}
+
+
+def auto(work: Path, method: str, model: str, data: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, Any]:
+    """`loracle --auto` from data to report."""
+    folder = work / f"runs-{Path(model).name}-{method}"
+    done = loracle("--auto", "--model", model, *data, "--method", method, "--anyway", *settings, "--runs", str(folder))
+    made = sorted(folder.glob("*/plan.yaml"))
+    if not made:
+        return {"holds": False, "exit": done.returncode, "said": (done.stdout + done.stderr)[-1500:]}
+    found = _found(RunDirectory(made[-1].parent))
+    return {"holds": done.returncode == 0 and found.pop("sound"), "exit": done.returncode, "said": done.stderr[-600:], **found}
+
+
+def _found(run: RunDirectory) -> dict[str, Any]:
+    """What a run tells of itself, and whether it is as it should be on this machine."""
+    import torch
+
+    plan, report = run.plan(), run.report() or {}
+    told = list(read_events(run.events))
+    about = next((e for e in told if e["kind"] == "run"), {})
+    beats = [e["machine"] for e in told if e["kind"] == "heartbeat"]
+    steps = [e for e in told if e["kind"] == "step"]
+    cuda = torch.cuda.is_available()
+    as_wanted = {
+        "done": run.state().status == "done",
+        "on_the_gpu": not cuda or "cpu" not in str(about.get("device", "cpu")),
+        "precision": not cuda or plan.precision == "bf16-mixed",
+        "gauges": not cuda or any("gpu" in beat and "temperature" in beat for beat in beats),
+        "trained": len(steps) > 1 and steps[-1]["loss"] < steps[0]["loss"] * 1.05,
+    }
+    scores = report.get("scores") or {}
+    return {
+        "sound": all(as_wanted.values()),
+        "as_wanted": as_wanted,
+        "device": about.get("device"),
+        "precision": plan.precision,
+        "token_budget": plan.token_budget,
+        "steps": len(steps),
+        "first_loss": steps[0]["loss"] if steps else None,
+        "last_loss": steps[-1]["loss"] if steps else None,
+        "tokens_per_second": sum(s["tokens"] for s in steps[2:]) / max(sum(s["seconds"] for s in steps[2:]), 1e-9),
+        "gauges": beats[-1] if beats else None,
+        "warnings": [e.get("text") for e in told if e["kind"] == "warning"],
+        "scores": {when: {k: v for k, v in s.items() if isinstance(v, float)} for when, s in scores.items()},
+        "predicted_memory": about.get("predicted_memory"),
+        "memory": report.get("memory"),
+        "last_words": "" if as_wanted["done"] else run.last_words()[-1200:],
+    }
+
+
+def stop_and_resume(work: Path, epochs: int) -> dict[str, Any]:
+    """A run that is stopped after some steps goes on to the end, with as many steps as one that was not."""
+    folder = work / "runs-stop"
+    begun = loracle(
+        "--auto", "--model", "demo", *SUPPORT, "--method", "full", "--detach", "--set", f"epochs={epochs}",
+        "--set", "early_stopping=false", "--set", "effective_batch=8", "--runs", str(folder),
+    )  # fmt: skip
+    made = sorted(folder.glob("*/plan.yaml"))
+    if not made:
+        return {"holds": False, "said": (begun.stdout + begun.stderr)[-1500:]}
+    run = RunDirectory(made[-1].parent)
+    _until(run, lambda: any(e["kind"] == "step" for e in read_events(run.events)), 120)
+    stopped_at = run.state().step
+    with contextlib.suppress(LoracleError):  # it may have ended by itself meanwhile: its status tells
+        runs.stop(run)
+    _until(run, lambda: run.state().status in FINISHED, 60)
+    status = run.state().status
+    ended = next((e for e in reversed(list(read_events(run.events))) if e["kind"] == "end"), {})
+    if status == "stopped":
+        runs.resume(run)
+        time.sleep(1)
+        _until(run, lambda: run.state().status in FINISHED, 150)
+    with contextlib.suppress(LoracleError):
+        runs.stop(run, now=True)  # nothing may go on behind this check
+    steps = [e["step"] for e in read_events(run.events) if e["kind"] == "step"]
+    holds = status == "stopped" and ended.get("code") == 5 and run.state().status == "done"
+    whole = sorted(set(steps)) == list(range(1, max(steps, default=0) + 1))
+    return {
+        "holds": holds and whole,
+        "asked_at_step": stopped_at,
+        "stopped": ended,
+        "steps": len(set(steps)),
+        "end": run.state().status,
+        "last_words": "" if holds else run.last_words()[-1200:],
+    }
+
+
+def _until(run: RunDirectory, true: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def tiny_llama(folder: Path) -> Path:
+    """A small decoder with random weights, a tokenizer made from the example conversations, and a chat template."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    if (folder / "config.json").exists():
+        return folder
+    lines = (EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()
+    trained = ByteLevelBPETokenizer()
+    specials = ["<pad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trained.train_from_iterator(
+        [m["content"] for line in lines for m in json.loads(line)["messages"]],
+        vocab_size=1500,
+        special_tokens=specials,
+        show_progress=False,
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer,
+        pad_token="<pad>",
+        eos_token="<|endoftext|>",
+        additional_special_tokens=specials[2:],
+        model_max_length=512,
+    )
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
