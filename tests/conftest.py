@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -194,6 +195,26 @@ def loracle(tmp_path: Path) -> Command:
         return subprocess.run(
             command(*arguments), capture_output=True, text=True, timeout=timeout, cwd=tmp_path, env=quiet(), check=False
         )
+
+    return call
+
+
+@pytest.fixture
+def loracle_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """The program in this very process, in `tmp_path`: the same words and exit codes, without the second it takes to start."""
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        from tui.cli import main
+
+        monkeypatch.chdir(tmp_path)
+        capfd.readouterr()
+        typed = list(map(str, arguments))
+        with mock.patch.dict(os.environ, quiet()):  # and what the program sets there itself is gone afterwards
+            try:
+                code = main(typed)
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return subprocess.CompletedProcess(typed, code, *capfd.readouterr())
 
     return call
 

@@ -99,7 +99,7 @@ FIELDS = ["time", "step", "loss", "seconds", "tokens", "rows", "memory", "epoch"
 FIELDS += ["total", "unit", "metrics", "split", "status", "machine", "total_steps", "evaluations", "resumed_from", "code"]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(

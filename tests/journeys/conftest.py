@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from engine import runs
-from engine.rundir import RunDirectory
+from engine.events import EventTail
+from engine.rundir import RunDirectory, settle
 from engine.state import RunState
 from recommender.plan import Plan
 from recommender.plan_file import dump
@@ -56,8 +57,11 @@ def wait() -> Callable[[RunDirectory, Callable[[RunState], bool]], RunState]:
 
     def waited(run: RunDirectory, wished: Callable[[RunState], bool]) -> RunState:
         deadline = time.monotonic() + PATIENCE
+        tail, state = EventTail(run.events), RunState()  # reading the whole log fifty times a second would slow the worker
         while time.monotonic() < deadline:
-            state = run.state()
+            for event in tail.poll():
+                state.apply(event)
+            settle(run, state)
             if wished(state):
                 return state
             assert state.status not in ("failed", "refused", "dead"), f"{state.end}\n{run.last_words()}"

@@ -41,8 +41,8 @@ def test_help_imports_only_what_it_needs() -> None:
     assert "exit codes: 0 done" in done.stdout
 
 
-def test_a_dry_run_shows_what_was_found_and_all_three_methods(loracle: Command, tmp_path: Path) -> None:
-    done = loracle("--auto", "--dry-run", *SITUATION)
+def test_a_dry_run_shows_what_was_found_and_all_three_methods(loracle_here: Command, tmp_path: Path) -> None:
+    done = loracle_here("--auto", "--dry-run", *SITUATION)
     assert done.returncode == 0, done.stderr
     said = plain(done.stdout)
     for words in ("text in column text, label in column label", "6 classes", "Full fine-tuning", "LoRA", "QLoRA", "Why"):
@@ -90,31 +90,31 @@ def test_auto_trains_each_method_for_real_and_answers_in_json(loracle: Command, 
 
 
 @pytest.mark.parametrize("dry", [True, False])
-def test_too_few_rows_are_refused_with_what_to_do_instead(loracle: Command, tmp_path: Path, dry: bool) -> None:
-    done = loracle("--auto", *SITUATION, "--train-rows", "60", *(["--dry-run"] if dry else []))
+def test_too_few_rows_are_refused_with_what_to_do_instead(loracle_here: Command, tmp_path: Path, dry: bool) -> None:
+    done = loracle_here("--auto", *SITUATION, "--train-rows", "60", *(["--dry-run"] if dry else []))
     assert done.returncode == 3
     assert "--anyway runs it all the same" in plain(done.stderr)
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_plan_file_is_never_overwritten_unasked(loracle: Command, tmp_path: Path, tiny: Path) -> None:
+def test_a_plan_file_is_never_overwritten_unasked(loracle_here: Command, tmp_path: Path, tiny: Path) -> None:
     few = ("--model", tiny, "--data", TRAIN, "--eval", HELD_OUT)
-    assert loracle("plan", *few, "--method", "lora", "-o", "mine.yaml").returncode == 0
+    assert loracle_here("plan", *few, "--method", "lora", "-o", "mine.yaml").returncode == 0
     text = (tmp_path / "mine.yaml").read_text()
     plan = parse(text)
     assert plan.method == "lora"
     assert plan.overrides, "that LoRA was chosen against the advice is written down"
-    again = loracle("plan", *few, "-o", "mine.yaml")
+    again = loracle_here("plan", *few, "-o", "mine.yaml")
     assert again.returncode == 2
     assert "mine.yaml exists already" in again.stderr
     assert (tmp_path / "mine.yaml").read_text() == text
-    assert loracle("plan", *few, "-o", "mine.yaml", "--force", "--set", "seed=9").returncode == 0
+    assert loracle_here("plan", *few, "-o", "mine.yaml", "--force", "--set", "seed=9").returncode == 0
     assert parse((tmp_path / "mine.yaml").read_text()).seed == 9
 
 
-def test_plan_exits_0_whatever_it_advises(loracle: Command, tmp_path: Path, tiny: Path) -> None:
-    done = loracle("plan", "--model", tiny, "--data", TRAIN, "--train-rows", "60")
+def test_plan_exits_0_whatever_it_advises(loracle_here: Command, tmp_path: Path, tiny: Path) -> None:
+    done = loracle_here("plan", "--model", tiny, "--data", TRAIN, "--train-rows", "60")
     assert done.returncode == 0
     assert "No plan was written" in done.stderr
     assert not (tmp_path / "plan.yaml").exists()

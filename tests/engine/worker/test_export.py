@@ -1,10 +1,5 @@
 """The saved result is usable by anybody, without Loracle."""
 
-import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +8,7 @@ import pytest
 from engine.files import read_json
 from engine.loading import split
 from engine.rundir import RunDirectory
+from tests.engine.worker.conftest import CardSaid, card_code, said_by_cards
 
 Finished = Callable[[str], RunDirectory]
 METHODS = ("full", "lora", "qlora")
@@ -20,38 +16,30 @@ SHOWN = 6
 """Held-out texts that the card's own code classifies."""
 
 
-def snippet(run: RunDirectory) -> str:
-    found = re.search(r"```python\n(.*?)```", (run.model / "README.md").read_text(), re.DOTALL)
-    assert found
-    return found.group(1)
+@pytest.fixture(scope="module")
+def said(finished: Finished) -> dict[str, CardSaid]:
+    """What each method's card printed for the first held-out texts and one that is too long."""
+    programs = {}
+    for run in map(finished, METHODS):
+        loading, use = card_code(run)
+        texts = split(run.plan().data).held_out.texts[:SHOWN]
+        long = "print(tokenizer.model_max_length, len(tokenizer('many words ' * 500, truncation=True).input_ids))"
+        programs[run.model] = "\n".join([loading, *(use.replace('"a text"', repr(text)) for text in texts), long])
+    return dict(zip(METHODS, said_by_cards(programs), strict=True))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_cards_own_code_gives_the_reports_predictions(finished: Finished, method: str) -> None:
-    """In a fresh process, in the model's folder, with nothing of Loracle loaded, for six classes."""
-    run = finished(method)
-    parts = split(run.plan().data)
-    assert len(parts.labels) == 6
-    texts = parts.held_out.texts[:SHOWN]
-    code = snippet(run)
-    loading, use = code.split("import torch\n")
-    program = [loading, "import torch, sys, json"]
-    program += [use.replace('"a text"', repr(text)) for text in texts]
-    program.append("print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))")
-    program.append("print(tokenizer.model_max_length, len(tokenizer('many words ' * 500, truncation=True).input_ids))")
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(program)],
-        cwd=run.model, env=env, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
+def test_the_cards_own_code_gives_the_reports_predictions(
+    finished: Finished, said: dict[str, CardSaid], method: str
+) -> None:
+    """In the model's folder, with nothing of Loracle loaded, for six classes."""
+    run, card = finished(method), said[method]
+    labels = split(run.plan().data).labels
+    assert len(labels) == 6
     predicted = read_json(run.scores / "after.json")["predicted"][:SHOWN]
-    assert said[:SHOWN] == [parts.labels[i] for i in predicted]
-    modules = set(json.loads(said[SHOWN]))
-    assert not modules & {"engine", "tui", "recommender", "loracle"}
-    assert ("peft" in modules) == (method != "full")
-    assert said[SHOWN + 1] == "48 48"
+    assert card.lines == [*(labels[i] for i in predicted), "48 48"]
+    assert not card.modules & {"engine", "tui", "recommender", "loracle"}
+    assert ("peft" in card.modules) == (method != "full")
 
 
 @pytest.mark.parametrize("method", METHODS)
