@@ -1,15 +1,18 @@
 """The state of a run: a fold of its events. The live view, attaching, the headless view and the tests share it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from engine.events import Event
+from engine.events import KINDS, Event
+from engine.pace import Pace, seconds_left
+from engine.series import Series
 
 Status = Literal["starting", "running", "done", "stopped", "failed", "refused", "dead"]
 FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed", "refused"})
-RATE_WINDOW = 20
-"""Steps over which speed is averaged."""
+MOST_KEPT = 1_000
+"""Warnings and recoveries kept, the newest; a flood of them must not grow without bound."""
+MOST_SAMPLES = 50
 
 
 @dataclass(slots=True)
@@ -37,7 +40,7 @@ class RunState:
     step: int = 0
     total_steps: int = 0
     epoch: float = 0.0
-    losses: list[tuple[int, float]] = field(default_factory=list)
+    losses: Series = field(default_factory=Series)
     """(step, training loss), once a step; a repeated step replaces its first pass."""
     evaluations: list[Evaluation] = field(default_factory=list)
     learning_rate: float | None = None
@@ -45,9 +48,15 @@ class RunState:
     memory_peak: int | None = None
     memory_now: int | None = None
     tokens_seen: int = 0
-    rows_seen: int = 0
-    tokens_per_second: float | None = None
-    seconds_per_step: float | None = None
+    """Of the steps up to this one: what a resumed run does again counts once."""
+    pace: Pace = field(default_factory=Pace)
+    elapsed: float = 0.0
+    """Seconds in which a worker was at it; the time between two workers does not count."""
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    """How long each phase took, or takes so far."""
+    checkpoint_seconds: list[float] = field(default_factory=list)
+    samples: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """The newest `sample` event of each prompt by its number; `first` is what the model wrote at first."""
     checkpoint: int | None = None
     """Step of the newest verified checkpoint."""
     warnings: list[dict[str, Any]] = field(default_factory=list)
@@ -59,20 +68,30 @@ class RunState:
     machine: dict[str, Any] = field(default_factory=dict)
     """Gauges from the newest heartbeat."""
     sequence: int = 0
-    _recent: list[tuple[float, int]] = field(default_factory=list)
+    _after_step: bool = False
+    """Whether the last thing done was a step."""
 
     def apply(self, event: Event) -> None:
         """Take in one event. Unknown fields and kinds are ignored; nothing a log may hold raises."""
-        handler = getattr(self, f"_on_{event['kind']}", None)
-        self.sequence = max(self.sequence, event["seq"])
-        when = event.get("time")
-        if (moment := _number(when)) is not None:
-            self.updated = moment
+        kind = event["kind"]
+        if event["seq"] > self.sequence:
+            self.sequence = event["seq"]
+        moment = _number(event.get("time"))
+        if moment is not None:
+            self._pass_time(moment, begins=kind == "phase" and event.get("name") == "load")
+        handler = _HANDLERS.get(kind)
         if handler is not None:
             try:
-                handler(event)
+                handler(self, event)
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 return
+
+    def _pass_time(self, moment: float, *, begins: bool) -> None:
+        if self.updated is not None and not begins and moment > self.updated:
+            spent = moment - self.updated
+            self.elapsed += spent
+            self.phase_seconds[self.phase] = self.phase_seconds.get(self.phase, 0.0) + spent
+        self.updated = moment
 
     def _on_run(self, event: Event) -> None:
         self.info = {k: v for k, v in event.items() if k not in ("v", "seq", "kind", "monotonic")}
@@ -81,13 +100,14 @@ class RunState:
         self.started = self.started if self.started is not None else _number(event.get("time"))
         self.total_steps = _count(event.get("total_steps")) or self.total_steps
         self._go_back_to(_count(event.get("resumed_from")))
-        self._recent.clear()
+        self.pace.clear()
+        self._after_step = False
 
     def _go_back_to(self, step: int) -> None:
         """Forget what a resumed run will do again."""
         self.step = min(self.step, step)
-        while self.losses and self.losses[-1][0] > step:
-            self.losses.pop()
+        self.losses.cut(step)
+        self.tokens_seen = int(self.losses.tokens[-1]) if self.losses else 0
         self.evaluations = [e for e in self.evaluations if e.split != "validation" or e.step <= step]
 
     def _on_phase(self, event: Event) -> None:
@@ -102,41 +122,51 @@ class RunState:
 
     def _on_step(self, event: Event) -> None:
         step, seconds, tokens = int(event["step"]), _number(event.get("seconds")), _count(event.get("tokens"))
+        moment = _number(event.get("time"))
         if step <= self.step:  # done again
             self._go_back_to(step - 1)
+        self.tokens_seen += tokens
         loss = _number(event.get("loss"))
         if loss is not None:
-            self.losses.append((step, loss))
+            self.losses.add(step, loss, self.tokens_seen, self.elapsed)
         self.step = step
         self.phase = "train"
         self.epoch = _number(event.get("epoch")) or self.epoch
         self.learning_rate = _number(event.get("learning_rate"))
         self.grad_norm = _number(event.get("grad_norm"))
         self._on_memory(event.get("memory"))
-        self.tokens_seen += tokens
-        self.rows_seen += _count(event.get("rows"))
-        self.last_step_time = _number(event.get("time"))
-        if seconds is None:
-            return
-        self._recent.append((seconds, tokens))
-        del self._recent[:-RATE_WINDOW]
-        spent = sum(s for s, _ in self._recent)
-        if spent > 0:
-            self.seconds_per_step = spent / len(self._recent)
-            self.tokens_per_second = sum(t for _, t in self._recent) / spent
+        if seconds is not None:
+            alone = self._after_step and moment is not None and self.last_step_time is not None
+            whole = max(moment - self.last_step_time, seconds) if alone else seconds  # type: ignore[operator]
+            self.pace.add(seconds, whole, tokens)
+        self.last_step_time = moment
+        self._after_step = True
 
     def _on_evaluation(self, event: Event) -> None:
+        self._after_step = False
         metrics = {str(k): n for k, v in event["metrics"].items() if (n := _number(v)) is not None}
         self.evaluations.append(Evaluation(_count(event.get("step")), str(event["split"]), metrics, float(event["time"])))
 
     def _on_checkpoint(self, event: Event) -> None:
         self.checkpoint = int(event["step"])
+        self._after_step = False
+        if (seconds := _number(event.get("seconds"))) is not None:
+            self.checkpoint_seconds.append(seconds)
+
+    def _on_sample(self, event: Event) -> None:
+        number = _count(event.get("number"))
+        if number < MOST_SAMPLES:
+            known = self.samples.get(number)
+            first = known["first"] if known and known.get("prompt") == event.get("prompt") else event.get("answer")
+            self.samples[number] = {**event, "first": first}
 
     def _on_warning(self, event: Event) -> None:
         self.warnings.append(event)
+        del self.warnings[:-MOST_KEPT]
 
     def _on_recovery(self, event: Event) -> None:
         self.recoveries.append(event)
+        del self.recoveries[:-MOST_KEPT]
 
     def _on_heartbeat(self, event: Event) -> None:
         self.machine = dict(event.get("machine") or {})
@@ -157,23 +187,24 @@ class RunState:
         return next((e.metrics for e in reversed(self.evaluations) if e.split == split), None)
 
     @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the run ends or pauses: the steps left, the evaluations left, and the final scoring.
+    def tokens_per_second(self) -> float | None:
+        """Real tokens, padding not counted, over the last steps."""
+        return self.pace.tokens_per_second
 
-        `None` before the first steps: an estimate from nothing is worse than none.
-        """
-        if self.status != "running" or self.seconds_per_step is None or not self.total_steps:
-            return None
-        pauses_at = _count(self.info.get("stops_at"))
-        if pauses_at:
-            return max(min(pauses_at, self.total_steps) - self.step, 0) * self.seconds_per_step
-        steps_left = max(self.total_steps - self.step, 0)
-        scored = [e.metrics.get("seconds", 0.0) for e in self.evaluations if e.split == "validation"]
-        evaluations_left = max((_number(self.info.get("evaluations")) or 0) - len(scored), 0)
-        pause = sum(scored) / len(scored) if scored else 0.0
-        before = self.scores("before") if self.scores("after") is None else None
-        final = before.get("seconds", 0.0) if before else 0.0  # the same rows again, by the same code
-        return steps_left * self.seconds_per_step + evaluations_left * pause + final
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Of the last steps, without what lies between them."""
+        return self.pace.seconds_per_step
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the run ends or pauses; `None` before the first steps."""
+        return seconds_left(self)
+
+
+_HANDLERS: dict[str, Callable[[RunState, Event], None]] = {
+    kind: handler for kind in KINDS if (handler := vars(RunState).get(f"_on_{kind}")) is not None
+}
 
 
 def fold(events: Iterable[Event]) -> RunState:
@@ -186,11 +217,12 @@ def fold(events: Iterable[Event]) -> RunState:
 
 def _number(value: Any) -> float | None:
     """`value` as a finite number; a log may hold anything, `1e999` too."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
-        return None
-    return float(value)
+    if (type(value) is float or type(value) is int) and -1e300 < value < 1e300:
+        return float(value)
+    return None
 
 
 def _count(value: Any) -> int:
     """`value` as a count, 0 where it is none."""
-    return max(int(_number(value) or 0), 0)
+    number = _number(value)
+    return int(number) if number is not None and number > 0 else 0

@@ -1,7 +1,6 @@
-"""What all screens share: the title line, back, help, and a net under the workers."""
+"""What all screens share: the title line, back, help, copying out, and a net under the workers."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -12,10 +11,10 @@ from textual.widgets import Footer, Static
 from textual.worker import Worker, WorkerState
 
 from engine.text import one_line
+from tui.i18n import _
 from tui.widgets.title import Title
 
 if TYPE_CHECKING:
-    from textual.binding import ActiveBinding
     from textual.notifications import SeverityLevel
 
     from tui.app import LoracleApp
@@ -24,19 +23,13 @@ SMALLEST = (80, 24)
 """Columns and rows that everything is made for."""
 
 
-def own_bindings(screen: "Screen[Any]") -> "Iterator[ActiveBinding]":
-    """What is bound on this screen by us; only our bindings have an id and a description."""
-    for active in screen.active_bindings.values():
-        if active.binding.id and active.binding.description and active.node in (screen, screen.app):
-            yield active
-
-
 class LoracleScreen(Screen[None]):
     """A screen with a title line and a footer; `body` gives what lies between."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Back", id="back", tooltip="Back to where you came from"),
-        Binding("f1,question_mark", "help", "Help", key_display="F1", id="help", tooltip="All keys of this screen"),
+        Binding("escape", "back", _("Back"), id="back", tooltip=_("Back to where you came from")),
+        Binding("f1,question_mark", "help", _("Help"), key_display="F1", id="help", tooltip=_("All keys that work here")),
+        Binding("y", "copy", _("Copy"), id="copy", tooltip=_("Copy what has the focus to the clipboard"), show=False),
     ]
     ABOUT: ClassVar[str] = ""
     """One or two sentences for the help."""
@@ -67,16 +60,37 @@ class LoracleScreen(Screen[None]):
         line = self.query_one("#too-small", Static)
         line.display = small
         if small:
-            line.update(Content(f"This terminal is {width}x{height}; Loracle is made for {SMALLEST[0]}x{SMALLEST[1]}."))
+            said = _("This terminal is {width}x{height}; Loracle is made for {columns}x{rows}.")
+            line.update(Content(said.format(width=width, height=height, columns=SMALLEST[0], rows=SMALLEST[1])))
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """A mistake of ours in a worker is said, and ends nothing."""
         if event.state is WorkerState.ERROR:
-            self.say(f"Something went wrong: {event.worker.error}", "error")
+            self.say(_("Something went wrong: {error}").format(error=event.worker.error), "error")
 
     def say(self, text: object, severity: "SeverityLevel" = "information") -> None:
         """A note in the corner; foreign text is safe here."""
         self.notify(one_line(text, 400), severity=severity, markup=False, timeout=8)
+
+    def copyable(self) -> tuple[str, str] | None:
+        """What `y` copies: in words, and itself. The focused part of the screen, unless a screen knows better."""
+        node = self.focused
+        while node is not None:
+            copied = getattr(node, "copied", None)
+            if callable(copied):
+                return cast("tuple[str, str]", copied())
+            node = node.parent if node.parent is not self else None  # type: ignore[assignment]
+        return None
+
+    def action_copy(self) -> None:
+        """Copy out."""
+        found = self.copyable()
+        if found is None:
+            self.say(_("There is nothing to copy here; select text with the mouse and press ctrl+c."), "warning")
+            return
+        words, text = found
+        self.app.copy_to_clipboard(text)
+        self.say(_("Copied: {what}").format(what=words))
 
     def action_back(self) -> None:
         """Leave this screen."""

@@ -1,39 +1,106 @@
-"""The loss while it falls: the training curve, and the evaluations on the same scale."""
+"""The loss while it falls: raw and smoothed, the evaluations on the same scale; several runs over one another.
+
+The chart says nothing of where its points come from: a live run, a replay and a comparison use it alike.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
+from textual import events
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.widgets.raster import Point, column_of, curve, row_of, scale_of
-from tui.words import unicode_terminal
+from engine.series import Series
+from tui.widgets.raster import Canvas, Cell, Gathered, Symbols, View, room_for, smoothed
+from tui.widgets.scales import AXES, place_words, value_words, view_of
+from tui.words import sign, unicode_terminal
 
 MARGIN = 6
 """Cells left of the plot, for the scale."""
+SMOOTHING = (0.9, 0.97, 0.0)
+"""How much of the mean a column keeps of the one before; 0 draws the curve as it is."""
+MOST_ZOOM = 64
+TRAIN = 1
+"""Layer of the first line; 0 is that of raw values, even ones are marks."""
+
+
+@dataclass(slots=True)
+class Line:
+    """One curve with its evaluations."""
+
+    series: Series
+    evaluations: Sequence[tuple[float, float]] = ()
+    """(step, loss)."""
+    letter: str = ""
+    """Stands at the end of the line where there are several."""
+    gathered: Gathered = field(default_factory=Gathered)
+
+    @property
+    def mark(self) -> tuple[int, int, float, int]:
+        """Changes when there is something new to draw."""
+        steps = self.series.steps
+        return len(steps), self.series.cuts, steps[-1] if steps else -1.0, len(self.evaluations)
 
 
 class LossChart(Widget):
-    """Draws when the data or the size changed, never for the clock, and paints only the rows that changed."""
+    """Draws when the data, the size or a choice changed, never for the clock, and paints only the rows that changed."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"chart--train", "chart--eval", "chart--axis"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "chart--raw", "chart--train", "chart--eval", "chart--axis", "chart--b", "chart--c", "chart--d",
+    }  # fmt: skip
+    STYLES = ("chart--train", "chart--b", "chart--c", "chart--d")
+    """Of the lines, in turn."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+    class Pointed(Message):
+        """The mouse is over a place of the chart, or has left it."""
+
+        def __init__(self, words: str) -> None:
+            super().__init__()
+            self.words = words
+
+    def __init__(self, *, id: str | None = None, symbols: Symbols | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
-        self._train: Sequence[Point] = ()
-        self._evals: Sequence[Point] = ()
-        self._mark = (0, -1.0, 0)
+        self.symbols: Symbols = symbols or ("braille" if unicode_terminal() else "ascii")
+        self.smoothing = SMOOTHING[0]
+        self.log_scale = False
+        self.axis = AXES[0]
+        self.zoom = 1
+        self.shift = 0.0
+        """How far the zoomed part lies left of the end, as a share of the whole."""
+        self._lines: Sequence[Line] = ()
         self._strips: list[Strip] = []
-        self._drawn_for: tuple[Size, tuple[int, float, int]] | None = None
+        self._drawn_for: object = None
+        self._view: View | None = None
 
-    def show_points(self, train: Sequence[Point], evals: Sequence[Point]) -> None:
-        """Take (step, loss) points of training and of evaluations."""
-        mark = (len(train), train[-1][0] if train else -1.0, len(evals))
-        if mark == self._mark:
-            return
-        self._train, self._evals, self._mark = train, evals, mark
+    def show(self, *lines: Line) -> None:
+        """Take what is to be drawn; a `Line` may be given again when its series has grown."""
+        self._lines = lines
+        self._repaint()
+
+    def choose(self, *, smoothing: float | None = None, log: bool | None = None, axis: str | None = None) -> None:
+        """Change how it is drawn."""
+        self.smoothing = self.smoothing if smoothing is None else smoothing
+        self.log_scale = self.log_scale if log is None else log
+        if axis is not None and axis != self.axis:
+            self.axis, self.zoom, self.shift = axis, 1, 0.0
+        self._repaint()
+
+    def zoom_by(self, factor: float) -> None:
+        """Look nearer (above 1) or from farther away; the end of the curve stays in sight."""
+        self.zoom = int(min(max(self.zoom * factor, 1), MOST_ZOOM))
+        self.pan(0.0)
+
+    def pan(self, share: float) -> None:
+        """Move by a share of what is seen; to the left if negative."""
+        self.shift = min(max(self.shift - share / self.zoom, 0.0), 1 - 1 / self.zoom)
+        self._repaint()
+
+    def _repaint(self) -> None:
         before, size = self._strips, self.size
         self._draw_again()
         if len(before) != len(self._strips):
@@ -42,9 +109,10 @@ class LossChart(Widget):
             self.refresh(*(Region(0, y, size.width, 1) for y in changed))
 
     def _draw_again(self) -> None:
-        wanted = (self.size, self._mark)
+        choices = (self.smoothing, self.log_scale, self.axis, self.zoom, self.shift, self.symbols, self.app.theme)
+        wanted = (self.size, choices, *((id(line.series), line.mark) for line in self._lines))
         if self._drawn_for != wanted:
-            self._strips, self._drawn_for = self._draw(), wanted
+            self._strips, self._drawn_for = self._draw(self.size), wanted
 
     def render_line(self, y: int) -> Strip:
         """One row of the chart."""
@@ -52,35 +120,117 @@ class LossChart(Widget):
         strip = self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
         return strip.apply_style(self.rich_style)
 
-    def _draw(self) -> list[Strip]:
-        width, height = self.size.width - MARGIN, self.size.height - 1
-        axis = self.get_component_rich_style("chart--axis", partial=True)
-        scale = scale_of((self._train, self._evals))
-        if width < 4 or height < 2 or scale is None:
-            words = " No step yet."[: max(self.size.width, 0)]
-            blank = [Strip.blank(self.size.width) for _ in range(max(self.size.height // 2, 0))]
-            return [*blank, Strip([Segment(words, axis)]).adjust_cell_length(self.size.width)]
-        braille = unicode_terminal()
-        cells = curve(self._train, width, height, scale, braille=braille)
-        train = self.get_component_rich_style("chart--train", partial=True)
-        evaluated = self.get_component_rich_style("chart--eval", partial=True)
-        marks: list[set[int]] = [set() for _ in range(height)]
-        for x, loss in self._evals:
-            row, column = row_of(loss, height, scale), column_of(x, width, scale)
-            cells[row][column] = "●" if braille else "o"
-            marks[row].add(column)
-        labels = {0: scale.high, (height - 1) // 2: (scale.high + scale.low) / 2, height - 1: scale.low}
-        digits = ".2f" if scale.high - scale.low > 0.1 else ".3f"
+    # Drawing
+
+    def _draw(self, size: Size) -> list[Strip]:
+        width, height = size.width - MARGIN, size.height - 1
+        self._view = view = self._fitting_view(width) if width >= 4 and height >= 2 else None
+        if view is None:
+            words = " The curve begins with the first step."[: max(size.width, 0)]
+            blank = [Strip.blank(size.width) for _ in range(max(size.height // 2, 0))]
+            return [*blank, Strip([Segment(words, self._style("chart--axis"))]).adjust_cell_length(size.width)]
+        several = len(self._lines) > 1
+        letters = "".join(line.letter + "o" for line in self._lines) if several else "*o"
+        canvas = Canvas(width, height, self.symbols, f".{letters}")
+        self._put_lines(canvas, view, several=several)
+        return self._strips_of(canvas.rows(), view, size.width)
+
+    def _put_lines(self, canvas: Canvas, view: View, *, several: bool) -> None:
+        columns = canvas.width * canvas.across
+        if not several and self.smoothing:
+            canvas.band(self._lines[0].gathered.columns, view, 0)
+            canvas.line(smoothed(self._lines[0].gathered.columns, 0.0), view, 0)
+        for n, line in enumerate(self._lines):
+            canvas.line(smoothed(line.gathered.columns[:columns], self.smoothing), view, TRAIN + 2 * n)
+        for n, line in enumerate(self._lines):
+            for step, loss in line.evaluations:
+                canvas.mark(line.series.place(step, self.axis), loss, sign("●"), view, TRAIN + 2 * n + 1)
+            if several and len(line.series):
+                end = next((c for c in reversed(line.gathered.columns) if c is not None), None)
+                last = min(line.series.along(self.axis)[-1], view.right)
+                if end is not None and last >= view.left:
+                    canvas.mark(last, end.mean, line.letter, view, TRAIN + 2 * n)
+
+    def _fitting_view(self, width: int) -> View | None:
+        """Where everything visible lies, after the columns of every line were gathered for it."""
+        ends = [line.series.along(self.axis)[-1] for line in self._lines if len(line.series)]
+        marks = [line.series.place(step, self.axis) for line in self._lines for step, _ in line.evaluations]
+        if not ends and not marks:
+            return None
+        begins = [line.series.along(self.axis)[0] for line in self._lines if len(line.series)]
+        left = min([*begins, *marks])
+        whole = room_for(max([*ends, *marks]) - left)
+        part = whole / self.zoom
+        right = left + whole - self.shift * whole
+        frame = View(right - part, right, 0.0, 1.0)
+        columns = width * (2 if self.symbols == "braille" else 1)
+        for line in self._lines:
+            line.gathered.update(line.series.along(self.axis), line.series.losses, frame, columns, line.series.cuts)
+        return view_of(frame, self._lines, self.axis, log=self.log_scale)
+
+    def _strips_of(self, rows: list[list[Cell]], view: View, width: int) -> list[Strip]:
+        axis, height = self._style("chart--axis"), len(rows)
+        labelled = {0, (height - 1) // 2, height - 1}
         strips = []
-        for row in range(height):
-            label = f"{labels[row]:{digits}}" if row in labels else ""
+        for y, row in enumerate(rows):
+            label = value_words(view.at(y, height), view.high - view.low) if y in labelled else ""
             segments = [Segment(f"{label[: MARGIN - 1]:>{MARGIN - 1}} ", axis)]
             begin = 0
-            for column in sorted(marks[row]):
-                segments += [Segment("".join(cells[row][begin:column]), train), Segment(cells[row][column], evaluated)]
-                begin = column + 1
-            strips.append(Strip([*segments, Segment("".join(cells[row][begin:]), train)], self.size.width))
-        left, right = f"{scale.left:.0f}", f"step {scale.right:.0f}"
-        under = f"{' ' * MARGIN}{left}{right:>{max(width - len(left), 0)}}"
-        strips.append(Strip([Segment(under[: self.size.width], axis)]).adjust_cell_length(self.size.width))
+            for x in range(1, len(row) + 1):
+                if x == len(row) or row[x].layer != row[begin].layer:
+                    segments.append(Segment("".join(c.text for c in row[begin:x]), self._style_of(row[begin].layer)))
+                    begin = x
+            strips.append(Strip(segments, width))
+        ends = [place_words(view.left, self.axis, unit=False), place_words((view.left + view.right) / 2, self.axis, unit=False)]
+        ends.append(place_words(view.right, self.axis))
+        plot = width - MARGIN
+        under = f"{ends[0]:<{plot // 2 - len(ends[1]) // 2}}{ends[1]}"
+        under = f"{' ' * MARGIN}{under}{ends[2]:>{max(plot - len(under), 0)}}"
+        strips.append(Strip([Segment(under[:width], axis)]).adjust_cell_length(width))
         return strips
+
+    def _style_of(self, layer: int) -> Style | None:
+        if layer < 0:
+            return None
+        if layer == 0:
+            return self._style("chart--raw")
+        n, mark = divmod(layer - TRAIN, 2)
+        if mark and len(self._lines) == 1:
+            return self._style("chart--eval")
+        return self._style(self.STYLES[n % len(self.STYLES)])
+
+    def _style(self, name: str) -> Style:
+        return self.get_component_rich_style(name, partial=True)
+
+    # The mouse
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Nearer."""
+        event.stop()
+        self.zoom_by(2)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Farther away."""
+        event.stop()
+        self.zoom_by(0.5)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Say what lies under the mouse."""
+        self.post_message(self.Pointed(self._words_at(event.x - MARGIN)))
+
+    def on_leave(self) -> None:
+        """Say nothing more."""
+        self.post_message(self.Pointed(""))
+
+    def _words_at(self, x: int) -> str:
+        view, width = self._view, self.size.width - MARGIN
+        if view is None or not 0 <= x < width:
+            return ""
+        place = view.left + (view.right - view.left) * x / max(width - 1, 1)
+        said = []
+        for line in self._lines:
+            at = round(x * (len(line.gathered.columns) - 1) / max(width - 1, 1))
+            column = line.gathered.columns[at] if at < len(line.gathered.columns) else None
+            if column is not None:
+                said.append(f"{line.letter} {value_words(column.mean, view.high - view.low)}".strip())
+        return f"{place_words(place, self.axis)}: {', '.join(said)}" if said else ""

@@ -29,7 +29,7 @@ class Quiet(Widget):
         self._shown, self._lines = content, after
         width = self.content_size.width
         # A line that wraps moves all below it, and a text of another length may need another layout.
-        if self._grows or len(before) != len(after) or any(line.cell_length > width for line in (*before, *after)):
+        if len(before) != len(after) or any(line.cell_length > width for line in (*before, *after)):
             self.refresh(layout=self._grows)
         else:
             self.refresh(*(Region(0, line, width, 1) for line in changed))

@@ -1,92 +1,199 @@
-"""Curves on a grid of characters: braille dots, or plain ASCII where the terminal has nothing else."""
+"""Curves on a grid of characters: braille dots, half blocks, or plain ASCII. Nothing here knows of widgets.
 
-import itertools
+A curve of any length is first gathered into columns, one a dot across, so that drawing costs what the screen is wide. The
+columns are kept: while a run goes on, only those are gathered again that new points fall into.
+"""
+
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
-Point = tuple[float, float]
-
-_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+Symbols = Literal["braille", "block", "ascii"]
+DOTS: dict[Symbols, tuple[int, int]] = {"braille": (2, 4), "block": (1, 2), "ascii": (1, 1)}
+"""Dots across and down in one character."""
+_BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Bits of a braille cell, by column and row."""
+_BLOCK = " ▀▄█"
+BEYOND = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """From values to the plane."""
+class View:
+    """The part of the plane that is drawn; with `log` the rows go by the logarithm."""
 
     left: float
     right: float
     low: float
     high: float
+    log: bool = False
+
+    def row(self, value: float, rows: int) -> int:
+        """The row of a value, 0 at the top; values beyond the edge lie on it."""
+        low, high, y = self.low, self.high, value
+        if self.log:
+            low, high, y = math.log(low), math.log(high), math.log(max(value, self.low / 2))
+        share = (y - low) / max(high - low, BEYOND)
+        return min(max(round((1 - share) * (rows - 1)), 0), rows - 1)
+
+    def column(self, x: float, columns: int) -> int:
+        """The column of a place on the axis; may lie outside."""
+        return math.floor((x - self.left) / (self.right - self.left) * (columns - 1) + 0.5)
+
+    def at(self, row: int, rows: int) -> float:
+        """The value that a row stands for."""
+        share = 1 - row / max(rows - 1, 1)
+        if self.log:
+            return self.low * (self.high / self.low) ** share
+        return self.low + (self.high - self.low) * share
 
 
-def scale_of(series: Sequence[Sequence[Point]]) -> Scale | None:
-    """The plane that holds all points; `None` when there are none."""
-    points = [p for s in series for p in s]
-    if not points:
-        return None
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
-    low, high = min(ys), max(ys)
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
-    left = min(xs)
-    return Scale(left, left + _room(max(xs) - left), low, high)
+class Column(NamedTuple):
+    """What falls into one dot across."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
 
 
-def _room(length: float) -> float:
+@dataclass(slots=True)
+class Gathered:
+    """The columns of one growing curve."""
+
+    columns: list[Column | None] = field(default_factory=list)
+    _frame: tuple[float, float, int, int] | None = None
+    _taken: int = 0
+    _last: float = -math.inf
+
+    def update(self, xs: Sequence[float], ys: Sequence[float], view: View, columns: int, cuts: int = 0) -> list[Column | None]:
+        """The columns of the curve in `view`; those that no new point fell into are as they were.
+
+        `xs` never fall. `cuts` changes whenever points were taken back.
+        """
+        frame = (view.left, view.right, columns, cuts)
+        grown = 0 < self._taken <= len(xs) and xs[self._taken - 1] == self._last
+        first = 0
+        if frame == self._frame and grown:
+            first = max(min(view.column(self._last, columns), columns - 1), 0)
+        else:
+            self.columns = [None] * columns
+        self._frame, self._taken = frame, len(xs)
+        self._last = xs[-1] if xs else -math.inf
+        width = (view.right - view.left) / max(columns - 1, 1)
+        begin = bisect_left(xs, view.left + (first - 0.5) * width)
+        for column in range(first, columns):
+            end = bisect_left(xs, view.left + (column + 0.5) * width, begin)
+            if end > begin:
+                part = ys[begin:end]
+                self.columns[column] = Column(sum(part) / len(part), min(part), max(part), len(part))
+                begin = end
+            elif end == len(xs):
+                break
+        return self.columns
+
+
+def smoothed(columns: Sequence[Column | None], weight: float) -> list[float | None]:
+    """An exponential mean along the columns, corrected for its start, with straight lines where there are no points.
+
+    By columns rather than steps, so that a curve is equally smooth however long the run and however near one looks; a
+    column of many steps is smooth already (its noise falls with the root of their number) and follows the more closely.
+    """
+    found: list[float | None] = [None] * len(columns)
+    total = norm = 0.0
+    before: int | None = None
+    for i, column in enumerate(columns):
+        if column is None:
+            continue
+        kept = weight ** (math.sqrt(column.count) * (1 if before is None else i - before)) if weight else 0.0
+        total, norm = total * kept + column.mean * (1 - kept), norm * kept + (1 - kept)
+        value = total / norm if norm > 0 else column.mean
+        if before is not None and (last := found[before]) is not None:
+            for j in range(before + 1, i):
+                found[j] = last + (value - last) * (j - before) / (i - before)
+        found[i], before = value, i
+    return found
+
+
+class Cell(NamedTuple):
+    """A character and the layer it belongs to."""
+
+    text: str
+    layer: int
+
+
+class Canvas:
+    """Layers of dots; where several have dots in a cell, the last drawn has the cell."""
+
+    def __init__(self, width: int, height: int, symbols: Symbols, characters: Sequence[str] = "*") -> None:
+        """`characters` are those of the layers where there are no dots; the last is that of all that follow."""
+        self.width, self.height, self.symbols, self._characters = width, height, symbols, characters
+        self.across, self.down = DOTS[symbols]
+        self._bits = [[0] * width for _ in range(height)]
+        self._layer = [[-1] * width for _ in range(height)]
+        self._text: dict[tuple[int, int], str] = {}
+
+    def _dot(self, x: int, y: int, layer: int) -> None:
+        row, column = y // self.down, x // self.across
+        if self._layer[row][column] != layer:
+            self._layer[row][column], self._bits[row][column] = layer, 0
+        bit = _BRAILLE[x % 2][y % 4] if self.symbols == "braille" else 1 << (y % self.down)
+        self._bits[row][column] |= bit
+
+    def band(self, columns: Sequence[Column | None], view: View, layer: int) -> None:
+        """From the least to the greatest of every column."""
+        rows = self.height * self.down
+        for x, column in enumerate(columns):
+            if column is not None:
+                for y in range(view.row(column.high, rows), view.row(column.low, rows) + 1):
+                    self._dot(x, y, layer)
+
+    def line(self, values: Sequence[float | None], view: View, layer: int) -> None:
+        """One value a column, joined."""
+        rows = self.height * self.down
+        before: int | None = None
+        for x, value in enumerate(values):
+            if value is None:
+                before = None
+                continue
+            y = view.row(value, rows)
+            top, bottom = (y, y) if before is None else (min(y, before), max(y, before))
+            if bottom - top > 1 and before is not None:  # half of a steep rise stands in each of the two columns
+                middle = (y + before) // 2
+                for dot in range(min(before, middle), max(before, middle) + 1):
+                    self._dot(x - 1, dot, layer)
+                top, bottom = min(y, middle), max(y, middle)
+            for dot in range(top, bottom + 1):
+                self._dot(x, dot, layer)
+            before = y
+
+    def mark(self, x: float, value: float, text: str, view: View, layer: int) -> None:
+        """One character at a point, if it lies inside."""
+        column = view.column(x, self.width)
+        if 0 <= column < self.width:
+            row = view.row(value, self.height)
+            self._layer[row][column] = layer
+            self._text[row, column] = text
+
+    def rows(self) -> list[list[Cell]]:
+        """The finished picture; a blank belongs to layer -1."""
+        return [[self._cell(row, column) for column in range(self.width)] for row in range(self.height)]
+
+    def _cell(self, row: int, column: int) -> Cell:
+        layer, bits = self._layer[row][column], self._bits[row][column]
+        if (text := self._text.get((row, column))) is not None:
+            return Cell(text, layer)
+        if not bits:
+            return Cell(" ", -1)
+        if self.symbols == "braille":
+            return Cell(chr(0x2800 + bits), layer)
+        if self.symbols == "block":
+            return Cell(_BLOCK[bits], layer)
+        return Cell(self._characters[min(layer, len(self._characters) - 1)], layer)
+
+
+def room_for(length: float) -> float:
     """Where the axis ends: a little beyond the last point, so that the curve stays where it is for many steps."""
     step = 2.0 ** max(math.floor(math.log2(max(length, 1))) - 3, 0)
     return max(math.ceil(length / step) * step, 1.0)
-
-
-def thin_out(points: Sequence[Point], columns: int, scale: Scale) -> list[float | None]:
-    """The mean of each column's points; columns between two points lie on the line that joins them."""
-    sums, counts = [0.0] * columns, [0] * columns
-    factor = (columns - 1) / (scale.right - scale.left)
-    for x, y in points:
-        column = int((x - scale.left) * factor + 0.5)
-        if 0 <= column < columns:
-            sums[column] += y
-            counts[column] += 1
-    means: list[float | None] = [s / c if c else None for s, c in zip(sums, counts, strict=True)]
-    known = [i for i, m in enumerate(means) if m is not None]
-    for a, b in itertools.pairwise(known):
-        first, last = means[a], means[b]
-        if first is None or last is None:
-            continue
-        for i in range(a + 1, b):
-            means[i] = first + (last - first) * (i - a) / (b - a)
-    return means
-
-
-def curve(points: Sequence[Point], width: int, height: int, scale: Scale, *, braille: bool) -> list[list[str]]:
-    """Rows of `width` characters; a blank where the curve is not."""
-    across, down = (2, 4) if braille else (1, 1)
-    means = thin_out(points, width * across, scale)
-    dots = height * down
-    bits = [[0] * width for _ in range(height)]
-    before: int | None = None
-    for x, mean in enumerate(means):
-        if mean is None:
-            before = None
-            continue
-        y = row_of(mean, dots, scale)
-        top, bottom = (y, y) if before is None else (min(y, before), max(y, before))
-        for dot in range(top, bottom + 1):
-            bits[dot // down][x // across] |= _DOTS[x % 2][dot % 4] if braille else 1
-        before = y
-    if braille:
-        return [[chr(0x2800 + b) if b else " " for b in row] for row in bits]
-    return [["*" if b else " " for b in row] for row in bits]
-
-
-def row_of(value: float, rows: int, scale: Scale) -> int:
-    """The row of a value, 0 at the top."""
-    share = (value - scale.low) / (scale.high - scale.low)
-    return min(max(round((1 - share) * (rows - 1)), 0), rows - 1)
-
-
-def column_of(x: float, columns: int, scale: Scale) -> int:
-    """The column of a step."""
-    return min(max(int((x - scale.left) / (scale.right - scale.left) * (columns - 1) + 0.5), 0), columns - 1)

@@ -1,0 +1,117 @@
+"""How fast a run goes and how long it will still take, in tokens rather than steps: steps differ in length."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.state import RunState
+
+WINDOW = 20
+"""Steps over which speed is averaged."""
+LONG_WINDOW = 200
+"""Steps whose pace tells the time left: long enough to be steady, short enough to notice a machine that slows down."""
+AFTERWARDS = ("after", "samples", "save")
+"""Phases that follow the last step, if there was a step."""
+
+
+class Window:
+    """Sums over the newest entries, kept as they come and go."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._entries: deque[tuple[float, float]] = deque()
+        self.seconds = 0.0
+        self.tokens = 0.0
+
+    def add(self, seconds: float, tokens: float) -> None:
+        """One more step."""
+        self._entries.append((seconds, tokens))
+        self.seconds += seconds
+        self.tokens += tokens
+        if len(self._entries) > self._most:
+            seconds, tokens = self._entries.popleft()
+            self.seconds -= seconds
+            self.tokens -= tokens
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._entries.clear()
+        self.seconds = self.tokens = 0.0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Pace:
+    """What steps cost: themselves, and with what lies between one and the next."""
+
+    def __init__(self) -> None:
+        self._steps, self._whole = Window(WINDOW), Window(LONG_WINDOW)
+
+    def add(self, seconds: float, whole: float, tokens: float) -> None:
+        """A step of `seconds`, and `whole` seconds after the one before it where nothing but a step lay between."""
+        self._steps.add(seconds, tokens)
+        self._whole.add(whole, tokens)
+
+    def clear(self) -> None:
+        """A new worker may be on another machine."""
+        self._steps.clear()
+        self._whole.clear()
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Real tokens through the model a second of training."""
+        return self._steps.tokens / self._steps.seconds if self._steps.seconds > 0 else None
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Of the training itself."""
+        return self._steps.seconds / len(self._steps) if self._steps.seconds > 0 else None
+
+    def seconds_for(self, steps: float, tokens: float | None) -> float:
+        """About how long that many more steps take, which hold that many tokens if they are known."""
+        if tokens and self._whole.tokens > 0:
+            return tokens * self._whole.seconds / self._whole.tokens
+        return steps * self._whole.seconds / max(len(self._whole), 1)
+
+
+def seconds_left(state: "RunState") -> float | None:
+    """Seconds until the run ends or pauses: the tokens left, evaluations, checkpoints, saving, the final scoring.
+
+    `None` before the first steps: an estimate from nothing is worse than none.
+    """
+    if state.status != "running" or state.seconds_per_step is None or not state.total_steps:
+        return None
+    info, over = state.info, state.phase in AFTERWARDS and state.step > 0
+    pauses_at = _count(info.get("stops_at"))
+    end = min(pauses_at, state.total_steps) if pauses_at else state.total_steps
+    steps = 0 if over else max(end - state.step, 0)
+    every, epochs = _count(info.get("train_tokens")), _number(info.get("epochs"))
+    tokens = max(every * epochs * end / state.total_steps - state.tokens_seen, 0.0) if every and epochs else None
+    training = state.pace.seconds_for(steps, tokens) if steps else 0.0
+    if pauses_at:
+        return training
+    scored = [e.metrics.get("seconds", 0.0) for e in state.evaluations if e.split == "validation"]
+    between = 0.0 if over else max((_number(info.get("evaluations")) or 0.0) - len(scored), 0.0)
+    saving = state.checkpoint_seconds
+    return training + between * (_mean(scored) + _mean(saving)) + _afterwards(state)
+
+
+def _afterwards(state: "RunState") -> float:
+    """What follows the last step: as long as the same rows and prompts took before the training, by the same code."""
+    before = state.scores("before") if state.scores("after") is None else None
+    final = before.get("seconds", 0.0) if before else 0.0
+    written = any(s.get("split") == "after" for s in state.samples.values())
+    return final + (0.0 if written else state.phase_seconds.get("samples", 0.0))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 else None
+
+
+def _count(value: Any) -> int:
+    return max(int(_number(value) or 0), 0)

@@ -1,0 +1,127 @@
+"""Events as lines of a log: what a person wants to have been told, steps only now and then."""
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from engine.text import clean, one_line
+from tui import judged
+from tui.i18n import _
+from tui.words import PHASE_WORDS, metric
+
+if TYPE_CHECKING:
+    from engine.events import Event
+
+MOST_LINES = 2_000
+STEP_SECONDS = 5.0
+"""The log gets a line about steps at most this often."""
+SPLIT_WORDS = {
+    "validation": _("evaluation"),
+    "before": _("untouched model"),
+    "after": _("trained model"),
+    "probe": _("linear probe"),
+    "majority": _("constant answer"),
+}
+
+
+class LogLine(NamedTuple):
+    """One line, made safe."""
+
+    clock: str
+    """Wall-clock time, or empty."""
+    text: str
+    style: str
+    """A colour of the theme, or empty."""
+
+    def __str__(self) -> str:
+        return f"{self.clock}  {self.text}" if self.clock else self.text
+
+
+class RunLog:
+    """The newest lines of a run, made from its events."""
+
+    def __init__(self) -> None:
+        self.lines: deque[LogLine] = deque(maxlen=MOST_LINES)
+        self._last_step = 0.0
+        self._last_text = ""
+
+    def take(self, event: "Event") -> LogLine | None:
+        """The line of an event, which is kept too; `None` where the log does not show it."""
+        moment = event.get("time")
+        when = float(moment) if isinstance(moment, int | float) else 0.0
+        if event["kind"] == "step":
+            if 0 <= when - self._last_step < STEP_SECONDS:
+                return None
+            self._last_step = when
+        try:
+            found = event_line(event)
+        except (KeyError, TypeError, ValueError):  # a log may hold anything
+            return None
+        if found is None or found[0] == self._last_text:
+            return None
+        self._last_text = found[0]
+        line = LogLine(_clock(when), *found)
+        self.lines.append(line)
+        return line
+
+
+def _clock(when: float) -> str:
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(when))
+    except (OverflowError, OSError, ValueError):
+        return "--:--:--"
+
+
+def printed(text: str) -> list[LogLine]:
+    """What the worker and its libraries printed, as lines."""
+    return [LogLine("", clean(line, 1_000), "") for line in text.splitlines()]
+
+
+def event_line(event: "Event") -> tuple[str, str] | None:
+    """What the log says of an event, and its colour; `None` for what the log does not show."""
+    match event["kind"]:
+        case "run":
+            return _run_line(event), ""
+        case "phase" if not event.get("done"):
+            return PHASE_WORDS.get(str(event.get("name")), one_line(event.get("name"), 40)), ""
+        case "step":
+            numbers = f"loss {_short(event.get('loss'))}  grad {_short(event.get('grad_norm'))}"
+            return f"{_('step')} {one_line(event.get('step'), 12)}  {numbers}", "$text-muted"
+        case "evaluation":
+            return _evaluation_line(event), "$text-success"
+        case "checkpoint":
+            said = _("checkpoint at step {step} saved (best so far)") if event.get("best") else _("checkpoint at step {step} saved")
+            return said.format(step=one_line(event.get("step"), 12)), ""
+        case "sample":
+            return f"{_('sample')}: {one_line(event.get('prompt'), 80)} → {one_line(event.get('answer'), 200)}", ""
+        case "warning":
+            return f"! {one_line(event.get('text'), 400)}", "$text-warning"
+        case "recovery":
+            return f"! {one_line(event.get('text') or _('recovered'), 400)}", "$text-warning"
+        case "end":
+            cause = f": {one_line(event['cause'], 400)}" if event.get("cause") else ""
+            cure = f"; {one_line(event['cure'], 400)}" if event.get("cure") else ""
+            return f"{one_line(event.get('status'), 20)}{cause}{cure}", "$text-accent"
+    return None
+
+
+def _run_line(event: dict[str, Any]) -> str:
+    resumed = event.get("resumed_from")
+    where = f" on {one_line(event.get('device'), 40)}" if event.get("device") else ""
+    how = f" ({one_line(event['resume'], 120)})" if event.get("resume") else ""
+    if resumed is None:
+        return _("the worker runs") + where
+    return _("resumed from step {step}").format(step=one_line(resumed, 12)) + how + where
+
+
+def _evaluation_line(event: dict[str, Any]) -> str:
+    found = event.get("metrics")
+    scores: dict[str, Any] = found if isinstance(found, dict) else {}
+    shown = [f"{judged.words(name)} {_short(scores.get(name))}" for name in judged.shown([scores])]
+    split = str(event.get("split"))
+    at = _(" at step {step}").format(step=one_line(event.get("step"), 12)) if split == "validation" else _(" on the held-out rows")
+    return f"{SPLIT_WORDS.get(split, one_line(split, 20))}{at}: {', '.join(shown)}"
+
+
+def _short(value: Any) -> str:
+    return metric(float(value)) if isinstance(value, int | float) else metric(None)

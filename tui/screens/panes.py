@@ -1,0 +1,46 @@
+"""Screens made of numbered panes: number keys focus them, m makes one as large as the screen."""
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from tui.i18n import _
+from tui.screens.base import LoracleScreen
+from tui.widgets.pane import Pane
+
+
+class PanesScreen(LoracleScreen):
+    """Of panes with the class `lower`, a low terminal shows one at a time: the one that was asked for last."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(n), f"pane({n})", _("Pane {n}").format(n=n), id=f"pane-{n}", show=False, tooltip=_("Go to that pane"))
+            for n in range(1, 8)
+        ),
+        Binding("m", "enlarge", _("Maximise"), id="maximise", show=False, tooltip=_("The focused pane as large as the screen")),
+    ]
+
+    def action_pane(self, number: int) -> None:
+        """Focus the pane with that number."""
+        pane = next((p for p in self.query(Pane) if p.number == number), None)
+        if pane is None:
+            return
+        if self.maximized is not None:
+            self.minimize()
+        if pane.has_class("lower"):
+            self.query(".lower").remove_class("-shown")
+            pane.add_class("-shown")
+        self.call_after_refresh(self._focus_pane, pane)
+
+    def _focus_pane(self, pane: Pane) -> None:
+        inner = next((w for w in pane.query("*") if w.focusable), pane)
+        inner.focus(scroll_visible=False)
+
+    def action_enlarge(self) -> None:
+        """Make the focused pane as large as the screen, or small again."""
+        if self.maximized is not None:
+            self.minimize()
+        elif self.focused is not None:
+            pane = next((n for n in self.focused.ancestors_with_self if isinstance(n, Pane)), None)
+            if pane is not None:
+                self.maximize(pane, container=False)

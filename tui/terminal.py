@@ -1,0 +1,71 @@
+"""What the terminal is asked for beside the screen: the clipboard, its bell, its title, a notification of the desktop.
+
+Escape sequences reach the terminal of the person, over ssh too; a local helper serves where the terminal ignores them.
+"""
+
+import base64
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+from engine.text import one_line
+
+HELPER_SECONDS = 3.0
+_HELPERS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("WAYLAND_DISPLAY",), ("wl-copy",)),
+    (("DISPLAY",), ("xclip", "-selection", "clipboard")),
+    (("DISPLAY",), ("xsel", "--clipboard", "--input")),
+    (("WSL_DISTRO_NAME",), ("clip.exe",)),
+)
+"""What must be set for a helper to have somebody to talk to, and its command."""
+
+
+def clipboard_sequence(text: str) -> str:
+    """OSC 52: the terminal puts it into the clipboard of the machine that it runs on."""
+    return f"\x1b]52;c;{base64.b64encode(text.encode('utf-8', 'replace')).decode()}\a"
+
+
+def copy_locally(text: str) -> bool:
+    """Hand `text` to this machine's clipboard, if it has one and a person sits at it; blocks, so call it from a thread."""
+    command = _helper()
+    if command is None:
+        return False
+    try:
+        done = subprocess.run(
+            command,
+            input=text.encode("utf-8", "replace"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=HELPER_SECONDS,
+            check=False,
+            start_new_session=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0
+
+
+def _helper() -> tuple[str, ...] | None:
+    if os.environ.get("SSH_CONNECTION"):  # the person's clipboard is elsewhere; OSC 52 reaches it
+        return None
+    if sys.platform == "darwin":
+        return ("pbcopy",)
+    for needed, command in _HELPERS:
+        if all(os.environ.get(name) for name in needed) and shutil.which(command[0]):
+            return command
+    return None
+
+
+def announce(write: Callable[[str], None], title: str, words: str) -> None:
+    """Tell a person who looks elsewhere: bell (unless `LORACLE_BELL` is empty), title, and OSC 9 for the desktop."""
+    if os.environ.get("LORACLE_BELL", "1"):
+        write("\a")
+    write(title_sequence(title))
+    write(f"\x1b]9;{one_line(words, 200)}\a")
+
+
+def title_sequence(title: str) -> str:
+    """The title of the terminal's window."""
+    return f"\x1b]2;{one_line(title, 80)}\a"

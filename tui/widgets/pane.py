@@ -1,0 +1,50 @@
+"""A framed part of a screen: a number key focuses it, m makes it as large as the screen, y copies what it says."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widget import Widget
+
+from tui.widgets.quiet import Quiet
+
+
+class Pane(VerticalScroll):
+    """Scrolls where its text is longer than its frame."""
+
+    HELP: ClassVar[str] = ""
+
+    def __init__(self, number: int, title: str, *children: Widget, id: str, help: str = "") -> None:  # noqa: A002 - Textual's names
+        super().__init__(*children, id=id, classes="pane", can_focus=True, can_maximize=True)
+        self.number = number
+        self.about = help
+        """For the help while this has the focus."""
+        self._words = title
+
+    def on_mount(self) -> None:
+        self.title_words(self._words)
+
+    def title_words(self, words: str) -> None:
+        """Change what stands in the frame."""
+        self._words = words
+        self.border_title = Content(f"{self.number} {words}") if self.number else Content(words)
+
+    def copied(self) -> tuple[str, str]:
+        """What `y` copies."""
+        return self._words, "\n".join(q.render().plain for q in self.query(Quiet)).rstrip()
+
+
+class TextPane(Pane):
+    """A pane of one text, redrawn only where it changed."""
+
+    def __init__(self, number: int, title: str, *, id: str, help: str = "") -> None:  # noqa: A002 - Textual's names
+        super().__init__(number, title, id=id, help=help)
+        self._text = Quiet(id=f"{id}-text", grows=True)
+
+    def compose(self) -> ComposeResult:
+        yield self._text
+
+    def show(self, content: Content) -> None:
+        """Show `content`, if it is another one."""
+        self._text.show(content)
