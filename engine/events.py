@@ -117,9 +117,9 @@ def parse_line(line: bytes) -> Event | None:
         event, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         return None
-    if text[end:].strip() or not isinstance(event, dict) or event.get("kind") not in KINDS or not isinstance(event.get("seq"), int):
+    if text[end:].strip() or not isinstance(event, dict):
         return None
-    return event
+    return event if event.get("kind") in KINDS and isinstance(event.get("seq"), int) else None
 
 
 def finite(value: Any) -> Any:

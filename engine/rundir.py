@@ -151,7 +151,7 @@ class RunDirectory:
         """The end of the worker's log: all there is when it died without a word."""
         try:
             with self.log.open("rb") as file:
-                file.seek(max(self.log.stat().st_size - 8192, 0))
+                file.seek(max(self.log.stat().st_size - 700 * lines, 0))
                 text = file.read().decode("utf-8", "replace")
         except OSError:
             return ""

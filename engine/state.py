@@ -74,8 +74,7 @@ class RunState:
     def apply(self, event: Event) -> None:
         """Take in one event. Unknown fields and kinds are ignored; nothing a log may hold raises."""
         kind = event["kind"]
-        if event["seq"] > self.sequence:
-            self.sequence = event["seq"]
+        self.sequence = max(self.sequence, event["seq"])
         moment = _number(event.get("time"))
         if moment is not None:
             self._pass_time(moment, begins=kind == "phase" and event.get("name") == "load")

@@ -18,11 +18,13 @@ from textual.screen import Screen
 
 from engine.text import one_line
 from recommender.errors import Exit
+from tui import kept, keys, terminal
 from tui.background import in_thread
-from tui.screens.base import LoracleScreen, own_bindings
+from tui.i18n import _
+from tui.screens.base import LoracleScreen
 from tui.screens.home import HomeScreen
 from tui.signals import HUNG_UP, catch_signals, end_children, forget_terminal
-from tui.words import size
+from tui.words import size, status_with_sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -38,7 +40,9 @@ class LoracleApp(App[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - typed by Textual
     VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012 - typed by Textual
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "Quit", priority=True, id="quit", tooltip="Quit; a run that is going on keeps running"),
+        Binding("ctrl+q", "quit", _("Quit"), priority=True, id="quit", tooltip=_("Quit; a run that is going on keeps running")),
+        Binding("f2", "change_theme", _("Theme"), id="theme", show=False, tooltip=_("Choose the colours; they are kept")),
+        Binding("f8", "picture", _("Screenshot"), id="screenshot", show=False, tooltip=_("Save a picture of this screen as SVG")),
     ]
 
     def __init__(
@@ -57,6 +61,9 @@ class LoracleApp(App[None]):
         self.left_running: RunDirectory | None = None
         """The live run on the screen when the app was left."""
         self._first_model, self._first_data, self._first_run = model, data, attach
+        self._choose_theme()
+        self._own_keys = keys.chosen()
+        self.set_keymap(self._own_keys)
 
     def get_default_screen(self) -> HomeScreen:
         """Home lies under everything."""
@@ -68,7 +75,21 @@ class LoracleApp(App[None]):
             self.open_run(self._first_run)
         elif self._first_model or self._first_data:
             self.open_setup(self._first_model or "", self._first_data or "")
+        self.theme_changed_signal.subscribe(self, lambda theme: kept.remember(theme=theme.name))
         self.call_after_refresh(lambda: self.run_worker(self._look_at_machine(), exit_on_error=False, group="machine"))
+        if self._own_keys:
+            self.call_after_refresh(self._check_keys)
+
+    def _choose_theme(self) -> None:
+        """The theme of the settings, else the one that was chosen last."""
+        for name in (os.environ.get("LORACLE_THEME"), kept.recall().get("theme")):
+            if isinstance(name, str) and name in self.available_themes:
+                self.theme = name
+                return
+
+    def _check_keys(self) -> None:
+        for sentence in keys.unknown(self._own_keys, keys.all_ids()):
+            self.notify(sentence, severity="warning", markup=False, timeout=15)
 
     async def _look_at_machine(self) -> None:
         from tui import work
@@ -115,6 +136,12 @@ class LoracleApp(App[None]):
 
         self.push_screen(SetupScreen(model, data))
 
+    def open_replay(self, run: "RunDirectory") -> None:
+        """Play a run once more."""
+        from tui.screens.replay import ReplayScreen
+
+        self.push_screen(ReplayScreen(run))
+
     def open_run(self, run: "RunDirectory", *, result: bool = False) -> None:
         """Show a run, or its result, on top of the list of runs."""
         self._only_home()
@@ -137,17 +164,35 @@ class LoracleApp(App[None]):
             self.pop_screen()
 
     def get_system_commands(self, screen: "Screen[object]") -> Iterable[SystemCommand]:
-        """Every action of this screen, then what always works."""
-        for active in {a.binding.id: a for a in own_bindings(screen)}.values():
+        """Every action of what has the focus, of this screen and of the app, then the two places one always gets to."""
+        for active in {a.binding.id: a for a in keys.own_bindings(screen)}.values():
             binding = active.binding
             if active.enabled:
                 act = partial(self.call_later, self.run_action, binding.action, active.node)
                 yield SystemCommand(binding.description, active.tooltip or binding.description, act)
-        yield SystemCommand("New run", "Choose a model and data", self.open_setup)
-        yield SystemCommand("Runs", "The list of all runs", self._only_home)
-        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
-        picture = partial(self.set_timer, 0.1, self.deliver_screenshot)
-        yield SystemCommand("Screenshot", "Save a picture of this screen as SVG", picture)
+        yield SystemCommand(_("New run"), _("Choose a model and data"), self.open_setup)
+        yield SystemCommand(_("Runs"), _("The list of all runs"), self._only_home)
+
+    def action_picture(self) -> None:
+        """Save what is on the screen, once a palette that asked for it is gone."""
+        self.set_timer(0.1, self.deliver_screenshot)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copy out: through the terminal, wherever it runs, and by this machine's own helper if it has one."""
+        super().copy_to_clipboard(text)
+        self.run_worker(in_thread(terminal.copy_locally, text), exit_on_error=False, group="clipboard")
+
+    def tell_elsewhere(self, run: "RunDirectory", status: str) -> None:
+        """News of a run that ended, for a person whose terminal is out of focus."""
+        if self.app_focus or self._driver is None:
+            return
+        name, state = one_line(run.name, 60), status_with_sign(status)
+        terminal.announce(self._driver.write, f"{state} · {name}", f"Loracle: {name}: {state}")
+
+    def _watch_app_focus(self, focus: bool) -> None:
+        super()._watch_app_focus(focus)
+        if focus and self._driver is not None and self._running:
+            self._driver.write(terminal.title_sequence("Loracle"))
 
 
 def machine_line(machine: "Machine") -> Content:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MOST_LINES = 2_000
 STEP_SECONDS = 5.0
 """The log gets a line about steps at most this often."""
+STYLES = ("muted", "good", "warning", "error", "end")
 SPLIT_WORDS = {
     "validation": _("evaluation"),
     "before": _("untouched model"),
@@ -30,8 +31,8 @@ class LogLine(NamedTuple):
     clock: str
     """Wall-clock time, or empty."""
     text: str
-    style: str
-    """A colour of the theme, or empty."""
+    style: str = ""
+    """One of `STYLES`, or empty."""
 
     def __str__(self) -> str:
         return f"{self.clock}  {self.text}" if self.clock else self.text
@@ -74,7 +75,7 @@ def _clock(when: float) -> str:
 
 def printed(text: str) -> list[LogLine]:
     """What the worker and its libraries printed, as lines."""
-    return [LogLine("", clean(line, 1_000), "") for line in text.splitlines()]
+    return [LogLine("", clean(line, 1_000)) for line in text.splitlines()]
 
 
 def event_line(event: "Event") -> tuple[str, str] | None:
@@ -86,22 +87,23 @@ def event_line(event: "Event") -> tuple[str, str] | None:
             return PHASE_WORDS.get(str(event.get("name")), one_line(event.get("name"), 40)), ""
         case "step":
             numbers = f"loss {_short(event.get('loss'))}  grad {_short(event.get('grad_norm'))}"
-            return f"{_('step')} {one_line(event.get('step'), 12)}  {numbers}", "$text-muted"
+            return f"{_('step')} {one_line(event.get('step'), 12)}  {numbers}", "muted"
         case "evaluation":
-            return _evaluation_line(event), "$text-success"
+            return _evaluation_line(event), "good"
         case "checkpoint":
-            said = _("checkpoint at step {step} saved (best so far)") if event.get("best") else _("checkpoint at step {step} saved")
+            best = event.get("best")
+            said = _("checkpoint at step {step} saved (best so far)") if best else _("checkpoint at step {step} saved")
             return said.format(step=one_line(event.get("step"), 12)), ""
         case "sample":
             return f"{_('sample')}: {one_line(event.get('prompt'), 80)} → {one_line(event.get('answer'), 200)}", ""
         case "warning":
-            return f"! {one_line(event.get('text'), 400)}", "$text-warning"
+            return f"! {one_line(event.get('text'), 400)}", "warning"
         case "recovery":
-            return f"! {one_line(event.get('text') or _('recovered'), 400)}", "$text-warning"
+            return f"! {one_line(event.get('text') or _('recovered'), 400)}", "warning"
         case "end":
             cause = f": {one_line(event['cause'], 400)}" if event.get("cause") else ""
             cure = f"; {one_line(event['cure'], 400)}" if event.get("cure") else ""
-            return f"{one_line(event.get('status'), 20)}{cause}{cure}", "$text-accent"
+            return f"{one_line(event.get('status'), 20)}{cause}{cure}", "end"
     return None
 
 
@@ -119,7 +121,8 @@ def _evaluation_line(event: dict[str, Any]) -> str:
     scores: dict[str, Any] = found if isinstance(found, dict) else {}
     shown = [f"{judged.words(name)} {_short(scores.get(name))}" for name in judged.shown([scores])]
     split = str(event.get("split"))
-    at = _(" at step {step}").format(step=one_line(event.get("step"), 12)) if split == "validation" else _(" on the held-out rows")
+    at = _(" at step {step}") if split == "validation" else _(" on the held-out rows")
+    at = at.format(step=one_line(event.get("step"), 12))
     return f"{SPLIT_WORDS.get(split, one_line(split, 20))}{at}: {', '.join(shown)}"
 
 

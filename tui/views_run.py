@@ -1,5 +1,6 @@
 """A live run as text: every function takes the state and returns what to show."""
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +9,11 @@ from textual.content import Content
 from engine.metrics.measures import MEASURES
 from engine.text import one_line
 from tui import judged
+from tui.i18n import _
+from tui.views_advice import NAMES
 from tui.widgets.bars import gauge_bar, progress_bar
 from tui.words import (
+    PHASE_WORDS,
     amount,
     clock,
     duration,
@@ -25,88 +29,130 @@ from tui.words import (
 )
 
 if TYPE_CHECKING:
-    from engine.events import Event
     from engine.state import RunState
 
-SPLIT_WORDS = {
-    "validation": "evaluation",
-    "before": "untouched model",
-    "after": "trained model",
-    "probe": "linear probe",
-    "majority": "constant answer",
-}
+LIVE = ("starting", "running")
+PHASES = ("load", "tokenize", "before", "probe", "samples", "train", "save", "after")
+"""In the order of a run."""
+TREND_STEPS = 50
+
+
+def short_name(name: str) -> str:
+    """A run's name without the time it was started at."""
+    return re.sub(r"^\d{8}-\d{6}-", "", name)
 
 
 def headline(name: str, state: "RunState") -> Content:
     """Name and phase, or how it ended."""
-    words = phase_words(state) if state.status in ("running", "starting") else status_with_sign(state.status)
-    return Content.assemble((one_line(name, 60), "bold"), f" · {words}")
+    words = phase_words(state) if state.status in LIVE else status_with_sign(state.status)
+    method = NAMES.get(str(state.info.get("method")), "")
+    epochs = real(state.info.get("epochs"))
+    epoch = _("epoch {now}/{all}").format(now=f"{state.epoch:.1f}", all=f"{epochs:g}") if state.epoch and epochs else ""
+    parts = [words, *(p for p in (epoch if state.status == "running" else "", method) if p)]
+    return Content.assemble((one_line(name, 60), "bold"), *(f" {sign('·')} {part}" for part in parts))
 
 
 def time_left(state: "RunState", now: float | None = None) -> Content:
-    """How long it takes and when it ends."""
-    if state.status not in ("running", "starting"):
-        spent = (state.updated or 0) - (state.started or 0)
-        return Content(f"took {duration(spent)}" if state.started and spent > 0 else "")
+    """How long it takes and when it ends; before the first steps what the plan said."""
+    if state.status not in LIVE:
+        return Content(_("took {time}").format(time=duration(state.elapsed)) if state.elapsed > 0 else "")
     left = state.seconds_left
     if left is None:
-        return Content("")
-    return Content(f"about {duration(left)} left · ends {clock((now or time.time()) + left)}")
+        said = real(state.info.get("predicted_seconds"))
+        return Content(_("planned: about {time}").format(time=duration(said)) if said else "")
+    words = _("about {time} left · ends {clock}")
+    return Content(words.format(time=duration(left), clock=clock((now or time.time()) + left)))
 
 
 def progress(state: "RunState", width: int) -> Content:
-    """Bar, steps, percent; before the first step the phase's own progress."""
-    if state.phase == "train" or not state.phase_total or state.status == "done":
-        done, total, unit = state.step, state.total_steps, "step"
+    """Bar, steps, percent; outside the training the phase's own progress."""
+    if state.phase == "train" or not state.phase_total or state.status not in LIVE:
+        done, total, unit = state.step, state.total_steps, _("step")
     else:
         done, total, unit = state.phase_done, state.phase_total, one_line(state.phase_unit, 12)
     share = done / total if total else 0.0
-    epochs = _number(state.info.get("epochs"))
-    epoch = f" epoch {state.epoch:.1f}/{epochs:g}" if unit == "step" and state.epoch and epochs else ""
-    words = f" {unit} {number(done)}/{number(total)} {100 * share:3.0f}%{epoch}" if total else " "
+    words = f" {unit} {number(done)}/{number(total)} {100 * share:3.0f}%" if total else " "
     return Content.assemble(progress_bar(share, width - len(words)), words)
 
 
-def metrics(state: "RunState", metric_name: str) -> Content:
-    """The numbers of this moment."""
+def phases(state: "RunState") -> Content:
+    """What was done and how long it took, what is being done, what is still to come."""
+    parts = []
+    now = PHASES.index(state.phase) if state.phase in PHASES else -1
+    for n, name in enumerate(PHASES):
+        spent = state.phase_seconds.get(name)
+        if state.status in LIVE and name == state.phase:
+            parts.append((f"{sign('▶')} {_SHORT[name]} {duration(spent)}", "bold"))
+        elif spent is not None:
+            parts.append((f"{sign('✓')} {_SHORT[name]} {duration(spent)}", "$text-muted"))
+        elif n > now and name not in ("probe", "samples") and state.status in LIVE:
+            parts.append((f"{sign('○')} {_SHORT[name]}", "$text-disabled"))
+    return Content("  ").join(Content.styled(*part) for part in parts)
+
+
+_SHORT = {
+    "load": _("load"),
+    "tokenize": _("tokens"),
+    "before": _("score before"),
+    "probe": _("probe"),
+    "samples": _("samples"),
+    "train": _("train"),
+    "save": _("save"),
+    "after": _("score after"),
+}
+
+
+def metrics(state: "RunState", metric_name: str, *, roomy: bool) -> Content:
+    """The numbers of this moment; all metrics where there is room, else the one that chooses the best checkpoint."""
     validation = [e for e in state.evaluations if e.split == "validation"]
     last = validation[-1] if validation else None
     scores: dict[str, float] = last.metrics if last is not None else {}
-    best = _best(state, metric_name)
+    top = best(state, metric_name)
     loss = state.losses[-1][1] if state.losses else None
     measured = [n for n in judged.shown([scores]) if n != "loss"] or [metric_name]
-    trend = ""
-    if len(state.losses) >= 10:
-        earlier = sum(x for _, x in state.losses[-10:-5]) / 5
-        latest = sum(x for _, x in state.losses[-5:]) / 5
-        trend = ("  " + ("↓" if latest < earlier else "↑")) if unicode_terminal() else ""
-    at = f"  at {number(last.step)}" if last is not None else ""
-    per_step = f"{duration(state.seconds_per_step)}" if state.seconds_per_step is not None else sign("–")
+    if not roomy and metric_name in measured:
+        measured = [metric_name]
+    at = "  " + _("at {step}").format(step=number(last.step)) if last is not None else ""
+    per_step = duration(state.seconds_per_step)
     tokens = f"{amount(state.tokens_per_second)} tok/s" if state.tokens_per_second is not None else sign("–")
-    rows = (
-        ("loss", metric(loss) + trend),
-        ("eval loss", metric(scores.get("loss")) + at),
-        *((judged.words(n), metric(scores.get(n))) for n in measured),
-        ("best", f"{metric(best[1])} at {number(best[0])}" if best else sign("–")),
-        ("lr", rate(state.learning_rate)),
-        ("grad norm", metric(state.grad_norm)),
-        ("speed", tokens),
-        ("a step", per_step),
-    )
+    rows = [
+        (_("loss"), metric(loss) + _trend(state)),
+        (_("eval loss"), metric(scores.get("loss")) + at),
+        *((judged.words(n), metric(scores.get(n))) for n in measured if n != "loss"),
+        (_("best"), f"{metric(top[1])}  " + _("at {step}").format(step=number(top[0])) if top else sign("–")),
+        (_("lr"), rate(state.learning_rate)),
+        (_("grad norm"), metric(state.grad_norm)),
+        (_("speed"), tokens),
+        (_("a step"), per_step),
+    ]
+    if roomy:
+        rows.append((_("seen"), f"{amount(state.tokens_seen)} tok"))
+        rows.append((_("saved at"), number(state.checkpoint)))
     return Content("\n").join(_labelled(label, value) for label, value in rows)
+
+
+def _trend(state: "RunState") -> str:
+    """Whether the loss falls, over as many steps as tell more than noise."""
+    losses = state.losses.losses
+    if len(losses) < 10 or not unicode_terminal():
+        return ""
+    half = min(len(losses) // 2, TREND_STEPS)
+    earlier, latest = sum(losses[-2 * half : -half]), sum(losses[-half:])
+    return "  " + ("↓" if latest < earlier else "↑")
 
 
 def last_step(state: "RunState", now: float | None = None) -> Content:
     """How long ago the last step ended, so that a hang is seen. Apart from `metrics`: it alone changes all the time."""
     live = state.status == "running"
-    return _labelled("last step", seconds_ago(state.last_step_time, now) if live else clock(state.last_step_time))
+    return _labelled(_("last step"), seconds_ago(state.last_step_time, now) if live else clock(state.last_step_time))
 
 
 def _labelled(label: str, value: str) -> Content:
-    return Content.assemble((f"{label:<10}", "dim"), value)
+    return Content.assemble((f"{label:<10}", "$text-muted"), value)
 
 
-def _best(state: "RunState", name: str) -> tuple[int, float] | None:
+def best(state: "RunState", name: str) -> tuple[int, float] | None:
+    """Step and value of the best evaluation by that metric."""
     pairs = [(e.step, e.metrics[name]) for e in state.evaluations if e.split == "validation" and name in e.metrics]
     if not pairs:
         return None
@@ -115,26 +161,26 @@ def _best(state: "RunState", name: str) -> tuple[int, float] | None:
 
 
 def machine(state: "RunState", predicted: int | None, width: int, height: int) -> Content:
-    """Memory now, at its peak and as predicted, against what was free; load; disk. Two lines, or three where they fit."""
-    available = _integer(state.info.get("memory_available"))
-    sizes = [f"now {size(state.memory_now)}", f"peak {size(state.memory_peak)}"]
-    sizes.append(f"predicted {size(predicted)}" if predicted else "no prediction")
-    free = [f"of {size(available)} free at the start"] if available else []
-    load = " · ".join(_loads(state.machine)) or "no gauges yet"
-    low = height < 3
+    """Memory now, at its peak and as planned, against what was free; load; disk. Two lines, or more where they fit."""
+    available = whole(state.info.get("memory_available"))
+    sizes = [_("now {size}").format(size=size(state.memory_now)), _("peak {size}").format(size=size(state.memory_peak))]
+    sizes.append(_("planned {size}").format(size=size(predicted)) if predicted else _("no plan"))
+    free = [_("of {size} free at the start").format(size=size(available))] if available else []
+    load = f" {sign('·')} ".join(_loads(state.machine)) or _("no gauges yet")
+    low = height < 4
     cells = max(width - 9 - (len(load) + 2 if low else 0), 8)
     bar = gauge_bar(state.memory_now, state.memory_peak, predicted, available, min(cells, 60))
-    first = Content.assemble(("memory   ", "dim"), bar, f"  {load}" if low else "")
+    first = Content.assemble((f"{_('memory'):<9}", "$text-muted"), bar, f"  {load}" if low else "")
     if low:
-        return Content("\n").join([first, Content(" · ".join([*sizes, *free]))])
-    return Content("\n").join([first, *(Content(line) for line in (" · ".join(sizes), *free, "", load))])
+        return Content("\n").join([first, Content(f" {sign('·')} ".join([*sizes, *free]))])
+    return Content("\n").join([first, *(Content(line) for line in (f" {sign('·')} ".join(sizes), *free, load))])
 
 
 def _loads(gauges: dict[str, Any]) -> list[str]:
-    named = (("cpu", "cpu", "%"), ("gpu", "gpu", "%"), ("temperature", "gpu at", " °C"))
-    loads = [f"{words} {value:.0f}{unit}" for name, words, unit in named if (value := _number(gauges.get(name))) is not None]
-    disk = _number(gauges.get("disk_free"))
-    return loads if disk is None else [*loads, f"disk {size(disk)} free"]
+    named = (("cpu", "cpu", "%"), ("gpu", "gpu", "%"), ("temperature", _("gpu at"), " °C"))
+    loads = [f"{words} {value:.0f}{unit}" for name, words, unit in named if (value := real(gauges.get(name))) is not None]
+    disk = real(gauges.get("disk_free"))
+    return loads if disk is None else [*loads, _("disk {size} free").format(size=size(disk))]
 
 
 def evaluation_losses(state: "RunState") -> list[tuple[float, float]]:
@@ -143,71 +189,79 @@ def evaluation_losses(state: "RunState") -> list[tuple[float, float]]:
 
 
 def evaluations(state: "RunState", metric_name: str) -> Content:
-    """The last evaluations, a line each."""
+    """The evaluations, the newest first, a line each."""
     found = [e for e in state.evaluations if e.split == "validation"]
-    best = _best(state, metric_name)
+    top = best(state, metric_name)
     measured = [n for n in judged.shown(e.metrics for e in found) if n != "loss"] or [metric_name]
-    heads = "".join(f" {judged.words(n):>9}" for n in measured)
-    lines = [Content.styled(f"{'step':>6} {'loss':>8}{heads}", "dim")]
-    for e in found[-5:]:
-        mark = f"  {sign('●')} best" if best and e.step == best[0] else ""
-        scores = "".join(f" {metric(e.metrics.get(n)):>9}" for n in measured)
-        lines.append(Content(f"{number(e.step):>6} {metric(e.metrics.get('loss')):>8}{scores}{mark}"))
+    heads = "".join(f" {judged.words(n):>10}" for n in measured if n != "loss")
+    lines = [Content.styled(f"{_('step'):>7} {_('loss'):>8}{heads}", "$text-muted")]
+    for e in reversed(found):
+        mark = f"  {sign('●')} {_('best')}" if top and e.step == top[0] else ""
+        scores = "".join(f" {metric(e.metrics.get(n)):>10}" for n in measured if n != "loss")
+        lines.append(Content(f"{number(e.step):>7} {metric(e.metrics.get('loss')):>8}{scores}{mark}"))
     if not found:
         none = state.info.get("evaluations") == 0
-        words = "none: no rows were set aside to choose by" if none else "the first one comes during training"
-        lines.append(Content.styled(words, "dim"))
+        words = _("none: no rows were set aside to choose by") if none else _("the first one comes during training")
+        lines.append(Content.styled(words, "$text-muted"))
     return Content("\n").join(lines)
 
 
-def event_line(event: "Event") -> tuple[str, str] | None:
-    """What the log says of an event, and its colour; `None` for what the log does not show."""
-    match event["kind"]:
-        case "run":
-            resumed = event.get("resumed_from")
-            where = f" on {one_line(event.get('device'), 40)}" if event.get("device") else ""
-            how = f" ({one_line(event['resume'], 120)})" if event.get("resume") else ""
-            words = f"resumed from step {one_line(resumed, 12)}{how}" if resumed is not None else "the worker runs"
-            return words + where, ""
-        case "phase" if not event.get("done"):
-            from tui.words import PHASE_WORDS
-
-            return PHASE_WORDS.get(str(event.get("name")), one_line(event.get("name"), 40)), ""
-        case "step":
-            numbers = f"loss {_short(event.get('loss'))}  grad {_short(event.get('grad_norm'))}"
-            return f"step {one_line(event.get('step'), 12)}  {numbers}", "dim"
-        case "evaluation":
-            return _evaluation_line(event), "bold"
-        case "checkpoint":
-            best = " (best so far)" if event.get("best") else ""
-            return f"checkpoint at step {one_line(event.get('step'), 12)} saved{best}", ""
-        case "warning":
-            return f"! {one_line(event.get('text'), 400)}", "yellow"
-        case "recovery":
-            return f"! {one_line(event.get('text') or 'recovered', 400)}", "yellow"
-        case "end":
-            cause = f": {one_line(event['cause'], 400)}" if event.get("cause") else ""
-            cure = f"; {one_line(event['cure'], 400)}" if event.get("cure") else ""
-            return f"{one_line(event.get('status'), 20)}{cause}{cure}", "bold"
-    return None
+def samples(state: "RunState") -> Content:
+    """What the model says to the same few texts, now and at first."""
+    found = [state.samples[n] for n in sorted(state.samples)]
+    lines: list[Content] = []
+    for sample in found:
+        lines.append(Content.styled(one_line(sample.get("prompt"), 160), "bold"))
+        if sample.get("wanted"):
+            lines.append(_told(_("wanted"), sample.get("wanted")))
+        if sample.get("first") != sample.get("answer"):
+            lines.append(_told(_("at first"), sample.get("first")))
+        lines.append(_told(_("now"), sample.get("answer")))
+    return Content("\n").join(lines)
 
 
-def _evaluation_line(event: dict[str, Any]) -> str:
-    found = event.get("metrics")
-    scores: dict[str, Any] = found if isinstance(found, dict) else {}
-    shown = [f"{judged.words(name)} {_short(scores.get(name))}" for name in judged.shown([scores])]
-    split = str(event.get("split"))
-    at = f" at step {one_line(event.get('step'), 12)}" if split == "validation" else " on the held-out rows"
-    return f"{SPLIT_WORDS.get(split, one_line(split, 20))}{at}: {', '.join(shown)}"
+def _told(label: str, text: Any) -> Content:
+    return Content.assemble((f"  {label:<9}", "$text-muted"), one_line(text, 300))
 
 
-def _short(value: Any) -> str:
-    return metric(float(value)) if isinstance(value, int | float) else metric(None)
+def samples_title(state: "RunState") -> str:
+    """When the model said so."""
+    step = next((s.get("step") for s in state.samples.values()), None)
+    early = any(s.get("split") == "before" for s in state.samples.values())
+    return _("samples before training") if early or not step else _("samples at step {step}").format(step=number(real(step)))
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def phase_name(state: "RunState") -> str:
+    """The phase in words."""
+    return PHASE_WORDS.get(state.phase, state.phase)
 
 
-def _integer(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) else None
+def real(value: Any) -> float | None:
+    """A number, or `None`."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def whole(value: Any) -> int | None:
+    """A whole number, or `None`."""
+    number_ = real(value)
+    return None if number_ is None else int(number_)
+
+
+def ending(state: "RunState") -> str:
+    """How a run ended and what to do now; empty while it goes on."""
+    cause = one_line((state.end or {}).get("cause") or "", 200)
+    cure = one_line((state.end or {}).get("cure") or "", 200)
+    at = _(" at the checkpoint of step {step}").format(step=state.checkpoint) if state.checkpoint else ""
+    match state.status:
+        case "done":
+            return _("Done: enter shows the result.")
+        case "stopped":
+            return _("Stopped{where}: r goes on from there.").format(where=at)
+        case "failed":
+            words = _("Failed: {cause} {cure} r tries again from the newest checkpoint.")
+            return words.format(cause=cause or _("the worker gave no cause"), cure=cure)
+        case "refused":
+            return _("Refused: {cause} {cure}").format(cause=cause, cure=cure)
+        case "dead":
+            return _("The worker died; the log shows its last lines. r resumes the run.")
+    return ""

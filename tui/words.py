@@ -42,7 +42,9 @@ PHASE_WORDS: dict[str, str] = {
 }
 _PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220"})
 """Consoles whose fonts lack braille and block characters."""
-_ASCII_SIGNS = {"✓": "+", "✗": "x", "■": "#", "▶": ">", "…": "...", "★": "*", "●": "o", "–": "-", "·": "-", "→": "->"}
+_ASCII_SIGNS = {
+    "✓": "+", "✗": "x", "■": "#", "▶": ">", "…": "...", "★": "*", "●": "o", "○": ".", "–": "-", "─": "-", "·": "-", "→": "->",
+}  # fmt: skip
 
 
 def unicode_terminal() -> bool:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from engine.metrics.measures import MEASURES
 
 if TYPE_CHECKING:
-    from engine.events import Event, EventTail
     from engine.inspect import DataInspection, ModelInspection
     from engine.inspection.child import Cancel, Progress
     from engine.rundir import RunDirectory
@@ -197,59 +196,6 @@ def best_score(state: "RunState", metric: str) -> float | None:
         return None
     measure = MEASURES.get(metric)
     return max(scores) if measure is None or measure.higher_is_better else min(scores)
-
-
-@dataclass(slots=True)
-class Following:
-    """A run being watched: where its log was read to and what that came to."""
-
-    run: "RunDirectory"
-    tail: "EventTail"
-    state: "RunState"
-    plan: "Plan | None"
-    predicted_memory: int | None
-    """Peak in bytes as the recommendation had it, until the worker says its own."""
-
-    def poll(self) -> "list[Event]":
-        """Take in what was written since the last poll."""
-        events = self.tail.poll()
-        for event in events:
-            self.state.apply(event)
-        return events
-
-    def settle(self) -> None:
-        """Notice a worker that is gone."""
-        from engine.rundir import settle
-
-        settle(self.run, self.state)
-
-
-def follow(run: "RunDirectory") -> "tuple[Following, list[Event]]":
-    """Start watching a run: everything written so far is read here, in the caller's thread."""
-    from engine.events import EventTail
-    from engine.state import RunState
-    from recommender.errors import LoracleError
-
-    try:
-        plan: Plan | None = run.plan()
-    except LoracleError:
-        plan = None
-    following = Following(run, EventTail(run.events), RunState(), plan, _predicted(run, plan))
-    events: list[Event] = []
-    while found := following.poll():
-        events += found
-    following.settle()
-    return following, events
-
-
-def _predicted(run: "RunDirectory", plan: "Plan | None") -> int | None:
-    for candidate in (run.recommendation() or {}).get("candidates") or []:
-        try:
-            if plan is not None and candidate["method"] == plan.method:
-                return int(candidate["memory"]["predicted"])
-        except (KeyError, TypeError, ValueError):  # the file may hold anything
-            continue
-    return None
 
 
 def stop(run: "RunDirectory", now: bool) -> None:

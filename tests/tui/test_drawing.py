@@ -1,45 +1,101 @@
 """Curves and bars made of characters."""
 
+import random
+
 import pytest
 
+from engine.series import Series
 from tui.widgets import bars
-from tui.widgets.raster import curve, scale_of, thin_out
+from tui.widgets.raster import Canvas, Gathered, Symbols, View, room_for, smoothed
+
+
+def drawn(points: list[tuple[int, float]], width: int, height: int, symbols: Symbols = "braille", **more: float) -> list[str]:
+    """A curve as rows of text."""
+    series = series_of(points)
+    values = [y for _, y in points]
+    view = View(points[0][0], points[-1][0] + 1e-9, min(values), max(values) + 1e-9)
+    canvas = Canvas(width, height, symbols)
+    columns = Gathered().update(series.steps, series.losses, view, width * canvas.across)
+    canvas.line(smoothed(columns, more.get("weight", 0.0)), view, 0)
+    return ["".join(cell.text for cell in row) for row in canvas.rows()]
+
+
+def series_of(points: list[tuple[int, float]]) -> Series:
+    series = Series()
+    for step, loss in points:
+        series.add(step, loss, step * 10.0, step * 0.5)
+    return series
 
 
 def test_a_falling_curve_starts_high_and_ends_low() -> None:
-    points = [(float(i), 10.0 - i) for i in range(10)]
-    scale = scale_of((points,))
-    assert scale is not None
-    rows = curve(points, 20, 5, scale, braille=False)
+    rows = drawn([(i, 10.0 - i) for i in range(10)], 20, 5, "ascii")
     assert rows[0][0] == "*"
     assert rows[-1][-1] == "*"
     assert rows[0][-1] == " "
 
 
-def test_ascii_curves_hold_no_braille_and_braille_ones_do() -> None:
-    points = [(0.0, 1.0), (5.0, 0.0)]
-    scale = scale_of((points,))
-    assert scale is not None
-    plain = "".join("".join(r) for r in curve(points, 10, 4, scale, braille=False))
-    dots = "".join("".join(r) for r in curve(points, 10, 4, scale, braille=True))
-    assert plain.isascii()
-    assert any(0x2800 < ord(c) <= 0x28FF for c in dots)
+@pytest.mark.parametrize(
+    ("symbols", "used"), [("braille", "".join(map(chr, range(0x2801, 0x2900)))), ("block", "▀▄█"), ("ascii", "*")]
+)
+def test_each_kind_of_character_keeps_to_itself(symbols: Symbols, used: str) -> None:
+    found = {c for row in drawn([(0, 1.0), (3, 0.4), (9, 0.0)], 10, 4, symbols) for c in row if c != " "}
+    assert found
+    assert found <= set(used)
 
 
-def test_ten_thousand_points_thin_out_to_the_columns_there_are() -> None:
-    points = [(float(i), float(i % 2)) for i in range(10_000)]
-    scale = scale_of((points,))
-    assert scale is not None
-    means = thin_out(points, 50, scale)
-    assert len(means) == 50
-    assert all(m is not None and 0.4 < m < 0.6 for m in means[1:-1])
+def test_steps_that_share_a_column_are_averaged_and_their_extremes_kept() -> None:
+    series = series_of([(i, float(i % 2)) for i in range(10_000)])
+    columns = Gathered().update(series.steps, series.losses, View(0, 9_999, 0, 1), 50)
+    assert all(c is not None and 0.4 < c.mean < 0.6 and (c.low, c.high) == (0.0, 1.0) for c in columns)
 
 
-def test_no_points_is_no_plane_and_one_point_is_one() -> None:
-    assert scale_of(((), ())) is None
-    scale = scale_of((((3.0, 0.5),), ()))
-    assert scale is not None
-    assert sum(c != " " for row in curve([(3.0, 0.5)], 8, 4, scale, braille=True) for c in row) == 1
+def test_a_growing_curve_is_gathered_as_if_it_had_always_been_there() -> None:
+    noise = random.Random(0)
+    points = [(i, noise.random()) for i in range(1, 3_001)]
+    view, growing, series = View(1, 4_000, 0, 1), Gathered(), Series()
+    for step, loss in points:
+        series.add(step, loss, 0.0, 0.0)
+        if step % 37 == 0:
+            growing.update(series.steps, series.losses, view, 80, series.cuts)
+    again = series_of(points)
+    assert growing.update(series.steps, series.losses, view, 80, series.cuts) == Gathered().update(
+        again.steps, again.losses, view, 80
+    )
+
+
+def test_what_a_resumed_run_did_again_is_drawn_anew() -> None:
+    series, kept, view = series_of([(i, 1.0) for i in range(1, 101)]), Gathered(), View(1, 100, 0, 2)
+    kept.update(series.steps, series.losses, view, 10, series.cuts)
+    for step in range(50, 101):
+        series.add(step, 2.0, 0.0, 0.0)
+    columns = kept.update(series.steps, series.losses, view, 10, series.cuts)
+    assert columns[-1] is not None
+    assert columns[-1].mean == 2.0
+    assert len(series) == 100
+
+
+def test_smoothing_stays_near_a_curve_of_many_steps_and_calms_one_of_few() -> None:
+    noise = random.Random(1)
+    few = series_of([(i, noise.random()) for i in range(1, 101)])
+    view = View(1, 100, 0, 1)
+    calm = smoothed(Gathered().update(few.steps, few.losses, view, 100), 0.9)
+    late = [v for v in calm[50:] if v is not None]
+    assert max(late) - min(late) < 0.5
+    many = series_of([(i, 1.0 if i <= 5_000 else 0.0) for i in range(1, 10_001)])
+    followed = smoothed(Gathered().update(many.steps, many.losses, View(1, 10_000, 0, 1), 100), 0.9)
+    assert followed[60] is not None
+    assert followed[60] < 0.01
+
+
+def test_a_logarithmic_view_gives_every_factor_the_same_height() -> None:
+    view = View(0, 1, 0.01, 1.0, log=True)
+    assert [view.row(v, 21) for v in (1.0, 0.1, 0.01, 0.0)] == [0, 10, 20, 20]
+    assert view.at(10, 21) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("length", [1, 7, 100, 5_000, 99_999])
+def test_the_axis_ends_a_little_beyond_the_curve(length: int) -> None:
+    assert length <= room_for(length) <= max(1.25 * length, 1.0)
 
 
 def test_a_memory_bar_is_as_wide_as_asked_and_shows_the_limit() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import RichLog
 
 from tui.app import LoracleApp
 from tui.screens import run as run_module
@@ -13,6 +12,7 @@ from tui.screens.confirm import ConfirmScreen
 from tui.screens.home import HomeScreen
 from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
+from tui.widgets.log_view import LogView
 
 Screen = Callable[[LoracleApp], str]
 
@@ -24,7 +24,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
 
 
 def log_of(app: LoracleApp) -> str:
-    return "\n".join(line.text for line in app.screen.query_one(RichLog).lines)
+    return app.screen.query_one(LogView).text
 
 
 async def test_the_screen_follows_the_event_log(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
@@ -43,7 +43,7 @@ async def test_the_screen_follows_the_event_log(runs: Path, make_run: Any, scree
         assert "epoch 1.2/4" in shown
         assert "6 400 tok/s" in shown
         assert "cpu 97%" in shown
-        assert "predicted 2.0 GB" in shown
+        assert "planned 2.0 GB" in shown
         assert any(0x2800 < ord(c) <= 0x28FF for c in shown) or "*" in shown
         assert "evaluation at step 25" in log_of(app)
 

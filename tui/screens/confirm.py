@@ -10,13 +10,15 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from tui.i18n import _
+
 
 class ConfirmScreen(ModalScreen[bool]):
     """Yes or back; going back is what enter does unless the other button was chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(False)", "Back"),
-        Binding("left,right,up,down", "app.focus_next", "Choose", show=False),
+        Binding("escape", "dismiss(False)", _("Back"), id="answer-back"),
+        Binding("left,right,up,down", "app.focus_next", _("Choose"), id="answer-other", show=False),
     ]
 
     def __init__(self, question: Content, yes: str) -> None:
@@ -28,7 +30,7 @@ class ConfirmScreen(ModalScreen[bool]):
         with VerticalScroll(id="dialog", can_focus=False):
             yield Static(self._question, markup=False)
             with Horizontal(id="answers"):
-                yield Button("Back", id="no", compact=True)
+                yield Button(_("Back"), id="no", compact=True)
                 yield Button(Content(self._yes), id="yes", variant="warning", compact=True)
 
     def on_mount(self) -> None:

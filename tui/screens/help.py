@@ -9,39 +9,64 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from tui.screens.base import own_bindings
+from tui.i18n import _
+from tui.keys import own_bindings
 
 ALWAYS = (
-    ("tab, shift+tab", "next and previous field"),
-    ("arrows, page up, page down", "move and scroll"),
-    ("shift + mouse", "select text with the terminal's own selection"),
+    ("tab, shift+tab", _("next and previous part")),
+    (_("arrows, page up, page down"), _("move and scroll")),
+    ("ctrl+c", _("copy what was selected with the mouse")),
+    (_("shift + mouse"), _("select with the terminal's own selection")),
+    ("^p", _("all commands, by name")),
 )
 
 
 class HelpScreen(ModalScreen[None]):
-    """A list of keys, taken from what is bound, so that it cannot be out of date."""
+    """What the focused part is, and a list of keys, taken from what is bound, so that it cannot be out of date."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,question_mark,q,enter", "dismiss", "Back")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,question_mark,q,enter", "dismiss", _("Back"), id="help-back")]
 
     def __init__(self, screen: "Screen[None]") -> None:
         super().__init__()
         self._lines = key_lines(screen)
-        self._about = str(getattr(screen, "ABOUT", ""))
+        self._about = about(screen)
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="dialog", classes="help"):
-            yield Static(Content.assemble(("Help", "bold"), "\n\n", self._about), markup=False)
+            yield Static(Content.assemble((_("Help"), "bold"), "\n\n", self._about), markup=False)
             yield Static(self._lines, markup=False)
-            yield Static(Content.styled("\nesc goes back", "dim"), markup=False)
+            yield Static(Content.styled("\n" + _("esc goes back"), "$text-muted"), markup=False)
 
     def on_mount(self) -> None:
         self.query_one("#dialog").focus()
 
 
+def about(screen: "Screen[None]") -> Content:
+    """What the screen is for, and what the part is that has the focus."""
+    parts = [str(getattr(screen, "ABOUT", ""))]
+    for node in screen.focused.ancestors_with_self if screen.focused is not None else ():
+        said = getattr(node, "about", None) or getattr(node, "HELP", None)
+        if node is not screen and isinstance(said, str) and said:
+            parts.append(said)
+            break
+    return Content("\n\n".join(p for p in parts if p) + "\n")
+
+
 def key_lines(screen: "Screen[None]") -> Content:
-    """Key and meaning, one a line; the screen's own keys first."""
+    """Key and meaning, one a line: of the part that has the focus, of the screen, of the app."""
     app = screen.app
-    rows = [(app.get_key_display(a.binding), a.tooltip or a.binding.description) for a in own_bindings(screen)]
-    rows += [("^p", "all commands, by name"), *ALWAYS]
-    seen = dict.fromkeys(rows)
-    return Content("\n").join(Content.assemble((f"{key:<28}", "bold $accent"), meaning) for key, meaning in seen)
+    found = own_bindings(screen)
+    # First what the part with the focus knows, then what the footer shows, then the rest.
+    order = sorted(found, key=lambda a: (a.node in (screen, app), a.node is app, not a.binding.show))
+    rows: list[tuple[str, str]] = []
+    seen: set[tuple[object, str]] = set()
+    for active in order:
+        mark = (active.node, active.binding.action)
+        if mark not in seen and not (active.binding.id or "").startswith("pane-"):
+            seen.add(mark)
+            rows.append((app.get_key_display(active.binding), active.tooltip or active.binding.description))
+    if any((a.binding.id or "").startswith("pane-") for a in found):
+        rows.append(("1 … 7", _("go to the part with that number")))
+    rows += ALWAYS
+    lines = (Content.assemble((f"{key:<28}", "bold $accent"), meaning) for key, meaning in dict.fromkeys(rows))
+    return Content("\n").join(lines)

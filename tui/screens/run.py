@@ -3,26 +3,30 @@
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container
 from textual.content import Content
-from textual.widgets import RichLog
 
-from engine.text import clean, one_line
+from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import views_run as views
 from tui import work as engine_side
 from tui.background import in_thread
-from tui.screens.base import LoracleScreen
+from tui.i18n import _
+from tui.live_advice import advice
+from tui.run_log import LogLine, printed
 from tui.screens.confirm import ConfirmScreen
-from tui.widgets.loss_chart import LossChart
+from tui.screens.run_keys import NO_WORDS, RunKeys
+from tui.views_run import LIVE
+from tui.watching import Live, Watched
+from tui.widgets.log_pane import LogPane
+from tui.widgets.loss_chart import Line, LossChart
+from tui.widgets.pane import Pane, TextPane
 from tui.widgets.quiet import Quiet
 
 if TYPE_CHECKING:
-    from engine.events import Event
     from engine.rundir import RunDirectory
 
 POLL_SECONDS = 0.25
@@ -35,62 +39,58 @@ SETTLE_SECONDS = 2.0
 """How often the worker is looked for."""
 PATIENCE = 30.0
 """Seconds a resumed worker may take to say its first word before it counts as dead."""
-LOG_LINES = 2_000
-STEP_LINE_SECONDS = 5.0
-"""The log gets a line about steps at most this often."""
-NO_WORDS = "worker.log is empty: the worker may have been killed, for instance for its memory"
-LEAVING = "Leaving keeps it running; `loracle attach` comes back to it."
-PANES = {"loss": "loss   train line   eval ●", "now": "now", "machine": "machine", "evaluations": "evaluations", "log": "log"}
-LIVE = ("starting", "running")
+LEAVING = _("Leaving keeps it running; `loracle attach` comes back to it.")
+CHART_HELP = _("s smooths, l log scale, a axis, < > zoom, [ ] move, b characters; the mouse wheel zooms and its place is told.")
 
 
-class RunScreen(LoracleScreen):
+class RunScreen(RunKeys):
     """Only reads the run directory; the run goes on whether this is looked at or not."""
 
-    ABOUT = "The run is a process of its own: leaving, or losing the connection, does not stop it."
+    ABOUT = _("The run is a process of its own: leaving, or losing the connection, does not stop it.")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "stop", "Stop and save", id="stop", tooltip="Finish this step, save a checkpoint, stop; it can be resumed"),
-        Binding("X", "stop_now", "Stop now", id="stop-now", tooltip="Stop at once, without saving (asks first)", show=False),
-        Binding("d", "detach", "Detach", id="detach", tooltip="Quit the app; the run goes on"),
-        Binding("r", "resume", "Resume", id="resume", tooltip="Go on from the newest checkpoint, once stopped"),
-        Binding("enter", "result", "Result", id="result", tooltip="What came out, once the run is done"),
-        Binding("y", "copy", "Copy path", id="copy", tooltip="Copy the run's folder to the clipboard", show=False),
-    ]
+        Binding("x", "stop", _("Stop and save"), id="stop",
+                tooltip=_("Finish this step, save a checkpoint, stop; it can be resumed")),
+        Binding("X", "stop_now", _("Stop now"), id="stop-now", show=False, tooltip=_("Stop at once, unsaved (asks first)")),
+        Binding("d", "detach", _("Detach"), id="detach", tooltip=_("Quit the app; the run goes on")),
+        Binding("r", "resume", _("Resume"), id="resume", tooltip=_("Go on from the newest checkpoint, once stopped")),
+        Binding("enter", "result", _("Result"), id="result", tooltip=_("What came out, once the run is done")),
+        Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),
+    ]  # fmt: skip
 
     def __init__(self, run: "RunDirectory", *, resume: bool = False) -> None:
         super().__init__()
         self.run_directory = run
-        self._following: engine_side.Following | None = None
+        self._line: Line | None = None
         self._resume_first = resume
         self._stopping = False
-        self._settled = 0.0
-        self._drawn = 0.0
-        self._spent = 0.0
-        self._quiet_until = 0.0
-        self._last_step_line = 0.0
-        self._last_line = ""
+        self._settled = self._drawn = self._spent = self._quiet_until = 0.0
         self._was_live = False
         self._ended_shown: str | None = None
 
     def body(self) -> ComposeResult:
         yield Quiet(id="progress")
-        with Horizontal(id="upper"):
-            with Vertical(id="loss", classes="pane"):
-                yield LossChart(id="chart")
-            with Vertical(id="now", classes="pane"):
-                yield Quiet(id="metrics")
-                yield Quiet(id="last")
-        with Horizontal(id="middle"):
-            yield Quiet(id="evaluations", classes="pane")
-            yield Quiet(id="machine", classes="pane")
-        yield RichLog(id="log", max_lines=LOG_LINES, markup=False, highlight=False, wrap=True, auto_scroll=True, min_width=20)
+        yield Quiet(id="phases")
+        with Container(id="panes"):
+            yield Pane(1, _("loss"), LossChart(id="chart"), id="loss", help=CHART_HELP)
+            yield Pane(2, _("now"), Quiet(id="metrics"), Quiet(id="last"), id="now")
+            yield TextPane(3, _("machine"), id="machine", help=_("█ used now, ▒ up to the peak, | where the plan has it."))
+            yield self._lower(TextPane(5, _("evaluations"), id="evaluations"))
+            yield self._lower(TextPane(6, _("samples"), id="samples"))
+            yield self._lower(TextPane(7, _("advice"), id="advice"))
+            log = LogPane(4, _("log   / search   f follow   w worker.log"), id="log")
+            log.add_class("lower", "-shown")
+            yield log
         yield Quiet(id="hint", grows=True)
 
+    @staticmethod
+    def _lower(pane: Pane) -> Pane:
+        pane.add_class("lower")
+        return pane
+
     def on_mount(self) -> None:
-        for name, words in PANES.items():
-            self.query_one(f"#{name}").border_title = words
-        self.headline(Content.styled(one_line(self.run_directory.name, 60), "bold"), Content(""))
-        self.query_one("#log").focus()
+        self.headline(Content.styled(one_line(self.run_directory.name, 60), "bold"), Content(_("reading its log…")))
+        self.chart_title()
+        self.query_one(LogPane).view.focus()
         self._read_so_far()
 
     @property
@@ -99,14 +99,19 @@ class RunScreen(LoracleScreen):
         live = self._following is not None and self._following.state.status in LIVE
         return self.run_directory if live else None
 
+    def watched(self) -> Watched:
+        """What is looked at; reads, so it is called in a thread."""
+        return Live(self.run_directory)
+
     @work(exclusive=True, group="follow", exit_on_error=False)
     async def _read_so_far(self) -> None:
         """Read what was written so far in a thread: a long log takes a moment."""
-        following, events = await in_thread(engine_side.follow, self.run_directory)
+        following: Watched = await in_thread(self.watched)
         self._following = following
+        self._line = Line(following.state.losses)
         self._settled = time.monotonic()
         self._was_live = following.state.status in LIVE
-        self._write_log(events[-LOG_LINES:])
+        self.query_one(LogPane).replace(following.log.lines)
         self._draw()
         self.set_interval(POLL_SECONDS, self._poll)
         if self._resume_first:
@@ -116,19 +121,23 @@ class RunScreen(LoracleScreen):
         following = self._following
         if following is None:
             return
-        events = following.poll()
+        lines = following.poll()
         now = time.monotonic()
-        if events:
+        if lines:
             self._quiet_until = 0.0
-            self._write_log(events)
+            self._log(lines)
         if now - self._settled >= SETTLE_SECONDS and now >= self._quiet_until:
             self._settled = now
             following.settle()
         due = self._time_to_draw(now - self._drawn) or following.state.status != self._ended_shown
-        if due and self.app.screen is self:
+        if due and self.app.screen is self and not self.frozen:
             self._drawn, self._spent = now, time.process_time()
             self._draw()
         self._follow_to_result()
+
+    def _log(self, lines: list[LogLine]) -> None:
+        if not self._shows_worker_log and not self.frozen:
+            self.query_one(LogPane).append(lines)
 
     def _time_to_draw(self, waited: float) -> bool:
         """Whether the app's own work since the last drawing, that drawing included, has become a small share of the time."""
@@ -141,87 +150,92 @@ class RunScreen(LoracleScreen):
         live = self._following.state.status in LIVE
         done = self._was_live and self._following.state.status == "done"
         if done and self.app.screen is self and self.run_directory.report_file.exists():
-            self.app.bell()
             self.loracle.open_run(self.run_directory, result=True)
         self._was_live = self._was_live or live
 
+    def on_resize(self, event: object) -> None:
+        """Bars are as wide as there is room."""
+        super().on_resize(event)  # type: ignore[arg-type]
+        if self._following is not None:
+            self.call_after_refresh(self._draw)
+
     def _draw(self) -> None:
-        assert self._following is not None
-        state, plan = self._following.state, self._following.plan
-        name = plan.metric if plan is not None else "macro_f1"
-        self.headline(views.headline(self.run_directory.name, state), views.time_left(state))
-        for widget, content in (
-            ("progress", views.progress(state, max(self.size.width - 2, 20))),
-            ("metrics", views.metrics(state, name)),
-            ("last", views.last_step(state)),
-            ("evaluations", views.evaluations(state, name)),
-            ("machine", views.machine(state, self._predicted(), *self.query_one("#machine").content_size)),
-        ):
-            self.query_one(f"#{widget}", Quiet).show(content)
-        self.query_one(LossChart).show_points(state.losses, views.evaluation_losses(state))
-        self._draw_hint()
+        following = self._following
+        if following is None or self._line is None:
+            return
+        state, now = following.state, following.now()
+        if self._line.series is not state.losses:  # a playback went back to its begin
+            self._line = Line(state.losses)
+        self._line.evaluations = views.evaluation_losses(state)
+        metric = following.plan.metric if following.plan is not None else "macro_f1"
+        roomy = self.has_class("-tall")
+        name = self.run_directory.name
+        self.headline(views.headline(name if self.has_class("-wide") else views.short_name(name), state), self._right(now))
+        width = max(self.size.width - 2, 20)
+        self.query_one("#progress", Quiet).show(views.progress(state, width))
+        if roomy:
+            self.query_one("#phases", Quiet).show(views.phases(state))
+        self.query_one("#metrics", Quiet).show(views.metrics(state, metric, roomy=roomy))
+        self.query_one("#last", Quiet).show(views.last_step(state, now))
+        self.query_one(LossChart).show(self._line)
+        machine = self.query_one("#machine", TextPane)
+        machine.show(views.machine(state, self._predicted(), *machine.scrollable_content_region.size))
+        self.query_one("#evaluations", TextPane).show(views.evaluations(state, metric))
+        self._draw_samples()
+        told = advice(state, following.plan, now)
+        self.query_one("#advice", TextPane).show(Content("\n").join(Content.styled(a.text, a.style) for a in told))
+        self._draw_hint(told[0].text if told[0].text.startswith("!") else "")
         self._say_the_end()
+
+    def _right(self, now: float) -> Content:
+        assert self._following is not None
+        if self.frozen:
+            return Content.styled(_("frozen · space goes on"), "$text-warning")
+        return views.time_left(self._following.state, now)
+
+    def _draw_samples(self) -> None:
+        assert self._following is not None
+        state, pane = self._following.state, self.query_one("#samples", TextPane)
+        self.query_one("#panes").set_class(not state.samples, "-no-samples")
+        nothing = Content.styled(_("No sample answers yet; models that write give some before and after."), "$text-muted")
+        pane.show(views.samples(state) if state.samples else nothing)
+        pane.title_words(views.samples_title(state) if state.samples else _("samples"))
 
     def _predicted(self) -> int | None:
         assert self._following is not None
         value = self._following.state.info.get("predicted_memory") or self._following.predicted_memory
         return int(value) if isinstance(value, int | float) else None
 
-    def _draw_hint(self) -> None:
+    def _draw_hint(self, pressing: str = "") -> None:
         assert self._following is not None
         state, hint = self._following.state, self.query_one("#hint", Quiet)
-        cause = one_line((state.end or {}).get("cause") or "", 200)
-        cure = one_line((state.end or {}).get("cure") or "", 200)
-        at = f" at the checkpoint of step {state.checkpoint}" if state.checkpoint else ""
-        words = {
-            "done": "Done: enter shows the result.",
-            "stopped": f"Stopped{at}: r goes on from there.",
-            "failed": f"Failed: {cause or 'the worker gave no cause'} {cure} r tries again from the newest checkpoint.",
-            "refused": f"Refused: {cause} {cure}",
-            "dead": "The worker died; the log shows its last lines. r resumes the run.",
-        }
-        live = "Stopping: it finishes this step and saves." if self._stopping else LEAVING
         hint.set_class(state.status in ("failed", "refused", "dead"), "-alarm")
-        hint.show(Content(words.get(state.status, live)))
+        live = _("Stopping: it finishes this step and saves.") if self._stopping else pressing or LEAVING
+        hint.show(Content(views.ending(state) or live))
 
     def _say_the_end(self) -> None:
-        """The last words of a worker that died or failed, once."""
+        """The last words of a worker that died or failed, once; and news for whoever looks elsewhere."""
         assert self._following is not None
         status = self._following.state.status
         if status == self._ended_shown:
             return
-        self._ended_shown = status
+        before, self._ended_shown = self._ended_shown, status
         self.refresh_bindings()
-        if status not in LIVE:
-            self._stopping = False
+        if status in LIVE:
+            return
+        self._stopping = False
+        if before in LIVE:
+            self.loracle.tell_elsewhere(self.run_directory, status)
         if status in ("dead", "failed"):
             self._show_last_words()
 
     @work(group="words", exit_on_error=False)
     async def _show_last_words(self) -> None:
         words = await in_thread(self.run_directory.last_words)
-        log = self.query_one(RichLog)
-        log.write(Text("the end of worker.log:" if words.strip() else NO_WORDS, "bold red"))
-        for line in words.splitlines():
-            log.write(Text(clean(line, 1_000), "red"))
+        head = LogLine("", _("the end of worker.log:") if words.strip() else NO_WORDS, "error")
+        self._log([head, *(line._replace(style="error") for line in printed(words))])
 
-    def _write_log(self, events: "list[Event]") -> None:
-        log = self.query_one(RichLog)
-        for event in events:
-            moment = event.get("time")
-            when = float(moment) if isinstance(moment, int | float) else 0.0
-            if event["kind"] == "step":
-                if 0 <= when - self._last_step_line < STEP_LINE_SECONDS:
-                    continue
-                self._last_step_line = when
-            try:
-                line = views.event_line(event)
-            except (KeyError, TypeError, ValueError):  # a log may hold anything
-                continue
-            if line is not None and line[0] != self._last_line:
-                self._last_line = line[0]
-                clock = time.strftime("%H:%M:%S", time.localtime(when))
-                log.write(Text.assemble((f"{clock}  ", "dim"), (line[0], line[1])))
+    # What is asked of the worker
 
     def action_stop(self) -> None:
         """Ask for a stop with a checkpoint."""
@@ -229,8 +243,8 @@ class RunScreen(LoracleScreen):
 
     def action_stop_now(self) -> None:
         """Ask the person, then the worker."""
-        question = Content("Stop at once? Steps since the last checkpoint are lost. x stops after this step and saves.")
-        self.app.push_screen(ConfirmScreen(question, "Stop now"), self._stop_now_answered)
+        question = _("Stop at once? Steps since the last checkpoint are lost. x stops after this step and saves.")
+        self.app.push_screen(ConfirmScreen(Content(question), _("Stop now")), self._stop_now_answered)
 
     def _stop_now_answered(self, yes: bool | None) -> None:
         if yes:
@@ -248,9 +262,10 @@ class RunScreen(LoracleScreen):
             self._draw_hint()
 
     @work(exclusive=True, group="resume", exit_on_error=False)
-    async def _resume(self) -> None:
+    async def action_resume(self) -> None:
+        """Go on from the newest checkpoint."""
         if self._following is None or self._following.state.status in LIVE:
-            self.say("It is running: there is nothing to resume.", "warning")
+            self.say(_("It is running: there is nothing to resume."), "warning")
             return
         try:
             await in_thread(engine_side.resume, self.run_directory)
@@ -263,10 +278,6 @@ class RunScreen(LoracleScreen):
         self._was_live = True
         self._ended_shown = None
         self._draw()
-
-    def action_resume(self) -> None:
-        """Go on from the newest checkpoint."""
-        self._resume()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what makes sense now is offered."""
@@ -283,9 +294,8 @@ class RunScreen(LoracleScreen):
         if self._following is not None and self._following.state.status == "done":
             self.loracle.open_run(self.run_directory, result=True)
         else:
-            self.say("There is no result yet: the run is not done.", "warning")
+            self.say(_("There is no result yet: the run is not done."), "warning")
 
-    def action_copy(self) -> None:
-        """Copy the run's folder (OSC 52)."""
-        self.app.copy_to_clipboard(str(self.run_directory.path))
-        self.say(f"Copied: {self.run_directory.path}")
+    def action_replay(self) -> None:
+        """Once more from its begin."""
+        self.loracle.open_replay(self.run_directory)

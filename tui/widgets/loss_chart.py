@@ -200,7 +200,7 @@ class LossChart(Widget):
         return self._style(self.STYLES[n % len(self.STYLES)])
 
     def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(name, partial=True)
+        return self.get_component_rich_style(name)  # blended with what lies behind; muted colours are half transparent
 
     # The mouse
 

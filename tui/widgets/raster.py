@@ -45,7 +45,8 @@ class View:
         """The value that a row stands for."""
         share = 1 - row / max(rows - 1, 1)
         if self.log:
-            return self.low * (self.high / self.low) ** share
+            low = self.low
+            return math.exp(math.log(low) + (math.log(self.high) - math.log(low)) * share)
         return self.low + (self.high - self.low) * share
 
 
@@ -55,7 +56,7 @@ class Column(NamedTuple):
     mean: float
     low: float
     high: float
-    count: int
+    steps: int
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ def smoothed(columns: Sequence[Column | None], weight: float) -> list[float | No
     for i, column in enumerate(columns):
         if column is None:
             continue
-        kept = weight ** (math.sqrt(column.count) * (1 if before is None else i - before)) if weight else 0.0
+        kept = weight ** (math.sqrt(column.steps) * (1 if before is None else i - before)) if weight else 0.0
         total, norm = total * kept + column.mean * (1 - kept), norm * kept + (1 - kept)
         value = total / norm if norm > 0 else column.mean
         if before is not None and (last := found[before]) is not None:

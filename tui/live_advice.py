@@ -1,0 +1,107 @@
+"""What a person who watches a run should know of it: what the worker warned of, and what its numbers say."""
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from engine.text import one_line
+from tui.i18n import _, plural
+from tui.views_run import LIVE, best, real, whole
+from tui.words import duration, number, size
+
+if TYPE_CHECKING:
+    from engine.state import RunState
+    from recommender.plan import Plan
+
+SILENT_SECONDS = 20.0
+"""Heartbeats come every two; a worker that says nothing for so long hangs, or its machine sleeps."""
+SLOW_STEP = 10.0
+"""Times the usual duration of a step, after which it is remarkable."""
+NEARLY_FULL = 0.95
+LITTLE_DISK = 1_000_000_000
+LATE = 1.5
+"""Times the planned duration."""
+
+
+class Advice(NamedTuple):
+    """One sentence."""
+
+    text: str
+    style: str
+    """A colour of the theme, or empty."""
+
+
+def advice(state: "RunState", plan: "Plan | None", now: float) -> list[Advice]:
+    """The most pressing first; never empty."""
+    found = [Advice(f"! {text}", "$text-warning") for text in _pressing(state, now)]
+    found += [Advice(f"! {text}", "$text-warning") for text in _told(state.warnings, 5)]
+    found += [Advice(text, "") for text in _told(state.recoveries, 3)]
+    found += [Advice(text, style) for text, style in _learning(state, plan)]
+    return found or [Advice(_("Nothing to do: all is as planned."), "")]
+
+
+def _told(events: list[dict[str, Any]], most: int) -> list[str]:
+    """The newest sentences, each once."""
+    texts = dict.fromkeys(one_line(e.get("text") or "", 400) for e in reversed(events))
+    return [text for text in texts if text][:most]
+
+
+def _pressing(state: "RunState", now: float) -> list[str]:
+    """What is wrong at this moment."""
+    if state.status != "running":
+        return []
+    found = []
+    silent = now - state.updated if state.updated is not None else 0.0
+    usual = state.seconds_per_step
+    if silent > SILENT_SECONDS:
+        found.append(_("The worker has said nothing for {time}; it may hang. x stops it.").format(time=duration(silent)))
+    elif usual is not None and state.phase == "train" and state.last_step_time is not None:
+        waited = now - state.last_step_time
+        if waited > max(SLOW_STEP * usual, SILENT_SECONDS):
+            words = _("No step for {time}; one usually takes {usual}.")
+            found.append(words.format(time=duration(waited), usual=duration(usual)))
+    available, held = whole(state.info.get("memory_available")), state.memory_now
+    if available and held and held > NEARLY_FULL * available:
+        words = _("Memory is nearly full: {held} of {all}. If it runs out, batches are cut smaller and nothing is lost.")
+        found.append(words.format(held=size(held), all=size(available)))
+    disk = real(state.machine.get("disk_free"))
+    if disk is not None and disk < LITTLE_DISK:
+        found.append(_("Only {size} of disk are free; the next checkpoint may not fit.").format(size=size(disk)))
+    said, left = real(state.info.get("predicted_seconds")), state.seconds_left
+    if said and left is not None and state.elapsed + left > LATE * said and state.elapsed > 60:
+        words = _("Slower than planned: about {time} in all instead of {said}.")
+        found.append(words.format(time=duration(state.elapsed + left), said=duration(said)))
+    return found
+
+
+def _learning(state: "RunState", plan: "Plan | None") -> list[tuple[str, str]]:
+    """What the evaluations say about overfitting."""
+    losses = [(e.step, e.metrics["loss"]) for e in state.evaluations if e.split == "validation" and "loss" in e.metrics]
+    if len(losses) < 2:
+        return []
+    lowest = min(range(len(losses)), key=lambda i: losses[i][1])
+    since = len(losses) - 1 - lowest
+    if since == 0:
+        return [(_("The evaluation loss still falls: no sign of overfitting."), "$text-success")]
+    words = plural(
+        "The evaluation loss has not improved for {n} evaluation; its lowest was at step {step}.",
+        "The evaluation loss has not improved for {n} evaluations; its lowest was at step {step}.",
+        since,
+    )
+    found = [words.format(n=since, step=number(losses[lowest][0]))]
+    if since >= 2 and losses[-1][1] > losses[lowest][1] * 1.05 and _train_loss_fell(state, losses[lowest][0]):
+        found.append(_("Training and evaluation loss part: it begins to overfit."))
+    if plan is not None and state.status in LIVE:
+        top = best(state, plan.metric)
+        kept = _("The best checkpoint (step {step}) is kept").format(step=number(top[0])) if top else ""
+        early = _("early stopping ends the run after {n} evaluations without gain").format(n=plan.patience)
+        found.append(f"{'; '.join(p for p in (kept, early if plan.early_stopping else '') if p)}.")
+    return [(" ".join(found), "$text-warning" if since >= 2 else "")]
+
+
+def _train_loss_fell(state: "RunState", since: int) -> bool:
+    """Whether the training loss after that step is lower than before it, on the mean of as many steps."""
+    steps, losses = state.losses.steps, state.losses.losses
+    at = bisect_right(steps, since)
+    after = len(losses) - at
+    part = min(at, after, 200)
+    return part >= 5 and sum(losses[-part:]) < sum(losses[at - part : at])

@@ -1,0 +1,128 @@
+"""The keys of the run screen that change how it is looked at; what they ask of the worker stands in `run.py`."""
+
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.content import Content
+
+from tui.background import in_thread
+from tui.i18n import _
+from tui.run_log import LogLine, printed
+from tui.screens.panes import PanesScreen
+from tui.watching import Watched
+from tui.widgets.log_pane import LogPane
+from tui.widgets.loss_chart import SMOOTHING, LossChart
+from tui.widgets.pane import Pane
+from tui.widgets.raster import Symbols
+from tui.widgets.scales import AXES, after
+from tui.words import sign, unicode_terminal
+
+WORKER_LOG_LINES = 2_000
+NO_WORDS = _("worker.log is empty: the worker may have been killed, for instance for its memory")
+
+
+class RunKeys(PanesScreen):
+    """Chart, log, and freezing the view."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "smooth", _("Smoothing"), id="smooth", show=False, tooltip=_("How smooth the loss curve is drawn")),
+        Binding("l", "log_scale", _("Log scale"), id="log-scale", show=False, tooltip=_("The loss on a logarithmic scale")),
+        Binding("a", "axis", _("Axis"), id="axis", show=False, tooltip=_("The curve along steps, tokens or time")),
+        Binding("greater_than_sign", "zoom(2)", _("Zoom in"), key_display=">", id="zoom-in", show=False,
+                tooltip=_("Look nearer at the end of the curve")),
+        Binding("less_than_sign", "zoom(0.5)", _("Zoom out"), key_display="<", id="zoom-out", show=False,
+                tooltip=_("See more of the curve")),
+        Binding("left_square_bracket", "pan(-0.5)", _("Earlier"), key_display="[", id="pan-left", show=False,
+                tooltip=_("Move a zoomed curve to earlier steps")),
+        Binding("right_square_bracket", "pan(0.5)", _("Later"), key_display="]", id="pan-right", show=False,
+                tooltip=_("Move a zoomed curve to later steps")),
+        Binding("b", "symbols", _("Characters"), id="symbols", show=False,
+                tooltip=_("Draw the curve with braille dots, blocks or ASCII")),
+        Binding("space", "freeze", _("Freeze"), id="freeze", show=False, tooltip=_("Hold the picture still; the run goes on")),
+        Binding("w", "worker_log", "worker.log", id="worker-log", show=False,
+                tooltip=_("What the worker and its libraries printed, instead of the events")),
+    ]  # fmt: skip
+    _following: Watched | None = None
+    frozen = False
+    _shows_worker_log = False
+
+    def _draw(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def _chart(self) -> LossChart:
+        return self.query_one(LossChart)
+
+    def chart_title(self) -> None:
+        """What the frame of the chart says: the lines, and the choices with their keys."""
+        chart = self._chart
+        parts = [
+            f"{_('loss')}  {sign('─')} {_('train')} {sign('●')} {_('eval')}",
+            f"s {chart.smoothing:g}" if chart.smoothing else _("s raw"),
+            "l log" if chart.log_scale else "l lin",
+            f"a {_(chart.axis)}",
+        ]
+        if chart.zoom > 1:
+            parts.append(f"<> {chart.zoom}x")
+        self.query_one("#loss", Pane).title_words("  ".join(parts))
+
+    @on(LossChart.Pointed)
+    def _pointed(self, event: LossChart.Pointed) -> None:
+        self.query_one("#loss", Pane).border_subtitle = Content(event.words)
+
+    def action_smooth(self) -> None:
+        """The next smoothing."""
+        self._chart.choose(smoothing=SMOOTHING[after(SMOOTHING, self._chart.smoothing)])
+        self.chart_title()
+
+    def action_log_scale(self) -> None:
+        """Logarithmic or not."""
+        self._chart.choose(log=not self._chart.log_scale)
+        self.chart_title()
+
+    def action_axis(self) -> None:
+        """The next axis."""
+        self._chart.choose(axis=AXES[after(AXES, self._chart.axis)])
+        self.chart_title()
+
+    def action_zoom(self, factor: float) -> None:
+        """Nearer or farther."""
+        self._chart.zoom_by(factor)
+        self.chart_title()
+
+    def action_pan(self, share: float) -> None:
+        """Along a zoomed curve."""
+        if self._chart.zoom == 1:
+            self.say(_("The whole curve is in sight; > looks nearer first."))
+        self._chart.pan(share)
+
+    def action_symbols(self) -> None:
+        """The next kind of characters that this terminal has."""
+        kinds: tuple[Symbols, ...] = ("braille", "block", "ascii")
+        chart = self._chart
+        if unicode_terminal():
+            chart.symbols = kinds[after(kinds, chart.symbols)]
+            chart.choose()
+        self.say(_("The curve is drawn with: {kind}").format(kind=_(chart.symbols)))
+
+    def action_freeze(self) -> None:
+        """Hold still, or go on."""
+        self.frozen = not self.frozen
+        self._draw()
+
+    @work(exclusive=True, group="worker-log", exit_on_error=False)
+    async def action_worker_log(self) -> None:
+        """Events, or what was printed."""
+        if self._following is None:
+            return
+        pane = self.query_one(LogPane)
+        self._shows_worker_log = not self._shows_worker_log
+        if self._shows_worker_log:
+            words = await in_thread(self._following.run.last_words, WORKER_LOG_LINES)
+            pane.replace(printed(words) or [LogLine("", NO_WORDS, "muted")])
+            pane.title_words(_("worker.log   w events   / search"))
+        else:
+            pane.replace(self._following.log.lines)
+            pane.title_words(_("log   / search   f follow   w worker.log"))
+        self.action_pane(pane.number)
