@@ -5,6 +5,7 @@ that either fails or, worse, goes on silently different (measured; docs/architec
 once its manifest verifies, and damaged ones are put aside under another name.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -48,6 +49,26 @@ def seal(checkpoint: Path) -> int:
     write_json(checkpoint / MANIFEST, {"version": 1, "step": step_of(checkpoint), "files": files})
     sync_folder(checkpoint.parent)
     return sum(f["size"] for f in files.values())
+
+
+@contextlib.contextmanager
+def being_written(folder: Path) -> Iterator[None]:
+    """Make `folder`; when what is written inside cannot be, remove it: its space is needed, and it would not count.
+
+    Raises:
+        TrainingFailed: the disk is full or gone, in a sentence.
+    """
+    try:
+        folder.mkdir(mode=0o700)
+        yield
+    except Exception as error:  # a full disk comes as OSError, and as each library's own
+        shutil.rmtree(folder, ignore_errors=True)
+        what = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        free = size(shutil.disk_usage(folder.parent).free)
+        raise TrainingFailed(
+            f"{folder} could not be written ({what}; {free} of disk are free); earlier checkpoints are sound: free some disk,"
+            " then `loracle resume`."
+        ) from error
 
 
 def damage(checkpoint: Path) -> str | None:

@@ -7,7 +7,7 @@ validation rows. The passes are those of the method that the table gives the mos
 done earlier is stopped early, or loses nothing but time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.files import read_json
@@ -252,6 +252,15 @@ def label(plan: Plan) -> str:
     return METHOD_NAMES[plan.method] + part
 
 
+def _spread(row: Mapping[str, Any], metric: str) -> str:
+    """Mean and spread over the seeds, which say how much chance in the training moves the score."""
+    found, scores = row[metric], row[metric]["by_seed"]
+    return (
+        f"{row['name']}: {MEASURES[metric].words} {found['mean']:.3f} on average over {len(scores)} seeds, from"
+        f" {min(scores):.3f} to {max(scores):.3f} (standard deviation {found['sd']:.3f})."
+    )
+
+
 def statements(rows: Sequence[dict[str, Any]], best: str | None, metric: str) -> list[str]:
     """Who is ahead of whom, and whether that may be chance."""
     if best is None:
@@ -271,4 +280,5 @@ def statements(rows: Sequence[dict[str, Any]], best: str | None, metric: str) ->
         )
         apart = d["low"] > 0 or d["high"] < 0
         said.append(f"{span}." if apart else f"{span}; the interval contains zero, so they are not shown to differ.")
+    said += [_spread(row, metric) for row in rows if len((row.get(metric) or {}).get("by_seed") or ()) > 1]
     return said or [f"Only {leader} has scores; nothing can be compared."]

@@ -17,9 +17,9 @@ from typing import Any
 EVENT_VERSION = 1
 MAX_LINE = 64 * 1024
 KINDS = frozenset(
-    {"run", "phase", "step", "evaluation", "checkpoint", "sample", "warning", "recovery", "heartbeat", "end"}
+    {"run", "phase", "preflight", "step", "evaluation", "checkpoint", "sample", "warning", "recovery", "heartbeat", "end"}
 )
-_DURABLE = frozenset({"run", "checkpoint", "evaluation", "recovery", "end"})
+_DURABLE = frozenset({"run", "preflight", "checkpoint", "evaluation", "recovery", "end"})
 
 Event = dict[str, Any]
 

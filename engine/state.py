@@ -59,6 +59,8 @@ class RunState:
     """The newest `sample` event of each prompt by its number; `first` is what the model wrote at first."""
     checkpoint: int | None = None
     """Step of the newest verified checkpoint."""
+    preflight: dict[str, Any] = field(default_factory=dict)
+    """What the newest worker found before its first step: memory predicted and probed, disk needed and free."""
     warnings: list[dict[str, Any]] = field(default_factory=list)
     recoveries: list[dict[str, Any]] = field(default_factory=list)
     started: float | None = None
@@ -118,6 +120,10 @@ class RunState:
         self.phase_unit = str(event.get("unit") or "")
         if self.phase == "train" and self.phase_total:
             self.total_steps = self.phase_total
+
+    def _on_preflight(self, event: Event) -> None:
+        self.preflight = {k: v for k, v in event.items() if k not in ("v", "seq", "kind", "monotonic")}
+        self._on_memory(event.get("probed"))
 
     def _on_step(self, event: Event) -> None:
         step, seconds, tokens = int(event["step"]), _number(event.get("seconds")), _count(event.get("tokens"))

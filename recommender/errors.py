@@ -30,9 +30,10 @@ class LoracleError(Exception):
 
     exit: ClassVar[Exit] = Exit.FAILED
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, cure: str | None = None) -> None:
+        """`cure` is what to do about it, where the message does not say so itself."""
         super().__init__(message)
-        self.message = message
+        self.message, self.cure = message, cure
 
 
 class InputError(LoracleError):

@@ -132,12 +132,23 @@ class Plan(Choice):
     """`all-linear`, or names of modules separated by commas."""
     dropout: Share | None = None
     """LoRA's dropout; the model keeps its own."""
+    rslora: bool = False
+    """Scale the adapters by alpha / sqrt(rank) instead of alpha / rank: high ranks then learn as fast as low ones."""
+    dora: bool = False
+    """Learn the length of each weight's rows apart from their direction (DoRA): slower, now and then better at low rank."""
+    pissa: bool = False
+    """Start the adapters from the main part of the weights (PiSSA) instead of from nothing; for LoRA without dropout."""
+    lora_plus_ratio: Annotated[float, Field(gt=1, le=1000)] | None = None
+    """LoRA+: how many times faster the matrices B learn than the matrices A; 16 is what its authors use."""
 
     metric: str = "macro_f1"
     """One of the task's `METRICS`; the first of them unless said otherwise, whatever stands here."""
     evaluations: Annotated[int, Field(ge=1, le=10_000)] = 10
     early_stopping: bool = True
     patience: Annotated[int, Field(ge=1, le=10_000)] = 3
+
+    forgetting_check: bool = False
+    """Whether models that write are also scored on generic text, before and after."""
 
     precision: Precision = "fp32"
     token_budget: Annotated[int, Field(ge=1, le=10**8)] = 2048
@@ -191,6 +202,15 @@ class Plan(Choice):
             missing = [n for n in ("rank", "alpha") if getattr(self, n) is None]
             if missing:
                 raise ValueError(f"method {self.method} needs {' and '.join(missing)}")
+        extras = [n for n in ("rslora", "dora", "pissa", "lora_plus_ratio") if getattr(self, n)]
+        if extras and self.method == "full":
+            raise ValueError(f"{extras[0]} belongs to methods lora and qlora")
+        if self.pissa and self.method == "qlora":
+            raise ValueError("pissa needs weights that are not in 4 bit: take method lora")
+        if self.pissa and self.dora:
+            raise ValueError("pissa and dora exclude each other")
+        if self.pissa and self.dropout:
+            raise ValueError("pissa needs dropout: 0, because its adapters hold the main part of the weights")
         return self
 
     def steps_per_epoch(self, rows: int) -> int:

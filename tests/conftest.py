@@ -83,6 +83,19 @@ def tiny_still(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT without dropout whose activations are large beside its weights."""
+    from transformers import BertConfig, BertModel
+
+    def make(size: int) -> Any:
+        shape = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+        dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        return BertModel(BertConfig(vocab_size=size, max_position_embeddings=128, **shape, **dropout))
+
+    return _build(tmp_path_factory.mktemp("models") / "tiny-wide", make)
+
+
+@pytest.fixture(scope="session")
 def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A RoBERTa: its head has several modules, and its checkpoint no pooler."""
     from transformers import RobertaConfig, RobertaModel

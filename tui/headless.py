@@ -20,7 +20,7 @@ from engine.state import FINISHED, RunState
 from engine.text import clean, one_line
 from recommender.errors import Exit, InputError
 from tui import judged, show
-from tui.words import clock, duration, number, phase_words
+from tui.words import clock, duration, number, phase_words, preflight_words
 
 POLL_SECONDS = 0.25
 LINE_EVERY = 10.0
@@ -217,8 +217,11 @@ def milestone(event: Event) -> str | None:
         case "evaluation":
             scored = event.get("metrics") or {}
             words = {"validation": f"step {event.get('step')}", "probe": "linear probe", "majority": "constant answer"}
+            words |= {"generic_before": "generic text", "generic_after": "generic text"}
             name = one_line(words.get(str(event.get("split")), str(event.get("split"))))
             return f"{when}  {name:<14}  {judged.in_line(scored)}"
+        case "preflight":
+            return f"{when}  {preflight_words(event)}"
         case "warning":
             return f"{when}  ! {one_line(event.get('text'), 400)}"
         case "recovery":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.text import clean, one_line
 from tui import judged
 from tui.i18n import _
-from tui.words import PHASE_WORDS, metric
+from tui.words import PHASE_WORDS, metric, preflight_words
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -22,6 +22,8 @@ SPLIT_WORDS = {
     "after": _("trained model"),
     "probe": _("linear probe"),
     "majority": _("constant answer"),
+    "generic_before": _("untouched model on generic text"),
+    "generic_after": _("trained model on generic text"),
 }
 
 
@@ -96,6 +98,8 @@ def event_line(event: "Event") -> tuple[str, str] | None:
             return said.format(step=one_line(event.get("step"), 12)), ""
         case "sample":
             return f"{_('sample')}: {one_line(event.get('prompt'), 80)} → {one_line(event.get('answer'), 200)}", ""
+        case "preflight":
+            return preflight_words(event), ""
         case "warning":
             return f"! {one_line(event.get('text'), 400)}", "warning"
         case "recovery":
@@ -121,7 +125,7 @@ def _evaluation_line(event: dict[str, Any]) -> str:
     scores: dict[str, Any] = found if isinstance(found, dict) else {}
     shown = [f"{judged.words(name)} {_short(scores.get(name))}" for name in judged.shown([scores])]
     split = str(event.get("split"))
-    at = _(" at step {step}") if split == "validation" else _(" on the held-out rows")
+    at = _(" at step {step}") if split == "validation" else "" if split.startswith("generic") else _(" on the held-out rows")
     at = at.format(step=one_line(event.get("step"), 12))
     return f"{SPLIT_WORDS.get(split, one_line(split, 20))}{at}: {', '.join(shown)}"
 

@@ -72,7 +72,8 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     _per_class(scores, console)
     samples(content.get("samples"), console)
     memory, seconds = content.get("memory") or {}, content.get("seconds") or {}
-    said = f" (said {size(memory.get('predicted'))})" if memory.get("predicted") else ""
+    tried = [f"{word} {size(memory[name])}" for name, word in (("predicted", "said"), ("probed", "tried")) if memory.get(name)]
+    said = f" ({', '.join(tried)})" if tried else ""
     took = f" (said {duration(seconds.get('predicted'))})" if seconds.get("predicted") else ""
     early = ", stopped early" if content.get("stopped_early") else ""
     facts_line = (
@@ -80,7 +81,7 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
         f" · {duration(seconds.get('total'))}{took}"
     )
     console.print(Text(facts_line, style="dim"))
-    for line in [*(content.get("recoveries") or []), *(content.get("overrides") or [])]:
+    for line in [*(content.get("warnings") or []), *(content.get("recoveries") or []), *(content.get("overrides") or [])]:
         console.print(Text(f"! {one_line(line, 400)}", style="dim"))
     console.print(Text(f"Model     {one_line(run.model, 1000)}", overflow="fold"))
 

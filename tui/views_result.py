@@ -85,11 +85,11 @@ def statements(report: dict[str, Any]) -> Table:
 def cost(report: dict[str, Any]) -> Content:
     """Predicted against real."""
     lines = [Content.styled("Predicted and real", "bold")]
-    lines.append(Content.styled(f"{'':<10}{'predicted':>12}{'real':>12}", "dim"))
-    memory = [size(real(get(report, "memory", n))) for n in ("predicted", "peak")]
+    lines.append(Content.styled(f"{'':<10}{'predicted':>12}{'tried':>12}{'real':>12}", "dim"))
+    memory = [size(real(get(report, "memory", n))) for n in ("predicted", "probed", "peak")]
     seconds = [duration(real(get(report, "seconds", n))) for n in ("predicted", "total")]
-    lines.append(Content(f"{'memory':<10}{memory[0]:>12}{memory[1]:>12}"))
-    lines.append(Content(f"{'time':<10}{seconds[0]:>12}{seconds[1]:>12}"))
+    lines.append(Content(f"{'memory':<10}{memory[0]:>12}{memory[1]:>12}{memory[2]:>12}"))
+    lines.append(Content(f"{'time':<10}{seconds[0]:>12}{'':>12}{seconds[1]:>12}"))
     trained, whole = real(report.get("trained_parameters")), real(report.get("parameters"))
     part = f" of {number(whole)}" if whole else ""
     steps, best = number(real(report.get("steps"))), number(real(report.get("best_step")))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from engine.state import RunState
 
 LIVE = ("starting", "running")
-PHASES = ("load", "tokenize", "before", "probe", "samples", "train", "save", "after")
+PHASES = ("load", "tokenize", "preflight", "before", "probe", "samples", "forgetting", "train", "save", "after")
 """In the order of a run."""
 TREND_STEPS = 50
 
@@ -85,7 +85,7 @@ def phases(state: "RunState") -> Content:
             parts.append((f"{sign('▶')} {_SHORT[name]} {duration(spent)}", "bold"))
         elif spent is not None:
             parts.append((f"{sign('✓')} {_SHORT[name]} {duration(spent)}", "$text-muted"))
-        elif n > now and name not in ("probe", "samples") and state.status in LIVE:
+        elif n > now and name not in ("probe", "samples", "forgetting") and state.status in LIVE:
             parts.append((f"{sign('○')} {_SHORT[name]}", "$text-disabled"))
     return Content("  ").join(Content.styled(*part) for part in parts)
 
@@ -93,9 +93,11 @@ def phases(state: "RunState") -> Content:
 _SHORT = {
     "load": _("load"),
     "tokenize": _("tokens"),
+    "preflight": _("try"),
     "before": _("score before"),
     "probe": _("probe"),
     "samples": _("samples"),
+    "forgetting": _("generic text"),
     "train": _("train"),
     "save": _("save"),
     "after": _("score after"),

@@ -4,7 +4,10 @@ import locale
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tui.i18n import _
 
 if TYPE_CHECKING:
     from engine.state import RunState
@@ -32,12 +35,14 @@ PHASE_WORDS: dict[str, str] = {
     "starting": "starting the worker",
     "load": "loading the model",
     "tokenize": "turning texts into tokens",
+    "preflight": "trying the longest rows",
     "before": "scoring the untouched model",
     "probe": "fitting a linear probe",
     "train": "training",
     "after": "scoring the trained model",
     "samples": "writing sample answers",
     "pause": "scoring the validation rows",
+    "forgetting": "scoring generic text",
     "save": "saving the model",
 }
 _PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220"})
@@ -143,6 +148,27 @@ def phase_words(state: "RunState") -> str:
     if state.phase != "train" and state.phase_total:
         return f"{words} {number(state.phase_done)}/{number(state.phase_total)}"
     return words
+
+
+def preflight_words(event: Mapping[str, Any]) -> str:
+    """What was found before the first step: `the longest rows take 1.2 GB of 8.0 GB (predicted 1.1 GB); ...`."""
+    probed, available, predicted = (as_number(event.get(name)) for name in ("probed", "available", "predicted"))
+    disk = event.get("disk")
+    disk = disk if isinstance(disk, Mapping) else {}
+    said = _(" (predicted {memory})").format(memory=size(predicted)) if predicted else ""
+    return _("the longest rows take {probed} of {available} memory{said}; checkpoints and result {needed} of {free} disk").format(
+        probed=size(probed),
+        available=size(available),
+        said=said,
+        needed=size(as_number(disk.get("needed"))),
+        free=size(as_number(disk.get("free"))),
+    )
+
+
+def as_number(value: object) -> float | None:
+    """A finite number as it stands in a log, or nothing."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
+    return float(value) if good else None  # type: ignore[arg-type]
 
 
 def memory_verdict(candidate: "Candidate") -> str:

@@ -85,6 +85,7 @@ def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequenc
                 m: {
                     "mean": found[name][m],
                     **_interval(samples[name][m]),
+                    "by_seed": [s[m] for s in single[name]],
                     "sd": float(np.std([s[m] for s in single[name]], ddof=1)) if len(single[name]) > 1 else None,
                     "difference": {
                         "mean": found[name][m] - found[best][m],

@@ -23,6 +23,15 @@ from engine.worker.narrator import Narrator
 from engine.worker.resuming import versions
 from recommender.errors import Exit, LoracleError, TrainingFailed
 
+PHASES = {
+    "load": "the model was loaded",
+    "tokenize": "texts were turned into tokens",
+    "train": "the optimizer took a step",
+    "save": "the result was saved",
+    "before": "the held-out rows were scored",
+    "after": "the result was scored",
+}
+"""When memory may run out where nothing smaller can be tried, in words."""
 LOCK_SECONDS = 3.0
 """A killed worker's lock is freed by the kernel within this time."""
 
@@ -66,11 +75,21 @@ def _work(run: RunDirectory, events: EventWriter, control: Control) -> dict[str,
     except LoracleError as error:
         return {"status": "refused", "code": int(error.exit), "cause": error.message, "cure": None, "checkpoint": None}
     except Exception as error:  # whatever a library raises becomes one sentence; the traceback is in worker.log
+        if _is_memory(error):
+            return _failed(run, f"Memory ran out while {PHASES.get(tell.now, 'the run was at work')}.", error)
         return _failed(run, one_line(f"{type(error).__name__}: {error}", 500), error)
     if stopped:
         paused = control.stop_at is not None and not control.stop
         return _stopped(run, control, "paused, as it was to" if paused else "stopped on request")
     return {"status": "done", "code": int(Exit.DONE), "cause": None, "cure": None, "checkpoint": None}
+
+
+def _is_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from engine.worker.budget import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _stopped(run: RunDirectory, control: Control, cause: str) -> dict[str, Any]:
@@ -86,8 +105,9 @@ def _stopped(run: RunDirectory, control: Control, cause: str) -> dict[str, Any]:
 def _failed(run: RunDirectory, cause: str, error: BaseException) -> dict[str, Any]:
     traceback.print_exception(error)
     step = _newest(run)
-    cure = f"Details are in {run.log}."
-    if step is not None:
+    known = getattr(error, "cure", None)
+    cure = known or f"Details are in {run.log}."
+    if step is not None and not known:
         cure += f" `loracle resume {run.name}` goes on from step {step}."
     return {"status": "failed", "code": int(Exit.FAILED), "cause": cause, "cure": cure, "checkpoint": step}
 

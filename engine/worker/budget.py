@@ -1,43 +1,80 @@
-"""How many padded tokens go through the model at once: the only thing that running out of memory changes."""
+"""What a run does when memory runs out: smaller micro-batches, then gradient checkpointing, then a clear end."""
 
+import gc
 from collections.abc import Callable
 
 import torch
 
 from recommender.errors import TrainingFailed
+from recommender.plan import Plan
 
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
-"""What torch says when memory runs out, on a GPU and on a CPU."""
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
+"""What torch and the system say when memory runs out, on a GPU and on a CPU."""
+LONE_TRIES = 3
+"""How often a row that did not fit alone is tried again: what was held beside it may be free by then."""
 
 
 class TokenBudget:
-    """Padded tokens of a micro-batch; halved whenever that was too much."""
+    """Padded tokens of a micro-batch: the first thing that gives when memory runs out, and nothing the result depends on."""
 
-    def __init__(self, tokens: int, report: Callable[[int, int], None]) -> None:
-        """`report` is told the budget before and after each change."""
+    def __init__(
+        self,
+        tokens: int,
+        report: Callable[[int, int], None],
+        *,
+        relief: Callable[[], bool] | None = None,
+        advice: str = "Close what else uses the memory, lower max_length, or choose LoRA or QLoRA.",
+    ) -> None:
+        """`report` is told the budget before and after each change.
+
+        `relief` makes a step need less memory by other means, and says whether it could; `advice` is what a person can do.
+        """
         self.tokens = tokens
         self._report = report
+        self._relief = relief
+        self._advice = advice
+        self._alone = 0
 
-    def shrink(self, error: BaseException, *, longest: int, rows: int) -> None:
-        """Halve the budget after `error` came from a micro-batch of `rows` rows of at most `longest` tokens.
+    def worked(self) -> None:
+        """What was tried last has gone through."""
+        self._alone = 0
+
+    def shrink(self, error: BaseException, *, longest: int, rows: int, training: bool = True) -> None:
+        """Make room after `error`, for lack of memory, came from a micro-batch of `rows` rows of at most `longest` tokens.
+
+        To be called when `error` is no longer being handled: the frames it came through hold what is to be freed.
 
         Raises:
-            TrainingFailed: one row alone does not fit.
-            BaseException: `error` itself, when memory was not the matter.
+            TrainingFailed: one row alone does not fit, and nothing is left that would help.
         """
-        if not is_out_of_memory(error):
-            raise error
-        if rows == 1:
-            raise TrainingFailed(
-                f"There is not enough memory for even one row of {longest} tokens. Close what else uses the memory, lower"
-                " max_length, turn on gradient_checkpointing, or choose LoRA or QLoRA."
-            ) from error
-        before = self.tokens
-        # From what was really tried: a budget far above what the rows fill would be halved many times for nothing.
-        self.tokens = max(min(self.tokens, longest * rows) // 2, longest)
-        self._report(before, self.tokens)
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if rows > 1:
+            before = self.tokens
+            # From what was really tried: a budget far above what the rows fill would be halved many times for nothing.
+            self.tokens = max(min(self.tokens, longest * rows) // 2, longest)
+            self._report(before, self.tokens)
+            return
+        self._alone += 1
+        if self._alone < LONE_TRIES:
+            return
+        if training and self._relief is not None and self._relief():
+            self._alone = 0
+            return
+        raise TrainingFailed(f"There is not enough memory for even one row of {longest} tokens. {self._advice}") from error
+
+
+def what_helps(plan: Plan) -> str:
+    """What a person can change so that less memory is needed, the mildest first."""
+    found = ["close what else uses the memory", f"lower max_length (it is {plan.max_length})"]
+    if plan.method == "full":
+        found += [] if plan.optimizer == "adamw_8bit" else ["set optimizer to adamw_8bit"]
+        found.append("choose LoRA or QLoRA")
+    elif plan.method == "lora":
+        found.append("choose QLoRA")
+    text = f"{', '.join(found[:-1])}, or {found[-1]}"
+    return f"{text[0].upper()}{text[1:]}; or take a smaller model."
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -45,3 +82,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in MEMORY_WORDS)
+
+
+def out_of_memory(error: BaseException) -> BaseException:
+    """`error`, cleared of the frames that hold the memory; raised again as it is when memory was not the matter."""
+    if not is_out_of_memory(error):
+        raise error
+    return error.with_traceback(None)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from engine.rows import Split
 from engine.text import clean, one_line
+from engine.worker.adapters import extras
 from engine.worker.tasks.base import Task
 from recommender.recommendation import METHOD_NAMES
 
@@ -53,7 +54,8 @@ def model_card(task: Task, parts: Split, head: list[str], base: str) -> str:
     loading = {"full": LOAD_FULL, "lora": LOAD_LORA, "qlora": LOAD_QLORA.replace("{head}", repr(head or None))}[plan.method]
     loading = loading.replace("{auto}", task.auto_model)
     base_line = f"base_model: {json.dumps(clean(plan.model.id))}\n" if not Path(plan.model.id).exists() else ""
-    adapter = "" if plan.method == "full" else f"rank {plan.rank}, alpha {plan.alpha}, on {plan.target_modules}; "
+    shape = [f"rank {plan.rank}", f"alpha {plan.alpha}", *extras(plan), f"on {plan.target_modules}"]
+    adapter = "" if plan.method == "full" else f"{', '.join(shape)}; "
     part = {
         "all": "",
         "no_embeddings": "the embeddings kept as they were; ",

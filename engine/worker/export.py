@@ -7,6 +7,7 @@ from typing import Any
 from engine.files import read_json, sync_folder, write_atomically, write_json
 from engine.rows import Split
 from engine.rundir import RunDirectory
+from engine.worker.adapters import write_as_plain_lora
 from engine.worker.card import model_card
 from engine.worker.modeling import Built, device_name, keep_trainable, quantization
 from engine.worker.tasks.base import Task
@@ -29,6 +30,8 @@ def save(run: RunDirectory, task: Task, built: Built, *, tokenizer: Any, parts: 
     else:
         # peft writes its own card; ours says how to load and what was measured
         model.save_pretrained(beside)
+        if plan.pissa:
+            write_as_plain_lora(model, beside)
         _name_base(beside, plan, base)
         # The adapter alone does not know the number and names of the labels; loading with 6 classes would fail.
         config = model.config.to_dict()

@@ -1,9 +1,7 @@
 """Signs of life every two seconds, with the machine's gauges, from a thread of the worker."""
 
 import os
-import resource
 import shutil
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import psutil
 
 from engine.events import EventWriter
+from engine.worker.memory import memory_available, memory_now
 
 SECONDS = 2.0
 
@@ -43,37 +42,6 @@ class Heartbeat(threading.Thread):
             "disk_free": _disk_free(self._folder),
         }
         return found | _gpu()
-
-
-def _torch() -> Any:
-    """torch, once it is wholly imported: this thread beats while another still imports it."""
-    torch = sys.modules.get("torch")
-    return None if getattr(getattr(torch, "__spec__", None), "_initializing", False) else torch
-
-
-def memory_now() -> int:
-    """Bytes held now: by the allocator of the GPU in use, else by this process."""
-    torch = _torch()
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.memory_reserved())
-    return int(psutil.Process().memory_info().rss)
-
-
-def memory_available() -> int:
-    """Bytes this run may hold: what it holds now, and what is free beside it."""
-    torch = _torch()
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.mem_get_info()[0]) + memory_now()
-    return int(psutil.virtual_memory().available) + memory_now()
-
-
-def memory_peak() -> int:
-    """The most bytes held so far, by the same measure as `memory_now`."""
-    torch = _torch()
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.max_memory_reserved())
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(kibibytes * (1 if sys.platform == "darwin" else 1024))
 
 
 def _disk_free(folder: Path) -> int | None:

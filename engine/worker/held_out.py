@@ -3,6 +3,7 @@
 import math
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,3 +94,8 @@ def kept(score: dict[str, Any], truth: list[Any], answers: Answers) -> dict[str,
         "losses": answers.losses,
         "weights": answers.weights,
     }
+
+
+def answers_in(content: Mapping[str, Any]) -> Answers:
+    """The answers that a file of scores holds."""
+    return Answers(content["predicted"], content["losses"], content["weights"])

@@ -10,7 +10,9 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 
 from engine.inspect import local_model
+from engine.worker.adapters import with_adapters
 from engine.worker.freezing import freeze
+from engine.worker.recomputing import recompute
 from engine.worker.tasks.base import Task
 from recommender.errors import InputError
 from recommender.plan import ModelChoice, Plan
@@ -123,11 +125,11 @@ def prepared(model: Any, task: Task, head: list[str]) -> Any:
     plan = task.plan
     keep_trainable(model)
     if plan.method != "full":
-        model = _with_adapters(model, task, head)
+        model = with_adapters(model, task, head)
     else:
         freeze(model, plan, head)
-        if plan.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+    if plan.gradient_checkpointing:
+        recompute(model)
     model.config.use_cache = False
     for p in model.parameters():
         if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16):
@@ -226,35 +228,6 @@ def weights_dtype(plan: Plan) -> torch.dtype:
     if plan.method == "full" or plan.precision == "fp32":
         return torch.float32
     return torch.float16 if plan.precision == "fp16-mixed" else torch.bfloat16
-
-
-def _with_adapters(model: Any, task: Task, head: list[str]) -> Any:
-    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
-
-    plan, checkpointing = task.plan, {"use_reentrant": False}
-    if plan.method == "qlora":
-        model = prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=plan.gradient_checkpointing, gradient_checkpointing_kwargs=checkpointing
-        )
-    elif plan.gradient_checkpointing:
-        model.gradient_checkpointing_enable(checkpointing)
-        model.enable_input_require_grads()
-    targets = plan.target_modules or "all-linear"
-    try:
-        return get_peft_model(
-            model,
-            LoraConfig(
-                task_type=TaskType[task.adapter_type],
-                r=plan.rank or 8,
-                lora_alpha=plan.alpha or 16,
-                lora_dropout=plan.dropout or 0.0,
-                target_modules=targets if targets == "all-linear" else [t.strip() for t in targets.split(",")],
-                exclude_modules=[m for m in head if "." in m] or None,
-                modules_to_save=list(head) or None,  # peft adds to the list it is given
-            ),
-        )
-    except ValueError as error:
-        raise InputError(f"target_modules {targets}: {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,9 +12,12 @@ class Narrator:
 
     def __init__(self, events: EventWriter) -> None:
         self.events = events
+        self.now = "load"
+        """The phase."""
 
     def phase(self, name: str, done: int = 0, total: int = 0, unit: str = "") -> None:
         """What is being done now."""
+        self.now = name
         self.events.write("phase", name=name, done=done, total=total, unit=unit)
 
     def progress(self, name: str, total: int, unit: str = "rows") -> Callable[[int], None]:
@@ -35,7 +38,16 @@ class Narrator:
         """Something the person should know; it also stands in the report."""
         self.events.write("warning", code=code, text=text, facts=facts)
 
+    def recovered(self, before: dict[str, Any], after: dict[str, Any], text: str) -> None:
+        """Something was changed so that the run goes on; it also stands in the report."""
+        self.events.write("recovery", before=before, after=after, text=text)
+
     def less_memory(self, before: int, after: int) -> None:
         """Memory ran out and the token budget was lowered."""
-        text = f"Memory ran out; micro-batches hold {after} tokens now instead of {before}. The result does not change."
-        self.events.write("recovery", before={"token_budget": before}, after={"token_budget": after}, text=text)
+        text = f"Memory ran out; micro-batches hold {after:,} tokens now instead of {before:,}. The result does not change."
+        self.recovered({"token_budget": before}, {"token_budget": after}, text)
+
+    def recomputing(self) -> None:
+        """Memory ran out for one row alone and gradient checkpointing was switched on."""
+        text = "Memory ran out for one row alone; gradient checkpointing is on now: slower. The result does not change."
+        self.recovered({"gradient_checkpointing": False}, {"gradient_checkpointing": True}, text)

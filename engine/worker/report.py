@@ -7,10 +7,12 @@ from typing import Any
 from engine.events import Event, read_events
 from engine.files import folder_size, read_json, write_json
 from engine.metrics import bootstrap
-from engine.metrics.kinds import Answers, Kind
+from engine.metrics.kinds import Kind
 from engine.rows import Split
 from engine.rundir import RunDirectory
-from engine.worker.heartbeat import memory_peak
+from engine.worker import forgetting
+from engine.worker.held_out import answers_in
+from engine.worker.memory import memory_peak
 from engine.worker.modeling import Built
 from engine.worker.samples import side_by_side
 from engine.worker.tasks.base import Task
@@ -39,6 +41,7 @@ def write(
         for name in COMPARED
         if name in kept and "after" in kept
     }
+    forgotten = forgetting.compared(run, plan.seed)
     events = list(read_events(run.events))
     validation = [e for e in events if e["kind"] == "evaluation" and e.get("split") == "validation"]
     chosen_by = next((e["metrics"]["loss"] for e in reversed(validation) if e["step"] == training["best_step"]), None)
@@ -54,8 +57,9 @@ def write(
             "rows": {"train": len(parts.train), "validation": len(parts.validation), "held_out": len(parts.held_out)},
             "scores": scores,
             "gains": gains,
-            "statements": statements(kind, gains, scores),
-            "memory": {"predicted": expected.get("memory"), "peak": memory_most(events)},
+            "forgetting": forgotten,
+            "statements": statements(kind, gains, scores) + ([forgetting.statement(forgotten)] if forgotten else []),
+            "memory": {"predicted": expected.get("memory"), "probed": probed(events), "peak": memory_most(events)},
             "seconds": {
                 "predicted": expected.get("seconds"),
                 "training": sum(e["seconds"] for e in events if e["kind"] == "step"),
@@ -92,9 +96,9 @@ def memory_most(events: Sequence[Event]) -> int:
     return max([memory_peak(), *(int(e.get("memory") or 0) for e in events if e["kind"] == "step")])
 
 
-def answers_in(content: Mapping[str, Any]) -> Answers:
-    """The answers that a file of scores holds."""
-    return Answers(content["predicted"], content["losses"], content["weights"])
+def probed(events: Sequence[Event]) -> int | None:
+    """Peak memory in bytes as it was tried before the first step; the most of several workers'."""
+    return max((int(e.get("probed") or 0) for e in events if e["kind"] == "preflight"), default=None)
 
 
 def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:

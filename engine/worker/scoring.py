@@ -11,7 +11,7 @@ import torch
 
 from engine.metrics.kinds import Answers, mean_loss
 from engine.worker.batches import padded
-from engine.worker.budget import TokenBudget
+from engine.worker.budget import TokenBudget, out_of_memory
 from engine.worker.tasks.base import Encoded, Progress, Task
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -90,11 +90,15 @@ class Reader:
                 while left:
                     self.interrupt()
                     piece = left[: max(1, self.budget.tokens // max(len(input_ids[left[0]]), 1))]
+                    failure: BaseException | None = None
                     try:
                         rows = answer(piece)
                     except (RuntimeError, MemoryError) as error:
-                        self.budget.shrink(error, longest=len(input_ids[piece[0]]), rows=len(piece))
+                        failure = out_of_memory(error)
+                    if failure is not None:
+                        self.budget.shrink(failure, longest=len(input_ids[piece[0]]), rows=len(piece), training=False)
                         continue
+                    self.budget.worked()
                     found.update(zip(piece, rows, strict=True))
                     left = left[len(piece) :]
                     if progress is not None:

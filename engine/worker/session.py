@@ -2,6 +2,7 @@
 
 import gc
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,25 @@ from engine.loading import split
 from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker import export, report
-from engine.worker.budget import TokenBudget
+from engine.worker.budget import TokenBudget, what_helps
 from engine.worker.control import Control
-from engine.worker.heartbeat import memory_available
+from engine.worker.forgetting import Forgetting
+from engine.worker.health import judge_rate
 from engine.worker.held_out import HeldOut
 from engine.worker.inputs import encoded, lost, tell_losses, verified_folder
+from engine.worker.memory import Fence, memory_available
 from engine.worker.modeling import Built, build, load_tokenizer
 from engine.worker.narrator import Narrator
+from engine.worker.preflight import Preflight
+from engine.worker.recomputing import recompute
 from engine.worker.resuming import compare, environment_note
 from engine.worker.samples import Samples, chosen
 from engine.worker.schedule import moments
 from engine.worker.scoring import Reader
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import seed_everything
-from engine.worker.training import Training
+from engine.worker.training import Training, suggested_rate
+from recommender.errors import Refused
 from recommender.plan import Plan
 
 
@@ -55,6 +61,7 @@ class Session:
         logging.captureWarnings(True)
         tell.phase("load")
         model_folder = verified_folder(plan)
+        self._judge_rate()
         parts = split(plan.data, plan.task)
         tokenizer = load_tokenizer(model_folder, words=plan.task == "token_classification")
         task = task_of(plan, parts.labels, tokenizer.pad_token_id)
@@ -66,33 +73,53 @@ class Session:
         self._announce(built, parts, total_steps, checkpoint)
         task.adopt(built.model)
         tell_losses(task, rows, tell)
-        budget = TokenBudget(self._first_budget(checkpoint), tell.less_memory)
-        reader = Reader(task, budget, self.control.interrupt)
         task.prepare(rows["train"], next(built.model.parameters()).device)
-        training = Training(self.run, plan, tell, self.control, reader, rows, total_steps)
-        held_out = HeldOut(self.run, rows["held_out"], reader, tell)
-        samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)
-        if self.control.stop_at is None:  # a slice that may be thrown away leaves it to whoever goes on
-            held_out.score_before(built, rows["train"], plan.seed)
-            samples.write("before", built.model)
+        with Fence() as fence:
+            reader = Reader(task, self._budget(built, checkpoint), self._between(fence))
+            training = Training(self.run, plan, tell, self.control, reader, rows, total_steps)
+            held_out = HeldOut(self.run, rows["held_out"], reader, tell)
+            samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)
+            forgetting = Forgetting(self.run, reader, tokenizer, tell)
+            trainer = training.trainer(built)
+            if not training.over:
+                predicted = _expected(self.run, plan.method).get("memory")
+                Preflight(self.run, tell, reader, rows).go(trainer, built, predicted)
+            if self.control.stop_at is None:  # a slice that may be thrown away leaves it to whoever goes on
+                held_out.score_before(built, rows["train"], plan.seed)
+                samples.write("before", built.model)
+                forgetting.score("before", built.model)
+            trained = training.go(trainer, checkpoint)
+            if trained is None:
+                return True
+            fit = training.fit(built.model)
 
-        trained = training.go(built, checkpoint)
-        if trained is None:
-            return True
-
-        fit = training.fit(built.model)
         tell.phase("save")
         export.save(self.run, task, built, tokenizer=tokenizer, parts=parts, base=model_folder)
+        del trainer
         built.model = None  # the result is scored as it was saved: what is loaded from disk is what the report is about
-        if not (held_out.scored_after and samples.written_after):
+        if not (held_out.scored_after and samples.written_after and forgetting.scored_after):
             gc.collect()  # the trainer and its optimizer hang together in cycles, and would be held beside the second model
             result = export.load(self.run, task, model_folder)
             task.adopt(result)
             held_out.score_after(result, trained["best_step"])
             samples.write("after", result, trained["best_step"])
+            forgetting.score("after", result, trained["best_step"])
         facts = trained | {"total_steps": total_steps, "lost": {use: lost(which) for use, which in rows.items()}}
         report.write(self.run, task, parts, built, training=facts, fit=fit, expected=_expected(self.run, plan.method))
         return False
+
+    def _judge_rate(self) -> None:
+        """Say so now where the learning rate is outside the sane range.
+
+        Raises:
+            Refused: it would ruin any model at the first step.
+        """
+        finding = judge_rate(self.plan, suggested_rate(self.run, self.plan.method))
+        if finding is not None:
+            text = f"{finding.text} Use `--set {finding.setting}`."
+            if finding.stop:
+                raise Refused(text)
+            self.tell.warn(finding.code, text, **finding.facts)
 
     def _newest_checkpoint(self) -> Path | None:
         checkpoint, put_aside = checkpoints.newest_sound(self.run.checkpoints)
@@ -100,11 +127,29 @@ class Session:
             self.tell.warn("damaged_checkpoint", f"A damaged checkpoint was put aside ({what}).", checkpoint=what)
         return checkpoint
 
-    def _first_budget(self, checkpoint: Path | None) -> int:
-        """The plan's token budget, or the smaller one that an earlier life of the run had to come down to."""
-        if checkpoint is None:
-            return self.plan.token_budget
-        return int(read_json(checkpoint / "loracle.json").get("token_budget") or self.plan.token_budget)
+    def _budget(self, built: Built, checkpoint: Path | None) -> TokenBudget:
+        """The plan's token budget, or what an earlier life of the run had to come down to."""
+        note = read_json(checkpoint / "loracle.json") if checkpoint is not None else {}
+        if note.get("gradient_checkpointing"):
+            recompute(built.model)
+
+        def relief() -> bool:
+            changed = recompute(built.model)  # not the model itself: it is let go before the result is loaded
+            if changed:
+                self.tell.recomputing()
+            return changed
+
+        tokens = int(note.get("token_budget") or self.plan.token_budget)
+        return TokenBudget(tokens, self.tell.less_memory, relief=relief, advice=what_helps(self.plan))
+
+    def _between(self, fence: Fence) -> Callable[[], None]:
+        """What is done before every micro-batch."""
+
+        def between() -> None:
+            self.control.interrupt()
+            fence.renew()
+
+        return between
 
     def _announce(self, built: Built, parts: Split, total_steps: int, checkpoint: Path | None) -> None:
         expected = _expected(self.run, self.plan.method)

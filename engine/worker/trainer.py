@@ -18,11 +18,15 @@ from transformers.trainer_callback import DefaultFlowCallback, ExportableState, 
 
 from engine import checkpoints
 from engine.events import EventWriter
+from engine.worker.adapters import raise_rates_of_b
 from engine.worker.batches import EpochPermutation, LogicalBatch, collate, mixed
-from engine.worker.budget import TokenBudget
-from engine.worker.heartbeat import memory_now
+from engine.worker.budget import TokenBudget, out_of_memory
+from engine.worker.health import Step
+from engine.worker.memory import memory_now
+from engine.worker.recomputing import is_recomputing
 from engine.worker.scoring import autocast
 from engine.worker.tasks.base import Task
+from engine.worker.watch import Watch
 from recommender.errors import TrainingFailed
 
 
@@ -42,10 +46,12 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         events: EventWriter,
         checkpoint_note: dict[str, Any],
         interrupt: Callable[[], None],
+        watch: Watch | None = None,
     ) -> None:
         """`rows` and `validation` have the columns input_ids and targets; `evaluate_rows(model, step)` scores the latter.
 
-        `checkpoint_note` is stored with every checkpoint, `interrupt` is called before every micro-batch.
+        `checkpoint_note` is stored with every checkpoint, `interrupt` is called before every micro-batch, `watch` sees
+        every step.
         """
         super().__init__(model=model, args=args, train_dataset=rows, eval_dataset=validation, data_collator=collate)
         # One flow decides when to score, save and stop (schedule.py); this one would add its own moments.
@@ -55,6 +61,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         self._budget = budget
         self._evaluate_rows = evaluate_rows
         self._events = events
+        self.watch = watch
         self._note = checkpoint_note
         self._interrupt = interrupt
         self._order = EpochPermutation(len(rows), args.data_seed)
@@ -77,12 +84,20 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         """Not counted."""
         return 0
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The plan's optimizer; with LoRA+ its faster groups stand behind the others."""
+        if self.optimizer is None:
+            super().create_optimizer(model)
+            if self._task.plan.lora_plus_ratio:
+                raise_rates_of_b(self.optimizer, self.model if model is None else model, self._task.plan.lora_plus_ratio)
+        return self.optimizer
+
     # One step
 
     def training_step(self, model: Any, inputs: LogicalBatch, num_items_in_batch: Any = None) -> torch.Tensor:
         """Gradients of the whole logical batch; its loss, a scalar.
 
-        Out of memory halves the token budget and repeats the step from the same random state.
+        Out of memory makes room (`TokenBudget.shrink`) and repeats the step from the same random state.
 
         Raises:
             TrainingFailed: the loss is not a number, or memory is too small for one row.
@@ -95,19 +110,20 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             seed_everything(mixed(self.args.seed, self.state.global_step))
             loss = torch.zeros((), device=self.args.device)
             piece: list[int] = []
+            failure: BaseException | None = None
             try:
                 for piece in self._task.cut(lengths, self._budget.tokens, self.args.device.type):
                     self._interrupt()
                     loss += self._micro_step(model, inputs, piece)
-                break
             except (RuntimeError, MemoryError) as error:
-                self._budget.shrink(error, longest=lengths[piece[0]], rows=len(piece))
-                model.zero_grad()
+                failure = out_of_memory(error)
+            if failure is None:
+                self._budget.worked()
+                break
+            model.zero_grad()
+            self._budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece))
         if not torch.isfinite(loss):
-            raise TrainingFailed(
-                f"The loss is no longer a number at step {self.state.global_step + 1}. Lower learning_rate (it is"
-                f" {self.args.learning_rate:g}); a new run from the start with a third of it usually cures this."
-            )
+            self._not_a_number("loss")
         return loss
 
     def _micro_step(self, model: Any, batch: LogicalBatch, piece: list[int]) -> torch.Tensor:
@@ -119,15 +135,28 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         self.accelerator.backward(share)
         return share.detach()
 
+    def rehearse(self, batch: LogicalBatch) -> None:
+        """Forward and backward through one micro-batch, before the training; gradients are left behind, and nothing else."""
+        self.model.train()
+        self._micro_step(self.model, batch, list(range(len(batch.targets))))
+
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
         # The fp16 scaler skips such a step by itself and lowers its scale; elsewhere it would ruin the weights.
         if self.accelerator.scaler is None and norm is not None and not torch.isfinite(torch.as_tensor(norm)):
-            raise TrainingFailed(
-                f"The gradient is no longer a number at step {self.state.global_step + 1}; lower learning_rate"
-                f" (it is {self.args.learning_rate:g})."
-            )
+            self._not_a_number("gradient")
         return norm
+
+    def _not_a_number(self, what: str) -> None:
+        """End the training before that reaches the weights.
+
+        Raises:
+            TrainingFailed: always.
+        """
+        step = self.state.global_step + 1
+        if self.watch is not None:
+            self.watch.not_a_number(what, step)
+        raise TrainingFailed(f"The {what} is no longer a number at step {step}. Lower learning_rate.")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """One `step` event a step. The Trainer's own history would grow with every step and every checkpoint."""
@@ -146,6 +175,9 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             memory=memory_now(),
         )
         self._batch = None
+        norm = logs.get("grad_norm")
+        if self.watch is not None:
+            self.watch.step(Step(self.state.global_step, logs["loss"], None if norm is None else float(norm)))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Metrics of the validation rows, named as the Trainer's best-model and early-stopping code expects them."""
@@ -163,20 +195,10 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         folder = checkpoints.folder_of(root, self.state.global_step)
         if folder.exists():  # of this very step, from before a resume: sound, or it would have been put aside
             return
-        checkpoints.check_space(root, self._expected_bytes())
-        folder.mkdir(mode=0o700)
+        checkpoints.check_space(root, self.expected_bytes())
         best = self.state.best_global_step
-        if best:
-            self.state.best_model_checkpoint = str(checkpoints.folder_of(root, best))
-        self.model.save_pretrained(folder)
-        self._save_optimizer_and_scheduler(str(folder))
-        self._save_scaler(str(folder))
-        self._save_rng_state(str(folder))
-        for callback in (c for c in [*self.callback_handler.callbacks, self.control] if isinstance(c, ExportableState)):
-            self.state.stateful_callbacks[type(callback).__name__] = callback.state()
-        self.state.save_to_json(str(folder / "trainer_state.json"))
-        (folder / "loracle.json").write_text(json.dumps(self._note | {"token_budget": self._budget.tokens}))
-        written = checkpoints.seal(folder)
+        with checkpoints.being_written(folder):
+            written = self._write(folder, best)
         checkpoints.rotate(root, best)
         self._events.write(
             "checkpoint",
@@ -187,7 +209,25 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             best=best == self.state.global_step,
         )
 
-    def _expected_bytes(self) -> int:
+    def _write(self, folder: Path, best: int | None) -> int:
+        """Everything that resuming needs, sealed; its bytes."""
+        if best:
+            self.state.best_model_checkpoint = str(checkpoints.folder_of(folder.parent, best))
+        self.model.save_pretrained(folder)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+        for callback in (c for c in [*self.callback_handler.callbacks, self.control] if isinstance(c, ExportableState)):
+            self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+        self.state.save_to_json(str(folder / "trainer_state.json"))
+        (folder / "loracle.json").write_text(json.dumps(self._note | self._memory_note()))
+        return checkpoints.seal(folder)
+
+    def _memory_note(self) -> dict[str, Any]:
+        """What a run has come to for lack of memory: a resumed one begins there."""
+        return {"token_budget": self._budget.tokens, "gradient_checkpointing": is_recomputing(self.model)}
+
+    def expected_bytes(self) -> int:
         """Weights that are saved (all, or the adapters), and two optimizer moments for those that are trained."""
         trained: int = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         saved = trained if hasattr(self.model, "peft_config") else sum(p.numel() for p in self.model.parameters())

@@ -12,6 +12,7 @@ from engine.files import read_json, write_json
 from engine.rundir import RunDirectory
 from engine.worker.arguments import CHOICE, choice_of, training_arguments
 from engine.worker.control import Control
+from engine.worker.health import Health
 from engine.worker.held_out import kept
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
@@ -20,6 +21,7 @@ from engine.worker.schedule import Schedule, moments
 from engine.worker.scoring import Reader, Scored
 from engine.worker.tasks.base import Encoded
 from engine.worker.trainer import LogicalBatchTrainer
+from engine.worker.watch import Watch
 from recommender.errors import InputError
 from recommender.plan import Plan
 
@@ -44,14 +46,18 @@ class Training:
     """By use: `train` and `validation`."""
     total_steps: int
 
-    def go(self, built: Built, checkpoint: Path | None) -> dict[str, Any] | None:
+    @property
+    def over(self) -> bool:
+        """Whether an earlier life of the run came to its last step."""
+        return (self.run.checkpoints / FINISHED).exists()
+
+    def go(self, trainer: LogicalBatchTrainer, checkpoint: Path | None) -> dict[str, Any] | None:
         """Train to the end and load the best weights; facts about the training, or `None` when stopped or paused before.
 
         Raises:
             TrainingFailed: it cannot go on.
             InputError: it was over, and no checkpoint of it is left.
         """
-        trainer = self.trainer(built)
         pause = self.control.stop_at
         step, over = self._take_steps(trainer, checkpoint)
         if pause is not None and (over or step >= pause):
@@ -81,18 +87,20 @@ class Training:
         """Train until the end, early stopping, a pause or a stop; the last step, of which the model has the weights, and
         whether the training is over, which is then noted."""
         step = checkpoints.step_of(checkpoint) if checkpoint else 0
-        over = (self.run.checkpoints / FINISHED).exists() or (checkpoint is not None and patience_ended(checkpoint, self.plan))
+        over = self.over or (checkpoint is not None and patience_ended(checkpoint, self.plan))
         pause = self.control.stop_at
         if checkpoint is not None and (over or (pause is not None and step >= pause)):
             trainer.load_weights(checkpoint)
         elif not over:
             self.tell.phase("train", step, self.total_steps, "steps")
+            if trainer.watch is not None:
+                trainer.watch.begin(step)
             with self.control.steps():
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             step = int(trainer.state.global_step)
             checkpoint = checkpoints.folder_of(self.run.checkpoints, step)
             over = step >= self.total_steps or patience_ended(checkpoint, self.plan)
-        if over and checkpoint is not None and not (self.run.checkpoints / FINISHED).exists():
+        if over and checkpoint is not None and not self.over:
             best = read_json(checkpoint / "trainer_state.json")["best_global_step"]
             facts = {"steps": step, "best_step": best or step, "stopped_early": step < self.total_steps}
             write_json(self.run.checkpoints / FINISHED, facts)
@@ -129,12 +137,16 @@ class Training:
         said = self.reader.score(model, train.take(chosen), self.tell.progress("after", len(chosen)))
         return {"training_loss": said.loss, "rows": len(chosen)}
 
+    def _watch(self) -> Watch:
+        return Watch(self.run, Health(self.plan, suggested_rate(self.run, self.plan.method)), self.tell)
+
     def trainer(self, built: Built) -> LogicalBatchTrainer:
         """The trainer of this run; nothing is trained yet."""
-        plan, validation = self.plan, self.rows["validation"]
+        plan, validation, watch = self.plan, self.rows["validation"], self._watch()
 
         def evaluate(model: Any, step: int) -> dict[str, float]:
             found = self._tell_evaluation(step, self.reader.score(model, validation))
+            watch.evaluated(step, found["loss"])
             return found | {CHOICE: choice_of(plan, found)}
 
         scored = len(validation) > 0
@@ -147,10 +159,19 @@ class Training:
             budget=self.reader.budget,
             evaluate_rows=evaluate,
             events=self.tell.events,
+            watch=watch,
             checkpoint_note=environment_note(),
-            interrupt=self.control.interrupt,
+            interrupt=self.reader.interrupt,
         )
         trainer.add_callback(Schedule(moments(self.total_steps, plan.evaluations), self.control, scores=scored))
         if plan.early_stopping and scored:
             trainer.add_callback(EarlyStoppingCallback(plan.patience, LEAST_GAIN))
         return trainer
+
+
+def suggested_rate(run: RunDirectory, method: str) -> float | None:
+    """The learning rate that the recommendation had for this method, where there was one."""
+    for candidate in (run.recommendation() or {}).get("candidates") or []:
+        if candidate.get("method") == method:
+            return float(candidate["settings"]["learning_rate"])
+    return None

@@ -8,6 +8,9 @@ import pytest
 
 from engine import compare, pilot
 from engine.inspect import DataInspection, ModelInspection
+from engine.metrics import bootstrap
+from engine.metrics.kinds import Answers
+from engine.metrics.registry import kind_of
 from recommender.decide import recommend
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
@@ -131,3 +134,17 @@ def test_a_pilot_keeps_to_its_share_of_the_time() -> None:
 def test_a_pilot_without_validation_rows_has_nothing_to_judge_by() -> None:
     with pytest.raises(InputError, match="judges by the validation rows"):
         piloted(*situation(), assignments=["data.validation_rows=0"])
+
+
+def test_the_spread_over_seeds_is_told_in_words() -> None:
+    truth = [0, 1] * 20
+    right = {"full": (36, 30), "lora": (32, 32)}
+    answers = {
+        name: [Answers([t if i < n else 1 - t for i, t in enumerate(truth)], [0.5] * 40) for n in counts]
+        for name, counts in right.items()
+    }
+    found = bootstrap.side_by_side(kind_of("classification", ["no", "yes"]), truth, answers, "accuracy")["methods"]
+    rows = [{"method": name, "name": name, **found[name]} for name in answers]
+    said = compare.statements(rows, "full", "accuracy")
+    assert "full: accuracy 0.825 on average over 2 seeds, from 0.750 to 0.900 (standard deviation 0.106)." in said
+    assert "lora: accuracy 0.800 on average over 2 seeds, from 0.800 to 0.800 (standard deviation 0.000)." in said

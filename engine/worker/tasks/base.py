@@ -148,6 +148,10 @@ class Task(ABC):
         """Beginnings of at most `most` tokens for sample generations; none where nothing is written."""
         return ()
 
+    def plain_text(self, tokenizer: Any, texts: Sequence[str]) -> Encoded | None:
+        """Texts of which every token is to be predicted, for the forgetting check; `None` where the model does not write."""
+        return None
+
     def constant(self, train: Encoded, held_out: Encoded) -> Answers | None:
         """The best answer that looks at no text, for all held-out rows; `None` where there is none worth comparing with."""
         return None

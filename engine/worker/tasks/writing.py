@@ -199,6 +199,12 @@ class Writing(Task):
             if len(ids) <= most:
                 yield Prompt(asked, ids, wanted)
 
+    def plain_text(self, tokenizer: Any, texts: Sequence[str]) -> Encoded:
+        """As the tokenizer begins and ends a text, cut at the plan's length."""
+        options = {"truncation": False, "return_attention_mask": False, "return_token_type_ids": False}
+        ids = [tokenizer(text, **options)["input_ids"][: self.plan.max_length] for text in texts]
+        return Encoded(ids, [list(row) for row in ids], [0] * len(ids))
+
     def about(self) -> str:
         """What is learned, and the form of the prompts."""
         if self.plan.task == "continued_pretraining":

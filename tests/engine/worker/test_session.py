@@ -192,7 +192,7 @@ def test_a_full_disk_ends_the_training_with_a_sentence_and_sound_checkpoints(
     plan = make_plan(tiny)
     run = begin(plan)
     usage = shutil.disk_usage(run.path)
-    free = iter([usage.free])
+    free = iter([usage.free, usage.free])  # for preflight, and for the first checkpoint
 
     def filling(path: Any) -> Any:
         return usage._replace(free=next(free, 1000))

@@ -1,0 +1,82 @@
+"""The forgetting check: how well the model writes text that has nothing to do with its training, before and after."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from engine.files import read_json, write_json
+from engine.metrics import bootstrap
+from engine.metrics.tokens import Tokens
+from engine.rundir import RunDirectory
+from engine.worker.generic_text import TEXTS
+from engine.worker.held_out import answers_in, kept
+from engine.worker.narrator import Narrator
+from engine.worker.scoring import Reader
+
+KIND = Tokens([])
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """Perplexity of the embedded generic text, where the plan asks for it and the model writes."""
+
+    run: RunDirectory
+    reader: Reader
+    tokenizer: Any
+    tell: Narrator
+
+    @property
+    def scored_after(self) -> bool:
+        """Whether there is nothing more to score."""
+        return not self.reader.task.plan.forgetting_check or self._file("after").exists() or not self._file("before").exists()
+
+    def score(self, name: str, model: Any, step: int = 0) -> None:
+        """Score the text; `name` is before or after. What an earlier life of the run has kept is not scored again."""
+        if not self.reader.task.plan.forgetting_check or self._file(name).exists():
+            return
+        rows = self.reader.task.plain_text(self.tokenizer, TEXTS)
+        if rows is None:
+            self.tell.warn(
+                "no_forgetting_check",
+                "The forgetting check reads how well a model still writes generic text; this one does not write, so it does not"
+                " apply.",
+            )
+            return
+        said = self.reader.score(model, rows, self.tell.progress("forgetting", len(rows)))
+        if not math.isfinite(said.loss):
+            self.tell.warn("no_forgetting_check", "On generic text the model computes no numbers, so nothing is said about it.")
+            return
+        score = KIND.full_score(rows.truth, said.answers)
+        write_json(self._file(name), kept(score, rows.truth, said.answers))
+        metrics = {"perplexity": score["perplexity"], "loss": score["loss"], "rows": len(rows), "seconds": said.seconds}
+        self.tell.events.write("evaluation", step=step, split=f"generic_{name}", metrics=metrics)
+
+    def _file(self, name: str) -> Any:
+        return self.run.scores / f"generic-{name}.json"
+
+
+def compared(run: RunDirectory, seed: int) -> dict[str, Any] | None:
+    """Perplexity and loss of the generic text before and after, with the paired bootstrap's interval of their difference."""
+    files = {name: run.scores / f"generic-{name}.json" for name in ("before", "after")}
+    if not all(file.exists() for file in files.values()):
+        return None
+    both = {name: read_json(file) for name, file in files.items()}
+    gains = bootstrap.gain(KIND, both["after"]["truth"], answers_in(both["before"]), answers_in(both["after"]), seed)
+    return {"texts": len(both["after"]["truth"])} | {
+        measure: {"before": both["before"]["score"][measure], "after": both["after"]["score"][measure], **gains[measure]}
+        for measure in KIND.measures
+    }
+
+
+def statement(found: dict[str, Any]) -> str:
+    """What it means, in a sentence."""
+    p = found["perplexity"]
+    told = (
+        f"generic text that has nothing to do with the task: perplexity {p['before']:.3g} before and {p['after']:.3g} after"
+        f" ({p['gain']:+.2g}, 95% interval {p['low']:+.2g} to {p['high']:+.2g})"
+    )
+    if p["low"] > 0:
+        return f"Forgotten: {told}. A lower learning_rate, fewer epochs or LoRA forget less."
+    if p["high"] < 0:
+        return f"Nothing forgotten: {told}."
+    return f"No forgetting shown: {told}; the interval contains zero."

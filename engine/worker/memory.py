@@ -1,0 +1,119 @@
+"""How much memory this process holds, has held and may still take; and a fence that turns a kill into an exception."""
+
+import contextlib
+import resource
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from engine.inspection.limits import container_memory
+
+RENEW_SECONDS = 0.5
+LEAST_ROOM = 256 * 1024**2
+"""What the fence leaves for small things however full the machine is: they come without warning and are not worth an end."""
+
+_highest = 0
+"""Peak in bytes before the count was last begun anew."""
+
+
+def _cuda() -> Any:
+    """torch.cuda where this process computes on a GPU. Threads beat while torch is still being imported by another."""
+    torch = sys.modules.get("torch")
+    if torch is None or getattr(getattr(torch, "__spec__", None), "_initializing", False):
+        return None
+    return torch.cuda if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+
+
+def memory_now() -> int:
+    """Bytes held now: by the allocator of the GPU in use, else by this process."""
+    cuda = _cuda()
+    return int(cuda.memory_reserved()) if cuda else int(psutil.Process().memory_info().rss)
+
+
+def memory_available() -> int:
+    """Bytes this run may hold: what it holds now, and what is free beside it."""
+    cuda = _cuda()
+    return (int(cuda.mem_get_info()[0]) if cuda else host_room()) + memory_now()
+
+
+def host_room() -> int:
+    """Bytes of main memory this process may still take: what is free, within a container's limit."""
+    return min(int(psutil.virtual_memory().available), container_memory()[1])
+
+
+def memory_peak() -> int:
+    """The most bytes held so far, by the same measure as `memory_now`."""
+    return max(_highest, _peak_since())
+
+
+def _peak_since() -> int:
+    cuda = _cuda()
+    if cuda:
+        return int(cuda.max_memory_reserved())
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(kibibytes * (1 if sys.platform == "darwin" else 1024))
+
+
+class Peak:
+    """The most bytes held since this was made."""
+
+    def __init__(self) -> None:
+        global _highest
+        _highest = memory_peak()
+        cuda = _cuda()
+        if cuda:
+            cuda.reset_peak_memory_stats()
+        else:
+            with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+                file.write("5")  # Linux: the high-water mark of resident memory begins anew (proc(5))
+
+    def bytes(self) -> int:
+        """Up to now. Where the system cannot begin its count anew, the peak of the process's whole life."""
+        return _peak_since()
+
+
+class Fence:
+    """While inside, the process cannot take more memory than the machine has: allocations fail instead.
+
+    Linux hands out memory that it does not have and kills whoever uses it, without a word. A limit on the process's own data,
+    renewed as other processes come and go, makes the allocator say no, which the training knows how to answer: with a smaller
+    micro-batch. For runs on the CPU; a GPU's allocator says no by itself.
+    """
+
+    def __init__(self) -> None:
+        self._before = resource.getrlimit(resource.RLIMIT_DATA) if sys.platform == "linux" else None
+        self._renewed = 0.0
+
+    def __enter__(self) -> "Fence":
+        self.renew()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, where: TracebackType | None) -> None:
+        if self._before is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, self._before)
+
+    def renew(self) -> None:
+        """Draw it where the memory that is free now ends; at most twice a second."""
+        now = time.monotonic()
+        if self._before is None or now - self._renewed < RENEW_SECONDS or _cuda():
+            return
+        self._renewed = now
+        held = _data_bytes()
+        if held is None:
+            return
+        most = held + max(host_room(), LEAST_ROOM)
+        soft, hard = self._before
+        limits = [most, *(n for n in (soft, hard) if n != resource.RLIM_INFINITY)]
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+
+
+def _data_bytes() -> int | None:
+    """What counts against RLIMIT_DATA: private memory that can be written."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("VmData:"):
+                return int(line.split()[1]) * 1024
+    return None

@@ -1,0 +1,233 @@
+"""Before the first step: the worst batches for real, and whether everything that will be saved has room."""
+
+import contextlib
+import random
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine import checkpoints
+from engine.files import folder_size
+from engine.rundir import RunDirectory
+from engine.worker.batches import LogicalBatch
+from engine.worker.budget import out_of_memory, what_helps
+from engine.worker.memory import Peak, host_room, memory_available
+from engine.worker.modeling import Built
+from engine.worker.narrator import Narrator
+from engine.worker.recomputing import is_recomputing
+from engine.worker.scoring import Reader
+from engine.worker.tasks.base import Encoded
+from engine.worker.trainer import LogicalBatchTrainer
+from recommender.errors import Refused, TrainingFailed
+from recommender.reasons import size
+
+WINDOWS = 8
+"""Logical batches that are looked through for the fullest micro-batch, from the longest rows to the shortest."""
+MOST_ROWS = 512
+"""Of a logical batch that are looked at: a micro-batch holds fewer."""
+BESIDE = 30_000_000
+"""Bytes of tokenizer, card, scores and log beside the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a run is about to do, tried in seconds."""
+
+    run: RunDirectory
+    tell: Narrator
+    reader: Reader
+    rows: dict[str, Encoded]
+    """By use."""
+
+    def go(self, trainer: LogicalBatchTrainer, built: Built, predicted: int | None) -> None:
+        """Tell what was found. Weights, random numbers and the trainer's optimizer are left as they were.
+
+        What does not fit is made to fit as it would be during the training: smaller micro-batches, then checkpointing.
+
+        Raises:
+            Refused: even so it does not fit, or the disk or the main memory cannot hold what will be saved.
+        """
+        began = time.monotonic()
+        self.tell.phase("preflight")
+        room = self._room(trainer, built)
+        available = memory_available()
+        peak = Peak()
+        try:
+            tried = self._tried(trainer, available, peak)
+        except TrainingFailed as error:
+            raise Refused(f"Tried before the first step: {error.message}") from None
+        self.tell.events.write(
+            "preflight",
+            predicted=predicted,
+            probed=peak.bytes(),
+            available=available,
+            token_budget=self.reader.budget.tokens,
+            gradient_checkpointing=is_recomputing(trainer.model),
+            batches=tried,
+            seconds=time.monotonic() - began,
+            **room,
+        )
+
+    def _tried(self, trainer: LogicalBatchTrainer, available: int, peak: Peak) -> list[dict[str, Any]]:
+        """Put the worst micro-batches through the model; which they were.
+
+        Raises:
+            TrainingFailed: one row alone does not fit.
+        """
+        with untouched(trainer.model):
+            while True:
+                budget, recomputes = self.reader.budget.tokens, is_recomputing(trainer.model)
+                tried = [*self._train(trainer), *self._evaluate(trainer.model)]
+                if (self.reader.budget.tokens, is_recomputing(trainer.model)) != (budget, recomputes):
+                    continue  # with another cut others are the worst
+                if peak.bytes() <= max(available, memory_available()) or torch.cuda.is_available():
+                    return tried
+                # Nothing was refused and yet more was taken than is free: where the system lends what it does not have.
+                worst = max(tried, key=lambda t: t["tokens"])
+                failure = MemoryError("more was taken than is free")
+                self.reader.budget.shrink(failure, longest=worst["longest"], rows=worst["rows"])
+                peak = Peak()
+
+    def _train(self, trainer: LogicalBatchTrainer) -> list[dict[str, Any]]:
+        rows, task = self.rows["train"], self.reader.task
+        lengths = [len(ids) for ids in rows.input_ids]
+        around = windows(lengths, trainer.args.per_device_train_batch_size)
+        with _rehearsal(trainer):
+            while True:
+                pieces = []
+                for window in around:
+                    cut = task.cut([lengths[i] for i in window], self.reader.budget.tokens, trainer.args.device.type)
+                    pieces.append(heaviest([[window[i] for i in piece] for piece in cut], lengths))
+                worst = _distinct(pieces[0], heaviest(pieces, lengths))
+                failed = next((f for f in (self._failed(trainer, rows, piece, lengths) for piece in worst) if f), None)
+                if failed is None:
+                    return [_described("train", piece, lengths) for piece in worst]
+
+    def _failed(self, trainer: LogicalBatchTrainer, rows: Encoded, piece: list[int], lengths: list[int]) -> bool:
+        """Whether memory ran out in that micro-batch, and room was made."""
+        self.reader.interrupt()
+        failure: BaseException | None = None
+        try:
+            trainer.rehearse(LogicalBatch([rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece]))
+        except (RuntimeError, MemoryError) as error:
+            failure = out_of_memory(error)
+        if failure is not None:
+            self.reader.budget.shrink(failure, longest=max(lengths[i] for i in piece), rows=len(piece))
+        return failure is not None
+
+    def _evaluate(self, model: Any) -> list[dict[str, Any]]:
+        tried = []
+        for use in ("validation", "held_out"):
+            rows = self.rows[use]
+            if not len(rows):
+                continue
+            lengths = [len(ids) for ids in rows.input_ids]
+            order = sorted(range(len(rows)), key=lambda i: -lengths[i])
+            most = [max(1, self.reader.budget.tokens // max(lengths[i], 1)) for i in order]  # as `Reader` cuts
+            pieces = [order[i : i + most[i]] for i in spread(len(order))]
+            for piece in _distinct(pieces[0], heaviest(pieces, lengths)):
+                self.reader.score(model, rows.take(piece))
+                tried.append(_described(use, piece, lengths))
+        return tried
+
+    def _room(self, trainer: LogicalBatchTrainer, built: Built) -> dict[str, Any]:
+        """Bytes that checkpoints, result and a later merge take, and those that are free.
+
+        Raises:
+            Refused: there are too few.
+        """
+        plan = self.reader.task.plan
+        checkpoint, there = trainer.expected_bytes(), folder_size(self.run.checkpoints)
+        most = checkpoints.KEEP + 2  # beside the newest the best one, and one that is being written
+        result = 4 * (built.parameters if plan.method == "full" else built.trained) + BESIDE
+        needed = max(most * checkpoint - there, checkpoint) + (0 if self.run.model.exists() else result)
+        free = shutil.disk_usage(self.run.path).free
+        if free < needed:
+            raise Refused(
+                f"{self.run.path}: checkpoints ({most} of {size(checkpoint)} at most) and the result need {size(needed)} of disk,"
+                f" and {size(free)} are free. Free some, or take another folder with --runs; LoRA saves less."
+            )
+        host = host_room()
+        if result > host:
+            raise Refused(
+                f"Saving the result takes {size(result)} of main memory for a moment, and {size(host)} are free. Close what else"
+                f" uses it. {what_helps(plan)}"
+            )
+        merged = 0 if plan.method == "full" else built.parameters * (4 if plan.precision == "fp32" else 2)
+        if merged and (merged > host or merged > free - needed):
+            self.tell.warn(
+                "merge_does_not_fit",
+                f"The adapter fits; merging it into its base would need {size(merged)} of main memory ({size(host)} are free) and"
+                f" as much of disk ({size(max(free - needed, 0))} will be free). Use it as an adapter, or merge it elsewhere.",
+                merged=merged, memory=host, disk=free - needed,
+            )  # fmt: skip
+        disk = {"checkpoint": checkpoint, "result": result, "needed": needed, "free": free, "merged": merged}
+        return {"disk": disk, "host": {"saving": result, "merging": merged, "free": host}}
+
+
+@contextlib.contextmanager
+def untouched(model: Any) -> Iterator[None]:
+    """While inside, batches may go through the model: its buffers, mode and gradients, and every random state, come back."""
+    buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+    was_training, states = model.training, (random.getstate(), np.random.get_state())
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        model.train(was_training)
+        model.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, b in model.named_buffers():
+                b.copy_(buffers[name])
+
+
+@contextlib.contextmanager
+def _rehearsal(trainer: LogicalBatchTrainer) -> Iterator[None]:
+    """While inside, an optimizer of the run's kind holds its state and all gradients exist, as after the first step.
+
+    It takes a step on gradients of zero at a learning rate of zero: every weight is multiplied by one, and zero added.
+    """
+    optimizer, trainer.optimizer = trainer.create_optimizer(), None
+    try:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+        for p in trainer.model.parameters():
+            if p.requires_grad:
+                p.grad = torch.zeros_like(p)
+        optimizer.step()
+        yield
+    finally:
+        del optimizer
+
+
+def windows(lengths: Sequence[int], batch: int) -> list[list[int]]:
+    """Indices of logical batches of neighbours by length, from the longest rows to the shortest."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    return [order[i : i + min(batch, MOST_ROWS)] for i in spread(len(order))]
+
+
+def spread(rows: int) -> list[int]:
+    """Where the windows begin: at the first row, and evenly after it."""
+    return sorted({rows * n // WINDOWS for n in range(WINDOWS)})
+
+
+def heaviest(pieces: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[int]:
+    """The micro-batch with the most padded tokens; of equals the one with the longest row."""
+    best = max(pieces, key=lambda piece: (len(piece) * max(lengths[i] for i in piece), lengths[piece[0]]))
+    return list(best)
+
+
+def _distinct(first: list[int], second: list[int]) -> list[list[int]]:
+    return [first] if first == second else [first, second]
+
+
+def _described(use: str, piece: Sequence[int], lengths: Sequence[int]) -> dict[str, Any]:
+    longest = max(lengths[i] for i in piece)
+    return {"use": use, "rows": len(piece), "longest": longest, "tokens": len(piece) * longest}

@@ -1,0 +1,77 @@
+"""The health watch of a run: what it finds is told, and ends the training where going on would do damage."""
+
+from dataclasses import dataclass
+
+from engine import checkpoints
+from engine.events import read_events
+from engine.files import read_json
+from engine.rundir import RunDirectory
+from engine.worker.health import Finding, Health, Step, replay
+from engine.worker.narrator import Narrator
+from recommender.errors import TrainingFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Looks at a run while it trains."""
+
+    run: RunDirectory
+    health: Health
+    tell: Narrator
+
+    def begin(self, step: int) -> None:
+        """Before the first step after `step`: take in what the run has shown so far."""
+        before = self.run.scores / "before.json"
+        self.health.given = read_json(before)["score"]["loss"] if before.exists() else None
+        if step:
+            replay(self.health, read_events(self.run.events), step)
+
+    def step(self, step: Step) -> None:
+        """Look at a step.
+
+        Raises:
+            TrainingFailed: going on would only do damage.
+        """
+        for finding in self.health.see(step):
+            self.say(finding)
+
+    def evaluated(self, step: int, loss: float) -> None:
+        """Look at the validation loss after a step."""
+        finding = self.health.evaluated(step, loss)
+        if finding is not None:
+            self.say(finding)
+
+    def say(self, finding: Finding) -> None:
+        """Warn of it, or end the training.
+
+        Raises:
+            TrainingFailed: it is to be stopped.
+        """
+        advice = f"`--set {finding.setting}` would be saner." if finding.setting else ""
+        if not finding.stop:
+            text = " ".join(part for part in (finding.text, finding.cure, advice) if part)
+            self.tell.warn(finding.code, text, **finding.facts)
+            return
+        self.tell.warn(finding.code, finding.text, **finding.facts)
+        raise TrainingFailed(finding.text, self._cure(finding))
+
+    def not_a_number(self, what: str, step: int) -> None:
+        """End the training: its loss or its gradient is no number.
+
+        Raises:
+            TrainingFailed: always.
+        """
+        self.say(self.health.not_a_number(what, step))
+
+    def _cure(self, finding: Finding) -> str:
+        """What to do, as a command; and what is kept."""
+        parts = [finding.cure] if finding.cure else []
+        if finding.setting:
+            parts.append(f"`loracle run {self.run.path / 'plan.yaml'} --set {finding.setting}` begins anew with a saner setting.")
+        kept = checkpoints.sealed(self.run.checkpoints)
+        if kept:
+            state = read_json(kept[0] / "trainer_state.json")
+            best = state.get("best_global_step") or checkpoints.step_of(kept[0])
+            folder = checkpoints.folder_of(self.run.checkpoints, best)
+            parts.append(f"The best weights so far, of step {best}, are kept in {folder}.")
+        return " ".join(parts)

@@ -1,0 +1,244 @@
+"""The health watch: what is broken is caught before it does damage, and what is only noisy is left alone."""
+
+import math
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.worker.health import Finding, Health, Step, judge_rate, replay
+from recommender.plan import Plan
+
+
+def plan(method: str = "full", **fields: Any) -> Plan:
+    adapter = {} if method == "full" else {"rank": 8, "alpha": 16}
+    content = {
+        "model": {"id": "m"}, "data": {"train": "rows.csv"}, "method": method, "learning_rate": 2e-5, "epochs": 3.0,
+        "effective_batch": 16, "max_length": 128,
+    }  # fmt: skip
+    return Plan.model_validate(content | adapter | fields)
+
+
+def watched(losses: Iterable[float], norms: Iterable[float | None] | None = None, **fields: Any) -> list[Finding]:
+    """What is found in a run of those losses, up to the step that ends it."""
+    health = Health(plan(**fields))
+    found: list[Finding] = []
+    losses = list(losses)
+    for n, (loss, norm) in enumerate(zip(losses, norms or [1.0] * len(losses), strict=True), 1):
+        found += health.see(Step(n, loss, norm))
+        if any(f.stop for f in found):
+            break
+    return found
+
+
+def course(first: float, last: float, steps: int, noise: float, seed: int) -> list[float]:
+    """A loss that falls from `first` to `last`, each step off by a factor of about 1 ± `noise`."""
+    rng = random.Random(seed)
+    falls = [last + (first - last) * math.exp(-4 * i / steps) for i in range(steps)]
+    return [x * math.exp(rng.gauss(0, noise)) for x in falls]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    first=st.floats(0.05, 12.0), part=st.floats(0.0, 1.02), noise=st.floats(0.0, 1.0), seed=st.integers(0, 10**6),
+    batch=st.sampled_from([1, 4, 8, 16, 64]),
+)  # fmt: skip
+def test_ordinary_noisy_runs_are_left_alone(first: float, part: float, noise: float, seed: int, batch: int) -> None:
+    """The losses of single rows are off by factors of up to e and more, and those of a batch by so much less as it is larger."""
+    found = watched(course(first, first * part, 400, noise / math.sqrt(batch), seed), effective_batch=batch)
+    assert {f.code for f in found} <= {"no_progress"}
+    if part < 0.8 and noise < 0.5:
+        assert not found
+
+
+def test_a_spike_is_not_a_divergence() -> None:
+    losses = course(1.8, 0.3, 200, 0.1, 1)
+    losses[60], losses[120:122] = 40.0, [15.0, 9.0]
+    assert watched(losses) == []
+
+
+def test_a_loss_that_explodes_is_stopped_within_two_windows() -> None:
+    losses = [1.8, 2.4, 9.0, *[60.0] * 50]
+    found = watched(losses)
+    assert [f.code for f in found][-1] == "diverging"
+    assert found[-1].stop
+    assert found[-1].facts["step"] <= 8
+    assert "learning_rate is too high (it is 2e-05)" in found[-1].text
+    assert found[-1].setting == "learning_rate=7e-06"
+
+
+def test_a_slow_divergence_is_warned_of_before_it_is_stopped() -> None:
+    losses = [*course(1.8, 1.5, 60, 0.05, 2), *(1.5 * 1.02**n for n in range(200))]
+    found = watched(losses)
+    assert [(f.code, f.stop) for f in found if f.code == "diverging"] == [("diverging", False), ("diverging", True)]
+
+
+def test_a_model_that_forgets_what_it_knew_is_caught() -> None:
+    found = watched([*course(1.8, 0.2, 150, 0.1, 3), *[1.8] * 90])
+    assert [(f.code, f.stop) for f in found] == [("forgot", False), ("forgot", True)]
+    assert "was down to 0." in found[0].text
+
+
+def test_batches_that_teach_nothing_end_the_run_after_a_warning() -> None:
+    losses, norms = [*[2.0] * 10, *[0.0] * 20], [*[1.0] * 10, *[0.0] * 20]
+    found = watched(losses, norms)
+    assert [(f.code, f.stop, f.facts["step"]) for f in found] == [("nothing_learned", False, 11), ("nothing_learned", True, 15)]
+    assert "masked" in found[0].text
+
+
+def test_a_loss_of_zero_from_the_start_is_a_leak_and_one_that_got_there_is_not() -> None:
+    leak = watched([1e-9] * 30, [1e-9] * 30)
+    assert [(f.code, f.stop) for f in leak] == [("zero_loss", True)]
+    learned = [2.0 * math.exp(-n / 4) for n in range(120)]
+    found = watched(learned, list(learned))
+    assert [(f.code, f.stop) for f in found] == [("learned_by_heart", False)]
+    assert not [f for f in watched([*learned, *[0.0] * 30], [*learned, *[0.0] * 30]) if f.stop]
+
+
+def test_a_run_that_learns_nothing_is_told_once() -> None:
+    found = watched([1.79 + 0.02 * (n % 3) for n in range(400)])
+    assert [(f.code, f.stop) for f in found] == [("no_progress", False)]
+
+
+def test_a_rate_outside_the_sane_range_that_teaches_nothing_is_the_end() -> None:
+    found = watched([1.79 + 0.02 * (n % 3) for n in range(400)], learning_rate=0.01)
+    assert [(f.code, f.stop, f.facts["step"]) for f in found] == [("no_progress", True, 30)]
+    assert "too high (it is 0.01)" in found[0].text
+    assert watched(course(1.8, 0.4, 200, 0.2, 5), learning_rate=0.01) == []
+
+
+def test_fp16_may_skip_its_first_steps_and_not_all() -> None:
+    assert watched([2.0] * 60, [*[math.inf] * 15, *[1.0] * 45]) == []
+    found = watched([2.0] * 60, [math.inf] * 60)
+    assert [(f.code, f.facts["skipped"]) for f in found] == [("gradient_overflow", 25)]
+
+
+def test_no_number_at_the_first_step_is_not_blamed_on_the_rate() -> None:
+    at_once = Health(plan()).not_a_number("loss", 1)
+    assert "learning_rate" not in at_once.text
+    assert at_once.setting == "precision=fp32"
+    later = Health(plan(learning_rate=0.01), suggested_rate=2e-5)
+    later.see(Step(1, 2.0, 1.0))
+    assert later.not_a_number("gradient", 2).setting == "learning_rate=2e-05"
+
+
+@pytest.mark.parametrize(
+    ("method", "rate", "code", "stop"),
+    [
+        ("full", 1.0, "learning_rate_hopeless", True),
+        ("lora", 0.3, "learning_rate_hopeless", True),
+        ("full", 5e-3, "learning_rate_high", False),
+        ("lora", 2e-2, "learning_rate_high", False),
+        ("full", 1e-9, "learning_rate_low", False),
+        ("full", 2e-5, None, False),
+        ("full", 1e-3, None, False),
+        ("qlora", 2e-4, None, False),
+        ("lora", 5e-3, None, False),
+    ],
+)
+def test_rates_outside_the_sane_range(method: str, rate: float, code: str | None, stop: bool) -> None:
+    found = judge_rate(plan(method, learning_rate=rate), 3e-5)
+    assert (found.code if found else None) == code
+    assert bool(found and found.stop) == stop
+    if found:
+        assert found.setting == "learning_rate=3e-05"
+
+
+def test_lora_plus_counts_its_faster_half() -> None:
+    assert judge_rate(plan("lora", learning_rate=1e-3, lora_plus_ratio=16.0)) is None
+    found = judge_rate(plan("lora", learning_rate=9e-3, lora_plus_ratio=16.0))
+    assert found is not None
+    assert found.code == "learning_rate_high"
+
+
+def parted(training: list[float], validation: list[float]) -> list[tuple[int, Finding]]:
+    health = Health(plan())
+    found = []
+    for n, (train, loss) in enumerate(zip(training, validation, strict=True), 1):
+        for step in range(10 * (n - 1) + 1, 10 * n + 1):
+            health.see(Step(step, train, 1.0))
+        finding = health.evaluated(10 * n, loss)
+        if finding is not None:
+            found.append((n, finding))
+    return found
+
+
+def test_training_and_validation_that_part_are_told_once_in_words() -> None:
+    found = parted([1.5, 0.9, 0.5, 0.3, 0.15, 0.08], [1.4, 1.0, 0.8, 0.9, 1.1, 1.3])
+    assert [(n, f.code, f.facts["best_step"]) for n, f in found] == [(5, "overfitting", 30)]
+    assert "risen from 0.8 to 1.1 while the training loss fell from 0.5 to 0.15" in found[0][1].text
+
+
+@pytest.mark.parametrize(
+    ("training", "validation"),
+    [
+        ([1.5, 0.9, 0.5, 0.3, 0.2], [1.4, 1.0, 0.8, 0.82, 0.81]),  # flat
+        ([1.5, 0.9, 0.8, 0.8, 0.79], [1.4, 1.0, 0.8, 1.0, 1.2]),  # both stand still: not learning by heart
+        ([1.5, 0.9, 0.5, 0.3, 0.2], [1.4, 0.8, 1.0, 0.78, 0.9]),  # up and down
+        ([0.5, 0.1, 0.02, 0.01, 0.005], [0.06, 0.05, 0.051, 0.052, 0.055]),  # tiny
+    ],
+)
+def test_validation_that_only_wavers_is_no_overfitting(training: list[float], validation: list[float]) -> None:
+    assert parted(training, validation) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(at=st.integers(1, 119), seed=st.integers(0, 1000))
+def test_a_resumed_watch_knows_what_the_first_one_knew(at: int, seed: int) -> None:
+    losses = [*course(1.8, 0.4, 60, 0.2, seed), *(0.4 * 1.06**n for n in range(60))]
+    events = [{"kind": "step", "step": n, "loss": x, "grad_norm": 1.0} for n, x in enumerate(losses, 1)]
+    whole, resumed = Health(plan()), Health(plan())
+    replay(resumed, events, at)
+    for n, loss in enumerate(losses, 1):
+        found = whole.see(Step(n, loss, 1.0))
+        if n > at:
+            assert resumed.see(Step(n, loss, 1.0)) == found
+
+
+Here = Callable[..., Any]
+MakePlan = Callable[..., Plan]
+
+
+def test_a_rate_that_would_ruin_the_model_is_refused_before_it_is_loaded(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+    from recommender.errors import Refused
+
+    with pytest.raises(Refused, match=r"learning_rate 1 moves every weight.*--set learning_rate="):
+        run_here(make_plan(tiny, learning_rate=1.0))
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"), [pytest.param(0.09, "the loss is where it began", marks=pytest.mark.faults), (None, "diverges")]
+)
+def test_a_run_that_goes_wrong_ends_early_with_its_best_weights_and_what_to_do(
+    tiny: Path, make_plan: MakePlan, begin: Here, monkeypatch: pytest.MonkeyPatch, rate: float | None, words: str
+) -> None:
+    """By a rate that a model does not survive; and by one that is sane by itself, on a model that answers it with ten times
+    the step."""
+    from engine.events import EventWriter, read_events
+    from engine.worker import __main__ as worker
+    from engine.worker.control import Control
+    from engine.worker.tasks.classification import Classification
+
+    if rate is None:
+        total, calls = Classification.total, iter(range(10**6))
+        growing = lambda self, *args: total(self, *args) * 1.03 ** max(next(calls) - 100, 0)  # noqa: E731
+        monkeypatch.setattr(Classification, "total", growing)
+    run = begin(make_plan(tiny, learning_rate=rate or 1e-4, epochs=10, evaluations=30))
+    events = EventWriter(run.events)
+    end = worker._work(run, events, Control(run.control))
+    events.close()
+    assert (end["status"], end["code"]) == ("failed", 4)
+    assert words in end["cause"]
+    assert f"learning_rate is too high (it is {rate or 1e-4:g})" in end["cause"]
+    assert f"loracle run {run.path / 'plan.yaml'} --set learning_rate=" in end["cure"]
+    assert "resume" not in end["cure"]
+    assert "are kept in" in end["cure"]
+    steps = [e["step"] for e in read_events(run.events) if e["kind"] == "step"]
+    assert max(steps) < 80
+    codes = [e["code"] for e in read_events(run.events) if e["kind"] == "warning"]
+    codes = [code for code in codes if code != "rows_cut"]
+    assert codes == (["learning_rate_high", "no_progress"] if rate else ["diverging", "diverging"])

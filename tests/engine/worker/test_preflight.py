@@ -1,0 +1,216 @@
+"""Before the first step: the worst batches are tried, nothing is changed by it, and what cannot fit is refused."""
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.events import EventWriter, read_events
+from engine.files import sha256_of
+from engine.rundir import RunDirectory
+from engine.worker import __main__ as worker
+from engine.worker import preflight, session
+from engine.worker.batches import cut
+from engine.worker.control import Control
+from engine.worker.modeling import build
+from engine.worker.preflight import Preflight, heaviest, windows
+from recommender.plan import Plan
+
+MakePlan = Callable[..., Plan]
+Here = Callable[..., RunDirectory]
+Begin = Callable[[Plan], RunDirectory]
+
+
+def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
+    return [e for e in read_events(run.events) if e["kind"] == kind]
+
+
+def work(run: RunDirectory) -> dict[str, Any]:
+    writer = EventWriter(run.events)
+    try:
+        return worker._work(run, writer, Control(run.control))
+    finally:
+        writer.close()
+
+
+@given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=60), budget=st.integers(1, 600), batch=st.integers(1, 40))
+def test_the_longest_row_and_an_almost_full_micro_batch_are_among_the_worst(
+    lengths: list[int], budget: int, batch: int
+) -> None:
+    around = windows(lengths, batch)
+    pieces = [heaviest([[w[i] for i in p] for p in cut([lengths[i] for i in w], budget)], lengths) for w in around]
+    assert max(lengths) in {lengths[i] for i in around[0]}
+    tokens = max(len(p) * max(lengths[i] for i in p) for p in pieces)
+    assert tokens >= max(lengths)
+    assert tokens <= max(budget, max(lengths))
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("full", {}),
+        pytest.param("lora", {"dora": True, "lora_plus_ratio": 4.0}, marks=pytest.mark.faults),
+        pytest.param("qlora", {}, marks=pytest.mark.faults),
+        pytest.param("full", {"weight_decay": 0.3, "optimizer": "adamw_8bit"}, marks=pytest.mark.faults),
+    ],
+)
+def test_a_run_with_preflight_is_to_the_bit_the_run_without(
+    tiny: Path, make_plan: MakePlan, begin: Begin, run_here: Here, monkeypatch: pytest.MonkeyPatch,
+    method: str, fields: dict[str, Any],
+) -> None:  # fmt: skip
+    """With dropout, so that one random number drawn too many would show; stopped after five steps, which is enough."""
+    plan = make_plan(tiny, method, epochs=0.4, evaluations=2, early_stopping=True, **fields)
+    with_it, without = begin(plan), begin(plan)
+    run_here(plan, again=with_it)
+    monkeypatch.setattr(Preflight, "go", lambda self, trainer, built, predicted: None)
+    run_here(plan, again=without)
+    assert len(events(with_it, "preflight")) == 1
+    assert events(without, "preflight") == []
+    for name in ("model.safetensors", "adapter_model.safetensors"):
+        if (with_it.model / name).exists():
+            assert sha256_of(with_it.model / name) == sha256_of(without.model / name)
+    for step in (2, 5):
+        one, other = (torch.load(r.checkpoints / f"step-{step}" / "optimizer.pt") for r in (with_it, without))
+        assert one["param_groups"] == other["param_groups"]
+        assert all(torch.equal(one["state"][n][k], other["state"][n][k]) for n in other["state"] for k in other["state"][n])
+    assert [e["loss"] for e in events(with_it, "step")] == [e["loss"] for e in events(without, "step")]
+    assert with_it.state().scores("after") is not None
+
+
+def test_weights_buffers_gradients_and_random_states_come_back(
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+    go = Preflight.go
+
+    def state(trainer: Any) -> tuple[Any, ...]:
+        model = trainer.model
+        tensors = {n: t.detach().clone() for n, t in [*model.named_parameters(), *model.named_buffers()]}
+        return tensors, torch.get_rng_state(), random.getstate(), str(np.random.get_state()), trainer.optimizer
+
+    def spy(self: Any, trainer: Any, built: Any, predicted: Any) -> None:
+        seen.append(state(trainer))
+        go(self, trainer, built, predicted)
+        seen.append(state(trainer))
+        assert all(p.grad is None for p in trainer.model.parameters())
+
+    monkeypatch.setattr(Preflight, "go", spy)
+    run_here(make_plan(tiny, epochs=0.1, evaluations=1))
+    before, after = seen
+    assert all(torch.equal(t, after[0][n]) for n, t in before[0].items())
+    assert torch.equal(before[1], after[1])
+    assert before[2:] == after[2:]
+    assert after[4] is None
+
+
+def test_what_was_found_is_told_and_stands_in_the_report(finished: Callable[[str], RunDirectory]) -> None:
+    run = finished("full")
+    (found,) = events(run, "preflight")
+    assert found["probed"] > 50_000_000
+    assert found["available"] > found["probed"]
+    assert found["disk"]["needed"] == 4 * found["disk"]["checkpoint"] + found["disk"]["result"]
+    assert {b["use"] for b in found["batches"]} == {"train", "validation", "held_out"}
+    assert max(b["tokens"] for b in found["batches"]) <= 256
+    kinds = [e["kind"] for e in read_events(run.events)]
+    assert kinds.index("preflight") < kinds.index("step")
+    memory = (run.report() or {})["memory"]
+    assert memory["probed"] == found["probed"] <= memory["peak"]
+    assert run.state().preflight["disk"] == found["disk"]
+
+
+def _too_little(monkeypatch: pytest.MonkeyPatch, most: int, *, recomputing: int | None = None) -> None:
+    """Micro-batches of more than `most` padded tokens run out of memory; of more than `recomputing` once that is on."""
+
+    def limited(*args: Any) -> Any:
+        built = build(*args)
+
+        def before(module: Any, positional: Any, kwargs: Any) -> None:
+            limit = recomputing if recomputing is not None and module.is_gradient_checkpointing else most
+            if module.training and kwargs["input_ids"].numel() > limit:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+        built.model.register_forward_pre_hook(before, with_kwargs=True)
+        return built
+
+    monkeypatch.setattr(session, "build", limited)
+
+
+def test_a_budget_that_does_not_fit_is_lowered_before_the_first_step(
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _too_little(monkeypatch, 150)
+    run = run_here(make_plan(tiny, token_budget=100_000, epochs=0.2, evaluations=1))
+    kinds = [e["kind"] for e in read_events(run.events) if e["kind"] in ("recovery", "preflight", "step")]
+    assert kinds[0] == "recovery"
+    assert kinds[-2:] == ["step", "step"]
+    assert "recovery" not in kinds[kinds.index("preflight") :]
+    (found,) = events(run, "preflight")
+    assert found["token_budget"] == events(run, "recovery")[-1]["after"]["token_budget"] <= 150
+
+
+def test_checkpointing_is_the_second_thing_that_is_tried(
+    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a resumed worker begins with it."""
+    plan = make_plan(tiny, epochs=0.4, evaluations=1)
+    undisturbed = run_here(plan.model_copy(update={"token_budget": 1}))
+    _too_little(monkeypatch, 4, recomputing=60)
+    run = begin(plan)
+    (run.control / "stop-at").write_text("2")
+    run_here(plan, again=run)
+    (run.control / "stop-at").unlink()
+    run_here(plan, again=run)
+    last = events(run, "recovery")[-1]
+    assert last["after"] == {"gradient_checkpointing": True}
+    assert "The result does not change" in last["text"]
+    found = events(run, "preflight")
+    assert [f["gradient_checkpointing"] for f in found] == [True, True]
+    assert len([e for e in events(run, "recovery") if "gradient_checkpointing" in e["after"]]) == 1
+    assert [e["loss"] for e in events(run, "step")] == pytest.approx([e["loss"] for e in events(undisturbed, "step")], rel=0.2)
+
+
+def test_what_fits_by_no_means_is_refused_with_what_would_help(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _too_little(monkeypatch, 4)
+    run = begin(make_plan(tiny))
+    end = work(run)
+    assert (end["status"], end["code"], end["checkpoint"]) == ("refused", 3, None)
+    for words in ("before the first step", "even one row", "max_length (it is 48)", "adamw_8bit", "LoRA or QLoRA"):
+        assert words in end["cause"]
+    assert events(run, "step") == []
+    assert events(run, "recovery")[-1]["after"] == {"gradient_checkpointing": True}
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_trained(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5_000_000))
+    end = work(begin(make_plan(tiny)))
+    assert (end["status"], end["code"]) == ("refused", 3)
+    assert "of disk, and 5.0 MB are free" in end["cause"]
+
+
+def test_main_memory_that_cannot_hold_the_result_while_it_is_saved_is_a_refusal(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "host_room", lambda: 1_000_000)
+    end = work(begin(make_plan(tiny)))
+    assert (end["status"], end["code"]) == ("refused", 3)
+    assert "Saving the result takes" in end["cause"]
+
+
+def test_where_the_system_lends_what_it_does_not_have_the_peak_decides(
+    tiny: Path, make_plan: MakePlan, begin: Begin, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "memory_available", lambda: 1_000_000)
+    end = work(begin(make_plan(tiny)))
+    assert (end["status"], end["code"]) == ("refused", 3)

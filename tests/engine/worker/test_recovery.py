@@ -1,0 +1,192 @@
+"""Memory runs out anywhere: the run goes on, and what comes out is what would have come out."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.events import EventWriter, read_events
+from engine.rundir import RunDirectory
+from engine.worker import __main__ as worker
+from engine.worker.control import Control
+from engine.worker.tasks.classification import Classification
+from engine.worker.trainer import LogicalBatchTrainer
+from recommender.plan import Plan
+
+MakePlan = Callable[..., Plan]
+Here = Callable[..., RunDirectory]
+Begin = Callable[[Plan], RunDirectory]
+ERRORS: list[Callable[[], BaseException]] = [
+    lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    MemoryError,
+]
+
+
+def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
+    return [e for e in read_events(run.events) if e["kind"] == kind]
+
+
+def work(run: RunDirectory) -> dict[str, Any]:
+    writer = EventWriter(run.events)
+    try:
+        return worker._work(run, writer, Control(run.control))
+    finally:
+        writer.close()
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, at: set[int], after: bool = False) -> list[int]:
+    """Let those calls of a method of the task run out of memory, before or after it has done its work; which did."""
+    right, calls, failed = getattr(Classification, name), iter(range(10**9)), []
+
+    def wrong(self: Any, *args: Any) -> Any:
+        number = next(calls)
+        if number not in at:
+            return right(self, *args)
+        failed.append(number)
+        if after:
+            right(self, *args)
+        raise ERRORS[number % len(ERRORS)]()
+
+    monkeypatch.setattr(Classification, name, wrong)
+    return failed
+
+
+@pytest.fixture(scope="module")
+def plan(tiny_still: Path, make_plan: MakePlan) -> Plan:
+    """Twelve steps and two evaluations, without dropout."""
+    return make_plan(tiny_still, token_budget=512, epochs=1.0, evaluations=2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(plan: Plan, run_here: Here) -> RunDirectory:
+    return run_here(plan)
+
+
+def same(run: RunDirectory, other: RunDirectory) -> None:
+    """The loss curve, the evaluations, the schedule and the weights agree but for rounding."""
+    for name, tolerance in (("loss", 1e-4), ("learning_rate", 0.0), ("grad_norm", 1e-3), ("epoch", 0.0), ("tokens", 0.0)):
+        got, expected = ([e[name] for e in events(r, "step")] for r in (run, other))
+        assert got == pytest.approx(expected, rel=tolerance), name
+    scored = [[e["metrics"]["loss"] for e in events(r, "evaluation") if e["split"] != "majority"] for r in (run, other)]
+    assert scored[0] == pytest.approx(scored[1], rel=1e-3)
+    one, two = (load_file(r.model / "model.safetensors") for r in (run, other))
+    for name, weight in two.items():
+        torch.testing.assert_close(one[name], weight, rtol=1e-2, atol=2e-4, msg=name)
+
+
+def disturbed(plan: Plan, run: RunDirectory, run_here: Here, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    rng = random.Random(seed)
+    with monkeypatch.context() as inside:
+        training = failing(inside, "total", {rng.randrange(40) for _ in range(3)}, after=rng.random() < 0.5)
+        scoring = failing(inside, "answers", {rng.randrange(30) for _ in range(2)})
+        run_here(plan, again=run)
+    assert training or scoring
+    assert events(run, "recovery")
+    assert all("result does not change" in e["text"] for e in events(run, "recovery"))
+
+
+@pytest.mark.parametrize("seed", range(1))
+def test_the_loss_curve_is_that_of_the_undisturbed_run(
+    plan: Plan, undisturbed: RunDirectory, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    run = begin(plan)
+    disturbed(plan, run, run_here, monkeypatch, seed)
+    same(run, undisturbed)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", range(1, 40))
+def test_the_loss_curve_is_that_of_the_undisturbed_run_wherever_memory_runs_out(
+    plan: Plan, undisturbed: RunDirectory, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    run = begin(plan)
+    disturbed(plan, run, run_here, monkeypatch, seed)
+    same(run, undisturbed)
+
+
+def test_an_evaluation_that_runs_out_of_memory_scores_the_same_rows_in_smaller_pieces(
+    plan: Plan, undisturbed: RunDirectory, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(plan)
+    scored = len(events(undisturbed, "preflight")[0]["batches"])
+    failed = failing(monkeypatch, "answers", {scored, scored + 3})  # before training, and while it goes on
+    run_here(plan, again=run)
+    assert len(failed) == 2
+    same(run, undisturbed)
+
+
+def test_no_memory_for_one_row_in_the_middle_of_a_run_ends_it_with_its_checkpoint_kept(
+    tiny_still: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = LogicalBatchTrainer.training_step
+
+    def from_the_eighth(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == 8:
+            failing(monkeypatch, "total", set(range(10**4)))
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(LogicalBatchTrainer, "training_step", from_the_eighth)
+    run = begin(make_plan(tiny_still, epochs=1.0, evaluations=4))
+    end = work(run)
+    assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, 6)
+    assert "even one row" in end["cause"]
+    assert "LoRA or QLoRA" in end["cause"]
+    assert "goes on from step 6" in end["cure"]
+    assert [e["step"] for e in events(run, "step")] == list(range(1, 9))
+    after = [next(iter(e["after"])) for e in events(run, "recovery")]
+    assert after[-1] == "gradient_checkpointing", "which is tried once nothing smaller can be"
+
+
+def test_an_optimizer_step_without_memory_is_one_sentence(
+    tiny_still: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has changed some weights and not others, so it cannot be done again."""
+    clip = LogicalBatchTrainer._clip_grad_norm
+
+    def full(self: Any, model: Any) -> Any:
+        if self.state.global_step == 7:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return clip(self, model)
+
+    monkeypatch.setattr(LogicalBatchTrainer, "_clip_grad_norm", full)
+    end = work(begin(make_plan(tiny_still, epochs=1.0, evaluations=2)))
+    assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, 6)
+    assert end["cause"] == "Memory ran out while the optimizer took a step."
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts what is asked for on Linux only")
+def test_the_fence_makes_the_allocator_say_no_instead_of_the_kernel_kill() -> None:
+    """For real, in a process of its own: 300 MB may still be taken, 1 GB not, and afterwards all again."""
+    program = """
+import torch
+from engine.worker import memory
+from engine.worker.budget import is_out_of_memory
+memory.host_room = lambda: 300 * 1024**2
+memory.RENEW_SECONDS = 0.0
+with memory.Fence() as fence:
+    held = torch.ones(200 * 1024**2 // 4)
+    try:
+        torch.ones(1024**3 // 4)
+        print("taken")
+    except RuntimeError as error:
+        print("refused", is_out_of_memory(error))
+    memory.host_room = lambda: 4 * 1024**3
+    fence.renew()
+    more = torch.ones(1024**3 // 4)
+    memory.host_room = lambda: 0
+    fence.renew()
+again = torch.ones(1024**3 // 4)
+print("done")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False,
+        cwd=Path(__file__).parents[3], env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.stdout.split("\n")[:2] == ["refused True", "done"], done.stderr

@@ -1,0 +1,240 @@
+"""Long fault matrices (`make test-faults`): real workers, real kills, real limits of disk and memory."""
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from engine import runs
+from engine.events import read_events
+from engine.files import sha256_of
+from engine.launch import environment
+from engine.rundir import RunDirectory, create
+from engine.state import RunState
+from recommender.plan import Plan
+
+pytestmark = pytest.mark.faults
+
+Start = Callable[[Plan], RunDirectory]
+Wait = Callable[[RunDirectory, Callable[[RunState], bool]], RunState]
+MakePlan = Callable[..., Plan]
+
+
+def weights(run: RunDirectory) -> str:
+    return sha256_of(next(run.model.glob("*.safetensors")))
+
+
+def worker(run: RunDirectory, limit: Callable[[], None] | None = None) -> subprocess.CompletedProcess[bytes]:
+    """The run's worker as `launch` starts it, to its end, within limits of the system's own."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "engine.worker", str(run.path)],
+        cwd=run.path, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False,
+        preexec_fn=limit,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def long_plan(tiny: Path, make_plan: MakePlan) -> Callable[[str], Plan]:
+    """With dropout; 36 steps, of which every fourth or so is saved."""
+
+    def of(method: str) -> Plan:
+        extras: dict[str, Any] = {"dora": True, "rslora": True, "lora_plus_ratio": 8.0} if method == "lora" else {}
+        return make_plan(tiny, method, epochs=3.0, evaluations=9, **extras)
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    long_plan: Callable[[str], Plan], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], RunDirectory]:
+    done: dict[str, RunDirectory] = {}
+
+    def of(method: str) -> RunDirectory:
+        if method not in done:
+            done[method] = create(tmp_path_factory.mktemp("undisturbed"), long_plan(method), None)
+            assert worker(done[method]).returncode == 0
+        return done[method]
+
+    return of
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_killed_at_random_moments_a_run_comes_to_the_very_same_model(
+    long_plan: Callable[[str], Plan], undisturbed: Callable[[str], RunDirectory], start: Start, wait: Wait,
+    method: str, seed: int,
+) -> None:  # fmt: skip
+    """While loading, tokenizing, trying, scoring, stepping or saving: SIGKILL to the whole group, again and again."""
+    expected, rng = undisturbed(method), random.Random(f"{method} {seed}")
+    run = start(long_plan(method))
+    for _ in range(4):
+        aim = rng.randrange(1, 36)
+        deadline = time.monotonic() + 100
+        while time.monotonic() < deadline and run.state().status not in ("done", "dead"):
+            state = run.state()
+            if state.step >= aim or rng.random() < 0.002:
+                time.sleep(rng.random() * 0.2)
+                break
+            time.sleep(0.02)
+        if run.state().status == "done":
+            break
+        if run.alive() and run.worker():
+            psutil.Process(int(run.worker()["pid"])).kill()
+        wait_dead(run)
+        runs.resume(run)
+    wait(run, lambda state: state.status == "done")
+    assert weights(run) == weights(expected)
+    assert run.state().losses == expected.state().losses
+    same = ("scores", "gains", "best_step", "steps")
+    one, other = (r.report() or {} for r in (run, expected))
+    assert {k: one[k] for k in same} == {k: other[k] for k in same}
+
+
+def wait_dead(run: RunDirectory) -> None:
+    deadline = time.monotonic() + 20
+    while run.alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A folder on a file system of that many bytes."""
+    mounted: list[Path] = []
+
+    def of(size: int) -> Path:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("mounting a tmpfs is not allowed here")
+        mounted.append(folder)
+        return folder
+
+    yield of
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_too_small_is_refused_in_seconds(
+    long_plan: Callable[[str], Plan], small_disk: Callable[[int], Path]
+) -> None:
+    run = create(small_disk(8_000_000), long_plan("full"), None)
+    assert worker(run).returncode == 3
+    end = run.state().end or {}
+    assert end["status"] == "refused"
+    assert "of disk, and" in end["cause"]
+    assert not [e for e in read_events(run.events) if e["kind"] == "step"]
+
+
+@pytest.mark.parametrize("left", [20_000, 400_000, 1_500_000, 3_000_000])
+def test_a_disk_that_fills_up_under_way_costs_nothing_that_was_saved(
+    long_plan: Callable[[str], Plan], undisturbed: Callable[[str], RunDirectory], small_disk: Callable[[int], Path], left: int,
+) -> None:
+    """Somebody else fills it at the first checkpoint; once there is room again the run goes on to the very same model."""
+    folder = small_disk(64_000_000)
+    run = create(folder, long_plan("full"), None)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "engine.worker", str(run.path)],
+        cwd=run.path, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 100
+    while run.state().checkpoint is None and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    filler = folder / "filler"
+    with filler.open("wb") as file, contextlib.suppress(OSError):
+        file.write(bytes(max(shutil.disk_usage(folder).free - left, 0)))
+    code = process.wait(timeout=100)
+    if code == 0:
+        pytest.skip("the run was done before the disk was full")
+    assert code == 4
+    filler.unlink()
+    assert worker(run).returncode == 0
+    assert weights(run) == weights(undisturbed("full"))
+    assert run.state().losses == undisturbed("full").state().losses
+
+
+def test_a_file_that_may_not_grow_is_a_sentence_and_leaves_sound_checkpoints(
+    long_plan: Callable[[str], Plan], undisturbed: Callable[[str], RunDirectory], tmp_path: Path
+) -> None:
+    """RLIMIT_FSIZE: the weights fit under it, the optimizer's state does not."""
+    sizes = [f.stat().st_size for f in next(undisturbed("full").checkpoints.glob("step-*")).iterdir()]
+    most = sorted(sizes)[-2] + 1000
+    run = create(tmp_path / "runs", long_plan("full"), None)
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    assert worker(run, limit).returncode == 4
+    end = run.state().end or {}
+    assert "could not be written" in end["cause"]
+    assert "Traceback" not in end["cause"]
+    assert list(run.checkpoints.glob("step-*")) == []
+    assert worker(run).returncode == 0
+    assert weights(run) == weights(undisturbed("full"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"])
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.999])
+def test_a_truncated_file_of_the_newest_checkpoint_costs_only_the_steps_since_the_one_before(
+    undisturbed: Callable[[str], RunDirectory], tmp_path: Path, name: str, part: float
+) -> None:
+    expected = undisturbed("full")
+    run = RunDirectory(tmp_path / "cut")
+    shutil.copytree(expected.path, run.path)
+    shutil.rmtree(run.model)
+    for file in (run.report_file, run.scores / "after.json", run.checkpoints / "finished.json"):
+        file.unlink()
+    newest = max(run.checkpoints.glob("step-*"), key=lambda p: int(p.name[5:]))
+    os.truncate(newest / name, int((newest / name).stat().st_size * part))
+    assert worker(run).returncode == 0
+    assert weights(run) == weights(expected)
+    assert [e for e in read_events(run.events) if e["kind"] == "warning" and e["code"] == "damaged_checkpoint"]
+    assert list(run.checkpoints.glob("quarantine-*"))
+
+
+@pytest.mark.parametrize("room", [60, 150])
+def test_a_real_limit_of_memory_lowers_the_budget_and_the_run_goes_on(
+    tiny_wide: Path, make_plan: MakePlan, tmp_path: Path, room: int
+) -> None:
+    """RLIMIT_DATA that many MB above what the same run takes a row at a time; one micro-batch of 96 rows takes more."""
+    fields: dict[str, Any] = {"effective_batch": 96, "epochs": 1.0, "evaluations": 1, "data": {"train_rows": 400}}
+    alone = create(tmp_path / "alone", make_plan(tiny_wide, token_budget=1, **fields), None)
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "engine.worker", str(alone.path)],
+        cwd=alone.path, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        least = 0
+        while process.poll() is None:
+            least = max(least, data_bytes(process.pid))
+            time.sleep(0.02)
+    assert process.returncode == 0
+    run = create(tmp_path / "tight", make_plan(tiny_wide, token_budget=10**6, **fields), None)
+    most = least + room * 1_000_000
+    assert worker(run, lambda: resource.setrlimit(resource.RLIMIT_DATA, (most, most))).returncode == 0, run.state().end
+    recovered = [e for e in read_events(run.events) if e["kind"] == "recovery"]
+    assert recovered
+    losses = [[loss for _, loss in r.state().losses] for r in (run, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def data_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), 0)
