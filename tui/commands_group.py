@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from typing import Any
@@ -18,15 +17,13 @@ from engine.text import one_line
 from recommender.decide import recommend
 from recommender.errors import Exit, InputError
 from recommender.recommendation import METHODS
-from tui import show_groups
+from tui import driver, show_groups
 from tui.headless import follow, watch
 from tui.show import Screen, listed
 from tui.words import duration
 
 FOLLOWING: dict[str, groups.Next] = {"compare": comparing.next_task, "pilot": pilot_course.next_task}
 REPORTS: dict[str, groups.Report] = {"compare": comparing.report, "pilot": pilot_course.report}
-DRIVER_PATIENCE = 20.0
-"""Seconds until a driver that was left running must have begun."""
 
 
 def compare(given: argparse.Namespace) -> int:
@@ -198,20 +195,7 @@ def _show(content: dict[str, Any], given: argparse.Namespace) -> None:
 
 def _leave_running(group: Group, given: argparse.Namespace) -> int:
     """Let a process of its own session work the group off."""
-    with (group.path / "driver.log").open("ab") as log:
-        driver = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tui.cli", "resume", str(group.path), "--json"],
-            cwd=group.path,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + DRIVER_PATIENCE
-    while not group.driven() and driver.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if driver.poll() is not None:
-        raise InputError(f"{group.name} could not be left running; see {group.path / 'driver.log'}.")
+    driver.leave_running(group)
     if given.json:
         print(json.dumps({"kind": "started", "name": group.name, "path": str(group.path)}))
     else:

@@ -3,126 +3,175 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 from textual.content import Content
 
 from engine.text import one_line
 from tui.goal import in_words
+from tui.i18n import _
 from tui.widgets.bars import PARTS, candidate_bar
 from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, share, sign, size
 
 if TYPE_CHECKING:
+    from recommender.explain import Step
     from recommender.facts import Goal
     from recommender.questions import Answer, Question
-    from recommender.recommendation import Candidate, Recommendation, Settings
+    from recommender.recommendation import Candidate, Caution, Recommendation, Settings
+    from tui.work_plan import Advice
 
-NAMES = {"full": "Full", "lora": "LoRA", "qlora": "QLoRA"}
-RESULTS = {"full": "one model", "lora": "adapter", "qlora": "adapter"}
+NAMES = {"full": _("Full"), "lora": "LoRA", "qlora": "QLoRA"}
+RESULTS = {"full": _("one model"), "lora": _("an adapter"), "qlora": _("an adapter")}
+STAGES = {
+    "gates": _("May it be done at all"),
+    "candidates": _("The three ways"),
+    "constraints": _("What they need and what there is"),
+    "dominance": _("What another way makes pointless"),
+    "points": _("What speaks for which"),
+    "settings": _("Settings"),
+    "verdict": _("Verdict"),
+}
 
 
 def verdict(recommendation: "Recommendation") -> Content:
     """The answer in one sentence."""
     match recommendation.verdict:
         case "not_yet":
-            return Content.styled("Not yet: the honest advice is not to fine-tune now.", "$text-warning")
+            return Content.styled(_("Not yet: the honest advice is not to fine-tune now."), "$text-warning")
         case "does_not_fit":
             late = any(c.fits and c.removed_by == "over_time_budget" for c in recommendation.candidates)
-            said = "Nothing finishes in the time you allow." if late else "Nothing fits this machine with what is free now."
+            said = _("Nothing finishes in the time you allow.") if late else _("Nothing fits this machine with what is free now.")
             return Content.styled(said, "$text-error")
         case method:
-            second = f" Second: {NAMES[recommendation.runner_up]}." if recommendation.runner_up else ""
-            sure = {"clear": "clearly", "likely": "likely the best", "close": "a close call"}[recommendation.confidence]
-            return Content(f"Recommended: {NAMES[method]} ({sure}).{second} Start with enter, or choose 1 2 3.")
+            second = _(" Second: {method}.").format(method=NAMES[recommendation.runner_up]) if recommendation.runner_up else ""
+            sure = {"clear": _("clearly"), "likely": _("likely the best"), "close": _("a close call: p tries both")}
+            said = _("Recommended: {method} ({sure}).").format(method=NAMES[method], sure=sure[recommendation.confidence])
+            return Content(f"{said}{second} {_('Enter starts it.')}")
 
 
 def now(recommendation: "Recommendation") -> Content:
     """The answer in a few words."""
-    words = {"not_yet": "not to fine-tune yet", "does_not_fit": "nothing fits this machine"}
+    words = {"not_yet": _("not to fine-tune yet"), "does_not_fit": _("nothing fits this machine")}
     method = NAMES.get(recommendation.verdict)
-    answer = f"{method} ({recommendation.confidence})" if method else words[recommendation.verdict]
-    return Content.assemble(("Your goal", "bold"), f"\nAdvice now: {answer}")
+    sure = {"clear": _("clearly"), "likely": _("likely"), "close": _("a close call")}[recommendation.confidence]
+    answer = f"{method} ({sure})" if method else words[recommendation.verdict]
+    return Content.assemble((_("Your goal"), "bold"), "\n", _("Advice now: {answer}").format(answer=answer))
 
 
 def question(asked: "Question", *, first: bool) -> Content:
     """A question as a heading among its answers."""
-    return Content.styled(("" if first else "\n") + asked.sentence, "bold $text")
+    return Content.styled(("" if first else "\n") + _(asked.sentence), "bold $text")
 
 
 def answer(asked: "Question", one: "Answer") -> Content:
     """One answer with what it would lead to; the one that counts is marked."""
     mark = f"({sign('●')})" if one is asked.now else "( )"
-    leads = f"  {sign('→')} {one.leads_to}" if one in asked.news else ""
-    return Content.assemble(f" {mark} {one.words}", (leads, "$text-accent"))
+    leads = f"  {sign('→')} {_(one.leads_to)}" if one in asked.news else ""
+    return Content.assemble(f" {mark} {_(one.words)}", (leads, "$text-accent"))
 
 
 def goal(said: "Goal", questions: "Iterable[Question]") -> Content:
     """What was said about the goal, or that saying something would change the advice; empty where neither is so."""
     words = in_words(said)
     if words:
-        return Content(f"Goal: {'; '.join(words)}. g changes it.")
+        return Content(_("Goal: {words}. g changes it.").format(words="; ".join(words)))
     if not any(q.matters for q in questions):
         return Content("")
     methods = dict.fromkeys(NAMES[a.verdict] for q in questions for a in q.news if not a.changes and a.verdict in NAMES)
-    return Content(f"g: what you want could {'make it ' + ' or '.join(methods) if methods else 'change this advice'}.")
+    if methods:
+        return Content(_("g: what you want could make it {methods}.").format(methods=_(" or ").join(methods)))
+    return Content(_("g: what you want could change this advice."))
 
 
-def card(candidate: "Candidate", index: int, starred: bool, whole: int | None, width: int, *, roomy: bool) -> Content:
+def card(candidate: "Candidate", heading: str, whole: int | None, width: int, *, roomy: bool) -> Content:
     """One candidate, judged. `whole` is the model's number of parameters."""
-    memory = candidate.memory
-    star = f" {sign('★')} advised" if starred else " not advised" if candidate.fits and candidate.removed_by else ""
+    memory, hours = candidate.memory, candidate.hours
     if not candidate.fits:
         fit = (f"{sign('✗')} {memory_verdict(candidate)}", "bold $text-error")
     else:
         fit = (f"{sign('✓')} {memory_verdict(candidate)}", "bold $text-success")
     part = f" ({share(min(candidate.trained_parameters / whole, 1.0))})" if whole else ""
-    lines = [
-        Content.assemble((f"{index} {NAMES[candidate.method]}", "bold"), (star, "$text-accent" if starred else "$text-warning")),
-        Content.assemble(fit),
-        candidate_bar(memory.parts, memory.predicted, memory.available, width),
-        Content(f"{'' if memory.origin == 'measured' else '~ '}{memory_sum(candidate)}"),
-        Content(f"trains {amount(candidate.trained_parameters)}{part}"),
-        Content(f"time   ~ {duration(candidate.hours.predicted * 3600)}"),
-        Content(f"disk   {size(candidate.disk)}"),
+    about = {"measured": "", "estimated": "~", "assumed": "~"}
+    rows = [
+        (_("memory"), f"{about[memory.origin]}{memory_sum(candidate)}"),
+        (_("time"), f"{about[hours.origin]}{duration(hours.predicted * 3600)}"),
+        (_("trains"), f"{amount(candidate.trained_parameters)}{part}"),
+        (_("disk"), size(candidate.disk)),
+        (_("result"), RESULTS[candidate.method]),
     ]
     if roomy:
-        hours = candidate.hours
-        lines += [
-            Content(f"memory {size(memory.low)} to {size(memory.high)}, {memory.origin}"),
-            Content(f"time   {duration(hours.low * 3600)} to {duration(hours.high * 3600)}, {hours.origin}"),
-            Content(f"result {RESULTS[candidate.method]}, points {candidate.points:g}"),
-        ]
+        origin = {"measured": _("measured"), "estimated": _("estimated"), "assumed": _("assumed")}
+        between = _("{low} to {high}, {origin}")
+        rows.insert(1, ("", between.format(low=size(memory.low), high=size(memory.high), origin=origin[memory.origin])))
+        low, high = (duration(h * 3600) for h in (hours.low, hours.high))
+        rows.insert(3, ("", between.format(low=low, high=high, origin=origin[hours.origin])))
+        rows.append((_("points"), f"{candidate.points:g}"))
+    column = max(cell_len(name) for name, _text in rows) + 1
+    lines = [Content.styled(heading, "bold"), Content.assemble(fit)]
+    lines.append(candidate_bar(memory.parts, memory.predicted, memory.available, width))
+    lines += [Content(f"{name}{' ' * (column - cell_len(name))}{text}") for name, text in rows]
     return Content("\n").join(lines)
+
+
+def heading(candidate: "Candidate", index: int, *, starred: bool, edited: bool) -> str:
+    """`2 LoRA ★ advised`, with what else is to be said of it."""
+    marks = [f"{sign('★')} {_('advised')}"] if starred else [_("not advised")] if candidate.fits and candidate.removed_by else []
+    marks += [_("edited")] if edited else []
+    return f"{index} {NAMES[candidate.method]} {', '.join(marks)}".strip()
 
 
 def legend(recommendation: "Recommendation") -> Content:
     """What the letters of the memory bars mean."""
     used = {name for c in recommendation.candidates for name, size in c.memory.parts.items() if size}
-    letters = " ".join(f"{letter} {name}" for letter, name, _ in PARTS if name in used)
-    return Content(f"{letters} | limit")
+    letters = "  ".join(f"{letter} {_(name)}" for letter, name, _style in PARTS if name in used)
+    return Content(f"{letters}  | {_('what is free')}")
 
 
 def why(recommendation: "Recommendation") -> Table:
     """Reasons with their sources. That a candidate fits stands on its card."""
-    table = list_of("Why")
+    table = list_of(_("Instead") if recommendation.instead else _("Why"))
+    for text in recommendation.instead:
+        table.add_row(Text(sign("→")), Text(one_line(text, 400)))
+    if recommendation.instead:
+        table.add_row("", "")
+        table.add_row("", Text(_("Why"), "bold"))
     for n, reason in enumerate((r for r in recommendation.reasons if r.code != "fits"), 1):
         table.add_row(Text(str(n)), Text(one_line(reason.text, 400)))
         if reason.source:
             table.add_row("", Text(one_line(reason.source, 300), "dim", no_wrap=True, overflow="ellipsis"))
-    if recommendation.instead:
-        _list(table, "Instead", sign("→"), recommendation.instead)
     return table
 
 
-def more(recommendation: "Recommendation", chosen: str) -> Table:
-    """Warnings, what would change the verdict, and the settings of the chosen method."""
-    settings = settings_line(recommendation.candidate(chosen).settings)
-    table = list_of(f"Settings of {NAMES[chosen]}")
-    table.add_row("", Text(settings))
+def own_settings(cautions: "Iterable[Caution]") -> Content:
+    """What is to be said about the person's own settings."""
+    return Content("\n").join(Content.styled(f"! {one_line(c.text, 300)}", "$text-warning") for c in cautions)
+
+
+def more(recommendation: "Recommendation") -> Table:
+    """Warnings, and what would change the verdict."""
+    table = list_of("")
     if recommendation.warnings:
-        _list(table, "Worth knowing", "!", [w.text for w in recommendation.warnings])
+        _list(table, _("Worth knowing"), "!", [w.text for w in recommendation.warnings])
     if recommendation.would_change:
-        _list(table, "It would change to", sign("·"), recommendation.would_change)
+        _list(table, _("It would change to"), sign("·"), recommendation.would_change)
+    return table
+
+
+def chain(steps: "Iterable[Step]") -> Table:
+    """The whole decision, step by step, with points and sources."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(width=2, justify="right")
+    table.add_column(overflow="fold", ratio=1)
+    stage = ""
+    for step in steps:
+        if step.stage != stage:
+            table.add_row("", Text(("\n" if stage else "") + STAGES[step.stage], "bold"))
+            stage = step.stage
+        given = ", ".join(f"{NAMES[m]} {p:+g}" for m, p in (step.points or {}).items() if p)
+        table.add_row(Text(sign("·")), Text(one_line(step.text, 600) + (f"  [{given}]" if given else "")))
+        if step.source:
+            table.add_row("", Text(one_line(step.source, 300), "dim"))
     return table
 
 
@@ -131,12 +180,14 @@ def list_of(heading: str) -> Table:
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(width=2, justify="right")
     table.add_column(overflow="fold", ratio=1)
-    table.add_row("", Text(heading, "bold"))
+    if heading:
+        table.add_row("", Text(heading, "bold"))
     return table
 
 
 def _list(table: Table, heading: str, mark: str, texts: Iterable[str]) -> None:
-    table.add_row("", "")
+    if table.row_count:
+        table.add_row("", "")
     table.add_row("", Text(heading, "bold"))
     for text in texts:
         table.add_row(Text(mark), Text(one_line(text, 400)))
@@ -145,27 +196,59 @@ def _list(table: Table, heading: str, mark: str, texts: Iterable[str]) -> None:
 def settings_line(settings: "Settings") -> str:
     """The settings that matter, in one line."""
     parts = [
-        f"rank {settings.rank}, alpha {settings.alpha}" if settings.rank else None,
-        f"lr {rate(settings.learning_rate)} {settings.schedule}",
-        f"batch {settings.effective_batch}",
-        f"{settings.epochs:g} epochs = {number(settings.total_steps)} steps",
-        f"length {settings.max_length}",
+        _("rank {rank}, alpha {alpha}").format(rank=settings.rank, alpha=settings.alpha) if settings.rank else None,
+        f"lr {rate(settings.learning_rate)} {_(settings.schedule)}",
+        _("batch {rows}").format(rows=settings.effective_batch),
+        _("{epochs} epochs = {steps} steps").format(epochs=f"{settings.epochs:g}", steps=number(settings.total_steps)),
+        _("length {tokens}").format(tokens=settings.max_length),
         settings.precision,
-        "gradient checkpointing" if settings.gradient_checkpointing else None,
-        "class weights" if settings.class_weights else None,
-        f"early stopping by {settings.metric}" if settings.early_stopping else None,
+        _("gradient checkpointing") if settings.gradient_checkpointing else None,
+        _("class weights") if settings.class_weights else None,
+        _("early stopping by {metric}").format(metric=settings.metric) if settings.early_stopping else None,
     ]
-    return " · ".join(one_line(p, 80) for p in parts if p)
+    return f" {sign('·')} ".join(one_line(p, 80) for p in parts if p)
 
 
 def against(text: str) -> Content:
     """What stands against a start that can still be had."""
     return Content("\n").join(
         [
-            Content.styled("The advice is not to start this run.", "bold"),
+            Content.styled(_("The advice is not to start this run."), "bold"),
             Content(""),
             Content(one_line(text.removesuffix("--anyway runs it all the same."), 1_500)),
             Content(""),
-            Content("Starting anyway is possible and is recorded in the plan."),
+            Content(_("Starting anyway is possible and is recorded in the plan.")),
         ]
     )
+
+
+def settings_of(candidate: "Candidate", *, edited: bool) -> Content:
+    """The settings of the chosen method on one line."""
+    name = NAMES[candidate.method] + (f" ({_('edited')})" if edited else "")
+    return Content.assemble((name, "bold"), "  ", settings_line(candidate.settings))
+
+
+def estimate(candidate: "Candidate") -> Content:
+    """What a candidate would take, on one line."""
+    sure = candidate.fits
+    verdict = (f"{sign('✓' if sure else '✗')} {memory_verdict(candidate)}", "$text-success" if sure else "$text-error")
+    dot = f" {sign('·')} "
+    steps = _("{count} steps").format(count=number(candidate.settings.total_steps))
+    parts = [f"~{memory_sum(candidate)}", f"~{duration(candidate.hours.predicted * 3600)}", steps]
+    parts.append(_("trains {count}").format(count=amount(candidate.trained_parameters)))
+    return Content.assemble(verdict, dot, dot.join(parts))
+
+
+def starting(advice: "Advice") -> str:
+    """What happens before the run can be watched."""
+    if advice.model.weights_here:
+        return _("starting…")
+    weights = size(advice.model.facts.weights_bytes)
+    return _("downloading the model ({size}), then starting…").format(size=weights)
+
+
+def pilot(names: list[str], takes: str) -> Content:
+    """What a pilot would do."""
+    text = _("Train {names} for a slice of their runs, compare them on the validation rows, and go on with the winner.")
+    lines = [text.format(names=", ".join(names)), "", _("It takes about {time} until the winner is known.").format(time=takes)]
+    return Content("\n").join(Content(one_line(line, 600)) for line in lines)

@@ -23,12 +23,13 @@ def _english_afterwards() -> Iterator[None]:
 
 
 def marked() -> dict[str, str]:
-    """Texts within `_(...)`, `plural(...)` and `said(...)`, with the place of one occurrence."""
+    """Texts within `_(...)`, `plural(...)`, `marked(...)` and `said(...)`, with the place of one occurrence."""
     found: dict[str, str] = {}
     for file in [*sorted((ROOT / "tui").rglob("*.py")), *sorted((ROOT / "recommender").rglob("*.py"))]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("_", "plural"):
-                count = {"_": 1, "plural": 2}[node.func.id]
+            name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            if isinstance(node, ast.Call) and name in ("_", "plural", "marked", "said"):
+                count = 2 if name == "plural" else 1
                 for argument in node.args[:count]:
                     where = f"{file.relative_to(ROOT)}:{node.lineno}"
                     assert isinstance(argument, ast.Constant | ast.Name | ast.Attribute | ast.Subscript | ast.IfExp), (

@@ -12,7 +12,7 @@ from engine.inspect import DataInspection, ModelInspection
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
-from tui import work
+from tui import work_plan
 from tui.app import LoracleApp
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.recommendation import RecommendationScreen
@@ -209,10 +209,10 @@ async def test_a_refused_start_is_said_and_the_choice_stays(
 async def test_a_mistake_in_a_worker_is_said_and_ends_nothing(
     *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:
-    def broken(*args: object) -> work.Advice:
+    def broken(*args: object) -> work_plan.Advice:
         raise ZeroDivisionError("[/] oops")
 
-    monkeypatch.setattr(work, "advise", broken)
+    monkeypatch.setattr(work_plan, "advise", broken)
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)

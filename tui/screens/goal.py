@@ -13,8 +13,9 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui import views_advice as views
-from tui import work as engine_side
+from tui import work_plan as engine_side
 from tui.background import in_thread
+from tui.i18n import _
 
 if TYPE_CHECKING:
     from recommender.questions import Answer, Question
@@ -27,7 +28,7 @@ class GoalScreen(ModalScreen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,g,q", "dismiss", "Back"),
+        Binding("escape,g,q", "dismiss", _("Back")),
         Binding("j", "move(1)", show=False),
         Binding("k", "move(-1)", show=False),
     ]
@@ -44,7 +45,7 @@ class GoalScreen(ModalScreen[None]):
         with Vertical(id="dialog", classes="goal"):
             yield Static(id="goal-now", markup=False)
             yield OptionList(id="questions", markup=False)
-            yield Static(Content.styled("up and down move, enter chooses, esc goes back", "dim"), markup=False)
+            yield Static(Content.styled(_("up and down move, enter chooses, esc goes back"), "dim"), markup=False)
 
     def on_mount(self) -> None:
         self._show()

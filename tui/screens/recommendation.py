@@ -1,4 +1,4 @@
-"""Full, LoRA and QLoRA side by side, the advice, its reasons, and one key to start."""
+"""Full, LoRA and QLoRA side by side, the advice, its reasons, settings to change, and one key to start."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,18 +12,21 @@ from textual.widgets import Static
 from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import views_advice as views
-from tui import work as engine_side
+from tui import work as machine_side
+from tui import work_plan as engine_side
 from tui.background import in_thread
+from tui.draft import Draft
+from tui.i18n import _
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.goal import GoalScreen
 from tui.widgets.candidate_card import CandidateCard
+from tui.words import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.inspect import DataInspection, ModelInspection
-    from recommender.facts import Goal
 
 METHODS = ("full", "lora", "qlora")
 
@@ -31,38 +34,41 @@ METHODS = ("full", "lora", "qlora")
 class RecommendationScreen(LoracleScreen):
     """Decides nothing: it shows what `recommend` said and starts what the person picks."""
 
-    ABOUT = "Three ways to train this model on this data, judged for this machine. ~ marks estimates; ★ is the advice."
+    ABOUT = _("Three ways to train this model on this data, judged for this machine. ~ marks estimates; ★ is the advice.")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "start", "Start", id="start", tooltip="Start the chosen method"),
-        Binding("1", "choose('full')", "Full", id="full", tooltip="Choose full fine-tuning"),
-        Binding("2", "choose('lora')", "LoRA", id="lora", tooltip="Choose LoRA"),
-        Binding("3", "choose('qlora')", "QLoRA", id="qlora", tooltip="Choose QLoRA"),
+        Binding("enter", "start", _("Start"), id="start", tooltip=_("Start the chosen method")),
+        Binding("1", "choose('full')", _("Full"), id="full", show=False, tooltip=_("Choose full fine-tuning")),
+        Binding("2", "choose('lora')", "LoRA", id="lora", show=False, tooltip=_("Choose LoRA")),
+        Binding("3", "choose('qlora')", "QLoRA", id="qlora", show=False, tooltip=_("Choose QLoRA")),
         Binding("left", "beside(-1)", show=False),
         Binding("right", "beside(1)", show=False),
-        Binding("g", "goal", "Goal", id="goal", tooltip="Say what you want, where it would change the advice"),
-        Binding("m", "measure", "Look again", id="measure", tooltip="Look at the machine again: free memory changes"),
+        Binding("e", "edit", _("Edit"), id="edit", tooltip=_("Change the settings of the chosen method")),
+        Binding("g", "goal", _("Goal"), id="goal", tooltip=_("Say what you want, where it would change the advice")),
+        Binding("w", "chain", _("Why"), id="why", tooltip=_("The whole decision: every rule, its points, its source")),
+        Binding("p", "pilot", _("Pilot"), id="pilot", tooltip=_("Try the candidates on a slice, go on with the winner")),
+        Binding("c", "command", _("Command"), id="command", tooltip=_("Copy this run as a command for a shell")),
+        Binding("m", "measure", _("Look again"), id="measure", tooltip=_("Look at the machine again: free memory changes")),
         Binding("j", "scroll(1)", show=False),
         Binding("k", "scroll(-1)", show=False),
     ]
 
     def __init__(
-        self,
-        model: "ModelInspection",
-        data: "DataInspection",
-        goal: "Goal | None" = None,
-        keep_goal: "Callable[[Goal], None] | None" = None,
+        self, model: "ModelInspection", data: "DataInspection", draft: Draft, keep: "Callable[[Draft], None] | None" = None
     ) -> None:
         super().__init__()
-        self._model, self._data, self._goal, self._keep_goal = model, data, goal, keep_goal
+        self._model, self._data, self._draft, self._keep = model, data, draft, keep
         self.advice: engine_side.Advice | None = None
-        self.chosen = "full"
+        self.chosen = draft.method or "full"
         self._starting = False
 
     def body(self) -> ComposeResult:
-        yield Static(Content.styled("Comparing…", "dim"), id="verdict", markup=False)
+        yield Static(Content.styled(_("Comparing…"), "dim"), id="verdict", markup=False)
         yield Static(id="goal", markup=False)
-        yield Horizontal(id="cards")
+        with Horizontal(id="cards"):
+            yield from (CandidateCard(method) for method in METHODS)
         yield Static(id="legend", markup=False)
+        yield Static(id="settings", markup=False)
+        yield Static(id="own", markup=False)
         with VerticalScroll(id="why"):
             yield Static(id="reasons", markup=False)
             yield Static(id="more", markup=False)
@@ -77,27 +83,33 @@ class RecommendationScreen(LoracleScreen):
         """The machine was looked at."""
         data = one_line(self._data.path.rsplit("/", 1)[-1], 30)
         model = one_line(self._model.facts.id or self._model.path.rstrip("/").rsplit("/", 1)[-1], 30)
-        self.headline(Content.assemble((data, "bold"), " on ", (model, "bold")))
+        self.headline(Content.assemble((model, "bold"), _(" on "), (data, "bold")))
 
     @work(exclusive=True, group="advice", exit_on_error=False)
     async def _advise(self, *, again: bool) -> None:
         machine = None if again else self.loracle.machine
         if machine is None:
-            machine = await in_thread(engine_side.inspect_machine, self.loracle.runs)
+            machine = await in_thread(machine_side.inspect_machine, self.loracle.runs)
             self.loracle.know_machine(machine)
-        advice = await in_thread(engine_side.advise, machine, self._model, self._data, self._goal)
-        self.advice = advice
-        await self._show(advice)
+        try:
+            advice = await in_thread(engine_side.advise, machine, self._model, self._data, self._draft)
+        except LoracleError as error:
+            self._message(error.message)
+            return
+        self._take(advice, choose=self._draft.method or advice.recommendation.best.method)
 
-    async def _show(self, advice: engine_side.Advice) -> None:
+    def _take(self, advice: engine_side.Advice, *, choose: str | None = None) -> None:
+        """Show that advice, and keep what was said on the way to it."""
+        self.advice, self._draft = advice, advice.draft
+        if self._keep is not None:
+            self._keep(advice.draft)
         recommendation = advice.recommendation
-        best = recommendation.best.method
-        cards = self.query_one("#cards", Horizontal)
-        await cards.remove_children()
-        whole = self._model.facts.parameters
-        for index, candidate in enumerate(recommendation.candidates, 1):
-            starred = candidate.method == recommendation.verdict
-            await cards.mount(CandidateCard(candidate, index, starred=starred, whole=whole))
+        for index, method in enumerate(METHODS, 1):
+            candidate = advice.candidate(method)
+            heading = views.heading(
+                candidate, index, starred=method == recommendation.verdict, edited=method in advice.edits
+            )
+            self.query_one(f"#card-{method}", CandidateCard).show(candidate, heading, self._model.facts.parameters)
         self.query_one("#verdict", Static).update(views.verdict(recommendation))
         said = views.goal(advice.facts.goal, advice.questions)
         line = self.query_one("#goal", Static)
@@ -105,7 +117,8 @@ class RecommendationScreen(LoracleScreen):
         line.display = bool(said.plain)
         self.query_one("#legend", Static).update(views.legend(recommendation))
         self.query_one("#reasons", Static).update(views.why(recommendation))
-        self.action_choose(best)
+        self.query_one("#more", Static).update(views.more(recommendation))
+        self._show_chosen(choose or self.chosen)
 
     @on(CandidateCard.Chosen)
     def _clicked(self, event: CandidateCard.Chosen) -> None:
@@ -115,10 +128,22 @@ class RecommendationScreen(LoracleScreen):
         """Choose a method; its settings are shown."""
         if self.advice is None:
             return
+        self._show_chosen(method)
+        self._draft = self.advice.draft
+        if self._keep is not None:
+            self._keep(self._draft)
+
+    def _show_chosen(self, method: str) -> None:
+        assert self.advice is not None
         self.chosen = method
         for card in self.query(CandidateCard):
             card.set_class(card.id == f"card-{method}", "-chosen")
-        self.query_one("#more", Static).update(views.more(self.advice.recommendation, method))
+        line = views.settings_of(self.advice.candidate(method), edited=method in self.advice.edits)
+        self.query_one("#settings", Static).update(line)
+        own = self.query_one("#own", Static)
+        said = views.own_settings(self.advice.cautions(method))
+        own.update(said)
+        own.display = bool(said.plain)
         self._message("")
 
     def action_beside(self, step: int) -> None:
@@ -134,22 +159,39 @@ class RecommendationScreen(LoracleScreen):
         if self.advice is None:
             return
         if any(q.matters or q.current != q.default for q in self.advice.questions):
-            self.app.push_screen(GoalScreen(self.advice, self._goal_changed))
+            self.app.push_screen(GoalScreen(self.advice, self._take))
         else:
-            self._message("Nothing that you could say about your goal would change this advice.", wrong=False)
+            self._message(_("Nothing that you could say about your goal would change this advice."), wrong=False)
 
-    def _goal_changed(self, advice: engine_side.Advice) -> None:
-        self.advice, self._goal = advice, advice.facts.goal
-        if self._keep_goal is not None:
-            self._keep_goal(self._goal)
-        self._redraw(advice)
+    def action_edit(self) -> None:
+        """Change the settings of the chosen method."""
+        if self.advice is None:
+            return
+        from tui.screens.edit import EditScreen
 
-    @work(exclusive=True, group="advice", exit_on_error=False)
-    async def _redraw(self, advice: engine_side.Advice) -> None:
-        await self._show(advice)
+        self.app.push_screen(EditScreen(self.advice, self.chosen, self._take))
+
+    def action_chain(self) -> None:
+        """Show the whole decision."""
+        if self.advice is None:
+            return
+        from tui.screens.text import TextScreen
+
+        steps = engine_side.chain(self.advice)
+        self.app.push_screen(TextScreen(_("How this was decided"), views.chain(steps)))
+
+    def action_command(self) -> None:
+        """Copy the run as a command."""
+        if self.advice is None:
+            return
+        obstacle = engine_side.obstacle(self.advice, self.chosen)
+        command = self.advice.draft.command(self.chosen, anyway=obstacle is not None and not obstacle.final)
+        self.app.copy_to_clipboard(command)
+        self._message(_("Copied: {command}").format(command=command), wrong=False)
 
     def action_measure(self) -> None:
         """Look at the machine again and decide again."""
+        self._message(_("looking at this machine…"), wrong=False)
         self._advise(again=True)
 
     def action_start(self) -> None:
@@ -160,9 +202,9 @@ class RecommendationScreen(LoracleScreen):
         if obstacle is None:
             self._start(anyway=False)
         elif obstacle.final:
-            self._message(f"This cannot start. {obstacle.text}")
+            self._message(_("This cannot start. {why}").format(why=obstacle.text))
         else:
-            self.app.push_screen(ConfirmScreen(views.against(obstacle.text), "Start anyway"), self._answered)
+            self.app.push_screen(ConfirmScreen(views.against(obstacle.text), _("Start anyway")), self._answered)
 
     def _answered(self, yes: bool | None) -> None:
         if yes:
@@ -172,7 +214,7 @@ class RecommendationScreen(LoracleScreen):
     async def _start(self, *, anyway: bool) -> None:
         assert self.advice is not None
         self._starting = True
-        self._message("starting…", wrong=False)
+        self._message(views.starting(self.advice), wrong=False)
         try:
             run = await in_thread(engine_side.start, self.advice, self.chosen, anyway, self.loracle.runs)
         except LoracleError as error:
@@ -181,6 +223,39 @@ class RecommendationScreen(LoracleScreen):
         finally:
             self._starting = False
         self.loracle.open_run(run)
+
+    @work(exclusive=True, group="start", exit_on_error=False)
+    async def action_pilot(self) -> None:
+        """Ask whether a pilot is to be started, with what it would do."""
+        if self.advice is None or self._starting:
+            return
+        try:
+            hours, names = await in_thread(engine_side.pilot_hours, self.advice)
+        except LoracleError as error:
+            self._message(_("No pilot: {why}").format(why=error.message))
+            return
+        self.app.push_screen(ConfirmScreen(views.pilot(names, duration(3600 * hours)), _("Start the pilot")), self._pilot_wanted)
+
+    def _pilot_wanted(self, yes: bool | None) -> None:
+        if yes:
+            self._start_pilot()
+
+    @work(exclusive=True, group="start", exit_on_error=False)
+    async def _start_pilot(self) -> None:
+        assert self.advice is not None
+        self._starting = True
+        self._message(_("starting the pilot…"), wrong=False)
+        try:
+            run = await in_thread(engine_side.start_pilot, self.advice, self.loracle.runs)
+        except LoracleError as error:
+            self._message(error.message)
+            return
+        finally:
+            self._starting = False
+        if run is None:
+            self._message(_("The pilot has begun; the list of runs shows it."), wrong=False)
+        else:
+            self.loracle.open_run(run)
 
     def _message(self, text: str, *, wrong: bool = True) -> None:
         line = self.query_one("#message", Static)

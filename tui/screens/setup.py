@@ -1,6 +1,7 @@
 """Set-up: which model, which data. Facts appear as soon as a field is valid."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,8 +16,9 @@ from textual.widgets import Button, Input, Select, Static
 from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import views_setup as views
-from tui import work as engine_side
+from tui import work_plan as engine_side
 from tui.background import in_thread
+from tui.draft import Draft
 from tui.progress import amount
 from tui.screens.base import LoracleScreen
 from tui.widgets.field import Field
@@ -24,7 +26,6 @@ from tui.widgets.path_input import PathInput
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
-    from recommender.facts import Goal
 
 Question = tuple[str, str | None, str | None, str | None, str | None]
 """Data, held-out file, text column, label column, folder of the tokenizer."""
@@ -57,8 +58,8 @@ class SetupScreen(LoracleScreen):
         self._columns_of = ""
         self._reading: object = None
         """The reading that is going on, if any."""
-        self._goal: Goal | None = None
-        """What was said of it on the screen that follows; kept for when the person comes back."""
+        self._kept = Draft()
+        """What was said on the screen that follows; kept for when the person comes back."""
 
     def body(self) -> ComposeResult:
         model, data = self._start["model"], self._start["data"]
@@ -203,7 +204,7 @@ class SetupScreen(LoracleScreen):
             loop.call_soon_threadsafe(self._tell_progress, reading, amount(done, total, unit))
 
         try:
-            data = await in_thread(engine_side.inspect_data, *question, progress=tell, cancel=reading)
+            data = await in_thread(engine_side.inspect_data, self._draft(), question[4], progress=tell, cancel=reading)
         except asyncio.CancelledError:
             reading.cancel()
             raise
@@ -256,10 +257,15 @@ class SetupScreen(LoracleScreen):
             return
         from tui.screens.recommendation import RecommendationScreen
 
-        self.app.push_screen(RecommendationScreen(self.model, self.data, self._goal, self._keep_goal))
+        self.app.push_screen(RecommendationScreen(self.model, self.data, self._draft(), self._keep_draft))
 
-    def _keep_goal(self, goal: "Goal") -> None:
-        self._goal = goal
+    def _draft(self) -> Draft:
+        columns = {r: c for r, c in zip(("text", "label"), self._columns, strict=True) if c is not None}
+        said = {"model": self.field("model").value, "data": self.field("data").value, "columns": columns}
+        return replace(self._kept, held_out=self.field("held-out").value, **said)  # type: ignore[arg-type]
+
+    def _keep_draft(self, draft: Draft) -> None:
+        self._kept = draft
 
     def action_browse(self) -> None:
         """Pick a file for the field that has the focus (the data file otherwise)."""

@@ -2,15 +2,16 @@
 
 from textual.content import Content
 
+from recommender.language import marked
 from tui.words import unicode_terminal
 
 PARTS: tuple[tuple[str, str, str], ...] = (
-    ("W", "weights", "$primary"),
-    ("O", "optimizer", "$warning"),
-    ("G", "gradients", "$secondary"),
-    ("A", "activations", "$success"),
-    ("L", "logits", "$accent"),
-    ("R", "runtime", "dim"),
+    ("W", marked("weights"), "$primary"),
+    ("O", marked("optimizer"), "$warning"),
+    ("G", marked("gradients"), "$secondary"),
+    ("A", marked("activations"), "$success"),
+    ("L", marked("logits"), "$accent"),
+    ("R", marked("runtime"), "dim"),
 )
 """Letter, name in `Memory.parts`, colour."""
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from recommender.recommendation import Candidate
 
 ROOMY = 34
-"""Cells of width and more that allow the long form."""
+ROOMY_LINES = 11
+"""Cells of width and lines that allow the long form."""
 
 
 class CandidateCard(Static):
@@ -25,17 +26,26 @@ class CandidateCard(Static):
             super().__init__()
             self.method = method
 
-    def __init__(self, candidate: "Candidate", index: int, *, starred: bool, whole: int | None) -> None:
-        super().__init__(id=f"card-{candidate.method}", markup=False)
-        self._candidate, self._index, self._starred, self._whole = candidate, index, starred, whole
+    def __init__(self, method: str) -> None:
+        super().__init__(id=f"card-{method}", markup=False)
+        self._method = method
+        self._shown: tuple[Candidate, str, int | None] | None = None
+
+    def show(self, candidate: "Candidate", heading: str, whole: int | None) -> None:
+        """Show this candidate. `whole` is the model's number of parameters."""
+        self._shown = (candidate, heading, whole)
+        self.on_resize()
 
     def on_resize(self) -> None:
         """Draw for the new width."""
+        if self._shown is None:
+            return
         width = max(self.content_size.width, 10)
-        roomy = width >= ROOMY and self.content_size.height >= 10
-        self.update(views.card(self._candidate, self._index, self._starred, self._whole, width, roomy=roomy))
+        roomy = width >= ROOMY and self.content_size.height >= ROOMY_LINES
+        candidate, heading, whole = self._shown
+        self.update(views.card(candidate, heading, whole, width, roomy=roomy))
 
     def on_click(self, event: events.Click) -> None:
         """Choose this one."""
         event.stop()
-        self.post_message(self.Chosen(self._candidate.method))
+        self.post_message(self.Chosen(self._method))

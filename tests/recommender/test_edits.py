@@ -1,0 +1,62 @@
+"""A person's own settings are judged by the same arithmetic as the advised ones."""
+
+from typing import Any
+
+import pytest
+
+from recommender.decide import recommend
+from recommender.edits import edited, reasons_of
+from recommender.facts import DataFacts, Device, Facts, Machine, ModelFacts
+from recommender.plan import DataChoice, ModelChoice, Plan
+
+GB = 10**9
+
+
+@pytest.fixture
+def facts() -> Facts:
+    return Facts(
+        machine=Machine(backend="cuda", devices=(Device(memory_total=12 * GB, memory_free=11 * GB),), disk_free=10**12),
+        model=ModelFacts(id="m", family="decoder", parameters=600_000_000, layers=28, hidden_size=1024, max_positions=32_768),
+        data=DataFacts(task="chat", rows=5_000, unique_rows=5_000, tokens_p50=200, tokens_p99=600, tokens_max=4_000),
+    )
+
+
+def plan_of(facts: Facts, method: str, **changes: Any) -> Plan:
+    settings = recommend(facts).candidate(method).settings
+    own = {name: getattr(settings, name) for name in Plan.model_fields if name in type(settings).model_fields}
+    return Plan(model=ModelChoice(id="m"), data=DataChoice(train="d"), task="chat", method=method, **own | changes)  # type: ignore[arg-type]
+
+
+def test_advised_settings_come_out_as_advised(facts: Facts) -> None:
+    for candidate in recommend(facts).candidates:
+        again = edited(facts, candidate, plan_of(facts, candidate.method))
+        assert again.candidate == candidate
+        assert not again.cautions
+
+
+def test_more_of_everything_takes_more(facts: Facts) -> None:
+    advised = recommend(facts).candidate("lora")
+    plan = plan_of(facts, "lora", epochs=2 * advised.settings.epochs, max_length=4_000, token_budget=16_384, rank=256)
+    found = edited(facts, advised, plan).candidate
+    assert found.memory.predicted > advised.memory.predicted
+    assert found.hours.predicted > 1.8 * advised.hours.predicted
+    assert found.trained_parameters > advised.trained_parameters
+    assert found.settings.total_steps == pytest.approx(2 * advised.settings.total_steps, rel=0.01)
+
+
+def test_what_no_longer_fits_says_so(facts: Facts) -> None:
+    advised = recommend(facts).candidate("lora")
+    found = edited(facts, advised, plan_of(facts, "lora", max_length=32_000, token_budget=64_000))
+    assert not found.candidate.fits
+    assert [r.code for r in found.against] == ["does_not_fit"]
+
+
+def test_an_expert_comments_on_changes_only(facts: Facts) -> None:
+    advised = recommend(facts).candidate("lora")
+    found = edited(facts, advised, plan_of(facts, "lora", learning_rate=1e-5))
+    assert [c.code for c in found.cautions] == ["low_lora_rate"]
+
+
+def test_each_setting_has_its_reason(facts: Facts) -> None:
+    reasons = reasons_of(facts, recommend(facts).candidate("qlora"))
+    assert {"learning_rate", "rank", "epochs", "max_length"} <= set(reasons)

@@ -1,0 +1,173 @@
+"""The plan screen: settings changed and judged while one types, the run as a command, a pilot."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from textual.widgets import Input
+
+from engine.groups import Group
+from engine.inspect import DataInspection, ModelInspection
+from recommender.facts import Facts, Machine
+from recommender.plan import Plan
+from tui import commands_advice, work_plan
+from tui.app import LoracleApp
+from tui.cli import _parser
+from tui.draft import Draft, of_plan
+from tui.screens.confirm import ConfirmScreen
+from tui.screens.edit import EditScreen
+from tui.screens.recommendation import RecommendationScreen
+from tui.screens.run import RunScreen
+from tui.widgets.candidate_card import CandidateCard
+
+Screen = Callable[[LoracleApp], str]
+
+
+@pytest.fixture
+def advice(facts: Facts, model: ModelInspection, make_data: Callable[..., DataInspection]) -> work_plan.Advice:
+    return work_plan.decided(facts, model, make_data(), Draft(model="demo", data="rows.csv"))
+
+
+@pytest.fixture
+def plan_screen(
+    monkeypatch: pytest.MonkeyPatch, machine: Machine, model: ModelInspection, make_data: Callable[..., DataInspection]
+) -> RecommendationScreen:
+    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
+    monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
+    return RecommendationScreen(model, make_data(), Draft(model="demo", data="rows.csv"))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_setting_is_changed_and_judged_at_once(
+    *, size: tuple[int, int], runs: Path, plan_screen: RecommendationScreen, make_run: Any, monkeypatch: pytest.MonkeyPatch,
+    screen: Screen, wait: Any,
+) -> None:  # fmt: skip
+    started: list[Plan] = []
+    run = make_run().run
+
+    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts) -> Any:
+        started.append(plan)
+        return run
+
+    monkeypatch.setattr("engine.runs.start", start)
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=size) as pilot:
+        await app.push_screen(plan_screen)
+        await wait(pilot, lambda: plan_screen.advice is not None)
+        await pilot.press("2", "e")
+        await wait(pilot, lambda: isinstance(app.screen, EditScreen))
+        await pilot.pause()
+        assert "learning rate" in screen(app)
+        await pilot.press("enter", "backspace", "backspace", "backspace", "backspace", "0")
+        await wait(pilot, lambda: "greater than 0" in screen(app))
+        await pilot.press("enter")  # what cannot be is not taken
+        assert isinstance(app.screen, EditScreen)
+        app.screen.query_one("#edit-value", Input).value = "1e-5"
+        await wait(pilot, lambda: "far too low for LoRA" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: "1 changed" in screen(app))
+        assert "advised: 5e-4" in screen(app)
+        await pilot.press("j", "enter")
+        app.screen.query_one("#edit-value", Input).value = "2"
+        before = plan_screen.advice.candidate("lora").hours.predicted if plan_screen.advice else 0
+        await pilot.press("enter")
+        await wait(pilot, lambda: "2 changed" in screen(app))
+        assert plan_screen.advice is not None
+        assert plan_screen.advice.candidate("lora").hours.predicted < before / 2
+        await pilot.press("delete")
+        await wait(pilot, lambda: "1 changed" in screen(app))
+        await pilot.press("escape")
+        await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen))
+        await pilot.pause()
+        assert "edited" in str(plan_screen.query_one("#card-lora", CandidateCard).render())
+        assert "far too low for LoRA" in screen(app)
+        await pilot.press("enter")
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen))
+    assert started[0].method == "lora"
+    assert started[0].learning_rate == 1e-5
+    assert started[0].epochs != 2
+
+
+async def test_settings_that_do_not_fit_are_refused_before_anything_starts(
+    *, runs: Path, plan_screen: RecommendationScreen, make_run: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    make_run()  # with none the app would open set-up
+    monkeypatch.setattr("engine.runs.start", lambda *args, **more: pytest.fail("it started"))
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(plan_screen)
+        await wait(pilot, lambda: plan_screen.advice is not None)
+        assert plan_screen.advice is not None
+        edited = work_plan.change(plan_screen.advice, "full", "token_budget", "50000000")
+        plan_screen._take(work_plan.change(edited, "full", "effective_batch", "500000"), choose="full")
+        await pilot.pause()
+        assert "does not fit" in screen(app)
+        await pilot.press("enter")
+        await wait(pilot, lambda: "This cannot start" in screen(app))
+
+
+async def test_a_pilot_says_what_it_would_do_and_starts(
+    *, runs: Path, plan_screen: RecommendationScreen, make_run: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    driven: list[Group] = []
+    run = make_run().run
+    monkeypatch.setattr("tui.driver.leave_running", driven.append)
+    monkeypatch.setattr(Group, "current", lambda self: run)
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(plan_screen)
+        await wait(pilot, lambda: plan_screen.advice is not None)
+        await pilot.press("p")
+        await wait(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await wait(pilot, lambda: "go on with the winner" in " ".join(screen(app).split()))
+        await pilot.press("right", "enter")
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen))
+    assert driven[0].content()["kind"] == "pilot"
+
+
+def test_the_copied_command_makes_the_same_plan(advice: work_plan.Advice, model: ModelInspection) -> None:
+    changed = work_plan.change(work_plan.change(advice, "lora", "learning_rate", "1e-3"), "lora", "data.validation_rows", "50")
+    typed = changed.draft.arguments("lora")
+    given = _parser().parse_args(typed)
+    look = SimpleNamespace(model=model, data=changed.data, facts=changed.facts)
+    assert commands_advice._plan(given, look, changed.recommendation) == work_plan.plan_of(changed, "lora", anyway=False)  # type: ignore[arg-type]
+    assert given.assignments == ["learning_rate=1e-3", "data.validation_rows=50"]
+
+
+def test_a_command_works_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my rows.csv").write_text("text,label\n")
+    monkeypatch.chdir(tmp_path)
+    draft = Draft(
+        model="org/name", data="my rows.csv", columns={"text": "review"}, train_rows=100,
+        goal={"forgetting": "high", "time_budget_hours": 0.5, "ship_in_4_bit": True, "purpose": None},
+    )  # fmt: skip
+    assert draft.command("qlora", anyway=True) == (
+        f"loracle --auto --model org/name --data '{tmp_path}/my rows.csv' --text-column review --train-rows 100"
+        " --hours 0.5 --forgetting high --ship-4bit --method qlora --anyway"
+    )
+
+
+def test_the_draft_of_a_plan_leads_to_that_plan_again(advice: work_plan.Advice) -> None:
+    changed = work_plan.change(work_plan.change(advice, "lora", "rank", "64"), "lora", "seed", "7")
+    plan = work_plan.plan_of(changed, "lora", anyway=False)
+    again = work_plan.decided(advice.facts, advice.model, advice.data, of_plan(plan))
+    assert again.draft.settings == {"lora": {"rank": "64", "seed": "7"}}
+    assert work_plan.plan_of(again, "lora", anyway=False) == plan
+
+
+def test_the_advised_value_typed_again_is_no_change(advice: work_plan.Advice) -> None:
+    changed = work_plan.change(advice, "lora", "rank", "64")
+    assert changed.draft.settings == {"lora": {"rank": "64"}}
+    usual = work_plan.plan_with(advice, "lora", []).rank
+    back = work_plan.change(changed, "lora", "rank", str(usual))
+    assert back.draft.settings == {}
+    assert back.edits == {}
+
+
+def test_training_the_last_layers_names_how_many(advice: work_plan.Advice) -> None:
+    changed = work_plan.change(advice, "full", "trained", "last_layers")
+    assert work_plan.plan_of(changed, "full", anyway=False).last_layers == 2
+    back = work_plan.change(changed, "full", "trained", "all")
+    assert back.draft.settings == {}

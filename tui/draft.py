@@ -1,0 +1,159 @@
+"""What a person has said so far of a run to be: kept between visits, and written out as a command."""
+
+import contextlib
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.files import read_json, write_atomically
+from engine.inspection.nf4 import state_folder
+from tui.flags import GOAL_FLAGS
+
+if TYPE_CHECKING:
+    from recommender.facts import Goal
+    from recommender.plan import Plan
+
+MOST_RECENT = 12
+LARGEST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Everything may still be missing."""
+
+    model: str = ""
+    data: str = ""
+    held_out: str = ""
+    task: str = ""
+    """As the person named it; empty where it is told from the rows."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """By role (text, label, prompt, ...); empty where they are told from the rows."""
+    train_rows: int | None = None
+    """A sample of the training rows."""
+    goal: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the goal that were said."""
+    method: str = ""
+    """As the person chose it; empty for the advised one."""
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Settings of the person's own, as after `--set`: by method, then by field of the plan."""
+
+    def with_setting(self, method: str, name: str, value: str | None) -> "Draft":
+        """With that setting of that method; `None` takes back what was said."""
+        own = {n: v for n, v in self.settings.get(method, {}).items() if n != name}
+        own |= {name: value} if value is not None else {}
+        others = {m: s for m, s in self.settings.items() if m != method}
+        return replace(self, settings=others | ({method: own} if own else {}))
+
+    def assignments(self, method: str) -> list[str]:
+        """The settings of that method as after `--set`."""
+        return [f"{name}={value}" for name, value in self.settings.get(method, {}).items()]
+
+    def wanted(self) -> "Goal":
+        """The goal; the usual one where what was kept of it makes no sense."""
+        from recommender.facts import Goal
+
+        try:
+            return Goal.model_validate(dict(self.goal))
+        except ValueError:
+            return Goal()
+
+    def arguments(self, method: str = "", *, anyway: bool = False) -> list[str]:
+        """What to type after `loracle` for this run and that method; files are named so that it works in any folder."""
+        typed = ["--auto", "--model", _everywhere(self.model), "--data", _everywhere(self.data)]
+        typed += ["--eval", _everywhere(self.held_out)] if self.held_out else []
+        typed += ["--task", self.task] if self.task else []
+        for role, name in self.columns.items():
+            typed += [f"--{role}-column", name] if role in ("text", "label") else ["--column", f"{role}={name}"]
+        typed += ["--train-rows", str(self.train_rows)] if self.train_rows is not None else []
+        for name, flag in GOAL_FLAGS.items():
+            value = self.goal.get(name)
+            if value is True:
+                typed.append(flag)
+            elif value not in (None, False):
+                typed += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+        typed += ["--method", method] if method else []
+        for assignment in self.assignments(method):
+            typed += ["--set", assignment]
+        return [*typed, "--anyway"] if anyway else typed
+
+    def command(self, method: str = "", *, anyway: bool = False) -> str:
+        """The whole command, to be pasted into a shell."""
+        return shlex.join(["loracle", *self.arguments(method, anyway=anyway)])
+
+
+def _everywhere(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.absolute()) if os.path.lexists(path) else name
+
+
+def of_plan(plan: "Plan") -> Draft:
+    """What one would have said to get that plan."""
+    content = plan.model_dump(mode="json")
+    roles = {role: name for role in ("text", "label") if (name := content["data"][f"{role}_column"])}
+    own = {n: _written(v) for n, v in content.items() if n not in NOT_SETTINGS and v is not None}
+    return Draft(
+        model=plan.model.id,
+        data=plan.data.train,
+        held_out=plan.data.eval or "",
+        task=plan.task,
+        columns=roles | dict(plan.data.columns or {}),
+        train_rows=plan.data.train_rows,
+        method=plan.method,
+        settings={plan.method: own},
+    )
+
+
+NOT_SETTINGS = frozenset({"version", "model", "data", "task", "method", "overrides"})
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def kept() -> Draft:
+    """The draft that was left behind; an empty one where there is none, or it is damaged."""
+    content = _read("draft.json")
+    known = {f.name for f in fields(Draft)}
+    draft = Draft(**{name: value for name, value in content.items() if name in known})
+    whole = all(isinstance(getattr(draft, n), str) for n in ("model", "data", "held_out", "task", "method"))
+    whole = whole and all(isinstance(getattr(draft, n), dict) for n in ("columns", "goal", "settings"))
+    whole = whole and all(isinstance(own, dict) for own in draft.settings.values())
+    return draft if whole and isinstance(draft.train_rows, int | None) else Draft()
+
+
+def keep(draft: Draft) -> None:
+    """Keep it for the next visit."""
+    _write("draft.json", asdict(draft))
+
+
+def recent(kind: str) -> list[str]:
+    """Models or data used last, the newest first. `kind` is `model` or `data`."""
+    names = _read("recent.json").get(kind)
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def used(draft: Draft) -> None:
+    """A run was started from it: remember what it used, and begin anew next time."""
+    now = {"model": draft.model, "data": draft.data}
+    _write("recent.json", {k: [v, *(n for n in recent(k) if n != v)][:MOST_RECENT] for k, v in now.items() if v})
+    keep(Draft())
+
+
+def _read(name: str) -> dict[str, Any]:
+    try:
+        found = read_json(state_folder() / name, LARGEST)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(name: str, content: Mapping[str, Any]) -> None:
+    """A state folder that cannot be written only means that nothing is remembered."""
+    with contextlib.suppress(OSError):
+        folder = state_folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(folder / name, json.dumps(content, ensure_ascii=False))
