@@ -11,7 +11,7 @@ from tui import flags, flags_group, i18n, settings
 DESCRIPTION = """\
 Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
 
-  loracle                                     the app
+  loracle                                     the app, or prompts with --plain
   loracle --auto --model ID --data FILE       recommend, train, report; no questions
   loracle plan --model ID --data FILE         recommend and write a plan file
   loracle inspect machine | model | data      what is known of one of them
@@ -82,6 +82,10 @@ def _answer(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             parser.error(f"--{name.replace('_', '-')} belongs to --auto")
     if said := flags.said_goal(given):
         parser.error(f"{flags.GOAL_FLAGS[next(iter(said))]} belongs to --auto and plan; in the app, g asks for it")
+    from tui import plain
+
+    if plain.wanted(given.plain):
+        return plain.ask(given.model or "", given.data or "", given.runs, main)
     from tui.app import run_app
 
     return run_app(model=given.model, data=given.data, runs=given.runs)
@@ -93,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"loracle {_version()}" if "--version" in sys.argv else "")
     parser.add_argument("--auto", action="store_true", help="recommend, train and report without questions")
+    parser.add_argument("--plain", action="store_true", help="ask with ordinary prompts instead of the app (ACCESSIBLE=1 too)")
     parser.add_argument("--dry-run", action="store_true", help="with --auto: stop after the recommendation")
     parser.add_argument("--detach", action="store_true", help="with --auto: start the run and leave it running")
     flags.situation(parser)

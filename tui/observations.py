@@ -26,6 +26,12 @@ def task_name(facts: "DataFacts") -> str:
     return TASKS[facts.task] if facts.task is not None else "task not known"
 
 
+def columns_of(facts: "DataFacts") -> dict[str, str]:
+    """Columns by role, however they were found."""
+    named = {"text": facts.text_column, "label": facts.label_column}
+    return dict(facts.columns or {role: name for role, name in named.items() if name is not None})
+
+
 def of_data(facts: "DataFacts") -> list[str]:
     """Repeats, contradictions, overlap, empty rows, suspicious columns; empty where nothing is odd."""
     found = []

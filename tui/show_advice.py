@@ -9,7 +9,7 @@ from recommender.evidence import SOURCES
 from recommender.facts import DataFacts, Facts
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings
 from tui import goal
-from tui.observations import task_name
+from tui.observations import columns_of, task_name
 from tui.show import listed
 from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, sign, size
 
@@ -43,12 +43,6 @@ def facts(found: Facts, console: Console) -> None:
     if said:
         table.add_row("Goal", Text("; ".join(said)))
     console.print(table)
-
-
-def columns_of(data: DataFacts) -> dict[str, str]:
-    """Columns by role, however they were found."""
-    named = {"text": data.text_column, "label": data.label_column}
-    return data.columns or {role: name for role, name in named.items() if name is not None}
 
 
 def task_words(data: DataFacts) -> str:

@@ -9,9 +9,8 @@ from rich.text import Text
 from engine.inspect import DataInspection, ModelInspection
 from engine.text import one_line
 from recommender.facts import CLASSIFYING, DataFacts, Device, Machine, Truncation
-from tui.observations import of_data, task_name
+from tui.observations import columns_of, of_data, task_name
 from tui.show import listed
-from tui.show_advice import columns_of
 from tui.words import amount, number, share, sign, size
 
 MOST_LABELS = 20

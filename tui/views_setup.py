@@ -1,65 +1,144 @@
 """Set-up's facts as text."""
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual.content import Content
 
 from engine.text import one_line
-from tui.observations import of_data, task_name
+from tui import views_advice
+from tui.i18n import _, plural
+from tui.observations import TASKS, columns_of, of_data, task_name
 from tui.words import amount, number, sign, size
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
+    from recommender.facts import DataFacts
+    from recommender.recommendation import Candidate, Caution
 
 MOST_CLASSES = 12
 
 
 def model_facts(model: "ModelInspection") -> Content:
-    """Family, parameters, layers, positions."""
+    """Family, parameters, layers, positions, size."""
     facts = model.facts
     parts = [
-        facts.family or "family not known",
+        _(facts.family) if facts.family else _("family not known"),
         one_line(facts.architecture, 50) if facts.architecture else None,
-        f"{amount(facts.parameters)} parameters",
-        f"{facts.layers} layers" if facts.layers else None,
-        f"up to {number(facts.max_positions)} tokens" if facts.max_positions else None,
+        _("{n} parameters").format(n=amount(facts.parameters)),
+        _("{n} layers").format(n=facts.layers) if facts.layers else None,
+        _("up to {n} tokens").format(n=number(facts.max_positions)) if facts.max_positions else None,
         size(facts.weights_bytes) if facts.weights_bytes else None,
+        None if model.weights_here else _("not downloaded yet"),
     ]
-    return Content.assemble((f"{sign('✓')} ", "bold $text-success"), " · ".join(p for p in parts if p))
+    return Content.assemble(_ok(), f" {sign('·')} ".join(p for p in parts if p))
 
 
 def data_facts(data: "DataInspection") -> Content:
-    """Rows, classes, columns, tokens, and what to know about repeats."""
-    from engine.planning import TRAINED_TASKS
-
+    """Rows, what they are for, and tokens, on one line."""
     facts = data.facts
     tokens = ""
     if facts.tokens_p50 is not None and facts.tokens_p95 is not None:
-        about = "" if facts.tokens_origin == "measured" else "about "
-        tokens = f" · tokens p50 {about}{number(facts.tokens_p50)}, p95 {about}{number(facts.tokens_p95)}"
-    what = f"{facts.classes} classes" if facts.classes else task_name(facts)
-    lines = [Content.assemble((f"{sign('✓')} ", "bold $text-success"), f"{number(facts.rows)} rows · {what}{tokens}")]
-    lines += [Content(class_counts(data))] if facts.labels else []
-    warnings = of_data(facts)
+        about = "" if facts.tokens_origin == "measured" else "~"
+        middle, most = f"{about}{number(facts.tokens_p50)}", f"{about}{number(facts.tokens_p95)}"
+        tokens = f" {sign('·')} " + _("tokens: half up to {p50}, 95% up to {p95}").format(p50=middle, p95=most)
+    classes = plural("{n} class", "{n} classes", facts.classes or 0).format(n=facts.classes)
+    what = classes if facts.classes else task_name(facts)
+    rows = plural("{n} row", "{n} rows", facts.rows or 0).format(n=number(facts.rows))
+    return Content.assemble(_ok(), f"{rows} {sign('·')} {what}{tokens}")
+
+
+def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) -> Content:
+    """What the rows are taken for and what is odd about them, a line each, with the key that would change it."""
+    from engine.planning import TRAINED_TASKS
+
+    facts = data.facts
+    columns = ", ".join(f"{_(role)}: {one_line(name, 30)}" for role, name in columns_of(facts).items())
+    lines = [
+        _keyed(_ok(), _("taken for {task}").format(task=_(task_name(facts))), _("t another task")),
+        _keyed(_ok(), _("columns {columns}").format(columns=columns), _("c others")),
+    ]
+    form = " ".join(filter(None, (facts.format, facts.encoding if facts.encoding not in (None, "utf-8", "utf-8-sig") else None)))
+    if form:
+        lines.append(Content.assemble(_ok(), _("read as {format}").format(format=one_line(form, 60))))
+    lines += [Content.assemble(_ok(), class_counts(data))] if facts.labels else []
+    odd = list(of_data(facts))
     if facts.task not in (None, *TRAINED_TASKS):
-        warnings.append("this version recommends for such rows and does not train on them yet")
+        odd.append(_("this version recommends for such rows and does not train on them yet"))
     if data.confidence < 0.8:
-        warnings.append("the columns are a guess: check them below")
-    lines += [Content.assemble(("! ", "bold $text-warning"), (w, "$text-warning")) for w in warnings]
+        odd.append(_("the columns are a guess: check them"))
+    lines += [_odd(sentence) for sentence in odd]
+    if cut is not None:
+        fix = _("l reads up to {n}").format(n=number(longer)) if longer is not None else ""
+        lines.append(_keyed(("! ", "bold $text-warning"), one_line(cut.text, 300), fix))
     return Content("\n").join(lines)
+
+
+CUT = ("truncated", "long_texts", "long_documents", "long_documents_half", "shortened")
+"""Warnings that rows are not read to their end."""
+
+
+def whole_length(facts: "DataFacts", cut: "Caution | None", reads: int | None) -> int | None:
+    """A length at which fewer rows would be cut, of those the model can read; `None` where there is none."""
+    if cut is None or cut.code != "truncated" or facts.tokens_max is None:
+        return None
+    longest = math.ceil(facts.tokens_max / 8) * 8
+    wanted = min(longest, reads) if reads is not None else longest
+    return wanted if wanted > cut.facts["length"] else None
+
+
+def tasks_to_pick() -> list[tuple[str, Content]]:
+    """All tasks, in words."""
+    return [(name, Content(_(words))) for name, words in TASKS.items()]
+
+
+def columns_to_pick(facts: "DataFacts") -> list[tuple[str, Content]]:
+    """The roles that columns play in these rows, with the column of each."""
+    return [(role, Content(f"{_(role)}: {one_line(name, 60)}")) for role, name in columns_of(facts).items()]
+
+
+def names_of(names: list[str]) -> str:
+    """What a path could become, on one line."""
+    shown = f" {sign('·')} ".join(one_line(n, 30) for n in names[:12])
+    return shown + (_(" and {n} more").format(n=len(names) - 12) if len(names) > 12 else "")
+
+
+def memory_line(candidates: "Sequence[Candidate]", *, whole: bool) -> Content:
+    """What the three methods would need, on one line; `whole` once model and data are both known."""
+    parts = []
+    for c in candidates:
+        mark = (f"{sign('✓' if c.fits else '✗')} ", "$text-success" if c.fits else "$text-error")
+        parts.append(Content.assemble((views_advice.NAMES[c.method], "bold"), " ", mark, f"~{size(c.memory.predicted)}"))
+    free = _("of {size} free").format(size=size(candidates[0].memory.available))
+    head = _("Memory") if whole else _("So far")
+    return Content.assemble(f"{head}  ", Content("  ").join(parts), f"  {free}")
+
+
+def _ok() -> tuple[str, str]:
+    return (f"{sign('✓')} ", "bold $text-success")
+
+
+def _odd(sentence: str) -> Content:
+    return Content.assemble(("! ", "bold $text-warning"), (sentence, "$text-warning"))
+
+
+def _keyed(mark: tuple[str, str], text: str, keys: str) -> Content:
+    """A line with the key that would change it."""
+    return Content.assemble(mark, text, (f"   {keys}" if keys else "", "$text-accent"))
 
 
 def class_counts(data: "DataInspection") -> str:
     """`account 100 · billing 100`, the largest first."""
     pairs = sorted(zip(data.facts.labels or (), data.facts.label_counts or (), strict=False), key=lambda p: -p[1])
-    shown = " · ".join(f"{one_line(label, 24)} {number(count)}" for label, count in pairs[:MOST_CLASSES])
-    return shown + (f" · and {len(pairs) - MOST_CLASSES} more" if len(pairs) > MOST_CLASSES else "")
+    shown = f" {sign('·')} ".join(f"{one_line(label, 24)} {number(count)}" for label, count in pairs[:MOST_CLASSES])
+    return shown + (_(" and {n} more").format(n=len(pairs) - MOST_CLASSES) if len(pairs) > MOST_CLASSES else "")
 
 
 def held_out_facts(data: "DataInspection") -> Content:
     """How many rows the score stands on."""
-    rows = f"{number(data.facts.eval_rows)} rows, scored before and after, never trained on"
-    return Content.assemble((f"{sign('✓')} ", "bold $text-success"), rows)
+    rows = _("{n} rows, scored before and after, never trained on").format(n=number(data.facts.eval_rows))
+    return Content.assemble(_ok(), rows)
 
 
 def preview_lines(data: "DataInspection", width: int) -> Content:

@@ -1,9 +1,9 @@
 """The child: `python -P -m engine.inspection KIND`, a JSON request on stdin, one JSON answer on stdout.
 
-Kinds: `model` (a folder's facts), `hub` (find or download a model), `hub_facts` (describe one), `data` (facts of a
-file of rows), `dataset` (find or download a data set), `nf4` (try the 4-bit kernels), `nvidia` (ask its driver),
-`torch_devices` (Intel's and Apple's). The answer is `{"ok": ...}` or `{"error": message, "exit": code}`. A request with
-`progress` gets lines `{"progress": [done, total, unit]}` before it.
+Kinds: `model` (a folder's facts), `hub` (find or download a model), `hub_facts` (describe one), `hub_search` (models by
+name), `data` (facts of a file of rows), `dataset` (find or download a data set), `nf4` (try the 4-bit kernels), `nvidia`
+(ask its driver), `torch_devices` (Intel's and Apple's). The answer is `{"ok": ...}` or `{"error": message, "exit": code}`.
+A request with `progress` gets lines `{"progress": [done, total, unit]}` before it.
 """
 
 import gc
@@ -56,6 +56,10 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
             from engine.inspection.hub import facts_of
 
             return facts_of(request["id"])
+        case "hub_search":
+            from engine.inspection.hub_list import search
+
+            return search(request["text"])
         case "data":
             from engine.inspection.data import inspect_data
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import Button
 
 from engine.inspect import DataInspection, ModelInspection
 from recommender.facts import Facts, Goal, Machine
@@ -39,7 +38,7 @@ def app(
 
 
 async def to_recommendation(app: LoracleApp, pilot: Any, wait: Any) -> RecommendationScreen:
-    await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)
+    await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and app.screen.ready)
     await pilot.press("ctrl+r")
     await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
     assert isinstance(app.screen, RecommendationScreen)

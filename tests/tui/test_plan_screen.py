@@ -121,7 +121,7 @@ async def test_a_pilot_says_what_it_would_do_and_starts(
         await wait(pilot, lambda: plan_screen.advice is not None)
         await pilot.press("p")
         await wait(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        await wait(pilot, lambda: "go on with the winner" in " ".join(screen(app).split()))
+        await wait(pilot, lambda: "Start the pilot" in screen(app))
         await pilot.press("right", "enter")
         await wait(pilot, lambda: isinstance(app.screen, RunScreen))
     assert driven[0].content()["kind"] == "pilot"

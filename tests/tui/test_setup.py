@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import Button, Select
+from textual.widgets import OptionList
 
 from engine.inspect import DataInspection, ModelInspection
 from recommender.errors import InputError, Refused
@@ -14,12 +14,18 @@ from recommender.facts import Facts, Machine
 from recommender.plan import Plan
 from tui import work_plan
 from tui.app import LoracleApp
+from tui.draft import Draft
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.run import RunScreen
 from tui.screens.setup import SetupScreen
 
 Screen = Callable[[LoracleApp], str]
+
+
+def ready(app: LoracleApp) -> bool:
+    """Whether set-up is shown and knows model and data."""
+    return isinstance(app.screen, SetupScreen) and app.screen.ready
 
 
 @pytest.fixture
@@ -54,12 +60,14 @@ async def test_the_whole_way_to_a_started_run(
     monkeypatch.setattr("engine.runs.start", start)
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)
+        await wait(pilot, lambda: ready(app))
         await wait(pilot, lambda: "where is my parcel" in screen(app))
         shown = screen(app)
-        assert "22.7 M parameters" in shown
         assert "600 rows · 2 classes" in shown
         assert "billing 300 · delivery 300" in shown
+        await wait(pilot, lambda: "LoRA ✓" in screen(app))  # the memory line
+        await pilot.press("escape")
+        await wait(pilot, lambda: "22.7 M parameters" in screen(app))
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
         await pilot.pause(0.2)
@@ -110,9 +118,8 @@ async def test_a_late_answer_about_an_older_model_is_dropped(
     monkeypatch.setattr("engine.inspect.inspect_model", slow)
     app = LoracleApp(model="first-model", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen))
-        app.screen.query_one("#model").focus()
-        await pilot.press("enter")
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
+        await pilot.press("escape")
         await wait(pilot, lambda: asked == ["first-model"])
         assert isinstance(app.screen, SetupScreen)
         app.screen.field("model").fill("demo")
@@ -124,21 +131,126 @@ async def test_a_late_answer_about_an_older_model_is_dropped(
 
 
 @pytest.mark.usefixtures("known")
-async def test_other_columns_can_be_chosen(
-    *, rows: Path, runs: Path, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch, wait: Any
+async def test_columns_and_task_are_changed_where_they_are_shown(
+    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:
-    asked: list[tuple[object, object]] = []
+    asked: list[tuple[object, object, object]] = []
 
-    def data(name: str, **options: Any) -> DataInspection:
-        asked.append((options["text_column"], options["label_column"]))
+    def data(name: str, **options: Any) -> Any:
+        asked.append((options["text_column"], options["label_column"], options["task"]))
         return make_data(label_column=options["label_column"] or "label")
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)
-        app.screen.query_one("#label", Select).value = "id"
-        await wait(pilot, lambda: ("text", "id") in asked)
+        await wait(pilot, lambda: ready(app))
+        app.screen.query_one("#found").focus()
+        await pilot.press("c")
+        await wait(pilot, lambda: "label: label" in screen(app))
+        await pilot.press("j", "enter")
+        await wait(pilot, lambda: "which column?" in screen(app))
+        await pilot.press("j", "j", "enter")
+        await wait(pilot, lambda: ("text", "id", None) in asked and ready(app))
+        await pilot.press("t")
+        await wait(pilot, lambda: "What are the rows for?" in screen(app))
+        await pilot.press("j", "j", "enter")
+        await wait(pilot, lambda: (None, None, "regression") in asked and ready(app))
+        setup = app.screen
+        assert isinstance(setup, SetupScreen)
+        assert setup.draft.task == "regression"
+
+
+@pytest.mark.usefixtures("known")
+async def test_rows_that_are_cut_are_read_to_their_end_with_one_key(
+    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    long = {"tokens_p50": 300, "tokens_p95": 400, "tokens_p99": 560, "tokens_max": 600}
+    cut = [{"length": 400, "rows_cut": 60, "tokens_kept": 250_000}]
+    monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(**long, truncation=cut))
+    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        app.screen.query_one("#found").focus()
+        await wait(pilot, lambda: "l reads" in screen(app))
+        await pilot.press("l", "ctrl+r")
+        await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
+        assert isinstance(app.screen, RecommendationScreen)
+        assert app.screen.advice is not None
+        assert {m: app.screen.advice.candidate(m).settings.max_length for m in ("full", "lora")} == {"full": 512, "lora": 512}
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_the_flow_by_keyboard_and_the_draft_it_leaves(
+    *, size: tuple[int, int], rows: Path, runs: Path, screen: Screen, wait: Any
+) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=size) as pilot:
+        await wait(pilot, lambda: "What is the model to learn?" in screen(app))
+        await pilot.press("j", "j", "enter")
+        await wait(pilot, lambda: "to choose from" in screen(app))
+        assert "needs a model" in screen(app)
+        await pilot.press("down", "enter")  # the first of the list is the demo's
+        await wait(pilot, lambda: "22.7 M parameters" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: app.screen.query_one("#data").has_focus)
+        await pilot.press(*str(rows))
+        await pilot.press("enter")
+        await wait(pilot, lambda: ready(app) and app.screen.query_one("#held-out").has_focus)
+        await pilot.press("enter")
+        await wait(pilot, lambda: app.screen.query_one("#found").has_focus)
+        await pilot.press("enter")
+        await wait(pilot, lambda: "Hours one run may take" in screen(app))
+        await pilot.press(*"2.5", "enter", *"400", "enter")
+        await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen))
+        await pilot.press("escape", "escape", "escape", "escape", "escape")
+        await wait(pilot, lambda: not isinstance(app.screen, SetupScreen))
+    again = LoracleApp(runs=runs)
+    async with again.run_test(size=size) as pilot:
+        await wait(pilot, lambda: ready(again))
+        setup = again.screen
+        assert isinstance(setup, SetupScreen)
+        assert (setup.draft.model, setup.draft.data) == ("demo", str(rows))
+        assert setup.draft.goal == {"purpose": "assistant", "time_budget_hours": 2.5}
+        assert setup.draft.train_rows == 400
+        await pilot.press("ctrl+n")
+        await wait(pilot, lambda: "What is the model to learn?" in screen(again))
+        assert isinstance(again.screen, SetupScreen)
+        assert again.screen.draft == Draft()
+
+
+@pytest.mark.usefixtures("known")
+async def test_the_demo_is_one_key(runs: Path, screen: Screen, wait: Any) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "d tries the demo" in screen(app))
+        await pilot.press("d")
+        await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
+
+
+@pytest.mark.usefixtures("known")
+async def test_models_come_from_the_cache_and_from_the_hub(
+    *, tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    snapshot = tmp_path / "hub" / "models--org--cached-model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("engine.inspection.hub_list.found_on_hub", lambda text: [f"org/{text}-from-hub", "bad\x1b[31m"])
+    app = LoracleApp(model="", data="x.csv", runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
+        app.screen._show("model")  # type: ignore[attr-defined]
+        await wait(pilot, lambda: "org/cached-model" in screen(app))
+        await pilot.press(*"zebra")
+        await wait(pilot, lambda: "org/zebra-from-hub" in screen(app))
+        assert "org/cached-model" not in screen(app)
+        assert app.screen.query_one("#models", OptionList).option_count == 1
+
+
+def test_without_a_network_nothing_is_found_and_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert work_plan.models_on_hub("bert") == []
 
 
 @pytest.mark.usefixtures("known")
@@ -156,7 +268,7 @@ async def test_advice_against_a_run_asks_before_starting(
     monkeypatch.setattr("engine.runs.start", start)
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)
+        await wait(pilot, lambda: ready(app))
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: "Not yet" in screen(app))
         await pilot.press("enter")
@@ -180,7 +292,7 @@ async def test_what_does_not_fit_cannot_be_started(
     monkeypatch.setattr("engine.runs.start", lambda *a, **more: pytest.fail("started"))
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)
+        await wait(pilot, lambda: ready(app))
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: "Nothing fits" in screen(app))
         await pilot.press("1", "enter")
@@ -198,7 +310,7 @@ async def test_a_refused_start_is_said_and_the_choice_stays(
     monkeypatch.setattr("engine.runs.start", refuse)
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)
+        await wait(pilot, lambda: ready(app))
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
         await pilot.press("enter")
@@ -215,7 +327,7 @@ async def test_a_mistake_in_a_worker_is_said_and_ends_nothing(
     monkeypatch.setattr(work_plan, "advise", broken)
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and not app.screen.query_one("#go", Button).disabled)
+        await wait(pilot, lambda: ready(app))
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: "oops" in screen(app))
         await pilot.press("escape")

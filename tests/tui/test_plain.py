@@ -1,0 +1,120 @@
+"""The questions as ordinary prompts: what is asked, what is run, and how it ends."""
+
+import io
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.inspect import DataInspection, ModelInspection
+from recommender.errors import InputError
+from tui import draft, plain
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch, model: ModelInspection, make_data: Callable[..., DataInspection]) -> list[Any]:
+    asked: list[Any] = []
+
+    def inspect(name: str, **options: Any) -> ModelInspection:
+        if name == "nonsense":
+            raise InputError("nonsense: there is no such model folder.")
+        return model
+
+    def rows(data: str, **options: Any) -> DataInspection:
+        asked.append((data, options["eval"], options["task"]))
+        return make_data(duplicate_share=0.06)
+
+    monkeypatch.setattr("engine.inspect.inspect_model", inspect)
+    monkeypatch.setattr("engine.inspect.inspect_data", rows)
+    return asked
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+
+
+@pytest.mark.usefixtures("known")
+def test_answers_become_the_command_that_auto_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    typed: list[list[str]] = []
+
+    def run(arguments: list[str]) -> int:
+        typed.append(arguments)
+        return 0
+
+    answers(monkeypatch, "nonsense", "small", "rows.csv", "", "", "half an hour", "0.5", "200", "lora")
+    assert plain.ask("", "", tmp_path, run) == 0
+    common = ["--auto", "--model", "small", "--data", "rows.csv", "--train-rows", "200", "--hours", "0.5"]
+    assert typed == [[*common, "--dry-run", "--runs", str(tmp_path)], [*common, "--method", "lora", "--runs", str(tmp_path)]]
+    said = capsys.readouterr()
+    assert "there is no such model folder" in said.err
+    assert "600 rows, taken for classification. " in said.err
+    assert "6% of the rows repeat another row" in said.err
+    assert "half an hour is no such number" in said.err
+    assert said.out == ""
+    assert draft.kept() == draft.Draft()
+    assert draft.recent("model") == ["small"]
+
+
+def test_a_task_can_be_changed(known: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answers(monkeypatch, "small", "rows.csv", "held.csv", "regression", "", "", "", "-", "-", "no")
+    assert plain.ask("", "", None, lambda arguments: 0) == 0
+    assert known == [("rows.csv", "held.csv", None), ("rows.csv", "held.csv", "regression")]
+    command = shlex.split(capsys.readouterr().out)
+    assert command[:2] == ["loracle", "--auto"]
+    assert "regression" in command
+
+
+@pytest.mark.usefixtures("known")
+def test_what_is_refused_is_run_only_when_insisted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed: list[list[str]] = []
+
+    def run(arguments: list[str]) -> int:
+        typed.append(arguments)
+        return 0 if "--anyway" in arguments else 3
+
+    answers(monkeypatch, "small", "rows.csv", "", "", "", "", "", "yes")
+    assert plain.ask("", "", None, run) == 0
+    assert [("--dry-run" in a, "--anyway" in a) for a in typed] == [(True, False), (False, False), (False, True)]
+
+
+def test_the_end_of_the_input_exits_2_and_what_was_said_is_kept() -> None:
+    command = [sys.executable, "-m", "tui.cli", "--model", "demo"]
+    done = subprocess.run(command, input="demo\n", capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "the input ended before everything was said" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "encoding", "flag", "taken"),
+    [
+        ({"TERM": "xterm"}, "utf-8", False, False),
+        ({"TERM": "xterm"}, "utf-8", True, True),
+        ({"TERM": "xterm", "ACCESSIBLE": "1"}, "utf-8", False, True),
+        ({"TERM": "xterm", "ACCESSIBLE": "0"}, "utf-8", False, False),
+        ({"TERM": "dumb"}, "utf-8", False, True),
+        ({"TERM": "xterm"}, "latin-1", False, True),
+    ],
+)
+def test_when_prompts_take_the_place_of_the_app(
+    environment: dict[str, str], encoding: str, flag: bool, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO()))
+    monkeypatch.setattr(sys, "stdout", Terminal(io.BytesIO(), encoding=encoding))
+    for name in ("ACCESSIBLE", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert plain.wanted(flag) is taken
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert plain.wanted(flag)

@@ -1,0 +1,50 @@
+"""One of a few things, to be picked."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from tui.i18n import _
+
+
+class PickScreen(ModalScreen[str | None]):
+    """Answers with the name of what was picked."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", _("Back")),
+        Binding("j", "move(1)", show=False),
+        Binding("k", "move(-1)", show=False),
+    ]
+
+    def __init__(self, title: str, options: Sequence[tuple[str, Content]]) -> None:
+        super().__init__()
+        self._title, self._options = title, options
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Static(Content.styled(self._title, "bold"), markup=False)
+            yield OptionList(*(Option(words) for _name, words in self._options), id="picks", markup=False, compact=True)
+            yield Static(Content.styled(_("enter takes it · esc goes back"), "dim"), markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#picks").focus()
+
+    @on(OptionList.OptionSelected)
+    def _picked(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._options[event.option_index][0])
+
+    def action_move(self, step: int) -> None:
+        """One line up or down."""
+        picks = self.query_one("#picks", OptionList)
+        if step > 0:
+            picks.action_cursor_down()
+        else:
+            picks.action_cursor_up()

@@ -1,0 +1,33 @@
+"""One step of set-up."""
+
+from typing import Any, ClassVar
+
+from textual.containers import Vertical
+from textual.message import Message
+
+
+class Step(Vertical):
+    """What one says in it goes into the draft."""
+
+    TITLE: ClassVar[str] = ""
+
+    looking = False
+    """Whether something is being looked at, so that more will be said soon."""
+
+    class Said(Message):
+        """Something was said or found out here."""
+
+    class Done(Message):
+        """On to the next step."""
+
+    def said(self) -> dict[str, Any]:
+        """Fields of the draft, as they stand here."""
+        return {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is missing here."""
+        return True
+
+    def enter(self) -> None:
+        """The step is shown: put the cursor where one begins."""

@@ -1,0 +1,272 @@
+"""Set-up, data: files of rows, what was found in them, and what can be put right with one key."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.events import DescendantBlur
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from engine.text import one_line
+from recommender.errors import LoracleError
+from tui import views_setup as views
+from tui import work_plan as engine_side
+from tui.background import in_thread
+from tui.draft import Draft
+from tui.i18n import _
+from tui.observations import columns_of
+from tui.progress import amount
+from tui.screens.pick import PickScreen
+from tui.screens.step import Step
+from tui.widgets.field import Field
+from tui.widgets.path_input import PathInput
+
+if TYPE_CHECKING:
+    from engine.inspect import DataInspection
+    from recommender.recommendation import Recommendation
+
+PAUSE = 0.35
+"""Seconds without a key before files are looked at."""
+
+
+class Found(VerticalScroll):
+    """What was found; its keys put things right, so they work while it has the focus."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "done", _("Next"), id="data-next", tooltip=_("On to the next step")),
+        Binding("t", "fix('task')", _("Task"), id="task", tooltip=_("Take the rows for another task")),
+        Binding("c", "fix('column')", _("Columns"), id="columns", tooltip=_("Take other columns")),
+        Binding("l", "fix('length')", _("Longer"), id="longer", tooltip=_("Read rows to their end, as far as the model reads")),
+        Binding("j", "scroll_down", show=False),
+        Binding("k", "scroll_up", show=False),
+    ]
+
+    can_read_longer = False
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Reading longer is offered where rows are cut and the model reads more."""
+        return not (action == "fix" and parameters == ("length",) and not self.can_read_longer)
+
+    class Fix(Message):
+        """Something is to be put right."""
+
+        def __init__(self, what: str) -> None:
+            super().__init__()
+            self.what = what
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="found-lines", markup=False)
+        yield Static(id="rows", markup=False)
+
+    def action_done(self) -> None:
+        """On to the next step."""
+        self.post_message(Step.Done())
+
+    def action_fix(self, what: str) -> None:
+        """Put it right."""
+        self.post_message(self.Fix(what))
+
+
+class DataStep(Step):
+    """Two fields, what was found, the first rows."""
+
+    TITLE = _("Data")
+
+    class Longer(Message):
+        """Rows are to be read up to that many tokens."""
+
+        def __init__(self, length: int) -> None:
+            super().__init__()
+            self.length = length
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(id="step-data")
+        self._start = draft
+        self.known: DataInspection | None = None
+        self.tokenizer: str | None = None
+        """The model's folder, once it is known: its tokenizer counts."""
+        self.reads: int | None = None
+        """Tokens that the model reads at most."""
+        self.train_rows = draft.train_rows
+        self._for, self._columns, self._of = draft.task, dict(draft.columns), draft.data
+        """What the person said of the file `_of`."""
+        self._asked: object = None
+        """The question that was asked last; it is not asked twice."""
+        self._reading: object = None
+        self._longer: int | None = None
+
+    def compose(self) -> ComposeResult:
+        hint = _("A file, a saved set or a hub id; tab completes, ctrl+o lists.")
+        yield Field(_("Training data"), self._start.data, name="data", files=True, placeholder=_("path to a file"), hint=hint)
+        hint = _("Scored before and after; without it some rows are put aside.")
+        held_out = self._start.held_out
+        yield Field(_("Held-out data"), held_out, name="held-out", files=True, placeholder=_("optional"), hint=hint)
+        found = Found(id="found")
+        found.border_title = _("what I found")
+        yield found
+
+    def field(self, name: str) -> Field:
+        """The field of that name: `data` or `held-out`."""
+        return self.query_one(f"#{name}-field", Field)
+
+    @property
+    def ready(self) -> bool:
+        return self.known is not None
+
+    def said(self) -> dict[str, Any]:
+        mine = self.field("data").value == self._of
+        return {
+            "data": self.field("data").value,
+            "held_out": self.field("held-out").value,
+            "task": self._for if mine else "",
+            "columns": dict(self._columns) if mine else {},
+        }
+
+    def enter(self) -> None:
+        self.query_one("#found" if self.known is not None else "#data").focus()
+
+    @on(Input.Changed)
+    def _typed(self) -> None:
+        self.look(final=False)
+
+    @on(DescendantBlur)
+    def _left(self, event: DescendantBlur) -> None:
+        if event.widget.id in ("data", "held-out"):
+            self.look(final=True)
+
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        """Enter: look now; then to the other field, to what was found, and on."""
+        event.stop()
+        self.look(final=True, again=True)
+        if event.input.id == "data":
+            self.query_one("#held-out").focus()
+        elif self.known is not None:
+            self.query_one("#found").focus()
+
+    @on(PathInput.Alternatives)
+    def _alternatives(self, event: PathInput.Alternatives) -> None:
+        event.stop()
+        self.field(str(event.field.id)).hint(views.names_of(event.names))
+
+    def _draft(self) -> Draft:
+        return Draft(train_rows=self.train_rows, **self.said())
+
+    def look(self, *, final: bool, again: bool = False) -> None:
+        """Ask about the rows, unless that very question was asked already."""
+        if self.field("data").value != self._of:
+            self._for, self._columns, self._of = "", {}, self.field("data").value
+        question = (self._draft(), self.tokenizer)
+        if self._asked == question and not (again and self.known is None):
+            return
+        self._asked = None
+        self.known = None
+        self.looking = True
+        self.post_message(self.Said())
+        self._ask(question, final)
+
+    @work(exclusive=True, group="data", exit_on_error=False)
+    async def _ask(self, question: tuple[Draft, str | None], final: bool) -> None:
+        draft, tokenizer = question
+        field, held_out = self.field("data"), self.field("held-out")
+        if not draft.data:
+            field.hint()
+            self.query_one("#found").display = False
+            self.looking = False
+            return
+        if not final:
+            await asyncio.sleep(PAUSE)
+            if not await in_thread(_are_files, draft.data, draft.held_out):
+                self.looking = False
+                return
+        self._asked = question
+        field.hint(_("looking…"))
+        self._reading = reading = engine_side.cancel_handle()
+        loop = asyncio.get_running_loop()
+
+        def tell(done: int, total: int, unit: str) -> None:  # called in the thread that waits for the child
+            loop.call_soon_threadsafe(self._tell_progress, reading, amount(done, total, unit))
+
+        try:
+            known = await in_thread(engine_side.inspect_data, draft, tokenizer, progress=tell, cancel=reading)
+        except asyncio.CancelledError:
+            reading.cancel()
+            raise
+        except LoracleError as error:
+            if draft.held_out and draft.held_out != draft.data and draft.held_out in error.message:
+                held_out.wrong(error.message)
+                field.hint(_("waits for the held-out file"))
+            else:
+                field.wrong(error.message)
+            self.looking = False
+            return
+        self._reading = None
+        self.known = known
+        self.looking = False
+        self._show(known)
+        self.post_message(self.Said())
+
+    def _tell_progress(self, reading: object, text: str) -> None:
+        """How far reading has come, unless another question was asked since."""
+        if reading is self._reading and self.known is None:
+            self.field("data").hint(f"{_('looking…')} {text}")
+
+    def _show(self, known: "DataInspection") -> None:
+        self.field("data").note(views.data_facts(known))
+        if known.facts.eval_rows is not None:
+            self.field("held-out").note(views.held_out_facts(known))
+        else:
+            self.field("held-out").hint()
+        self.query_one("#rows", Static).update(views.preview_lines(known, 300))
+        self.tell(None)
+        self.query_one("#found").display = True
+
+    def tell(self, advice: "Recommendation | None") -> None:
+        """Say what was found, and what of it `advice` knows: how many rows would be cut."""
+        if self.known is not None:
+            cut = next((w for w in advice.warnings if w.code in views.CUT), None) if advice is not None else None
+            self._longer = views.whole_length(self.known.facts, cut, self.reads)
+            found = self.query_one("#found", Found)
+            if found.can_read_longer != (self._longer is not None):
+                found.can_read_longer = self._longer is not None
+                found.refresh_bindings()
+            self.query_one("#found-lines", Static).update(views.findings(self.known, cut, self._longer))
+
+    @on(Found.Fix)
+    def _fix(self, event: Found.Fix) -> None:
+        event.stop()
+        match event.what:
+            case "task":
+                self.app.push_screen(PickScreen(_("What are the rows for?"), views.tasks_to_pick()), self._task_picked)
+            case "column" if self.known is not None:
+                roles = views.columns_to_pick(self.known.facts)
+                self.app.push_screen(PickScreen(_("Which column is another one?"), roles), self._role_picked)
+            case "length" if self._longer is not None:
+                self.post_message(self.Longer(self._longer))
+
+    def _task_picked(self, task: str | None) -> None:
+        if task is not None:
+            self._for, self._columns = task, {}
+            self.look(final=True)
+
+    def _role_picked(self, role: str | None) -> None:
+        if role is None or self.known is None:
+            return
+        columns = [(name, Content(one_line(name, 60))) for name in self.known.columns]
+
+        def picked(name: str | None) -> None:
+            if name is not None and self.known is not None:
+                self._columns = columns_of(self.known.facts) | {role: name}
+                self.look(final=True)
+
+        self.app.push_screen(PickScreen(_("{role}: which column?").format(role=role), columns), picked)
+
+
+def _are_files(*names: str) -> bool:
+    return all(Path(n).expanduser().is_file() for n in names if n)

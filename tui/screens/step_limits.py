@@ -1,0 +1,92 @@
+"""Set-up, limits: how long a run may take, and how many of the rows it takes."""
+
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from tui.draft import Draft
+from tui.i18n import _
+from tui.screens.step import Step
+from tui.words import number, sign
+
+
+class LimitsStep(Step):
+    """Both may be left empty."""
+
+    TITLE: ClassVar[str] = _("Limits")
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__(id="step-limits")
+        hours = draft.goal.get("time_budget_hours")
+        self._hours = f"{hours:g}" if isinstance(hours, int | float) else ""
+        self._rows = str(draft.train_rows) if draft.train_rows else ""
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(classes="row"):
+            yield Static(_("Time"), classes="label", markup=False)
+            yield Input(self._hours, id="hours", compact=True, placeholder=_("no limit"), restrict=r"[0-9]*\.?[0-9]*")
+        yield Static(id="hours-says", classes="facts", markup=False)
+        with Horizontal(classes="row"):
+            yield Static(_("Rows"), classes="label", markup=False)
+            yield Input(self._rows, id="take", compact=True, placeholder=_("all of them"), restrict=r"[0-9]*", max_length=9)
+        yield Static(id="take-says", classes="facts", markup=False)
+        lines = [
+            _("Memory is measured: a run takes what is free on this machine now, and the line below says what each way needs."),
+            _("Enter goes on to the plan."),
+        ]
+        yield Static(Content.styled("\n".join(lines), "$text-muted"), id="limits-more", markup=False)
+
+    def on_mount(self) -> None:
+        self.know(None)
+
+    @property
+    def train_rows(self) -> int | None:
+        """The sample that is wanted; `None` for all rows, and for what is no sample."""
+        text = self.query_one("#take", Input).value
+        return int(text) if text and int(text) >= 2 else None
+
+    @property
+    def hours(self) -> float | None:
+        """Hours a run may take; `None` for no limit."""
+        text = self.query_one("#hours", Input).value.strip(".")
+        return float(text) if text and float(text) > 0 else None
+
+    def said(self) -> dict[str, Any]:
+        return {"train_rows": self.train_rows, "hours": self.hours}
+
+    def enter(self) -> None:
+        self.query_one("#hours").focus()
+
+    def know(self, rows: int | None) -> None:
+        """Say how many rows there are."""
+        says = Content.styled(_("Hours one run may take; what would take longer is not advised."), "dim")
+        self.query_one("#hours-says", Static).update(says)
+        of = _("A sample of the {rows} rows.").format(rows=number(rows)) if rows else _("A sample of the rows.")
+        text = self.query_one("#take", Input).value
+        if text and int(text) < 2:
+            said = Content.styled(f"{sign('✗')} {_('At least 2 rows are needed.')}", "$text-error")
+        else:
+            said = Content.styled(of, "dim")
+        self.query_one("#take-says", Static).update(said)
+
+    def take(self, hours: float | None) -> None:
+        """Another time was said elsewhere."""
+        with self.prevent(Input.Changed):
+            self.query_one("#hours", Input).value = f"{hours:g}" if hours is not None else ""
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.post_message(self.Said())
+
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        event.stop()
+        if event.input.id == "hours":
+            self.query_one("#take").focus()
+        else:
+            self.post_message(self.Done())
