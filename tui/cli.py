@@ -162,6 +162,11 @@ def _run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
     flags_group.add(commands, _deferred)
 
+    serve = commands.add_parser("serve", help="show the app in a browser on this machine")
+    serve.add_argument("--port", type=int, default=8765, metavar="N", help="of 127.0.0.1 (default 8765)")
+    flags.runs(serve)
+    serve.set_defaults(answer=_deferred("serve", "tui.serve"))
+
     for name, text in (
         ("attach", "watch a run; leaving it (Ctrl-C) does not stop it"),
         ("resume", "go on with a run from its newest sound checkpoint"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from engine.text import one_line
 from recommender.errors import Exit, InputError, LoracleError
 from tui import draft as drafts
-from tui import work_plan
+from tui import work_setup
 from tui.draft import Draft
 from tui.i18n import _
 from tui.observations import TASKS, columns_of, of_data
@@ -55,12 +55,12 @@ def ask(model: str, data: str, runs: Path | None, run: Run) -> int:
 
 
 def _model(usual: str) -> "tuple[str, ModelInspection]":
-    names = [name for name, _where in work_plan.models_here()]
+    names = [name for name, _where in work_setup.models_here()]
     _say(_("Models here: {names}.").format(names=", ".join(one_line(n, 60) for n in names[:8])))
     while True:
         name = _answer(_("Model: a folder, a hub id, or demo"), usual or "demo")
         try:
-            found = work_plan.inspect_model(name)
+            found = work_setup.inspect_model(name)
         except LoracleError as error:
             _say(error.message)
             continue
@@ -72,7 +72,7 @@ def _model(usual: str) -> "tuple[str, ModelInspection]":
 
 
 def _data(draft: Draft, model: "ModelInspection") -> "tuple[Draft, DataInspection]":
-    demo = work_plan.demo() if draft.model == "demo" else None
+    demo = work_setup.demo() if draft.model == "demo" else None
     while True:
         usual = draft.data or (demo.data if demo is not None else "")
         name = _answer(_("Training data: a file, a saved set or a hub id"), usual)
@@ -80,7 +80,7 @@ def _data(draft: Draft, model: "ModelInspection") -> "tuple[Draft, DataInspectio
         held_out = _answer(_("Held-out data to score before and after, if there is any"), used)
         draft = replace(draft, data=name, held_out="" if held_out == "-" else held_out)
         try:
-            rows = work_plan.inspect_data(draft, model.path)
+            rows = work_setup.inspect_data(draft, model.path)
         except LoracleError as error:
             _say(error.message)
             continue

@@ -12,7 +12,7 @@ from engine.inspect import DataInspection, ModelInspection
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
-from tui import work_plan
+from tui import work_plan, work_setup
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.screens.confirm import ConfirmScreen
@@ -250,7 +250,7 @@ async def test_models_come_from_the_cache_and_from_the_hub(
 
 def test_without_a_network_nothing_is_found_and_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert work_plan.models_on_hub("bert") == []
+    assert work_setup.models_on_hub("bert") == []
 
 
 @pytest.mark.usefixtures("known")

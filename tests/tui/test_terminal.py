@@ -79,7 +79,7 @@ def test_escapes_in_a_real_file_never_reach_the_terminal(tmp_path: Path) -> None
     data.write_text("text,label\n" + "\n".join(rows) + "\n")
     terminal = Terminal(tmp_path / "runs", "demo", str(data))
     terminal.read_until(b"5 classes", 60)
-    terminal.read_until(b"first rows", 60)
+    terminal.read_until(b"what I found", 60)
     os.write(terminal.master, b"\x12")
     terminal.read_until(b"W weights", 60)
     os.write(terminal.master, b"\x11")

@@ -14,7 +14,7 @@ from textual.widgets import Button, ContentSwitcher, Static
 
 from tui import draft as drafts
 from tui import views_setup as views
-from tui import work_plan as engine_side
+from tui import work_setup as engine_side
 from tui.background import in_thread
 from tui.draft import Draft
 from tui.i18n import _

@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import views_setup as views
-from tui import work_plan as engine_side
+from tui import work_setup as engine_side
 from tui.background import in_thread
 from tui.draft import Draft
 from tui.i18n import _

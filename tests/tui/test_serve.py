@@ -1,0 +1,179 @@
+"""The app in a browser: on this machine only, one process a tab, and none of it left behind."""
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tui.cli import main
+
+aiohttp = pytest.importorskip("aiohttp", reason="the extra `serve` is not installed")
+pytest.importorskip("textual_serve", reason="the extra `serve` is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Served:
+    """A server of its own."""
+
+    def __init__(self, runs: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "tui.cli", "serve", "--port", str(self.port), "--runs", str(runs)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert self.process.stdout is not None
+        self.said = self.process.stdout.readline()
+
+    def apps(self) -> list[psutil.Process]:
+        """The processes of its tabs."""
+        return psutil.Process(self.process.pid).children() if self.process.poll() is None else []
+
+
+@pytest.fixture
+def served(runs: Path) -> Iterator[Served]:
+    server = Served(runs)
+    yield server
+    server.process.kill()
+    server.process.wait()
+    assert server.process.stdout is not None
+    server.process.stdout.close()
+
+
+def soon(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+async def until(websocket: Any, words: bytes) -> None:
+    """Read what the app draws until those words come."""
+    seen = b""
+    while words not in seen:
+        message = await websocket.receive(timeout=60)
+        seen += message.data if message.type == aiohttp.WSMsgType.BINARY else b""
+
+
+def test_a_tab_is_a_process_that_goes_when_the_tab_closes(served: Served) -> None:
+    assert served.url in served.said
+
+    async def visit() -> list[psutil.Process]:
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{served.url}/ws?width=80&height=24") as websocket:
+            await until(websocket, b"What is the model to learn?")
+            return served.apps()
+
+    apps = asyncio.run(visit())
+    assert len(apps) == 1
+    soon(lambda: not served.apps())
+
+
+def test_a_server_that_is_killed_leaves_no_app_behind(served: Served) -> None:
+    async def visit() -> psutil.Process:
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{served.url}/ws") as websocket:
+            await until(websocket, b"Goal")
+            app = served.apps()[0]
+            os.kill(served.process.pid, signal.SIGKILL)
+            return app
+
+    app = asyncio.run(visit())
+    soon(lambda: not app.is_running() or app.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_pages_of_other_sites_are_refused(served: Served) -> None:
+    async def ask(headers: dict[str, str], path: str = "/") -> int:
+        async with aiohttp.ClientSession() as session, session.get(served.url + path, headers=headers) as response:
+            return int(response.status)
+
+    async def answers() -> list[int]:
+        return [
+            await ask({}),
+            await ask({"Origin": served.url}),
+            await ask({"Origin": "http://evil.example"}),
+            await ask({"Origin": "http://evil.example"}, "/ws"),
+            await ask({"Host": f"evil.example:{served.port}"}),
+        ]
+
+    assert asyncio.run(answers()) == [200, 200, 403, 403, 403]
+
+
+def test_a_taken_port_is_said(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--port", str(served.port)]) == 2
+    assert f"port {served.port} cannot be used here" in capsys.readouterr().err
+
+
+def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "textual_serve.server", None)
+    assert main(["serve"]) == 2
+    assert "pip install 'loracle[serve]'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_a_real_browser_shows_the_app(served: Served, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--remote-allow-origins=*",
+        f"--user-data-dir={tmp_path / 'profile'}", "about:blank",
+    ]  # fmt: skip
+    with (tmp_path / "browser.log").open("wb") as log:
+        browser = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        place = tmp_path / "profile" / "DevToolsActivePort"
+        soon(lambda: place.is_file() and len(place.read_text().split()) == 2)
+        picture = asyncio.run(_shown(f"http://127.0.0.1:{place.read_text().split()[0]}", served))
+    finally:
+        browser.kill()
+        browser.wait()
+    assert len(colours(picture)) > 20  # text with its edges, and no page of one colour
+    soon(lambda: not served.apps())
+
+
+def colours(png: bytes) -> set[bytes]:
+    """Bytes of the filtered pixels: one colour alone leaves next to none."""
+    data, at = b"", 8
+    while at < len(png):
+        length = int.from_bytes(png[at : at + 4], "big")
+        if png[at + 4 : at + 8] == b"IDAT":
+            data += png[at + 8 : at + 8 + length]
+        at += 12 + length
+    return {bytes([value]) for value in zlib.decompress(data)}
+
+
+async def _shown(devtools: str, served: Served) -> bytes:
+    """Open a tab, wait for the app in it, take a picture, close it."""
+    async with aiohttp.ClientSession() as session:
+        async with session.put(f"{devtools}/json/new?{served.url}") as response:
+            target = await response.json()
+        async with session.ws_connect(target["webSocketDebuggerUrl"]) as page:
+
+            async def ask(method: str, **parameters: Any) -> Any:
+                await page.send_str(json.dumps({"id": 1, "method": method, "params": parameters}))
+                while (answer := json.loads((await page.receive(timeout=30)).data)).get("id") != 1:
+                    pass
+                return answer["result"]
+
+            classes = ""
+            deadline = time.monotonic() + 60
+            while "-first-byte" not in classes and time.monotonic() < deadline:
+                await asyncio.sleep(0.3)
+                found = await ask("Runtime.evaluate", expression="document.body.className")
+                classes = str(found["result"].get("value"))
+            assert "-first-byte" in classes
+            assert len(served.apps()) == 1
+            await asyncio.sleep(3)  # the terminal fades in
+            picture = base64.b64decode((await ask("Page.captureScreenshot"))["data"])
+        await session.get(f"{devtools}/json/close/{target['id']}")
+        return picture
