@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from recommender.facts import CLASSIFYING, Facts, Goal
+from recommender.language import marked
 from recommender.reasons import plain
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings, Verdict
 
@@ -21,28 +22,28 @@ _TIME_SHARE = 0.8
 """Of the budget, which a run may take (evidence 2.2)."""
 
 _SENTENCES: dict[str, str] = {
-    "purpose": "What is the fine-tune for?",
-    "time_budget_hours": "How long may one run take?",
-    "forgetting": "How much would it hurt if the model forgot what it can do now?",
-    "adapters_wanted": "How many variants of this model do you want?",
-    "sequential_updates": "How often will this model be trained on top of itself?",
-    "ship_in_4_bit": "Will the model be used in 4 bit?",
-    "continued_pretraining": "Is raw text to be learned as it is, a language or a field of its own?",
+    "purpose": marked("What is the fine-tune for?"),
+    "time_budget_hours": marked("How long may one run take?"),
+    "forgetting": marked("How much would it hurt if the model forgot what it can do now?"),
+    "adapters_wanted": marked("How many variants of this model do you want?"),
+    "sequential_updates": marked("How often will this model be trained on top of itself?"),
+    "ship_in_4_bit": marked("Will the model be used in 4 bit?"),
+    "continued_pretraining": marked("Is raw text to be learned as it is, a language or a field of its own?"),
 }
 _ANSWERS: dict[str, tuple[tuple[Value, str], ...]] = {
     "purpose": (
-        ("task", "one task"),
-        ("assistant", "an assistant"),
-        ("style", "a style or format"),
-        ("knowledge", "facts to recall"),
-        ("domain", "a field or language"),
-        ("code", "code"),
+        ("task", marked("one task")),
+        ("assistant", marked("an assistant")),
+        ("style", marked("a style or format")),
+        ("knowledge", marked("facts to recall")),
+        ("domain", marked("a field or language")),
+        ("code", marked("code")),
     ),
-    "forgetting": (("low", "little"), ("medium", "somewhat"), ("high", "much")),
-    "adapters_wanted": ((1, "one"), (2, "two or three"), (4, "four or more")),
-    "sequential_updates": ((1, "once"), (2, "twice"), (5, "again and again")),
-    "ship_in_4_bit": ((False, "no"), (True, "yes")),
-    "continued_pretraining": ((False, "no"), (True, "yes")),
+    "forgetting": (("low", marked("little")), ("medium", marked("somewhat")), ("high", marked("much"))),
+    "adapters_wanted": ((1, marked("one")), (2, marked("two or three")), (4, marked("four or more"))),
+    "sequential_updates": ((1, marked("once")), (2, marked("twice")), (5, marked("again and again"))),
+    "ship_in_4_bit": ((False, marked("no")), (True, marked("yes"))),
+    "continued_pretraining": ((False, marked("no")), (True, marked("yes"))),
 }
 _OF_TEXT = frozenset({"purpose", "continued_pretraining"})
 """Labelled rows say themselves what they are for; only for tasks that write text is there more to ask."""

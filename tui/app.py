@@ -29,6 +29,7 @@ from tui.words import size, status_with_sign
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
     from recommender.facts import Machine
+    from tui.draft import Draft
 
 
 
@@ -130,11 +131,11 @@ class LoracleApp(App[None]):
         if not self._exit:
             super()._handle_exception(error)
 
-    def open_setup(self, model: str = "", data: str = "") -> None:
-        """Show the set-up screen."""
+    def open_setup(self, model: str = "", data: str = "", draft: "Draft | None" = None) -> None:
+        """Show the set-up screen, with what the draft says already."""
         from tui.screens.setup import SetupScreen
 
-        self.push_screen(SetupScreen(model, data))
+        self.push_screen(SetupScreen(model, data, draft))
 
     def open_replay(self, run: "RunDirectory") -> None:
         """Play a run once more."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tui.flags import GOAL_FLAGS
+from tui.i18n import _
 from tui.words import duration
 
 if TYPE_CHECKING:
@@ -11,12 +12,12 @@ if TYPE_CHECKING:
     from recommender.questions import Answer, Question
 
 PURPOSES = {
-    "task": "one task",
-    "assistant": "an assistant",
-    "style": "a style or format",
-    "knowledge": "facts to recall",
-    "domain": "a field or language",
-    "code": "code",
+    "task": _("one task"),
+    "assistant": _("an assistant"),
+    "style": _("a style or format"),
+    "knowledge": _("facts to recall"),
+    "domain": _("a field or language"),
+    "code": _("code"),
 }
 
 
@@ -24,19 +25,19 @@ def in_words(goal: "Goal") -> list[str]:
     """What differs from the defaults, a few words each; the note is not among them."""
     said = []
     if goal.purpose != "task":
-        said.append(f"for {PURPOSES[goal.purpose]}")
+        said.append(_("for {purpose}").format(purpose=PURPOSES[goal.purpose]))
     if goal.time_budget_hours is not None:
-        said.append(f"within {duration(goal.time_budget_hours * 3600)}")
+        said.append(_("within {time}").format(time=duration(goal.time_budget_hours * 3600)))
     if goal.forgetting != "low":
-        said.append(f"forgetting would hurt {'much' if goal.forgetting == 'high' else 'somewhat'}")
+        said.append(_("forgetting would hurt much") if goal.forgetting == "high" else _("forgetting would hurt somewhat"))
     if goal.adapters_wanted > 1:
-        said.append(f"{goal.adapters_wanted} variants of the model")
+        said.append(_("{n} variants of the model").format(n=goal.adapters_wanted))
     if goal.sequential_updates > 1:
-        said.append(f"trained on top of itself {goal.sequential_updates} times")
+        said.append(_("trained on top of itself {n} times").format(n=goal.sequential_updates))
     if goal.ship_in_4_bit:
-        said.append("to be used in 4 bit")
+        said.append(_("to be used in 4 bit"))
     if goal.continued_pretraining:
-        said.append("raw text to be learned as it is")
+        said.append(_("raw text to be learned as it is"))
     return said
 
 

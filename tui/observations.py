@@ -3,27 +3,28 @@
 from typing import TYPE_CHECKING
 
 from engine.text import one_line
+from tui.i18n import _
 from tui.words import number, share
 
 if TYPE_CHECKING:
     from recommender.facts import DataFacts, Suspicion
 
 TASKS = {
-    "classification": "classification",
-    "multi_label": "classification with several labels a row",
-    "regression": "predicting a number",
-    "token_classification": "tagging words",
-    "instruction": "following instructions",
-    "chat": "conversations",
-    "preference": "preferences",
-    "seq2seq": "text to text",
-    "continued_pretraining": "raw text, continued pre-training",
+    "classification": _("classification"),
+    "multi_label": _("classification with several labels a row"),
+    "regression": _("predicting a number"),
+    "token_classification": _("tagging words"),
+    "instruction": _("following instructions"),
+    "chat": _("conversations"),
+    "preference": _("preferences"),
+    "seq2seq": _("text to text"),
+    "continued_pretraining": _("raw text, continued pre-training"),
 }
 
 
 def task_name(facts: "DataFacts") -> str:
     """The task in words; `task not known` where nobody has looked."""
-    return TASKS[facts.task] if facts.task is not None else "task not known"
+    return TASKS[facts.task] if facts.task is not None else _("task not known")
 
 
 def columns_of(facts: "DataFacts") -> dict[str, str]:
@@ -36,27 +37,33 @@ def of_data(facts: "DataFacts") -> list[str]:
     """Repeats, contradictions, overlap, empty rows, suspicious columns; empty where nothing is odd."""
     found = []
     if facts.duplicate_share:
-        found.append(f"{share(facts.duplicate_share)} of the rows repeat another row; they are counted once")
+        text = _("{share} of the rows repeat another row; they are counted once")
+        found.append(text.format(share=share(facts.duplicate_share)))
     if facts.near_duplicate_share:
-        found.append(f"{share(facts.near_duplicate_share)} more differ from an earlier row only a little")
+        text = _("{share} more differ from an earlier row only a little")
+        found.append(text.format(share=share(facts.near_duplicate_share)))
     if facts.conflict_share:
-        found.append(f"{share(facts.conflict_share)} of the rows have a text that also appears with another label")
+        text = _("{share} of the rows have a text that also appears with another label")
+        found.append(text.format(share=share(facts.conflict_share)))
     if facts.overlap_share:
-        overlap = share(facts.overlap_share)
-        found.append(f"{overlap} of the held-out rows are also in the training data; those are not trained on")
+        text = _("{share} of the held-out rows are also in the training data; those are not trained on")
+        found.append(text.format(share=share(facts.overlap_share)))
     if facts.empty_rows:
-        found.append(f"{number(facts.empty_rows)} rows have no text or no label and are left out")
+        found.append(_("{n} rows have no text or no label and are left out").format(n=number(facts.empty_rows)))
     found += [_suspicious(s) for s in facts.suspicious_columns]
     return found
 
 
 def _suspicious(column: "Suspicion") -> str:
     name = one_line(column.column, 40)
-    seen = f" in {share(column.share)} of the rows" if column.share is not None and column.share < 1 else ""
+    partly = column.share is not None and column.share < 1
     match column.why:
         case "id":
-            return f"column {name} is different in every row: an identifier, nothing to learn from"
+            return _("column {name} is different in every row: an identifier, nothing to learn from").format(name=name)
         case "constant":
-            return f"column {name} is the same in every row: nothing to learn from"
+            return _("column {name} is the same in every row: nothing to learn from").format(name=name)
+        case "leak" if partly:
+            text = _("column {name} gives the label away in {share} of the rows: a model would learn to read it instead")
+            return text.format(name=name, share=share(column.share or 0.0))
         case "leak":
-            return f"column {name} gives the label away{seen}: a model would learn to read it instead of the text"
+            return _("column {name} gives the label away: a model would learn to read it instead of the text").format(name=name)

@@ -86,7 +86,7 @@ def _data(draft: Draft, model: "ModelInspection") -> "tuple[Draft, DataInspectio
             continue
         task = rows.facts.task
         columns = ", ".join(f"{role}: {one_line(c, 30)}" for role, c in columns_of(rows.facts).items())
-        of = _("{n} rows, taken for {task}.").format(n=number(rows.facts.rows), task=_(TASKS[task]) if task else "?")
+        of = _("{n} rows, taken for {task}.").format(n=number(rows.facts.rows), task=TASKS[task] if task else "?")
         _say(f"{of} {columns}".strip())
         for odd in of_data(rows.facts):
             _say(f"! {odd}")

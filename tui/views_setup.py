@@ -56,7 +56,7 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) 
     facts = data.facts
     columns = ", ".join(f"{_(role)}: {one_line(name, 30)}" for role, name in columns_of(facts).items())
     lines = [
-        _keyed(_ok(), _("taken for {task}").format(task=_(task_name(facts))), _("t another task")),
+        _keyed(_ok(), _("taken for {task}").format(task=task_name(facts)), _("t another task")),
         _keyed(_ok(), _("columns {columns}").format(columns=columns), _("c others")),
     ]
     form = " ".join(filter(None, (facts.format, facts.encoding if facts.encoding not in (None, "utf-8", "utf-8-sig") else None)))
@@ -90,7 +90,7 @@ def whole_length(facts: "DataFacts", cut: "Caution | None", reads: int | None) -
 
 def tasks_to_pick() -> list[tuple[str, Content]]:
     """All tasks, in words."""
-    return [(name, Content(_(words))) for name, words in TASKS.items()]
+    return [(name, Content(words)) for name, words in TASKS.items()]
 
 
 def columns_to_pick(facts: "DataFacts") -> list[tuple[str, Content]]:

@@ -29,7 +29,7 @@ def test_from_set_up_to_the_result_by_keyboard_alone(tmp_path: Path, tiny: Path,
     press(ENTER, "Training data")
     press(str(TRAIN).encode() + ENTER, "6 classes")
     press(str(HELD_OUT).encode() + ENTER, "132 rows")
-    press(ENTER, "another task")  # to what was found
+    press(ENTER, "Columns")  # the keys of what was found
     press(ENTER, "Hours one run may take")
     press(ENTER, "Rows")
     press(ENTER, "Recommended")

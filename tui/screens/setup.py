@@ -100,6 +100,8 @@ class SetupScreen(LoracleScreen):
 
     @on(Step.Said)
     def _said(self) -> None:
+        if len(self.query(Step)) < len(STEPS):
+            return
         self._gather()
         if self._to_plan and self.ready:
             self._to_plan = False
@@ -148,11 +150,11 @@ class SetupScreen(LoracleScreen):
     @property
     def ready(self) -> bool:
         """Whether model and data are known."""
-        return self.query_one(ModelStep).ready and self.query_one(DataStep).ready
+        return all(bool(found := self.query(kind)) and found.first(Step).ready for kind in (ModelStep, DataStep))
 
     def _changed(self) -> None:
         """Draw what depends on the answers."""
-        if not self.is_mounted or not self.query(LimitsStep):
+        if len(self.query(Step)) < len(STEPS):  # still being put together, or being left
             return
         steps = [self.query_one(f"#step-{name}", Step) for name in STEPS]
         done = {s.TITLE: s.ready for s in steps} | {_("Plan"): False}
