@@ -175,10 +175,10 @@ def memory_verdict(candidate: "Candidate") -> str:
     """Whether a candidate fits, in words: `fits, 56% free`, `does not fit`."""
     memory = candidate.memory
     if memory.predicted > memory.available or (not candidate.fits and candidate.removed_by == "does_not_fit"):
-        return "does not fit"
+        return _("does not fit")
     if not candidate.fits:
-        return "cannot run here"
-    return f"fits, {share(1 - memory.predicted / max(memory.available, 1))} free"
+        return _("cannot run here")
+    return _("fits, {share} free").format(share=share(1 - memory.predicted / max(memory.available, 1)))
 
 
 def memory_sum(candidate: "Candidate") -> str:
@@ -187,6 +187,13 @@ def memory_sum(candidate: "Candidate") -> str:
     if needed.split()[-1] == free.split()[-1]:
         needed = needed.split()[0]
     return f"{needed} of {free}"
+
+
+def padded(text: str, cells: int) -> str:
+    """`text` with blanks up to that many cells: a Chinese character takes two."""
+    from rich.cells import cell_len
+
+    return text + " " * max(cells - cell_len(text), 0)
 
 
 def candidate_line(candidate: "Candidate") -> str:

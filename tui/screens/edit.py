@@ -19,7 +19,7 @@ from tui import editable
 from tui import views_advice as views
 from tui import work_plan as engine_side
 from tui.i18n import _
-from tui.words import sign
+from tui.words import padded, sign
 
 if TYPE_CHECKING:
     from recommender.plan import Plan
@@ -83,7 +83,7 @@ class EditScreen(ModalScreen[None]):
     def _line(self, name: str, plan: "Plan") -> Content:
         value, usual = (editable.written(engine_side.setting_of(p, name)) for p in (plan, self._usual))
         words = editable.SETTINGS[name]
-        line = Content.assemble(f"{words:<40}", (f"{value or sign('–'):<14}", "bold" if value != usual else ""))
+        line = Content.assemble(padded(words, 40), (padded(value or sign("–"), 14), "bold" if value != usual else ""))
         if value != usual:
             line = Content.assemble(line, (_("advised: {value}").format(value=usual or sign("–")), "$text-accent"))
         return line

@@ -21,6 +21,7 @@ from tui.i18n import _
 from tui.screens.step import Step
 from tui.widgets.field import Field
 from tui.widgets.path_input import PathInput
+from tui.words import padded
 
 if TYPE_CHECKING:
     from engine.inspect import ModelInspection
@@ -177,7 +178,7 @@ class ModelStep(Step):
 
 
 def _line(name: str, where: str) -> Content:
-    return Content.assemble(f"{one_line(name, 44):<46}", (where, "$text-muted"))
+    return Content.assemble(padded(one_line(name, 44), 46), (where, "$text-muted"))
 
 
 def _is_local_model(name: str) -> bool:
