@@ -186,7 +186,8 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
     copies = facts.goal.adapters_wanted
     if copies > 3 and shape.parameters >= 1e9 and running & {"lora", "qlora"}:
         running.discard("full")
-        yield "full", reason("D4_many_full_copies", {"copies": copies, "needed": copies * 2 * shape.parameters}, "E1")
+        sizes = {"needed": copies * 2 * shape.parameters, "adapter": 4 * candidates["lora"].trained_parameters}
+        yield "full", reason("D4_many_full_copies", {"copies": copies} | sizes, "E1")
     if shape.parameters < 30e6 and "full" in running and copies <= 1:
         running.discard("lora")
         yield "lora", reason("D3_too_small_for_adapters", {"parameters": shape.parameters}, "E14", "K")

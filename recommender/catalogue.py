@@ -38,7 +38,7 @@ SENTENCES: dict[str, str] = {
     "D2_lora_fits_easily": "Even without gradient checkpointing LoRA takes {needed:size} of {free:size} (one row at a time): "
     "quantising would only cost speed.",
     "D3_too_small_for_adapters": "The model is so small ({parameters:short} parameters) that adapters save nothing.",
-    "D4_many_full_copies": "{copies} full copies are {needed:size}; adapters are tens of megabytes each and share one server.",
+    "D4_many_full_copies": "{copies} full copies are {needed:size}; adapters are {adapter:size} each and share one base.",
     # points
     "W1_small_encoder": "A small model ({parameters:short} parameters): where it fits, training all of it is simplest and "
     "usually best.",
@@ -103,15 +103,18 @@ SENTENCES: dict[str, str] = {
     "compare both.",
     "preference_on_base": "Preferences sharpen a model that already follows instructions; this is a base model: fine-tune it "
     "on instructions first.",
+    "raw_text_on_instruct": "Raw text wears off how an instruct model answers: take the base model, or tune on instructions "
+    "again afterwards.",
     "no_chat_template": "The model has no chat template: one must be chosen, and kept with the model.",
     "truncated": "{share:share} of the rows are longer than {length:count} tokens and are cut there.",
-    "shortened": "Texts are cut at {length:count} tokens to fit in memory; one in a hundred has more than {tokens:count}.",
-    "long_texts": "About {share:share} of the texts are longer than the {reads} tokens that this model reads, one in a hundred "
-    "than {tokens:count}: the rest is cut. Split long texts, or take a model that reads more.",
-    "long_documents": "Many texts are longer than the {reads} tokens that this model reads (one in twenty has more than "
+    "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred than "
+    "{tokens:count}.",
+    "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one in a "
+    "hundred than {tokens:count}: the rest is cut. Split long texts, or take a model that reads more.",
+    "long_documents": "Many texts are longer than the {reads:count} tokens that this model reads (one in twenty has more than "
     "{tokens:count}). Try in this order, and compare on validation rows: keep head and tail of each text, cut it into chunks "
     "and pool their scores, take an encoder for long texts.",
-    "long_documents_half": "Half of the texts have more than {tokens:count} tokens, and this model reads {reads}. Try in "
+    "long_documents_half": "Half of the texts have more than {tokens:count} tokens, and this model reads {reads:count}. Try in "
     "this order, and compare on validation rows: keep head and tail of each text, cut it into chunks and pool their scores, "
     "take an encoder for long texts.",
     "unused_devices": "{present} devices are here; one run of Loracle uses {used}.",
@@ -125,6 +128,10 @@ SENTENCES: dict[str, str] = {
     "nf4_untried": "The {bits}-bit kernels were not tried on this machine; a trial runs before training.",
     "slow": "This would take about {hours:hours} here. Before waiting that long: shorter texts, fewer rows, a smaller model, "
     "or a rented GPU.",
+    "slow_device": "This would take about {hours:hours} here. Before waiting that long: shorter texts, fewer rows, a smaller "
+    "model, or more and faster devices.",
+    "slow_raw_text": "This would take about {hours:hours} here. Before waiting that long: the best part of the text, a smaller "
+    "model, or more and faster devices.",
     "sequential_adapters": "{updates} updates, one after another: merged adapters wear the base down. Train each new adapter "
     "from the original base, on old and new rows together.",
     "sequential_full": "{updates} updates, one after another: mix old rows into each, or the model forgets what came before.",
@@ -185,6 +192,10 @@ SENTENCES: dict[str, str] = {
     "flip_clean": "{method}, once the contradicting labels are settled.",
     "flip_more_time": "{method}, if it may take {hours:hours}.",
     "flip_all_layers": "All layers trained in full, if it may take {hours:hours}.",
+    "flip_not_4_bit": "{method}, if it need not ship in {bits} bits.",
+    "flip_forgetting_low": "{method}, if it may forget some of what it knows.",
+    "flip_one_variant": "{method}, if you want a single fine-tune.",
+    "flip_behaviour": "{method}, if the rows teach how to answer and not facts that change.",
     "flip_forgetting": "{method}, if keeping what the model already knows matters much.",
     # the explanation's own lines
     "gates_open": "Nothing speaks against fine-tuning on these data.",
@@ -192,6 +203,11 @@ SENTENCES: dict[str, str] = {
     "checkpointing, micro-batches of up to {token_budget:count} tokens, about {hours:hours}.",
     "points_total": "Sum of the points: {points}.",
     "verdict": "{verdict} ({confidence}); runner-up: {runner_up}.",
+    "verdict_not_yet": "Not yet ({confidence}); were it to run: {best}, then {runner_up}.",
+    "verdict_not_yet_only": "Not yet ({confidence}); were it to run: {best}.",
+    "verdict_nothing_to_run": "Not yet ({confidence}): whatever is chosen, it cannot be trained like this.",
+    "verdict_does_not_fit": "Does not fit ({confidence}); the nearest to it: {best}.",
+    "verdict_no_time": "Does not fit into the time ({confidence}); the nearest to it: {best}.",
     # what to do instead
     "instead_more_labels": "Label more rows: aim for 100 to 500 in all, and at least {smallest:count} of every class.",
     "instead_more_rare": "Label more rows of the rarest classes, at least {smallest:count} of each, or merge them with others.",
@@ -208,6 +224,7 @@ SENTENCES: dict[str, str] = {
     "instead_in_prompt": "Put the text into the prompt or a search index; or collect far more of it.",
     "instead_decoder": "Take a model that writes: a decoder, or an encoder-decoder such as T5.",
     "instead_original_weights": "Take the original weights (safetensors), fine-tune those, and convert the result to GGUF.",
+    "instead_free_device": "End what other programs hold on this device ({held:size}): {method} would then fit.",
     "instead_smaller_model": "Take a smaller model, or a machine with at least {needed:size} free.",
     "instead_more_devices": "Sharded over all {devices} devices {method} would need about {needed:size} on each: a tool that "
     "shards (FSDP, DeepSpeed) can do that.",
@@ -240,6 +257,7 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "instead_nf4": {"bits": 4},
     "many_epochs_writing": {"least": 1, "most": 4},
     "score_in_4_bit": {"bits": 4},
+    "flip_not_4_bit": {"bits": 4},
     "check_forgetting": {"rise": 0.05},
     "long_warmup": {"least": 0.03, "most": 0.10},
     "few_steps": {"wanted": 100},

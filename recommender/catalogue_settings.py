@@ -45,9 +45,9 @@ SETTINGS: dict[str, str] = {
     "S_no_early_stopping": "No early stopping: {validation_rows} validation rows are too few to tell better from worse.",
     "S_length_longest": "Length {max_length:count}: no text is longer than {tokens:count} tokens.",
     "S_length_p95": "Length {max_length:count}: {share:share} of the texts have at most {tokens:count} tokens.",
-    "S_length_model": "Length {max_length:count}: the most this model reads, although {share:share} of the texts would need "
-    "{tokens:count}.",
-    "S_length_blocks": "Raw text is cut into blocks of {max_length} tokens, and nothing is lost.",
+    "S_length_model": "Length {max_length:count}: the most this model reads, although {share:share} of the texts reach "
+    "up to {tokens:count}.",
+    "S_length_blocks": "Raw text is cut into blocks of {max_length:count} tokens, and nothing is lost.",
     "S_length_unknown": "Length {max_length:count}, because no text was measured.",
     "S_length_memory": "Length {max_length:count}: {share:share} of the texts have at most {tokens:count} tokens; more did not "
     "fit in memory.",
@@ -75,11 +75,14 @@ SETTINGS: dict[str, str] = {
     "S_precision_bf16": "Weights in fp32, products in bf16: as stable as fp32 and faster.",
     "S_precision_bf16_adapters": "The frozen base in bf16, the adapters in fp32.",
     "S_precision_fp16": "Products in fp16 with fp32 weights, because the device has no bf16; never pure fp16, which ends in NaN.",
+    "S_precision_fp16_adapters": "The frozen base in fp16, because the device has no bf16; the adapters in fp32, with scaled "
+    "losses.",
     "S_precision_fp32": "Everything in fp32: half precision is not safe or not faster here.",
     "S_precision_pure_bf16": "Weights and products in bf16: nothing else fits.",
     "S_checkpointing": "Gradient checkpointing saves memory for about {more:share} more time.",
     "S_no_checkpointing": "No gradient checkpointing: it fits without.",
     "S_optimizer_adamw": "AdamW with bias correction, which small data needs.",
+    "S_optimizer_usual": "AdamW with bias correction, the usual choice.",
     "S_optimizer_8bit": "AdamW with {bits}-bit moments, to save memory.",
     "S_token_budget": "Micro-batches of up to {token_budget:count} padded tokens: they decide speed and memory, not the result.",
 }

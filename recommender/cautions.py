@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from recommender.counting import distinct_rows, is_labelled, rows_of, skewed, split_of
+from recommender.counting import classes_of, distinct_rows, is_labelled, rows_of, skewed, split_of
 from recommender.facts import Facts
 from recommender.gates import contradictions, rare_classes
 from recommender.lints import share_cut
@@ -34,6 +34,8 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
         yield caution("few_examples", rows=unique)
     if task == "preference" and facts.model.instruct is False:
         yield caution("preference_on_base", instruct=False)
+    if task == "continued_pretraining" and facts.model.instruct:
+        yield caution("raw_text_on_instruct", instruct=True)
     if task == "chat" and facts.model.chat_template is False:
         yield caution("no_chat_template", chat_template=False)
 
@@ -43,7 +45,7 @@ def _about_labels(facts: Facts) -> Iterator[Caution]:
     if (data.task or "classification") not in ("classification", "multi_label"):
         return
     held_out = data.eval_rows if data.eval_rows is not None else split_of(data).held_out
-    if 0 < held_out < 1_000 and rows_of(data) is not None:
+    if 0 < held_out < 1_000 and rows_of(data) is not None and classes_of(data) != 1:
         yield caution("small_held_out", rows=held_out, points=round(100 * 1.96 * math.sqrt(0.09 / held_out), 1))
     counts = data.label_counts or ()
     present = [c for c in counts if c]
@@ -76,7 +78,7 @@ def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[C
         if length >= shape.positions:
             yield caution("long_texts", share=share_cut(data, shape.positions), tokens=wanted, reads=shape.positions)
         elif nearest.fits:
-            yield caution("shortened", length=length, tokens=wanted)
+            yield caution("shortened", length=length, tokens=wanted, share=share_cut(data, length))
 
 
 def machine_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:
@@ -100,7 +102,9 @@ def machine_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator
     if nearest.method == "qlora" and nearest.fits and machine.nf4 is None:
         yield caution("nf4_untried", nf4=None)
     if nearest.hours.predicted > 24 and nearest.fits:
-        yield caution("slow", hours=nearest.hours.predicted)
+        raw = facts.data.task == "continued_pretraining"
+        wording = "slow" if device is None else "slow_raw_text" if raw else "slow_device"
+        yield caution("slow", wording=wording, hours=nearest.hours.predicted)
 
 
 def goal_cautions(facts: Facts, nearest: Candidate) -> Iterator[Caution]:

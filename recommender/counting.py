@@ -13,6 +13,11 @@ SMALL_FOR_ONE_SPLIT = 500
 """Below so many rows one split says little: five folds."""
 
 
+RARE_ON_VALIDATION = 30
+"""Rows of the rarer of two classes among the validation rows, or no checkpoint can be told from another by it (K)."""
+MOST_VALIDATION = 20_000
+
+
 class Split(NamedTuple):
     """Rows by use."""
 
@@ -30,7 +35,16 @@ def split_of(data: DataFacts) -> Split:
         held_out = int(unique * 0.15) if unique < 5_000 else min(unique // 10, 10_000)
     rest = unique - held_out
     validation = int(rest * VALIDATION_SHARE) if rest < 5_000 else min(rest // 10, 2_000)
+    validation = max(validation, min(_seeing_the_rare(data, unique), rest // 10, MOST_VALIDATION))
     return Split(rest - validation, validation, held_out)
+
+
+def _seeing_the_rare(data: DataFacts, rows: int) -> int:
+    """How many validation rows hold enough of a rare positive class."""
+    counts = [c for c in data.label_counts or () if c]
+    if len(counts) != 2 or (data.task or "classification") != "classification":
+        return 0
+    return round(RARE_ON_VALIDATION * sum(counts) / min(counts)) if rows else 0
 
 
 def folds_of(data: DataFacts) -> int:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from recommender.base import Fact
 from recommender.facts import Facts
+from recommender.gates import PHYSICS
 from recommender.reasons import sentence
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Method, Reason, Recommendation
 
@@ -29,7 +30,8 @@ def explain(facts: Facts, recommendation: Recommendation) -> tuple[Step, ...]:
     if not any(s.stage == "gates" for s in steps):
         steps.append(Step(stage="gates", code="gates_open", text=sentence("gates_open")))
     steps += [_considered(c) for c in recommendation.candidates]
-    steps += [Step(stage="settings", code=r.code, text=r.text, source=r.source) for r in recommendation.settings_reasons]
+    if not nothing_to_run(recommendation):
+        steps += [Step(stage="settings", code=r.code, text=r.text, source=r.source) for r in recommendation.settings_reasons]
     totals = {c.method: c.points for c in recommendation.candidates}
     steps.append(
         Step(stage="points", code="points_total", text=sentence("points_total", {"points": _spoken(totals)}), points=totals)
@@ -37,6 +39,11 @@ def explain(facts: Facts, recommendation: Recommendation) -> tuple[Step, ...]:
     steps.append(_verdict(recommendation))
     steps += [Step(stage="verdict", code="would_change", text=text) for text in recommendation.would_change]
     return tuple(sorted(steps, key=lambda s: STAGES.index(s.stage)))
+
+
+def nothing_to_run(recommendation: Recommendation) -> bool:
+    """Whether no insistence helps: there is nothing to learn, or the model cannot do it."""
+    return any(r.code in PHYSICS for r in recommendation.reasons)
 
 
 def _stage(reason: Reason) -> Stage:
@@ -70,9 +77,19 @@ def _spoken(totals: dict[Method, float]) -> str:
 
 
 def _verdict(recommendation: Recommendation) -> Step:
+    best = METHOD_NAMES[recommendation.best.method]
+    code = "verdict"
+    if recommendation.verdict == "not_yet":
+        code = "verdict_nothing_to_run" if nothing_to_run(recommendation) else "verdict_not_yet"
+        if code == "verdict_not_yet" and recommendation.runner_up is None:
+            code = "verdict_not_yet_only"
+    elif recommendation.verdict == "does_not_fit":
+        late = any(c.fits and c.removed_by == "over_time_budget" for c in recommendation.candidates)
+        code = "verdict_no_time" if late else "verdict_does_not_fit"
     known: dict[str, Any] = {
+        "best": best,
         "verdict": METHOD_NAMES.get(recommendation.verdict, recommendation.verdict.replace("_", " ")),
         "confidence": recommendation.confidence,
         "runner_up": METHOD_NAMES[recommendation.runner_up] if recommendation.runner_up else "none",
     }
-    return Step(stage="verdict", code=f"verdict_{recommendation.verdict}", text=sentence("verdict", known))
+    return Step(stage="verdict", code=f"verdict_{recommendation.verdict}", text=sentence(code, known))

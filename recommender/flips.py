@@ -26,6 +26,7 @@ def flip_conditions(facts: Facts, decision: Recommendation, decide: Decide) -> I
         variants = decide(_changed(facts, "goal", adapters_wanted=4)).verdict
         if variants in METHODS and variants != decision.verdict:
             yield sentence("flip_many_variants", {"method": METHOD_NAMES[variants]})
+    yield from _without_wishes(facts, decision, decide)
     if facts.goal.forgetting != "high":
         careful = decide(_changed(facts, "goal", forgetting="high")).verdict
         if careful in METHODS and careful != decision.verdict:
@@ -50,6 +51,25 @@ def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
     verdict = decide(_changed(facts, "data", conflict_share=0.0)).verdict
     if verdict in METHODS:
         yield sentence("flip_clean", {"method": METHOD_NAMES[verdict]})
+    if facts.goal.purpose == "knowledge":
+        verdict = decide(_changed(facts, "goal", purpose="task")).verdict
+        if verdict in METHODS:
+            yield sentence("flip_behaviour", {"method": METHOD_NAMES[verdict]})
+
+
+def _without_wishes(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
+    """What it would be had the person not asked for more than a model for the task."""
+    goal = facts.goal
+    wishes: list[tuple[bool, str, dict[str, Any]]] = [
+        (goal.ship_in_4_bit, "flip_not_4_bit", {"ship_in_4_bit": False}),
+        (goal.forgetting == "high", "flip_forgetting_low", {"forgetting": "low"}),
+        (goal.adapters_wanted > 1, "flip_one_variant", {"adapters_wanted": 1}),
+    ]
+    for wished, code, without in wishes:
+        if wished:
+            verdict = decide(_changed(facts, "goal", **without)).verdict
+            if verdict in METHODS and verdict != decision.verdict:
+                yield sentence(code, {"method": METHOD_NAMES[verdict]})
 
 
 def _more_time(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from recommender.facts import Facts, Machine
 from recommender.footprint import Step, parts_of
+from recommender.names import memory_in_name
 from recommender.recommendation import Memory, Method, Precision
 from recommender.shape import Shape
 
@@ -58,7 +59,7 @@ def _free(machine: Machine) -> list[tuple[int, bool]]:
     """Free bytes of each usable device, the freest first."""
     if machine.device is None:
         return [_known(machine.ram_available, machine.ram_total)]
-    free = [_known(d.memory_free, d.memory_total) for d in machine.devices]
+    free = [_known(d.memory_free, d.memory_total or memory_in_name(d)) for d in machine.devices]
     if machine.backend == "mps" and machine.ram_available is not None:  # one memory for both
         free = [(min(f, machine.ram_available), known) for f, known in free]
     return sorted(free, key=lambda f: f[0], reverse=True)[: max(usable_count(machine), 1)]

@@ -75,6 +75,8 @@ def short_count(value: float) -> str:
 def share(value: float) -> str:
     """A share as percent: `12%`, `0.4%`."""
     percent = 100 * value
+    if 99 < percent < 100:  # never all of them where a few are not
+        return f"{min(percent, 99.9):.1f}%"
     return f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}".removesuffix(".0") + "%"
 
 

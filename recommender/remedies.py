@@ -12,6 +12,8 @@ from recommender.variants import step_of
 
 SHORTER = (131_072, 98_304, 65_536, 49_152, 32_768, 24_576, 16_384, 12_288, 8192, 4096, 2048, 1024, 512, 256, 128)
 """Lengths tried where the wanted one does not fit, in tokens."""
+OWN_SHARE = 0.96
+"""Of a card's memory, what is free when nobody uses it."""
 
 
 def instead(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> tuple[str, ...]:
@@ -66,6 +68,7 @@ def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candida
         if placed.fits:
             known = {"devices": placed.devices, "method": METHOD_NAMES[least.method], "needed": placed.peak}
             advice.append(sentence("instead_more_devices", known))
+    advice += _free_device(facts, shape, candidates)
     advice.append(sentence("instead_smaller_model", {"needed": int(least.memory.predicted / memory.USABLE_SHARE)}))
     length = least.settings.max_length
     fitting = _best_shorter(facts, shape, candidates, length)
@@ -73,6 +76,25 @@ def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candida
         known = {"method": METHOD_NAMES[fitting[1]], "fitting": fitting[0], "length": length}
         advice.insert(0, sentence("instead_shorter", known))
     return advice
+
+
+def _free_device(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> list[str]:
+    """That other programs stand in the way, where the best method would fit without them."""
+    machine, device = facts.machine, facts.machine.device
+    if machine.backend == "mps" or device is None or not device.memory_total or device.memory_free is None:
+        return []
+    own = [int(OWN_SHARE * (d.memory_total or 0)) for d in machine.devices]
+    alone = tuple(
+        d.model_copy(update={"memory_free": max(d.memory_free or 0, o)}) for d, o in zip(machine.devices, own, strict=True)
+    )
+    emptied = facts.model_copy(update={"machine": machine.model_copy(update={"devices": alone})})
+    tried = [c for c in candidates.values() if c.removed_by == "does_not_fit"]
+    fitting = [c for c in tried if place(emptied, shape, step_of(emptied, c.method, c.settings)).fits]
+    if not fitting:
+        return []
+    best = max(fitting, key=lambda c: c.points)
+    known = {"held": device.memory_total - device.memory_free, "method": METHOD_NAMES[best.method]}
+    return [sentence("instead_free_device", known)]
 
 
 def _best_shorter(facts: Facts, shape: Shape, candidates: dict[Method, Candidate], length: int) -> tuple[int, Method] | None:

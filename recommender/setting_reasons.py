@@ -10,6 +10,8 @@ from recommender.reasons import reason
 from recommender.recommendation import IN_SENTENCES, Candidate, Reason, Settings
 from recommender.shape import Shape, t5_like, tuned_as_encoder
 
+SMALL_DATA = 10_000
+"""Below so many rows Adam without bias correction was found unstable (E12)."""
 METRIC_REASONS = {
     "macro_f1": ("S_metric_macro_f1", "E27"),
     "micro_f1": ("S_metric_micro_f1", "K"),
@@ -180,11 +182,12 @@ def _rows(facts: Facts, settings: Settings) -> Iterator[Reason]:
 def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
     settings = chosen.settings
     named = {"bf16-mixed": "bf16", "fp16-mixed": "fp16", "fp32": "fp32", "bf16": "pure_bf16"}[settings.precision]
-    if named == "bf16" and chosen.method != "full":
-        named = "bf16_adapters"
+    if named in ("bf16", "fp16") and chosen.method != "full":
+        named += "_adapters"
     yield _because("precision", f"S_precision_{named}", {"precision": settings.precision}, "E32")
     code, more = ("S_checkpointing", 0.27) if settings.gradient_checkpointing else ("S_no_checkpointing", 0.0)
     yield _because("gradient_checkpointing", code, {"more": more}, "E25")
-    code = "S_optimizer_8bit" if settings.optimizer == "adamw_8bit" else "S_optimizer_adamw"
+    few = distinct_rows(facts.data) < SMALL_DATA
+    code = "S_optimizer_8bit" if settings.optimizer == "adamw_8bit" else "S_optimizer_adamw" if few else "S_optimizer_usual"
     yield _because("optimizer", code, {"optimizer": settings.optimizer, "bits": 8}, "E23" if "8bit" in code else "E12")
     yield _because("token_budget", "S_token_budget", {"token_budget": settings.token_budget}, "K")

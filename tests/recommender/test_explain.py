@@ -48,3 +48,13 @@ def test_the_last_word_is_the_verdict_and_what_would_change_it() -> None:
     last = [s for s in explain(situation, advice) if s.stage == "verdict"]
     assert last[0].code == f"verdict_{advice.verdict}"
     assert tuple(s.text for s in last[1:]) == advice.would_change
+
+
+def test_settings_of_what_can_never_run_are_not_explained() -> None:
+    one = {"rows": 900, "unique_rows": 900, "label_counts": [900], "classes": 1, "eval_rows": None}
+    advice = recommend(facts(data=one))
+    steps = explain(facts(data=one), advice)
+    assert not [s for s in steps if s.stage == "settings"]
+    assert not [w for w in advice.warnings if w.code == "small_held_out"]
+    (last,) = (s for s in steps if s.code.startswith("verdict"))
+    assert "cannot be trained like this" in last.text

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from recommender.decide import recommend
-from recommender.facts import Facts
+from recommender.facts import Device, Facts
 from recommender.lints import share_cut
+from recommender.names import memory_in_name
+from recommender.reasons import share
 from recommender.recommendation import Recommendation
 from tests.recommender.test_recommend import BERT, INSTRUCTIONS, LLAMA_8B, gpu
 
@@ -76,3 +78,53 @@ def test_how_many_texts_a_short_reader_cuts_is_said() -> None:
     t5 = {"id": "t5", "family": "encoder-decoder", "parameters": 248_000_000, "max_positions": 512}
     (said,) = (w.text for w in advise(t5, texts, gpu(23)).warnings if w.code == "long_texts")
     assert said.startswith("About 47% of the texts are longer than the 512 tokens that this model reads, one in a hundred than")
+
+
+def test_others_on_the_card_are_named_where_they_alone_stand_in_the_way() -> None:
+    busy = gpu(24)
+    busy["devices"][0]["memory_free"] = 5 * 10**9
+    advice = advise(LLAMA_8B, INSTRUCTIONS, busy)
+    assert advice.verdict == "does_not_fit"
+    assert "End what other programs hold on this device (19.0 GB): LoRA would then fit." in advice.instead
+    assert not any("other programs" in said for said in advise(LLAMA_8B, INSTRUCTIONS, gpu(5)).instead)
+
+
+@pytest.mark.parametrize(
+    ("goal", "said"),
+    [
+        ({"ship_in_4_bit": True}, "LoRA, if it need not ship in 4 bits."),
+        ({"purpose": "knowledge"}, "LoRA, if the rows teach how to answer and not facts that change."),
+    ],
+)
+def test_what_was_wished_for_is_named_where_it_decides(goal: dict[str, Any], said: str) -> None:
+    assert said in advise(LLAMA_8B, INSTRUCTIONS, gpu(80), **goal).would_change
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 80),
+        ("NVIDIA A10G", 24),
+        ("Tesla T4", 16),
+        ("NVIDIA T400", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("a card", None),
+    ],
+)
+def test_a_card_known_by_its_name_alone(name: str, gigabytes: int | None) -> None:
+    found = memory_in_name(Device(name=name))
+    assert found == (None if gigabytes is None else gigabytes * 10**9)
+    advice = advise(BERT, {"rows": 5000, "classes": 2}, {"backend": "cuda", "devices": [{"name": name}]})
+    assert any("free memory" in w.text for w in advice.warnings if w.code == "assumed"), "a name does not say what is free"
+
+
+def test_nearly_all_is_not_all() -> None:
+    assert [share(s) for s in (1.0, 0.99996, 0.996, 0.99, 0.5, 0.004)] == ["100%", "99.9%", "99.6%", "99%", "50%", "0.4%"]
+
+
+def test_enough_rare_rows_choose_the_checkpoint() -> None:
+    rare = {"task": "classification", "rows": 200_000, "unique_rows": 200_000, "label_counts": [199_000, 1_000], "tokens_p50": 40}
+    assert advise(BERT, rare, gpu(24)).settings.validation_rows * 1_000 / 200_000 >= 30
+    even = rare | {"label_counts": [100_000, 100_000]}
+    assert advise(BERT, even, gpu(24)).settings.validation_rows == 2_000
