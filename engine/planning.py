@@ -9,7 +9,7 @@ from engine.inspection.layouts import KNOWN_ROLES
 from recommender import plan_file
 from recommender.candidates import why_not
 from recommender.errors import InputError, Refused
-from recommender.facts import DataFacts, Facts
+from recommender.facts import DataFacts, Facts, Family, Task
 from recommender.gates import PHYSICS
 from recommender.hyper import counted_rows, split_of
 from recommender.lints import lint_for
@@ -29,16 +29,8 @@ FLAGS = {
     "data.eval_rows": "--eval-rows",
 }
 """Fields that the advice rests on: changed afterwards, the advice would be about another run."""
-TRAINED_TASKS: tuple[str, ...] = (
-    "classification",
-    "multi_label",
-    "regression",
-    "token_classification",
-    "chat",
-    "instruction",
-    "continued_pretraining",
-)
-"""What the worker can train; a recommendation is given for every task."""
+OF_DECODERS: tuple[Task, ...] = ("preference", "continued_pretraining")
+"""Tasks that encoder-decoders are not trained for here."""
 
 
 def plan_for(
@@ -62,7 +54,7 @@ def plan_for(
             model's weights cannot be trained.
     """
     check_trainable(model)
-    check_task(data.facts.task, data.facts.columns)
+    check_task(data.facts.task, model.facts.family)
     chosen = recommendation.candidate(method) if method else recommendation.best
     overrides = check(recommendation, chosen, anyway=anyway)
     return plan_with(
@@ -120,17 +112,14 @@ def check_trainable(model: ModelInspection) -> None:
         raise InputError(f"{name}: GGUF weights are made for inference and cannot be trained; get the model as safetensors.")
 
 
-def check_task(task: str | None, columns: Mapping[str, str] | None = None) -> None:
-    """Refuse a task, or columns by role, that have a recommendation and no trainer yet.
+def check_task(task: Task | None, family: Family | None) -> None:
+    """Refuse a task that has a recommendation and no trainer for that kind of model.
 
     Raises:
         InputError: this version cannot train it.
     """
-    known = f"it trains {', '.join(TRAINED_TASKS)}, of one text."
-    if task not in (None, *TRAINED_TASKS):
-        raise InputError(f"for {task} this version recommends but does not train; {known}")
-    if "text_pair" in (columns or {}):
-        raise InputError(f"for pairs of texts this version recommends but does not train; {known}")
+    if family == "encoder-decoder" and task in OF_DECODERS:
+        raise InputError(f"for {task} this version trains decoders, and the model is an encoder-decoder; take a decoder.")
 
 
 def _check_length(plan: Plan, model: ModelInspection) -> None:
@@ -212,7 +201,8 @@ def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInsp
 def _reading(data: DataInspection) -> dict[str, Any]:
     """How the rows are read: text and label of a classifier, else columns by role."""
     facts = data.facts
-    classified = (facts.task or "classification") == "classification"
+    pairs = "text_pair" in (facts.columns or {})
+    classified = (facts.task or "classification") == "classification" and not pairs
     return {
         "text_column": facts.text_column if classified else None,
         "label_column": facts.label_column if classified else None,
@@ -242,8 +232,8 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
         InputError: model or data cannot be used, or are not those the plan was made for.
         Refused: it cannot run on this machine now.
     """
-    check_task(plan.task, plan.data.columns)
     model = inspect_model(plan.model.id)
+    check_task(plan.task, model.facts.family)
     check_trainable(model)
     if plan.model.fingerprint not in (None, model.fingerprint):
         raise InputError(f"{plan.model.id}: is not the model that the plan was made for; make a new plan.")

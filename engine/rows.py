@@ -28,6 +28,8 @@ class Rows:
     """What is trained on where text and label do not say it all: several labels, tags, a conversation. One a row."""
     source: str = ""
     """Name of the file, for messages."""
+    parts: list[tuple[str, ...]] | None = None
+    """The two texts of each row, where pairs of texts are judged; `texts` hold both, a line each."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -40,6 +42,7 @@ class Rows:
             [self.numbers[i] for i in indices],
             items=None if self.items is None else [self.items[i] for i in indices],
             source=self.source,
+            parts=None if self.parts is None else [self.parts[i] for i in indices],
         )
 
 
@@ -66,12 +69,41 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
             known = ", ".join(one_line(c, 40) for c in list(table.columns)[:8])
             raise InputError(f"{table.path}: has no column {one_line(name, 60)}; its columns are {known}.")
     texts = _texts(table, text_column)
+    _refuse_mixed(table, label_column)
     labels = [label.strip() for label in _texts(table, label_column)]
     kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if label and text and not text.isspace()]
     numbers = [table.number(i) for i in kept]
     if len(kept) == len(texts):
         return Rows(texts, labels, numbers)
     return Rows([texts[i] for i in kept], [labels[i] for i in kept], numbers, len(texts) - len(kept))
+
+
+def _refuse_mixed(table: Table, name: str) -> None:
+    """Labels are all words or all numbers where the file tells one from the other.
+
+    Raises:
+        InputError: naming the first row of the rarer kind.
+    """
+    values = table.columns[name]
+    if not {str} < {type(v) for v in values} - {type(None)}:
+        return
+    words = [isinstance(v, str) and bool(v.strip()) and not _is_number(v) for v in values]
+    numbers = [isinstance(v, int | float) and v == v for v in values]  # noqa: PLR0124 - NaN is a missing label
+    few, kind, others = (words, "a word", "numbers") if sum(words) < sum(numbers) else (numbers, "a number", "words")
+    if any(words) and any(numbers):
+        row = few.index(True)
+        raise InputError(
+            f"{table.where(row)}: column {one_line(name, 60)} holds {kind}, {one_line(values[row], 40)}, where other rows hold"
+            f" {others}; write all labels alike."
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _texts(table: Table, name: str) -> list[str]:

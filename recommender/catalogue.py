@@ -106,7 +106,11 @@ SENTENCES: dict[str, str] = {
     "raw_text_on_instruct": "Raw text wears off how an instruct model answers: take the base model, or tune on instructions "
     "again afterwards.",
     "no_chat_template": "The model has no chat template: one must be chosen, and kept with the model.",
-    "truncated": "{share:share} of the rows are longer than {length:count} tokens and are cut there.",
+    "truncated": "{rows:count} rows ({share:share}) are longer than {length:count} tokens and are cut there: {tokens:count} "
+    "tokens are lost.",
+    "untrained": "The answers of {rows:count} rows ({share:share}) begin behind {length:count} tokens: nothing is learned from "
+    "them. Above a tenth the run refuses to start; raise max_length, or shorten the prompts.",
+    "left_out": "{rows:count} rows have nothing to read, or nothing to learn, and are left out.",
     "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred than "
     "{tokens:count}.",
     "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one in a "

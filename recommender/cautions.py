@@ -24,6 +24,8 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
         yield caution("near_duplicates", share=data.near_duplicate_share, unique_rows=distinct_rows(data))
     if (data.overlap_share or 0) > 0:
         yield caution("overlap", share=data.overlap_share)
+    if data.empty_rows:
+        yield caution("left_out", rows=data.empty_rows)
     for suspicion in data.suspicious_columns:
         if suspicion.why == "leak":
             yield caution("leak", column=suspicion.column)
@@ -72,7 +74,12 @@ def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[C
         yield caution("long_documents", wording=code, tokens=median if median > shape.positions else p95, reads=shape.positions)
     cut = next((c for c in data.truncation if c.length == length), None)
     if cut is not None and cut.rows_cut and data.rows and data.task != "continued_pretraining":
-        yield caution("truncated", share=min(cut.rows_cut / data.rows, 1.0), length=length)
+        lost = max((data.tokens_total or cut.tokens_kept) - cut.tokens_kept, 0)
+        share = min(cut.rows_cut / data.rows, 1.0)
+        yield caution("truncated", rows=cut.rows_cut, share=share, length=length, tokens=lost)
+        if cut.rows_untrained:
+            share = min(cut.rows_untrained / data.rows, 1.0)
+            yield caution("untrained", rows=cut.rows_untrained, share=share, length=length)
     wanted = data.tokens_p99 if not is_labelled(data) and data.task != "continued_pretraining" else None
     if wanted is not None and length < wanted:
         if length >= shape.positions:

@@ -149,6 +149,8 @@ class Truncation(Given):
     length: Count
     rows_cut: Count
     tokens_kept: Count
+    rows_untrained: Count = 0
+    """Rows whose answer begins behind the length, so that nothing would be learned from them."""
 
 
 class Suspicion(Given):

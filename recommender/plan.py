@@ -20,6 +20,7 @@ METRICS: dict[Task, tuple[str, ...]] = {
     "multi_label": ("micro_f1", "macro_f1", "exact_match", "loss"),
     "regression": ("rmse", "mae", "pearson", "r2", "loss"),
     "token_classification": ("span_f1", "token_accuracy", "loss"),
+    "preference": ("loss", "reward_accuracy", "margin"),
 }
 """What can choose the best checkpoint, by task, the usual one first; a task that is not named here has the loss."""
 
@@ -125,6 +126,8 @@ class Plan(Choice):
     last_layers: Annotated[int, Field(ge=1, le=1000)] | None = None
     class_weights: bool = False
     label_smoothing: Share = 0.0
+    preference_beta: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """How strongly preferences hold the model to what it was (DPO's beta); of no other task."""
 
     rank: Annotated[int, Field(ge=1, le=4096)] | None = None
     alpha: Annotated[int, Field(ge=1, le=65_536)] | None = None

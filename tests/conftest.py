@@ -159,6 +159,27 @@ def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_t5(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder-decoder with random weights and the tokenizer of `tiny_chat`, which here ends every text."""
+    import torch
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-t5"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_chat)
+    end = [(tokenizer.eos_token, tokenizer.eos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"$A {tokenizer.eos_token}", special_tokens=end)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0}
+    ends = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+    config = T5Config(vocab_size=len(tokenizer), n_positions=256, feed_forward_proj="gated-gelu", **shape, **ends)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def make_plan() -> MakePlan:
     """A plan on the example rows: `make_plan(model, method, **fields)`; `data` is merged."""
 

@@ -67,7 +67,7 @@ def plan(given: argparse.Namespace) -> int:
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
     try:
-        check_task(look.facts.data.task, look.facts.data.columns)
+        check_task(look.facts.data.task, look.facts.model.family)
     except InputError as error:
         print(f"No plan was written: {error.message}", file=sys.stderr)
         return Exit.DONE

@@ -16,6 +16,7 @@ from engine.rundir import RunDirectory
 from engine.text import one_line
 from recommender.errors import InputError
 from tui import judged
+from tui.i18n import _
 from tui.words import duration, metric, number, size, status_word
 
 MOST_METRICS = 3
@@ -69,6 +70,7 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
         table.add_row(*cells)
     console.print(table)
     listed(console, "", [str(s) for s in content.get("statements") or []])
+    listed(console, _("Left out or cut"), [str(s) for s in content.get("left_out") or []])
     _per_class(scores, console)
     samples(content.get("samples"), console)
     memory, seconds = content.get("memory") or {}, content.get("seconds") or {}

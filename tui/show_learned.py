@@ -20,7 +20,8 @@ def rows(shown: Mapping[str, Any], console: Console) -> None:
         console.print(Text("The model has no chat template; a plain one is used, and saved with the result.", style="dim"))
     for row in shown["rows"]:
         console.print()
-        console.print(Text(f"Row {row['row']}: {row['tokens']} tokens, {row['trained']} learned", style="bold"))
+        part = f", {row['part']}" if row["part"] else ""
+        console.print(Text(f"Row {row['row']}{part}: {row['tokens']} tokens, {row['trained']} learned", style="bold"))
         text = Text(overflow="fold")
         for piece, learned in row["pieces"]:
             text.append(f"{before}{clean(piece)}{after}" if learned else clean(piece), style="green" if learned else "")

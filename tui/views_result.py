@@ -76,9 +76,9 @@ def _gain(report: dict[str, Any], split: str, words: str, told: list[str]) -> Co
 def statements(report: dict[str, Any]) -> Table:
     """What the report says in sentences, and its warnings."""
     table = list_of("What this means")
-    for name, mark in (("statements", sign("·")), ("warnings", "!")):
-        for text in report.get(name) or []:
-            table.add_row(Text(mark), Text(one_line(text, 500)))
+    lines = {str(t): "!" for name in ("left_out", "warnings") for t in report.get(name) or []}
+    for text, mark in [*((str(t), sign("·")) for t in report.get("statements") or []), *lines.items()]:
+        table.add_row(Text(mark), Text(one_line(text, 500)))
     return table
 
 

@@ -51,8 +51,6 @@ def data_facts(data: "DataInspection") -> Content:
 
 def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) -> Content:
     """What the rows are taken for and what is odd about them, a line each, with the key that would change it."""
-    from engine.planning import TRAINED_TASKS
-
     facts = data.facts
     columns = ", ".join(f"{_(role)}: {one_line(name, 30)}" for role, name in columns_of(facts).items())
     lines = [
@@ -64,8 +62,6 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) 
         lines.append(Content.assemble(_ok(), _("read as {format}").format(format=one_line(form, 60))))
     lines += [Content.assemble(_ok(), class_counts(data))] if facts.labels else []
     odd = list(of_data(facts))
-    if facts.task not in (None, *TRAINED_TASKS):
-        odd.append(_("this version recommends for such rows and does not train on them yet"))
     if data.confidence < 0.8:
         odd.append(_("the columns are a guess: check them"))
     lines += [_odd(sentence) for sentence in odd]

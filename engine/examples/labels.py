@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.inspection.layouts import Shape
@@ -32,6 +33,16 @@ def numbers(table: Table, choice: DataChoice) -> Rows:
     return _rows(found, [float(row.target) for row in found.rows], [""] * len(found.rows))
 
 
+def labelled_pairs(table: Table, choice: DataChoice) -> Rows:
+    """Pairs of texts with one label; rows as of single texts, and `parts`.
+
+    Raises:
+        InputError: a column is missing, or a value is neither text nor number.
+    """
+    found = _read(table, choice, "classification", "text_label")
+    return replace(_rows(found, [], [row.target for row in found.rows]), items=None)
+
+
 def tagged_words(table: Table, choice: DataChoice) -> Rows:
     """Items hold `words` and `tags`, lists of the same length.
 
@@ -60,7 +71,8 @@ def _read(table: Table, choice: DataChoice, task: Task, layout: Layout) -> Recor
 
 def _rows(found: Records, items: list[Any], strata: list[str]) -> Rows:
     texts = [row.text for row in found.rows]
-    return Rows(texts, strata, found.numbers, found.dropped, items)
+    parts = [row.parts for row in found.rows]
+    return Rows(texts, strata, found.numbers, found.dropped, items, parts=parts if any(parts) else None)
 
 
 

@@ -34,14 +34,16 @@ def conversations(table: Table, choice: DataChoice) -> Rows:
     """
     name = _column(table, choice, "messages")
     tools = table.columns.get("tools")
-    kept = _Kept(table)
+    kept = Kept(table)
+    systems = "system" in (choice.columns or {})
     for i, value in enumerate(table.columns[name]):
-        messages = conversation(value, _fault(table, i, name))
+        system = _text(table, choice, "system", i) if systems else ""
+        messages = conversation(value, fault_at(table, i, name), system)
         said, asked = said_and_asked(messages)
         if not said:
             kept.dropped += 1
             continue
-        given = None if tools is None else _tools(tools[i], _fault(table, i, "tools"))
+        given = None if tools is None else given_tools(tools[i], fault_at(table, i, "tools"))
         whole = "\n".join((*asked, *said))  # as inspection tells rows apart
         kept.add(whole, {"messages": messages, "tools": given}, table.number(i))
     return kept.rows()
@@ -56,16 +58,16 @@ def instructions(table: Table, choice: DataChoice) -> Rows:
     roles = choice.columns or {}
     ask = next(r for r in ("instruction", "prompt", "source") if r in roles)
     say = next(r for r in ("output", "completion", "target") if r in roles)
-    kept = _Kept(table)
+    kept = Kept(table)
     for i in range(table.rows):
         prompt, answer = _text(table, choice, ask, i), _text(table, choice, say, i)
-        more = _text(table, choice, "input", i) if "input" in roles else ""
+        more, system = (_text(table, choice, role, i) if role in roles else "" for role in ("input", "system"))
         if not prompt or not answer:
             kept.dropped += 1
             continue
         asked = f"{prompt}\n\n{more}" if more else prompt
-        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-        whole = "\n".join(t for t in (prompt, more, answer) if t)
+        messages = opened([{"role": "user", "content": asked}, {"role": "assistant", "content": answer}], system)
+        whole = "\n".join(t for t in (system, prompt, more, answer) if t)
         kept.add(whole, {"messages": messages, "tools": None}, table.number(i))
     return kept.rows()
 
@@ -76,7 +78,7 @@ def texts(table: Table, choice: DataChoice) -> Rows:
     Raises:
         InputError: a column is missing, or holds a nested value.
     """
-    kept = _Kept(table)
+    kept = Kept(table)
     for i in range(table.rows):
         text = _text(table, choice, "text", i)
         if text:
@@ -86,20 +88,36 @@ def texts(table: Table, choice: DataChoice) -> Rows:
     return kept.rows()
 
 
-def conversation(value: Any, fault: Fault) -> list[Message]:
-    """Messages as chat templates know them; what follows the last answer is left out, nothing is learned from it.
+def conversation(value: Any, fault: Fault, system: str = "") -> list[Message]:
+    """Messages as chat templates know them, opened with `system` where they have none of their own.
+
+    What follows the last answer is left out, nothing is learned from it.
 
     Raises:
         InputError: (made by `fault`) something that is no message, an unknown speaker, or turns out of order.
     """
     turns = value if isinstance(value, list) else [] if value is None else [value]
-    messages = [_message(turn, fault) for turn in turns]
-    before = None
-    for place, message in enumerate(messages, 1):
-        _check_order(before, message, place, fault)
-        before = message
+    messages = opened([message_of(turn, fault) for turn in turns], system)
+    check_turns(messages, fault)
     last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
     return messages[: last + 1]
+
+
+def opened(messages: list[Message], system: str) -> list[Message]:
+    """The messages behind a system message, where there is a text for one and they have none."""
+    if not system or not messages or messages[0]["role"] == "system":
+        return messages
+    return [{"role": "system", "content": system}, *messages]
+
+
+def check_turns(messages: Sequence[Message], fault: Fault) -> None:
+    """The speakers take turns as a conversation can have them.
+
+    Raises:
+        InputError: (made by `fault`) they do not.
+    """
+    for place, message in enumerate(messages, 1):
+        _check_order(messages[place - 2] if place > 1 else None, message, place, fault)
 
 
 def said_and_asked(messages: Sequence[Message]) -> tuple[list[str], list[str]]:
@@ -114,7 +132,12 @@ def _spoken(message: Message) -> str:
     return "\n".join(t for t in (message["content"], json.dumps(calls, ensure_ascii=False) if calls else "") if t)
 
 
-def _message(turn: Any, fault: Fault) -> Message:
+def message_of(turn: Any, fault: Fault) -> Message:
+    """One turn as a message of a chat template.
+
+    Raises:
+        InputError: (made by `fault`) it is none, or of an unknown speaker.
+    """
     if not isinstance(turn, dict):
         raise fault("holds a message that is no object with a speaker and a text")
     who, said = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
@@ -154,7 +177,12 @@ def _calls(message: Message) -> bool:
     return text.startswith(("{", "[", "<tool_call", "<function", "```", "<|python_tag|>")) or "Action:" in text
 
 
-def _tools(value: Any, fault: Fault) -> list[Any] | None:
+def given_tools(value: Any, fault: Fault) -> list[Any] | None:
+    """The tools of a row, as a list or as JSON; `None` where it has none.
+
+    Raises:
+        InputError: (made by `fault`) something else.
+    """
     found = _json(value) if isinstance(value, str) else value
     if found in (None, "", []):
         return None
@@ -170,7 +198,7 @@ def _json(text: str) -> Any:
         return None
 
 
-class _Kept:
+class Kept:
     """Rows as they are gathered."""
 
     def __init__(self, table: Table) -> None:
@@ -181,11 +209,13 @@ class _Kept:
         self.dropped = 0
 
     def add(self, text: str, item: Any, number: int) -> None:
+        """A row; `text` tells it from others."""
         self._texts.append(text)
         self._items.append(item)
         self._numbers.append(number)
 
     def rows(self) -> Rows:
+        """All that was added."""
         return Rows(self._texts, [""] * len(self._texts), self._numbers, self.dropped, self._items, self._source)
 
 
@@ -208,9 +238,10 @@ def _text(table: Table, choice: DataChoice, role: str, row: int) -> str:
     else:
         value = table.columns[_column(table, choice, role)][row]
     if isinstance(value, list | dict):
-        raise _fault(table, row, name)("holds a nested value; one text a row is needed")
+        raise fault_at(table, row, name)("holds a nested value; one text a row is needed")
     return as_text(value).strip()
 
 
-def _fault(table: Table, row: int, name: str) -> Fault:
+def fault_at(table: Table, row: int, name: str) -> Fault:
+    """Makes errors about one cell."""
     return lambda what: InputError(f"{table.where(row)}: column {one_line(name, 60)} {what}.")

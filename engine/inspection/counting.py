@@ -129,6 +129,8 @@ class Looked:
 
     lengths: Numbers
     """Tokens of the counted rows, ascending."""
+    before: Numbers
+    """Tokens of each of them in front of what is learned first."""
     longest: int
     trained: int
     """Tokens that carry loss in the counted rows."""
@@ -153,20 +155,24 @@ def look(source: Source, shape: Shape, counted: Counted, counter: tokens.Counter
     for bit, places in ((1, to_count), (2, longest), (4, similar)):
         kinds[places] |= bit
     kind_of = dict(zip(counted.numbers[kinds > 0].tolist(), kinds[kinds > 0].tolist(), strict=True))
-    found = Looked(np.zeros(0, dtype=np.int64), 0, 0, sampled, [], [])
+    found = Looked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), 0, 0, sampled, [], [])
     lengths: list[int] = []
+    before: list[int] = []
     for batch in stream(source, shape, only=set(kind_of)):
         marked = [(row, kind_of[n]) for row, n in zip(batch.rows, batch.numbers, strict=True)]
-        own, trained = counter.rows([row for row, kind in marked if kind & 1], shape.task)
-        lengths += own
-        found.trained += sum(trained)
-        found.longest = max([found.longest, *own, *counter.rows([row for row, kind in marked if kind & 2], shape.task)[0]])
+        own = counter.rows([row for row, kind in marked if kind & 1], shape.task)
+        lengths += own.whole
+        before += own.before
+        found.trained += sum(own.learned)
+        longer = counter.rows([row for row, kind in marked if kind & 2], shape.task).whole
+        found.longest = max([found.longest, *own.whole, *longer])
         for row, kind in marked:
             if kind & 4:
                 found.texts.append((row.text if shape.task in CLASSIFYING else whole(row))[:READ_CHARACTERS])
                 found.targets.append(row.target)
         told(len(lengths))
     found.lengths = np.sort(np.array(lengths, dtype=np.int64))
+    found.before = np.array(before, dtype=np.int64)
     return found
 
 

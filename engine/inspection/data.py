@@ -82,7 +82,8 @@ def _what_decides(request: dict[str, Any], given: Splits, prints: tuple[str, str
     suffixes = [Path(name).suffixes[-2:] for name in (given.train, given.eval or "")]
     tokenizer = tokens.tokenizer_fingerprint(request.get("model"))
     options = {n: request.get(n) for n in names}
-    return {"files": prints, "suffixes": suffixes, "tokenizer": tokenizer, "offered": given.offered, **options}
+    apart = tokens.reads_apart(request.get("model"))
+    return {"files": prints, "suffixes": suffixes, "tokenizer": tokenizer, "apart": apart, "offered": given.offered, **options}
 
 
 def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[str, Any]:
@@ -213,6 +214,7 @@ def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Loo
                 length=length,
                 rows_cut=round(scale * int((ordered > length).sum())),
                 tokens_kept=round(scale * int(ordered.clip(max=length).sum())),
+                rows_untrained=round(scale * int((looked.before >= length).sum())),
             )
             for length in sorted({*LENGTHS, *wanted})
         ],

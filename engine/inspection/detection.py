@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from engine.examples.written import ROLES as ROLES_OF
 from engine.inspection.columns import (
     LABEL_NAMES,
     TEXT_NAMES,
@@ -84,16 +85,27 @@ def _believed(shape: Shape, named: dict[str, str], task: Task | None) -> Shape:
 Finder = Callable[[Table, list[Column], dict[str, str], Task | None], Shape | None]
 
 
-def _preference(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
+def _preference(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
     chosen, rejected = _named(columns, ("chosen",), named, "chosen"), _named(columns, ("rejected",), named, "rejected")
     if chosen is None or rejected is None:
         return None
     roles = {"chosen": chosen, "rejected": rejected}
-    # Whole conversations begin with the prompt; a column that repeats it would be counted twice.
-    conversations = any(c.name == chosen and c.kind == "turns" for c in columns)
-    usual = () if conversations else (*_PROMPTS, "conversations", "conversation", "messages", "context")
+    if "prompt" not in named and _whole_conversations(table.columns.get(chosen, [])):
+        # A column of prompts would only repeat how they begin.
+        return Shape("preference", "preference", roles | _system(columns, named), 0.97)
+    # An instruction with an input beside it comes before the input alone.
+    usual = ("prompt", "instruction", *_PROMPTS, "conversations", "conversation", "messages", "context")
     prompt = named.get("prompt") or _named(columns, usual)
-    return Shape("preference", "preference", roles | ({"prompt": prompt} if prompt else {}), 0.97)
+    more = named.get("input") or (_named(columns, ("input",)) if prompt and prompt.lower() == "instruction" else None)
+    found = {"prompt": prompt, "input": more if more != prompt else None}
+    roles |= {role: name for role, name in found.items() if name}
+    return Shape("preference", "preference", roles | _system(columns, named), 0.97)
+
+
+def _whole_conversations(chosen: Iterable[Any]) -> bool:
+    """Whether the sides begin with what was asked."""
+    first = next((v[0] for v in chosen if isinstance(v, list) and v and isinstance(v[0], dict)), None)
+    return first is not None and ROLES_OF.get(str(first.get("role", first.get("from"))).lower()) != "assistant"
 
 
 def _messages(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
@@ -107,7 +119,16 @@ def _sharegpt(_: Table, columns: list[Column], named: dict[str, str], task: Task
 def _turns(columns: list[Column], named: dict[str, str], layout: Layout, keys: set[str]) -> Shape | None:
     fit = [c.name for c in columns if c.kind == "turns" and keys <= c.keys and c.name == named.get("messages", c.name)]
     usual = [n for n in fit if n.lower() in ("messages", "conversations", "conversation")]
-    return Shape("chat", layout, {"messages": (usual or fit)[0]}, 0.98 if usual else 0.85) if fit else None
+    if not fit:
+        return None
+    roles = {"messages": (usual or fit)[0]} | _system(columns, named)
+    return Shape("chat", layout, roles, 0.98 if usual else 0.85)
+
+
+def _system(columns: list[Column], named: dict[str, str]) -> dict[str, str]:
+    """A column of system prompts, where there is one."""
+    found = _named([c for c in columns if c.kind == "value" and c.rows], ("system", "system_prompt"), named, "system")
+    return {"system": found} if found else {}
 
 
 def _tokens_tags(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
@@ -140,7 +161,7 @@ def _alpaca(_: Table, columns: list[Column], named: dict[str, str], task: Task |
     if instruction is None or output is None:
         return None
     extra = named.get("input") or _named(values, ("input", "context"))
-    roles = {"instruction": instruction} | ({"input": extra} if extra else {}) | {"output": output}
+    roles = {"instruction": instruction} | ({"input": extra} if extra else {}) | {"output": output} | _system(columns, named)
     return Shape("instruction", "alpaca", roles, 0.97)
 
 

@@ -32,7 +32,14 @@ ROLES: dict[Layout, tuple[str, ...]] = {
     "text": ("text",),
 }
 """The columns it cannot do without."""
-OPTIONAL = {"preference": ("prompt",), "alpaca": ("input",), "text_label": ("text_pair",), "text_number": ("text_pair",)}
+OPTIONAL: dict[Layout, tuple[str, ...]] = {
+    "preference": ("prompt", "input", "system"),
+    "messages": ("system",),
+    "sharegpt": ("system",),
+    "alpaca": ("input", "system"),
+    "text_label": ("text_pair",),
+    "text_number": ("text_pair",),
+}
 KNOWN_ROLES = tuple(dict.fromkeys(role for roles in (*reversed(ROLES.values()), *OPTIONAL.values()) for role in roles))
 
 

@@ -5,10 +5,12 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from engine.inspection.tokens import reads_apart
 from engine.loading import READERS
 from engine.tables.read import first_rows, open_source
 from engine.worker.packing import IGNORED
-from engine.worker.tasks.conversation import Rendered, give_template, rendered
+from engine.worker.tasks.conversation import Rendered, give_template, rendered, sides
+from engine.worker.tasks.seq2seq import pair_of
 from recommender.errors import InputError
 from recommender.plan import DataChoice
 
@@ -16,7 +18,8 @@ from recommender.plan import DataChoice
 def learned_rows(request: dict[str, Any]) -> dict[str, Any]:
     """`request`: train, task, layout, columns, model (folder with a tokenizer), count.
 
-    Each row comes with its place, its pieces (text, learned or not), its tokens, and how many of them are learned; uncut.
+    Each row comes with its place, its pieces (text, learned or not), its tokens, and how many of them are learned; uncut. A pair
+    comes as two, `part` says which.
 
     Raises:
         InputError: rows that the model's template does not take, or a model without a tokenizer.
@@ -27,16 +30,34 @@ def learned_rows(request: dict[str, Any]) -> dict[str, Any]:
         tokenizer = AutoTokenizer.from_pretrained(request["model"], trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{request['model']}: its tokenizer cannot be loaded: {str(error).splitlines()[0]}") from None
-    raw = request["task"] == "continued_pretraining"
-    plain = False if raw else give_template(tokenizer)
+    apart = reads_apart(request["model"]) and request["task"] in ("instruction", "seq2seq", "chat")
+    plain = False if apart or request["task"] == "continued_pretraining" else give_template(tokenizer)
     shown = []
     for item, number in list(zip(rows.items or (), rows.numbers, strict=True))[: request["count"]]:
-        row = _of_text(tokenizer, item) if raw else rendered(tokenizer, item, f"{rows.source}: row {number}")
-        marked = groupby(zip(row.ids, row.labels, strict=True), lambda pair: pair[1] != IGNORED)
-        pieces = [(tokenizer.decode([i for i, _ in part]), is_learned) for is_learned, part in marked]
-        trained = sum(label != IGNORED for label in row.labels)
-        shown.append({"row": number, "pieces": pieces, "tokens": len(row.ids), "trained": trained})
+        where = f"{rows.source}: row {number}"
+        found = {"": _read_apart(tokenizer, item, where)} if apart else _sequences(tokenizer, item, request["task"], where)
+        for part, row in found.items():
+            marked = groupby(zip(row.ids, row.labels, strict=True), lambda pair: pair[1] != IGNORED)
+            pieces = [(tokenizer.decode([i for i, _ in piece]), is_learned) for is_learned, piece in marked]
+            trained = sum(label != IGNORED for label in row.labels)
+            shown.append({"row": number, "part": part, "pieces": pieces, "tokens": len(row.ids), "trained": trained})
     return {"rows": shown, "plain_template": plain}
+
+
+def _sequences(tokenizer: Any, item: Any, task: str, where: str) -> dict[str, Rendered]:
+    """What a decoder reads of a row: one sequence, or both of a pair."""
+    if task == "continued_pretraining":
+        return {"": _of_text(tokenizer, item)}
+    if task == "preference":
+        return sides(tokenizer, item, where)
+    return {"": rendered(tokenizer, item, where)}
+
+
+def _read_apart(tokenizer: Any, item: Any, where: str) -> Rendered:
+    """What an encoder-decoder reads, and what it writes."""
+    source, target = pair_of(item, where)
+    read, said = tokenizer(source)["input_ids"], tokenizer(text_target=target)["input_ids"]
+    return Rendered([*read, *said], [IGNORED] * len(read) + said)
 
 
 def _of_text(tokenizer: Any, text: str) -> Rendered:

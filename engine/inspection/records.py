@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from engine.examples.pairs import as_one_text, pair
 from engine.examples.written import conversation, said_and_asked
 from engine.inspection.layouts import Shape
 from engine.inspection.several import split
@@ -13,10 +14,6 @@ from engine.tables.source import Source, Told, nobody
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
-
-ASKING = frozenset({"system", "user", "tool", "function", "developer", "human", "observation", "ipython", "prompter", "context"})
-ANSWERING = frozenset({"assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "ai", "function_call"})
-"""Who speaks in a conversation; what the latter say is learned."""
 
 
 class Record(NamedTuple):
@@ -34,6 +31,10 @@ class Record(NamedTuple):
     """What the text is made of, where words have tags."""
     turns: int = 0
     """Messages, each of which a chat template wraps."""
+    parts: tuple[str, ...] = ()
+    """Both texts, where pairs of them are judged."""
+    begin: str | None = None
+    """What stands before the first of several answers; `None` where that is the whole `text`."""
 
 
 @dataclass(slots=True)
@@ -98,7 +99,7 @@ class _Row:
     shape: Shape
 
     def fault(self, role: str, what: str) -> InputError:
-        column = one_line(self.shape.columns[role], 60)
+        column = one_line(self.shape.columns.get(role, role), 60)
         return InputError(f"{self.table.where(self.place)}: column {column} {what}.")
 
     def text(self, role: str) -> str:
@@ -114,16 +115,22 @@ class _Row:
             return []
         if not isinstance(value, list):
             raise self.fault(role, "holds no list")
+        if any(isinstance(v, list | dict) for v in value):
+            raise self.fault(role, "holds a list within its list")
         return [as_text(v).strip() for v in value]
 
 
 def _labelled_pair(row: _Row) -> Record | None:
     text, label = _joined(row), row.text("label")
-    return Record(text, label) if text and label else None
+    return Record(text, label, parts=_parts(row)) if text and label else None
 
 
 def _joined(row: _Row) -> str:
     return "\n".join(t for t in (row.text("text"), row.text("text_pair")) if t)
+
+
+def _parts(row: _Row) -> tuple[str, ...]:
+    return (row.text("text"), row.text("text_pair")) if "text_pair" in row.values else ()
 
 
 def _number(row: _Row) -> Record | None:
@@ -136,7 +143,7 @@ def _number(row: _Row) -> Record | None:
         finite = False
     if not finite:
         raise row.fault("label", f"holds {one_line(label, 40)}, which is no number")
-    return Record(text, label)
+    return Record(text, label, parts=_parts(row))
 
 
 def _labels(row: _Row) -> Record | None:
@@ -162,48 +169,26 @@ def _tags(row: _Row) -> Record | None:
 
 def _written(read: str, more: str, written: str) -> Callable[[_Row], Record | None]:
     def make(row: _Row) -> Record | None:
-        prompt, target = row.text(read), row.text(written)
-        extra = row.text(more) if more in row.values else ""
-        return Record("\n".join(t for t in (prompt, extra) if t), target) if prompt and target else None
+        system, prompt, extra, target = (row.text(role) for role in ("system", read, more, written))
+        return Record("\n".join(t for t in (system, prompt, extra) if t), target) if prompt and target else None
 
     return make
 
 
 def _chat(row: _Row) -> Record | None:
-    messages = conversation(row.values["messages"], lambda what: row.fault("messages", what))
+    messages = conversation(row.values["messages"], lambda what: row.fault("messages", what), row.text("system"))
     said, asked = said_and_asked(messages)
-    return Record("\n".join(asked), "\n".join(said), turns=len(messages)) if said else None
-
-
-def _turns(row: _Row, role: str, value: Any) -> list[tuple[str, str]]:
-    """Who says what."""
-    turns = []
-    for turn in value if isinstance(value, list) else [] if value is None else [value]:
-        if not isinstance(turn, dict):
-            raise row.fault(role, "holds a message that is no object with a speaker and a text")
-        who, said = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-        if not isinstance(who, str) or who.lower() not in ASKING | ANSWERING:
-            raise row.fault(role, f"holds a message of an unknown speaker, {one_line(who, 40)}")
-        if isinstance(said, list):  # parts, of which pictures and the like say nothing
-            said = " ".join(str(part.get("text") or "") for part in said if isinstance(part, dict))
-        turns.append((who.lower(), as_text(said)))
-    return turns
+    first = next((i for i, message in enumerate(messages) if message["role"] == "assistant"), 0)
+    begin = "\n".join(said_and_asked(messages[:first])[1]) if len(said) > 1 else None
+    return Record("\n".join(asked), "\n".join(said), turns=len(messages), begin=begin) if said else None
 
 
 def _preference(row: _Row) -> Record | None:
-    chosen, n = _said(row, "chosen")
-    rejected, _ = _said(row, "rejected")
-    prompt, more = _said(row, "prompt") if "prompt" in row.values else ("", 0)
-    return Record(prompt, chosen, other=rejected, turns=n + more) if chosen and rejected else None
-
-
-def _said(row: _Row, role: str) -> tuple[str, int]:
-    """A text, or messages, as one text; and the number of messages."""
-    value = row.values[role]
-    if not isinstance(value, list | dict):
-        return row.text(role), 0
-    turns = _turns(row, role, value)
-    return "\n".join(t for _, t in turns).strip(), len(turns)
+    found = pair(row.values, row.fault)
+    if found is None:
+        return None
+    sides = [as_one_text(side) for side in (found.chosen, found.rejected)]
+    return Record(as_one_text(found.prompt), sides[0], other=sides[1], turns=len(found.prompt) + 1)
 
 
 def _raw(row: _Row) -> Record | None:

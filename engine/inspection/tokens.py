@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from engine.files import sha256_of
+from engine.files import read_json, sha256_of
 from engine.inspection.records import Record
 from recommender.errors import InputError
 from recommender.facts import Task
@@ -23,6 +23,17 @@ TURN_TOKENS = 4
 CHUNK = 2_000
 
 
+class Counts(NamedTuple):
+    """Tokens of rows, a number each."""
+
+    whole: list[int]
+    """Of an encoder-decoder, which reads and writes apart, the longer side."""
+    learned: list[int]
+    """That carry loss; zeros for tasks that do not write."""
+    before: list[int]
+    """In front of what is learned first; zeros where something is learned whatever is cut."""
+
+
 class Counter:
     """Counts tokens of texts."""
 
@@ -33,6 +44,7 @@ class Counter:
             InputError: its tokenizer file is damaged.
         """
         self._tokenizer: Any = None
+        self._apart = reads_apart(model)
         file = tokenizer_file(model)
         if file is None:
             return
@@ -61,30 +73,38 @@ class Counter:
             found += [len(e.ids) for e in encoded]
         return found
 
-    def rows(self, rows: Sequence[Record], task: Task) -> tuple[list[int], list[int]]:
-        """Tokens of each row, and those of them that carry loss (for tasks that generate text, else zeros).
-
-        A row of preferences is as long as its longer answer makes it; both answers carry loss.
-        """
+    def rows(self, rows: Sequence[Record], task: Task) -> Counts:
+        """A row of preferences is as long as its longer answer makes it; both answers carry loss."""
+        none = [0] * len(rows)
         if task in ("classification", "multi_label", "regression", "token_classification"):
-            return self.lengths([r.text for r in rows], special=True), [0] * len(rows)
+            return Counts(self.lengths([r.text for r in rows], special=True), none, none)
         if task == "continued_pretraining":
             whole = self.lengths([r.text for r in rows], special=True)
-            return whole, whole
+            return Counts(whole, whole, none)
         read = self.lengths([r.text for r in rows], special=True)
         said = [n + 1 for n in self.lengths([r.target for r in rows], special=False)]  # and the end that is to be learned
         around = [TURN_TOKENS * r.turns for r in rows]
         if task == "preference":
             other = [n + 1 for n in self.lengths([r.other for r in rows], special=False)]
             whole = [a + max(b, c) + w for a, b, c, w in zip(read, said, other, around, strict=True)]
-            return whole, [b + c for b, c in zip(said, other, strict=True)]
-        return [a + b + w for a, b, w in zip(read, said, around, strict=True)], said
+            return Counts(whole, [b + c for b, c in zip(said, other, strict=True)], read)
+        if self._apart:
+            return Counts([max(a, b) for a, b in zip(read, said, strict=True)], said, none)
+        begun = self.lengths([r.begin if r.begin is not None else "" for r in rows], special=True)
+        before = [a if r.begin is None else b for r, a, b in zip(rows, read, begun, strict=True)]
+        return Counts([a + b + w for a, b, w in zip(read, said, around, strict=True)], said, before)
 
 
 def tokenizer_file(model: str | None) -> Path | None:
     """The file of a model folder that can count; `None` when it has none."""
     file = Path(model) / "tokenizer.json" if model else None
     return file if file is not None and file.is_file() else None
+
+
+def reads_apart(model: str | None) -> bool:
+    """Whether the model in that folder is an encoder-decoder."""
+    file = Path(model) / "config.json" if model else None
+    return file is not None and file.is_file() and bool(read_json(file).get("is_encoder_decoder"))
 
 
 def tokenizer_fingerprint(model: str | None) -> str | None:

@@ -68,12 +68,14 @@ def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequenc
     """
     judged = {name: [_Judged(kind, truth, a) for a in each] for name, each in answers.items()}
     single = {name: [kind.summary(truth, a) for a in each] for name, each in answers.items()}
-    found = {name: {m: _mean([s[m] for s in each]) for m in kind.measures} for name, each in single.items()}
-    parts: dict[str, dict[str, list[Floats]]] = {name: {m: [] for m in kind.measures} for name in answers}
+    # Of metrics that not all answers have, as of texts that were not written, nothing can be compared.
+    common = [m for m in kind.measures if all(m in s for each in single.values() for s in each)]
+    found = {name: {m: _mean([s[m] for s in each]) for m in common} for name, each in single.items()}
+    parts: dict[str, dict[str, list[Floats]]] = {name: {m: [] for m in common} for name in answers}
     for drawn in _draws(len(truth), 0):
         for name, each in judged.items():
             scores = [one.metrics(drawn) for one in each]
-            for m in kind.measures:
+            for m in common:
                 parts[name][m].append(np.mean([s[m] for s in scores], axis=0))
     samples = {name: {m: np.concatenate(values) for m, values in by.items()} for name, by in parts.items()}
     pick = max if kind.measures[metric].higher_is_better else min
@@ -92,7 +94,7 @@ def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequenc
                         **_interval(samples[name][m] - samples[best][m]),
                     },
                 }
-                for m in kind.measures
+                for m in common
             }
             for name in answers
         },

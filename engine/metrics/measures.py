@@ -29,6 +29,10 @@ MEASURES: dict[str, Measure] = {
     "micro_f1": Measure("micro-F1"),
     "macro_f1": Measure("macro-F1"),
     "exact_match": Measure("all right"),
+    "chrf": Measure("chrF"),
+    "exact_answer": Measure("exact match"),
+    "reward_accuracy": Measure("reward acc."),
+    "margin": Measure("margin", points=False),
     "perplexity": Measure("perplexity", higher_is_better=False, points=False),
     "loss": Measure("loss", higher_is_better=False, points=False),
 }

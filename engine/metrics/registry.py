@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from engine.metrics.answers import WrittenAnswers
 from engine.metrics.classes import Classes
 from engine.metrics.kinds import Kind
 from engine.metrics.labels import Labels
 from engine.metrics.numbers import Numbers
+from engine.metrics.pairs import Pairs
 from engine.metrics.tags import Tags
 from engine.metrics.tokens import Tokens
 from recommender.facts import Task
@@ -18,13 +20,11 @@ KINDS: dict[Task, type[Kind]] = {
     "chat": Tokens,
     "instruction": Tokens,
     "continued_pretraining": Tokens,
+    "seq2seq": WrittenAnswers,
+    "preference": Pairs,
 }
 
 
 def kind_of(task: Task, labels: Sequence[str]) -> Kind:
-    """The metrics of a task; `labels` where it has classes.
-
-    Raises:
-        KeyError: no trainer scores that task.
-    """
+    """The metrics of a task; `labels` where it has classes."""
     return KINDS[task](labels)

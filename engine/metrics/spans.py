@@ -1,12 +1,14 @@
-"""Spans in a row of tags, as the CoNLL evaluation script finds them.
+"""Spans in a row of tags, found by seqeval.
 
-Its rules (Tjong Kim Sang & Buchholz 2000) read IOB1, IOB2 and IOBES alike, and take a span that begins with I for one.
+Its usual mode follows the CoNLL evaluation script (Tjong Kim Sang & Buchholz 2000), reads IOB1, IOB2 and IOBES alike, and takes
+a span that begins with I for one. BILOU says L for E and U for S.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 OUTSIDE = "O"
+_MARKS = {"L": "E", "U": "S"}
 
 
 class Span(NamedTuple):
@@ -28,15 +30,7 @@ def spans(tags: Sequence[str | None], *, joined: bool = True) -> list[Span]:
     """The spans of one row; `None` is a word without an answer. Not `joined`, every tagged word is one."""
     if not joined:
         return [Span(tag, i, i + 1) for i, tag in enumerate(tags) if tag is not None and tag != OUTSIDE]
-    found: list[Span] = []
-    start, before, kind = 0, OUTSIDE, ""
-    for i, tag in enumerate([*tags, OUTSIDE]):
-        mark, _, type_ = (tag or OUTSIDE).partition("-")
-        open_ = before != OUTSIDE
-        if open_ and (mark in ("O", "B", "S", "U") or before in ("E", "L", "S", "U") or type_ != kind):
-            found.append(Span(kind, start, i))
-            open_ = False
-        if mark != OUTSIDE and not open_:
-            start = i
-        before, kind = mark, type_
-    return found
+    from seqeval.metrics.sequence_labeling import get_entities  # brings scikit-learn along
+
+    known = [OUTSIDE if tag is None else f"{_MARKS.get(tag[0], tag[0])}{tag[1:]}" for tag in tags]
+    return [Span(type_, first, last + 1) for type_, first, last in get_entities(known)]

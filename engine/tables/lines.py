@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
+from engine.tables.bounds import LONGEST_TEXT
 from engine.tables.encoding import TextFile
 from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
 from engine.tables.table import Table
 from recommender.errors import InputError
 
-LONGEST_TEXT = 10_000_000
-"""Bytes of one row of plain text."""
 _TAG = re.compile(rb"O|[BIESLUM]-\S+")
 _UNIVERSAL = 10
 """Columns of a CoNLL-U file: id, form, lemma, universal part of speech, ..."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NoReturn
 
+from engine.tables.bounds import MOST_COLUMNS
 from engine.tables.encoding import TextFile
 from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
 from engine.tables.table import Table
 from recommender.errors import InputError
 
-MOST_FIELDS = 10_000
 _BLANK = " \t\r\n"
 _SPLITS = ("train", "data", "rows")
 """The list that is meant where an object holds several."""
@@ -200,8 +200,8 @@ def _tables(
             raise InputError(f"{where(i)}: an object with named fields was expected.")
         if not item.keys() <= names.keys():
             names.update(dict.fromkeys(item))
-            if len(names) > MOST_FIELDS:
-                raise InputError(f"{where(i)}: more than {MOST_FIELDS:,} different fields.")
+            if len(names) > MOST_COLUMNS:
+                raise InputError(f"{where(i)}: more than {MOST_COLUMNS:,} different fields.")
         waiting.append(item)
         size += length
         if len(waiting) >= BATCH_ROWS or size >= BATCH_BYTES:

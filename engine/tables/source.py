@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.tables.bounds import checked
 from engine.tables.table import Table
 
 BATCH_ROWS = 20_000
@@ -43,7 +44,7 @@ class Source:
         """Tables of up to some ten thousand rows, in the file's order.
 
         Raises:
-            InputError: damaged, with the place.
+            InputError: damaged, or nothing that could be learned from, with the place.
         """
         for table in self.read(told, wanted):
-            yield table if wanted is None else table.only(wanted)
+            yield checked(table if wanted is None else table.only(wanted))

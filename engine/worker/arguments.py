@@ -8,7 +8,6 @@ from typing import Any
 from transformers import TrainingArguments
 
 from engine.metrics.measures import MEASURES
-from engine.planning import check_task
 from engine.worker.modeling import device_name
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan
@@ -78,10 +77,9 @@ def check_supported(plan: Plan) -> None:
     """Refuse what a plan may say and this worker cannot do.
 
     Raises:
-        InputError: a task that has no trainer, or a precision that trains badly or not at all here.
+        InputError: a precision that trains badly or not at all here.
         Refused: the 8-bit optimizer does not run on this machine.
     """
-    check_task(plan.task, plan.data.columns)
     if plan.precision == "bf16":
         raise InputError("precision bf16 would keep the trained weights in 16 bit and lose small updates; use bf16-mixed.")
     if plan.precision == "fp16-mixed" and device_name() == "cpu":

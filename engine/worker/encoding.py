@@ -1,6 +1,6 @@
 """Texts as token ids."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,20 +14,36 @@ class Tokens:
     input_ids: list[list[int]] = field(default_factory=list)
     words: list[list[int | None]] = field(default_factory=list)
     """The word that each token belongs to, where words were given; nothing for special tokens."""
-    rows_cut: int = 0
-    tokens_cut: int = 0
+    lost: list[int] = field(default_factory=list)
+    """Tokens that were cut off each text."""
+
+    @property
+    def rows_cut(self) -> int:
+        """Texts that lost something."""
+        return sum(n > 0 for n in self.lost)
+
+    @property
+    def tokens_cut(self) -> int:
+        """Tokens lost in all."""
+        return sum(self.lost)
 
 
 def token_ids(
-    tokenizer: Any, texts: list[Any], max_length: int, progress: Callable[[int], None] | None = None, *, words: bool = False
+    tokenizer: Any,
+    texts: list[Any],
+    max_length: int,
+    progress: Callable[[int], None] | None = None,
+    *,
+    words: bool = False,
+    as_targets: bool = False,
 ) -> Tokens:
-    """Texts, or lists of `words`, cut at `max_length`."""
+    """Texts, or lists of `words`, cut at `max_length`; `as_targets` where they are to be written by an encoder-decoder."""
     found = Tokens()
     special = tokenizer.num_special_tokens_to_add()
     for start in range(0, len(texts), CHUNK):
         # Said in full: tokenizer files carry the truncation and padding of their last user (128 in MiniLM's).
         batch = tokenizer(
-            texts[start : start + CHUNK],
+            **{"text_target" if as_targets else "text": texts[start : start + CHUNK]},
             truncation=True,
             max_length=max_length,
             padding=False,
@@ -38,15 +54,41 @@ def token_ids(
         found.input_ids += batch["input_ids"]
         if words:
             found.words += [batch.word_ids(i) for i in range(len(batch["input_ids"]))]
-        for lost in _overflow(batch, special):
-            found.rows_cut += lost > 0
-            found.tokens_cut += lost
+        found.lost += _overflow(batch, special)
         if progress is not None:
             progress(len(found.input_ids))
     return found
 
 
-def _overflow(batch: Any, special: int) -> Iterable[int]:
+def parts_pairs(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts something between two texts; most decoders' run them into one another."""
+    return bool(tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False))
+
+
+def pair_ids(
+    tokenizer: Any, pairs: list[tuple[str, ...]], max_length: int, progress: Callable[[int], None] | None = None
+) -> Tokens:
+    """Pairs of texts, cut at `max_length`, a token at a time off whichever is longer then.
+
+    Without token types: they are no part of what a row is to the engine, and the model card says so to the tokenizer.
+    """
+    found = Tokens()
+    options = {"padding": False, "return_attention_mask": False, "return_token_type_ids": False}
+    for start in range(0, len(pairs), CHUNK):
+        firsts, seconds = (list(side) for side in zip(*pairs[start : start + CHUNK], strict=True))
+        whole = tokenizer(firsts, seconds, truncation=False, **options)["input_ids"]
+        for ids, *texts in zip(whole, firsts, seconds, strict=True):
+            lost = max(len(ids) - max_length, 0)
+            cut = tokenizer(*texts, truncation="longest_first", max_length=max_length, **options)["input_ids"] if lost else ids
+            found.input_ids.append(cut)
+            found.lost.append(lost)
+        if progress is not None:
+            progress(len(found.input_ids))
+    return found
+
+
+def _overflow(batch: Any, special: int) -> list[int]:
     """Tokens that were cut off each row; what is cut comes in pieces, each with special tokens of its own."""
-    # Tokenizers written in Python keep no account of it.
-    return (sum(len(piece.ids) - special for piece in row.overflowing) for row in batch.encodings or ())
+    if not batch.encodings:  # tokenizers written in Python keep no account of it
+        return [0] * len(batch["input_ids"])
+    return [sum(len(piece.ids) - special for piece in row.overflowing) for row in batch.encodings]

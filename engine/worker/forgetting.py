@@ -1,7 +1,7 @@
 """The forgetting check: how well the model writes text that has nothing to do with its training, before and after."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.files import read_json, write_json
@@ -46,8 +46,10 @@ class Forgetting:
         if not math.isfinite(said.loss):
             self.tell.warn("no_forgetting_check", "On generic text the model computes no numbers, so nothing is said about it.")
             return
-        score = KIND.full_score(rows.truth, said.answers)
-        write_json(self._file(name), kept(score, rows.truth, said.answers))
+        # Of answers that may hold a text too, what they cost and their tokens.
+        answers = replace(said.answers, predicted=[answer[:2] for answer in said.answers.predicted])
+        score = KIND.full_score(rows.truth, answers)
+        write_json(self._file(name), kept(score, rows.truth, answers))
         metrics = {"perplexity": score["perplexity"], "loss": score["loss"], "rows": len(rows), "seconds": said.seconds}
         self.tell.events.write("evaluation", step=step, split=f"generic_{name}", metrics=metrics)
 

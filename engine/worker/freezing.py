@@ -62,7 +62,9 @@ def _called_after(model: Any, last: nn.Module) -> list[nn.Module]:
     try:
         with torch.inference_mode():
             ids = torch.full((1, 2), min(token, model.config.vocab_size - 1), device=device)
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            # An encoder-decoder that writes is told what it has written so far; one that classifies repeats what it reads.
+            writes = model.config.is_encoder_decoder and hasattr(model, "prepare_decoder_input_ids_from_labels")
+            model(input_ids=ids, attention_mask=torch.ones_like(ids), **({"decoder_input_ids": ids} if writes else {}))
     finally:
         model.train(was_training)
         for hook in begun:

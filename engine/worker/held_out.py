@@ -54,11 +54,13 @@ class HeldOut:
         return not len(self.rows) or self._has("after")
 
     def _score(self, name: str, model: Any, step: int = 0) -> None:
+        began = time.monotonic()
         said = self.reader.score(model, self.rows, self.tell.progress(name, len(self.rows)))
         if not math.isfinite(said.loss):
             when = "before any training: its weights are damaged" if name == "before" else "after training; lower learning_rate"
             raise TrainingFailed(f"What the model computes is not a number {when}, or too large for the plan's precision.")
-        self._keep(name, said.answers, seconds=said.seconds, step=step)
+        answers = self.reader.task.write_out(self.reader, model, self.rows, said.answers)
+        self._keep(name, answers, seconds=time.monotonic() - began, step=step)
 
     def _score_probe(self, built: Built, train: Encoded, seed: int) -> None:
         task = self.reader.task

@@ -3,6 +3,7 @@
 from typing import Any
 
 from engine.inspection.model import inspect_folder
+from engine.planning import check_task
 from engine.rows import Split
 from engine.tables.read import fingerprint
 from engine.worker.arguments import check_supported
@@ -10,14 +11,15 @@ from engine.worker.modeling import model_folder
 from engine.worker.narrator import Narrator
 from engine.worker.tasks.base import Encoded, Task
 from recommender.errors import InputError
+from recommender.facts import Family
 from recommender.plan import Plan
 
 USES = {"train": "training", "validation": "validation", "held_out": "held-out"}
 """What rows are for, in words."""
 
 
-def verified_folder(plan: Plan) -> str:
-    """The model's folder, after model and data were found to be those of the plan.
+def verified_folder(plan: Plan) -> tuple[str, Family | None]:
+    """The model's folder and its family, after model and data were found to be those of the plan.
 
     Raises:
         InputError: they have changed since, or this machine cannot do what the plan says.
@@ -29,12 +31,14 @@ def verified_folder(plan: Plan) -> str:
             raise InputError(f"{name} has changed since the plan was made; make a new plan with `loracle plan`.")
     folder = model_folder(plan.model)
     found = inspect_folder(folder, plan.model.id)
+    family = found["facts"]["family"]
+    check_task(plan.task, family)
     if plan.model.fingerprint and found["fingerprint"] != plan.model.fingerprint:
         raise InputError(f"{plan.model.id}: the model has changed since the plan was made; make a new plan.")
     positions = found["facts"]["max_positions"]
     if positions and plan.max_length > positions:
         raise InputError(f"max_length is {plan.max_length}, and {plan.model.id} reads {positions} tokens at most.")
-    return folder
+    return folder, family
 
 
 def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> dict[str, Encoded]:
@@ -55,12 +59,36 @@ def tell_losses(task: Task, rows: dict[str, Encoded], tell: Narrator) -> None:
     for code, text in task.remarks.items():
         tell.warn(code, text)
     for use, which in rows.items():
-        if which.rows_cut or which.rows_untrained:
-            text = f"{which.rows_cut:,} {USES[use]} rows are longer than {task.plan.max_length} tokens and were cut"
-            text += f" ({which.tokens_cut:,} tokens lost)"
-            if which.rows_untrained:
-                text += f"; {which.rows_untrained:,} had nothing left to learn and were left out"
-            tell.warn("rows_cut", f"{text}.", use=use, **lost(which))
+        told = in_words(use, which, task.plan.max_length)
+        if told is not None:
+            tell.warn("rows_cut", told, use=use, **lost(which))
+
+
+def in_words(use: str, rows: Encoded, max_length: int) -> str | None:
+    """What truncation took from rows, as a sentence; `None` where it took nothing."""
+    parts = []
+    if rows.rows_cut:
+        kept = len(rows) + rows.rows_untrained
+        parts.append(
+            f"{rows.rows_cut:,} of {kept:,} {USES[use]} rows are longer than {max_length} tokens and were cut"
+            f" ({rows.tokens_cut:,} tokens lost)"
+        )
+    if rows.rows_untrained:
+        parts.append(f"{rows.rows_untrained:,} {USES[use]} rows had nothing left to learn and were left out")
+    return "; ".join(parts) + "." if parts else None
+
+
+def losses(counts: dict[str, int], rows: dict[str, Encoded], max_length: int) -> dict[str, Any]:
+    """What was in the files and is not in the run, for the report: numbers by use (`lost`) and sentences (`left_out`)."""
+    said = []
+    if counts.get("empty"):
+        said.append(f"{counts['empty']:,} rows of the training file had nothing to read, or nothing to learn, and were left out.")
+    if counts.get("duplicates"):
+        said.append(f"{counts['duplicates']:,} rows repeat another one and were left out.")
+    if counts.get("overlap"):
+        said.append(f"{counts['overlap']:,} training rows are among the held-out ones too and were left out of the training.")
+    said += [told for use, which in rows.items() if (told := in_words(use, which, max_length)) is not None]
+    return {"lost": {use: lost(which) for use, which in rows.items()}, "left_out": said}
 
 
 def lost(rows: Encoded) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """The model of a run: loaded safely, with a new head, prepared for full, LoRA or QLoRA training."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 
+from engine.files import read_json
 from engine.inspect import local_model
 from engine.worker.adapters import with_adapters
 from engine.worker.freezing import freeze
@@ -78,11 +80,20 @@ def load_tokenizer(folder: str, *, words: bool = False) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from None
-    if tokenizer.pad_token_id is None:
+    # Padding that was added to a tokenizer and not to its model (Llama 2's usual <pad>) has no embedding to be looked up.
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= _vocabulary(folder):
         if tokenizer.eos_token is None:
             raise InputError(f"{folder}: its tokenizer has neither a padding nor an end token.")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _vocabulary(folder: str) -> float:
+    """Tokens that the model in `folder` knows; no bound where its configuration does not say."""
+    file = Path(folder) / "config.json"
+    config = read_json(file) if file.is_file() else {}
+    known = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    return known if isinstance(known, int) else math.inf
 
 
 def build(task: Task, folder: str) -> Built:
@@ -149,8 +160,9 @@ def load_config(folder: str, task: Task) -> Any:
         raise InputError(f"{folder}: config.json is not usable: {_first_line(error)}") from None
     if type(config) not in task.model_class()._model_mapping:
         raise InputError(f"{folder}: models of type {config.model_type} have no {task.head_words} in transformers.")
-    if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = task.pad  # decoders classify at the last token that is not padding
+    # Decoders classify at the last token that is not padding: what they take for it must be what rows are padded with.
+    if getattr(config, "pad_token_id", None) is None or (task.fresh_head and task.family == "decoder"):
+        config.pad_token_id = task.pad
     return config
 
 

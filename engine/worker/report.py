@@ -66,7 +66,7 @@ def write(
                 "total": working_seconds(events),
             },
             "fit": {**fit, "validation_loss": chosen_by},
-            **{k: training[k] for k in ("steps", "total_steps", "best_step", "stopped_early", "lost")},
+            **{k: training[k] for k in ("steps", "total_steps", "best_step", "stopped_early", "lost", "left_out")},
             "samples": side_by_side(run),
             "trained_parameters": built.trained,
             "parameters": built.parameters,
@@ -77,7 +77,7 @@ def write(
             "recoveries": [e.get("text", "") for e in events if e["kind"] == "recovery"],
             "overrides": plan.overrides,
             "validation": [
-                {"step": e["step"], **{k: e["metrics"][k] for k in kind.measures}} for e in validation
+                {"step": e["step"], **{k: e["metrics"][k] for k in kind.measures if k in e["metrics"]}} for e in validation
             ],
         },
     )
@@ -104,7 +104,8 @@ def probed(events: Sequence[Event]) -> int | None:
 def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
     """What the numbers mean, in sentences; said plainly where a gain may be chance."""
     said = []
-    first = next(name for name in kind.measures if name != "loss")
+    told: Mapping[str, Any] = next(iter(gains.values()), {})
+    first = next(name for name in kind.measures if name != "loss" and (name in told or not told))
     measure = kind.measures[first]
     named = {
         "before": "the untouched model",
@@ -128,6 +129,12 @@ def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) 
             said.append(f"Not shown to differ: {span}; the interval contains zero, so this may be chance.")
     if "probe" in gains and any(s.startswith("Worse") and named["probe"] in s for s in said):
         said.append("The linear model is better and costs seconds: use it, or give the fine-tune more data.")
+    rewards = {name: scores[name]["chosen_reward"] for name in scores if "chosen_reward" in scores[name]}
+    if rewards.get("after", 0.0) < 0:
+        said.append(
+            f"The chosen answers have become less likely too (mean reward {rewards['after']:+.3f}):"
+            " common with preferences; look at the sample answers, and raise preference_beta if they got worse."
+        )
     if not scores:
         said.append("No rows were held out, so nothing can be said about the gain.")
     return said

@@ -1,18 +1,15 @@
 """Sample generations: the same few held-out prompts before training and after, decoded the same way."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
-
-import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
 
 from engine.files import read_json, write_json
 from engine.rows import Rows
 from engine.rundir import RunDirectory
 from engine.worker.budget import is_out_of_memory
+from engine.worker.generating import write
 from engine.worker.narrator import Narrator
-from engine.worker.scoring import Reader, autocast
+from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Prompt
 
 MOST = 6
@@ -22,17 +19,6 @@ LONGEST_PROMPT = 1024
 """Tokens; longer ones take long and show no more."""
 SHOWN = 2_000
 """Characters kept of a prompt or an answer: three of them fit into one event however they are written."""
-
-
-class _Interrupted(StoppingCriteria):  # type: ignore[misc]  # mypy does not read transformers here
-    """Asks after every token whether to leave."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **rest: Any) -> torch.Tensor:
-        self._reader.interrupt()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +43,7 @@ class Samples:
             return
         self.tell.phase("samples", 0, len(self.prompts), "answers")
         try:
-            answers = self._answers(model)
+            answers = write(self.reader, self.tokenizer, model, [p.input_ids for p in self.prompts], NEW_TOKENS)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -70,34 +56,6 @@ class Samples:
         write_json(file, {"samples": content})
         for i, sample in enumerate(content):
             self.tell.events.write("sample", split=name, step=step, number=i, **sample)
-
-    def _answers(self, model: Any) -> list[str]:
-        """Greedy, at most `NEW_TOKENS` each; all prompts at once, padded on the left."""
-        device = next(model.parameters()).device
-        longest = max(len(p.input_ids) for p in self.prompts)
-        pad = self.reader.task.pad
-        ids = torch.full((len(self.prompts), longest), pad, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for i, prompt in enumerate(self.prompts):
-            ids[i, longest - len(prompt.input_ids) :] = torch.tensor(prompt.input_ids)
-            mask[i, longest - len(prompt.input_ids) :] = 1
-        settings = copy.deepcopy(model.generation_config)  # of the model only what ends an answer
-        settings.update(do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None, max_length=None)
-        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest + NEW_TOKENS
-        settings.update(max_new_tokens=max(1, min(NEW_TOKENS, positions - longest)), pad_token_id=pad, use_cache=True)
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.inference_mode(), autocast(device, self.reader.task.plan.precision):
-                found = model.generate(
-                    input_ids=ids.to(device),
-                    attention_mask=mask.to(device),
-                    generation_config=settings,
-                    stopping_criteria=StoppingCriteriaList([_Interrupted(self.reader)]),
-                )
-        finally:
-            model.train(was_training)
-        return [str(self.tokenizer.decode(row[longest:], skip_special_tokens=True)).strip() for row in found]
 
 
 def chosen(reader: Reader, tokenizer: Any, rows: Rows) -> list[Prompt]:

@@ -55,6 +55,20 @@ class Reader:
         even = all(w == 1.0 for w in weights)
         return Scored(Answers(predicted, losses, None if even else weights), time.monotonic() - started)
 
+    def reference(self, model: Any, rows: Encoded, progress: Progress | None = None) -> list[list[float]]:
+        """What an untouched model says of the rows, for tasks that compare with it.
+
+        Raises:
+            TrainingFailed: memory is too small even for one row.
+        """
+
+        def likelihoods(piece: list[int]) -> list[list[float]]:
+            ids, targets = [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece]
+            found: list[list[float]] = self.task.likelihoods(model, ids, targets).tolist()
+            return found
+
+        return self._through(model, rows.input_ids, likelihoods, progress)
+
     def embed(self, base: Any, input_ids: Sequence[Sequence[int]], progress: Progress | None = None) -> Floats:
         """Mean of the last hidden states over real tokens, (rows, hidden), from a model without its head.
 

@@ -20,12 +20,13 @@ from engine.worker.control import Control
 from engine.worker.forgetting import Forgetting
 from engine.worker.health import judge_rate
 from engine.worker.held_out import HeldOut
-from engine.worker.inputs import encoded, lost, tell_losses, verified_folder
+from engine.worker.inputs import encoded, losses, tell_losses, verified_folder
 from engine.worker.memory import Fence, memory_available
 from engine.worker.modeling import Built, build, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.preflight import Preflight
 from engine.worker.recomputing import recompute
+from engine.worker.reference import compare_with
 from engine.worker.resuming import compare, environment_note
 from engine.worker.samples import Samples, chosen
 from engine.worker.schedule import moments
@@ -56,15 +57,13 @@ class Session:
             StopNow: it was told to leave at once.
         """
         plan, tell = self.plan, self.tell
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        logging.captureWarnings(True)
+        _quieten()
         tell.phase("load")
-        model_folder = verified_folder(plan)
+        model_folder, family = verified_folder(plan)
         self._judge_rate()
         parts = split(plan.data, plan.task)
         tokenizer = load_tokenizer(model_folder, words=plan.task == "token_classification")
-        task = task_of(plan, parts.labels, tokenizer.pad_token_id)
+        task = task_of(plan, parts.labels, tokenizer.pad_token_id, family)
         checkpoint = self._newest_checkpoint()
         seed_everything(plan.seed)
         built = build(task, model_folder)
@@ -76,6 +75,7 @@ class Session:
         task.prepare(rows["train"], next(built.model.parameters()).device)
         with Fence() as fence:
             reader = Reader(task, self._budget(built, checkpoint), self._between(fence))
+            compare_with(built.model, rows, reader, self.run, tell)
             training = Training(self.run, plan, tell, self.control, reader, rows, total_steps)
             held_out = HeldOut(self.run, rows["held_out"], reader, tell)
             samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)
@@ -104,7 +104,7 @@ class Session:
             held_out.score_after(result, trained["best_step"])
             samples.write("after", result, trained["best_step"])
             forgetting.score("after", result, trained["best_step"])
-        facts = trained | {"total_steps": total_steps, "lost": {use: lost(which) for use, which in rows.items()}}
+        facts = trained | {"total_steps": total_steps} | losses(parts.counts, rows, plan.max_length)
         report.write(self.run, task, parts, built, training=facts, fit=fit, expected=_expected(self.run, plan.method))
         return False
 
@@ -193,6 +193,13 @@ def _expected(run: RunDirectory, method: str) -> dict[str, Any]:
                 "available": candidate["memory"]["available"],
             }
     return {}
+
+
+def _quieten() -> None:
+    """Libraries speak to worker.log, and only of errors."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.captureWarnings(True)
 
 
 def _device_label() -> str:

@@ -56,12 +56,16 @@ def token_loss(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk: i
     return total
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
 def token_losses(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
-    """Cross-entropy of each token, (N,), without gradients: for scoring."""
+    """Cross-entropy of each token, (N,): for scoring, and for losses that are no sum over tokens.
+
+    With gradients a chunk's logits are computed again on the way back.
+    """
     chunk = chunk or CHUNK.get(hidden.device.type, CHUNK["cuda"])
+    each: Callable[..., torch.Tensor] = lambda h, t: functional.cross_entropy(head.logits(h), t, reduction="none")  # noqa: E731
+    again = torch.is_grad_enabled()
     pieces = zip(hidden.split(chunk), targets.split(chunk), strict=True)
-    return torch.cat([functional.cross_entropy(head.logits(h), t, reduction="none") for h, t in pieces])
+    return torch.cat([checkpoint(each, h, t, use_reentrant=False) if again else each(h, t) for h, t in pieces])
 
 
 class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here

@@ -94,6 +94,17 @@ def test_a_span_counts_only_with_its_exact_words_and_type() -> None:
     assert (by_type["loc"]["precision"], by_type["loc"]["recall"], by_type["loc"]["rows"]) == (0.0, 0.0, 2)
 
 
+@pytest.mark.parametrize("scheme", ["BI", "BIES", "BILU"])
+def test_span_f1_is_seqevals(scheme: str) -> None:
+    from seqeval.metrics import f1_score as f1_of_spans
+
+    random = np.random.default_rng(len(scheme))
+    labels = ["O", *(f"{mark}-{kind}" for mark in scheme for kind in ("per", "loc"))]
+    truth, said = ([random.integers(0, len(labels), n).tolist() for n in range(1, 40)] for _ in range(2))
+    named = [[[labels[i].replace("L-", "E-").replace("U-", "S-") for i in row] for row in rows] for rows in (truth, said)]
+    assert Tags(labels).summary(truth, Answers(said, None))["span_f1"] == pytest.approx(f1_of_spans(*named))
+
+
 def test_words_that_were_never_read_are_wrong() -> None:
     tags = Tags(["O", "B-per"])
     found = tags.summary([[1, 0, 1]], Answers([[1, -1, -1]], None))

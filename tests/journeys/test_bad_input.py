@@ -30,6 +30,10 @@ def files(tmp_path: Path, tiny: Path) -> Path:
     (tmp_path / "wrong.csv").write_bytes(b"text,label\n" + b"\x00\xff\xfe\x81\x8d,a\n" * 20)
     (tmp_path / "good.csv").write_text("\n".join(["text,label", *ROWS]))
     (tmp_path / "unseen.csv").write_text("\n".join(["text,label", "what is this,a", "something new,never"]))
+    talk = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
+    turns = [[*talk, *talk]] * 60 + [[talk[0], talk[0], talk[1]]]
+    (tmp_path / "order.jsonl").write_text("".join(json.dumps({"messages": [*t]}) + "\n" for t in turns))
+    (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(10_000)) + "\n" + ",".join(["x"] * 10_000) + "\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "no-config").mkdir()
     (tmp_path / "no-weights").mkdir()
@@ -50,6 +54,8 @@ def files(tmp_path: Path, tiny: Path) -> Path:
         ("--auto --model tiny --data one-label.csv --json", "every row has the label same"),
         ("--auto --model tiny --data free.csv --label-column label --text-column text", "looks free-form"),
         ("--auto --model tiny --data wrong.csv", "is not"),
+        ("--auto --model tiny --data order.jsonl", "order.jsonl: row 61: column messages holds two messages of the user"),
+        ("--auto --model tiny --data wide.csv", "wide.csv: has 10,000 columns"),
         ("--auto --model tiny --data folder", "folder is a folder"),
         ("--auto --model tiny --data good.csv --eval unseen.csv", "never"),
         ("--auto --model tiny --data good.csv --label-column lable", "lable"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from engine.files import read_json
 from recommender.plan_file import parse
 
 ROOT = Path(__file__).parents[2]
@@ -234,19 +235,18 @@ def test_a_setting_that_the_advice_would_not_know_of_is_refused(
     assert not (tmp_path / "plan.yaml").exists()
 
 
-def test_a_task_without_a_trainer_gets_advice_and_one_sentence(loracle: Command, tiny_llama: Path, tmp_path: Path) -> None:
-    pairs = [{"prompt": f"Is {i} more than 7?", "chosen": f"{i} it is", "rejected": f"no, {i} is not"} for i in range(300)]
+def test_pairs_of_texts_are_planned_and_trained(loracle: Command, tiny: Path, tmp_path: Path) -> None:
+    said = ("some came", "none came")
+    pairs = [{"premise": f"order {i} came", "hypothesis": said[i % 2], "label": "yn"[i % 2]} for i in range(300)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
-    situation = ("--model", tiny_llama, "--data", "pairs.jsonl")
-    done = loracle("plan", *situation)
+    situation = ("--model", tiny, "--data", "pairs.jsonl", "--set", "epochs=3", "--set", "learning_rate=0.002")
+    assert loracle("plan", *situation, "-o", "plan.yaml", "--anyway").returncode == 0
+    planned = (tmp_path / "plan.yaml").read_text()
+    assert "text_pair: hypothesis" in planned
+    done = loracle("run", "plan.yaml", "--runs", "runs")
     assert done.returncode == 0, done.stderr
-    assert "preference" in done.stdout
-    assert "No plan was written: for preference this version recommends but does not train" in plain(done.stderr)
-    auto = loracle("--auto", *situation, "--runs", "runs", "--anyway")
-    assert auto.returncode in (2, 3)
-    assert "for preference this version recommends but does not train" in plain(auto.stderr)
-    assert list(tmp_path.glob("*.yaml")) == []
-    assert not (tmp_path / "runs").exists()
+    (file,) = (tmp_path / "runs").glob("*/report.json")
+    assert read_json(file)["scores"]["after"]["accuracy"] > 0.9
 
 
 def test_nobody_can_insist_on_an_encoder_that_writes(loracle: Command, tiny: Path, tmp_path: Path) -> None:

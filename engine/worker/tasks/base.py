@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 import transformers
@@ -13,7 +13,11 @@ from engine.metrics.kinds import Answers, Kind
 from engine.metrics.registry import kind_of
 from engine.rows import Rows
 from engine.worker.batches import OVERHEAD, cut
+from recommender.facts import Family
 from recommender.plan import Plan
+
+if TYPE_CHECKING:
+    from engine.worker.scoring import Reader
 
 Progress = Callable[[int], None]
 
@@ -86,11 +90,14 @@ class Task(ABC):
     """Whether a linear model on embeddings is something to compare with."""
     fresh_head: ClassVar[bool] = True
     """Whether the head may start from random weights."""
+    has_reference: ClassVar[bool] = False
+    """Whether rows are compared with what the untouched model says of them; `reference.py` fills that in."""
 
-    def __init__(self, plan: Plan, labels: list[str], pad: int) -> None:
+    def __init__(self, plan: Plan, labels: list[str], pad: int, family: Family | None = None) -> None:
         self.plan = plan
         self.labels = labels
         self.pad = pad
+        self.family = family
         self.kind: Kind = kind_of(plan.task, labels)
         self.remarks: dict[str, str] = {}
         """What the person should know, by code."""
@@ -125,6 +132,10 @@ class Task(ABC):
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """The loss of a micro-batch, summed over its units; a scalar with gradients."""
 
+    def likelihoods(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
+        """Log-likelihoods, (rows, k), that a row is compared with; for tasks that `has_reference`."""
+        raise NotImplementedError
+
     def weight(self, targets: Sequence[Any]) -> float:
         """What the sum over a logical batch is divided by: its rows, or what they count."""
         return float(len(targets))
@@ -135,6 +146,10 @@ class Task(ABC):
 
     def finish(self, model: Any) -> None:  # noqa: B027 - most tasks have nothing to add
         """Write into the configuration of a trained model, which is about to be saved, what its user must know."""
+
+    def write_out(self, reader: "Reader", model: Any, rows: Encoded, said: Answers) -> Answers:
+        """`said` with what only the held-out rows are worth: whole answers written by the model."""
+        return said
 
     @abstractmethod
     def about(self) -> str:

@@ -10,7 +10,6 @@ from torch.nn import functional
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
 from engine.worker import baselines
-from engine.worker.encoding import token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress
 from engine.worker.tasks.heads import RowHead, listed, names
 
@@ -18,8 +17,7 @@ USE = """\
 import torch
 
 model.eval()
-inputs = tokenizer(["a text"], truncation=True, max_length={length}, return_tensors="pt")
-with torch.no_grad():
+{inputs}with torch.no_grad():
     best = model(**inputs).logits.argmax(-1).item()
 print(model.config.id2label[best])
 """
@@ -41,7 +39,7 @@ class Classification(RowHead):
         """Targets are class indices."""
         index = {label: i for i, label in enumerate(self.labels)}
         targets = [index[label] for label in rows.labels]
-        found = token_ids(tokenizer, rows.texts, self.plan.max_length, progress)
+        found = self.tokens(tokenizer, rows, progress)
         return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:
@@ -84,4 +82,4 @@ class Classification(RowHead):
 
     def usage(self) -> str:
         """Classify one text."""
-        return USE.replace("{length}", str(self.plan.max_length))
+        return USE.replace("{inputs}", self.inputs())

@@ -48,17 +48,21 @@ def give_template(tokenizer: Any) -> bool:
     return True
 
 
-def rendered(tokenizer: Any, item: dict[str, Any], where: str) -> Rendered:
+def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0) -> Rendered:
     """Ids and labels of one conversation as `engine.examples.written` makes them; `where` is file and row, for messages.
+
+    Of the answers those are learned that stand among the messages from `since` on.
 
     Raises:
         InputError: the template does not take such a conversation, or does not tell where answers begin and end.
     """
     messages, tools = item["messages"], item["tools"]
     whole = _text(tokenizer, messages, tools, where)
-    spans = _answers(tokenizer, messages, tools, whole, where)
-    if spans is None:
+    spans = _answers(tokenizer, messages, tools, whole, where, since=since)
+    if spans is None and not since:
         return _marked(tokenizer, messages, tools, where)
+    if spans is None:
+        raise InputError(f"{where}: the model's chat template rewrites what was asked, so that its answer cannot be told apart.")
     found = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
     ids, offsets = list(found["input_ids"]), found["offset_mapping"]
     labels = [IGNORED] * len(ids)
@@ -71,6 +75,17 @@ def rendered(tokenizer: Any, item: dict[str, Any], where: str) -> Rendered:
             labels[place] = ids[place]
             place += 1
     return _closed(tokenizer, Rendered(ids, labels))
+
+
+def sides(tokenizer: Any, item: dict[str, Any], where: str) -> dict[str, Rendered]:
+    """Both sequences of a pair as `engine.examples.pairs` makes them: chosen and rejected, only these answers learned.
+
+    Raises:
+        InputError: the template does not take one of them.
+    """
+    before, tools = item["messages"], item["tools"]
+    whole = {name: {"messages": before + item[name], "tools": tools} for name in ("chosen", "rejected")}
+    return {name: rendered(tokenizer, side, where, since=len(before)) for name, side in whole.items()}
 
 
 def prompt_of(tokenizer: Any, item: dict[str, Any], where: str) -> tuple[str, list[int], str]:
@@ -91,12 +106,14 @@ def _text(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, as
     return str(text)
 
 
-def _answers(tokenizer: Any, messages: list[Any], tools: Any, whole: str, where: str) -> list[tuple[int, int]] | None:
-    """Where in the whole text each answer begins and ends; `None` where the template does not let that be told."""
+def _answers(
+    tokenizer: Any, messages: list[Any], tools: Any, whole: str, where: str, *, since: int
+) -> list[tuple[int, int]] | None:
+    """Where in the whole text each answer from `since` on begins and ends; `None` where the template does not let it be told."""
     specials = tuple(t for t in tokenizer.all_special_tokens if t)
     spans = []
     for i, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if i < since or message["role"] != "assistant":
             continue
         before = _text(tokenizer, messages[:i], tools, where, ask=True)
         after = whole if i == len(messages) - 1 else _text(tokenizer, messages[: i + 1], tools, where)

@@ -4,9 +4,16 @@ from typing import Any
 
 import torch
 
+from engine.rows import Rows
 from engine.text import one_line
 from engine.worker.batches import padded
-from engine.worker.tasks.base import Task
+from engine.worker.encoding import Tokens, pair_ids, parts_pairs, token_ids
+from engine.worker.tasks.base import Progress, Task
+
+ONE, PAIR, PAIR_IN_ONE = '["a text"]', '["a text"], ["its pair"]', '["a text" + "\\n" + "its pair"]'
+INPUTS = """\
+inputs = tokenizer({opening}, truncation=True, max_length={length}, return_token_type_ids=False, return_tensors="pt")
+"""
 
 
 class RowHead(Task):
@@ -18,11 +25,26 @@ class RowHead(Task):
     pipeline = "text-classification"
     has_probe = True
 
+    opening = ONE
+    """What the model card gives the tokenizer."""
+
     def logits(self, model: Any, input_ids: list[list[int]]) -> torch.Tensor:
         """(rows, outputs) of a micro-batch, as fp32."""
         device = next(model.parameters()).device
         logits: torch.Tensor = model(**padded(input_ids, self.pad, device)).logits
         return logits.float()
+
+    def tokens(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Tokens:
+        """The rows' texts; of pairs both, with what the tokenizer puts between them, or a line end where it has nothing."""
+        if rows.parts is None or not parts_pairs(tokenizer):
+            self.opening = PAIR_IN_ONE if rows.parts is not None else ONE
+            return token_ids(tokenizer, rows.texts, self.plan.max_length, progress)
+        self.opening = PAIR
+        return pair_ids(tokenizer, rows.parts, self.plan.max_length, progress)
+
+    def inputs(self) -> str:
+        """The line of a model card's usage that makes `inputs`."""
+        return INPUTS.replace("{opening}", self.opening).replace("{length}", str(self.plan.max_length))
 
 
 def names(labels: list[str]) -> dict[str, Any]:

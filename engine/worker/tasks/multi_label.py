@@ -10,7 +10,6 @@ from torch.nn import functional
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
 from engine.worker import baselines
-from engine.worker.encoding import token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress
 from engine.worker.tasks.heads import RowHead, listed, names
 
@@ -20,8 +19,7 @@ USE = """\
 import torch
 
 model.eval()
-inputs = tokenizer(["a text"], truncation=True, max_length={length}, return_tensors="pt")
-with torch.no_grad():
+{inputs}with torch.no_grad():
     shares = model(**inputs).logits.sigmoid()[0].tolist()
 print([model.config.id2label[i] for i, share in enumerate(shares) if share > {threshold}])
 """
@@ -47,7 +45,7 @@ class MultiLabel(RowHead):
         """Targets are lists of label indices."""
         index = {label: i for i, label in enumerate(self.labels)}
         targets = [sorted(index[label] for label in row) for row in rows.items or ()]
-        found = token_ids(tokenizer, rows.texts, self.plan.max_length, progress)
+        found = self.tokens(tokenizer, rows, progress)
         return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:
@@ -94,7 +92,7 @@ class MultiLabel(RowHead):
 
     def usage(self) -> str:
         """The labels of one text."""
-        return USE.replace("{length}", str(self.plan.max_length)).replace("{threshold}", str(THRESHOLD))
+        return USE.replace("{inputs}", self.inputs()).replace("{threshold}", str(THRESHOLD))
 
     def _given(self, targets: list[Any], like: torch.Tensor) -> torch.Tensor:
         """1 where a row has a label, (rows, labels)."""

@@ -3,9 +3,12 @@
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.classification import Classification
 from engine.worker.tasks.multi_label import MultiLabel
+from engine.worker.tasks.preference import Preference
 from engine.worker.tasks.regression import Regression
+from engine.worker.tasks.seq2seq import Seq2Seq
 from engine.worker.tasks.tags import TaggedWords
 from engine.worker.tasks.writing import Writing
+from recommender.facts import Family
 from recommender.plan import Plan
 
 TASKS: dict[str, type[Task]] = {
@@ -16,13 +19,13 @@ TASKS: dict[str, type[Task]] = {
     "chat": Writing,
     "instruction": Writing,
     "continued_pretraining": Writing,
+    "seq2seq": Writing,
+    "preference": Preference,
 }
+"""Of encoders and decoders: a decoder answers one text with another in a conversation of one question."""
 
 
-def task_of(plan: Plan, labels: list[str], pad: int = 0) -> Task:
-    """The work of a plan; `pad` is the id of the padding token.
-
-    Raises:
-        KeyError: there is no trainer for it; `check_supported` says so before.
-    """
-    return TASKS[plan.task](plan, labels, pad)
+def task_of(plan: Plan, labels: list[str], pad: int = 0, family: Family | None = None) -> Task:
+    """The work of a plan; `pad` is the id of the padding token, `family` that of the model."""
+    reads_and_writes = family == "encoder-decoder" and plan.task in ("seq2seq", "instruction", "chat")
+    return (Seq2Seq if reads_and_writes else TASKS[plan.task])(plan, labels, pad, family)

@@ -8,7 +8,6 @@ import torch
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
 from engine.worker import baselines
-from engine.worker.encoding import token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress
 from engine.worker.tasks.heads import RowHead
 
@@ -16,8 +15,7 @@ USE = """\
 import torch
 
 model.eval()
-inputs = tokenizer(["a text"], truncation=True, max_length={length}, return_tensors="pt")
-with torch.no_grad():
+{inputs}with torch.no_grad():
     output = model(**inputs).logits.item()
 print(output * model.config.target_sd + model.config.target_mean)  # in the units of the training data
 """
@@ -44,7 +42,7 @@ class Regression(RowHead):
     def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
         """Targets are numbers in the units of the data."""
         targets = [float(number) for number in rows.items or ()]
-        found = token_ids(tokenizer, rows.texts, self.plan.max_length, progress)
+        found = self.tokens(tokenizer, rows, progress)
         return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:
@@ -84,7 +82,7 @@ class Regression(RowHead):
 
     def usage(self) -> str:
         """The number of one text."""
-        return USE.replace("{length}", str(self.plan.max_length))
+        return USE.replace("{inputs}", self.inputs())
 
     def _outputs(self, model: Any, input_ids: list[list[int]]) -> torch.Tensor:
         return self.logits(model, input_ids).squeeze(-1)

@@ -25,9 +25,9 @@ words = ["some", "words"]
 inputs = tokenizer([words], is_split_into_words=True, truncation=True, max_length={length}, return_tensors="pt")
 with torch.no_grad():
     best = model(**inputs).logits[0].argmax(-1).tolist()
-tags = {}  # of each word, told at its first token; words beyond the length get none
+tags = {}  # of each word, told at its {which} token; words beyond the length get none
 for place, word in enumerate(inputs.word_ids(0)):
-    if word is not None and word not in tags:
+    if word is not None{first}:
         tags[word] = model.config.id2label[best[place]]
 for place, word in enumerate(words):
     print(word, tags.get(place, ""), sep="\\t")
@@ -35,7 +35,8 @@ for place, word in enumerate(words):
 
 
 class TaggedWords(Task):
-    """Token classification: a word's tag is learned and told at its first token."""
+    """Token classification: a word's tag is learned and told at its first token; by a decoder, which has not read the rest of
+    the word there, at its last."""
 
     auto_model = "AutoModelForTokenClassification"
     adapter_type = "TOKEN_CLS"
@@ -62,8 +63,14 @@ class TaggedWords(Task):
         truth = [[index[tag] for tag in item["tags"]] for item in rows.items or ()]
         words = [item["words"] for item in rows.items or ()]
         found = token_ids(tokenizer, words, self.plan.max_length, progress, words=True)
-        targets = [_target(tags, places) for tags, places in zip(truth, found.words, strict=True)]
+        targets = [_target(tags, places, self._at_end) for tags, places in zip(truth, found.words, strict=True)]
         every = sum(map(len, truth))
+        if all(label.isdigit() for label in self.labels):
+            self.remark(
+                "numbered_tags",
+                "The tags are numbers without names: spans cannot be told, and every word counts by itself. Write names such as"
+                " B-person into the data.",
+            )
         lost = every - sum(len(target["tags"]) for target in targets)
         if lost:
             self.remark("words_lost", f"{lost:,} of {every:,} words are not read; in scores their tags count as wrong.")
@@ -108,11 +115,17 @@ class TaggedWords(Task):
 
     def about(self) -> str:
         """The tags, as a list."""
-        return listed("A word's tag is told at its first token. Tags", self.labels)
+        return listed(f"A word's tag is told at its {'last' if self._at_end else 'first'} token. Tags", self.labels)
+
+    @property
+    def _at_end(self) -> bool:
+        return self.family == "decoder"
 
     def usage(self) -> str:
         """Words with their tags."""
-        return USE.replace("{length}", str(self.plan.max_length))
+        first = "" if self._at_end else " and word not in tags"
+        use = USE.replace("{which}", "last" if self._at_end else "first").replace("{first}", first)
+        return use.replace("{length}", str(self.plan.max_length))
 
     def _words(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits, (words, tags), and tags, (words,), of a micro-batch, row after row."""
@@ -124,11 +137,11 @@ class TaggedWords(Task):
         return logits[rows, places].float(), torch.tensor(tags, dtype=torch.long, device=device)
 
 
-def _target(tags: Sequence[int], words: Sequence[int | None]) -> dict[str, Any]:
-    """The words that are read: the `places` of their first tokens, which `words` they are, and their `tags`; and the
-    `count` of all words."""
-    first: dict[int, int] = {}
+def _target(tags: Sequence[int], words: Sequence[int | None], at_end: bool) -> dict[str, Any]:
+    """The words that are read: the `places` of their first tokens, or last ones, which `words` they are, and their `tags`; and
+    the `count` of all words."""
+    told: dict[int, int] = {}
     for place, word in enumerate(words):
-        if word is not None:
-            first.setdefault(word, place)
-    return {"places": [*first.values()], "words": [*first], "tags": [tags[word] for word in first], "count": len(tags)}
+        if word is not None and (at_end or word not in told):
+            told[word] = place
+    return {"places": [*told.values()], "words": [*told], "tags": [tags[word] for word in told], "count": len(tags)}

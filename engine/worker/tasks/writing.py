@@ -7,14 +7,16 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
+from engine.metrics.kinds import Answers
 from engine.rows import Rows
 from engine.text import one_line
 from engine.worker import causal, fused_lora
 from engine.worker.batches import padded
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
-from engine.worker.scoring import autocast
+from engine.worker.scoring import Reader, autocast
 from engine.worker.tasks.base import Answer, Encoded, Progress, Prompt, Task
 from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered
+from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_losses
 from recommender.errors import InputError
 
@@ -57,6 +59,7 @@ class Writing(Task):
 
     packed = False
     """Whether the models of this run read sequences laid end to end, without padding."""
+    tokenizer: Any = None
     ends: tuple[int, ...] = ()
     """Tokens that end an answer: the tokenizer's end token, and what the template closes a turn with."""
 
@@ -70,21 +73,32 @@ class Writing(Task):
         Raises:
             InputError: such rows are too many, or a conversation that the model's template does not take.
         """
-        if not getattr(tokenizer, "is_fast", False):
-            raise InputError(f"{self.plan.model.id}: its tokenizer cannot tell where tokens stand (no tokenizer.json).")
-        self.ends = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+        self.prepare_tokenizer(tokenizer)
         if self.plan.task == "continued_pretraining":
             return self._pieces(tokenizer, rows, progress)
-        if give_template(tokenizer):
+        return self._conversations(tokenizer, rows, progress)
+
+    def prepare_tokenizer(self, tokenizer: Any) -> None:
+        """Look at a tokenizer before its first use, and give it a chat template where one is needed and it has none.
+
+        Raises:
+            InputError: it does not tell which text a token comes from, or has neither template nor end token.
+        """
+        if not getattr(tokenizer, "is_fast", False):
+            raise InputError(f"{self.plan.model.id}: its tokenizer cannot tell where tokens stand (no tokenizer.json).")
+        if self.tokenizer is tokenizer:
+            return
+        self.tokenizer = tokenizer
+        self.ends = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+        if self.plan.task != "continued_pretraining" and give_template(tokenizer):
             self.remark(
                 "plain_template",
                 "The model has no chat template; a plain one (### Instruction, ### Response) is used and saved with the result.",
             )
-        return self._conversations(tokenizer, rows, progress)
 
     def _conversations(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Encoded:
         most = self.plan.max_length
-        input_ids, targets = [], []
+        input_ids, targets, wanted = [], [], []
         rows_cut = tokens_cut = 0
         untrained: list[int] = []
         for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
@@ -95,19 +109,16 @@ class Writing(Task):
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
                 targets.append(row.labels[:most])
+                wanted.append(str(item["messages"][-1]["content"]))
             else:
                 untrained.append(number)
-            self._note_end(tokenizer, row)
+            self.note_end(tokenizer, row)
             if progress is not None and (i + 1) % TELL_EVERY == 0:
                 progress(i + 1)
         if progress is not None:
             progress(len(rows))
-        if len(untrained) > MOST_UNTRAINED * len(rows):
-            raise InputError(
-                f"{self.plan.data.train}: {len(untrained)} of {len(rows)} rows (the first is row {untrained[0]}) leave nothing to"
-                f" learn: their answers begin behind max_length ({most} tokens). Raise max_length, or shorten the prompts."
-            )
-        return Encoded(input_ids, targets, [0] * len(input_ids), rows_cut, tokens_cut, len(untrained))
+        refuse_untrained(rows, untrained, most)
+        return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, len(untrained))
 
     def _pieces(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Encoded:
         """One stream of all texts, each ended by the end token, in pieces of `max_length`: nothing is lost."""
@@ -124,7 +135,8 @@ class Writing(Task):
         pieces = [p for p in pieces if len(p) > 1]  # one token alone has nothing before it that could predict it
         return Encoded(pieces, [list(p) for p in pieces], [0] * len(pieces))
 
-    def _note_end(self, tokenizer: Any, row: Rendered) -> None:
+    def note_end(self, tokenizer: Any, row: Rendered) -> None:
+        """Remember what a row's last answer is closed with: generation stops there."""
         last = next((label for label in reversed(row.labels) if label != IGNORED), IGNORED)
         if last in tokenizer.all_special_ids and last not in self.ends:
             self.ends = (*self.ends, last)
@@ -163,16 +175,25 @@ class Writing(Task):
 
     def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
         """Summed loss and learned tokens of each row."""
-        counts = [learned(row) for row in targets]
+        losses = self.token_losses(model, input_ids, targets)
+        return [answer_of(self.kind, part) for part in losses.split([learned(row) for row in targets])]
+
+    def token_losses(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
+        """Cross-entropy of each learned token, (N,), row after row."""
         if causal.is_packed(model):
             batch = pack(input_ids, targets, next(model.parameters()).device)
             hidden = causal.body_of(model)(**batch.inputs).last_hidden_state[0]
-            losses = token_losses(hidden.index_select(0, batch.predicting), head_of(model), batch.targets)
-        else:
-            logits, truth = self._padded(model, input_ids, targets)
-            losses = functional.cross_entropy(logits, truth, reduction="none")
-        sums = [float(part.double().sum()) for part in losses.split(counts)]
-        return [Answer([s, n], s / max(n, 1), float(n)) for s, n in zip(sums, counts, strict=True)]
+            return token_losses(hidden.index_select(0, batch.predicting), head_of(model), batch.targets)
+        return functional.cross_entropy(*self._padded(model, input_ids, targets), reduction="none")
+
+    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers) -> Answers:
+        """Answers beside the losses where one text is written from another, for exact match and chrF."""
+        if self.plan.task != "seq2seq":
+            return said
+        begins = [next(i for i, label in enumerate(labels) if label != IGNORED) for labels in rows.targets]
+        prompts = [ids[:begin] for ids, begin in zip(rows.input_ids, begins, strict=True)]
+        longest = max(len(ids) - begin for ids, begin in zip(rows.input_ids, begins, strict=True))
+        return with_texts(reader, self.tokenizer, model, prompts, said, longest=longest)
 
     def _padded(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits before learned tokens, (N, vocabulary), and those tokens, (N,), row by row."""
@@ -217,3 +238,15 @@ class Writing(Task):
         ends = list(self.ends) if len(self.ends) != 1 else self.ends[0]
         return form.replace("{end}", repr(ends or None)).replace("{pad}", str(self.pad))
 
+
+def refuse_untrained(rows: Rows, untrained: list[int], most: int) -> None:
+    """Stop where many rows, numbered in `untrained`, have no token to learn among their first `most`.
+
+    Raises:
+        InputError: they are more than `MOST_UNTRAINED` of all.
+    """
+    if len(untrained) > MOST_UNTRAINED * len(rows):
+        raise InputError(
+            f"{rows.source}: {len(untrained)} of {len(rows)} rows (the first is row {untrained[0]}) leave nothing to learn: their"
+            f" answers begin behind max_length ({most} tokens). Raise max_length, or shorten the prompts."
+        )

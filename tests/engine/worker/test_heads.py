@@ -123,7 +123,7 @@ RUNS = [("multi_label", "full"), ("regression", "lora"), ("token_classification"
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize(
-    ("method", "decoder"), [("full", False), ("lora", False), ("qlora", False), ("full", True), ("lora", True)]
+    ("method", "decoder"), [(m, d) for m in ("full", "lora", "qlora") for d in (False, True)]
 )
 def test_the_gradient_of_a_cut_batch_is_that_of_the_whole(
     plan_of: MakePlan, tiny_still: Path, tiny_llama: Path, tmp_path: Path, task: str, method: str, decoder: bool
@@ -133,7 +133,7 @@ def test_the_gradient_of_a_cut_batch_is_that_of_the_whole(
     parts = split(plan.data, plan.task)
     tokenizer = load_tokenizer(str(folder), words=task == "token_classification")
     seed_everything(1)
-    work = task_of(plan, parts.labels, tokenizer.pad_token_id)
+    work = task_of(plan, parts.labels, tokenizer.pad_token_id, "decoder" if decoder else "encoder")
     model = build(work, str(folder)).model
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -407,3 +407,28 @@ def test_waiting_begins_with_the_first_thing_found(tiny: Path, make_plan: MakePl
     choices = [choice_of(plan, {"span_f1": f1, "loss": loss}) for f1, loss in course]
     assert choices == sorted(choices)
     assert min(after - before for before, after in itertools.pairwise(choices)) > 0.0005
+
+
+@pytest.mark.parametrize("decoder", [False, True])
+def test_pairs_are_read_with_what_the_tokenizer_puts_between_them(
+    make_plan: MakePlan, tiny: Path, tiny_chat: Path, tmp_path: Path, decoder: bool
+) -> None:
+    rows = [{"premise": "late " * n, "hypothesis": "parcel " * 3, "score": n / 4} for n in range(1, 30)]
+    columns = {"text": "premise", "text_pair": "hypothesis", "label": "score"}
+    data = {"train": written(tmp_path / "rows.jsonl", iter(rows)), "layout": "text_number", "columns": columns, "labels": None}
+    data |= {"eval": None, "text_column": None, "label_column": None, "train_rows": None, "eval_rows": None}
+    folder = tiny_chat if decoder else tiny
+    plan = make_plan(folder, data=data | {"validation_rows": 4, "held_out_rows": 4}, task="regression", max_length=16)
+    tokenizer = load_tokenizer(str(folder))
+    task = task_of(plan, [], tokenizer.pad_token_id)
+    parts = split(plan.data, "regression").train
+    found = task.encode(tokenizer, parts)
+    first, second = (parts.parts or [])[0]
+    whole = tokenizer(f"{first}\n{second}")["input_ids"] if decoder else tokenizer(first, second)["input_ids"]
+    assert found.input_ids[0] == whole
+    assert '"its pair"' in task.usage()
+    assert ('+ "\\n" +' in task.usage()) is decoder
+    assert max(map(len, found.input_ids)) == 16
+    assert found.rows_cut == sum(len(tokenizer(*p)["input_ids"]) > 16 for p in parts.parts or []) or decoder
+    end = tokenizer.decode(found.input_ids[-1]).count("parcel")
+    assert decoder or end == 3, "the longer text is cut, not always the second"

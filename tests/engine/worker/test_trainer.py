@@ -97,7 +97,14 @@ def bench(tiny_still: Path, make_plan: MakePlan, tmp_path: Path) -> Iterator[Mak
 @pytest.mark.parametrize("budget", [1, 64, 256, 10**8])
 @pytest.mark.parametrize(
     ("method", "weights", "smoothing"),
-    [("full", None, 0.0), ("lora", None, 0.0), ("full", WEIGHTS, 0.0), ("lora", WEIGHTS, 0.1), ("full", None, 0.1)],
+    [
+        ("full", None, 0.0),
+        ("lora", None, 0.0),
+        ("qlora", None, 0.0),
+        ("full", WEIGHTS, 0.0),
+        ("lora", WEIGHTS, 0.1),
+        ("full", None, 0.1),
+    ],
 )
 def test_the_gradient_of_a_cut_batch_is_that_of_the_whole(
     bench: MakeBench, method: str, weights: list[float] | None, smoothing: float, budget: int
@@ -118,8 +125,9 @@ def test_the_gradient_of_a_cut_batch_is_that_of_the_whole(
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_a_decoders_gradient_does_not_depend_on_the_cut_either(bench: MakeBench, tiny_llama: Path) -> None:
-    b = bench("lora", model=tiny_llama, token_budget=64)
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_decoders_gradient_does_not_depend_on_the_cut_either(bench: MakeBench, tiny_llama: Path, method: str) -> None:
+    b = bench(method, model=tiny_llama, token_budget=64)
     batch = b.batch(list(range(12)))
     expected_loss = b.whole_loss(batch)
     expected_loss.backward()

@@ -196,6 +196,18 @@ def test_turns_that_no_model_could_have_had_are_refused_with_their_row(tmp_path:
         read(tmp_path, [{"messages": TALK}, {"messages": turns}], "messages", {"messages": "messages"}, "chat")
 
 
+def test_a_column_of_system_prompts_opens_the_conversations_that_have_none(tmp_path: Path) -> None:
+    columns = {"messages": "messages", "system": "system"}
+    short = TALK[1:3]
+    spoken: list[dict[str, Any]] = [{"messages": TALK, "system": "x"}, {"messages": short, "system": "Be kind."}]
+    spoken.append({"messages": short})
+    rows = read(tmp_path, spoken, "messages", columns, "chat")
+    assert [item["messages"][0]["content"] for item in rows.items] == ["Be brief.", "Be kind.", "Where is my parcel?"]
+    told = {"instruction": "Go", "output": "Gone", "system": "Be kind."}
+    (found,) = read(tmp_path, [told], "alpaca", {role: role for role in told}, "instruction").items
+    assert [m["role"] for m in found["messages"]] == ["system", "user", "assistant"]
+
+
 def test_an_instruction_is_read_and_its_answer_learned(writer: Path, tmp_path: Path) -> None:
     full = {"instruction": "Name a colour.", "input": "A warm one.", "output": "Red."}
     columns = {role: role for role in full}

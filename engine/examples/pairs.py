@@ -1,0 +1,160 @@
+"""Rows of preferences: a conversation, and two answers of which one was chosen."""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from engine.examples.written import (
+    Fault,
+    Kept,
+    Message,
+    check_turns,
+    conversation,
+    fault_at,
+    given_tools,
+    message_of,
+    opened,
+    said_and_asked,
+)
+from engine.rows import Rows, as_text
+from engine.tables.table import Table
+from recommender.errors import InputError
+from recommender.plan import DataChoice
+
+_SPEAKERS = re.compile(r"\n\n(Human|Assistant): ?")
+"""How conversations are written in one text in the data of Bai et al. (2022), and in many made after it."""
+
+
+class Pair(NamedTuple):
+    """One row; neither side is empty, and they differ."""
+
+    prompt: list[Message]
+    """What both go on from."""
+    chosen: list[Message]
+    rejected: list[Message]
+
+
+def preferences(table: Table, choice: DataChoice) -> Rows:
+    """Rows with `chosen` and `rejected`, and the prompt apart or at their beginning.
+
+    An item is {"messages": the prompt, "chosen": [...], "rejected": [...], "tools": [...] or None}. Rows are told apart by their
+    prompt, so that pairs of one prompt stay on one side of a split.
+
+    Raises:
+        InputError: a column is missing, or a row is no such pair.
+    """
+    roles = choice.columns or {}
+    columns = {role: column_values(table, name) for role, name in roles.items()}
+    tools = table.columns.get("tools")
+    kept = Kept(table)
+    for i in range(table.rows):
+        row = {role: values[i] for role, values in columns.items()}
+        found = pair(row, partial(_fault, table, i, roles))
+        if found is None:
+            kept.dropped += 1
+            continue
+        given = None if tools is None else given_tools(tools[i], fault_at(table, i, "tools"))
+        item = {"messages": found.prompt, "chosen": found.chosen, "rejected": found.rejected, "tools": given}
+        kept.add(as_one_text(found.prompt), item, table.number(i))
+    return kept.rows()
+
+
+def column_values(table: Table, name: str) -> list[Any]:
+    """A column of the table.
+
+    Raises:
+        InputError: it has no such column.
+    """
+    if name not in table.columns:
+        known = ", ".join(list(table.columns)[:8])
+        raise InputError(f"{table.path}: has no column {name}; its columns are {known}.")
+    return table.columns[name]
+
+
+def pair(row: dict[str, Any], fault: Callable[[str, str], InputError]) -> Pair | None:
+    """The two conversations of a row by role (prompt, input, chosen, rejected); `None` where there is nothing to prefer.
+
+    `fault(role, what)` makes the error that names file, row and column.
+
+    Raises:
+        InputError: a side that is no answer, or a conversation that no model could have had.
+    """
+    sides = [_side(row[role], partial(fault, role)) for role in ("chosen", "rejected")]
+    if not all(sides):
+        return None
+    system = as_text(row.get("system")).strip()
+    prompt = opened(_prompt(row, partial(fault, "prompt")), system)
+    check_turns(prompt, partial(fault, "prompt"))
+    if all(side[0]["role"] != "assistant" for side in sides):  # whole conversations, which begin alike
+        prompt = _common(*sides)
+        sides = [side[len(prompt) :] for side in sides]
+        prompt = opened(prompt, system)
+        if not all(sides):
+            return None
+    elif prompt:
+        sides = [_without(prompt, side) for side in sides]
+    whole = []
+    for role, side in zip(("chosen", "rejected"), sides, strict=True):
+        if not prompt and side[0]["role"] == "assistant":
+            raise fault(role, "holds an answer and no question; name the column of the question with --column prompt=NAME")
+        whole.append(conversation([*prompt, *side], partial(fault, role)))
+    chosen, rejected = (messages[len(prompt) :] for messages in whole)
+    said = [said_and_asked(side)[0] for side in (chosen, rejected)]
+    return Pair(prompt, chosen, rejected) if all(said) and chosen != rejected else None
+
+
+def as_one_text(messages: Sequence[Message]) -> str:
+    """What all of them say."""
+    said, asked = said_and_asked(messages)
+    return "\n".join((*asked, *said))
+
+
+def _fault(table: Table, row: int, roles: dict[str, str], role: str, what: str) -> InputError:
+    return fault_at(table, row, roles.get(role, role))(what)
+
+
+def _side(value: Any, fault: Fault) -> list[Message]:
+    """One side as messages: an answer, or a whole conversation."""
+    if isinstance(value, list | dict):
+        return [message_of(turn, fault) for turn in (value if isinstance(value, list) else [value])]
+    text = as_text(value).strip("\n") if isinstance(value, str) else as_text(value)
+    if not text.strip():
+        return []
+    return _spoken_in(f"\n\n{text}") or [{"role": "assistant", "content": text.strip()}]
+
+
+def _spoken_in(text: str) -> list[Message]:
+    """The turns of a conversation that is written as one text; none where it is not one."""
+    parts = _SPEAKERS.split(text)
+    if len(parts) < 5 or parts[0].strip() or parts[1] != "Human":
+        return []
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [{"role": roles[who], "content": said.strip()} for who, said in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def _prompt(row: dict[str, Any], fault: Fault) -> list[Message]:
+    value = row.get("prompt")
+    if isinstance(value, list | dict):
+        return [message_of(turn, fault) for turn in (value if isinstance(value, list) else [value])]
+    more = as_text(row.get("input")).strip() if not isinstance(row.get("input"), list | dict) else ""
+    asked = "\n\n".join(t for t in (as_text(value).strip(), more) if t)
+    return [{"role": "user", "content": asked}] if asked else []
+
+
+def _common(one: list[Message], other: list[Message]) -> list[Message]:
+    """What both begin with, up to the answer that makes the difference."""
+    alike = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        alike += 1
+    return one[:alike]
+
+
+def _without(prompt: list[Message], side: list[Message]) -> list[Message]:
+    """An answer without the prompt, where its text repeats it."""
+    asked, first = prompt[-1]["content"], side[0]["content"]
+    if len(side) == 1 and asked and first.startswith(asked) and len(first) > len(asked):
+        return [side[0] | {"content": first[len(asked) :].strip()}]
+    return side

@@ -1,0 +1,86 @@
+"""Whole answers, written greedily: for samples, and for tasks that are scored by what the model writes."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from engine.worker.budget import out_of_memory
+from engine.worker.scoring import Reader, autocast
+
+
+class _Interrupted(StoppingCriteria):  # type: ignore[misc]  # mypy does not read transformers here
+    """Asks after every token whether to leave."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **rest: Any) -> torch.Tensor:
+        self._reader.interrupt()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def write(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequence[int]], new_tokens: int) -> list[str]:
+    """What a model writes behind each of `input_ids`, at most `new_tokens` each; all of them at once.
+
+    A decoder goes on from them, padded on the left; an encoder-decoder reads them, padded on the right.
+
+    Raises:
+        RuntimeError, MemoryError: memory is too small for so many at once.
+    """
+    device = next(model.parameters()).device
+    reads = bool(model.config.is_encoder_decoder)
+    longest = max(map(len, input_ids))
+    pad = reader.task.pad
+    ids = torch.full((len(input_ids), longest), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(input_ids):
+        place = slice(0, len(row)) if reads else slice(longest - len(row), longest)
+        ids[i, place] = torch.tensor(row)
+        mask[i, place] = 1
+    settings = copy.deepcopy(model.generation_config)  # of the model only what begins and ends an answer
+    settings.update(do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None, max_length=None, min_length=None)
+    before = 0 if reads else longest
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or before + new_tokens
+    settings.update(max_new_tokens=max(1, min(new_tokens, positions - before)), pad_token_id=pad, use_cache=True)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), autocast(device, reader.task.plan.precision):
+            found = model.generate(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                generation_config=settings,
+                stopping_criteria=StoppingCriteriaList([_Interrupted(reader)]),
+            )
+    finally:
+        model.train(was_training)
+    return [str(tokenizer.decode(row[before:], skip_special_tokens=True)).strip() for row in found]
+
+
+def write_all(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequence[int]], new_tokens: int) -> list[str]:
+    """`write`, in as many pieces as the token budget needs.
+
+    Raises:
+        TrainingFailed: memory is too small even for one row.
+    """
+    found: dict[int, str] = {}
+    left = sorted(range(len(input_ids)), key=lambda i: -len(input_ids[i]))
+    while left:
+        longest = len(input_ids[left[0]]) + new_tokens
+        piece = left[: max(1, reader.budget.tokens // longest)]
+        failure: BaseException | None = None
+        texts: list[str] = []
+        try:
+            texts = write(reader, tokenizer, model, [input_ids[i] for i in piece], new_tokens)
+        except (RuntimeError, MemoryError) as error:
+            failure = out_of_memory(error)
+        if failure is not None:
+            reader.budget.shrink(failure, longest=longest, rows=len(piece), training=False)
+            continue
+        reader.budget.worked()
+        found.update(zip(piece, texts, strict=True))
+        left = left[len(piece) :]
+    return [found[i] for i in range(len(input_ids))]

@@ -1,0 +1,180 @@
+"""Encoder-decoders: one text is read, another is written; the mean cross-entropy over the tokens of the written ones."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from engine.metrics.kinds import Answers
+from engine.rows import Rows
+from engine.worker import causal
+from engine.worker.batches import padded
+from engine.worker.encoding import token_ids
+from engine.worker.packing import IGNORED
+from engine.worker.scoring import Reader, autocast
+from engine.worker.tasks.base import Answer, Encoded, Progress, Prompt, Task
+from engine.worker.tasks.written import answer_of, truth_of, with_texts
+from engine.worker.token_loss import head_of, token_loss, token_losses
+from recommender.errors import InputError
+
+USE = """\
+import torch
+
+model.eval()
+inputs = tokenizer("a text", truncation=True, max_length={length}, return_token_type_ids=False, return_tensors="pt")
+with torch.no_grad():
+    written = model.generate(**inputs, max_new_tokens={new}, do_sample=False, num_beams=1)
+print(tokenizer.decode(written[0], skip_special_tokens=True))
+"""
+
+
+class Seq2Seq(Task):
+    """Sequence to sequence: source and target are each cut at the plan's `max_length`."""
+
+    auto_model = "AutoModelForSeq2SeqLM"
+    adapter_type = "SEQ_2_SEQ_LM"
+    head_words = "encoder-decoder with a language-model head"
+    pipeline = "text2text-generation"
+    purpose = "write one text from another"
+    fresh_head = False
+
+    chunked = False
+    """Whether the head is put on the learned tokens only, a chunk at a time; else all logits are computed."""
+    tokenizer: Any = None
+    longest = 1
+    """Tokens of the longest target."""
+
+    def config_options(self) -> dict[str, Any]:
+        """Nothing: labels are words of the vocabulary."""
+        return {}
+
+    def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
+        """Targets are the token ids of what is to be written, its end included.
+
+        Raises:
+            InputError: a conversation of several turns.
+        """
+        self.tokenizer = tokenizer
+        items = list(zip(rows.items or (), rows.numbers, strict=True))
+        pairs = [pair_of(item, f"{rows.source}: row {number}") for item, number in items]
+        most = self.plan.max_length
+        read = token_ids(tokenizer, [source for source, _ in pairs], most, progress)
+        said = token_ids(tokenizer, [target for _, target in pairs], most, as_targets=True)
+        end = tokenizer.eos_token_id
+        for ids in said.input_ids:  # most tokenizers write the end themselves; without it nothing would teach to stop
+            if end is not None and ids[-1:] != [end] and len(ids) < most:
+                ids.append(end)
+        lost = [a + b for a, b in zip(read.lost, said.lost, strict=True)]
+        self.longest = max([self.longest, *map(len, said.input_ids)])
+        truth = truth_of(self.kind, [target for _, target in pairs])
+        return Encoded(read.input_ids, said.input_ids, truth, sum(n > 0 for n in lost), sum(lost))
+
+    def adopt(self, model: Any) -> None:
+        """See whether the head can be put on the learned tokens only: both ways must give the same losses."""
+        inner = causal.inner_of(model)
+        device = next(model.parameters()).device
+        generator = torch.Generator().manual_seed(0)
+        words = min(inner.config.get_text_config().vocab_size, 1000)
+        rows = [torch.randint(5, words, (n,), generator=generator).tolist() for n in (9, 6)]
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad(), autocast(device, self.plan.precision):
+                expected = functional.cross_entropy(*self._logits(model, rows, rows[::-1]), reduction="none")
+                try:
+                    hidden, truth = self._before_head(model, rows, rows[::-1])
+                    apart = float((token_losses(hidden, head_of(inner), truth) - expected).abs().max())
+                except (TypeError, ValueError, AttributeError, RuntimeError, IndexError):
+                    return
+        finally:
+            model.train(was_training)
+        kind = torch.get_autocast_dtype(device.type) if self.plan.precision.endswith("-mixed") else inner.dtype
+        self.chunked = apart <= causal.AGREEMENT.get(kind, 5e-2)
+
+    def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
+        """Cross-entropy of the written tokens."""
+        if self.chunked:
+            hidden, truth = self._before_head(model, input_ids, targets)
+            return token_loss(hidden, head_of(model), truth)
+        logits, truth = self._logits(model, input_ids, targets)
+        return functional.cross_entropy(logits, truth, reduction="sum")
+
+    def weight(self, targets: Sequence[Any]) -> float:
+        """Written tokens of the logical batch."""
+        return float(sum(map(len, targets)))
+
+    def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
+        """Summed loss and tokens of each row."""
+        if self.chunked:
+            hidden, truth = self._before_head(model, input_ids, targets)
+            losses = token_losses(hidden, head_of(model), truth)
+        else:
+            losses = functional.cross_entropy(*self._logits(model, input_ids, targets), reduction="none")
+        return [answer_of(self.kind, part) for part in losses.split([len(row) for row in targets])]
+
+    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers) -> Answers:
+        """Answers beside the losses, for exact match and chrF."""
+        return with_texts(reader, self.tokenizer, model, rows.input_ids, said, longest=self.longest)
+
+    def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterator[Prompt]:
+        """Texts to be read, of at most `most` tokens."""
+        for item, number in zip(rows.items or (), rows.numbers, strict=True):
+            source, target = pair_of(item, f"{rows.source}: row {number}")
+            ids = tokenizer(source, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+            if len(ids) <= most:
+                yield Prompt(source, list(ids), target)
+
+    def about(self) -> str:
+        """What is read and what is written."""
+        return f"It reads a text of at most {self.plan.max_length} tokens and writes another.\n"
+
+    def usage(self) -> str:
+        """Write one text."""
+        return USE.replace("{length}", str(self.plan.max_length)).replace("{new}", str(self.longest))
+
+    def _batch(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Keywords of the model, and the labels, (rows, longest target), `IGNORED` behind their end."""
+        device = next(model.parameters()).device
+        labels = padded(targets, IGNORED, device)["input_ids"]
+        batch: dict[str, Any] = padded(input_ids, self.pad, device)
+        batch["decoder_input_ids"] = causal.inner_of(model).prepare_decoder_input_ids_from_labels(labels=labels)
+        return batch | {"use_cache": False}, labels
+
+    def _logits(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, vocabulary) in fp32 and (N,), row by row."""
+        batch, labels = self._batch(model, input_ids, targets)
+        carrying = labels != IGNORED
+        return model(**batch).logits[carrying].float(), labels[carrying]
+
+    def _before_head(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states as they come to the head, (N, hidden), and targets, (N,); the model's own head sees one place a row."""
+        batch, labels = self._batch(model, input_ids, targets)
+        caught: list[torch.Tensor] = []
+
+        def catch(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+            caught.append(arguments[0])
+            return (arguments[0][:, :1],)
+
+        hook = causal.inner_of(model).get_output_embeddings().register_forward_pre_hook(catch)
+        try:
+            model(**batch)
+        finally:
+            hook.remove()
+        carrying = labels != IGNORED
+        return caught[0][carrying], labels[carrying]
+
+
+def pair_of(item: dict[str, Any], where: str) -> tuple[str, str]:
+    """What is read and what is written of one row.
+
+    Raises:
+        InputError: the model would have to answer more than once.
+    """
+    *before, answer = item["messages"]
+    if any(message["role"] == "assistant" for message in before):
+        raise InputError(
+            f"{where}: an encoder-decoder reads one text and writes one, and this is a conversation of several turns;"
+            " take a decoder."
+        )
+    return "\n\n".join(message["content"] for message in before), answer["content"]

@@ -1,0 +1,49 @@
+"""What tasks share whose answers are texts: the loss of an answer, and the answers themselves on held-out rows."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from engine.metrics.answers import WrittenAnswers
+from engine.metrics.kinds import Answers, Kind
+from engine.worker.generating import write_all
+from engine.worker.scoring import Reader
+from engine.worker.tasks.base import Answer
+
+MOST_WRITTEN = 100
+"""Held-out rows, drawn with the plan's seed, for which answers are written: a token at a time takes long."""
+LONGEST_WRITTEN = 256
+"""Tokens of such an answer."""
+
+
+def truth_of(kind: Kind, wanted: Sequence[str]) -> list[Any]:
+    """What the metrics compare with: the wanted texts where they look at any."""
+    return list(wanted) if isinstance(kind, WrittenAnswers) else [0] * len(wanted)
+
+
+def answer_of(kind: Kind, losses: torch.Tensor) -> Answer:
+    """The answer of a row from the losses of its tokens, (N,)."""
+    total, count = float(losses.double().sum()), len(losses)
+    texts = [None] if isinstance(kind, WrittenAnswers) else []
+    return Answer([total, count, *texts], total / max(count, 1), float(count))
+
+
+def with_texts(
+    reader: Reader, tokenizer: Any, model: Any, prompts: Sequence[Sequence[int]], said: Answers, *, longest: int
+) -> Answers:
+    """`said` with the texts that the model writes behind some of the `prompts`, where the metrics look at any.
+
+    Raises:
+        TrainingFailed: memory is too small even for one row.
+    """
+    if not isinstance(reader.task.kind, WrittenAnswers):
+        return said
+    chosen = sorted(random.Random(reader.task.plan.seed).sample(range(len(prompts)), min(len(prompts), MOST_WRITTEN)))
+    texts = write_all(reader, tokenizer, model, [prompts[i] for i in chosen], min(longest, LONGEST_WRITTEN))
+    predicted = list(said.predicted)
+    for i, text in zip(chosen, texts, strict=True):
+        predicted[i] = [*predicted[i][:2], text]
+    return replace(said, predicted=predicted)

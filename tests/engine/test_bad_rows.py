@@ -1,0 +1,124 @@
+"""What is wrong with a row is one sentence with file, row and column, in every format."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.inspection.data import inspect_data
+from recommender.errors import InputError
+
+WIDE = [f"c{i}" for i in range(10_000)]
+LONG = "x" * 50_000_000
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def answer(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def lines(good: Any, bad: Any) -> str:
+    """Sixty good rows, numbered where they hold `#`, and a bad one."""
+    return "".join(json.dumps(good).replace("#", str(i)) + "\n" for i in range(60)) + json.dumps(bad) + "\n"
+
+
+CHAT = {"messages": [user("question #"), answer("answer #")]}
+SHARED = {"conversations": [{"from": "human", "value": "q #"}, {"from": "gpt", "value": "a #"}]}
+TAGGED = {"tokens": ["a#", "b"], "tags": ["O", "B-x"]}
+PAIR = {"prompt": [user("q #")], "chosen": [answer("x")], "rejected": [answer("y")]}
+LABELLED = {"text": "some words # of it", "label": "a"}
+ALPACA = {"instruction": "do it #", "input": "", "output": "done it well and completely #"}
+
+ROWS = [
+    ("order.jsonl", CHAT, {"messages": [user("a"), user("b"), answer("c")]}, "column messages holds two messages of the user"),
+    ("begins.jsonl", SHARED, {"conversations": SHARED["conversations"][1:]}, "column conversations begins with the assistant"),
+    ("tool.jsonl", CHAT, {"messages": [user("a"), {"role": "tool", "content": "7"}, answer("c")]}, "a tool's answer as message"),
+    ("speaker.jsonl", CHAT, {"messages": [{"role": "bard 2", "content": "x"}]}, "column messages holds a message of an unknown"),
+    ("late.jsonl", CHAT, {"messages": [user("a"), {"role": "system", "content": "b"}, answer("c")]}, "a system message in place"),
+    ("short.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": ["O"]}, "column tags holds 1 tags for 2 tokens"),
+    ("list.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": "O B-x"}, "column tags holds no list"),
+    ("within.jsonl", TAGGED, {"tokens": ["a", ["b"]], "tags": ["O", "O"]}, "column tokens holds a list within its list"),
+    ("prompt.jsonl", PAIR, PAIR | {"prompt": [answer("a")]}, "column prompt begins with the assistant"),
+    ("sides.jsonl", PAIR, PAIR | {"rejected": ["text"]}, "column rejected holds a message that is no object"),
+    ("nested.jsonl", LABELLED, {"text": "x", "label": ["a"]}, "column label holds a nested value"),
+    ("object.jsonl", LABELLED, {"text": {"t": "x"}, "label": "a"}, "column text holds a nested value"),
+    ("kinds.jsonl", LABELLED, {"text": "x y", "label": 7}, "column label holds a number, 7, where other rows hold words"),
+    ("words.jsonl", LABELLED | {"label": 3}, {"text": "x y", "label": "b"}, "column label holds a word, b, where other rows"),
+    ("number.jsonl", {"text": "words # of it", "score": 0.5}, {"text": "x", "score": "many"}, "column score holds many"),
+    ("ask.jsonl", ALPACA, ALPACA | {"instruction": ["do"]}, "column instruction holds a nested value"),
+    ("null.jsonl", LABELLED, {"text": "a\0b", "label": "a"}, "column text holds a null byte"),
+    ("talk.jsonl", CHAT, {"messages": [user("a\0"), answer("b")]}, "column messages holds a null byte"),
+    ("long.jsonl", LABELLED, {"text": LONG, "label": "b"}, "column text holds a text of 50,000,000 characters"),
+]
+
+
+@pytest.mark.parametrize(("name", "good", "bad", "said"), ROWS, ids=[name for name, *_ in ROWS])
+def test_a_bad_row_is_named_with_file_row_and_column(tmp_path: Path, name: str, good: Any, bad: Any, said: str) -> None:
+    task = "regression" if name == "number.jsonl" else None
+    sentence = refused(tmp_path / name, lines(good, bad), task=task)
+    assert sentence.startswith(f"{name}: row 61: ")
+    assert said in sentence
+
+
+def refused(file: Path, content: str | bytes, *, eval_file: Path | None = None, task: str | None = None) -> str:
+    """The sentence, its file without the folder; one line, and nothing of what is wrong in full."""
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as error:
+        inspect_data({"train": str(file), "eval": eval_file and str(eval_file), "task": task})
+    assert "\n" not in error.value.message
+    assert len(error.value.message) < 400
+    return error.value.message.replace(f"{file.parent}/", "")
+
+
+def csv(rows: Iterable[str]) -> str:
+    return "text,label\n" + "".join(f"{row}\n" for row in rows)
+
+
+GOOD = [f"some words {i} of it,{'ab'[i % 2]}" for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("null.csv", csv(["a\0b,a", *GOOD]), "null.csv:2: holds null bytes"),
+        ("null.conll", "a\tO\n\0\tB-x\n\n" * 20, "null.conll:2: holds null bytes"),
+        ("null.txt", "a line\n\nanother\0line\n", "null.txt:3: holds null bytes"),
+        ("short.conll", "a\tO\nb\tB-x\n\n" * 40 + "c\n", "short.conll:121: has no tag"),
+        ("long.csv", csv([*GOOD, f"{LONG},a"]), "long.csv: row 61: column text holds a text of 50,000,000 characters"),
+        ("long.conll", f"a\tO\n{LONG}\tO\n", "long.conll: row 1: column tokens holds a text of 50,000,000 characters"),
+        ("long.txt", f"hello\n{LONG}\n", "long.txt:2: a paragraph of over 10,000,000 bytes"),
+        ("long.json", json.dumps([{"text": LONG, "label": "a"}]), "long.json: row 1: column text holds a text of 50,000,000"),
+        ("wide.csv", ",".join(WIDE) + "\n" + ",".join(WIDE) + "\n", "wide.csv: has 10,000 columns, and at most 2,000"),
+        ("wide.tsv", "\t".join(WIDE) + "\n" + "\t".join(WIDE) + "\n", "wide.tsv: has 10,000 columns, and at most 2,000"),
+        ("wide.jsonl", json.dumps(dict.fromkeys(WIDE, 1)) + "\n", "wide.jsonl:1: more than 2,000 different fields"),
+        ("wide.json", json.dumps([dict.fromkeys(WIDE, 1)]), "more than 2,000 different fields"),
+    ],
+)
+def test_what_is_no_file_of_rows_is_told_with_its_line(tmp_path: Path, name: str, content: str, said: str) -> None:
+    assert said in refused(tmp_path / name, content)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({name: [1, 2] for name in WIDE}, "rows.parquet: has 10,000 columns, and at most 2,000"),
+        ({"text": ["a", "b\0"] * 30, "label": ["x", "y"] * 30}, "rows.parquet: row 2: column text holds a null byte"),
+        ({"tokens": [["a", "b"]] * 30, "tags": [["O", "O"]] * 29 + [["O"]]}, "row 30: column tags holds 1 tags for 2 tokens"),
+    ],
+)
+def test_parquet_is_checked_as_text_is(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "made")
+    assert said in refused(tmp_path / "rows.parquet", (tmp_path / "made").read_bytes())
+
+
+def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path) -> None:
+    (tmp_path / "held-out.csv").write_text(csv([*GOOD[:20], "something new,7"]))
+    said = refused(tmp_path / "train.csv", csv(GOOD), eval_file=tmp_path / "held-out.csv")
+    assert "held-out.csv: row 21: labels that training has never seen: 7 (1 rows); the known ones are a, b" in said

@@ -1,0 +1,238 @@
+"""Preferences: what a pair is, the loss of a logical batch, and runs that learn which answer is wanted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from engine.events import read_events
+from engine.files import read_json, sha256_of
+from engine.loading import load, split
+from engine.metrics.kinds import Answers
+from engine.metrics.pairs import Pairs
+from engine.rundir import RunDirectory
+from engine.worker import causal
+from engine.worker.budget import TokenBudget
+from engine.worker.modeling import build, load_tokenizer
+from engine.worker.scoring import Reader
+from engine.worker.tasks.preference import Preference
+from engine.worker.tasks.registry import task_of
+from recommender.errors import InputError
+from recommender.plan import DataChoice, Plan
+
+Here = Callable[..., RunDirectory]
+POLITE, RUDE = "Of course, I am glad to help with it.", "No. Leave me alone."
+ASKED = {"role": "user", "content": "Where is my parcel?"}
+BOTH = {"prompt": "q", "input": "more"}
+SAID = [{"role": "assistant", "content": text} for text in ("On its way.", "Who knows.")]
+
+
+def rows_of(count: int) -> list[dict[str, Any]]:
+    things = ("parcel", "refund", "invoice", "password", "screen")
+    return [
+        {
+            "conversations": [{"from": "human", "value": f"My {things[i % 5]} {i}{' is gone' * (i % 4)}, help me"}],
+            "chosen": {"from": "gpt", "value": f"{POLITE}{' Wait a moment.' * (i % 3)}"},
+            "rejected": {"from": "gpt", "value": f"{RUDE}{' Really.' * (i % 2)}"},
+        }
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("rows") / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows_of(90)))
+    return str(file)
+
+
+def plan_of(model: Path, file: str, method: str = "full", **fields: Any) -> Plan:
+    adapter = {} if method == "full" else {"rank": 8, "alpha": 16, "target_modules": "all-linear", "dropout": 0.0}
+    columns = {"prompt": "conversations", "chosen": "chosen", "rejected": "rejected"}
+    rows = {"train": file, "layout": "preference", "columns": columns, "validation_rows": 10, "held_out_rows": 20}
+    content = {"model": {"id": str(model)}, "data": rows, "task": "preference", "method": method, "learning_rate": 1e-3}
+    content |= {"epochs": 2.0, "effective_batch": 8, "max_length": 128, "token_budget": 400, "evaluations": 2}
+    return Plan.model_validate(content | {"early_stopping": False} | adapter | fields)
+
+
+def log_likelihood(model: Any, ids: list[int], labels: list[int]) -> torch.Tensor:
+    """Of the learned tokens of one sequence, in plain torch."""
+    logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, :-1]
+    found = -functional.cross_entropy(logits.float(), torch.tensor(labels[1:]), reduction="none", ignore_index=-100)
+    return found.sum()
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_cut_batch_has_the_gradients_of_the_uncut_one(
+    tiny_chat: Path, pairs_file: str, monkeypatch: pytest.MonkeyPatch, method: str, packed: bool
+) -> None:
+    """The uncut batch is computed pair by pair as the paper writes it; the reference is the model before it was changed."""
+    plan = plan_of(tiny_chat, pairs_file, method, label_smoothing=0.1)
+    tokenizer = load_tokenizer(str(tiny_chat))
+    task = task_of(plan, [], tokenizer.pad_token_id, "decoder")
+    assert isinstance(task, Preference)
+    rows = task.encode(tokenizer, split(plan.data, "preference").train).take(range(8))
+    torch.manual_seed(0)
+    model = build(task, str(tiny_chat)).model
+    if not packed:
+        monkeypatch.setattr(causal, "prepare", lambda model: "it is not to")
+    task.adopt(model)
+    assert causal.is_packed(model) is packed
+    reader = Reader(task, TokenBudget(400, lambda before, after: None), lambda: None)
+    reference = reader.reference(model, rows)
+    for target, values in zip(rows.targets, reference, strict=True):
+        target["reference"] = values
+    at_first = task.answers(model, rows.input_ids, rows.targets)
+    assert all(a.loss == pytest.approx(0.6931, abs=1e-3) for a in at_first), "an untouched model prefers neither"
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.requires_grad and (method == "full" or "lora_B" in name):
+                p.add_(torch.randn_like(p) * 0.05)
+
+    sides = [(t["labels"], t["chosen"], t["reference"]) for t in rows.targets]
+    losses = []
+    for ids, (labels, n, (ref_chosen, ref_rejected)) in zip(rows.input_ids, sides, strict=True):
+        chosen = log_likelihood(model, ids[:n], labels[:n]) - ref_chosen
+        rejected = log_likelihood(model, ids[n:], labels[n:]) - ref_rejected
+        margin = 0.1 * (chosen - rejected)
+        losses.append(-0.9 * functional.logsigmoid(margin) - 0.1 * functional.logsigmoid(-margin))
+    expected_loss = torch.stack(losses).mean()
+    expected_loss.backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    pieces = task.cut([len(r) for r in rows.input_ids], 200, "cpu")
+    assert len(pieces) > 2
+    loss = 0.0
+    for piece in pieces:
+        total = task.total(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
+        share = total / task.weight(rows.targets)
+        share.backward()
+        loss += float(share.detach())
+    assert loss == pytest.approx(float(expected_loss.detach()), rel=1e-4)
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    assert max(float(g.abs().max()) for g in expected.values()) > 1e-3
+    for name, gradient in expected.items():
+        assert float((found[name] - gradient).abs().max()) <= 1e-3 * float(gradient.abs().max()) + 1e-7, name
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_run_learns_which_answer_is_wanted(tiny_chat: Path, pairs_file: str, run_here: Here, method: str) -> None:
+    run = run_here(plan_of(tiny_chat, pairs_file, method, forgetting_check=method == "lora"))
+    report = run.report() or {}
+    before, after = (report["scores"][name] for name in ("before", "after"))
+    assert before["reward_accuracy"] == 0.5
+    assert before["loss"] == pytest.approx(0.6931, abs=1e-3)
+    assert before["margin"] == pytest.approx(0, abs=1e-3)
+    assert after["reward_accuracy"] > 0.9
+    assert after["loss"] < before["loss"]
+    assert after["chosen_reward"] - after["rejected_reward"] == pytest.approx(after["margin"], rel=1e-6)
+    assert report["gains"]["before"]["margin"]["low"] > 0
+    assert len(report["samples"]) > 0
+    reference = read_json(run.scores / "reference.json")
+    assert {use: len(values) for use, values in reference.items()} == report["rows"]
+    assert "DPO" in (run.model / "README.md").read_text()
+    if method != "lora":
+        return
+    assert read_json(run.scores / "generic-after.json")["score"]["perplexity"] > 0
+    (run.scores / "after.json").unlink()
+    run.report_file.unlink()
+    asked = phases(run).count("reference")
+    seen = sha256_of(run.scores / "reference.json")
+    again = run_here(run.plan(), again=run)
+    assert (again.report() or {})["scores"] == report["scores"]
+    assert sha256_of(run.scores / "reference.json") == seen
+    assert phases(run).count("reference") == asked, "what the untouched model said is not asked again"
+
+
+def phases(run: RunDirectory) -> list[str]:
+    return [e["name"] for e in read_events(run.events) if e["kind"] == "phase"]
+
+
+# What a pair is
+
+
+def read(folder: Path, rows: list[dict[str, Any]], **columns: str) -> Any:
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = {"chosen": "chosen", "rejected": "rejected"} | columns
+    return load(DataChoice.model_validate({"train": str(file), "layout": "preference", "columns": named}), "preference")[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"prompt": ASKED["content"], "chosen": "On its way.", "rejected": "Who knows."}, {"prompt": "prompt"}),
+        ({"prompt": [ASKED], "chosen": [SAID[0]], "rejected": [SAID[1]]}, {"prompt": "prompt"}),
+        ({"prompt": ASKED["content"], "chosen": [ASKED, SAID[0]], "rejected": [ASKED, SAID[1]]}, {"prompt": "prompt"}),
+        ({"chosen": [ASKED, SAID[0]], "rejected": [ASKED, SAID[1]]}, {}),
+        ({"q": "Where is", "more": "my parcel?", "chosen": "On its way.", "rejected": "Who knows."}, BOTH),
+        (
+            {
+                "chosen": "\n\nHuman: Where is my parcel?\n\nAssistant: On its way.",
+                "rejected": "\n\nHuman: Where is my parcel?\n\nAssistant: Who knows.",
+            },
+            {},
+        ),
+    ],
+    ids=["texts", "messages", "whole with prompt", "whole", "instruction and input", "one text"],
+)
+def test_pairs_are_read_however_they_are_written(tmp_path: Path, row: dict[str, Any], columns: dict[str, str]) -> None:
+    rows = read(tmp_path, [row, row | {"chosen": None}], **columns)
+    (item,) = rows.items
+    assert [" ".join(m["content"].split()) for m in item["messages"]] == ["Where is my parcel?"]
+    assert [side[0]["content"] for side in (item["chosen"], item["rejected"])] == ["On its way.", "Who knows."]
+    assert rows.dropped == 1
+
+
+def test_pairs_of_one_prompt_stay_on_one_side_of_a_split(tmp_path: Path) -> None:
+    made = [{"prompt": f"question {i // 4}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(80)]
+    rows = read(tmp_path, made, prompt="prompt")
+    columns = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+    file = str(tmp_path / "rows.jsonl")
+    choice = {"train": file, "layout": "preference", "columns": columns, "held_out_rows": 20, "validation_rows": 12}
+    parts = split(DataChoice.model_validate(choice), "preference")
+    assert len(rows) == 80
+    assert len(parts.held_out) == 20
+    assert not set(parts.train.texts) & set(parts.held_out.texts)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"chosen": "yes", "rejected": "no"}, "column chosen holds an answer and no question"),
+        ({"chosen": [{"role": "narrator", "content": "x"}], "rejected": "no"}, "chosen .*unknown speaker, narrator"),
+        ({"prompt": [ASKED], "chosen": [ASKED], "rejected": [SAID[0]]}, "chosen .*two messages of the user in a row"),
+        ({"prompt": [SAID[0]], "chosen": [SAID[1]], "rejected": [SAID[0]]}, "prompt begins with the assistant"),
+        ({"prompt": "q", "chosen": [7], "rejected": "no"}, "chosen holds a message that is no object"),
+    ],
+)
+def test_what_is_no_pair_is_refused_with_its_row_and_column(tmp_path: Path, row: dict[str, Any], said: str) -> None:
+    good = {"prompt": "q", "chosen": "yes", "rejected": "no"}
+    with pytest.raises(InputError, match=f"rows.jsonl: row 2: .*{said}"):
+        read(tmp_path, [good, {"prompt": None} | row], prompt="prompt")
+
+
+def test_pairs_that_nothing_tells_apart_after_cutting_are_counted_and_refused_when_many(tiny_chat: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_chat))
+    same = "the very same beginning of both answers " * 6
+    good = [{"prompt": f"question {i}", "chosen": "yes", "rejected": "no"} for i in range(19)]
+    rows = read(tmp_path, [*good, {"prompt": "q", "chosen": f"{same} a", "rejected": f"{same} b"}], prompt="prompt")
+    task = Preference(plan_of(tiny_chat, str(tmp_path / "rows.jsonl"), max_length=32), [], 0)
+    found = task.encode(tokenizer, rows)
+    assert (len(found), found.rows_untrained, found.rows_cut) == (19, 1, 1)
+    assert found.tokens_cut > 32
+    with pytest.raises(InputError, match=r"rows\.jsonl: 1 of 2 rows \(the first is row 20\) leave nothing to learn"):
+        task.encode(tokenizer, rows.take([0, 19]))
+
+
+def test_a_tie_is_half_right() -> None:
+    found = Pairs([]).summary([0] * 4, Answers([[0.0, 0.0], [1e-8, 0.0], [0.2, -0.1], [-0.1, 0.3]], [0.5] * 4))
+    assert found["reward_accuracy"] == pytest.approx((0.5 + 0.5 + 1 + 0) / 4)
+    assert found["margin"] == pytest.approx((0.3 - 0.4) / 4, abs=1e-6)

@@ -1,0 +1,177 @@
+"""One text from another: encoder-decoders in full, with LoRA and QLoRA, and decoders that do the same work."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from engine.files import read_json
+from engine.loading import split
+from engine.metrics import bootstrap
+from engine.metrics.answers import WrittenAnswers
+from engine.metrics.kinds import Answers
+from engine.rundir import RunDirectory
+from engine.worker.modeling import build, load_tokenizer
+from engine.worker.tasks.base import Encoded
+from engine.worker.tasks.registry import task_of
+from engine.worker.tasks.seq2seq import Seq2Seq
+from recommender.errors import InputError
+from recommender.plan import Plan
+
+Here = Callable[..., RunDirectory]
+WORDS = "parcel late refund broken screen order invoice password".split()  # noqa: SIM905
+
+
+def written(file: Path, count: int) -> str:
+    """Rows whose target is the source's second word, then its first."""
+    made = [(WORDS[i % 8], WORDS[(3 * i + i // 8) % 8], i) for i in range(count)]
+    rows = ({"source": f"{a} {b}{' please' * (n % 5)} {n}", "target": f"{b} {a}"} for a, b, n in made)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def rows_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(tmp_path_factory.mktemp("rows") / "turned.jsonl", 96)
+
+
+def plan_of(model: Path, file: str, method: str = "full", **fields: Any) -> Plan:
+    adapter = {} if method == "full" else {"rank": 8, "alpha": 16, "target_modules": "all-linear", "dropout": 0.0}
+    columns = {"source": "source", "target": "target"}
+    rows = {"train": file, "layout": "source_target", "columns": columns, "validation_rows": 10, "held_out_rows": 16}
+    content = {"model": {"id": str(model)}, "data": rows, "task": "seq2seq", "method": method, "learning_rate": 5e-3}
+    content |= {"epochs": 2.0, "effective_batch": 8, "max_length": 48, "token_budget": 200, "evaluations": 2}
+    return Plan.model_validate(content | {"early_stopping": False} | adapter | fields)
+
+
+def padded(rows: list[list[int]], fill: int) -> torch.Tensor:
+    return nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=fill)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_cut_batch_has_the_gradients_of_the_uncut_one(tiny_t5: Path, rows_file: str, method: str, chunked: bool) -> None:
+    plan = plan_of(tiny_t5, rows_file, method)
+    tokenizer = load_tokenizer(str(tiny_t5))
+    task = task_of(plan, [], tokenizer.pad_token_id, "encoder-decoder")
+    assert isinstance(task, Seq2Seq)
+    rows = task.encode(tokenizer, split(plan.data, "seq2seq").train).take(range(12))
+    assert all(labels[-1] == tokenizer.eos_token_id for labels in rows.targets), "the end is learned"
+    torch.manual_seed(0)
+    model = build(task, str(tiny_t5)).model
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_B" in name:
+                p.normal_(0, 0.1)  # at zero, half of the gradients are zero too
+    ids = padded(rows.input_ids, 0)
+    mask = padded([[1] * len(r) for r in rows.input_ids], 0)
+    expected_loss = model(input_ids=ids, attention_mask=mask, labels=padded(rows.targets, -100)).loss
+    expected_loss.backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    task.adopt(model)
+    assert task.chunked
+    task.chunked = chunked
+    pieces = task.cut([len(r) for r in rows.input_ids], 60, "cpu")
+    assert len(pieces) > 2
+    loss = 0.0
+    for piece in pieces:
+        total = task.total(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
+        share = total / task.weight(rows.targets)
+        share.backward()
+        loss += float(share.detach())
+    assert loss == pytest.approx(float(expected_loss.detach()), rel=1e-5)
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert float((found[name] - gradient).abs().max()) <= 1e-4 * float(gradient.abs().max()), name
+    with torch.no_grad():
+        said = task.answers(model, rows.input_ids, rows.targets)
+    assert np.average([a.loss for a in said], weights=[a.weight for a in said]) == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_run_from_plan_to_a_model_that_its_card_loads(
+    tiny_t5: Path,
+    rows_file: str,
+    run_here: Here,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = run_here(plan_of(tiny_t5, rows_file, method))
+    report = run.report() or {}
+    before, after = (report["scores"][name] for name in ("before", "after"))
+    assert after["perplexity"] < before["perplexity"]
+    assert after["answers_written"] == 16
+    gain = report["gains"]["before"]["chrf"]
+    assert gain["low"] <= gain["gain"] <= gain["high"]
+    assert any("chrF" in said for said in report["statements"])
+    assert {"chrf", "perplexity"} & set(report["validation"][0]) == {"perplexity"}, "texts are written for held-out rows only"
+    kept = read_json(run.scores / "after.json")
+    told = re.search(r"```python\n(.*?)```", (run.model / "README.md").read_text(), re.DOTALL)
+    assert told
+    source = split(run.plan().data, "seq2seq").held_out.texts[0].splitlines()[0]
+    monkeypatch.chdir(run.model)
+    capsys.readouterr()
+    exec(told[1].replace('"a text"', repr(source)), {})
+    assert capsys.readouterr().out.strip() == kept["predicted"][0][2]
+    assert len(report["samples"]) == 6
+
+
+def test_a_decoder_does_the_same_work_and_is_judged_alike(tiny_chat: Path, rows_file: str, run_here: Here) -> None:
+    run = run_here(plan_of(tiny_chat, rows_file, "lora", max_length=96, learning_rate=3e-3, epochs=2.0))
+    report = run.report() or {}
+    assert report["scores"]["after"]["answers_written"] == 16
+    assert report["scores"]["after"]["perplexity"] < report["scores"]["before"]["perplexity"]
+
+
+def test_what_is_cut_off_either_side_is_counted(tiny_t5: Path, tmp_path: Path) -> None:
+    sides = [("short", "short"), ("long " * 40, "x"), ("x", "long " * 40)]
+    rows = [{"source": source, "target": target} for source, target in sides]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 4))
+    plan = plan_of(tiny_t5, str(tmp_path / "rows.jsonl"), max_length=16)
+    plan = plan.model_copy(update={"data": plan.data.model_copy(update={"validation_rows": 0, "held_out_rows": 0})})
+    task = task_of(plan, [], 0, "encoder-decoder")
+    tokenizer = load_tokenizer(str(tiny_t5))
+    found: Encoded = task.encode(tokenizer, split(plan.data, "seq2seq").train)
+    assert (len(found), found.rows_cut) == (3, 2)
+    whole = [len(tokenizer("long " * 40, truncation=False)["input_ids"]) for _ in range(2)]
+    assert sum(whole) - 2 * 16 - 2 <= found.tokens_cut <= sum(whole) - 2 * 16 + 2
+
+
+def test_conversations_of_several_turns_are_refused_with_their_row(tiny_t5: Path, rows_file: str) -> None:
+    task = task_of(plan_of(tiny_t5, rows_file), [], 0, "encoder-decoder")
+    talk = [{"role": r, "content": "words"} for r in ("user", "assistant", "user", "assistant")]
+    rows = split(plan_of(tiny_t5, rows_file).data, "seq2seq").train.take([4])
+    assert rows.items is not None
+    rows.items[0] = {"messages": talk, "tools": None}
+    with pytest.raises(InputError, match=rf"turned\.jsonl: row {rows.numbers[0]}: an encoder-decoder reads one text"):
+        task.encode(load_tokenizer(str(tiny_t5)), rows)
+
+
+def test_chrf_is_sacrebleus_for_all_rows_and_for_some() -> None:
+    from sacrebleu.metrics.chrf import CHRF
+
+    said = ["the cat sat", "", "a completely different text", "Grüße aus Köln"]
+    wanted = ["the cat sat down", "nothing", "words", "Grüße aus Köln"]
+    kind = WrittenAnswers([])
+    after = Answers([[2.0, 4, text] for text in said], [0.5] * 4, [4.0] * 4)
+    found = kind.summary(wanted, after)
+    assert found["chrf"] == pytest.approx(CHRF().corpus_score(said, [wanted]).score / 100)
+    assert found["exact_answer"] == 0.25
+    some = Answers([[2.0, 4, said[0]], [2.0, 4, None], [2.0, 4, None], [2.0, 4, said[3]]], [0.5] * 4, [4.0] * 4)
+    assert kind.summary(wanted, some)["chrf"] == pytest.approx(
+        CHRF().corpus_score([said[0], said[3]], [[wanted[0], wanted[3]]]).score / 100
+    )
+    none = Answers([[2.0, 4, None]] * 4, [0.5] * 4, [4.0] * 4)
+    assert set(kind.summary(wanted, none)) == {"perplexity", "loss"}
+    gain = bootstrap.gain(kind, wanted, Answers([[2.0, 4, ""]] * 4, [0.5] * 4, [4.0] * 4), after, seed=0)
+    assert gain["chrf"]["low"] >= 0

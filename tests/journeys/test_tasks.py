@@ -1,0 +1,65 @@
+"""Preferences, and one text from another, through the real program: recommended, trained, told."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.files import read_json
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+THINGS = ("parcel", "refund", "invoice", "password", "screen")
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_preferences_are_recommended_trained_and_told(tiny_chat: Path, loracle: Command, tmp_path: Path) -> None:
+    rows = [
+        {
+            "conversations": [{"from": "human", "value": f"My {THINGS[i % 5]} {i} is gone"}],
+            "chosen": {"from": "gpt", "value": "I am glad to help."},
+            "rejected": {"from": "gpt", "value": "Leave me alone."},
+        }
+        for i in range(90)
+    ]
+    (tmp_path / "pairs.json").write_text(json.dumps(rows))
+    seen = loracle("inspect", "data", "pairs.json", "--model", tiny_chat, "--tokens", "1")
+    assert "Row 1, chosen:" in seen.stdout
+    assert "⟦I am glad to help.<|im_end|>⟧" in plain(seen.stdout)
+    assert "⟦Leave me alone.<|im_end|>⟧" in plain(seen.stdout)
+    short = ["--set", "epochs=2", "--set", "evaluations=1", "--set", "learning_rate=0.002", "--method", "lora"]
+    done = loracle("--auto", "--model", tiny_chat, "--data", "pairs.json", *short, "--anyway", "--runs", "runs")
+    assert done.returncode == 0, done.stderr
+    told = plain(done.stdout)
+    assert "reward acc." in told
+    assert "Better" in told
+    assert "Sample answers" in told
+    (file,) = (tmp_path / "runs").glob("*/report.json")
+    scores = read_json(file)["scores"]
+    assert (scores["before"]["reward_accuracy"], scores["after"]["reward_accuracy"]) == (0.5, 1.0)
+
+
+def test_one_text_from_another_is_recommended_trained_and_told(tiny_t5: Path, loracle: Command, tmp_path: Path) -> None:
+    rows = [{"source": f"the {THINGS[i % 5]} of order {i}", "target": f"{THINGS[i % 5]} please"} for i in range(120)]
+    rows[7]["target"] = ""
+    rows[9] = rows[8]
+    (tmp_path / "turned.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    short = ["--set", "epochs=2", "--set", "evaluations=1", "--set", "learning_rate=0.005", "--set", "max_length=8"]
+    situation = ["--auto", "--model", tiny_t5, "--anyway"]
+    done = loracle(*situation, "--data", "turned.jsonl", "--task", "seq2seq", *short, "--runs", "runs")
+    assert done.returncode == 0, done.stderr
+    told = plain(done.stdout)
+    assert "chrF" in told
+    assert "exact match" in told
+    assert "1 rows of the training file had nothing to read, or nothing to learn, and were left out." in told
+    assert "1 rows repeat another one and were left out." in told
+    assert "training rows are longer than 8 tokens and were cut" in told
+    pairs = tmp_path / "pairs.jsonl"
+    preferred = ({"prompt": f"q {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(90))
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in preferred))
+    refused = loracle(*situation, "--data", pairs, "--runs", "others")
+    assert refused.returncode == 2
+    assert "for preference this version trains decoders" in plain(refused.stderr)
+    assert not (tmp_path / "others").exists()
