@@ -67,6 +67,7 @@ def piece(name: str, out: Path, minutes: float, smoke: bool) -> int:
     import trl  # noqa: F401
 
     gc.freeze()  # what is imported stays: every collection would look through it
+    out.mkdir(parents=True, exist_ok=True)
     with (out / "turn").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         lines = Lines(out / f"{name}.jsonl", time.monotonic() + 60 * minutes)
