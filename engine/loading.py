@@ -10,7 +10,7 @@ from engine.tables.read import read_table
 from engine.tables.table import Table
 from recommender import hyper
 from recommender.errors import InputError
-from recommender.facts import DataFacts, Layout, Task
+from recommender.facts import CLASSIFYING, DataFacts, Layout, Task
 from recommender.plan import DataChoice
 
 READERS: dict[Layout, Callable[[Table, DataChoice], Rows]] = {
@@ -62,7 +62,7 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     counts = {"rows": len(rows), "empty": rows.dropped}
     once = unique(rows)
     counts["duplicates"] = len(rows) - len(once)
-    if choice.drop_conflicts:
+    if choice.drop_conflicts and task in CLASSIFYING:
         settled = agreeing(once)
         counts["conflicts"] = len(once) - len(settled)
         once = settled

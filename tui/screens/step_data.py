@@ -53,8 +53,8 @@ class Found(VerticalScroll):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What would put nothing right is not offered: reading longer where no row is cut, for instance."""
-        offered = {("length",): self.can_read_longer, ("conflicts",): self.can_drop_conflicts}
-        return action != "fix" or offered.get(parameters, True)
+        offered = {"length": self.can_read_longer, "conflicts": self.can_drop_conflicts}
+        return action != "fix" or offered.get(str(parameters[0]), True)
 
     class Fix(Message):
         """Something is to be put right."""
@@ -113,6 +113,7 @@ class DataStep(Step):
         yield Field(_("Held-out data"), held_out, name="held-out", files=True, placeholder=_("optional"), hint=hint)
         found = Found(id="found")
         found.border_title = _("what I found")
+        found.border_subtitle = _("enter comes here, then the keys work")
         yield found
 
     def field(self, name: str) -> Field:
