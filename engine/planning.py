@@ -27,7 +27,6 @@ FLAGS = {
     "data.layout": "--task and --column",
     "data.train_rows": "--train-rows",
     "data.eval_rows": "--eval-rows",
-    "data.drop_conflicts": "--drop-conflicts",
 }
 """Fields that the advice rests on: changed afterwards, the advice would be about another run."""
 OF_DECODERS: tuple[Task, ...] = ("preference", "continued_pretraining")
@@ -188,7 +187,6 @@ def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInsp
             "eval_rows": None,
             "validation_rows": settings.validation_rows,
             "held_out_rows": settings.held_out_rows if data.eval_path is None else None,
-            "drop_conflicts": data.drop_conflicts,
             "split_seed": 0,
             "train_fingerprint": data.fingerprint,
             "eval_fingerprint": data.eval_fingerprint,
@@ -251,7 +249,6 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
         train_rows=rows.train_rows,
         eval_rows=rows.eval_rows,
         split_seed=rows.split_seed,
-        drop_conflicts=rows.drop_conflicts,
         model_path=model.path,
     )
     if rows.train_fingerprint not in (None, data.fingerprint):

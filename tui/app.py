@@ -6,7 +6,7 @@ Nothing heavy is imported before the first paint; whatever blocks runs in thread
 import asyncio
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -137,11 +137,35 @@ class LoracleApp(App[None]):
 
         self.push_screen(SetupScreen(model, data, draft))
 
+    def choose_to_compare(self, run: "RunDirectory") -> None:
+        """Choose what to compare a run with."""
+        from tui.screens.compare import ChooseRuns
+
+        self.push_screen(ChooseRuns(run))
+
+    def open_compare(self, runs: "Sequence[RunDirectory]") -> None:
+        """Show runs over one another."""
+        from tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(runs))
+
     def open_replay(self, run: "RunDirectory") -> None:
         """Play a run once more."""
         from tui.screens.replay import ReplayScreen
 
         self.push_screen(ReplayScreen(run))
+
+    def open_again(self, run: "RunDirectory") -> None:
+        """Start from what a run was made of, to change it."""
+        from recommender.errors import LoracleError
+        from tui.draft import of_plan
+
+        try:
+            plan = run.plan()
+        except LoracleError as error:
+            self.notify(one_line(error.message, 400), severity="warning", markup=False)
+            return
+        self.open_setup(draft=of_plan(plan))
 
     def open_run(self, run: "RunDirectory", *, result: bool = False) -> None:
         """Show a run, or its result, on top of the list of runs."""

@@ -69,3 +69,26 @@ def announce(write: Callable[[str], None], title: str, words: str) -> None:
 def title_sequence(title: str) -> str:
     """The title of the terminal's window."""
     return f"\x1b]2;{one_line(title, 80)}\a"
+
+
+def open_folder(folder: str) -> bool:
+    """Show a folder in the desktop's own program, if a person sits at a desktop of this machine; blocks for a moment."""
+    if os.environ.get("SSH_CONNECTION"):
+        return False
+    here = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    command = "open" if sys.platform == "darwin" else "xdg-open" if here else None
+    if command is None or shutil.which(command) is None:
+        return False
+    try:
+        done = subprocess.run(
+            [command, folder],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=HELPER_SECONDS,
+            check=False,
+            start_new_session=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0

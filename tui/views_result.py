@@ -9,11 +9,16 @@ from textual.content import Content
 from engine.metrics.measures import MEASURES
 from engine.text import one_line
 from tui import judged
+from tui.i18n import _
 from tui.views_advice import NAMES, list_of
-from tui.words import duration, metric, number, sign, size
+from tui.words import amount, duration, metric, number, padded, sign, size
 
-SPLITS = (("before", "untouched model"), ("majority", "constant answer"), ("probe", "linear probe"), ("after", "after training"))
-MOST_CLASSES = 20
+SPLITS = (
+    ("before", _("untouched model")),
+    ("majority", _("constant answer")),
+    ("probe", _("linear probe")),
+    ("after", _("after training")),
+)
 
 
 def get(content: Any, *path: str) -> Any:
@@ -36,27 +41,32 @@ def headline(report: dict[str, Any]) -> Content:
     return Content.assemble((one_line(report.get("name"), 60), "bold"), f" · {sign('✓')} done in {took} · {method}{early}")
 
 
-def scores(report: dict[str, Any]) -> Content:
-    """Before and after on the same rows, with the baselines between."""
+def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
+    """Before and after on the same rows, with the baselines between; gains in one metric or, where there is room, in two."""
     rows = real(get(report, "rows", "held_out"))
-    lines = [Content.styled(f"Before and after, {number(rows)} held-out rows", "bold")]
-    names = judged.shown(get(report, "scores", split) for split, _ in SPLITS)
-    lines.append(Content.styled(f"{'':<18}" + "".join(f"{judged.words(n):>11}" for n in names), "dim"))
+    lines = [Content.styled(_("{n} held-out rows").format(n=number(rows)), "$text-muted")]
+    names = judged.shown(get(report, "scores", split) for split, _words in SPLITS)
+    lines.append(Content.styled(f"{'':<16}" + "".join(f"{judged.words(n):>{_width(n)}}" for n in names), "$text-muted"))
     for split, words in SPLITS:
         found = get(report, "scores", split)
         if not isinstance(found, dict):
             continue
-        values = "".join(f"{metric(real(found.get(n))):>11}" for n in names)
+        values = "".join(f"{metric(real(found.get(n))):>{_width(n)}}" for n in names)
         style = "bold $text-success" if split == "after" else ""
-        lines.append(Content.styled(f"{words:<18}{values}", style))
-    told = [n for n in names if n != "loss"][:2] or names
+        lines.append(Content.styled(f"{padded(words, 16)}{values}", style))
+    told = [n for n in names if n != "loss"][: 2 if roomy else 1] or names
     gains = [_gain(report, split, words, told) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
     if gains:
-        lines += [Content(""), Content.styled("Gain of the trained model, 95% interval", "bold")]
-        lines += [Content.styled(f"{'over the':<16}" + "".join(f"{judged.words(n):<21}" for n in told), "dim").rstrip(), *gains]
+        lines += [Content(""), Content.styled(_("Gain of the trained model, 95% interval"), "bold")]
+        heads = padded(_("over the"), 16) + "".join(f"{judged.words(n):<21}" for n in told)
+        lines += [Content.styled(heads.rstrip(), "$text-muted"), *gains]
         if any("!" in gain.plain for gain in gains):
-            lines.append(Content.styled("! the interval contains zero: not shown to differ", "$text-warning"))
+            lines.append(Content.styled(_("! the interval contains zero: not shown to differ"), "$text-warning"))
     return Content("\n").join(lines)
+
+
+def _width(name: str) -> int:
+    return max(len(judged.words(name)) + 1, 9)
 
 
 def _gain(report: dict[str, Any], split: str, words: str, told: list[str]) -> Content:
@@ -70,74 +80,45 @@ def _gain(report: dict[str, Any], split: str, words: str, told: list[str]) -> Co
         told_as = MEASURES[name].difference
         words_of = f"{told_as(gain)} ({told_as(low)} {told_as(high)}){'!' if unsure else ''}"
         parts.append((f"{words_of:<21}", "$text-warning" if unsure else ""))
-    return Content.assemble(f"{words:<16}", *parts).rstrip()
+    return Content.assemble(padded(words, 16), *parts).rstrip()
 
 
 def statements(report: dict[str, Any]) -> Table:
     """What the report says in sentences, and its warnings."""
-    table = list_of("What this means")
-    lines = {str(t): "!" for name in ("left_out", "warnings") for t in report.get(name) or []}
+    table = list_of("")
+    lines = {str(t): "!" for name in ("left_out", "warnings", "overrides") for t in report.get(name) or []}
     for text, mark in [*((str(t), sign("·")) for t in report.get("statements") or []), *lines.items()]:
         table.add_row(Text(mark), Text(one_line(text, 500)))
     return table
 
 
 def cost(report: dict[str, Any]) -> Content:
-    """Predicted against real."""
-    lines = [Content.styled("Predicted and real", "bold")]
-    lines.append(Content.styled(f"{'':<10}{'predicted':>12}{'tried':>12}{'real':>12}", "dim"))
-    memory = [size(real(get(report, "memory", n))) for n in ("predicted", "probed", "peak")]
-    seconds = [duration(real(get(report, "seconds", n))) for n in ("predicted", "total")]
-    lines.append(Content(f"{'memory':<10}{memory[0]:>12}{memory[1]:>12}{memory[2]:>12}"))
-    lines.append(Content(f"{'time':<10}{seconds[0]:>12}{'':>12}{seconds[1]:>12}"))
+    """What was promised, and what it took."""
+    lines = [Content.styled(f"{'':<8}{_('planned'):>10}{_('real'):>10}", "$text-muted")]
+    said, real_memory = (real(get(report, "memory", n)) for n in ("predicted", "peak"))
+    planned, total = (real(get(report, "seconds", n)) for n in ("predicted", "total"))
+    lines.append(_against(_("memory"), size(said), size(real_memory), said, real_memory))
+    lines.append(_against(_("time"), duration(planned), duration(total), planned, total))
+    if (tried := real(get(report, "memory", "probed"))) is not None:
+        lines.append(Content(_("tried {size} before the first step").format(size=size(tried))))
     trained, whole = real(report.get("trained_parameters")), real(report.get("parameters"))
-    part = f" of {number(whole)}" if whole else ""
+    part = _(" of {n}").format(n=amount(whole)) if whole else ""
     steps, best = number(real(report.get("steps"))), number(real(report.get("best_step")))
-    lines.append(Content(f"trained {number(trained)}{part} parameters, {steps} steps, best at step {best}"))
-    lines += [Content(f"! {one_line(get(r, 'text') or r, 300)}") for r in report.get("recoveries") or []]
+    lines.append(Content(_("trained {n}{whole} parameters").format(n=amount(trained), whole=part)))
+    lines.append(Content(_("{steps} steps, best at step {best}").format(steps=steps, best=best)))
+    if (saved := real(report.get("model_bytes"))) is not None:
+        lines.append(Content(_("saved {size}").format(size=size(saved))))
+    recoveries = report.get("recoveries")
+    texts = recoveries if isinstance(recoveries, list) else []
+    lines += [Content(f"! {one_line(get(r, 'text') or r, 300)}") for r in texts]
     return Content("\n").join(lines)
 
 
-def per_class(report: dict[str, Any]) -> Content:
-    """Precision, recall and F1 of every class, the worst first."""
-    found = [c for c in get(report, "scores", "after", "per_class") or [] if isinstance(c, dict)]
-    if not found:
-        return Content("")
-    found.sort(key=lambda c: real(c.get("f1")) or 0.0)
-    lines = [Content.styled("Per class, the weakest first", "bold")]
-    lines.append(Content.styled(f"{'class':<20}{'precision':>10}{'recall':>8}{'F1':>8}{'rows':>7}", "dim"))
-    for c in found[:MOST_CLASSES]:
-        values = [metric(real(c.get(n))) for n in ("precision", "recall", "f1")]
-        rows = number(real(c.get("rows")))
-        lines.append(Content(f"{one_line(c.get('label'), 18):<20}{values[0]:>10}{values[1]:>8}{values[2]:>8}{rows:>7}"))
-    if len(found) > MOST_CLASSES:
-        lines.append(Content(f"and {len(found) - MOST_CLASSES} better ones"))
-    return Content("\n").join(lines)
-
-
-def confusion(report: dict[str, Any]) -> Content:
-    """The matrix where it is small enough, else the pairs most often mixed up."""
-    matrix, labels = get(report, "scores", "after", "confusion"), report.get("labels")
-    if not (isinstance(matrix, list) and isinstance(labels, list) and all(isinstance(r, list) for r in matrix)):
-        return Content("")
-    names = [one_line(x, 12) for x in labels]
-    lines = [Content.styled("True class down, given class across", "bold")]
-    if len(names) <= 8:
-        lines.append(Content.styled(" " * 13 + "".join(f"{n[:6]:>7}" for n in names), "dim"))
-        for i, row in enumerate(matrix[: len(names)]):
-            cells = [_cell(real(v), i == j) for j, v in enumerate(row[: len(names)])]
-            lines.append(Content.assemble(f"{names[i]:<13}", *cells))
-        return Content("\n").join(lines)
-    pairs = [(real(v) or 0.0, i, j) for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j and v]
-    lines = [Content.styled("Most often mixed up", "bold")]
-    for count, i, j in sorted(pairs, reverse=True)[:10]:
-        if i < len(names) and j < len(names):
-            lines.append(Content(f"{names[i]} taken for {names[j]}: {number(count)}"))
-    return Content("\n").join(lines)
-
-
-def _cell(value: float | None, right: bool) -> tuple[str, str]:
-    return f"{number(value):>7}", "bold $text-success" if right else "" if value else "dim"
+def _against(name: str, said: str, was: str, planned: float | None, found: float | None) -> Content:
+    """One line; more than half beyond the promise is marked."""
+    over = planned is not None and found is not None and found > 1.5 * planned > 0
+    mark = f"  ! {found / planned:.1f}x" if over and found and planned else ""
+    return Content.assemble(f"{padded(name, 8)}{said:>10}{was:>10}", (mark, "$text-warning"))
 
 
 def samples(report: dict[str, Any]) -> Table | Content:
@@ -158,9 +139,6 @@ def samples(report: dict[str, Any]) -> Table | Content:
 def where(report: dict[str, Any], folder: str) -> Content:
     """The folder and what is in it."""
     adapter = report.get("method") in ("lora", "qlora")
-    kind = "an adapter for peft that names its base" if adapter else "a whole transformers model"
-    return Content.assemble(
-        ("Where it is", "bold"),
-        f"\n{one_line(folder, 400)}\n",
-        (f"It holds {kind}, the tokenizer and README.md with the lines that load it. y copies the path.", "dim"),
-    )
+    kind = _("an adapter for peft that names its base") if adapter else _("a whole transformers model")
+    words = _("It holds {kind}, the tokenizer and README.md with the lines that load it.")
+    return Content.assemble(f"\n{one_line(folder, 400)}\n", (words.format(kind=kind), "$text-muted"))

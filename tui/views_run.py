@@ -19,6 +19,7 @@ from tui.words import (
     duration,
     metric,
     number,
+    padded,
     phase_words,
     rate,
     seconds_ago,
@@ -150,7 +151,7 @@ def last_step(state: "RunState", now: float | None = None) -> Content:
 
 
 def _labelled(label: str, value: str) -> Content:
-    return Content.assemble((f"{label:<10}", "$text-muted"), value)
+    return Content.assemble((padded(label, 10), "$text-muted"), value)
 
 
 def best(state: "RunState", name: str) -> tuple[int, float] | None:
@@ -172,7 +173,7 @@ def machine(state: "RunState", predicted: int | None, width: int, height: int) -
     low = height < 4
     cells = max(width - 9 - (len(load) + 2 if low else 0), 8)
     bar = gauge_bar(state.memory_now, state.memory_peak, predicted, available, min(cells, 60))
-    first = Content.assemble((f"{_('memory'):<9}", "$text-muted"), bar, f"  {load}" if low else "")
+    first = Content.assemble((padded(_("memory"), 9), "$text-muted"), bar, f"  {load}" if low else "")
     if low:
         return Content("\n").join([first, Content(f" {sign('·')} ".join([*sizes, *free]))])
     return Content("\n").join([first, *(Content(line) for line in (f" {sign('·')} ".join(sizes), *free, load))])
@@ -223,7 +224,7 @@ def samples(state: "RunState") -> Content:
 
 
 def _told(label: str, text: Any) -> Content:
-    return Content.assemble((f"  {label:<9}", "$text-muted"), one_line(text, 300))
+    return Content.assemble((f"  {padded(label, 9)}", "$text-muted"), one_line(text, 300))
 
 
 def samples_title(state: "RunState") -> str:

@@ -249,7 +249,6 @@ def _measure(lines: Lines, cell: Cell, plan: Plan, stepper: EngineStep, place: i
         "device": gauges.used(),
         "seconds_per_step": [round(s, 5) for s in seconds],
     }
-    about["step"]["attention"] = gauges.attention_of(kernels.names) or "math"
     cut = "cut" if stepper.recovered else "ok"  # cut: it did not fit whole, and the engine halved the micro-batch
     lines.write(cell.key, **about, result=cut, kernels=sorted(kernels.names), measured=measured)
 

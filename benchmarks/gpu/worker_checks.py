@@ -15,7 +15,6 @@ from typing import Any
 from benchmarks.gpu.results import Lines
 from engine import runs
 from engine.events import read_events
-from engine.inspection import nf4
 from engine.rundir import RunDirectory
 from engine.state import FINISHED
 from recommender.errors import LoracleError
@@ -94,11 +93,10 @@ def machine(work: Path) -> dict[str, Any]:
         and device.get("bf16") is True
         and abs(device.get("memory_total", 0) / properties.total_memory - 1) < 0.03
         and 0 < device.get("memory_free", 0) <= device["memory_total"]
+        and facts.get("nf4") is True
     )
-    tried = nf4.works("the card of this check", "cuda", {"CUDA_VISIBLE_DEVICES": str(device.get("uuid"))})
     torch_says = {"total_memory": properties.total_memory}
-    found = {"facts": facts, "torch": torch_says, "nf4": tried, "said": asked.stderr[-400:], "exit": asked.returncode}
-    return {"holds": holds and tried is True} | found
+    return {"holds": holds, "facts": facts, "torch": torch_says, "said": asked.stderr[-400:], "exit": asked.returncode}
 
 
 def auto(work: Path, method: str, model: str, data: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, Any]:
@@ -108,11 +106,11 @@ def auto(work: Path, method: str, model: str, data: tuple[str, ...], settings: t
     made = sorted(folder.glob("*/plan.yaml"))
     if not made:
         return {"holds": False, "exit": done.returncode, "said": (done.stdout + done.stderr)[-1500:]}
-    found = found_of(RunDirectory(made[-1].parent))
+    found = _found(RunDirectory(made[-1].parent))
     return {"holds": done.returncode == 0 and found.pop("sound"), "exit": done.returncode, "said": done.stderr[-600:], **found}
 
 
-def found_of(run: RunDirectory) -> dict[str, Any]:
+def _found(run: RunDirectory) -> dict[str, Any]:
     """What a run tells of itself, and whether it is as it should be on this machine."""
     import torch
 

@@ -13,6 +13,7 @@ from engine.rundir import RunDirectory
 from engine.worker import forgetting
 from engine.worker.held_out import answers_in
 from engine.worker.memory import memory_peak
+from engine.worker.mistakes import worst
 from engine.worker.modeling import Built
 from engine.worker.samples import side_by_side
 from engine.worker.tasks.base import Task
@@ -68,6 +69,7 @@ def write(
             "fit": {**fit, "validation_loss": chosen_by},
             **{k: training[k] for k in ("steps", "total_steps", "best_step", "stopped_early", "lost", "left_out")},
             "samples": side_by_side(run),
+            "worst": worst(plan.task, parts.labels, parts.held_out, kept.get("after", {})),
             "trained_parameters": built.trained,
             "parameters": built.parameters,
             "trained": plan.trained,

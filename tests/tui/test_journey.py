@@ -10,7 +10,7 @@ from engine.runs import all_runs
 from tests.conftest import HELD_OUT, TRAIN
 from tests.tui.test_terminal import Terminal
 
-ENTER, ESCAPE, CONTROL_Q, CONTROL_R, BACKSPACE = b"\r", b"\x1b", b"\x11", b"\x12", b"\x7f"
+ENTER, ESCAPE, CONTROL_Q, BACKSPACE = b"\r", b"\x1b", b"\x11", b"\x7f"
 
 
 def test_from_set_up_to_the_result_by_keyboard_alone(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,8 @@ def test_from_set_up_to_the_result_by_keyboard_alone(tmp_path: Path, tiny: Path,
     press(str(HELD_OUT).encode() + ENTER, "132 rows")
     press(ENTER, "Columns")  # the keys of what was found
     press(ENTER, "Hours one run may take")
-    press(CONTROL_R, "Recommended")
+    press(ENTER, "Rows")
+    press(ENTER, "Recommended")
     press(b"1", "Full")
     press(b"e", "Settings of")
     press(b"j" + ENTER, "enter keeps it")

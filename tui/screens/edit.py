@@ -104,7 +104,7 @@ class EditScreen(ModalScreen[None]):
         value = self.query_one("#edit-value", Input)
         value.focus()
         value.cursor_position = len(value.value)
-        self.call_after_refresh(self._say, None)  # the focus moves first
+        self._say(None)
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:

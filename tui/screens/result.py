@@ -1,74 +1,153 @@
-"""The result: before and after, what it cost, where the model is."""
+"""The result: before and after, what it cost, where it is still wrong, and what to do with it."""
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import Console
+from rich.table import Table
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
 from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import views_result as views
+from tui import views_wrong
 from tui import work as engine_side
 from tui.background import in_thread
-from tui.screens.base import LoracleScreen
+from tui.i18n import _
+from tui.screens.panes import PanesScreen
+from tui.widgets.pane import Pane
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
 
-PARTS = (views.scores, views.statements, views.samples, views.per_class, views.confusion, views.cost)
+COPIED_WIDTH = 100
 
 
-class ResultScreen(LoracleScreen):
+class ReportPane(Pane):
+    """A part of the report; it scrolls."""
+
+    def show(self, *contents: "Content | Table") -> None:
+        """Show these, one under the other."""
+        self._contents = contents
+        self.mount_all(Static(content, markup=False) for content in contents)
+
+    def copied(self) -> tuple[str, str]:
+        """The part as text."""
+        return self._words, as_text(*self._contents)
+
+
+def as_text(*contents: "Content | Table") -> str:
+    """What would stand on a screen, as plain text."""
+    console = Console(width=COPIED_WIDTH, color_system=None, legacy_windows=False)
+    with console.capture() as capture:
+        for content in contents:
+            console.print(content.plain if isinstance(content, Content) else content, markup=False, highlight=False)
+    return capture.get().strip() + "\n"
+
+
+class ResultScreen(PanesScreen):
     """Shows report.json."""
 
-    ABOUT = "The same held-out rows, scored with the same code before and after. Intervals are 95% paired bootstrap."
+    ABOUT = _("The same held-out rows, scored with the same code before and after. Intervals are 95% paired bootstrap.")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y,o", "copy", "Copy model path", id="copy", tooltip="Copy the model's folder to the clipboard"),
-        Binding("w", "watch", "Curve and log", id="watch", tooltip="The run's loss curve, metrics and log"),
-        Binding("j", "scroll(1)", show=False),
-        Binding("k", "scroll(-1)", show=False),
-    ]
+        Binding("t", "try_it", _("Try it"), id="try", tooltip=_("Type a text: what the untouched model says, and the result")),
+        Binding("c", "pane(3)", _("Confusions"), id="confusions", tooltip=_("Where it is still wrong")),
+        Binding("r", "again", _("Again, changed"), id="again", tooltip=_("The plan of this run, to be changed")),
+        Binding("v", "compare", _("Compare"), id="compare", tooltip=_("Choose other runs to compare this one with")),
+        Binding("o", "folder", _("Folder"), id="folder", tooltip=_("Open the model's folder, or copy its path")),
+        Binding("Y", "copy_report", _("Copy report"), id="copy-report", show=False, tooltip=_("The whole report as text")),
+        Binding("w", "watch", _("Curve and log"), id="watch", show=False, tooltip=_("The run's loss curve, metrics and log")),
+        Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),
+    ]  # fmt: skip
 
     def __init__(self, run: "RunDirectory") -> None:
         super().__init__()
         self.run_directory = run
         self._folder = str(run.model)
+        self._report: dict[str, Any] | None = None
 
     def body(self) -> ComposeResult:
-        yield VerticalScroll(id="result")
+        with Container(id="result"):
+            yield ReportPane(1, _("before and after"), id="scores", help=_("! marks a gain whose interval contains zero."))
+            yield ReportPane(2, _("planned and real"), id="cost")
+            wrong, means = ReportPane(3, _("where it is still wrong"), id="wrong"), ReportPane(4, _("what it means"), id="means")
+            wrong.add_class("lower", "-shown")
+            means.add_class("lower")
+            yield wrong
+            yield means
+        yield Static(id="problem", markup=False)
 
     def on_mount(self) -> None:
         self.headline(Content.styled(one_line(self.run_directory.name, 60), "bold"), Content(""))
-        self.query_one("#result").focus()
+        self.query_one("#scores").focus()
         self._load()
 
     @work(exclusive=True, exit_on_error=False)
     async def _load(self) -> None:
-        box = self.query_one("#result")
         try:
             report = await in_thread(engine_side.report, self.run_directory)
         except LoracleError as error:
-            await box.mount(Static(Content.styled(one_line(error.message, 500), "$text-error"), markup=False))
+            self._problem(error.message)
             return
         if report is None:
-            missing = f"{self.run_directory.report_file} is missing or damaged; w shows the run's curve and log."
-            await box.mount(Static(Content.styled(one_line(missing, 500), "$text-error"), markup=False))
+            words = _("{file} is missing or damaged; w shows the run's curve and log.")
+            self._problem(words.format(file=self.run_directory.report_file))
             return
-        await self._show(report, box)
+        self._show(report)
 
-    async def _show(self, report: dict[str, Any], box: Any) -> None:
+    def _problem(self, text: str) -> None:
+        self.query_one("#result").display = False
+        line = self.query_one("#problem", Static)
+        line.display = True
+        line.update(Content.styled(one_line(text, 500), "$text-error"))
+
+    def _show(self, report: dict[str, Any]) -> None:
+        self._report = report
         self.headline(views.headline(report), Content(""))
-        contents = [*(part(report) for part in PARTS), views.where(report, self._folder)]
-        await box.mount_all(Static(content, markup=False) for content in contents)
+        for pane, contents in self._parts(report).items():
+            self.query_one(f"#{pane}", ReportPane).show(*contents)
 
-    def action_copy(self) -> None:
-        """Copy the model's folder (OSC 52)."""
-        self.app.copy_to_clipboard(self._folder)
-        self.say(f"Copied: {self._folder}")
+    def _parts(self, report: dict[str, Any]) -> "dict[str, list[Content | Table]]":
+        wrong = [views_wrong.confusion(report), views.samples(report), views_wrong.worst(report), views_wrong.per_class(report)]
+        shown: list[Content | Table] = [part for part in wrong if not isinstance(part, Content) or part.plain]
+        nothing = Content.styled(_("Nothing was kept of single rows."), "$text-muted")
+        return {
+            "scores": [views.scores(report, roomy=self.has_class("-wide"))],
+            "cost": [views.cost(report)],
+            "wrong": shown or [nothing],
+            "means": [views.statements(report), views.where(report, self._folder)],
+        }
+
+    def action_copy_report(self) -> None:
+        """Copy the whole report."""
+        if self._report is None:
+            self.say(_("There is no report to copy."), "warning")
+            return
+        contents = [content for part in self._parts(self._report).values() for content in part]
+        text = as_text(views.headline(self._report), *contents)
+        self.app.copy_to_clipboard(text)
+        self.say(_("Copied: {what}").format(what=_("the report")))
+
+    def action_try_it(self) -> None:
+        """Ask both models."""
+        from tui.screens.try_it import TryScreen
+
+        if self.run_directory.model.is_dir():
+            self.app.push_screen(TryScreen(self.run_directory))
+        else:
+            self.say(_("The saved model is gone: {folder}").format(folder=self._folder), "warning")
+
+    def action_again(self) -> None:
+        """The plan once more, to be changed."""
+        self.loracle.open_again(self.run_directory)
+
+    def action_compare(self) -> None:
+        """With other runs."""
+        self.loracle.choose_to_compare(self.run_directory)
 
     def action_watch(self) -> None:
         """The run screen, for its curve and log."""
@@ -76,6 +155,17 @@ class ResultScreen(LoracleScreen):
 
         self.app.push_screen(RunScreen(self.run_directory))
 
-    def action_scroll(self, step: int) -> None:
-        """Scroll by a line."""
-        self.query_one("#result").scroll_relative(y=step, animate=False)
+    def action_replay(self) -> None:
+        """Once more from its begin."""
+        self.loracle.open_replay(self.run_directory)
+
+    @work(group="folder", exit_on_error=False)
+    async def action_folder(self) -> None:
+        """Open the folder with the desktop's own program, or copy its path."""
+        from tui.terminal import open_folder
+
+        if await in_thread(open_folder, self._folder):
+            self.say(_("Opened: {what}").format(what=self._folder))
+            return
+        self.app.copy_to_clipboard(self._folder)
+        self.say(_("Copied: {what}").format(what=self._folder))

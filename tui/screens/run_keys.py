@@ -22,8 +22,8 @@ WORKER_LOG_LINES = 2_000
 NO_WORDS = _("worker.log is empty: the worker may have been killed, for instance for its memory")
 
 
-class RunKeys(PanesScreen):
-    """Chart, log, and freezing the view."""
+class ChartKeys(PanesScreen):
+    """How a chart is drawn."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "smooth", _("Smoothing"), id="smooth", show=False, tooltip=_("How smooth the loss curve is drawn")),
@@ -39,16 +39,7 @@ class RunKeys(PanesScreen):
                 tooltip=_("Move a zoomed curve to later steps")),
         Binding("b", "symbols", _("Characters"), id="symbols", show=False,
                 tooltip=_("Draw the curve with braille dots, blocks or ASCII")),
-        Binding("space", "freeze", _("Freeze"), id="freeze", show=False, tooltip=_("Hold the picture still; the run goes on")),
-        Binding("w", "worker_log", "worker.log", id="worker-log", show=False,
-                tooltip=_("What the worker and its libraries printed, instead of the events")),
     ]  # fmt: skip
-    _following: Watched | None = None
-    frozen = False
-    _shows_worker_log = False
-
-    def _draw(self) -> None:
-        raise NotImplementedError
 
     @property
     def _chart(self) -> LossChart:
@@ -105,6 +96,22 @@ class RunKeys(PanesScreen):
             chart.symbols = kinds[after(kinds, chart.symbols)]
             chart.choose()
         self.say(_("The curve is drawn with: {kind}").format(kind=_(chart.symbols)))
+
+
+class RunKeys(ChartKeys):
+    """Freezing the view, and what the log shows."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "freeze", _("Freeze"), id="freeze", show=False, tooltip=_("Hold the picture still; the run goes on")),
+        Binding("w", "worker_log", "worker.log", id="worker-log", show=False,
+                tooltip=_("What the worker and its libraries printed, instead of the events")),
+    ]  # fmt: skip
+    _following: Watched | None = None
+    frozen = False
+    _shows_worker_log = False
+
+    def _draw(self) -> None:
+        raise NotImplementedError
 
     def action_freeze(self) -> None:
         """Hold still, or go on."""

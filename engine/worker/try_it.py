@@ -1,0 +1,225 @@
+"""The child of "try it": `python -P -m engine.worker.try_it RUN`; a JSON text a line in, answers of both models a line out.
+
+First comes `{"ready": true}`, or `{"error": ...}` and the end. To `{"id": 1, "text": "..."}` it answers `{"id": 1, "base": ...,
+"tuned": ..., "seconds": ...}`, an answer being `{"text": ..., "shares": [[label, share], ...]}`; a model that writes tells what
+it has so far as `{"id": 1, "side": "tuned", "partial": ...}`. It ends with its input.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from engine.inspection.model import inspect_folder
+from engine.rundir import RunDirectory
+from engine.worker import export
+from engine.worker.encoding import parts_pairs
+from engine.worker.modeling import load_config, load_tokenizer, model_folder
+from engine.worker.scoring import autocast
+from engine.worker.tasks.base import Task
+from engine.worker.tasks.conversation import rendered
+from engine.worker.tasks.multi_label import THRESHOLD
+from engine.worker.tasks.registry import task_of
+from engine.worker.trainer import seed_everything
+from recommender.errors import LoracleError
+
+MOST_SHARES = 3
+NEW_TOKENS = 200
+TELL_SECONDS = 0.2
+BETWEEN = "|||"
+"""Parts the two texts of a pair, for models that were trained on pairs."""
+Say = Callable[[dict[str, Any]], None]
+
+
+class Trial:
+    """The untouched model and the result, ready to be asked. With adapters they share the base, which is held once."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        """Load both.
+
+        Raises:
+            LoracleError: the base is gone.
+        """
+        self.plan = run.plan()
+        folder = model_folder(self.plan.model)
+        self.tokenizer = load_tokenizer(str(run.model), words=self.plan.task == "token_classification")
+        labels = [str(label) for label in self.plan.data.labels or (run.report() or {}).get("labels") or ()]
+        family = inspect_folder(folder, self.plan.model.id)["facts"]["family"]
+        self.task: Task = task_of(self.plan, labels, self.tokenizer.pad_token_id, family)
+        seed_everything(self.plan.seed)  # below an adapter a new head starts as it did in the run
+        self.tuned = export.load(run, self.task, folder).eval()
+        self._base = self._load_base(folder) if self.plan.method == "full" else None
+
+    def _load_base(self, folder: str) -> Any:
+        seed_everything(self.plan.seed)
+        config = load_config(folder, self.task)
+        model = self.task.model_class().from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True)
+        return model.to(self.tuned.device).eval()
+
+    @contextlib.contextmanager
+    def base(self) -> Iterator[Any]:
+        """The untouched model."""
+        if self._base is not None:
+            yield self._base
+            return
+        with self.tuned.disable_adapter():
+            yield self.tuned
+
+    def answer(self, text: str, tell: Callable[[str, str], None]) -> dict[str, Any]:
+        """What both say to `text`; `tell(side, words so far)` while they write."""
+        with torch.inference_mode(), autocast(self.tuned.device, self.plan.precision):
+            tuned = self._ask(self.tuned, text, lambda words: tell("tuned", words))
+            with self.base() as model:
+                base = self._ask(model, text, lambda words: tell("base", words))
+        return {"base": base, "tuned": tuned}
+
+    def _ask(self, model: Any, text: str, tell: Callable[[str], None]) -> dict[str, Any]:
+        match self.plan.task:
+            case "classification" | "multi_label" | "regression":
+                return self._row(model, text)
+            case "token_classification":
+                return self._tags(model, text)
+            case _:
+                return {"text": self._write(model, text, tell), "shares": []}
+
+    def _row(self, model: Any, text: str) -> dict[str, Any]:
+        texts = [part.strip() for part in text.split(BETWEEN, 1)]
+        if not parts_pairs(self.tokenizer):
+            texts = ["\n".join(texts)]
+        inputs = self.tokenizer(*texts, truncation=True, max_length=self.plan.max_length, return_tensors="pt")
+        logits = model(**inputs.to(model.device)).logits.float()[0]
+        if self.plan.task == "regression":
+            config = self.tuned.config
+            value = float(logits[0]) * float(getattr(config, "target_sd", 1.0)) + float(getattr(config, "target_mean", 0.0))
+            return {"text": f"{value:.4g}", "shares": []}
+        several = self.plan.task == "multi_label"
+        shares = (logits.sigmoid() if several else logits.softmax(-1)).tolist()
+        ranked = sorted(zip(self.task.labels, shares, strict=False), key=lambda pair: -pair[1])
+        given = [label for label, share in ranked if share > THRESHOLD] if several else [ranked[0][0]]
+        return {"text": ", ".join(given), "shares": [[label, share] for label, share in ranked[:MOST_SHARES]]}
+
+    def _tags(self, model: Any, text: str) -> dict[str, Any]:
+        words = text.split()
+        inputs = self.tokenizer(
+            words, is_split_into_words=True, truncation=True, max_length=self.plan.max_length, return_tensors="pt"
+        )
+        best = model(**inputs.to(model.device)).logits[0].argmax(-1).tolist()
+        first: dict[int, int] = {}
+        for place, word in enumerate(inputs.word_ids(0)):
+            if word is not None:
+                first.setdefault(word, place)
+        tags = {word: self.task.labels[best[place]] for word, place in first.items()}
+        return {"text": " ".join(f"{w}/{tags[i]}" if tags.get(i, "O") != "O" else w for i, w in enumerate(words)), "shares": []}
+
+    def _write(self, model: Any, text: str, tell: Callable[[str], None]) -> str:
+        """Greedy, up to the end of an answer."""
+        ids, ends = self._prompt(text)
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or len(ids) + NEW_TOKENS
+        ids = ids[-max(positions - NEW_TOKENS, 1) :]
+        inputs = torch.tensor([ids], device=model.device)
+        reads = bool(model.config.is_encoder_decoder)
+        settings = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None, "max_length": None}
+        found = model.generate(
+            input_ids=inputs,
+            attention_mask=torch.ones_like(inputs),
+            max_new_tokens=NEW_TOKENS,
+            pad_token_id=self.task.pad,
+            eos_token_id=ends or None,
+            use_cache=True,
+            streamer=_Told(self.tokenizer, tell, skips_prompt=not reads),
+            **settings,
+        )
+        begin = 0 if reads else len(ids)
+        return str(self.tokenizer.decode(found[0][begin:], skip_special_tokens=True)).strip()
+
+    def _prompt(self, text: str) -> tuple[list[int], list[int]]:
+        """Token ids to go on from, and the ids that end an answer."""
+        end = self.tokenizer.eos_token_id
+        ends = [] if end is None else [int(end)]
+        if self.plan.task == "continued_pretraining" or self.tuned.config.is_encoder_decoder:
+            ids = self.tokenizer(text, truncation=True, max_length=self.plan.max_length)["input_ids"]
+            whole = self.tuned.config.is_encoder_decoder or ids[-1:] != [end]
+            return (ids if whole else ids[:-1]), ends
+        messages = [{"role": "user", "content": text}, {"role": "assistant", "content": "."}]
+        asked = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
+        learned = [i for i in rendered(self.tokenizer, {"messages": messages, "tools": None}, "the text").labels if i >= 0]
+        if learned and learned[-1] in self.tokenizer.all_special_ids:
+            ends = list(dict.fromkeys([*ends, learned[-1]]))
+        return list(self.tokenizer(asked, add_special_tokens=False)["input_ids"]), ends
+
+
+class _Told:
+    """A streamer of transformers that tells the words so far, a few times a second."""
+
+    def __init__(self, tokenizer: Any, tell: Callable[[str], None], *, skips_prompt: bool) -> None:
+        self._tokenizer, self._tell = tokenizer, tell
+        self._skip, self._ids, self._last = skips_prompt, list[int](), 0.0
+
+    def put(self, value: torch.Tensor) -> None:
+        """Tokens that came; at first the prompt."""
+        if self._skip:
+            self._skip = False
+            return
+        self._ids += value.reshape(-1).tolist()
+        now = time.monotonic()
+        if now - self._last >= TELL_SECONDS:
+            self._last = now
+            self._tell(str(self._tokenizer.decode(self._ids, skip_special_tokens=True)).strip())
+
+    def end(self) -> None:
+        """Nothing more comes."""
+
+
+def serve(run: RunDirectory, questions: Iterator[str], say: Say) -> None:
+    """Load, then answer until the questions end."""
+    try:
+        trial = Trial(run)
+    except LoracleError as error:
+        say({"error": error.message})
+        return
+    except (MemoryError, torch.OutOfMemoryError):
+        say({"error": "There is not enough free memory to load the models; close what else uses it."})
+        return
+    except Exception as error:  # a library met something strange in a folder: one sentence, never a traceback
+        say({"error": f"The models cannot be loaded ({type(error).__name__}: {error})."})
+        return
+    say({"ready": True})
+    for line in questions:
+        asked = json.loads(line)
+        number, began = asked["id"], time.monotonic()
+
+        def tell(side: str, words: str, number: int = number) -> None:
+            say({"id": number, "side": side, "partial": words})
+
+        try:
+            found = trial.answer(asked["text"], tell)
+        except Exception as error:  # the next text may do
+            say({"id": number, "error": f"{type(error).__name__}: {error}"})
+            continue
+        say({"id": number, **found, "seconds": time.monotonic() - began})
+
+
+def main() -> None:
+    """Answer on the real standard output; libraries that print get standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+    def say(content: dict[str, Any]) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # nobody listens any more
+        serve(RunDirectory(Path(sys.argv[1])), iter(sys.stdin), say)
+
+
+if __name__ == "__main__":
+    main()

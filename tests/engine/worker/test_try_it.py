@@ -1,0 +1,95 @@
+"""Asking a result and its base, side by side: in this process, and through the child."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.files import read_json
+from engine.loading import split
+from engine.rundir import RunDirectory
+from engine.trying import Trial as Asking
+from engine.worker import export
+from engine.worker.modeling import build, load_tokenizer
+from engine.worker.tasks.registry import task_of
+from engine.worker.try_it import Trial, serve
+from recommender.errors import InputError
+from recommender.plan import Plan
+from tests.engine.worker.test_writing import plan_of
+
+Finished = Callable[[str], RunDirectory]
+SOME = 6
+
+
+def silent(side: str, words: str) -> None:
+    raise AssertionError("a classifier writes nothing bit by bit")
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_both_say_what_they_said_in_the_run(finished: Finished, method: str) -> None:
+    run = finished(method)
+    parts = split(run.plan().data)
+    trial = Trial(run)
+    answers = [trial.answer(text, silent) for text in parts.held_out.texts[:SOME]]
+    for side, kept in (("tuned", "after"), ("base", "before")):
+        predicted = read_json(run.scores / f"{kept}.json")["predicted"][:SOME]
+        assert [a[side]["text"] for a in answers] == [parts.labels[i] for i in predicted]
+    shares = answers[0]["tuned"]["shares"]
+    assert len(shares) == 3
+    assert shares[0][0] == answers[0]["tuned"]["text"]
+    assert shares[0][1] >= shares[1][1] >= shares[2][1]
+
+
+def test_a_model_that_writes_tells_what_it_has_so_far(tiny_chat: Path, begin: Callable[[Plan], RunDirectory]) -> None:
+    plan = plan_of(tiny_chat, "lora")
+    run, tokenizer = begin(plan), load_tokenizer(str(tiny_chat))
+    task = task_of(plan, [], tokenizer.pad_token_id)
+    parts = split(plan.data, plan.task)
+    export.save(run, task, build(task, str(tiny_chat)), tokenizer=tokenizer, parts=parts, base=str(tiny_chat))
+    told: list[tuple[str, str]] = []
+    found = Trial(run).answer("Where is my parcel?", lambda side, words: told.append((side, words)))
+    assert {side for side, _words in told} == {"base", "tuned"}
+    assert found["base"] == found["tuned"]  # nothing was trained: the adapter adds zero
+    assert found["tuned"]["text"].startswith(next(words for side, words in told if side == "tuned"))
+
+
+def test_the_worst_rows_are_wrong_ones_with_their_texts(finished: Finished) -> None:
+    run = finished("lora")
+    parts = split(run.plan().data)
+    report = run.report()
+    assert report is not None
+    worst = report["worst"]
+    assert worst
+    assert all(row["wanted"] != row["said"] for row in worst)
+    assert [row["loss"] for row in worst] == sorted((row["loss"] for row in worst), reverse=True)
+    at = parts.held_out.numbers.index(worst[0]["row"])
+    assert worst[0]["text"] == parts.held_out.texts[at]
+    assert worst[0]["wanted"] == parts.held_out.labels[at]
+
+
+def test_a_question_that_fails_does_not_end_the_others(finished: Finished) -> None:
+    said: list[dict[str, Any]] = []
+    questions = [json.dumps({"id": 1, "text": None}), json.dumps({"id": 2, "text": "charged twice"})]
+    serve(finished("lora"), iter(questions), said.append)
+    assert said[0] == {"ready": True}
+    assert "error" in said[1]
+    assert said[2]["id"] == 2
+    assert said[2]["tuned"]["text"]
+
+
+async def test_the_child_answers_and_says_when_it_is_gone(finished: Finished) -> None:
+    asking = Asking(finished("lora"))
+    await asking.start()
+    found = await asking.ask("charged twice \x1b[31m", silent)
+    assert found["tuned"]["text"] in split(asking.run.plan().data).labels
+    await asking.close()
+    with pytest.raises(InputError, match=r"ended|gone"):
+        await asking.ask("again", silent)
+
+
+async def test_a_run_without_a_model_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    asking = Asking(RunDirectory(tmp_path))
+    with pytest.raises(InputError, match="no saved model yet"):
+        await asking.start()

@@ -1,0 +1,160 @@
+"""What came out, and what one does with it: compare, copy, try."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tui.app import LoracleApp
+from tui.screens.compare import ChooseRuns, CompareScreen
+from tui.screens.result import ResultScreen
+from tui.screens.run import RunScreen
+from tui.screens.try_it import TryScreen
+
+Screen = Callable[[LoracleApp], str]
+SIZES = [(80, 24), (120, 40)]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
+    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
+
+
+@pytest.fixture
+def done(make_run: Any) -> Callable[..., Any]:
+    """A finished run with its report and the answers behind it."""
+
+    def of(name: str = "rows", method: str = "lora", right: int = 50, **report: Any) -> Any:
+        worker = make_run(name, method)
+        worker.begin(method=method)
+        worker.steps(1, 100)
+        worker.evaluate(50)
+        predicted = [0] * 30 + [1] * 30
+        for i in range(60 - right):
+            predicted[i] = 1 - predicted[i]
+        kept = {"truth": [0] * 30 + [1] * 30, "predicted": predicted, "losses": [0.3] * 60, "weights": None, "score": {}}
+        (worker.run.scores / "after.json").write_text(json.dumps(kept))
+        worst = [{"row": 7, "text": "the [/] \x1b[31mbattery", "wanted": "a", "said": "b", "loss": 2.5}]
+        worker.report(method=method, worst=worst, **report)
+        worker.end()
+        worker.die()
+        return worker.run
+
+    return of
+
+
+async def result_of(app: LoracleApp, run: Any, pilot: Any, wait: Any, screen: Screen) -> None:
+    app.open_run(run, result=True)
+    await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "planned" in screen(app) and "accuracy" in screen(app))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_result_says_what_is_still_wrong_and_what_it_cost(
+    runs: Path, done: Any, screen: Screen, wait: Any, size: tuple[int, int]
+) -> None:
+    run = done()
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=size) as pilot:
+        await result_of(app, run, pilot, wait, screen)
+        shown = screen(app)
+        assert "+35.0 (+25.0 +45.0)" in shown
+        assert "2.0 GB    1.9 GB" in shown
+        assert "6  b taken for a" in shown
+        await pilot.press("c", "m")
+        await wait(pilot, lambda: "row 7 · true a, said b" in screen(app))
+        assert "the [/] \\x1b[31mbattery" in screen(app)
+        await pilot.press("m", "4")
+        await wait(pilot, lambda: "Better than before." in screen(app))
+
+
+async def test_y_copies_the_pane_and_shift_y_the_report(runs: Path, done: Any, screen: Screen, wait: Any) -> None:
+    run = done()
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await result_of(app, run, pilot, wait, screen)
+        await pilot.press("2")
+        await pilot.pause()
+        await pilot.press("y")
+        await wait(pilot, lambda: "334 k of 22.7 M parameters" in app.clipboard)
+        assert "before" not in app.clipboard
+        await pilot.press("Y")
+        await wait(pilot, lambda: "b taken for a" in app.clipboard and "Better than before." in app.clipboard)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_runs_are_compared_on_the_rows_they_share(
+    runs: Path, done: Any, screen: Screen, wait: Any, size: tuple[int, int]
+) -> None:
+    done("other", "full", right=40)
+    run = done("rows", "lora", right=58)
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=size) as pilot:
+        await result_of(app, run, pilot, wait, screen)
+        await pilot.press("v")
+        await wait(pilot, lambda: isinstance(app.screen, ChooseRuns) and "other-full" in screen(app))
+        await pilot.press("space", "enter")
+        await wait(pilot, lambda: isinstance(app.screen, CompareScreen) and "B against A" in " ".join(screen(app).split()))
+        shown = " ".join(screen(app).replace("│", " ").split())
+        assert "0.967 (" in shown
+        assert re.search(r"B against A: -34\.\d points of macro-F1 \(95% interval -", shown)
+        assert "not shown to differ" not in shown
+        await pilot.press("4")
+        await wait(pilot, lambda: "data.train other.csv" not in screen(app) and "other.csv" in screen(app))
+        assert "method" in screen(app)
+        assert "epochs" not in screen(app)
+        await pilot.press("escape")
+        await wait(pilot, lambda: isinstance(app.screen, ResultScreen))
+
+
+async def test_runs_on_other_rows_get_no_interval(runs: Path, done: Any, screen: Screen, wait: Any) -> None:
+    first, second = done("a"), done("b")
+    kept = json.loads((second.scores / "after.json").read_text())
+    (second.scores / "after.json").write_text(json.dumps({**kept, "truth": [1] * 60}))
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.open_compare([first, second])
+        await wait(pilot, lambda: "not scored on the same held-out rows" in " ".join(screen(app).split()))
+
+
+class FakeTrial:
+    """Answers without a model."""
+
+    def __init__(self, run: object) -> None:
+        self.closed = False
+
+    async def start(self, environment: object) -> None:
+        assert environment == {}
+
+    async def ask(self, text: str, told: Callable[[str, str], None]) -> dict[str, Any]:
+        told("tuned", "so fa")
+        both = {"base": {"text": "b", "shares": [["b", 0.51], ["a", 0.49]]}, "tuned": {"text": f"[/] {text}", "shares": []}}
+        return {**both, "seconds": 0.2}
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_text_is_tried_on_both_models(
+    runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    monkeypatch.setattr("engine.trying.Trial", FakeTrial)
+    monkeypatch.setattr("engine.launch.environment", dict)
+    run = done()
+    run.model.mkdir()
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await result_of(app, run, pilot, wait, screen)
+        await pilot.press("t")
+        await wait(pilot, lambda: isinstance(app.screen, TryScreen) and "Ready" in screen(app))
+        await pilot.press(*"hi there", "enter")
+        await wait(pilot, lambda: "[/] hi there" in screen(app) and "51%" in screen(app))
+        await pilot.press("up")
+        await wait(pilot, lambda: app.screen.query_one("#text").value == "hi there")  # type: ignore[attr-defined]
+        trial = app.screen._trial  # type: ignore[attr-defined]
+        await pilot.press("escape")
+        await wait(pilot, lambda: trial.closed and isinstance(app.screen, ResultScreen))
+        await pilot.press("w")
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen))

@@ -1,0 +1,141 @@
+"""Two to four runs over one another: curves, what differs in their settings, results."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from engine.text import one_line
+from tui import comparing
+from tui import views_compare as views
+from tui import work as engine_side
+from tui.background import in_thread
+from tui.i18n import _
+from tui.screens.base import LoracleScreen
+from tui.screens.run_keys import ChartKeys
+from tui.views_run import evaluation_losses
+from tui.widgets.loss_chart import Line, LossChart
+from tui.widgets.pane import Pane, TextPane
+from tui.words import sign, status_with_sign
+
+if TYPE_CHECKING:
+    from engine.rundir import RunDirectory
+
+AGAIN_SECONDS = 5.0
+"""How often runs that are still going on are read again."""
+
+
+class CompareScreen(ChartKeys):
+    """Reads the runs; those that go on are followed."""
+
+    ABOUT = _("Intervals are 95% paired bootstrap over the same held-out rows; only settings that differ are listed.")
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(self, runs: "Sequence[RunDirectory]") -> None:
+        super().__init__()
+        self._runs = list(runs)[: comparing.MOST]
+        self._made: comparing.Comparison | None = None
+
+    def body(self) -> ComposeResult:
+        with Container(id="compare"):
+            yield Pane(1, _("loss"), LossChart(id="chart"), id="loss")
+            yield TextPane(2, _("runs"), id="legend-of")
+            results, differing = TextPane(3, _("results"), id="results"), TextPane(4, _("settings that differ"), id="differing")
+            results.add_class("lower", "-shown")
+            differing.add_class("lower")
+            yield results
+            yield differing
+
+    def on_mount(self) -> None:
+        head = Content.styled(_("comparing {n} runs").format(n=len(self._runs)), "bold")
+        self.headline(head, Content(_("reading…")))
+        self.chart_title()
+        self.query_one("#results").focus()
+        self._load()
+        self.set_interval(AGAIN_SECONDS, self._again)
+
+    def _again(self) -> None:
+        going_on = self._made is not None and any(c.state.status in ("starting", "running") for c in self._made.runs)
+        if going_on and self.app.screen is self:
+            self._load()
+
+    @work(exclusive=True, group="compare", exit_on_error=False)
+    async def _load(self) -> None:
+        made: comparing.Comparison = await in_thread(comparing.compare, self._runs)
+        self._made = made
+        self.headline(Content.styled(_("comparing {n} runs").format(n=len(made.runs)), "bold"), Content(""))
+        lines = [Line(c.state.losses, evaluation_losses(c.state), c.letter) for c in made.runs]
+        self.query_one(LossChart).show(*lines)
+        self.query_one("#legend-of", TextPane).show(views.legend(made))
+        width = self.size.width - 6
+        self.query_one("#results", TextPane).show(views.results(made, width))
+        self.query_one("#differing", TextPane).show(views.settings(made, width))
+
+
+class ChooseRuns(LoracleScreen):
+    """Which runs to compare one with."""
+
+    ABOUT = _("space marks up to three runs, enter compares them with the first one.")
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", _("Mark"), id="mark", tooltip=_("Choose the run under the cursor, or not")),
+        Binding("enter", "go", _("Compare"), id="compare-go", priority=True, tooltip=_("Compare the marked runs")),
+    ]
+
+    def __init__(self, first: "RunDirectory") -> None:
+        super().__init__()
+        self._first = first
+        self._rows: list[engine_side.RunRow] = []
+        self._marked: list[int] = []
+
+    def body(self) -> ComposeResult:
+        yield OptionList(id="others", markup=False)
+
+    def on_mount(self) -> None:
+        head = _("compare {name} with …").format(name=one_line(self._first.name, 60))
+        self.headline(Content.styled(head, "bold"), Content(""))
+        self.query_one(OptionList).focus()
+        self._load()
+
+    @work(exclusive=True, group="choose", exit_on_error=False)
+    async def _load(self) -> None:
+        rows = await in_thread(engine_side.list_runs, self.loracle.runs)
+        self._rows = [row for row in rows if row.run.path != self._first.path]
+        options = self.query_one(OptionList)
+        options.add_options([Option(self._words(i)) for i in range(len(self._rows))])
+        if self._rows:
+            options.highlighted = 0
+        else:
+            nothing = Content.styled(_("There is no other run yet; esc goes back."), "$text-muted")
+            options.add_option(Option(nothing, disabled=True))
+
+    def _words(self, index: int) -> Content:
+        row = self._rows[index]
+        mark = sign("●") if index in self._marked else sign("○")
+        return Content(f"{mark} {one_line(row.run.name, 60):<44} {status_with_sign(row.status):<12} {row.method}")
+
+    def action_mark(self) -> None:
+        """Mark, or take the mark away."""
+        options = self.query_one(OptionList)
+        at = options.highlighted
+        if at is None or not self._rows:
+            return
+        if at in self._marked:
+            self._marked.remove(at)
+        elif len(self._marked) < comparing.MOST - 1:
+            self._marked.append(at)
+        else:
+            self.say(_("Four runs at most."), "warning")
+        options.replace_option_prompt_at_index(at, self._words(at))
+
+    def action_go(self) -> None:
+        """Compare."""
+        at = self.query_one(OptionList).highlighted
+        chosen = self._marked or ([at] if at is not None and self._rows else [])
+        if chosen:
+            self.app.switch_screen(CompareScreen([self._first, *(self._rows[i].run for i in chosen)]))

@@ -1,0 +1,85 @@
+"""Where a model is still wrong, as text: confusions, the worst rows, the weakest classes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from textual.content import Content
+
+from engine.text import one_line
+from tui.i18n import _
+from tui.views_result import get, real
+from tui.words import metric, number, padded, sign
+
+MOST_CLASSES = 20
+MOST_PAIRS = 10
+MOST_ROWS = 20
+SMALL = 8
+"""Classes whose whole matrix fits."""
+
+
+def confusion(report: dict[str, Any]) -> Content:
+    """The pairs most often mixed up, and the matrix where it is small enough."""
+    matrix, labels = get(report, "scores", "after", "confusion"), report.get("labels")
+    if not (isinstance(matrix, list) and isinstance(labels, list) and all(isinstance(r, list) for r in matrix)):
+        return Content("")
+    names = [one_line(x, 24) for x in labels]
+    wrong = [(real(v) or 0.0, i, j) for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j and v]
+    wrong = [w for w in wrong if w[1] < len(names) and w[2] < len(names)]
+    whole = sum(count for count, _i, _j in wrong)
+    if not whole:
+        return Content.styled(_("No held-out row was answered wrong."), "$text-success")
+    head = _("Most often mixed up, of {n} errors").format(n=number(whole))
+    lines = [Content.styled(head, "bold")]
+    for count, i, j in sorted(wrong, reverse=True)[:MOST_PAIRS]:
+        words = _("{true} taken for {given}").format(true=names[i], given=names[j])
+        lines.append(Content.assemble((f"{number(count):>5}  ", "bold"), words))
+    if len(names) <= SMALL:
+        lines += [Content(""), *_matrix(matrix, names)]
+    return Content("\n").join([*lines, Content("")])
+
+
+def _matrix(matrix: list[list[Any]], names: list[str]) -> Iterable[Content]:
+    yield Content.styled(_("True class down, given class across"), "bold")
+    yield Content.styled(" " * 13 + "".join(f"{n[:6]:>7}" for n in names), "$text-muted")
+    for i, row in enumerate(matrix[: len(names)]):
+        cells = [_cell(real(v), i == j) for j, v in enumerate(row[: len(names)])]
+        yield Content.assemble(padded(names[i][:12], 13), *cells)
+
+
+def _cell(value: float | None, right: bool) -> tuple[str, str]:
+    return f"{number(value):>7}", "bold $text-success" if right else "" if value else "$text-disabled"
+
+
+def worst(report: dict[str, Any]) -> Content:
+    """The rows it is surest of and wrong about."""
+    found = report.get("worst")
+    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    if not rows:
+        return Content("")
+    lines = [Content.styled(_("The worst rows"), "bold")]
+    for row in rows[:MOST_ROWS]:
+        loss = metric(real(row.get("loss")))
+        written = row.get("wanted") is None
+        head = _("row {row} · loss {loss}") if written else _("row {row} · true {wanted}, said {said}")
+        words = head.format(row=one_line(row.get("row"), 12), loss=loss, wanted=one_line(row.get("wanted"), 60),
+                            said=one_line(row.get("said"), 60)).replace("·", sign("·"))  # fmt: skip
+        lines += [Content.styled(words, "$text-warning"), Content(f"  {one_line(row.get('text'), 300)}")]
+    return Content("\n").join([*lines, Content("")])
+
+
+def per_class(report: dict[str, Any]) -> Content:
+    """Precision, recall and F1 of every class, the worst first."""
+    found = [c for c in get(report, "scores", "after", "per_class") or [] if isinstance(c, dict)]
+    if not found:
+        return Content("")
+    found.sort(key=lambda c: real(c.get("f1")) or 0.0)
+    lines = [Content.styled(_("Per class, the weakest first"), "bold")]
+    head = f"{_('class'):<20}{_('precision'):>10}{_('recall'):>8}{'F1':>8}{_('rows'):>7}"
+    lines.append(Content.styled(head, "$text-muted"))
+    for c in found[:MOST_CLASSES]:
+        values = [metric(real(c.get(n))) for n in ("precision", "recall", "f1")]
+        rows = number(real(c.get("rows")))
+        lines.append(Content(f"{padded(one_line(c.get('label'), 18), 20)}{values[0]:>10}{values[1]:>8}{values[2]:>8}{rows:>7}"))
+    if len(found) > MOST_CLASSES:
+        lines.append(Content(_("and {n} better ones").format(n=len(found) - MOST_CLASSES)))
+    return Content("\n").join(lines)
