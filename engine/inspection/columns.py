@@ -131,6 +131,9 @@ def choose(table: Table, columns: list[Column], text_column: str | None, label_c
             f"{table.path}: has one column only ({listed(table)}); a text column and a label column are needed"
             " (--task continued_pretraining learns the text as it is)."
         )
+    if text_column is not None and text_column == label_column:
+        both = one_line(text_column, 60)
+        raise InputError(f"{table.path}: column {both} cannot be text and label at once; name two of {listed(table)}.")
     text = text_column or best(columns, text_score, exclude=label_column)
     label = label_column or best(columns, label_score, exclude=text)
     if text is None or label is None or text == label:

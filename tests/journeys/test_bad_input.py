@@ -59,6 +59,7 @@ def files(tmp_path: Path, tiny: Path) -> Path:
         ("--auto --model tiny --data folder", "folder is a folder"),
         ("--auto --model tiny --data good.csv --eval unseen.csv", "never"),
         ("--auto --model tiny --data good.csv --label-column lable", "lable"),
+        ("--auto --model tiny --data good.csv --label-column text --text-column text", "cannot be text and label at once"),
         ("--auto --model ./no-config --data good.csv", "has no config.json"),
         ("--auto --model ./no-weights --data good.csv", "model.safetensors is missing"),
         ("--auto --model ./nothing-here --data good.csv", "no such model folder"),
