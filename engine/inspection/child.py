@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from engine.text import clean, one_line
@@ -74,12 +73,10 @@ def ask(
         Refused: the child says so.
     """
     message = {**request, "memory_limit": memory, "progress": progress is not None}
-    # Python raises a Ctrl-C in the main thread only: a child that another one starts is never running and not yet held.
-    starter = ThreadPoolExecutor(1)
-    starting = starter.submit(_start, kind, extra or {})
+    starting = _Starting(kind, extra or {})
     conversation = None
     try:
-        process = starting.result()
+        process = starting.process()
         conversation = _Conversation(process, json.dumps(message).encode())
         if cancel is not None:
             cancel._holds(process)
@@ -87,12 +84,54 @@ def ask(
     except TimeoutError:
         raise InputError(f"{_shown(about)}: reading it took longer than {timeout:.0f} seconds and was stopped.") from None
     finally:
-        starter.shutdown()
-        if starting.exception() is None:
-            _leave(starting.result(), conversation)
+        begun = starting.close()
+        if begun is not None:
+            _leave(begun, conversation)
     if cancel is not None and cancel.cancelled:
         raise InputError(f"{_shown(about)}: reading it was cancelled.")
     return _answer(process.returncode, out, bytes(conversation.log), about)
+
+
+class _Starting:
+    """A child on its way. Wherever a Ctrl-C comes, whoever closes this holds the child, or there never is one.
+
+    Python raises a Ctrl-C in the main thread only, so another one starts the child; but it may be raised while that thread is
+    being started, when nobody has the thread in hand yet. So the two agree by a lock.
+    """
+
+    def __init__(self, kind: str, extra: dict[str, str]) -> None:
+        self._lock, self._done = threading.Lock(), threading.Event()
+        self._kind, self._extra = kind, extra
+        self._closed = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._error: Exception | None = None
+
+    def process(self) -> subprocess.Popen[bytes]:
+        """The running child.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        threading.Thread(target=self._begin, daemon=True).start()
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        assert self._process is not None
+        return self._process
+
+    def _begin(self) -> None:
+        with self._lock:
+            try:
+                self._process = None if self._closed else _start(self._kind, self._extra)
+            except Exception as error:
+                self._error = error
+        self._done.set()
+
+    def close(self) -> subprocess.Popen[bytes] | None:
+        """The child, if there is one; from now on none is started."""
+        with self._lock:
+            self._closed = True
+        return self._process
 
 
 def _start(kind: str, extra: dict[str, str]) -> subprocess.Popen[bytes]:

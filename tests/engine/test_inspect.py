@@ -236,6 +236,35 @@ def test_ctrl_c_reaches_the_parent_which_ends_the_child(tmp_path: Path) -> None:
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
+def test_a_ctrl_c_at_any_moment_leaves_no_child(tmp_path: Path) -> None:
+    """Forty of them between the first instruction and 20 ms later: while the child is being started above all."""
+    script = tmp_path / "reader"
+    script.write_text("#!/bin/sh\nsleep 60\n")
+    script.chmod(0o755)
+    code = """
+import os, signal, sys, threading
+sys.executable = sys.argv[1]
+import psutil
+from engine.inspection.child import ask
+for n in range(40):
+    timer = threading.Timer(0.0005 * n, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        try:
+            ask("data", {}, about="a", timeout=60)
+        finally:
+            timer.join()
+    except KeyboardInterrupt:
+        pass
+left = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+for process in left:
+    process.kill()
+print(len(left))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(script)], capture_output=True, text=True, timeout=200, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
+
+
 def test_a_monstrous_file_ends_the_child_only(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n" + "a text of some length,1\n" * 2_000_000)
     with pytest.raises(InputError, match=r"a\.csv"):

@@ -24,6 +24,13 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
     return process.returncode, errors
 
 
+def listens(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler of its own for that signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def test_a_run_is_left_watched_and_stopped_in_every_way_and_goes_on_each_time(
     tiny: Path, make_plan: Callable[..., Plan], plan_file: Callable[[Plan], Path], start_loracle: Background,
     loracle: Command, only_run: Callable[[], RunDirectory], wait: Wait,
@@ -91,7 +98,8 @@ def test_a_stop_before_anything_was_trained_says_by_its_code_that_nothing_was_sa
 ) -> None:  # fmt: skip
     process = start_loracle("run", plan_file(make_plan(tiny, epochs=400)), "--runs", "runs")
     run = only_run()
-    time.sleep(0.3)  # the foreground process looks four times a second
+    while not listens(process.pid, signal.SIGTERM):  # until then a signal would mean this process alone
+        time.sleep(0.02)
     os.killpg(process.pid, number)
     found, errors = ended(process)
     assert found == code, errors
