@@ -4,8 +4,9 @@
 
 The app follows the run in a pseudo-terminal of 120x40. Two measures:
 
-- The app's own processor time, as a share of all cores, over the better part of a minute in which it is left alone. A training that keeps every
-  core busy loses that share and no more, but for caches; it is the number to judge by, for it repeats within 0.1%.
+- The app's own processor time, as a share of all cores, over the better part of a minute in which it is left alone. A
+  training that keeps every core busy loses that share and no more, but for caches; it is the number to judge by, for it
+  repeats within 0.1%.
 - The throughput of the training while the app goes on and while it is frozen (SIGSTOP), in short windows in turns, with a 95%
   interval over pairs of neighbours. A shared machine drifts by 5 to 10% from window to window, so that this interval is
   wider than what is to be measured; it shows that there is no larger cost that the first number misses.
