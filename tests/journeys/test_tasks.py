@@ -24,42 +24,44 @@ def test_preferences_are_recommended_trained_and_told(tiny_chat: Path, loracle: 
         }
         for i in range(90)
     ]
+    rows += [rows[0], rows[1] | {"chosen": {"from": "gpt", "value": ""}}]
     (tmp_path / "pairs.json").write_text(json.dumps(rows))
     seen = loracle("inspect", "data", "pairs.json", "--model", tiny_chat, "--tokens", "1")
     assert "Row 1, chosen:" in seen.stdout
     assert "⟦I am glad to help.<|im_end|>⟧" in plain(seen.stdout)
     assert "⟦Leave me alone.<|im_end|>⟧" in plain(seen.stdout)
-    short = ["--set", "epochs=2", "--set", "evaluations=1", "--set", "learning_rate=0.002", "--method", "lora"]
+    short = ["--set", "epochs=1", "--set", "evaluations=1", "--set", "learning_rate=0.004", "--method", "lora"]
     done = loracle("--auto", "--model", tiny_chat, "--data", "pairs.json", *short, "--anyway", "--runs", "runs")
     assert done.returncode == 0, done.stderr
     told = plain(done.stdout)
     assert "reward acc." in told
     assert "Better" in told
     assert "Sample answers" in told
+    assert "1 rows of the training file had nothing to read, or nothing to learn, and were left out." in told
+    assert "1 rows repeat another one and were left out." in told
     (file,) = (tmp_path / "runs").glob("*/report.json")
     scores = read_json(file)["scores"]
     assert (scores["before"]["reward_accuracy"], scores["after"]["reward_accuracy"]) == (0.5, 1.0)
 
 
-def test_one_text_from_another_is_recommended_trained_and_told(tiny_t5: Path, loracle: Command, tmp_path: Path) -> None:
+def test_one_text_from_another_is_planned_for_either_kind_of_model(
+    tiny_t5: Path, tiny_chat: Path, loracle: Command, tmp_path: Path
+) -> None:
     rows = [{"source": f"the {THINGS[i % 5]} of order {i}", "target": f"{THINGS[i % 5]} please"} for i in range(120)]
     rows[7]["target"] = ""
-    rows[9] = rows[8]
     (tmp_path / "turned.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    short = ["--set", "epochs=2", "--set", "evaluations=1", "--set", "learning_rate=0.005", "--set", "max_length=8"]
-    situation = ["--auto", "--model", tiny_t5, "--anyway"]
-    done = loracle(*situation, "--data", "turned.jsonl", "--task", "seq2seq", *short, "--runs", "runs")
-    assert done.returncode == 0, done.stderr
-    told = plain(done.stdout)
-    assert "chrF" in told
-    assert "exact match" in told
-    assert "1 rows of the training file had nothing to read, or nothing to learn, and were left out." in told
-    assert "1 rows repeat another one and were left out." in told
-    assert "training rows are longer than 8 tokens and were cut" in told
+    for model in (tiny_t5, tiny_chat):
+        situation = ["--model", model, "--data", "turned.jsonl", "--task", "seq2seq", "--anyway"]
+        seen = loracle("plan", *situation, "-o", f"{model.name}.yaml")
+        assert seen.returncode == 0, seen.stderr
+        assert "1 rows have nothing to read, or nothing to learn, and are left out" in plain(seen.stdout)
+        assert "task: seq2seq" in (tmp_path / f"{model.name}.yaml").read_text()
+    learned = loracle("inspect", "data", "turned.jsonl", "--task", "seq2seq", "--model", tiny_t5, "--tokens", "1")
+    assert "the parcel of order 0<|endoftext|>⟦parcel please<|endoftext|>⟧" in plain(learned.stdout)
     pairs = tmp_path / "pairs.jsonl"
     preferred = ({"prompt": f"q {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(90))
     pairs.write_text("".join(json.dumps(row) + "\n" for row in preferred))
-    refused = loracle(*situation, "--data", pairs, "--runs", "others")
+    refused = loracle("--auto", "--model", tiny_t5, "--anyway", "--data", pairs, "--runs", "others")
     assert refused.returncode == 2
     assert "for preference this version trains decoders" in plain(refused.stderr)
     assert not (tmp_path / "others").exists()

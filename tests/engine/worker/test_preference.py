@@ -46,16 +46,16 @@ def rows_of(count: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("rows") / "pairs.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows_of(90)))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows_of(70)))
     return str(file)
 
 
 def plan_of(model: Path, file: str, method: str = "full", **fields: Any) -> Plan:
     adapter = {} if method == "full" else {"rank": 8, "alpha": 16, "target_modules": "all-linear", "dropout": 0.0}
     columns = {"prompt": "conversations", "chosen": "chosen", "rejected": "rejected"}
-    rows = {"train": file, "layout": "preference", "columns": columns, "validation_rows": 10, "held_out_rows": 20}
-    content = {"model": {"id": str(model)}, "data": rows, "task": "preference", "method": method, "learning_rate": 1e-3}
-    content |= {"epochs": 2.0, "effective_batch": 8, "max_length": 128, "token_budget": 400, "evaluations": 2}
+    rows = {"train": file, "layout": "preference", "columns": columns, "validation_rows": 6, "held_out_rows": 12}
+    content = {"model": {"id": str(model)}, "data": rows, "task": "preference", "method": method, "learning_rate": 3e-3}
+    content |= {"epochs": 1.0, "effective_batch": 8, "max_length": 128, "token_budget": 800, "evaluations": 1}
     return Plan.model_validate(content | {"early_stopping": False} | adapter | fields)
 
 
