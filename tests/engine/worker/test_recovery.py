@@ -102,7 +102,7 @@ def test_the_loss_curve_is_that_of_the_undisturbed_run(
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("seed", range(1, 40))
+@pytest.mark.parametrize("seed", range(1, 25))
 def test_the_loss_curve_is_that_of_the_undisturbed_run_wherever_memory_runs_out(
     plan: Plan, undisturbed: RunDirectory, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
