@@ -32,7 +32,7 @@ class Forgetting:
 
     def score(self, name: str, model: Any, step: int = 0) -> None:
         """Score the text; `name` is before or after. What an earlier life of the run has kept is not scored again."""
-        if not self.reader.task.plan.forgetting_check or self._file(name).exists():
+        if not self.reader.task.plan.forgetting_check or self._file(name).exists() or (name == "after" and self.scored_after):
             return
         rows = self.reader.task.plain_text(self.tokenizer, TEXTS)
         if rows is None:

@@ -50,7 +50,7 @@ def test_of_a_model_that_does_not_write_it_is_said_that_it_does_not_apply(
     run = run_here(make_plan(tiny, epochs=0.1, evaluations=1, forgetting_check=True))
     report = run.report() or {}
     assert report["forgetting"] is None
-    assert len([w for w in report["warnings"] if "does not apply" in w]) == 1
+    assert len([e for e in read_events(run.events) if e.get("code") == "no_forgetting_check"]) == 1
 
 
 @pytest.mark.parametrize(
