@@ -9,6 +9,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from engine.worker.budget import out_of_memory
 from engine.worker.scoring import Reader, autocast
+from engine.worker.tasks.base import Progress
 
 
 class _Interrupted(StoppingCriteria):  # type: ignore[misc]  # mypy does not read transformers here
@@ -60,7 +61,9 @@ def write(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequen
     return [str(tokenizer.decode(row[before:], skip_special_tokens=True)).strip() for row in found]
 
 
-def write_all(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequence[int]], new_tokens: int) -> list[str]:
+def write_all(
+    reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequence[int]], *, new_tokens: int, progress: Progress
+) -> list[str]:
     """`write`, in as many pieces as the token budget needs.
 
     Raises:
@@ -83,4 +86,5 @@ def write_all(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Se
         reader.budget.worked()
         found.update(zip(piece, texts, strict=True))
         left = left[len(piece) :]
+        progress(len(found))
     return [found[i] for i in range(len(input_ids))]

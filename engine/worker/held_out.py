@@ -59,7 +59,7 @@ class HeldOut:
         if not math.isfinite(said.loss):
             when = "before any training: its weights are damaged" if name == "before" else "after training; lower learning_rate"
             raise TrainingFailed(f"What the model computes is not a number {when}, or too large for the plan's precision.")
-        answers = self.reader.task.write_out(self.reader, model, self.rows, said.answers)
+        answers = self.reader.task.write_out(self.reader, model, self.rows, said.answers, self.tell.progress)
         self._keep(name, answers, seconds=time.monotonic() - began, step=step)
 
     def _score_probe(self, built: Built, train: Encoded, seed: int) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from engine.worker.scoring import Reader
 
 Progress = Callable[[int], None]
+Begin = Callable[[str, int], Progress]
+"""Begins a phase of that name, of so many rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class Task(ABC):
     def finish(self, model: Any) -> None:  # noqa: B027 - most tasks have nothing to add
         """Write into the configuration of a trained model, which is about to be saved, what its user must know."""
 
-    def write_out(self, reader: "Reader", model: Any, rows: Encoded, said: Answers) -> Answers:
+    def write_out(self, reader: "Reader", model: Any, rows: Encoded, said: Answers, begin: Begin) -> Answers:
         """`said` with what only the held-out rows are worth: whole answers written by the model."""
         return said
 

@@ -15,7 +15,7 @@ from engine.metrics.kinds import Answers
 from engine.rows import Rows
 from engine.worker.packing import learned
 from engine.worker.scoring import Reader
-from engine.worker.tasks.base import Answer, Encoded, Progress, Prompt
+from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt
 from engine.worker.tasks.conversation import prompt_of, sides
 from engine.worker.tasks.writing import TELL_EVERY, Writing, refuse_untrained
 
@@ -89,7 +89,7 @@ class Preference(Writing):
         losses = -functional.logsigmoid(rewards[:, 0] - rewards[:, 1])
         return [Answer(pair, loss) for pair, loss in zip(rewards.tolist(), losses.tolist(), strict=True)]
 
-    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers) -> Answers:
+    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin) -> Answers:
         """Nothing more: pairs are judged without writing."""
         return said
 

@@ -13,7 +13,7 @@ from engine.worker.batches import padded
 from engine.worker.encoding import token_ids
 from engine.worker.packing import IGNORED
 from engine.worker.scoring import Reader, autocast
-from engine.worker.tasks.base import Answer, Encoded, Progress, Prompt, Task
+from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_loss, token_losses
 from recommender.errors import InputError
@@ -113,9 +113,9 @@ class Seq2Seq(Task):
             losses = functional.cross_entropy(*self._logits(model, input_ids, targets), reduction="none")
         return [answer_of(self.kind, part) for part in losses.split([len(row) for row in targets])]
 
-    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers) -> Answers:
+    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin) -> Answers:
         """Answers beside the losses, for exact match and chrF."""
-        return with_texts(reader, self.tokenizer, model, rows.input_ids, said, longest=self.longest)
+        return with_texts(reader, self.tokenizer, model, rows.input_ids, said, longest=self.longest, begin=begin)
 
     def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterator[Prompt]:
         """Texts to be read, of at most `most` tokens."""

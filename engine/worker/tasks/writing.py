@@ -14,7 +14,7 @@ from engine.worker import causal, fused_lora
 from engine.worker.batches import padded
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
 from engine.worker.scoring import Reader, autocast
-from engine.worker.tasks.base import Answer, Encoded, Progress, Prompt, Task
+from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
 from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_losses
@@ -186,14 +186,14 @@ class Writing(Task):
             return token_losses(hidden.index_select(0, batch.predicting), head_of(model), batch.targets)
         return functional.cross_entropy(*self._padded(model, input_ids, targets), reduction="none")
 
-    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers) -> Answers:
+    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin) -> Answers:
         """Answers beside the losses where one text is written from another, for exact match and chrF."""
         if self.plan.task != "seq2seq":
             return said
         begins = [next(i for i, label in enumerate(labels) if label != IGNORED) for labels in rows.targets]
         prompts = [ids[:begin] for ids, begin in zip(rows.input_ids, begins, strict=True)]
         longest = max(len(ids) - begin for ids, begin in zip(rows.input_ids, begins, strict=True))
-        return with_texts(reader, self.tokenizer, model, prompts, said, longest=longest)
+        return with_texts(reader, self.tokenizer, model, prompts, said, longest=longest, begin=begin)
 
     def _padded(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits before learned tokens, (N, vocabulary), and those tokens, (N,), row by row."""

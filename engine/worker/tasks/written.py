@@ -11,7 +11,7 @@ from engine.metrics.answers import WrittenAnswers
 from engine.metrics.kinds import Answers, Kind
 from engine.worker.generating import write_all
 from engine.worker.scoring import Reader
-from engine.worker.tasks.base import Answer
+from engine.worker.tasks.base import Answer, Begin
 
 MOST_WRITTEN = 100
 """Held-out rows, drawn with the plan's seed, for which answers are written: a token at a time takes long."""
@@ -32,7 +32,14 @@ def answer_of(kind: Kind, losses: torch.Tensor) -> Answer:
 
 
 def with_texts(
-    reader: Reader, tokenizer: Any, model: Any, prompts: Sequence[Sequence[int]], said: Answers, *, longest: int
+    reader: Reader,
+    tokenizer: Any,
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    said: Answers,
+    *,
+    longest: int,
+    begin: Begin,
 ) -> Answers:
     """`said` with the texts that the model writes behind some of the `prompts`, where the metrics look at any.
 
@@ -42,7 +49,8 @@ def with_texts(
     if not isinstance(reader.task.kind, WrittenAnswers):
         return said
     chosen = sorted(random.Random(reader.task.plan.seed).sample(range(len(prompts)), min(len(prompts), MOST_WRITTEN)))
-    texts = write_all(reader, tokenizer, model, [prompts[i] for i in chosen], min(longest, LONGEST_WRITTEN))
+    new, progress = min(longest, LONGEST_WRITTEN), begin("answers", len(chosen))
+    texts = write_all(reader, tokenizer, model, [prompts[i] for i in chosen], new_tokens=new, progress=progress)
     predicted = list(said.predicted)
     for i, text in zip(chosen, texts, strict=True):
         predicted[i] = [*predicted[i][:2], text]
