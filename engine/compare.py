@@ -17,10 +17,9 @@ from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers, Kind
 from engine.metrics.measures import MEASURES
 from engine.metrics.registry import kind_of
-from engine.planning import check_fits, plan_for
+from engine.planning import check_fits, plan_for, rows_trained_on
 from recommender.errors import InputError
 from recommender.facts import Facts
-from recommender.hyper import counted_rows
 from recommender.plan import Plan
 from recommender.recommendation import METHOD_NAMES, Candidate, Recommendation
 from recommender.timing import START_UP_SECONDS
@@ -86,14 +85,7 @@ def plans(
 def with_warm_up(plan: Plan, candidate: Candidate, facts: Facts, folds: int | None = None) -> Plan:
     """The plan with the table's share of warm-up steps, for as many steps as it really has."""
     share = candidate.settings.warmup_steps / max(candidate.settings.total_steps, 1)
-    return plan.model_copy(update={"warmup_steps": round(share * plan.total_steps(rows_trained_on(plan, facts, folds)))})
-
-
-def rows_trained_on(plan: Plan, facts: Facts, folds: int | None = None) -> int:
-    """About how many rows the plan trains on; duplicates and overlap are only found exactly by the run itself."""
-    rows = min(counted_rows(facts.data), plan.data.train_rows or counted_rows(facts.data))
-    rows -= rows // folds if folds else plan.data.held_out_rows or 0
-    return max(rows - (plan.data.validation_rows or 0), 1)
+    return plan.model_copy(update={"warmup_steps": round(share * plan.total_steps(rows_trained_on(plan, facts.data, folds)))})
 
 
 def in_fold(plan: Plan, folds: int | None, fold: int) -> Plan:
@@ -115,7 +107,7 @@ def hours(made: Iterable[tuple[Plan, Candidate]], facts: Facts, folds: int | Non
     return sum(
         start_up
         + max(c.hours.predicted - start_up, 0.0)
-        * plan.total_steps(rows_trained_on(plan, facts, folds))
+        * plan.total_steps(rows_trained_on(plan, facts.data, folds))
         / max(c.settings.total_steps, 1)
         for plan, c in made
     )

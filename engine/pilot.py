@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from engine import compare
 from engine.inspect import DataInspection, ModelInspection
-from engine.planning import check_fits, plan_for
+from engine.planning import check_fits, plan_for, rows_trained_on
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
 from recommender.hyper import counted_rows
@@ -114,7 +114,7 @@ def wanted(
         if len(made) == 1:
             made[raised_key], labels[raised_key] = high, raised_label
         return _in_folds(advice, facts, made, labels, left_out)
-    totals = {k: p.total_steps(compare.rows_trained_on(p, facts)) for k, p in made.items()}
+    totals = {k: p.total_steps(rows_trained_on(p, facts.data)) for k, p in made.items()}
     stages = stages_of(max(totals.values()), min(totals.values()), share)
     whole = {k: _hours(advice, p, facts) for k, p in made.items()}
     hours = _slice_hours(whole, totals, stages)

@@ -29,6 +29,8 @@ FLAGS = {
     "data.eval_rows": "--eval-rows",
 }
 """Fields that the advice rests on: changed afterwards, the advice would be about another run."""
+LENGTHEN = frozenset({"epochs", "effective_batch", "validation_rows", "held_out_rows"})
+"""Settings that make a run longer or shorter."""
 OF_DECODERS: tuple[Task, ...] = ("preference", "continued_pretraining")
 """Tasks that encoder-decoders are not trained for here."""
 
@@ -92,8 +94,24 @@ def plan_with(
             raise InputError(f"--set {name}: say it with {flag}, so that the advice is about it too.")
     changed["overrides"] = list(overrides)  # a record, not a setting
     plan = plan_file.validate(changed, "--set")
+    assigned = {a.partition("=")[0].strip().rpartition(".")[2] for a in assignments}
+    if assigned & LENGTHEN and "warmup_steps" not in assigned:
+        plan = plan.model_copy(update={"warmup_steps": _warm_up(plan, plan_file.validate(content, "--set"), data.facts)})
     _check_length(plan, model)
     return plan
+
+
+def _warm_up(plan: Plan, advised: Plan, data: DataFacts) -> int:
+    """Warm-up is a share of the run: as much of it as advised, of a run of another length."""
+    now, before = (p.total_steps(rows_trained_on(p, data)) for p in (plan, advised))
+    return round(advised.warmup_steps * now / before)
+
+
+def rows_trained_on(plan: Plan, data: DataFacts, folds: int | None = None) -> int:
+    """About how many rows the plan trains on; duplicates and overlap are only found exactly by the run itself."""
+    rows = min(counted_rows(data), plan.data.train_rows or counted_rows(data))
+    rows -= rows // folds if folds else plan.data.held_out_rows or 0
+    return max(rows - (plan.data.validation_rows or 0), 1)
 
 
 def _at(content: dict[str, Any], path: str) -> Any:

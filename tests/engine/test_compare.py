@@ -11,6 +11,7 @@ from engine.inspect import DataInspection, ModelInspection
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
 from engine.metrics.registry import kind_of
+from engine.planning import rows_trained_on
 from recommender.decide import recommend
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
@@ -61,7 +62,7 @@ def test_warm_up_is_a_share_of_the_steps_that_there_really_are() -> None:
     short = compared(advice, model, data, facts, assignments=["epochs=1"])["full-1"]
     assert short.epochs == 1
     assert 0 < short.warmup_steps < long.warmup_steps
-    assert short.warmup_steps < 0.1 * short.total_steps(compare.rows_trained_on(short, facts))
+    assert short.warmup_steps < 0.1 * short.total_steps(rows_trained_on(short, facts.data))
     assert compared(advice, model, data, facts, assignments=["warmup_steps=7"])["lora-1"].warmup_steps == 7
 
 
@@ -102,7 +103,7 @@ def test_candidates_of_a_pilot_keep_their_own_schedules_and_share_every_batch() 
     assert len({p.seed for p in found.plans.values()}) == 1
     for method in ("full", "lora"):
         assert found.plans[method].epochs == advice.candidate(method).settings.epochs
-    totals = {k: p.total_steps(compare.rows_trained_on(p, facts)) for k, p in found.plans.items()}
+    totals = {k: p.total_steps(rows_trained_on(p, facts.data)) for k, p in found.plans.items()}
     assert found.stages[0] >= max(100, 0.1 * max(totals.values()))
     assert found.stages[-1] >= 0.2 * totals["full"]
 

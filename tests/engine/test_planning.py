@@ -75,6 +75,15 @@ def test_assignments_change_the_plan() -> None:
     assert (plan.learning_rate, plan.epochs, plan.data.validation_rows) == (1e-4, 1.0, 10)
 
 
+def test_a_run_of_another_length_warms_up_for_the_same_share_of_it() -> None:
+    advice, model, data = situation()
+    usual, short = plan_for(advice, model, data), plan_for(advice, model, data, assignments=["epochs=1"])
+    assert usual.warmup_steps == advice.settings.warmup_steps
+    assert short.warmup_steps == pytest.approx(usual.warmup_steps / usual.epochs, abs=1)
+    own = plan_for(advice, model, data, assignments=["epochs=1", "warmup_steps=7"])
+    assert own.warmup_steps == 7
+
+
 @pytest.mark.parametrize(
     ("assignment", "told"),
     [

@@ -1,7 +1,10 @@
 """The catalogues hold every text that code marks, with its placeholders, and the right one is spoken."""
 
 import ast
+import os
 import string
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +90,15 @@ def test_a_catalogue_is_read_as_gettext_reads_it(tmp_path: Path) -> None:
     language.use(dict(i18n.catalogue(file)))
     assert i18n._("later") == "later"
     assert i18n.plural("one row", "{n} rows", 3).format(n=3) == "3 Reihen"
+
+
+def test_the_program_speaks_the_language_of_the_locale() -> None:
+    env = {n: v for n, v in os.environ.items() if n != "LORACLE_LANG"} | {"LC_ALL": "zh_CN.UTF-8", "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "tui.cli", "--plain"]
+    done = subprocess.run(command, input="", capture_output=True, encoding="utf-8", timeout=60, check=False, env=env)
+    assert done.returncode == 2
+    assert "选择并运行一次微调" in done.stderr
+    assert "没有启动任何东西" in done.stderr
 
 
 @pytest.mark.usefixtures("_english_afterwards")

@@ -8,6 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import DescendantFocus
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -104,7 +105,6 @@ class EditScreen(ModalScreen[None]):
         value = self.query_one("#edit-value", Input)
         value.focus()
         value.cursor_position = len(value.value)
-        self._say(None)
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
@@ -171,13 +171,17 @@ class EditScreen(ModalScreen[None]):
         else:
             settings.action_cursor_up()
 
-    def _say(self, wrong: str | None) -> None:
-        """What the settings as they stand would take, what is wrong with them, and why the advised value is what it is."""
+    @on(DescendantFocus)
+    def _keys(self) -> None:
+        """The keys that work where the focus is."""
         editing = self.query_one("#edit-value").has_focus
         keys = _("enter keeps it · esc leaves it") if editing else _(
             "enter changes · space next choice · del as advised · esc goes back"
         )
         self.query_one("#edit-keys", Static).update(Content.styled(keys, "dim"))
+
+    def _say(self, wrong: str | None) -> None:
+        """What the settings as they stand would take, what is wrong with them, and why the advised value is what it is."""
         self.query_one("#edit-estimate", Static).update(views.estimate(self._tried.candidate(self._method)))
         lines = []
         if wrong is not None:
