@@ -6,6 +6,8 @@ a processor where there is no GPU.
 """
 
 import argparse
+import fcntl
+import gc
 import json
 import os
 import subprocess
@@ -24,6 +26,7 @@ PIECES: dict[str, tuple[str, float, dict[str, str]]] = {
     "worker-checks": ("worker_checks", 4.0, {}),
     "full-card": ("full_card", 1.0, {}),
     "kernels": ("kernels", 2.0, {}),
+    "profile": ("profile", 1.0, EXPANDABLE),
     "speed": ("speed", 7.5, EXPANDABLE),
     "memory": ("memory", 7.5, {}),
     "allocator": ("allocator", 1.0, {}),
@@ -57,38 +60,71 @@ def main() -> int:
 
 def piece(name: str, out: Path, minutes: float, smoke: bool) -> int:
     """One piece in this process."""
-    lines = Lines(out / f"{name}.jsonl", time.monotonic() + 60 * minutes)
-    (out / "machine.json").write_text(json.dumps(machine() | {"smoke": smoke}), encoding="utf-8")
-    import_module(f"benchmarks.gpu.{PIECES[name][0]}").run(lines, smoke)
+    module = import_module(f"benchmarks.gpu.{PIECES[name][0]}")
+    import transformers  # noqa: F401  # ten seconds that the piece before may hide
+    import trl  # noqa: F401
+
+    gc.freeze()  # what is imported stays: every collection would look through it
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "turn").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        (out / "turn").write_text(name)
+        lines = Lines(out / f"{name}.jsonl", time.monotonic() + 60 * minutes)
+        if name == "kernels":  # it measures what the first use of the GPU takes, so nothing may ask the GPU before
+            module.run(lines, smoke)
+        (out / "machine.json").write_text(json.dumps(machine() | {"smoke": smoke}), encoding="utf-8")
+        if name != "kernels":
+            module.run(lines, smoke)
     return 0
 
 
 def run(pieces: list[tuple[str, str, str]], out: Path, minutes: float, smoke: bool) -> None:
-    """The pieces after one another, each in a process of its own that is ended when its time is over."""
+    """The pieces after one another, each in a process of its own that is ended when its time is over.
+
+    The next one is started early: it imports its libraries, which takes as long as many a measurement, and waits.
+    """
     out.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * minutes
-    for name, _, most in pieces:
-        allowed = min(60 * float(most or PIECES[name][1]), end - time.monotonic())
-        if allowed < 20:
+    times = {name: 60 * float(most or PIECES[name][1]) for name, _, most in pieces}
+    waiting: dict[str, subprocess.Popen[bytes]] = {}
+    (out / "turn").write_text("")
+    for place, name in enumerate(times):
+        allowed = min(times[name], end - time.monotonic())
+        if allowed < 10:
             print(f"{name}: no time is left", flush=True)
-            continue
-        command = [sys.executable, "-m", "benchmarks.gpu", "piece", name, "--out", str(out)]
-        command += ["--minutes", str((allowed - 8) / 60), *(["--smoke"] if smoke else [])]
-        # `HF_HUB_OFFLINE`: nothing here is on the hub, and looking for it would take its time.
-        env = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"} | PIECES[name][2]
+            break
+        process = waiting.pop(name, None) or begin(name, times[name], out, smoke)
+        while process.poll() is None and (out / "turn").read_text() != name:
+            time.sleep(0.1)  # it must have its turn before the next one can ask for it
+        for following in list(times)[place + 1 : place + 2]:
+            waiting[following] = begin(following, times[following], out, smoke)
         started = time.monotonic()
-        with (out / f"{name}.log").open("ab") as log:
-            try:
-                code = subprocess.run(command, stdout=log, stderr=log, env=env, timeout=allowed, check=False).returncode
-            except subprocess.TimeoutExpired:
-                code = -1
-        print(f"{name}: {'cut off' if code == -1 else f'exit {code}'} after {time.monotonic() - started:.0f} s", flush=True)
+        try:
+            said = f"exit {process.wait(allowed)}"
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            said = "cut off"
+        print(f"{name}: {said} after {time.monotonic() - started:.0f} s", flush=True)
+    for process in waiting.values():
+        process.kill()
+        process.wait()
+
+
+def begin(name: str, allowed: float, out: Path, smoke: bool) -> "subprocess.Popen[bytes]":
+    """The process of one piece, which waits for its turn."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "piece", name, "--out", str(out)]
+    command += ["--minutes", str((allowed - 5) / 60), *(["--smoke"] if smoke else [])]
+    # `HF_HUB_OFFLINE`: nothing here is on the hub, and looking for it would take its time.
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"} | PIECES[name][2]
+    with (out / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=env)
 
 
 def gather(name: str, out: Path) -> None:
     """The results of a piece as one JSON file."""
     lines = read_lines(out / f"{name}.jsonl")
-    if not lines:
+    if not lines or not (out / "machine.json").exists():
         return
     about = json.loads((out / "machine.json").read_text(encoding="utf-8"))
     content: dict[str, Any] = {"benchmark": f"gpu {name}", "machine": about}

@@ -18,7 +18,7 @@ from engine.worker.tasks.base import Encoded, Task
 from engine.worker.trainer import seed_everything
 
 COUNTS = [61, 7, 33, 48, 12, 90, 25, 18, 40, 5, 77, 29]
-TOLERANCE = {"fp32": 2e-4, "bf16-mixed": 6e-2}
+TOLERANCE = {"fp32": 2e-4, "bf16-mixed": 1e-1}
 """Of a gradient's norm. fp32 sums in another order; in bf16 another order of rounding, which attention kernels differ in too."""
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 

@@ -82,6 +82,17 @@ class Kernels(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read to
         return func(*args, **(kwargs or {}))
 
 
+def attention_of(kernels: set[str]) -> str | None:
+    """The kind of attention that ran, in the words of a step's facts; None where none of torch's did.
+
+    cuDNN's keeps what flash attention keeps: queries, keys, values, the output and a sum for each row.
+    """
+    for word, kind in (("flash", "flash"), ("varlen", "flash"), ("cudnn", "flash"), ("efficient", "efficient")):
+        if any(word in name for name in kernels):
+            return kind
+    return "math" if any("attention" in name for name in kernels) else None
+
+
 def is_full(error: BaseException) -> bool:
     """Whether memory was the matter, in torch's words or in the engine's."""
     texts = [str(e) for e in (error, error.__cause__) if e is not None]

@@ -83,7 +83,7 @@ def grid(smoke: bool) -> Iterator[Cell]:
         for method in ("full", "lora"):
             yield Cell(Kind(name), method, 4, 512, packed=False)
             yield Cell(Kind(name), method, 8, 512, packed=False, even=False)
-    for name, (rows, length) in SHOWN.items():
+    for name, (rows, length) in reversed(SHOWN.items()):
         for method in fits.get(name, ("full", "lora", "qlora")):
             for checkpointing in (False, True):
                 yield Cell(Kind(name), method, rows, length // 2, checkpointing)
@@ -249,6 +249,9 @@ def _measure(lines: Lines, cell: Cell, plan: Plan, stepper: EngineStep, place: i
         "device": gauges.used(),
         "seconds_per_step": [round(s, 5) for s in seconds],
     }
+    about["step"]["attention"] = gauges.attention_of(kernels.names) or "math"
+    about["step"]["loss"] = "chunked" if packed and cell.kind.decoder else "plain"
+    about["remarks"] = stepper.task.remarks
     cut = "cut" if stepper.recovered else "ok"  # cut: it did not fit whole, and the engine halved the micro-batch
     lines.write(cell.key, **about, result=cut, kernels=sorted(kernels.names), measured=measured)
 

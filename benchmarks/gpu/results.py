@@ -18,6 +18,7 @@ class Lines:
     def __init__(self, file: Path, until: float) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file = file
+        self._started = time.monotonic()
         self.until = until
         self.known = {line["key"]: line for line in read_lines(file)}
 
@@ -27,7 +28,7 @@ class Lines:
 
     def write(self, key: str, **found: Any) -> None:
         """Keep one result, on disk at once."""
-        line = {"key": key} | found
+        line = {"key": key, "at": round(time.monotonic() - self._started, 2)} | found
         self.known[key] = line
         with self._file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")

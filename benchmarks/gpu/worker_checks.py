@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.gpu.results import Lines
 from engine import runs
 from engine.events import read_events
+from engine.inspection import nf4
 from engine.rundir import RunDirectory
 from engine.state import FINISHED
 from recommender.errors import LoracleError
@@ -93,10 +94,11 @@ def machine(work: Path) -> dict[str, Any]:
         and device.get("bf16") is True
         and abs(device.get("memory_total", 0) / properties.total_memory - 1) < 0.03
         and 0 < device.get("memory_free", 0) <= device["memory_total"]
-        and facts.get("nf4") is True
     )
+    tried = nf4.works("the card of this check", "cuda", {"CUDA_VISIBLE_DEVICES": str(device.get("uuid"))})
     torch_says = {"total_memory": properties.total_memory}
-    return {"holds": holds, "facts": facts, "torch": torch_says, "said": asked.stderr[-400:], "exit": asked.returncode}
+    found = {"facts": facts, "torch": torch_says, "nf4": tried, "said": asked.stderr[-400:], "exit": asked.returncode}
+    return {"holds": holds and tried is True} | found
 
 
 def auto(work: Path, method: str, model: str, data: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, Any]:
@@ -106,11 +108,11 @@ def auto(work: Path, method: str, model: str, data: tuple[str, ...], settings: t
     made = sorted(folder.glob("*/plan.yaml"))
     if not made:
         return {"holds": False, "exit": done.returncode, "said": (done.stdout + done.stderr)[-1500:]}
-    found = _found(RunDirectory(made[-1].parent))
+    found = found_of(RunDirectory(made[-1].parent))
     return {"holds": done.returncode == 0 and found.pop("sound"), "exit": done.returncode, "said": done.stderr[-600:], **found}
 
 
-def _found(run: RunDirectory) -> dict[str, Any]:
+def found_of(run: RunDirectory) -> dict[str, Any]:
     """What a run tells of itself, and whether it is as it should be on this machine."""
     import torch
 
@@ -158,17 +160,17 @@ def stop_and_resume(work: Path, epochs: int) -> dict[str, Any]:
     if not made:
         return {"holds": False, "said": (begun.stdout + begun.stderr)[-1500:]}
     run = RunDirectory(made[-1].parent)
-    _until(run, lambda: any(e["kind"] == "step" for e in read_events(run.events)), 120)
+    until(lambda: any(e["kind"] == "step" for e in read_events(run.events)), 120)
     stopped_at = run.state().step
     with contextlib.suppress(LoracleError):  # it may have ended by itself meanwhile: its status tells
         runs.stop(run)
-    _until(run, lambda: run.state().status in FINISHED, 60)
+    until(lambda: run.state().status in FINISHED, 60)
     status = run.state().status
     ended = next((e for e in reversed(list(read_events(run.events))) if e["kind"] == "end"), {})
     if status == "stopped":
         runs.resume(run)
         time.sleep(1)
-        _until(run, lambda: run.state().status in FINISHED, 150)
+        until(lambda: run.state().status in FINISHED, 150)
     with contextlib.suppress(LoracleError):
         runs.stop(run, now=True)  # nothing may go on behind this check
     steps = [e["step"] for e in read_events(run.events) if e["kind"] == "step"]
@@ -184,7 +186,8 @@ def stop_and_resume(work: Path, epochs: int) -> dict[str, Any]:
     }
 
 
-def _until(run: RunDirectory, true: Callable[[], bool], seconds: float) -> None:
+def until(true: Callable[[], bool], seconds: float) -> None:
+    """Wait for it, so long at most."""
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
         time.sleep(0.1)

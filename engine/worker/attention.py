@@ -83,6 +83,9 @@ def attention(  # noqa: PLR0917  # the order is transformers'
     unknown = [name for name in ("position_bias", "softcap", "s_aux", "cache") if rest.get(name) is not None]
     if unknown or rest.get("output_attentions"):
         raise ValueError(f"{type(module).__name__} wants {', '.join(unknown) or 'output_attentions'} of its attention")
+    if torch.is_autocast_enabled(query.device.type):  # an fp32 stream, as k-bit preparation makes it, is no reason against flash
+        computed_in = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(computed_in), key.to(computed_in), value.to(computed_in)
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     options: dict[str, Any] = {"scaling": scaling, "causal": causal, "window": sliding_window}
     flash = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and key.shape[-1] == value.shape[-1] <= 256

@@ -11,6 +11,9 @@ from engine.worker.token_loss import Head, head_of, token_loss, token_losses
 
 AGREEMENT = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Nats by which rounding may change the loss of one token."""
+NOISE, MOST_ROUNDING = 4.0, 0.5
+"""How many times the rounding that the model's own passes show, and how many nats at most, are allowed beyond that: 8 billion
+parameters in bf16 came out above 0.05 on an H100."""
 
 
 def inner_of(model: Any) -> Any:
@@ -66,17 +69,24 @@ def _both_ways(model: Any, inner: Any) -> str | None:
     rows = [torch.randint(5, words, (n,), generator=generator).tolist() for n in (11, 7)]
     batch = pack(rows, rows, device)
     with torch.no_grad():
-        expected = []
-        for row in rows:
-            ids = torch.tensor([row], device=device)
-            logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-            expected.append(functional.cross_entropy(logits, ids[0, 1:], reduction="none"))
+        expected, padded = (torch.cat([_alone(model, row, padding, device) for row in rows]) for padding in (0, 3))
         attention.register()
         inner.set_attn_implementation(attention.NAME)
         hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
         got = token_losses(hidden.index_select(0, batch.predicting), head_of(inner), batch.targets)
     kind = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else inner.dtype
-    apart = float((got - torch.cat(expected)).abs().max())
-    if not apart <= AGREEMENT.get(kind, 5e-2):
+    apart = float((got - expected).abs().max())
+    # Many layers in 16 bit round more than a few: what padding alone changes, which asks another kernel, is no disagreement.
+    rounding = min(NOISE * float((padded - expected).abs().max()), MOST_ROUNDING)
+    if not apart <= max(AGREEMENT.get(kind, 5e-2), rounding):
         return f"{inner.config.model_type} read packed gives other losses (up to {apart:.3g} nats a token)"
     return None
+
+
+def _alone(model: Any, row: list[int], padding: int, device: torch.device) -> torch.Tensor:
+    """Loss of each token but the first of a row read the usual way, with so many tokens of padding behind it."""
+    ids = torch.tensor([row + row[:1] * padding], device=device)
+    mask = torch.ones_like(ids)
+    mask[:, len(row) :] = 0
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0, : len(row) - 1].float()
+    return functional.cross_entropy(logits, ids[0, 1 : len(row)], reduction="none")

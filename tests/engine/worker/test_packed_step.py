@@ -121,6 +121,38 @@ def test_lora(prompts: bool) -> None:
     assert compare(model, prompts) < ROUNDING
 
 
+@pytest.mark.parametrize("quantised", [False, True])
+def test_lora_under_autocast_says_what_pefts_own_path_says(quantised: bool, tmp_path: Any) -> None:
+    """As on a GPU: a frozen 16-bit (or 4-bit) base, adapters in fp32, and inputs of either type."""
+    model = build(transformers.LlamaConfig(**DECODER | {"hidden_size": 64, "intermediate_size": 128}))
+    model.save_pretrained(tmp_path)
+    options = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    if quantised:
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=options, dtype=torch.bfloat16)
+        keep_trainable(model)
+    model = adapted(model.to(torch.bfloat16) if not quantised else model)
+    layer = model.base_model.model.model.layers[0].mlp.up_proj
+    usual = layer.forward
+    assert fused_lora.fuse(model) == 14
+    assert layer.forward is not usual
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        given = torch.randn(2, 5, 64)
+        for name, forward in (("fused", layer.forward), ("usual", usual)):
+            x = given.to(dtype, copy=True).requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16):
+                out = forward(x)
+            model.zero_grad()
+            out.float().square().sum().backward()
+            assert x.grad is not None
+            matrices = (layer.lora_A["default"].weight.grad, layer.lora_B["default"].weight.grad)
+            assert {m.dtype for m in matrices} == {torch.float32}
+            assert x.grad.dtype == dtype
+            found[name] = [t.detach().float().clone() for t in (out, x.grad, *matrices)]
+        for got, expected in zip(found["fused"], found["usual"], strict=True):
+            assert float((got - expected).norm() / expected.norm()) < 1e-2
+
+
 @pytest.mark.parametrize("more", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"use_rslora": True}])
 def test_lora_of_other_kinds(more: dict[str, Any]) -> None:
     assert compare(adapted(build(transformers.LlamaConfig(**DECODER, tie_word_embeddings=False)), **more)) < ROUNDING
