@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.rows import Rows
+from recommender.facts import CLASSIFYING
 
 MOST = 40
 SHOWN = 500
@@ -19,19 +20,35 @@ def worst(task: str, labels: Sequence[str], rows: Rows, kept: Mapping[str, Any])
     truth, predicted, losses = (kept.get(name) or [] for name in ("truth", "predicted", "losses"))
     if not len(rows) == len(truth) == len(predicted) == len(losses):
         return []
-    written = task not in ("classification", "multi_label", "regression", "token_classification")
-    wrong = [i for i in range(len(rows)) if written or truth[i] != predicted[i]]
+    wrong = [i for i in range(len(rows)) if _is_wrong(task, truth[i], predicted[i])]
     wrong.sort(key=lambda i: -losses[i])
     return [
         {
             "row": rows.numbers[i],
             "text": rows.texts[i][:SHOWN],
-            "wanted": None if written else in_words(task, labels, truth[i], rows.items[i] if rows.items else None),
-            "said": None if written else in_words(task, labels, predicted[i], rows.items[i] if rows.items else None),
+            **_told(task, labels, truth[i], predicted[i], rows.items[i] if rows.items else None),
             "loss": losses[i],
         }
         for i in wrong[:MOST]
     ]
+
+
+def _is_wrong(task: str, truth: Any, predicted: Any) -> bool:
+    if task == "preference":
+        return bool(predicted[0] <= predicted[1])  # the rewards of the chosen answer and of the rejected one
+    return task not in CLASSIFYING or truth != predicted
+
+
+def _told(task: str, labels: Sequence[str], truth: Any, predicted: Any, item: Any) -> dict[str, str | None]:
+    """What was wanted, and what was said instead; nothing where only the loss of a text is known."""
+    if task in CLASSIFYING:
+        return {"wanted": in_words(task, labels, truth, item), "said": in_words(task, labels, predicted, item)}
+    if task == "preference":
+        chosen, rejected = (str(item[side][0]["content"])[:SHOWN] for side in ("chosen", "rejected"))
+        return {"wanted": chosen, "said": rejected}
+    if task == "seq2seq" and predicted[2] is not None:
+        return {"wanted": str(truth)[:SHOWN], "said": predicted[2][:SHOWN]}
+    return {"wanted": None, "said": None}
 
 
 def in_words(task: str, labels: Sequence[str], answer: Any, item: Any) -> str:

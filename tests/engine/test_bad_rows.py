@@ -122,3 +122,14 @@ def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path) -> None:
     (tmp_path / "held-out.csv").write_text(csv([*GOOD[:20], "something new,7"]))
     said = refused(tmp_path / "train.csv", csv(GOOD), eval_file=tmp_path / "held-out.csv")
     assert "held-out.csv: row 21: labels that training has never seen: 7 (1 rows); the known ones are a, b" in said
+
+
+def test_rows_whose_answer_begins_behind_a_length_are_counted_beforehand(tmp_path: Path) -> None:
+    """By the prompt where there is one answer, by what stands before the first where there are several."""
+    long = {"messages": [user("a very long question " * 60), answer("short")]}
+    late = {"messages": [user("hello"), answer("hi"), user("a very long question " * 60), answer("short")]}
+    (tmp_path / "rows.jsonl").write_text(lines(CHAT, long) + json.dumps(late) + "\n")
+    facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
+    at = {cut["length"]: (cut["rows_cut"], cut["rows_untrained"]) for cut in facts["truncation"]}
+    assert at[128] == (2, 1)
+    assert at[512] == (0, 0)

@@ -135,6 +135,7 @@ def test_a_run_learns_which_answer_is_wanted(tiny_chat: Path, pairs_file: str, r
     assert after["chosen_reward"] - after["rejected_reward"] == pytest.approx(after["margin"], rel=1e-6)
     assert report["gains"]["before"]["margin"]["low"] > 0
     assert len(report["samples"]) > 0
+    assert len(report["worst"]) == round(12 * (1 - after["reward_accuracy"]))
     reference = read_json(run.scores / "reference.json")
     assert {use: len(values) for use, values in reference.items()} == report["rows"]
     assert "DPO" in (run.model / "README.md").read_text()

@@ -124,6 +124,9 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     exec(told[1].replace('"a text"', repr(source)), {})
     assert capsys.readouterr().out.strip() == kept["predicted"][0][2]
     assert len(report["samples"]) == 6
+    assert {(row["wanted"], row["said"]) for row in report["worst"]} == {
+        (truth, text) for truth, (_, _, text) in zip(kept["truth"], kept["predicted"], strict=True)
+    }
 
 
 def test_a_decoder_does_the_same_work_and_is_judged_alike(tiny_chat: Path, rows_file: str, run_here: Here) -> None:
