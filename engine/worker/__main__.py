@@ -2,6 +2,7 @@
 
 import fcntl
 import gc
+import logging
 import os
 import socket
 import sys
@@ -63,6 +64,8 @@ def _work(run: RunDirectory, events: EventWriter, control: Control) -> dict[str,
     """Do the run; what its `end` event says."""
     tell = Narrator(events)
     tell.phase("load")
+    # On some CPUs it tells every run, of whatever method, to install an optional package.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         from engine.worker.session import Session  # torch and transformers: seconds, after the first signs of life
 

@@ -25,12 +25,12 @@ def test_conversations_are_recommended_trained_and_told(tiny_chat: Path, loracle
 
 
 def test_a_conversation_out_of_order_is_refused_before_anything_is_written(
-    tiny_chat: Path, loracle: Command, tmp_path: Path
+    tiny_chat: Path, loracle_here: Command, tmp_path: Path
 ) -> None:
     good = [json.loads(line) for line in (EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()[:30]]
     good[16]["messages"].insert(1, {"role": "tool", "content": "42"})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in good))
-    done = loracle("--auto", "--model", tiny_chat, "--data", "rows.jsonl", "--anyway", "--runs", "runs")
+    done = loracle_here("--auto", "--model", tiny_chat, "--data", "rows.jsonl", "--anyway", "--runs", "runs")
     assert done.returncode == 2
     assert "rows.jsonl: row 17: column messages holds a tool's answer as message 2 that no call comes before" in " ".join(
         done.stderr.split()
@@ -38,8 +38,8 @@ def test_a_conversation_out_of_order_is_refused_before_anything_is_written(
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_is_learned_of_a_row_can_be_seen(tiny_chat: Path, loracle: Command) -> None:
-    seen = loracle("inspect", "data", EXAMPLES / "chat-train.jsonl", "--model", tiny_chat, "--tokens", "2")
+def test_what_is_learned_of_a_row_can_be_seen(tiny_chat: Path, loracle_here: Command) -> None:
+    seen = loracle_here("inspect", "data", EXAMPLES / "chat-train.jsonl", "--model", tiny_chat, "--tokens", "2")
     assert seen.returncode == 0, seen.stderr
     first = json.loads((EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()[0])["messages"]
     shown = "".join(seen.stdout.split())
@@ -47,7 +47,7 @@ def test_what_is_learned_of_a_row_can_be_seen(tiny_chat: Path, loracle: Command)
     assert f"<|im_start|>user{''.join(first[0]['content'].split())}" in shown
     assert "Row 2:" in seen.stdout
     assert "Row 3:" not in seen.stdout
-    assert loracle("inspect", "data", EXAMPLES / "chat-train.jsonl", "--tokens", "2").returncode == 2
-    of_labels = loracle("inspect", "data", EXAMPLES / "support-train.csv", "--model", tiny_chat, "--tokens", "2")
+    assert loracle_here("inspect", "data", EXAMPLES / "chat-train.jsonl", "--tokens", "2").returncode == 2
+    of_labels = loracle_here("inspect", "data", EXAMPLES / "support-train.csv", "--model", tiny_chat, "--tokens", "2")
     assert of_labels.returncode == 2
     assert "its rows are for classification" in " ".join(of_labels.stderr.split())

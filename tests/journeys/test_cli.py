@@ -144,8 +144,8 @@ def test_an_unknown_run_is_said_in_one_sentence(loracle: Command, command: str) 
     assert done.stderr == "loracle: No run is called nothing-like-this. `loracle runs` lists them.\n"
 
 
-def test_without_runs_the_list_says_so(loracle: Command) -> None:
-    done = loracle("runs", "--runs", "nowhere")
+def test_without_runs_the_list_says_so(loracle_here: Command) -> None:
+    done = loracle_here("runs", "--runs", "nowhere")
     assert (done.returncode, done.stdout) == (0, "No runs in nowhere.\n")
 
 
