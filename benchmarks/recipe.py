@@ -12,7 +12,7 @@ import argparse
 import csv
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -171,47 +171,6 @@ def run(name: str, seed: int, output: Path) -> float:
     recipe.trainer.save_model(str(output))
     recipe.tokenizer.save_pretrained(output)
     return time.perf_counter() - start
-
-
-class RecipeStepper:
-    """The recipe's training, one optimizer step a call, for timing it in turns with something else.
-
-    A step does what ``Trainer`` does in one: forward, backward, clipping at ``max_grad_norm`` (1.0), the
-    optimizer and the schedule that ``Trainer`` itself makes from the arguments. It leaves out the logging
-    and the callbacks, so it is, if anything, a little kinder to the recipe.
-    """
-
-    def __init__(self, recipe: Recipe) -> None:
-        """Make the loader, the optimizer and the schedule as the trainer would."""
-        self._model = recipe.model
-        self._device = recipe.trainer.args.device
-        self._max_norm = recipe.trainer.args.max_grad_norm
-        self._loader = recipe.trainer.get_train_dataloader()
-        recipe.trainer.create_optimizer_and_scheduler(num_training_steps=len(self._loader) * EPOCHS)
-        if recipe.trainer.optimizer is None or recipe.trainer.lr_scheduler is None:
-            raise RuntimeError("the trainer made no optimizer or no schedule")
-        self._optimizer = recipe.trainer.optimizer
-        self._schedule = recipe.trainer.lr_scheduler
-        self._batches = self._endless()
-        self._model.train()
-        self.last_loss: float | None = None
-
-    def _endless(self) -> Iterator[dict[str, torch.Tensor]]:
-        while True:
-            yield from self._loader
-
-    def step(self) -> int:
-        """Take one optimizer step and return how many rows it trained on."""
-        batch = {key: value.to(self._device) for key, value in next(self._batches).items()}
-        loss = self._model(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._max_norm)
-        self._optimizer.step()
-        self._schedule.step()
-        self._model.zero_grad()
-        # Reading the loss waits for the device, so that a clock around the call times the whole step.
-        self.last_loss = float(loss.detach())
-        return int(batch["labels"].shape[0])
 
 
 def main() -> None:

@@ -10,15 +10,12 @@ recipe in that same environment, which separates the allocator from the rest.
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
-import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from benchmarks.accuracy import resumable
+from benchmarks.paired import TrainerStepper, environments, in_turns, machine, serve, told
 
 STEPS = 30
 WARM_UP = 2
@@ -26,81 +23,37 @@ WARM_UP = 2
 SIDES = ("recipe", "loracle", "recipe_same_allocator")
 
 
-def stepper(side: str, data: str, work: Path) -> Any:
-    """Something with `step() -> rows`."""
+def stepper(side: str, data: str, work: Path) -> TrainerStepper:
+    """The trainer of one side."""
     if side == "loracle":
-        from benchmarks.loracle_side import LoracleStepper, plan_for_benchmark
+        from benchmarks.loracle_side import plan_for_benchmark, trainer_of
 
-        return LoracleStepper(plan_for_benchmark(data, 1, work), work / "loracle")
-    from benchmarks.recipe import RecipeStepper, build
+        trainer, total = trainer_of(plan_for_benchmark(data, 1, work), work / "loracle")
+        return TrainerStepper(trainer, lambda batch: len(batch.targets), total)
+    from benchmarks.recipe import EPOCHS, build
 
-    return RecipeStepper(build(data, 1, work / side))
-
-
-def serve(side: str, data: str, work: Path) -> None:
-    """A child: a line on stdin asks for one step, a line on stdout answers with its rows and seconds."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not be taken for an answer
-    ready = stepper(side, data, work)
-    print("ready", file=answers, flush=True)
-    for _ in sys.stdin:
-        started = time.perf_counter()
-        rows = ready.step()
-        print(json.dumps([rows, time.perf_counter() - started]), file=answers, flush=True)
+    recipe = build(data, 1, work / side)
+    rows = recipe.trainer.get_train_dataloader()
+    return TrainerStepper(recipe.trainer, lambda batch: len(batch["labels"]), len(rows) * EPOCHS)
 
 
 def speed(data: str, work: Path) -> dict[str, Any]:
     """Rows a second of each side, and the ratios to the recipe."""
-    from engine.launch import environment
-
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
-    ours = environment()
-    plain["OMP_NUM_THREADS"] = ours["OMP_NUM_THREADS"]
-    plain["HF_HUB_OFFLINE"] = "1"
-    here = str(Path(__file__).resolve().parents[1])
-    children = {
-        side: subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.seed_recipe", "serve", side, "--data", data, "--work", str(work)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=here,
-            env=plain if side == "recipe" else ours,
-        )
-        for side in SIDES
-    }
-    for child in children.values():
-        if child.stdout is None or child.stdout.readline().strip() != "ready":
-            raise RuntimeError("a side did not start; its messages stand above")
-    taken: dict[str, list[tuple[int, float]]] = {side: [] for side in SIDES}
-    for turn in range(WARM_UP + STEPS):
-        order = SIDES[turn % len(SIDES) :] + SIDES[: turn % len(SIDES)]
-        for side in order:
-            rows, seconds = _one_step(children[side])
-            if turn >= WARM_UP:
-                taken[side].append((rows, seconds))
-        print(f"turn {turn + 1} of {WARM_UP + STEPS}", file=sys.stderr, flush=True)
-    for child in children.values():
-        child.terminate()
-    rates = {side: sum(r for r, _ in t) / sum(s for _, s in t) for side, t in taken.items()}
+    plain, ours = environments()
+    sides = {side: plain if side == "recipe" else ours for side in SIDES}
+    record = work / f"seed_recipe-{data}.jsonl"
+    taken = in_turns(
+        "benchmarks.seed_recipe", sides, ["--data", data, "--work", str(work)], steps=STEPS, warm_up=WARM_UP, record=record
+    )
     return {
         "benchmark": "seed_recipe speed",
         "data": data,
         "steps_a_side": STEPS,
-        "rows_per_second": {side: round(rate, 2) for side, rate in rates.items()},
-        "median_seconds_a_step": {side: round(statistics.median(s for _, s in t), 3) for side, t in taken.items()},
-        "times_the_recipe": round(rates["loracle"] / rates["recipe"], 2),
-        "times_the_recipe_same_allocator": round(rates["loracle"] / rates["recipe_same_allocator"], 2),
+        **told(taken, "rows"),
+        "times_the_recipe": round(taken["loracle"].rate / taken["recipe"].rate, 2),
+        "times_the_recipe_same_allocator": round(taken["loracle"].rate / taken["recipe_same_allocator"].rate, 2),
         "machine": machine(),
     }
-
-
-def _one_step(child: "subprocess.Popen[str]") -> tuple[int, float]:
-    if child.stdin is None or child.stdout is None:
-        raise RuntimeError("the child has no pipes")
-    print("step", file=child.stdin, flush=True)
-    rows, seconds = json.loads(child.stdout.readline())
-    return int(rows), float(seconds)
 
 
 def accuracy(data: str, seeds: list[int], work: Path) -> dict[str, Any]:
@@ -108,9 +61,7 @@ def accuracy(data: str, seeds: list[int], work: Path) -> dict[str, Any]:
     results: dict[str, list[dict[str, Any]]] = {"recipe": [], "loracle": []}
     for seed in seeds:
         for side, found in results.items():
-            one = ["--side", side, "--data", data, "--seed", str(seed), "--work", str(work)]
-            subprocess.run([sys.executable, "-m", "benchmarks.accuracy", *one], check=True, stdout=subprocess.DEVNULL)
-            found.append(json.loads((work / f"{side}-{data}-{seed}.json").read_text(encoding="utf-8")))
+            found.append(resumable(side, data, "full", seed, work))
     means = {side: statistics.fmean(r["accuracy"] for r in found) for side, found in results.items()}
     return {
         "benchmark": "seed_recipe accuracy",
@@ -122,28 +73,12 @@ def accuracy(data: str, seeds: list[int], work: Path) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers were taken on."""
-    from engine.inspect import inspect_machine
-
-    here = inspect_machine()
-    names = ("torch", "transformers", "accelerate", "peft", "tokenizers")
-    return {
-        "cpu": here.cpu_name,
-        "cores": here.cpu_cores,
-        "gpu": [d.name for d in here.devices],
-        "memory": here.ram_total,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
 def main() -> None:
     """Run one benchmark and write its result beside the earlier ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("speed", "accuracy", "serve"))
     parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--data", choices=("imdb", "sst2"), required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
@@ -151,7 +86,7 @@ def main() -> None:
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":
-        serve(given.side, given.data, work)
+        serve(stepper(given.side, given.data, work), given.done)
         return
     result = speed(given.data, work) if given.what == "speed" else accuracy(given.data, given.seeds, work)
     given.output.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ import termios
 import time
 from pathlib import Path
 
-from benchmarks.seed_recipe import machine
+from benchmarks.paired import machine
 
 ROUNDS = 15
 BARE = """

@@ -13,7 +13,7 @@ from benchmarks.gpu.models import Kind, built, device_of, plan_of, rows_of
 from benchmarks.gpu.results import Lines
 from benchmarks.gpu.step import EngineStep
 from engine.worker import attention
-from engine.worker.scoring import autocast
+from engine.worker.precision import autocast
 from engine.worker.tasks.base import Encoded, Task
 from engine.worker.trainer import seed_everything
 

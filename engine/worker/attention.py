@@ -12,10 +12,11 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from engine.worker.grouped import attend
 
 NAME = "loracle"
 
@@ -91,32 +92,7 @@ def attention(  # noqa: PLR0917  # the order is transformers'
     flash = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and key.shape[-1] == value.shape[-1] <= 256
     if flash and not dropout and _flash_agrees(query.device, query.dtype, query.shape[-1]):
         return _variable_length(query, key, value, cumulative=rest["cu_seq_lens_q"], longest=max(lengths), **options), None
-    return _one_by_one(query, key, value, lengths=lengths, dropout=dropout, **options), None
-
-
-def _one_by_one(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    *,
-    lengths: tuple[int, ...],
-    dropout: float,
-    scaling: float | None,
-    causal: bool,
-    window: int | None,
-) -> torch.Tensor:
-    """A call of SDPA for each sequence; on a CPU as fast as a batch of equal lengths, there is no launch to pay."""
-    grouped = query.shape[1] != key.shape[1]
-    found = []
-    # Not slices: the gradient of each slice would be a whole row of zeros.
-    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), lengths, strict=True)
-    for q, k, v, length in parts:
-        mask = _band(length, window, causal, query.device) if window is not None and length > window else None
-        out = functional.scaled_dot_product_attention(
-            q, k, v, mask, dropout, is_causal=causal and mask is None, scale=scaling, enable_gqa=grouped
-        )
-        found.append(out.transpose(1, 2))
-    return torch.cat(found, 1)
+    return attend(query, key, value, lengths=lengths, p=dropout, **options), None
 
 
 def _variable_length(
@@ -156,7 +132,7 @@ def _variable_length(
 
 @lru_cache(maxsize=8)
 def _flash_agrees(device: torch.device, dtype: torch.dtype, width: int) -> bool:
-    """Whether variable-length flash attention runs on this device, there and back, and says what the loop says."""
+    """Whether variable-length flash attention runs on this device, there and back, and says what plain attention says."""
     found: list[tuple[torch.Tensor, ...]] = []
     lengths = (5, 3)
     options: dict[str, Any] = {"scaling": None, "causal": True, "window": None}
@@ -170,16 +146,8 @@ def _flash_agrees(device: torch.device, dtype: torch.dtype, width: int) -> bool:
                 if fast:
                     out = _variable_length(q, k, v, cumulative=cumulative, longest=5, **options)
                 else:
-                    out = _one_by_one(q, k, v, lengths=lengths, dropout=0.0, **options)
+                    out = attend(q, k, v, lengths=lengths, p=0.0, **options)
                 found.append((out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))))
         except (RuntimeError, TypeError, ValueError, ImportError, AttributeError, NotImplementedError):
             return False
     return all(torch.allclose(a.float(), b.float(), atol=5e-2, rtol=5e-2) for a, b in zip(*found, strict=True))
-
-
-@lru_cache(maxsize=8)
-def _band(length: int, window: int, causal: bool, device: torch.device) -> torch.Tensor:
-    """Which keys a query sees, (length, length): those less than `window` away, and none after it where causal."""
-    with torch.inference_mode(False):  # it is kept: first made while scoring, it must serve in training too
-        distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)[None, :]
-        return (distance < window) & (distance >= 0 if causal else distance > -window)

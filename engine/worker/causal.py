@@ -27,6 +27,13 @@ def body_of(model: Any) -> Any:
     return getattr(inner, inner.base_model_prefix)
 
 
+def tolerance(inner: Any) -> float:
+    """How far two passes over the same rows may lie apart in the precision in which the model computes here."""
+    device = next(inner.parameters()).device
+    kind = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else inner.dtype
+    return AGREEMENT.get(kind, 5e-2)
+
+
 def is_packed(model: Any) -> bool:
     """Whether `prepare` has switched it."""
     return bool(inner_of(model).config._attn_implementation == attention.NAME)
@@ -74,11 +81,10 @@ def _both_ways(model: Any, inner: Any) -> str | None:
         inner.set_attn_implementation(attention.NAME)
         hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
         got = token_losses(hidden.index_select(0, batch.predicting), head_of(inner), batch.targets)
-    kind = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else inner.dtype
     apart = float((got - expected).abs().max())
     # Many layers in 16 bit round more than a few: what padding alone changes, which asks another kernel, is no disagreement.
     rounding = min(NOISE * float((padded - expected).abs().max()), MOST_ROUNDING)
-    if not apart <= max(AGREEMENT.get(kind, 5e-2), rounding):
+    if not apart <= max(tolerance(inner), rounding):
         return f"{inner.config.model_type} read packed gives other losses (up to {apart:.3g} nats a token)"
     return None
 

@@ -8,7 +8,8 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from engine.worker.budget import out_of_memory
-from engine.worker.scoring import Reader, autocast
+from engine.worker.precision import autocast
+from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Progress
 
 

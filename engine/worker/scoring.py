@@ -1,6 +1,5 @@
 """Scoring rows: one code for validation, for before and for after."""
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from engine.metrics.kinds import Answers, mean_loss
 from engine.worker.batches import padded
 from engine.worker.budget import TokenBudget, out_of_memory
+from engine.worker.precision import autocast
 from engine.worker.tasks.base import Encoded, Progress, Task
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -120,10 +120,3 @@ class Reader:
         finally:
             model.train(was_training)
         return [found[i] for i in range(len(input_ids))]
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """The context in which a model of that precision computes."""
-    computed_in = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}.get(precision)
-    context: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    return torch.autocast(device.type, computed_in) if computed_in else context

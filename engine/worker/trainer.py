@@ -23,8 +23,8 @@ from engine.worker.batches import EpochPermutation, LogicalBatch, collate, mixed
 from engine.worker.budget import TokenBudget, out_of_memory
 from engine.worker.health import Step
 from engine.worker.memory import memory_now
+from engine.worker.precision import autocast
 from engine.worker.recomputing import is_recomputing
-from engine.worker.scoring import autocast
 from engine.worker.tasks.base import Task
 from engine.worker.watch import Watch
 from recommender.errors import TrainingFailed

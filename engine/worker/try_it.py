@@ -22,7 +22,7 @@ from engine.rundir import RunDirectory
 from engine.worker import export
 from engine.worker.encoding import parts_pairs
 from engine.worker.modeling import load_config, load_tokenizer, model_folder
-from engine.worker.scoring import autocast
+from engine.worker.precision import autocast
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.conversation import rendered
 from engine.worker.tasks.multi_label import THRESHOLD

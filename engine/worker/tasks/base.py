@@ -12,7 +12,10 @@ from datasets import Dataset
 from engine.metrics.kinds import Answers, Kind
 from engine.metrics.registry import kind_of
 from engine.rows import Rows
+from engine.worker import dropout, fused_lora, unpadded
 from engine.worker.batches import OVERHEAD, cut
+from engine.worker.packing import cut_packed
+from engine.worker.precision import autocast
 from recommender.facts import Family
 from recommender.plan import Plan
 
@@ -95,6 +98,9 @@ class Task(ABC):
     has_reference: ClassVar[bool] = False
     """Whether rows are compared with what the untouched model says of them; `reference.py` fills that in."""
 
+    packed = False
+    """Whether the models of this run read sequences laid end to end, without padding."""
+
     def __init__(self, plan: Plan, labels: list[str], pad: int, family: Family | None = None) -> None:
         self.plan = plan
         self.labels = labels
@@ -123,11 +129,21 @@ class Task(ABC):
     def prepare(self, train: Encoded, device: torch.device) -> None:  # noqa: B027 - most tasks have nothing to prepare
         """Look at the training rows before the first step: class weights, means, ..."""
 
-    def adopt(self, model: Any) -> None:  # noqa: B027 - most tasks take a model as it is
-        """Look at a model that was loaded for this run before it reads anything."""
+    def adopt(self, model: Any) -> None:
+        """Look at a model that was loaded for this run before it reads anything: the padding-free pass, where it can do it."""
+        with autocast(next(model.parameters()).device, self.plan.precision):
+            self.packed = unpadded.prepare(model) is None
+        self.hasten(model)
+
+    def hasten(self, model: Any) -> None:
+        """What makes a model's layers cheaper and leaves what they compute."""
+        fused_lora.fuse(model)
+        dropout.hasten(model)
 
     def cut(self, lengths: Sequence[int], token_budget: int, device: str) -> list[list[int]]:
-        """Indices of the micro-batches of a logical batch."""
+        """Indices of the micro-batches of a logical batch: without padding as few as the budget allows."""
+        if self.packed:
+            return cut_packed(lengths, token_budget)
         return cut(lengths, token_budget, OVERHEAD.get(device, OVERHEAD["cuda"]))
 
     @abstractmethod

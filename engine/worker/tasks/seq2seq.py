@@ -12,7 +12,8 @@ from engine.worker import causal
 from engine.worker.batches import padded
 from engine.worker.encoding import token_ids
 from engine.worker.packing import IGNORED
-from engine.worker.scoring import Reader, autocast
+from engine.worker.precision import autocast
+from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_loss, token_losses

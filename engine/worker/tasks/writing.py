@@ -10,10 +10,11 @@ from transformers import AutoModelForMaskedLM
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
 from engine.text import one_line
-from engine.worker import causal, fused_lora
+from engine.worker import causal
 from engine.worker.batches import padded
-from engine.worker.packing import IGNORED, cut_packed, learned, pack
-from engine.worker.scoring import Reader, autocast
+from engine.worker.packing import IGNORED, learned, pack
+from engine.worker.precision import autocast
+from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
 from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
@@ -57,8 +58,6 @@ class Writing(Task):
     purpose = "write text"
     fresh_head = False
 
-    packed = False
-    """Whether the models of this run read sequences laid end to end, without padding."""
     tokenizer: Any = None
     ends: tuple[int, ...] = ()
     """Tokens that end an answer: the tokenizer's end token, and what the template closes a turn with."""
@@ -152,14 +151,10 @@ class Writing(Task):
         self.packed = reason is None
         if reason is not None:
             self.remark("padded", f"Rows are padded to equal lengths, which is slower: {one_line(reason, 200)}.")
-        fused_lora.fuse(model)
+        self.hasten(model)
         generation = getattr(inner, "generation_config", None)
         if generation is not None and self.ends:
             generation.eos_token_id = list(self.ends) if len(self.ends) > 1 else self.ends[0]
-
-    def cut(self, lengths: Sequence[int], token_budget: int, device: str) -> list[list[int]]:
-        """Without padding as few micro-batches as the budget allows."""
-        return cut_packed(lengths, token_budget) if self.packed else super().cut(lengths, token_budget, device)
 
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of the learned tokens; logits exist for those only."""

@@ -1,0 +1,178 @@
+"""Classification with MiniLM, full and LoRA: Loracle against a transformers Trainer, same precision and effective batch.
+
+    python -m benchmarks.classification speed --data sst2 --method full      30 optimizer steps a side, in turns
+    python -m benchmarks.classification accuracy --data sst2 --seeds 1 2 3   held-out accuracy after 3 epochs
+
+Both are resumable: start the command again. The Trainer pads each batch to its longest row (`dynamic`), and once more with
+batches of like length (`grouped`, which changes the order of the data; Loracle does not). Each stands there with glibc's
+allocator as any script has it, and in the environment of Loracle's worker (`_same_allocator`).
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.paired import TrainerStepper, environments, in_turns, machine, matmul_peak, serve, told
+
+STEPS, WARM_UP = 30, 2
+SIDES = ("loracle", "dynamic", "grouped", "dynamic_same_allocator", "grouped_same_allocator")
+RANK, ALPHA, DROPOUT = 8, 16, 0.1
+BATCH = 32
+
+
+def trainer_of(side: str, data: str, method: str, seed: int, output: Path, **more: Any) -> Any:
+    """The Trainer that somebody would write who knows about dynamic padding."""
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from transformers import (
+        AutoTokenizer,
+        BertForSequenceClassification,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
+
+    from benchmarks.recipe import EPOCHS, MAX_LENGTH, load_rows, model_path
+
+    rows = load_rows(data)
+    set_seed(seed)
+    tokenizer = AutoTokenizer.from_pretrained(model_path())
+    model: Any = BertForSequenceClassification.from_pretrained(model_path(), num_labels=len(rows.labels))
+    if method == "lora":
+        lora = LoraConfig(task_type="SEQ_CLS", r=RANK, lora_alpha=ALPHA, lora_dropout=DROPOUT, target_modules="all-linear")
+        model = get_peft_model(model, lora)
+    encoded = tokenizer(list(rows.train_texts), truncation=True, max_length=MAX_LENGTH, padding=False)
+    total = -(-len(rows.train_texts) // BATCH) * EPOCHS
+    arguments = {
+        "output_dir": str(output),
+        "num_train_epochs": EPOCHS,
+        "per_device_train_batch_size": BATCH,
+        "learning_rate": 5e-5 if method == "full" else 5e-4,
+        "warmup_steps": round(0.06 * total),
+        "weight_decay": 0.01,
+        "train_sampling_strategy": "group_by_length" if side.startswith("grouped") else "random",
+        "seed": seed,
+        "report_to": "none",
+        "use_cpu": True,
+    }
+    return Trainer(
+        model=model,
+        args=TrainingArguments(**(arguments | more)),
+        train_dataset=Dataset.from_dict({**encoded, "labels": list(rows.train_labels)}),
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+    )
+
+
+def loracle_plan(data: str, method: str, seed: int, work: Path) -> Any:
+    """Loracle's plan for the same: its own learning rate and token budget, the Trainer's precision, batch and adapters."""
+    from benchmarks.loracle_side import plan_for_benchmark
+
+    adapters = [f"rank={RANK}", f"alpha={ALPHA}", f"dropout={DROPOUT}"] if method == "lora" else []
+    return plan_for_benchmark(data, seed, work, method, "precision=fp32", *adapters)
+
+
+def stepper(side: str, data: str, method: str, work: Path) -> TrainerStepper:
+    """The trainer of one side."""
+    if side == "loracle":
+        from benchmarks import loracle_side
+
+        trainer, total = loracle_side.trainer_of(loracle_plan(data, method, 1, work), work / side)
+        return TrainerStepper(trainer, lambda batch: len(batch.targets), total)
+    trainer = trainer_of(side, data, method, 1, work / side)
+    total = len(trainer.get_train_dataloader()) * 3
+    return TrainerStepper(trainer, lambda batch: len(batch["labels"]), total)
+
+
+def speed(data: str, method: str, work: Path) -> dict[str, Any]:
+    """Rows a second of each side, Loracle's ratio to the others, and its share of the matrix-product peak."""
+    plain, ours = environments()
+    sides = {side: ours if side == "loracle" or side.endswith("allocator") else plain for side in SIDES}
+    arguments = ["--data", data, "--method", method, "--work", str(work)]
+    record = work / f"{data}-{method}.jsonl"
+    taken = in_turns("benchmarks.classification", sides, arguments, steps=STEPS, warm_up=WARM_UP, record=record)
+    own = taken["loracle"].rate
+    return {
+        "benchmark": "classification speed",
+        "data": data,
+        "method": method,
+        "precision": "fp32",
+        "steps_a_side": STEPS,
+        **told(taken, "rows"),
+        "loracle_times": {side: round(own / t.rate, 2) for side, t in taken.items() if side != "loracle"},
+        "share_of_matmul_peak": share_of_peak(data, method, own),
+        "machine": machine(),
+    }
+
+
+def share_of_peak(data: str, method: str, rows_per_second: float) -> dict[str, float]:
+    """What part of the fp32 matrix-product peak, measured here and now, the useful products of the step make up.
+
+    Six operations a weight and real token when all weights learn; four when only adapters do, whose own products are left out.
+    Attention's products are counted, embeddings are not.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from benchmarks.recipe import MAX_LENGTH, load_rows, model_path
+
+    config = AutoConfig.from_pretrained(model_path())
+    rows = load_rows(data)
+    tokenizer = AutoTokenizer.from_pretrained(model_path())
+    lengths = [len(x) for x in tokenizer(list(rows.train_texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]]
+    h, i, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    times = 6 if method == "full" else 4
+    linear = times * layers * (4 * h * h + 2 * h * i) * statistics.fmean(lengths)
+    attention = 6 * layers * 2 * h * statistics.fmean(n * n for n in lengths)
+    reached, peak = (linear + attention) * rows_per_second, matmul_peak()
+    return {"reached_gflops": round(reached / 1e9, 1), "peak_gflops": round(peak / 1e9, 1), "share": round(reached / peak, 3)}
+
+
+def accuracy(data: str, method: str, seeds: list[int], work: Path) -> dict[str, Any]:
+    """Held-out accuracy of both after 3 epochs; finished parts are kept in `work`, and an unfinished one goes on."""
+    from benchmarks.accuracy import resumable
+
+    runs: dict[str, list[dict[str, Any]]] = {"dynamic": [], "loracle": []}
+    for seed in seeds:
+        for side, found in runs.items():
+            found.append(resumable(side, data, method, seed, work))
+    means = {side: statistics.fmean(r["accuracy"] for r in found) for side, found in runs.items()}
+    return {
+        "benchmark": "classification accuracy",
+        "data": data,
+        "method": method,
+        "seeds": seeds,
+        "mean_accuracy": {side: round(mean, 4) for side, mean in means.items()},
+        "runs": runs,
+        "machine": machine(),
+    }
+
+
+def main() -> None:
+    """Run one comparison and write its result beside the earlier ones."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("speed", "accuracy", "serve"))
+    parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--data", choices=("imdb", "sst2"), required=True)
+    parser.add_argument("--method", choices=("full", "lora"), default="full")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--work", type=Path, default=Path("runs-bench"))
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    given = parser.parse_args()
+    work = given.work.resolve() / "classification"
+    if given.what == "serve":
+        serve(stepper(given.side, given.data, given.method, given.work.resolve()), given.done)
+        return
+    what = speed(given.data, given.method, work) if given.what == "speed" else None
+    result = what or accuracy(given.data, given.method, given.seeds, work)
+    given.output.mkdir(parents=True, exist_ok=True)
+    file = given.output / f"classification-{given.what}-{given.data}-{given.method}.json"
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({k: v for k, v in result.items() if k not in ("runs", "machine")}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

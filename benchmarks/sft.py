@@ -1,0 +1,193 @@
+"""Instruction tuning of SmolLM2-135M on Alpaca rows: Loracle against TRL's SFTTrainer, passes over the same rows in turns.
+
+    python -m benchmarks.sft --method lora       LoRA of rank 16 on all linear layers
+    python -m benchmarks.sft --method full
+
+Resumable: start the command again. Needs `pip install -e .[bench]` (TRL) and the chat demo's model (`make demo-chat`).
+
+All sides get the very token ids and labels that Loracle made of the rows (the answers are learned), batches of 8 rows or of 1,024
+packed tokens, and a learning rate of 1e-9: every pass then meets the same weights, so that the losses must agree. TRL stands
+there as its documentation sets it up (bf16, gradient checkpointing), the same in fp32 without checkpointing, and as fast as it
+runs here: packed, in fp32, with either of its losses; each of the last two also in the environment of Loracle's worker.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.paired import Taken, TrainerStepper, environments, in_turns, machine, matmul_peak, serve, told
+
+ROWS, BATCH, LENGTH, RANK, RATE = 48, 8, 1024, 16, 1e-9
+PASSES, WARM_UP = 3, 1
+FASTEST: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False, "packing": True, "per_device_train_batch_size": 1}
+TRL: dict[str, dict[str, Any]] = {
+    "trl_documented": {},
+    "trl_fp32": {"bf16": False, "gradient_checkpointing": False},
+    "trl_packed": FASTEST,
+    "trl_packed_chunked": FASTEST | {"loss_type": "chunked_nll"},
+    "trl_packed_same_allocator": FASTEST,
+    "trl_packed_chunked_same_allocator": FASTEST | {"loss_type": "chunked_nll"},
+}
+SIDES = ("loracle", *TRL)
+FULL_SIDES = tuple(side for side in SIDES if side not in ("trl_documented", "trl_fp32"))
+
+
+def plan(method: str, work: Path) -> Any:
+    """The plan of Loracle's side, on the first rows of the Alpaca file."""
+    from benchmarks.recipe import data_root
+    from engine import demo_chat
+    from recommender.plan import Plan
+
+    rows = json.loads((data_root() / "sft" / "alpaca_en_demo.json").read_text(encoding="utf-8"))[:ROWS]
+    work.mkdir(parents=True, exist_ok=True)
+    file = work / "alpaca.json"
+    file.write_text(json.dumps(rows), encoding="utf-8")
+    roles = {role: role for role in ("instruction", "input", "output")}
+    return Plan.model_validate(
+        {
+            "model": {"id": str(demo_chat.folder())},
+            "data": {"train": str(file), "layout": "alpaca", "columns": roles, "validation_rows": 0, "held_out_rows": 0},
+            "task": "instruction",
+            "method": method,
+            "learning_rate": RATE,
+            "epochs": PASSES + WARM_UP,
+            "effective_batch": BATCH,
+            "max_length": LENGTH,
+            "precision": "fp32",
+            **({"rank": RANK, "alpha": RANK, "dropout": 0.0} if method == "lora" else {}),
+        }
+    )
+
+
+def encoded(plan: Any) -> Any:
+    """The rows as Loracle's side reads them, as the table that TRL takes for prepared."""
+    from datasets import Dataset
+
+    from engine.loading import split
+    from engine.worker.modeling import load_tokenizer
+    from engine.worker.tasks.registry import task_of
+
+    parts, tokenizer = split(plan.data, plan.task), load_tokenizer(plan.model.id)
+    rows = task_of(plan, parts.labels, tokenizer.pad_token_id).encode(tokenizer, parts.train)
+    return Dataset.from_dict({"input_ids": rows.input_ids, "labels": rows.targets}), tokenizer
+
+
+def trl_trainer(side: str, plan: Any, output: Path) -> Any:
+    """TRL's trainer for the same rows."""
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    rows, tokenizer = encoded(plan)
+    settings: dict[str, Any] = {
+        "output_dir": str(output),
+        "max_length": LENGTH,
+        "per_device_train_batch_size": BATCH,
+        "learning_rate": RATE,
+        "use_cpu": not torch.cuda.is_available(),
+        "report_to": "none",
+    }
+    adapters = LoraConfig(r=RANK, lora_alpha=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    return SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(plan.model.id, dtype=torch.float32),
+        args=SFTConfig(**(settings | TRL[side])),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=adapters if plan.method == "lora" else None,
+    )
+
+
+def stepper(side: str, method: str, work: Path) -> TrainerStepper:
+    """A pass over all rows a step."""
+    from benchmarks import loracle_side
+
+    made = plan(method, work / "data")
+    if side == "loracle":
+        trainer, total = loracle_side.trainer_of(made, work / side)
+        learned = lambda batch: sum(label >= 0 for row in batch.targets for label in row[1:])  # noqa: E731
+        return TrainerStepper(trainer, lambda batch: batch.tokens, total, weigh=learned, whole_pass=True)
+    trainer = trl_trainer(side, made, work / side)
+    total = len(trainer.get_train_dataloader()) * made.epochs
+    return TrainerStepper(trainer, _tokens, int(total), weigh=_learned, whole_pass=True)
+
+
+def _tokens(batch: Any) -> int:
+    mask = batch.get("attention_mask")
+    return int(batch["input_ids"].numel() if mask is None else mask.sum())
+
+
+def _learned(batch: Any) -> int:
+    return int((batch["labels"] >= 0).sum())
+
+
+def compare(method: str, work: Path) -> dict[str, Any]:
+    """Real tokens a second of each side, Loracle's ratios, the losses, the peak of memory."""
+    plain, ours = environments()
+    names = SIDES if method == "lora" else FULL_SIDES
+    sides = {side: ours if side == "loracle" or side.endswith("allocator") else plain for side in names}
+    arguments = ["--method", method, "--work", str(work)]
+    record = work / f"sft-{method}.jsonl"
+    taken = in_turns("benchmarks.sft", sides, arguments, steps=PASSES, warm_up=WARM_UP, record=record)
+    own = taken["loracle"]
+    return {
+        "benchmark": "sft",
+        "method": method,
+        "rows": ROWS,
+        "tokens_a_pass": round(own.units / PASSES),
+        "passes_a_side": PASSES,
+        **told(taken, "tokens"),
+        "loracle_times": {side: round(own.rate / t.rate, 2) for side, t in taken.items() if side != "loracle"},
+        "share_of_matmul_peak": share_of_peak(method, own, work),
+        "machine": machine("trl"),
+    }
+
+
+def share_of_peak(method: str, own: Taken, work: Path) -> dict[str, float]:
+    """What part of the fp32 matrix-product peak, measured here and now, the useful products of the step make up.
+
+    Six operations a weight and token where it learns, four where only adapters do (six for theirs); the head only for tokens
+    that carry loss (six, or four with its weights frozen); attention sees the half before each token.
+    """
+    from transformers import AutoConfig
+
+    made = plan(method, work / "data")
+    config = AutoConfig.from_pretrained(made.model.id)
+    rows, _ = encoded(made)
+    h, i, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    kv = h * config.num_key_value_heads // config.num_attention_heads
+    shapes = [(h, h), (h, kv), (h, kv), (h, h), (h, i), (h, i), (i, h)]
+    weights = layers * sum(a * b for a, b in shapes)
+    adapters = layers * sum(RANK * (a + b) for a, b in shapes) if method == "lora" else 0
+    lengths = [len(x) for x in rows["input_ids"]]
+    learned = sum(label >= 0 for row in rows["labels"] for label in row[1:])
+    times = 4 if method == "lora" else 6
+    linear = (times * weights + 6 * adapters) * sum(lengths) + times * h * config.vocab_size * learned
+    attention = 6 * layers * h * sum(n * n for n in lengths)
+    reached, peak = (linear + attention) * len(own.seconds) / sum(own.seconds), matmul_peak()
+    return {"reached_gflops": round(reached / 1e9, 1), "peak_gflops": round(peak / 1e9, 1), "share": round(reached / peak, 3)}
+
+
+def main() -> None:
+    """Run the comparison and write its result beside the earlier ones."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("compare", "serve"), default="compare")
+    parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--method", choices=("lora", "full"), default="lora")
+    parser.add_argument("--work", type=Path, default=Path("runs-bench"))
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    given = parser.parse_args()
+    work = given.work.resolve()
+    if given.what == "serve":
+        serve(stepper(given.side, given.method, work), given.done)
+        return
+    result = compare(given.method, work)
+    given.output.mkdir(parents=True, exist_ok=True)
+    (given.output / f"sft-{given.method}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({k: v for k, v in result.items() if k != "machine"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Attention over sequences laid end to end, a few at a time: those of like length together, padded to the longest of them.
+
+One call for each sequence pays for every call: on short texts a third of a step on a CPU, more on a GPU. One call for all
+pays for the padding. A group of one sequence is a slice, nothing is copied.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from engine.worker import dropout
+from engine.worker.batches import cut
+
+OVERHEAD = {"cpu": 32, "cuda": 512}
+"""What one more group costs, in padded tokens."""
+MOST = {"cpu": 4096, "cuda": 65_536}
+"""Padded tokens of a group: beyond that its calls cost nothing beside its arithmetic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the tokens of a micro-batch lie in groups."""
+
+    shapes: tuple[tuple[int, int], ...]
+    """(sequences, longest) of each group; their products add up to P."""
+    places: torch.Tensor | None
+    """(T,): where each token lies among the P places of all groups; None where they are as they were."""
+    hidden: tuple[torch.Tensor | None, ...]
+    """(sequences, longest) of each group: True where nothing lies; None for a group without padding."""
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return sum(n * longest for n, longest in self.shapes)
+
+
+@lru_cache(maxsize=8)
+def layout(lengths: tuple[int, ...], device: torch.device) -> Layout:
+    """The groups that cost least."""
+    kind = device.type if device.type in MOST else "cuda"
+    groups = cut(lengths, MOST[kind], OVERHEAD[kind])
+    shapes = tuple((len(group), lengths[group[0]]) for group in groups)
+    if [i for group in groups for i in group] == list(range(len(lengths))) and sum(lengths) == sum(n * m for n, m in shapes):
+        return Layout(shapes, None, (None,) * len(groups))
+    with torch.inference_mode(False):  # kept: first made while scoring, it must serve in training too
+        of_sequence: list[torch.Tensor] = [torch.empty(0)] * len(lengths)
+        hidden: list[torch.Tensor | None] = []
+        begin = 0
+        for group, (n, longest) in zip(groups, shapes, strict=True):
+            for place, i in enumerate(group):
+                of_sequence[i] = torch.arange(lengths[i]) + begin + place * longest
+            begin += n * longest
+            sizes = torch.tensor([lengths[i] for i in group])
+            padding = torch.arange(longest)[None, :] >= sizes[:, None]
+            hidden.append(padding.to(device) if bool(padding.any()) else None)
+        return Layout(shapes, torch.cat(of_sequence).to(device), tuple(hidden))
+
+
+class _Spread(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
+    """Rows to their places among zeros. What lies elsewhere has no gradient, which autograd does not know of an index."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, places: torch.Tensor, size: int) -> torch.Tensor:
+        ctx.save_for_backward(places)
+        return rows.new_zeros((size, *rows.shape[1:])).index_copy_(0, places, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+        return outer[0].index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class _Gathered(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
+    """Rows from their places; each place is read once, so gradients are copied where `index_select` would add them up."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(places)
+        ctx.size = len(rows)
+        return rows.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+        (gradient,) = outer
+        return gradient.new_zeros((ctx.size, *gradient.shape[1:])).index_copy_(0, ctx.saved_tensors[0], gradient), None
+
+
+def spread(rows: torch.Tensor, places: torch.Tensor, size: int) -> torch.Tensor:
+    """(T, ...) to (size, ...): row i at `places[i]`, zeros elsewhere. No place may be named twice."""
+    found: torch.Tensor = _Spread.apply(rows, places, size)
+    return found
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    lengths: tuple[int, ...],
+    p: float,
+    scaling: float | None,
+    causal: bool,
+    window: int | None,
+) -> torch.Tensor:
+    """Query (1, heads, T, width), key and value (1, key heads, T, width); `p` is the dropout. Returns (1, T, heads, width)."""
+    way = layout(lengths, query.device)
+    sizes = [n * longest for n, longest in way.shapes]
+    rows = [t[0].transpose(0, 1) for t in (query, key, value)]  # (T, heads, width)
+    if way.places is not None:
+        rows = [spread(t, way.places, way.size) for t in rows]
+    found = []
+    for shape, hidden, *parts in zip(way.shapes, way.hidden, *(t.split(sizes) for t in rows), strict=True):
+        q, k, v = (t.unflatten(0, shape).transpose(1, 2) for t in parts)
+        mask = _visible(shape[1], hidden, window, causal, query.device)
+        only_causal = causal and mask is None
+        if p and query.device.type == "cpu" and q.shape[1] == k.shape[1]:
+            if only_causal:
+                mask = band(shape[1], shape[1], True, query.device)
+            out = _Attended.apply(q, k, v, mask, p, scaling if scaling is not None else q.shape[-1] ** -0.5)
+        else:
+            out = functional.scaled_dot_product_attention(
+                q, k, v, mask, p, is_causal=only_causal, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+            )
+        found.append(out.transpose(1, 2).flatten(0, 1))
+    joined = torch.cat(found) if len(found) > 1 else found[0]
+    out = joined if way.places is None else _Gathered.apply(joined, way.places)
+    return out.unsqueeze(0)
+
+
+def _visible(
+    length: int, hidden: torch.Tensor | None, window: int | None, causal: bool, device: torch.device
+) -> torch.Tensor | None:
+    """Which keys a query sees, to broadcast to (sequences, heads, length, length); None where a flag says all.
+
+    Padding stands behind a sequence, so a causal query never sees it. What a place of padding computes nobody reads.
+    """
+    near = band(length, window, causal, device) if window is not None and length > window else None
+    if hidden is None or causal:
+        return near
+    seen = ~hidden[:, None, None, :]
+    if near is None:
+        return seen
+    # A query far behind the end of its sequence would see nothing, and nothing of nothing is not a number.
+    return (seen & near) | torch.eye(length, dtype=torch.bool, device=device)
+
+
+class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
+    """Attention with dropout on its probabilities, on a CPU, where torch has no kernel of its own for it.
+
+    Of (sequences, heads, length, length) it keeps the probabilities and a byte each for what was dropped, not four tensors.
+    """
+
+    @staticmethod
+    def forward(  # noqa: PLR0917  # torch hands on positions only
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        seen: torch.Tensor | None,
+        p: float,
+        scale: float,
+    ) -> torch.Tensor:
+        q, k, v = (t.flatten(0, 1) for t in (query, key, value))
+        with torch.autocast("cpu", enabled=False):
+            scores = torch.bmm(q, k.transpose(1, 2)).mul_(scale)
+            if seen is not None:  # added: filling through a mask takes ten times as long
+                unseen = torch.zeros(seen.shape, dtype=scores.dtype).masked_fill_(~seen, float("-inf"))
+                scores.view(*query.shape[:3], -1).add_(unseen)
+            probabilities = scores.softmax(-1)
+            del scores
+            kept, share = dropout.mask(probabilities.shape, p)
+            out = torch.bmm(probabilities * kept, v).mul_(1 / share)
+        ctx.save_for_backward(q, k, v, probabilities, kept)
+        ctx.known = (query.shape, share, scale)
+        return out.view(query.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+        q, k, v, probabilities, kept = ctx.saved_tensors
+        shape, share, scale = ctx.known
+        gradient = outer[0].flatten(0, 1) / share
+        by_value = torch.bmm((probabilities * kept).transpose(1, 2), gradient)
+        by_probability = torch.bmm(gradient, v.transpose(1, 2)).mul_(kept)
+        by_score = torch._softmax_backward_data(by_probability, probabilities, -1, probabilities.dtype).mul_(scale)
+        by_query, by_key = torch.bmm(by_score, k), torch.bmm(by_score.transpose(1, 2), q)
+        return by_query.view(shape), by_key.view(shape), by_value.view(shape), None, None, None
+
+
+@lru_cache(maxsize=8)
+def band(length: int, window: int, causal: bool, device: torch.device) -> torch.Tensor:
+    """Which keys a query sees, (length, length): those less than `window` away, and none after it where causal."""
+    with torch.inference_mode(False):  # it is kept: first made while scoring, it must serve in training too
+        distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)[None, :]
+        return (distance < window) & (distance >= 0 if causal else distance > -window)

@@ -1,0 +1,253 @@
+"""Encoders, and decoders that classify, learn without padding what the plain padded batch teaches."""
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.nn import functional
+
+from engine.worker import dropout, fused_lora, grouped, unpadded
+from engine.worker.batches import padded
+from engine.worker.packing import cut_packed
+
+WORDS = 97
+SMALL = {
+    "vocab_size": WORDS,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "pad_token_id": 1,
+    "num_labels": 3,
+}
+STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+LENGTHS = [23, 3, 17, 9, 31, 2, 14, 9]
+ROUNDING = 3e-5
+"""Of the largest gradient of a parameter; fp32 sums in another order."""
+
+ENCODERS: dict[str, Any] = {
+    "bert": lambda: transformers.BertConfig(**SMALL, **STILL),
+    "roberta": lambda: transformers.RobertaConfig(**SMALL | {"max_position_embeddings": 66}, **STILL),
+    "electra": lambda: transformers.ElectraConfig(**SMALL, **STILL, embedding_size=16),
+    "distilbert": lambda: transformers.DistilBertConfig(
+        vocab_size=WORDS, dim=32, hidden_dim=64, n_layers=2, n_heads=4, max_position_embeddings=64, pad_token_id=1,
+        dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, num_labels=3,
+    ),
+    "modernbert": lambda: transformers.ModernBertConfig(
+        **SMALL, local_attention=8, global_attn_every_n_layers=2, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3
+    ),
+}  # fmt: skip
+DECODERS: dict[str, Any] = {
+    "llama": lambda: transformers.LlamaConfig(**SMALL, num_key_value_heads=2, bos_token_id=2, eos_token_id=3),
+    "gpt2": lambda: transformers.GPT2Config(
+        vocab_size=WORDS, n_positions=64, n_embd=32, n_layer=2, n_head=4, pad_token_id=1, num_labels=3,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, summary_first_dropout=0.0,
+    ),
+}  # fmt: skip
+Gradients = dict[str, torch.Tensor]
+
+
+@pytest.fixture(autouse=True)
+def _fixed() -> None:
+    torch.manual_seed(0)
+
+
+def build(config: Any, auto: str = "AutoModelForSequenceClassification") -> Any:
+    model = getattr(transformers, auto).from_config(config)
+    with torch.no_grad():  # initial weights are so small that neighbours hardly matter
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    return model
+
+
+def adapted(model: Any, **more: Any) -> Any:
+    peft = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="SEQ_CLS", **more))
+    with torch.no_grad():
+        for name, p in peft.named_parameters():
+            if "lora_B" in name:
+                p.normal_(0, 0.1)  # at zero, half of the gradients are zero too
+    return peft
+
+
+def rows() -> tuple[list[list[int]], torch.Tensor]:
+    return [torch.randint(5, WORDS, (n,)).tolist() for n in LENGTHS], torch.randint(0, 3, (len(LENGTHS),))
+
+
+def step(model: Any, ids: list[list[int]], truth: torch.Tensor, budget: int | None = None) -> tuple[float, Gradients]:
+    """Loss and gradients of the rows, in one padded batch or in micro-batches of `budget` tokens."""
+    model.zero_grad()
+    loss = 0.0
+    for piece in cut_packed([len(i) for i in ids], budget or 10**6):
+        logits = model(**padded([ids[i] for i in piece], 1, "cpu")).logits
+        if logits.dim() == 3:  # a label a token
+            logits = torch.cat([row[: len(ids[i])] for row, i in zip(logits, piece, strict=True)])
+            wanted = torch.cat([truth[i].expand(len(ids[i])) for i in piece])
+        else:
+            wanted = truth[piece]
+        share = functional.cross_entropy(logits, wanted, reduction="sum") / len(ids)
+        share.backward()
+        loss += float(share.detach())
+    return loss, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def compare(model: Any) -> float:
+    """The largest difference of a gradient between the plain batch and the cut, unpadded one."""
+    ids, truth = rows()
+    model.train()
+    loss, expected = step(model, ids, truth)
+    assert unpadded.prepare(model) is None
+    fused_lora.fuse(model)
+    got_loss, got = step(model, ids, truth, budget=40)
+    assert got_loss == pytest.approx(loss, rel=1e-5)
+    assert got.keys() == expected.keys()
+    assert sum(float(g.abs().max()) > 0 for g in expected.values()) > 0.8 * len(expected)
+    # Keys' biases have a gradient of exactly zero, which rounding fills with noise.
+    largest = max(float(g.abs().max()) for g in expected.values())
+    return max(float((got[n] - g).abs().max() / (g.abs().max() + 1e-3 * largest)) for n, g in expected.items())
+
+
+@pytest.mark.parametrize("family", [*ENCODERS, *DECODERS])
+def test_full(family: str) -> None:
+    assert compare(build((ENCODERS | DECODERS)[family]())) < ROUNDING
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "llama"])
+def test_lora(family: str) -> None:
+    model = adapted(build((ENCODERS | DECODERS)[family]()))
+    assert compare(model) < ROUNDING
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_a_label_a_token(family: str) -> None:
+    assert compare(build(ENCODERS[family](), "AutoModelForTokenClassification")) < ROUNDING
+
+
+def test_gradient_checkpointing() -> None:
+    model = build(ENCODERS["bert"]())
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert compare(model) < ROUNDING
+
+
+def test_the_last_layers_alone() -> None:
+    model = build(ENCODERS["bert"]())
+    for name, p in model.named_parameters():
+        p.requires_grad_(not name.startswith(("bert.embeddings", "bert.encoder.layer.0")))
+    assert compare(model) < ROUNDING
+
+
+def test_qlora(tmp_path: Any) -> None:
+    pytest.importorskip("bitsandbytes")
+    from engine.worker.modeling import keep_trainable
+
+    build(transformers.BertConfig(**SMALL | {"hidden_size": 64, "intermediate_size": 128}, **STILL)).save_pretrained(tmp_path)
+    quantised = transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32, llm_int8_skip_modules=["classifier"]
+    )
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path, quantization_config=quantised, device_map={"": "cpu"}, dtype=torch.float32
+    )
+    keep_trainable(model)
+    assert any(type(m).__name__ == "Linear4bit" for m in model.modules())
+    assert compare(adapted(model)) < ROUNDING
+
+
+def test_a_family_that_cannot_stays_padded_and_says_the_same_as_before() -> None:
+    config = transformers.DebertaV2Config(**SMALL, **STILL, relative_attention=True, pos_att_type=["p2c", "c2p"])
+    model = build(config).eval()
+    ids, _ = rows()
+    batch = padded(ids, 1, "cpu")
+    with torch.no_grad():
+        before = model(**batch).logits
+        reason = unpadded.prepare(model)
+        assert reason is not None
+        assert "deberta" in reason
+        torch.testing.assert_close(model(**batch).logits, before, rtol=0, atol=0)
+
+
+def test_a_model_that_disagrees_is_left_as_it_was() -> None:
+    class Odd(transformers.BertForSequenceClassification):  # type: ignore[misc]  # mypy does not read transformers here
+        """Its answers change with every reading."""
+
+        def forward(self, input_ids: Any = None, attention_mask: Any = None, **rest: Any) -> Any:
+            self.bert.embeddings.position_embeddings.weight.data.add_(torch.randn(64, 32))
+            return super().forward(input_ids, attention_mask=attention_mask, **rest)
+
+    torch.manual_seed(0)
+    model = Odd(ENCODERS["bert"]())
+    before = model.config._attn_implementation
+    reason = unpadded.prepare(model)
+    assert reason is not None
+    assert "other outputs" in reason
+    assert model.config._attn_implementation == before
+    assert "forward" not in vars(model.bert)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("lengths", [(9, 9, 9), (31, 23, 17, 14, 9, 9, 3, 2), (3, 40, 2)])
+def test_attention_in_groups(lengths: tuple[int, ...], window: int | None, causal: bool) -> None:
+    """There and back as sequence by sequence, by torch's kernel, and by ours with a dropout too small to drop anything."""
+    heads, width = 4, 8
+    parts = [torch.randn(1, heads, sum(lengths), width) for _ in range(3)]
+    outer = torch.randn(1, sum(lengths), heads, width)
+    found = []
+    for p in (None, 0.0, 1e-9):
+        q, k, v = (t.clone().requires_grad_() for t in parts)
+        if p is None:
+            each = zip(*(t.split(lengths, 2) for t in (q, k, v)), lengths, strict=True)
+            outs = []
+            for a, b, c, n in each:
+                distance = torch.arange(n)[:, None] - torch.arange(n)[None, :]
+                seen = (distance.abs() < (window or n)) & ((distance >= 0) if causal else torch.ones(n, n, dtype=torch.bool))
+                outs.append(functional.scaled_dot_product_attention(a, b, c, seen).transpose(1, 2))
+            out = torch.cat(outs, 1)
+        else:
+            out = grouped.attend(q, k, v, lengths=lengths, p=p, scaling=None, causal=causal, window=window)
+        found.append((out, *torch.autograd.grad((out * outer).sum(), (q, k, v))))
+    for other in found[1:]:
+        for got, expected in zip(other, found[0], strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_with_dropout_has_the_expectation_of_attention_without() -> None:
+    q, k, v = (torch.randn(1, 2, 24, 8) for _ in range(3))
+    options: dict[str, Any] = {"lengths": (14, 10), "scaling": None, "causal": False, "window": None}
+    wanted = grouped.attend(q, k, v, p=0.0, **options)
+    mean = torch.stack([grouped.attend(q, k, v, p=0.25, **options) for _ in range(500)]).mean(0)
+    assert float((mean - wanted).abs().max()) < 0.2
+    assert float((mean - wanted).abs().mean()) < 0.035
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_its_share_everywhere_and_scales_the_rest(p: float) -> None:
+    layer = nn.Sequential(nn.Linear(64, 64), nn.Dropout(p))
+    assert dropout.hasten(layer) == 1
+    x = torch.ones(4000, 64, requires_grad=True)
+    y = layer[1](x)
+    values = y.detach()
+    kept = values != 0
+    assert len(values[kept].unique()) == 1
+    assert float(values[kept][0]) == pytest.approx(1 / (1 - p), rel=1e-4)
+    shares = kept.float().mean(0)  # by column: all four lanes of the drawn words must be alike
+    assert float((shares - (1 - p)).abs().max()) < 6 * (p * (1 - p) / 4000) ** 0.5
+    rows_together = (kept[:, :-1] & kept[:, 1:]).float().mean()  # neighbours are independent
+    assert float(rows_together) == pytest.approx((1 - p) ** 2, abs=0.01)
+    y.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, values)
+    layer.eval()
+    torch.testing.assert_close(layer[1](x), x)
+
+
+def test_dropout_repeats_from_the_same_seed() -> None:
+    layer = nn.Dropout(0.3)
+    dropout.hasten(layer)
+    found = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        found.append(layer(torch.ones(50, 7)))
+    assert torch.equal(*found)
