@@ -204,7 +204,8 @@ def batch_of(cell: PlainCell, device: torch.device) -> dict[str, torch.Tensor]:
 def measure(cell: PlainCell, lines: Lines, device: torch.device) -> None:
     """Three steps, the last two measured."""
     gauges.tidy()
-    about: dict[str, Any] = {"loop": "plain", "model": cell.kind.name, "step": cell.step, "packed": False, "model_dropout": cell.dropout}
+    about: dict[str, Any] = {"loop": "plain", "model": cell.kind.name, "step": cell.step, "packed": False}
+    about["model_dropout"] = cell.dropout
     about["fresh"] = True
     try:
         model = build(cell, device)
