@@ -250,6 +250,7 @@ def _measure(lines: Lines, cell: Cell, plan: Plan, stepper: EngineStep, place: i
         "seconds_per_step": [round(s, 5) for s in seconds],
     }
     about["step"]["attention"] = gauges.attention_of(kernels.names) or "math"
+    about["step"]["padded"] = not cell.even and not packed
     about["step"]["loss"] = "chunked" if packed and cell.kind.decoder else "plain"
     about["remarks"] = stepper.task.remarks
     cut = "cut" if stepper.recovered else "ok"  # cut: it did not fit whole, and the engine halved the micro-batch
