@@ -102,9 +102,7 @@ class EditScreen(ModalScreen[None]):
 
     @on(OptionList.OptionSelected)
     def _chosen(self) -> None:
-        value = self.query_one("#edit-value", Input)
-        value.focus()
-        value.cursor_position = len(value.value)
+        self.query_one("#edit-value", Input).focus()  # its text is selected: typing takes its place
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
