@@ -64,6 +64,8 @@ class DataInspection:
     """Paths of the splits that a data set comes in, by name."""
     label_separator: str | None = None
     """What parts several labels in one value: a character, or `list` for a list written out."""
+    drop_conflicts: bool = False
+    """Whether training rows whose text also appears with another label are left out."""
 
 
 def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machine:
@@ -166,6 +168,7 @@ def inspect_data(
     train_rows: int | None = None,
     eval_rows: int | None = None,
     split_seed: int = 0,
+    drop_conflicts: bool = False,
     model_path: str | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
@@ -173,8 +176,8 @@ def inspect_data(
     """A file of rows, a saved or a hub data set, and what is held out; tokens are counted with the tokenizer in `model_path`.
 
     Task and columns are told from the contents; `task` and `columns` (by role: text, label, prompt, completion, ...)
-    overrule that. `train_rows` and `eval_rows` take a sample seeded with `split_seed`. `progress` is called with what was
-    done, of how much, and the unit.
+    overrule that. With `drop_conflicts` training rows whose text also appears with another label are left out. `train_rows`
+    and `eval_rows` take a sample seeded with `split_seed`. `progress` is called with what was done, of how much, and the unit.
 
     Raises:
         InputError: unusable for training, with file and row where that can be said; or cancelled.
@@ -194,6 +197,7 @@ def inspect_data(
         "train_rows": train_rows,
         "eval_rows": eval_rows,
         "split_seed": split_seed,
+        "drop_conflicts": drop_conflicts,
         "model": model_path,
     }
     memory = _memory_for_data()
@@ -209,6 +213,7 @@ def inspect_data(
         eval_fingerprint=answer["eval_fingerprint"],
         splits=answer["splits"],
         label_separator=answer["label_separator"],
+        drop_conflicts=drop_conflicts,
     )
 
 

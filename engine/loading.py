@@ -5,12 +5,12 @@ from collections.abc import Callable
 from engine.examples.labels import labelled_pairs, marks_of, numbers, several_labels, tagged_words
 from engine.examples.pairs import preferences
 from engine.examples.written import conversations, instructions, texts
-from engine.rows import Rows, Split, carve, check_labels, deal, key_of, labelled, sample, sort_labels, unique
+from engine.rows import Rows, Split, agreeing, carve, check_labels, deal, key_of, labelled, sample, sort_labels, unique
 from engine.tables.read import read_table
 from engine.tables.table import Table
 from recommender import hyper
 from recommender.errors import InputError
-from recommender.facts import DataFacts, Layout, Task
+from recommender.facts import CLASSIFYING, DataFacts, Layout, Task
 from recommender.plan import DataChoice
 
 READERS: dict[Layout, Callable[[Table, DataChoice], Rows]] = {
@@ -62,6 +62,10 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     counts = {"rows": len(rows), "empty": rows.dropped}
     once = unique(rows)
     counts["duplicates"] = len(rows) - len(once)
+    if choice.drop_conflicts and task in CLASSIFYING:
+        settled = agreeing(once)
+        counts["conflicts"] = len(once) - len(settled)
+        once = settled
     counts["overlap"] = 0
     if held_out is not None:
         shown = {key_of(t) for t in held_out.texts}

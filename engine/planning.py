@@ -27,6 +27,7 @@ FLAGS = {
     "data.layout": "--task and --column",
     "data.train_rows": "--train-rows",
     "data.eval_rows": "--eval-rows",
+    "data.drop_conflicts": "--drop-conflicts",
 }
 """Fields that the advice rests on: changed afterwards, the advice would be about another run."""
 LENGTHEN = frozenset({"epochs", "effective_batch", "validation_rows", "held_out_rows"})
@@ -205,6 +206,7 @@ def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInsp
             "eval_rows": None,
             "validation_rows": settings.validation_rows,
             "held_out_rows": settings.held_out_rows if data.eval_path is None else None,
+            "drop_conflicts": data.drop_conflicts,
             "split_seed": 0,
             "train_fingerprint": data.fingerprint,
             "eval_fingerprint": data.eval_fingerprint,
@@ -267,6 +269,7 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
         train_rows=rows.train_rows,
         eval_rows=rows.eval_rows,
         split_seed=rows.split_seed,
+        drop_conflicts=rows.drop_conflicts,
         model_path=model.path,
     )
     if rows.train_fingerprint not in (None, data.fingerprint):

@@ -153,6 +153,17 @@ def unique(rows: Rows) -> Rows:
     return rows if len(kept) == len(rows) else rows.take(kept)
 
 
+def agreeing(rows: Rows) -> Rows:
+    """Without the rows whose text also appears with another label, or with something else to be learned from it."""
+    learned = rows.labels if rows.items is None else list(map(repr, rows.items))
+    said: dict[str, set[str]] = defaultdict(set)
+    keys = [key_of(text) for text in rows.texts]
+    for key, label in zip(keys, learned, strict=True):
+        said[key].add(label)
+    kept = [i for i, key in enumerate(keys) if len(said[key]) == 1]
+    return rows if len(kept) == len(rows) else rows.take(kept)
+
+
 def sort_labels(labels: set[str]) -> list[str]:
     """Label names in a stable order: numbers by value, else alphabetically."""
     if all(_is_integer(label) for label in labels):

@@ -74,6 +74,8 @@ class DataChoice(Choice):
     train_rows: Positive | None = None
     """Take only a seeded sample of that many rows."""
     eval_rows: Positive | None = None
+    drop_conflicts: bool = False
+    """Leave out training rows whose text also appears with another label."""
     validation_rows: Count | None = None
     """Carved from the training rows, stratified; `None` lets the data's size decide."""
     held_out_rows: Count | None = None

@@ -76,6 +76,7 @@ def rows_of(given: argparse.Namespace, data: str, tokenizer: str | None) -> insp
             task=given.task,
             train_rows=given.train_rows,
             eval_rows=given.eval_rows,
+            drop_conflicts=given.drop_conflicts,
             model_path=tokenizer,
             progress=progress,
         )

@@ -32,6 +32,8 @@ class Draft:
     """As the person named it; empty where it is told from the rows."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """By role (text, label, prompt, ...); empty where they are told from the rows."""
+    drop_conflicts: bool = False
+    """Training rows whose text also appears with another label are left out."""
     train_rows: int | None = None
     """A sample of the training rows."""
     goal: Mapping[str, Any] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Draft:
         typed += ["--task", self.task] if self.task else []
         for role, name in self.columns.items():
             typed += [f"--{role}-column", name] if role in ("text", "label") else ["--column", f"{role}={name}"]
+        typed += ["--drop-conflicts"] if self.drop_conflicts else []
         typed += ["--train-rows", str(self.train_rows)] if self.train_rows is not None else []
         for name, flag in GOAL_FLAGS.items():
             value = self.goal.get(name)
@@ -101,6 +104,7 @@ def of_plan(plan: "Plan") -> Draft:
         held_out=plan.data.eval or "",
         task=plan.task,
         columns=roles | dict(plan.data.columns or {}),
+        drop_conflicts=plan.data.drop_conflicts,
         train_rows=plan.data.train_rows,
         method=plan.method,
         settings={plan.method: own},
@@ -122,7 +126,8 @@ def kept() -> Draft:
     whole = all(isinstance(getattr(draft, n), str) for n in ("model", "data", "held_out", "task", "method"))
     whole = whole and all(isinstance(getattr(draft, n), dict) for n in ("columns", "goal", "settings"))
     whole = whole and all(isinstance(own, dict) for own in draft.settings.values())
-    return draft if whole and isinstance(draft.train_rows, int | None) else Draft()
+    whole = whole and isinstance(draft.train_rows, int | None) and isinstance(draft.drop_conflicts, bool)
+    return draft if whole else Draft()
 
 
 def keep(draft: Draft) -> None:

@@ -52,6 +52,7 @@ def rows(parser: argparse.ArgumentParser) -> None:
         "--column", action="append", default=[], type=_column, metavar="ROLE=NAME", dest="columns",
         help="the column of another role: prompt, completion, messages, source, tags, ...; repeatable",
     )  # fmt: skip
+    parser.add_argument("--drop-conflicts", action="store_true", help="leave out rows whose text also has another label")
     parser.add_argument("--train-rows", type=int, metavar="N", help="a seeded sample of the training rows")
     parser.add_argument("--eval-rows", type=int, metavar="N", help="a seeded sample of the held-out rows")
 

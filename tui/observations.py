@@ -43,8 +43,7 @@ def of_data(facts: "DataFacts") -> list[str]:
         text = _("{share} more differ from an earlier row only a little")
         found.append(text.format(share=share(facts.near_duplicate_share)))
     if facts.conflict_share:
-        text = _("{share} of the rows have a text that also appears with another label")
-        found.append(text.format(share=share(facts.conflict_share)))
+        found.append(conflicts(facts.conflict_share))
     if facts.overlap_share:
         text = _("{share} of the held-out rows are also in the training data; those are not trained on")
         found.append(text.format(share=share(facts.overlap_share)))
@@ -52,6 +51,11 @@ def of_data(facts: "DataFacts") -> list[str]:
         found.append(_("{n} rows have no text or no label and are left out").format(n=number(facts.empty_rows)))
     found += [_suspicious(s) for s in facts.suspicious_columns]
     return found
+
+
+def conflicts(part: float) -> str:
+    """That so large a part of the rows contradicts others."""
+    return _("{share} of the rows have a text that also appears with another label").format(share=share(part))
 
 
 def _suspicious(column: "Suspicion") -> str:

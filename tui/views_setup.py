@@ -9,7 +9,7 @@ from textual.content import Content
 from engine.text import one_line
 from tui import views_advice
 from tui.i18n import _, plural
-from tui.observations import TASKS, columns_of, of_data, task_name
+from tui.observations import TASKS, columns_of, conflicts, of_data, task_name
 from tui.words import amount, number, sign, size
 
 if TYPE_CHECKING:
@@ -62,6 +62,12 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) 
         lines.append(Content.assemble(_ok(), _("read as {format}").format(format=one_line(form, 60))))
     lines += [Content.assemble(_ok(), class_counts(data))] if facts.labels else []
     odd = list(of_data(facts))
+    if data.drop_conflicts:
+        lines.append(_keyed(_ok(), _("rows that contradict others are left out"), _("x takes them")))
+    elif facts.conflict_share:
+        sentence = conflicts(facts.conflict_share)
+        odd.remove(sentence)
+        lines.append(_keyed(("! ", "bold $text-warning"), sentence, _("x leaves them out")))
     if data.confidence < 0.8:
         odd.append(_("the columns are a guess: check them"))
     lines += [_odd(sentence) for sentence in odd]

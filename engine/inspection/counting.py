@@ -61,6 +61,11 @@ class Counted:
         keys, times = np.unique(self.keys[self.first_of_pair], return_counts=True)
         return int(np.isin(self.keys, keys[times > 1]).sum())
 
+    def agreeing(self) -> set[int]:
+        """Numbers of the rows whose text appears with one label alone."""
+        keys, times = np.unique(self.keys[self.first_of_pair], return_counts=True)
+        return set(self.numbers[np.isin(self.keys, keys[times == 1])].tolist())
+
     def shown_in(self, other: "Counted") -> int:
         """Rows that are also in the other file."""
         return int(np.isin(self.keys, other.keys).sum())

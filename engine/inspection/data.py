@@ -39,7 +39,7 @@ def inspect_data(request: dict[str, Any], progress: Progress = lambda done, tota
     """Facts and a preview of a file of rows and its held-out file.
 
     `request`: train, eval, splits (files by split, of a hub data set), task, columns (by role), text_column, label_column,
-    train_rows, eval_rows, split_seed, model (folder with a tokenizer).
+    train_rows, eval_rows, split_seed, drop_conflicts, model (folder with a tokenizer).
 
     Raises:
         InputError: anything that would make a run fail or be wasted.
@@ -78,7 +78,7 @@ def _states(given: Splits) -> list[tuple[int, int]]:
 
 
 def _what_decides(request: dict[str, Any], given: Splits, prints: tuple[str, str | None]) -> dict[str, Any]:
-    names = ("task", "columns", "text_column", "label_column", "train_rows", "eval_rows", "split_seed")
+    names = ("task", "columns", "text_column", "label_column", "train_rows", "eval_rows", "split_seed", "drop_conflicts")
     suffixes = [Path(name).suffixes[-2:] for name in (given.train, given.eval or "")]
     tokenizer = tokens.tokenizer_fingerprint(request.get("model"))
     options = {n: request.get(n) for n in names}
@@ -103,6 +103,11 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
     _refuse_empty(given.train, counted, shape)
     known = set(counted.marks)
     counted = _sampled(source, shape, counted, request.get("train_rows"), seed=seed, told=told)
+    if request.get("drop_conflicts") and shape.task in CLASSIFYING and counted.contradicting():
+        dropped = counted.dropped
+        counted = count(source, shape, told, only=counted.agreeing())
+        counted.dropped = dropped
+        _refuse_nothing_left(given.train, counted)
     # A sample of the rows may lack labels of which a row has several; the file has shown them all the same.
     kinds = set(counted.marks) if shape.task == "classification" else known
     labels = sort_labels(kinds) if shape.task in ("classification", "multi_label", "token_classification") else []
@@ -143,6 +148,11 @@ def _refuse_empty(name: str, counted: Counted, shape: Shape) -> None:
         lacking = {"classification": "no text or no label", "regression": "no text or no number", "text": "no text"}
         what = lacking.get(shape.task) or lacking.get(shape.layout) or "nothing to read or nothing to learn"
         raise InputError(f"{name}: {counted.dropped} of {every} rows have {what}.")
+
+
+def _refuse_nothing_left(name: str, counted: Counted) -> None:
+    if not len(counted):
+        raise InputError(f"{name}: every text appears with several labels; without those rows nothing is left.")
 
 
 def _sampled(source: Source, shape: Shape, every: Counted, wanted: int | None, *, seed: int, told: Told) -> Counted:

@@ -35,6 +35,19 @@ def reviews(count: int) -> list[str]:
     return [f"this film number {i} was quite something to see,{'pos' if i % 2 else 'neg'}" for i in range(count)]
 
 
+def test_rows_that_contradict_others_are_left_out_when_that_is_wished(tmp_path: Path) -> None:
+    rows = [*reviews(20), "One and the same,pos", "one and  the same,neg", "one and the same,neg", "twice,pos", "twice,pos"]
+    path = put(tmp_path, "a.csv", ["text,label", *rows])
+    facts, _answer = looked(path)
+    assert (facts.rows, facts.conflict_share) == (25, 3 / 25)
+    cleaned, answer = looked(path, drop_conflicts=True)
+    assert (cleaned.rows, cleaned.unique_rows, cleaned.conflict_share) == (22, 21, 0)
+    assert cleaned.label_counts == (10, 12)
+    assert not any("the same" in text for text, _label in answer["preview"])
+    only = put(tmp_path, "b.csv", ["text,label", "same,pos", "same,neg", "same,pos"])
+    assert "nothing is left" in complaint(only, drop_conflicts=True)
+
+
 def test_the_examples_are_what_they_claim_to_be() -> None:
     train, held_out = EXAMPLES / "support-train.csv", EXAMPLES / "support-heldout.csv"
     facts, answer = looked(str(train), eval=str(held_out))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.loading import split
-from engine.rows import Rows, carve, deal, key_of, labelled, sample, sort_labels, unique
+from engine.rows import Rows, agreeing, carve, deal, key_of, labelled, sample, sort_labels, unique
 from engine.tables.read import read_table
 from engine.tables.table import Table
 from recommender.errors import InputError
@@ -75,6 +75,13 @@ def test_a_sample_is_seeded_and_keeps_the_order() -> None:
 def test_a_repeat_counts_once_unless_its_label_differs() -> None:
     once = unique(rows_of([("Good film", "pos"), ("good  FILM ", "pos"), ("good film", "neg")]))
     assert once.numbers == [1, 3]
+
+
+def test_rows_that_contradict_others_are_told_apart_from_repeats() -> None:
+    rows = Rows(["a", "A ", "b", "b", "c"], ["x", "y", "x", "x", "y"], [1, 2, 3, 4, 5])
+    assert agreeing(rows).numbers == [3, 4, 5]
+    tagged = Rows(["a", "a", "b"], ["", "", ""], [1, 2, 3], items=[["O"], ["PER"], ["O"]])
+    assert agreeing(tagged).numbers == [3]
 
 
 def test_labels_are_sorted_as_numbers_when_they_are_numbers() -> None:
@@ -176,3 +183,13 @@ def test_more_folds_than_rows_are_refused(tmp_path: Path) -> None:
     train = write(tmp_path, "train.csv", many(12))
     with pytest.raises(InputError, match="12 rows are too few for 15 folds"):
         split(choice(train, folds=15, fold=14))
+
+
+def test_a_run_leaves_out_what_inspection_left_out(tmp_path: Path) -> None:
+    rows = [(f"text {i}", "ab"[i % 2]) for i in range(80)] + [("both", "a"), ("both", "b"), ("both ", "a")]
+    train = write(tmp_path, "train.csv", rows_of(rows))
+    kept, cleaned = (split(choice(train, drop_conflicts=drop)) for drop in (False, True))
+    everything = [len(part.train) + len(part.validation) + len(part.held_out) for part in (kept, cleaned)]
+    assert everything == [82, 80]
+    assert cleaned.counts["conflicts"] == 2
+    assert "both" not in {t.strip() for part in (cleaned.train, cleaned.validation, cleaned.held_out) for t in part.texts}

@@ -60,7 +60,9 @@ async def test_a_setting_is_changed_and_judged_at_once(
         await wait(pilot, lambda: isinstance(app.screen, EditScreen))
         await pilot.pause()
         assert "learning rate" in screen(app)
-        await pilot.press("enter", "backspace", "backspace", "backspace", "backspace", "0")
+        await pilot.press("enter")
+        await wait(pilot, lambda: "enter keeps it" in screen(app))
+        await pilot.press("backspace", "backspace", "backspace", "backspace", "0")
         await wait(pilot, lambda: "greater than 0" in screen(app))
         await pilot.press("enter")  # what cannot be is not taken
         assert isinstance(app.screen, EditScreen)

@@ -1,5 +1,6 @@
 """From set-up to a started run, as a person goes through it."""
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -177,6 +178,29 @@ async def test_rows_that_are_cut_are_read_to_their_end_with_one_key(
         assert isinstance(app.screen, RecommendationScreen)
         assert app.screen.advice is not None
         assert {m: app.screen.advice.candidate(m).settings.max_length for m in ("full", "lora")} == {"full": 512, "lora": 512}
+
+
+@pytest.mark.usefixtures("known")
+async def test_rows_that_contradict_others_are_left_out_with_one_key(
+    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    def data(name: str, **options: Any) -> Any:
+        found = make_data(conflict_share=0.0 if options["drop_conflicts"] else 0.04)
+        return dataclasses.replace(found, drop_conflicts=options["drop_conflicts"])
+
+    monkeypatch.setattr("engine.inspect.inspect_data", data)
+    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        app.screen.query_one("#found").focus()
+        await wait(pilot, lambda: "4% of the rows have a text that also" in screen(app))
+        await pilot.press("x")
+        await wait(pilot, lambda: "rows that contradict others are left out" in screen(app))
+        setup = app.screen
+        assert isinstance(setup, SetupScreen)
+        assert "--drop-conflicts" in setup.draft.arguments()
+        await pilot.press("x")
+        await wait(pilot, lambda: "4% of the rows have a text that also" in screen(app))
 
 
 @pytest.mark.usefixtures("known")

@@ -42,16 +42,19 @@ class Found(VerticalScroll):
         Binding("enter", "done", _("Next"), id="data-next", tooltip=_("On to the next step")),
         Binding("t", "fix('task')", _("Task"), id="task", tooltip=_("Take the rows for another task")),
         Binding("c", "fix('column')", _("Columns"), id="columns", tooltip=_("Take other columns")),
+        Binding("x", "fix('conflicts')", _("Conflicts"), id="conflicts", tooltip=_("Leave out rows that contradict others")),
         Binding("l", "fix('length')", _("Longer"), id="longer", tooltip=_("Read rows to their end, as far as the model reads")),
         Binding("j", "scroll_down", show=False),
         Binding("k", "scroll_up", show=False),
     ]
 
     can_read_longer = False
+    can_drop_conflicts = False
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Reading longer is offered where rows are cut and the model reads more."""
-        return not (action == "fix" and parameters == ("length",) and not self.can_read_longer)
+        """What would put nothing right is not offered: reading longer where no row is cut, for instance."""
+        offered = {"length": self.can_read_longer, "conflicts": self.can_drop_conflicts}
+        return action != "fix" or offered.get(str(parameters[0]), True)
 
     class Fix(Message):
         """Something is to be put right."""
@@ -96,6 +99,7 @@ class DataStep(Step):
         self.train_rows = draft.train_rows
         self._for, self._columns, self._of = draft.task, dict(draft.columns), draft.data
         """What the person said of the file `_of`."""
+        self._drop = draft.drop_conflicts
         self._asked: object = None
         """The question that was asked last; it is not asked twice."""
         self._reading: object = None
@@ -109,6 +113,7 @@ class DataStep(Step):
         yield Field(_("Held-out data"), held_out, name="held-out", files=True, placeholder=_("optional"), hint=hint)
         found = Found(id="found")
         found.border_title = _("what I found")
+        found.border_subtitle = _("enter comes here, then the keys work")
         yield found
 
     def field(self, name: str) -> Field:
@@ -126,6 +131,7 @@ class DataStep(Step):
             "held_out": self.field("held-out").value,
             "task": self._for if mine else "",
             "columns": dict(self._columns) if mine else {},
+            "drop_conflicts": self._drop and mine,
         }
 
     def enter(self) -> None:
@@ -162,6 +168,7 @@ class DataStep(Step):
         """Ask about the rows, unless that very question was asked already."""
         if self.field("data").value != self._of:
             self._for, self._columns, self._of = "", {}, self.field("data").value
+            self._drop = False
         question = (self._draft(), self.tokenizer)
         if self._asked == question and not (again and self.known is None):
             return
@@ -233,9 +240,9 @@ class DataStep(Step):
             cut = next((w for w in advice.warnings if w.code in views.CUT), None) if advice is not None else None
             self._longer = views.whole_length(self.known.facts, cut, self.reads)
             found = self.query_one("#found", Found)
-            if found.can_read_longer != (self._longer is not None):
-                found.can_read_longer = self._longer is not None
-                found.refresh_bindings()
+            found.can_read_longer = self._longer is not None
+            found.can_drop_conflicts = self._drop or bool(self.known.facts.conflict_share)
+            found.refresh_bindings()
             self.query_one("#found-lines", Static).update(views.findings(self.known, cut, self._longer))
 
     @on(Found.Fix)
@@ -247,6 +254,9 @@ class DataStep(Step):
             case "column" if self.known is not None:
                 roles = views.columns_to_pick(self.known.facts)
                 self.app.push_screen(PickScreen(_("Which column is another one?"), roles), self._role_picked)
+            case "conflicts":
+                self._drop = not self._drop
+                self.look(final=True)
             case "length" if self._longer is not None:
                 self.post_message(self.Longer(self._longer))
 

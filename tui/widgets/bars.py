@@ -6,11 +6,11 @@ from recommender.language import marked
 from tui.words import unicode_terminal
 
 PARTS: tuple[tuple[str, str, str], ...] = (
-    ("W", marked("weights"), "$primary"),
-    ("O", marked("optimizer"), "$warning"),
-    ("G", marked("gradients"), "$secondary"),
-    ("A", marked("activations"), "$success"),
-    ("L", marked("logits"), "$accent"),
+    ("W", marked("weights"), "$text-primary"),
+    ("O", marked("optimizer"), "$text-warning"),
+    ("G", marked("gradients"), "$text-secondary"),
+    ("A", marked("activations"), "$text-success"),
+    ("L", marked("logits"), "$text-accent"),
     ("R", marked("runtime"), "dim"),
 )
 """Letter, name in `Memory.parts`, colour."""
