@@ -1,5 +1,6 @@
 """`loracle inspect`: facts for people and for files. Nothing is trained here."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -110,13 +111,20 @@ def test_what_cannot_be_inspected_is_said_in_one_sentence(loracle_here: Command,
     assert not done.stdout
 
 
+def reads_rows(pid: int) -> bool:
+    """Whether the child that reads the file is at work."""
+    with contextlib.suppress(psutil.Error):
+        return any(child.cmdline()[-1:] == ["data"] for child in psutil.Process(pid).children())
+    return False
+
+
 def test_ctrl_c_while_a_file_is_read_ends_at_once_and_leaves_nothing(
     start_loracle: Callable[..., "subprocess.Popen[str]"], tmp_path: Path, tiny: Path
 ) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_text("text,label\n" + "".join(f"a long line of words that takes its time {n},{n % 2}\n" for n in range(600_000)))
     process = start_loracle("inspect", "data", rows, "--model", tiny)
-    while not psutil.Process(process.pid).children():  # the one that reads the file
+    while not reads_rows(process.pid):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
