@@ -21,6 +21,7 @@ from recommender.errors import Exit
 from tui import kept, keys, terminal
 from tui.background import in_thread
 from tui.i18n import _
+from tui.run_rows import RunList
 from tui.screens.base import LoracleScreen
 from tui.screens.home import HomeScreen
 from tui.signals import HUNG_UP, catch_signals, end_children, forget_terminal
@@ -28,8 +29,10 @@ from tui.words import size, status_with_sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
+    from engine.trash import Discarded
     from recommender.facts import Machine
     from tui.draft import Draft
+    from tui.run_rows import RunRow
 
 
 
@@ -62,6 +65,9 @@ class LoracleApp(App[None]):
         self.left_running: RunDirectory | None = None
         """The live run on the screen when the app was left."""
         self._first_model, self._first_data, self._first_run = model, data, attach
+        self._run_list = RunList()
+        self.discarded: list[Discarded] = []
+        """Runs in the trash, which may be brought back until the app is left."""
         self._choose_theme()
         self._own_keys = keys.chosen()
         self.set_keymap(self._own_keys)
@@ -137,6 +143,10 @@ class LoracleApp(App[None]):
 
         self.push_screen(SetupScreen(model, data, draft))
 
+    def list_runs(self) -> "list[RunRow]":
+        """All runs, newest first; blocks, so it is called in a thread."""
+        return self._run_list.rows(self.runs)
+
     def choose_to_compare(self, run: "RunDirectory") -> None:
         """Choose what to compare a run with."""
         from tui.screens.compare import ChooseRuns
@@ -198,6 +208,13 @@ class LoracleApp(App[None]):
         yield SystemCommand(_("New run"), _("Choose a model and data"), self.open_setup)
         yield SystemCommand(_("Runs"), _("The list of all runs"), self._only_home)
 
+    def empty_trash(self) -> None:
+        """Make final what was deleted, once the app was left."""
+        if self.discarded:
+            from engine import trash
+
+            trash.empty(self.discarded)
+
     def action_picture(self) -> None:
         """Save what is on the screen, once a palette that asked for it is gone."""
         self.set_timer(0.1, self.deliver_screenshot)
@@ -248,6 +265,7 @@ def run_app(
     catch_signals(app.leave)
     app.run()
     end_children()
+    app.empty_trash()
     if app.return_code == HUNG_UP:
         forget_terminal()
     elif app.left_running is not None and app.left_running.alive():

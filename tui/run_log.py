@@ -85,7 +85,7 @@ def event_line(event: "Event") -> tuple[str, str] | None:
     match event["kind"]:
         case "run":
             return _run_line(event), ""
-        case "phase" if not event.get("done"):
+        case "phase" if not event.get("done") and event.get("name") != "evaluate":
             return PHASE_WORDS.get(str(event.get("name")), one_line(event.get("name"), 40)), ""
         case "step":
             numbers = f"loss {_short(event.get('loss'))}  grad {_short(event.get('grad_norm'))}"

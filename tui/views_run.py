@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LIVE = ("starting", "running")
 PHASES = ("load", "tokenize", "preflight", "before", "probe", "samples", "forgetting", "train", "save", "after")
 """In the order of a run."""
+TRAINING = ("train", "evaluate")
+"""Phases during which the bar counts steps."""
 TREND_STEPS = 50
 
 
@@ -67,7 +69,7 @@ def time_left(state: "RunState", now: float | None = None) -> Content:
 
 def progress(state: "RunState", width: int) -> Content:
     """Bar, steps, percent; outside the training the phase's own progress."""
-    if state.phase == "train" or not state.phase_total or state.status not in LIVE:
+    if state.phase in TRAINING or not state.phase_total or state.status not in LIVE:
         done, total, unit = state.step, state.total_steps, _("step")
     else:
         done, total, unit = state.phase_done, state.phase_total, one_line(state.phase_unit, 12)
@@ -79,10 +81,13 @@ def progress(state: "RunState", width: int) -> Content:
 def phases(state: "RunState") -> Content:
     """What was done and how long it took, what is being done, what is still to come."""
     parts = []
-    now = PHASES.index(state.phase) if state.phase in PHASES else -1
+    here = "train" if state.phase in TRAINING else state.phase
+    now = PHASES.index(here) if here in PHASES else -1
     for n, name in enumerate(PHASES):
         spent = state.phase_seconds.get(name)
-        if state.status in LIVE and name == state.phase:
+        if name == "train" and spent is not None:
+            spent += state.phase_seconds.get("evaluate", 0.0)
+        if state.status in LIVE and name == here:
             parts.append((f"{sign('▶')} {_SHORT[name]} {duration(spent)}", "bold"))
         elif spent is not None:
             parts.append((f"{sign('✓')} {_SHORT[name]} {duration(spent)}", "$text-muted"))

@@ -43,6 +43,7 @@ PHASE_WORDS: dict[str, str] = {
     "after": "scoring the trained model",
     "answers": "writing answers to be scored",
     "samples": "writing sample answers",
+    "evaluate": "scoring the validation rows",
     "pause": "scoring the validation rows",
     "forgetting": "scoring generic text",
     "save": "saving the model",

@@ -31,6 +31,7 @@ from engine.worker.resuming import compare, environment_note
 from engine.worker.samples import Samples, chosen
 from engine.worker.schedule import moments
 from engine.worker.scoring import Reader
+from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import seed_everything
 from engine.worker.training import Training, suggested_rate
@@ -69,7 +70,7 @@ class Session:
         built = build(task, model_folder)
         rows = encoded(task, tokenizer, parts, tell)
         total_steps = plan.total_steps(len(rows["train"]))  # not of the file's rows: raw text is cut into pieces
-        self._announce(built, parts, total_steps, checkpoint)
+        self._announce(built, parts, rows, total_steps, checkpoint)
         task.adopt(built.model)
         tell_losses(task, rows, tell)
         task.prepare(rows["train"], next(built.model.parameters()).device)
@@ -151,7 +152,9 @@ class Session:
 
         return between
 
-    def _announce(self, built: Built, parts: Split, total_steps: int, checkpoint: Path | None) -> None:
+    def _announce(
+        self, built: Built, parts: Split, rows: dict[str, Encoded], total_steps: int, checkpoint: Path | None
+    ) -> None:
         expected = _expected(self.run, self.plan.method)
         resumed = checkpoints.step_of(checkpoint) if checkpoint else None
         self.tell.events.write(
@@ -161,6 +164,7 @@ class Session:
             data=self.plan.data.train,
             labels=parts.labels[:100],
             train_rows=len(parts.train),
+            train_tokens=sum(map(len, rows["train"].input_ids)),
             validation_rows=len(parts.validation),
             held_out_rows=len(parts.held_out),
             counts=parts.counts,

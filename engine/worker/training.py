@@ -145,7 +145,8 @@ class Training:
         plan, validation, watch = self.plan, self.rows["validation"], self._watch()
 
         def evaluate(model: Any, step: int) -> dict[str, float]:
-            found = self._tell_evaluation(step, self.reader.score(model, validation))
+            progress = self.tell.progress("evaluate", len(validation))
+            found = self._tell_evaluation(step, self.reader.score(model, validation, progress))
             watch.evaluated(step, found["loss"])
             return found | {CHOICE: choice_of(plan, found)}
 

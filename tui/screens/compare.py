@@ -14,7 +14,6 @@ from textual.widgets.option_list import Option
 from engine.text import one_line
 from tui import comparing
 from tui import views_compare as views
-from tui import work as engine_side
 from tui.background import in_thread
 from tui.i18n import _
 from tui.screens.base import LoracleScreen
@@ -26,6 +25,7 @@ from tui.words import sign, status_with_sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
+    from tui.run_rows import RunRow
 
 AGAIN_SECONDS = 5.0
 """How often runs that are still going on are read again."""
@@ -90,7 +90,7 @@ class ChooseRuns(LoracleScreen):
     def __init__(self, first: "RunDirectory") -> None:
         super().__init__()
         self._first = first
-        self._rows: list[engine_side.RunRow] = []
+        self._rows: list[RunRow] = []
         self._marked: list[int] = []
 
     def body(self) -> ComposeResult:
@@ -104,7 +104,7 @@ class ChooseRuns(LoracleScreen):
 
     @work(exclusive=True, group="choose", exit_on_error=False)
     async def _load(self) -> None:
-        rows = await in_thread(engine_side.list_runs, self.loracle.runs)
+        rows = await in_thread(self.loracle.list_runs)
         self._rows = [row for row in rows if row.run.path != self._first.path]
         options = self.query_one(OptionList)
         options.add_options([Option(self._words(i)) for i in range(len(self._rows))])

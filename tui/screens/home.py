@@ -10,43 +10,62 @@ from textual.content import Content
 from textual.widgets import DataTable, Static
 
 from engine.text import one_line
+from recommender.errors import LoracleError
 from tui import judged
 from tui.background import in_thread
+from tui.i18n import _, plural
 from tui.screens.base import LoracleScreen
-from tui.words import metric, seconds_ago, status_with_sign
+from tui.screens.confirm import ConfirmScreen
+from tui.words import metric, seconds_ago, sign, status_with_sign
 
 if TYPE_CHECKING:
-    from tui.work import RunRow
+    from engine.rundir import RunDirectory
+    from tui.run_rows import RunRow
 
 SHORT = {"accuracy": "acc"}
 REFRESH_SECONDS = 5.0
+RESUMABLE = ("stopped", "failed", "dead")
+LIVE = ("starting", "running")
+NAME_CELLS = 38
+"""Of a run's name, so that all columns fit on 80."""
+MOST_MARKED = 4
 
 
 class HomeScreen(LoracleScreen):
     """The list of runs. With none yet the set-up opens at once."""
 
-    ABOUT = "All runs, newest first. A run that is going on can be watched; a stopped or dead one can be resumed."
+    ABOUT = _("All runs, newest first. A run that is going on can be watched; a stopped or dead one can be resumed.")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "new", "New run", id="new", tooltip="Choose a model and data"),
-        Binding("enter", "open", "Open", id="open", tooltip="Watch the run, or see its result"),
-        Binding("r", "resume", "Resume", id="resume", tooltip="Go on with a stopped, failed or dead run"),
-        Binding("j", "down", show=False),
-        Binding("k", "up", show=False),
-    ]
+        Binding("n", "new", _("New run"), id="new", tooltip=_("Choose a model and data")),
+        Binding("enter", "open", _("Open"), id="open", tooltip=_("Watch the run, or see its result")),
+        Binding("a", "attach", _("Attach"), id="attach", tooltip=_("Watch what is going on, or the run under the cursor")),
+        Binding("r", "resume", _("Resume"), id="resume", show=False, tooltip=_("Go on with a stopped, failed or dead run")),
+        Binding("space", "mark", _("Mark"), id="mark", show=False, tooltip=_("Mark runs, to compare them with v")),
+        Binding("v", "compare", _("Compare"), id="compare", tooltip=_("Compare the marked runs, or choose some")),
+        Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),
+        Binding("delete,backspace", "delete", _("Delete"), id="delete", key_display="del",
+                tooltip=_("Move the run to the trash; u brings it back until the app is left")),
+        Binding("u", "undo", _("Undo"), id="undo", show=False, tooltip=_("Bring back the run that was deleted last")),
+        Binding("j", "down", id="down", show=False),
+        Binding("k", "up", id="up", show=False),
+        Binding("g", "end(-1)", id="first", show=False),
+        Binding("G", "end(1)", id="last", show=False),
+    ]  # fmt: skip
 
     def __init__(self, *, go_to_setup: bool) -> None:
         super().__init__()
         self._go_to_setup = go_to_setup
         self._rows: list[RunRow] = []
+        self._marked: set[str] = set()
         self._looked = False
 
     def body(self) -> ComposeResult:
         table: DataTable[Text] = DataTable(id="runs", cursor_type="row", zebra_stripes=True)
         yield table
-        yield Static(Content.styled("Looking for earlier runs…", "dim"), id="note", markup=False)
+        yield Static(Content.styled(_("Looking for earlier runs…"), "$text-muted"), id="note", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one(DataTable).add_columns("run", "state", "method", "best", "started")
+        self.query_one(DataTable).add_columns(_("run"), _("state"), _("method"), _("best"), _("started"))
         self.machine_known()
         self.call_after_refresh(self.load)
         self.set_interval(REFRESH_SECONDS, self._refresh_if_shown)
@@ -66,31 +85,69 @@ class HomeScreen(LoracleScreen):
     @work(exclusive=True, group="runs", exit_on_error=False)
     async def load(self) -> None:
         """Read the states of all runs."""
-        from tui import work as engine_side
-
-        rows = await in_thread(engine_side.list_runs, self.loracle.runs)
+        rows = await in_thread(self.loracle.list_runs)
+        self._tell_endings(rows)
         self._show(rows)
         if self._go_to_setup and not rows:
             self.loracle.open_setup()
         self._go_to_setup, self._looked = False, True
 
-    def _show(self, rows: "list[RunRow]") -> None:
-        table = self.query_one(DataTable)
-        cursor = table.cursor_row
-        table.clear()
+    def _tell_endings(self, rows: "list[RunRow]") -> None:
+        """A run that ended while one looked elsewhere."""
+        before = {row.run.path: row.status for row in self._rows}
         for row in rows:
-            name = SHORT.get(row.metric, judged.words(row.metric))
-            score = f"{name} {metric(row.score)}" if row.score is not None else metric(None)
-            cells = (one_line(row.run.name, 60), status_with_sign(row.status), row.method, score, seconds_ago(row.started))
-            table.add_row(*(Text(one_line(cell)) for cell in cells))
+            if before.get(row.run.path) in LIVE and row.status not in LIVE:
+                self.loracle.tell_elsewhere(row.run, row.status)
+
+    def _show(self, rows: "list[RunRow]") -> None:
+        """Only what changed is written, so that neither cursor nor scrolling jump."""
+        table = self.query_one(DataTable)
+        keys = [str(row.run.path) for row in rows]
+        same = keys == [str(row.run.path) for row in self._rows] and table.row_count == len(rows)
+        chosen = self._chosen()
         self._rows = rows
-        if rows:
-            table.move_cursor(row=min(cursor, len(rows) - 1))
-        note = "enter opens a run · n starts a new one" if rows else "No run yet: press n for the first one."
-        self.query_one("#note", Static).update(Content.styled(note, "dim"))
+        self._marked &= set(keys)
+        if same:
+            for y, row in enumerate(rows):
+                for x, cell in enumerate(self._cells(row)):
+                    if table.get_cell_at((y, x)) != cell:  # type: ignore[arg-type]
+                        table.update_cell_at((y, x), cell)  # type: ignore[arg-type]
+        else:
+            table.clear()
+            for row, key in zip(rows, keys, strict=True):
+                table.add_row(*self._cells(row), key=key)
+            if chosen is not None and str(chosen.run.path) in keys:
+                table.move_cursor(row=keys.index(str(chosen.run.path)))
+        self._note()
         table.display = bool(rows)
-        if rows and self.app.screen is self:
+        if rows and self.app.screen is self and self.focused is None:
             table.focus()
+
+    def _cells(self, row: "RunRow") -> list[Text]:
+        name = SHORT.get(row.metric, judged.words(row.metric))
+        score = f"{name} {metric(row.score)}" if row.score is not None else metric(None)
+        mark = f"{sign('●')} " if str(row.run.path) in self._marked else ""
+        cells = (
+            one_line(f"{mark}{row.run.name}", NAME_CELLS if self.size.width < 110 else 80),
+            status_with_sign(row.status),
+            row.method,
+            score,
+            seconds_ago(row.started),
+        )
+        return [Text(one_line(cell)) for cell in cells]
+
+    def _note(self) -> None:
+        if self.loracle.discarded:
+            words = _("{name} is in the trash: u brings it back; leaving the app makes it final.")
+            said = words.format(name=one_line(self.loracle.discarded[-1].name, 40))
+        elif not self._rows:
+            said = _("No run yet: press n for the first one.")
+        elif self._marked:
+            words = plural("{n} run marked · v compares", "{n} runs marked · v compares", len(self._marked))
+            said = words.format(n=len(self._marked))
+        else:
+            said = _("enter opens a run · n starts a new one · space marks, v compares")
+        self.query_one("#note", Static).update(Content.styled(said.replace("·", sign("·")), "$text-muted"))
 
     def _chosen(self) -> "RunRow | None":
         row = self.query_one(DataTable).cursor_row
@@ -98,7 +155,14 @@ class HomeScreen(LoracleScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Nothing lies further back than home."""
+        if action == "undo":
+            return bool(self.loracle.discarded)
         return action != "back"
+
+    def copyable(self) -> tuple[str, str] | None:
+        """The folder of the run under the cursor."""
+        row = self._chosen()
+        return (str(row.run.path), str(row.run.path)) if row is not None else None
 
     def action_new(self) -> None:
         """Go to set-up."""
@@ -111,17 +175,94 @@ class HomeScreen(LoracleScreen):
         if row is not None:
             self.loracle.open_run(row.run, result=row.status == "done")
 
+    def action_attach(self) -> None:
+        """Watch the one that goes on; where several do, or none, the one under the cursor."""
+        live = [row for row in self._rows if row.status in LIVE]
+        row = live[0] if len(live) == 1 else self._chosen()
+        if row is not None:
+            self.loracle.open_run(row.run)
+
     def action_resume(self) -> None:
         """Open the run under the cursor and go on with it."""
         row = self._chosen()
         if row is None:
             return
-        if row.status in ("stopped", "failed", "dead"):
+        if row.status in RESUMABLE:
             from tui.screens.run import RunScreen
 
             self.app.push_screen(RunScreen(row.run, resume=True))
         else:
-            self.say(f"{row.run.name} is {row.status}: only a stopped, failed or dead run can be resumed.", "warning")
+            words = _("{name} is {state}: only a stopped, failed or dead run can be resumed.")
+            self.say(words.format(name=row.run.name, state=row.status), "warning")
+
+    def action_mark(self) -> None:
+        """Mark the run under the cursor, or take the mark away."""
+        row = self._chosen()
+        if row is None:
+            return
+        key = str(row.run.path)
+        if key in self._marked or len(self._marked) < MOST_MARKED:
+            self._marked ^= {key}
+            self._show(self._rows)
+        else:
+            self.say(_("Four runs at most."), "warning")
+
+    def action_compare(self) -> None:
+        """Compare what is marked; a single run with others that are chosen then."""
+        marked = [row.run for row in self._rows if str(row.run.path) in self._marked]
+        row = self._chosen()
+        if len(marked) > 1:
+            self.loracle.open_compare(marked)
+        elif marked or row is not None:
+            self.loracle.choose_to_compare(marked[0] if marked else row.run)  # type: ignore[union-attr]
+
+    def action_replay(self) -> None:
+        """Play the run under the cursor once more."""
+        row = self._chosen()
+        if row is not None:
+            self.loracle.open_replay(row.run)
+
+    def action_delete(self) -> None:
+        """Move the run under the cursor to the trash; a whole group only after a question."""
+        row = self._chosen()
+        if row is None:
+            return
+        if row.run.group is None:
+            self._discard(row.run)
+            return
+        words = _("{name} belongs to {group}. Delete the whole group? u brings it back until the app is left.")
+        question = Content(words.format(name=one_line(row.run.path.name, 60), group=one_line(row.run.group.name, 60)))
+        run = row.run
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._discard(run)
+
+        self.app.push_screen(ConfirmScreen(question, _("Delete the group")), answered)
+
+    @work(group="trash", exit_on_error=False)
+    async def _discard(self, run: "RunDirectory") -> None:
+        from engine import trash
+
+        try:
+            self.loracle.discarded.append(await in_thread(trash.discard, run))
+        except LoracleError as error:
+            self.say(error.message, "warning")
+        self.load()
+
+    @work(group="trash", exit_on_error=False)
+    async def action_undo(self) -> None:
+        """Bring back what was deleted last."""
+        from engine import trash
+
+        if not self.loracle.discarded:
+            self.say(_("Nothing was deleted since the app was opened."), "warning")
+            return
+        try:
+            await in_thread(trash.restore, self.loracle.discarded.pop())
+        except LoracleError as error:
+            self.say(error.message, "warning")
+        self.load()
 
     def action_down(self) -> None:
         """Cursor down."""
@@ -130,3 +271,7 @@ class HomeScreen(LoracleScreen):
     def action_up(self) -> None:
         """Cursor up."""
         self.query_one(DataTable).action_cursor_up()
+
+    def action_end(self, which: int) -> None:
+        """To the first or last run."""
+        self.query_one(DataTable).move_cursor(row=0 if which < 0 else len(self._rows) - 1)

@@ -1,0 +1,118 @@
+"""The list of runs: deleting and bringing back, marking and comparing, attaching."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import trash
+from engine.rundir import RunDirectory
+from recommender.errors import InputError
+from tui.app import LoracleApp
+from tui.run_rows import RunList
+from tui.screens.compare import CompareScreen
+from tui.screens.run import RunScreen
+
+Screen = Callable[[LoracleApp], str]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
+    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
+
+
+def ended(make_run: Any, name: str, accuracy: float = 0.8) -> RunDirectory:
+    worker = make_run(name)
+    worker.begin()
+    worker.steps(1, 10)
+    worker.evaluate(10, accuracy=accuracy)
+    worker.end("stopped", 5, cause="stopped on request")
+    worker.die()
+    found: RunDirectory = worker.run
+    return found
+
+
+async def test_a_deleted_run_comes_back_with_u_and_is_gone_once_the_app_is_left(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    run = ended(make_run, "first")
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "first-lora" in screen(app) and "stopped" in screen(app))
+        await pilot.press("delete")
+        await wait(pilot, lambda: "u brings it back" in screen(app))
+        assert not run.path.exists()
+        await pilot.press("u")
+        await wait(pilot, lambda: run.path.exists() and "stopped" in screen(app))
+        await pilot.press("delete")
+        await wait(pilot, lambda: "u brings it back" in screen(app))
+    app.empty_trash()
+    assert list(runs.iterdir()) == []
+
+
+async def test_a_run_that_goes_on_is_not_deleted(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    worker = make_run()
+    worker.begin()
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "running" in screen(app))
+        await pilot.press("delete")
+        await wait(pilot, lambda: any("stop it first" in note.message for note in app._notifications))
+        assert worker.run.path.exists()
+        await pilot.press("a")
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_marked_runs_are_compared(runs: Path, make_run: Any, screen: Screen, wait: Any, size: tuple[int, int]) -> None:
+    ended(make_run, "first")
+    ended(make_run, "second", accuracy=0.9)
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=size) as pilot:
+        await wait(pilot, lambda: "second-lora" in screen(app) and "F1 0.890" in screen(app))
+        await pilot.press("space", "j", "space")
+        await wait(pilot, lambda: "2 runs marked" in screen(app))
+        await pilot.press("v")
+        await wait(pilot, lambda: (isinstance(app.screen, CompareScreen) and "second.csv" in screen(app)) or size == (80, 24))
+        await pilot.press("4")
+        await wait(pilot, lambda: "data.train" in screen(app))
+        await pilot.press("escape")
+        await wait(pilot, lambda: "2 runs marked" in screen(app))
+
+
+def test_the_list_reads_a_log_once_and_then_only_what_grew(runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.steps(1, 50)
+    listed = RunList()
+    assert listed.rows(runs)[0].score is None
+    read: list[int] = []
+    from engine.events import EventTail
+
+    poll = EventTail.poll
+
+    def counted(self: Any, *given: Any) -> Any:
+        found = poll(self, *given)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(EventTail, "poll", counted)
+    worker.evaluate(50)
+    row = listed.rows(runs)[0]
+    assert row.score == pytest.approx(0.79)
+    assert row.status == "running"
+    assert sum(read) == 1
+
+
+def test_what_lies_in_the_trash_for_long_is_deleted_and_what_is_new_is_kept(runs: Path, make_run: Any) -> None:
+    import os
+
+    old, new = (trash.discard(ended(make_run, name)) for name in ("old", "new"))
+    os.utime(old.now, (1, 1))
+    trash.forget_old(runs)
+    assert not old.now.exists()
+    assert new.now.exists()
+    new.was.mkdir()
+    with pytest.raises(InputError, match="in the way"):
+        trash.restore(new)
