@@ -88,14 +88,10 @@ class EventTail:
         self._offset += len(chunk)
         lines = (self._rest + chunk).split(b"\n")
         self._rest = lines.pop()
-        events = []
-        for line in lines:
-            if self._skipping:
-                self._skipping = False
-                continue
-            event = parse_line(line)
-            if event is not None:
-                events.append(event)
+        if self._skipping and lines:
+            self._skipping = False
+            del lines[0]
+        events = _parse_all(lines)
         if len(self._rest) > MAX_LINE:  # a line no writer of ours makes: forget it, and what is still to come of it
             self._rest, self._skipping = b"", True
         return events
@@ -108,6 +104,22 @@ def read_events(path: Path) -> Iterator[Event]:
         yield from events
 
 
+def _parse_all(lines: list[bytes]) -> list[Event]:
+    """The events in these lines: at once where all are sound, which takes two thirds of the time, else line by line."""
+    if len(lines) > 1 and len(max(lines, key=len)) <= MAX_LINE:
+        try:
+            found: list[Event] = json.loads(b"[" + b",".join(lines) + b"]", parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            found = []
+        if len(found) == len(lines) and all(map(_is_event, found)):
+            return found
+    return [event for line in lines if (event := parse_line(line)) is not None]
+
+
+def _is_event(content: Any) -> bool:
+    return isinstance(content, dict) and content.get("kind") in KINDS and isinstance(content.get("seq"), int)
+
+
 def parse_line(line: bytes) -> Event | None:
     """The event in one line, or `None` where there is none to be used."""
     if not line or len(line) > MAX_LINE:
@@ -117,9 +129,7 @@ def parse_line(line: bytes) -> Event | None:
         event, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         return None
-    if text[end:].strip() or not isinstance(event, dict):
-        return None
-    return event if event.get("kind") in KINDS and isinstance(event.get("seq"), int) else None
+    return event if not text[end:].strip() and _is_event(event) else None
 
 
 def finite(value: Any) -> Any:

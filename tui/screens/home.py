@@ -126,15 +126,15 @@ class HomeScreen(LoracleScreen):
     def _cells(self, row: "RunRow") -> list[Text]:
         name = SHORT.get(row.metric, judged.words(row.metric))
         score = f"{name} {metric(row.score)}" if row.score is not None else metric(None)
-        mark = f"{sign('●')} " if str(row.run.path) in self._marked else ""
+        mark = f"{sign('●')} " if str(row.run.path) in self._marked else "  "
         cells = (
-            one_line(f"{mark}{row.run.name}", NAME_CELLS if self.size.width < 110 else 80),
+            one_line(row.run.name, NAME_CELLS if self.size.width < 110 else 80),
             status_with_sign(row.status),
             row.method,
             score,
             seconds_ago(row.started),
         )
-        return [Text(one_line(cell)) for cell in cells]
+        return [Text(mark + one_line(cells[0])), *(Text(one_line(cell)) for cell in cells[1:])]
 
     def _note(self) -> None:
         if self.loracle.discarded:
