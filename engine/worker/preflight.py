@@ -61,6 +61,10 @@ class Preflight:
             tried = self._tried(trainer, available, peak)
         except TrainingFailed as error:
             raise Refused(f"Tried before the first step: {error.message}") from None
+        except (RuntimeError, MemoryError) as error:  # outside of a micro-batch: nothing smaller could be tried
+            out_of_memory(error)
+            helps = what_helps(self.reader.task.plan)
+            raise Refused(f"Tried before the first step: memory cannot hold what the optimizer keeps. {helps}") from None
         self.tell.events.write(
             "preflight",
             predicted=predicted,
@@ -104,8 +108,7 @@ class Preflight:
                     cut = task.cut([lengths[i] for i in window], self.reader.budget.tokens, trainer.args.device.type)
                     pieces.append(heaviest([[window[i] for i in piece] for piece in cut], lengths))
                 worst = _distinct(pieces[0], heaviest(pieces, lengths))
-                failed = next((f for f in (self._failed(trainer, rows, piece, lengths) for piece in worst) if f), None)
-                if failed is None:
+                if not any(self._failed(trainer, rows, piece, lengths) for piece in worst):
                     return [_described("train", piece, lengths) for piece in worst]
 
     def _failed(self, trainer: LogicalBatchTrainer, rows: Encoded, piece: list[int], lengths: list[int]) -> bool:
@@ -116,9 +119,11 @@ class Preflight:
             trainer.rehearse(LogicalBatch([rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece]))
         except (RuntimeError, MemoryError) as error:
             failure = out_of_memory(error)
-        if failure is not None:
-            self.reader.budget.shrink(failure, longest=max(lengths[i] for i in piece), rows=len(piece))
-        return failure is not None
+        if failure is None:
+            self.reader.budget.worked()
+            return False
+        self.reader.budget.shrink(failure, longest=max(lengths[i] for i in piece), rows=len(piece))
+        return True
 
     def _evaluate(self, model: Any) -> list[dict[str, Any]]:
         tried = []

@@ -189,6 +189,19 @@ def test_what_fits_by_no_means_is_refused_with_what_would_help(
     assert events(run, "recovery")[-1]["after"] == {"gradient_checkpointing": True}
 
 
+def test_an_optimizer_whose_state_does_not_fit_is_refused(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    end = work(begin(make_plan(tiny)))
+    assert (end["status"], end["code"]) == ("refused", 3)
+    assert "memory cannot hold what the optimizer keeps" in end["cause"]
+    assert "adamw_8bit" in end["cause"]
+
+
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_trained(
     tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
