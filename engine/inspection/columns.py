@@ -138,6 +138,11 @@ def choose(table: Table, columns: list[Column], text_column: str | None, label_c
     label = label_column or best(columns, label_score, exclude=text)
     if text is None or label is None or text == label:
         missing = "text" if text is None else "label"
+        usual = TEXT_NAMES if text is None else LABEL_NAMES
+        nested = next((c.name for c in columns if c.kind != "value" and c.name.lower() in usual), None)
+        if nested is not None:
+            where = f"{table.where(0)}: column {one_line(nested, 60)}"
+            raise InputError(f"{where} holds a nested value; one {missing} a row is needed.")
         names = listed(table)
         raise InputError(f"{table.path}: no column looks like a {missing} among {names}; name it with --{missing}-column.")
     if text_column is not None and label_column is not None:
