@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.text import clean
 
-DATA_SUFFIXES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".txt"})
+DATA_SUFFIXES = frozenset(".csv .tsv .json .jsonl .ndjson .parquet .pq .arrow .txt .gz .conll".split())  # noqa: SIM905
 MOST = 2_000
 """Entries of one folder that are looked at."""
 

@@ -14,6 +14,7 @@ from textual.widgets.option_list import Option
 
 from engine.text import one_line
 from tui.background import in_thread
+from tui.i18n import _
 from tui.paths import Entry, entries
 from tui.words import size
 
@@ -22,8 +23,8 @@ class FilesScreen(ModalScreen[Path | None]):
     """Folders and readable data files (or folders that hold a model); enter opens or picks."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Back"),
-        Binding("backspace,left", "up", "Folder above"),
+        Binding("escape", "dismiss(None)", _("Back")),
+        Binding("backspace,left", "up", _("Folder above")),
         Binding("j", "down", show=False),
         Binding("k", "up_one", show=False),
     ]
@@ -38,8 +39,10 @@ class FilesScreen(ModalScreen[Path | None]):
         with Vertical(id="dialog"):
             yield Static(id="where", markup=False)
             yield OptionList(id="files", compact=True)
-            what = "enter opens a folder or takes the model in it" if self._folders else "enter opens a folder or takes a file"
-            yield Static(Content.styled(f"\n{what} · backspace folder above · esc back", "dim"), markup=False)
+            what = _("enter opens a folder or takes a file or set")
+            if self._folders:
+                what = _("enter opens a folder or takes the model in it")
+            yield Static(Content.styled(f"\n{what} · {_('backspace folder above · esc back')}", "dim"), markup=False)
 
     def on_mount(self) -> None:
         self.query_one(OptionList).focus()
@@ -70,11 +73,15 @@ class FilesScreen(ModalScreen[Path | None]):
             self.action_up()
             return
         entry = self._entries[event.option_index - 1]
-        is_model = self._folders and await in_thread((entry.path / "config.json").is_file)
-        if entry.folder and not is_model:
+        if entry.folder and not await in_thread(self._is_whole, entry.path):
             self._load(entry.path)
         else:
             self.dismiss(entry.path)
+
+    def _is_whole(self, folder: Path) -> bool:
+        """Whether the folder itself is meant: a model, or a set that `datasets` has saved."""
+        marks = ("config.json",) if self._folders else ("dataset_info.json", "dataset_dict.json")
+        return any((folder / mark).is_file() for mark in marks)
 
     def action_up(self) -> None:
         """Open the folder above."""
