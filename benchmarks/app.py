@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.seed_recipe import machine
+from benchmarks.paired import machine
 
 EVENTS = 100_000
 HOUR = 3600.0
