@@ -12,7 +12,7 @@ from engine.text import one_line
 from tui.goal import in_words
 from tui.i18n import _
 from tui.widgets.bars import PARTS, candidate_bar
-from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, share, sign, size
+from tui.words import amount, candidate_line, duration, memory_sum, memory_verdict, number, rate, share, sign, size
 
 if TYPE_CHECKING:
     from recommender.explain import Step
@@ -237,6 +237,16 @@ def estimate(candidate: "Candidate") -> Content:
     parts = [f"~{memory_sum(candidate)}", f"~{duration(candidate.hours.predicted * 3600)}", steps]
     parts.append(_("trains {count}").format(count=amount(candidate.trained_parameters)))
     return Content.assemble(verdict, dot, dot.join(parts))
+
+
+def as_text(advice: "Advice") -> str:
+    """Verdict, candidates and reasons, for a mail or an issue."""
+    found = advice.recommendation
+    lines = [verdict(found).plain, ""]
+    lines += [candidate_line(advice.candidate(c.method)) for c in found.candidates]
+    lines += ["", *(f"- {one_line(r.text, 400)}" for r in found.reasons if r.code != "fits")]
+    lines += [f"- {one_line(text, 400)}" for text in (*found.instead, *found.would_change)]
+    return "\n".join(lines)
 
 
 def starting(advice: "Advice") -> str:

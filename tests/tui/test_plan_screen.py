@@ -56,6 +56,9 @@ async def test_a_setting_is_changed_and_judged_at_once(
     async with app.run_test(size=size) as pilot:
         await app.push_screen(plan_screen)
         await wait(pilot, lambda: plan_screen.advice is not None)
+        await pilot.press("y")
+        await wait(pilot, lambda: "Recommended: Full" in app.clipboard)
+        assert "LoRA: fits" in app.clipboard
         await pilot.press("2", "e")
         await wait(pilot, lambda: isinstance(app.screen, EditScreen))
         await pilot.pause()

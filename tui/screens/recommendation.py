@@ -171,6 +171,12 @@ class RecommendationScreen(LoracleScreen):
 
         self.app.push_screen(EditScreen(self.advice, self.chosen, self._take))
 
+    def copyable(self) -> tuple[str, str] | None:
+        """The recommendation as text."""
+        if self.advice is None:
+            return super().copyable()
+        return _("the recommendation"), views.as_text(self.advice)
+
     def action_chain(self) -> None:
         """Show the whole decision."""
         if self.advice is None:

@@ -38,6 +38,8 @@ PAUSE = 0.35
 class Found(VerticalScroll):
     """What was found; its keys put things right, so they work while it has the focus."""
 
+    HELP = _("What the rows are taken for and what is odd about them; t, c, x and l change how they are read.")
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "done", _("Next"), id="data-next", tooltip=_("On to the next step")),
         Binding("t", "fix('task')", _("Task"), id="task", tooltip=_("Take the rows for another task")),

@@ -18,6 +18,7 @@ class LimitsStep(Step):
     """Both may be left empty."""
 
     TITLE: ClassVar[str] = _("Limits")
+    HELP: ClassVar[str] = _("How long a run may take and how many rows it takes; both may be left empty.")
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(id="step-limits")

@@ -38,6 +38,7 @@ class ModelStep(Step):
     """A field, and below it what could be meant."""
 
     TITLE = _("Model")
+    HELP = _("Type a folder or a hub id, or press down for models used last, in this folder, in the hub's cache or on the hub.")
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(id="step-model")
