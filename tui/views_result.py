@@ -43,8 +43,7 @@ def headline(report: dict[str, Any]) -> Content:
 
 def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
     """Before and after on the same rows, with the baselines between; gains in one metric or, where there is room, in two."""
-    rows = real(get(report, "rows", "held_out"))
-    lines = [Content.styled(_("{n} held-out rows").format(n=number(rows)), "$text-muted")]
+    lines: list[Content] = []
     names = judged.shown(get(report, "scores", split) for split, _words in SPLITS)
     lines.append(Content.styled(f"{'':<16}" + "".join(f"{judged.words(n):>{_width(n)}}" for n in names), "$text-muted"))
     for split, words in SPLITS:
@@ -57,12 +56,19 @@ def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
     told = [n for n in names if n != "loss"][: 2 if roomy else 1] or names
     gains = [_gain(report, split, words, told) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
     if gains:
-        lines += [Content(""), Content.styled(_("Gain of the trained model, 95% interval"), "bold")]
+        lines += [Content("")] if roomy else []
+        lines.append(Content.styled(_("Gain of the trained model, 95% interval"), "bold"))
         heads = padded(_("over the"), 16) + "".join(f"{judged.words(n):<21}" for n in told)
         lines += [Content.styled(heads.rstrip(), "$text-muted"), *gains]
         if any("!" in gain.plain for gain in gains):
             lines.append(Content.styled(_("! the interval contains zero: not shown to differ"), "$text-warning"))
     return Content("\n").join(lines)
+
+
+def scores_title(report: dict[str, Any]) -> str:
+    """Which rows they are of."""
+    rows = _("{n} held-out rows").format(n=number(real(get(report, "rows", "held_out"))))
+    return f"{_('before and after')} {sign('·')} {rows}"
 
 
 def _width(name: str) -> int:

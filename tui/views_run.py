@@ -204,7 +204,7 @@ def evaluations(state: "RunState", metric_name: str) -> Content:
     heads = "".join(f" {judged.words(n):>10}" for n in measured if n != "loss")
     lines = [Content.styled(f"{_('step'):>7} {_('loss'):>8}{heads}", "$text-muted")]
     for e in reversed(found):
-        mark = f"  {sign('●')} {_('best')}" if top and e.step == top[0] else ""
+        mark = f" {sign('●')}" if top and e.step == top[0] else ""
         scores = "".join(f" {metric(e.metrics.get(n)):>10}" for n in measured if n != "loss")
         lines.append(Content(f"{number(e.step):>7} {metric(e.metrics.get('loss')):>8}{scores}{mark}"))
     if not found:

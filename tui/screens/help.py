@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -11,6 +12,7 @@ from textual.widgets import Static
 
 from tui.i18n import _
 from tui.keys import own_bindings
+from tui.words import padded
 
 ALWAYS = (
     ("tab, shift+tab", _("next and previous part")),
@@ -68,5 +70,6 @@ def key_lines(screen: "Screen[None]") -> Content:
     if any((a.binding.id or "").startswith("pane-") for a in found):
         rows.append(("1 … 7", _("go to the part with that number")))
     rows += ALWAYS
-    lines = (Content.assemble((f"{key:<28}", "bold $accent"), meaning) for key, meaning in dict.fromkeys(rows))
+    width = max(cell_len(key) for key, _meaning in rows) + 2
+    lines = (Content.assemble((padded(key, width), "bold $accent"), meaning) for key, meaning in dict.fromkeys(rows))
     return Content("\n").join(lines)

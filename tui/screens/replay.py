@@ -30,8 +30,8 @@ class ReplayScreen(RunScreen):
         Binding("space", "freeze", _("Pause"), id="pause", tooltip=_("Hold the recording, or go on")),
         Binding("plus,equals_sign", "speed(1)", _("Faster"), key_display="+", id="faster", tooltip=_("Up to 100 times as fast")),
         Binding("minus", "speed(-1)", _("Slower"), key_display="-", id="slower", tooltip=_("Down to the real pace")),
-        Binding("full_stop", "seek(1)", _("Forward"), key_display=".", id="seek-forward", tooltip=_("Jump forward")),
-        Binding("comma", "seek(-1)", _("Backward"), key_display=",", id="seek-back", tooltip=_("Jump backward")),
+        Binding("full_stop", "seek(1)", _("Forward"), key_display=".", id="seek-forward", show=False, tooltip=_("Jump forward")),
+        Binding("comma", "seek(-1)", _("Backward"), key_display=",", id="seek-back", show=False, tooltip=_("Jump backward")),
         Binding("0", "restart", _("Begin"), id="seek-begin", show=False, tooltip=_("From the begin")),
     ]
     _seeking = False

@@ -55,8 +55,8 @@ class ResultScreen(PanesScreen):
     ABOUT = _("The same held-out rows, scored with the same code before and after. Intervals are 95% paired bootstrap.")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "try_it", _("Try it"), id="try", tooltip=_("Type a text: what the untouched model says, and the result")),
-        Binding("c", "pane(3)", _("Confusions"), id="confusions", tooltip=_("Where it is still wrong")),
-        Binding("r", "again", _("Again, changed"), id="again", tooltip=_("The plan of this run, to be changed")),
+        Binding("c", "pane(3)", _("Confusions"), id="confusions", show=False, tooltip=_("Where it is still wrong")),
+        Binding("r", "again", _("Again"), id="again", tooltip=_("The plan of this run, to be changed")),
         Binding("v", "compare", _("Compare"), id="compare", tooltip=_("Choose other runs to compare this one with")),
         Binding("o", "folder", _("Folder"), id="folder", tooltip=_("Open the model's folder, or copy its path")),
         Binding("Y", "copy_report", _("Copy report"), id="copy-report", show=False, tooltip=_("The whole report as text")),
@@ -107,6 +107,7 @@ class ResultScreen(PanesScreen):
 
     def _show(self, report: dict[str, Any]) -> None:
         self._report = report
+        self.query_one("#scores", Pane).title_words(views.scores_title(report))
         self.headline(views.headline(report), Content(""))
         for pane, contents in self._parts(report).items():
             self.query_one(f"#{pane}", ReportPane).show(*contents)

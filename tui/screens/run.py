@@ -25,6 +25,7 @@ from tui.widgets.log_pane import LogPane
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
 from tui.widgets.quiet import Quiet
+from tui.words import sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -74,7 +75,7 @@ class RunScreen(RunKeys):
             yield Pane(1, _("loss"), LossChart(id="chart"), id="loss", help=CHART_HELP)
             yield Pane(2, _("now"), Quiet(id="metrics"), Quiet(id="last"), id="now")
             yield TextPane(3, _("machine"), id="machine", help=_("█ used now, ▒ up to the peak, | where the plan has it."))
-            yield self._lower(TextPane(5, _("evaluations"), id="evaluations"))
+            yield self._lower(TextPane(5, f"{_('evaluations')}   {sign('●')} {_('best')}", id="evaluations"))
             yield self._lower(TextPane(6, _("samples"), id="samples"))
             yield self._lower(TextPane(7, _("advice"), id="advice"))
             log = LogPane(4, _("log   / search   f follow   w worker.log"), id="log")
