@@ -149,7 +149,8 @@ def main() -> None:
         least = asyncio.run(bare())
         run = record(runs)
         found = asyncio.run(watched(run, runs))
-    result = {"benchmark": "app", "events": EVENTS, "size": list(SIZE), "app": found, "bare_textual": least, "machine": machine()}
+    result = {"benchmark": "app", "events": EVENTS, "size": list(SIZE), "app": found, "bare_textual": least}
+    result |= {"load_average": [round(load, 1) for load in os.getloadavg()], "machine": machine()}
     given.output.mkdir(parents=True, exist_ok=True)
     (given.output / "app.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
