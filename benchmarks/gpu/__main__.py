@@ -6,6 +6,7 @@ a processor where there is no GPU.
 """
 
 import argparse
+import contextlib
 import fcntl
 import gc
 import json
@@ -26,7 +27,6 @@ PIECES: dict[str, tuple[str, float, dict[str, str]]] = {
     "worker-checks": ("worker_checks", 4.0, {}),
     "full-card": ("full_card", 1.0, {}),
     "kernels": ("kernels", 2.0, {}),
-    "profile": ("profile", 1.0, EXPANDABLE),
     "speed": ("speed", 7.5, EXPANDABLE),
     "memory": ("memory", 7.5, {}),
     "allocator": ("allocator", 1.0, {}),
@@ -61,8 +61,9 @@ def main() -> int:
 def piece(name: str, out: Path, minutes: float, smoke: bool) -> int:
     """One piece in this process."""
     module = import_module(f"benchmarks.gpu.{PIECES[name][0]}")
-    import transformers  # noqa: F401  # ten seconds that the piece before may hide
-    import trl  # noqa: F401
+    for library in ("transformers", "peft", "trl"):  # ten seconds that the piece before may hide
+        with contextlib.suppress(ImportError):
+            import_module(library)
 
     gc.freeze()  # what is imported stays: every collection would look through it
     out.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,8 @@ def machine() -> dict[str, Any]:
     """What the numbers were taken on."""
     import torch
 
-    found: dict[str, Any] = {"system": platform.platform(), "python": platform.python_version(), "gpu": None}
+    system = f"{platform.system()} {platform.machine()}"
+    found: dict[str, Any] = {"system": system, "python": platform.python_version(), "gpu": None}
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         found |= {

@@ -97,6 +97,7 @@ def _side(lines: Lines, key: str, pair: Pair, *, side: peers.Setup | None, rows:
     timed = found["seconds"][WARM:]
     each = found.get("tokens") or [found["tokens_per_step"]] * (WARM + TIMED)
     rate = sum(each[WARM:]) / sum(timed)
+    peak = published_peak(torch.cuda.get_device_name() if device.type == "cuda" else None)
     work_done = operations(pair, rows) / sum(map(len, rows[0]))
     lines.write(
         key,
@@ -106,6 +107,7 @@ def _side(lines: Lines, key: str, pair: Pair, *, side: peers.Setup | None, rows:
         tokens_per_second=rate,
         median_seconds=statistics.median(timed),
         operations_per_second=rate * work_done,
+        share_of_published_peak=rate * work_done / peak if peak else None,
     )
 
 
