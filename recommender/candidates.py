@@ -107,7 +107,7 @@ def _variant(shape: Shape, name: str, settings: Settings) -> Iterator[Reason]:
         yield reason("variant_last_layers", known | {"last_layers": settings.last_layers}, "E8")
     if settings.precision == "bf16":
         yield reason("variant_bf16_weights", known | {"precision": settings.precision}, "E23", "K")
-    elif settings.optimizer == "adamw_8bit":
+    elif settings.optimizer.startswith("adamw_8bit"):
         yield reason("variant_adamw_8bit", known | {"saving": 6 * shape.parameters}, "E23")
 
 

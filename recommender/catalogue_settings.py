@@ -78,6 +78,8 @@ SETTINGS: dict[str, str] = {
     "S_precision_fp16_adapters": "The frozen base in fp16, because the device has no bf16; the adapters in fp32, with scaled "
     "losses.",
     "S_precision_fp32": "Everything in fp32: half precision is not safe or not faster here.",
+    "S_precision_fp32_could_be_bf16": "Everything in fp32. This processor multiplies bf16 in hardware: where a short trial shows "
+    "that bf16-mixed is faster and its loss agrees, take that.",
     "S_precision_pure_bf16": "Weights and products in bf16: nothing else fits.",
     "S_checkpointing": "Gradient checkpointing saves memory for about {more:share} more time.",
     "S_no_checkpointing": "No gradient checkpointing: it fits without.",

@@ -65,7 +65,7 @@ def _considered(candidate: Candidate) -> Step:
         "trained": candidate.trained_parameters,
         "token_budget": s.token_budget,
         "precision": s.precision,
-        "optimizer": {"adamw": "AdamW", "adamw_8bit": "8-bit AdamW"}[s.optimizer],
+        "optimizer": {"adamw": "AdamW", "adamw_8bit": "8-bit AdamW", "adamw_8bit_paged": "paged 8-bit AdamW"}[s.optimizer],
         "checkpointing": "with" if s.gradient_checkpointing else "without",
         "hours": candidate.hours.predicted,
     }

@@ -51,7 +51,7 @@ def parts_of(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
 def states(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
     """Weights, gradients and optimizer states in bytes."""
     trained = trained_parameters(shape, facts.data, step.method, step.rank, trained=step.trained, last_layers=step.last_layers)
-    moments = 2 if step.optimizer == "adamw_8bit" else 8
+    moments = 2 if step.optimizer.startswith("adamw_8bit") else 8
     if step.method != "full":
         weights = int(_base_bytes(facts, shape, step)) + 4 * trained
         return {"weights": weights, "gradients": 4 * trained, "optimizer": moments * trained}
@@ -149,5 +149,5 @@ def logits(shape: Shape, data: DataFacts, tokens: int) -> int:
 def disk_needed(shape: Shape, method: Method, trained: int, optimizer: str = "adamw") -> int:
     """Bytes on disk: two verified checkpoints, a third while it is written, and the saved result."""
     weights = 4 * shape.parameters if method == "full" else 4 * trained
-    checkpoint = weights + (2 if optimizer == "adamw_8bit" else 8) * trained
+    checkpoint = weights + (2 if optimizer.startswith("adamw_8bit") else 8) * trained
     return 3 * checkpoint + weights + 50_000_000

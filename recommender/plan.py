@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from recommender.base import Choice
 from recommender.facts import Layout, Task
-from recommender.recommendation import Method, Precision, Trained
+from recommender.recommendation import Method, Optimizer, Precision, Trained
 
 PLAN_VERSION = 1
 
@@ -123,7 +123,8 @@ class Plan(Choice):
     max_length: Annotated[int, Field(ge=2, le=10_000_000)]
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    optimizer: Optimizer = "adamw"
+    """`adamw_8bit_paged` moves its moments to the machine's memory while a GPU is short of its own."""
     trained: Trained = "all"
     last_layers: Annotated[int, Field(ge=1, le=1000)] | None = None
     class_weights: bool = False

@@ -17,6 +17,7 @@ Confidence = Literal["clear", "likely", "close"]
 Origin = Literal["measured", "estimated", "assumed"]
 Trained = Literal["all", "no_embeddings", "last_layers"]
 """What full fine-tuning trains: every parameter, all but the embeddings, or the head and the last layers."""
+Optimizer = Literal["adamw", "adamw_8bit", "adamw_8bit_paged"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16"]
 
 
@@ -55,7 +56,7 @@ class Settings(Fact):
     max_grad_norm: float
     precision: Precision
     gradient_checkpointing: bool
-    optimizer: Literal["adamw", "adamw_8bit"]
+    optimizer: Optimizer
     trained: Trained = "all"
     last_layers: int | None = None
     """With `trained` = last_layers: how many, counted from the top."""

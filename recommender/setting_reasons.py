@@ -184,10 +184,13 @@ def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
     named = {"bf16-mixed": "bf16", "fp16-mixed": "fp16", "fp32": "fp32", "bf16": "pure_bf16"}[settings.precision]
     if named in ("bf16", "fp16") and chosen.method != "full":
         named += "_adapters"
+    if named == "fp32" and facts.machine.backend == "cpu" and facts.machine.cpu_bf16:
+        named = "fp32_could_be_bf16"
     yield _because("precision", f"S_precision_{named}", {"precision": settings.precision}, "E32")
     code, more = ("S_checkpointing", 0.27) if settings.gradient_checkpointing else ("S_no_checkpointing", 0.0)
     yield _because("gradient_checkpointing", code, {"more": more}, "E25")
     few = distinct_rows(facts.data) < SMALL_DATA
-    code = "S_optimizer_8bit" if settings.optimizer == "adamw_8bit" else "S_optimizer_adamw" if few else "S_optimizer_usual"
+    small = settings.optimizer.startswith("adamw_8bit")
+    code = "S_optimizer_8bit" if small else "S_optimizer_adamw" if few else "S_optimizer_usual"
     yield _because("optimizer", code, {"optimizer": settings.optimizer, "bits": 8}, "E23" if "8bit" in code else "E12")
     yield _because("token_budget", "S_token_budget", {"token_budget": settings.token_budget}, "K")

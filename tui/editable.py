@@ -37,7 +37,7 @@ _FULL = frozenset({"trained", "last_layers"})
 CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("linear", "cosine", "constant"),
     "trained": ("all", "no_embeddings", "last_layers"),
-    "optimizer": ("adamw", "adamw_8bit"),
+    "optimizer": ("adamw", "adamw_8bit", "adamw_8bit_paged"),
     "precision": ("fp32", "bf16-mixed", "fp16-mixed", "bf16"),
     "class_weights": ("true", "false"),
     "early_stopping": ("true", "false"),

@@ -107,10 +107,11 @@ def test_lists_inside_layers_are_no_stack() -> None:
         layers_of(torch.nn.Linear(2, 2))
 
 
+@pytest.mark.parametrize("optimizer", ["adamw_8bit", "adamw_8bit_paged"])
 def test_an_8_bit_optimizer_that_does_not_run_here_is_refused_with_a_sentence(
-    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
-    plan = make_plan(tiny, optimizer="adamw_8bit")
+    plan = make_plan(tiny, optimizer=optimizer)
     monkeypatch.setattr(arguments, "import_module", lambda name: None)
-    with pytest.raises(Refused, match="optimizer adamw_8bit does not run on this machine"):
+    with pytest.raises(Refused, match=f"optimizer {optimizer} does not run on this machine"):
         check_supported(plan)

@@ -132,6 +132,24 @@ def test_gradient_checkpointing() -> None:
     assert compare(model) < ROUNDING
 
 
+def test_bf16_on_a_cpu_learns_about_the_same_with_dropout_too() -> None:
+    config = transformers.BertConfig(**SMALL, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    model = build(config)
+    ids, truth = rows()
+    assert unpadded.prepare(model) is None
+    dropout.hasten(model)
+    model.train()
+    found = []
+    for bf16 in (False, True):
+        torch.manual_seed(3)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found.append(step(model, ids, truth))
+    (loss, expected), (got_loss, got) = found
+    assert got_loss == pytest.approx(loss, rel=0.05)
+    for name in ("classifier.weight", "bert.encoder.layer.0.attention.self.value.weight"):
+        assert float(functional.cosine_similarity(got[name].flatten(), expected[name].flatten(), 0)) > 0.98
+
+
 def test_the_last_layers_alone() -> None:
     model = build(ENCODERS["bert"]())
     for name, p in model.named_parameters():
