@@ -8,8 +8,11 @@ import torch
 from recommender.errors import TrainingFailed
 from recommender.plan import Plan
 
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
-"""What torch and the system say when memory runs out, on a GPU and on a CPU."""
+MEMORY_WORDS = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
+    "could not create a primitive", "could not create a memory",
+)  # fmt: skip
+"""What torch and the system say when memory runs out, on a GPU and on a CPU; the last two are oneDNN's, seen under a limit."""
 LONE_TRIES = 3
 """How often a row that did not fit alone is tried again: what was held beside it may be free by then."""
 

@@ -209,9 +209,10 @@ def _fails_above(model: Any, tokens: int, error: Callable[[], BaseException]) ->
         lambda: RuntimeError("CUDA error: out of memory"),
         lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        lambda: RuntimeError("could not create a primitive"),
         MemoryError,
     ],
-    ids=["runtime", "cpu", "cuda", "python"],
+    ids=["runtime", "cpu", "cuda", "onednn", "python"],
 )
 def test_running_out_of_memory_repeats_the_step_with_smaller_pieces(
     bench: MakeBench, tiny: Path, error: Callable[[], BaseException]
