@@ -25,7 +25,7 @@ EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 PIECES: dict[str, tuple[str, float, dict[str, str]]] = {
     "checks": ("checks", 4.0, EXPANDABLE),
     "worker-checks": ("worker_checks", 4.0, {}),
-    "full-card": ("full_card", 1.0, {}),
+    "full-card": ("full_card", 2.0, {}),
     "kernels": ("kernels", 2.0, {}),
     "speed": ("speed", 7.5, EXPANDABLE),
     "memory": ("memory", 7.5, {}),

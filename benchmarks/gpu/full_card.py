@@ -48,7 +48,7 @@ def out_of_memory(work: Path) -> dict[str, Any]:
     try:
         # Not by `loracle run`, which looks at what is free and refuses.
         run = runs.start(parse(plan.read_text(encoding="utf-8"), plan.name), None, work / "runs")
-        until(lambda: run.state().status in FINISHED, 40)
+        until(lambda: run.state().status in FINISHED, 60)
         with contextlib.suppress(LoracleError):
             runs.stop(run, now=True)
     finally:
