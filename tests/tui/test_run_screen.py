@@ -48,6 +48,26 @@ async def test_the_screen_follows_the_event_log(runs: Path, make_run: Any, scree
         assert "evaluation at step 25" in log_of(app)
 
 
+async def test_another_size_during_a_run_shows_what_there_is_room_for(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    worker = make_run()
+    worker.events.write("phase", name="load", done=0, total=0, unit="")
+    worker.begin()
+    worker.steps(1, 5)
+    worker.evaluate(5)
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "step 5/100" in screen(app))
+        assert "5 evaluations" not in screen(app)
+        await pilot.press("5")
+        await wait(pilot, lambda: "5 evaluations" in screen(app) and "4 log" not in screen(app))
+        await pilot.resize_terminal(120, 40)
+        await wait(pilot, lambda: all(part in screen(app) for part in ("▶ train", "5 evaluations", "7 advice", "4 log")))
+        await pilot.resize_terminal(80, 24)
+        await wait(pilot, lambda: "▶ train" not in screen(app) and "step 5/100" in screen(app))
+
+
 async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
     worker = make_run()
     worker.begin()
