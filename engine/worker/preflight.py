@@ -15,7 +15,7 @@ from engine import checkpoints
 from engine.files import folder_size
 from engine.rundir import RunDirectory
 from engine.worker.batches import LogicalBatch
-from engine.worker.budget import out_of_memory, what_helps
+from engine.worker.budget import LONE_TRIES, out_of_memory, what_helps
 from engine.worker.memory import Peak, host_room, memory_available
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
@@ -94,7 +94,8 @@ class Preflight:
                 # Nothing was refused and yet more was taken than is free: where the system lends what it does not have.
                 worst = max(tried, key=lambda t: t["tokens"])
                 failure = MemoryError("more was taken than is free")
-                self.reader.budget.shrink(failure, longest=worst["longest"], rows=worst["rows"])
+                for _ in range(LONE_TRIES if worst["rows"] == 1 else 1):  # it has gone through: another try changes nothing
+                    self.reader.budget.shrink(failure, longest=worst["longest"], rows=worst["rows"])
                 peak = Peak()
 
     def _train(self, trainer: LogicalBatchTrainer) -> list[dict[str, Any]]:

@@ -225,5 +225,5 @@ def test_where_the_system_lends_what_it_does_not_have_the_peak_decides(
     tiny: Path, make_plan: MakePlan, begin: Begin, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "memory_available", lambda: 1_000_000)
-    end = work(begin(make_plan(tiny)))
+    end = work(begin(make_plan(tiny, token_budget=48)))
     assert (end["status"], end["code"]) == ("refused", 3)
