@@ -267,14 +267,18 @@ def inspect(
 
 
 def together(machine: Machine, model: ModelInspection, data: DataInspection, goal: Goal | None = None) -> Facts:
-    """The facts that `recommend` reads; on a CPU its speed is measured now (0.3 s), no table knows it."""
+    """The facts that `recommend` reads, with what `loracle calibrate` has measured of the device; the speed of a CPU that was
+    not calibrated is measured now (0.3 s), no table knows it."""
     from engine.inspection.machine import calibrate
+    from engine.prediction.calibration import remembered
 
-    speed = calibrate() if machine.backend == "cpu" else None
+    known = remembered(machine) or {}
+    speed = known.get("matmul_flops") or (calibrate() if machine.backend == "cpu" else None)
+    context = {"context": known["context"]} if known.get("context") else None
     return Facts(
         machine=machine,
         model=model.facts,
         data=data.facts,
         goal=goal or Goal(),
-        measured=Measured(matmul_flops=speed or None),
+        measured=Measured(matmul_flops=speed or None, memory_profile=context),
     )

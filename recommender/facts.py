@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from recommender.base import Given
+from recommender.step import TrainingStep
 
 Count = Annotated[int, Field(ge=0, le=10**18)]
 """Bytes, rows, tokens or parameters: beyond these bounds a number is a mistake, not a fact."""
@@ -245,3 +246,5 @@ class Facts(Given):
     plan: dict[str, Any] | None = None
     """Settings the person brought, to be checked and commented on."""
     measured: Measured = Measured()
+    step: TrainingStep | None = None
+    """For `loracle estimate`: the step whose memory and time are asked for."""

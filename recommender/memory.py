@@ -1,6 +1,7 @@
 """Peak memory from facts, before anything is loaded, against what is free on the devices a run can use.
 
-Peak = 1.1 x (weights, gradients, optimizer states, activations, logits, runtime), within 92% of what is free (evidence.md,
+Where a trace has counted the step (`traced.py`), its number holds, and its neighbours' are scaled by it. Else
+peak = 1.1 x (weights, gradients, optimizer states, activations, logits, runtime), within 92% of what is free (evidence.md,
 2.2: E10, E21-E23, E31). Several devices hold a copy each where one copy fits, else the states are divided among them.
 """
 
@@ -11,6 +12,7 @@ from recommender.footprint import Step, parts_of
 from recommender.names import memory_in_name
 from recommender.recommendation import Memory, Method, Precision
 from recommender.shape import Shape
+from recommender.traced import nearest
 
 RUNTIME_BYTES = 600_000_000
 """Libraries, kernels and buffers that any run holds on a GPU (E22)."""
@@ -25,6 +27,8 @@ FREE_SHARE = 0.7
 """Assumed free of a memory whose size alone is known."""
 UNCERTAINTY = (0.8, 1.25)
 """The formula's anchors lie within -10% and +13% (evidence 2.2); doubled for models that are not anchors."""
+UNCERTAINTY_TRACED = (0.95, 1.1)
+"""A trace is within a few percent of what is allocated; the allocator keeps a little more, and the runtime varies."""
 
 
 class Placed(NamedTuple):
@@ -36,6 +40,8 @@ class Placed(NamedTuple):
     devices: int
     sharded: bool
     parts: dict[str, int]
+    traced: bool = False
+    """Whether a trace has counted this very step."""
 
     @property
     def fits(self) -> bool:
@@ -79,16 +85,29 @@ def groups_of(machine: Machine) -> list[tuple[int, int]]:
 
 def undivided(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int]]:
     """Peak of the step on a single device, and its parts."""
+    peak, whole, _ = _alone(facts, shape, step)
+    return peak, whole
+
+
+def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int], bool]:
+    """Peak and parts on a single device, and whether a trace has counted this very step."""
     runtime = RUNTIME_BYTES if facts.machine.device is not None and facts.machine.backend != "mps" else RUNTIME_BYTES_CPU
+    found = nearest(facts, step)
+    if found is not None and found.step == step:
+        return found.peak + runtime, found.parts | {"runtime": runtime}, True
     whole = parts_of(facts, shape, step) | {"runtime": runtime}
-    return int(MARGIN * sum(whole.values())), whole
+    peak = MARGIN * sum(whole.values())
+    if found is not None:
+        formula = MARGIN * (sum(parts_of(facts, shape, found.step).values()) + runtime)
+        peak *= (found.peak + runtime) / max(formula, 1)
+    return int(peak), whole, False
 
 
 def place(facts: Facts, shape: Shape, step: Step, groups: list[tuple[int, int]] | None = None) -> Placed:
     """The step where it fits best: a copy on as many devices as hold one, else divided over as many as needed."""
-    peak, whole = undivided(facts, shape, step)
+    peak, whole, traced = _alone(facts, shape, step)
     groups = groups_of(facts.machine) if groups is None else groups
-    copies = [Placed(peak, free, count, False, whole) for count, free in groups]
+    copies = [Placed(peak, free, count, False, whole, traced) for count, free in groups]
     placed = next((p for p in copies if p.fits), None)
     if placed is not None:
         return placed
@@ -107,7 +126,7 @@ def _divided(shape: Shape, step: Step, whole: dict[str, int], count: int, free: 
 
 def as_memory(facts: Facts, shape: Shape, placed: Placed) -> Memory:
     """The record that goes into the answer."""
-    low, high = UNCERTAINTY
+    low, high = UNCERTAINTY_TRACED if placed.traced else UNCERTAINTY
     known = all(k for _, k in _free(facts.machine)) and not shape.assumed
     return Memory(
         predicted=placed.peak,

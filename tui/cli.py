@@ -15,6 +15,7 @@ Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
   loracle --auto --model ID --data FILE       recommend, train, report; no questions
   loracle plan --model ID --data FILE         recommend and write a plan file
   loracle inspect machine | model | data      what is known of one of them
+  loracle estimate --facts FILE               memory and time of a step, on any card
   loracle run plan.yaml                       run it
 """
 EXITS = """\
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     flags.runs(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _plan_command(commands)
+    _estimate_command(commands)
     _inspect_command(commands)
     _run_commands(commands)
     return parser
@@ -122,6 +124,18 @@ def _plan_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     plan.add_argument("-o", "--output", type=Path, metavar="FILE", help="the plan file (default plan.yaml); - for none")
     plan.add_argument("--force", action="store_true", help="overwrite the plan file")
     plan.set_defaults(answer=_deferred("plan", "tui.commands_advice"))
+
+
+def _estimate_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    estimate = commands.add_parser("estimate", help="memory and time of one training step, for any card, without that card")
+    facts_help = "facts with a `step` (- reads them from stdin)"
+    estimate.add_argument("--facts", type=Path, required=True, metavar="FILE", help=facts_help)
+    flags.as_json(estimate)
+    estimate.set_defaults(answer=_deferred("command", "tui.commands_estimate"))
+    calibrate = commands.add_parser("calibrate", help="measure this device for predictions of memory and time (seconds)")
+    flags.as_json(calibrate)
+    flags.runs(calibrate)
+    calibrate.set_defaults(answer=_deferred("calibrate", "tui.commands_estimate"))
 
 
 def _inspect_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -11,6 +11,7 @@ from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.files import write_atomically
 from engine.planning import check_fits, check_task, plan_for
+from engine.prediction.candidates import with_traces
 from engine.text import one_line
 from recommender import plan_file
 from recommender.decide import decide, recommend
@@ -54,7 +55,7 @@ def plan(given: argparse.Namespace) -> int:
     if given.facts is not None:
         if given.model is not None or given.data is not None:
             raise InputError("--facts takes the place of --model and --data; give one or the other.")
-        return _decide_on(_facts_from(given.facts, given), given)
+        return _decide_on(_with_goal(facts_from(given.facts), given), given)
     if given.model is None or given.data is None:
         raise InputError("plan needs --model and --data, or --facts.")
     wanted = given.output or Path("plan.yaml")
@@ -106,7 +107,8 @@ class Look:
         tries = "qlora" in (getattr(given, "methods", None) or [given.method])
         machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
         self._name = given.model
-        self.facts = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
+        found = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
+        self.facts = with_traces(found, recommend(found))
 
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""
@@ -177,15 +179,23 @@ def _short(advice: Recommendation) -> str:
     return " ".join([*against, *advice.instead]) + overridable
 
 
-def _facts_from(file: Path, given: argparse.Namespace) -> Facts:
-    """The facts in a file, or in what stdin brings; the goal's flags outrank what the file says."""
+def _with_goal(facts: Facts, given: argparse.Namespace) -> Facts:
+    """The goal's flags outrank what the file says."""
+    return facts.model_copy(update={"goal": facts.goal.model_copy(update=said_goal(given))})
+
+
+def facts_from(file: Path) -> Facts:
+    """The facts in a file, or in what stdin brings.
+
+    Raises:
+        InputError: it cannot be read, or is no facts file.
+    """
     name = "stdin" if str(file) == "-" else str(file)
     try:
-        found = Facts.model_validate_json(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+        return Facts.model_validate_json(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror}).") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"{name}: {place + ': ' if place else ''}{first['msg']}.") from None
-    return found.model_copy(update={"goal": found.goal.model_copy(update=said_goal(given))})

@@ -1,9 +1,10 @@
 """The child: `python -P -m engine.inspection KIND`, a JSON request on stdin, one JSON answer on stdout.
 
 Kinds: `model` (a folder's facts), `hub` (find or download a model), `hub_facts` (describe one), `hub_search` (models by
-name), `data` (facts of a file of rows), `dataset` (find or download a data set), `nf4` (try the 4-bit kernels), `nvidia`
-(ask its driver), `torch_devices` (Intel's and Apple's). The answer is `{"ok": ...}` or `{"error": message, "exit": code}`.
-A request with `progress` gets lines `{"progress": [done, total, unit]}` before it.
+name), `data` (facts of a file of rows), `dataset` (find or download a data set), `trace` (a training step without weights:
+its memory and time), `calibrate` (measure the device), `nf4` (try the 4-bit kernels), `nvidia` (ask its driver),
+`torch_devices` (Intel's and Apple's). The answer is `{"ok": ...}` or `{"error": message, "exit": code}`. A request with
+`progress` gets lines `{"progress": [done, total, unit]}` before it.
 """
 
 import gc
@@ -73,6 +74,14 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
             from engine.inspection.hub_data import locate_data
 
             return locate_data(request["id"])
+        case "trace":
+            from engine.worker.tracing.answer import answer
+
+            return answer(request)
+        case "calibrate":
+            from engine.worker.tracing.calibration import calibrate
+
+            return calibrate()
         case "nf4":
             from engine.inspection.nf4 import trial
 

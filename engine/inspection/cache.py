@@ -16,6 +16,7 @@ from typing import Any
 from engine.files import read_json, write_atomically
 from engine.inspection.nf4 import state_folder
 
+DATA = "data-facts"
 MOST = 100
 """Answers that are kept; the ones not asked for longest go first."""
 LARGEST = 10_000_000
@@ -29,9 +30,9 @@ def key_for(parts: dict[str, Any]) -> str:
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def remembered(key: str) -> dict[str, Any] | None:
-    """What was kept; `None` when nothing was, or it is damaged."""
-    path = _folder() / f"{key}.json"
+def remembered(key: str, kind: str = DATA) -> dict[str, Any] | None:
+    """What was kept of that kind; `None` when nothing was, or it is damaged."""
+    path = _folder(kind) / f"{key}.json"
     try:
         found = read_json(path, LARGEST)
     except (OSError, ValueError):
@@ -43,9 +44,9 @@ def remembered(key: str) -> dict[str, Any] | None:
     return dict(found["answer"])
 
 
-def remember(key: str, answer: dict[str, Any]) -> None:
+def remember(key: str, answer: dict[str, Any], kind: str = DATA) -> None:
     """Keep it, where there is a place to."""
-    folder = _folder()
+    folder = _folder(kind)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
@@ -60,8 +61,8 @@ def _forget(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _folder() -> Path:
-    return state_folder() / "data-facts"
+def _folder(kind: str) -> Path:
+    return state_folder() / kind
 
 
 @cache

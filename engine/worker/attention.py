@@ -16,6 +16,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from engine.worker.devices import kind_of
 from engine.worker.grouped import attend
 
 NAME = "loracle"
@@ -89,7 +90,8 @@ def attention(  # noqa: PLR0917  # the order is transformers'
         query, key, value = query.to(computed_in), key.to(computed_in), value.to(computed_in)
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     options: dict[str, Any] = {"scaling": scaling, "causal": causal, "window": sliding_window}
-    flash = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and key.shape[-1] == value.shape[-1] <= 256
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    flash = kind_of(query.device) == "cuda" and half and key.shape[-1] == value.shape[-1] <= 256
     if flash and not dropout and _flash_agrees(query.device, query.dtype, query.shape[-1]):
         return _variable_length(query, key, value, cumulative=rest["cu_seq_lens_q"], longest=max(lengths), **options), None
     return attend(query, key, value, lengths=lengths, p=dropout, **options), None

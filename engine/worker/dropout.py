@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.worker.devices import kind_of
+
 STEPS = 2**16
 """Values of 16 bits."""
 
 
-def mask(shape: torch.Size, p: float) -> tuple[torch.Tensor, float]:
+def mask(shape: torch.Size, p: float, device: torch.device | None = None) -> tuple[torch.Tensor, float]:
     """Zeros with probability `p` and ones, uint8 of that shape, from torch's own generator; and the exact share of ones.
 
     Raises:
@@ -24,7 +26,7 @@ def mask(shape: torch.Size, p: float) -> tuple[torch.Tensor, float]:
     if dropped == STEPS:
         raise ValueError("a dropout of 1 leaves nothing to learn from")
     count = shape.numel()
-    drawn = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    drawn = torch.empty((count + 3) // 4, dtype=torch.int64, device=device).random_(-(2**63), None).view(torch.int16)
     kept = drawn[:count].ge(dropped - STEPS // 2).view(torch.uint8).view(shape)
     return kept, 1 - dropped / STEPS
 
@@ -32,7 +34,7 @@ def mask(shape: torch.Size, p: float) -> tuple[torch.Tensor, float]:
 class _Dropped(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, p: float) -> torch.Tensor:
-        kept, share = mask(x.shape, p)
+        kept, share = mask(x.shape, p, x.device)
         ctx.save_for_backward(kept)
         ctx.share = share
         return x.mul(kept).mul_(1 / share)
@@ -63,7 +65,7 @@ def _forward_of(module: nn.Dropout) -> Any:
     usual = module.forward
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        if not module.training or x.device.type != "cpu" or not x.is_floating_point():
+        if not module.training or kind_of(x.device) != "cpu" or not x.is_floating_point():
             found: torch.Tensor = usual(x)
             return found
         return dropout(x, module.p)

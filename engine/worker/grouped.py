@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from engine.worker import dropout
 from engine.worker.batches import cut
+from engine.worker.devices import kind_of
 
 OVERHEAD = {"cpu": 32, "cuda": 512}
 """What one more group costs, in padded tokens."""
@@ -40,7 +41,7 @@ class Layout:
 @lru_cache(maxsize=8)
 def layout(lengths: tuple[int, ...], device: torch.device) -> Layout:
     """The groups that cost least."""
-    kind = device.type if device.type in MOST else "cuda"
+    kind = kind_of(device) if kind_of(device) in MOST else "cuda"
     groups = cut(lengths, MOST[kind], OVERHEAD[kind])
     shapes = tuple((len(group), lengths[group[0]]) for group in groups)
     if [i for group in groups for i in group] == list(range(len(lengths))) and sum(lengths) == sum(n * m for n, m in shapes):
@@ -115,7 +116,7 @@ def attend(
         q, k, v = (t.unflatten(0, shape).transpose(1, 2) for t in parts)
         mask = _visible(shape[1], hidden, window, causal, query.device)
         only_causal = causal and mask is None
-        if p and query.device.type == "cpu" and q.shape[1] == k.shape[1]:
+        if p and kind_of(query.device) == "cpu" and q.shape[1] == k.shape[1]:
             if only_causal:
                 mask = band(shape[1], shape[1], True, query.device)
             out = _Attended.apply(q, k, v, mask, p, scaling if scaling is not None else q.shape[-1] ** -0.5)
@@ -166,11 +167,11 @@ class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
         with torch.autocast("cpu", enabled=False):
             scores = torch.bmm(q, k.transpose(1, 2)).mul_(scale)
             if seen is not None:  # added: filling through a mask takes ten times as long
-                unseen = torch.zeros(seen.shape, dtype=scores.dtype).masked_fill_(~seen, float("-inf"))
+                unseen = torch.zeros(seen.shape, dtype=scores.dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
                 scores.view(*query.shape[:3], -1).add_(unseen)
             probabilities = scores.softmax(-1)
             del scores
-            kept, share = dropout.mask(probabilities.shape, p)
+            kept, share = dropout.mask(probabilities.shape, p, query.device)
             out = torch.bmm(probabilities * kept, v).mul_(1 / share)
         ctx.save_for_backward(q, k, v, probabilities, kept)
         ctx.known = (query.shape, share, scale)

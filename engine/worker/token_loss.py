@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from engine.worker.devices import kind_of
+
 CHUNK = {"cpu": 256, "cuda": 2048}
 """Tokens whose logits exist at once: 50 MB in fp32 for 49,152 words, twice over while the softmax is taken."""
 
@@ -43,7 +45,7 @@ def token_loss(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk: i
 
     The loss is meant to be scaled by a number and differentiated once: the gradients are computed here, where the logits are.
     """
-    chunk = chunk or CHUNK.get(hidden.device.type, CHUNK["cuda"])
+    chunk = chunk or CHUNK.get(kind_of(hidden.device), CHUNK["cuda"])
     module = head.module
     if type(module) is torch.nn.Linear and torch.is_grad_enabled():
         found: torch.Tensor = _Summed.apply(hidden, module.weight, module.bias, targets, chunk, head.scale, head.softcap)
@@ -61,7 +63,7 @@ def token_losses(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk:
 
     With gradients a chunk's logits are computed again on the way back.
     """
-    chunk = chunk or CHUNK.get(hidden.device.type, CHUNK["cuda"])
+    chunk = chunk or CHUNK.get(kind_of(hidden.device), CHUNK["cuda"])
     each: Callable[..., torch.Tensor] = lambda h, t: functional.cross_entropy(head.logits(h), t, reduction="none")  # noqa: E731
     again = torch.is_grad_enabled()
     pieces = zip(hidden.split(chunk), targets.split(chunk), strict=True)

@@ -39,10 +39,9 @@ def prepare(model: Any) -> str | None:
         batch = _made_up(inner)
         expected = _read(model, batch)
         attention.register()
-        inner.set_attn_implementation(attention.NAME)
         usual = body.forward
         for first in (0, (inner.config.pad_token_id or 0) + 1):
-            body.forward = _forward_of(body, usual, first)
+            switch(inner, body, usual, first)
             reason = _difference(model, batch, expected)
             if reason is None:
                 return None
@@ -89,14 +88,24 @@ def _difference(model: Any, batch: dict[str, torch.Tensor], expected: tuple[torc
     return None
 
 
+def switch(inner: Any, body: Any, usual: Any, first: int) -> None:
+    """Give the body the padding-free pass, with positions from `first` on."""
+    inner.set_attn_implementation(attention.NAME)
+    body.forward = _forward_of(body, usual, first)
+
+
+def real_tokens(attention_mask: torch.Tensor) -> tuple[tuple[int, ...], torch.Tensor]:
+    """Lengths of the rows, and the places of the tokens that are not padding, (T,), in the flattened batch."""
+    return tuple(attention_mask.sum(1).tolist()), attention_mask.flatten().nonzero().squeeze(1)
+
+
 def _forward_of(body: Any, usual: Any, first: int) -> Any:
     def forward(input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **rest: Any) -> Any:
         given = {name: value for name, value in rest.items() if value is not None and value is not False}
         given.pop("return_dict", None)
         if given or input_ids is None or attention_mask is None or attention_mask.dim() != 2:
             return usual(input_ids, attention_mask=attention_mask, **rest)
-        lengths = tuple(attention_mask.sum(1).tolist())
-        places = attention_mask.flatten().nonzero().squeeze(1)
+        lengths, places = real_tokens(attention_mask)
         positions = (attention_mask.cumsum(1) - 1 + first).flatten().index_select(0, places)
         ids = input_ids.flatten().index_select(0, places)
         if hasattr(body.config, "use_cache"):

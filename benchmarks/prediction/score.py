@@ -1,0 +1,109 @@
+"""Predictions against steps measured on a GPU (`python -m benchmarks.gpu`): results/gpu-memory.json.
+
+    python -m benchmarks.prediction.score [FILE]         prints a line a cell, writes results/prediction_gpu.json
+
+Nothing in the predictor was fitted to these cells: its facts are read in sources and checked kernel by kernel, apart.
+"""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from engine.worker.tracing.estimate import estimate
+from recommender.errors import LoracleError
+from recommender.facts import Facts
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def facts_of(content: dict[str, Any], cell: dict[str, Any]) -> Facts:
+    """The facts that a person would write down who wants to know about that cell."""
+    step = dict(cell["step"])
+    if cell["loop"] == "engine":
+        step["loss"] = "chunked"
+    machine = content["machine"]
+    device = {"name": machine["gpu"], "compute_capability": machine["capability"], "memory_total": machine["memory"]}
+    config = content["models"][cell["model"]]["config"]
+    facts = {"machine": {"backend": "cuda", "devices": [device]}, "model": {"config": config}}
+    return Facts.model_validate(facts | {"step": step})
+
+
+def scored(content: dict[str, Any], cell: dict[str, Any]) -> dict[str, Any] | None:
+    """Predicted and measured, and the error of the one in hundredths of the other; `None` where there is no truth."""
+    if cell["result"] != "ok":
+        return None
+    try:
+        found = estimate(facts_of(content, cell))
+    except LoracleError as error:
+        return {"key": cell["key"], "cannot": error.message}
+    truth = cell["measured"]
+    seconds = sorted(truth["seconds_per_step"])
+    second = seconds[len(seconds) // 2] if seconds else None
+    return {
+        "key": cell["key"],
+        "allocated": _against(found["allocated"], truth["allocated"]["peak"]),
+        "reserved": _against(found["reserved"], truth["reserved"]),
+        "device": _against(found["device"], truth["device"]),
+        "phases": {
+            p: round(100 * (found["phases"][p] / b - 1), 2) for p, b in truth["allocated"].items() if p in found["phases"]
+        },
+        "seconds": _against(found["seconds_per_step"], second) if second else None,
+    }
+
+
+def _against(interval: dict[str, float], truth: float) -> dict[str, Any]:
+    error = 100 * (interval["predicted"] / truth - 1)
+    return {
+        "predicted": interval["predicted"], "measured": truth, "error": round(error, 2),
+        "covered": interval["low"] <= truth <= interval["high"],
+        "width": round(100 * (interval["high"] - interval["low"]) / truth, 1),
+    }  # fmt: skip
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The distribution of errors: medians, 90th percentiles, shares too low, coverage."""
+    found: dict[str, Any] = {"cells": len(rows)}
+    for name in ("allocated", "reserved", "device", "seconds"):
+        errors = [r[name]["error"] for r in rows if r.get(name)]
+        sizes = sorted(map(abs, errors))
+        if not sizes:
+            continue
+        found[name] = {
+            "median": sizes[len(sizes) // 2],
+            "p90": sizes[min(int(0.9 * len(sizes)), len(sizes) - 1)],
+            "worst": sizes[-1],
+            "more_than_2_too_low": sum(e < -2 for e in errors) / len(errors),
+            "more_than_5_too_low": sum(e < -5 for e in errors) / len(errors),
+            "covered": sum(r[name]["covered"] for r in rows if r.get(name)) / len(errors),
+            "width": sorted(r[name]["width"] for r in rows if r.get(name))[len(sizes) // 2],
+        }
+    return found
+
+
+def main() -> None:
+    """Score every cell of the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, default=RESULTS / "gpu-memory.json")
+    parser.add_argument("--only", default="", help="cells whose key has this in it")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS / "prediction_gpu.json")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    content = json.loads(given.file.read_text())
+    rows = []
+    for cell in content["results"]:
+        row = scored(content, cell) if given.only in cell["key"] else None
+        if row is None:
+            continue
+        rows.append(row)
+        print(json.dumps({k: (v["error"] if isinstance(v, dict) and "error" in v else v) for k, v in row.items()}), flush=True)
+    told = [r for r in rows if "cannot" not in r]
+    result = {"machine": content["machine"], "summary": summary(told), "cells": rows}
+    print(json.dumps(result["summary"], indent=1))
+    if not given.only:
+        given.output.write_text(json.dumps(result, indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""A device's measured constants, kept by device, and what past runs say about the predictions."""
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from engine.files import read_json, write_json
+from engine.inspection.child import ask
+from engine.inspection.nf4 import state_folder
+from recommender.facts import Machine
+
+SECONDS = 120.0
+AGREEING = 3
+"""Runs that have to say the same before it is believed."""
+SPREAD = 0.05
+"""How far apart they may be."""
+
+
+def measure(machine: Machine) -> dict[str, Any]:
+    """Measure this machine's device now (under 30 s) and keep the result.
+
+    Raises:
+        InputError: the device cannot be measured.
+    """
+    found = ask("calibrate", {}, about="this device", timeout=SECONDS)
+    path = _path()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_json(path, _kept() | {_key(machine): found})
+    return found
+
+
+def remembered(machine: Machine) -> dict[str, Any] | None:
+    """What was measured of this machine's device; `None` when nothing was."""
+    found = _kept().get(_key(machine))
+    return found if isinstance(found, dict) else None
+
+
+def learned(reports: list[dict[str, Any]]) -> dict[str, float]:
+    """Factors by which runs differed from their prediction, by method: only where three agree, and as their median.
+
+    `reports` are contents of `report.json`.
+    """
+    ratios: dict[str, list[float]] = {}
+    for report in reports:
+        memory = report.get("memory") or {}
+        predicted, peak = memory.get("predicted"), memory.get("peak")
+        if isinstance(predicted, int) and isinstance(peak, int) and predicted > 0 and peak > 0:
+            ratios.setdefault(str(report.get("method")), []).append(peak / predicted)
+    found = {}
+    for method, seen in ratios.items():
+        newest = seen[-AGREEING:]
+        if len(newest) == AGREEING and max(newest) - min(newest) <= SPREAD * median(newest):
+            found[method] = median(newest)
+    return found
+
+
+def _kept() -> dict[str, Any]:
+    try:
+        found = read_json(_path(), 1_000_000)
+    except (OSError, ValueError):
+        return {}
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _path() -> Path:
+    return state_folder() / "devices.json"
+
+
+def _key(machine: Machine) -> str:
+    name = (machine.device.name or "gpu") if machine.device else f"cpu {machine.cpu_name} {machine.cpu_cores}"
+    return json.dumps([machine.backend, name])

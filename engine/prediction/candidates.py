@@ -1,0 +1,61 @@
+"""The memory of a recommendation's candidates, traced: exact numbers in the place of the formula's."""
+
+import os
+from typing import Any
+
+from engine.inspection.child import Cancel
+from engine.prediction.ask import Cannot, checked, traced
+from recommender.facts import Facts
+from recommender.recommendation import Recommendation
+from recommender.shape import shape_of
+from recommender.traced import as_facts
+from recommender.variants import step_of
+
+SECONDS = 60.0
+"""A recommendation waits no longer for it."""
+OFF = "LORACLE_TRACE"
+"""Set to 0 in the environment: nothing is traced, and the formula's numbers stand."""
+
+
+def with_traces(facts: Facts, advice: Recommendation, *, cancel: Cancel | None = None) -> Facts:
+    """The facts with the memory of each candidate's step as a trace counts it, for deciding once more.
+
+    Seconds, the first time. The facts come back as they were where nothing can be traced: a device that is neither CUDA nor a
+    CPU, a model with code of its own, a task whose step is not traced.
+    """
+    if os.environ.get(OFF) == "0" or facts.machine.backend not in ("cpu", "cuda"):
+        return facts
+    shape = shape_of(facts.model, facts.data.task)
+    steps = {c.method: step_of(facts, c.method, c.settings) for c in advice.candidates if c.devices == 1}
+    plans = [_wanted(facts, c.settings.model_dump(mode="json"), c.method, steps[c.method].micro_tokens)
+             for c in advice.candidates if c.method in steps]  # fmt: skip
+    try:
+        model = checked(facts.model)
+        request = {"facts": facts.model_copy(update={"model": model}).model_dump(mode="json"), "plans": plans}
+        found = traced("candidates", request, about=facts.model.id or "the model", seconds=SECONDS, cancel=cancel)
+    except Cannot:
+        return facts
+    entries = [
+        as_facts(steps[method], answer["peak"], answer["parts"]) for method, answer in found["steps"].items() if method in steps
+    ]
+    if not entries or shape.experts > 1:
+        return facts
+    profile = dict(facts.measured.memory_profile or {}) | {"steps": entries}
+    return facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
+
+
+def _wanted(facts: Facts, settings: dict[str, Any], method: str, micro_tokens: int) -> dict[str, Any]:
+    """A candidate's step, for the child: settings, and the rows of its largest micro-batch."""
+    longest = settings["max_length"]
+    if facts.data.task != "continued_pretraining":
+        longest = min(longest, facts.data.tokens_max or longest)
+    rows = max(micro_tokens // max(longest, 1), 1)
+    return {
+        "method": method,
+        "task": facts.data.task,
+        "settings": settings,
+        "rows": rows,
+        "length": longest,
+        "pieces": 1 if rows >= settings["effective_batch"] else 2,
+        "labels": facts.data.classes or 2,
+    }

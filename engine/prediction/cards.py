@@ -1,0 +1,80 @@
+"""What is known of accelerators by name: compute capability, multiprocessors, memory bandwidth, what a process takes."""
+
+import re
+from typing import NamedTuple
+
+from recommender.facts import Machine
+
+CONTEXT = (560_000_000, 300_000_000, 1_000_000_000)
+"""Bytes that CUDA and its libraries hold beside the allocator, where the device was not measured: usual, least, most (0.14 to
+1.4 GB were seen, by card and version)."""
+
+
+CONTEXT_OF = {"H100": 800_000_000}
+"""Measured: used by the process beside torch's reserve once its kernels are loaded (CUDA 13, torch 2.11)."""
+
+
+class Known(NamedTuple):
+    """Published figures of a card."""
+
+    capability: tuple[int, int]
+    processors: int
+    bandwidth: float
+    """Bytes a second."""
+
+
+_CARDS: tuple[tuple[str, Known], ...] = (
+    ("B200", Known((10, 0), 148, 8.0e12)),
+    ("H200", Known((9, 0), 132, 4.8e12)),
+    ("H100", Known((9, 0), 132, 3.35e12)),
+    ("H20", Known((9, 0), 78, 4.0e12)),
+    ("A100", Known((8, 0), 108, 2.0e12)),
+    ("A30", Known((8, 0), 56, 0.93e12)),
+    ("L40S", Known((8, 9), 142, 0.864e12)),
+    ("L40", Known((8, 9), 142, 0.864e12)),
+    ("L4", Known((8, 9), 58, 0.30e12)),
+    ("PRO 6000", Known((12, 0), 188, 1.79e12)),
+    ("6000 Ada", Known((8, 9), 142, 0.96e12)),
+    ("A6000", Known((8, 6), 84, 0.768e12)),
+    ("A5000", Known((8, 6), 64, 0.768e12)),
+    ("A4000", Known((8, 6), 48, 0.448e12)),
+    ("A10G", Known((8, 6), 80, 0.60e12)),
+    ("A10", Known((8, 6), 72, 0.60e12)),
+    ("A40", Known((8, 6), 84, 0.696e12)),
+    ("V100", Known((7, 0), 80, 0.90e12)),
+    ("T4", Known((7, 5), 40, 0.32e12)),
+    ("P100", Known((6, 0), 56, 0.73e12)),
+    ("5090", Known((12, 0), 170, 1.79e12)),
+    ("5080", Known((12, 0), 84, 0.96e12)),
+    ("5070", Known((12, 0), 48, 0.672e12)),
+    ("4090", Known((8, 9), 128, 1.0e12)),
+    ("4080", Known((8, 9), 76, 0.72e12)),
+    ("4070", Known((8, 9), 46, 0.504e12)),
+    ("4060", Known((8, 9), 24, 0.272e12)),
+    ("3090", Known((8, 6), 82, 0.936e12)),
+    ("3080", Known((8, 6), 68, 0.76e12)),
+    ("3070", Known((8, 6), 46, 0.448e12)),
+    ("3060", Known((8, 6), 28, 0.36e12)),
+    ("2080", Known((7, 5), 46, 0.448e12)),
+    ("1080", Known((6, 1), 20, 0.32e12)),
+)
+"""From the vendors' data sheets."""
+_USUAL = Known((8, 0), 108, 1.0e12)
+
+
+def context_of(machine: Machine) -> tuple[int, int, int]:
+    """Bytes that a process holds on the machine's freest device beside the allocator: usual, least, most."""
+    name = (machine.device.name or "") if machine.device else ""
+    known = next((size for key, size in CONTEXT_OF.items() if re.search(rf"(?<!\d){key}(?!\d)", name)), None)
+    return CONTEXT if known is None else (known, int(0.8 * known), int(1.2 * known))
+
+
+def known_of(machine: Machine) -> tuple[Known, bool]:
+    """Figures of the machine's freest device, and whether its name was known."""
+    device = machine.device
+    name = (device.name or "") if device else ""
+    found = next((k for key, k in _CARDS if re.search(rf"(?<!\d){key}(?!\d)", name)), None)
+    known = found or _USUAL
+    if device is not None and device.compute_capability is not None:
+        known = known._replace(capability=device.compute_capability)
+    return known, found is not None

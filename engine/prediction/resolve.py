@@ -1,0 +1,117 @@
+"""From a step with open questions to steps without: what is not known takes its usual value, and the other one is tried too."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from recommender.errors import InputError
+from recommender.facts import Facts
+from recommender.step import TrainingStep
+
+HEADS = {
+    "classification": "classification",
+    "multi_label": "classification",
+    "regression": "classification",
+    "token_classification": "tagging",
+}
+_BY_ARCHITECTURE = (
+    ("SequenceClassification", "classification"),
+    ("TokenClassification", "tagging"),
+    ("MaskedLM", "masked_lm"),
+    ("CausalLM", "causal_lm"),
+    ("LMHeadModel", "causal_lm"),
+)
+
+
+@dataclass(slots=True)
+class Resolved:
+    """A step whose every choice is known, and what it could be as well."""
+
+    step: TrainingStep
+    others: dict[str, TrainingStep] = field(default_factory=dict)
+    """By the choice that is not known: the same step with its other value."""
+    assumed: list[str] = field(default_factory=list)
+
+
+def resolved(facts: Facts) -> Resolved:
+    """The step of the facts, completed.
+
+    Raises:
+        InputError: it contradicts itself or the model.
+    """
+    step = facts.step
+    assert step is not None
+    check(step, facts)
+    found: dict[str, Any] = {}
+    other: dict[str, Any] = {}
+    assumed: list[str] = []
+
+    def take(name: str, value: Any, instead: Any = None) -> None:
+        if getattr(step, name) is None:
+            found[name] = value
+            assumed.append(name)
+            if instead is not None:
+                other[name] = instead
+
+    if step.head is None:
+        found["head"] = _head(facts)
+    take("padded", False, True)
+    if step.base_dtype is None:
+        declared = facts.model.dtype
+        usual = declared if declared in ("float32", "bfloat16", "float16") and step.adapters else None
+        take("base_dtype", usual or ("bfloat16" if step.adapters else "float32"))
+    take("gradient_checkpointing", "none", "layer")
+    take("attention", "flash")
+    if step.optimizer in ("adamw", "adamw_bf16", "sgd"):
+        take("optimizer_implementation", "foreach", "fused")
+    if step.loss == "plain":
+        take("outputs_held", True, False)
+    if step.adapters:
+        take("rank", 16)
+        take("adapter_dtype", "float32", "bfloat16")
+        take("lora_dropout", 0.0, 0.05)
+        take("target_modules", "all-linear")
+    if step.method == "qlora":
+        found["quantization"] = step.quantization or "nf4"
+        take("double_quantization", True, False)
+        take("kbit_prepared", True, False)
+    whole = step.model_copy(update=found)
+    others = {name: whole.model_copy(update={name: value}) for name, value in other.items()}
+    return Resolved(whole, others, assumed)
+
+
+def _head(facts: Facts) -> str:
+    if facts.data.task is not None:
+        return HEADS.get(facts.data.task, "causal_lm")
+    named = [facts.model.architecture or "", *((facts.model.config or {}).get("architectures") or [])]
+    return next((head for name in named for part, head in _BY_ARCHITECTURE if part in str(name)), "causal_lm")
+
+
+def check(step: TrainingStep, facts: Facts) -> None:
+    """Refuse what cannot be at once.
+
+    Raises:
+        InputError: naming both sides.
+    """
+    four_bit = step.quantization in ("nf4", "fp4")
+    wrong = None
+    if step.method == "full" and four_bit:
+        wrong = f"method full trains every weight, and 4-bit weights (quantization {step.quantization}) cannot be trained"
+    elif step.method == "full" and step.rank is not None:
+        wrong = f"method full has no adapters, and rank is {step.rank}"
+    elif step.method == "full" and step.kbit_prepared:
+        wrong = "method full trains on unquantised weights, and kbit_prepared is for quantised ones"
+    elif step.method == "lora" and four_bit:
+        wrong = f"LoRA on a 4-bit base is method qlora; here method is lora and quantization {step.quantization}"
+    elif step.method == "qlora" and step.quantization == "none":
+        wrong = "method qlora needs a 4-bit base, and quantization is none"
+    elif step.sharding not in (None, "none") and step.devices == 1:
+        wrong = f"sharding {step.sharding} divides over several devices, and devices is 1"
+    elif step.autocast == "float32" and step.base_dtype in ("bfloat16", "float16"):
+        wrong = f"autocast to float32 does nothing to weights in {step.base_dtype}"
+    elif step.optimizer_implementation == "fused" and step.optimizer in ("adamw_8bit", "paged_adamw_8bit"):
+        wrong = f"optimizer {step.optimizer} has kernels of its own, and optimizer_implementation is fused"
+    if wrong is not None:
+        raise InputError(f"step: {wrong}.")
+    positions = facts.model.max_positions or (facts.model.config or {}).get("max_position_embeddings")
+    if facts.model.family == "encoder" and isinstance(positions, int) and step.length > positions:
+        raise InputError(f"step: length is {step.length}, and the model reads {positions} tokens at most.")

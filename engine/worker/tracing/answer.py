@@ -1,0 +1,20 @@
+"""What the child answers to a request for a trace."""
+
+import warnings
+from typing import Any
+
+from engine.worker.tracing.candidates import candidates
+from engine.worker.tracing.estimate import estimate
+from recommender.facts import Facts
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """`kind` is `estimate`, and `facts` hold a step; or `candidates`, and beside the facts stand the `plans` to trace.
+
+    Raises:
+        Refused, InputError: there is no answer, and why.
+    """
+    warnings.simplefilter("ignore")  # of the libraries about one another; nobody reads a child's warnings
+    if request["kind"] == "candidates":
+        return candidates(Facts.model_validate(request["asked"]["facts"]), request["asked"]["plans"])
+    return estimate(Facts.model_validate(request["asked"]))

@@ -1,0 +1,177 @@
+"""Memory and time of a step that is run somewhere, traced without its card and without its weights."""
+
+from typing import Any
+
+from engine.prediction import sharing
+from engine.prediction.cards import context_of, known_of
+from engine.prediction.resolve import resolved
+from engine.prediction.stream import SHALLOW, Segment, Unlike, extended, peaks
+from engine.worker.tracing import models, work
+from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.live import Marks
+from engine.worker.tracing.plain import PlainLoop
+from engine.worker.tracing.trace import Loop, Traced, trace
+from recommender.errors import InputError, Refused
+from recommender.facts import Facts
+from recommender.step import TrainingStep
+from recommender.timing import device_flops
+
+PHASES = ("load", "forward", "loss", "backward", "optimizer", "evaluation", "save")
+ALLOCATED = (0.985, 1.015)
+"""What is left of an error where every choice is known: kernels' small buffers, versions of libraries."""
+RESERVED = (0.96, 1.12)
+"""Of the replayed reservation: the real allocator is used by more than one step, and in an order that varies."""
+EFFICIENCY = (0.55, 0.75)
+"""Of published peaks that a step reaches: arithmetic, bandwidth."""
+TIME = {True: (0.75, 1.35), False: (0.5, 2.0)}
+"""Interval of the step time, where the device was measured and where its figures are published ones."""
+
+
+def estimate(facts: Facts) -> dict[str, Any]:
+    """The answer of `loracle estimate`.
+
+    Raises:
+        Refused: such a model or step cannot be predicted.
+        InputError: the step contradicts itself, or peft or transformers do not take it.
+    """
+    answer = resolved(facts)
+    content = facts.model.config
+    assert content is not None  # the parent has made sure of it
+    card, known = card_of(facts)
+    one = _predicted(content, answer.step, card, facts)
+    low = high = 0
+    reserved_low = reserved_high = 0
+    for other in answer.others.values():
+        found = _predicted(content, other, card, facts)
+        low, high = low + min(found.allocated - one.allocated, 0), high + max(found.allocated - one.allocated, 0)
+        less_or_more = found.reserved - one.reserved
+        reserved_low, reserved_high = reserved_low + min(less_or_more, 0), reserved_high + max(less_or_more, 0)
+    several = answer.step.devices > 1
+    allocated = _range(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high)
+    reserved = _range(one.reserved, sharing.MARGINS if several else RESERVED, reserved_low, reserved_high)
+    reserved["low"] = max(reserved["low"], allocated["low"])
+    context = _context(facts)
+    assumed = [*answer.assumed, *([] if known or card.kind == "cpu" else ["device"])]
+    return {
+        "allocated": allocated,
+        "reserved": reserved,
+        "device": {name: reserved[name] + extra for name, extra in zip(("predicted", "low", "high"), context, strict=True)},
+        "phases": one.phases,
+        "parts": one.parts,
+        "seconds_per_step": one.seconds,
+        "assumed": assumed,
+    }
+
+
+class _Predicted:
+    """One step, every choice known."""
+
+    def __init__(self, segments: list[Segment], seconds: dict[str, float], step: TrainingStep, layers: int) -> None:
+        found = peaks(segments)
+        more = sharing.on_each(segments, step, layers)
+        by_phase = found["phases"]
+        self.phases = {
+            phase: max((v["allocated"] for name, v in by_phase.items() if _phase(name) == phase), default=0) + more
+            for phase in PHASES
+        }
+        taken = [v for name, v in by_phase.items() if _phase(name) not in ("evaluation", "save")]  # told apart, under `phases`
+        self.allocated = max(v["allocated"] for v in taken) + more
+        self.reserved = max(v["reserved"] for v in taken) + more
+        self.parts = found["parts"]
+        self.seconds = seconds
+
+
+def _phase(name: str) -> str:
+    """`first forward` is a forward pass, `load adapters` belongs to loading."""
+    return "load" if name.startswith("load") else name.removeprefix("first ")
+
+
+def card_of(facts: Facts) -> tuple[Card, bool]:
+    """The device whose kernels are meant, and whether its name was known."""
+    machine = facts.machine
+    if machine.backend == "cpu" and machine.device is None:
+        return Card("cpu"), True
+    known, named = known_of(machine)
+    return Card("cuda", known.capability, known.processors), named
+
+
+def loop_of(
+    content: dict[str, Any], step: TrainingStep, card: Card, live: Marks, *, layers: int | None = None, device: str = "meta"
+) -> Loop:
+    """The loop that the step is part of."""
+    if step.loss == "chunked":
+        from engine.worker.tracing.own import OwnLoop, plan_of
+
+        shorter = max(step.length - 1, 1) if step.padded else step.length
+        lengths = [step.length, *[shorter] * (step.micro_batch_rows - 1)]
+        return OwnLoop(content, plan_of(step), live, lengths=lengths, layers=layers, workspace=card.workspace, device=device)
+    return PlainLoop(content, step, live, layers=layers, workspace=card.workspace, device=device)
+
+
+def traced(content: dict[str, Any], step: TrainingStep, card: Card, layers: int | None) -> Traced:
+    """The step at that depth; at its own where `layers` is `None`."""
+    return trace(
+        lambda live: loop_of(content, step, card, live, layers=layers), card, attention=_pinned(step), padded=bool(step.padded)
+    )
+
+
+def _pinned(step: TrainingStep) -> str | None:
+    """The kernel of attention that the step fixes; the engine leaves the choice to torch."""
+    return None if step.loss == "chunked" else step.attention
+
+
+def at_depth(content: dict[str, Any], step: TrainingStep, card: Card, speed: work.Speed) -> tuple[list[Segment], float, float]:
+    """The step's stream at its whole depth, the device's seconds, and the operations the host starts."""
+    config = models.config_of(content)
+    depth = models.depth_of(config)
+    if depth > SHALLOW[1] + 1 and models.extendable(config):
+        less, more = (traced(content, step, card, layers) for layers in SHALLOW)
+        try:
+            segments = extended(less.segments, more.segments, depth)
+        except Unlike:
+            pass
+        else:
+            (a, n), (b, m) = (work.seconds(t.recorded, speed) for t in (less, more))
+            return segments, work.at_depth(a, b, SHALLOW, depth), work.at_depth(n, m, SHALLOW, depth)
+    whole = traced(content, step, card, None)
+    busy, count = work.seconds(whole.recorded, speed)
+    return whole.segments, busy, count
+
+
+def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: Facts) -> _Predicted:
+    speed, measured = _speed(facts)
+    try:
+        segments, busy, count = at_depth(content, step, card, speed)
+        layers = models.depth_of(models.config_of(content))
+    except (Refused, InputError):
+        raise
+    except Exception as error:  # whatever a model's code raises on tensors without content
+        name = type(error).__name__
+        said = (str(error).strip().splitlines() or [""])[0][:200]
+        raise Refused(f"cannot predict: the step cannot be traced for this model ({name}: {said}).") from error
+    whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
+    low, high = TIME[measured]
+    return _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, step, layers)
+
+
+def _speed(facts: Facts) -> tuple[work.Speed, bool]:
+    """Operations and bytes a second, and whether they were measured on this device."""
+    narrow, measured = device_flops(facts.machine, facts, "bf16-mixed")
+    wide, wide_measured = device_flops(facts.machine, facts, "fp32")
+    if facts.machine.device is None and facts.machine.backend == "cpu":
+        return work.Speed(0.8 * narrow, 0.8 * wide, 10e9, launch=8e-6), wide_measured
+    known, _ = known_of(facts.machine)
+    arithmetic, traffic = EFFICIENCY
+    return work.Speed(arithmetic * narrow, arithmetic * wide, traffic * known.bandwidth), measured
+
+
+def _range(point: int, margins: tuple[float, float], low: int, high: int) -> dict[str, int]:
+    return {"predicted": point, "low": int((point + low) * margins[0]), "high": int((point + high) * margins[1])}
+
+
+def _context(facts: Facts) -> tuple[int, int, int]:
+    if facts.machine.device is None and facts.machine.backend == "cpu":
+        return 900_000_000, 500_000_000, 1_500_000_000
+    profile = facts.measured.memory_profile or {}
+    measured = profile.get("context")
+    return (int(measured),) * 3 if isinstance(measured, int | float) else context_of(facts.machine)

@@ -1,0 +1,190 @@
+"""What kernels of a device do with memory that a trace on the meta device cannot see: one table, each line with its source.
+
+Sizes are bytes of blocks that a kernel asks for while it runs and gives back. Sources are torch's own files unless another
+library is named. `benchmarks/prediction/` measures each line on a device.
+"""
+
+import math
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+
+aten = torch.ops.aten
+MIB = 2**20
+WORKSPACE = {9: 32 * MIB}
+"""cuBLAS's workspace of a handle by compute capability; forward and backward threads have a handle each (CUDABlas.cpp,
+`getChosenWorkspaceSize`: `:4096:8` on Hopper, `:4096:2:16:8` elsewhere)."""
+WORKSPACE_ELSEWHERE = 8 * MIB + 128 * 1024
+UNTIL_SORTED = 3072
+"""Tokens up to which the gradient of an embedding needs no sorting (Embedding.cu)."""
+
+
+class Card(NamedTuple):
+    """The device whose kernels are meant."""
+
+    kind: str = "cuda"
+    """cuda or cpu."""
+    capability: tuple[int, int] = (8, 0)
+    processors: int = 108
+    """Streaming multiprocessors; they decide when 4-bit maps are multiplied without unpacking them."""
+
+    @property
+    def workspace(self) -> int:
+        """Bytes of cuBLAS's workspace, for one thread."""
+        return 0 if self.kind != "cuda" else WORKSPACE.get(self.capability[0], WORKSPACE_ELSEWHERE)
+
+
+def temporaries_on(card: Card) -> Callable[[Any, tuple[Any, ...], dict[str, Any], Any], list[int]]:
+    """The table's lines for a card: bytes of temporaries by operation."""
+    table: dict[Any, Callable[..., list[int]]] = _CUDA if card.kind == "cuda" else _CPU
+    four_bit = torch.ops.bitsandbytes.gemm_4bit.default if hasattr(torch.ops.bitsandbytes, "gemm_4bit") else None
+
+    def found(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+        line = table.get(func)
+        if line is not None:
+            return line(args, kwargs, out)
+        if func is aten._scaled_dot_product_flash_attention.default and card.kind == "cuda":
+            return _flash_forward(card, args, kwargs, out)
+        if func is four_bit:
+            return _four_bit_forward(card, args, kwargs)
+        return []
+
+    return found
+
+
+# CUDA
+
+
+def _softmax_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """SoftMax.cu, `softmax_backward_cuda_out`: `grad * output` is a tensor of its own."""
+    return [_bytes(args[0])]
+
+
+def _safe_softmax(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """SoftMax.cpp, `_safe_softmax`: which scores are minus infinity, one byte each."""
+    return [int(out.numel())]
+
+
+def _flash_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """flash_attn/flash_api.cpp, `mha_bwd`: softmax_d and dq in fp32, rounded to 128 rows and 32 columns; with grouped heads
+    dk and dv of every query head."""
+    query, key = args[1], args[2]  # (B, heads, S, width)
+    b, h, s, d = query.shape
+    rows, width = _up(s, 128), _up(d, 32)
+    blocks = [4 * b * h * rows, 4 * b * rows * h * width]
+    if key.shape[1] != h:
+        blocks += 2 * [query.element_size() * b * key.shape[2] * h * _up(d, 8)]
+    return blocks
+
+
+def _flash_forward(card: Card, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """flash_attn/flash_api.cpp, `set_params_splitkv`: where rows and heads leave multiprocessors idle, the keys are divided,
+    and each part's result and log-sum-exp are kept in fp32 until they are added up; never with dropout."""
+    query, key = args[0], args[1]
+    b, h, s, d = query.shape
+    if len(args) > 3 and args[3] > 0:
+        return []
+    parts = _splits(b * h * -(-s // 64), 2 * card.processors, -(-key.shape[2] // (256 if d <= 64 else 128 if d <= 128 else 64)))
+    return [4 * parts * b * h * s, 4 * parts * b * h * s * _up(d, 32)] if parts > 1 else []
+
+
+def _splits(blocks: int, processors: int, key_blocks: int) -> int:
+    """`num_splits_heuristic`: the fewest parts that keep the multiprocessors 85% as busy as the best number would."""
+    if blocks >= 0.8 * processors:
+        return 1
+    most = min(128, processors, key_blocks)
+    useful = [n for n in range(1, most + 1) if n == 1 or -(-key_blocks // n) != -(-key_blocks // (n - 1))]
+    busy = {n: (blocks * n / processors) / math.ceil(blocks * n / processors) for n in useful}
+    return next(n for n in useful if busy[n] >= 0.85 * max(busy.values()))
+
+
+def _variable_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """flash_attn/flash_api.cpp, `mha_varlen_bwd`: the same with rows of all sequences, 128 more for each."""
+    query, key, cumulative = args[1], args[2], args[6]
+    t, h, d = query.shape
+    rows, width = t + 128 * (len(cumulative) - 1), _up(d, 32)
+    blocks = [4 * h * rows, 4 * rows * h * width]
+    if key.shape[1] != h:
+        blocks += 2 * [query.element_size() * key.shape[0] * h * _up(d, 8)]
+    return blocks
+
+
+def _efficient_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """attention_backward.cu, `_efficient_attention_backward`: `delta` in fp32, which fp32 kernels make from a product as large
+    as the output; 16-bit kernels add up dq in fp32 in a workspace (kernel_backward.h, `workspace_elements_gq`)."""
+    query = args[1]
+    b, h, s, d = query.shape
+    if query.dtype == torch.float32:
+        return [4 * b * h * s * d, 4 * b * h * s]
+    return [4 * b * h * _up(s, 32), 4 * b * h * _up(s, 64) * _up(d, 64)]
+
+
+def _embedding_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """Embedding.cu and EmbeddingBackwardKernel.cu: above 3,072 tokens they are sorted, and runs of ten are summed in fp32;
+    taken for the worst case, tokens that are all different."""
+    grad, indices = args[0], args[1]
+    n = indices.numel()
+    if n <= UNTIL_SORTED:
+        return []
+    width = grad.shape[-1]
+    return [8 * n] * 4 + [4 * width * min(n, args[2] + -(-n // 10))]
+
+
+def _norm_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """layer_norm_kernel.cu: partial sums of the weight's and bias's gradients, one row a block."""
+    rows = math.prod(args[1].shape[: -len(args[2])])
+    width = math.prod(args[2])
+    return [4 * width * min(-(-rows // 64), 128)] * 2 if rows > 128 else []
+
+
+_CUDA: dict[Any, Callable[..., list[int]]] = {
+    aten._softmax_backward_data.default: _softmax_backward,
+    aten._safe_softmax.default: _safe_softmax,
+    aten._scaled_dot_product_flash_attention_backward.default: _flash_backward,
+    aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
+    aten.embedding_dense_backward.default: _embedding_backward,
+    aten.native_layer_norm_backward.default: _norm_backward,
+}
+if hasattr(torch.ops.torch_attn, "_varlen_attn_backward"):
+    _CUDA[torch.ops.torch_attn._varlen_attn_backward.default] = _variable_backward
+
+
+def _four_bit_forward(card: Card, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
+    """bitsandbytes 0.50, backends/cuda/ops.py: the weight unpacked in the input's dtype, unless the rows are few; with double
+    quantisation the scales too, twice."""
+    rows, shape = args[0], args[2]
+    m = rows.numel() // rows.shape[-1]
+    if card.kind == "cuda" and unpacked_not(card, rows.dtype, m, shape[0], shape[1]):
+        return []
+    blocks = [rows.element_size() * math.prod(shape)]
+    return blocks + ([4 * (math.prod(shape) // args[4])] * 2 if kwargs.get("absmax_8bit") is not None else [])
+
+
+def unpacked_not(card: Card, dtype: torch.dtype, m: int, n: int, k: int) -> bool:
+    """Whether bitsandbytes multiplies m rows with a 4-bit weight (n, k) without unpacking it, asked of the library itself."""
+    try:
+        ops: Any = import_module("bitsandbytes.backends.cuda.ops")
+        asked, ops._gpu_dispatch_props = ops._gpu_dispatch_props, lambda _: (card.processors, *card.capability)
+        try:
+            return bool(ops._gemm_4bit_use_custom_cuda.__wrapped__(0, dtype, m, n, k))
+        finally:
+            ops._gpu_dispatch_props = asked
+    except (ImportError, AttributeError):  # a version without such a kernel, or a build without CUDA's code
+        return False
+
+
+# The CPU
+
+
+_CPU: dict[Any, Callable[..., list[int]]] = {}
+"""Nothing that the trace does not see by itself: within 0.3% of the allocator's account (results/prediction_cpu.json)."""
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return int(tensor.numel() * tensor.element_size())

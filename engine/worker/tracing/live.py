@@ -1,0 +1,243 @@
+"""Counting live storages while code runs on the meta device: every allocation, every release, and the work of every operation."""
+
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from engine.prediction.stream import Event, Segment
+
+aten = torch.ops.aten
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Temporary = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], list[int]]
+"""Bytes that a kernel asks for while it runs, by operation, arguments, keywords and result."""
+_NOTHING = object()
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What ran, in order. Positions are indices of operations; a storage lives from its position until before its end."""
+
+    names: list[str] = field(default_factory=list)
+    """Of the operations."""
+    begins: list[int] = field(default_factory=list)
+    """Of each storage: the operation that made it."""
+    ends: dict[int, int] = field(default_factory=dict)
+    """Of each storage that went: the first operation that no longer found it."""
+    sizes: list[int] = field(default_factory=list)
+    """Of each storage, bytes."""
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    events: list[int] = field(default_factory=list)
+    """In order: storage + 1 where one is made, -(storage + 1) where one goes."""
+    event_positions: list[int] = field(default_factory=list)
+    temporaries: dict[int, list[int]] = field(default_factory=dict)
+    """By operation: bytes of the blocks that its kernel asks for and gives back."""
+    flops: list[int] = field(default_factory=list)
+    narrow: list[bool] = field(default_factory=list)
+    """Whether an operation computes in 16 bit."""
+    traffic: list[int] = field(default_factory=list)
+    """Bytes that each operation reads and writes."""
+    phases: list[tuple[str, int]] = field(default_factory=list)
+    """(name, first operation)."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def live(self, *, granule: int = 1, chosen: Numbers | None = None) -> Numbers:
+        """Bytes alive during each operation, with sizes rounded up to `granule`; of the storages `chosen` only, by a mask.
+
+        Kernels' temporaries are not in it.
+        """
+        sizes = -(-np.array(self.sizes, dtype=np.int64) // granule) * granule
+        if chosen is not None:
+            sizes = np.where(chosen, sizes, 0)
+        change = np.zeros(len(self) + 1, dtype=np.int64)
+        np.add.at(change, np.array(self.begins, dtype=np.int64), sizes)
+        if self.ends:
+            gone = np.fromiter(self.ends.keys(), np.int64)
+            np.add.at(change, np.fromiter(self.ends.values(), np.int64), -sizes[gone])
+        return np.cumsum(change)[:-1]
+
+    def extra(self, *, granule: int = 1) -> Numbers:
+        """Bytes of temporaries during each operation."""
+        found = np.zeros(len(self), dtype=np.int64)
+        for position, blocks in self.temporaries.items():
+            found[position] = sum(-(-b // granule) * granule for b in blocks)
+        return found
+
+    def segments(self, part_of: Callable[[int], str]) -> list[Segment]:
+        """The stream of allocations by phase. `part_of` names what a storage is: weights, gradients, ...
+
+        A kernel's own blocks come after its results were asked for, and go before anything else happens.
+        """
+        found = [Segment(name) for name, _ in self.phases]
+        firsts = [first for _, first in self.phases]
+        number = len(self.sizes)
+        waiting = sorted(self.temporaries, reverse=True)
+
+        def put(position: int, event: Event) -> None:
+            found[bisect_right(firsts, position) - 1].events.append(event)
+
+        def flush(before: int) -> None:
+            nonlocal number
+            while waiting and waiting[-1] < before:
+                position = waiting.pop()
+                blocks, name = self.temporaries[position], f"{self.names[position]}|temporaries"
+                for i, size in enumerate(blocks, number + 1):
+                    put(position, Event(i, size, name))
+                for i in range(number + 1, number + 1 + len(blocks)):
+                    put(position, Event(i, -1, name))
+                number += len(blocks)
+
+        labels = [f"{self.names[b]}|{part_of(n)}" for n, b in enumerate(self.begins)]
+        for event, position in zip(self.events, self.event_positions, strict=True):
+            flush(position)
+            if event == 0:
+                put(position, Event(0, 0, "empty_cache"))
+            elif event > 0:
+                put(position, Event(event, self.sizes[event - 1], labels[event - 1]))
+            else:
+                put(position, Event(-event, -1, labels[-event - 1]))
+        flush(len(self))
+        return found
+
+    def phase_of(self) -> list[str]:
+        """The phase of each operation."""
+        found: list[str] = []
+        marks = [*self.phases, ("", len(self))]
+        for (name, begin), (_, end) in pairwise(marks):
+            found += [name] * (end - begin)
+        return found
+
+
+class Marks(Protocol):
+    """Is told what a loop does next; a trace counts by it, a measurement on a real device measures by it."""
+
+    def phase(self, name: str) -> None:
+        """What follows belongs to that phase."""
+
+    def empty_cache(self) -> None:
+        """Here the program gives back what its allocator keeps without using it."""
+
+
+class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch here
+    """Records every operation on the meta device.
+
+    Storages of other devices are not counted: an optimizer's step counter on the host is not memory of the device.
+    """
+
+    def __init__(self, temporary: Temporary, *, padded: bool = False) -> None:
+        """`temporary` knows the kernels; `padded` is what a mask says of itself when it is asked whether all is seen."""
+        super().__init__()
+        self.recorded = Recorded(phases=[("load", 0)])
+        self._temporary = temporary
+        self._padded = padded
+        self._alive: dict[int, weakref.ref[Any]] = {}
+        self._number: dict[int, int] = {}
+
+    def phase(self, name: str) -> None:
+        """What follows belongs to that phase."""
+        self.recorded.phases.append((name, len(self.recorded.names)))
+
+    def empty_cache(self) -> None:
+        """Here the program gives back what its allocator keeps without using it."""
+        self.recorded.events.append(0)
+        self.recorded.event_positions.append(len(self.recorded.names))
+
+    def number_of(self, tensor: torch.Tensor) -> int | None:
+        """The storage of a tensor, by its number; `None` when it is not counted."""
+        return self._number.get(tensor.untyped_storage()._cdata)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        said = self._said(func, args)
+        if said is not _NOTHING:
+            return said
+        out = None if func in _WITHOUT_META else func(*args, **kwargs)
+        recorded = self.recorded
+        position = len(recorded.names)
+        written = 0
+        for tensor in _tensors(out):
+            if tensor.device.type == "meta":
+                written += self._made(tensor, position)
+        for tensor in _tensors(args):  # a factory for a tensor that was made outside: a buffer, a mask from the host
+            if tensor.device.type == "meta":
+                self._made(tensor, position)
+        blocks = self._temporary(func, args, kwargs, out)
+        if blocks:
+            recorded.temporaries[position] = blocks
+        recorded.names.append(func.__name__ if hasattr(func, "__name__") else str(func))
+        counted = flop_registry.get(getattr(func, "_overloadpacket", None))
+        recorded.flops.append(int(counted(*args, **kwargs, out_val=out)) if counted is not None else 0)
+        first = next(iter(_tensors(args)), None)
+        recorded.narrow.append(first is not None and first.element_size() <= 2 and first.dtype.is_floating_point)
+        recorded.traffic.append(written + sum(_bytes(t) for t in _tensors(args)) if _moves(func, written) else 0)
+        return out
+
+    def _said(self, func: Any, args: Any) -> Any:
+        """What a tensor without content answers when it is asked for its value."""
+        if func is aten.allclose.default or func is aten.equal.default:
+            return True if args[0].device.type == "meta" else _NOTHING
+        if func is not aten._local_scalar_dense.default or args[0].device.type != "meta":
+            return _NOTHING
+        dtype = args[0].dtype
+        if dtype == torch.bool:
+            return not self._padded
+        return 0.0 if dtype.is_floating_point else 1
+
+    def _made(self, tensor: torch.Tensor, position: int) -> int:
+        """Count its storage if it is new; its bytes then."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._alive:
+            return 0
+        recorded, size = self.recorded, int(storage.nbytes())
+        number = len(recorded.sizes)
+
+        def gone(_: Any, key: int = key, number: int = number) -> None:
+            del self._alive[key], self._number[key]
+            recorded.ends[number] = len(recorded.names)
+            recorded.events.append(-(number + 1))
+            recorded.event_positions.append(len(recorded.names))
+
+        self._alive[key], self._number[key] = weakref.ref(storage, gone), number
+        recorded.begins.append(position)
+        recorded.sizes.append(size)
+        recorded.shapes.append(tuple(tensor.shape))
+        recorded.events.append(number + 1)
+        recorded.event_positions.append(position)
+        return size
+
+
+_WITHOUT_META = {aten._fused_adamw_.default, aten._fused_adam_.default, aten._fused_adamw_.tensor_lr}
+"""In-place kernels that torch has no meta version of; they return nothing."""
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    if isinstance(values, torch.Tensor):
+        return [values]
+    if isinstance(values, list | tuple):
+        found: list[torch.Tensor] = []
+        for value in values:
+            if isinstance(value, torch.Tensor):
+                found.append(value)
+            elif isinstance(value, list | tuple):
+                found += _tensors(value)
+        return found
+    return []
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return int(tensor.numel() * tensor.element_size())
+
+
+def _moves(func: Any, written: int) -> bool:
+    """Whether an operation touches memory: it made something, or changes what is there; views do neither."""
+    return written > 0 or func._schema.is_mutable

@@ -1,0 +1,228 @@
+"""Models without weights: the real class on the meta device, 4-bit maps and adapters included."""
+
+import contextlib
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
+from transformers import AutoConfig
+from transformers.initialization import no_init_weights
+from transformers.quantizers.base import get_keys_to_not_convert
+
+from engine.worker.tracing.live import Marks
+from recommender.errors import InputError, Refused
+from recommender.step import TrainingStep
+
+CLASSES = {
+    "causal_lm": "AutoModelForCausalLM",
+    "classification": "AutoModelForSequenceClassification",
+    "tagging": "AutoModelForTokenClassification",
+    "masked_lm": "AutoModelForMaskedLM",
+}
+ADAPTED_AS = {"causal_lm": "CAUSAL_LM", "classification": "SEQ_CLS", "tagging": "TOKEN_CLS", "masked_lm": None}
+
+
+def config_of(content: dict[str, Any], *, layers: int | None = None, labels: int | None = None) -> Any:
+    """A configuration as transformers reads it, with another depth where `layers` is given.
+
+    Raises:
+        Refused: its architecture is not one that transformers has.
+        InputError: transformers does not take its values.
+    """
+    content = {k: v for k, v in content.items() if k not in ("quantization_config", "auto_map", "torch_dtype", "dtype")}
+    kind = str(content.pop("model_type", ""))
+    if labels is not None:
+        content.pop("id2label", None)
+        content.pop("label2id", None)
+        content["num_labels"] = labels
+    try:
+        config = AutoConfig.for_model(kind, **content)
+    except ValueError as error:
+        if "Unrecognized model identifier" in str(error):
+            raise Refused(f"cannot predict: transformers has no models of type {kind!r}.") from None
+        raise InputError(f"model.config: {_first_line(error)}") from None
+    except Exception as error:  # strict validation of a configuration raises what it likes
+        raise InputError(f"model.config: {_first_line(error)}") from None
+    text = config.get_text_config()
+    if text is not config and type(config) not in transformers.AutoModelForCausalLM._model_mapping:
+        config = text
+    config.use_cache = False
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = 0
+    return config if layers is None else at_depth(config, layers)
+
+
+def depth_of(config: Any) -> int:
+    """How many layers the configuration says."""
+    return int(config.get_text_config().num_hidden_layers)
+
+
+def at_depth(config: Any, layers: int) -> Any:
+    """The same configuration with that many layers."""
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    if kinds:
+        text.layer_types = list(kinds)[:layers]
+    for name in ("num_hidden_layers", "num_decoder_layers"):
+        if hasattr(text, name):
+            setattr(text, name, layers)
+    return config
+
+
+def extendable(config: Any) -> bool:
+    """Whether all layers are alike, so that two depths tell all others."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ())
+    sparse = any(getattr(text, name, None) for name in ("mlp_layer_types", "first_k_dense_replace", "no_rope_layers"))
+    return len(kinds) <= 1 and not sparse and not getattr(config, "is_encoder_decoder", False)
+
+
+def skeleton(config: Any, head: str, dtype: torch.dtype, attention: str, device: str = "meta") -> Any:
+    """The model with that head, without a trace of its making: no memory is counted for it."""
+    with _disable_current_modes():
+        return empty_model(config, head, dtype, attention, device)
+
+
+def empty_model(config: Any, head: str, dtype: torch.dtype, attention: str, device: str = "meta") -> Any:
+    """The model with that head and without weights; on a real device they are random.
+
+    Raises:
+        Refused: such models have no such head, or need code of their own.
+    """
+    auto = getattr(transformers, CLASSES[head])
+    if type(config) not in auto._model_mapping:
+        raise Refused(f"cannot predict: models of type {config.model_type} have no {head} head in transformers.")
+    try:
+        with torch.device(device), no_init_weights() if device == "meta" else contextlib.nullcontext():
+            model = auto.from_config(config, dtype=dtype, attn_implementation=attention)
+        model.tie_weights()  # left out with the values
+        return model
+    except ValueError as error:
+        if attention == "eager" or ("attn" not in str(error).lower() and "sdpa" not in str(error).lower()):
+            raise
+        return empty_model(config, head, dtype, "eager", device)
+
+
+def quantise(model: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: list[str], device: str = "meta") -> None:
+    """Put 4-bit maps in the place of linear ones, as loading with bitsandbytes does: weight after weight.
+
+    `model` is a skeleton that no memory was counted for; what stays as it is gets its memory here.
+    """
+    from bitsandbytes.functional import quantize_4bit
+
+    layers: Any = import_module("bitsandbytes.nn")
+    with _disable_current_modes():  # its tables are made at the first use in a process, whatever is quantised
+        quantize_4bit(torch.empty((64, 64), dtype=dtype, device=device), compress_statistics=double, quant_type=kind)
+    kept = set(get_keys_to_not_convert(model)) | set(spare)
+    seen: set[int] = set()
+
+    def give(parameter: torch.Tensor | None) -> None:
+        if parameter is not None and id(parameter) not in seen:  # a head may be the embeddings' own
+            seen.add(id(parameter))
+            parameter.data = _like(parameter, device)
+
+    for name, module in list(model.named_modules()):
+        for own in module._parameters.values() if type(module) is not nn.Linear else ():
+            give(own)
+        if type(module) is not nn.Linear:
+            continue
+        if any(name == k or name.endswith(f".{k}") or name.startswith(f"{k}.") for k in kept):
+            for own in module.parameters():
+                give(own)
+            continue
+        with _disable_current_modes(), torch.device("meta"):
+            made = layers.Linear4bit(
+                module.in_features, module.out_features, module.bias is not None, compute_dtype=dtype, quant_type=kind
+            )
+        whole = _like(module.weight, device)
+        packed, state = quantize_4bit(whole, compress_statistics=double, quant_type=kind)
+        weight = torch.Tensor._make_subclass(layers.Params4bit, packed, False)
+        weight.__dict__.update(
+            blocksize=64, compress_statistics=double, quant_type=kind, quant_state=state, quant_storage=torch.uint8,
+            bnb_quantized=True, module=made,
+        )  # fmt: skip
+        del made.weight
+        made.register_parameter("weight", weight)
+        made.quant_state = state
+        made.bias = None if module.bias is None else nn.Parameter(_like(module.bias, device), requires_grad=False)
+        del whole
+        module.weight = None
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent) if parent else model, last, made)
+    model.is_loaded_in_4bit = True
+    model.quantization_method = "bitsandbytes"
+
+
+def _like(parameter: torch.Tensor, device: str) -> torch.Tensor:
+    """Memory of its own; `empty_like` would have the skeleton's counted too. Not zeros on a real device."""
+    return torch.empty(parameter.shape, dtype=parameter.dtype, device=device).normal_(std=0.02)
+
+
+def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live: Marks, device: str = "meta") -> Any:
+    """The model as an ordinary script prepares it with peft.
+
+    Raises:
+        InputError: peft does not take the target modules.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+
+    checkpointing = {"use_reentrant": False}
+    if step.kbit_prepared:
+        live.phase("load prepare")
+        with torch.device(device):
+            model = prepare_model_for_kbit_training(
+                model, use_gradient_checkpointing=step.checkpointed, gradient_checkpointing_kwargs=checkpointing
+            )
+        live.empty_cache()  # peft does since 0.18
+        live.phase("load adapters")
+    elif step.checkpointed:
+        model.gradient_checkpointing_enable(checkpointing)
+        model.enable_input_require_grads()
+    targets = step.target_modules or "all-linear"
+    if isinstance(targets, str) and targets != "all-linear":
+        targets = [t.strip() for t in targets.split(",")]
+    kind = ADAPTED_AS[head]
+    config = LoraConfig(
+        task_type=TaskType[kind] if kind else None,
+        r=step.rank or 16,
+        lora_alpha=32,
+        lora_dropout=step.lora_dropout or 0.0,
+        target_modules=targets,
+        exclude_modules=[m for m in fresh if "." in m] or None,
+        modules_to_save=[*fresh, *(step.trained or ())] or None,
+    )
+    try:
+        with torch.device(device):
+            return get_peft_model(model, config, autocast_adapter_dtype=step.adapter_dtype != "bfloat16")
+    except ValueError as error:
+        raise InputError(f"step.target_modules {step.target_modules!r}: {_first_line(error)}") from None
+
+
+def fresh_modules(model: Any, head: str) -> list[str]:
+    """Names of the modules that start from random weights: a head for labels; a language model brings its own."""
+    if head not in ("classification", "tagging"):
+        return []
+    prefix = model.base_model_prefix
+    return [name for name, module in model.named_children() if name != prefix and any(True for _ in module.parameters())]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' advice about models that are never going to be used."""
+    logging = import_module("transformers.utils.logging")
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _first_line(error: BaseException) -> str:
+    """What a library says is wrong, in one line; validation errors say in the second what the first only announces."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

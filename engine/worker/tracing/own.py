@@ -1,0 +1,218 @@
+"""The engine's own step, traced: its preparation of the model, its task, its micro-batch, its optimizer."""
+
+import contextlib
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+
+from engine.worker import attention, causal, grouped, modeling, unpadded
+from engine.worker.arguments import OPTIMIZERS
+from engine.worker.batches import LogicalBatch
+from engine.worker.precision import autocast
+from engine.worker.tasks.registry import task_of
+from engine.worker.tracing.live import Marks
+from engine.worker.tracing.models import config_of, depth_of, empty_model, fresh_modules, quantise, skeleton
+from engine.worker.tracing.optimizers import EightBit
+from engine.worker.tracing.trace import workspace
+from engine.worker.trainer import LogicalBatchTrainer
+from recommender.errors import Refused
+from recommender.plan import Plan
+from recommender.step import TrainingStep
+
+HEADS = {
+    "classification": "classification",
+    "multi_label": "classification",
+    "regression": "classification",
+    "token_classification": "tagging",
+    "chat": "causal_lm",
+    "instruction": "causal_lm",
+    "continued_pretraining": "causal_lm",
+}
+TASKS = {"classification": "classification", "tagging": "token_classification", "causal_lm": "chat"}
+STEPS = 2
+
+
+class OwnLoop:
+    """A run's model, optimizer and steps; `lengths` are those of the micro-batch, taken `pieces` times a step."""
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        plan: Plan,
+        live: Marks,
+        *,
+        lengths: list[int],
+        layers: int | None,
+        workspace: int,
+        pieces: int = 1,
+        device: str = "meta",
+    ) -> None:
+        """Build it, telling `live` how far it is.
+
+        Raises:
+            Refused, InputError: the model cannot be built, or the task cannot be traced.
+        """
+        if plan.task not in HEADS:
+            raise Refused(f"cannot predict: a step of {plan.task} is not traced yet.")
+        for cached in (attention._flash_agrees, grouped.layout, grouped.band):
+            cached.cache_clear()  # what an earlier trace kept is not memory of this one
+        self._rows: Any = contextlib.nullcontext()
+        self._live, self._workspace, self._pieces, self._plan, self._device = live, workspace, pieces, plan, device
+        head = HEADS[plan.task]
+        labels = list(plan.data.labels or [])
+        self.config = config_of(config, layers=layers, labels=None if head == "causal_lm" else max(len(labels), 1))
+        self._task = task_of(plan, labels)
+        dtype = modeling.weights_dtype(plan)
+        make = skeleton if plan.method == "qlora" else empty_model
+        model = make(self.config, head, dtype, "sdpa", device)
+        fresh = fresh_modules(model, head)
+        if plan.method == "qlora":
+            live.phase("load 4 bit")
+            quantise(model, kind="nf4", double=True, dtype=dtype, spare=fresh, device=device)
+        live.phase("load adapters")
+        with torch.device(self._device):
+            self.model = modeling.prepared(model, self._task, fresh)
+        live.phase("load adopt")
+        with self._unproved(lengths):
+            self._task.adopt(self.model)
+        self.model.train()
+        self._batch = LogicalBatch([[1] * n for n in lengths], [_target(plan.task, n, labels) for n in lengths])
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(self.trained, plan)
+        self.depth, self.vocabulary = depth_of(self.config), int(self.config.vocab_size)
+        self._kept: list[torch.Tensor | None] = []
+        self._which: str | None = None
+        causal.body_of(self.model).register_forward_hook(lambda *_: self._loss_begins())
+
+    def _unproved(self, lengths: list[int]) -> Any:
+        """On the meta device two passes cannot be compared, and a mask cannot be asked for its rows."""
+        if self._device != "meta":
+            return contextlib.nullcontext()
+        self._rows = mock.patch.object(unpadded, "real_tokens", lambda mask: _rows_of(mask, lengths))
+        return mock.patch.object(unpadded, "prepare", _switched)
+
+    def _loss_begins(self) -> None:
+        if self._which is not None:
+            self._live.phase(f"{self._which}loss")
+            self._which = None
+
+    def run(self) -> None:
+        """Take the steps and score once; phases of the first are named so."""
+        trainer: Any = SimpleNamespace(
+            _task=self._task,
+            args=SimpleNamespace(device=torch.device(self._device), n_gpu=1),
+            accelerator=SimpleNamespace(backward=self._backward, scaler=None),
+        )
+        with self._rows:
+            self._steps(trainer)
+
+    def _steps(self, trainer: Any) -> None:
+        everything = list(range(len(self._batch.input_ids)))
+        for turn in range(STEPS):
+            prefix = "" if turn == STEPS - 1 else "first "
+            for _piece in range(self._pieces):
+                self._prefix = prefix
+                self._live.phase(f"{prefix}forward")
+                if not self._kept:
+                    self._kept.append(workspace(self._live, self._workspace, f"{prefix}forward"))
+                self._which = prefix
+                LogicalBatchTrainer._micro_step(trainer, self.model, self._batch, everything)
+            self._live.phase(f"{prefix}optimizer")
+            torch.nn.utils.clip_grad_norm_(self.trained, self._plan.max_grad_norm)
+            self.optimizer.step()
+            for p in self.trained:
+                p.grad = None
+        self._live.phase("evaluation")
+        self._which = None
+        self.model.eval()
+        # Not inference mode, in which composite functions reach the count in one piece.
+        with torch.no_grad(), autocast(torch.device(self._device), self._plan.precision):
+            self._task.total(self.model, self._batch.input_ids, self._batch.targets)
+        torch.empty(1, device=self._device)
+        self._live.phase("save")
+        torch.empty(1, device=self._device)
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        self._which = None
+        self._live.phase(f"{self._prefix}backward")
+        if len(self._kept) < 2:  # one for each thread
+            self._kept.append(workspace(self._live, self._workspace, f"{self._prefix}backward"))
+        torch.autograd.backward([loss])
+
+
+def _switched(model: Any) -> str | None:
+    """`unpadded.prepare` without its proof."""
+    inner = causal.inner_of(model)
+    reason = attention.refusal(inner)
+    if inner.config.is_encoder_decoder or reason is not None:
+        return reason or "reads with one half and writes with the other"
+    attention.register()
+    body = causal.body_of(model)
+    unpadded.switch(inner, body, body.forward, 0)
+    return None
+
+
+def _rows_of(mask: torch.Tensor, lengths: list[int]) -> tuple[tuple[int, ...], torch.Tensor]:
+    """`unpadded.real_tokens` for rows that are known."""
+    places = [row * mask.shape[1] + i for row, n in enumerate(lengths) for i in range(n)]
+    return tuple(lengths), torch.tensor(places).to(mask.device)
+
+
+def _optimizer(parameters: list[torch.nn.Parameter], plan: Plan) -> Any:
+    named = OPTIMIZERS[plan.optimizer]
+    if "8bit" in named:
+        return EightBit(parameters)
+    return torch.optim.AdamW(parameters, lr=1e-3, fused="fused" in named or None, foreach=None)
+
+
+def _target(task: str, length: int, labels: list[str]) -> Any:
+    if task == "classification":
+        return 0
+    if task == "regression":
+        return 0.0
+    if task == "multi_label":
+        return [0.0] * max(len(labels), 1)
+    if task == "token_classification":
+        places = list(range(length))
+        return {"places": places, "words": places, "tags": [0] * length, "count": length}
+    return [1] * length
+
+
+def plan_of(step: TrainingStep) -> Plan:
+    """The plan whose run takes such a step.
+
+    Raises:
+        Refused: the engine never takes one.
+    """
+    if step.head not in TASKS:
+        raise Refused(f"cannot predict: the engine has no task with the head {step.head}; use loss plain.")
+    mixed = {"bfloat16": "bf16-mixed", "float16": "fp16-mixed"}.get(step.autocast or "")
+    if mixed is None and step.adapters and step.base_dtype != "float32":
+        mixed = "fp16-mixed" if step.base_dtype == "float16" else "bf16-mixed"
+    task = TASKS[step.head]
+    targets = step.target_modules
+    adapters = {
+        "rank": step.rank,
+        "alpha": 32,
+        "dropout": step.lora_dropout or 0.0,
+        "target_modules": ",".join(targets) if isinstance(targets, list) else targets or "all-linear",
+    }
+    return Plan.model_validate(
+        {
+            "model": {"id": "traced"},
+            "data": {"train": "traced", "labels": [f"label {i}" for i in range(step.labels or 2)]},
+            "task": task,
+            "method": step.method,
+            "learning_rate": 1e-3,
+            "epochs": 1.0,
+            "effective_batch": step.micro_batch_rows,
+            "max_length": max(step.length, 2),
+            "token_budget": step.micro_batch_rows * step.length,
+            "precision": mixed or "fp32",
+            "gradient_checkpointing": step.checkpointed,
+            "optimizer": "adamw_8bit" if step.optimizer.endswith("8bit") else "adamw",
+            **(adapters if step.adapters else {}),
+        }
+    )

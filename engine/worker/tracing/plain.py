@@ -1,0 +1,159 @@
+"""An ordinary training loop, as scripts with transformers and peft have it: the step that published measurements are about."""
+
+import contextlib
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from engine.worker.tracing.fused import fused_loss
+from engine.worker.tracing.live import Marks
+from engine.worker.tracing.models import adapted, config_of, depth_of, empty_model, fresh_modules, quantise, skeleton
+from engine.worker.tracing.trace import workspace
+from recommender.step import TrainingStep
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+STEPS = 2
+"""The second is what counts: by then the optimizer has its states."""
+
+
+class PlainLoop:
+    """Model, optimizer and batch of a step whose every choice is known."""
+
+    def __init__(
+        self, config: dict[str, Any], step: TrainingStep, live: Marks, *, layers: int | None, workspace: int, device: str = "meta"
+    ) -> None:
+        """Build it, telling `live` how far it is; `layers` replaces the configuration's depth, `workspace` is what cuBLAS takes.
+
+        Raises:
+            Refused, InputError: the model cannot be built.
+        """
+        assert step.head is not None
+        assert step.base_dtype is not None
+        self._step, self._live, self._workspace = step, live, workspace
+        self._head, self._device = step.head, device
+        wants = step.labels or 2 if self._head in ("classification", "tagging") else None
+        self.config = config_of(config, layers=layers, labels=wants)
+        dtype = DTYPES[step.base_dtype]
+        make = skeleton if step.method == "qlora" else empty_model
+        self.model = make(self.config, self._head, dtype, "eager" if step.attention == "eager" else "sdpa", device)
+        fresh = fresh_modules(self.model, self._head)
+        if step.method == "qlora":
+            live.phase("load 4 bit")
+            double = bool(step.double_quantization)
+            quantise(self.model, kind=step.quantization or "nf4", double=double, dtype=dtype, spare=fresh, device=device)
+        if step.adapters:
+            live.phase("load adapters")
+            self.model = adapted(self.model, step, self._head, fresh, live=live, device=device)
+        else:
+            if step.trained is not None:
+                for name, p in self.model.named_parameters():
+                    p.requires_grad_(any(part in name for part in step.trained))
+            if step.checkpointed:
+                self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model.train()
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(self.trained, step)
+        self.depth, self.vocabulary = depth_of(self.config), int(self.config.vocab_size)
+        self._kept: list[torch.Tensor | None] = []
+        self._which: str | None = None
+        self._mark_loss()
+        self.batch = self._inputs()
+
+    def _inputs(self) -> dict[str, torch.Tensor]:
+        rows, length = self._step.micro_batch_rows, self._step.length
+        whole = (rows, length)
+        labels = (rows,) if self._head == "classification" else whole
+        with torch.device(self._device):
+            found = {"input_ids": torch.zeros(whole, dtype=torch.long), "attention_mask": torch.ones(whole, dtype=torch.long)}
+            return found | {"labels": torch.zeros(labels, dtype=torch.long)}
+
+    def _autocast(self) -> Any:
+        named = self._step.autocast
+        return contextlib.nullcontext() if named in (None, "float32") else torch.autocast(self._device, DTYPES[str(named)])
+
+    def run(self) -> None:
+        """Take the steps and one evaluation; phases of the first are named so."""
+        held: Any = None
+        for turn in range(STEPS):
+            which = "" if turn == STEPS - 1 else "first "
+            self._live.phase(f"{which}forward")
+            if not turn:
+                self._kept.append(workspace(self._live, self._workspace, f"{which}forward"))
+            self._which = which
+            with self._autocast():
+                found = self._forward()
+            self._which = None
+            loss = found.loss
+            if self._step.outputs_held:
+                held = found
+            del found
+            self._live.phase(f"{which}backward")
+            if not turn:
+                self._kept.append(workspace(self._live, self._workspace, f"{which}backward"))
+            torch.autograd.backward([loss])
+            self._live.phase(f"{which}optimizer")
+            if self.optimizer is not None:
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+            else:
+                for p in self.trained:
+                    p.grad = None
+        del held, loss
+        self._live.phase("evaluation")
+        self.model.eval()
+        with torch.no_grad(), self._autocast():
+            self._forward()
+        torch.empty(1, device=self._device)  # its results are gone by then
+        self._live.phase("save")
+        torch.empty(1, device=self._device)
+
+    def _forward(self) -> Any:
+        if self._step.loss != "fused" or self._head not in ("causal_lm", "masked_lm"):
+            return self.model(**self.batch)
+        inner = self._inner()
+        body = getattr(inner, inner.base_model_prefix)
+        hidden = body(input_ids=self.batch["input_ids"], attention_mask=self.batch["attention_mask"]).last_hidden_state
+        return SimpleNamespace(loss=fused_loss(hidden, inner.get_output_embeddings().weight))
+
+    def _mark_loss(self) -> None:
+        """The head's first operation begins the phase of the loss; a layer that is computed again does not."""
+        head = self.model.get_output_embeddings() if self._head in ("causal_lm", "masked_lm") else None
+        if head is None:
+            names = fresh_modules(self._inner(), self._head)
+            head = self._inner().get_submodule(names[-1]) if names else None
+        if head is None:
+            return
+
+        def begin(*_: Any) -> None:
+            if self._which is not None:
+                self._live.phase(f"{self._which}loss")
+
+        head.register_forward_pre_hook(begin)
+
+    def _inner(self) -> Any:
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+
+def _optimizer(parameters: list[torch.nn.Parameter], step: TrainingStep) -> Any:
+    named = step.optimizer
+    if named == "none" or not parameters:
+        return None
+    if named == "sgd":
+        return torch.optim.SGD(parameters, lr=1e-3, foreach=step.optimizer_implementation == "foreach")
+    if named in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw"):
+        from engine.worker.tracing.optimizers import EightBit, Paged
+
+        return EightBit(parameters) if named == "adamw_8bit" else Paged(parameters)
+    way = step.optimizer_implementation
+    made = torch.optim.AdamW(parameters, lr=1e-3, foreach=way == "foreach", fused=way == "fused")
+    wanted = "bfloat16" if named == "adamw_bf16" else step.optimizer_state_dtype
+    if wanted is not None:
+        for p in parameters:
+            if p.dtype != DTYPES[wanted]:
+                made.state[p] = {
+                    "step": torch.zeros((), device=p.device if way == "fused" else "cpu"),
+                    "exp_avg": torch.zeros_like(p, dtype=DTYPES[wanted]),
+                    "exp_avg_sq": torch.zeros_like(p, dtype=DTYPES[wanted]),
+                }
+    return made

@@ -1,0 +1,80 @@
+"""One traced step: what was live when, as a stream by phase; and its work, for the time it takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.prediction.stream import Segment
+from engine.worker.tracing.kernels import Card, temporaries_on
+from engine.worker.tracing.live import Live, Marks, Recorded
+from engine.worker.tracing.models import quiet
+from engine.worker.tracing.pretend import pretending
+
+WORDS = 1_000
+"""Width from which on a last dimension that is the vocabulary's is taken for logits."""
+
+
+@dataclass(slots=True)
+class Traced:
+    """A model's step at some depth."""
+
+    recorded: Recorded
+    segments: list[Segment]
+    layers: int
+
+    def live(self, *, granule: int = 512) -> np.ndarray[Any, Any]:
+        """Bytes during each operation, temporaries included."""
+        return np.asarray(self.recorded.live(granule=granule) + self.recorded.extra(granule=granule))
+
+
+Loop = Any
+"""Something with `model`, `depth`, `vocabulary` and `run()`."""
+
+
+def trace(build: Callable[[Live], Loop], card: Card, *, attention: str | None = None, padded: bool = False) -> Traced:
+    """Build a loop and run it on the meta device, which stands for `card`."""
+    live = Live(temporaries_on(card), padded=padded)
+    with quiet(), pretending(card, attention), live:
+        loop = build(live)
+        loop.run()
+    adapters = {live.number_of(p) for name, p in loop.model.named_parameters() if "lora_" in name}
+    part_of = _parts(live.recorded, adapters, loop.vocabulary)
+    return Traced(live.recorded, live.recorded.segments(part_of), loop.depth)
+
+
+def _parts(recorded: Recorded, adapters: set[int | None], vocabulary: int) -> Callable[[int], str]:
+    """What each storage is, by when it was made and when it went."""
+    phase = [*recorded.phase_of(), "end"]
+
+    def part_of(number: int) -> str:
+        begun = phase[recorded.begins[number]].removeprefix("first ")
+        ended = phase[min(recorded.ends.get(number, len(recorded)), len(recorded))].removeprefix("first ")
+        shape = recorded.shapes[number]
+        if number in adapters:
+            return "adapters"
+        if begun.startswith("load"):
+            return "weights"
+        if begun.startswith("workspace"):
+            return "workspace"
+        if shape and shape[-1] == vocabulary >= WORDS and begun != "optimizer" and ended != "optimizer":
+            return "logits"
+        if begun == "optimizer":
+            return "optimizer" if ended in ("end", "save") else "temporaries"
+        if begun == "backward":
+            return "gradients" if ended in ("optimizer", "end") or ended.startswith("forward") else "temporaries"
+        return "activations" if ended in ("backward", "optimizer", "end") else "temporaries"
+
+    return part_of
+
+
+def workspace(marks: Marks, size: int, after: str) -> torch.Tensor | None:
+    """What cuBLAS takes for a thread at its first product, and keeps; `after` is the phase that goes on then."""
+    if not size:
+        return None
+    marks.phase("workspace")
+    made = torch.empty(size, dtype=torch.uint8, device="meta")
+    marks.phase(after)
+    return made

@@ -1,0 +1,105 @@
+"""The truth on a CPU: live bytes of a real step by torch's profiler, beside what the trace says of it.
+
+The allocator's own events are added up, so that nothing of the trace's code is believed.
+"""
+
+import resource
+import warnings
+from itertools import pairwise
+from typing import Any
+
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from engine.worker.tracing.estimate import at_depth, loop_of
+from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.models import quiet
+from engine.worker.tracing.work import Speed
+from recommender.step import TrainingStep
+
+CPU = Card("cpu")
+PHASES = ("forward", "loss", "backward", "optimizer")
+
+
+class Phases:
+    """Marks in the profiler's record."""
+
+    def __init__(self) -> None:
+        self._open: Any = None
+        self.phase_names: list[str] = []
+
+    def phase(self, name: str) -> None:
+        """What follows belongs to that phase."""
+        self.close()
+        self._open = record_function(f"phase {name}")
+        self._open.__enter__()
+
+    def close(self) -> None:
+        """End the last phase."""
+        if self._open is not None:
+            self._open.__exit__(None, None, None)
+            self._open = None
+
+    def empty_cache(self) -> None:
+        """A CPU has none."""
+
+
+def measured(config: dict[str, Any], step: TrainingStep) -> dict[str, Any]:
+    """Peak live bytes of each phase of the second step, on the CPU."""
+    marks = Phases()
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loop = loop_of(config, step, CPU, marks, device="cpu")
+        resident = _resident(loop)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+            loop.run()
+            marks.close()
+    events = found.profiler.kineto_results.events()
+    phases = sorted((e.start_ns(), e.name().removeprefix("phase ")) for e in events if e.name().startswith("phase "))
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    peaks: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+    live, at = resident, 0
+    for when, change in changes:
+        while at + 1 < len(phases) and phases[at + 1][0] <= when:
+            at += 1
+            peaks[phases[at][1]] = max(peaks.get(phases[at][1], 0), live)
+        live += change
+        name = phases[at][1]
+        peaks[name] = max(peaks.get(name, 0), live)
+    for (begin, name), (end, _) in pairwise(phases):
+        seconds[name] = seconds.get(name, 0.0) + (end - begin) / 1e9
+    return {
+        "phases": {p: peaks[p] for p in PHASES if p in peaks},
+        "seconds": sum(s for name, s in seconds.items() if name in PHASES),
+        "resident_set": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _resident(loop: Any) -> int:
+    """Bytes of everything that exists before the first step."""
+    tensors = [*loop.model.parameters(), *loop.model.buffers(), *getattr(loop, "batch", {}).values()]
+    for p in loop.model.parameters():
+        state = getattr(p, "quant_state", None)
+        if state is not None:
+            tensors += [t for t in (state.absmax, state.code, state.offset) if t is not None]
+            tensors += [state.state2.absmax, state.state2.code] if state.nested else []
+    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors if t.device.type == "cpu"}
+    return sum(storages.values())
+
+
+def predicted(config: dict[str, Any], step: TrainingStep) -> dict[str, int]:
+    """The same phases' peaks from the trace."""
+    segments, _, _ = at_depth(config, step, CPU, Speed(1e11, 1e11, 1e10))
+    live = 0
+    found: dict[str, int] = {}
+    sizes: dict[int, int] = {}
+    for segment in segments:
+        found[segment.phase] = max(found.get(segment.phase, 0), live)
+        for event in segment.events:
+            if event.size >= 0:
+                sizes[event.number] = event.size
+                live += event.size
+            else:
+                live -= sizes.pop(event.number)
+            found[segment.phase] = max(found[segment.phase], live)
+    return {p: found[p] for p in PHASES}

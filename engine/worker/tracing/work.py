@@ -1,0 +1,39 @@
+"""How long a traced step takes: each operation by its arithmetic or its traffic, whichever is slower on the device."""
+
+from dataclasses import dataclass
+
+from engine.worker.tracing.live import Recorded
+
+STEP = ("forward", "loss", "backward", "optimizer")
+LAUNCH = 2e-5
+"""Seconds that the host needs for an operation of eager torch through transformers; small models wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a device does in a second, as a step reaches it."""
+
+    narrow: float
+    """Operations in 16 bit."""
+    wide: float
+    """Operations in fp32."""
+    bandwidth: float
+    """Bytes read and written."""
+    launch: float = LAUNCH
+
+
+def seconds(recorded: Recorded, speed: Speed) -> tuple[float, int]:
+    """Of the second step: the device's time, and how many operations the host starts."""
+    busy, count = 0.0, 0
+    phases = recorded.phase_of()
+    for phase, flops, narrow, traffic in zip(phases, recorded.flops, recorded.narrow, recorded.traffic, strict=True):
+        if phase not in STEP:
+            continue
+        count += traffic > 0 or flops > 0
+        busy += max(flops / (speed.narrow if narrow else speed.wide), traffic / speed.bandwidth)
+    return busy, count
+
+
+def at_depth(less: float, more: float, shallow: tuple[int, int], layers: int) -> float:
+    """A sum over operations at another depth: every layer adds the same."""
+    return more + (layers - shallow[1]) * (more - less) / (shallow[1] - shallow[0])

@@ -1,0 +1,55 @@
+"""One training step, fixed in every choice that decides its memory and its time (facts.md, `step`)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recommender.base import Given
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Rows = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class TrainingStep(Given):
+    """A step as it is run somewhere. `None` means not known: both values are then traced, or a usual one is assumed."""
+
+    method: Literal["full", "lora", "qlora"]
+    micro_batch_rows: Rows = 1
+    length: Annotated[int, Field(ge=1, le=10_000_000)] = 512
+    padded: bool | None = None
+    """Whether the rows are of unequal lengths, so that attention needs a mask."""
+    head: Literal["causal_lm", "classification", "tagging", "masked_lm"] | None = None
+    labels: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Classes or tags."""
+    base_dtype: Dtype | None = None
+    autocast: Dtype | None = None
+    adapter_dtype: Dtype | None = None
+    quantization: Literal["nf4", "fp4", "none"] | None = None
+    double_quantization: bool | None = None
+    kbit_prepared: bool | None = None
+    rank: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    target_modules: str | list[str] | None = None
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    trained: list[str] | None = None
+    """Parts that are trained whole, e.g. `["embed_tokens", "lm_head"]`."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adamw_bf16", "paged_adamw", "sgd", "none"] = "adamw"
+    optimizer_implementation: Literal["foreach", "fused", "single", "for-loop"] | None = None
+    optimizer_state_dtype: Dtype | None = None
+    gradient_checkpointing: Literal["none", "layer"] | bool | None = "none"
+    attention: Literal["flash", "efficient", "math", "eager"] | None = None
+    loss: Literal["plain", "chunked", "fused"] = "plain"
+    """plain: transformers' own, with all logits; chunked: the engine's; fused: logits never exist at once (Liger)."""
+    outputs_held: bool | None = None
+    """Whether the model's output lives through the backward pass and into the next step, as in `out = model(**batch)`."""
+    devices: Annotated[int, Field(ge=1, le=100_000)] = 1
+    sharding: Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"] | None = None
+
+    @property
+    def checkpointed(self) -> bool:
+        """Whether activations are computed again a layer at a time."""
+        return self.gradient_checkpointing in ("layer", True)
+
+    @property
+    def adapters(self) -> bool:
+        """Whether adapters are trained beside a frozen base."""
+        return self.method != "full"

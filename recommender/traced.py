@@ -1,0 +1,44 @@
+"""Steps whose memory a trace has counted, `measured.memory_profile`: exact for the same step, a yardstick for its neighbours."""
+
+from dataclasses import asdict, fields
+from typing import Any, NamedTuple
+
+from recommender.facts import Facts
+from recommender.footprint import Step
+
+
+class Counted(NamedTuple):
+    """What the trace says."""
+
+    step: Step
+    peak: int
+    """Bytes of tensors; the runtime is not in it."""
+    parts: dict[str, int]
+
+
+def counted(facts: Facts) -> list[Counted]:
+    """The traced steps of the facts. What is not understood is left out: a newer version may have written it."""
+    found = []
+    names = {f.name for f in fields(Step)}
+    for entry in (facts.measured.memory_profile or {}).get("steps") or ():
+        try:
+            step = Step(**{k: v for k, v in entry["step"].items() if k in names})
+            found.append(Counted(step, int(entry["peak"]), {str(k): int(v) for k, v in entry["parts"].items()}))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+    return found
+
+
+def nearest(facts: Facts, step: Step) -> Counted | None:
+    """The traced step most like this one: of the same method, precision and checkpointing, the closest in size."""
+    alike = [c for c in counted(facts) if _kind(c.step) == _kind(step)]
+    return min(alike, key=lambda c: (c.step != step, abs(c.step.micro_tokens - step.micro_tokens)), default=None)
+
+
+def as_facts(step: Step, peak: int, parts: dict[str, int]) -> dict[str, Any]:
+    """An entry of `memory_profile.steps`."""
+    return {"step": asdict(step), "peak": peak, "parts": parts}
+
+
+def _kind(step: Step) -> tuple[Any, ...]:
+    return step.method, step.precision, step.gradient_checkpointing, step.optimizer, step.trained, step.last_layers

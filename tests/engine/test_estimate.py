@@ -1,0 +1,92 @@
+"""`loracle estimate`: what is refused at once, and in one sentence."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.prediction.ask import Cannot, checked, estimate
+from engine.prediction.calibration import learned
+from engine.prediction.sharing import on_each
+from engine.prediction.stream import Event, Segment
+from recommender.facts import Facts, ModelFacts
+from recommender.step import TrainingStep
+from tests.conftest import Command
+
+CONFIG = {
+    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4, "vocab_size": 1000,
+    "intermediate_size": 128,
+}  # fmt: skip
+STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head": "causal_lm"}
+
+
+@pytest.mark.parametrize(
+    ("model", "step", "code", "words"),
+    [
+        ({"num_hidden_layers": 10**9}, {}, "absurd_number", "num_hidden_layers is 1000000000"),
+        ({"vocab_size": "many"}, {}, "absurd_number", "vocab_size is 'many'"),
+        ({"model_type": "frobnicator"}, {}, "unknown_architecture", "no model of type 'frobnicator'"),
+        ({"auto_map": {"AutoModel": "x.Y"}}, {}, "custom_code", "code of its own"),
+        ({"hidden_size": None}, {}, "absurd_number", "hidden_size is None"),
+        ({}, {"method": "full"}, "contradiction", "rank is 8"),
+        ({}, {"quantization": "nf4"}, "contradiction", "LoRA on a 4-bit base is method qlora"),
+        ({}, {"micro_batch_rows": 10**6, "length": 10**6}, "absurd_number", "more than any device holds"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said_at_once(model: dict[str, Any], step: dict[str, Any], code: str, words: str) -> None:
+    """Without a child: no library is imported for it."""
+    facts = Facts.model_validate({"model": {"config": CONFIG | model}, "step": STEP | step})
+    with pytest.raises(Cannot) as caught:
+        estimate(facts)
+    assert caught.value.code == code
+    assert words in caught.value.text
+    assert "\n" not in caught.value.text
+
+
+def test_a_number_that_the_configuration_lacks_is_taken_from_the_facts() -> None:
+    config = {k: v for k, v in CONFIG.items() if k != "num_hidden_layers"}
+    with pytest.raises(Cannot, match="num_hidden_layers is missing"):
+        checked(ModelFacts(config=config))
+    found = checked(ModelFacts(config=config, layers=9)).config
+    assert found is not None
+    assert found["num_hidden_layers"] == 9
+
+
+def test_the_command_refuses_in_json_too(loracle_here: Command, tmp_path: Path) -> None:
+    file = tmp_path / "facts.json"
+    file.write_text(json.dumps({"model": {"config": CONFIG | {"model_type": "nothing-like-it"}}, "step": STEP}))
+    began = time.monotonic()
+    done = loracle_here("estimate", "--facts", file, "--json")
+    assert time.monotonic() - began < 60
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["cannot"]["code"] == "unknown_architecture"
+    file.write_text(json.dumps({"step": STEP | {"optimizer": "lion"}}))
+    done = loracle_here("estimate", "--facts", file)
+    assert done.returncode == 2
+    assert "step.optimizer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_runs_are_believed_only_when_three_agree() -> None:
+    def report(method: str, peak: int) -> dict[str, Any]:
+        return {"method": method, "memory": {"predicted": 100, "peak": peak}}
+
+    assert learned([report("full", 110), report("full", 111)]) == {}
+    assert learned([report("full", 110), report("full", 150), report("full", 111)]) == {}
+    assert learned([report("full", 90), report("full", 110), report("full", 111), report("full", 112), {}]) == {"full": 1.11}
+
+
+def test_states_are_divided_and_copies_are_not() -> None:
+    events = [Event(1, 4000, "empty|weights"), Event(2, 8000, "zeros|optimizer"), Event(3, 4000, "mm|gradients")]
+    segments = [Segment("load", events[:2]), Segment("backward", events[2:])]
+
+    def more(devices: int, sharding: str | None) -> int:
+        step = TrainingStep.model_validate(STEP | {"devices": devices, "sharding": sharding})
+        return on_each(segments, step, layers=4)
+
+    assert more(1, None) == 0
+    assert more(4, "ddp") == 4000
+    assert more(4, "zero1") == -6000 + 4000
+    assert more(4, "fsdp") == -6000 - 3000 - 3000 + 2000

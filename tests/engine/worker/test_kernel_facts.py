@@ -1,0 +1,71 @@
+"""The table of kernels against an H100 (torch 2.11, benchmarks/gpu/kernels.py): bytes kept, and asked for on the way."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from engine.worker.tracing.kernels import Card, temporaries_on
+from engine.worker.tracing.live import Live
+from engine.worker.tracing.pretend import pretending
+
+H100 = Card("cuda", (9, 0), 132)
+BF16, FP32 = torch.bfloat16, torch.float32
+
+
+def told(call: Callable[..., torch.Tensor], shapes: list[tuple[int, ...]], dtype: torch.dtype, pinned: str) -> tuple[int, int]:
+    """(kept beside the output, asked for beyond that on the way)."""
+    live = Live(temporaries_on(H100))
+    with pretending(H100, pinned), live:
+        inputs = [torch.empty(s, dtype=dtype, device="meta", requires_grad=True) for s in shapes]
+        live.phase("forward")
+        out = call(*inputs)
+        live.phase("kept")
+        torch.empty(0, device="meta")
+    found = live.recorded
+    phases = found.phase_of()
+    alive, total = found.live(granule=512), found.live(granule=512) + found.extra(granule=512)
+    before = int(alive[phases.index("forward") - 1])
+    kept = int(alive[phases.index("kept")]) - before
+    most = max(int(b) for b, p in zip(total, phases, strict=True) if p == "forward") - before
+    return kept - out.numel() * out.element_size(), most - kept
+
+
+def sdpa(**options: Any) -> Callable[..., torch.Tensor]:
+    return lambda q, k, v: functional.scaled_dot_product_attention(q, k, v, **options)
+
+
+def masked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    mask = torch.ones(2, 1, q.shape[2], q.shape[2], dtype=torch.bool, device="meta").tril()
+    return functional.scaled_dot_product_attention(q, k, v, mask)
+
+
+SHORT, LONG, WIDE = (2, 8, 512, 64), (2, 8, 1024, 64), (2, 8, 512, 128)
+FEW = (2, 2, 512, 64)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "dtype", "call", "shapes", "kept", "forward"),
+    [
+        ("flash", BF16, sdpa(is_causal=True), [SHORT] * 3, 33_792, 4_259_840),
+        ("flash", BF16, sdpa(is_causal=True), [WIDE] * 3, 33_792, 8_454_144),
+        ("flash", BF16, sdpa(is_causal=True), [LONG] * 3, 66_560, 0),
+        ("flash", BF16, sdpa(is_causal=True, enable_gqa=True), [SHORT, FEW, FEW], 33_792, 4_259_840),
+        ("flash", BF16, sdpa(dropout_p=0.1), [SHORT] * 3, 33_792, 512),
+        ("efficient", BF16, sdpa(is_causal=True), [SHORT] * 3, 32_768, 0),
+        ("efficient", BF16, masked, [SHORT] * 3, 1_081_344, 524_288),
+        ("efficient", FP32, masked, [LONG] * 3, 8_454_144, 2_097_152),
+        ("math", BF16, sdpa(is_causal=True), [SHORT] * 3, 23_068_672, 25_174_528),
+        ("math", BF16, sdpa(dropout_p=0.1), [SHORT] * 3, 44_040_192, 14_680_064),
+        ("math", FP32, sdpa(is_causal=True, enable_gqa=True), [SHORT, FEW, FEW], 23_068_672, 22_028_800),
+    ],
+)
+def test_attention_keeps_and_needs_what_the_card_shows(
+    pinned: str, dtype: torch.dtype, call: Callable[..., torch.Tensor], shapes: list[tuple[int, ...]], kept: int, forward: int
+) -> None:
+    """Within 4 kB, the seeds' own blocks; on the way within 10%, which for the math path is the order of its temporaries."""
+    found = told(call, shapes, dtype, pinned)
+    assert found[0] == pytest.approx(kept, abs=4096)
+    assert found[1] == pytest.approx(forward, rel=0.1, abs=4096)

@@ -1,0 +1,136 @@
+"""Traced steps against the allocator's own account of the same steps, and shallow traces against deep ones."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from engine.prediction.stream import SHALLOW, extended, peaks
+from engine.worker.tracing import kernels
+from engine.worker.tracing.estimate import estimate, traced
+from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.live import Live
+from engine.worker.tracing.truth import CPU, measured, predicted
+from recommender.errors import Refused
+from recommender.facts import Facts
+from recommender.step import TrainingStep
+
+BERT: dict[str, Any] = {
+    "model_type": "bert", "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 7, "num_attention_heads": 4,
+    "vocab_size": 1500, "max_position_embeddings": 128, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
+}  # fmt: skip
+LLAMA: dict[str, Any] = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 7, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 2000, "max_position_embeddings": 512, "tie_word_embeddings": True,
+}  # fmt: skip
+MODELS = {"classification": BERT, "tagging": BERT, "masked_lm": BERT, "causal_lm": LLAMA}
+GATE = 0.02
+
+
+def step_of(**given: Any) -> TrainingStep:
+    usual: dict[str, Any] = {
+        "method": "full", "micro_batch_rows": 4, "length": 48, "padded": False, "head": "causal_lm", "labels": 3,
+        "base_dtype": "float32", "gradient_checkpointing": "none", "optimizer_implementation": "single", "outputs_held": False,
+        "attention": "flash",
+    }  # fmt: skip
+    if given.get("method", "full") != "full":
+        usual |= {"rank": 8, "lora_dropout": 0.0, "adapter_dtype": "float32", "target_modules": "all-linear"}
+    if given.get("method") == "qlora":
+        usual |= {"quantization": "nf4", "double_quantization": True, "kbit_prepared": True}
+    return TrainingStep.model_validate(usual | given)
+
+
+CELLS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "full, checkpointing": {"gradient_checkpointing": "layer"},
+    "full, outputs held": {"outputs_held": True},
+    "lora": {"method": "lora", "lora_dropout": 0.1},
+    "lora, checkpointing": {"method": "lora", "gradient_checkpointing": "layer"},
+    "qlora": {"method": "qlora", "gradient_checkpointing": "layer"},
+    "bert": {"head": "classification"},
+    "bert, autocast": {"head": "classification", "autocast": "bfloat16"},
+    "bert, lora": {"head": "tagging", "method": "lora"},
+    "bert, masked_lm": {"head": "masked_lm", "gradient_checkpointing": "layer"},
+    "own, lora": {"method": "lora", "loss": "chunked"},
+    "own, bert": {"head": "classification", "loss": "chunked", "padded": True},
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_live_bytes_of_every_phase_are_those_that_the_cpu_shows(name: str) -> None:
+    step = step_of(**CELLS[name])
+    config = MODELS[step.head or ""]
+    truth, claim = measured(config, step)["phases"], predicted(config, step)
+    assert {p: claim[p] / b for p, b in truth.items()} == {p: pytest.approx(1, abs=GATE) for p in truth}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"optimizer_implementation": "foreach"},
+        {"method": "lora", "lora_dropout": 0.05, "gradient_checkpointing": "layer", "optimizer_implementation": "fused"},
+        {"method": "qlora", "base_dtype": "bfloat16", "optimizer_implementation": "foreach"},
+        {"head": "classification", "autocast": "bfloat16", "attention": "eager", "optimizer": "adamw_8bit"},
+        {"head": "masked_lm", "padded": True, "attention": "math", "loss": "plain", "outputs_held": True},
+        {"method": "lora", "base_dtype": "bfloat16", "loss": "chunked"},
+    ],
+)
+def test_two_shallow_traces_tell_a_deep_model_to_the_byte(given: dict[str, Any]) -> None:
+    """Allocated and reserved, in every phase."""
+    step = step_of(**given)
+    config = MODELS[step.head or ""]
+    less, more = (traced(config, step, Card(), layers) for layers in SHALLOW)
+    whole = traced(config, step, Card(), None)
+    assert peaks(extended(less.segments, more.segments, 7)) == peaks(whole.segments)
+
+
+def test_what_a_step_keeps_is_told_by_part() -> None:
+    found = peaks(traced(LLAMA, step_of(method="lora", micro_batch_rows=8), Card(), None).segments)
+    assert sum(found["parts"].values()) == pytest.approx(max(p["allocated"] for p in found["phases"].values()), rel=0.01)
+    assert found["parts"]["adapters"] * 2 == found["parts"]["optimizer"]
+    assert found["parts"]["logits"] > found["parts"]["weights"] > 0
+    assert found["parts"]["workspace"] == 2 * Card().workspace
+
+
+def test_kernels_of_another_card_are_not_those_of_a_cpu() -> None:
+    """Flash attention keeps no scores, where the CPU with dropout keeps them; Hopper's workspace is larger."""
+    step = step_of(head="classification", length=128, base_dtype="bfloat16")
+    gpu, hopper, cpu = (peaks(traced(BERT, step, c, None).segments) for c in (Card(), Card(capability=(9, 0)), CPU))
+    assert gpu["parts"]["activations"] < 0.7 * cpu["parts"]["activations"]
+    assert hopper["parts"]["workspace"] - gpu["parts"]["workspace"] == 2 * (32 * 2**20 - Card().workspace)
+
+
+def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:
+    facts = Facts.model_validate(
+        {
+            "machine": {"backend": "cuda", "devices": [{"name": "NVIDIA A100-SXM4-80GB"}]},
+            "model": {"config": LLAMA},
+            "step": step_of(micro_batch_rows=16, length=128, optimizer_implementation="fused").model_dump(),
+        }
+    )
+    assert facts.step is not None
+    open_question = facts.model_copy(update={"step": facts.step.model_copy(update={"outputs_held": None})})
+    sure, unsure = estimate(facts), estimate(open_question)
+    assert sure["assumed"] == []
+    assert unsure["assumed"] == ["outputs_held"]
+    assert unsure["allocated"]["low"] == pytest.approx(sure["allocated"]["low"], rel=0.001)
+    kept = 16 * 128 * LLAMA["vocab_size"] * 4  # the logits, in fp32
+    widened = (unsure["allocated"]["high"] - unsure["allocated"]["low"]) - (sure["allocated"]["high"] - sure["allocated"]["low"])
+    assert widened > 0.5 * kept
+
+
+def test_a_model_without_such_a_head_is_refused_in_a_sentence() -> None:
+    step = step_of(head="causal_lm").model_dump()
+    facts = Facts.model_validate({"model": {"config": BERT | {"model_type": "t5"}}, "step": step})
+    with pytest.raises(Refused, match="cannot predict: models of type t5 have no causal_lm head"):
+        estimate(facts)
+
+
+def test_counting_sees_what_is_released() -> None:
+    live = Live(kernels.temporaries_on(Card()))
+    with live, torch.device("meta"):
+        first = torch.empty(100)
+        second = first + 1
+        del first
+        second.add_(1)
+    assert live.recorded.live().tolist() == [400, 800, 400]

@@ -1,0 +1,94 @@
+"""`loracle estimate` and `calibrate`: memory and time of one training step on any card, and what this device really does."""
+
+import argparse
+import sys
+from typing import Any
+
+from engine.inspect import inspect_machine
+from engine.prediction import calibration
+from engine.prediction.ask import Cannot, as_json, estimate
+from engine.runs import all_runs
+from engine.text import clean
+from recommender.errors import Exit, InputError
+from recommender.facts import Facts
+from tui.commands_advice import facts_from
+from tui.i18n import _
+from tui.show import Screen
+from tui.words import size
+
+PHASES = ("load", "forward", "loss", "backward", "optimizer", "evaluation", "save")
+
+
+def command(given: argparse.Namespace) -> int:
+    """Print the estimate, or why there is none."""
+    try:
+        found = estimate(_facts(given))
+    except Cannot as error:
+        text = clean(error.text)
+        if given.json:
+            print(as_json({"cannot": {"code": error.code, "text": text}}))
+        else:
+            print(f"loracle: {text}", file=sys.stderr)
+        return error.exit_code
+    if given.json:
+        print(as_json({"estimate": found}))
+    else:
+        _show(found)
+    return Exit.DONE
+
+
+def calibrate(given: argparse.Namespace) -> int:
+    """Measure this device, keep the result, and show what changed."""
+    machine = inspect_machine()
+    before = calibration.remembered(machine)
+    found = calibration.measure(machine)
+    factors = calibration.learned([r.report() or {} for r in all_runs(given.runs)])
+    if given.json:
+        print(as_json({"device": found, "before": before, "runs": factors}))
+        return Exit.DONE
+    screen = Screen()
+    for name, value in _flat(found).items():
+        was = _flat(before or {}).get(name)
+        words = _("{name}: {value} (was {was})") if was not in (None, value) else _("{name}: {value}")
+        screen.print(words.format(name=name, value=_told(value), was=_told(was)))
+    for method, factor in factors.items():
+        text = _("The last three {method} runs agree: they peaked at {factor:.2f} of the prediction.")
+        screen.print(text.format(method=method, factor=factor))
+    return Exit.DONE
+
+
+def _flat(found: dict[str, Any]) -> dict[str, Any]:
+    rates = {f"matmul_{name}": value for name, value in (found.get("matmul_flops") or {}).items()}
+    return {name: value for name, value in found.items() if name != "matmul_flops"} | rates
+
+
+def _told(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _facts(given: argparse.Namespace) -> Facts:
+    try:
+        return facts_from(given.facts)
+    except InputError as error:
+        raise Cannot("bad_facts", error.message, Exit.USAGE) from None
+
+
+def _show(found: dict[str, Any]) -> None:
+    screen = Screen()
+    named = {"allocated": _("Tensors"), "reserved": _("With the allocator's reserve"), "device": _("With the driver's context")}
+    for name, words in named.items():
+        value = found[name]
+        screen.print(_("{what}: {size} (between {low} and {high})").format(
+            what=words, size=size(value["predicted"]), low=size(value["low"]), high=size(value["high"])
+        ))  # fmt: skip
+    by_phase = ", ".join(f"{name} {size(found['phases'][name])}" for name in PHASES)
+    screen.print(_("At most, by phase: {phases}").format(phases=by_phase))
+    parts = sorted(((n, b) for n, b in found["parts"].items() if b > 2**20), key=lambda p: -p[1])
+    screen.print(_("At the peak: {parts}").format(parts=", ".join(f"{n} {size(b)}" for n, b in parts)))
+    step = found["seconds_per_step"]
+    screen.print(_("A step takes about {seconds:.3g} s (between {low:.3g} and {high:.3g})").format(
+        seconds=step["predicted"], low=step["low"], high=step["high"]
+    ))  # fmt: skip
+    if found["assumed"]:
+        names = ", ".join(found["assumed"])
+        screen.print(_("Not given, so both values or the usual one were taken: {names}").format(names=names))
