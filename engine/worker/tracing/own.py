@@ -91,7 +91,10 @@ class OwnLoop:
         if self._device != "meta":
             return contextlib.nullcontext()
         self._rows = mock.patch.object(unpadded, "real_tokens", lambda mask: _rows_of(mask, lengths))
-        return mock.patch.object(unpadded, "prepare", _switched)
+        unproved = contextlib.ExitStack()
+        unproved.enter_context(mock.patch.object(unpadded, "prepare", _switched))
+        unproved.enter_context(mock.patch.object(causal, "prepare", _packed))
+        return unproved
 
     def _loss_begins(self) -> None:
         if self._which is not None:
@@ -152,6 +155,16 @@ def _switched(model: Any) -> str | None:
     body = causal.body_of(model)
     unpadded.switch(inner, body, body.forward, 0)
     return None
+
+
+def _packed(model: Any) -> str | None:
+    """`causal.prepare` without its proof."""
+    inner = causal.inner_of(model)
+    reason = attention.refusal(inner)
+    if reason is None:
+        attention.register()
+        inner.set_attn_implementation(attention.NAME)
+    return reason
 
 
 def _rows_of(mask: torch.Tensor, lengths: list[int]) -> tuple[tuple[int, ...], torch.Tensor]:
