@@ -93,7 +93,8 @@ def main() -> None:
     content = json.loads(given.file.read_text())
     rows = []
     for cell in content["results"]:
-        row = scored(content, cell) if given.only in cell["key"] else None
+        # Rows of unequal length are cut into several micro-batches; the cell's step tells of all of them together.
+        row = scored(content, cell) if given.only in cell["key"] and "ragged" not in cell["key"] else None
         if row is None:
             continue
         rows.append(row)
@@ -101,7 +102,7 @@ def main() -> None:
     told = [r for r in rows if "cannot" not in r]
     result = {"machine": content["machine"], "summary": summary(told), "cells": rows}
     print(json.dumps(result["summary"], indent=1))
-    if not given.only:
+    if not given.only or given.output != RESULTS / "prediction_gpu.json":
         given.output.write_text(json.dumps(result, indent=0) + "\n")
 
 

@@ -10,6 +10,7 @@ import torch
 from engine.worker import attention, causal, grouped, modeling, unpadded
 from engine.worker.arguments import OPTIMIZERS
 from engine.worker.batches import LogicalBatch
+from engine.worker.devices import kind_of
 from engine.worker.precision import autocast
 from engine.worker.tasks.registry import task_of
 from engine.worker.tracing.live import Marks
@@ -152,6 +153,7 @@ def _switched(model: Any) -> str | None:
     if inner.config.is_encoder_decoder or reason is not None:
         return reason or "reads with one half and writes with the other"
     attention.register()
+    _try_flash(inner)
     body = causal.body_of(model)
     unpadded.switch(inner, body, body.forward, 0)
     return None
@@ -164,7 +166,18 @@ def _packed(model: Any) -> str | None:
     if reason is None:
         attention.register()
         inner.set_attn_implementation(attention.NAME)
+        _try_flash(inner)
     return reason
+
+
+def _try_flash(inner: Any) -> None:
+    """The proof asks the card whether flash attention runs; asked first in a layer that is computed again, that would differ."""
+    config = inner.config.get_text_config()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    device = next(inner.parameters()).device
+    if kind_of(device) == "cuda":
+        for dtype in (torch.float16, torch.bfloat16):
+            attention._flash_agrees(device, dtype, width)
 
 
 def _rows_of(mask: torch.Tensor, lengths: list[int]) -> tuple[tuple[int, ...], torch.Tensor]:
