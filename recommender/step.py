@@ -33,8 +33,8 @@ class TrainingStep(Given):
     trained: list[str] | None = None
     """Parts that are trained whole, e.g. `["embed_tokens", "lm_head"]`."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adamw_bf16", "paged_adamw", "sgd", "none"] = "adamw"
-    optimizer_implementation: Literal["foreach", "fused", "single", "for-loop"] | None = None
-    optimizer_state_dtype: Dtype | None = None
+    optimizer_implementation: Literal["foreach", "fused", "single", "for-loop", "bitsandbytes"] | None = None
+    optimizer_state_dtype: Dtype | Literal["uint8", "int8"] | None = None
     gradient_checkpointing: Literal["none", "layer"] | bool | None = "none"
     attention: Literal["flash", "efficient", "math", "eager"] | None = None
     loss: Literal["plain", "chunked", "fused"] = "plain"

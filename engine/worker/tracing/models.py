@@ -197,7 +197,12 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
     )
     try:
         with torch.device(device):
-            return get_peft_model(model, config, autocast_adapter_dtype=step.adapter_dtype != "bfloat16")
+            made = get_peft_model(model, config, autocast_adapter_dtype=step.adapter_dtype != "bfloat16")
+        if step.adapter_dtype == "bfloat16":
+            for name, p in made.named_parameters():
+                if "lora_" in name and p.dtype != torch.bfloat16:
+                    p.data = p.data.to(torch.bfloat16)
+        return made
     except ValueError as error:
         raise InputError(f"step.target_modules {step.target_modules!r}: {_first_line(error)}") from None
 

@@ -148,12 +148,12 @@ def _optimizer(parameters: list[torch.nn.Parameter], step: TrainingStep) -> Any:
     way = step.optimizer_implementation
     made = torch.optim.AdamW(parameters, lr=1e-3, foreach=way == "foreach", fused=way == "fused")
     wanted = "bfloat16" if named == "adamw_bf16" else step.optimizer_state_dtype
-    if wanted is not None:
+    if wanted in DTYPES:
         for p in parameters:
-            if p.dtype != DTYPES[wanted]:
+            if p.dtype != DTYPES[str(wanted)]:
                 made.state[p] = {
                     "step": torch.zeros((), device=p.device if way == "fused" else "cpu"),
-                    "exp_avg": torch.zeros_like(p, dtype=DTYPES[wanted]),
-                    "exp_avg_sq": torch.zeros_like(p, dtype=DTYPES[wanted]),
+                    "exp_avg": torch.zeros_like(p, dtype=DTYPES[str(wanted)]),
+                    "exp_avg_sq": torch.zeros_like(p, dtype=DTYPES[str(wanted)]),
                 }
     return made
