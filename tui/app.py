@@ -83,7 +83,7 @@ class LoracleApp(App[None]):
         elif self._first_model or self._first_data:
             self.open_setup(self._first_model or "", self._first_data or "")
         self.theme_changed_signal.subscribe(self, lambda theme: kept.remember(theme=theme.name))
-        self.call_after_refresh(lambda: self.run_worker(self._look_at_machine(), exit_on_error=False, group="machine"))
+        self.call_after_refresh(lambda: self.run_worker(self._look_at_machine, exit_on_error=False, group="machine"))
         if self._own_keys:
             self.call_after_refresh(self._check_keys)
 

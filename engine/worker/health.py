@@ -197,7 +197,8 @@ class Health:
     def _slow(self, step: Step, lately: float) -> Finding | None:
         rate = judge_rate(self._plan)
         too_fast = rate is not None and rate.code == "learning_rate_high"
-        patience = SLOW_STEPS_TOO_FAST if too_fast else SLOW_STEPS
+        # A window that still holds the first steps says little of the last.
+        patience = SLOW_STEPS_TOO_FAST if too_fast else max(SLOW_STEPS, LONG * self._window)
         if step.step < patience + self._plan.warmup_steps or min(lately, self._lowest) < 0.97 * self.first:
             return None
         text = f"After {step.step} steps the loss is where it began ({lately:.3g}; {self.first:.3g} at first)."

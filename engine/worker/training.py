@@ -148,6 +148,7 @@ class Training:
             progress = self.tell.progress("evaluate", len(validation))
             found = self._tell_evaluation(step, self.reader.score(model, validation, progress))
             watch.evaluated(step, found["loss"])
+            self.tell.phase("train", step, self.total_steps, "steps")
             return found | {CHOICE: choice_of(plan, found)}
 
         scored = len(validation) > 0

@@ -55,7 +55,7 @@ def test_the_winner_of_a_pilot_is_what_an_undisturbed_run_of_its_plan_is(
     plans = {
         "lora": make_plan(tiny, "lora", learning_rate=1e-5),
         "full": make_plan(tiny, learning_rate=2e-3),
-        "full-raised": make_plan(tiny, learning_rate=float("1e-1")),
+        "full-raised": make_plan(tiny, learning_rate=1e-2),
         "broken": make_plan(tiny, "lora", target_modules="nothing"),
     }
     labels = {key: key.upper() for key in plans}
