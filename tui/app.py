@@ -28,6 +28,8 @@ from tui.signals import HUNG_UP, catch_signals, end_children, forget_terminal
 from tui.words import size, status_with_sign
 
 if TYPE_CHECKING:
+    from textual.worker import Worker
+
     from engine.rundir import RunDirectory
     from engine.trash import Discarded
     from recommender.facts import Machine
@@ -83,7 +85,7 @@ class LoracleApp(App[None]):
         elif self._first_model or self._first_data:
             self.open_setup(self._first_model or "", self._first_data or "")
         self.theme_changed_signal.subscribe(self, lambda theme: kept.remember(theme=theme.name))
-        self.call_after_refresh(lambda: self.run_worker(self._look_at_machine, exit_on_error=False, group="machine"))
+        self.call_after_refresh(self._start_looking)
         if self._own_keys:
             self.call_after_refresh(self._check_keys)
 
@@ -97,6 +99,10 @@ class LoracleApp(App[None]):
     def _check_keys(self) -> None:
         for sentence in keys.unknown(self._own_keys, keys.all_ids()):
             self.notify(sentence, severity="warning", markup=False, timeout=15)
+
+    def _start_looking(self) -> None:
+        # As a function: an app that is left in this moment leaves no coroutine behind that nobody awaits.
+        self._looking: Worker[None] = self.run_worker(self._look_at_machine, exit_on_error=False, group="machine")
 
     async def _look_at_machine(self) -> None:
         from tui import work
