@@ -70,7 +70,8 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
         table.add_row(*cells)
     console.print(table)
     listed(console, "", [str(s) for s in content.get("statements") or []])
-    listed(console, _("Left out or cut"), [str(s) for s in content.get("left_out") or []])
+    left_out = [str(s) for s in content.get("left_out") or []]
+    listed(console, _("Left out or cut"), left_out)
     _per_class(scores, console)
     samples(content.get("samples"), console)
     memory, seconds = content.get("memory") or {}, content.get("seconds") or {}
@@ -84,7 +85,8 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     )
     console.print(Text(facts_line, style="dim"))
     for line in [*(content.get("warnings") or []), *(content.get("recoveries") or []), *(content.get("overrides") or [])]:
-        console.print(Text(f"! {one_line(line, 400)}", style="dim"))
+        if line not in left_out:  # told above
+            console.print(Text(f"! {one_line(line, 400)}", style="dim"))
     console.print(Text(f"Model     {one_line(run.model, 1000)}", overflow="fold"))
 
 
