@@ -267,13 +267,17 @@ def inspect(
 
 
 def together(machine: Machine, model: ModelInspection, data: DataInspection, goal: Goal | None = None) -> Facts:
-    """The facts that `recommend` reads, with what `loracle calibrate` has measured of the device; the speed of a CPU that was
-    not calibrated is measured now (0.3 s), no table knows it."""
+    """The facts that `recommend` reads, with what `loracle calibrate` has measured of the device; the speed of a CPU, which no
+    table knows, is measured now as well (0.3 s): other work can only make it seem slower, so the faster reading counts."""
     from engine.inspection.machine import calibrate
     from engine.prediction.calibration import remembered
 
     known = remembered(machine) or {}
-    speed = known.get("matmul_flops") or (calibrate() if machine.backend == "cpu" else None)
+    speed = known.get("matmul_flops")
+    if machine.backend == "cpu":
+        now = calibrate()
+        gain = max(1.0, now.get("fp32", 0.0) / speed["fp32"]) if speed and speed.get("fp32") else 1.0
+        speed = {name: rate * gain for name, rate in speed.items()} if speed else now
     context = {"context": known["context"]} if known.get("context") else None
     return Facts(
         machine=machine,

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from engine import inspect
 from engine.inspection import accelerators
 from engine.inspection import machine as subject
 from engine.inspection.accelerators import Accelerators
+from engine.prediction import calibration
 from recommender.errors import InputError
-from recommender.facts import Backend, Device, Machine
+from recommender.facts import Backend, DataFacts, Device, Machine, ModelFacts
 
 GIB = 1024**3
 
@@ -140,3 +142,13 @@ def test_four_bit_training_really_runs_here() -> None:
 @pytest.mark.faults
 def test_a_gpu_that_is_not_there_runs_no_kernels() -> None:
     assert subject.nf4_works(Machine(backend="xpu", devices=(Device(name="Arc"),))) is False
+
+
+def test_a_cpu_that_was_calibrated_while_it_was_busy_is_not_thought_slow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = inspect.DataInspection(DataFacts(), (), (), 1.0, "a.csv", None, "", None)
+    model = inspect.ModelInspection(ModelFacts(), "m", None, "")
+    monkeypatch.setattr(calibration, "remembered", lambda machine: {"matmul_flops": {"fp32": 1e10, "bf16": 3e10}})
+    monkeypatch.setattr(subject, "calibrate", lambda: {"fp32": 1e11})
+    assert inspect.together(CPU, model, rows).measured.matmul_flops == {"fp32": 1e11, "bf16": 3e11}
+    monkeypatch.setattr(subject, "calibrate", lambda: {"fp32": 1e9})
+    assert inspect.together(CPU, model, rows).measured.matmul_flops == {"fp32": 1e10, "bf16": 3e10}, "it is busy now"
