@@ -26,8 +26,8 @@ SHORT = {"accuracy": "acc"}
 REFRESH_SECONDS = 5.0
 RESUMABLE = ("stopped", "failed", "dead")
 LIVE = ("starting", "running")
-NAME_CELLS = 38
-"""Of a run's name, so that all columns fit on 80."""
+NAME_CELLS = 27
+"""Of a run's name, so that all columns fit on 80 beside a scroll bar."""
 MOST_MARKED = 4
 
 
