@@ -37,7 +37,7 @@ async def test_the_screen_follows_the_event_log(runs: Path, make_run: Any, scree
         worker.steps(1, 30)
         worker.evaluate(25)
         worker.events.write("heartbeat", machine={"memory": 1_500_000_000, "cpu": 97.0, "disk_free": 50_000_000_000})
-        await wait(pilot, lambda: "step 30/100" in screen(app) and "0.800" in screen(app))
+        await wait(pilot, lambda: "step 30/100" in screen(app) and "0.800" in screen(app) and "6 400 tok/s" in screen(app))
         shown = screen(app)
         assert "left · ends" in shown
         assert "epoch 1.2/4" in shown
