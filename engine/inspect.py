@@ -268,9 +268,11 @@ def inspect(
 
 def together(machine: Machine, model: ModelInspection, data: DataInspection, goal: Goal | None = None) -> Facts:
     """The facts that `recommend` reads, with what `loracle calibrate` has measured of the device; the speed of a CPU, which no
-    table knows, is measured now as well (0.3 s): other work can only make it seem slower, so the faster reading counts."""
+    table knows, is measured now as well (0.3 s): other work can only make it seem slower, so the faster reading counts. What an
+    earlier trial of bf16 on it has found is among them too."""
     from engine.inspection.machine import calibrate
     from engine.prediction.calibration import remembered
+    from engine.prediction.trial import with_known_trial
 
     known = remembered(machine) or {}
     speed = known.get("matmul_flops")
@@ -279,10 +281,5 @@ def together(machine: Machine, model: ModelInspection, data: DataInspection, goa
         gain = max(1.0, now.get("fp32", 0.0) / speed["fp32"]) if speed and speed.get("fp32") else 1.0
         speed = {name: rate * gain for name, rate in speed.items()} if speed else now
     context = {"context": known["context"]} if known.get("context") else None
-    return Facts(
-        machine=machine,
-        model=model.facts,
-        data=data.facts,
-        goal=goal or Goal(),
-        measured=Measured(matmul_flops=speed or None, memory_profile=context),
-    )
+    measured = Measured(matmul_flops=speed or None, memory_profile=context)
+    return with_known_trial(Facts(machine=machine, model=model.facts, data=data.facts, goal=goal or Goal(), measured=measured))

@@ -226,6 +226,18 @@ class Goal(Given):
     """Raw text is to be learned as it is, in addition to what `data.task` shows."""
 
 
+class Bf16Trial(Given):
+    """The model's own training step on this CPU, computed in bf16 (fp32 weights) and in fp32, from the same start."""
+
+    speedup: Annotated[float, Field(gt=0, le=1e3)]
+    """How many times as fast the step was in bf16."""
+    loss: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    """Of the first step in bf16; `None` when it was not a number."""
+    loss_fp32: Annotated[float, Field(ge=0, le=1e6)]
+    gradients_apart: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    """Distance of the two gradients, as a share of the fp32 one's length; `None` when it was not a number."""
+
+
 class Measured(Given):
     """What a trace, a probe or a calibration found; it outranks every estimate."""
 
@@ -234,6 +246,8 @@ class Measured(Given):
     """Keyed by method, at that method's own settings."""
     matmul_flops: dict[str, Annotated[float, Field(ge=1e3, le=1e21)]] | None = None
     """Keyed by precision, floating-point operations per second."""
+    bf16: dict[str, Bf16Trial] | None = None
+    """Keyed by method: whether bf16 pays on a CPU. A method that is not there was not tried."""
 
 
 class Facts(Given):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Literal
 
 from recommender import rates
 from recommender.counting import VALIDATION_SHARE as VALIDATION_SHARE
@@ -37,6 +38,11 @@ TOKEN_BUDGET_CPU = 2048
 TOKEN_BUDGET_DEVICE = 16_384
 """Padded tokens a micro-batch may hold to start with. Measured on a CPU: beyond 2,048 nothing gets faster."""
 LAST_LAYERS = 2
+BF16_GAIN = 1.15
+"""How many times as fast bf16 must be on a CPU before it is worth its rounding (K)."""
+LOSSES_APART, GRADIENTS_APART = 0.01, 0.25
+"""How far bf16 may be from fp32 in a step from the same start: of the loss 0.0001 to 0.002 was seen, of the gradients 0.01 to
+0.05; a kernel that computes something else is off by about the whole."""
 _BEFORE_BF16 = re.compile(r"\b(T4|V100|P100|P40|P4|K80|M60)\b|GTX|RTX ?20\d\d|TITAN|Quadro", re.IGNORECASE)
 """NVIDIA's devices before Ampere, which have no bf16, by name."""
 
@@ -65,7 +71,7 @@ def settings_for(facts: Facts, shape: Shape, method: Method, trained: Trained = 
         max_length=length,
         weight_decay=0.01,
         max_grad_norm=0.3 if method == "qlora" else 1.0,
-        precision=precision_of(facts, shape),
+        precision=precision_of(facts, shape, method),
         gradient_checkpointing=False,
         optimizer="adamw",
         trained=trained,
@@ -113,18 +119,29 @@ def label_smoothing_of(data: DataFacts) -> float:
     return 0.05 if share <= 0.06 else 0.1
 
 
-def precision_of(facts: Facts, shape: Shape) -> Precision:
+def precision_of(facts: Facts, shape: Shape, method: Method) -> Precision:
     """The precision that trains safely here. Pure fp16 never does (E32); families that overflow in fp16 train in fp32."""
     machine = facts.machine
     device = machine.device
     if device is None:
-        return "fp32"  # bf16 on a CPU is only taken after a probe found it faster: measured, it was slower
+        return "bf16-mixed" if bf16_on_cpu(facts, method) == "faster" else "fp32"
     if machine.backend == "mps":
         return "bf16-mixed" if device.bf16 and shape.parameters > 1e9 else "fp32"
     if supports_bf16(machine):
         return "bf16-mixed"
     old = device.compute_capability is not None and device.compute_capability < (6, 0)
     return "fp32" if old or fp16_hostile(facts.model) else "fp16-mixed"
+
+
+def bf16_on_cpu(facts: Facts, method: Method) -> Literal["untried", "wrong", "slower", "faster"]:
+    """What the trial of the method's own step says of bf16 on this CPU: without one it is never taken."""
+    trial = (facts.measured.bf16 or {}).get(method)
+    if trial is None or facts.machine.backend != "cpu":
+        return "untried"
+    apart = None if trial.loss is None else abs(trial.loss - trial.loss_fp32) / max(trial.loss_fp32, 1e-6)
+    if apart is None or apart > LOSSES_APART or trial.gradients_apart is None or trial.gradients_apart > GRADIENTS_APART:
+        return "wrong"
+    return "faster" if trial.speedup >= BF16_GAIN else "slower"
 
 
 def supports_bf16(machine: Machine) -> bool:

@@ -184,9 +184,18 @@ def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
     named = {"bf16-mixed": "bf16", "fp16-mixed": "fp16", "fp32": "fp32", "bf16": "pure_bf16"}[settings.precision]
     if named in ("bf16", "fp16") and chosen.method != "full":
         named += "_adapters"
-    if named == "fp32" and facts.machine.backend == "cpu" and facts.machine.cpu_bf16:
+    known: dict[str, Any] = {"precision": settings.precision}
+    found = hyper.bf16_on_cpu(facts, chosen.method) if facts.machine.backend == "cpu" else None
+    if found == "faster" and named in ("bf16", "bf16_adapters"):
+        trial = (facts.measured.bf16 or {})[chosen.method]
+        named, known = f"{named}_tried", known | {"speedup": trial.speedup, "loss": trial.loss, "loss_fp32": trial.loss_fp32}
+    elif found == "slower" and named == "fp32":
+        named, known = "fp32_bf16_slower", known | {"speedup": (facts.measured.bf16 or {})[chosen.method].speedup}
+    elif found == "wrong" and named == "fp32":
+        named = "fp32_bf16_wrong"
+    elif found == "untried" and named == "fp32" and facts.machine.cpu_bf16:
         named = "fp32_could_be_bf16"
-    yield _because("precision", f"S_precision_{named}", {"precision": settings.precision}, "E32")
+    yield _because("precision", f"S_precision_{named}", known, "E32")
     code, more = ("S_checkpointing", 0.27) if settings.gradient_checkpointing else ("S_no_checkpointing", 0.0)
     yield _because("gradient_checkpointing", code, {"more": more}, "E25")
     few = distinct_rows(facts.data) < SMALL_DATA

@@ -218,6 +218,7 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("LORACLE_CONFIG", str(tmp_path / "no-config.toml"))
     monkeypatch.setenv("LORACLE_LANG", "en")
+    monkeypatch.setenv("LORACLE_TRIAL", "0")  # what a plan says must not depend on the processor that tests it
     monkeypatch.setenv("LORACLE_TRACE", "0")  # seconds of a child for every recommendation; its own tests switch it on
     monkeypatch.delenv("LORACLE_RUNS", raising=False)
 

@@ -11,6 +11,7 @@ from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.files import write_atomically
 from engine.planning import check_fits, check_task, plan_for
+from engine.prediction import trial
 from engine.prediction.candidates import with_traces
 from engine.text import one_line
 from recommender import plan_file
@@ -108,6 +109,9 @@ class Look:
         machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
         self._name = given.model
         found = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
+        if trial.is_wanted(found) and not given.json:
+            print("Trying bf16 on this processor, once for this model …", file=sys.stderr)
+        found = trial.with_trial(found)
         self.facts = with_traces(found, recommend(found))
 
     def fetch(self) -> None:

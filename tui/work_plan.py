@@ -13,6 +13,7 @@ from tui.draft import Draft
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
+    from engine.inspection.child import Cancel
     from engine.rundir import RunDirectory
     from recommender.edits import Edited
     from recommender.explain import Step
@@ -52,6 +53,25 @@ def advise(machine: "Machine", model: "ModelInspection", data: "DataInspection",
     from engine.inspect import together
 
     return decided(together(machine, model, data, draft.wanted()), model, data, draft)
+
+
+def wants_trial(advice: Advice) -> bool:
+    """Whether it is not known yet if this processor is faster in bf16."""
+    from engine.prediction.trial import is_wanted
+
+    return is_wanted(advice.facts)
+
+
+def tried(advice: Advice, cancel: "Cancel") -> "Facts":
+    """The facts of that advice, with what a trial of bf16 finds; seconds."""
+    from engine.prediction.trial import with_trial
+
+    return with_trial(advice.facts, cancel=cancel)
+
+
+def measured_again(advice: Advice, facts: "Facts") -> Advice:
+    """The recommendation with what those facts say was measured."""
+    return decided(advice.facts.model_copy(update={"measured": facts.measured}), advice.model, advice.data, advice.draft)
 
 
 def reconsider(advice: Advice, goal: "Goal") -> Advice:

@@ -68,7 +68,7 @@ def traced(
     Raises:
         Cannot: it cannot be traced.
     """
-    key = remembering.key_for({"kind": kind, "request": request, "code": _code(), "versions": _versions()})
+    key = key_of(kind, request)
     known = remembering.remembered(key, TRACES)
     if known is not None:
         return known
@@ -80,6 +80,11 @@ def traced(
         raise Cannot("unusable", error.message, 2) from None
     remembering.remember(key, answer, TRACES)
     return answer
+
+
+def key_of(kind: str, request: dict[str, Any]) -> str:
+    """The name under which an answer is kept: with other libraries or other code of ours it would be another one."""
+    return remembering.key_for({"kind": kind, "request": request, "code": _code(), "versions": _versions()})
 
 
 def checked(model: ModelFacts) -> ModelFacts:

@@ -96,14 +96,16 @@ def _vocabulary(folder: str) -> float:
     return known if isinstance(known, int) else math.inf
 
 
-def build(task: Task, folder: str) -> Built:
+def build(task: Task, folder: str, config: Any = None) -> Built:
     """The model for the plan's method, on its device, with a fresh head where the task needs one.
+
+    `config` takes the place of the folder's own, for a model with fewer layers than it has.
 
     Raises:
         InputError: the folder cannot serve for the task.
     """
     plan, auto = task.plan, task.model_class()
-    config = load_config(folder, task)
+    config = config or load_config(folder, task)
     head = new_modules(config, folder, auto)
     if head and not task.fresh_head:
         lacking = ", ".join(head[:5])

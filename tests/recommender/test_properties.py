@@ -88,6 +88,14 @@ FACTS = part(
     measured=part(
         seconds_per_step=st.none() | st.dictionaries(st.sampled_from(METHODS), st.floats(1e-9, 1e9)),
         matmul_flops=st.none() | st.dictionaries(st.sampled_from(["fp32", "bf16"]), st.floats(1e3, 1e21)),
+        bf16=st.none()
+        | st.dictionaries(
+            st.sampled_from(METHODS),
+            st.fixed_dictionaries(
+                {"speedup": st.floats(1e-3, 1e3), "loss_fp32": st.floats(0, 1e6)},
+                optional={"loss": st.none() | st.floats(0, 1e6), "gradients_apart": st.none() | st.floats(0, 1e6)},
+            ),
+        ),
     ),
 )
 QUIETLY = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -1,6 +1,8 @@
 """The plan screen: settings changed and judged while one types, the run as a command, a pilot."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -130,6 +132,39 @@ async def test_a_pilot_says_what_it_would_do_and_starts(
         await pilot.press("right", "enter")
         await wait(pilot, lambda: isinstance(app.screen, RunScreen))
     assert driven[0].content()["kind"] == "pilot"
+
+
+async def test_a_trial_of_bf16_changes_the_plan_that_is_already_there(
+    *, runs: Path, machine: Machine, model: ModelInspection, make_data: Callable[..., DataInspection], make_run: Any,
+    monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any,
+) -> None:  # fmt: skip
+    """What was said while it was tried holds."""
+    make_run()
+    here = machine.model_copy(update={"cpu_bf16": True})
+    go_on = threading.Event()
+
+    def answers(*_: object, **__: object) -> dict[str, Any]:
+        go_on.wait(60)
+        return {"methods": {"full": {"speedup": 2.0, "loss": 0.7, "loss_fp32": 0.7, "gradients_apart": 0.01}}, "whole": True}
+
+    monkeypatch.delenv("LORACLE_TRIAL")
+    monkeypatch.setattr("engine.prediction.trial.ask", answers)
+    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: here)
+    monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
+    known = replace(model, facts=model.facts.model_copy(update={"path": model.path}))
+    plan_screen = RecommendationScreen(known, make_data(), Draft(model="demo", data="rows.csv"))
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await app.push_screen(plan_screen)
+        await wait(pilot, lambda: "Trying bf16" in screen(app))
+        assert plan_screen.advice is not None
+        assert plan_screen.advice.candidate("full").settings.precision == "fp32"
+        plan_screen._take(work_plan.change(plan_screen.advice, "full", "epochs", "7"), choose="full")
+        go_on.set()
+        await wait(pilot, lambda: "bf16-mixed" in screen(app))
+        settings = plan_screen.advice.candidate("full").settings
+        assert (settings.precision, settings.epochs) == ("bf16-mixed", 7)
+        assert "Trying bf16" not in screen(app)
 
 
 def test_the_copied_command_makes_the_same_plan(advice: work_plan.Advice, model: ModelInspection) -> None:

@@ -22,6 +22,7 @@ from tui.screens.confirm import ConfirmScreen
 from tui.screens.goal import GoalScreen
 from tui.widgets.candidate_card import CandidateCard
 from tui.words import duration
+from tui.work_setup import cancel_handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +98,24 @@ class RecommendationScreen(LoracleScreen):
             self._message(error.message)
             return
         self._take(advice, choose=self._draft.method or advice.recommendation.best.method)
+        if engine_side.wants_trial(advice):
+            await self._try_bf16(advice)
+
+    async def _try_bf16(self, advice: engine_side.Advice) -> None:
+        """Find out whether this processor is faster in bf16, beside a plan that can be read and started already."""
+        said = _("Trying bf16 on this processor, once for this model; the plan can be started without waiting.")
+        self._message(said, wrong=False)
+        cancel = cancel_handle()
+        try:
+            facts = await in_thread(engine_side.tried, advice, cancel)
+        finally:
+            cancel.cancel()  # whoever leaves does not want it any more
+        if self.advice is None or self._starting:
+            return
+        self._message("")
+        if facts.measured.bf16 is not None:
+            now = self.advice  # what was said meanwhile holds
+            self._take(await in_thread(engine_side.measured_again, now, facts))
 
     def _take(self, advice: engine_side.Advice, *, choose: str | None = None) -> None:
         """Show that advice, and keep what was said on the way to it."""
@@ -220,6 +239,7 @@ class RecommendationScreen(LoracleScreen):
     async def _start(self, *, anyway: bool) -> None:
         assert self.advice is not None
         self._starting = True
+        self.workers.cancel_group(self, "advice")  # a trial that goes on would only slow the run down
         self._message(views.starting(self.advice), wrong=False)
         try:
             run = await in_thread(engine_side.start, self.advice, self.chosen, anyway, self.loracle.runs)

@@ -1,0 +1,176 @@
+"""Whether bf16 pays on this CPU: training steps of a model both ways in turns, from the same start. A child does it.
+
+With the model's own first layers where its weights are on this machine; else with random ones, of which speed and agreement
+can be told as well.
+"""
+
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from engine.worker import generic_text, modeling
+from engine.worker.precision import autocast
+from engine.worker.tasks.base import Task
+from engine.worker.tasks.registry import task_of
+from engine.worker.tracing.models import at_depth, empty_model, fresh_modules, quiet
+from engine.worker.trainer import seed_everything
+from recommender.errors import LoracleError
+from recommender.plan import Plan
+
+STEPS = 3
+"""Timed of each at most; the fastest counts, because the others were disturbed."""
+ENOUGH = 4.0
+"""Seconds of timing after which no further step is begun."""
+LONG = 35.0
+"""Seconds after which no further method is begun: a busy machine answers in part."""
+SEED = 1
+BYTES = 40
+"""Of a parameter: weights, gradients and moments of two models, and the bf16 copies."""
+HEADS = {"token_classification": "tagging", "classification": "classification", "multi_label": "classification",
+         "regression": "classification"}  # fmt: skip
+
+
+def trials(request: dict[str, Any]) -> dict[str, Any]:
+    """Under `methods`: speedup, losses and distance of the gradients by method; a method that cannot be tried is left out.
+
+    `whole` says that none was left out for lack of time.
+    """
+    warnings.simplefilter("ignore")
+    found: dict[str, Any] = {}
+    begin = time.monotonic()
+    for method, settings in request["methods"].items():
+        if time.monotonic() - begin > LONG:
+            return {"methods": found, "whole": False}
+        try:
+            with quiet():
+                found[method] = _trial(request, method, settings)
+        except (LoracleError, RuntimeError, MemoryError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError):
+            continue
+    return {"methods": found, "whole": True}
+
+
+class _Side:
+    """One precision: a model, its rows and its optimizer."""
+
+    def __init__(self, request: dict[str, Any], method: str, settings: dict[str, Any], precision: str) -> None:
+        plan = _plan(request, method, settings, precision)
+        folder = Path(request["path"])
+        self.tokenizer = modeling.load_tokenizer(str(folder), words=plan.task == "token_classification")
+        self.task = task_of(plan, list(plan.data.labels or []), self.tokenizer.pad_token_id, request["family"])
+        seed_everything(SEED)
+        config = modeling.load_config(str(folder), self.task)
+        if request["layers"] is not None:
+            config = at_depth(config, request["layers"])
+        self._check_memory(config)
+        if any(folder.glob("*.safetensors")):
+            self.model = modeling.build(self.task, str(folder), config).model
+        else:
+            head = HEADS.get(plan.task, "causal_lm")
+            made = empty_model(config, head, modeling.weights_dtype(plan), "sdpa", "cpu")
+            self.model = modeling.prepared(made, self.task, fresh_modules(made, head))
+        self.task.adopt(self.model)
+        self.model.train()
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-6, fused=True)
+        ids = rows_of(self.tokenizer, request["rows"], request["length"])
+        self.rows = ids, [_target(self.task, row, i) for i, row in enumerate(ids)]
+
+    def _check_memory(self, config: Any) -> None:
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in self.task.model_class().from_config(config).parameters())
+        if BYTES * parameters > psutil.virtual_memory().available:
+            raise MemoryError
+
+    def gradients(self) -> tuple[float, float]:
+        """Gradients of one step, left behind; its loss a unit, and its seconds."""
+        seed_everything(SEED)
+        begin = time.perf_counter()
+        with autocast(torch.device("cpu"), self.task.plan.precision):
+            loss = self.task.total(self.model, *self.rows) / self.task.weight(self.rows[1])
+        loss.backward()
+        return float(loss.detach()), time.perf_counter() - begin
+
+    def update(self) -> float:
+        """The rest of the step; its seconds."""
+        begin = time.perf_counter()
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return time.perf_counter() - begin
+
+
+def _trial(request: dict[str, Any], method: str, settings: dict[str, Any]) -> dict[str, Any]:
+    wide, narrow = (_Side(request, method, settings, precision) for precision in ("fp32", "bf16-mixed"))
+    loss_fp32, loss = wide.gradients()[0], narrow.gradients()[0]
+    apart = _apart(narrow.trained, wide.trained)
+    fastest = {id(side): float("inf") for side in (wide, narrow)}
+    for side in (wide, narrow):
+        side.update()  # the first one makes the moments
+    begin = time.perf_counter()
+    for turn in range(STEPS):
+        if turn and time.perf_counter() - begin > ENOUGH:
+            break
+        for side in (wide, narrow):
+            seconds = side.gradients()[1] + side.update()
+            fastest[id(side)] = min(fastest[id(side)], seconds)
+    numbers = {"loss": loss, "gradients_apart": apart}
+    known: dict[str, Any] = {name: value if 0 <= value < 1e6 else None for name, value in numbers.items()}  # not a number: None
+    return known | {"loss_fp32": loss_fp32, "speedup": fastest[id(wide)] / fastest[id(narrow)]}
+
+
+def _apart(found: list[torch.nn.Parameter], wanted: list[torch.nn.Parameter]) -> float:
+    """Distance of the gradients, as a share of the wanted one's length."""
+    difference = length = 0.0
+    for mine, theirs in zip(found, wanted, strict=True):
+        a, b = (torch.zeros(1) if p.grad is None else p.grad.float() for p in (mine, theirs))  # none where there should be one
+        difference += float((a - b).square().sum())
+        length += float(b.square().sum())
+    return float((difference / max(length, 1e-30)) ** 0.5)
+
+
+def rows_of(tokenizer: Any, rows: int, length: int) -> list[list[int]]:
+    """So many rows of that many tokens, of generic text."""
+    ids: list[int] = []
+    for text in generic_text.TEXTS:
+        ids += tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    ids *= -(-rows * length // max(len(ids), 1))
+    return [ids[i * length : (i + 1) * length] for i in range(rows)]
+
+
+def _target(task: Task, row: list[int], number: int) -> Any:
+    """What is to be said of that row."""
+    labels = max(len(task.labels), 1)
+    match task.plan.task:
+        case "classification":
+            return number % labels
+        case "regression":
+            return float(number % 2)
+        case "multi_label":
+            return [float((number + i) % 2) for i in range(labels)]
+        case "token_classification":
+            places = list(range(len(row)))
+            return {"places": places, "words": places, "tags": [i % labels for i in places], "count": len(row)}
+    return list(row)
+
+
+def _plan(request: dict[str, Any], method: str, settings: dict[str, Any], precision: str) -> Plan:
+    task = "chat" if request["task"] == "preference" else request["task"]  # the same passes
+    return Plan.model_validate(
+        {
+            "model": {"id": request["path"]},
+            "data": {"train": "tried", "labels": [f"label {i}" for i in range(request["classes"])]},
+            "task": task,
+            "method": method,
+            "learning_rate": 1e-6,
+            "epochs": 1.0,
+            "effective_batch": request["rows"],
+            "max_length": max(request["length"], 2),
+            "token_budget": request["rows"] * request["length"],
+            "precision": precision,
+            **(settings if method != "full" else {}),
+        }
+    )

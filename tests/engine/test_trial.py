@@ -1,0 +1,108 @@
+"""The trial of bf16: when it is made, how large it is, and that it is made once."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.prediction import trial as subject
+from recommender.errors import InputError
+from recommender.facts import DataFacts, Facts, Machine, ModelFacts
+from recommender.shape import shape_of
+
+HERE = Machine(backend="cpu", cpu_name="a processor", cpu_cores=2, cpu_bf16=True, ram_available=10**11)
+FOUND = {"speedup": 2.0, "loss": 0.7, "loss_fp32": 0.7, "gradients_apart": 0.01}
+DATA = DataFacts(task="classification", rows=600, classes=3, tokens_p50=31, tokens_p95=60, tokens_max=100)
+
+
+def facts(folder: Path, machine: Machine = HERE, **model: Any) -> Facts:
+    known: dict[str, Any] = {"path": str(folder), "family": "encoder", "parameters": 1_000_000, "layers": 2, "hidden_size": 64}
+    return Facts(machine=machine, model=ModelFacts(**known | model), data=DATA)
+
+
+@pytest.fixture(autouse=True)
+def _on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LORACLE_TRIAL")
+
+
+def test_it_is_made_once_and_then_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def answers(kind: str, request: dict[str, Any], **options: Any) -> dict[str, Any]:
+        asked.append(request)
+        return {"methods": {"full": FOUND}, "whole": len(asked) > 1}
+
+    monkeypatch.setattr(subject, "ask", answers)
+    here = facts(tmp_path)
+    assert subject.is_wanted(here)
+    assert subject.with_known_trial(here) == here
+    assert subject.with_trial(here).measured.bf16 is not None
+    assert subject.with_known_trial(here) == here, "of a machine that was too busy for all of it nothing is kept"
+    again = subject.with_trial(here)
+    assert subject.with_known_trial(here) == again
+    assert subject.with_trial(here) == again
+    assert not subject.is_wanted(again)
+    assert len(asked) == 2
+    other = facts(tmp_path, HERE.model_copy(update={"cpu_name": "another"}))
+    assert subject.with_known_trial(other) == other
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"machine": HERE.model_copy(update={"cpu_bf16": False})},
+        {"machine": HERE.model_copy(update={"backend": "cuda"})},
+        {"quantization": "bitsandbytes_4bit"},
+        {"weights_format": "gguf"},
+        {"config": {"auto_map": {"AutoModel": "x.Y"}}},
+        {"parameters": 70_000_000_000, "layers": 80, "hidden_size": 8192, "family": "decoder"},
+    ],
+)
+def test_where_it_could_tell_nothing_it_is_not_made(
+    tmp_path: Path, other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "ask", lambda *_, **__: pytest.fail("it was asked"))
+    here = facts(tmp_path, **other)
+    assert not subject.is_wanted(here)
+    assert subject.with_trial(here) == here
+
+
+def test_a_child_that_fails_leaves_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> dict[str, Any]:
+        raise InputError("the trial of bf16: reading it took longer than 60 seconds and was stopped.")
+
+    monkeypatch.setattr(subject, "ask", fails)
+    here = facts(tmp_path)
+    assert subject.with_trial(here) == here
+
+
+def test_large_models_are_tried_on_fewer_tokens_then_on_fewer_layers() -> None:
+    def size(data: DataFacts, **model: Any) -> tuple[int, int, int] | None:
+        known = ModelFacts(max_positions=4096, **model)
+        return subject.step_size(shape_of(known, data.task), Facts(model=known, data=data))
+
+    small = {"family": "encoder", "parameters": 22_700_000, "embedding_parameters": 11_900_000, "layers": 6, "hidden_size": 384}
+    assert size(DATA, **small) == (16, 32, 6)
+    chat = DataFacts(task="chat", rows=100, tokens_p50=900)
+    writer = {"family": "decoder", "parameters": 135_000_000, "embedding_parameters": 28_300_000, "layers": 30,
+              "hidden_size": 576, "vocabulary_size": 49_152, "tied_embeddings": True}  # fmt: skip
+    assert size(chat, **writer) == (1, 128, 30)
+    large = {"family": "decoder", "parameters": 1_100_000_000, "embedding_parameters": 65_000_000, "layers": 22,
+             "hidden_size": 2048, "vocabulary_size": 32_000}  # fmt: skip
+    found = size(chat, **large)
+    assert found is not None
+    assert found[:2] == (1, 128)
+    assert found[2] in (2, 3)
+
+
+def test_it_really_runs_here(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its child, on any processor: without bf16 in hardware it is slow, and computes the same."""
+    config = json.loads((tiny / "config.json").read_text())
+    found = subject.with_trial(facts(tiny, config=config)).measured.bf16
+    assert found is not None
+    assert set(found) == {"full", "lora"}, "whether 4-bit kernels run here was not tried"
+    for one in found.values():
+        assert one.loss == pytest.approx(one.loss_fp32, rel=0.01)
+        assert one.gradients_apart is not None
+        assert 0 < one.gradients_apart < 0.25, "two precisions, one function"

@@ -1,0 +1,69 @@
+"""Steps both ways in turns, for every kind of work; on any processor, since what bf16 computes does not depend on its speed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.worker import bf16_trial as subject
+
+
+def request(folder: Path, task: str, *methods: str, **more: Any) -> dict[str, Any]:
+    adapters = {"rank": 4, "alpha": 8, "target_modules": "all-linear", "dropout": 0.0}
+    return {
+        "path": str(folder), "config": json.loads((folder / "config.json").read_text()), "family": "encoder", "task": task,
+        "classes": 3, "methods": dict.fromkeys(methods, adapters), "rows": 4, "length": 16, "layers": None,
+    } | more  # fmt: skip
+
+
+def agree(found: dict[str, Any], *methods: str) -> None:
+    assert found["whole"]
+    assert set(found["methods"]) == set(methods)
+    for trial in found["methods"].values():
+        assert trial["speedup"] > 0
+        assert trial["loss"] == pytest.approx(trial["loss_fp32"], rel=0.02)
+        assert 0 < trial["gradients_apart"] < 0.25
+
+
+def test_every_method(tiny: Path) -> None:
+    agree(subject.trials(request(tiny, "classification", "full", "lora", "qlora")), "full", "lora", "qlora")
+
+
+@pytest.mark.parametrize("task", ["multi_label", "regression", "token_classification"])
+def test_every_kind_of_label(tiny: Path, task: str) -> None:
+    agree(subject.trials(request(tiny, task, "full")), "full")
+
+
+@pytest.mark.parametrize("task", ["chat", "preference", "continued_pretraining"])
+def test_models_that_write_cut_down_to_a_layer(tiny_chat: Path, task: str) -> None:
+    agree(subject.trials(request(tiny_chat, task, "lora", family="decoder", layers=1)), "lora")
+
+
+def test_encoder_decoders(tiny_t5: Path) -> None:
+    agree(subject.trials(request(tiny_t5, "seq2seq", "full", family="encoder-decoder")), "full")
+
+
+def test_a_model_whose_weights_are_not_here_yet(tiny: Path, tmp_path: Path) -> None:
+    for file in tiny.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    agree(subject.trials(request(tmp_path, "classification", "full", "lora")), "full", "lora")
+
+
+def test_what_cannot_be_tried_is_left_out(tiny: Path) -> None:
+    """BERT's class for labels has no head that writes."""
+    assert subject.trials(request(tiny, "chat", "full")) == {"methods": {}, "whole": True}
+
+
+def test_kernels_that_compute_something_else_show_in_the_gradients(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = torch.nn.functional.layer_norm
+
+    def broken(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        found = plain(x, *args, **kwargs)
+        return found.detach() if torch.is_autocast_enabled("cpu") else found
+
+    monkeypatch.setattr(torch.nn.functional, "layer_norm", broken)
+    (trial,) = subject.trials(request(tiny, "classification", "full"))["methods"].values()
+    assert trial["gradients_apart"] > 0.25
