@@ -193,6 +193,7 @@ SENTENCES: dict[str, str] = {
     "flip_many_variants": "{method}, if you want several fine-tunes of one base model.",
     "flip_more_rows": "{method}, with at least {rows:count} rows and {smallest:count} of every class.",
     "flip_more_rows_only": "{method}, with at least {rows:count} rows.",
+    "flip_more_of_each": "{method}, with at least {smallest:count} rows of every label.",
     "flip_clean": "{method}, once the contradicting labels are settled.",
     "flip_more_time": "{method}, if it may take {hours:hours}.",
     "flip_all_layers": "All layers trained in full, if it may take {hours:hours}.",
@@ -214,6 +215,7 @@ SENTENCES: dict[str, str] = {
     "verdict_no_time": "Does not fit into the time ({confidence}); the nearest to it: {best}.",
     # what to do instead
     "instead_more_labels": "Label more rows: aim for 100 to 500 in all, and at least {smallest:count} of every class.",
+    "instead_more_of_each": "Label more rows, at least {smallest:count} of every class.",
     "instead_more_rare": "Label more rows of the rarest classes, at least {smallest:count} of each, or merge them with others.",
     "instead_more_rare_of_two": "Label more rows of the rarer class: at least {smallest:count}.",
     "instead_probe": "Try a linear probe or SetFit on the frozen model first; it takes minutes.",

@@ -5,7 +5,7 @@ SETTINGS: dict[str, str] = {
     "with {parameters:short} parameters. It decides more than method, rank or variant.",
     "S_learning_rate_short": "Learning rate {value:num}: {usual:num} is usual for {method} of {what} with {parameters:short} "
     "parameters, times {times:num} because the run has only {total_steps} steps.",
-    "S_schedule_linear": "The rate falls linearly to zero, as encoders are usually trained.",
+    "S_schedule_linear": "The rate falls linearly to zero, as models of this kind are usually trained.",
     "S_schedule_cosine": "The rate falls along a cosine to zero, as large models are usually trained.",
     "S_warmup": "Warm-up over {warmup_steps:count} of {total_steps:count} steps, {share:share}: a share of the run, never a "
     "bare number of steps.",
@@ -94,5 +94,5 @@ SETTINGS: dict[str, str] = {
     "S_optimizer_adamw": "AdamW with bias correction, which small data needs.",
     "S_optimizer_usual": "AdamW with bias correction, the usual choice.",
     "S_optimizer_8bit": "AdamW with {bits}-bit moments, to save memory.",
-    "S_token_budget": "Micro-batches of up to {token_budget:count} padded tokens: they decide speed and memory, not the result.",
+    "S_token_budget": "Micro-batches of up to {token_budget:count} tokens: they decide speed and memory, not the result.",
 }

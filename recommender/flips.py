@@ -37,16 +37,17 @@ def flip_conditions(facts: Facts, decision: Recommendation, decide: Decide) -> I
 def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
     """What would turn `not_yet` into a fine-tune."""
     data = facts.data
-    counts = data.label_counts if data.task != "multi_label" else None
+    counts, several = data.label_counts, data.task == "multi_label"
     kept = distinct_rows(data) / max(sum(counts or ()), 1)
     enough = tuple(max(int(c * min(kept, 1.0)), 64) for c in counts or ())
-    rows = max(100, sum(enough), 64 * (data.classes or 0) if counts is None else 0, distinct_rows(data))
+    wanted = max(enough, default=0) if several else sum(enough)  # a text may have several labels
+    rows = max(100, wanted, 64 * (data.classes or 0) if counts is None else 0, distinct_rows(data))
     more = _changed(
         facts, "data", rows=rows, unique_rows=rows, label_counts=enough or None, near_duplicate_share=None, duplicate_share=None
     )
     verdict = decide(more).verdict
-    if verdict in METHODS and len(enough) != 1 and rows > distinct_rows(data):
-        code = "flip_more_rows" if enough else "flip_more_rows_only"
+    if verdict in METHODS and len(enough) != 1 and (several or rows > distinct_rows(data)):
+        code = "flip_more_of_each" if several and enough else "flip_more_rows" if enough else "flip_more_rows_only"
         yield sentence(code, {"method": METHOD_NAMES[verdict], "rows": rows, "smallest": 64})
     verdict = decide(_changed(facts, "data", conflict_share=0.0)).verdict
     if verdict in METHODS:

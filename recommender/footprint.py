@@ -20,6 +20,11 @@ NF4_BYTES = 0.55
 """A 4-bit weight with its scales (0.516 with double quantisation), and room for the ones left in 16 bit."""
 LOGIT_BYTES = 10
 """A logit in 16 bit, its fp32 copy and its gradient."""
+OUTSIDE = 24
+"""Bytes a token and unit of width outside the layers: embeddings, last norm, the loss's copy and the gradient that comes back.
+Differences of measured steps on an H100 lie between 17 and 34 (benchmarks/results/gpu-memory.json)."""
+RECOMPUTED = 1.5
+"""Of a layer's saved bytes, what lives while one is computed again: they and the gradients that pass through (the same cells)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ def parts_of(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
     scores = score_bytes(facts, shape, step.precision) * shape.heads * step.length
     return states(facts, shape, step) | {
         "activations": activations(shape, step, scores),
-        "logits": logits(shape, facts.data, step.micro_tokens),
+        "logits": logits(facts, shape, step.micro_tokens),
     }
 
 
@@ -67,14 +72,15 @@ def states(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
 
 
 def _base_bytes(facts: Facts, shape: Shape, step: Step) -> float:
-    """The frozen base: 16 bit (fp32 in fp32), or 4-bit linear maps with embeddings in fp32, as k-bit preparation leaves them."""
+    """The frozen base: 16 bit (fp32 in fp32); under QLoRA its linear maps in 4 bit, and the embeddings as they were."""
+    width = 4 if step.precision == "fp32" else 2
     quantised = quantised_bytes(facts.model)
     if quantised is not None:
-        return quantised * shape.linear_parameters + 4 * shape.embedding_parameters
+        return quantised * shape.linear_parameters + width * shape.embedding_parameters
     if step.method == "qlora":
         whole = min(shape.never_quantised, shape.linear_parameters)
-        return NF4_BYTES * (shape.linear_parameters - whole) + 2 * whole + 4 * shape.embedding_parameters
-    return (4 if step.precision == "fp32" else 2) * shape.parameters
+        return NF4_BYTES * (shape.linear_parameters - whole) + 2 * whole + width * shape.embedding_parameters
+    return width * shape.parameters
 
 
 def trained_parameters(
@@ -111,12 +117,13 @@ def activations(shape: Shape, step: Step, scores: int) -> int:
     trained ones keep nothing.
     """
     layer = (layer_bytes(shape, step) + scores) * step.micro_tokens
+    outside = OUTSIDE * shape.hidden * step.micro_tokens
     if step.trained == "last_layers":
-        return layer * min(step.last_layers or 1, shape.blocks)
+        return layer * min(step.last_layers or 1, shape.blocks) + outside
     if not step.gradient_checkpointing:
-        return layer * shape.blocks
-    narrow = step.precision == "bf16" or (step.method == "lora" and step.precision != "fp32")
-    return (2 if narrow else 4) * shape.hidden * step.micro_tokens * shape.blocks + layer
+        return layer * shape.blocks + outside
+    narrow = step.precision == "bf16" or (step.method != "full" and step.precision != "fp32")
+    return (2 if narrow else 4) * shape.hidden * step.micro_tokens * shape.blocks + int(RECOMPUTED * layer) + outside
 
 
 def layer_bytes(shape: Shape, step: Step) -> int:
@@ -134,16 +141,26 @@ def layer_bytes(shape: Shape, step: Step) -> int:
     elif not adapters:
         kept = (20 if step.precision == "bf16" else 30) * h + 4 * kv + 8 * i
     else:
-        stream = 34 if step.method == "qlora" else 24  # k-bit preparation makes the residual stream fp32
-        kept = stream * h + 4 * kv + 8 * i + 14 * r
+        kept = 24 * h + 4 * kv + 8 * i + 14 * r
     if adapters and step.dropout:
-        kept += 14 * h + i  # a mask of one byte and a copy of the input for every adapted map
+        kept += 6 * h + i  # a mask of one byte for the input of every adapted map
     return kept + 4 * shape.heads
 
 
-def logits(shape: Shape, data: DataFacts, tokens: int) -> int:
-    """Bytes of the vocabulary logits and their loss; a classifier's are too few to count."""
-    return 0 if is_labelled(data) else LOGIT_BYTES * shape.vocabulary * tokens
+def loss_chunk(vocabulary: int, *, cpu: bool) -> int:
+    """Tokens whose logits exist at once, in the engine's loss and in this formula: 50 MB of fp32 a CPU for 49,152 words.
+
+    On other devices up to 2,048 tokens keep the products large, and 2^27 logits (0.5 GB of fp32) are the most.
+    """
+    return 256 if cpu else min(max(2**27 // max(vocabulary, 1) // 64 * 64, 256), 2048)
+
+
+def logits(facts: Facts, shape: Shape, tokens: int) -> int:
+    """Bytes of the vocabulary logits that exist at once and of their loss; a classifier's are too few to count."""
+    if is_labelled(facts.data):
+        return 0
+    chunk = loss_chunk(shape.vocabulary, cpu=facts.machine.device is None)
+    return LOGIT_BYTES * shape.vocabulary * min(tokens, chunk)
 
 
 def disk_needed(shape: Shape, method: Method, trained: int, optimizer: str = "adamw") -> int:

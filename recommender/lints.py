@@ -118,7 +118,7 @@ def _rates(
             yield caution("high_preference_rate", suggested=usual, **known)
         return
     if method == "full":
-        limit = min(5 * (suggested or 2e-5), 1e-4) if decoder else max(5 * suggested, 1e-4) if suggested else 5e-4
+        limit = min(5 * (suggested or 2e-5), 1e-4) if decoder else 5 * suggested if suggested else 5e-4
         if rate > limit:
             yield caution("high_full_rate", suggested=suggested or 2e-5, **known)
         return

@@ -54,10 +54,14 @@ def plain(value: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+ALMOST = 0.9995
+"""Of a unit: what would be rounded to a thousand of the smaller one is said in the larger."""
+
+
 def size(value: float) -> str:
     """Bytes for people, in powers of ten: `8.1 GB`."""
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= factor:
+        if value >= ALMOST * factor:
             scaled = value / factor
             return f"{scaled:.1f} {unit}" if scaled < 100 and unit != "kB" else f"{scaled:.0f} {unit}"
     return f"{value:.0f} B"
@@ -66,7 +70,7 @@ def size(value: float) -> str:
 def short_count(value: float) -> str:
     """A count for people: `110M`, `8.0B`, `950`."""
     for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= factor:
+        if value >= ALMOST * factor:
             scaled = value / factor
             return f"{scaled:.1f}{unit}".replace(".0k", "k") if scaled < 10 else f"{scaled:.0f}{unit}"
     return f"{value:.0f}"

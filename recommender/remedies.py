@@ -31,6 +31,10 @@ def instead(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> 
         advice.append(sentence("instead_nf4", {"needed": quantised.memory.predicted}))
     if "does_not_fit" in causes and "over_time_budget" not in causes:  # else something fits into the memory, only not the time
         advice += _against_memory(facts, shape, candidates)
+        quickest = min(candidates.values(), key=lambda c: c.hours.predicted)
+        budget = facts.goal.time_budget_hours
+        if budget is not None and quickest.hours.predicted > TIME_SHARE * budget:  # what fits then would still take too long
+            advice += _against_time(facts, quickest)
     if "no_nf4" in causes and facts.model.quantization:
         advice.append(sentence("instead_original"))
     return tuple(dict.fromkeys(advice)) or (sentence("instead_smaller_time", {"hours": 1.0}),)

@@ -16,7 +16,7 @@ METRIC_REASONS = {
     "macro_f1": ("S_metric_macro_f1", "E27"),
     "micro_f1": ("S_metric_micro_f1", "K"),
     "span_f1": ("S_metric_span_f1", "K"),
-    "rmse": ("S_metric_number", "E30"),
+    "rmse": ("S_metric_number", "K"),
 }
 """Sentence and source by metric; all others are the loss."""
 

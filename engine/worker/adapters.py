@@ -21,11 +21,11 @@ def with_adapters(model: Any, task: Task, head: list[str]) -> Any:
     Raises:
         InputError: it has no modules of the plan's names, or weights whose main part cannot be taken out (PiSSA).
     """
-    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+    from peft import LoraConfig, TaskType, get_peft_model
 
     plan = task.plan
-    if plan.method == "qlora":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    # Under QLoRA too embeddings and norms stay in the base's own type, as under LoRA. peft's k-bit preparation would make them
+    # and with them the whole residual stream fp32: 2 bytes more for each embedding and over a third more activations.
     targets = plan.target_modules or "all-linear"
     try:
         adapted = get_peft_model(

@@ -9,9 +9,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from engine.worker.devices import kind_of
-
-CHUNK = {"cpu": 256, "cuda": 2048}
-"""Tokens whose logits exist at once: 50 MB in fp32 for 49,152 words, twice over while the softmax is taken."""
+from recommender.footprint import loss_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ def token_loss(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk: i
 
     The loss is meant to be scaled by a number and differentiated once: the gradients are computed here, where the logits are.
     """
-    chunk = chunk or CHUNK.get(kind_of(hidden.device), CHUNK["cuda"])
+    chunk = chunk or _chunk_of(hidden, head)
     module = head.module
     if type(module) is torch.nn.Linear and torch.is_grad_enabled():
         found: torch.Tensor = _Summed.apply(hidden, module.weight, module.bias, targets, chunk, head.scale, head.softcap)
@@ -58,12 +56,18 @@ def token_loss(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk: i
     return total
 
 
+def _chunk_of(hidden: torch.Tensor, head: Head) -> int:
+    weight = getattr(head.module, "weight", None)
+    words = head.module.out_features if hasattr(head.module, "out_features") else 0 if weight is None else weight.shape[0]
+    return loss_chunk(int(words), cpu=kind_of(hidden.device) == "cpu")
+
+
 def token_losses(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
     """Cross-entropy of each token, (N,): for scoring, and for losses that are no sum over tokens.
 
     With gradients a chunk's logits are computed again on the way back.
     """
-    chunk = chunk or CHUNK.get(kind_of(hidden.device), CHUNK["cuda"])
+    chunk = chunk or _chunk_of(hidden, head)
     each: Callable[..., torch.Tensor] = lambda h, t: functional.cross_entropy(head.logits(h), t, reduction="none")  # noqa: E731
     again = torch.is_grad_enabled()
     pieces = zip(hidden.split(chunk), targets.split(chunk), strict=True)
@@ -116,6 +120,7 @@ class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not r
                         by_weight.addmm_(gradient.t(), part)
                     else:
                         by_weight += gradient.t() @ part
+                del gradient  # before the next chunk's logits are made
         ctx.found = (by_hidden, by_weight, by_bias)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         return total

@@ -57,18 +57,20 @@ def test_a_3b_model_with_lora_and_in_full() -> None:
 
 @pytest.mark.parametrize(("method", "measured"), [("lora", 16.2 * GIB), ("qlora", 7.4 * GIB)])
 def test_an_8b_model_on_two_rows_of_2048_tokens(method: Any, measured: float) -> None:
-    """E23: with checkpointing and a chunked loss, whose logits are not counted here.
+    """E23: compiled, with checkpointing, and a loss in smaller chunks than ours."""
+    whole = peak(LLAMA_8B, Step(method, "bf16-mixed", rank=8, micro_tokens=4096, length=2048, gradient_checkpointing=True))
+    assert whole == pytest.approx(measured, rel=0.55)
+    assert whole >= measured
 
-    Its 4-bit run keeps embeddings and the residual stream in 16 bit; k-bit preparation, which ours uses, makes both fp32.
-    """
-    facts, shape = situation(LLAMA_8B)
-    step = Step(method, "bf16-mixed", rank=8, micro_tokens=4096, length=2048, gradient_checkpointing=True)
-    whole, parts = undivided(facts, shape, step)
-    chunked = whole - 1.1 * parts["logits"] * 7 / 8
-    stream = 2 * shape.hidden * shape.layers * 4096
-    in_16_bit = 1.1 * (2 * shape.embedding_parameters + stream) if method == "qlora" else 0
-    assert chunked - in_16_bit == pytest.approx(measured, rel=0.35)
-    assert chunked - in_16_bit >= measured
+
+@pytest.mark.parametrize(
+    ("rows", "checkpointing", "measured"),
+    [(4, False, 46.37 * GB), (1, False, 25.24 * GB), (4, True, 22.14 * GB), (1, True, 19.02 * GB)],
+)
+def test_an_8b_model_as_this_engine_trains_it_on_an_h100(rows: int, checkpointing: bool, measured: float) -> None:
+    """LoRA of rank 16, rows of 1,024 tokens; memory of the device as NVML saw it (benchmarks/results/gpu-memory.json)."""
+    step = Step("lora", "bf16-mixed", rank=16, micro_tokens=rows * 1024, length=1024, gradient_checkpointing=checkpointing)
+    assert measured <= peak(LLAMA_8B, step) <= 1.15 * measured
 
 
 def test_4_bit_saves_a_third_at_7b_and_little_below() -> None:
@@ -79,7 +81,7 @@ def test_4_bit_saves_a_third_at_7b_and_little_below() -> None:
         return qlora / lora
 
     assert 0.45 < ratio(LLAMA_2_7B) < 0.72
-    assert ratio(LLAMA_1B) > 0.8
+    assert ratio(LLAMA_1B) > 0.65, "embeddings in 16 bit save some there, which k-bit preparation made fp32"
     assert ratio(LLAMA_2_7B) < ratio(LLAMA_1B)
 
 
