@@ -90,6 +90,7 @@ async def watched(run: Any, runs: Path) -> dict[str, float]:
         "attach_seconds": round(attached[0], 3),
         "attach_processor_seconds": round(attached[1], 3),
         "key_median_ms": round(1000 * statistics.median(keys), 1),
+        "key_95th_percentile_ms": round(1000 * statistics.quantiles(keys, n=20)[-1], 1),
         "key_worst_ms": round(1000 * max(keys), 1),
         "share_of_a_core_at_4_hz": round(drawn, 4),
         "resident_mb": round(resident, 1),

@@ -1,6 +1,7 @@
 """How fast a run goes and how long it will still take, in tokens rather than steps: steps differ in length."""
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,65 +15,42 @@ AFTERWARDS = ("after", "samples", "save")
 """Phases that follow the last step, if there was a step."""
 
 
-class Window:
-    """Sums over the newest entries, kept as they come and go."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._entries: deque[tuple[float, float]] = deque()
-        self.seconds = 0.0
-        self.tokens = 0.0
-
-    def add(self, seconds: float, tokens: float) -> None:
-        """One more step."""
-        self._entries.append((seconds, tokens))
-        self.seconds += seconds
-        self.tokens += tokens
-        if len(self._entries) > self._most:
-            seconds, tokens = self._entries.popleft()
-            self.seconds -= seconds
-            self.tokens -= tokens
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._entries.clear()
-        self.seconds = self.tokens = 0.0
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-
 class Pace:
-    """What steps cost: themselves, and with what lies between one and the next."""
+    """What steps cost: themselves, and with what lies between one and the next. Nothing is summed until somebody asks."""
 
     def __init__(self) -> None:
-        self._steps, self._whole = Window(WINDOW), Window(LONG_WINDOW)
+        self._steps: deque[tuple[float, float, float]] = deque(maxlen=LONG_WINDOW)
 
     def add(self, seconds: float, whole: float, tokens: float) -> None:
         """A step of `seconds`, and `whole` seconds after the one before it where nothing but a step lay between."""
-        self._steps.add(seconds, tokens)
-        self._whole.add(whole, tokens)
+        self._steps.append((seconds, whole, tokens))
 
     def clear(self) -> None:
         """A new worker may be on another machine."""
         self._steps.clear()
-        self._whole.clear()
 
     @property
     def tokens_per_second(self) -> float | None:
         """Real tokens through the model a second of training."""
-        return self._steps.tokens / self._steps.seconds if self._steps.seconds > 0 else None
+        steps = self._newest()
+        seconds = sum(seconds for seconds, _, _ in steps)
+        return sum(tokens for _, _, tokens in steps) / seconds if seconds > 0 else None
 
     @property
     def seconds_per_step(self) -> float | None:
         """Of the training itself."""
-        return self._steps.seconds / len(self._steps) if self._steps.seconds > 0 else None
+        steps = self._newest()
+        seconds = sum(seconds for seconds, _, _ in steps)
+        return seconds / len(steps) if seconds > 0 else None
+
+    def _newest(self) -> list[tuple[float, float, float]]:
+        return list(islice(reversed(self._steps), WINDOW))
 
     def seconds_for(self, steps: float, tokens: float | None) -> float:
         """About how long that many more steps take, which hold that many tokens if they are known."""
-        if tokens and self._whole.tokens > 0:
-            return tokens * self._whole.seconds / self._whole.tokens
-        return steps * self._whole.seconds / max(len(self._whole), 1)
+        whole = sum(whole for _, whole, _ in self._steps)
+        seen = sum(tokens for _, _, tokens in self._steps)
+        return tokens * whole / seen if tokens and seen > 0 else steps * whole / max(len(self._steps), 1)
 
 
 def seconds_left(state: "RunState") -> float | None:

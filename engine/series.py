@@ -29,8 +29,10 @@ class Series(Sequence[Point]):
         """A step that was done; those from it on are forgotten."""
         if self.steps and self.steps[-1] >= step:
             self.cut(step - 1)
-        for values, value in ((self.steps, step), (self.losses, loss), (self.tokens, tokens), (self.elapsed, elapsed)):
-            values.append(value)
+        self.steps.append(step)
+        self.losses.append(loss)
+        self.tokens.append(tokens)
+        self.elapsed.append(elapsed)
 
     def cut(self, step: int) -> None:
         """Forget what lies behind `step`."""

@@ -75,8 +75,8 @@ class RunState:
 
     def apply(self, event: Event) -> None:
         """Take in one event. Unknown fields and kinds are ignored; nothing a log may hold raises."""
-        kind = event["kind"]
-        self.sequence = max(self.sequence, event["seq"])
+        kind, number = event["kind"], event["seq"]
+        self.sequence = number if number > self.sequence else self.sequence
         moment = _number(event.get("time"))
         if moment is not None:
             self._pass_time(moment, begins=kind == "phase" and event.get("name") == "load")
@@ -178,9 +178,11 @@ class RunState:
         self._on_memory(self.machine.get("memory"))
 
     def _on_memory(self, value: Any) -> None:
-        if _number(value) is not None:
-            self.memory_now = _count(value)
-            self.memory_peak = max(self.memory_peak or 0, self.memory_now)
+        number = _number(value)
+        if number is not None:
+            self.memory_now = now = int(number) if number > 0 else 0
+            if self.memory_peak is None or now > self.memory_peak:
+                self.memory_peak = now
 
     def _on_end(self, event: Event) -> None:
         self.end = event

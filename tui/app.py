@@ -4,6 +4,7 @@ Nothing heavy is imported before the first paint; whatever blocks runs in thread
 """
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -43,13 +44,16 @@ class LoracleApp(App[None]):
 
     TITLE = "Loracle"
     CSS_PATH = "app.tcss"
+    ALLOW_IN_MAXIMIZED_VIEW = "KeyLine, Title"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - typed by Textual
     VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012 - typed by Textual
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", _("Quit"), priority=True, id="quit", tooltip=_("Quit; a run that is going on keeps running")),
+        Binding("ctrl+p", "command_palette", _("Commands"), show=False, priority=True, id="palette",
+                tooltip=_("All commands, by name")),
         Binding("f2", "change_theme", _("Theme"), id="theme", show=False, tooltip=_("Choose the colours; they are kept")),
         Binding("f8", "picture", _("Screenshot"), id="screenshot", show=False, tooltip=_("Save a picture of this screen as SVG")),
-    ]
+    ]  # fmt: skip
 
     def __init__(
         self,
@@ -62,7 +66,8 @@ class LoracleApp(App[None]):
         super().__init__()
         self.runs = runs
         self.machine: Machine | None = None
-        self.machine_line = Content.styled("looking at this machine…", "dim")
+        self.machine_line = Content.styled(_("looking at this machine…"), "dim")
+        self._looking: Worker[None] | None = None
         self._loop_of_app: asyncio.AbstractEventLoop | None = None
         self.left_running: RunDirectory | None = None
         """The live run on the screen when the app was left."""
@@ -84,8 +89,9 @@ class LoracleApp(App[None]):
             self.open_run(self._first_run)
         elif self._first_model or self._first_data:
             self.open_setup(self._first_model or "", self._first_data or "")
+        # What was imported stays: looking through it for garbage again and again would take 60 to 100 ms each time.
+        self.call_after_refresh(gc.freeze)
         self.theme_changed_signal.subscribe(self, lambda theme: kept.remember(theme=theme.name))
-        self.call_after_refresh(self._start_looking)
         if self._own_keys:
             self.call_after_refresh(self._check_keys)
 
@@ -100,9 +106,11 @@ class LoracleApp(App[None]):
         for sentence in keys.unknown(self._own_keys, keys.all_ids()):
             self.notify(sentence, severity="warning", markup=False, timeout=15)
 
-    def _start_looking(self) -> None:
-        # As a function: an app that is left in this moment leaves no coroutine behind that nobody awaits.
-        self._looking: Worker[None] = self.run_worker(self._look_at_machine, exit_on_error=False, group="machine")
+    def look_at_machine(self) -> None:
+        """Find out what this machine has, once, when a screen that says so is shown: whoever attaches to a run is not kept."""
+        if self._looking is None:
+            # As a function: an app that is left in this moment leaves no coroutine behind that nobody awaits.
+            self._looking = self.run_worker(self._look_at_machine, exit_on_error=False, group="machine")
 
     async def _look_at_machine(self) -> None:
         from tui import work

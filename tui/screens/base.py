@@ -7,11 +7,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
 from engine.text import one_line
 from tui.i18n import _
+from tui.widgets.key_line import KeyLine
 from tui.widgets.title import Title
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ SMALLEST = (80, 24)
 
 
 class LoracleScreen(Screen[None]):
-    """A screen with a title line and a footer; `body` gives what lies between."""
+    """A screen with a title line and a line of keys; `body` gives what lies between."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", _("Back"), id="back", tooltip=_("Back to where you came from")),
@@ -43,7 +44,7 @@ class LoracleScreen(Screen[None]):
         yield Title()
         yield Static(id="too-small", markup=False)
         yield from self.body()
-        yield Footer()
+        yield KeyLine()
 
     def body(self) -> ComposeResult:
         """The widgets between title and footer."""

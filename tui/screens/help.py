@@ -16,7 +16,7 @@ from tui.words import padded
 
 ALWAYS = (
     ("tab, shift+tab", _("next and previous part")),
-    (_("arrows, page up, page down"), _("move and scroll")),
+    (_("arrows"), _("move and scroll; page up and page down go faster")),
     ("ctrl+c", _("copy what was selected with the mouse")),
     (_("shift + mouse"), _("select with the terminal's own selection")),
     ("^p", _("all commands, by name")),

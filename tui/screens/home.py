@@ -57,7 +57,6 @@ class HomeScreen(LoracleScreen):
         self._go_to_setup = go_to_setup
         self._rows: list[RunRow] = []
         self._marked: set[str] = set()
-        self._looked = False
 
     def body(self) -> ComposeResult:
         table: DataTable[Text] = DataTable(id="runs", cursor_type="row", zebra_stripes=True)
@@ -67,7 +66,6 @@ class HomeScreen(LoracleScreen):
     def on_mount(self) -> None:
         self.query_one(DataTable).add_columns(_("run"), _("state"), _("method"), _("best"), _("started"))
         self.machine_known()
-        self.call_after_refresh(self.load)
         self.set_interval(REFRESH_SECONDS, self._refresh_if_shown)
 
     def machine_known(self) -> None:
@@ -75,11 +73,12 @@ class HomeScreen(LoracleScreen):
         self.headline(Content.styled("Loracle", "bold"))
 
     def on_screen_resume(self) -> None:
-        if self._looked:  # the first look waits for the first paint
-            self.load()
+        self.call_after_refresh(self._refresh_if_shown)
 
     def _refresh_if_shown(self) -> None:
+        """After the paint, and not below another screen: reading long logs twice would hold up the run that is attached to."""
         if self.app.screen is self:
+            self.loracle.look_at_machine()
             self.load()
 
     @work(exclusive=True, group="runs", exit_on_error=False)
@@ -90,7 +89,7 @@ class HomeScreen(LoracleScreen):
         self._show(rows)
         if self._go_to_setup and not rows:
             self.loracle.open_setup()
-        self._go_to_setup, self._looked = False, True
+        self._go_to_setup = False
 
     def _tell_endings(self, rows: "list[RunRow]") -> None:
         """A run that ended while one looked elsewhere."""

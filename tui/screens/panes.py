@@ -28,7 +28,8 @@ class PanesScreen(LoracleScreen):
         if self.maximized is not None:
             self.minimize()
         if pane.has_class("lower"):
-            self.query(".lower").remove_class("-shown")
+            for other in self.query(".lower.-shown"):
+                other.set_class(other is pane, "-shown")
             pane.add_class("-shown")
         self.call_after_refresh(self._focus_pane, pane)
 

@@ -67,6 +67,7 @@ class SetupScreen(LoracleScreen):
             yield Button(_("Next"), id="go", variant="primary", compact=True)
 
     def on_mount(self) -> None:
+        self.loracle.look_at_machine()
         self.machine_known()
         self._show(self._first)
         self._look_for_demos()

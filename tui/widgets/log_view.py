@@ -116,9 +116,11 @@ class LogView(ScrollView, can_focus=True):
             self.follows = new_value >= self.max_scroll_y
 
     def on_resize(self, event: events.Resize) -> None:
-        """Wrap for the new width."""
+        """Wrap for the new width, and stay at the end where the height is another one."""
         if self.scrollable_content_region.width != self._width:
             self._wrap_again()
+        elif self.follows:
+            self._stay_at_end()
 
     def _wrap_again(self) -> None:
         self._width = self.scrollable_content_region.width
@@ -130,9 +132,14 @@ class LogView(ScrollView, can_focus=True):
         follows = self.follows
         self.virtual_size = Size(max(self._width, 1), len(self._rows))
         if follows:
-            self.scroll_end(animate=False, immediate=True)
-            self.follows = True
+            self._stay_at_end()
         self.refresh()
+
+    def _stay_at_end(self, *, again: bool = True) -> None:
+        self.scroll_end(animate=False, immediate=True)
+        self.follows = True
+        if again and not self.allow_vertical_scroll:  # no scroll bar yet: it comes with the next layout
+            self.call_after_refresh(self._stay_at_end, again=False)
 
     def render_line(self, y: int) -> Strip:
         """One row."""

@@ -1,0 +1,97 @@
+"""The line at the bottom: the keys that work here, as many as fit. One widget, drawn at once.
+
+Textual's footer is a widget a key, made anew whenever a key comes or goes: with the run screen that was half of what a change
+of focus cost, it was blank until the terminal had the focus, and what did not fit was cut off in the middle of a word.
+"""
+
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.content import Content
+from textual.widget import Widget
+
+if TYPE_CHECKING:
+    from textual.binding import ActiveBinding
+    from textual.screen import Screen
+
+KEY, MEANING, OFF = "bold $footer-key-foreground", "$footer-description-foreground", "$text-disabled"
+
+
+class KeyLine(Widget):
+    """A click is the key. The command palette stands at the right end and always fits, if need be without its word."""
+
+    ALLOW_SELECT = False
+    DEFAULT_CSS = "KeyLine { dock: bottom; height: 1; background: $footer-background; }"
+
+    def __init__(self) -> None:
+        super().__init__(id="key-line", markup=False)
+        self._shown = Content("")
+        self._ends: list[tuple[int, ActiveBinding]] = []
+        """The cell at which each key's part ends."""
+        self._due = False
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, self._changed)
+        self._changed(self.screen)
+
+    def _changed(self, _screen: "Screen[object]") -> None:
+        """Several changes at once are one drawing."""
+        if not self._due:
+            self._due = True
+            self.call_after_refresh(self.show)
+
+    def on_resize(self) -> None:
+        """As many as fit now."""
+        self.show()
+
+    def show(self) -> None:
+        """Take the keys that work now."""
+        self._due = False
+        if not self.is_attached:
+            return
+        active = self.screen.active_bindings
+        palette = next((a for a in active.values() if a.binding.action == "command_palette"), None)
+        keys = {a.binding.action: a for a in reversed(active.values()) if a.binding.show}
+        parts = [(self._part(one), one) for one in reversed(keys.values())]
+        last = self._part(palette) if palette is not None else Content("")
+        if palette is not None and sum(part.cell_length for part, _ in parts) + last.cell_length > self.size.width:
+            last = self._part(palette, short=True)
+        room = self.size.width - last.cell_length
+        shown: list[Content] = []
+        self._ends, width = [], 0
+        for part, one in parts:
+            if width + part.cell_length > room:
+                break
+            width += part.cell_length
+            shown.append(part)
+            self._ends.append((width, one))
+        content = Content.assemble(*shown, " " * max(room - width, 0), last)
+        if palette is not None:
+            self._ends.append((self.size.width, palette))
+        if content.plain != self._shown.plain or content.spans != self._shown.spans:
+            self._shown = content
+            self.refresh()
+
+    def _part(self, one: "ActiveBinding", *, short: bool = False) -> Content:
+        key, words = self.app.get_key_display(one.binding), "" if short else one.binding.description
+        styles = (KEY, MEANING) if one.enabled else (OFF, OFF)
+        return Content.assemble((f" {key} ", styles[0]), (f"{words} " if words else "", styles[1]))
+
+    def render(self) -> Content:
+        """The line."""
+        return self._shown
+
+    def _at(self, x: int) -> "ActiveBinding | None":
+        return next((one for end, one in self._ends if end - self._part(one).cell_length <= x < end), None)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Say what the key under the mouse does."""
+        one = self._at(event.x)
+        self.tooltip = (one.tooltip or one.binding.description) if one is not None else None
+
+    def on_click(self, event: events.Click) -> None:
+        """As if the key was pressed."""
+        event.stop()
+        one = self._at(event.x)
+        if one is not None and one.enabled:
+            self.app.simulate_key(one.binding.key)
