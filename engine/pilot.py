@@ -66,12 +66,14 @@ def wanted(
     train_rows: int | None = None,
     eval_rows: int | None = None,
     assignments: Sequence[str] = (),
+    own: Mapping[str, Sequence[str]] | None = None,
     anyway: bool = False,
 ) -> Wanted:
     """The candidates, their plans and where they are compared.
 
     Without `methods` those still in the running are taken. With two of them or one, the leader's learning rate times 3 is
-    tried too, if there is time. `anyway` takes slices however few rows there are.
+    tried too, if there is time. `own` holds assignments of single methods, after those of all. `anyway` takes slices however
+    few rows there are.
 
     Raises:
         Refused: a method cannot run, or the pilot takes more than its share of the time.
@@ -84,7 +86,9 @@ def wanted(
     leader = next((m for m in (advice.verdict, *running) if m in chosen), chosen[0])
     chosen.sort(key=lambda m: m != leader)
     batch = advice.candidate(leader).settings.effective_batch
-    assigned = {a.partition("=")[0].strip() for a in assignments}
+    of_method = {m: [f"effective_batch={batch}", *assignments, *(own or {}).get(m, ())] for m in chosen}
+    # The same rows in every step of every candidate: as the leader has it.
+    batches = [a for a in of_method[leader] if _name(a) == "effective_batch"][-1:]
     made: dict[str, Plan] = {}
     for method in chosen:
         candidate = advice.candidate(method)
@@ -96,10 +100,10 @@ def wanted(
             seed=seed,
             train_rows=train_rows,
             eval_rows=eval_rows,
-            assignments=[f"effective_batch={batch}", *assignments],  # the same rows in every step of every candidate
+            assignments=[*of_method[method], *batches],
             anyway=anyway,
         )
-        made[method] = plan if "warmup_steps" in assigned else compare.with_warm_up(plan, candidate, facts)
+        made[method] = plan if "warmup_steps" in map(_name, of_method[method]) else compare.with_warm_up(plan, candidate, facts)
         check_fits(made[method], facts, anyway=anyway)
     if made[leader].data.validation_rows == 0:
         raise InputError("A pilot judges by the validation rows, and there are none; give more rows or set data.validation_rows.")
@@ -132,6 +136,10 @@ def wanted(
         )
     raised = {raised_key: leader} if raised_key in made else {}
     return Wanted("slice", made, labels, stages, raised, hours, left_out)
+
+
+def _name(assignment: str) -> str:
+    return assignment.partition("=")[0].strip()
 
 
 def _why_out(advice: Recommendation, method: str) -> str:

@@ -44,15 +44,17 @@ class LoracleApp(App[None]):
 
     TITLE = "Loracle"
     CSS_PATH = "app.tcss"
-    ALLOW_IN_MAXIMIZED_VIEW = "KeyLine, Title"
+    ALLOW_IN_MAXIMIZED_VIEW = "KeyLine"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - typed by Textual
     VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012 - typed by Textual
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", _("Quit"), priority=True, id="quit", tooltip=_("Quit; a run that is going on keeps running")),
         Binding("ctrl+p", "command_palette", _("Commands"), show=False, priority=True, id="palette",
                 tooltip=_("All commands, by name")),
-        Binding("f2", "change_theme", _("Theme"), id="theme", show=False, tooltip=_("Choose the colours; they are kept")),
-        Binding("f8", "picture", _("Screenshot"), id="screenshot", show=False, tooltip=_("Save a picture of this screen as SVG")),
+        Binding("f2", "change_theme", _("Theme"), id="theme", show=False, key_display="F2",
+                tooltip=_("Choose the colours; they are kept")),
+        Binding("f8", "picture", _("Screenshot"), id="screenshot", show=False, key_display="F8",
+                tooltip=_("Save a picture of this screen as SVG")),
     ]  # fmt: skip
 
     def __init__(
@@ -216,7 +218,7 @@ class LoracleApp(App[None]):
         """Every action of what has the focus, of this screen and of the app, then the two places one always gets to."""
         for active in {a.binding.id: a for a in keys.own_bindings(screen)}.values():
             binding = active.binding
-            if active.enabled:
+            if active.enabled and binding.action != "command_palette":
                 act = partial(self.call_later, self.run_action, binding.action, active.node)
                 yield SystemCommand(binding.description, active.tooltip or binding.description, act)
         yield SystemCommand(_("New run"), _("Choose a model and data"), self.open_setup)

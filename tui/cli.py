@@ -7,21 +7,7 @@ from pathlib import Path
 
 from recommender.errors import Exit, LoracleError
 from tui import flags, flags_group, i18n, settings
-
-DESCRIPTION = """\
-Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
-
-  loracle                                     the app, or prompts with --plain
-  loracle --auto --model ID --data FILE       recommend, train, report; no questions
-  loracle plan --model ID --data FILE         recommend and write a plan file
-  loracle inspect machine | model | data      what is known of one of them
-  loracle estimate --facts FILE               memory and time of a step, on any card
-  loracle run plan.yaml                       run it
-"""
-EXITS = """\
-exit codes: 0 done · 2 bad usage or input · 3 refused before training · 4 training failed
-            5 stopped, `loracle resume` goes on · 130/143 interrupted before anything could be saved
-"""
+from tui.i18n import _
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The command has defaults of its own, so that what stands before it would be lost without a word.
     if given.command is not None and typed[0] != given.command:
         if given.auto:
-            parser.error("--auto is a way of its own and takes no command; leave one of the two away")
-        parser.error(f"options go after the command: loracle {given.command} ...")
+            parser.error(_("--auto is a way of its own and takes no command; leave one of the two away"))
+        parser.error(_("options go after the command: loracle {command} ...").format(command=given.command))
     try:
         if problem is not None:
             raise problem
@@ -47,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"loracle: {clean(error.message)}", file=sys.stderr)
         return int(error.exit)
     except KeyboardInterrupt:
-        print("loracle: interrupted; nothing was started.", file=sys.stderr)
+        print(_("loracle: interrupted; nothing was started."), file=sys.stderr)
         return int(Exit.INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output went away; Python would complain once more when it flushes at the end.
@@ -74,15 +60,16 @@ def _answer(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return answer(given)
     if given.auto:
         if given.model is None or given.data is None:
-            parser.error("--auto needs --model and --data")
+            parser.error(_("--auto needs --model and --data"))
         from tui.commands_advice import auto
 
         return auto(given)
     for name in ("json", "dry_run", "detach"):
         if getattr(given, name):
-            parser.error(f"--{name.replace('_', '-')} belongs to --auto")
+            parser.error(_("{flag} belongs to --auto").format(flag=f"--{name.replace('_', '-')}"))
     if said := flags.said_goal(given):
-        parser.error(f"{flags.GOAL_FLAGS[next(iter(said))]} belongs to --auto and plan; in the app, g asks for it")
+        words = _("{flag} belongs to --auto and plan; in the app, g asks for it")
+        parser.error(words.format(flag=flags.GOAL_FLAGS[next(iter(said))]))
     from tui import plain
 
     if plain.wanted(given.plain):
@@ -93,19 +80,21 @@ def _answer(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    argparse._ = _  # type: ignore[attr-defined]  # argparse looks its own words up under this name, as gettext has it
     parser = argparse.ArgumentParser(
-        prog="loracle", description=DESCRIPTION, epilog=EXITS, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="loracle", description=_description(), epilog=_exits(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action="version", version=f"loracle {_version()}" if "--version" in sys.argv else "")
-    parser.add_argument("--auto", action="store_true", help="recommend, train and report without questions")
-    parser.add_argument("--plain", action="store_true", help="ask with ordinary prompts instead of the app (ACCESSIBLE=1 too)")
-    parser.add_argument("--dry-run", action="store_true", help="with --auto: stop after the recommendation")
-    parser.add_argument("--detach", action="store_true", help="with --auto: start the run and leave it running")
+    parser.add_argument("--version", action="version", help=_("show the version and exit"),
+                        version=f"loracle {_version()}" if "--version" in sys.argv else "")  # fmt: skip
+    parser.add_argument("--auto", action="store_true", help=_("recommend, train and report without questions"))
+    parser.add_argument("--plain", action="store_true", help=_("ask with ordinary prompts instead of the app (ACCESSIBLE=1 too)"))
+    parser.add_argument("--dry-run", action="store_true", help=_("with --auto: stop after the recommendation"))
+    parser.add_argument("--detach", action="store_true", help=_("with --auto: start the run and leave it running"))
     flags.situation(parser)
     flags.goal(parser)
     flags.as_json(parser)
     flags.runs(parser)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title=_("commands"))
     _plan_command(commands)
     _estimate_command(commands)
     _inspect_command(commands)
@@ -113,88 +102,108 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _description() -> str:
+    return _("""\
+Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
+
+  loracle                                     the app, or prompts with --plain
+  loracle --auto --model ID --data FILE       recommend, train, report; no questions
+  loracle plan --model ID --data FILE         recommend and write a plan file
+  loracle inspect machine | model | data      what is known of one of them
+  loracle estimate --facts FILE               memory and time of a step, on any card
+  loracle run plan.yaml                       run it
+""")
+
+
+def _exits() -> str:
+    return _("""\
+exit codes: 0 done · 2 bad usage or input · 3 refused before training · 4 training failed
+            5 stopped, `loracle resume` goes on · 130/143 interrupted before anything could be saved
+""")
+
+
 def _plan_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    plan = commands.add_parser("plan", help="recommend, and write a plan file")
+    plan = commands.add_parser("plan", help=_("recommend, and write a plan file"))
     flags.situation(plan)
     flags.goal(plan)
     flags.as_json(plan)
     flags.runs(plan)
-    plan.add_argument("--facts", type=Path, metavar="FILE", help="decide on the facts in a JSON file (- reads them from stdin)")
-    plan.add_argument("--explain", action="store_true", help="print the whole chain: every rule, its points, its source")
-    plan.add_argument("-o", "--output", type=Path, metavar="FILE", help="the plan file (default plan.yaml); - for none")
-    plan.add_argument("--force", action="store_true", help="overwrite the plan file")
+    plan.add_argument("--facts", type=Path, metavar="FILE", help=_("decide on facts in a JSON file (- reads them from stdin)"))
+    plan.add_argument("--explain", action="store_true", help=_("print the whole chain: every rule, its points, its source"))
+    plan.add_argument("-o", "--output", type=Path, metavar="FILE", help=_("the plan file (default plan.yaml); - for none"))
+    plan.add_argument("--force", action="store_true", help=_("overwrite the plan file"))
     plan.set_defaults(answer=_deferred("plan", "tui.commands_advice"))
 
 
 def _estimate_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    estimate = commands.add_parser("estimate", help="memory and time of one training step, for any card, without that card")
-    facts_help = "facts with a `step` (- reads them from stdin)"
+    estimate = commands.add_parser("estimate", help=_("memory and time of one training step, for any card, without that card"))
+    facts_help = _("facts with a `step` (- reads them from stdin)")
     estimate.add_argument("--facts", type=Path, required=True, metavar="FILE", help=facts_help)
     flags.as_json(estimate)
     estimate.set_defaults(answer=_deferred("command", "tui.commands_estimate"))
-    calibrate = commands.add_parser("calibrate", help="measure this device for predictions of memory and time (seconds)")
+    calibrate = commands.add_parser("calibrate", help=_("measure this device for predictions of memory and time (seconds)"))
     flags.as_json(calibrate)
     flags.runs(calibrate)
     calibrate.set_defaults(answer=_deferred("calibrate", "tui.commands_estimate"))
 
 
 def _inspect_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    inspect = commands.add_parser("inspect", help="show the facts about this machine, a model or a data set")
+    inspect = commands.add_parser("inspect", help=_("show the facts about this machine, a model or a data set"))
     things = inspect.add_subparsers(dest="thing", metavar="THING", required=True)
-    machine = things.add_parser("machine", help="accelerators, memory, processor, disk")
-    machine.add_argument("--try-nf4", action="store_true", help="find out whether 4-bit kernels run here (seconds)")
+    machine = things.add_parser("machine", help=_("accelerators, memory, processor, disk"))
+    machine.add_argument("--try-nf4", action="store_true", help=_("find out whether 4-bit kernels run here (seconds)"))
     flags.runs(machine)
-    model = things.add_parser("model", help="size, shape and kind, from its configuration and headers; no weights are loaded")
-    model.add_argument("model", metavar="MODEL", help="a model folder, a hub id, or `demo`")
-    data = things.add_parser("data", help="task, columns, rows, tokens, and what is wrong with them")
-    data.add_argument("data", metavar="FILE", help=flags.DATA_HELP)
-    data.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
-    data.add_argument("--tokens", type=int, metavar="N", help="show N rows as --model reads them, and what of them it learns")
+    model = things.add_parser("model", help=_("size, shape and kind, from its configuration and headers; no weights are loaded"))
+    model.add_argument("model", metavar="MODEL", help=_("a model folder, a hub id, or `demo`"))
+    data = things.add_parser("data", help=_("task, columns, rows, tokens, and what is wrong with them"))
+    data.add_argument("data", metavar="FILE", help=flags.data_help())
+    data.add_argument("--model", metavar="ID", help=_("count tokens with this model's tokenizer"))
+    data.add_argument("--tokens", type=int, metavar="N", help=_("show N rows as --model reads them, and what of them it learns"))
     flags.rows(data)
     for name, one in (("machine", machine), ("model", model), ("data", data)):
-        one.add_argument("--json", action="store_true", help="one JSON object; the objects of all three make a facts file")
+        one.add_argument("--json", action="store_true", help=_("one JSON object; the objects of all three make a facts file"))
         one.set_defaults(answer=_deferred(name, "tui.commands_inspect"))
 
 
 def _run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    run = commands.add_parser("run", help="run a plan file")
-    run.add_argument("plan", type=Path, help="the plan file")
-    run.add_argument("--model", help="use this model instead")
-    run.add_argument("--data", metavar="FILE", help="use these training rows instead")
-    run.add_argument("--eval", metavar="FILE", help="use these held-out rows instead")
-    run.add_argument("--seed", type=int, metavar="N", help="use this seed instead")
+    run = commands.add_parser("run", help=_("run a plan file"))
+    run.add_argument("plan", type=Path, help=_("the plan file"))
+    run.add_argument("--model", help=_("use this model instead"))
+    run.add_argument("--data", metavar="FILE", help=_("use these training rows instead"))
+    run.add_argument("--eval", metavar="FILE", help=_("use these held-out rows instead"))
+    run.add_argument("--seed", type=int, metavar="N", help=_("use this seed instead"))
     flags.assignments(run)
-    run.add_argument("--detach", action="store_true", help="start the run and leave it running")
+    run.add_argument("--detach", action="store_true", help=_("start the run and leave it running"))
     flags.as_json(run)
     flags.runs(run)
     run.set_defaults(answer=_deferred("run"))
 
-    listing = commands.add_parser("runs", help="list runs with their state")
+    listing = commands.add_parser("runs", help=_("list runs with their state"))
     flags.as_json(listing)
     flags.runs(listing)
     listing.set_defaults(answer=_deferred("runs"))
 
     flags_group.add(commands, _deferred)
 
-    serve = commands.add_parser("serve", help="show the app in a browser on this machine")
-    serve.add_argument("--port", type=int, default=8765, metavar="N", help="of 127.0.0.1 (default 8765)")
+    serve = commands.add_parser("serve", help=_("show the app in a browser on this machine"))
+    serve.add_argument("--port", type=int, default=8765, metavar="N", help=_("of 127.0.0.1 (default 8765)"))
     flags.runs(serve)
     serve.set_defaults(answer=_deferred("serve", "tui.serve"))
 
     for name, text in (
-        ("attach", "watch a run; leaving it (Ctrl-C) does not stop it"),
-        ("resume", "go on with a run from its newest sound checkpoint"),
-        ("stop", "stop a run after its current step, with a checkpoint"),
-        ("report", "show what a run brought"),
+        ("attach", _("watch a run; leaving it (Ctrl-C) does not stop it")),
+        ("resume", _("go on with a run from its newest sound checkpoint")),
+        ("stop", _("stop a run after its current step, with a checkpoint")),
+        ("report", _("show what a run brought")),
     ):
         one = commands.add_parser(name, help=text)
-        one.add_argument("run", metavar="RUN", help="a path, a name, the start of a name, or `last`")
+        one.add_argument("run", metavar="RUN", help=_("a path, a name, the start of a name, or `last`"))
         if name == "stop":
-            one.add_argument("--now", action="store_true", help="at once, without a new checkpoint")
+            one.add_argument("--now", action="store_true", help=_("at once, without a new checkpoint"))
         else:
             flags.as_json(one)
         if name == "resume":
-            one.add_argument("--detach", action="store_true", help="leave it running")
+            one.add_argument("--detach", action="store_true", help=_("leave it running"))
         flags.runs(one)
         one.set_defaults(answer=_deferred(name))
 

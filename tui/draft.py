@@ -36,6 +36,8 @@ class Draft:
     """Training rows whose text also appears with another label are left out."""
     train_rows: int | None = None
     """A sample of the training rows."""
+    eval_rows: int | None = None
+    """A sample of the held-out rows, where a file of them was named."""
     goal: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the goal that were said."""
     method: str = ""
@@ -53,6 +55,11 @@ class Draft:
     def assignments(self, method: str) -> list[str]:
         """The settings of that method as after `--set`."""
         return [f"{name}={value}" for name, value in self.settings.get(method, {}).items()]
+
+    @property
+    def scored_rows(self) -> int | None:
+        """The sample of the held-out rows, where a file of them is named."""
+        return self.eval_rows if self.held_out else None
 
     def wanted(self) -> "Goal":
         """The goal; the usual one where what was kept of it makes no sense."""
@@ -72,6 +79,7 @@ class Draft:
             typed += [f"--{role}-column", name] if role in ("text", "label") else ["--column", f"{role}={name}"]
         typed += ["--drop-conflicts"] if self.drop_conflicts else []
         typed += ["--train-rows", str(self.train_rows)] if self.train_rows is not None else []
+        typed += ["--eval-rows", str(self.eval_rows)] if self.eval_rows is not None and self.held_out else []
         for name, flag in GOAL_FLAGS.items():
             value = self.goal.get(name)
             if value is True:
@@ -106,6 +114,7 @@ def of_plan(plan: "Plan") -> Draft:
         columns=roles | dict(plan.data.columns or {}),
         drop_conflicts=plan.data.drop_conflicts,
         train_rows=plan.data.train_rows,
+        eval_rows=plan.data.eval_rows,
         method=plan.method,
         settings={plan.method: own},
     )
@@ -126,7 +135,8 @@ def kept() -> Draft:
     whole = all(isinstance(getattr(draft, n), str) for n in ("model", "data", "held_out", "task", "method"))
     whole = whole and all(isinstance(getattr(draft, n), dict) for n in ("columns", "goal", "settings"))
     whole = whole and all(isinstance(own, dict) for own in draft.settings.values())
-    whole = whole and isinstance(draft.train_rows, int | None) and isinstance(draft.drop_conflicts, bool)
+    whole = whole and all(isinstance(rows, int | None) for rows in (draft.train_rows, draft.eval_rows))
+    whole = whole and isinstance(draft.drop_conflicts, bool)
     return draft if whole else Draft()
 
 

@@ -4,7 +4,8 @@ import argparse
 import math
 from pathlib import Path
 
-DATA_HELP = "training rows: csv, tsv, jsonl, json, parquet, arrow or text, a saved data set, or a hub id"
+from tui.i18n import _
+
 PURPOSES = ("task", "assistant", "style", "knowledge", "domain", "code")
 TASKS = (
     "classification",
@@ -31,43 +32,48 @@ GOAL_FLAGS: dict[str, str] = {
 """The flag of each field of the goal."""
 
 
+def data_help() -> str:
+    """What may stand for rows."""
+    return _("training rows: csv, tsv, jsonl, json, parquet, arrow or text, a saved data set, or a hub id")
+
+
 def situation(parser: argparse.ArgumentParser) -> None:
     """Model, data, method and what may be sampled or set."""
-    parser.add_argument("--model", metavar="ID", help="a model folder, a hub id, or `demo`")
-    parser.add_argument("--data", metavar="FILE", help=DATA_HELP)
-    parser.add_argument("--method", choices=("full", "lora", "qlora"), help="take this method whatever is recommended")
+    parser.add_argument("--model", metavar="ID", help=_("a model folder, a hub id, or `demo`"))
+    parser.add_argument("--data", metavar="FILE", help=data_help())
+    parser.add_argument("--method", choices=("full", "lora", "qlora"), help=_("take this method whatever is recommended"))
     rows(parser)
-    parser.add_argument("--seed", type=int, default=1, metavar="N")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help=_("of all that is left to chance (default 1)"))
     assignments(parser)
-    parser.add_argument("--anyway", action="store_true", help="run against the advice; it is written into the plan")
+    parser.add_argument("--anyway", action="store_true", help=_("run against the advice; it is written into the plan"))
 
 
 def rows(parser: argparse.ArgumentParser) -> None:
     """What the rows are and which of them are taken."""
-    parser.add_argument("--eval", metavar="FILE", help="held-out rows; without it some are set aside")
-    parser.add_argument("--task", choices=TASKS, metavar="TASK", help=f"what the rows are for: {_TASKS}")
-    parser.add_argument("--text-column", metavar="NAME")
-    parser.add_argument("--label-column", metavar="NAME")
+    parser.add_argument("--eval", metavar="FILE", help=_("held-out rows; without it some are set aside"))
+    parser.add_argument("--task", choices=TASKS, metavar="TASK", help=_("what the rows are for: {tasks}").format(tasks=_TASKS))
+    parser.add_argument("--text-column", metavar="NAME", help=_("the column of the texts"))
+    parser.add_argument("--label-column", metavar="NAME", help=_("the column of the labels"))
     parser.add_argument(
         "--column", action="append", default=[], type=_column, metavar="ROLE=NAME", dest="columns",
-        help="the column of another role: prompt, completion, messages, source, tags, ...; repeatable",
+        help=_("the column of another role: prompt, completion, messages, source, tags, ...; repeatable"),
     )  # fmt: skip
-    parser.add_argument("--drop-conflicts", action="store_true", help="leave out rows whose text also has another label")
-    parser.add_argument("--train-rows", type=int, metavar="N", help="a seeded sample of the training rows")
-    parser.add_argument("--eval-rows", type=int, metavar="N", help="a seeded sample of the held-out rows")
+    parser.add_argument("--drop-conflicts", action="store_true", help=_("leave out rows whose text also has another label"))
+    parser.add_argument("--train-rows", type=int, metavar="N", help=_("a seeded sample of the training rows"))
+    parser.add_argument("--eval-rows", type=int, metavar="N", help=_("a seeded sample of the held-out rows"))
 
 
 def goal(parser: argparse.ArgumentParser) -> None:
     """What the person wants. A flag that is not given keeps its default and counts as not said."""
-    wanted = parser.add_argument_group("goal", "none is needed; `plan` names those that would change the advice")
-    wanted.add_argument("--purpose", choices=PURPOSES, help="what the fine-tune is for (default task)")
-    wanted.add_argument("--hours", type=_hours, metavar="H", help="how long the run may take, in hours")
-    wanted.add_argument("--forgetting", choices=("low", "medium", "high"), help="how much losing skills would hurt (default low)")
-    wanted.add_argument("--adapters", type=_count, metavar="N", help="how many variants of the model are wanted (default 1)")
-    wanted.add_argument("--updates", type=_count, metavar="N", help="how often it will be trained on top of itself (default 1)")
-    wanted.add_argument("--ship-4bit", action="store_true", default=None, help="it will be used in 4 bit")
-    wanted.add_argument("--continued-pretraining", action="store_true", default=None, help="raw text is to be learned as it is")
-    wanted.add_argument("--note", metavar="TEXT", help="a note to keep with the run")
+    wanted = parser.add_argument_group(_("goal"), _("none is needed; `plan` names those that would change the advice"))
+    wanted.add_argument("--purpose", choices=PURPOSES, help=_("what the fine-tune is for (default task)"))
+    wanted.add_argument("--hours", type=_hours, metavar="H", help=_("how long the run may take, in hours"))
+    wanted.add_argument("--forgetting", choices=("low", "medium", "high"), help=_("what losing skills would hurt (default low)"))
+    wanted.add_argument("--adapters", type=_count, metavar="N", help=_("how many variants of the model are wanted (default 1)"))
+    wanted.add_argument("--updates", type=_count, metavar="N", help=_("how often it is trained on top of itself (default 1)"))
+    wanted.add_argument("--ship-4bit", action="store_true", default=None, help=_("it will be used in 4 bit"))
+    wanted.add_argument("--continued-pretraining", action="store_true", default=None, help=_("raw text is learned as it is"))
+    wanted.add_argument("--note", metavar="TEXT", help=_("a note to keep with the run"))
 
 
 def said_goal(given: argparse.Namespace) -> dict[str, object]:
@@ -79,18 +85,19 @@ def said_goal(given: argparse.Namespace) -> dict[str, object]:
 def assignments(parser: argparse.ArgumentParser) -> None:
     """`--set NAME=VALUE`."""
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments", help="set a field of the plan; repeatable"
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments",
+        help=_("set a field of the plan; repeatable"),
     )
 
 
 def as_json(parser: argparse.ArgumentParser) -> None:
     """`--json`."""
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, and nothing else")
+    parser.add_argument("--json", action="store_true", help=_("one JSON object a line, and nothing else"))
 
 
 def runs(parser: argparse.ArgumentParser) -> None:
     """`--runs`."""
-    parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs go (default $LORACLE_RUNS, else ./runs)")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help=_("where runs go (default $LORACLE_RUNS, else ./runs)"))
 
 
 def _column(text: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from tui import flags
+from tui.i18n import _
 
 METHODS = ("full", "lora", "qlora")
 Answer = Callable[[argparse.Namespace], int]
@@ -11,27 +12,27 @@ Answer = Callable[[argparse.Namespace], int]
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", deferred: Callable[[str, str], Answer]) -> None:
     """The two commands; `deferred` finds who answers."""
-    compare = commands.add_parser("compare", help="train several methods on the same rows and compare them")
+    compare = commands.add_parser("compare", help=_("train several methods on the same rows and compare them"))
     _situation(compare)
-    compare.add_argument("--seeds", type=_seeds, default=[1], metavar="N,N", help="train each method with each seed (default 1)")
-    compare.add_argument("--folds", type=_folds, metavar="N", help="cross-validate: hold out each of N parts in turn")
+    compare.add_argument("--seeds", type=_seeds, default=[1], metavar="N,N", help=_("each method with each seed (default 1)"))
+    compare.add_argument("--folds", type=_folds, metavar="N", help=_("cross-validate: hold out each of N parts in turn"))
     compare.set_defaults(answer=deferred("compare", "tui.commands_group"), seed=1)
 
-    pilot = commands.add_parser("pilot", help="try candidates for a slice of their run, and go on with the winner")
+    pilot = commands.add_parser("pilot", help=_("try candidates for a slice of their run, and go on with the winner"))
     _situation(pilot)
     pilot.add_argument("--seed", type=int, default=1, metavar="N")
-    pilot.add_argument("--share", type=_share, default=0.1, metavar="X", help="of the run, for the first slice (default 0.1)")
+    pilot.add_argument("--share", type=_share, default=0.1, metavar="X", help=_("of the run, for the first slice (default 0.1)"))
     pilot.set_defaults(answer=deferred("pilot", "tui.commands_group"))
 
 
 def _situation(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="ID", required=True, help="a model folder, a hub id, or `demo`")
-    parser.add_argument("--data", metavar="FILE", required=True, help="training rows: csv, tsv, jsonl, json or parquet")
-    parser.add_argument("--methods", type=_methods, metavar="A,B", help="these methods (default: those that can run)")
+    parser.add_argument("--model", metavar="ID", required=True, help=_("a model folder, a hub id, or `demo`"))
+    parser.add_argument("--data", metavar="FILE", required=True, help=flags.data_help())
+    parser.add_argument("--methods", type=_methods, metavar="A,B", help=_("these methods (default: those that can run)"))
     flags.rows(parser)
     flags.assignments(parser)
-    parser.add_argument("--anyway", action="store_true", help="run against the advice; it is written into the plans")
-    parser.add_argument("--detach", action="store_true", help="leave it running")
+    parser.add_argument("--anyway", action="store_true", help=_("run against the advice; it is written into the plans"))
+    parser.add_argument("--detach", action="store_true", help=_("leave it running"))
     flags.goal(parser)
     flags.as_json(parser)
     flags.runs(parser)

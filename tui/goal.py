@@ -20,6 +20,17 @@ PURPOSES = {
     "code": _("code"),
 }
 
+TO_LEARN = {
+    "": _("let the data say (usual)"),
+    "task": _("one task: sort, tag or score texts, or turn one text into another"),
+    "assistant": _("to be an assistant that follows instructions"),
+    "style": _("a style or a format"),
+    "knowledge": _("facts to recall"),
+    "domain": _("a field or a language of its own"),
+    "code": _("code"),
+}
+"""Answers to what the model is to learn; the first is no answer."""
+
 
 def in_words(goal: "Goal") -> list[str]:
     """What differs from the defaults, a few words each; the note is not among them."""

@@ -4,7 +4,9 @@ Asked for with `--plain` or `ACCESSIBLE=1`, and taken by itself where the app ca
 one that is not UTF-8. The questions go to standard error, what comes out to standard output, as with `--auto`.
 """
 
+import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +16,9 @@ from typing import TYPE_CHECKING
 from engine.text import one_line
 from recommender.errors import Exit, InputError, LoracleError
 from tui import draft as drafts
-from tui import work_setup
+from tui import flags, work_setup
 from tui.draft import Draft
+from tui.goal import TO_LEARN
 from tui.i18n import _
 from tui.observations import TASKS, columns_of, of_data
 from tui.words import number
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 METHODS = ("full", "lora", "qlora")
 Run = Callable[[list[str]], int]
 """Runs what would be typed after `loracle`; its exit code."""
+
+
+class InputEnded(InputError):
+    """Nobody is there to be asked."""
 
 
 def wanted(asked_for: bool) -> bool:
@@ -41,10 +48,11 @@ def ask(model: str, data: str, runs: Path | None, run: Run) -> int:
     """Ask for everything, show the plan, and start it; the run's exit code.
 
     Raises:
-        InputError: the input ended before everything was said.
+        InputEnded: the input ended before everything was said.
     """
     _say(_("Loracle: choose and run a fine-tune. Empty answers take what stands in brackets; ctrl+c leaves."))
     draft = Draft(model=model, data=data) if model or data else drafts.kept()
+    draft = _goal(draft)
     found = _model(draft.model)
     draft = replace(draft, model=found[0])
     draft, rows = _data(draft, found[1])
@@ -52,6 +60,21 @@ def ask(model: str, data: str, runs: Path | None, run: Run) -> int:
     drafts.keep(draft)
     code = run([*draft.arguments(), "--dry-run", *_runs(runs)])
     return _choose(draft, runs, run) if code in (Exit.DONE, Exit.REFUSED) else code
+
+
+def _goal(draft: Draft) -> Draft:
+    _say(_("What is the model to learn?"))
+    names = list(TO_LEARN)
+    for number_, words in enumerate(TO_LEARN.values(), 1):
+        _say(f"  {number_} {words}")
+    usual = str(draft.goal.get("purpose", ""))
+    while True:
+        text = _answer(_("A number"), str(names.index(usual) + 1 if usual in names else 1))
+        if text in names[1:] or (text.isdecimal() and 1 <= int(text) <= len(names)):
+            purpose = text if text in names else names[int(text) - 1]
+            others = {name: value for name, value in draft.goal.items() if name != "purpose"}
+            return replace(draft, goal=others | ({"purpose": purpose} if purpose else {}))
+        _say(_("{text} is no such number.").format(text=one_line(text, 40)))
 
 
 def _model(usual: str) -> "tuple[str, ModelInspection]":
@@ -78,22 +101,50 @@ def _data(draft: Draft, model: "ModelInspection") -> "tuple[Draft, DataInspectio
         name = _answer(_("Training data: a file, a saved set or a hub id"), usual)
         used = demo.held_out if demo is not None and name == demo.data else draft.held_out if name == draft.data else ""
         held_out = _answer(_("Held-out data to score before and after, if there is any"), used)
-        draft = replace(draft, data=name, held_out="" if held_out == "-" else held_out)
+        others = {} if name == draft.data else {"task": "", "columns": {}, "drop_conflicts": False}
+        draft = replace(draft, data=name, held_out="" if held_out == "-" else held_out, **others)  # type: ignore[arg-type]
         try:
-            rows = work_setup.inspect_data(draft, model.path)
+            while True:
+                rows = work_setup.inspect_data(draft, model.path)
+                _tell(rows)
+                changed = _read_otherwise(draft, rows)
+                if changed == draft:
+                    return draft, rows
+                draft = changed
         except LoracleError as error:
+            if isinstance(error, InputEnded):
+                raise
             _say(error.message)
-            continue
-        task = rows.facts.task
-        columns = ", ".join(f"{role}: {one_line(c, 30)}" for role, c in columns_of(rows.facts).items())
-        of = _("{n} rows, taken for {task}.").format(n=number(rows.facts.rows), task=TASKS[task] if task else "?")
-        _say(f"{of} {columns}".strip())
-        for odd in of_data(rows.facts):
-            _say(f"! {odd}")
-        other = _answer(_("Another task? One of {tasks}").format(tasks=", ".join(TASKS)), task or "")
-        if other == task or other not in TASKS:
-            return draft, rows
-        draft = replace(draft, task=other, columns={})
+            draft = replace(draft, task="", columns={}, drop_conflicts=False)
+
+
+def _tell(rows: "DataInspection") -> None:
+    """What was found in the rows."""
+    task = rows.facts.task
+    columns = ", ".join(f"{role}: {one_line(c, 30)}" for role, c in columns_of(rows.facts).items())
+    of = _("{n} rows, taken for {task}.").format(n=number(rows.facts.rows), task=TASKS[task] if task else "?")
+    _say(f"{of} {columns}".strip())
+    for odd in of_data(rows.facts):
+        _say(f"! {odd}")
+
+
+def _read_otherwise(draft: Draft, rows: "DataInspection") -> Draft:
+    """Another task, other columns, or without the rows that contradict others; the same draft where all is well."""
+    task = rows.facts.task or ""
+    other = _answer(_("Another task? One of {tasks}").format(tasks=", ".join(TASKS)), task)
+    if other != task and other in TASKS:
+        return replace(draft, task=other, columns={})
+    named = columns_of(rows.facts)
+    told = _("Other columns? As in {example}; there are {columns}")
+    example = ", ".join(f"{role}={one_line(name, 30)}" for role, name in named.items()) or "text=NAME, label=NAME"
+    text = _answer(told.format(example=example, columns=", ".join(one_line(c, 30) for c in rows.columns[:20])), _("no"))
+    pairs = (pair.partition("=") for pair in text.split(","))
+    columns = {role.strip(): name.strip() for role, equals, name in pairs if equals and name.strip()}
+    if columns and columns != named:
+        return replace(draft, columns=named | columns)
+    if rows.facts.conflict_share and not draft.drop_conflicts and _yes(_("Leave out rows that contradict others?")):
+        return replace(draft, drop_conflicts=True)
+    return draft
 
 
 def _limits(draft: Draft, rows: "DataInspection") -> Draft:
@@ -102,29 +153,71 @@ def _limits(draft: Draft, rows: "DataInspection") -> Draft:
     take = _number(
         _("Rows to train on, or - for all {n}").format(n=number(rows.facts.rows)), str(draft.train_rows or "-"), least=2
     )
+    score = None
+    if rows.facts.eval_rows is not None:
+        of = _("Held-out rows to be scored on, or - for all {n}").format(n=number(rows.facts.eval_rows))
+        score = _number(of, str(draft.eval_rows or "-"), least=1)
     goal = {name: value for name, value in draft.goal.items() if name != "time_budget_hours"}
     goal |= {"time_budget_hours": limit} if limit is not None else {}
-    return replace(draft, goal=goal, train_rows=int(take) if take is not None else None)
+    samples = {name: int(n) if n is not None else None for name, n in (("train_rows", take), ("eval_rows", score))}
+    return replace(draft, goal=goal, **samples)  # type: ignore[arg-type]
 
 
 def _choose(draft: Draft, runs: Path | None, run: Run) -> int:
-    """The recommendation stands above: take it, another method, or nothing."""
+    """The recommendation stands above: take it, another method, other settings or another goal, or nothing."""
+    own: list[str] = []
+    question = _(
+        "Start it? enter for the advised way; full, lora or qlora for another; NAME=VALUE for a setting, or a flag named above,"
+        " to see it anew; no to leave"
+    )
     while True:
-        chosen = _answer(_("Start it? enter for the advised way; full, lora or qlora for another; no to leave"), "")
-        if chosen.lower() in ("no", "n", "q"):
+        chosen = _answer(question, "")
+        if chosen.lower() in ("no", "n", "q", _("no")):
             _say(_("Nothing was started. The same, without questions:"))
-            print(draft.command(), flush=True)
+            print(shlex.join([*shlex.split(draft.command()), *own]), flush=True)
             return Exit.DONE
-        method = chosen.lower()
-        if method not in ("", "yes", "y", *METHODS):
+        if "=" in chosen or chosen.startswith("-"):
+            try:
+                draft, own = _changed(draft, own, chosen)
+            except InputError as error:
+                _say(error.message)
+                continue
+            code = run([*draft.arguments(), *own, "--dry-run", *_runs(runs)])
+            own = own if code in (Exit.DONE, Exit.REFUSED) else []
             continue
-        typed = [*draft.arguments(method if method in METHODS else ""), *_runs(runs)]
+        method = chosen.lower()
+        if method not in ("", "yes", "y", _("yes"), *METHODS):
+            continue
+        typed = [*draft.arguments(method if method in METHODS else ""), *own, *_runs(runs)]
         code = run(typed)
-        if code == Exit.REFUSED and _answer(_("Start it all the same? yes or no"), _("no")).lower() in ("yes", "y", _("yes")):
+        if code == Exit.REFUSED and _yes(_("Start it all the same?")):
             code = run([*typed, "--anyway"])
         if code != Exit.REFUSED:
             drafts.used(draft)
         return code
+
+
+def _changed(draft: Draft, own: list[str], text: str) -> tuple[Draft, list[str]]:
+    """With a setting or a flag of the goal, as typed.
+
+    Raises:
+        InputError: it is neither.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    flags.goal(parser)
+    try:
+        given, left = parser.parse_known_args(shlex.split(text))
+    except (argparse.ArgumentError, ValueError) as error:
+        raise InputError(f"{error}.") from None
+    settings = [word for word in left if "=" in word and not word.startswith("-")]
+    if len(settings) < len([word for word in left if word != "--set"]):
+        raise InputError(_("{text} is no setting and no flag of the goal.").format(text=one_line(text, 60)))
+    pairs = [word for setting in settings for word in ("--set", setting)]
+    return replace(draft, goal=dict(draft.goal) | flags.said_goal(given)), [*own, *pairs]
+
+
+def _yes(question: str) -> bool:
+    return _answer(f"{question} {_('yes or no')}", _("no")).lower() in ("yes", "y", _("yes"))
 
 
 def _runs(runs: Path | None) -> list[str]:
@@ -149,14 +242,14 @@ def _answer(question: str, usual: str) -> str:
     """What is said; `usual` where nothing is.
 
     Raises:
-        InputError: the input ended.
+        InputEnded: the input ended.
     """
     print(f"{question}{f' [{one_line(usual, 200)}]' if usual else ''}: ", end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
     if not line:
         print(file=sys.stderr)
         ended = _("the input ended before everything was said; nothing was started.")
-        raise InputError(f"{ended} {_('`loracle --auto --model ID --data FILE` asks nothing.')}")
+        raise InputEnded(f"{ended} {_('`loracle --auto --model ID --data FILE` asks nothing.')}")
     return line.strip() or usual
 
 

@@ -257,8 +257,10 @@ def starting(advice: "Advice") -> str:
     return _("downloading the model ({size}), then starting…").format(size=weights)
 
 
-def pilot(names: list[str], takes: str) -> Content:
-    """What a pilot would do."""
-    text = _("Train {names} for a slice of their runs, compare them on the validation rows, and go on with the winner.")
-    lines = [text.format(names=", ".join(names)), "", _("It takes about {time} until the winner is known.").format(time=takes)]
+def pilot(names: list[str], takes: str, *, own: bool) -> Content:
+    """What a pilot would do; `own` where the person has settings of their own."""
+    lines = [_("These train for a slice of their runs; the winner on the validation rows goes on:")]
+    lines += [f"  {sign('·')} {name}" for name in names]
+    lines += [_("Your own settings go with them.")] if own else []
+    lines += ["", _("It takes about {time} until the winner is known.").format(time=takes)]
     return Content("\n").join(Content(one_line(line, 600)) for line in lines)

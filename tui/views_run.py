@@ -264,7 +264,7 @@ def ending(state: "RunState") -> str:
         case "done":
             return _("Done: enter shows the result.")
         case "stopped":
-            return _("Stopped{where}: r goes on from there.").format(where=at)
+            return _("Stopped{where}: r goes on with it.").format(where=at)
         case "failed":
             words = _("Failed: {cause} {cure} r tries again from the newest checkpoint.")
             return words.format(cause=cause or _("the worker gave no cause"), cure=cure)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from recommender.recommendation import Candidate
 
 STATUS_WORDS: dict[str, str] = {
-    "starting": "starting",
-    "running": "running",
-    "done": "done",
-    "stopped": "stopped",
-    "failed": "failed",
-    "refused": "refused",
-    "dead": "died",
+    "starting": _("starting"),
+    "running": _("running"),
+    "done": _("done"),
+    "stopped": _("stopped"),
+    "failed": _("failed"),
+    "refused": _("refused"),
+    "dead": _("died"),
 }
 STATUS_SIGNS: dict[str, str] = {
     "starting": "…",
@@ -32,21 +32,21 @@ STATUS_SIGNS: dict[str, str] = {
     "dead": "✗",
 }
 PHASE_WORDS: dict[str, str] = {
-    "starting": "starting the worker",
-    "load": "loading the model",
-    "tokenize": "turning texts into tokens",
-    "preflight": "trying the longest rows",
-    "reference": "asking the untouched model",
-    "before": "scoring the untouched model",
-    "probe": "fitting a linear probe",
-    "train": "training",
-    "after": "scoring the trained model",
-    "answers": "writing answers to be scored",
-    "samples": "writing sample answers",
-    "evaluate": "scoring the validation rows",
-    "pause": "scoring the validation rows",
-    "forgetting": "scoring generic text",
-    "save": "saving the model",
+    "starting": _("starting the worker"),
+    "load": _("loading the model"),
+    "tokenize": _("turning texts into tokens"),
+    "preflight": _("trying the longest rows"),
+    "reference": _("asking the untouched model"),
+    "before": _("scoring the untouched model"),
+    "probe": _("fitting a linear probe"),
+    "train": _("training"),
+    "after": _("scoring the trained model"),
+    "answers": _("writing answers to be scored"),
+    "samples": _("writing sample answers"),
+    "evaluate": _("scoring the validation rows"),
+    "pause": _("scoring the validation rows"),
+    "forgetting": _("scoring generic text"),
+    "save": _("saving the model"),
 }
 _PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220"})
 """Consoles whose fonts lack braille and block characters."""

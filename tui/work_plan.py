@@ -14,6 +14,7 @@ from tui.draft import Draft
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
     from engine.inspection.child import Cancel
+    from engine.pilot import Wanted
     from engine.rundir import RunDirectory
     from recommender.edits import Edited
     from recommender.explain import Step
@@ -141,7 +142,7 @@ def plan_with(advice: Advice, method: str, assignments: list[str]) -> "Plan":
         advice.recommendation.candidate(method),
         advice.model,
         advice.data,
-        {"train_rows": advice.draft.train_rows},
+        {"train_rows": advice.draft.train_rows, "eval_rows": advice.draft.scored_rows},
         assignments=settings.assignments(assignments, has_plan=False),
     )
 
@@ -161,6 +162,7 @@ def plan_of(advice: Advice, method: str, *, anyway: bool, model: "ModelInspectio
         advice.data,
         method=method,
         train_rows=advice.draft.train_rows,
+        eval_rows=advice.draft.scored_rows,
         assignments=settings.assignments(advice.draft.assignments(method), has_plan=False),
         anyway=anyway,
     )
@@ -223,9 +225,7 @@ def pilot_hours(advice: Advice) -> tuple[float, list[str]]:
         Refused: a pilot cannot run here, or takes more than its share of the time.
         InputError: no rows are left to judge by.
     """
-    from engine.pilot import wanted
-
-    plan = wanted(advice.recommendation, advice.model, advice.data, advice.facts, train_rows=advice.draft.train_rows)
+    plan = _pilot(advice, advice.model)
     return plan.hours, list(plan.labels.values())
 
 
@@ -237,11 +237,10 @@ def start_pilot(advice: Advice, runs: Path | None) -> "RunDirectory | None":
         InputError: no rows are left to judge by, or the runs folder cannot be written.
     """
     from engine import groups
-    from engine.pilot import wanted
     from engine.runs import runs_root
     from tui import driver
 
-    plan = wanted(advice.recommendation, _with_weights(advice), advice.data, advice.facts, train_rows=advice.draft.train_rows)
+    plan = _pilot(advice, _with_weights(advice))
     kept = {"mode": plan.mode, "labels": plan.labels, "stages": plan.stages, "raised": plan.raised}
     group = groups.create(
         runs_root(runs), "pilot", plan.plans, advice=advice.recommendation, facts=advice.facts, left_out=plan.left_out, **kept
@@ -252,6 +251,22 @@ def start_pilot(advice: Advice, runs: Path | None) -> "RunDirectory | None":
     while (run := group.current()) is None and group.driven() and time.monotonic() < deadline:
         time.sleep(0.1)
     return run
+
+
+def _pilot(advice: Advice, model: "ModelInspection") -> "Wanted":
+    """The candidates with the person's own settings, each with those of its method."""
+    from engine.pilot import wanted
+
+    return wanted(
+        advice.recommendation,
+        model,
+        advice.data,
+        advice.facts,
+        train_rows=advice.draft.train_rows,
+        eval_rows=advice.draft.scored_rows,
+        assignments=settings.assignments([], has_plan=False),
+        own={method: advice.draft.assignments(method) for method in advice.draft.settings},
+    )
 
 
 def chain(advice: Advice) -> "tuple[Step, ...]":

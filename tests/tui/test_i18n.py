@@ -14,7 +14,7 @@ from recommender import language
 from recommender.catalogue import SENTENCES
 from recommender.catalogue_settings import SETTINGS
 from recommender.reasons import sentence
-from tui import i18n
+from tui import cli, i18n
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,3 +109,19 @@ def test_a_reason_is_said_in_the_language_with_the_same_figures() -> None:
     assert sentence("does_not_fit", known) == "Volles Training braucht 13.0 GB, frei sind 11.6 GB."
     language.use({"labels": "Klassen", SENTENCES["leak"]: "Spalte {column}"})
     assert sentence("leak", {"column": "labels"}) == "Spalte labels"  # a person's own name is no word of ours
+
+
+@pytest.mark.usefixtures("_english_afterwards")
+def test_help_and_complaints_about_what_was_typed_are_said_in_the_language(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LORACLE_LANG", "zh_CN")
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "--help"])
+    help_of_plan = capsys.readouterr().out
+    assert "用法：loracle plan" in help_of_plan
+    assert "显示此帮助并退出" in help_of_plan
+    assert "训练行的一个随机样本" in help_of_plan
+    with pytest.raises(SystemExit):
+        cli.main(["--nonsense"])
+    assert "错误：无法识别的参数：--nonsense" in capsys.readouterr().err

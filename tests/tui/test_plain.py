@@ -47,14 +47,15 @@ def test_answers_become_the_command_that_auto_takes(
         typed.append(arguments)
         return 0
 
-    answers(monkeypatch, "nonsense", "small", "rows.csv", "", "", "half an hour", "0.5", "200", "lora")
+    answers(monkeypatch, "9", "code", "nonsense", "small", "rows.csv", "", "", "", "half an hour", "0.5", "200", "lora")
     assert plain.ask("", "", tmp_path, run) == 0
-    common = ["--auto", "--model", "small", "--data", "rows.csv", "--train-rows", "200", "--hours", "0.5"]
+    common = ["--auto", "--model", "small", "--data", "rows.csv", "--train-rows", "200", "--purpose", "code", "--hours", "0.5"]
     assert typed == [[*common, "--dry-run", "--runs", str(tmp_path)], [*common, "--method", "lora", "--runs", str(tmp_path)]]
     said = capsys.readouterr()
     assert "there is no such model folder" in said.err
     assert "600 rows, taken for classification. " in said.err
     assert "6% of the rows repeat another row" in said.err
+    assert "9 is no such number" in said.err
     assert "half an hour is no such number" in said.err
     assert said.out == ""
     assert draft.kept() == draft.Draft()
@@ -62,12 +63,40 @@ def test_answers_become_the_command_that_auto_takes(
 
 
 def test_a_task_can_be_changed(known: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    answers(monkeypatch, "small", "rows.csv", "held.csv", "regression", "", "", "", "-", "-", "no")
+    answers(monkeypatch, "", "small", "rows.csv", "held.csv", "regression", "", "", "", "-", "-", "no")
     assert plain.ask("", "", None, lambda arguments: 0) == 0
     assert known == [("rows.csv", "held.csv", None), ("rows.csv", "held.csv", "regression")]
     command = shlex.split(capsys.readouterr().out)
     assert command[:2] == ["loracle", "--auto"]
     assert "regression" in command
+
+
+@pytest.mark.usefixtures("known")
+def test_columns_samples_settings_and_the_goal_are_asked_for_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], make_data: Callable[..., DataInspection]
+) -> None:
+    typed: list[list[str]] = []
+    read: list[dict[str, Any]] = []
+
+    def rows(data: str, **options: Any) -> DataInspection:
+        read.append(options)
+        return make_data(eval_rows=60, text_column=options["text_column"] or "text", conflict_share=0.1)
+
+    def run(arguments: list[str]) -> int:
+        typed.append(arguments)
+        return 0
+
+    monkeypatch.setattr("engine.inspect.inspect_data", rows)
+    said = ["", "small", "rows.csv", "held.csv", "", "text=id", "", "", "yes", "", "", "yes", "-", "-", "50"]
+    answers(monkeypatch, *said, "rank=8", "--forgetting much", "--forgetting high", "lora")
+    assert plain.ask("", "", None, run) == 0
+    assert [r["text_column"] for r in read] == [None, "id", "id"]
+    assert [r["drop_conflicts"] for r in read] == [False, False, True]
+    assert "invalid choice: 'much'" in capsys.readouterr().err
+    assert [("--dry-run" in t, "--set" in t, "--forgetting" in t, "lora" in t) for t in typed] == [
+        (True, False, False, False), (True, True, False, False), (True, True, True, False), (False, True, True, True),
+    ]  # fmt: skip
+    assert shlex.join(typed[-1]).endswith("--drop-conflicts --eval-rows 50 --forgetting high --method lora --set rank=8")
 
 
 @pytest.mark.usefixtures("known")
@@ -78,7 +107,7 @@ def test_what_is_refused_is_run_only_when_insisted_on(monkeypatch: pytest.Monkey
         typed.append(arguments)
         return 0 if "--anyway" in arguments else 3
 
-    answers(monkeypatch, "small", "rows.csv", "", "", "", "", "", "yes")
+    answers(monkeypatch, "", "small", "rows.csv", "", "", "", "", "", "", "yes")
     assert plain.ask("", "", None, run) == 0
     assert [("--dry-run" in a, "--anyway" in a) for a in typed] == [(True, False), (False, False), (False, True)]
 

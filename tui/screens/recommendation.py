@@ -260,7 +260,8 @@ class RecommendationScreen(LoracleScreen):
         except LoracleError as error:
             self._message(_("No pilot: {why}").format(why=error.message))
             return
-        self.app.push_screen(ConfirmScreen(views.pilot(names, duration(3600 * hours)), _("Start the pilot")), self._pilot_wanted)
+        question = views.pilot(names, duration(3600 * hours), own=bool(self.advice.draft.settings))
+        self.app.push_screen(ConfirmScreen(question, _("Start the pilot")), self._pilot_wanted)
 
     def _pilot_wanted(self, yes: bool | None) -> None:
         if yes:

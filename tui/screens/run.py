@@ -157,6 +157,7 @@ class RunScreen(RunKeys):
     def on_resize(self, event: object) -> None:
         """Bars are as wide as there is room."""
         super().on_resize(event)  # type: ignore[arg-type]
+        self.chart_title()
         if self._following is not None:
             self.call_after_refresh(self._draw)
 

@@ -49,14 +49,15 @@ class ChartKeys(PanesScreen):
         """What the frame of the chart says: the lines, and the choices with their keys."""
         chart = self._chart
         parts = [
-            f"{_('loss')}  {sign('─')} {_('train')} {sign('●')} {_('eval')}",
+            f"{_('loss')} {sign('─')} {_('train')} {sign('●')} {_('eval')}",
             f"s {chart.smoothing:g}" if chart.smoothing else _("s raw"),
             "l log" if chart.log_scale else "l lin",
             f"a {_(chart.axis)}",
         ]
         if chart.zoom > 1:
             parts.append(f"<> {chart.zoom}x")
-        self.query_one("#loss", Pane).title_words("  ".join(parts))
+        wide = self.app.size.width >= 110
+        self.query_one("#loss", Pane).title_words(("  " if wide else " ").join(parts))
 
     @on(LossChart.Pointed)
     def _pointed(self, event: LossChart.Pointed) -> None:

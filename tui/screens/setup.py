@@ -120,8 +120,9 @@ class SetupScreen(LoracleScreen):
         model = self.query_one(ModelStep).known
         tokenizer = model.path if model is not None else None
         data.reads = model.facts.max_positions if model is not None else None
-        if (said["train_rows"], tokenizer) != (data.train_rows, data.tokenizer):
-            data.train_rows, data.tokenizer = said["train_rows"], tokenizer  # type: ignore[assignment]
+        asked = (said["train_rows"], said["eval_rows"], tokenizer)
+        if asked != (data.train_rows, data.eval_rows, data.tokenizer):
+            data.train_rows, data.eval_rows, data.tokenizer = asked  # type: ignore[assignment]
             data.look(final=False)
         draft = replace(self.draft, goal=goal, **said)  # type: ignore[arg-type]
         if (draft.model, draft.data) != (self.draft.model, self.draft.data):
@@ -166,7 +167,8 @@ class SetupScreen(LoracleScreen):
             text = _("Still needed: {steps}.").format(steps=", ".join(missing))
         self.query_one("#ready", Static).update(Content(text))
         data = self.query_one(DataStep).known
-        self.query_one(LimitsStep).know(data.facts.rows if data is not None else None)
+        rows = (data.facts.rows, data.facts.eval_rows) if data is not None else (None, None)
+        self.query_one(LimitsStep).know(*rows)
         self._estimate()
 
     @work(exclusive=True, group="estimate", exit_on_error=False)

@@ -98,7 +98,7 @@ class DataStep(Step):
         """The model's folder, once it is known: its tokenizer counts."""
         self.reads: int | None = None
         """Tokens that the model reads at most."""
-        self.train_rows = draft.train_rows
+        self.train_rows, self.eval_rows = draft.train_rows, draft.eval_rows
         self._for, self._columns, self._of = draft.task, dict(draft.columns), draft.data
         """What the person said of the file `_of`."""
         self._drop = draft.drop_conflicts
@@ -164,7 +164,7 @@ class DataStep(Step):
         self.field(str(event.field.id)).hint(views.names_of(event.names))
 
     def _draft(self) -> Draft:
-        return Draft(train_rows=self.train_rows, **self.said())
+        return Draft(train_rows=self.train_rows, eval_rows=self.eval_rows, **self.said())
 
     def look(self, *, final: bool, again: bool = False) -> None:
         """Ask about the rows, unless that very question was asked already."""

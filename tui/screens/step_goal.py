@@ -12,19 +12,10 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui.draft import Draft
+from tui.goal import TO_LEARN
 from tui.i18n import _
 from tui.screens.step import Step
 from tui.words import sign
-
-PURPOSES = {
-    "": _("let the data say (usual)"),
-    "task": _("one task: sort, tag or score texts, or turn one text into another"),
-    "assistant": _("to be an assistant that follows instructions"),
-    "style": _("a style or a format"),
-    "knowledge": _("facts to recall"),
-    "domain": _("a field or a language of its own"),
-    "code": _("code"),
-}
 
 
 class GoalStep(Step):
@@ -79,10 +70,10 @@ class GoalStep(Step):
     def _show(self) -> None:
         purposes = self.query_one("#purposes", OptionList)
         purposes.clear_options()
-        for name, words in PURPOSES.items():
+        for name, words in TO_LEARN.items():
             mark = sign("●") if name == self._purpose else " "
             purposes.add_option(Option(Content(f"({mark}) {words}")))
-        purposes.highlighted = list(PURPOSES).index(self._purpose) if self._purpose in PURPOSES else 0
+        purposes.highlighted = list(TO_LEARN).index(self._purpose) if self._purpose in TO_LEARN else 0
 
     def _read(self, goal: Mapping[str, Any]) -> None:
         self._purpose = str(goal.get("purpose", ""))
@@ -102,7 +93,7 @@ class GoalStep(Step):
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self._purpose = list(PURPOSES)[event.option_index]
+        self._purpose = list(TO_LEARN)[event.option_index]
         self._show()
         self.post_message(self.Said())
         self.post_message(self.Done())

@@ -1,4 +1,4 @@
-"""Set-up, limits: how long a run may take, and how many of the rows it takes."""
+"""Set-up, limits: how long a run may take, and how many of the rows it trains on and is scored on."""
 
 from typing import Any, ClassVar
 
@@ -13,18 +13,21 @@ from tui.i18n import _
 from tui.screens.step import Step
 from tui.words import number, sign
 
+FEWEST_TRAINED = 2
+
 
 class LimitsStep(Step):
-    """Both may be left empty."""
+    """All may be left empty."""
 
     TITLE: ClassVar[str] = _("Limits")
-    HELP: ClassVar[str] = _("How long a run may take and how many rows it takes; both may be left empty.")
+    HELP: ClassVar[str] = _("How long a run may take and how many rows it takes; all may be left empty.")
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(id="step-limits")
         hours = draft.goal.get("time_budget_hours")
         self._hours = f"{hours:g}" if isinstance(hours, int | float) else ""
         self._rows = str(draft.train_rows) if draft.train_rows else ""
+        self._scored = str(draft.eval_rows) if draft.eval_rows else ""
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="row"):
@@ -32,9 +35,13 @@ class LimitsStep(Step):
             yield Input(self._hours, id="hours", compact=True, placeholder=_("no limit"), restrict=r"[0-9]*\.?[0-9]*")
         yield Static(id="hours-says", classes="facts", markup=False)
         with Horizontal(classes="row"):
-            yield Static(_("Rows"), classes="label", markup=False)
+            yield Static(_("Training rows"), classes="label", markup=False)
             yield Input(self._rows, id="take", compact=True, placeholder=_("all of them"), restrict=r"[0-9]*", max_length=9)
         yield Static(id="take-says", classes="facts", markup=False)
+        with Horizontal(classes="row"):
+            yield Static(_("Held-out rows"), classes="label", markup=False)
+            yield Input(self._scored, id="score", compact=True, placeholder=_("all of them"), restrict=r"[0-9]*", max_length=9)
+        yield Static(id="score-says", classes="facts", markup=False)
         lines = [
             _("Memory is measured: a run takes what is free on this machine now, and the line below says what each way needs."),
             _("Enter goes on to the plan."),
@@ -42,13 +49,21 @@ class LimitsStep(Step):
         yield Static(Content.styled("\n".join(lines), "$text-muted"), id="limits-more", markup=False)
 
     def on_mount(self) -> None:
-        self.know(None)
+        self.know(None, None)
 
     @property
     def train_rows(self) -> int | None:
         """The sample that is wanted; `None` for all rows, and for what is no sample."""
-        text = self.query_one("#take", Input).value
-        return int(text) if text and int(text) >= 2 else None
+        return self._sample("take", FEWEST_TRAINED)
+
+    @property
+    def eval_rows(self) -> int | None:
+        """The same of the held-out rows."""
+        return self._sample("score", 1)
+
+    def _sample(self, name: str, least: int) -> int | None:
+        text = self.query_one(f"#{name}", Input).value
+        return int(text) if text and int(text) >= least else None
 
     @property
     def hours(self) -> float | None:
@@ -57,22 +72,24 @@ class LimitsStep(Step):
         return float(text) if text and float(text) > 0 else None
 
     def said(self) -> dict[str, Any]:
-        return {"train_rows": self.train_rows, "hours": self.hours}
+        return {"train_rows": self.train_rows, "eval_rows": self.eval_rows, "hours": self.hours}
 
     def enter(self) -> None:
         self.query_one("#hours").focus()
 
-    def know(self, rows: int | None) -> None:
-        """Say how many rows there are."""
+    def know(self, rows: int | None, held_out: int | None) -> None:
+        """Say how many rows there are; `held_out` is `None` where no file of them was named."""
         says = Content.styled(_("Hours one run may take; what would take longer is not advised."), "dim")
         self.query_one("#hours-says", Static).update(says)
         of = _("A sample of the {rows} rows.").format(rows=number(rows)) if rows else _("A sample of the rows.")
-        text = self.query_one("#take", Input).value
-        if text and int(text) < 2:
+        said = Content.styled(of, "dim")
+        if self.query_one("#take", Input).value and self.train_rows is None:
             said = Content.styled(f"{sign('✗')} {_('At least 2 rows are needed.')}", "$text-error")
-        else:
-            said = Content.styled(of, "dim")
         self.query_one("#take-says", Static).update(said)
+        none = _("No held-out file is named: some training rows are put aside.")
+        of = _("A sample of the {rows} held-out rows.").format(rows=number(held_out)) if held_out is not None else none
+        self.query_one("#score-says", Static).update(Content.styled(of, "dim"))
+        self.query_one("#score", Input).disabled = held_out is None
 
     def take(self, hours: float | None) -> None:
         """Another time was said elsewhere."""
@@ -87,7 +104,8 @@ class LimitsStep(Step):
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
         event.stop()
-        if event.input.id == "hours":
-            self.query_one("#take").focus()
+        after = {"hours": "#take", "take": "#score"}.get(str(event.input.id))
+        if after is not None and not self.query_one(after).disabled:
+            self.query_one(after).focus()
         else:
             self.post_message(self.Done())
