@@ -109,10 +109,15 @@ class LossChart(Widget):
             self.refresh(*(Region(0, y, size.width, 1) for y in changed))
 
     def _draw_again(self) -> None:
-        choices = (self.smoothing, self.log_scale, self.axis, self.zoom, self.shift, self.symbols, self.app.theme)
+        choices = (self.smoothing, self.log_scale, self.axis, self.zoom, self.shift, self.symbols)
         wanted = (self.size, choices, *((id(line.series), line.mark) for line in self._lines))
         if self._drawn_for != wanted:
             self._strips, self._drawn_for = self._draw(self.size), wanted
+
+    def notify_style_update(self) -> None:
+        """Other colours: they come a moment after the theme's name."""
+        super().notify_style_update()
+        self._drawn_for = None
 
     def render_line(self, y: int) -> Strip:
         """One row of the chart."""
