@@ -261,9 +261,13 @@ def machine_line(machine: "Machine") -> Content:
     if machine.devices:
         best = max(machine.devices, key=lambda d: d.memory_free or 0)
         name, free, total = one_line(best.name or "GPU", 30), best.memory_free, best.memory_total
-    cores = f" · {machine.cpu_cores} cores" if machine.cpu_cores else ""
-    memory = f" · {size(free)} free" if free is not None else ""
-    return Content(f"{name}{cores}{memory}{f' of {size(total)}' if total and free is not None else ''}")
+    parts = [name]
+    if machine.cpu_cores:
+        parts.append(_("{n} cores").format(n=machine.cpu_cores))
+    if free is not None:
+        words = _("{free} free of {total}") if total else _("{free} free")
+        parts.append(words.format(free=size(free), total=size(total)))
+    return Content(" · ".join(parts))
 
 
 def run_app(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.text import clean, one_line
 from tui import judged
 from tui.i18n import _
-from tui.words import PHASE_WORDS, metric, preflight_words
+from tui.words import PHASE_WORDS, metric, preflight_words, status_word
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -96,7 +96,7 @@ def event_line(event: "Event") -> tuple[str, str] | None:
             best = event.get("best")
             said = _("checkpoint at step {step} saved (best so far)") if best else _("checkpoint at step {step} saved")
             return said.format(step=one_line(event.get("step"), 12)), ""
-        case "sample":
+        case "sample" if event.get("split") != "validation":  # those of every evaluation have a pane
             return f"{_('sample')}: {one_line(event.get('prompt'), 80)} → {one_line(event.get('answer'), 200)}", ""
         case "preflight":
             return preflight_words(event), ""
@@ -107,13 +107,13 @@ def event_line(event: "Event") -> tuple[str, str] | None:
         case "end":
             cause = f": {one_line(event['cause'], 400)}" if event.get("cause") else ""
             cure = f"; {one_line(event['cure'], 400)}" if event.get("cure") else ""
-            return f"{one_line(event.get('status'), 20)}{cause}{cure}", "end"
+            return f"{status_word(one_line(event.get('status'), 20))}{cause}{cure}", "end"
     return None
 
 
 def _run_line(event: dict[str, Any]) -> str:
     resumed = event.get("resumed_from")
-    where = f" on {one_line(event.get('device'), 40)}" if event.get("device") else ""
+    where = _(" on {device}").format(device=one_line(event.get("device"), 40)) if event.get("device") else ""
     how = f" ({one_line(event['resume'], 120)})" if event.get("resume") else ""
     if resumed is None:
         return _("the worker runs") + where

@@ -37,8 +37,9 @@ def headline(report: dict[str, Any]) -> Content:
     """Name, method, how long."""
     method = NAMES.get(str(report.get("method")), one_line(report.get("method"), 20))
     took = duration(real(get(report, "seconds", "total")))
-    early = " · stopped early: no more gain" if report.get("stopped_early") else ""
-    return Content.assemble((one_line(report.get("name"), 60), "bold"), f" · {sign('✓')} done in {took} · {method}{early}")
+    parts = [f"{sign('✓')} {_('done in {time}').format(time=took)}", method]
+    parts += [_("stopped early: no more gain")] if report.get("stopped_early") else []
+    return Content.assemble((one_line(report.get("name"), 60), "bold"), *(f" · {part}" for part in parts))
 
 
 def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:

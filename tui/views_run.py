@@ -224,7 +224,9 @@ def samples(state: "RunState") -> Content:
             lines.append(_told(_("wanted"), sample.get("wanted")))
         if sample.get("first") != sample.get("answer"):
             lines.append(_told(_("at first"), sample.get("first")))
-        lines.append(_told(_("now"), sample.get("answer")))
+        right = sample.get("answer") == sample.get("wanted") if sample.get("split") == "validation" else None
+        mark = "" if right is None else f"{sign('✓')} " if right else f"{sign('✗')} "
+        lines.append(_told(_("now"), f"{mark}{sample.get('answer')}"))
     return Content("\n").join(lines)
 
 

@@ -126,7 +126,7 @@ def seconds_ago(moment: float | None, now: float | None = None) -> str:
     """How long ago a wall-clock time was: `0.8 s ago`, `3 h ago`."""
     if moment is None:
         return sign("–")
-    return f"{duration(max((now or time.time()) - moment, 0.0))} ago"
+    return _("{time} ago").format(time=duration(max((now or time.time()) - moment, 0.0)))
 
 
 def clock(moment: float | None) -> str:

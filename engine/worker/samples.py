@@ -1,5 +1,7 @@
-"""Sample generations: the same few held-out prompts before training and after, decoded the same way."""
+"""Samples: the same few held-out prompts before training and after, decoded the same way; of tasks whose answers are short, the
+same few validation rows at every evaluation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +10,11 @@ from engine.rows import Rows
 from engine.rundir import RunDirectory
 from engine.worker.budget import is_out_of_memory
 from engine.worker.generating import write
+from engine.worker.mistakes import in_words
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Prompt
+from recommender.facts import CLASSIFYING
 
 MOST = 6
 """Prompts: enough to see whether the form is learned, few enough to be read."""
@@ -56,6 +60,34 @@ class Samples:
         write_json(file, {"samples": content})
         for i, sample in enumerate(content):
             self.tell.events.write("sample", split=name, step=step, number=i, **sample)
+
+
+@dataclass(frozen=True, slots=True)
+class OnTheWay:
+    """What the model says of the same few validation rows at every evaluation: the scoring knows it, so it costs nothing."""
+
+    task: str
+    labels: Sequence[str]
+    rows: Rows
+    truth: Sequence[Any]
+    tell: Narrator
+
+    def say(self, predicted: Sequence[Any], step: int) -> None:
+        """Tell the viewers; nothing of tasks whose answers are texts, or where rows were cut into pieces."""
+        if self.task not in CLASSIFYING or not len(self.rows) == len(self.truth) == len(predicted):
+            return
+        for number, i in enumerate(self._chosen()):
+            item = self.rows.items[i] if self.rows.items else None
+            wanted, answer = (in_words(self.task, self.labels, said, item)[:SHOWN] for said in (self.truth[i], predicted[i]))
+            text = self.rows.texts[i][:SHOWN]
+            self.tell.events.write(
+                "sample", split="validation", step=step, number=number, prompt=text, wanted=wanted, answer=answer
+            )
+
+    def _chosen(self) -> list[int]:
+        """The first rows of different answers, then the first of all."""
+        first = {repr(truth): i for i, truth in reversed(list(enumerate(self.truth)))}
+        return list(dict.fromkeys([*sorted(first.values()), *range(len(self.rows))]))[:MOST]
 
 
 def chosen(reader: Reader, tokenizer: Any, rows: Rows) -> list[Prompt]:

@@ -28,7 +28,7 @@ from engine.worker.preflight import Preflight
 from engine.worker.recomputing import recompute
 from engine.worker.reference import compare_with
 from engine.worker.resuming import compare, environment_note
-from engine.worker.samples import Samples, chosen
+from engine.worker.samples import OnTheWay, Samples, chosen
 from engine.worker.schedule import moments
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded
@@ -77,7 +77,8 @@ class Session:
         with Fence() as fence:
             reader = Reader(task, self._budget(built, checkpoint), self._between(fence))
             compare_with(built.model, rows, reader, self.run, tell)
-            training = Training(self.run, plan, tell, self.control, reader, rows, total_steps)
+            on_the_way = OnTheWay(plan.task, parts.labels, parts.validation, rows["validation"].truth, tell)
+            training = Training(self.run, plan, tell, self.control, reader, rows, total_steps, on_the_way)
             held_out = HeldOut(self.run, rows["held_out"], reader, tell)
             samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)
             forgetting = Forgetting(self.run, reader, tokenizer, tell)

@@ -17,6 +17,7 @@ from engine.worker.held_out import kept
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
 from engine.worker.resuming import environment_note, patience_ended
+from engine.worker.samples import OnTheWay
 from engine.worker.schedule import Schedule, moments
 from engine.worker.scoring import Reader, Scored
 from engine.worker.tasks.base import Encoded
@@ -45,6 +46,7 @@ class Training:
     rows: dict[str, Encoded]
     """By use: `train` and `validation`."""
     total_steps: int
+    on_the_way: OnTheWay
 
     @property
     def over(self) -> bool:
@@ -146,7 +148,9 @@ class Training:
 
         def evaluate(model: Any, step: int) -> dict[str, float]:
             progress = self.tell.progress("evaluate", len(validation))
-            found = self._tell_evaluation(step, self.reader.score(model, validation, progress))
+            said = self.reader.score(model, validation, progress)
+            found = self._tell_evaluation(step, said)
+            self.on_the_way.say(said.answers.predicted, step)
             watch.evaluated(step, found["loss"])
             self.tell.phase("train", step, self.total_steps, "steps")
             return found | {CHOICE: choice_of(plan, found)}

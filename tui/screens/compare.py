@@ -21,7 +21,7 @@ from tui.screens.run_keys import ChartKeys
 from tui.views_run import evaluation_losses
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
-from tui.words import sign, status_with_sign
+from tui.words import padded, sign, status_with_sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -117,7 +117,7 @@ class ChooseRuns(LoracleScreen):
     def _words(self, index: int) -> Content:
         row = self._rows[index]
         mark = sign("●") if index in self._marked else sign("○")
-        return Content(f"{mark} {one_line(row.run.name, 60):<44} {status_with_sign(row.status):<12} {row.method}")
+        return Content(f"{mark} {padded(one_line(row.run.name, 60), 44)} {padded(status_with_sign(row.status), 12)} {row.method}")
 
     def action_mark(self) -> None:
         """Mark, or take the mark away."""

@@ -199,7 +199,8 @@ class RunScreen(RunKeys):
         assert self._following is not None
         state, pane = self._following.state, self.query_one("#samples", TextPane)
         self.query_one("#panes").set_class(not state.samples, "-no-samples")
-        nothing = Content.styled(_("No sample answers yet; models that write give some before and after."), "$text-muted")
+        words = _("No sample answers yet: they come with evaluations, or before and after where the model writes.")
+        nothing = Content.styled(words, "$text-muted")
         pane.show(views.samples(state) if state.samples else nothing)
         pane.title_words(views.samples_title(state) if state.samples else _("samples"))
 

@@ -16,6 +16,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from engine.series import Series
+from tui.i18n import _
 from tui.widgets.raster import Canvas, Cell, Gathered, Symbols, View, room_for, smoothed
 from tui.widgets.scales import AXES, place_words, value_words, view_of
 from tui.words import sign, unicode_terminal
@@ -131,8 +132,8 @@ class LossChart(Widget):
         width, height = size.width - MARGIN, size.height - 1
         self._view = view = self._fitting_view(width) if width >= 4 and height >= 2 else None
         if view is None:
-            words = " The curve begins with the first step."[: max(size.width, 0)]
-            blank = [Strip.blank(size.width) for _ in range(max(size.height // 2, 0))]
+            words = f" {_('The curve begins with the first step.')}"
+            blank = [Strip.blank(size.width)] * max(size.height // 2, 0)
             return [*blank, Strip([Segment(words, self._style("chart--axis"))]).adjust_cell_length(size.width)]
         several = len(self._lines) > 1
         letters = "".join(line.letter + "o" for line in self._lines) if several else "*o"
@@ -159,7 +160,7 @@ class LossChart(Widget):
     def _fitting_view(self, width: int) -> View | None:
         """Where everything visible lies, after the columns of every line were gathered for it."""
         ends = [line.series.along(self.axis)[-1] for line in self._lines if len(line.series)]
-        marks = [line.series.place(step, self.axis) for line in self._lines for step, _ in line.evaluations]
+        marks = [line.series.place(step, self.axis) for line in self._lines for step, _loss in line.evaluations]
         if not ends and not marks:
             return None
         begins = [line.series.along(self.axis)[0] for line in self._lines if len(line.series)]

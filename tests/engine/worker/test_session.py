@@ -64,6 +64,20 @@ def test_before_and_after_are_scored_on_the_same_rows(finished: Finished) -> Non
     ]  # fmt: skip
 
 
+def test_the_same_validation_rows_are_shown_at_every_evaluation(finished: Finished) -> None:
+    run = finished("full")
+    parts = split(run.plan().data)
+    known = dict(zip(parts.validation.texts, parts.validation.labels, strict=True))
+    steps = [e["step"] for e in events(run, "evaluation") if e["split"] == "validation"]
+    shown = [e for e in events(run, "sample") if e["split"] == "validation"]
+    assert [e["step"] for e in shown if e["number"] == 0] == steps
+    for number in range(6):
+        told = [e for e in shown if e["number"] == number]
+        assert len({e["prompt"] for e in told}) == 1
+        assert all(e["wanted"] == known[e["prompt"]] and e["answer"] in parts.labels for e in told)
+    assert len({e["wanted"] for e in shown}) == min(6, len(set(known.values())))
+
+
 def test_only_training_rows_are_trained_on_each_once_an_epoch(
     tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
