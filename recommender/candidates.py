@@ -94,6 +94,9 @@ def _room(name: str, placed: Placed) -> Reason:
             return reason(code, judged, "E10", "E21", "E22")
         return reason("does_not_fit", judged, "E10", "E21", "E22", wording="does_not_fit_each")
     code = "fits" if placed.fits else "does_not_fit"
+    if placed.doubtful and placed.span is not None:
+        judged |= {"low": placed.span[0], "high": placed.span[1]}
+        return reason(code, judged, "E10", "E21", "E22", wording="does_not_fit_surely")
     close = not placed.fits and placed.peak <= placed.available
     return reason(code, judged, "E10", "E21", "E22", wording="does_not_fit_margin" if close else None)
 

@@ -15,6 +15,8 @@ SENTENCES: dict[str, str] = {
     "does_not_fit": "{method}: needs about {needed:size}, you have {free:size} free: does not fit.",
     "does_not_fit_margin": "{method}: needs about {needed:size} of the {free:size} that are free: too close, {reserve:share} "
     "must stay free.",
+    "does_not_fit_surely": "{method}: needs {low:size} to {high:size}, you have {free:size} free: doubtful. --anyway tries "
+    "its longest rows before the first step, and trains nothing where they do not fit.",
     "does_not_fit_each": "{method}: needs about {needed:size} on each of {devices} devices even when sharded over them, "
     "{free:size} free: does not fit.",
     "no_nf4": "QLoRA cannot run here: the {bits}-bit kernels do not work on this machine.",

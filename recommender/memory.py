@@ -27,8 +27,10 @@ FREE_SHARE = 0.7
 """Assumed free of a memory whose size alone is known."""
 UNCERTAINTY = (0.8, 1.25)
 """The formula's anchors lie within -10% and +13% (evidence 2.2); doubled for models that are not anchors."""
-UNCERTAINTY_TRACED = (0.95, 1.1)
-"""A trace is within a few percent of what is allocated; the allocator keeps a little more, and the runtime varies."""
+USABLE_TRACED = 0.97
+"""Of what is free, where the upper end of a traced step's interval is held against it."""
+RUNTIME_RANGE = (0.5, 1.5)
+"""Of the runtime, which nobody has measured here: 0.3 to 0.9 GB on a card."""
 
 
 class Placed(NamedTuple):
@@ -40,13 +42,20 @@ class Placed(NamedTuple):
     devices: int
     sharded: bool
     parts: dict[str, int]
-    traced: bool = False
-    """Whether a trace has counted this very step."""
+    span: tuple[int, int] | None = None
+    """Least and most bytes, where a trace has counted this very step."""
 
     @property
     def fits(self) -> bool:
-        """Whether the predicted peak leaves the stated head-room."""
+        """Whether the predicted peak leaves the stated head-room; of a traced step, whether the most that it may take does."""
+        if self.span is not None:
+            return self.span[1] <= USABLE_TRACED * self.available
         return self.peak <= USABLE_SHARE * self.available
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a traced step may fit and may not: only a trial of its longest rows tells."""
+        return self.span is not None and not self.fits and self.span[0] <= self.available
 
 
 def available_memory(machine: Machine) -> tuple[int, bool]:
@@ -89,25 +98,30 @@ def undivided(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, in
     return peak, whole
 
 
-def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int], bool]:
-    """Peak and parts on a single device, and whether a trace has counted this very step."""
+def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int], tuple[int, int] | None]:
+    """Peak and parts on a single device, and the interval where a trace has counted this very step."""
     runtime = RUNTIME_BYTES if facts.machine.device is not None and facts.machine.backend != "mps" else RUNTIME_BYTES_CPU
     found = nearest(facts, step)
     if found is not None and found.step == step:
-        return found.peak + runtime, found.parts | {"runtime": runtime}, True
+        context = (facts.measured.memory_profile or {}).get("context")
+        if isinstance(context, int | float) and 0 < context < 1e11:  # measured on this device
+            runtime = least = most = int(context)
+        else:
+            least, most = (int(runtime * factor) for factor in RUNTIME_RANGE)
+        return found.peak + runtime, found.parts | {"runtime": runtime}, (found.low + least, found.high + most)
     whole = parts_of(facts, shape, step) | {"runtime": runtime}
     peak = MARGIN * sum(whole.values())
     if found is not None:
         formula = MARGIN * (sum(parts_of(facts, shape, found.step).values()) + runtime)
         peak *= (found.peak + runtime) / max(formula, 1)
-    return int(peak), whole, False
+    return int(peak), whole, None
 
 
 def place(facts: Facts, shape: Shape, step: Step, groups: list[tuple[int, int]] | None = None) -> Placed:
     """The step where it fits best: a copy on as many devices as hold one, else divided over as many as needed."""
-    peak, whole, traced = _alone(facts, shape, step)
+    peak, whole, span = _alone(facts, shape, step)
     groups = groups_of(facts.machine) if groups is None else groups
-    copies = [Placed(peak, free, count, False, whole, traced) for count, free in groups]
+    copies = [Placed(peak, free, count, False, whole, span) for count, free in groups]
     placed = next((p for p in copies if p.fits), None)
     if placed is not None:
         return placed
@@ -126,12 +140,12 @@ def _divided(shape: Shape, step: Step, whole: dict[str, int], count: int, free: 
 
 def as_memory(facts: Facts, shape: Shape, placed: Placed) -> Memory:
     """The record that goes into the answer."""
-    low, high = UNCERTAINTY_TRACED if placed.traced else UNCERTAINTY
+    low, high = placed.span or (int(placed.peak * factor) for factor in UNCERTAINTY)
     known = all(k for _, k in _free(facts.machine)) and not shape.assumed
     return Memory(
         predicted=placed.peak,
-        low=int(placed.peak * low),
-        high=int(placed.peak * high),
+        low=low,
+        high=high,
         available=placed.available,
         origin="estimated" if known else "assumed",
         parts=placed.parts,

@@ -39,8 +39,12 @@ class TrainingStep(Given):
     attention: Literal["flash", "efficient", "math", "eager"] | None = None
     loss: Literal["plain", "chunked", "fused"] = "plain"
     """plain: transformers' own, with all logits; chunked: the engine's; fused: logits never exist at once (Liger)."""
+    kernels: Literal["usual", "liger"] | None = None
+    """Whose norms, gated maps and rotations run: `use_liger_kernel` puts Liger's in beside its loss."""
     outputs_held: bool | None = None
-    """Whether the model's output lives through the backward pass and into the next step, as in `out = model(**batch)`."""
+    """Whether the model's output lives through the backward pass, as after `out = model(**batch)`."""
+    outputs_rebound: bool | None = None
+    """Whether it lives on until the next step's forward pass has made another, as in a loop outside of any function."""
     devices: Annotated[int, Field(ge=1, le=100_000)] = 1
     sharding: Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"] | None = None
 

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 from recommender.facts import Facts
 from recommender.footprint import Step
 
+LOW, HIGH = 0.97, 1.08
+"""Of the peak, where a profile tells no interval."""
+
 
 class Counted(NamedTuple):
     """What the trace says."""
@@ -14,6 +17,9 @@ class Counted(NamedTuple):
     peak: int
     """Bytes of tensors; the runtime is not in it."""
     parts: dict[str, int]
+    low: int
+    high: int
+    """What it may be instead: tensors alone at least, what the allocator holds at most."""
 
 
 def counted(facts: Facts) -> list[Counted]:
@@ -23,7 +29,9 @@ def counted(facts: Facts) -> list[Counted]:
     for entry in (facts.measured.memory_profile or {}).get("steps") or ():
         try:
             step = Step(**{k: v for k, v in entry["step"].items() if k in names})
-            found.append(Counted(step, int(entry["peak"]), {str(k): int(v) for k, v in entry["parts"].items()}))
+            peak, parts = int(entry["peak"]), {str(k): int(v) for k, v in entry["parts"].items()}
+            low, high = (int(entry.get(end, factor * peak)) for end, factor in (("low", LOW), ("high", HIGH)))
+            found.append(Counted(step, peak, parts, min(low, peak), max(high, peak)))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
     return found
@@ -35,9 +43,10 @@ def nearest(facts: Facts, step: Step) -> Counted | None:
     return min(alike, key=lambda c: (c.step != step, abs(c.step.micro_tokens - step.micro_tokens)), default=None)
 
 
-def as_facts(step: Step, peak: int, parts: dict[str, int]) -> dict[str, Any]:
+def as_facts(step: Step, peak: int, parts: dict[str, int], low: int | None = None, high: int | None = None) -> dict[str, Any]:
     """An entry of `memory_profile.steps`."""
-    return {"step": asdict(step), "peak": peak, "parts": parts}
+    ends = {"low": low, "high": high} if low is not None and high is not None else {}
+    return {"step": asdict(step), "peak": peak, "parts": parts} | ends
 
 
 def _kind(step: Step) -> tuple[Any, ...]:

@@ -177,6 +177,8 @@ def as_number(value: object) -> float | None:
 def memory_verdict(candidate: "Candidate") -> str:
     """Whether a candidate fits, in words: `fits, 56% free`, `does not fit`."""
     memory = candidate.memory
+    if candidate.removed_by == "does_not_fit" and memory.low <= memory.available < memory.high < 1.3 * memory.low:
+        return _("doubtful: a trial decides")
     if memory.predicted > memory.available or (not candidate.fits and candidate.removed_by == "does_not_fit"):
         return _("does not fit")
     if not candidate.fits:

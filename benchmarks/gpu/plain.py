@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -137,6 +138,7 @@ def grid(smoke: bool) -> Iterator[PlainCell]:  # noqa: PLR0915  # a list
 def build(cell: PlainCell, device: torch.device) -> Any:
     """The model, prepared as peft's documentation has it."""
     step = cell.step
+    _without_liger()
     attention = "eager" if step["attention"] == "eager" else "sdpa"
     dropped = {} if cell.kind.decoder else dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), cell.dropout)
     labels = {} if step["labels"] is None else {"num_labels": step["labels"]}
@@ -154,6 +156,20 @@ def build(cell: PlainCell, device: torch.device) -> Any:
         if step["method"] != "full":
             model.enable_input_require_grads()
     return model.train()
+
+
+@cache
+def _before_liger() -> dict[str, Any]:
+    """What Liger replaces in transformers' module for Llama, for good."""
+    home: Any = import_module("transformers.models.llama.modeling_llama")
+    return {name: getattr(home, name) for name in ("apply_rotary_pos_emb", "LlamaRMSNorm", "LlamaMLP")}
+
+
+def _without_liger() -> None:
+    """Give transformers its own back: a cell with Liger's kernels must not leave them to the next one."""
+    home: Any = import_module("transformers.models.llama.modeling_llama")
+    for name, usual in _before_liger().items():
+        setattr(home, name, usual)
 
 
 def _adapted(model: Any, step: dict[str, Any], dtype: torch.dtype) -> Any:

@@ -35,9 +35,7 @@ def with_traces(facts: Facts, advice: Recommendation, *, cancel: Cancel | None =
         found = traced("candidates", request, about=facts.model.id or "the model", seconds=SECONDS, cancel=cancel)
     except Cannot:
         return facts
-    entries = [
-        as_facts(steps[method], answer["peak"], answer["parts"]) for method, answer in found["steps"].items() if method in steps
-    ]
+    entries = [as_facts(steps[method], **answer) for method, answer in found["steps"].items() if method in steps]
     if not entries or shape.experts > 1:
         return facts
     profile = dict(facts.measured.memory_profile or {}) | {"steps": entries}

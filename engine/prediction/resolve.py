@@ -13,6 +13,8 @@ HEADS = {
     "regression": "classification",
     "token_classification": "tagging",
 }
+OWN_WORDS = ("outputs_rebound", "kernels")
+"""Choices that nobody's facts name (facts.md): both values are traced, and no answer lists them as assumed."""
 _BY_ARCHITECTURE = (
     ("SequenceClassification", "classification"),
     ("TokenClassification", "tagging"),
@@ -48,7 +50,8 @@ def resolved(facts: Facts) -> Resolved:
     def take(name: str, value: Any, instead: Any = None) -> None:
         if getattr(step, name) is None:
             found[name] = value
-            assumed.append(name)
+            if name not in OWN_WORDS:
+                assumed.append(name)
             if instead is not None:
                 other[name] = instead
 
@@ -62,9 +65,14 @@ def resolved(facts: Facts) -> Resolved:
     take("gradient_checkpointing", "none", "layer")
     take("attention", "flash")
     if step.optimizer in ("adamw", "adamw_bf16", "sgd"):
-        take("optimizer_implementation", "foreach", "fused")
+        usually = ("fused", "foreach") if step.loss == "chunked" else ("foreach", "fused")
+        take("optimizer_implementation", *usually)
     if step.loss == "plain":
         take("outputs_held", True, False)
+    if step.outputs_held is not False and step.loss == "plain":
+        take("outputs_rebound", False, True)
+    if step.loss == "fused":
+        take("kernels", "liger", "usual")
     if step.adapters:
         take("rank", 16)
         take("adapter_dtype", "float32", "bfloat16")

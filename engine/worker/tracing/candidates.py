@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.prediction.stream import SHALLOW, Unlike, extended, peaks
 from engine.worker.tracing import models
-from engine.worker.tracing.estimate import card_of
+from engine.worker.tracing.estimate import ALLOCATED, RESERVED, card_of, learned_share
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
 from engine.worker.tracing.trace import Traced, trace
@@ -14,31 +14,53 @@ from recommender.plan import Plan
 
 
 def candidates(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
-    """Peak and parts by method; methods whose step cannot be traced are left out."""
+    """Peak, its interval and its parts by method; methods whose step cannot be traced are left out.
+
+    Of a text that is learned in part the point has the share that the data have on average, the upper end all of it.
+    """
     card, _ = card_of(facts)
+    held = "reserved" if card.kind == "cuda" else "allocated"
     found = {}
     for one in wanted:
         if one["task"] not in HEADS:
             continue
         try:
-            segments = _segments(facts.model.config or {}, one, card)
+            told = peaks(_segments(facts, one, card))
+            most = told if learned_share(facts) == 1 else peaks(_segments(facts, one, card, learned=1.0))
         except (LoracleError, RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError, IndexError):
             continue
-        told = peaks(segments)
-        peak = max(p["reserved" if card.kind == "cuda" else "allocated"] for p in told["phases"].values())
-        reserve = {"reserve": peak - sum(told["parts"].values())} if card.kind == "cuda" else {}
-        found[one["method"]] = {"peak": peak, "parts": told["parts"] | reserve}
+        allocated, kept, fullest = _most(told, "allocated"), _most(told, held), _most(most, held)
+        reserve = {"reserve": kept - sum(told["parts"].values())} if card.kind == "cuda" else {}
+        margin = RESERVED if card.kind == "cuda" else ALLOCATED
+        found[one["method"]] = {
+            "peak": kept,
+            "low": int(ALLOCATED[0] * allocated),
+            "high": int(margin[1] * fullest),
+            "parts": told["parts"] | reserve,
+        }
     return {"steps": found}
 
 
-def _segments(config: dict[str, Any], one: dict[str, Any], card: Card) -> Any:
-    plan = _plan(one)
+def _most(told: dict[str, Any], which: str) -> int:
+    return int(max(p[which] for p in told["phases"].values()))
+
+
+def _segments(facts: Facts, one: dict[str, Any], card: Card, learned: float | None = None) -> Any:
+    plan, config = _plan(one), facts.model.config or {}
+    share = learned_share(facts) if learned is None else learned
 
     def traced(layers: int | None) -> Traced:
         lengths = [one["length"]] * one["rows"]
         return trace(
             lambda live: OwnLoop(
-                config, plan, live, lengths=lengths, layers=layers, workspace=card.workspace, pieces=one["pieces"]
+                config,
+                plan,
+                live,
+                lengths=lengths,
+                layers=layers,
+                workspace=card.workspace,
+                pieces=one["pieces"],
+                learned=share,
             ),
             card,
         )

@@ -4,12 +4,13 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import flop_registry
 
 from engine.prediction.stream import Event, Segment
@@ -136,6 +137,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
     def __init__(self, temporary: Temporary, *, padded: bool = False) -> None:
         """`temporary` knows the kernels; `padded` is what a mask says of itself when it is asked whether all is seen."""
         super().__init__()
+        _alone()  # asked before anything is counted
         self.recorded = Recorded(phases=[("load", 0)])
         self._temporary = temporary
         self._padded = padded
@@ -160,6 +162,8 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         said = self._said(func, args)
         if said is not _NOTHING:
             return said
+        if func is aten.add.Tensor and self._sums_gradients(args):
+            func = aten.add_.Tensor
         out = None if func in _WITHOUT_META else func(*args, **kwargs)
         recorded = self.recorded
         position = len(recorded.names)
@@ -192,6 +196,18 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
             return not self._padded
         return 0.0 if dtype.is_floating_point else 1
 
+    def _sums_gradients(self, args: Any) -> bool:
+        """Whether autograd would add in place here: it never does while somebody looks on (input_buffer.cpp, `accumulate`)."""
+        before, other = args[:2]
+        return (
+            not torch.is_grad_enabled()
+            and self.recorded.phases[-1][0].endswith("backward")
+            and isinstance(other, torch.Tensor)
+            and before.shape == other.shape
+            and before.dtype == other.dtype
+            and (before._use_count(), torch._C._storage_Use_Count(before.untyped_storage()._cdata)) == _alone()
+        )
+
     def _made(self, tensor: torch.Tensor, position: int) -> int:
         """Count its storage if it is new; its bytes then."""
         storage = tensor.untyped_storage()
@@ -214,6 +230,25 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         recorded.events.append(number + 1)
         recorded.event_positions.append(position)
         return size
+
+
+@cache
+def _alone() -> tuple[int, int]:
+    """What the counts of a gradient and of its storage are when autograd alone holds it."""
+    found: list[tuple[int, int]] = []
+
+    class Look(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch here
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is aten.add.Tensor and not torch.is_grad_enabled():
+                found.append((args[0]._use_count(), torch._C._storage_Use_Count(args[0].untyped_storage()._cdata)))
+            return func(*args, **(kwargs or {}))
+
+    with _disable_current_modes(), torch.enable_grad():
+        x = torch.ones(2, device="meta", requires_grad=True) * 2
+        ends = x.exp().sum() * x.sin().sum()
+        with Look():
+            torch.autograd.backward([ends])
+    return found[0] if found else (0, 0)
 
 
 _WITHOUT_META = {aten._fused_adamw_.default, aten._fused_adam_.default, aten._fused_adamw_.tensor_lr}

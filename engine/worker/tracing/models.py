@@ -87,6 +87,20 @@ def skeleton(config: Any, head: str, dtype: torch.dtype, attention: str, device:
         return empty_model(config, head, dtype, attention, device)
 
 
+def loaded(config: Any, head: str, dtype: torch.dtype, attention: str, device: str = "meta") -> Any:
+    """The model as `from_pretrained` leaves it on the device: a tensor after the other, what is tied only once."""
+    if device != "meta":
+        return empty_model(config, head, dtype, attention, device)
+    model = skeleton(config, head, dtype, attention)
+    for parameter in model.parameters():
+        parameter.data = _like(parameter, device)
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty_like(buffer)
+    return model
+
+
 def empty_model(config: Any, head: str, dtype: torch.dtype, attention: str, device: str = "meta") -> Any:
     """The model with that head and without weights; on a real device they are random.
 

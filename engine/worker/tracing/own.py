@@ -11,10 +11,11 @@ from engine.worker import attention, causal, grouped, modeling, unpadded
 from engine.worker.arguments import OPTIMIZERS
 from engine.worker.batches import LogicalBatch
 from engine.worker.devices import kind_of
+from engine.worker.packing import IGNORED
 from engine.worker.precision import autocast
 from engine.worker.tasks.registry import task_of
 from engine.worker.tracing.live import Marks
-from engine.worker.tracing.models import config_of, depth_of, empty_model, fresh_modules, quantise, skeleton
+from engine.worker.tracing.models import config_of, depth_of, fresh_modules, loaded, quantise, skeleton
 from engine.worker.tracing.optimizers import EightBit
 from engine.worker.tracing.trace import workspace
 from engine.worker.trainer import LogicalBatchTrainer
@@ -36,7 +37,8 @@ STEPS = 2
 
 
 class OwnLoop:
-    """A run's model, optimizer and steps; `lengths` are those of the micro-batch, taken `pieces` times a step."""
+    """A run's model, optimizer and steps; `lengths` are those of the micro-batch, taken `pieces` times a step; of the tokens of
+    a model that writes the share `learned` carries loss, and only those reach its head."""
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class OwnLoop:
         layers: int | None,
         workspace: int,
         pieces: int = 1,
+        learned: float = 1.0,
         device: str = "meta",
     ) -> None:
         """Build it, telling `live` how far it is.
@@ -66,7 +69,7 @@ class OwnLoop:
         self.config = config_of(config, layers=layers, labels=None if head == "causal_lm" else max(len(labels), 1))
         self._task = task_of(plan, labels)
         dtype = modeling.weights_dtype(plan)
-        make = skeleton if plan.method == "qlora" else empty_model
+        make = skeleton if plan.method == "qlora" else loaded
         model = make(self.config, head, dtype, "sdpa", device)
         fresh = fresh_modules(model, head)
         if plan.method == "qlora":
@@ -79,7 +82,7 @@ class OwnLoop:
         with self._unproved(lengths):
             self._task.adopt(self.model)
         self.model.train()
-        self._batch = LogicalBatch([[1] * n for n in lengths], [_target(plan.task, n, labels) for n in lengths])
+        self._batch = LogicalBatch([[1] * n for n in lengths], [_target(plan.task, n, labels, learned) for n in lengths])
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.trained, plan)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.vocab_size)
@@ -193,7 +196,7 @@ def _optimizer(parameters: list[torch.nn.Parameter], plan: Plan) -> Any:
     return torch.optim.AdamW(parameters, lr=1e-3, fused="fused" in named or None, foreach=None)
 
 
-def _target(task: str, length: int, labels: list[str]) -> Any:
+def _target(task: str, length: int, labels: list[str], learned: float) -> Any:
     if task == "classification":
         return 0
     if task == "regression":
@@ -203,7 +206,8 @@ def _target(task: str, length: int, labels: list[str]) -> Any:
     if task == "token_classification":
         places = list(range(length))
         return {"places": places, "words": places, "tags": [0] * length, "count": length}
-    return [1] * length
+    silent = length - max(round(learned * length), 1)
+    return [IGNORED] * silent + [1] * (length - silent)
 
 
 def plan_of(step: TrainingStep) -> Plan:

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
-from engine.worker.tracing.fused import fused_loss
+from engine.worker.token_loss import head_of, token_loss
+from engine.worker.tracing import liger
+from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
-from engine.worker.tracing.models import adapted, config_of, depth_of, empty_model, fresh_modules, quantise, skeleton
+from engine.worker.tracing.models import adapted, config_of, depth_of, fresh_modules, loaded, quantise, skeleton
 from engine.worker.tracing.trace import workspace
 from recommender.step import TrainingStep
 
@@ -21,21 +23,21 @@ class PlainLoop:
     """Model, optimizer and batch of a step whose every choice is known."""
 
     def __init__(
-        self, config: dict[str, Any], step: TrainingStep, live: Marks, *, layers: int | None, workspace: int, device: str = "meta"
+        self, config: dict[str, Any], step: TrainingStep, live: Marks, card: Card, *, layers: int | None, device: str = "meta"
     ) -> None:
-        """Build it, telling `live` how far it is; `layers` replaces the configuration's depth, `workspace` is what cuBLAS takes.
+        """Build it, telling `live` how far it is; `layers` replaces the configuration's depth.
 
         Raises:
             Refused, InputError: the model cannot be built.
         """
         assert step.head is not None
         assert step.base_dtype is not None
-        self._step, self._live, self._workspace = step, live, workspace
+        self._step, self._live, self._workspace = step, live, card.workspace
         self._head, self._device = step.head, device
         wants = step.labels or 2 if self._head in ("classification", "tagging") else None
         self.config = config_of(config, layers=layers, labels=wants)
         dtype = DTYPES[step.base_dtype]
-        make = skeleton if step.method == "qlora" else empty_model
+        make = skeleton if step.method == "qlora" else loaded
         self.model = make(self.config, self._head, dtype, "eager" if step.attention == "eager" else "sdpa", device)
         fresh = fresh_modules(self.model, self._head)
         if step.method == "qlora":
@@ -59,6 +61,7 @@ class PlainLoop:
         self._which: str | None = None
         self._mark_loss()
         self.batch = self._inputs()
+        self._kernels = liger.kernels_in(self.model, card.processors) if step.kernels == "liger" else contextlib.nullcontext()
 
     def _inputs(self) -> dict[str, torch.Tensor]:
         rows, length = self._step.micro_batch_rows, self._step.length
@@ -74,6 +77,10 @@ class PlainLoop:
 
     def run(self) -> None:
         """Take the steps and one evaluation; phases of the first are named so."""
+        with self._kernels:
+            self._steps()
+
+    def _steps(self) -> None:
         held: Any = None
         for turn in range(STEPS):
             which = "" if turn == STEPS - 1 else "first "
@@ -99,6 +106,8 @@ class PlainLoop:
             else:
                 for p in self.trained:
                     p.grad = None
+            if not self._step.outputs_rebound:
+                held = None
         del held, loss
         self._live.phase("evaluation")
         self.model.eval()
@@ -109,12 +118,15 @@ class PlainLoop:
         torch.empty(1, device=self._device)
 
     def _forward(self) -> Any:
-        if self._step.loss != "fused" or self._head not in ("causal_lm", "masked_lm"):
+        if self._step.loss == "plain" or self._head not in ("causal_lm", "masked_lm"):
             return self.model(**self.batch)
         inner = self._inner()
         body = getattr(inner, inner.base_model_prefix)
         hidden = body(input_ids=self.batch["input_ids"], attention_mask=self.batch["attention_mask"]).last_hidden_state
-        return SimpleNamespace(loss=fused_loss(hidden, inner.get_output_embeddings().weight))
+        if self._step.loss == "fused":
+            return SimpleNamespace(loss=liger.fused_loss(hidden, inner.get_output_embeddings().weight))
+        labels = self.batch["labels"].reshape(-1)
+        return SimpleNamespace(loss=token_loss(hidden.reshape(-1, hidden.shape[-1]), head_of(self.model), labels))
 
     def _mark_loss(self) -> None:
         """The head's first operation begins the phase of the loss; a layer that is computed again does not."""

@@ -1,5 +1,6 @@
 """The table of kernels against an H100 (torch 2.11, benchmarks/gpu/kernels.py): bytes kept, and asked for on the way."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -69,3 +70,25 @@ def test_attention_keeps_and_needs_what_the_card_shows(
     found = told(call, shapes, dtype, pinned)
     assert found[0] == pytest.approx(kept, abs=4096)
     assert found[1] == pytest.approx(forward, rel=0.1, abs=4096)
+
+
+def test_ligers_kernels_keep_less_than_transformers_own() -> None:
+    """A norm in bf16: its input and 4 bytes a row instead of two copies in fp32; a gated map two factors instead of three."""
+    from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP, LlamaRMSNorm
+
+    from engine.worker.tracing import liger
+
+    config = LlamaConfig(hidden_size=256, intermediate_size=1024)
+    x = (4, 128, 256)
+    rows, size = 512, 4 * 128 * 256 * 2
+
+    def kept(kind: type, *given: Any, kernels: bool) -> int:
+        with torch.device("meta"):
+            module = kind(*given).to(BF16)
+        with liger.kernels_in(module, 132) if kernels else contextlib.nullcontext():
+            return told(module, [x], BF16, "flash")[0]
+
+    assert kept(LlamaRMSNorm, 256, kernels=True) == 4 * rows
+    assert kept(LlamaRMSNorm, 256, kernels=False) >= 2 * size
+    saved = kept(LlamaMLP, config, kernels=False) - kept(LlamaMLP, config, kernels=True)
+    assert saved == rows * 1024 * 2
