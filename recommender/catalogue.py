@@ -208,6 +208,12 @@ SENTENCES: dict[str, str] = {
     "gates_open": "Nothing speaks against fine-tuning on these data.",
     "considered": "{method}: trains {trained:count} parameters in {precision} with {optimizer}, {checkpointing} gradient "
     "checkpointing, micro-batches of up to {token_budget:count} tokens, about {hours:hours}.",
+    "memory_where": "{method}: where the memory goes: {where}.",
+    "saving_checkpointing": "{method}: gradient checkpointing would save most, about {saved:size}, and take a quarter longer.",
+    "saving_half_batch": "{method}: half the token budget would save most, about {saved:size}, and train the same.",
+    "saving_half_length": "{method}: texts cut at half the length would save most, about {saved:size}.",
+    "saving_adamw_8bit": "{method}: the optimizer's states in 8 bit would save most, about {saved:size}.",
+    "saving_no_embeddings": "{method}: embeddings left as they are would save most, about {saved:size}.",
     "points_total": "Sum of the points: {points}.",
     "verdict": "{verdict} ({confidence}); runner-up: {runner_up}.",
     "verdict_not_yet": "Not yet ({confidence}); were it to run: {best}, then {runner_up}.",

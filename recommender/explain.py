@@ -1,16 +1,22 @@
 """The whole chain behind a recommendation, step by step: every rule that fired, its points, its source."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from recommender.base import Fact
 from recommender.facts import Facts
 from recommender.gates import PHYSICS
-from recommender.reasons import sentence
+from recommender.reasons import sentence, size
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Method, Reason, Recommendation
+from recommender.savings import largest
 
 Stage = Literal["gates", "candidates", "constraints", "dominance", "points", "settings", "verdict"]
 STAGES: tuple[Stage, ...] = ("gates", "candidates", "constraints", "dominance", "points", "settings", "verdict")
 """In the order in which they decide."""
+
+
+SMALL = 1_000_000
+"""Bytes below which a part of the memory is not told."""
 
 
 class Step(Fact):
@@ -30,6 +36,7 @@ def explain(facts: Facts, recommendation: Recommendation) -> tuple[Step, ...]:
     if not any(s.stage == "gates" for s in steps):
         steps.append(Step(stage="gates", code="gates_open", text=sentence("gates_open")))
     steps += [_considered(c) for c in recommendation.candidates]
+    steps += [step for c in recommendation.candidates for step in _memory(facts, c)]
     if not nothing_to_run(recommendation):
         steps += [Step(stage="settings", code=r.code, text=r.text, source=r.source) for r in recommendation.settings_reasons]
     totals = {c.method: c.points for c in recommendation.candidates}
@@ -70,6 +77,24 @@ def _considered(candidate: Candidate) -> Step:
         "hours": candidate.hours.predicted,
     }
     return Step(stage="candidates", code="considered", text=sentence("considered", known))
+
+
+def _memory(facts: Facts, candidate: Candidate) -> Iterator[Step]:
+    """Where the memory goes, phase by phase where a trace has counted it, and what would save most of it."""
+    name, memory = METHOD_NAMES[candidate.method], candidate.memory
+    phases = memory.phases or {"": memory.parts}
+    where = "; ".join(f"{phase} {size(sum(parts.values()))} ({_parts(parts)})".strip() for phase, parts in phases.items())
+    yield Step(stage="candidates", code="memory_where", text=sentence("memory_where", {"method": name, "where": where}))
+    saving = largest(facts, candidate)
+    if saving is not None:
+        change, saved = saving
+        known = {"method": name, "saved": saved}
+        yield Step(stage="candidates", code="memory_saving", text=sentence(f"saving_{change}", known))
+
+
+def _parts(parts: dict[str, int]) -> str:
+    most = sorted(parts.items(), key=lambda p: -p[1])
+    return ", ".join(f"{name} {size(held)}" for name, held in most[:4] if held > SMALL)
 
 
 def _spoken(totals: dict[Method, float]) -> str:

@@ -7,12 +7,12 @@ peak = 1.1 x (weights, gradients, optimizer states, activations, logits, runtime
 
 from typing import NamedTuple
 
+from recommender import traced
 from recommender.facts import Facts, Machine
 from recommender.footprint import Step, parts_of
 from recommender.names import memory_in_name
 from recommender.recommendation import Memory, Method, Precision
 from recommender.shape import Shape
-from recommender.traced import nearest
 
 RUNTIME_BYTES = 600_000_000
 """Libraries, kernels and buffers that any run holds on a GPU (E22)."""
@@ -44,6 +44,8 @@ class Placed(NamedTuple):
     parts: dict[str, int]
     span: tuple[int, int] | None = None
     """Least and most bytes, where a trace has counted this very step."""
+    phases: dict[str, dict[str, int]] | None = None
+    """Then also where the memory is in each phase."""
 
     @property
     def fits(self) -> bool:
@@ -99,9 +101,15 @@ def undivided(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, in
 
 
 def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int], tuple[int, int] | None]:
-    """Peak and parts on a single device, and the interval where a trace has counted this very step."""
+    """Peak and parts on a single device, and the interval where a trace has counted this very step; by what runs have shown."""
+    peak, parts, span = _from_facts(facts, shape, step)
+    factor = traced.from_runs(facts, step.method)
+    return int(factor * peak), parts, None if span is None else (int(factor * span[0]), int(factor * span[1]))
+
+
+def _from_facts(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int], tuple[int, int] | None]:
     runtime = RUNTIME_BYTES if facts.machine.device is not None and facts.machine.backend != "mps" else RUNTIME_BYTES_CPU
-    found = nearest(facts, step)
+    found = traced.nearest(facts, step)
     if found is not None and found.step == step:
         context = (facts.measured.memory_profile or {}).get("context")
         if isinstance(context, int | float) and 0 < context < 1e11:  # measured on this device
@@ -121,7 +129,9 @@ def place(facts: Facts, shape: Shape, step: Step, groups: list[tuple[int, int]] 
     """The step where it fits best: a copy on as many devices as hold one, else divided over as many as needed."""
     peak, whole, span = _alone(facts, shape, step)
     groups = groups_of(facts.machine) if groups is None else groups
-    copies = [Placed(peak, free, count, False, whole, span) for count, free in groups]
+    found = traced.nearest(facts, step) if span is not None else None
+    phases = None if found is None else found.phases
+    copies = [Placed(peak, free, count, False, whole, span, phases) for count, free in groups]
     placed = next((p for p in copies if p.fits), None)
     if placed is not None:
         return placed
@@ -149,6 +159,7 @@ def as_memory(facts: Facts, shape: Shape, placed: Placed) -> Memory:
         available=placed.available,
         origin="estimated" if known else "assumed",
         parts=placed.parts,
+        phases=placed.phases or {},
     )
 
 

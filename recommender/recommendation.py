@@ -31,6 +31,8 @@ class Memory(Fact):
     origin: Origin
     parts: dict[str, int] = Field(default_factory=dict)
     """Bytes by name: weights, gradients, optimizer, activations, runtime."""
+    phases: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """The same at the peak of each phase, where a trace has counted the step."""
 
 
 class Hours(Fact):

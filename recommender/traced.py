@@ -20,6 +20,8 @@ class Counted(NamedTuple):
     low: int
     high: int
     """What it may be instead: tensors alone at least, what the allocator holds at most."""
+    phases: dict[str, dict[str, int]]
+    """The parts at the peak of each phase."""
 
 
 def counted(facts: Facts) -> list[Counted]:
@@ -31,7 +33,8 @@ def counted(facts: Facts) -> list[Counted]:
             step = Step(**{k: v for k, v in entry["step"].items() if k in names})
             peak, parts = int(entry["peak"]), {str(k): int(v) for k, v in entry["parts"].items()}
             low, high = (int(entry.get(end, factor * peak)) for end, factor in (("low", LOW), ("high", HIGH)))
-            found.append(Counted(step, peak, parts, min(low, peak), max(high, peak)))
+            phases = {str(p): {str(k): int(v) for k, v in held.items()} for p, held in (entry.get("phases") or {}).items()}
+            found.append(Counted(step, peak, parts, min(low, peak), max(high, peak), phases))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
     return found
@@ -43,11 +46,16 @@ def nearest(facts: Facts, step: Step) -> Counted | None:
     return min(alike, key=lambda c: (c.step != step, abs(c.step.micro_tokens - step.micro_tokens)), default=None)
 
 
-def as_facts(step: Step, peak: int, parts: dict[str, int], low: int | None = None, high: int | None = None) -> dict[str, Any]:
-    """An entry of `memory_profile.steps`."""
-    ends = {"low": low, "high": high} if low is not None and high is not None else {}
-    return {"step": asdict(step), "peak": peak, "parts": parts} | ends
+def as_facts(step: Step, peak: int, parts: dict[str, int], **more: Any) -> dict[str, Any]:
+    """An entry of `memory_profile.steps`; `more` are `low`, `high` and `phases`."""
+    return {"step": asdict(step), "peak": peak, "parts": parts} | more
 
 
 def _kind(step: Step) -> tuple[Any, ...]:
     return step.method, step.precision, step.gradient_checkpointing, step.optimizer, step.trained, step.last_layers
+
+
+def from_runs(facts: Facts, method: str) -> float:
+    """By how much earlier runs of that method on this device differed from their prediction, where three agreed."""
+    factor = ((facts.measured.memory_profile or {}).get("runs") or {}).get(method)
+    return min(max(float(factor), 0.5), 2.0) if isinstance(factor, int | float) else 1.0

@@ -112,7 +112,7 @@ class Look:
         if trial.is_wanted(found) and not given.json:
             print("Trying bf16 on this processor, once for this model …", file=sys.stderr)
         found = trial.with_trial(found)
-        self.facts = with_traces(found, recommend(found))
+        self.facts = with_traces(found, recommend(found).candidates)
 
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""

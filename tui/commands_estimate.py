@@ -42,24 +42,30 @@ def calibrate(given: argparse.Namespace) -> int:
     machine = inspect_machine()
     before = calibration.remembered(machine)
     found = calibration.measure(machine)
-    factors = calibration.learned([r.report() or {} for r in all_runs(given.runs)])
+    past = sorted((r.name, r.report() or {}) for r in all_runs(given.runs))
+    old, factors = calibration.learn(machine, past)
     if given.json:
-        print(as_json({"device": found, "before": before, "runs": factors}))
+        print(as_json({"device": found, "before": before, "runs": factors, "runs_before": old}))
         return Exit.DONE
     screen = Screen()
+    if found["busy"]:
+        screen.print(_("Something else computes on this machine now: the speeds below are too low and were not kept."))
     for name, value in _flat(found).items():
         was = _flat(before or {}).get(name)
         words = _("{name}: {value} (was {was})") if was not in (None, value) else _("{name}: {value}")
         screen.print(words.format(name=name, value=_told(value), was=_told(was)))
     for method, factor in factors.items():
         text = _("The last three {method} runs agree: they peaked at {factor:.2f} of the prediction.")
-        screen.print(text.format(method=method, factor=factor))
+        if old.get(method, 1.0) != factor:
+            text += " " + _("Predictions of {method} are multiplied by it from now on (before: {was:.2f}).")
+        screen.print(text.format(method=method, factor=factor, was=old.get(method, 1.0)))
     return Exit.DONE
 
 
 def _flat(found: dict[str, Any]) -> dict[str, Any]:
     rates = {f"matmul_{name}": value for name, value in (found.get("matmul_flops") or {}).items()}
-    return {name: value for name, value in found.items() if name != "matmul_flops"} | rates
+    other = ("matmul_flops", "busy", "runs", "runs_until")
+    return {name: value for name, value in found.items() if name not in other} | rates
 
 
 def _told(value: Any) -> str:

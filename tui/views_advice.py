@@ -84,8 +84,10 @@ def goal(said: "Goal", questions: "Iterable[Question]") -> Content:
     return Content(_("g: what you want could change this advice."))
 
 
-def card(candidate: "Candidate", heading: str, whole: int | None, width: int, *, roomy: bool) -> Content:
-    """One candidate, judged. `whole` is the model's number of parameters."""
+def card(
+    candidate: "Candidate", heading: str, whole: int | None, width: int, *, roomy: bool, counting: bool = False
+) -> Content:
+    """One candidate, judged. `whole` is the model's number of parameters; `counting` marks memory that is not yet counted."""
     memory, hours = candidate.memory, candidate.hours
     if not candidate.fits:
         fit = (f"{sign('✗')} {memory_verdict(candidate)}", "bold $text-error")
@@ -94,7 +96,7 @@ def card(candidate: "Candidate", heading: str, whole: int | None, width: int, *,
     part = f" ({share(min(candidate.trained_parameters / whole, 1.0))})" if whole else ""
     about = {"measured": "", "estimated": "~", "assumed": "~"}
     rows = [
-        (_("memory"), f"{about[memory.origin]}{memory_sum(candidate)}"),
+        (_("memory"), f"{about[memory.origin]}{memory_sum(candidate)}" + (_(" (counting…)") if counting else "")),
         (_("time"), f"{about[hours.origin]}{duration(hours.predicted * 3600)}"),
         (_("trains"), f"{amount(candidate.trained_parameters)}{part}"),
         (_("disk"), size(candidate.disk)),

@@ -70,6 +70,29 @@ def tried(advice: Advice, cancel: "Cancel") -> "Facts":
     return with_trial(advice.facts, cancel=cancel)
 
 
+METHODS = ("full", "lora", "qlora")
+
+
+def is_uncounted(advice: Advice) -> bool:
+    """Whether a trace could say more of the memory on the screen."""
+    from engine.prediction.candidates import is_wanted
+
+    return is_wanted(advice.facts, [advice.candidate(m) for m in METHODS])
+
+
+def counted(advice: Advice, cancel: "Cancel") -> "Facts":
+    """The facts of that advice, with the memory of the candidates' steps as traces count it; seconds."""
+    from engine.prediction.candidates import with_traces
+
+    return with_traces(advice.facts, [advice.candidate(m) for m in METHODS], cancel=cancel)
+
+
+def with_profile(advice: Advice, facts: "Facts") -> Advice:
+    """The recommendation with the memory that those facts have counted, and all else as it is now."""
+    measured = advice.facts.measured.model_copy(update={"memory_profile": facts.measured.memory_profile})
+    return decided(advice.facts.model_copy(update={"measured": measured}), advice.model, advice.data, advice.draft)
+
+
 def measured_again(advice: Advice, facts: "Facts") -> Advice:
     """The recommendation with what those facts say was measured."""
     return decided(advice.facts.model_copy(update={"measured": facts.measured}), advice.model, advice.data, advice.draft)

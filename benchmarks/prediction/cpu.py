@@ -1,6 +1,6 @@
 """The prediction held against the truth on a CPU: live bytes by torch's profiler, for MiniLM and SmolLM2-135M.
 
-    python -m benchmarks.prediction.cpu [--cells N]      measures what is lacking in results/prediction_cpu.json
+    python -m benchmarks.prediction.cpu [--cells N] [--only WORDS]      measures what is lacking in results/prediction_cpu.json
 
 The same loop runs twice: on the meta device, where it is traced at a few layers and extended, and on the CPU with real (random)
 weights at full depth. The truth comes from the allocator's own events, not from the trace's code. Resumable: a cell that is in
@@ -73,11 +73,13 @@ def main() -> None:
     """Measure the cells that are not in the file yet, and print the errors."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1000, help="at most so many new ones")
-    most = parser.parse_args().cells
+    parser.add_argument("--only", default="", help="those whose key has this in it")
+    given = parser.parse_args()
+    most = given.cells
     torch.manual_seed(0)
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for key, model, step in cells():
-        if key in known or most <= 0:
+        if key in known or most <= 0 or given.only not in key:
             continue
         most -= 1
         started = time.monotonic()

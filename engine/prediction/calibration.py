@@ -18,16 +18,37 @@ SPREAD = 0.05
 
 
 def measure(machine: Machine) -> dict[str, Any]:
-    """Measure this machine's device now (under 30 s) and keep the result.
+    """Measure this machine's device now (under 30 s) and keep the result; not where others kept it `busy`: it would seem slow.
 
     Raises:
         InputError: the device cannot be measured.
     """
     found = ask("calibrate", {}, about="this device", timeout=SECONDS)
+    if not found["busy"]:
+        _keep(machine, found)
+    return found
+
+
+def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> tuple[dict[str, float], dict[str, float]]:
+    """What runs since the last time say of predicted memory: factors by method before, and now; kept.
+
+    `reports` are (name of the run, content of its `report.json`), the oldest first. Their predictions already had the factors
+    of before in them.
+    """
+    known = remembered(machine) or {}
+    before = {str(k): float(v) for k, v in (known.get("runs") or {}).items()}
+    new = [(name, report) for name, report in reports if name > str(known.get("runs_until") or "")]
+    found = learned([report for _, report in new])
+    now = before | {method: before.get(method, 1.0) * factor for method, factor in found.items()}
+    if found:
+        _keep(machine, {"runs": now, "runs_until": new[-1][0]})
+    return before, now
+
+
+def _keep(machine: Machine, found: dict[str, Any]) -> None:
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(path, _kept() | {_key(machine): found})
-    return found
+    write_json(path, _kept() | {_key(machine): (remembered(machine) or {}) | found})
 
 
 def remembered(machine: Machine) -> dict[str, Any] | None:

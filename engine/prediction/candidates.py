@@ -1,24 +1,35 @@
 """The memory of a recommendation's candidates, traced: exact numbers in the place of the formula's."""
 
 import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.inspection.child import Cancel
 from engine.prediction.ask import Cannot, checked, traced
 from recommender.facts import Facts
-from recommender.recommendation import Recommendation
+from recommender.recommendation import Candidate
 from recommender.shape import shape_of
-from recommender.traced import as_facts
+from recommender.traced import as_facts, counted
 from recommender.variants import step_of
 
 SECONDS = 60.0
 """A recommendation waits no longer for it."""
+REMEMBERED = 12
+"""Earlier steps that stay in the profile: a person edits back and forth."""
 OFF = "LORACLE_TRACE"
 """Set to 0 in the environment: nothing is traced, and the formula's numbers stand."""
 
 
-def with_traces(facts: Facts, advice: Recommendation, *, cancel: Cancel | None = None) -> Facts:
-    """The facts with the memory of each candidate's step as a trace counts it, for deciding once more.
+def is_wanted(facts: Facts, shown: Iterable[Candidate]) -> bool:
+    """Whether tracing could say more about these candidates than is known."""
+    if os.environ.get(OFF) == "0" or facts.machine.backend not in ("cpu", "cuda"):
+        return False
+    known = [c.step for c in counted(facts)]
+    return any(step_of(facts, c.method, c.settings) not in known for c in shown if c.devices == 1)
+
+
+def with_traces(facts: Facts, shown: Sequence[Candidate], *, cancel: Cancel | None = None) -> Facts:
+    """The facts with the memory of each of these candidates' steps as a trace counts it, for deciding once more.
 
     Seconds, the first time. The facts come back as they were where nothing can be traced: a device that is neither CUDA nor a
     CPU, a model with code of its own, a task whose step is not traced.
@@ -26,9 +37,9 @@ def with_traces(facts: Facts, advice: Recommendation, *, cancel: Cancel | None =
     if os.environ.get(OFF) == "0" or facts.machine.backend not in ("cpu", "cuda"):
         return facts
     shape = shape_of(facts.model, facts.data.task)
-    steps = {c.method: step_of(facts, c.method, c.settings) for c in advice.candidates if c.devices == 1}
+    steps = {c.method: step_of(facts, c.method, c.settings) for c in shown if c.devices == 1}
     plans = [_wanted(facts, c.settings.model_dump(mode="json"), c.method, steps[c.method].micro_tokens)
-             for c in advice.candidates if c.method in steps]  # fmt: skip
+             for c in shown if c.method in steps]  # fmt: skip
     try:
         model = checked(facts.model)
         request = {"facts": facts.model_copy(update={"model": model}).model_dump(mode="json"), "plans": plans}
@@ -38,7 +49,10 @@ def with_traces(facts: Facts, advice: Recommendation, *, cancel: Cancel | None =
     entries = [as_facts(steps[method], **answer) for method, answer in found["steps"].items() if method in steps]
     if not entries or shape.experts > 1:
         return facts
-    profile = dict(facts.measured.memory_profile or {}) | {"steps": entries}
+    profile = dict(facts.measured.memory_profile or {})
+    new = [e["step"] for e in entries]
+    older = [e for e in profile.get("steps") or () if isinstance(e, dict) and e.get("step") not in new]
+    profile["steps"] = [*older[-REMEMBERED:], *entries]
     return facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
 
 

@@ -311,40 +311,34 @@ def _grown(before: int, now: int, layers: int) -> int:
 
 
 def peaks(segments: list[Segment], *, expandable: bool = False) -> dict[str, Any]:
-    """What the allocator shows: `allocated` and `reserved` by phase, and the blocks that are alive at the peak, by name."""
+    """What the allocator shows: `allocated`, `reserved` and the `parts` at the peak, in bytes, by phase; and the parts of the
+    highest peak, by what the blocks are."""
     from engine.prediction.allocator import Allocator
 
     allocator = Allocator(expandable=expandable)
-    by_phase: dict[str, dict[str, int]] = {}
-    top, where = -1, 0
-    alive: dict[int, str] = {}
-    index = 0
+    by_phase: dict[str, dict[str, Any]] = {}
+    sizes: dict[int, int] = {}
+    alive: dict[str, int] = {}
     for segment in segments:
         allocator.peak_allocated, allocator.peak_reserved = allocator.allocated, allocator.reserved
+        found = by_phase.setdefault(segment.phase, {"allocated": 0, "reserved": 0, "parts": {}})
         for event in segment.events:
-            index += 1
             if event.number == 0:
                 allocator.empty_cache()
-            elif event.size >= 0:
+                continue
+            part = event.name.partition("|")[2] or "temporaries"
+            if event.size >= 0:
                 allocator.allocate(event.number, event.size)
-                if allocator.allocated > top:
-                    top, where = allocator.allocated, index
+                sizes[event.number] = event.size
+                alive[part] = alive.get(part, 0) + event.size
+                if allocator.allocated > found["allocated"]:
+                    found["allocated"], found["parts"] = allocator.allocated, dict(alive)
             else:
                 allocator.release(event.number)
-        found = by_phase.setdefault(segment.phase, {"allocated": 0, "reserved": 0})
+                alive[part] -= sizes.pop(event.number)
         found["allocated"] = max(found["allocated"], allocator.peak_allocated)
         found["reserved"] = max(found["reserved"], allocator.peak_reserved)
-    parts: dict[str, int] = {}
-    sizes: dict[int, int] = {}
-    for event in (e for s in segments for e in s.events):
-        if where == 0:
-            break
-        where -= 1
-        if event.size >= 0 and event.number:
-            alive[event.number], sizes[event.number] = event.name, event.size
-        elif event.number:
-            alive.pop(event.number, None)
-    for number, name in alive.items():
-        part = name.partition("|")[2] or "temporaries"
-        parts[part] = parts.get(part, 0) + sizes[number]
-    return {"phases": by_phase, "parts": parts}
+    for found in by_phase.values():
+        found["parts"] = {part: size for part, size in found["parts"].items() if size}
+    highest: dict[str, Any] = max(by_phase.values(), key=lambda found: int(found["allocated"]), default={"parts": {}})
+    return {"phases": by_phase, "parts": highest["parts"]}

@@ -63,6 +63,7 @@ def write(
             "memory": {"predicted": expected.get("memory"), "probed": probed(events), "peak": memory_most(events)},
             "seconds": {
                 "predicted": expected.get("seconds"),
+                "probed": from_first_steps(events, training["total_steps"]),
                 "training": sum(e["seconds"] for e in events if e["kind"] == "step"),
                 "total": working_seconds(events),
             },
@@ -85,12 +86,27 @@ def write(
     )
 
 
+PROBED = 10
+"""Steps after which the time of a run is told from itself."""
+
+
 def working_seconds(events: Sequence[Event]) -> float:
     """Seconds in which a worker was at it, from the first event to now; the time between two workers does not count."""
     moments = [*(e["time"] for e in events), time.time()]
     begins = [e["kind"] == "phase" and e.get("name") == "load" for e in events] + [False]
     pairs = zip(moments, moments[1:], begins[1:], strict=False)
     return float(sum(max(after - before, 0.0) for before, after, begun in pairs if not begun))
+
+
+def from_first_steps(events: Sequence[Event], total: int) -> float | None:
+    """Seconds of all steps as the first ten told them, by their tokens; `None` of a run that had fewer."""
+    steps = [e for e in events if e["kind"] == "step"]
+    first = steps[1 : 1 + PROBED]  # the very first warms up
+    if len(first) < PROBED:
+        return None
+    tokens, whole = (sum(int(e.get("tokens") or 0) for e in some) for some in (first, steps))
+    seconds = sum(float(e["seconds"]) for e in first)
+    return seconds * whole / tokens if tokens and len(steps) >= total else seconds * total / PROBED
 
 
 def memory_most(events: Sequence[Event]) -> int:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from engine.prediction.ask import Cannot, checked, estimate
-from engine.prediction.calibration import learned
+from engine.prediction.calibration import learn, learned, remembered
 from engine.prediction.sharing import on_each
 from engine.prediction.stream import Event, Segment
-from recommender.facts import Facts, ModelFacts
+from recommender.decide import recommend
+from recommender.facts import Facts, Machine, ModelFacts
 from recommender.step import TrainingStep
 from tests.conftest import Command
 
@@ -76,6 +77,24 @@ def test_runs_are_believed_only_when_three_agree() -> None:
     assert learned([report("full", 110), report("full", 111)]) == {}
     assert learned([report("full", 110), report("full", 150), report("full", 111)]) == {}
     assert learned([report("full", 90), report("full", 110), report("full", 111), report("full", 112), {}]) == {"full": 1.11}
+
+
+def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
+    machine = Machine.model_validate({"backend": "cpu", "cpu_cores": 2, "ram_available": 8 * 10**9})
+    runs = [(f"2026112{n}-run", {"method": "full", "memory": {"predicted": 100, "peak": 120 + n}}) for n in range(3)]
+    assert learn(machine, runs) == ({}, {"full": 1.21})
+    assert learn(machine, runs) == ({"full": 1.21}, {"full": 1.21})  # the same three runs say nothing new
+    known = remembered(machine)
+    assert known is not None
+    model = {"parameters": 10**8, "layers": 12, "hidden_size": 768, "attention_heads": 12, "vocabulary_size": 30_000}
+    data = {"task": "classification", "rows": 1000, "tokens_max": 100}
+    content = {"machine": machine.model_dump(), "model": model, "data": data}
+    usual = recommend(Facts.model_validate(content)).candidate("full")
+    profile = {"memory_profile": {"runs": known["runs"]}}
+    learnt = recommend(Facts.model_validate(content | {"measured": profile})).candidate("full")
+    assert learnt.settings == usual.settings
+    assert learnt.memory.predicted == pytest.approx(1.21 * usual.memory.predicted, rel=1e-6)
 
 
 def test_states_are_divided_and_copies_are_not() -> None:

@@ -12,6 +12,8 @@ from textual.widgets import Input
 
 from engine.groups import Group
 from engine.inspect import DataInspection, ModelInspection
+from engine.prediction.candidates import with_traces
+from recommender.decide import recommend
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
 from tui import commands_advice, work_plan
@@ -165,6 +167,41 @@ async def test_a_trial_of_bf16_changes_the_plan_that_is_already_there(
         settings = plan_screen.advice.candidate("full").settings
         assert (settings.precision, settings.epochs) == ("bf16-mixed", 7)
         assert "Trying bf16" not in screen(app)
+
+
+async def test_memory_is_counted_beside_a_plan_that_is_already_there(
+    *, runs: Path, plan_screen: RecommendationScreen, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    """Until then its number is marked; then it is the one that --auto tells."""
+    go_on = threading.Event()
+    asked: list[dict[str, Any]] = []
+
+    def answers(kind: str, request: dict[str, Any], **_: object) -> dict[str, Any]:
+        asked.append(request)
+        go_on.wait(60)
+        step = {"peak": 123_000_000, "low": 120_000_000, "high": 130_000_000, "parts": {"weights": 123_000_000}}
+        return {"steps": {plan["method"]: step for plan in request["plans"]}}
+
+    monkeypatch.setenv("LORACLE_TRACE", "1")
+    monkeypatch.setattr("engine.prediction.candidates.traced", answers)
+    monkeypatch.setattr("engine.prediction.candidates.checked", lambda model: model)
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await app.push_screen(plan_screen)
+        await wait(pilot, lambda: "counting" in screen(app))
+        assert plan_screen.advice is not None
+        before = plan_screen.advice
+        go_on.set()
+        await wait(pilot, lambda: "counting" not in screen(app))
+        memory = plan_screen.advice.candidate("full").memory
+        assert memory.predicted == 123_000_000 + memory.parts["runtime"]
+        auto = recommend(with_traces(before.facts, recommend(before.facts).candidates))
+        assert plan_screen.advice.recommendation == auto
+        # Another rank is another step: it is counted anew.
+        times = len(asked)
+        plan_screen._changed(work_plan.change(plan_screen.advice, "lora", "rank", "32"))
+        await wait(pilot, lambda: len(asked) > times and "counting" not in screen(app))
+        assert asked[-1]["plans"][1]["settings"]["rank"] == 32
 
 
 def test_the_copied_command_makes_the_same_plan(advice: work_plan.Advice, model: ModelInspection) -> None:

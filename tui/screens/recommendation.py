@@ -60,7 +60,7 @@ class RecommendationScreen(LoracleScreen):
         self._model, self._data, self._draft, self._keep = model, data, draft, keep
         self.advice: engine_side.Advice | None = None
         self.chosen = draft.method or "full"
-        self._starting = False
+        self._starting = self._counting = False
 
     def body(self) -> ComposeResult:
         yield Static(Content.styled(_("Comparing…"), "dim"), id="verdict", markup=False)
@@ -100,6 +100,7 @@ class RecommendationScreen(LoracleScreen):
         self._take(advice, choose=self._draft.method or advice.recommendation.best.method)
         if engine_side.wants_trial(advice):
             await self._try_bf16(advice)
+        self._count()
 
     async def _try_bf16(self, advice: engine_side.Advice) -> None:
         """Find out whether this processor is faster in bf16, beside a plan that can be read and started already."""
@@ -117,6 +118,27 @@ class RecommendationScreen(LoracleScreen):
             now = self.advice  # what was said meanwhile holds
             self._take(await in_thread(engine_side.measured_again, now, facts))
 
+    @work(exclusive=True, group="counting", exit_on_error=False)
+    async def _count(self) -> None:
+        """Count the memory of what is on the screen; until then it is the formula's, or scaled from another step, and marked."""
+        if self.advice is None or not engine_side.is_uncounted(self.advice):
+            return
+        self._counting = True
+        self._take(self.advice)
+        cancel = cancel_handle()
+        try:
+            facts = await in_thread(engine_side.counted, self.advice, cancel)
+        finally:
+            cancel.cancel()
+        self._counting = False  # not where this was given up: then the next one counts
+        if not self._starting:
+            self._take(await in_thread(engine_side.with_profile, self.advice, facts))
+
+    def _changed(self, advice: engine_side.Advice) -> None:
+        """Show what a person has changed, at once, and count it."""
+        self._take(advice)
+        self._count()
+
     def _take(self, advice: engine_side.Advice, *, choose: str | None = None) -> None:
         """Show that advice, and keep what was said on the way to it."""
         self.advice, self._draft = advice, advice.draft
@@ -128,7 +150,8 @@ class RecommendationScreen(LoracleScreen):
             heading = views.heading(
                 candidate, index, starred=method == recommendation.verdict, edited=method in advice.edits
             )
-            self.query_one(f"#card-{method}", CandidateCard).show(candidate, heading, self._model.facts.parameters)
+            card = self.query_one(f"#card-{method}", CandidateCard)
+            card.show(candidate, heading, self._model.facts.parameters, counting=self._counting)
         self.query_one("#verdict", Static).update(views.verdict(recommendation))
         said = views.goal(advice.facts.goal, advice.questions)
         line = self.query_one("#goal", Static)
@@ -178,7 +201,7 @@ class RecommendationScreen(LoracleScreen):
         if self.advice is None:
             return
         if any(q.matters or q.current != q.default for q in self.advice.questions):
-            self.app.push_screen(GoalScreen(self.advice, self._take))
+            self.app.push_screen(GoalScreen(self.advice, self._changed))
         else:
             self._message(_("Nothing that you could say about your goal would change this advice."), wrong=False)
 
@@ -188,7 +211,7 @@ class RecommendationScreen(LoracleScreen):
             return
         from tui.screens.edit import EditScreen
 
-        self.app.push_screen(EditScreen(self.advice, self.chosen, self._take))
+        self.app.push_screen(EditScreen(self.advice, self.chosen, self._changed))
 
     def copyable(self) -> tuple[str, str] | None:
         """The recommendation as text."""
@@ -239,7 +262,8 @@ class RecommendationScreen(LoracleScreen):
     async def _start(self, *, anyway: bool) -> None:
         assert self.advice is not None
         self._starting = True
-        self.workers.cancel_group(self, "advice")  # a trial that goes on would only slow the run down
+        for group in ("advice", "counting"):  # what goes on there would only slow the run down
+            self.workers.cancel_group(self, group)
         self._message(views.starting(self.advice), wrong=False)
         try:
             run = await in_thread(engine_side.start, self.advice, self.chosen, anyway, self.loracle.runs)

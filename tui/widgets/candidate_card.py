@@ -29,11 +29,11 @@ class CandidateCard(Static):
     def __init__(self, method: str) -> None:
         super().__init__(id=f"card-{method}", markup=False)
         self._method = method
-        self._shown: tuple[Candidate, str, int | None] | None = None
+        self._shown: tuple[Candidate, str, int | None, bool] | None = None
 
-    def show(self, candidate: "Candidate", heading: str, whole: int | None) -> None:
-        """Show this candidate. `whole` is the model's number of parameters."""
-        self._shown = (candidate, heading, whole)
+    def show(self, candidate: "Candidate", heading: str, whole: int | None, *, counting: bool = False) -> None:
+        """Show this candidate. `whole` is the model's number of parameters; `counting` marks memory that is not yet counted."""
+        self._shown = (candidate, heading, whole, counting)
         self.on_resize()
 
     def on_resize(self) -> None:
@@ -42,8 +42,8 @@ class CandidateCard(Static):
             return
         width = max(self.content_size.width, 10)
         roomy = width >= ROOMY and self.content_size.height >= ROOMY_LINES
-        candidate, heading, whole = self._shown
-        self.update(views.card(candidate, heading, whole, width, roomy=roomy))
+        candidate, heading, whole, counting = self._shown
+        self.update(views.card(candidate, heading, whole, width, roomy=roomy, counting=counting))
 
     def on_click(self, event: events.Click) -> None:
         """Choose this one."""

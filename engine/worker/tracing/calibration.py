@@ -14,11 +14,14 @@ SHAPES = ((2048, 768, 768), (2048, 768, 3072), (2048, 2048, 2048), (2048, 4096, 
 COPIED = 256 * 2**20
 """Bytes that are copied to measure bandwidth: more than any cache holds."""
 LAUNCHES = 200
+UNDISTURBED = 0.85
+"""Of the time of its processors, what a product must have got: else somebody else computes here too."""
 
 
 def calibrate() -> dict[str, Any]:
     """Operations a second by precision, bytes a second, seconds an operation waits for the host, bytes of context."""
     cuda = torch.cuda.is_available()
+    wall, worked = time.perf_counter(), time.process_time()
     device = torch.device("cuda" if cuda else "cpu")
     found: dict[str, Any] = {"name": torch.cuda.get_device_name() if cuda else "cpu", "torch": torch.__version__}
     before = torch.cuda.mem_get_info()[0] if cuda else 0
@@ -29,6 +32,8 @@ def calibrate() -> dict[str, Any]:
         if rate is not None:
             flops[name] = rate
     found["matmul_flops"] = flops
+    got = (time.process_time() - worked) / (time.perf_counter() - wall) / torch.get_num_threads()
+    found["busy"] = not cuda and got < UNDISTURBED
     source, target = (torch.empty(COPIED, dtype=torch.uint8, device=device) for _ in range(2))
     found["bandwidth"] = 2 * COPIED / _fastest(lambda: target.copy_(source), device)
     found["launch"] = _fastest(lambda: _chain(small), device) / LAUNCHES

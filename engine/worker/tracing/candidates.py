@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.prediction.stream import SHALLOW, Unlike, extended, peaks
 from engine.worker.tracing import models
-from engine.worker.tracing.estimate import ALLOCATED, RESERVED, card_of, learned_share
+from engine.worker.tracing.estimate import ALLOCATED, RESERVED, card_of, learned_share, parts_by_phase
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
 from engine.worker.tracing.trace import Traced, trace
@@ -37,6 +37,7 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
             "low": int(ALLOCATED[0] * allocated),
             "high": int(margin[1] * fullest),
             "parts": told["parts"] | reserve,
+            "phases": parts_by_phase(told),
         }
     return {"steps": found}
 

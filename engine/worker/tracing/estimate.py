@@ -59,6 +59,7 @@ def estimate(facts: Facts) -> dict[str, Any]:
         "device": {name: reserved[name] + extra for name, extra in zip(("predicted", "low", "high"), context, strict=True)},
         "phases": one.phases,
         "parts": one.parts,
+        "parts_by_phase": one.parts_by_phase,
         "seconds_per_step": one.seconds,
         "assumed": assumed,
     }
@@ -78,8 +79,17 @@ class _Predicted:
         taken = [v for name, v in by_phase.items() if _phase(name) not in ("evaluation", "save")]  # told apart, under `phases`
         self.allocated = max(v["allocated"] for v in taken) + more
         self.reserved = max(v["reserved"] for v in taken) + more
-        self.parts = found["parts"]
+        self.parts, self.parts_by_phase = found["parts"], parts_by_phase(found)
         self.seconds = seconds
+
+
+def parts_by_phase(told: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Where the memory is at the peak of each phase, in bytes by what it is."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, phase in told["phases"].items():
+        if _phase(name) in PHASES and phase["allocated"] > found.get(_phase(name), {"allocated": 0})["allocated"]:
+            found[_phase(name)] = phase
+    return {name: found[name]["parts"] for name in PHASES if name in found}
 
 
 def _phase(name: str) -> str:

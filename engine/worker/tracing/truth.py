@@ -3,6 +3,7 @@
 The allocator's own events are added up, so that nothing of the trace's code is believed.
 """
 
+import gc
 import resource
 import warnings
 from itertools import pairwise
@@ -49,6 +50,7 @@ def measured(config: dict[str, Any], step: TrainingStep) -> dict[str, Any]:
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loop = loop_of(config, step, CPU, marks, device="cpu")
+        gc.collect()  # models of before would go while this one is watched
         resident = _resident(loop)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
             loop.run()

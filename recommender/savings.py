@@ -1,0 +1,51 @@
+"""Which single change of a candidate's settings would save most memory."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from recommender.facts import Facts
+from recommender.memory import undivided
+from recommender.recommendation import Candidate, Settings
+from recommender.shape import shape_of
+from recommender.variants import has_8bit_adamw, step_of
+
+Change = Literal["checkpointing", "half_batch", "half_length", "adamw_8bit", "no_embeddings"]
+SHORTEST = 64
+WORTH = 0.03
+"""Of the peak, below which no saving is worth a sentence."""
+
+
+def largest(facts: Facts, candidate: Candidate) -> tuple[Change, int] | None:
+    """The change and the bytes that it saves; `None` where nothing saves much.
+
+    Told by the formula on both sides, as a share of what the candidate is predicted to need: a trace of each would take seconds.
+    """
+    plain = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": None})})
+    shape = shape_of(facts.model, facts.data.task)
+
+    def needed(settings: Settings) -> int:
+        return undivided(plain, shape, step_of(plain, candidate.method, settings))[0]
+
+    now = needed(candidate.settings)
+    least = {change: needed(other) for change, other in _changes(facts, candidate)}
+    if not least:
+        return None
+    best = min(least, key=lambda change: least[change])
+    saved = 1 - least[best] / now
+    return (best, int(saved * candidate.memory.predicted)) if saved >= WORTH else None
+
+
+def _changes(facts: Facts, candidate: Candidate) -> Iterator[tuple[Change, Settings]]:
+    settings = candidate.settings
+    if not settings.gradient_checkpointing:
+        yield "checkpointing", settings.model_copy(update={"gradient_checkpointing": True})
+    if settings.token_budget // 2 >= settings.max_length:
+        yield "half_batch", settings.model_copy(update={"token_budget": settings.token_budget // 2})
+    if settings.max_length // 2 >= SHORTEST:
+        half = settings.max_length // 2
+        yield "half_length", settings.model_copy(update={"max_length": half, "token_budget": settings.token_budget // 2})
+    if candidate.method == "full":
+        if settings.optimizer == "adamw" and has_8bit_adamw(facts.machine):
+            yield "adamw_8bit", settings.model_copy(update={"optimizer": "adamw_8bit"})
+        if settings.trained == "all":
+            yield "no_embeddings", settings.model_copy(update={"trained": "no_embeddings"})
