@@ -3,10 +3,10 @@
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.text import one_line
 from tui.i18n import _, plural
 from tui.views_run import LIVE, best, real, whole
 from tui.words import duration, number, size
+from tui.worker_words import warning_words
 
 if TYPE_CHECKING:
     from engine.state import RunState
@@ -41,7 +41,7 @@ def advice(state: "RunState", plan: "Plan | None", now: float) -> list[Advice]:
 
 def _told(events: list[dict[str, Any]], most: int) -> list[str]:
     """The newest sentences, each once."""
-    texts = dict.fromkeys(one_line(e.get("text") or "", 400) for e in reversed(events))
+    texts = dict.fromkeys(warning_words(e) for e in reversed(events))
     return [text for text in texts if text][:most]
 
 

@@ -8,6 +8,7 @@ from engine.text import clean, one_line
 from tui import judged
 from tui.i18n import _
 from tui.words import PHASE_WORDS, metric, preflight_words, status_word
+from tui.worker_words import warning_words
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -101,7 +102,7 @@ def event_line(event: "Event") -> tuple[str, str] | None:
         case "preflight":
             return preflight_words(event), ""
         case "warning":
-            return f"! {one_line(event.get('text'), 400)}", "warning"
+            return f"! {warning_words(event)}", "warning"
         case "recovery":
             return f"! {one_line(event.get('text') or _('recovered'), 400)}", "warning"
         case "end":

@@ -15,6 +15,7 @@ from recommender.catalogue import SENTENCES
 from recommender.catalogue_settings import SETTINGS
 from recommender.reasons import sentence
 from tui import cli, i18n
+from tui.worker_words import warning_words
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,3 +126,17 @@ def test_help_and_complaints_about_what_was_typed_are_said_in_the_language(
     with pytest.raises(SystemExit):
         cli.main(["--nonsense"])
     assert "错误：无法识别的参数：--nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_english_afterwards")
+def test_a_workers_warning_is_said_in_the_language_where_its_facts_allow() -> None:
+    facts = {"step": 40, "best_step": 20, "validation": [0.5, 0.9], "training": [0.4, 0.1]}
+    event = {"kind": "warning", "code": "overfitting", "text": "Since step 20 ...", "facts": facts}
+    assert warning_words(event) == "Since step 20 ..."
+    i18n.speak("zh_CN")
+    assert "自第 20 步起，验证损失从 0.5 升到 0.9" in warning_words(event)
+    assert warning_words({**event, "facts": {"step": 40}}) == "Since step 20 ..."
+    assert warning_words({**event, "code": "something new"}) == "Since step 20 ..."
+    facts = {"use": "train", "rows_cut": 6, "tokens_cut": 218, "rows_untrained": 0}
+    cut = {"code": "rows_cut", "text": "6 of 40 ...", "facts": facts}
+    assert warning_words(cut) == "6 个训练行超出读取长度而被截断（丢失 218 个词元）。"

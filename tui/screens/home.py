@@ -29,6 +29,7 @@ LIVE = ("starting", "running")
 NAME_CELLS = 27
 """Of a run's name, so that all columns fit on 80 beside a scroll bar."""
 MOST_MARKED = 4
+OF_RUNS = frozenset({"open", "attach", "resume", "mark", "compare", "replay", "delete"})
 
 
 class HomeScreen(LoracleScreen):
@@ -104,6 +105,8 @@ class HomeScreen(LoracleScreen):
         keys = [str(row.run.path) for row in rows]
         same = keys == [str(row.run.path) for row in self._rows] and table.row_count == len(rows)
         chosen = self._chosen()
+        if bool(rows) != bool(self._rows):
+            self.call_after_refresh(self.refresh_bindings)
         self._rows = rows
         self._marked &= set(keys)
         if same:
@@ -153,7 +156,9 @@ class HomeScreen(LoracleScreen):
         return self._rows[row] if 0 <= row < len(self._rows) else None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Nothing lies further back than home."""
+        """Nothing lies further back than home, and what is done to runs needs one."""
+        if action in OF_RUNS:
+            return bool(self._rows)
         if action == "undo":
             return bool(self.loracle.discarded)
         return action != "back"

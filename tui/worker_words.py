@@ -1,0 +1,52 @@
+"""What a worker warns of, in the reader's language: by the event's code and facts. English has the worker's own sentence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.text import one_line
+from recommender.language import marked, said
+
+WARNINGS: dict[str, str] = {
+    "rows_cut:train": marked(
+        "{rows_cut} training rows are longer than the length read and were cut ({tokens_cut} tokens lost)."
+    ),
+    "rows_cut:validation": marked(
+        "{rows_cut} validation rows are longer than the length read and were cut ({tokens_cut} tokens lost)."
+    ),
+    "rows_cut:held_out": marked(
+        "{rows_cut} held-out rows are longer than the length read and were cut ({tokens_cut} tokens lost)."
+    ),
+    "no_held_out": marked("There are no held-out rows, so the report cannot say what the training gained."),
+    "no_samples": marked("Memory is too small to write sample answers; there are none in the report."),
+    "nothing_learned": marked("The batch of step {step} teaches nothing: its loss and its gradient are zero."),
+    "diverging": marked("The loss diverges: {loss:.3g} lately, and {first:.3g} before any training."),
+    "forgot": marked("The loss was down to {lowest:.3g} and is back at {loss:.3g}, where it began ({first:.3g})."),
+    "no_progress": marked("After {step} steps the loss is where it began ({loss:.3g}; {first:.3g} at first)."),
+    "overfitting": marked(
+        "Since step {best_step} the validation loss has risen from {validation[0]:.3g} to {validation[1]:.3g} while the training"
+        " loss fell from {training[0]:.3g} to {training[1]:.3g}. The best checkpoint is kept."
+    ),
+    "not_a_number": marked("The loss or the gradient is no longer a number at step {step}."),
+    "gradient_overflow": marked("fp16 has skipped {skipped} steps in a row because the gradient overflows."),
+    "learning_rate_hopeless": marked("learning_rate {learning_rate:g} would leave nothing of the model."),
+    "learning_rate_high": marked("learning_rate {learning_rate:g} is above {high:g}, which few fine-tunes survive for long."),
+    "learning_rate_low": marked("learning_rate {learning_rate:g} is so low that next to nothing is learned."),
+    "damaged_checkpoint": marked("A damaged checkpoint was put aside ({checkpoint})."),
+}
+"""Said in translation only; what has no line here, or lacks a fact, is said as the worker did."""
+
+
+def warning_words(event: Mapping[str, Any]) -> str:
+    """A `warning` event as a sentence."""
+    text = one_line(event.get("text") or "", 400)
+    facts = event.get("facts")
+    known = dict(facts) if isinstance(facts, Mapping) else {}
+    code = f"rows_cut:{known.get('use')}" if event.get("code") == "rows_cut" else str(event.get("code"))
+    template = WARNINGS.get(code, "")
+    translated = said(template)
+    if translated == template or (code.startswith("rows_cut") and not known.get("rows_cut")):
+        return text
+    try:
+        return one_line(translated.format_map(known), 400)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError):  # a log may hold anything
+        return text
