@@ -214,20 +214,34 @@ def evaluations(state: "RunState", metric_name: str) -> Content:
     return Content("\n").join(lines)
 
 
-def samples(state: "RunState") -> Content:
-    """What the model says to the same few texts, now and at first."""
+def samples(state: "RunState", width: int) -> Content:
+    """What the model says to the same few texts, now and at first; a line of `width` cells each where answers are short."""
     found = [state.samples[n] for n in sorted(state.samples)]
     lines: list[Content] = []
     for sample in found:
+        if sample.get("split") == "validation":
+            lines.append(_judged(sample, width))
+            continue
         lines.append(Content.styled(one_line(sample.get("prompt"), 160), "bold"))
         if sample.get("wanted"):
             lines.append(_told(_("wanted"), sample.get("wanted")))
         if sample.get("first") != sample.get("answer"):
             lines.append(_told(_("at first"), sample.get("first")))
-        right = sample.get("answer") == sample.get("wanted") if sample.get("split") == "validation" else None
-        mark = "" if right is None else f"{sign('✓')} " if right else f"{sign('✗')} "
-        lines.append(_told(_("now"), f"{mark}{sample.get('answer')}"))
+        lines.append(_told(_("now"), sample.get("answer")))
     return Content("\n").join(lines)
+
+
+def _judged(sample: dict[str, Any], width: int) -> Content:
+    """An answer that is right or wrong: `✗ delivery (wanted payment)  I typed my gift card code …`."""
+    answer, wanted = one_line(sample.get("answer"), 40), one_line(sample.get("wanted"), 40)
+    first = one_line(sample.get("first"), 40)
+    if answer == wanted:
+        said, style = f"{sign('✓')} {answer}", "$text-success"
+        said += _(" (was {first})").format(first=first) if first != answer else ""
+    else:
+        said, style = f"{sign('✗')} {answer}" + _(" (wanted {answer})").format(answer=wanted), "$text-warning"
+    line = Content.assemble((padded(said, 34), style), "  ", (one_line(sample.get("prompt"), 300), "$text-muted"))
+    return line.truncate(max(width, 20), ellipsis=True)
 
 
 def _told(label: str, text: Any) -> Content:

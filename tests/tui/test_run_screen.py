@@ -1,5 +1,6 @@
 """Watching a run, stopping it, leaving it, coming back to it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,20 @@ async def test_a_small_terminal_is_told_so(runs: Path, screen: Screen, wait: Any
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(50, 16)) as pilot:
         await wait(pilot, lambda: "This terminal is 50x16" in screen(app))
+
+
+async def test_samples_of_an_evaluation_say_what_is_right_and_what_was_said_at_first(
+    make_run: Any, runs: Path, screen: Screen, wait: Any
+) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.steps(1, 20)
+    for step, answers in ((10, ("delivery", "billing")), (20, ("billing", "delivery"))):
+        for number, answer in enumerate(answers):
+            fields = {"prompt": f"charged twice {number}", "wanted": "billing", "answer": answer}
+            worker.events.write("sample", split="validation", step=step, number=number, **fields)
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await wait(pilot, lambda: "samples at step 20" in screen(app))
+        assert re.search(r"✓ billing \(was delivery\) +charged twice 0", screen(app))
+        assert re.search(r"✗ delivery \(wanted billing\) +charged twice 1", screen(app))

@@ -201,7 +201,8 @@ class RunScreen(RunKeys):
         self.query_one("#panes").set_class(not state.samples, "-no-samples")
         words = _("No sample answers yet: they come with evaluations, or before and after where the model writes.")
         nothing = Content.styled(words, "$text-muted")
-        pane.show(views.samples(state) if state.samples else nothing)
+        width = pane.scrollable_content_region.width
+        pane.show(views.samples(state, width) if state.samples else nothing)
         pane.title_words(views.samples_title(state) if state.samples else _("samples"))
 
     def _predicted(self) -> int | None:
