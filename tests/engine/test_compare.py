@@ -108,6 +108,16 @@ def test_candidates_of_a_pilot_keep_their_own_schedules_and_share_every_batch() 
     assert found.stages[-1] >= 0.2 * totals["full"]
 
 
+def test_settings_of_a_persons_own_go_with_their_method_and_the_leaders_batch_with_all() -> None:
+    own = {"full": ["learning_rate=3e-5", "effective_batch=64"], "lora": ["rank=4", "effective_batch=8", "warmup_steps=5"]}
+    found = piloted(*situation(), own=own)
+    assert found.plans["full"].learning_rate == 3e-5
+    assert found.plans["full-raised"].learning_rate == pytest.approx(9e-5)
+    assert found.plans["lora"].rank == 4
+    assert found.plans["lora"].warmup_steps == 5
+    assert {p.effective_batch for p in found.plans.values()} == {64}
+
+
 def test_below_2000_rows_candidates_are_cross_validated_and_the_winner_gets_all_rows() -> None:
     found = piloted(*situation(rows=1500))
     assert found.mode == "folds"

@@ -1,5 +1,6 @@
 """The list of runs: deleting and bringing back, marking and comparing, attaching."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,35 @@ def test_what_lies_in_the_trash_for_long_is_deleted_and_what_is_new_is_kept(runs
     new.was.mkdir()
     with pytest.raises(InputError, match="in the way"):
         trash.restore(new)
+
+
+async def test_the_line_of_keys_is_clicked_and_never_cut_within_a_word(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    make_run().begin()
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "n New run" in screen(app).splitlines()[-1])
+        for width in (70, 55, 40):
+            await pilot.resize_terminal(width, 24)
+            await pilot.pause()
+            line = screen(app).splitlines()[-1].rstrip()
+            assert line.endswith("^p"), line
+            assert re.fullmatch(r"( (F1 Help|n New run|a Attach|v Compare|del Delete|\^q Quit) )+ *\^p", line), line
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        line = screen(app).splitlines()[-1]
+        await pilot.click("KeyLine", offset=(line.index("New run"), 0))
+        await wait(pilot, lambda: "What is the model to learn?" in screen(app))
+
+
+async def test_where_there_are_no_runs_nothing_is_offered_for_them(runs: Path, screen: Screen, wait: Any) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "What is the model to learn?" in screen(app))
+        await pilot.press("escape")
+        await wait(pilot, lambda: "No run yet" in screen(app))
+        line = screen(app).splitlines()[-1]
+        assert "New run" in line
+        assert "Delete" not in line
+        assert "Compare" not in line
