@@ -81,6 +81,8 @@ def share(value: float) -> str:
     percent = 100 * value
     if 99 < percent < 100:  # never all of them where a few are not
         return f"{min(percent, 99.9):.1f}%"
+    if 0 < percent < 0.05:  # nor none where a few are
+        return "<0.1%"
     return f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}".removesuffix(".0") + "%"
 
 

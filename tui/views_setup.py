@@ -131,9 +131,9 @@ def _keyed(mark: tuple[str, str], text: str, keys: str) -> Content:
 
 
 def class_counts(data: "DataInspection") -> str:
-    """`account 100 · billing 100`, the largest first."""
+    """`account: 100 · billing: 100`, the largest first."""
     pairs = sorted(zip(data.facts.labels or (), data.facts.label_counts or (), strict=False), key=lambda p: -p[1])
-    shown = f" {sign('·')} ".join(f"{one_line(label, 24)} {number(count)}" for label, count in pairs[:MOST_CLASSES])
+    shown = f" {sign('·')} ".join(f"{one_line(label, 24)}: {number(count)}" for label, count in pairs[:MOST_CLASSES])
     return shown + (_(" and {n} more").format(n=len(pairs) - MOST_CLASSES) if len(pairs) > MOST_CLASSES else "")
 
 

@@ -24,11 +24,9 @@ def test_from_set_up_to_the_result_by_keyboard_alone(tmp_path: Path, tiny: Path,
     with RealTerminal("--runs", str(runs)) as screen:
         screen.wait("What is the model to learn")
         screen.then(ENTER, "to choose from")
-        screen.then(str(tiny) + ENTER, "parameters")
-        screen.then(ENTER, "Training data")
+        screen.then(str(tiny) + ENTER, "Training data")
         screen.then(str(TRAIN) + ENTER, "6 classes")
-        screen.then(str(HELD_OUT) + ENTER, "132 rows, scored")
-        screen.then(ENTER, "c Columns")  # the keys of what was found
+        screen.then(str(HELD_OUT) + ENTER, "c Columns")  # the keys of what was found
         screen.then(ENTER, "Hours one run may take")
         screen.then(CONTROL_R, "Recommended")
         screen.then("1", "Full .*steps")

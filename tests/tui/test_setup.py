@@ -65,7 +65,7 @@ async def test_the_whole_way_to_a_started_run(
         await wait(pilot, lambda: "where is my parcel" in screen(app))
         shown = screen(app)
         assert "600 rows · 2 classes" in shown
-        assert "billing 300 · delivery 300" in shown
+        assert "billing: 300 · delivery: 300" in shown
         await wait(pilot, lambda: "LoRA ✓" in screen(app))  # the memory line
         await pilot.press("escape")
         await wait(pilot, lambda: "22.7 M parameters" in screen(app))

@@ -105,6 +105,8 @@ class DataStep(Step):
         self._asked: object = None
         """The question that was asked last; it is not asked twice."""
         self._reading: object = None
+        self._going_on = False
+        """Enter was pressed while the rows are still looked at: to what was found, once it is there."""
         self._longer: int | None = None
 
     def compose(self) -> ComposeResult:
@@ -141,6 +143,7 @@ class DataStep(Step):
 
     @on(Input.Changed)
     def _typed(self) -> None:
+        self._going_on = False
         self.look(final=False)
 
     @on(DescendantBlur)
@@ -157,6 +160,8 @@ class DataStep(Step):
             self.query_one("#held-out").focus()
         elif self.known is not None:
             self.query_one("#found").focus()
+        else:
+            self._going_on = True
 
     @on(PathInput.Alternatives)
     def _alternatives(self, event: PathInput.Alternatives) -> None:
@@ -220,6 +225,9 @@ class DataStep(Step):
         self.looking = False
         self._show(known)
         self.post_message(self.Said())
+        if self._going_on:
+            self._going_on = False
+            self.query_one("#found").focus()
 
     def _tell_progress(self, reading: object, text: str) -> None:
         """How far reading has come, unless another question was asked since."""

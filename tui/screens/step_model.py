@@ -46,6 +46,8 @@ class ModelStep(Step):
         self.known: ModelInspection | None = None
         self._asked: str | None = None
         """The name that was asked about last; the same question is not asked twice."""
+        self._going_on = False
+        """Enter was pressed on what is still looked at: on to the next step once it is known."""
         self._here: list[tuple[str, str]] = []
         self._hub: list[tuple[str, str]] = []
         self._shown: list[str] = []
@@ -94,6 +96,7 @@ class ModelStep(Step):
 
     @on(Input.Changed, "#model")
     def _typed(self) -> None:
+        self._going_on = False
         self._list()
         self.look(final=False)
         self._search(self.field.value)
@@ -109,6 +112,7 @@ class ModelStep(Step):
         if self.known is not None and self._asked == self.field.value:
             self.post_message(self.Done())
         else:
+            self._going_on = True
             self.look(final=True, again=True)
 
     @on(OptionList.OptionSelected, "#models")
@@ -170,12 +174,15 @@ class ModelStep(Step):
             self.known = await in_thread(engine_side.inspect_model, name)
         except LoracleError as error:
             self.field.wrong(error.message)
-            self.looking = False
+            self.looking = self._going_on = False
             return
         self.field.note(views.model_facts(self.known))
         self._list()
         self.looking = False
         self.post_message(self.Said())
+        if self._going_on:
+            self._going_on = False
+            self.post_message(self.Done())
 
 
 def _line(name: str, where: str) -> Content:
