@@ -49,6 +49,7 @@ async def pictures(folder: Path, wanted: Path) -> list[Path]:
         await until(lambda: isinstance(app.screen, SetupScreen) and app.machine is not None)
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
+        await until(lambda: all(worker.is_finished for worker in app.workers))  # what is tried and counted beside the plan
         await keep("plan")
         await pilot.press("enter")
         await until(lambda: isinstance(app.screen, RunScreen))

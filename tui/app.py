@@ -91,8 +91,9 @@ class LoracleApp(App[None]):
             self.open_run(self._first_run)
         elif self._first_model or self._first_data:
             self.open_setup(self._first_model or "", self._first_data or "")
-        # What was imported stays: looking through it for garbage again and again would take 60 to 100 ms each time.
-        self.call_after_refresh(gc.freeze)
+        if not self.is_headless:  # tests have one app after the other in a process, and would keep them all
+            # What was imported stays: looking through it for garbage again and again would take 60 to 100 ms each time.
+            self.call_after_refresh(gc.freeze)
         self.theme_changed_signal.subscribe(self, lambda theme: kept.remember(theme=theme.name))
         if self._own_keys:
             self.call_after_refresh(self._check_keys)
