@@ -84,6 +84,8 @@ SENTENCES: dict[str, str] = {
     "above about {cap:share}.",
     "duplicates": "{share:share} of the rows repeat another row's text. They are counted once and never split between "
     "training and scoring: {unique_rows:count} rows count.",
+    "duplicates_and_near": "{share:share} of the rows repeat another row's text. They are counted once and never split between "
+    "training and scoring.",
     "near_duplicates": "Another {share:share} of the rows differ from an earlier one only a little; keep them on one side of "
     "the split. {unique_rows:count} rows say something new.",
     "overlap": "{share:share} of the held-out rows are also in the training data. They are left out of training, or the "

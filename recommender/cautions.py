@@ -18,9 +18,11 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
     data = facts.data
     if 0.03 <= (data.conflict_share or 0) <= 0.10:
         yield caution("contradictions", **contradictions(data))
-    if (data.duplicate_share or 0) > 0:
-        yield caution("duplicates", share=data.duplicate_share, unique_rows=distinct_rows(data))
-    if (data.near_duplicate_share or 0) > 0.05:
+    near = (data.near_duplicate_share or 0) > 0.05
+    if (data.duplicate_share or 0) > 0:  # how many rows count is said once
+        wording = "duplicates_and_near" if near else None
+        yield caution("duplicates", wording=wording, share=data.duplicate_share, unique_rows=distinct_rows(data))
+    if near:
         yield caution("near_duplicates", share=data.near_duplicate_share, unique_rows=distinct_rows(data))
     if (data.overlap_share or 0) > 0:
         yield caution("overlap", share=data.overlap_share)
