@@ -9,6 +9,7 @@ from rich.text import Text
 from textual.content import Content
 
 from engine.text import one_line
+from tui import judged
 from tui.goal import in_words
 from tui.i18n import _
 from tui.widgets.bars import PARTS, candidate_bar
@@ -206,7 +207,7 @@ def settings_line(settings: "Settings") -> str:
         settings.precision,
         _("gradient checkpointing") if settings.gradient_checkpointing else None,
         _("class weights") if settings.class_weights else None,
-        _("early stopping by {metric}").format(metric=settings.metric) if settings.early_stopping else None,
+        _("early stopping by {metric}").format(metric=judged.words(settings.metric)) if settings.early_stopping else None,
     ]
     return f" {sign('·')} ".join(one_line(p, 80) for p in parts if p)
 

@@ -11,7 +11,7 @@ from engine.text import one_line
 from tui import judged
 from tui.i18n import _
 from tui.views_advice import NAMES, list_of
-from tui.words import amount, duration, metric, number, padded, sign, size
+from tui.words import amount, duration, flush_right, metric, number, padded, sign, size
 
 SPLITS = (
     ("before", _("untouched model")),
@@ -101,7 +101,7 @@ def statements(report: dict[str, Any]) -> Table:
 
 def cost(report: dict[str, Any]) -> Content:
     """What was promised, and what it took."""
-    lines = [Content.styled(f"{'':<8}{_('planned'):>10}{_('real'):>10}", "$text-muted")]
+    lines = [Content.styled(f"{'':<8}{flush_right(_('planned'), 10)}{flush_right(_('real'), 10)}", "$text-muted")]
     said, real_memory = (real(get(report, "memory", n)) for n in ("predicted", "peak"))
     planned, total = (real(get(report, "seconds", n)) for n in ("predicted", "total"))
     lines.append(_against(_("memory"), size(said), size(real_memory), said, real_memory))

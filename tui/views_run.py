@@ -17,6 +17,7 @@ from tui.words import (
     amount,
     clock,
     duration,
+    flush_right,
     metric,
     number,
     padded,
@@ -202,7 +203,7 @@ def evaluations(state: "RunState", metric_name: str) -> Content:
     top = best(state, metric_name)
     measured = [n for n in judged.shown(e.metrics for e in found) if n != "loss"] or [metric_name]
     heads = "".join(f" {judged.words(n):>10}" for n in measured if n != "loss")
-    lines = [Content.styled(f"{_('step'):>7} {_('loss'):>8}{heads}", "$text-muted")]
+    lines = [Content.styled(f"{flush_right(_('step'), 7)} {flush_right(_('loss'), 8)}{heads}", "$text-muted")]
     for e in reversed(found):
         mark = f" {sign('●')}" if top and e.step == top[0] else ""
         scores = "".join(f" {metric(e.metrics.get(n)):>10}" for n in measured if n != "loss")

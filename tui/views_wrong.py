@@ -8,7 +8,7 @@ from textual.content import Content
 from engine.text import one_line
 from tui.i18n import _
 from tui.views_result import get, real
-from tui.words import metric, number, padded, sign
+from tui.words import flush_right, metric, number, padded, sign
 
 MOST_CLASSES = 20
 MOST_PAIRS = 10
@@ -74,7 +74,8 @@ def per_class(report: dict[str, Any]) -> Content:
         return Content("")
     found.sort(key=lambda c: real(c.get("f1")) or 0.0)
     lines = [Content.styled(_("Per class, the weakest first"), "bold")]
-    head = f"{_('class'):<20}{_('precision'):>10}{_('recall'):>8}{'F1':>8}{_('rows'):>7}"
+    columns = ((_("precision"), 10), (_("recall"), 8), ("F1", 8), (_("rows"), 7))
+    head = padded(_("class"), 20) + "".join(flush_right(*column) for column in columns)
     lines.append(Content.styled(head, "$text-muted"))
     for c in found[:MOST_CLASSES]:
         values = [metric(real(c.get(n))) for n in ("precision", "recall", "f1")]

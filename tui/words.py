@@ -201,6 +201,13 @@ def padded(text: str, cells: int) -> str:
     return text + " " * max(cells - cell_len(text), 0)
 
 
+def flush_right(text: str, cells: int) -> str:
+    """`text` behind blanks, so that both take that many cells."""
+    from rich.cells import cell_len
+
+    return " " * max(cells - cell_len(text), 0) + text
+
+
 def candidate_line(candidate: "Candidate") -> str:
     """A candidate on one line: method, memory, time, trained parameters, disk."""
     from recommender.recommendation import METHOD_NAMES
