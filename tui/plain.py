@@ -184,6 +184,8 @@ def _choose(draft: Draft, runs: Path | None, run: Run) -> int:
                 continue
             code = run([*draft.arguments(), *own, "--dry-run", *_runs(runs)])
             own = own if code in (Exit.DONE, Exit.REFUSED) else []
+            if own:
+                _say(_("Settings of your own that the run gets: {settings}.").format(settings=", ".join(own[1::2])))
             continue
         method = chosen.lower()
         if method not in ("", "yes", "y", _("yes"), *METHODS):
