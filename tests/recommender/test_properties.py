@@ -229,8 +229,8 @@ def ways_to_write(value: Any) -> set[str]:
         return set(NUMBER.findall(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return set()
-    written = {str(value), size(value), share(value).lstrip("<"), short_count(value), duration(value * 3600), f"{value:g}", plain(value)}
-    return written | {f"{value:,.0f}".replace(",", " ")}
+    written = {str(value), size(value), share(value).lstrip("<"), short_count(value), duration(value * 3600), f"{value:g}"}
+    return written | {plain(value), f"{value:,.0f}".replace(",", " ")}
 
 
 def unfounded(said: Reason | Caution) -> set[str]:
