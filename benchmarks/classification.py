@@ -5,7 +5,8 @@
 
 Both are resumable: start the command again. The Trainer pads each batch to its longest row (`dynamic`), and once more with
 batches of like length (`grouped`, which changes the order of the data; Loracle does not). Each stands there with glibc's
-allocator as any script has it, and in the environment of Loracle's worker (`_same_allocator`).
+allocator as any script has it, and in the environment of Loracle's worker (`_same_allocator`). Loracle takes turns with one of
+these at a time.
 """
 
 import argparse
@@ -14,10 +15,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paired import TrainerStepper, environments, in_turns, machine, matmul_peak, serve, told
+from benchmarks.paired import TrainerStepper, beside, machine, serve, share_of_peak
 
 STEPS, WARM_UP = 30, 2
-SIDES = ("loracle", "dynamic", "grouped", "dynamic_same_allocator", "grouped_same_allocator")
+PEERS = ("dynamic", "grouped", "dynamic_same_allocator", "grouped_same_allocator")
 RANK, ALPHA, DROPOUT = 8, 16, 0.1
 BATCH = 32
 
@@ -87,31 +88,27 @@ def stepper(side: str, data: str, method: str, work: Path) -> TrainerStepper:
     return TrainerStepper(trainer, lambda batch: len(batch["labels"]), total)
 
 
-def speed(data: str, method: str, work: Path) -> dict[str, Any]:
+def speed(data: str, method: str, steps: int, work: Path) -> dict[str, Any]:
     """Rows a second of each side, Loracle's ratio to the others, and its share of the matrix-product peak."""
-    plain, ours = environments()
-    sides = {side: ours if side == "loracle" or side.endswith("allocator") else plain for side in SIDES}
-    arguments = ["--data", data, "--method", method, "--work", str(work)]
-    record = work / f"{data}-{method}.jsonl"
-    taken = in_turns("benchmarks.classification", sides, arguments, steps=STEPS, warm_up=WARM_UP, record=record)
-    own = taken["loracle"].rate
+    arguments = ["--data", data, "--method", method, "--steps", str(steps), "--work", str(work)]
+    pairs = [("loracle", peer) for peer in PEERS]
+    record = work / f"{data}-{method}"
+    taken = beside("benchmarks.classification", pairs, arguments, warm_up=WARM_UP, record=record, unit="rows")
     return {
         "benchmark": "classification speed",
         "data": data,
         "method": method,
         "precision": "fp32",
-        "steps_a_side": STEPS,
-        **told(taken, "rows"),
-        "loracle_times": {side: round(own / t.rate, 2) for side, t in taken.items() if side != "loracle"},
-        "share_of_matmul_peak": share_of_peak(data, method, own),
+        "against": {peer: figures for peer, (figures, _) in taken.items()},
+        "share_of_matmul_peak": share_of_peak(operations(data, method), taken),
         "machine": machine(),
     }
 
 
-def share_of_peak(data: str, method: str, rows_per_second: float) -> dict[str, float]:
-    """What part of the fp32 matrix-product peak, measured here and now, the useful products of the step make up.
+def operations(data: str, method: str) -> float:
+    """Those of the useful products of a mean row.
 
-    Six operations a weight and real token when all weights learn; four when only adapters do, whose own products are left out.
+    Six a weight and real token when all weights learn; four when only adapters do, whose own products are left out.
     Attention's products are counted, embeddings are not.
     """
     from transformers import AutoConfig, AutoTokenizer
@@ -126,8 +123,7 @@ def share_of_peak(data: str, method: str, rows_per_second: float) -> dict[str, f
     times = 6 if method == "full" else 4
     linear = times * layers * (4 * h * h + 2 * h * i) * statistics.fmean(lengths)
     attention = 6 * layers * 2 * h * statistics.fmean(n * n for n in lengths)
-    reached, peak = (linear + attention) * rows_per_second, matmul_peak()
-    return {"reached_gflops": round(reached / 1e9, 1), "peak_gflops": round(peak / 1e9, 1), "share": round(reached / peak, 3)}
+    return linear + attention
 
 
 def accuracy(data: str, method: str, seeds: list[int], work: Path) -> dict[str, Any]:
@@ -154,19 +150,20 @@ def main() -> None:
     """Run one comparison and write its result beside the earlier ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("speed", "accuracy", "serve"))
-    parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("side", nargs="?", choices=("loracle", *PEERS), help=argparse.SUPPRESS)
     parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--data", choices=("imdb", "sst2"), required=True)
     parser.add_argument("--method", choices=("full", "lora"), default="full")
+    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps a side whose time counts")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     work = given.work.resolve() / "classification"
     if given.what == "serve":
-        serve(stepper(given.side, given.data, given.method, given.work.resolve()), given.done)
+        serve(stepper(given.side, given.data, given.method, given.work.resolve()), given.done, WARM_UP + given.steps)
         return
-    what = speed(given.data, given.method, work) if given.what == "speed" else None
+    what = speed(given.data, given.method, given.steps, work) if given.what == "speed" else None
     result = what or accuracy(given.data, given.method, given.seeds, work)
     given.output.mkdir(parents=True, exist_ok=True)
     file = given.output / f"classification-{given.what}-{given.data}-{given.method}.json"

@@ -1,6 +1,6 @@
-"""Several trainers in turns: each in a process of its own, made ready first, then a step each, the order rotating.
+"""Several trainers in turns: each in a process of its own, made ready first, then a step each, whoever is furthest behind next.
 
-Whatever else the machine does then falls on all of them alike, so ratios hold where seconds do not. Finished turns are
+Whatever else the machine does then falls on all of them alike, so ratios hold where seconds do not. Finished steps are
 kept in a file: a comparison that was cut off goes on where it stood (a side then skips the batches it had already trained
 on). A benchmark module defines `SIDES` and `stepper(side, ...)` and serves itself with `serve`.
 """
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,29 +25,23 @@ ROOT = Path(__file__).resolve().parents[1]
 class Stepper(Protocol):
     """A trainer, a step a call."""
 
-    def step(self) -> tuple[int, float]:
-        """Take one step; how many units (rows or tokens) it trained on, and its mean loss."""
+    def step(self) -> tuple[int, int, float]:
+        """Take one step; the units (rows or tokens) it trained on, what its loss is a mean over, and that loss."""
 
     def skip(self) -> None:
-        """Pass over the batches of one step."""
+        """Pass over the batch of one step."""
 
 
 class TrainerStepper:
-    """Any transformers Trainer, a step (or a whole pass) a call: what its own loop does, less logging and callbacks."""
+    """Any transformers Trainer, a step a call: what its own loop does, less logging and callbacks."""
 
     def __init__(
-        self,
-        trainer: Any,
-        count: Callable[[Any], int],
-        total_steps: int,
-        *,
-        weigh: Callable[[Any], int] | None = None,
-        whole_pass: bool = False,
+        self, trainer: Any, count: Callable[[Any], int], total_steps: int, *, weigh: Callable[[Any], int] | None = None
     ) -> None:
         """`count(batch)` tells the units of a batch, `weigh` what its loss is a mean over; the schedule has `total_steps`."""
         self._trainer, self._count, self._weigh = trainer, count, weigh or count
         self._loader = trainer.get_train_dataloader()
-        self._steps = len(self._loader) if whole_pass else 1
+        self.a_pass = len(self._loader)
         trainer.current_gradient_accumulation_steps = 1
         trainer.create_optimizer_and_scheduler(total_steps)
         self._model, trainer.optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
@@ -61,40 +55,35 @@ class TrainerStepper:
             self._batches = iter(self._loader)
             return next(self._batches)
 
-    def step(self) -> tuple[int, float]:
+    def step(self) -> tuple[int, int, float]:
         """Forward, backward, clipping, optimizer, schedule."""
-        trainer, units, weight, total = self._trainer, 0, 0, 0.0
-        for _ in range(self._steps):
-            batch = self._next()
-            size, counts = self._count(batch), self._weigh(batch)
-            loss = trainer.training_step(self._model, batch)
-            trainer._clip_grad_norm(self._model)
-            trainer.optimizer.step()
-            trainer.lr_scheduler.step()
-            self._model.zero_grad()
-            trainer.state.global_step += 1
-            units += size
-            weight += counts
-            total += counts * float(loss)  # reading it waits for the device
-        return units, total / weight
+        trainer, batch = self._trainer, self._next()
+        units, weight = self._count(batch), self._weigh(batch)
+        loss = trainer.training_step(self._model, batch)
+        trainer._clip_grad_norm(self._model)
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+        self._model.zero_grad()
+        trainer.state.global_step += 1
+        return units, weight, float(loss)  # reading it waits for the device
 
     def skip(self) -> None:
-        """Leave batches out."""
-        for _ in range(self._steps):
-            self._next()
+        """Leave a batch out."""
+        self._next()
 
 
-def serve(ready: Stepper, done: int) -> None:
-    """A child: a line on stdin asks for one step, a line on stdout answers with units, seconds, loss and peak memory."""
+def serve(ready: Stepper, done: int, steps: int) -> None:
+    """A child that takes `steps` steps, `done` of them in an earlier life: a line on stdin asks for one, one on stdout tells."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not be taken for an answer
     for _ in range(done):
         ready.skip()
-    print("ready", file=answers, flush=True)
+    print(steps, file=answers, flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
-        units, loss = ready.step()
-        print(json.dumps([units, time.perf_counter() - started, loss, memory_peak()]), file=answers, flush=True)
+        started, computed = time.perf_counter(), time.process_time()
+        units, weight, loss = ready.step()
+        step = Step(units, weight, loss, time.perf_counter() - started, time.process_time() - computed, memory_peak())
+        print(json.dumps(asdict(step)), file=answers, flush=True)
 
 
 def memory_peak() -> int:
@@ -106,58 +95,127 @@ def memory_peak() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What a side has done, without its warm-up."""
+class Step:
+    """One step of a side."""
 
     units: int
-    seconds: tuple[float, ...]
-    losses: tuple[float, ...]
-    """The warm-up's too."""
+    weight: int
+    """What the loss is a mean over."""
+    loss: float
+    seconds: float
+    computed: float
+    """Seconds that its threads computed, both cores together: what else runs on the machine hardly shows in them."""
     memory: int
+    """The most bytes held so far."""
+    timed: bool = True
+    """False while threads, caches and optimizer states come into being."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a side has done."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def timed(self) -> list[Step]:
+        """Those that count for speed."""
+        return [s for s in self.steps if s.timed]
 
     @property
     def rate(self) -> float:
         """Units a second."""
-        return self.units / sum(self.seconds)
+        return sum(s.units for s in self.timed) / sum(s.seconds for s in self.timed)
+
+    @property
+    def rate_computed(self) -> float:
+        """Units a second of computing, on one core."""
+        return sum(s.units for s in self.timed) / sum(s.computed for s in self.timed)
+
+    @property
+    def loss(self) -> float:
+        """Over all steps."""
+        return sum(s.weight * s.loss for s in self.steps) / sum(s.weight for s in self.steps)
 
 
 def in_turns(
-    module: str, sides: Mapping[str, Mapping[str, str]], arguments: Sequence[str], *, steps: int, warm_up: int, record: Path
+    module: str, sides: Mapping[str, Mapping[str, str]], arguments: Sequence[str], *, warm_up: int, record: Path
 ) -> dict[str, Taken]:
-    """Take `warm_up` and `steps` steps with each side; `sides` gives each its environment.
+    """Let each side take its steps, whoever is furthest behind the next; `sides` gives each its environment.
+
+    The first `warm_up` steps of a process do not count for speed.
 
     Raises:
-        RuntimeError: a side did not start; its messages stand above.
+        RuntimeError: a side did not start, or ended; its messages stand above.
     """
     record.parent.mkdir(parents=True, exist_ok=True)
-    turns: list[dict[str, Any]] = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-    if len(turns) < warm_up + steps:
-        # Steps after a restart are warmed up too, by steps that do not count.
-        again = warm_up if turns else 0
-        children = {side: _child(module, side, arguments, env, len(turns)) for side, env in sides.items()}
-        try:
-            for child in children.values():
-                if child.stdout is None or child.stdout.readline().strip() != "ready":
-                    raise RuntimeError("a side did not start; its messages stand above")
-            names = list(sides)
-            while len(turns) < warm_up + steps:
-                first = len(turns) % len(names)
-                turn = {side: _one_step(children[side]) for side in names[first:] + names[:first]}
-                if again:
-                    again -= 1
-                    continue
-                turns.append(turn)
-                with record.open("a") as file:
-                    file.write(json.dumps(turn) + "\n")
-                print(f"turn {len(turns)} of {warm_up + steps}", file=sys.stderr, flush=True)
-        finally:
-            for child in children.values():
-                child.terminate()
+    taken: dict[str, list[Step]] = {side: [] for side in sides}
+    for line in record.read_text().splitlines() if record.exists() else []:
+        side, step = json.loads(line)
+        taken[side].append(Step(**step))
+    wanted_file = record.with_suffix(".steps")
+    wanted: dict[str, int] = json.loads(wanted_file.read_text()) if wanted_file.exists() else {}
+    if all(side in wanted and len(taken[side]) >= wanted[side] for side in sides):
+        return {side: Taken(tuple(steps)) for side, steps in taken.items()}
+    children = {side: _child(module, side, arguments, env, len(taken[side])) for side, env in sides.items()}
+    try:
+        wanted = {side: int(_answer(child)) for side, child in children.items()}
+        wanted_file.write_text(json.dumps(wanted))
+        cold = dict.fromkeys(sides, warm_up)
+        last = ""
+        while behind := [side for side in sides if len(taken[side]) < wanted[side]]:
+            side = min(behind, key=lambda s: (len(taken[s]) / wanted[s], s == last))
+            step = replace(Step(**_one_step(children[side])), timed=cold[side] <= 0)
+            cold[side] -= 1
+            last = side
+            taken[side].append(step)
+            with record.open("a") as file:
+                file.write(json.dumps([side, asdict(step)]) + "\n")
+            print(f"{side}: {len(taken[side])} of {wanted[side]}", file=sys.stderr, flush=True)
+    finally:
+        for child in children.values():
+            child.terminate()
+            child.wait()
+    return {side: Taken(tuple(steps)) for side, steps in taken.items()}
+
+
+def beside(
+    module: str, pairs: Sequence[tuple[str, str]], arguments: Sequence[str], *, warm_up: int, record: Path, unit: str
+) -> dict[str, tuple[dict[str, Any], dict[str, Taken]]]:
+    """Loracle's side and a peer in turns, one pair after the other, so that memory holds two processes; told, and as taken.
+
+    Peers of the name `..._same_allocator` get the environment of Loracle's worker, others that of any script.
+    """
+    plain, ours = environments()
     found = {}
-    for side in sides:
-        units, seconds, losses, memory = zip(*(turn[side] for turn in turns), strict=True)
-        found[side] = Taken(sum(units[warm_up:]), seconds[warm_up:], losses, max(memory))
+    for own, peer in pairs:
+        name = peer if own == "loracle" else f"{own}, {peer}"
+        sides = {own: ours, peer: ours if peer.endswith("allocator") else plain}
+        taken = in_turns(module, sides, arguments, warm_up=warm_up, record=record.with_name(f"{record.name}-{own}-{peer}.jsonl"))
+        times = {
+            "loracle_times": round(taken[own].rate / taken[peer].rate, 2),
+            "loracle_times_by_processor_time": round(taken[own].rate_computed / taken[peer].rate_computed, 2),
+        }
+        found[name] = (times | told(taken, unit), taken)
     return found
+
+
+def share_of_peak(operations: float, pairs: Mapping[str, tuple[dict[str, Any], dict[str, Taken]]]) -> dict[str, float]:
+    """What part of the fp32 matrix-product peak, measured here and now, the useful products of Loracle's steps make up.
+
+    `operations` are those of one row or token. By the clock, which other work on the machine falsifies, and by the seconds that
+    the cores computed, which do not see a core waiting for the other.
+    """
+    own = [taken["loracle"] for _, taken in pairs.values() if "loracle" in taken]
+    clock, computed = matmul_peak()
+    return {
+        "peak_gflops": round(clock / 1e9, 1),
+        "peak_gflops_a_core": round(computed / 1e9, 1),
+        "reached_gflops": round(max(t.rate for t in own) * operations / 1e9, 1),
+        "reached_gflops_a_core": round(max(t.rate_computed for t in own) * operations / 1e9, 1),
+        "share_by_the_clock": round(max(t.rate for t in own) * operations / clock, 3),
+        "share_by_processor_time": round(max(t.rate_computed for t in own) * operations / computed, 3),
+    }
 
 
 def _child(module: str, side: str, arguments: Sequence[str], env: Mapping[str, str], done: int) -> "subprocess.Popen[str]":
@@ -171,22 +229,30 @@ def _child(module: str, side: str, arguments: Sequence[str], env: Mapping[str, s
     )
 
 
-def _one_step(child: "subprocess.Popen[str]") -> list[float]:
-    if child.stdin is None or child.stdout is None:
+def _one_step(child: "subprocess.Popen[str]") -> dict[str, Any]:
+    if child.stdin is None:
         raise RuntimeError("the child has no pipes")
     print("step", file=child.stdin, flush=True)
-    found: list[float] = json.loads(child.stdout.readline())
+    found: dict[str, Any] = json.loads(_answer(child))
     return found
+
+
+def _answer(child: "subprocess.Popen[str]") -> str:
+    line = child.stdout.readline() if child.stdout is not None else ""
+    if not line:
+        raise RuntimeError("a side did not start, or ended; its messages stand above")
+    return line
 
 
 def told(taken: Mapping[str, Taken], unit: str) -> dict[str, Any]:
     """The figures of a result file."""
     return {
         f"{unit}_per_second": {side: round(t.rate, 2) for side, t in taken.items()},
-        "median_seconds_a_step": {side: round(statistics.median(t.seconds), 3) for side, t in taken.items()},
-        "first_loss": {side: round(t.losses[0], 4) for side, t in taken.items()},
-        "last_loss": {side: round(t.losses[-1], 4) for side, t in taken.items()},
-        "peak_memory": {side: t.memory for side, t in taken.items()},
+        f"{unit}_per_second_of_processor_time": {side: round(t.rate_computed, 2) for side, t in taken.items()},
+        "median_seconds_a_step": {side: round(statistics.median(s.seconds for s in t.timed), 3) for side, t in taken.items()},
+        "timed_steps": {side: len(t.timed) for side, t in taken.items()},
+        "mean_loss": {side: round(t.loss, 4) for side, t in taken.items()},
+        "peak_memory": {side: max(s.memory for s in t.steps) for side, t in taken.items()},
     }
 
 
@@ -228,15 +294,15 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def matmul_peak(sizes: Sequence[tuple[int, int, int]] = ((2048, 2048, 2048),), repeats: int = 15) -> float:
-    """fp32 floating-point operations a second of torch's own matrix product here, the best of some."""
+def matmul_peak(size: int = 2048, repeats: int = 15) -> tuple[float, float]:
+    """fp32 operations of torch's own square matrix product: a second by the clock, and a second of one core; the best of some."""
     import torch
 
-    best = 0.0
-    for m, k, n in sizes:
-        a, b = torch.randn(m, k), torch.randn(k, n)
-        for _ in range(repeats):
-            started = time.perf_counter()
-            a @ b
-            best = max(best, 2 * m * k * n / (time.perf_counter() - started))
-    return best
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    clock, computed = [], []
+    for _ in range(repeats):
+        started, cores = time.perf_counter(), time.process_time()
+        a @ b
+        clock.append(time.perf_counter() - started)
+        computed.append(time.process_time() - cores)
+    return 2 * size**3 / min(clock), 2 * size**3 / min(computed)

@@ -42,9 +42,7 @@ def speed(data: str, work: Path) -> dict[str, Any]:
     plain, ours = environments()
     sides = {side: plain if side == "recipe" else ours for side in SIDES}
     record = work / f"seed_recipe-{data}.jsonl"
-    taken = in_turns(
-        "benchmarks.seed_recipe", sides, ["--data", data, "--work", str(work)], steps=STEPS, warm_up=WARM_UP, record=record
-    )
+    taken = in_turns("benchmarks.seed_recipe", sides, ["--data", data, "--work", str(work)], warm_up=WARM_UP, record=record)
     return {
         "benchmark": "seed_recipe speed",
         "data": data,
@@ -86,7 +84,7 @@ def main() -> None:
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":
-        serve(stepper(given.side, given.data, work), given.done)
+        serve(stepper(given.side, given.data, work), given.done, WARM_UP + STEPS)
         return
     result = speed(given.data, work) if given.what == "speed" else accuracy(given.data, given.seeds, work)
     given.output.mkdir(parents=True, exist_ok=True)

@@ -6,9 +6,11 @@
 Resumable: start the command again. Needs `pip install -e .[bench]` (TRL) and the chat demo's model (`make demo-chat`).
 
 All sides get the very token ids and labels that Loracle made of the rows (the answers are learned), batches of 8 rows or of 1,024
-packed tokens, and a learning rate of 1e-9: every pass then meets the same weights, so that the losses must agree. TRL stands
-there as its documentation sets it up (bf16, gradient checkpointing), the same in fp32 without checkpointing, and as fast as it
-runs here: packed, in fp32, with either of its losses; each of the last two also in the environment of Loracle's worker.
+packed tokens, and a learning rate of 1e-9: every side meets the same weights, so that the losses must agree. Loracle takes turns
+with one of them at a time, over all rows once. TRL stands there as its documentation sets it up (bf16, gradient checkpointing),
+the same in fp32 without checkpointing, and as fast as it runs here: packed, in fp32, with either of its losses; the faster one
+also in the environment of Loracle's worker. Against the documented one Loracle stands in bf16 too, as it recommends where the
+CPU is faster in it.
 """
 
 import argparse
@@ -16,27 +18,30 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paired import Taken, TrainerStepper, environments, in_turns, machine, matmul_peak, serve, told
+from benchmarks.paired import TrainerStepper, beside, machine, serve, share_of_peak
 
 ROWS, BATCH, LENGTH, RANK, RATE = 48, 8, 1024, 16, 1e-9
-PASSES, WARM_UP = 3, 1
+WARM_UP = 1
 FASTEST: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False, "packing": True, "per_device_train_batch_size": 1}
 TRL: dict[str, dict[str, Any]] = {
     "trl_documented": {},
     "trl_fp32": {"bf16": False, "gradient_checkpointing": False},
     "trl_packed": FASTEST,
     "trl_packed_chunked": FASTEST | {"loss_type": "chunked_nll"},
-    "trl_packed_same_allocator": FASTEST,
     "trl_packed_chunked_same_allocator": FASTEST | {"loss_type": "chunked_nll"},
 }
-SIDES = ("loracle", *TRL)
-FULL_SIDES = tuple(side for side in SIDES if side not in ("trl_documented", "trl_fp32"))
+OWN = {"loracle": "fp32", "loracle_bf16": "bf16-mixed"}
+PAIRS = {
+    "lora": [("loracle_bf16", "trl_documented"), *(("loracle", peer) for peer in TRL)],
+    "full": [("loracle", peer) for peer in TRL if peer.startswith("trl_packed")],
+}
 
 
-def plan(method: str, work: Path) -> Any:
+def plan(method: str, work: Path, precision: str = "fp32") -> Any:
     """The plan of Loracle's side, on the first rows of the Alpaca file."""
     from benchmarks.recipe import data_root
     from engine import demo_chat
+    from recommender.hyper import TOKEN_BUDGET_CPU
     from recommender.plan import Plan
 
     rows = json.loads((data_root() / "sft" / "alpaca_en_demo.json").read_text(encoding="utf-8"))[:ROWS]
@@ -51,10 +56,11 @@ def plan(method: str, work: Path) -> Any:
             "task": "instruction",
             "method": method,
             "learning_rate": RATE,
-            "epochs": PASSES + WARM_UP,
+            "epochs": 1,
             "effective_batch": BATCH,
             "max_length": LENGTH,
-            "precision": "fp32",
+            "precision": precision,
+            "token_budget": TOKEN_BUDGET_CPU,
             **({"rank": RANK, "alpha": RANK, "dropout": 0.0} if method == "lora" else {}),
         }
     )
@@ -100,17 +106,16 @@ def trl_trainer(side: str, plan: Any, output: Path) -> Any:
 
 
 def stepper(side: str, method: str, work: Path) -> TrainerStepper:
-    """A pass over all rows a step."""
+    """The trainer of one side."""
     from benchmarks import loracle_side
 
-    made = plan(method, work / "data")
-    if side == "loracle":
+    made = plan(method, work / "data", OWN.get(side, "fp32"))
+    if side in OWN:
         trainer, total = loracle_side.trainer_of(made, work / side)
         learned = lambda batch: sum(label >= 0 for row in batch.targets for label in row[1:])  # noqa: E731
-        return TrainerStepper(trainer, lambda batch: batch.tokens, total, weigh=learned, whole_pass=True)
+        return TrainerStepper(trainer, lambda batch: batch.tokens, total, weigh=learned)
     trainer = trl_trainer(side, made, work / side)
-    total = len(trainer.get_train_dataloader()) * made.epochs
-    return TrainerStepper(trainer, _tokens, int(total), weigh=_learned, whole_pass=True)
+    return TrainerStepper(trainer, _tokens, len(trainer.get_train_dataloader()), weigh=_learned)
 
 
 def _tokens(batch: Any) -> int:
@@ -123,32 +128,25 @@ def _learned(batch: Any) -> int:
 
 
 def compare(method: str, work: Path) -> dict[str, Any]:
-    """Real tokens a second of each side, Loracle's ratios, the losses, the peak of memory."""
-    plain, ours = environments()
-    names = SIDES if method == "lora" else FULL_SIDES
-    sides = {side: ours if side == "loracle" or side.endswith("allocator") else plain for side in names}
+    """Real tokens a second of both sides of each pair, Loracle's ratio, the losses, the peak of memory."""
     arguments = ["--method", method, "--work", str(work)]
-    record = work / f"sft-{method}.jsonl"
-    taken = in_turns("benchmarks.sft", sides, arguments, steps=PASSES, warm_up=WARM_UP, record=record)
-    own = taken["loracle"]
+    record = work / f"sft-{method}"
+    taken = beside("benchmarks.sft", PAIRS[method], arguments, warm_up=WARM_UP, record=record, unit="tokens")
     return {
         "benchmark": "sft",
         "method": method,
         "rows": ROWS,
-        "tokens_a_pass": round(own.units / PASSES),
-        "passes_a_side": PASSES,
-        **told(taken, "tokens"),
-        "loracle_times": {side: round(own.rate / t.rate, 2) for side, t in taken.items() if side != "loracle"},
-        "share_of_matmul_peak": share_of_peak(method, own, work),
+        "against": {peer: figures for peer, (figures, _) in taken.items()},
+        "share_of_matmul_peak": share_of_peak(operations(method, work), taken),
         "machine": machine("trl"),
     }
 
 
-def share_of_peak(method: str, own: Taken, work: Path) -> dict[str, float]:
-    """What part of the fp32 matrix-product peak, measured here and now, the useful products of the step make up.
+def operations(method: str, work: Path) -> float:
+    """Those of the useful products of a mean token.
 
-    Six operations a weight and token where it learns, four where only adapters do (six for theirs); the head only for tokens
-    that carry loss (six, or four with its weights frozen); attention sees the half before each token.
+    Six a weight and token where it learns, four where only adapters do (six for theirs); the head only for tokens that carry
+    loss (six, or four with its weights frozen); attention sees the half before each token.
     """
     from transformers import AutoConfig
 
@@ -165,15 +163,14 @@ def share_of_peak(method: str, own: Taken, work: Path) -> dict[str, float]:
     times = 4 if method == "lora" else 6
     linear = (times * weights + 6 * adapters) * sum(lengths) + times * h * config.vocab_size * learned
     attention = 6 * layers * h * sum(n * n for n in lengths)
-    reached, peak = (linear + attention) * len(own.seconds) / sum(own.seconds), matmul_peak()
-    return {"reached_gflops": round(reached / 1e9, 1), "peak_gflops": round(peak / 1e9, 1), "share": round(reached / peak, 3)}
+    return (linear + attention) / sum(lengths)
 
 
 def main() -> None:
     """Run the comparison and write its result beside the earlier ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("compare", "serve"), default="compare")
-    parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("side", nargs="?", choices=(*OWN, *TRL), help=argparse.SUPPRESS)
     parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--method", choices=("lora", "full"), default="lora")
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
@@ -181,7 +178,8 @@ def main() -> None:
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":
-        serve(stepper(given.side, given.method, work), given.done)
+        side = stepper(given.side, given.method, work)
+        serve(side, given.done, side.a_pass)
         return
     result = compare(given.method, work)
     given.output.mkdir(parents=True, exist_ok=True)

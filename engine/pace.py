@@ -11,7 +11,7 @@ WINDOW = 20
 """Steps over which speed is averaged."""
 LONG_WINDOW = 200
 """Steps whose pace tells the time left: long enough to be steady, short enough to notice a machine that slows down."""
-AFTERWARDS = ("after", "samples", "save")
+AFTERWARDS = ("after", "samples", "save", "probe")
 """Phases that follow the last step, if there was a step."""
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from engine.state import RunState
 
 LIVE = ("starting", "running")
-PHASES = ("load", "tokenize", "preflight", "before", "probe", "samples", "forgetting", "train", "save", "after")
+PHASES = ("load", "tokenize", "preflight", "before", "samples", "forgetting", "train", "save", "after", "probe")
 """In the order of a run."""
 TRAINING = ("train", "evaluate")
 """Phases during which the bar counts steps."""

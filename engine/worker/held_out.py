@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,8 @@ class HeldOut:
     reader: Reader
     tell: Narrator
 
-    def score_before(self, built: Built, train: Encoded, seed: int) -> None:
-        """The untouched model with its new head, the best answer that looks at no text, and the probe.
+    def score_before(self, built: Built, train: Encoded) -> None:
+        """The untouched model with its new head, and the best answer that looks at no text.
 
         Raises:
             TrainingFailed: the model computes no numbers, or memory is too small even for one row.
@@ -41,8 +41,6 @@ class HeldOut:
         constant = self.reader.task.constant(train, self.rows)
         if constant is not None and not self._has("majority"):
             self._keep("majority", constant, seconds=0.0)
-        if not self._has("probe"):
-            self._score_probe(built, train, seed)
 
     def score_after(self, model: Any, step: int) -> None:
         """The saved result, trained up to `step`."""
@@ -62,11 +60,13 @@ class HeldOut:
         answers = self.reader.task.write_out(self.reader, model, self.rows, said.answers, self.tell.progress)
         self._keep(name, answers, seconds=time.monotonic() - began, step=step)
 
-    def _score_probe(self, built: Built, train: Encoded, seed: int) -> None:
+    def score_probe(self, untouched: Callable[[], Built], train: Encoded, seed: int) -> None:
+        """The probe, on a model of its own: reading thousands of rows for it would keep the first step waiting."""
         task = self.reader.task
-        if not task.has_probe:
+        if not len(self.rows) or not task.has_probe or self._has("probe"):
             return
         began = time.monotonic()
+        built = untouched()
         chosen = random.Random(seed).sample(range(len(train)), min(len(train), baselines.PROBE_ROWS))
         some = train.take(chosen)
         progress = self.tell.progress("probe", len(some) + len(self.rows))

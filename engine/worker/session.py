@@ -31,7 +31,7 @@ from engine.worker.resuming import compare, environment_note
 from engine.worker.samples import OnTheWay, Samples, chosen
 from engine.worker.schedule import moments
 from engine.worker.scoring import Reader
-from engine.worker.tasks.base import Encoded
+from engine.worker.tasks.base import Encoded, Task
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import seed_everything
 from engine.worker.training import Training, suggested_rate
@@ -87,7 +87,7 @@ class Session:
                 predicted = _expected(self.run, plan.method).get("memory")
                 Preflight(self.run, tell, reader, rows).go(trainer, built, predicted)
             if self.control.stop_at is None:  # a slice that may be thrown away leaves it to whoever goes on
-                held_out.score_before(built, rows["train"], plan.seed)
+                held_out.score_before(built, rows["train"])
                 samples.write("before", built.model)
                 forgetting.score("before", built.model)
             trained = training.go(trainer, checkpoint)
@@ -101,14 +101,25 @@ class Session:
         built.model = None  # the result is scored as it was saved: what is loaded from disk is what the report is about
         if not (held_out.scored_after and samples.written_after and forgetting.scored_after):
             gc.collect()  # the trainer and its optimizer hang together in cycles, and would be held beside the second model
-            result = export.load(self.run, task, model_folder)
-            task.adopt(result)
-            held_out.score_after(result, trained["best_step"])
-            samples.write("after", result, trained["best_step"])
-            forgetting.score("after", result, trained["best_step"])
+            step = trained["best_step"]
+            self._score_result(export.load(self.run, task, model_folder), held_out, samples, forgetting, step)
+        held_out.score_probe(lambda: self._untouched(task, model_folder), rows["train"], plan.seed)
         facts = trained | {"total_steps": total_steps} | losses(parts.counts, rows, plan.max_length)
         report.write(self.run, task, parts, built, training=facts, fit=fit, expected=_expected(self.run, plan.method))
         return False
+
+    def _score_result(self, result: Any, held_out: HeldOut, samples: Samples, forgetting: Forgetting, step: int) -> None:
+        held_out.reader.task.adopt(result)
+        held_out.score_after(result, step)
+        samples.write("after", result, step)
+        forgetting.score("after", result, step)
+
+    def _untouched(self, task: Task, folder: str) -> Built:
+        """The model as it was before the training."""
+        seed_everything(self.plan.seed)
+        built = build(task, folder)
+        task.adopt(built.model)
+        return built
 
     def _judge_rate(self) -> None:
         """Say so now where the learning rate is outside the sane range.

@@ -60,7 +60,7 @@ def test_before_and_after_are_scored_on_the_same_rows(finished: Finished) -> Non
         right = sum(t == p for t, p in zip(content["truth"], content["predicted"], strict=True)) / 40
         assert report["scores"][name]["accuracy"] == pytest.approx(right)
     assert [e["split"] for e in events(run, "evaluation") if e["split"] != "validation"] == [
-        "before", "majority", "probe", "after",
+        "before", "majority", "after", "probe",
     ]  # fmt: skip
 
 
