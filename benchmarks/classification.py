@@ -123,7 +123,7 @@ def operations(data: str, method: str) -> float:
     times = 6 if method == "full" else 4
     linear = times * layers * (4 * h * h + 2 * h * i) * statistics.fmean(lengths)
     attention = 6 * layers * 2 * h * statistics.fmean(n * n for n in lengths)
-    return linear + attention
+    return float(linear + attention)
 
 
 def accuracy(data: str, method: str, seeds: list[int], work: Path) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def operations(method: str, work: Path) -> float:
     times = 4 if method == "lora" else 6
     linear = (times * weights + 6 * adapters) * sum(lengths) + times * h * config.vocab_size * learned
     attention = 6 * layers * h * sum(n * n for n in lengths)
-    return (linear + attention) / sum(lengths)
+    return float((linear + attention) / sum(lengths))
 
 
 def main() -> None:
