@@ -88,10 +88,10 @@ def stepper(side: str, data: str, method: str, work: Path) -> TrainerStepper:
     return TrainerStepper(trainer, lambda batch: len(batch["labels"]), total)
 
 
-def speed(data: str, method: str, steps: int, work: Path) -> dict[str, Any]:
+def speed(data: str, method: str, steps: int, against: list[str], work: Path) -> dict[str, Any]:
     """Rows a second of each side, Loracle's ratio to the others, and its share of the matrix-product peak."""
     arguments = ["--data", data, "--method", method, "--steps", str(steps), "--work", str(work)]
-    pairs = [("loracle", peer) for peer in PEERS]
+    pairs = [("loracle", peer) for peer in against]
     record = work / f"{data}-{method}"
     taken = beside("benchmarks.classification", pairs, arguments, warm_up=WARM_UP, record=record, unit="rows")
     return {
@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--data", choices=("imdb", "sst2"), required=True)
     parser.add_argument("--method", choices=("full", "lora"), default="full")
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps a side whose time counts")
+    parser.add_argument("--against", nargs="+", choices=PEERS, default=list(PEERS), help="only these")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
@@ -163,7 +164,7 @@ def main() -> None:
     if given.what == "serve":
         serve(stepper(given.side, given.data, given.method, given.work.resolve()), given.done, WARM_UP + given.steps)
         return
-    what = speed(given.data, given.method, given.steps, work) if given.what == "speed" else None
+    what = speed(given.data, given.method, given.steps, given.against, work) if given.what == "speed" else None
     result = what or accuracy(given.data, given.method, given.seeds, work)
     given.output.mkdir(parents=True, exist_ok=True)
     file = given.output / f"classification-{given.what}-{given.data}-{given.method}.json"

@@ -127,11 +127,12 @@ def _learned(batch: Any) -> int:
     return int((batch["labels"] >= 0).sum())
 
 
-def compare(method: str, work: Path) -> dict[str, Any]:
+def compare(method: str, against: list[str], work: Path) -> dict[str, Any]:
     """Real tokens a second of both sides of each pair, Loracle's ratio, the losses, the peak of memory."""
+    pairs = [pair for pair in PAIRS[method] if pair[1] in against]
     arguments = ["--method", method, "--work", str(work)]
     record = work / f"sft-{method}"
-    taken = beside("benchmarks.sft", PAIRS[method], arguments, warm_up=WARM_UP, record=record, unit="tokens")
+    taken = beside("benchmarks.sft", pairs, arguments, warm_up=WARM_UP, record=record, unit="tokens")
     return {
         "benchmark": "sft",
         "method": method,
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("side", nargs="?", choices=(*OWN, *TRL), help=argparse.SUPPRESS)
     parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--method", choices=("lora", "full"), default="lora")
+    parser.add_argument("--against", nargs="+", choices=tuple(TRL), default=list(TRL), help="only these")
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
@@ -181,7 +183,7 @@ def main() -> None:
         side = stepper(given.side, given.method, work)
         serve(side, given.done, side.a_pass)
         return
-    result = compare(given.method, work)
+    result = compare(given.method, given.against, work)
     given.output.mkdir(parents=True, exist_ok=True)
     (given.output / f"sft-{given.method}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({k: v for k, v in result.items() if k != "machine"}, indent=1))
