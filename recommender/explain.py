@@ -82,8 +82,9 @@ def _considered(candidate: Candidate) -> Step:
 def _memory(facts: Facts, candidate: Candidate) -> Iterator[Step]:
     """Where the memory goes, phase by phase where a trace has counted it, and what would save most of it."""
     name, memory = METHOD_NAMES[candidate.method], candidate.memory
+    most = 2 if memory.phases else 4
     phases = memory.phases or {"": memory.parts}
-    where = "; ".join(f"{phase} {size(sum(parts.values()))} ({_parts(parts)})".strip() for phase, parts in phases.items())
+    where = "; ".join(f"{phase} {size(sum(held.values()))} ({_parts(held, most)})".strip() for phase, held in phases.items())
     yield Step(stage="candidates", code="memory_where", text=sentence("memory_where", {"method": name, "where": where}))
     saving = largest(facts, candidate)
     if saving is not None:
@@ -92,9 +93,10 @@ def _memory(facts: Facts, candidate: Candidate) -> Iterator[Step]:
         yield Step(stage="candidates", code="memory_saving", text=sentence(f"saving_{change}", known))
 
 
-def _parts(parts: dict[str, int]) -> str:
-    most = sorted(parts.items(), key=lambda p: -p[1])
-    return ", ".join(f"{name} {size(held)}" for name, held in most[:4] if held > SMALL)
+def _parts(parts: dict[str, int], most: int) -> str:
+    """The largest of them."""
+    largest_first = sorted(parts.items(), key=lambda p: -p[1])
+    return ", ".join(f"{name} {size(held)}" for name, held in largest_first[:most] if held > SMALL)
 
 
 def _spoken(totals: dict[Method, float]) -> str:

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from engine.worker.tracing.estimate import estimate
+from engine.worker.tracing.estimate import ALLOCATED, RESERVED, estimate
 from engine.worker.tracing.live import Live
 from recommender.errors import LoracleError
 from recommender.facts import Facts
+from recommender.memory import USABLE_TRACED
 
 RESULTS = Path(__file__).parents[1] / "results"
+CONTEXT = 800_000_000
+"""Bytes that a process holds on that card beside the allocator."""
 CHUNK = 2048
 """Tokens whose logits the engine took at once when the cells were measured."""
 
@@ -115,9 +118,33 @@ def _against(interval: dict[str, float], truth: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+CARDS = (6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 64, 80)
+"""Memories of cards in GB, against which each step is held."""
+
+
+def decisions(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """What a plan would have said of each step on cards of many sizes: by its interval, as `recommender.memory` decides.
+
+    The truth is whether tensors and the context find room; what the allocator keeps beyond that it gives back when it must.
+    """
+    right = doubtful = false_fits = total = 0
+    for row in rows:
+        low = ALLOCATED[0] * row["allocated"]["predicted"] + CONTEXT
+        high = RESERVED[1] * row["reserved"]["predicted"] + CONTEXT
+        for free in (1e9 * size for size in CARDS):
+            total += 1
+            fits = row["allocated"]["measured"] + CONTEXT <= free
+            said = high <= USABLE_TRACED * free
+            unsure = not said and low <= free
+            doubtful += unsure
+            right += not unsure and said == fits
+            false_fits += said and not fits
+    return {"cases": total, "right": right / total, "doubtful": doubtful / total, "false_fits": false_fits / total}
+
+
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The distribution of errors: medians, 90th percentiles, shares too low, coverage."""
-    found: dict[str, Any] = {"cells": len(rows)}
+    found: dict[str, Any] = {"cells": len(rows), "decisions": decisions(rows)}
     for name in ("allocated", "reserved", "device", "seconds"):
         errors = [r[name]["error"] for r in rows if r.get(name)]
         sizes = sorted(map(abs, errors))
@@ -150,7 +177,9 @@ def main() -> None:
         # Rows of unequal length are cut into several micro-batches; the cell's step tells of all of them together.
         if given.only not in cell["key"] or "ragged" in cell["key"]:
             continue
-        row = known.get(cell["key"]) if outdated(cell) else scored(content, cell)  # told by the engine of then
+        row = scored(content, cell)
+        if row is not None and outdated(cell) and cell["key"] in known:  # its memory was told by the engine of then
+            row = known[cell["key"]] | {"seconds": row["seconds"]}
         if row is None:
             continue
         rows.append(row)
