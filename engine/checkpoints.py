@@ -52,8 +52,9 @@ def seal(checkpoint: Path) -> int:
 
 
 @contextlib.contextmanager
-def being_written(folder: Path) -> Iterator[None]:
-    """Make `folder`; when what is written inside cannot be, remove it: its space is needed, and it would not count.
+def being_written(folder: Path, what: str) -> Iterator[None]:
+    """Make `folder`; when what is written inside, `what` in words, cannot be, remove it: its space is needed, and it would not
+    count.
 
     Raises:
         TrainingFailed: the disk is full or gone, in a sentence.
@@ -63,11 +64,11 @@ def being_written(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:  # a full disk comes as OSError, and as each library's own
         shutil.rmtree(folder, ignore_errors=True)
-        what = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         free = size(shutil.disk_usage(folder.parent).free)
         raise TrainingFailed(
-            f"{folder} could not be written ({what}; {free} of disk are free); earlier checkpoints are sound: free some disk,"
-            " then `loracle resume`."
+            f"{folder.parent}: {what} could not be written ({reason}; {free} of disk are free); earlier checkpoints are sound:"
+            " free some disk, then `loracle resume`."
         ) from error
 
 

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -42,8 +43,10 @@ class Task(NamedTuple):
 
 Next = Callable[["Group", frozenset[str]], Task | None]
 """The next task of a group, given the runs that failed; `None` when nothing is left to do."""
-Watch = Callable[[RunDirectory, int], object]
-"""Wait until the run's worker has ended; its events before that offset are old."""
+Begin = Callable[[], tuple[RunDirectory, int]]
+"""Starts a run, or goes on with it; its events before the offset are old."""
+Watch = Callable[[Begin], object]
+"""Begin a run and wait until its worker has ended. One call, so that a Ctrl-C never falls between the two."""
 Report = Callable[["Group", frozenset[str]], dict[str, Any]]
 """What came out of a group, given the runs that failed."""
 
@@ -177,8 +180,8 @@ def drive(group: Group, following: Next, watch: Watch, report: Report | None = N
     deaths: Counter[str] = Counter()
     with _as_driver(group):
         while (task := following(group, frozenset(failed))) is not None:
-            run, offset = _begin(group, task)
-            watch(run, offset)
+            watch(partial(_begin, group, task))
+            run = group.run(task.key)
             if (run.control / "stop").exists() or (run.control / "stop-now").exists():
                 return True, frozenset(failed)
             if done(run, task.stop_at):

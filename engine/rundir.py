@@ -28,6 +28,8 @@ from recommender.recommendation import Recommendation
 Request = Literal["stop", "save", "stop-now"]
 START_GRACE_SECONDS = 20.0
 """How long a run without a worker.json counts as starting."""
+LEAST_DISK = 65_536
+"""Bytes: the longest event, which is the least that a worker must be able to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,13 @@ class RunDirectory:
         """Drop a request for the worker, which looks at every step."""
         self.control.mkdir(mode=0o700, exist_ok=True)
         write_atomically(self.control / request, b"")
+
+    def disk_is_full(self) -> bool:
+        """Whether a worker that died could not even write that down."""
+        try:
+            return shutil.disk_usage(self.path).free < LEAST_DISK
+        except OSError:
+            return False
 
     def last_words(self, lines: int = 12) -> str:
         """The end of the worker's log: all there is when it died without a word."""

@@ -16,7 +16,7 @@ from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Recommendation
 from tui import commands_group, show
-from tui.headless import attach_to, follow
+from tui.headless import attach_to, follow, leave
 
 
 def run(given: argparse.Namespace) -> int:
@@ -68,8 +68,7 @@ def resume(given: argparse.Namespace) -> int:
         return commands_group.resume(group, given)
     found = engine_runs.attach(given.run, given.runs)
     offset = found.events.stat().st_size if found.events.exists() else 0
-    engine_runs.resume(found)
-    return _left_running(found, given) if given.detach else follow(found, as_json=given.json, offset=offset)
+    return _go(lambda: (engine_runs.resume(found), offset), given)
 
 
 def stop(given: argparse.Namespace) -> int:
@@ -103,16 +102,20 @@ def report(given: argparse.Namespace) -> int:
 
 def start(made: Plan, advice: Recommendation | None, facts: Facts | None, given: argparse.Namespace) -> int:
     """Start a run with the reasons behind it, and follow it unless it is to be left alone."""
-    started = engine_runs.start(made, advice, given.runs, facts=facts)
-    return _left_running(started, given) if given.detach else follow(started, as_json=given.json)
+    return _go(lambda: (engine_runs.start(made, advice, given.runs, facts=facts), 0), given)
 
 
-def _left_running(started: RunDirectory, given: argparse.Namespace) -> int:
-    if given.json:
+def _go(begin: groups.Begin, given: argparse.Namespace) -> int:
+    if given.detach:
+        return leave(begin, lambda run: _left_running(run, as_json=given.json))
+    return follow(begin, as_json=given.json)
+
+
+def _left_running(started: RunDirectory, *, as_json: bool) -> None:
+    if as_json:
         print(json.dumps({"kind": "started", "name": started.name, "path": str(started.path)}))
     else:
         print(f"{started.name} is running. Watch it: loracle attach {started.name}")
-    return Exit.DONE
 
 
 def _pointed(content: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def _go(group: Group, given: argparse.Namespace) -> int:
         stopped, _ = groups.drive(
             group,
             following,
-            lambda run, offset: follow(run, as_json=given.json, offset=offset, in_group=True),
+            lambda begin: follow(begin, as_json=given.json, in_group=True),
             REPORTS[kind],
         )
     except KeyboardInterrupt:  # between two runs

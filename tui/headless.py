@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from engine.events import Event, EventTail
+from engine.groups import Begin
 from engine.rundir import RunDirectory, settle
 from engine.runs import stop
 from engine.state import FINISHED, RunState
@@ -27,18 +28,34 @@ LINE_EVERY = 10.0
 """Seconds between progress lines where there is no terminal to redraw."""
 
 
-def follow(run: RunDirectory, *, as_json: bool, offset: int = 0, in_group: bool = False) -> int:
-    """Watch a run that this process started, and answer for it: Ctrl-C, SIGTERM and SIGHUP stop it with a checkpoint.
+def follow(begin: Begin, *, as_json: bool, in_group: bool = False) -> int:
+    """Start a run with `begin`, watch it, and answer for it: Ctrl-C, SIGTERM and SIGHUP stop it with a checkpoint.
 
-    `offset` is where in the event log to begin. Returns the run's exit code. A run `in_group` says only what went wrong
-    with it at its end: the report is that of the group.
+    Returns the run's exit code. A run `in_group` says only what went wrong with it at its end: the report is that of the
+    group.
+
+    Raises:
+        LoracleError: it cannot be started.
     """
-    with _stopping(run) as asked:
+    with _stopping() as stopping:
+        run, offset = begin()
+        stopping.found(run)
         code = watch(run, as_json=as_json, offset=offset, in_group=in_group)
     # The worker cannot tell who asked; the code says by which signal this process was told.
-    if code in (Exit.INTERRUPTED, Exit.TERMINATED) and asked:
-        return Exit.INTERRUPTED if asked[0] == signal.SIGINT else Exit.TERMINATED
+    if code in (Exit.INTERRUPTED, Exit.TERMINATED) and stopping.asked:
+        return Exit.INTERRUPTED if stopping.asked[0] == signal.SIGINT else Exit.TERMINATED
     return code
+
+
+def leave(begin: Begin, told: Callable[[RunDirectory], None]) -> int:
+    """Start a run with `begin` and leave it running; whoever presses Ctrl-C meanwhile is told that it runs.
+
+    Raises:
+        LoracleError: it cannot be started.
+    """
+    with _stopping() as stopping:
+        told(begin()[0])
+    return Exit.INTERRUPTED if stopping.asked else Exit.DONE
 
 
 def attach_to(run: RunDirectory, *, as_json: bool) -> int:
@@ -79,7 +96,8 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
     narration = show.Screen(stderr=True)
     if state.status == "dead":
         last = clean(run.last_words())
-        narration.print(Text(f"The worker of {run.name} died without a word; most often the machine ran out of memory."))
+        likely = "its disk is full" if run.disk_is_full() else "most often the machine ran out of memory"
+        narration.print(Text(f"The worker of {run.name} died without a word; {likely}."))
         if last:
             narration.print(Text(f"The end of its log:\n{last}", style="dim"))
         narration.print(Text(f"Go on from the newest sound checkpoint: loracle resume {run.name}"))
@@ -99,26 +117,42 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
     return int(code) if isinstance(code, int) else Exit.FAILED
 
 
-@contextlib.contextmanager
-def _stopping(run: RunDirectory) -> Iterator[list[int]]:
-    """While inside, signals to this process become requests to the worker; which ones came."""
-    asked: list[int] = []
+class _Stopping:
+    """Signals to this process as requests to a worker; those that come while it is being started are passed on once it is."""
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self._run: RunDirectory | None = None
+
+    def found(self, run: RunDirectory) -> None:
+        """The worker of `run` is started."""
+        self._run = run
+        if self.asked:
+            self._pass_on(run)
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self.asked.append(number)
+        if self._run is not None:
+            self._pass_on(self._run)
+
+    def _pass_on(self, run: RunDirectory) -> None:
+        now = len(self.asked) > 1
         with contextlib.suppress(InputError):  # it may have ended in this moment
-            stop(run, now=len(asked) > 1)
-        if len(asked) == 1:
-            text = "\nStopping after this step, with a checkpoint. Once more stops at once.\n"
-        else:
-            text = "\nStopping at once.\n"
+            stop(run, now=now)
+        text = "at once." if now else "after this step, with a checkpoint. Once more stops at once."
         with contextlib.suppress(OSError):
-            os.write(2, text.encode())
+            os.write(2, f"\nStopping {text}\n".encode())
 
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[_Stopping]:
+    """While inside, signals do not end this process."""
+    stopping = _Stopping()
     numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
-    before = {n: signal.signal(n, on_signal) for n in numbers}
+    before = {n: signal.signal(n, stopping.hear) for n in numbers}
     try:
-        yield asked
+        yield stopping
     finally:
         for n, handler in before.items():
             signal.signal(n, handler)

@@ -1,5 +1,6 @@
 """`python -P -m engine.worker RUN`: the process that owns torch."""
 
+import errno
 import fcntl
 import gc
 import logging
@@ -32,7 +33,8 @@ PHASES = {
     "before": "the held-out rows were scored",
     "after": "the result was scored",
 }
-"""When memory may run out where nothing smaller can be tried, in words."""
+"""When memory or disk may run out where nothing smaller can be tried, in words."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCK_SECONDS = 3.0
 """A killed worker's lock is freed by the kernel within this time."""
 
@@ -78,8 +80,11 @@ def _work(run: RunDirectory, events: EventWriter, control: Control) -> dict[str,
     except LoracleError as error:
         return {"status": "refused", "code": int(error.exit), "cause": error.message, "cure": None, "checkpoint": None}
     except Exception as error:  # whatever a library raises becomes one sentence; the traceback is in worker.log
+        doing = PHASES.get(tell.now, "the run was at work")
         if _is_memory(error):
-            return _failed(run, f"Memory ran out while {PHASES.get(tell.now, 'the run was at work')}.", error)
+            return _failed(run, f"Memory ran out while {doing}.", error)
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return _failed(run, f"The disk of {run.path} was full while {doing}; what was saved before is sound.", error)
         return _failed(run, one_line(f"{type(error).__name__}: {error}", 500), error)
     if stopped:
         paused = control.stop_at is not None and not control.stop

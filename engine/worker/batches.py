@@ -13,6 +13,9 @@ OVERHEAD = {"cpu": 48, "cuda": 8192}
 themselves. About 40 ms of 1 ms tokens for MiniLM on 2 cores. On an H100 launching the kernels dominates: 45 ms for BERT-base,
 as long as 30,000 of its tokens take, and 150 ms for 8 billion parameters, as long as 2,000 of theirs (benchmarks/gpu)."""
 
+TYPE = 2**32
+"""A token's type stands above its id, which is smaller than that in any vocabulary."""
+
 
 @dataclass(frozen=True, slots=True)
 class LogicalBatch:
@@ -60,15 +63,26 @@ def cut(lengths: Sequence[int], token_budget: int, overhead: int = OVERHEAD["cpu
     return pieces[::-1]
 
 
+def typed(input_ids: Sequence[int], token_types: Sequence[int]) -> list[int]:
+    """Ids that carry the type of their token, for models that tell the two texts of a pair apart by it; `padded` parts them.
+
+    One number a token, so that everything between (tables, micro-batches, lengths) need not know of types.
+    """
+    return [i + TYPE * kind for i, kind in zip(input_ids, token_types, strict=True)]
+
+
 def padded(input_ids: Sequence[Sequence[int]], pad: int, device: torch.device | str) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask`, both (rows, longest), padded on the right."""
+    """`input_ids` and `attention_mask`, both (rows, longest), padded on the right; `token_type_ids` where ids carry any."""
     longest = max(map(len, input_ids))
     ids = torch.full((len(input_ids), longest), pad, dtype=torch.long)
     mask = torch.zeros((len(input_ids), longest), dtype=torch.long)
     for i, row in enumerate(input_ids):
         ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
         mask[i, : len(row)] = 1
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+    batch = {"input_ids": ids, "attention_mask": mask}
+    if int(ids.max()) >= TYPE:
+        batch |= {"input_ids": ids % TYPE, "token_type_ids": ids // TYPE}
+    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 class EpochPermutation(Sampler[int]):  # type: ignore[misc]  # mypy does not read torch here

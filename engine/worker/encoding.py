@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.worker.batches import typed
+
 CHUNK = 1_000
 
 
@@ -12,6 +14,7 @@ class Tokens:
     """Token ids of texts, special tokens included, unpadded, and what was lost by cutting them."""
 
     input_ids: list[list[int]] = field(default_factory=list)
+    """Of pairs with their types (`batches.typed`) where the model knows any."""
     words: list[list[int | None]] = field(default_factory=list)
     """The word that each token belongs to, where words were given; nothing for special tokens."""
     lost: list[int] = field(default_factory=list)
@@ -66,20 +69,28 @@ def parts_pairs(tokenizer: Any) -> bool:
 
 
 def pair_ids(
-    tokenizer: Any, pairs: list[tuple[str, ...]], max_length: int, progress: Callable[[int], None] | None = None
+    tokenizer: Any,
+    pairs: list[tuple[str, ...]],
+    max_length: int,
+    progress: Callable[[int], None] | None = None,
+    *,
+    types: bool = False,
 ) -> Tokens:
-    """Pairs of texts, cut at `max_length`, a token at a time off whichever is longer then.
-
-    Without token types: they are no part of what a row is to the engine, and the model card says so to the tokenizer.
-    """
+    """Pairs of texts, cut at `max_length`, a token at a time off whichever is longer then; `types` as the model was given them
+    when it was pretrained on pairs."""
     found = Tokens()
-    options = {"padding": False, "return_attention_mask": False, "return_token_type_ids": False}
+    options = {"padding": False, "return_attention_mask": False, "return_token_type_ids": types}
+
+    def ids_of(batch: Any) -> Any:
+        return typed(batch["input_ids"], batch["token_type_ids"]) if types else batch["input_ids"]
+
     for start in range(0, len(pairs), CHUNK):
         firsts, seconds = (list(side) for side in zip(*pairs[start : start + CHUNK], strict=True))
-        whole = tokenizer(firsts, seconds, truncation=False, **options)["input_ids"]
-        for ids, *texts in zip(whole, firsts, seconds, strict=True):
+        whole = tokenizer(firsts, seconds, truncation=False, **options)
+        for i, texts in enumerate(zip(firsts, seconds, strict=True)):
+            ids = ids_of({name: values[i] for name, values in whole.items()})
             lost = max(len(ids) - max_length, 0)
-            cut = tokenizer(*texts, truncation="longest_first", max_length=max_length, **options)["input_ids"] if lost else ids
+            cut = ids_of(tokenizer(*texts, truncation="longest_first", max_length=max_length, **options)) if lost else ids
             found.input_ids.append(cut)
             found.lost.append(lost)
         if progress is not None:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from engine import checkpoints
 from engine.files import read_json, sync_folder, write_atomically, write_json
 from engine.rows import Split
 from engine.rundir import RunDirectory
@@ -15,13 +16,23 @@ from recommender.plan import Plan
 
 
 def save(run: RunDirectory, task: Task, built: Built, *, tokenizer: Any, parts: Split, base: str) -> None:
-    """Write `model/` whole or not at all: beside it first, then under its name."""
+    """Write `model/` whole or not at all: beside it first, then under its name.
+
+    Raises:
+        TrainingFailed: the disk is full or gone; the checkpoints stay.
+    """
     if run.model.exists():
         return
-    plan = task.plan
     beside = run.path / ".model"
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(mode=0o700)
+    with checkpoints.being_written(beside, "the result"):
+        _write(beside, task, built, tokenizer=tokenizer, parts=parts, base=base)
+        beside.rename(run.model)
+    sync_folder(run.path)
+
+
+def _write(beside: Path, task: Task, built: Built, *, tokenizer: Any, parts: Split, base: str) -> None:
+    plan = task.plan
     model = built.model
     model.config.use_cache = True
     task.finish(model)
@@ -49,8 +60,6 @@ def save(run: RunDirectory, task: Task, built: Built, *, tokenizer: Any, parts: 
     kept = {"method": plan.method, "max_length": plan.max_length, "precision": plan.precision, "new_modules": built.head}
     write_json(beside / "loracle.json", {"version": 1} | kept)
     write_atomically(beside / "README.md", model_card(task, parts, built.head, base), 0o600)
-    beside.rename(run.model)
-    sync_folder(run.path)
 
 
 def _name_base(folder: Path, plan: Plan, base: str) -> None:

@@ -162,10 +162,16 @@ def load_config(folder: str, task: Task) -> Any:
         raise InputError(f"{folder}: config.json is not usable: {_first_line(error)}") from None
     if type(config) not in task.model_class()._model_mapping:
         raise InputError(f"{folder}: models of type {config.model_type} have no {task.head_words} in transformers.")
+    task.tells_texts_apart = tells_texts_apart(config)
     # Decoders classify at the last token that is not padding: what they take for it must be what rows are padded with.
     if getattr(config, "pad_token_id", None) is None or (task.fresh_head and task.family == "decoder"):
         config.pad_token_id = task.pad
     return config
+
+
+def tells_texts_apart(config: Any) -> bool:
+    """Whether a model has an embedding for the type of a token: of which text of a pair it is."""
+    return (getattr(config, "type_vocab_size", None) or 0) > 1
 
 
 def new_modules(config: Any, folder: str, auto: Any) -> list[str]:

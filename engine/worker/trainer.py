@@ -197,7 +197,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             return
         checkpoints.check_space(root, self.expected_bytes())
         best = self.state.best_global_step
-        with checkpoints.being_written(folder):
+        with checkpoints.being_written(folder, f"the checkpoint of step {self.state.global_step}"):
             written = self._write(folder, best)
         checkpoints.rotate(root, best)
         self._events.write(

@@ -21,12 +21,13 @@ from engine.inspection.model import inspect_folder
 from engine.rundir import RunDirectory
 from engine.worker import export
 from engine.worker.encoding import parts_pairs
-from engine.worker.modeling import load_config, load_tokenizer, model_folder
+from engine.worker.modeling import load_config, load_tokenizer, model_folder, tells_texts_apart
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.conversation import rendered
 from engine.worker.tasks.multi_label import THRESHOLD
 from engine.worker.tasks.registry import task_of
+from engine.worker.tasks.tags import places
 from engine.worker.trainer import seed_everything
 from recommender.errors import LoracleError
 
@@ -93,7 +94,10 @@ class Trial:
         texts = [part.strip() for part in text.split(BETWEEN, 1)]
         if not parts_pairs(self.tokenizer):
             texts = ["\n".join(texts)]
-        inputs = self.tokenizer(*texts, truncation=True, max_length=self.plan.max_length, return_tensors="pt")
+        types = len(texts) == 2 and tells_texts_apart(self.tuned.config)
+        inputs = self.tokenizer(
+            *texts, truncation=True, max_length=self.plan.max_length, return_token_type_ids=types, return_tensors="pt"
+        )
         logits = model(**inputs.to(model.device)).logits.float()[0]
         if self.plan.task == "regression":
             config = self.tuned.config
@@ -111,11 +115,7 @@ class Trial:
             words, is_split_into_words=True, truncation=True, max_length=self.plan.max_length, return_tensors="pt"
         )
         best = model(**inputs.to(model.device)).logits[0].argmax(-1).tolist()
-        first: dict[int, int] = {}
-        for place, word in enumerate(inputs.word_ids(0)):
-            if word is not None:
-                first.setdefault(word, place)
-        tags = {word: self.task.labels[best[place]] for word, place in first.items()}
+        tags = {word: self.task.labels[best[place]] for word, place in places(inputs.word_ids(0), self.task.family).items()}
         return {"text": " ".join(f"{w}/{tags[i]}" if tags.get(i, "O") != "O" else w for i, w in enumerate(words)), "shares": []}
 
     def _write(self, model: Any, text: str, tell: Callable[[str], None]) -> str:

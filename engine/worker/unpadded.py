@@ -103,6 +103,7 @@ def _forward_of(body: Any, usual: Any, first: int) -> Any:
     def forward(input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **rest: Any) -> Any:
         given = {name: value for name, value in rest.items() if value is not None and value is not False}
         given.pop("return_dict", None)
+        types = given.pop("token_type_ids", None)
         if given or input_ids is None or attention_mask is None or attention_mask.dim() != 2:
             return usual(input_ids, attention_mask=attention_mask, **rest)
         lengths, places = real_tokens(attention_mask)
@@ -110,6 +111,8 @@ def _forward_of(body: Any, usual: Any, first: int) -> Any:
         ids = input_ids.flatten().index_select(0, places)
         if hasattr(body.config, "use_cache"):
             given["use_cache"] = False
+        if types is not None:
+            given["token_type_ids"] = types.flatten().index_select(0, places)[None]
         found = usual(
             input_ids=ids[None], position_ids=positions[None], **given, **attention.keywords(lengths, input_ids.device)
         )

@@ -113,7 +113,8 @@ def test_a_failed_run_does_not_keep_the_others_from_theirs(make: Make) -> None:
     group = make()
     seen = []
 
-    def watch(run: RunDirectory, offset: int) -> None:
+    def watch(begin: groups.Begin) -> None:
+        run, _ = begin()
         seen.append(run.path.name)
         assert group.driven()
         ends(run, "failed" if run.path.name == "lora-1" else "done")
@@ -134,7 +135,8 @@ def test_a_run_whose_worker_died_is_taken_up_once_more(make: Make) -> None:
     ways = {"full-1": ["dead", "done"], "full-2": ["dead", "dead", "done"]}
     seen = []
 
-    def watch(run: RunDirectory, offset: int) -> None:
+    def watch(begin: groups.Begin) -> None:
+        run, _ = begin()
         seen.append(run.path.name)
         ends(run, ways[run.path.name].pop(0))
 
@@ -146,7 +148,8 @@ def test_a_stop_ends_the_group_and_another_driver_goes_on_where_it_was(make: Mak
     group = make()
     seen = []
 
-    def stopped(run: RunDirectory, offset: int) -> None:
+    def stopped(begin: groups.Begin) -> None:
+        run, _ = begin()
         seen.append(run.path.name)
         if run.path.name == "lora-1":
             run.ask("stop")
@@ -157,7 +160,8 @@ def test_a_stop_ends_the_group_and_another_driver_goes_on_where_it_was(make: Mak
     assert groups.drive(group, in_order, stopped) == (True, frozenset())
     assert group.status() == "stopped"
 
-    def undisturbed(run: RunDirectory, offset: int) -> None:
+    def undisturbed(begin: groups.Begin) -> None:
+        run, _ = begin()
         seen.append(run.path.name)
         assert not (run.control / "stop").exists()
         ends(run, "done")
@@ -178,23 +182,24 @@ def test_a_worker_that_outlived_its_driver_is_watched_and_not_started_again(make
     writer.close()
     assert group.current() == run
     monkeypatch.setattr(launch, "launch", lambda run, plan: pytest.fail("a second worker"))
-    groups.drive(group, in_order, lambda run, offset: ends(run, "done"))
+    groups.drive(group, in_order, lambda begin: ends(begin()[0], "done"))
     assert groups.done(run)
 
 
 def test_a_folder_left_by_a_driver_that_died_before_the_plan_was_written_is_made_anew(make: Make) -> None:
     group = make("full-1")
     (group.path / "full-1" / "control").mkdir(parents=True)
-    groups.drive(group, in_order, lambda run, offset: ends(run, "done"))
+    groups.drive(group, in_order, lambda begin: ends(begin()[0], "done"))
     assert group.run("full-1").plan() == group.plans()["full-1"]
 
 
 def test_two_drivers_at_once_are_refused(make: Make) -> None:
     group = make("full-1")
 
-    def second(run: RunDirectory, offset: int) -> None:
+    def second(begin: groups.Begin) -> None:
+        run, _ = begin()
         with pytest.raises(InputError, match="is being worked off already"):
-            groups.drive(group, in_order, lambda run, offset: None)
+            groups.drive(group, in_order, lambda begin: None)
         ends(run, "done")
 
     groups.drive(group, in_order, second)

@@ -1,6 +1,7 @@
 """Long fault matrices (`make test-faults`): real workers, real kills, real limits of disk and memory."""
 
 import contextlib
+import json
 import os
 import random
 import resource
@@ -172,6 +173,48 @@ def test_a_disk_that_fills_up_under_way_costs_nothing_that_was_saved(
     assert run.state().losses == undisturbed("full").state().losses
 
 
+@pytest.mark.parametrize(("left", "words"), [(100_000, "the result could not be written"), (0, "")])
+def test_a_disk_that_is_full_at_the_end_costs_nothing(
+    undisturbed: Callable[[str], RunDirectory], small_disk: Callable[[int], Path], loracle: Callable[..., Any],
+    left: int, words: str,
+) -> None:  # fmt: skip
+    """All steps are taken and the result cannot be saved; with room again, going on saves the very same model."""
+    folder = small_disk(64_000_000)
+    run = copied_without_result(undisturbed("full"), folder / "full-at-the-end")
+    filler = folder / "filler"
+    with filler.open("wb") as file, contextlib.suppress(OSError):
+        file.write(bytes(shutil.disk_usage(folder).free - left))
+    code = worker(run).returncode
+    if words:
+        assert code == 4
+        end = run.state().end or {}
+        assert words in end["cause"]
+        assert "of disk are free" in end["cause"]
+        assert end["checkpoint"] == undisturbed("full").state().checkpoint
+    else:  # not even that could be written down
+        assert code != 0
+        seen = loracle("attach", run.path)
+        assert seen.returncode == 4
+        assert "its disk is full" in seen.stderr
+    assert not run.model.exists()
+    assert not (run.path / ".model").exists()
+    filler.unlink()
+    assert worker(run).returncode == 0
+    assert weights(run) == weights(undisturbed("full"))
+
+
+def copied_without_result(run: RunDirectory, to: Path) -> RunDirectory:
+    """A copy as if the worker had died right after the last step, when it was known that the training is over."""
+    copy = RunDirectory(to)
+    shutil.copytree(run.path, copy.path)
+    shutil.rmtree(copy.model)
+    for file in (copy.report_file, copy.scores / "after.json"):
+        file.unlink()
+    lines = [line for line in copy.events.read_text().splitlines(keepends=True) if json.loads(line)["kind"] != "end"]
+    copy.events.write_text("".join(lines))
+    return copy
+
+
 def test_a_file_that_may_not_grow_is_a_sentence_and_leaves_sound_checkpoints(
     long_plan: Callable[[str], Plan], undisturbed: Callable[[str], RunDirectory], tmp_path: Path
 ) -> None:
@@ -199,11 +242,8 @@ def test_a_truncated_file_of_the_newest_checkpoint_costs_only_the_steps_since_th
     undisturbed: Callable[[str], RunDirectory], tmp_path: Path, name: str, part: float
 ) -> None:
     expected = undisturbed("full")
-    run = RunDirectory(tmp_path / "cut")
-    shutil.copytree(expected.path, run.path)
-    shutil.rmtree(run.model)
-    for file in (run.report_file, run.scores / "after.json", run.checkpoints / "finished.json"):
-        file.unlink()
+    run = copied_without_result(expected, tmp_path / "cut")
+    (run.checkpoints / "finished.json").unlink()
     newest = max(run.checkpoints.glob("step-*"), key=lambda p: int(p.name[5:]))
     os.truncate(newest / name, int((newest / name).stat().st_size * part))
     assert worker(run).returncode == 0

@@ -13,6 +13,7 @@ from engine import checkpoints
 from engine.rundir import RunDirectory
 from engine.state import RunState
 from recommender.plan import Plan
+from tui.headless import follow, leave
 
 Wait = Callable[[RunDirectory, Callable[[RunState], bool]], RunState]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -106,3 +107,25 @@ def test_a_stop_before_anything_was_trained_says_by_its_code_that_nothing_was_sa
     assert "Nothing was trained yet" in " ".join(errors.split())
     assert "Traceback" not in errors
     assert list(run.checkpoints.iterdir()) == []
+
+
+def test_a_ctrl_c_while_the_worker_is_being_started_stops_that_worker(
+    tiny: Path, make_plan: Callable[..., Plan], start: Callable[[Plan], RunDirectory], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody may be told that nothing was started while a worker lives on."""
+    begun: list[RunDirectory] = []
+
+    def begin() -> tuple[RunDirectory, int]:
+        begun.append(start(make_plan(tiny, epochs=400)))
+        os.kill(os.getpid(), signal.SIGINT)
+        return begun[-1], 0
+
+    assert follow(begin, as_json=False) == 130
+    assert "Stopping after this step" in capfd.readouterr().err
+    assert begun[0].state().status == "stopped"
+    assert begun[0].state().step == 0
+    told: list[RunDirectory] = []
+    assert leave(begin, told.append) == 130
+    assert told == begun[1:], "of a run that is left alone it is said that it runs"
+    assert begun[1].alive()
+    assert not list(begun[1].control.iterdir())

@@ -98,6 +98,8 @@ class Task(ABC):
     has_reference: ClassVar[bool] = False
     """Whether rows are compared with what the untouched model says of them; `reference.py` fills that in."""
 
+    tells_texts_apart = False
+    """Whether the model is told of which text of a pair a token is; `modeling.load_config` looks."""
     packed = False
     """Whether the models of this run read sequences laid end to end, without padding."""
 

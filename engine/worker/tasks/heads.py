@@ -12,7 +12,7 @@ from engine.worker.tasks.base import Progress, Task
 
 ONE, PAIR, PAIR_IN_ONE = '["a text"]', '["a text"], ["its pair"]', '["a text" + "\\n" + "its pair"]'
 INPUTS = """\
-inputs = tokenizer({opening}, truncation=True, max_length={length}, return_token_type_ids=False, return_tensors="pt")
+inputs = tokenizer({opening}, truncation=True, max_length={length}, return_token_type_ids={types}, return_tensors="pt")
 """
 
 
@@ -40,11 +40,12 @@ class RowHead(Task):
             self.opening = PAIR_IN_ONE if rows.parts is not None else ONE
             return token_ids(tokenizer, rows.texts, self.plan.max_length, progress)
         self.opening = PAIR
-        return pair_ids(tokenizer, rows.parts, self.plan.max_length, progress)
+        return pair_ids(tokenizer, rows.parts, self.plan.max_length, progress, types=self.tells_texts_apart)
 
     def inputs(self) -> str:
         """The line of a model card's usage that makes `inputs`."""
-        return INPUTS.replace("{opening}", self.opening).replace("{length}", str(self.plan.max_length))
+        types = str(self.tells_texts_apart and self.opening == PAIR)
+        return INPUTS.replace("{opening}", self.opening).replace("{length}", str(self.plan.max_length)).replace("{types}", types)
 
 
 def names(labels: list[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from engine.worker.encoding import token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
 from engine.worker.tasks.heads import listed, names
 from recommender.errors import InputError
+from recommender.facts import Family
 
 UNREAD = -1
 """The answer for a word that the model never saw."""
@@ -63,7 +64,7 @@ class TaggedWords(Task):
         truth = [[index[tag] for tag in item["tags"]] for item in rows.items or ()]
         words = [item["words"] for item in rows.items or ()]
         found = token_ids(tokenizer, words, self.plan.max_length, progress, words=True)
-        targets = [_target(tags, places, self._at_end) for tags, places in zip(truth, found.words, strict=True)]
+        targets = [_target(tags, of_words, self.family) for tags, of_words in zip(truth, found.words, strict=True)]
         every = sum(map(len, truth))
         if all(label.isdigit() for label in self.labels):
             self.remark(
@@ -137,11 +138,17 @@ class TaggedWords(Task):
         return logits[rows, places].float(), torch.tensor(tags, dtype=torch.long, device=device)
 
 
-def _target(tags: Sequence[int], words: Sequence[int | None], at_end: bool) -> dict[str, Any]:
-    """The words that are read: the `places` of their first tokens, or last ones, which `words` they are, and their `tags`; and
-    the `count` of all words."""
+def places(words: Sequence[int | None], family: Family | None) -> dict[int, int]:
+    """Where each word that is read is told: at its first token, by a decoder at its last. `words` are those of the tokens."""
     told: dict[int, int] = {}
     for place, word in enumerate(words):
-        if word is not None and (at_end or word not in told):
+        if word is not None and (family == "decoder" or word not in told):
             told[word] = place
+    return told
+
+
+def _target(tags: Sequence[int], words: Sequence[int | None], family: Family | None) -> dict[str, Any]:
+    """The words that are read: the `places` where they are told, which `words` they are, and their `tags`; and the `count` of
+    all words."""
+    told = places(words, family)
     return {"places": [*told.values()], "words": [*told], "tags": [tags[word] for word in told], "count": len(tags)}

@@ -45,8 +45,8 @@ def made(root: Path, kind: groups.Kind, plans: dict[str, Plan], **more: Any) -> 
     return groups.create(root, kind, plans, advice=recommend(Facts()), facts=Facts(), **more)
 
 
-def no_watching(run: RunDirectory, offset: int) -> None:
-    return None
+def no_watching(begin: groups.Begin) -> None:
+    begin()
 
 
 def test_the_winner_of_a_pilot_is_what_an_undisturbed_run_of_its_plan_is(

@@ -21,7 +21,7 @@ from engine.rundir import RunDirectory
 from engine.worker.arguments import choice_of, training_arguments
 from engine.worker.batches import LogicalBatch, padded
 from engine.worker.budget import TokenBudget
-from engine.worker.modeling import build, load_tokenizer
+from engine.worker.modeling import build, load_config, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 from engine.worker.training import FINISHED
@@ -42,6 +42,7 @@ ROLES = {
     "multi_label": ("text_labels", {"text": "text", "label": "topics"}),
     "regression": ("text_number", {"text": "text", "label": "minutes"}),
     "token_classification": ("tokens_tags", {"tokens": "words", "tags": "tags"}),
+    "pairs": ("text_label", {"text": "said", "text_pair": "asked", "label": "fits"}),
 }
 
 
@@ -55,6 +56,9 @@ def made(task: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
         text = ", ".join(said)
         if task == "multi_label":
             yield {"text": text, "topics": topics}
+        elif task == "pairs":
+            asked = order.choice([*SAID])
+            yield {"said": text, "asked": f"is it about {asked}", "fits": "yes" if asked in topics else "no"}
         elif task == "regression":
             yield {"text": text, "minutes": 2000 + 500 * len(topics) + 0.25 * (n % 4)}
         else:
@@ -70,7 +74,7 @@ def written(path: Path, rows: Iterator[dict[str, Any]]) -> str:
 
 @pytest.fixture(scope="session")
 def plan_of(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> MakePlan:
-    """A plan for one of these tasks: `plan_of(task, model, method, **fields)`."""
+    """A plan for one of these tasks, of which `pairs` is a classification: `plan_of(task, model, method, **fields)`."""
     folder = tmp_path_factory.mktemp("rows")
 
     def of(task: str, model: Path, method: str = "full", **fields: Any) -> Plan:
@@ -80,7 +84,8 @@ def plan_of(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> Ma
         data = {"train": train, "eval": held_out, "layout": layout, "columns": columns, "labels": None}
         data |= {"text_column": None, "label_column": None, "train_rows": None, "eval_rows": None}
         adapter = {} if method == "full" else {"learning_rate": 5e-3}
-        return make_plan(model, method, data=data, task=task, **({"max_length": 64, "epochs": 6.0} | adapter | fields))
+        named = "classification" if task == "pairs" else task
+        return make_plan(model, method, data=data, task=named, **({"max_length": 64, "epochs": 6.0} | adapter | fields))
 
     return of
 
@@ -104,6 +109,8 @@ def done(plan_of: MakePlan, tiny: Path, run_here: Here) -> Callable[[str, str], 
 def whole_loss(task: str, model: Any, batch: LogicalBatch, pad: int, labels: int, numbers: list[float]) -> torch.Tensor:
     """The loss of the uncut batch in plain torch, as transformers' own heads compute it."""
     logits = model(**padded(batch.input_ids, pad, "cpu")).logits
+    if task == "classification":
+        return functional.cross_entropy(logits, torch.tensor(batch.targets))
     if task == "multi_label":
         truth = torch.tensor([[float(i in row) for i in range(labels)] for row in batch.targets])
         return functional.binary_cross_entropy_with_logits(logits, truth)
@@ -121,11 +128,11 @@ TASKS = ["multi_label", "regression", "token_classification"]
 RUNS = [("multi_label", "full"), ("regression", "lora"), ("token_classification", "full"), ("token_classification", "qlora")]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, "pairs"])
 @pytest.mark.parametrize(
     ("method", "decoder"), [(m, d) for m in ("full", "lora", "qlora") for d in (False, True)]
 )
-def test_the_gradient_of_a_cut_batch_is_that_of_the_whole(
+def test_the_gradient_of_a_cut_batch_is_that_of_the_whole_padded_or_not(
     plan_of: MakePlan, tiny_still: Path, tiny_llama: Path, tmp_path: Path, task: str, method: str, decoder: bool
 ) -> None:
     folder = tiny_llama if decoder else tiny_still
@@ -161,18 +168,22 @@ def test_the_gradient_of_a_cut_batch_is_that_of_the_whole(
     def gradients() -> dict[str, torch.Tensor]:
         return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
-    expected_loss = whole_loss(task, model, batch, work.pad, len(parts.labels), rows.targets)
+    expected_loss = whole_loss(plan.task, model, batch, work.pad, len(parts.labels), rows.targets)
     expected_loss.backward()
     expected = gradients()
-    model.zero_grad()
-    loss = trainer.training_step(model, batch)
-    found = gradients()
-    events.close()
-    torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-4, atol=1e-5)
-    assert found.keys() == expected.keys()
     assert any(g.abs().max() > 1e-4 for g in expected.values())
-    for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=2e-3, atol=2e-5, msg=name)
+    for packed in (False, True):
+        if packed:
+            work.adopt(model)
+        assert work.packed is packed
+        model.zero_grad()
+        loss = trainer.training_step(model, batch)
+        found = gradients()
+        torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-4, atol=1e-5)
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=2e-3, atol=2e-5, msg=f"{name}, packed: {packed}")
+    events.close()
 
 
 # A whole run
@@ -421,14 +432,19 @@ def test_pairs_are_read_with_what_the_tokenizer_puts_between_them(
     plan = make_plan(folder, data=data | {"validation_rows": 4, "held_out_rows": 4}, task="regression", max_length=16)
     tokenizer = load_tokenizer(str(folder))
     task = task_of(plan, [], tokenizer.pad_token_id)
+    load_config(str(folder), task)
     parts = split(plan.data, "regression").train
     found = task.encode(tokenizer, parts)
-    first, second = (parts.parts or [])[0]
-    whole = tokenizer(f"{first}\n{second}")["input_ids"] if decoder else tokenizer(first, second)["input_ids"]
-    assert found.input_ids[0] == whole
+    pairs = parts.parts or []
+    for ids, (first, second) in zip(found.input_ids[:2], pairs[:2], strict=True):
+        whole = tokenizer(f"{first}\n{second}") if decoder else tokenizer(first, second)
+        batch = padded([ids, ids[:3]], tokenizer.pad_token_id, "cpu")
+        assert batch["input_ids"][0].tolist() == whole["input_ids"]
+        assert ("token_type_ids" in batch) is not decoder, "only a model with such an embedding is told"
+        assert decoder or batch["token_type_ids"][0].tolist() == whole["token_type_ids"]
     assert '"its pair"' in task.usage()
     assert ('+ "\\n" +' in task.usage()) is decoder
     assert max(map(len, found.input_ids)) == 16
-    assert found.rows_cut == sum(len(tokenizer(*p)["input_ids"]) > 16 for p in parts.parts or []) or decoder
-    end = tokenizer.decode(found.input_ids[-1]).count("parcel")
+    assert found.rows_cut == sum(len(tokenizer(*p)["input_ids"]) > 16 for p in pairs) or decoder
+    end = tokenizer.decode(padded(found.input_ids[-1:], 0, "cpu")["input_ids"][0]).count("parcel")
     assert decoder or end == 3, "the longer text is cut, not always the second"
