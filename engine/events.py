@@ -81,8 +81,9 @@ class EventTail:
         """Events that were completed since the last call, oldest first. A missing file is an empty one."""
         try:
             with self._path.open("rb") as file:
+                left = os.fstat(file.fileno()).st_size - self._offset  # for a size, Python asks for that much memory at once
                 file.seek(self._offset)
-                chunk = file.read(max_bytes)
+                chunk = file.read(max(min(left, max_bytes), 0))
         except OSError:
             return []
         self._offset += len(chunk)

@@ -37,10 +37,9 @@ def read_json(path: Path, max_bytes: int = 64_000_000) -> Any:
         ValueError: too large, or not JSON.
     """
     with path.open("rb") as file:
-        raw = file.read(max_bytes + 1)
-    if len(raw) > max_bytes:
-        raise ValueError(f"{path} is larger than {max_bytes} bytes")
-    return json.loads(raw)
+        if os.fstat(file.fileno()).st_size > max_bytes:
+            raise ValueError(f"{path} is larger than {max_bytes} bytes")
+        return json.loads(file.read())  # without a size: for one, Python asks for that much memory at once
 
 
 def sync_folder(folder: Path) -> None:

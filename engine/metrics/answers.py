@@ -1,4 +1,4 @@
-"""Metrics of models that read one text and write another: perplexity, and what the written answers have of the wanted ones.
+"""Metrics of models that answer one text with another: perplexity, and what the written answers have of the wanted ones.
 
 chrF (Popović 2015) is sacrebleu's: it takes any language and no tokenizer, and is a function of sums over rows, as the
 bootstrap needs it.
@@ -23,11 +23,12 @@ BETA = 2
 class WrittenAnswers(Tokens):
     """Exact match and chrF over the rows for which an answer was written, perplexity over all.
 
-    Truth is the wanted text. An answer's `predicted` is its summed loss (nats), its tokens, and the text that was written, or
+    Truth is the wanted text, or `None` where there is none to compare with. An answer's `predicted` is its summed loss (nats), its tokens, and the text that was written, or
     `None`. Where none was written at all, as on validation rows, there is perplexity only.
     """
 
     measures = measures("chrf", "exact_answer", "perplexity", "loss")
+    told = ("perplexity", "chrf")
 
     def table(self, truth: Sequence[Any], predicted: Sequence[Any]) -> "csr_array[Any]":
         """Nats and tokens; whether an answer was written, and is the wanted one; then n-grams written, wanted and matched."""

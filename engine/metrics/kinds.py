@@ -30,6 +30,8 @@ class Kind(ABC):
 
     measures: ClassVar[Mapping[str, Measure]]
     """By name, the most telling first; `loss` is always among them."""
+    told: ClassVar[tuple[str, ...]] = ()
+    """Of the measures those that a report puts into sentences; none named: the first."""
     constant_words: ClassVar[str] = "always answering the most common class"
     """The answer that looks at no text, in words."""
 

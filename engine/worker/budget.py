@@ -1,6 +1,8 @@
 """What a run does when memory runs out: smaller micro-batches, then gradient checkpointing, then a clear end."""
 
+import ctypes
 import gc
+import sys
 from collections.abc import Callable
 
 import torch
@@ -10,9 +12,11 @@ from recommender.plan import Plan
 
 MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
-    "could not create a primitive", "could not create a memory",
+    "could not create a primitive", "could not create a memory", "failed to map segment", "cannot map zero-fill pages",
+    "can't start new thread",
 )  # fmt: skip
-"""What torch and the system say when memory runs out, on a GPU and on a CPU; the last two are oneDNN's, seen under a limit."""
+"""What torch and the system say when memory runs out, on a GPU and on a CPU. Those from the second line on were seen under a
+limit: oneDNN's, the loader's where a library is loaded late, and Python's, whose threads need a stack."""
 LONE_TRIES = 3
 """How often a row that did not fit alone is tried again: what was held beside it may be free by then."""
 
@@ -51,8 +55,7 @@ class TokenBudget:
             TrainingFailed: one row alone does not fit, and nothing is left that would help.
         """
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back()
         if rows > 1:
             before = self.tokens
             # From what was really tried: a budget far above what the rows fill would be halved many times for nothing.
@@ -66,6 +69,17 @@ class TokenBudget:
             self._alone = 0
             return
         raise TrainingFailed(f"There is not enough memory for even one row of {longest} tokens. {self._advice}") from error
+
+
+def give_back() -> None:
+    """Return to the system what allocators keep of freed memory. On a CPU that is the end of the heap, which otherwise leaves no
+    room for what is mapped beside it: kernels that oneDNN writes for a new shape, a library that is loaded late."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        if trim is not None:
+            trim(0)
 
 
 def what_helps(plan: Plan) -> str:
@@ -84,7 +98,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether that error means that memory ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in MEMORY_WORDS)
+    told = isinstance(error, RuntimeError | ImportError | OSError)
+    return told and any(words in str(error).lower() for words in MEMORY_WORDS)
 
 
 def out_of_memory(error: BaseException) -> BaseException:

@@ -11,6 +11,7 @@ from engine.files import write_json
 from engine.metrics.kinds import Answers
 from engine.rundir import RunDirectory
 from engine.worker import baselines
+from engine.worker.budget import is_out_of_memory
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
@@ -72,7 +73,14 @@ class HeldOut:
         progress = self.tell.progress("probe", len(some) + len(self.rows))
         seen = self.reader.embed(built.body, some.input_ids, progress)
         shown = self.reader.embed(built.body, self.rows.input_ids, lambda n: progress(len(some) + n))
-        self._keep("probe", task.probe(seen, some.targets, shown, self.rows.targets), seconds=time.monotonic() - began)
+        try:
+            found = task.probe(seen, some.targets, shown, self.rows.targets)
+        except (RuntimeError, MemoryError, ImportError, OSError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self.tell.warn("no_probe", "Memory is too small for the linear model beside; the report compares without it.")
+            return
+        self._keep("probe", found, seconds=time.monotonic() - began)
 
     def _has(self, name: str) -> bool:
         return (self.run.scores / f"{name}.json").exists()

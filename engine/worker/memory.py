@@ -1,6 +1,7 @@
 """How much memory this process holds, has held and may still take; and a fence that turns a kill into an exception."""
 
 import contextlib
+import math
 import resource
 import sys
 import time
@@ -40,8 +41,18 @@ def memory_available() -> int:
 
 
 def host_room() -> int:
-    """Bytes of main memory this process may still take: what is free, within a container's limit."""
-    return min(int(psutil.virtual_memory().available), container_memory()[1])
+    """Bytes of main memory this process may still take: what is free, within a container's limit and its own (`ulimit`)."""
+    return int(min(psutil.virtual_memory().available, container_memory()[1], _own_room()))
+
+
+def _own_room() -> float:
+    """Bytes left below the limits that were set for this process from outside; the fence moves the soft one, not these."""
+    left = math.inf
+    for limit, name in ((resource.RLIMIT_DATA, "VmData:"), (resource.RLIMIT_AS, "VmSize:")):
+        hard, held = resource.getrlimit(limit)[1], _held(name)
+        if hard != resource.RLIM_INFINITY and held is not None:
+            left = min(left, max(hard - held, 0))
+    return left
 
 
 def memory_peak() -> int:
@@ -101,7 +112,7 @@ class Fence:
         if self._before is None or now - self._renewed < RENEW_SECONDS or _cuda():
             return
         self._renewed = now
-        held = _data_bytes()
+        held = _held("VmData:")
         if held is None:
             return
         most = held + max(host_room(), LEAST_ROOM)
@@ -110,10 +121,11 @@ class Fence:
         resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
 
 
-def _data_bytes() -> int | None:
-    """What counts against RLIMIT_DATA: private memory that can be written."""
+def _held(name: str) -> int | None:
+    """Bytes of this process by the kernel's name for them. `VmData:` is what counts against RLIMIT_DATA, private memory that can
+    be written; nothing where the system does not tell."""
     with contextlib.suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii", errors="replace") as file:
         for line in file:
-            if line.startswith("VmData:"):
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
     return None

@@ -46,7 +46,7 @@ def _told(task: str, labels: Sequence[str], truth: Any, predicted: Any, item: An
     if task == "preference":
         chosen, rejected = (str(item[side][0]["content"])[:SHOWN] for side in ("chosen", "rejected"))
         return {"wanted": chosen, "said": rejected}
-    if task == "seq2seq" and predicted[2] is not None:
+    if len(predicted) > 2 and predicted[2] is not None:  # for some rows an answer was written
         return {"wanted": str(truth)[:SHOWN], "said": predicted[2][:SHOWN]}
     return {"wanted": None, "said": None}
 

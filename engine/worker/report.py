@@ -1,5 +1,6 @@
 """`report.json`: what came out, what it is compared with, and how sure that is."""
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -124,16 +125,15 @@ def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) 
     said = []
     told: Mapping[str, Any] = next(iter(gains.values()), {})
     first = next(name for name in kind.measures if name != "loss" and (name in told or not told))
-    measure = kind.measures[first]
     named = {
         "before": "the untouched model",
         "majority": kind.constant_words,
         "probe": "a linear model on the untouched model's embeddings",
     }
-    for name, compared in named.items():
-        if name not in gains:
+    for name, by in itertools.product(named, kind.told or (first,)):
+        if by not in gains.get(name, ()):
             continue
-        found = gains[name][first]
+        found, measure, compared = gains[name][by], kind.measures[by], named[name]
         unit = "points of " if measure.points else ""
         size, low, high = (measure.difference(found[k]) for k in ("gain", "low", "high"))
         span = f"{size} {unit}{measure.words} against {compared} (95% interval {low} to {high})"

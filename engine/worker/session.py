@@ -1,6 +1,5 @@
 """A run from plan to report: load, tokenize, score before, train, save, score after."""
 
-import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from engine.loading import split
 from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker import export, report
-from engine.worker.budget import TokenBudget, what_helps
+from engine.worker.budget import TokenBudget, give_back, what_helps
 from engine.worker.control import Control
 from engine.worker.forgetting import Forgetting
 from engine.worker.health import judge_rate
@@ -100,7 +99,7 @@ class Session:
         del trainer
         built.model = None  # the result is scored as it was saved: what is loaded from disk is what the report is about
         if not (held_out.scored_after and samples.written_after and forgetting.scored_after):
-            gc.collect()  # the trainer and its optimizer hang together in cycles, and would be held beside the second model
+            give_back()  # the trainer and its optimizer hang together in cycles, and would be held beside the second model
             step = trained["best_step"]
             self._score_result(export.load(self.run, task, model_folder), held_out, samples, forgetting, step)
         held_out.score_probe(lambda: self._untouched(task, model_folder), rows["train"], plan.seed)

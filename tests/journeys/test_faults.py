@@ -253,10 +253,14 @@ def test_a_truncated_file_of_the_newest_checkpoint_costs_only_the_steps_since_th
 
 
 @pytest.mark.parametrize("room", [60, 150])
-def test_a_real_limit_of_memory_lowers_the_budget_and_the_run_goes_on(
+def test_a_real_limit_of_memory_lowers_the_budget_or_ends_the_run_in_a_sentence_and_loses_nothing(
     tiny_wide: Path, make_plan: MakePlan, tmp_path: Path, room: int
 ) -> None:
-    """RLIMIT_DATA that many MB above what the same run takes a row at a time; one micro-batch of 96 rows takes more."""
+    """RLIMIT_DATA that many MB above what the same run takes a row at a time; one micro-batch of 96 rows takes more.
+
+    The heap keeps what it was given, in pieces, so that libraries and kernels that are mapped later may find no room; a fresh
+    process does.
+    """
     fields: dict[str, Any] = {"effective_batch": 96, "epochs": 1.0, "evaluations": 1, "data": {"train_rows": 400}}
     alone = create(tmp_path / "alone", make_plan(tiny_wide, token_budget=1, **fields), None)
     with subprocess.Popen(
@@ -270,7 +274,12 @@ def test_a_real_limit_of_memory_lowers_the_budget_and_the_run_goes_on(
     assert process.returncode == 0
     run = create(tmp_path / "tight", make_plan(tiny_wide, token_budget=10**6, **fields), None)
     most = least + room * 1_000_000
-    assert worker(run, lambda: resource.setrlimit(resource.RLIMIT_DATA, (most, most))).returncode == 0, run.state().end
+    code = worker(run, lambda: resource.setrlimit(resource.RLIMIT_DATA, (most, most))).returncode
+    if code:
+        end = run.state().end or {}
+        assert code in (3, 4)
+        assert "emory" in end["cause"], end
+        assert worker(run).returncode == 0
     recovered = [e for e in read_events(run.events) if e["kind"] == "recovery"]
     assert recovered
     losses = [[loss for _, loss in r.state().losses] for r in (run, alone)]

@@ -108,7 +108,7 @@ class Writing(Task):
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
                 targets.append(row.labels[:most])
-                wanted.append(str(item["messages"][-1]["content"]))
+                wanted.append(str(item["messages"][-1]["content"]) if not lost else None)
             else:
                 untrained.append(number)
             self.note_end(tokenizer, row)
@@ -182,13 +182,15 @@ class Writing(Task):
         return functional.cross_entropy(*self._padded(model, input_ids, targets), reduction="none")
 
     def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin) -> Answers:
-        """Answers beside the losses where one text is written from another, for exact match and chrF."""
-        if self.plan.task != "seq2seq":
+        """Last answers of some conversations beside the losses, for exact match and chrF."""
+        if self.plan.task == "continued_pretraining":
             return said
-        begins = [next(i for i, label in enumerate(labels) if label != IGNORED) for labels in rows.targets]
+        begins = list(map(last_answer, rows.targets))
         prompts = [ids[:begin] for ids, begin in zip(rows.input_ids, begins, strict=True)]
         longest = max(len(ids) - begin for ids, begin in zip(rows.input_ids, begins, strict=True))
-        return with_texts(reader, self.tokenizer, model, prompts, said, longest=longest, begin=begin)
+        return with_texts(
+            reader, self.tokenizer, model, prompts, said, truth=rows.truth, longest=longest, begin=begin
+        )
 
     def _padded(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits before learned tokens, (N, vocabulary), and those tokens, (N,), row by row."""
@@ -232,6 +234,12 @@ class Writing(Task):
         form = RAW if self.plan.task == "continued_pretraining" else CHAT
         ends = list(self.ends) if len(self.ends) != 1 else self.ends[0]
         return form.replace("{end}", repr(ends or None)).replace("{pad}", str(self.pad))
+
+
+def last_answer(labels: Sequence[int]) -> int:
+    """Where the last run of learned tokens begins."""
+    end = max(i for i, label in enumerate(labels) if label != IGNORED)
+    return max((i + 1 for i, label in enumerate(labels[:end]) if label == IGNORED), default=0)
 
 
 def refuse_untrained(rows: Rows, untrained: list[int], most: int) -> None:

@@ -13,14 +13,15 @@ from engine.worker.generating import write_all
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin
 
-MOST_WRITTEN = 100
-"""Held-out rows, drawn with the plan's seed, for which answers are written: a token at a time takes long."""
+MOST_WRITTEN, MOST_IN_CONVERSATION = 100, 32
+"""Held-out rows, the same for all runs on the same split, for which answers are written: a token at a time takes long. Fewer
+where a question has many good answers, and perplexity tells more."""
 LONGEST_WRITTEN = 256
 """Tokens of such an answer."""
 
 
-def truth_of(kind: Kind, wanted: Sequence[str]) -> list[Any]:
-    """What the metrics compare with: the wanted texts where they look at any."""
+def truth_of(kind: Kind, wanted: Sequence[str | None]) -> list[Any]:
+    """What the metrics compare with: the wanted texts where they look at any, `None` where there is none."""
     return list(wanted) if isinstance(kind, WrittenAnswers) else [0] * len(wanted)
 
 
@@ -38,17 +39,24 @@ def with_texts(
     prompts: Sequence[Sequence[int]],
     said: Answers,
     *,
+    truth: Sequence[str | None],
     longest: int,
     begin: Begin,
 ) -> Answers:
     """`said` with the texts that the model writes behind some of the `prompts`, where the metrics look at any.
+
+    `truth` is what is wanted there; rows without it are not asked.
 
     Raises:
         TrainingFailed: memory is too small even for one row.
     """
     if not isinstance(reader.task.kind, WrittenAnswers):
         return said
-    chosen = sorted(random.Random(reader.task.plan.seed).sample(range(len(prompts)), min(len(prompts), MOST_WRITTEN)))
+    plan, known = reader.task.plan, [i for i, wanted in enumerate(truth) if wanted]
+    most = MOST_WRITTEN if plan.task == "seq2seq" else MOST_IN_CONVERSATION
+    chosen = sorted(random.Random(plan.data.split_seed).sample(known, min(len(known), most)))
+    if not chosen:
+        return said
     new, progress = min(longest, LONGEST_WRITTEN), begin("answers", len(chosen))
     texts = write_all(reader, tokenizer, model, [prompts[i] for i in chosen], new_tokens=new, progress=progress)
     predicted = list(said.predicted)
