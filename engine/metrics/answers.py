@@ -23,8 +23,9 @@ BETA = 2
 class WrittenAnswers(Tokens):
     """Exact match and chrF over the rows for which an answer was written, perplexity over all.
 
-    Truth is the wanted text, or `None` where there is none to compare with. An answer's `predicted` is its summed loss (nats), its tokens, and the text that was written, or
-    `None`. Where none was written at all, as on validation rows, there is perplexity only.
+    Truth is the wanted text, or `None` where there is none to compare with. An answer's `predicted` is its summed loss (nats),
+    its tokens, and the text that was written, or `None`. Where none was written at all, as on validation rows, there is
+    perplexity only.
     """
 
     measures = measures("chrf", "exact_answer", "perplexity", "loss")

@@ -1,4 +1,4 @@
-"""The forgetting check: how well the model writes text that has nothing to do with its training, before and after."""
+"""The forgetting check: how well the model guesses text that has nothing to do with its training, before and after."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ from engine.files import read_json, write_json
 from engine.metrics import bootstrap
 from engine.metrics.tokens import Tokens
 from engine.rundir import RunDirectory
+from engine.worker.generic_head import guessing
 from engine.worker.generic_text import TEXTS
 from engine.worker.held_out import answers_in, kept
 from engine.worker.narrator import Narrator
@@ -18,12 +19,14 @@ KIND = Tokens([])
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """Perplexity of the embedded generic text, where the plan asks for it and the model writes."""
+    """Perplexity of the embedded generic text, where the plan asks for it and the model was pretrained to guess words."""
 
     run: RunDirectory
     reader: Reader
     tokenizer: Any
     tell: Narrator
+    base: str
+    """The folder of the untouched model, whose own head guesses where the task put another in its place."""
 
     @property
     def scored_after(self) -> bool:
@@ -34,22 +37,21 @@ class Forgetting:
         """Score the text; `name` is before or after. What an earlier life of the run has kept is not scored again."""
         if not self.reader.task.plan.forgetting_check or self._file(name).exists() or (name == "after" and self.scored_after):
             return
-        rows = self.reader.task.plain_text(self.tokenizer, TEXTS)
+        rows, judge, hidden = self.reader.task.plain_text(self.tokenizer, TEXTS), None, False
         if rows is None:
-            self.tell.warn(
-                "no_forgetting_check",
-                "The forgetting check reads how well a model still writes generic text; this one does not write, so it does not"
-                " apply.",
-            )
-            return
-        said = self.reader.score(model, rows, self.tell.progress("forgetting", len(rows)))
+            found = guessing(self.reader.task.plan, self.base, model, self.tokenizer, TEXTS)
+            if isinstance(found, str):
+                self.tell.warn("no_forgetting_check", f"The forgetting check does not apply: {found}.")
+                return
+            rows, judge, hidden = found
+        said = self.reader.score(model, rows, self.tell.progress("forgetting", len(rows)), judge=judge)
         if not math.isfinite(said.loss):
             self.tell.warn("no_forgetting_check", "On generic text the model computes no numbers, so nothing is said about it.")
             return
         # Of answers that may hold a text too, what they cost and their tokens.
         answers = replace(said.answers, predicted=[answer[:2] for answer in said.answers.predicted])
         score = KIND.full_score(rows.truth, answers)
-        write_json(self._file(name), kept(score, rows.truth, answers))
+        write_json(self._file(name), kept(score, rows.truth, answers) | {"hidden": hidden})
         metrics = {"perplexity": score["perplexity"], "loss": score["loss"], "rows": len(rows), "seconds": said.seconds}
         self.tell.events.write("evaluation", step=step, split=f"generic_{name}", metrics=metrics)
 
@@ -64,7 +66,7 @@ def compared(run: RunDirectory, seed: int) -> dict[str, Any] | None:
         return None
     both = {name: read_json(file) for name, file in files.items()}
     gains = bootstrap.gain(KIND, both["after"]["truth"], answers_in(both["before"]), answers_in(both["after"]), seed)
-    return {"texts": len(both["after"]["truth"])} | {
+    return {"texts": len(both["after"]["truth"]), "hidden": both["after"].get("hidden", False)} | {
         measure: {"before": both["before"]["score"][measure], "after": both["after"]["score"][measure], **gains[measure]}
         for measure in KIND.measures
     }
@@ -74,7 +76,8 @@ def statement(found: dict[str, Any]) -> str:
     """What it means, in a sentence."""
     p = found["perplexity"]
     told = (
-        f"generic text that has nothing to do with the task: perplexity {p['before']:.3g} before and {p['after']:.3g} after"
+        f"{'words hidden in ' if found.get('hidden') else ''}generic text that has nothing to do with the task: perplexity"
+        f" {p['before']:.3g} before and {p['after']:.3g} after"
         f" ({p['gain']:+.2g}, 95% interval {p['low']:+.2g} to {p['high']:+.2g})"
     )
     if p["low"] > 0:

@@ -12,10 +12,12 @@ from engine.metrics.kinds import Answers, mean_loss
 from engine.worker.batches import padded
 from engine.worker.budget import TokenBudget, out_of_memory
 from engine.worker.precision import autocast
-from engine.worker.tasks.base import Encoded, Progress, Task
+from engine.worker.tasks.base import Answer, Encoded, Progress, Task
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Found = TypeVar("Found")
+Judge = Callable[[Any, list[list[int]], list[Any]], list[Answer]]
+"""What a model says about a micro-batch of ids and targets; called without gradients."""
 
 
 class Scored(NamedTuple):
@@ -39,8 +41,10 @@ class Reader:
     interrupt: Callable[[], None]
     """Called before every micro-batch; may raise to leave."""
 
-    def score(self, model: Any, rows: Encoded, progress: Progress | None = None) -> Scored:
-        """Answers and losses of the rows.
+    def score(
+        self, model: Any, rows: Encoded, progress: Progress | None = None, *, judge: Judge | None = None
+    ) -> Scored:
+        """Answers and losses of the rows; by `judge` where they are not of the task's own kind.
 
         Raises:
             TrainingFailed: memory is too small even for one row.
@@ -48,7 +52,7 @@ class Reader:
         started = time.monotonic()
 
         def answers(piece: list[int]) -> Sequence[Any]:
-            return self.task.answers(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
+            return (judge or self.task.answers)(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
 
         found = self._through(model, rows.input_ids, answers, progress)
         predicted, losses, weights = ([a[i] for a in found] for i in range(3))

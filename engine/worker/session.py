@@ -80,7 +80,7 @@ class Session:
             training = Training(self.run, plan, tell, self.control, reader, rows, total_steps, on_the_way)
             held_out = HeldOut(self.run, rows["held_out"], reader, tell)
             samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)
-            forgetting = Forgetting(self.run, reader, tokenizer, tell)
+            forgetting = Forgetting(self.run, reader, tokenizer, tell, model_folder)
             trainer = training.trainer(built)
             if not training.over:
                 predicted = _expected(self.run, plan.method).get("memory")

@@ -184,7 +184,7 @@ class Task(ABC):
         return ()
 
     def plain_text(self, tokenizer: Any, texts: Sequence[str]) -> Encoded | None:
-        """Texts of which every token is to be predicted, for the forgetting check; `None` where the model does not write."""
+        """Texts of which every token is to be predicted, for the forgetting check; `None` where the model has another head."""
         return None
 
     def constant(self, train: Encoded, held_out: Encoded) -> Answers | None:

@@ -116,7 +116,8 @@ class Seq2Seq(Task):
 
     def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin) -> Answers:
         """Answers beside the losses, for exact match and chrF."""
-        return with_texts(reader, self.tokenizer, model, rows.input_ids, said, truth=rows.truth, longest=self.longest, begin=begin)
+        asked = rows.input_ids
+        return with_texts(reader, self.tokenizer, model, asked, said, truth=rows.truth, longest=self.longest, begin=begin)
 
     def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterator[Prompt]:
         """Texts to be read, of at most `most` tokens."""

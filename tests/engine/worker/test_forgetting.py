@@ -1,15 +1,19 @@
 """What a fine-tune does to text that has nothing to do with it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
 from engine.events import read_events
 from engine.files import read_json
 from engine.rundir import RunDirectory
 from engine.worker import forgetting
+from engine.worker.generic_head import _next_tokens, _with_gaps
 from engine.worker.generic_text import TEXTS
 from recommender.plan import Plan
 
@@ -44,13 +48,44 @@ def test_a_model_that_writes_is_scored_on_generic_text_before_and_after(
     assert splits.count("generic_before") == splits.count("generic_after") == 1
 
 
-def test_of_a_model_that_does_not_write_it_is_said_that_it_does_not_apply(
+def test_of_a_checkpoint_without_the_head_that_guesses_words_it_is_said_that_it_does_not_apply(
     tiny: Path, make_plan: MakePlan, run_here: Here
 ) -> None:
     run = run_here(make_plan(tiny, epochs=0.1, evaluations=1, forgetting_check=True))
     report = run.report() or {}
     assert report["forgetting"] is None
-    assert len([e for e in read_events(run.events) if e.get("code") == "no_forgetting_check"]) == 1
+    (said,) = (e["text"] for e in read_events(run.events) if e.get("code") == "no_forgetting_check")
+    assert said == "The forgetting check does not apply: the checkpoint comes without the head that guesses words."
+
+
+@pytest.mark.parametrize(("kind", "method"), [("bert", "full"), ("bert", "qlora"), ("roberta", "lora"), ("llama", "lora")])
+def test_a_classifier_guesses_words_with_the_head_it_was_pretrained_with(
+    tiny: Path, tiny_roberta: Path, tiny_llama: Path, make_plan: MakePlan, run_here: Here, tmp_path: Path, kind: str, method: str
+) -> None:
+    """What it says before is what transformers says with the whole checkpoint; training with a wild rate makes it worse."""
+    folder, auto = tiny_llama, transformers.AutoModelForCausalLM
+    if kind != "llama":
+        folder, auto = tmp_path / kind, transformers.AutoModelForMaskedLM
+        shutil.copytree(tiny if kind == "bert" else tiny_roberta, folder)
+        torch.manual_seed(1)
+        auto.from_config(transformers.AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    run = run_here(make_plan(folder, method, epochs=1.0, evaluations=1, learning_rate=2e-2, forgetting_check=True))
+    found = (run.report() or {})["forgetting"]
+    assert found["hidden"] is (kind != "llama")
+    assert found["loss"]["after"] != pytest.approx(found["loss"]["before"], rel=1e-4)
+    assert any("generic text" in s and "interval" in s for s in (run.report() or {})["statements"])
+
+    tokenizer, model = transformers.AutoTokenizer.from_pretrained(folder), auto.from_pretrained(folder).eval()
+    nats, tokens = 0.0, 0
+    for number, text in enumerate(TEXTS):
+        ids = tokenizer(text, truncation=True, max_length=48)["input_ids"]
+        given, targets = _with_gaps(ids, number, tokenizer) if kind != "llama" else _next_tokens(ids)
+        assert kind == "llama" or given.count(tokenizer.mask_token_id) == len(targets) > 0
+        with torch.no_grad():
+            shares = model(input_ids=torch.tensor([given])).logits[0].log_softmax(-1)
+        nats -= sum(float(shares[place, token]) for place, token in targets)
+        tokens += len(targets)
+    assert found["loss"]["before"] == pytest.approx(nats / tokens, rel=1e-4 if method != "qlora" else 0.05)
 
 
 @pytest.mark.parametrize(
