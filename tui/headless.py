@@ -196,7 +196,7 @@ class _LineView(_View):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._said = 0.0
-        self._phase = ""
+        self._phase = self._line = ""
 
     def event(self, event: Event, state: RunState) -> None:
         line = milestone(event)
@@ -205,9 +205,13 @@ class _LineView(_View):
 
     def tick(self, state: RunState) -> None:
         now = time.monotonic()
-        if state.status == "running" and (now - self._said >= LINE_EVERY or state.phase != self._phase):
-            self._said, self._phase = now, state.phase
-            self._print(progress(state))
+        if state.status != "running" or (now - self._said < LINE_EVERY and state.phase == self._phase):
+            return
+        self._said, self._phase = now, state.phase
+        line = progress(state)
+        if line != self._line:  # a long step or a long load is said once
+            self._line = line
+            self._print(line)
 
     def _print(self, line: str) -> None:
         with contextlib.suppress(OSError):

@@ -54,7 +54,6 @@ class TokenBudget:
         Raises:
             TrainingFailed: one row alone does not fit, and nothing is left that would help.
         """
-        gc.collect()
         give_back()
         if rows > 1:
             before = self.tokens
@@ -72,8 +71,12 @@ class TokenBudget:
 
 
 def give_back() -> None:
-    """Return to the system what allocators keep of freed memory. On a CPU that is the end of the heap, which otherwise leaves no
-    room for what is mapped beside it: kernels that oneDNN writes for a new shape, a library that is loaded late."""
+    """Free what hangs in cycles, and return to the system what allocators keep of freed memory.
+
+    On a CPU that is the end of the heap, which otherwise leaves no room for what is mapped beside it: kernels that oneDNN writes
+    for a new shape, a library that is loaded late.
+    """
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     elif sys.platform == "linux":
