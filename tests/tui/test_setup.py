@@ -86,6 +86,33 @@ async def test_the_whole_way_to_a_started_run(
 
 
 @pytest.mark.usefixtures("known")
+async def test_a_sample_of_the_held_out_rows_is_asked_for_and_goes_into_the_command(
+    *, rows: Path, runs: Path, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch, screen: Screen,
+    wait: Any,
+) -> None:  # fmt: skip
+    asked: list[int | None] = []
+
+    def inspect(data: str, **options: Any) -> DataInspection:
+        asked.append(options["eval_rows"])
+        return make_data(eval_rows=options["eval_rows"] or 120 if options["eval"] else None)
+
+    monkeypatch.setattr("engine.inspect.inspect_data", inspect)
+    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        setup = app.screen
+        assert isinstance(setup, SetupScreen)
+        setup.action_go("limits")
+        await wait(pilot, lambda: "No held-out file is named" in screen(app))
+        setup.field("held-out").fill(str(rows))
+        await wait(pilot, lambda: "A sample of the 120 held-out rows." in screen(app))
+        await pilot.press("enter", "enter", "5", "0")
+        await wait(pilot, lambda: asked[-1] == 50 and ready(app))
+        assert setup.draft.eval_rows == 50
+        assert "--eval-rows 50" in setup.draft.command()
+
+
+@pytest.mark.usefixtures("known")
 async def test_what_cannot_be_used_is_said_in_place_and_the_app_goes_on(
     *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:

@@ -168,7 +168,7 @@ class SetupScreen(LoracleScreen):
         self.query_one("#ready", Static).update(Content(text))
         data = self.query_one(DataStep).known
         rows = (data.facts.rows, data.facts.eval_rows) if data is not None else (None, None)
-        self.query_one(LimitsStep).know(*rows)
+        self.query_one(LimitsStep).know(*rows, named=bool(self.field("held-out").value))
         self._estimate()
 
     @work(exclusive=True, group="estimate", exit_on_error=False)

@@ -49,7 +49,7 @@ class LimitsStep(Step):
         yield Static(Content.styled("\n".join(lines), "$text-muted"), id="limits-more", markup=False)
 
     def on_mount(self) -> None:
-        self.know(None, None)
+        self.know(None, None, named=False)
 
     @property
     def train_rows(self) -> int | None:
@@ -77,19 +77,22 @@ class LimitsStep(Step):
     def enter(self) -> None:
         self.query_one("#hours").focus()
 
-    def know(self, rows: int | None, held_out: int | None) -> None:
-        """Say how many rows there are; `held_out` is `None` where no file of them was named."""
+    def know(self, rows: int | None, held_out: int | None, *, named: bool) -> None:
+        """Say how many rows there are, as far as they were looked at; `named` where there is a file of held-out rows."""
         says = Content.styled(_("Hours one run may take; what would take longer is not advised."), "dim")
         self.query_one("#hours-says", Static).update(says)
-        of = _("A sample of the {rows} rows.").format(rows=number(rows)) if rows else _("A sample of the rows.")
+        whole = rows if self.train_rows is None else None  # of a sample only its own size is known
+        of = _("A sample of the {rows} rows.").format(rows=number(whole)) if whole else _("A sample of the rows.")
         said = Content.styled(of, "dim")
         if self.query_one("#take", Input).value and self.train_rows is None:
             said = Content.styled(f"{sign('✗')} {_('At least 2 rows are needed.')}", "$text-error")
         self.query_one("#take-says", Static).update(said)
+        whole = held_out if self.eval_rows is None else None
+        of = _("A sample of the held-out rows.")
+        of = _("A sample of the {rows} held-out rows.").format(rows=number(whole)) if whole else of
         none = _("No held-out file is named: some training rows are put aside.")
-        of = _("A sample of the {rows} held-out rows.").format(rows=number(held_out)) if held_out is not None else none
-        self.query_one("#score-says", Static).update(Content.styled(of, "dim"))
-        self.query_one("#score", Input).disabled = held_out is None
+        self.query_one("#score-says", Static).update(Content.styled(of if named else none, "dim"))
+        self.query_one("#score", Input).disabled = not named
 
     def take(self, hours: float | None) -> None:
         """Another time was said elsewhere."""
