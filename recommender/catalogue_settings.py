@@ -39,6 +39,10 @@ SETTINGS: dict[str, str] = {
     "S_targets": "Adapters on all linear layers: on attention alone they learn less at the same size.",
     "S_dropout": "LoRA dropout {dropout:num}: {unique_rows:count} rows and {parameters:short} parameters leave room to overfit.",
     "S_dropout_none": "No LoRA dropout: it did not help at this size of model and data.",
+    "S_adapters_fp32": "Adapters, their gradients and moments in fp32: in bf16 they would take {saved:size} less, and lose the "
+    "small updates at the end of a run.",
+    "S_adapters_bf16": "Adapters, their gradients and moments in bf16: {saved:size} less than in fp32, and small updates are "
+    "rounded away.",
     "S_weight_decay": "Weight decay {weight_decay:num}: a habit that hardly matters here, and no substitute for early stopping.",
     "S_early_stopping": "Scored {evaluations} times on {validation_rows:count} validation rows, stopped after {patience} "
     "scores without a better one; the best checkpoint is kept.",

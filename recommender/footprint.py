@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from recommender.counting import is_labelled
 from recommender.facts import DataFacts, Facts
-from recommender.recommendation import Method, Precision, Trained
+from recommender.recommendation import AdapterDtype, Method, Precision, Trained
 from recommender.shape import Shape, quantised_bytes
 
 SCORE_BYTES_CPU = 20
@@ -42,6 +42,7 @@ class Step:
     trained: Trained = "all"
     last_layers: int | None = None
     dropout: float = 0.0
+    adapter_dtype: AdapterDtype = "fp32"
 
 
 def parts_of(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
@@ -58,8 +59,9 @@ def states(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
     trained = trained_parameters(shape, facts.data, step.method, step.rank, trained=step.trained, last_layers=step.last_layers)
     moments = 2 if step.optimizer.startswith("adamw_8bit") else 8
     if step.method != "full":
-        weights = int(_base_bytes(facts, shape, step)) + 4 * trained
-        return {"weights": weights, "gradients": 4 * trained, "optimizer": moments * trained}
+        width = 2 if step.adapter_dtype == "bf16" else 4  # moments are held as the weights are
+        weights = int(_base_bytes(facts, shape, step)) + width * trained
+        return {"weights": weights, "gradients": width * trained, "optimizer": min(moments, 2 * width) * trained}
     n = shape.parameters
     half = step.precision == "bf16"
     width = 2 if half else 4

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from recommender.base import Choice
 from recommender.facts import Layout, Task
-from recommender.recommendation import Method, Optimizer, Precision, Trained
+from recommender.recommendation import AdapterDtype, Method, Optimizer, Precision, Trained
 
 PLAN_VERSION = 1
 
@@ -138,6 +138,8 @@ class Plan(Choice):
     """`all-linear`, or names of modules separated by commas."""
     dropout: Share | None = None
     """LoRA's dropout; the model keeps its own."""
+    adapter_dtype: AdapterDtype = "fp32"
+    """bf16 halves what adapters, their gradients and their moments take, and rounds small updates away."""
     rslora: bool = False
     """Scale the adapters by alpha / sqrt(rank) instead of alpha / rank: high ranks then learn as fast as low ones."""
     dora: bool = False
@@ -211,6 +213,8 @@ class Plan(Choice):
         extras = [n for n in ("rslora", "dora", "pissa", "lora_plus_ratio") if getattr(self, n)]
         if extras and self.method == "full":
             raise ValueError(f"{extras[0]} belongs to methods lora and qlora")
+        if self.adapter_dtype == "bf16" and (self.method == "full" or self.precision != "bf16-mixed"):
+            raise ValueError("adapter_dtype bf16 belongs to methods lora and qlora with precision bf16-mixed")
         if self.pissa and self.method == "qlora":
             raise ValueError("pissa needs weights that are not in 4 bit: take method lora")
         if self.pissa and self.dora:

@@ -19,6 +19,7 @@ Trained = Literal["all", "no_embeddings", "last_layers"]
 """What full fine-tuning trains: every parameter, all but the embeddings, or the head and the last layers."""
 Optimizer = Literal["adamw", "adamw_8bit", "adamw_8bit_paged"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16"]
+AdapterDtype = Literal["fp32", "bf16"]
 
 
 class Memory(Fact):
@@ -67,6 +68,8 @@ class Settings(Fact):
     target_modules: str | None
     dropout: float | None
     """LoRA's own dropout; the model keeps its dropout as it was trained."""
+    adapter_dtype: AdapterDtype = "fp32"
+    """In which the adapters, their gradients and their moments are held."""
     seeds: tuple[int, ...]
     """How many runs a careful comparison takes; one run has one seed."""
     metric: str

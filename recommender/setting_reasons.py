@@ -122,6 +122,10 @@ def _adapters(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]
     yield _because("target_modules", "S_targets", {"target_modules": settings.target_modules}, "E1", "E5")
     dropped = {"dropout": settings.dropout, "unique_rows": distinct_rows(data), "parameters": shape.parameters}
     yield _because("dropout", "S_dropout" if settings.dropout else "S_dropout_none", dropped, "E20")
+    if settings.precision == "bf16-mixed":
+        bytes_each = 4 if settings.optimizer.startswith("adamw_8bit") else 8
+        known = {"adapter_dtype": settings.adapter_dtype, "saved": bytes_each * chosen.trained_parameters}
+        yield _because("adapter_dtype", f"S_adapters_{settings.adapter_dtype}", known, "K")
 
 
 def _regularisation(facts: Facts, settings: Settings) -> Iterator[Reason]:

@@ -39,6 +39,7 @@ def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budge
         trained=settings.trained,
         last_layers=settings.last_layers,
         dropout=settings.dropout or 0.0,
+        adapter_dtype=settings.adapter_dtype,
     )
 
 

@@ -11,6 +11,7 @@ SETTINGS: dict[str, str] = {
     "alpha": _("alpha of the adapters"),
     "dropout": _("dropout of the adapters"),
     "target_modules": _("layers with adapters"),
+    "adapter_dtype": _("adapters are held in"),
     "trained": _("part that is trained"),
     "last_layers": _("layers trained, from the top"),
     "warmup_steps": _("warm-up steps"),
@@ -32,13 +33,14 @@ SETTINGS: dict[str, str] = {
     "seed": _("seed"),
 }
 """Fields of the plan, those that matter most first."""
-_ADAPTERS = frozenset({"rank", "alpha", "dropout", "target_modules"})
+_ADAPTERS = frozenset({"rank", "alpha", "dropout", "target_modules", "adapter_dtype"})
 _FULL = frozenset({"trained", "last_layers"})
 CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("linear", "cosine", "constant"),
     "trained": ("all", "no_embeddings", "last_layers"),
     "optimizer": ("adamw", "adamw_8bit", "adamw_8bit_paged"),
     "precision": ("fp32", "bf16-mixed", "fp16-mixed", "bf16"),
+    "adapter_dtype": ("fp32", "bf16"),
     "class_weights": ("true", "false"),
     "early_stopping": ("true", "false"),
     "gradient_checkpointing": ("true", "false"),

@@ -47,12 +47,21 @@ def with_adapters(model: Any, task: Task, head: list[str]) -> Any:
         raise InputError(f"target_modules {targets}: {str(error).strip().splitlines()[0]}") from None
     except TypeError as error:
         raise InputError(f"pissa: {str(error).strip().splitlines()[0]}") from None
+    if plan.adapter_dtype == "bf16":
+        narrow(adapted)
     if plan.pissa:
         for layer in _layers(adapted).values():
             # Beside what is trained, and not saved: what the base has lost to the adapter is given back at the end.
             layer.register_buffer("initial_a", layer.lora_A["default"].weight.detach().clone(), persistent=False)
             layer.register_buffer("initial_b", layer.lora_B["default"].weight.detach().clone(), persistent=False)
     return adapted
+
+
+def narrow(model: Any) -> None:
+    """Hold the adapters in bf16; peft makes them fp32, and does so again whenever it has loaded some."""
+    for name, p in model.named_parameters():
+        if ".lora_" in name and p.requires_grad:
+            p.data = p.data.to(torch.bfloat16)
 
 
 def _layers(model: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker.adapters import write_as_plain_lora
 from engine.worker.card import model_card
-from engine.worker.modeling import Built, device_name, keep_trainable, quantization
+from engine.worker.modeling import Built, device_name, keep_trainable, quantization, weights_dtype
 from engine.worker.tasks.base import Task
 from recommender.plan import Plan
 
@@ -72,17 +72,15 @@ def _name_base(folder: Path, plan: Plan, base: str) -> None:
 
 def load(run: RunDirectory, task: Task, base: str) -> Any:
     """The saved result as anybody would load it, in the precision it was trained with, on the device of this run."""
-    import torch
     from transformers import AutoConfig
 
     plan, auto = task.plan, task.model_class()
     if plan.method == "full":
-        model = auto.from_pretrained(run.model, dtype=torch.float32, use_safetensors=True)
+        model = auto.from_pretrained(run.model, dtype=weights_dtype(plan), use_safetensors=True)
         return model.to(device_name())
     from peft import PeftModel
 
-    half = torch.float16 if plan.precision == "fp16-mixed" else torch.bfloat16
-    dtype = torch.float32 if plan.precision == "fp32" else half
+    dtype = weights_dtype(plan)
     options: dict[str, Any] = {"config": AutoConfig.from_pretrained(run.model), "dtype": dtype, "use_safetensors": True}
     if plan.method == "qlora":
         options["quantization_config"] = quantization(dtype, read_json(run.model / "loracle.json")["new_modules"])

@@ -144,9 +144,11 @@ def prepared(model: Any, task: Task, head: list[str]) -> Any:
     if plan.gradient_checkpointing:
         recompute(model)
     model.config.use_cache = False
-    for p in model.parameters():
-        if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16):
-            p.data = p.data.float()  # master weights and optimizer moments stay fp32 whatever the base is stored in
+    if plan.precision != "bf16":
+        for name, p in model.named_parameters():
+            narrow = plan.adapter_dtype == "bf16" and ".lora_" in name
+            if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16) and not narrow:
+                p.data = p.data.float()  # master weights and optimizer moments stay fp32 whatever the base is stored in
     return model
 
 
@@ -244,8 +246,9 @@ def keep_trainable(model: Any) -> None:
 
 
 def weights_dtype(plan: Plan) -> torch.dtype:
-    """How weights are held: fp32 where they are trained, 16 bit where they are frozen and the GPU computes in it."""
-    if plan.method == "full" or plan.precision == "fp32":
+    """How weights are held: fp32 where they are trained, 16 bit where they are frozen and the device computes in it, or where
+    the plan wants nothing else."""
+    if plan.precision == "fp32" or (plan.method == "full" and plan.precision != "bf16"):
         return torch.float32
     return torch.float16 if plan.precision == "fp16-mixed" else torch.bfloat16
 

@@ -18,7 +18,7 @@ from transformers.trainer_callback import DefaultFlowCallback, ExportableState, 
 
 from engine import checkpoints
 from engine.events import EventWriter
-from engine.worker.adapters import raise_rates_of_b
+from engine.worker.adapters import narrow, raise_rates_of_b
 from engine.worker.batches import EpochPermutation, LogicalBatch, collate, mixed
 from engine.worker.budget import TokenBudget, out_of_memory
 from engine.worker.health import Step
@@ -240,6 +240,11 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         if best:
             self.state.best_model_checkpoint = str(checkpoints.folder_of(Path(self.args.output_dir), best))
         return trained
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(*args, **kwargs)
+        if self._task.plan.adapter_dtype == "bf16":
+            narrow(self.model)
 
     def load_weights(self, checkpoint: Path) -> None:
         """Put a checkpoint's weights into the model."""

@@ -225,6 +225,7 @@ def plan_of(step: TrainingStep) -> Plan:
     targets = step.target_modules
     adapters = {
         "rank": step.rank,
+        "adapter_dtype": "bf16" if step.adapter_dtype == "bfloat16" and mixed == "bf16-mixed" else "fp32",
         "alpha": 32,
         "dropout": step.lora_dropout or 0.0,
         "target_modules": ",".join(targets) if isinstance(targets, list) else targets or "all-linear",
