@@ -192,9 +192,10 @@ def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
     found = hyper.bf16_on_cpu(facts, chosen.method) if facts.machine.backend == "cpu" else None
     if found == "faster" and named in ("bf16", "bf16_adapters"):
         trial = (facts.measured.bf16 or {})[chosen.method]
-        named, known = f"{named}_tried", known | {"speedup": trial.speedup, "loss": trial.loss, "loss_fp32": trial.loss_fp32}
+        losses = {"loss": round(trial.loss or 0.0, 4), "loss_fp32": round(trial.loss_fp32, 4)}
+        named, known = f"{named}_tried", known | losses | {"speedup": round(trial.speedup, 2)}
     elif found == "slower" and named == "fp32":
-        named, known = "fp32_bf16_slower", known | {"speedup": (facts.measured.bf16 or {})[chosen.method].speedup}
+        named, known = "fp32_bf16_slower", known | {"speedup": round((facts.measured.bf16 or {})[chosen.method].speedup, 2)}
     elif found == "wrong" and named == "fp32":
         named = "fp32_bf16_wrong"
     elif found == "untried" and named == "fp32" and facts.machine.cpu_bf16:
