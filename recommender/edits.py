@@ -48,8 +48,7 @@ def _settings(facts: Facts, advised: Candidate, plan: Plan) -> Settings:
     validation = usual.validation if data.validation_rows is None else data.validation_rows
     held_out = usual.held_out if data.held_out_rows is None else data.held_out_rows
     held_out = held_out if facts.data.eval_rows is None else 0
-    split = usual._replace(train=max(sum(usual) - validation - held_out, 1), validation=validation, held_out=held_out)
-    rows = hyper.training_rows(facts.data, split, plan.max_length)
+    rows = _training_rows(facts, validation, held_out, plan.max_length)
     steps = rates.steps_of(rows, plan.epochs, plan.effective_batch)
     return advised.settings.model_copy(
         update=own | {"validation_rows": validation, "held_out_rows": held_out, "total_steps": steps}
@@ -57,4 +56,12 @@ def _settings(facts: Facts, advised: Candidate, plan: Plan) -> Settings:
 
 
 def _said(facts: Facts, advised: Candidate, settings: Settings) -> list[Caution]:
-    return lint_for(settings.model_dump(exclude={"seeds"}) | {"method": advised.method}, facts)
+    rows = _training_rows(facts, settings.validation_rows, settings.held_out_rows, settings.max_length)
+    return lint_for(settings.model_dump(exclude={"seeds"}) | {"method": advised.method, "rows": rows}, facts)
+
+
+def _training_rows(facts: Facts, validation: int, held_out: int, length: int) -> int:
+    """Rows (of raw text: blocks) that are left to train on."""
+    usual = split_of(facts.data)
+    split = usual._replace(train=max(sum(usual) - validation - held_out, 1), validation=validation, held_out=held_out)
+    return hyper.training_rows(facts.data, split, length)

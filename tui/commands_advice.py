@@ -16,6 +16,7 @@ from engine.prediction.candidates import with_traces
 from engine.text import one_line
 from recommender import plan_file
 from recommender.decide import decide, recommend
+from recommender.edits import edited
 from recommender.errors import Exit, InputError, Refused
 from recommender.facts import Facts, Goal
 from recommender.gates import PHYSICS
@@ -42,6 +43,7 @@ def auto(given: argparse.Namespace) -> int:
         plan = _plan(given, look, advice)
     except Refused as error:
         raise Refused(error.message if given.json else _short(advice)) from None
+    _show_own(given, look.facts, advice, plan)
     check_fits(plan, look.facts, anyway=given.anyway)
     if given.dry_run:
         return Exit.DONE
@@ -78,6 +80,7 @@ def plan(given: argparse.Namespace) -> int:
     except Refused:
         print(f"No plan was written: {_short(advice)}", file=sys.stderr)
         return Exit.DONE
+    _show_own(given, look.facts, advice, made)
     if writes:
         try:
             write_atomically(wanted, plan_file.dump(made), 0o644)
@@ -171,6 +174,13 @@ def _show_chain(facts: Facts, advice: Recommendation, given: argparse.Namespace)
             print(json.dumps(step, ensure_ascii=False))
     else:
         show_explain.chain(facts, advice, Screen())
+
+
+def _show_own(given: argparse.Namespace, facts: Facts, advice: Recommendation, plan: Plan) -> None:
+    """What the run takes with the settings that were set, and what an expert would say about them."""
+    if given.assignments and not given.json:
+        own = edited(facts, advice.candidate(plan.method), plan)
+        show_advice.own_settings(own.candidate, [c.text for c in own.cautions], Screen())
 
 
 def _short(advice: Recommendation) -> str:

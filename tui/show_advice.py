@@ -7,7 +7,7 @@ from rich.text import Text
 from engine.text import one_line
 from recommender.evidence import SOURCES
 from recommender.facts import DataFacts, Facts
-from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings
+from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Recommendation, Settings
 from tui import goal
 from tui.observations import columns_of, task_name
 from tui.show import listed
@@ -74,6 +74,13 @@ def recommendation(advice: Recommendation, console: Console) -> None:
     notes(advice, console)
     console.print()
     console.print(Text(f"Settings  {settings_line(advice.settings)}", style="dim"))
+
+
+def own_settings(own: Candidate, cautions: list[str], console: Console) -> None:
+    """The advised settings with a person's own among them: what the run takes then, and what there is to say about them."""
+    takes = f"~{duration(own.hours.predicted * 3600)}, ~{memory_sum(own)}"
+    console.print(Text(f"With your own: {METHOD_NAMES[own.method]}, {settings_line(own.settings)} {sign('·')} {takes}"))
+    listed(console, "Your own settings", [f"! {said}" for said in cautions])
 
 
 def headline(advice: Recommendation, console: Console) -> None:

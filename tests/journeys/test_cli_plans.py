@@ -258,7 +258,11 @@ def test_forty_rows_are_planned_only_when_somebody_insists(loracle: Command, tin
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["verdict"] == "not_yet"
     assert "--anyway runs it all the same" in plain(done.stderr)
-    assert loracle("--auto", *situation, "--dry-run", "--anyway").returncode == 0
+    tried = loracle("--auto", *situation, "--dry-run", "--anyway", "--set", "epochs=3", "--set", "warmup_steps=500")
+    assert tried.returncode == 0
+    assert "With your own: Full fine-tuning" in plain(tried.stdout)
+    assert "3 epochs" in plain(tried.stdout)
+    assert "The warm-up (500 steps) is longer than the whole run" in " ".join(plain(tried.stdout).split())
     assert loracle("plan", *situation, "--method", "lora").returncode == 0
     assert not (tmp_path / "plan.yaml").exists()
     assert loracle("plan", *situation, "--method", "lora", "--anyway").returncode == 0

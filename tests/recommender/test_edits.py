@@ -60,3 +60,10 @@ def test_an_expert_comments_on_changes_only(facts: Facts) -> None:
 def test_each_setting_has_its_reason(facts: Facts) -> None:
     reasons = reasons_of(facts, recommend(facts).candidate("qlora"))
     assert {"learning_rate", "rank", "epochs", "max_length"} <= set(reasons)
+
+
+def test_one_pass_over_the_rows_that_train_is_one_pass(facts: Facts) -> None:
+    """Rows that are held out are no rows unseen."""
+    advised = recommend(facts).candidate("lora")
+    found = edited(facts, advised, plan_of(facts, "lora", epochs=1))
+    assert "rows_unseen" not in [c.code for c in found.cautions]
