@@ -165,12 +165,13 @@ class Preflight:
                 f" uses it. {what_helps(plan)}"
             )
         merged = 0 if plan.method == "full" else built.parameters * (4 if plan.precision == "fp32" else 2)
-        if merged and (merged > host or merged > free - needed):
+        later = host if torch.cuda.is_available() else memory_available()  # once this process has ended
+        if merged and (merged > later or merged > free - needed):
             self.tell.warn(
                 "merge_does_not_fit",
-                f"The adapter fits; merging it into its base would need {size(merged)} of main memory ({size(host)} are free) and"
-                f" as much of disk ({size(max(free - needed, 0))} will be free). Use it as an adapter, or merge it elsewhere.",
-                merged=merged, memory=host, disk=free - needed,
+                f"The adapter fits; merging it into its base would need {size(merged)} of main memory ({size(later)} are free)"
+                f" and as much of disk ({size(max(free - needed, 0))} will be). Use it as an adapter, or merge it elsewhere.",
+                merged=merged, memory=later, disk=free - needed,
             )  # fmt: skip
         disk = {"checkpoint": checkpoint, "result": result, "needed": needed, "free": free, "merged": merged}
         return {"disk": disk, "host": {"saving": result, "merging": merged, "free": host}}

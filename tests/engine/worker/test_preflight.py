@@ -231,6 +231,19 @@ def test_main_memory_that_cannot_hold_the_result_while_it_is_saved_is_a_refusal(
     assert "Saving the result takes" in end["cause"]
 
 
+def test_an_adapter_that_could_not_be_merged_here_is_trained_and_told(
+    tiny: Path, make_plan: MakePlan, finished: Callable[[str], RunDirectory], run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (room,) = (e["disk"] for e in read_events(finished("lora").events) if e["kind"] == "preflight")
+    assert room["merged"] > 0
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=room["needed"] + room["merged"] - 1))
+    run = run_here(make_plan(tiny, "lora", epochs=0.1, evaluations=1))
+    assert "merge_does_not_fit" in [e.get("code") for e in read_events(run.events)]
+    assert run.report() is not None
+    assert not [e for e in read_events(finished("lora").events) if e.get("code") == "merge_does_not_fit"]
+
+
 def test_where_the_system_lends_what_it_does_not_have_the_peak_decides(
     tiny: Path, make_plan: MakePlan, begin: Begin, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
