@@ -79,10 +79,15 @@ def give_back() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    elif sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-        if trim is not None:
-            trim(0)
+    else:
+        trim_heap()
+
+
+def trim_heap() -> None:
+    """Return to the system the pages that glibc's heap keeps of freed memory; nothing where there is no such heap."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def what_helps(plan: Plan) -> str:

@@ -7,20 +7,29 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from engine.worker.budget import out_of_memory
+from engine.worker.budget import out_of_memory, trim_heap
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Progress
 
 
+GIVEN_BACK_EVERY = 64
+"""Tokens. The cache is copied into a slightly larger one at each token, and the pieces of before fit nothing: without this a CPU's
+heap grew by 0.9 GB while SmolLM2 wrote 32 answers."""
+
+
 class _Interrupted(StoppingCriteria):  # type: ignore[misc]  # mypy does not read transformers here
-    """Asks after every token whether to leave."""
+    """Asks after every token whether to leave, and now and then gives back what the growing cache left behind."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._tokens = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **rest: Any) -> torch.Tensor:
         self._reader.interrupt()
+        self._tokens += 1
+        if self._tokens % GIVEN_BACK_EVERY == 0 and input_ids.device.type == "cpu":
+            trim_heap()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
