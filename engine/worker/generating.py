@@ -12,10 +12,9 @@ from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Progress
 
-
 GIVEN_BACK_EVERY = 64
-"""Tokens. The cache is copied into a slightly larger one at each token, and the pieces of before fit nothing: without this a CPU's
-heap grew by 0.9 GB while SmolLM2 wrote 32 answers."""
+"""Tokens. The cache is copied into a slightly larger one at each token, and the pieces of before fit nothing: without this a
+CPU's heap grew by 0.9 GB while SmolLM2 wrote 32 answers."""
 
 
 class _Interrupted(StoppingCriteria):  # type: ignore[misc]  # mypy does not read transformers here
