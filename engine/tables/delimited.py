@@ -1,50 +1,20 @@
 """Comma, tab, semicolon and bar separated values, with or without a row of names."""
 
-import csv
-import io
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engine.tables.encoding import TextFile
-from engine.tables.source import BATCH_BYTES, Source, Told, Wanted, nobody
+from engine.tables.layout import Layout, layout_of, skipped
+from engine.tables.source import BATCH_BYTES, Source, Told, Wanted
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
 
-DELIMITERS = (",", "\t", ";", "|")
 SEPARATOR_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
-MAX_FIELD = 10_000_000
-HEAD = 1 << 20
-"""Bytes at the start that tell separator and header."""
 LARGEST_BLOCK = 128 << 20
 """Bytes that one row may fill; a quotation mark that is never closed would swallow the file."""
-_NAMES = (
-    "text sentence review content message body comment tweet document description question utterance title label labels"
-    " class category target sentiment intent topic tag tags y stars rating score id idx index instruction input output"
-    " prompt completion response answer source summary name date url lang language chosen rejected premise hypothesis"
-    " sentence1 sentence2 tokens"
-)
-COMMON_NAMES = frozenset(_NAMES.split())
-"""Words that stand in a header and hardly ever in a first row of data."""
-_LINE_END = re.compile(r"\r\n|\n|\r")
-_NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How the values are written down."""
-
-    names: tuple[str, ...]
-    header: bool
-    delimiter: str
-    body: int
-    """Bytes before the first row of data."""
-    quoted: bool
 
 
 def open_delimited(file: TextFile, kind: str) -> Source:
@@ -53,7 +23,7 @@ def open_delimited(file: TextFile, kind: str) -> Source:
     Raises:
         InputError: no rows at all, or a header that names two columns alike.
     """
-    layout = _layout(file, kind)
+    layout = layout_of(file, kind)
     return Source(
         path=file.path,
         format=kind,
@@ -65,148 +35,6 @@ def open_delimited(file: TextFile, kind: str) -> Source:
         separator=SEPARATOR_NAMES[layout.delimiter],
         header=layout.header,
     )
-
-
-def _layout(file: TextFile, kind: str) -> Layout:
-    raw = file.head(HEAD)
-    text = raw.lstrip("\r\n")
-    if not text.strip():
-        raise InputError(f"{file.path} holds no rows, only blank lines.")
-    first = _LINE_END.split(text, maxsplit=1)[0]
-    delimiter = "\t" if kind == "tsv" else separator_of(text, first)
-    names, length = _first_row(file.path, text, delimiter)
-    header = _is_header(names, _rows(text[length:], delimiter, 1_000))
-    if header:
-        named = tuple(n.strip() or f"column {i + 1}" for i, n in enumerate(names))
-    else:
-        named, length = tuple(f"column {i + 1}" for i in range(len(names))), 0
-    twice = next((n for n, count in Counter(named).items() if count > 1), None)
-    if twice is not None:
-        raise InputError(f"{file.path}:1: two columns are called {one_line(twice, 60)}; give them different names.")
-    body = len((raw[: len(raw) - len(text)] + text[:length]).encode())
-    return Layout(named, header, delimiter, body, _is_quoted(file, body, delimiter, len(named)))
-
-
-def separator_of(text: str, first: str) -> str:
-    """The separator that cuts most rows into as many fields as the first; among equals the most frequent one."""
-    best, found = (0.0, 0), ","
-    for delimiter in DELIMITERS:
-        if delimiter not in first:
-            continue
-        counts = [len(row) for row in _rows(text, delimiter, 200)]
-        alike = sum(n == counts[0] for n in counts) / len(counts) if counts and counts[0] > 1 else 0.0
-        score = (round(alike, 1), first.count(delimiter))
-        if score > best:
-            best, found = score, delimiter
-    return found
-
-
-def _rows(text: str, delimiter: str, most: int) -> list[list[str]]:
-    """The first rows, as far as they can be read."""
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    rows: list[list[str]] = []
-    try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting):
-            if row:
-                rows.append(row)
-            if len(rows) == most:
-                break
-    except csv.Error:
-        return rows
-    return rows
-
-
-def _first_row(path: Path, text: str, delimiter: str) -> tuple[list[str], int]:
-    """The first row and the number of characters it takes. A quoted name may run over several lines."""
-    csv.field_size_limit(MAX_FIELD)
-    consumed = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal consumed
-        for line in io.StringIO(text, newline=""):
-            consumed += len(line)
-            yield line
-
-    try:
-        return next(csv.reader(lines(), delimiter=delimiter)), consumed
-    except csv.Error as error:
-        raise InputError(f"{path}:1: the header cannot be read ({error}).") from None
-
-
-def _is_header(first: list[str], rows: list[list[str]]) -> bool:
-    """Whether the first row names the columns.
-
-    It does not if it holds a number where all others hold numbers, prose where others hold prose, or one of the few
-    values that its column goes on to repeat.
-    """
-    rows = [row for row in rows if len(row) == len(first)]
-    columns = [[v.strip() for v in column if v.strip()] for column in zip(*rows, strict=True)] or [[] for _ in first]
-    if any(n.strip().lower() in COMMON_NAMES and n.strip() not in column for n, column in zip(first, columns, strict=True)):
-        return True
-    if any(len(value) > 60 and value.count(" ") >= 5 for value in first):
-        return False
-    if len(rows) < 2:
-        return True
-    for value, filled in zip(first, columns, strict=True):
-        if not filled or not value.strip():
-            continue
-        if _NUMBER.fullmatch(value) and sum(_NUMBER.fullmatch(v) is not None for v in filled) > 0.9 * len(filled):
-            return False
-        few = len(set(filled)) <= max(2, len(filled) // 5)
-        if few and value.strip() in filled:
-            return False
-        spaces = sorted(v.count(" ") for v in filled)[len(filled) // 2]
-        if spaces >= 3 and value.strip().count(" ") >= max(4, spaces // 3):
-            return False
-    return True
-
-
-def _is_quoted(file: TextFile, body: int, delimiter: str, columns: int) -> bool:
-    """Whether quotation marks enclose fields. In tab-separated files they are often part of the text.
-
-    There they enclose fields only if lines do not come out even otherwise, or if every field that begins with one also
-    ends with one and doubles those inside.
-    """
-    if delimiter != "\t":
-        return True
-    tab, mark = b"\t", b'"'
-    begun = whole = marks = 0
-    even = True
-    for block in _line_blocks(_skipped(file, body, nobody)):
-        for line in block.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
-            even = even and (not line or line.count(tab) == columns - 1)
-            if mark not in line:
-                continue
-            marks += 1
-            for field in line.split(tab):
-                if field.startswith(mark):
-                    begun += 1
-                    closed = len(field) > 1 and field.endswith(mark)
-                    whole += closed and mark not in field[1:-1].replace(b'""', b"")
-    return marks > 0 and (not even or 0 < begun == whole)
-
-
-def _line_blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, cut at ends of lines."""
-    rest = b""
-    for chunk in chunks:
-        cut = max(chunk.rfind(b"\n"), chunk.rfind(b"\r", 0, -1)) + 1
-        if cut:
-            yield rest + chunk[:cut]
-            rest = chunk[cut:]
-        else:
-            rest += chunk
-    if rest:
-        yield rest
-
-
-def _skipped(file: TextFile, count: int, told: Told) -> Iterator[bytes]:
-    for chunk in file.chunks(told):
-        if count >= len(chunk):
-            count -= len(chunk)
-            continue
-        yield chunk[count:]
-        count = 0
 
 
 def _trimmed(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -286,7 +114,7 @@ def _attempt(file: TextFile, kind: str, layout: Layout, block: int, told: Told) 
     import pyarrow as pa  # 0.2 s; only who reads rows pays
     import pyarrow.csv as pa_csv
 
-    chunks = _trimmed(_skipped(file, layout.body, told))
+    chunks = _trimmed(skipped(file, layout.body, told))
     first = next(chunks)
     if not first.strip():
         return

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from engine.files import sha256_of
 from engine.tables.arrow import is_saved, open_arrow, open_parquet, open_saved, saved_files, splits_of
-from engine.tables.delimited import DELIMITERS, open_delimited
+from engine.tables.delimited import open_delimited
 from engine.tables.encoding import open_text
+from engine.tables.layout import DELIMITERS
 from engine.tables.lines import looks_tagged, open_plain, open_tagged
 from engine.tables.objects import open_json, open_jsonl
 from engine.tables.source import Source, Told, Wanted

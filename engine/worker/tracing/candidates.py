@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from engine.prediction.stream import SHALLOW, Unlike, extended, peaks
+from engine.prediction.deeper import SHALLOW, Unlike, extended
+from engine.prediction.stream import peaks
 from engine.worker.tracing import models
 from engine.worker.tracing.estimate import ALLOCATED, RESERVED, card_of, learned_share, parts_by_phase
 from engine.worker.tracing.kernels import Card

@@ -4,8 +4,9 @@ from typing import Any
 
 from engine.prediction import sharing
 from engine.prediction.cards import context_of, known_of
+from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.resolve import resolved
-from engine.prediction.stream import SHALLOW, Segment, Unlike, extended, peaks
+from engine.prediction.stream import Segment, peaks
 from engine.worker.tracing import models, work
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks

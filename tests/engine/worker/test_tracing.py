@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from engine.prediction.stream import SHALLOW, extended, peaks
+from engine.prediction.deeper import SHALLOW, extended
+from engine.prediction.stream import peaks
 from engine.worker.tracing import kernels
 from engine.worker.tracing.estimate import estimate, traced
 from engine.worker.tracing.kernels import Card
