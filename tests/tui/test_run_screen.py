@@ -69,6 +69,24 @@ async def test_another_size_during_a_run_shows_what_there_is_room_for(
         await wait(pilot, lambda: "▶ train" not in screen(app) and "step 5/100" in screen(app))
 
 
+async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.steps(1, 5)
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "step 5/100" in screen(app))
+        await pilot.press("2", "m")
+        await wait(pilot, lambda: "4 log" not in screen(app) and "loss" in screen(app))
+        assert app.screen.query_one("#now").size.width > 70
+        assert "step 5/100" in screen(app)  # the progress stays in sight
+        await pilot.press("escape")
+        await wait(pilot, lambda: "4 log" in screen(app) and "1 loss" in screen(app))
+        assert isinstance(app.screen, RunScreen)
+        await pilot.press("m", "5")  # another pane is asked for: all are back, that one in front
+        await wait(pilot, lambda: "5 evaluations" in screen(app) and "1 loss" in screen(app))
+
+
 async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
     worker = make_run()
     worker.begin()

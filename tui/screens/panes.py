@@ -1,4 +1,4 @@
-"""Screens made of numbered panes: number keys focus them, m makes one as large as the screen."""
+"""Screens made of numbered panes: number keys focus them, m gives one the room of all."""
 
 from typing import ClassVar
 
@@ -17,16 +17,18 @@ class PanesScreen(LoracleScreen):
             Binding(str(n), f"pane({n})", _("Pane {n}").format(n=n), id=f"pane-{n}", show=False, tooltip=_("Go to that pane"))
             for n in range(1, 8)
         ),
-        Binding("m", "enlarge", _("Maximise"), id="maximise", show=False, tooltip=_("The focused pane as large as the screen")),
+        Binding("m", "enlarge", _("Maximise"), id="maximise", show=False, tooltip=_("The focused pane with the room of all")),
     ]
+
+    _enlarged: Pane | None = None
 
     def action_pane(self, number: int) -> None:
         """Focus the pane with that number."""
         pane = next((p for p in self.query(Pane) if p.number == number), None)
         if pane is None:
             return
-        if self.maximized is not None:
-            self.minimize()
+        if pane is not self._enlarged:
+            self._shrink()
         if pane.has_class("lower"):
             for other in self.query(".lower.-shown"):
                 other.set_class(other is pane, "-shown")
@@ -38,10 +40,31 @@ class PanesScreen(LoracleScreen):
         inner.focus(scroll_visible=False)
 
     def action_enlarge(self) -> None:
-        """Make the focused pane as large as the screen, or small again."""
-        if self.maximized is not None:
-            self.minimize()
+        """Give the focused pane the room of all of them, or make it small again."""
+        if self._enlarged is not None:
+            self._shrink()
         elif self.focused is not None:
             pane = next((n for n in self.focused.ancestors_with_self if isinstance(n, Pane)), None)
             if pane is not None:
-                self.maximize(pane, container=False)
+                self._enlarge(pane)
+
+    def _enlarge(self, pane: Pane) -> None:
+        """By styles of the widgets' own: Textual's way, a class on the screen, styles every widget anew, at twice the time."""
+        self._enlarged = pane
+        for other in pane.siblings:
+            other.styles.display = "none"
+        pane.parent.styles.layout = "vertical"  # type: ignore[union-attr]
+
+    def _shrink(self) -> None:
+        pane, self._enlarged = self._enlarged, None
+        if pane is not None:
+            for other in pane.siblings:
+                other.styles.display = None
+            pane.parent.styles.layout = None  # type: ignore[union-attr]
+
+    def action_back(self) -> None:
+        """Out of a pane that was made large, else out of the screen."""
+        if self._enlarged is not None:
+            self._shrink()
+        else:
+            super().action_back()

@@ -1,4 +1,4 @@
-"""A framed part of a screen: a number key focuses it, m makes it as large as the screen, y copies what it says."""
+"""A framed part of a screen: a number key focuses it, m gives it the room of all, y copies what it says."""
 
 from typing import ClassVar
 
