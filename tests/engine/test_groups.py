@@ -16,19 +16,8 @@ from engine.rundir import RunDirectory
 from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts
-from recommender.plan import Plan
+from tests.engine.test_runs import PLAN
 
-PLAN = Plan.model_validate(
-    {
-        "model": {"id": "demo"},
-        "data": {"train": "support.csv"},
-        "method": "full",
-        "learning_rate": 2e-5,
-        "epochs": 3.0,
-        "effective_batch": 16,
-        "max_length": 128,
-    }
-)
 Make = Callable[..., Group]
 
 

@@ -218,27 +218,23 @@ def test_a_run_that_goes_wrong_ends_early_with_its_best_weights_and_what_to_do(
 ) -> None:
     """By a rate that a model does not survive; and by one that is sane by itself, on a model that answers it with ten times
     the step."""
-    from engine.events import EventWriter, read_events
-    from engine.worker import __main__ as worker
-    from engine.worker.control import Control
     from engine.worker.tasks.classification import Classification
+    from tests.engine.worker.inside import events, work
 
     if rate is None:
         total, calls = Classification.total, iter(range(10**6))
         growing = lambda self, *args: total(self, *args) * 1.03 ** max(next(calls) - 100, 0)  # noqa: E731
         monkeypatch.setattr(Classification, "total", growing)
     run = begin(make_plan(tiny, learning_rate=rate or 1e-4, epochs=10, evaluations=30))
-    events = EventWriter(run.events)
-    end = worker._work(run, events, Control(run.control))
-    events.close()
+    end = work(run)
     assert (end["status"], end["code"]) == ("failed", 4)
     assert words in end["cause"]
     assert f"learning_rate is too high (it is {rate or 1e-4:g})" in end["cause"]
     assert f"loracle run {run.path / 'plan.yaml'} --set learning_rate=" in end["cure"]
     assert "resume" not in end["cure"]
     assert "are kept in" in end["cure"]
-    steps = [e["step"] for e in read_events(run.events) if e["kind"] == "step"]
+    steps = [e["step"] for e in events(run, "step")]
     assert max(steps) < 80
-    codes = [e["code"] for e in read_events(run.events) if e["kind"] == "warning"]
-    codes = [code for code in codes if code != "rows_cut"]
+    codes = [e["code"] for e in events(run, "warning")]
+    codes = [code for code in codes if code not in ("rows_cut", "overfitting")]  # whether a ruined model overfits too is chance
     assert codes == (["learning_rate_high", "no_progress"] if rate else ["diverging", "diverging"])

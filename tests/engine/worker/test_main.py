@@ -12,25 +12,17 @@ from typing import Any
 import pytest
 
 from engine import checkpoints
-from engine.events import EventWriter, read_events
+from engine.events import read_events
 from engine.launch import environment
 from engine.rundir import RunDirectory
-from engine.worker import __main__ as worker
 from engine.worker import session
 from engine.worker.control import Control, StopNow
 from engine.worker.modeling import build
 from recommender.plan import Plan
+from tests.engine.worker.inside import work
 
 MakePlan = Callable[..., Plan]
 Begin = Callable[[Plan], RunDirectory]
-
-
-def work(run: RunDirectory) -> dict[str, Any]:
-    events = EventWriter(run.events)
-    try:
-        return worker._work(run, events, Control(run.control))
-    finally:
-        events.close()
 
 
 def test_a_second_worker_is_refused_and_touches_nothing(tiny: Path, make_plan: MakePlan, begin: Begin) -> None:

@@ -13,6 +13,7 @@ from engine.worker import attention, causal, fused_lora
 from engine.worker.modeling import keep_trainable
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
 from engine.worker.token_loss import Head, head_of, token_loss
+from tests.engine.worker.exact import gradients, stir, uncut
 
 SMALL = {
     "vocab_size": 97,
@@ -42,10 +43,6 @@ def rows(prompts: bool) -> tuple[list[list[int]], list[list[int]]]:
     return ids, labels
 
 
-def padded(values: list[list[int]], by: int) -> torch.Tensor:
-    return nn.utils.rnn.pad_sequence([torch.tensor(v) for v in values], batch_first=True, padding_value=by)
-
-
 def build(config: Any) -> Any:
     model = transformers.AutoModelForCausalLM.from_config(config)
     with torch.no_grad():  # initial weights are so small that neighbours hardly matter
@@ -55,24 +52,12 @@ def build(config: Any) -> Any:
 
 
 def adapted(model: Any, **more: Any) -> Any:
-    peft = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM", **more))
-    with torch.no_grad():
-        for name, p in peft.named_parameters():
-            if "lora_B" in name:
-                p.normal_(0, 0.1)  # at zero, half of the gradients are zero too
-    return peft
-
-
-def gradients(model: Any) -> dict[str, torch.Tensor]:
-    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    return found
+    adapters = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM", **more)
+    return stir(get_peft_model(model, adapters))
 
 
 def plain_step(model: Any, ids: list[list[int]], labels: list[list[int]]) -> float:
-    loss = model(
-        input_ids=padded(ids, 0), attention_mask=padded([[1] * len(i) for i in ids], 0), labels=padded(labels, IGNORED)
-    ).loss
+    loss = model(**uncut(ids, labels)).loss
     loss.backward()
     return float(loss.detach())
 

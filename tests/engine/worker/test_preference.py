@@ -23,6 +23,7 @@ from engine.worker.tasks.preference import Preference
 from engine.worker.tasks.registry import task_of
 from recommender.errors import InputError
 from recommender.plan import DataChoice, Plan
+from tests.engine.worker.exact import assert_same, cut_step, gradients
 
 Here = Callable[..., RunDirectory]
 POLITE, RUDE = "Of course, I am glad to help with it.", "No. Leave me alone."
@@ -103,23 +104,9 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(
         losses.append(-0.9 * functional.logsigmoid(margin) - 0.1 * functional.logsigmoid(-margin))
     expected_loss = torch.stack(losses).mean()
     expected_loss.backward()
-    expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-
-    pieces = task.cut([len(r) for r in rows.input_ids], 200, "cpu")
-    assert len(pieces) > 2
-    loss = 0.0
-    for piece in pieces:
-        total = task.total(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
-        share = total / task.weight(rows.targets)
-        share.backward()
-        loss += float(share.detach())
-    assert loss == pytest.approx(float(expected_loss.detach()), rel=1e-4)
-    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    assert found.keys() == expected.keys()
-    assert max(float(g.abs().max()) for g in expected.values()) > 1e-3
-    for name, gradient in expected.items():
-        assert float((found[name] - gradient).abs().max()) <= 1e-3 * float(gradient.abs().max()) + 1e-7, name
+    expected = gradients(model)
+    assert cut_step(task, model, rows, 200) == pytest.approx(float(expected_loss.detach()), rel=1e-4)
+    assert_same(gradients(model), expected, 1e-3, 1e-7)
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])

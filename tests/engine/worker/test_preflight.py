@@ -12,32 +12,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.events import EventWriter, read_events
+from engine.events import read_events
 from engine.files import sha256_of
 from engine.rundir import RunDirectory
-from engine.worker import __main__ as worker
 from engine.worker import preflight, session
 from engine.worker.batches import cut
-from engine.worker.control import Control
 from engine.worker.modeling import build
 from engine.worker.preflight import Preflight, heaviest, windows
 from recommender.plan import Plan
+from tests.engine.worker.inside import events, work
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
 Begin = Callable[[Plan], RunDirectory]
-
-
-def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
-    return [e for e in read_events(run.events) if e["kind"] == kind]
-
-
-def work(run: RunDirectory) -> dict[str, Any]:
-    writer = EventWriter(run.events)
-    try:
-        return worker._work(run, writer, Control(run.control))
-    finally:
-        writer.close()
 
 
 @given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=60), budget=st.integers(1, 600), batch=st.integers(1, 40))

@@ -11,13 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.events import EventWriter, read_events
 from engine.rundir import RunDirectory
-from engine.worker import __main__ as worker
-from engine.worker.control import Control
 from engine.worker.tasks.classification import Classification
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.plan import Plan
+from tests.engine.worker.inside import events, work
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
@@ -27,18 +25,6 @@ ERRORS: list[Callable[[], BaseException]] = [
     lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
     MemoryError,
 ]
-
-
-def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
-    return [e for e in read_events(run.events) if e["kind"] == kind]
-
-
-def work(run: RunDirectory) -> dict[str, Any]:
-    writer = EventWriter(run.events)
-    try:
-        return worker._work(run, writer, Control(run.control))
-    finally:
-        writer.close()
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, at: set[int], after: bool = False) -> list[int]:

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from engine.files import read_json
 from engine.loading import split
@@ -23,6 +21,7 @@ from engine.worker.tasks.registry import task_of
 from engine.worker.tasks.seq2seq import Seq2Seq
 from recommender.errors import InputError
 from recommender.plan import Plan
+from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 
 Here = Callable[..., RunDirectory]
 WORDS = "parcel late refund broken screen order invoice password".split()  # noqa: SIM905
@@ -50,10 +49,6 @@ def plan_of(model: Path, file: str, method: str = "full", **fields: Any) -> Plan
     return Plan.model_validate(content | {"early_stopping": False} | adapter | fields)
 
 
-def padded(rows: list[list[int]], fill: int) -> torch.Tensor:
-    return nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=fill)
-
-
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 @pytest.mark.parametrize("chunked", [True, False])
 def test_a_cut_batch_has_the_gradients_of_the_uncut_one(tiny_t5: Path, rows_file: str, method: str, chunked: bool) -> None:
@@ -65,36 +60,14 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(tiny_t5: Path, rows_file
     assert all(labels[-1] == tokenizer.eos_token_id for labels in rows.targets), "the end is learned"
     torch.manual_seed(0)
     model = build(task, str(tiny_t5)).model
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if "lora_B" in name:
-                p.normal_(0, 0.1)  # at zero, half of the gradients are zero too
-    ids = padded(rows.input_ids, 0)
-    mask = padded([[1] * len(r) for r in rows.input_ids], 0)
-    expected_loss = model(input_ids=ids, attention_mask=mask, labels=padded(rows.targets, -100)).loss
+    stir(model)
+    expected_loss = model(**uncut(rows.input_ids, rows.targets)).loss
     expected_loss.backward()
-    expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-
+    expected = float(expected_loss.detach()), gradients(model)
     task.adopt(model)
     assert task.chunked
     task.chunked = chunked
-    pieces = task.cut([len(r) for r in rows.input_ids], 60, "cpu")
-    assert len(pieces) > 2
-    loss = 0.0
-    for piece in pieces:
-        total = task.total(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
-        share = total / task.weight(rows.targets)
-        share.backward()
-        loss += float(share.detach())
-    assert loss == pytest.approx(float(expected_loss.detach()), rel=1e-5)
-    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    assert found.keys() == expected.keys()
-    for name, gradient in expected.items():
-        assert float((found[name] - gradient).abs().max()) <= 1e-4 * float(gradient.abs().max()), name
-    with torch.no_grad():
-        said = task.answers(model, rows.input_ids, rows.targets)
-    assert np.average([a.loss for a in said], weights=[a.weight for a in said]) == pytest.approx(loss, rel=1e-5)
+    same_as_uncut(task, model, rows, 60, expected, 1e-4)
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine import checkpoints
-from engine.events import EventWriter, read_events
+from engine.events import EventWriter
 from engine.files import read_json, sha256_of
 from engine.loading import split
 from engine.rows import Rows, key_of
@@ -24,6 +24,7 @@ from engine.worker.trainer import LogicalBatchTrainer
 from engine.worker.training import FINISHED
 from recommender.errors import InputError, TrainingFailed
 from recommender.plan import Plan
+from tests.engine.worker.inside import events
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
@@ -32,10 +33,6 @@ Finished = Callable[[str], RunDirectory]
 
 def weights(run: RunDirectory) -> str:
     return sha256_of(next(run.model.glob("*.safetensors")))
-
-
-def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
-    return [e for e in read_events(run.events) if e["kind"] == kind]
 
 
 def unfinished(run: RunDirectory, folder: Path) -> RunDirectory:

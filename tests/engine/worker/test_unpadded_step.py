@@ -12,6 +12,7 @@ from torch.nn import functional
 from engine.worker import dropout, fused_lora, grouped, unpadded
 from engine.worker.batches import padded
 from engine.worker.packing import cut_packed
+from tests.engine.worker.exact import Gradients, gradients, stir
 
 WORDS = 97
 SMALL = {
@@ -48,7 +49,6 @@ DECODERS: dict[str, Any] = {
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, summary_first_dropout=0.0,
     ),
 }  # fmt: skip
-Gradients = dict[str, torch.Tensor]
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +65,7 @@ def build(config: Any, auto: str = "AutoModelForSequenceClassification") -> Any:
 
 
 def adapted(model: Any, **more: Any) -> Any:
-    peft = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="SEQ_CLS", **more))
-    with torch.no_grad():
-        for name, p in peft.named_parameters():
-            if "lora_B" in name:
-                p.normal_(0, 0.1)  # at zero, half of the gradients are zero too
-    return peft
+    return stir(get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="SEQ_CLS", **more)))
 
 
 def rows() -> tuple[list[list[int]], torch.Tensor]:
@@ -91,7 +86,7 @@ def step(model: Any, ids: list[list[int]], truth: torch.Tensor, budget: int | No
         share = functional.cross_entropy(logits, wanted, reduction="sum") / len(ids)
         share.backward()
         loss += float(share.detach())
-    return loss, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return loss, gradients(model)
 
 
 def compare(model: Any) -> float:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from engine import checkpoints
 from engine.events import EventWriter, read_events
@@ -32,6 +31,7 @@ from engine.worker.tasks.writing import Writing
 from engine.worker.training import FINISHED
 from recommender.errors import InputError
 from recommender.plan import DataChoice, Plan
+from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 
 Here = Callable[..., RunDirectory]
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -258,43 +258,17 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(
     rows = task.encode(tokenizer, split(plan.data, "chat").train).take(range(12))
     torch.manual_seed(0)
     model = build(task, str(writer)).model
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if "lora_B" in name:
-                p.normal_(0, 0.1)  # at zero, half of the gradients are zero too
-    expected_loss = model(**whole(rows.input_ids, 0), labels=whole(rows.targets, IGNORED)["input_ids"]).loss
+    stir(model)
+    expected_loss = model(**uncut(rows.input_ids, rows.targets)).loss
     expected_loss.backward()
-    expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
+    expected = float(expected_loss.detach()), gradients(model)
 
     if not packed:
         monkeypatch.setattr(causal, "prepare", lambda model: "it is not to")
     task.adopt(model)
     assert causal.is_packed(model) is packed
     assert ("padded" in task.remarks) is not packed
-    pieces = task.cut([len(r) for r in rows.input_ids], 400, "cpu")
-    assert len(pieces) > 2
-    loss = 0.0
-    for piece in pieces:
-        total = task.total(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
-        share = total / task.weight(rows.targets)
-        share.backward()
-        loss += float(share.detach())
-    assert loss == pytest.approx(float(expected_loss.detach()), rel=1e-5)
-    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    assert found.keys() == expected.keys()
-    for name, gradient in expected.items():
-        assert float((found[name] - gradient).abs().max()) <= 5e-5 * float(gradient.abs().max()), name
-    with torch.no_grad():
-        said = task.answers(model, rows.input_ids, rows.targets)
-    weights = [a.weight for a in said]
-    assert np.average([a.loss for a in said], weights=weights) == pytest.approx(loss, rel=1e-5)
-
-
-def whole(rows: list[list[int]], fill: int) -> dict[str, torch.Tensor]:
-    ids = nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=fill)
-    mask = nn.utils.rnn.pad_sequence([torch.ones(len(r), dtype=torch.long) for r in rows], batch_first=True)
-    return {"input_ids": ids, "attention_mask": mask}
+    same_as_uncut(task, model, rows, 400, expected, 5e-5)
 
 
 def test_a_model_that_reads_both_ways_is_refused(tiny: Path, run_here: Here) -> None:
