@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from engine.worker.budget import out_of_memory, trim_heap
+from engine.worker.budget import give_back, out_of_memory, trim_heap
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Progress
+from recommender.timing import ANSWERS_AT_ONCE
 
 GIVEN_BACK_EVERY = 64
 """Tokens. The cache is copied into a slightly larger one at each token, and the pieces of before fit nothing: without this a
@@ -73,22 +74,27 @@ def write(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequen
 def write_all(
     reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequence[int]], *, new_tokens: int, progress: Progress
 ) -> list[str]:
-    """`write`, in as many pieces as the token budget needs.
+    """`write`, in pieces of several token budgets, of one where memory is too small for that, of less where it still is.
 
     Raises:
         TrainingFailed: memory is too small even for one row.
     """
     found: dict[int, str] = {}
     left = sorted(range(len(input_ids)), key=lambda i: -len(input_ids[i]))
+    times = ANSWERS_AT_ONCE
     while left:
         longest = len(input_ids[left[0]]) + new_tokens
-        piece = left[: max(1, reader.budget.tokens // longest)]
+        piece = left[: max(1, times * reader.budget.tokens // longest)]
         failure: BaseException | None = None
         texts: list[str] = []
         try:
             texts = write(reader, tokenizer, model, [input_ids[i] for i in piece], new_tokens)
         except (RuntimeError, MemoryError) as error:
             failure = out_of_memory(error)
+        if failure is not None and len(piece) > 1 and times > 1:
+            times = 1  # the budget itself is the training's, which may have been right
+            give_back()
+            continue
         if failure is not None:
             reader.budget.shrink(failure, longest=longest, rows=len(piece), training=False)
             continue

@@ -12,12 +12,7 @@ from engine.metrics.kinds import Answers, Kind
 from engine.worker.generating import write_all
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin
-
-MOST_WRITTEN, MOST_IN_CONVERSATION = 100, 32
-"""Held-out rows, the same for all runs on the same split, for which answers are written: a token at a time takes long. Fewer
-where a question has many good answers, and perplexity tells more."""
-LONGEST_WRITTEN = 256
-"""Tokens of such an answer."""
+from recommender.timing import ANSWER_TOKENS, ANSWERS
 
 
 def truth_of(kind: Kind, wanted: Sequence[str | None]) -> list[Any]:
@@ -53,11 +48,11 @@ def with_texts(
     if not isinstance(reader.task.kind, WrittenAnswers):
         return said
     plan, known = reader.task.plan, [i for i, wanted in enumerate(truth) if wanted]
-    most = MOST_WRITTEN if plan.task == "seq2seq" else MOST_IN_CONVERSATION
-    chosen = sorted(random.Random(plan.data.split_seed).sample(known, min(len(known), most)))
+    # The same rows for all runs on the same split.
+    chosen = sorted(random.Random(plan.data.split_seed).sample(known, min(len(known), ANSWERS[plan.task])))
     if not chosen:
         return said
-    new, progress = min(longest, LONGEST_WRITTEN), begin("answers", len(chosen))
+    new, progress = min(longest, ANSWER_TOKENS), begin("answers", len(chosen))
     texts = write_all(reader, tokenizer, model, [prompts[i] for i in chosen], new_tokens=new, progress=progress)
     predicted = list(said.predicted)
     for i, text in zip(chosen, texts, strict=True):

@@ -19,7 +19,7 @@ from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
 from engine.metrics.tokens import Tokens
 from engine.rundir import RunDirectory
-from engine.worker import causal, samples
+from engine.worker import causal, generating, samples
 from engine.worker.budget import TokenBudget
 from engine.worker.control import StopNow
 from engine.worker.modeling import build, load_tokenizer
@@ -381,6 +381,31 @@ def test_writing_samples_can_be_left_at_any_token(writer: Path, begin: Callable[
     events.close()
     assert asked == 3
     assert not (run.scores / "samples-before.json").exists()
+
+
+@pytest.mark.parametrize(("fit", "left"), [(4, 128), (1, 22)])
+def test_answers_are_the_same_however_many_memory_holds_at_once(
+    writer: Path, monkeypatch: pytest.MonkeyPatch, fit: int, left: int
+) -> None:
+    """The training's own budget is lowered only where memory is too small for that, too."""
+    task, tokenizer = Writing(plan_of(writer), [], 0), load_tokenizer(str(writer))
+    model, done = build(task, str(writer)).model, []
+    prompts = [torch.randint(5, 60, (n,)).tolist() for n in (40, 12, 33, 21, 7, 18, 29, 25)]
+    right, tried = generating.write, []
+
+    def write(reader: Reader, tokenizer: Any, model: Any, asked: Any, new: int) -> list[str]:
+        tried.append(len(asked))
+        if len(asked) > fit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return right(reader, tokenizer, model, asked, new)
+
+    alone = [right(Reader(task, TokenBudget(512, print), int), tokenizer, model, [row], 10)[0] for row in prompts]
+    monkeypatch.setattr(generating, "write", write)
+    reader = Reader(task, TokenBudget(128, lambda before, after: None), lambda: None)
+    assert generating.write_all(reader, tokenizer, model, prompts, new_tokens=10, progress=done.append) == alone
+    assert tried[0] == 8
+    assert done[-1] == 8
+    assert reader.budget.tokens == left
 
 
 def test_perplexity_and_its_interval_count_tokens_not_rows() -> None:
