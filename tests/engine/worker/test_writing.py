@@ -389,9 +389,11 @@ def test_answers_are_the_same_however_many_memory_holds_at_once(
 ) -> None:
     """The training's own budget is lowered only where memory is too small for that, too."""
     task, tokenizer = Writing(plan_of(writer), [], 0), load_tokenizer(str(writer))
-    model, done = build(task, str(writer)).model, []
+    model = build(task, str(writer)).model
+    done: list[int] = []
     prompts = [torch.randint(5, 60, (n,)).tolist() for n in (40, 12, 33, 21, 7, 18, 29, 25)]
-    right, tried = generating.write, []
+    right = generating.write
+    tried: list[int] = []
 
     def write(reader: Reader, tokenizer: Any, model: Any, asked: Any, new: int) -> list[str]:
         tried.append(len(asked))
@@ -399,7 +401,8 @@ def test_answers_are_the_same_however_many_memory_holds_at_once(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return right(reader, tokenizer, model, asked, new)
 
-    alone = [right(Reader(task, TokenBudget(512, print), int), tokenizer, model, [row], 10)[0] for row in prompts]
+    whole = Reader(task, TokenBudget(512, lambda before, after: None), lambda: None)
+    alone = [right(whole, tokenizer, model, [row], 10)[0] for row in prompts]
     monkeypatch.setattr(generating, "write", write)
     reader = Reader(task, TokenBudget(128, lambda before, after: None), lambda: None)
     assert generating.write_all(reader, tokenizer, model, prompts, new_tokens=10, progress=done.append) == alone
