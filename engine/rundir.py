@@ -18,7 +18,7 @@ import psutil
 
 from engine.events import read_events
 from engine.files import read_json, write_atomically, write_json
-from engine.state import FINISHED, RunState, Status, fold
+from engine.state import FINISHED, Death, RunState, Status, fold
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
@@ -30,6 +30,8 @@ START_GRACE_SECONDS = 20.0
 """How long a run without a worker.json counts as starting."""
 LEAST_DISK = 65_536
 """Bytes: the longest event, which is the least that a worker must be able to write."""
+CLOCK_SLACK = 60.0
+"""Seconds that the time of a machine's start may be off by, after its clock was set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +151,18 @@ class RunDirectory:
         self.control.mkdir(mode=0o700, exist_ok=True)
         write_atomically(self.control / request, b"")
 
-    def disk_is_full(self) -> bool:
-        """Whether a worker that died could not even write that down."""
+    def likely_death(self) -> Death:
+        """What most likely ended a worker that said nothing of it."""
+        worker = self.worker()
+        if worker and worker.get("host") != socket.gethostname():
+            return "elsewhere"
+        started = worker.get("started")
+        if isinstance(started, int | float) and started < psutil.boot_time() - CLOCK_SLACK:
+            return "restarted"
         try:
-            return shutil.disk_usage(self.path).free < LEAST_DISK
+            return "disk" if shutil.disk_usage(self.path).free < LEAST_DISK else "memory"
         except OSError:
-            return False
+            return "memory"
 
     def last_words(self, lines: int = 12) -> str:
         """The end of the worker's log: all there is when it died without a word."""
@@ -171,6 +179,8 @@ def settle(run: RunDirectory, state: RunState) -> RunState:
     """`state` with `dead` for a run that neither ended nor has a worker."""
     status: Status = state.status
     if status not in FINISHED and not run.alive():
+        if status != "dead":
+            state.death = run.likely_death()
         state.status = "dead"
     elif status == "dead" and run.alive():
         state.status = "running"

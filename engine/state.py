@@ -9,6 +9,9 @@ from engine.pace import Pace, seconds_left
 from engine.series import Series
 
 Status = Literal["starting", "running", "done", "stopped", "failed", "refused", "dead"]
+Death = Literal["disk", "restarted", "elsewhere", "memory"]
+"""What most likely ended a worker without a word: its disk was full, its machine was started anew, it ran on another machine
+and is no longer heard of, or (the most frequent) memory ran out."""
 FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed", "refused"})
 MOST_KEPT = 1_000
 """Warnings and recoveries kept, the newest; a flood of them must not grow without bound."""
@@ -31,6 +34,8 @@ class RunState:
     """Everything a viewer shows. Only `apply` changes it."""
 
     status: Status = "starting"
+    death: Death = "memory"
+    """Only of a `dead` run; no event tells it, whoever looks for the worker does."""
     info: dict[str, Any] = field(default_factory=dict)
     """What the `run` event said: method, model, rows, devices, versions."""
     phase: str = "starting"

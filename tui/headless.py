@@ -21,6 +21,7 @@ from engine.state import FINISHED, RunState
 from engine.text import clean, one_line
 from recommender.errors import Exit, InputError
 from tui import judged, show
+from tui.endings import death
 from tui.words import clock, duration, number, phase_words, preflight_words
 
 POLL_SECONDS = 0.25
@@ -96,8 +97,7 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
     narration = show.Screen(stderr=True)
     if state.status == "dead":
         last = clean(run.last_words())
-        likely = "its disk is full" if run.disk_is_full() else "most often the machine ran out of memory"
-        narration.print(Text(f"The worker of {run.name} died without a word; {likely}."))
+        narration.print(Text(f"{run.name}: {death(state)}"))
         if last:
             narration.print(Text(f"The end of its log:\n{last}", style="dim"))
         narration.print(Text(f"Go on from the newest sound checkpoint: loracle resume {run.name}"))

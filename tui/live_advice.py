@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tui.endings import ending
 from tui.i18n import _, plural
 from tui.views_run import LIVE, best, real, whole
 from tui.words import duration, number, size
@@ -18,6 +19,7 @@ SLOW_STEP = 10.0
 """Times the usual duration of a step, after which it is remarkable."""
 NEARLY_FULL = 0.95
 LITTLE_DISK = 1_000_000_000
+ENDED_BADLY = ("failed", "refused", "dead")
 LATE = 1.5
 """Times the planned duration."""
 
@@ -32,11 +34,12 @@ class Advice(NamedTuple):
 
 def advice(state: "RunState", plan: "Plan | None", now: float) -> list[Advice]:
     """The most pressing first; never empty."""
-    found = [Advice(f"! {text}", "$text-warning") for text in _pressing(state, now)]
+    found = [Advice(f"! {ending(state)}", "$text-error")] if state.status in ENDED_BADLY else []
+    found += [Advice(f"! {text}", "$text-warning") for text in _pressing(state, now)]
     found += [Advice(f"! {text}", "$text-warning") for text in _told(state.warnings, 5)]
     found += [Advice(text, "") for text in _told(state.recoveries, 3)]
     found += [Advice(text, style) for text, style in _learning(state, plan)]
-    return found or [Advice(_("Nothing to do: all is as planned."), "")]
+    return found or [Advice(ending(state) or _("Nothing to do: all is as planned."), "")]
 
 
 def _told(events: list[dict[str, Any]], most: int) -> list[str]:

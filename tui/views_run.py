@@ -270,23 +270,3 @@ def whole(value: Any) -> int | None:
     """A whole number, or `None`."""
     number_ = real(value)
     return None if number_ is None else int(number_)
-
-
-def ending(state: "RunState") -> str:
-    """How a run ended and what to do now; empty while it goes on."""
-    cause = one_line((state.end or {}).get("cause") or "", 200)
-    cure = one_line((state.end or {}).get("cure") or "", 200)
-    at = _(" at the checkpoint of step {step}").format(step=state.checkpoint) if state.checkpoint else ""
-    match state.status:
-        case "done":
-            return _("Done: enter shows the result.")
-        case "stopped":
-            return _("Stopped{where}: r goes on with it.").format(where=at)
-        case "failed":
-            words = _("Failed: {cause} {cure} r tries again from the newest checkpoint.")
-            return words.format(cause=cause or _("the worker gave no cause"), cure=cure)
-        case "refused":
-            return _("Refused: {cause} {cure}").format(cause=cause, cure=cure)
-        case "dead":
-            return _("The worker died; the log shows its last lines. r resumes the run.")
-    return ""

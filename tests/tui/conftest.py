@@ -116,8 +116,8 @@ class FakeWorker:
         known = {"cause": None, "cure": None, "checkpoint": None}
         self.events.write("end", status=status, code=code, **{**known, **more})
 
-    def die(self, words: str = "") -> None:
-        self._write("worker.json", {"pid": 2**22 - 3, "started": 1.0, "host": socket.gethostname()})
+    def die(self, words: str = "", started: float | None = None) -> None:
+        self._write("worker.json", {"pid": 2**22 - 3, "started": started or time.time(), "host": socket.gethostname()})
         if words:
             self.run.log.write_text(words)
 

@@ -1,19 +1,25 @@
 """Watching a run, stopping it, leaving it, coming back to it."""
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tui.app import LoracleApp
+from tui.endings import ending
+from tui.headless import watch
+from tui.live_advice import advice
 from tui.screens import run as run_module
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.home import HomeScreen
 from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
 from tui.widgets.log_view import LogView
+from tui.widgets.quiet import Quiet
 
 Screen = Callable[[LoracleApp], str]
 
@@ -123,6 +129,34 @@ async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(
         assert "\x1b" not in log_of(app)
         assert "[/]" in log_of(app)
         await wait(pilot, lambda: "r resumes the run" in screen(app))
+        await pilot.press("7")
+        await wait(pilot, lambda: "7 advice" in screen(app))
+        told = app.screen.query_one("#advice-text", Quiet).render().plain
+        assert "most often the machine ran out of memory" in told
+        assert "Nothing to do" not in told
+
+
+@pytest.mark.parametrize(
+    ("started", "free", "likely"),
+    [(1.0, 10**9, "started anew"), (None, 100, "its disk is full"), (None, 10**9, "ran out of memory")],
+)
+def test_what_ended_a_worker_is_said_alike_in_the_app_and_without_it(
+    make_run: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    started: float | None,
+    free: int,
+    likely: str,
+) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.die(started=started)
+    monkeypatch.setattr("engine.rundir.shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    assert watch(worker.run, as_json=False) == 4
+    assert likely in " ".join(capsys.readouterr().err.split())
+    state = worker.run.state()
+    assert likely in ending(state)
+    assert likely in advice(state, None, time.time())[0].text
 
 
 async def test_a_stopped_run_is_resumed_with_r(

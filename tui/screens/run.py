@@ -14,6 +14,7 @@ from recommender.errors import LoracleError
 from tui import views_run as views
 from tui import work as engine_side
 from tui.background import in_thread
+from tui.endings import ending
 from tui.i18n import _
 from tui.live_advice import advice
 from tui.run_log import LogLine, printed
@@ -215,7 +216,7 @@ class RunScreen(RunKeys):
         state, hint = self._following.state, self.query_one("#hint", Quiet)
         hint.set_class(state.status in ("failed", "refused", "dead"), "-alarm")
         live = _("Stopping: it finishes this step and saves.") if self._stopping else pressing or LEAVING
-        hint.show(Content(views.ending(state) or live))
+        hint.show(Content(ending(state) or live))
 
     def _say_the_end(self) -> None:
         """The last words of a worker that died or failed, once; and news for whoever looks elsewhere."""

@@ -1,0 +1,53 @@
+"""How a run ended and what to do now, in words that the app and the headless view share."""
+
+from typing import TYPE_CHECKING
+
+from engine.text import one_line
+from tui.i18n import _
+
+if TYPE_CHECKING:
+    from engine.state import Death, RunState
+
+DEATHS: "dict[Death, str]" = {
+    "memory": _("The worker died without a word; most often the machine ran out of memory."),
+    "disk": _("The worker died without a word; its disk is full."),
+    "restarted": _("The worker died without a word; its machine was started anew since."),
+    "elsewhere": _("The worker ran on another machine and is no longer heard of."),
+}
+CURES: "dict[Death, str]" = {
+    "memory": _("Close what else needs memory first."),
+    "disk": _("Free some disk first."),
+    "restarted": "",
+    "elsewhere": _("Look there first whether it still runs."),
+}
+
+
+def death(state: "RunState") -> str:
+    """What most likely ended a worker that said nothing, and what to do before it is resumed."""
+    return f"{DEATHS[state.death]} {CURES[state.death]}".rstrip()
+
+
+def ending(state: "RunState") -> str:
+    """How a run ended and which key goes on; empty while it goes on."""
+    cause = one_line((state.end or {}).get("cause") or "", 200)
+    cure = one_line((state.end or {}).get("cure") or "", 200)
+    at = _(" at the checkpoint of step {step}").format(step=state.checkpoint) if state.checkpoint else ""
+    match state.status:
+        case "done":
+            return _("Done: enter shows the result.")
+        case "stopped":
+            return _("Stopped{where}: r goes on with it.").format(where=at)
+        case "failed":
+            words = _("Failed: {cause} {cure} r tries again from the newest checkpoint.")
+            return words.format(cause=cause or _("the worker gave no cause"), cure=cure)
+        case "refused":
+            return _("Refused: {cause} {cure}").format(cause=cause, cure=cure)
+        case "dead":
+            return f"{death(state)} {_resuming(state)}"
+    return ""
+
+
+def _resuming(state: "RunState") -> str:
+    if state.checkpoint:
+        return _("r resumes the run from the checkpoint of step {step}.").format(step=state.checkpoint)
+    return _("r resumes the run; it had no checkpoint yet and begins again.")
