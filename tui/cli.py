@@ -8,6 +8,7 @@ from pathlib import Path
 from recommender.errors import Exit, LoracleError
 from tui import flags, flags_group, i18n, settings
 from tui.i18n import _
+from tui.parser import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,12 +16,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problem = _speak()
     parser = _parser()
     typed = sys.argv[1:] if arguments is None else arguments
-    given = parser.parse_args(typed)
+    given = parser.read(typed)
     # The command has defaults of its own, so that what stands before it would be lost without a word.
     if given.command is not None and typed[0] != given.command:
         if given.auto:
             parser.error(_("--auto is a way of its own and takes no command; leave one of the two away"))
-        parser.error(_("options go after the command: loracle {command} ...").format(command=given.command))
+        parser.error(_("options go after the command, as in `loracle {command} --help`").format(command=given.command))
     try:
         if problem is not None:
             raise problem
@@ -52,7 +53,7 @@ def _speak() -> LoracleError | None:
     return problem
 
 
-def _answer(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+def _answer(given: argparse.Namespace, parser: Parser) -> int:
     if hasattr(given, "assignments"):
         given.assignments = settings.assignments(given.assignments, has_plan=given.command == "run")
     if given.command is not None:
@@ -79,11 +80,9 @@ def _answer(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return run_app(model=given.model, data=given.data, runs=given.runs)
 
 
-def _parser() -> argparse.ArgumentParser:
-    argparse._ = _  # type: ignore[attr-defined]  # argparse looks its own words up under this name, as gettext has it
-    parser = argparse.ArgumentParser(
-        prog="loracle", description=_description(), epilog=_exits(), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="loracle", description=_description(), epilog=_exits(), formatter_class=raw)
     parser.add_argument("--version", action="version", help=_("show the version and exit"),
                         version=f"loracle {_version()}" if "--version" in sys.argv else "")  # fmt: skip
     parser.add_argument("--auto", action="store_true", help=_("recommend, train and report without questions"))
@@ -122,7 +121,7 @@ exit codes: 0 done · 2 bad usage or input · 3 refused before training · 4 tra
 """)
 
 
-def _plan_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _plan_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     plan = commands.add_parser("plan", help=_("recommend, and write a plan file"))
     flags.situation(plan)
     flags.goal(plan)
@@ -135,7 +134,7 @@ def _plan_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     plan.set_defaults(answer=_deferred("plan", "tui.commands_advice"))
 
 
-def _estimate_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _estimate_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     estimate = commands.add_parser("estimate", help=_("memory and time of one training step, for any card, without that card"))
     facts_help = _("facts with a `step` (- reads them from stdin)")
     estimate.add_argument("--facts", type=Path, required=True, metavar="FILE", help=facts_help)
@@ -147,7 +146,7 @@ def _estimate_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     calibrate.set_defaults(answer=_deferred("calibrate", "tui.commands_estimate"))
 
 
-def _inspect_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _inspect_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     inspect = commands.add_parser("inspect", help=_("show the facts about this machine, a model or a data set"))
     things = inspect.add_subparsers(dest="thing", metavar="THING", required=True)
     machine = things.add_parser("machine", help=_("accelerators, memory, processor, disk"))
@@ -165,9 +164,9 @@ def _inspect_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         one.set_defaults(answer=_deferred(name, "tui.commands_inspect"))
 
 
-def _run_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     run = commands.add_parser("run", help=_("run a plan file"))
-    run.add_argument("plan", type=Path, help=_("the plan file"))
+    run.add_argument("plan", metavar="PLAN", type=Path, help=_("the plan file"))
     run.add_argument("--model", help=_("use this model instead"))
     run.add_argument("--data", metavar="FILE", help=_("use these training rows instead"))
     run.add_argument("--eval", metavar="FILE", help=_("use these held-out rows instead"))

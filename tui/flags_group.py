@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 from tui import flags
 from tui.i18n import _
+from tui.parser import Parser
 
 METHODS = ("full", "lora", "qlora")
 Answer = Callable[[argparse.Namespace], int]
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", deferred: Callable[[str, str], Answer]) -> None:
+def add(commands: "argparse._SubParsersAction[Parser]", deferred: Callable[[str, str], Answer]) -> None:
     """The two commands; `deferred` finds who answers."""
     compare = commands.add_parser("compare", help=_("train several methods on the same rows and compare them"))
     _situation(compare)

@@ -85,10 +85,33 @@ def test_one_sentence_and_exit_2(loracle: Command, files: Path, arguments: str, 
     assert not (files / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("--port 80 serve", "--port goes after the command: `loracle serve --port`"),
+        ("inspect --json machine", "--json goes after the command: `loracle inspect machine --json`"),
+        ("plan --modle x", "there is no option --modle; the nearest is --model"),
+        ("stop --data x last", "`loracle stop` has no option --data; these commands have it: plan, run"),
+        ("rnus", "there is no command rnus; the nearest is runs"),
+        ("attach last more", "more is one word too many"),
+        ("plan --method foo", "--method: foo is none of full, lora, qlora"),
+        ("serve --port x", "--port: 'x' is no whole number"),
+        ("attach", "RUN is missing"),
+    ],
+)
+def test_a_misplaced_or_unknown_word_is_one_sentence(loracle: Command, typed: str, told: str) -> None:
+    done = loracle(*typed.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"loracle: {told}")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("arguments", ["--auto", "--auto --model x", "--dry-run", "--auto runs", "run", "nonsense", "runs --x"])
 def test_wrong_usage_is_exit_2(loracle: Command, arguments: str) -> None:
     done = loracle(*arguments.split())
     assert done.returncode == 2
     assert done.stdout == ""
-    assert "usage: loracle" in done.stderr
+    assert done.stderr.startswith("loracle: ")
+    assert "--help` lists what there is." in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr

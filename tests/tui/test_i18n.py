@@ -125,7 +125,7 @@ def test_help_and_complaints_about_what_was_typed_are_said_in_the_language(
     assert "训练行的一个随机样本" in help_of_plan
     with pytest.raises(SystemExit):
         cli.main(["--nonsense"])
-    assert "错误：无法识别的参数：--nonsense" in capsys.readouterr().err
+    assert "没有 --nonsense 这个选项" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("_english_afterwards")

@@ -93,7 +93,7 @@ def test_columns_samples_settings_and_the_goal_are_asked_for_too(
     assert [r["text_column"] for r in read] == [None, "id", "id"]
     assert [r["drop_conflicts"] for r in read] == [False, False, True]
     told = capsys.readouterr().err
-    assert "invalid choice: 'much'" in told
+    assert "much" in told
     assert "Settings of your own that the run gets: rank=8." in told
     assert [("--dry-run" in t, "--set" in t, "--forgetting" in t, "lora" in t) for t in typed] == [
         (True, False, False, False), (True, True, False, False), (True, True, True, False), (False, True, True, True),

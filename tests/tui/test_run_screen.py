@@ -324,5 +324,5 @@ async def test_samples_of_an_evaluation_say_what_is_right_and_what_was_said_at_f
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(120, 40)) as pilot:
         await wait(pilot, lambda: "samples at step 20" in screen(app))
-        assert re.search(r"✓ billing \(was delivery\) +charged twice 0", screen(app))
-        assert re.search(r"✗ delivery \(wanted billing\) +charged twice 1", screen(app))
+        await wait(pilot, lambda: re.search(r"✓ billing \(was delivery\) +charged twice 0", screen(app)))
+        await wait(pilot, lambda: re.search(r"✗ delivery \(wanted billing\) +charged twice 1", screen(app)))

@@ -1,0 +1,109 @@
+"""The parser of the command line, whose complaints are one sentence each. Imports nothing but the parser's own library."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from recommender.errors import Exit
+from recommender.language import marked, said
+from tui.i18n import _
+
+WORDS = {
+    "argument %(argument_name)s: %(message)s": marked("%(argument_name)s: %(message)s"),
+    "the following arguments are required: %s": marked("%s is missing"),
+    "expected one argument": marked("a value is missing"),
+    "invalid %(type)s value: %(value)r": marked("%(value)r is no whole number"),
+    "not allowed with argument %s": marked("cannot be given together with %s"),
+}
+"""argparse's phrases, shorter. Values of other types than whole numbers have sentences of their own."""
+
+
+def _as_argparse(text: str) -> str:
+    words = WORDS.get(text, text)
+    return said(words)
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse`'s, but for what it says when something is wrong."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # argparse looks its own words up under this name, as gettext has it.
+        argparse._ = _as_argparse  # type: ignore[attr-defined]
+        super().__init__(*arguments, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line on standard error, with the command that lists what there is, and exit with 2."""
+        more = _("`{command} --help` lists what there is.").format(command=self.prog)
+        print(_("loracle: {problem}. {more}").format(problem=message.rstrip("."), more=more), file=sys.stderr)
+        sys.exit(int(Exit.USAGE))
+
+    def read(self, typed: Sequence[str]) -> argparse.Namespace:
+        """What was typed; a misplaced or unknown word ends the program with a sentence on it."""
+        chain, names = self._chain(typed)
+        if names:
+            self._check_place(typed[: typed.index(names[0])], chain[1], names[0])
+        given, left = self.parse_known_args(list(typed))
+        if left:
+            option = next((word for word in left if word.startswith("-")), None)
+            if option is None:
+                words = _("{word} is one word too many")
+                chain[-1].error(words.format(word=left[0]))
+            chain[-1].error(self._about(option.partition("=")[0], chain))
+        return given
+
+    def _check_place(self, before: Iterable[str], command: "Parser", name: str) -> None:
+        """An unknown option before the command would swallow it, or its value be taken for the command."""
+        known = self.options()
+        for word in before:
+            option = word.partition("=")[0]
+            if option.startswith("--") and not any(flag.startswith(option) for flag in known):
+                self.error(self._about(option, [self, command]))
+
+    def _about(self, option: str, chain: "Sequence[Parser]") -> str:
+        """What is wrong with an option that the parsers in `chain` did not take, and where it belongs."""
+        last = chain[-1]
+        if option in last.options():  # it stands before the command
+            return _("{option} goes after the command: `{command} {option}`").format(option=option, command=last.prog)
+        near = difflib.get_close_matches(option, last.options(), n=1, cutoff=0.7)
+        if near:
+            return _("there is no option {option}; the nearest is {near}").format(option=option, near=near[0])
+        others = [name for name, command in self.commands().items() if option in command.options()]
+        if others:
+            words = _("`{command}` has no option {option}; these commands have it: {others}")
+            return words.format(command=last.prog, option=option, others=", ".join(others))
+        return _("there is no option {option}").format(option=option)
+
+    def _chain(self, typed: Iterable[str]) -> "tuple[list[Parser], list[str]]":
+        """This parser and those of the commands that were typed, and these commands."""
+        chain, names = [self], []
+        for word in typed:
+            if word in (commands := chain[-1].commands()):
+                chain.append(commands[word])
+                names.append(word)
+        return chain, names
+
+    def commands(self) -> "dict[str, Parser]":
+        """Its commands by name."""
+        found = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        return dict(found[0].choices) if found else {}
+
+    def options(self) -> list[str]:
+        """What may be typed with a dash."""
+        return [text for action in self._actions for text in action.option_strings]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """argparse's hook, with the nearest known word."""
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        if not isinstance(action, argparse._SubParsersAction):
+            words = _("{value} is none of {choices}").format(value=value, choices=", ".join(choices))
+            raise argparse.ArgumentError(action, words)
+        near = difflib.get_close_matches(value, choices, n=1)
+        if near:
+            words = _("there is no command {value}; the nearest is {near}")
+            raise argparse.ArgumentError(None, words.format(value=value, near=near[0]))
+        words = _("there is no command {value}; the commands are {choices}")
+        raise argparse.ArgumentError(None, words.format(value=value, choices=", ".join(choices)))
