@@ -268,16 +268,15 @@ def inspect(
 
 def together(machine: Machine, model: ModelInspection, data: DataInspection, goal: Goal | None = None) -> Facts:
     """The facts that `recommend` reads, with what `loracle calibrate` has measured of the device; the speed of a CPU, which no
-    table knows, is measured now as well (0.3 s): other work can only make it seem slower, so the faster reading counts. What an
-    earlier trial of bf16 on it has found is among them too."""
-    from engine.inspection.machine import calibrate
-    from engine.prediction.calibration import remembered
+    table knows, is measured now as well (0.3 s), and the fastest reading counts. What an earlier trial of bf16 on it has found
+    is among them too."""
+    from engine.prediction.calibration import fastest_reading, remembered
     from engine.prediction.trial import with_known_trial
 
     known = remembered(machine) or {}
     speed = known.get("matmul_flops")
     if machine.backend == "cpu":
-        now = calibrate()
+        now = fastest_reading(machine)
         gain = max(1.0, now.get("fp32", 0.0) / speed["fp32"]) if speed and speed.get("fp32") else 1.0
         speed = {name: rate * gain for name, rate in speed.items()} if speed else now
     profile = {name: known[name] for name in ("context", "runs") if known.get(name)}

@@ -17,12 +17,12 @@ from tui.show import Screen
 
 def machine(given: argparse.Namespace) -> int:
     """What this machine has now."""
-    from engine.inspection.machine import calibrate
+    from engine.prediction.calibration import fastest_reading
 
     if given.try_nf4 and not given.json:
         print("Trying 4-bit kernels …", file=sys.stderr)
     found = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=given.try_nf4)
-    speed = calibrate() if found.backend == "cpu" else {}
+    speed = fastest_reading(found) if found.backend == "cpu" else {}
     if given.json:
         _print_json({"machine": found}, {"measured": {"matmul_flops": speed}} if speed else {})
     else:

@@ -152,3 +152,12 @@ def test_a_cpu_that_was_calibrated_while_it_was_busy_is_not_thought_slow_for_eve
     assert inspect.together(CPU, model, rows).measured.matmul_flops == {"fp32": 1e11, "bf16": 3e11}
     monkeypatch.setattr(subject, "calibrate", lambda: {"fp32": 1e9})
     assert inspect.together(CPU, model, rows).measured.matmul_flops == {"fp32": 1e10, "bf16": 3e10}, "it is busy now"
+
+
+def test_the_fastest_reading_of_the_last_days_counts_for_every_front_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "calibrate", lambda: {"fp32": 1e11})
+    assert calibration.fastest_reading(CPU) == {"fp32": 1e11}
+    monkeypatch.setattr(subject, "calibrate", lambda: {"fp32": 4e10})
+    assert calibration.fastest_reading(CPU) == {"fp32": 1e11}, "it is busy now"
+    monkeypatch.setattr(calibration, "FRESH_SECONDS", 0.0)
+    assert calibration.fastest_reading(CPU) == {"fp32": 4e10}, "that was long ago"
