@@ -43,6 +43,8 @@ class Step:
     last_layers: int | None = None
     dropout: float = 0.0
     adapter_dtype: AdapterDtype = "fp32"
+    accumulates: bool = False
+    """Whether the logical batch is cut in several: gradients are then there while the next is read."""
 
 
 def parts_of(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
@@ -68,8 +70,6 @@ def states(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
     weights = width * n
     if step.precision.endswith("-mixed"):
         weights += 2 * shape.linear_parameters  # autocast's 16-bit copies live from forward to backward
-    if facts.data.task == "preference":
-        weights += 2 * n  # the model as it was, to compare with; adapters are simply switched off for that
     return {"weights": weights, "gradients": width * trained, "optimizer": (min(moments, 4) if half else moments) * trained}
 
 

@@ -1,6 +1,6 @@
 """Peak memory from facts, before anything is loaded, against what is free on the devices a run can use.
 
-Where a trace has counted the step (`traced.py`), its number holds, and its neighbours' are scaled by it. Else
+Where a trace has counted the step (`traced.py`), its number holds, and steps of other sizes follow from its fit. Else
 peak = 1.1 x (weights, gradients, optimizer states, activations, logits, runtime), within 92% of what is free (evidence.md,
 2.2: E10, E21-E23, E31). Several devices hold a copy each where one copy fits, else the states are divided among them.
 """
@@ -43,7 +43,7 @@ class Placed(NamedTuple):
     sharded: bool
     parts: dict[str, int]
     span: tuple[int, int] | None = None
-    """Least and most bytes, where a trace has counted this very step."""
+    """Least and most bytes, where a trace has counted this step, or one of which its memory follows."""
     phases: dict[str, dict[str, int]] | None = None
     """Then also where the memory is in each phase."""
 
@@ -100,37 +100,47 @@ def undivided(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, in
     return peak, whole
 
 
-def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int], tuple[int, int] | None]:
-    """Peak and parts on a single device, and the interval where a trace has counted this very step; by what runs have shown."""
-    peak, parts, span = _from_facts(facts, shape, step)
+def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int], traced.Counted | None]:
+    """Peak and parts on a single device, and what was counted of this step, with the runtime; by what runs have shown."""
     factor = traced.from_runs(facts, step.method)
-    return int(factor * peak), parts, None if span is None else (int(factor * span[0]), int(factor * span[1]))
+    found = traced.at_once(facts, step)
+    if found is None:
+        peak, parts = _from_dimensions(facts, shape, step)
+        return int(factor * peak), parts, None
+    context = (facts.measured.memory_profile or {}).get("context")
+    if isinstance(context, int | float) and 0 < context < 1e11:  # measured on this device
+        runtime = least = most = int(context)
+    else:
+        runtime = _runtime(facts)
+        least, most = (int(runtime * part) for part in RUNTIME_RANGE)
+    peak, low, high = (
+        int(factor * size) for size in (found.peak + runtime, found.low + least, found.high + most)
+    )
+    parts = found.parts | {"runtime": runtime}
+    return peak, parts, found._replace(peak=peak, low=low, high=high, parts=parts)
 
 
-def _from_facts(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int], tuple[int, int] | None]:
-    runtime = RUNTIME_BYTES if facts.machine.device is not None and facts.machine.backend != "mps" else RUNTIME_BYTES_CPU
-    found = traced.nearest(facts, step)
-    if found is not None and found.step == step:
-        context = (facts.measured.memory_profile or {}).get("context")
-        if isinstance(context, int | float) and 0 < context < 1e11:  # measured on this device
-            runtime = least = most = int(context)
-        else:
-            least, most = (int(runtime * factor) for factor in RUNTIME_RANGE)
-        return found.peak + runtime, found.parts | {"runtime": runtime}, (found.low + least, found.high + most)
+def _runtime(facts: Facts) -> int:
+    return RUNTIME_BYTES if facts.machine.device is not None and facts.machine.backend != "mps" else RUNTIME_BYTES_CPU
+
+
+def _from_dimensions(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int]]:
+    """By the formula, scaled by what a trace found of a step of the same kind."""
+    runtime = _runtime(facts)
     whole = parts_of(facts, shape, step) | {"runtime": runtime}
     peak = MARGIN * sum(whole.values())
+    found = traced.nearest(facts, step)
     if found is not None:
         formula = MARGIN * (sum(parts_of(facts, shape, found.step).values()) + runtime)
         peak *= (found.peak + runtime) / max(formula, 1)
-    return int(peak), whole, None
+    return int(peak), whole
 
 
 def place(facts: Facts, shape: Shape, step: Step, groups: list[tuple[int, int]] | None = None) -> Placed:
     """The step where it fits best: a copy on as many devices as hold one, else divided over as many as needed."""
-    peak, whole, span = _alone(facts, shape, step)
+    peak, whole, found = _alone(facts, shape, step)
     groups = groups_of(facts.machine) if groups is None else groups
-    found = traced.nearest(facts, step) if span is not None else None
-    phases = None if found is None else found.phases
+    span, phases = (None, None) if found is None else ((found.low, found.high), found.phases)
     copies = [Placed(peak, free, count, False, whole, span, phases) for count, free in groups]
     placed = next((p for p in copies if p.fits), None)
     if placed is not None:

@@ -3,11 +3,14 @@
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
+from recommender import fitted
 from recommender.facts import Facts
 from recommender.footprint import Step
 
 LOW, HIGH = 0.97, 1.08
 """Of the peak, where a profile tells no interval."""
+RESERVE = 1.05
+"""What CUDA's allocator keeps beyond the tensors changes with the sizes: by -2% to +5% of the whole (results/what_if.json)."""
 
 
 class Counted(NamedTuple):
@@ -22,6 +25,8 @@ class Counted(NamedTuple):
     """What it may be instead: tensors alone at least, what the allocator holds at most."""
     phases: dict[str, dict[str, int]]
     """The parts at the peak of each phase."""
+    fit: dict[str, Any] | None = None
+    """How that grows with rows, length and rank (`recommender.fitted`)."""
 
 
 def counted(facts: Facts) -> list[Counted]:
@@ -34,7 +39,7 @@ def counted(facts: Facts) -> list[Counted]:
             peak, parts = int(entry["peak"]), {str(k): int(v) for k, v in entry["parts"].items()}
             low, high = (int(entry.get(end, factor * peak)) for end, factor in (("low", LOW), ("high", HIGH)))
             phases = {str(p): {str(k): int(v) for k, v in held.items()} for p, held in (entry.get("phases") or {}).items()}
-            found.append(Counted(step, peak, parts, min(low, peak), max(high, peak), phases))
+            found.append(Counted(step, peak, parts, min(low, peak), max(high, peak), phases, entry.get("fit")))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
     return found
@@ -46,6 +51,43 @@ def nearest(facts: Facts, step: Step) -> Counted | None:
     return min(alike, key=lambda c: (c.step != step, abs(c.step.micro_tokens - step.micro_tokens)), default=None)
 
 
+def at_once(facts: Facts, step: Step) -> Counted | None:
+    """What a trace has counted of this very step, or else what the fit of a neighbour says of it; `None` where neither can."""
+    alike = [c for c in counted(facts) if _way(c.step) == _way(step)]
+    exact = next((c for c in alike if c.step == step), None)
+    if exact is not None:
+        return exact
+    longest = longest_sequence(facts, step.length)
+    rows = max(step.micro_tokens // max(longest, 1), 1)
+    for known in sorted((c for c in alike if c.fit), key=lambda c: abs(c.step.micro_tokens - step.micro_tokens)):
+        assert known.fit is not None
+        try:
+            there, here = fitted.at(known.fit, *known.fit["at"]), fitted.at(known.fit, rows, longest, step.rank)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+            continue
+        if here is None or there is None or not there.peak:
+            continue
+        factor = here.peak / there.peak
+        peak, low, high = (int(factor * size) for size in (known.peak, known.low, known.high))
+        parts = dict(here.parts)
+        if "reserve" in known.parts:  # what the allocator keeps beyond the tensors follows them roughly
+            parts["reserve"], high = max(peak - sum(parts.values()), 0), int(RESERVE * high)
+        return Counted(step, peak, parts, low, high, here.phases)
+    return None
+
+
+def longest_sequence(facts: Facts, length: int) -> int:
+    """Tokens of the longest sequence of a step that cuts at `length`."""
+    if facts.data.task == "continued_pretraining":  # whose blocks are always full
+        return length
+    return min(length, facts.data.tokens_max or length)
+
+
+def longest_unit(facts: Facts, length: int) -> int:
+    """Tokens of what is never cut in two: a sequence; of preferences the chosen and the rejected text together."""
+    return longest_sequence(facts, length) * (2 if facts.data.task == "preference" else 1)
+
+
 def as_facts(step: Step, peak: int, parts: dict[str, int], **more: Any) -> dict[str, Any]:
     """An entry of `memory_profile.steps`; `more` are `low`, `high` and `phases`."""
     return {"step": asdict(step), "peak": peak, "parts": parts} | more
@@ -53,6 +95,10 @@ def as_facts(step: Step, peak: int, parts: dict[str, int], **more: Any) -> dict[
 
 def _kind(step: Step) -> tuple[Any, ...]:
     return step.method, step.precision, step.gradient_checkpointing, step.optimizer, step.trained, step.last_layers
+
+
+def _way(step: Step) -> tuple[Any, ...]:
+    return (*_kind(step), bool(step.rank), bool(step.dropout), step.adapter_dtype, step.accumulates)
 
 
 def from_runs(facts: Facts, method: str) -> float:

@@ -14,6 +14,7 @@ from recommender.footprint import Step
 from recommender.plan import Plan
 from recommender.recommendation import Method, Settings
 from recommender.shape import Shape, tuned_as_encoder
+from recommender.traced import longest_unit
 
 SHORTEST = 512
 """Texts are not cut below so many tokens to make a method fit."""
@@ -28,11 +29,12 @@ class Group(NamedTuple):
 
 def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budget: int | None = None) -> Step:
     """What decides a step's memory, of settings or of a plan; with another token budget than its own, if one is given."""
+    tokens = micro_tokens(facts, settings, token_budget or settings.token_budget)
     return Step(
         method=method,
         precision=settings.precision,
         rank=settings.rank or 0,
-        micro_tokens=micro_tokens(facts, settings, token_budget or settings.token_budget),
+        micro_tokens=tokens,
         length=settings.max_length,
         gradient_checkpointing=settings.gradient_checkpointing,
         optimizer=settings.optimizer,
@@ -40,16 +42,14 @@ def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budge
         last_layers=settings.last_layers,
         dropout=settings.dropout or 0.0,
         adapter_dtype=settings.adapter_dtype,
+        accumulates=tokens // longest_unit(facts, settings.max_length) < settings.effective_batch,
     )
 
 
 def micro_tokens(facts: Facts, settings: Settings | Plan, token_budget: int) -> int:
     """Padded tokens of the largest micro-batch that can really occur."""
-    longest = settings.max_length
-    if facts.data.task != "continued_pretraining":  # whose blocks are always full
-        longest = min(longest, facts.data.tokens_max or longest)
-    rows = 2 if facts.data.task == "preference" else 1  # the chosen and the rejected text go together
-    return rows * min(max(token_budget, longest), settings.effective_batch * longest)
+    longest = longest_unit(facts, settings.max_length)
+    return min(max(token_budget, longest), settings.effective_batch * longest)
 
 
 def variants(facts: Facts, shape: Shape, method: Method) -> Iterator[Group]:

@@ -96,8 +96,9 @@ def card(
         fit = (f"{sign('✓')} {memory_verdict(candidate)}", "bold $text-success")
     part = f" ({share(min(candidate.trained_parameters / whole, 1.0))})" if whole else ""
     about = {"measured": "", "estimated": "~", "assumed": "~"}
+    old = _(" (counting…)") if counting and not memory.phases else ""  # neither counted nor what follows from something counted
     rows = [
-        (_("memory"), f"{about[memory.origin]}{memory_sum(candidate)}" + (_(" (counting…)") if counting else "")),
+        (_("memory"), f"{about[memory.origin]}{memory_sum(candidate)}{old}"),
         (_("time"), f"{about[hours.origin]}{duration(hours.predicted * 3600)}"),
         (_("trains"), f"{amount(candidate.trained_parameters)}{part}"),
         (_("disk"), size(candidate.disk)),

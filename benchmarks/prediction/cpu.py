@@ -16,18 +16,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.prediction.models import MINILM, SMOLLM2
 from engine.worker.tracing.truth import measured, predicted
 from recommender.step import TrainingStep
 
 RESULTS = Path(__file__).parents[1] / "results" / "prediction_cpu.json"
-MINILM = {
-    "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 12,
-    "vocab_size": 30522, "max_position_embeddings": 512, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
-}  # fmt: skip
-SMOLLM2 = {
-    "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
-    "num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 8192, "tie_word_embeddings": True,
-}  # fmt: skip
 MODELS: dict[str, dict[str, Any]] = {"MiniLM": MINILM, "SmolLM2-135M": SMOLLM2}
 def cells() -> Iterator[tuple[str, str, TrainingStep]]:
     """(key, model, step) of every cell."""

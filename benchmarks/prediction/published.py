@@ -15,14 +15,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from benchmarks.prediction.models import LLAMA_3B
 from engine.worker.tracing.estimate import estimate
 from recommender.facts import Facts
 
-LLAMA_3B = {
-    "model_type": "llama", "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24,
-    "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256, "max_position_embeddings": 131072,
-    "tie_word_embeddings": True,
-}  # fmt: skip
 L40S = {"backend": "cuda", "devices": [{"name": "NVIDIA L40S", "memory_total": 48 * 10**9}]}
 USUAL = {
     "micro_batch_rows": 4, "padded": True, "head": "causal_lm", "base_dtype": "bfloat16", "gradient_checkpointing": "none",

@@ -165,6 +165,32 @@ class Allocator:
         self.peak_reserved = max(self.peak_reserved, self.reserved)
 
 
+class Unpooled:
+    """A device whose tensors come from the system one by one, as on a CPU: what is held is what is alive."""
+
+    def __init__(self) -> None:
+        self.allocated = self.peak_allocated = self.peak_reserved = 0
+        self._held: dict[int, int] = {}
+
+    @property
+    def reserved(self) -> int:
+        """Bytes held."""
+        return self.allocated
+
+    def allocate(self, name: int, size: int) -> None:
+        """A block of `size` bytes, to be known by that number."""
+        self._held[name] = size
+        self.allocated += size
+        self.peak_allocated = self.peak_reserved = max(self.peak_allocated, self.allocated)
+
+    def release(self, name: int) -> None:
+        """The block of that number is no longer used."""
+        self.allocated -= self._held.pop(name)
+
+    def empty_cache(self) -> None:
+        """There is none."""
+
+
 def replay(events: Iterable[tuple[int, int]], *, expandable: bool = False) -> Allocator:
     """The allocator after a stream of (number, size): a block is made where `size` is not negative and goes where it is;
     number 0 empties the cache."""

@@ -9,7 +9,7 @@ from engine.prediction.ask import Cannot, checked, traced
 from recommender.facts import Facts
 from recommender.recommendation import Candidate
 from recommender.shape import shape_of
-from recommender.traced import as_facts, counted
+from recommender.traced import as_facts, counted, longest_sequence, longest_unit
 from recommender.variants import step_of
 
 SECONDS = 60.0
@@ -28,9 +28,10 @@ def is_wanted(facts: Facts, shown: Iterable[Candidate]) -> bool:
     return any(step_of(facts, c.method, c.settings) not in known for c in shown if c.devices == 1)
 
 
-def with_traces(facts: Facts, shown: Sequence[Candidate], *, cancel: Cancel | None = None) -> Facts:
+def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False, cancel: Cancel | None = None) -> Facts:
     """The facts with the memory of each of these candidates' steps as a trace counts it, for deciding once more.
 
+    With `fits` also how it grows with batch, length and rank, for those who edit: half as long again.
     Seconds, the first time. The facts come back as they were where nothing can be traced: a device that is neither CUDA nor a
     CPU, a model with code of its own, a task whose step is not traced.
     """
@@ -42,7 +43,7 @@ def with_traces(facts: Facts, shown: Sequence[Candidate], *, cancel: Cancel | No
              for c in shown if c.method in steps]  # fmt: skip
     try:
         model = checked(facts.model)
-        request = {"facts": facts.model_copy(update={"model": model}).model_dump(mode="json"), "plans": plans}
+        request = {"facts": facts.model_copy(update={"model": model}).model_dump(mode="json"), "plans": plans, "fits": fits}
         found = traced("candidates", request, about=facts.model.id or "the model", seconds=SECONDS, cancel=cancel)
     except Cannot:
         return facts
@@ -58,16 +59,15 @@ def with_traces(facts: Facts, shown: Sequence[Candidate], *, cancel: Cancel | No
 
 def _wanted(facts: Facts, settings: dict[str, Any], method: str, micro_tokens: int) -> dict[str, Any]:
     """A candidate's step, for the child: settings, and the rows of its largest micro-batch."""
-    longest = settings["max_length"]
-    if facts.data.task != "continued_pretraining":
-        longest = min(longest, facts.data.tokens_max or longest)
-    rows = max(micro_tokens // max(longest, 1), 1)
+    longest = longest_sequence(facts, settings["max_length"])
+    together = longest_unit(facts, settings["max_length"]) // longest
+    units = max(micro_tokens // max(longest, 1) // together, 1)
     return {
         "method": method,
         "task": facts.data.task,
         "settings": settings,
-        "rows": rows,
+        "rows": units * together,
         "length": longest,
-        "pieces": 1 if rows >= settings["effective_batch"] else 2,
+        "pieces": 1 if units >= settings["effective_batch"] else 2,
         "labels": facts.data.classes or 2,
     }

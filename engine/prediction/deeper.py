@@ -261,7 +261,7 @@ class _Extension:
             out.events.append(event)
         elif size >= 0:
             number = self._numbers[here] = len(self._numbers) + self._gone + 1
-            out.events.append(Event(number, size, event.name))
+            out.events.append(Event(number, size, event.name, event.term))
         else:
             self._release(out, event.name, self._outside(here, self._made[event.number]))
 

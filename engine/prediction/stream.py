@@ -4,7 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from engine.prediction.allocator import Allocator
+from engine.prediction.allocator import Allocator, Unpooled
+
+PHASES = ("load", "forward", "loss", "backward", "optimizer", "evaluation", "save")
+OF_KERNEL = " kernel|temporaries"
+"""Ends the name of a block that a kernel asks for, known by the table of kernels and not by the trace."""
 
 
 class Event(NamedTuple):
@@ -16,6 +20,8 @@ class Event(NamedTuple):
     """Bytes; -1 where the block goes."""
     name: str
     """The operation that made the block, and what the block is."""
+    term: int = 0
+    """How it grows with the sizes of the step: a place in `recommender.fitted.TERMS`, where that was looked for."""
 
 
 @dataclass(slots=True)
@@ -26,15 +32,20 @@ class Segment:
     events: list[Event] = field(default_factory=list)
 
 
+def phase_of(name: str) -> str:
+    """`first forward` is a forward pass, `load adapters` belongs to loading."""
+    return "load" if name.startswith("load") else name.removeprefix("first ")
+
+
 def events_of(segments: list[Segment]) -> Iterator[tuple[int, int]]:
     """(number, size) of all events in order."""
     return ((e.number, e.size) for s in segments for e in s.events)
 
 
-def peaks(segments: list[Segment], *, expandable: bool = False) -> dict[str, Any]:
+def peaks(segments: list[Segment], *, pooled: bool = True, expandable: bool = False) -> dict[str, Any]:
     """What the allocator shows: `allocated`, `reserved` and the `parts` at the peak, in bytes, by phase; and the parts of the
-    highest peak, by what the blocks are."""
-    allocator = Allocator(expandable=expandable)
+    highest peak, by what the blocks are. `pooled` stands for CUDA's allocator; a CPU has none."""
+    allocator: Allocator | Unpooled = Allocator(expandable=expandable) if pooled else Unpooled()
     by_phase: dict[str, dict[str, Any]] = {}
     sizes: dict[int, int] = {}
     alive: dict[str, int] = {}

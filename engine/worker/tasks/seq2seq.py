@@ -135,23 +135,24 @@ class Seq2Seq(Task):
         """Write one text."""
         return USE.replace("{length}", str(self.plan.max_length)).replace("{new}", str(self.longest))
 
-    def _batch(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Keywords of the model, and the labels, (rows, longest target), `IGNORED` behind their end."""
+    def _batch(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[dict[str, Any], Any, torch.Tensor]:
+        """Keywords of the model, the places of what is written, and that, (N,), row by row."""
         device = next(model.parameters()).device
-        labels = padded(targets, IGNORED, device)["input_ids"]
+        labels = padded(targets, IGNORED, "cpu")["input_ids"]
         batch: dict[str, Any] = padded(input_ids, self.pad, device)
-        batch["decoder_input_ids"] = causal.inner_of(model).prepare_decoder_input_ids_from_labels(labels=labels)
-        return batch | {"use_cache": False}, labels
+        batch["decoder_input_ids"] = causal.inner_of(model).prepare_decoder_input_ids_from_labels(labels=labels.to(device))
+        carrying = labels != IGNORED
+        places = tuple(where.to(device) for where in carrying.nonzero(as_tuple=True))
+        return batch | {"use_cache": False}, places, labels[carrying].to(device)
 
     def _logits(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, vocabulary) in fp32 and (N,), row by row."""
-        batch, labels = self._batch(model, input_ids, targets)
-        carrying = labels != IGNORED
-        return model(**batch).logits[carrying].float(), labels[carrying]
+        batch, places, truth = self._batch(model, input_ids, targets)
+        return model(**batch).logits[places].float(), truth
 
     def _before_head(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden states as they come to the head, (N, hidden), and targets, (N,); the model's own head sees one place a row."""
-        batch, labels = self._batch(model, input_ids, targets)
+        batch, places, truth = self._batch(model, input_ids, targets)
         caught: list[torch.Tensor] = []
 
         def catch(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
@@ -163,8 +164,7 @@ class Seq2Seq(Task):
             model(**batch)
         finally:
             hook.remove()
-        carrying = labels != IGNORED
-        return caught[0][carrying], labels[carrying]
+        return caught[0][places], truth
 
 
 def pair_of(item: dict[str, Any], where: str) -> tuple[str, str]:

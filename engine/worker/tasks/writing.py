@@ -199,9 +199,9 @@ class Writing(Task):
         truth = torch.full(batch["input_ids"].shape, IGNORED, dtype=torch.long)
         for i, row in enumerate(targets):
             truth[i, : len(row)] = torch.tensor(row)
-        truth = truth[:, 1:].to(logits.device)
-        carrying = truth != IGNORED
-        return logits[:, :-1][carrying].float(), truth[carrying]
+        truth = truth[:, 1:]
+        rows, places = (where.to(logits.device) for where in (truth != IGNORED).nonzero(as_tuple=True))  # found on the host
+        return logits[rows, places].float(), truth[truth != IGNORED].to(logits.device)
 
     def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterator[Prompt]:
         """Beginnings that fit into `most` tokens, to be gone on from."""

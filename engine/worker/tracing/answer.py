@@ -9,14 +9,16 @@ from recommender.facts import Facts
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """`kind` is `estimate`, and `facts` hold a step; or `candidates`, and beside the facts stand the `plans` to trace; or `bf16`.
+    """`kind` is `estimate`, and `facts` hold a step; or `candidates`, and beside the facts stand the `plans` to trace; or
+    `bf16`.
 
     Raises:
         Refused, InputError: there is no answer, and why.
     """
     warnings.simplefilter("ignore")  # of the libraries about one another; nobody reads a child's warnings
     if request["kind"] == "candidates":
-        return candidates(Facts.model_validate(request["asked"]["facts"]), request["asked"]["plans"])
+        asked = request["asked"]
+        return candidates(Facts.model_validate(asked["facts"]), asked["plans"], fits=asked.get("fits", False))
     if request["kind"] == "bf16":
         from engine.worker.bf16_trial import trials
 

@@ -1,9 +1,14 @@
 """The steps of a recommendation's candidates, traced as the worker would take them."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
+from engine.prediction import sizes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
-from engine.prediction.stream import peaks
+from engine.prediction.stream import Segment, peaks
+from engine.worker import grouped, token_loss
 from engine.worker.tracing import models
 from engine.worker.tracing.estimate import ALLOCATED, RESERVED, card_of, learned_share, parts_by_phase
 from engine.worker.tracing.kernels import Card
@@ -11,13 +16,19 @@ from engine.worker.tracing.own import HEADS, OwnLoop
 from engine.worker.tracing.trace import Traced, trace
 from recommender.errors import LoracleError
 from recommender.facts import Facts
+from recommender.fitted import Sizes, Ways
+from recommender.footprint import loss_chunk
 from recommender.plan import Plan
 
+TRIED = 3
+"""Neighbouring sizes that are traced until one takes the same way."""
 
-def candidates(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
+
+def candidates(facts: Facts, wanted: list[dict[str, Any]], *, fits: bool = False) -> dict[str, Any]:
     """Peak, its interval and its parts by method; methods whose step cannot be traced are left out.
 
-    Of a text that is learned in part the point has the share that the data have on average, the upper end all of it.
+    Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. With `fits`
+    also how it grows with rows, length and rank.
     """
     card, _ = card_of(facts)
     held = "reserved" if card.kind == "cuda" else "allocated"
@@ -26,11 +37,15 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
         if one["task"] not in HEADS:
             continue
         try:
-            told = peaks(_segments(facts, one, card))
-            most = told if learned_share(facts) == 1 else peaks(_segments(facts, one, card, learned=1.0))
+            step = _Step(facts, one, card)
+            segments = step.segments(fits=fits)
+            told = peaks(segments, pooled=card.kind == "cuda")
+            whole = told
+            if learned_share(facts) != 1 and HEADS[one["task"]] == "causal_lm":
+                whole = peaks(_Step(facts, one, card, learned=1.0).segments(), pooled=card.kind == "cuda")
         except (LoracleError, RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError, IndexError):
             continue
-        allocated, kept, fullest = _most(told, "allocated"), _most(told, held), _most(most, held)
+        allocated, kept, fullest = _most(told, "allocated"), _most(told, held), _most(whole, held)
         reserve = {"reserve": kept - sum(told["parts"].values())} if card.kind == "cuda" else {}
         margin = RESERVED if card.kind == "cuda" else ALLOCATED
         found[one["method"]] = {
@@ -40,6 +55,8 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
             "parts": told["parts"] | reserve,
             "phases": parts_by_phase(told),
         }
+        if step.grows is not None:
+            found[one["method"]]["fit"] = sizes.fitted(segments, step.grows, step.ways)
     return {"steps": found}
 
 
@@ -47,34 +64,115 @@ def _most(told: dict[str, Any], which: str) -> int:
     return int(max(p[which] for p in told["phases"].values()))
 
 
-def _segments(facts: Facts, one: dict[str, Any], card: Card, learned: float | None = None) -> Any:
-    plan, config = _plan(one), facts.model.config or {}
-    share = learned_share(facts) if learned is None else learned
+class _Step:
+    """One candidate's step, to be traced at some depth and at its size or a neighbouring one."""
 
-    def traced(layers: int | None) -> Traced:
-        lengths = [one["length"]] * one["rows"]
-        return trace(
-            lambda live: OwnLoop(
-                config,
+    def __init__(self, facts: Facts, one: dict[str, Any], card: Card, learned: float | None = None) -> None:
+        self._one, self._card, self._config = one, card, facts.model.config or {}
+        self._share = learned_share(facts) if learned is None else learned
+        self._built = models.config_of(self._config)
+        text = self._built.get_text_config()
+        self.ways = Ways(self._share, 0, 0, 0, int(getattr(text, "num_attention_heads", 1)))
+        self._longest = int(getattr(text, "max_position_embeddings", 0) or 1 << 20)
+        self._words = int(text.vocab_size)
+        self._pieces: list[int] = []
+        self.grows: Sizes | None = None
+        """The step's sizes, where its blocks say how they grow."""
+
+    def segments(self, *, fits: bool = False) -> list[Segment]:
+        """The stream at the whole depth; with `fits` its blocks have terms, unless no neighbour takes the same way."""
+        depth = models.depth_of(self._built)
+        if depth > SHALLOW[1] + 1 and models.extendable(self._built):
+            try:
+                less, more = self._traced(SHALLOW[0]).segments, self._traced(SHALLOW[1]).segments
+                return extended(less, self._with_terms(more, SHALLOW[1]) if fits else more, depth)
+            except Unlike:
+                pass
+        whole = self._traced(None).segments
+        return self._with_terms(whole, None) if fits else whole
+
+    def _with_terms(self, segments: list[Segment], layers: int | None) -> list[Segment]:
+        here = self.ways.sizes(self._one["rows"], self._one["length"], self._one["settings"].get("rank") or 0)
+        if getattr(self._built, "is_encoder_decoder", False) or self._one["task"] == "preference":
+            return segments  # two lengths, of which one is not told; pieces of the loss that are kept until all are there
+        near = sizes.neighbours(here, self.ways, self._longest)
+        for other, _ in zip(near, range(TRIED), strict=False):
+            try:
+                found = sizes.with_terms(segments, self._traced(layers, other).segments, (here, other))
+            except Unlike:
+                continue
+            self.grows = here
+            return found
+        return segments
+
+    def _traced(self, layers: int | None, other: Sizes | None = None) -> Traced:
+        one, share = self._one, self._share
+        if other is not None:
+            settings = one["settings"] | ({"rank": other.rank} if other.rank else {})
+            one = one | {"settings": settings, "rows": other.rows, "length": other.length}
+            share = other.learned / other.rows / other.length if other.learned else share
+        plan = _plan(one)
+
+        def build(live: Any) -> OwnLoop:
+            return OwnLoop(
+                self._config,
                 plan,
                 live,
-                lengths=lengths,
+                lengths=[one["length"]] * one["rows"],
                 layers=layers,
-                workspace=card.workspace,
+                workspace=self._card.workspace,
                 pieces=one["pieces"],
                 learned=share,
-            ),
-            card,
-        )
+            )
 
-    built = models.config_of(config)
-    depth = models.depth_of(built)
-    if depth > SHALLOW[1] + 1 and models.extendable(built):
-        try:
-            return extended(traced(SHALLOW[0]).segments, traced(SHALLOW[1]).segments, depth)
-        except Unlike:
-            pass
-    return traced(None).segments
+        if other is not None:
+            with _divided(other, self.ways.heads, self._pieces):
+                return trace(build, self._card)
+        with _watched() as self._pieces:
+            found = trace(build, self._card)
+        writes = HEADS[one["task"]] == "causal_lm"
+        chunk = loss_chunk(self._words, cpu=self._card.kind == "cpu") if writes else 0
+        group = grouped.MOST[self._card.kind] if grouped.layout.cache_info().misses else 0
+        self.ways = self.ways._replace(chunk=chunk, group=group, tile=grouped.TILE if self._pieces else 0)
+        return found
+
+
+Tiles = list[tuple[slice, slice]]
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[list[int]]:
+    """Within it is noted in how many pieces attention works on its scores, call by call."""
+    seen: list[int] = []
+    usual = grouped._tiles
+
+    def tiles(*given: int) -> Tiles:
+        found = list(usual(*given))
+        seen.append(len(found))
+        return found
+
+    with mock.patch.object(grouped, "_tiles", tiles):
+        yield seen
+
+
+@contextlib.contextmanager
+def _divided(size: Sizes, heads: int, seen: list[int]) -> Iterator[None]:
+    """Within it loss and attention work on pieces of that size, and on as many as at the other one: without contents it does not
+    matter which. Where that size has no tile, attention divides as it does."""
+    calls = iter(seen)
+
+    def tiles(sequences: int, given_heads: int, length: int) -> Tiles:
+        return [(slice(0, size.tile), slice(0, max(size.tile // heads, 1)))] * next(calls, 1)
+
+    def chunk(*_: Any) -> int:  # a mock that returns a value would hold what it is given
+        return size.chunk
+
+    with contextlib.ExitStack() as stack:
+        if size.chunk:
+            stack.enter_context(mock.patch.object(token_loss, "_chunk_of", chunk))
+        if size.tile:
+            stack.enter_context(mock.patch.object(grouped, "_tiles", tiles))
+        yield
 
 
 def _plan(one: dict[str, Any]) -> Plan:

@@ -6,7 +6,7 @@ from engine.prediction import sharing
 from engine.prediction.cards import context_of, known_of
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.resolve import resolved
-from engine.prediction.stream import Segment, peaks
+from engine.prediction.stream import PHASES, Segment, peaks, phase_of
 from engine.worker.tracing import models, work
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
@@ -17,7 +17,6 @@ from recommender.facts import Facts
 from recommender.step import TrainingStep
 from recommender.timing import device_flops
 
-PHASES = ("load", "forward", "loss", "backward", "optimizer", "evaluation", "save")
 ALLOCATED = (0.985, 1.015)
 """What is left of an error where every choice is known: kernels' small buffers, versions of libraries."""
 RESERVED = (0.955, 1.08)
@@ -69,15 +68,17 @@ def estimate(facts: Facts) -> dict[str, Any]:
 class _Predicted:
     """One step, every choice known."""
 
-    def __init__(self, segments: list[Segment], seconds: dict[str, float], step: TrainingStep, layers: int) -> None:
-        found = peaks(segments)
+    def __init__(
+        self, segments: list[Segment], seconds: dict[str, float], step: TrainingStep, layers: int, card: Card
+    ) -> None:
+        found = peaks(segments, pooled=card.kind == "cuda")
         more = sharing.on_each(segments, step, layers)
         by_phase = found["phases"]
         self.phases = {
-            phase: max((v["allocated"] for name, v in by_phase.items() if _phase(name) == phase), default=0) + more
+            phase: max((v["allocated"] for name, v in by_phase.items() if phase_of(name) == phase), default=0) + more
             for phase in PHASES
         }
-        taken = [v for name, v in by_phase.items() if _phase(name) not in ("evaluation", "save")]  # told apart, under `phases`
+        taken = [v for name, v in by_phase.items() if phase_of(name) not in ("evaluation", "save")]  # told apart, under `phases`
         self.allocated = max(v["allocated"] for v in taken) + more
         self.reserved = max(v["reserved"] for v in taken) + more
         self.parts, self.parts_by_phase = found["parts"], parts_by_phase(found)
@@ -88,14 +89,9 @@ def parts_by_phase(told: dict[str, Any]) -> dict[str, dict[str, int]]:
     """Where the memory is at the peak of each phase, in bytes by what it is."""
     found: dict[str, dict[str, Any]] = {}
     for name, phase in told["phases"].items():
-        if _phase(name) in PHASES and phase["allocated"] > found.get(_phase(name), {"allocated": 0})["allocated"]:
-            found[_phase(name)] = phase
+        if phase_of(name) in PHASES and phase["allocated"] > found.get(phase_of(name), {"allocated": 0})["allocated"]:
+            found[phase_of(name)] = phase
     return {name: found[name]["parts"] for name in PHASES if name in found}
-
-
-def _phase(name: str) -> str:
-    """`first forward` is a forward pass, `load adapters` belongs to loading."""
-    return "load" if name.startswith("load") else name.removeprefix("first ")
 
 
 def learned_share(facts: Facts) -> float:
@@ -202,7 +198,7 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
         raise Refused(f"cannot predict: the step cannot be traced for this model ({name}: {said}).") from error
     whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
     low, high = TIME[measured]
-    return _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, step, layers)
+    return _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, step, layers, card)
 
 
 def _speed(facts: Facts) -> tuple[work.Speed, bool]:

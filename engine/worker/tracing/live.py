@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import flop_registry
 
-from engine.prediction.stream import Event, Segment
+from engine.prediction.stream import OF_KERNEL, Event, Segment
 
 aten = torch.ops.aten
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -47,6 +47,8 @@ class Recorded:
     """Bytes that each operation reads and writes."""
     phases: list[tuple[str, int]] = field(default_factory=list)
     """(name, first operation)."""
+    phase_events: list[int] = field(default_factory=lambda: [0])
+    """How many events came before each phase: what goes between the last operation of one and the next belongs to the former."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,29 +85,29 @@ class Recorded:
         number = len(self.sizes)
         waiting = sorted(self.temporaries, reverse=True)
 
-        def put(position: int, event: Event) -> None:
-            found[bisect_right(firsts, position) - 1].events.append(event)
+        def put(place: int, event: Event, among: list[int] = self.phase_events) -> None:
+            found[bisect_right(among, place) - 1].events.append(event)
 
         def flush(before: int) -> None:
             nonlocal number
             while waiting and waiting[-1] < before:
                 position = waiting.pop()
-                blocks, name = self.temporaries[position], f"{self.names[position]}|temporaries"
+                blocks, name = self.temporaries[position], f"{self.names[position]}{OF_KERNEL}"
                 for i, size in enumerate(blocks, number + 1):
-                    put(position, Event(i, size, name))
+                    put(position, Event(i, size, name), firsts)
                 for i in range(number + 1, number + 1 + len(blocks)):
-                    put(position, Event(i, -1, name))
+                    put(position, Event(i, -1, name), firsts)
                 number += len(blocks)
 
         labels = [f"{self.names[b]}|{part_of(n)}" for n, b in enumerate(self.begins)]
-        for event, position in zip(self.events, self.event_positions, strict=True):
+        for place, (event, position) in enumerate(zip(self.events, self.event_positions, strict=True)):
             flush(position)
             if event == 0:
-                put(position, Event(0, 0, "empty_cache"))
+                put(place, Event(0, 0, "empty_cache"))
             elif event > 0:
-                put(position, Event(event, self.sizes[event - 1], labels[event - 1]))
+                put(place, Event(event, self.sizes[event - 1], labels[event - 1]))
             else:
-                put(position, Event(-event, -1, labels[-event - 1]))
+                put(place, Event(-event, -1, labels[-event - 1]))
         flush(len(self))
         return found
 
@@ -147,6 +149,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
     def phase(self, name: str) -> None:
         """What follows belongs to that phase."""
         self.recorded.phases.append((name, len(self.recorded.names)))
+        self.recorded.phase_events.append(len(self.recorded.events))
 
     def empty_cache(self) -> None:
         """Here the program gives back what its allocator keeps without using it."""

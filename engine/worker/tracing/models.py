@@ -22,6 +22,7 @@ CLASSES = {
     "classification": "AutoModelForSequenceClassification",
     "tagging": "AutoModelForTokenClassification",
     "masked_lm": "AutoModelForMaskedLM",
+    "seq2seq": "AutoModelForSeq2SeqLM",
 }
 ADAPTED_AS = {"causal_lm": "CAUSAL_LM", "classification": "SEQ_CLS", "tagging": "TOKEN_CLS", "masked_lm": None}
 
@@ -48,7 +49,8 @@ def config_of(content: dict[str, Any], *, layers: int | None = None, labels: int
     except Exception as error:  # strict validation of a configuration raises what it likes
         raise InputError(f"model.config: {_first_line(error)}") from None
     text = config.get_text_config()
-    if text is not config and type(config) not in transformers.AutoModelForCausalLM._model_mapping:
+    known = (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM)
+    if text is not config and all(type(config) not in auto._model_mapping for auto in known):
         config = text
     config.use_cache = False
     if getattr(config, "pad_token_id", None) is None:
@@ -126,10 +128,11 @@ def quantise(model: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: 
 
     `model` is a skeleton that no memory was counted for; what stays as it is gets its memory here.
     """
-    from bitsandbytes.functional import quantize_4bit
-
+    functional: Any = import_module("bitsandbytes.functional")
     layers: Any = import_module("bitsandbytes.nn")
-    with _disable_current_modes():  # its tables are made at the first use in a process, whatever is quantised
+    quantize_4bit = functional.quantize_4bit
+    with _disable_current_modes():  # its tables are made at the first use in a process, on the device of that use
+        functional.name2qmap["dynamic"] = functional.create_dynamic_map().to(device)
         quantize_4bit(torch.empty((64, 64), dtype=dtype, device=device), compress_statistics=double, quant_type=kind)
     kept = set(get_keys_to_not_convert(model)) | set(spare)
     seen: set[int] = set()

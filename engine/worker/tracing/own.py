@@ -20,6 +20,7 @@ from engine.worker.tracing.optimizers import EightBit
 from engine.worker.tracing.trace import workspace
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.errors import Refused
+from recommender.facts import Family
 from recommender.plan import Plan
 from recommender.step import TrainingStep
 
@@ -31,6 +32,8 @@ HEADS = {
     "chat": "causal_lm",
     "instruction": "causal_lm",
     "continued_pretraining": "causal_lm",
+    "preference": "causal_lm",
+    "seq2seq": "causal_lm",
 }
 TASKS = {"classification": "classification", "tagging": "token_classification", "causal_lm": "chat"}
 STEPS = 2
@@ -67,7 +70,10 @@ class OwnLoop:
         head = HEADS[plan.task]
         labels = list(plan.data.labels or [])
         self.config = config_of(config, layers=layers, labels=None if head == "causal_lm" else max(len(labels), 1))
-        self._task = task_of(plan, labels)
+        family: Family | None = "encoder-decoder" if getattr(self.config, "is_encoder_decoder", False) else None
+        if family is not None and head == "causal_lm":
+            head = "seq2seq"
+        self._task = task_of(plan, labels, family=family)
         dtype = modeling.weights_dtype(plan)
         make = skeleton if plan.method == "qlora" else loaded
         model = make(self.config, head, dtype, "sdpa", device)
@@ -82,13 +88,14 @@ class OwnLoop:
         with self._unproved(lengths):
             self._task.adopt(self.model)
         self.model.train()
-        self._batch = LogicalBatch([[1] * n for n in lengths], [_target(plan.task, n, labels, learned) for n in lengths])
+        self._batch = _batch(plan.task, head, lengths, labels, learned)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.trained, plan)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.vocab_size)
         self._kept: list[torch.Tensor | None] = []
         self._which: str | None = None
-        causal.body_of(self.model).register_forward_hook(lambda *_: self._loss_begins())
+        body = causal.inner_of(self.model).get_decoder() if head == "seq2seq" else causal.body_of(self.model)
+        body.register_forward_hook(lambda *_: self._loss_begins())
 
     def _unproved(self, lengths: list[int]) -> Any:
         """On the meta device two passes cannot be compared, and a mask cannot be asked for its rows."""
@@ -152,7 +159,7 @@ class OwnLoop:
 def _switched(model: Any) -> str | None:
     """`unpadded.prepare` without its proof."""
     inner = causal.inner_of(model)
-    reason = attention.refusal(inner)
+    reason = attention.refusal(inner) or _wants_more(inner)
     if inner.config.is_encoder_decoder or reason is not None:
         return reason or "reads with one half and writes with the other"
     attention.register()
@@ -165,12 +172,20 @@ def _switched(model: Any) -> str | None:
 def _packed(model: Any) -> str | None:
     """`causal.prepare` without its proof."""
     inner = causal.inner_of(model)
-    reason = attention.refusal(inner)
+    reason = attention.refusal(inner) or _wants_more(inner)
     if reason is None:
         attention.register()
         inner.set_attn_implementation(attention.NAME)
         _try_flash(inner)
     return reason
+
+
+def _wants_more(inner: Any) -> str | None:
+    """Why the proof would fail: the model wants of its attention what ours does not do."""
+    config = inner.config.get_text_config()
+    if getattr(config, "attn_logit_softcapping", None) or any(n.endswith("sinks") for n, _ in inner.named_parameters()):
+        return f"{config.model_type} wants softcap or sinks of its attention"
+    return None
 
 
 def _try_flash(inner: Any) -> None:
@@ -196,6 +211,22 @@ def _optimizer(parameters: list[torch.nn.Parameter], plan: Plan) -> Any:
     return torch.optim.AdamW(parameters, lr=1e-3, fused="fused" in named or None, foreach=None)
 
 
+def _batch(task: str, head: str, lengths: list[int], labels: list[str], learned: float) -> LogicalBatch:
+    """Rows of those lengths, with targets that the task reads; of preferences two sequences are a pair."""
+    if task == "preference":
+        pairs = [lengths[i : i + 2] for i in range(0, len(lengths), 2)]
+        said = [[_learned(n, learned) for n in pair] for pair in pairs]
+        targets = [
+            {"labels": [t for side in sides for t in side], "chosen": pair[0], "reference": [0.0] * 2}
+            for pair, sides in zip(pairs, said, strict=True)
+        ]
+        return LogicalBatch([[1] * sum(pair) for pair in pairs], targets)
+    ids = [[1] * n for n in lengths]
+    if head == "seq2seq":  # what is written may be as long as what is read
+        return LogicalBatch(ids, [[1] * max(round(learned * n), 1) for n in lengths])
+    return LogicalBatch(ids, [_target(task, n, labels, learned) for n in lengths])
+
+
 def _target(task: str, length: int, labels: list[str], learned: float) -> Any:
     if task == "classification":
         return 0
@@ -206,7 +237,12 @@ def _target(task: str, length: int, labels: list[str], learned: float) -> Any:
     if task == "token_classification":
         places = list(range(length))
         return {"places": places, "words": places, "tags": [0] * length, "count": length}
-    silent = length - max(round(learned * length), 1)
+    return _learned(length, learned)
+
+
+def _learned(length: int, share: float) -> list[int]:
+    """Labels of a row of which that share carries loss."""
+    silent = length - max(round(share * length), 1)
     return [IGNORED] * silent + [1] * (length - silent)
 
 

@@ -11,6 +11,7 @@ from engine.worker.tracing import liger
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.models import adapted, config_of, depth_of, fresh_modules, loaded, quantise, skeleton
+from engine.worker.tracing.optimizers import EightBit, OtherStates, Paged, Several
 from engine.worker.tracing.trace import workspace
 from recommender.step import TrainingStep
 
@@ -123,6 +124,7 @@ class PlainLoop:
         inner = self._inner()
         body = getattr(inner, inner.base_model_prefix)
         hidden = body(input_ids=self.batch["input_ids"], attention_mask=self.batch["attention_mask"]).last_hidden_state
+        self._loss_begins()  # these take the head's weight, and do not call it
         if self._step.loss == "fused":
             return SimpleNamespace(loss=liger.fused_loss(hidden, inner.get_output_embeddings().weight))
         labels = self.batch["labels"].reshape(-1)
@@ -134,14 +136,13 @@ class PlainLoop:
         if head is None:
             names = fresh_modules(self._inner(), self._head)
             head = self._inner().get_submodule(names[-1]) if names else None
-        if head is None:
-            return
+        if head is not None:
+            head.register_forward_pre_hook(lambda *_: self._loss_begins())
 
-        def begin(*_: Any) -> None:
-            if self._which is not None:
-                self._live.phase(f"{self._which}loss")
-
-        head.register_forward_pre_hook(begin)
+    def _loss_begins(self) -> None:
+        if self._which is not None:
+            self._live.phase(f"{self._which}loss")
+            self._which = None
 
     def _inner(self) -> Any:
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
@@ -154,18 +155,13 @@ def _optimizer(parameters: list[torch.nn.Parameter], step: TrainingStep) -> Any:
     if named == "sgd":
         return torch.optim.SGD(parameters, lr=1e-3, foreach=step.optimizer_implementation == "foreach")
     if named in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw"):
-        from engine.worker.tracing.optimizers import EightBit, Paged
-
         return EightBit(parameters) if named == "adamw_8bit" else Paged(parameters)
+    wanted = DTYPES.get("bfloat16" if named == "adamw_bf16" else str(step.optimizer_state_dtype))
+    other = [p for p in parameters if wanted is not None and p.dtype != wanted]
+    usual = [p for p in parameters if wanted is None or p.dtype == wanted]
     way = step.optimizer_implementation
-    made = torch.optim.AdamW(parameters, lr=1e-3, foreach=way == "foreach", fused=way == "fused")
-    wanted = "bfloat16" if named == "adamw_bf16" else step.optimizer_state_dtype
-    if wanted in DTYPES:
-        for p in parameters:
-            if p.dtype != DTYPES[str(wanted)]:
-                made.state[p] = {
-                    "step": torch.zeros((), device=p.device if way == "fused" else "cpu"),
-                    "exp_avg": torch.zeros_like(p, dtype=DTYPES[str(wanted)]),
-                    "exp_avg_sq": torch.zeros_like(p, dtype=DTYPES[str(wanted)]),
-                }
-    return made
+    made = [torch.optim.AdamW(usual, lr=1e-3, foreach=way == "foreach", fused=way == "fused")] if usual else []
+    if not other:
+        return made[0]
+    assert wanted is not None
+    return Several([*made, OtherStates(other, wanted)])

@@ -6,19 +6,23 @@ The allocator's own events are added up, so that nothing of the trace's code is 
 import gc
 import resource
 import warnings
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from engine.prediction.stream import Segment
 from engine.worker.tracing.estimate import at_depth, loop_of
 from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.live import Marks
 from engine.worker.tracing.models import quiet
+from engine.worker.tracing.trace import Loop
 from engine.worker.tracing.work import Speed
 from recommender.step import TrainingStep
 
 CPU = Card("cpu")
-PHASES = ("forward", "loss", "backward", "optimizer")
+PHASES = ("forward", "loss", "backward", "optimizer", "evaluation")
 
 
 class Phases:
@@ -46,10 +50,15 @@ class Phases:
 
 def measured(config: dict[str, Any], step: TrainingStep) -> dict[str, Any]:
     """Peak live bytes of each phase of the second step, on the CPU."""
+    return watched(lambda marks: loop_of(config, step, CPU, marks, device="cpu"))
+
+
+def watched(build: Callable[[Marks], Loop]) -> dict[str, Any]:
+    """The same of any loop on the CPU."""
     marks = Phases()
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loop = loop_of(config, step, CPU, marks, device="cpu")
+        loop = build(marks)
         gc.collect()  # models of before would go while this one is watched
         resident = _resident(loop)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
@@ -72,7 +81,7 @@ def measured(config: dict[str, Any], step: TrainingStep) -> dict[str, Any]:
         seconds[name] = seconds.get(name, 0.0) + (end - begin) / 1e9
     return {
         "phases": {p: peaks[p] for p in PHASES if p in peaks},
-        "seconds": sum(s for name, s in seconds.items() if name in PHASES),
+        "seconds": sum(s for name, s in seconds.items() if name in PHASES and name != "evaluation"),
         "resident_set": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 
@@ -91,7 +100,11 @@ def _resident(loop: Any) -> int:
 
 def predicted(config: dict[str, Any], step: TrainingStep) -> dict[str, int]:
     """The same phases' peaks from the trace."""
-    segments, _, _ = at_depth(config, step, CPU, Speed(1e11, 1e11, 1e10))
+    return by_phase(at_depth(config, step, CPU, Speed(1e11, 1e11, 1e10))[0])
+
+
+def by_phase(segments: list[Segment]) -> dict[str, int]:
+    """Peak live bytes of each phase of a stream."""
     live = 0
     found: dict[str, int] = {}
     sizes: dict[int, int] = {}
@@ -104,4 +117,4 @@ def predicted(config: dict[str, Any], step: TrainingStep) -> dict[str, int]:
             else:
                 live -= sizes.pop(event.number)
             found[segment.phase] = max(found[segment.phase], live)
-    return {p: found[p] for p in PHASES}
+    return {p: found[p] for p in PHASES if p in found}

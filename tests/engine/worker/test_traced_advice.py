@@ -1,14 +1,16 @@
 """A recommendation with traced memory: the candidates' own steps, counted as the worker would take them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from engine.worker.tracing.candidates import candidates
+from recommender import fitted
 from recommender.decide import recommend
 from recommender.facts import Facts
 from recommender.shape import shape_of
-from recommender.traced import as_facts
+from recommender.traced import as_facts, at_once
 from recommender.variants import step_of
 
 CONFIG = {
@@ -46,3 +48,61 @@ def test_the_traced_step_replaces_the_formula_and_scales_its_neighbours(facts: F
     half = step_of(facts, "full", full.settings, full.settings.token_budget // 2)
     shape = shape_of(facts.model, "classification")
     assert undivided(traced, shape, half)[0] > 1.5 * undivided(facts, shape, half)[0]
+
+
+LLAMA = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 3000, "max_position_embeddings": 4096, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("backend", "config", "task", "method", "checkpointing"),
+    [
+        ("cpu", CONFIG, "classification", "full", False),
+        ("cpu", LLAMA, "chat", "lora", True),
+        ("cuda", LLAMA, "chat", "qlora", False),
+    ],
+)
+def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
+    facts: Facts, backend: str, config: dict[str, Any], task: str, method: str, checkpointing: bool
+) -> None:
+    """What the fit says is what a new trace says; where the step would go another way it says nothing."""
+    machine = facts.machine if backend == "cuda" else facts.machine.model_copy(update={"backend": "cpu", "devices": ()})
+    known = Facts.model_validate({"machine": machine.model_dump(), "model": {"config": config}, "data": {"task": task}})
+    settings: dict[str, Any] = {"learning_rate": 1e-4, "epochs": 1, "effective_batch": 64, "token_budget": 4096,
+                                "precision": "fp32", "gradient_checkpointing": checkpointing}  # fmt: skip
+    settings |= {} if method == "full" else {"rank": 8, "alpha": 16, "dropout": 0.0, "target_modules": "all-linear"}
+
+    def told(rows: int, length: int, rank: int, **more: Any) -> Any:
+        own = settings | {"max_length": length} | ({"rank": rank} if method != "full" else {})
+        one = {"method": method, "task": task, "settings": own, "labels": 3, "rows": rows, "length": length, "pieces": 2}
+        return candidates(known, [one], **more)["steps"][method]
+
+    first, truth = told(6, 96, 8, fits=True), told(8, 120, 24)
+    said = fitted.at(first["fit"], 8, 120, 24 if method != "full" else 0)
+    assert said is not None
+    assert said.peak == pytest.approx(truth["peak"] - truth["parts"].get("reserve", 0), rel=0.005)
+    assert said.peak == pytest.approx(sum(said.parts.values()), rel=1e-6)
+    if backend == "cpu" and task == "chat":  # many learned tokens are several pieces of the loss, few are one
+        assert fitted.at(first["fit"], 2, 60, 8) is None
+
+
+def test_a_plan_that_was_edited_is_told_from_the_fit_and_says_how_far_it_may_be_off(facts: Facts) -> None:
+    full = recommend(facts).candidate("full")
+    step = step_of(facts, "full", full.settings)
+    grows = [["backward", [["weights", [[0, 1e9]]], ["activations", [[3, 1e6]]]]]]  # a megabyte a token
+    fit = {"ways": [1.0, 0, 0, 0, 4], "at": [step.micro_tokens // 60, 60, 0], "positions": grows}
+    peak = int(1e9 + 1e6 * (step.micro_tokens // 60) * 60)
+    profile = {"steps": [as_facts(step, peak, {"weights": peak}, low=int(0.98 * peak), high=int(1.02 * peak), fit=fit)]}
+    known = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
+    half = full.settings.model_copy(update={"token_budget": step.micro_tokens // 2, "effective_batch": 64})
+    known_step = step_of(known, "full", half)
+    found = at_once(known, known_step)
+    assert found is None if not step.accumulates else found is not None
+    found = at_once(known, replace(known_step, accumulates=step.accumulates))
+    assert found is not None
+    rows = known_step.micro_tokens // 60
+    assert found.peak == pytest.approx(1e9 + 6e7 * rows, rel=1e-6)
+    assert found.low == pytest.approx(0.98 * found.peak, rel=1e-3)
+    assert found.parts["activations"] == pytest.approx(6e7 * rows, rel=1e-6)

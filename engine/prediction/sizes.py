@@ -1,0 +1,200 @@
+"""How a traced step's memory grows with its rows, its length and its rank, so that an edit takes a sum and not a new trace.
+
+Every storage of a step is a product of its sizes. A second trace, a little larger or smaller in each of them, tells by the ratio
+of both which product it is; the first one tells the factor. The bytes alive at a position of the step are then a sum of products,
+and `recommender.fitted` needs those positions only that are the highest at some size.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import product
+from math import log, prod
+from typing import Any
+
+import numpy as np
+
+from engine.prediction.deeper import Unlike
+from engine.prediction.stream import OF_KERNEL, PHASES, Event, Segment, phase_of
+from recommender.fitted import TERMS, Sizes, Ways
+
+TIMES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Of each size, where the highest positions are looked for."""
+LEAST = (0, 256, 4096)
+"""Bytes of a block below which it is not looked at, tried in turn: a loss that is summed row by row makes a number a row."""
+TOKENS, CHUNK = 3, 10
+"""The terms of rows x length, and of the tokens whose logits exist at once."""
+PIECES = 4
+"""The place of `chunk` among the sizes."""
+
+
+def neighbours(first: Sizes, ways: Ways, longest: int) -> Iterator[Sizes]:
+    """Sizes near `first` that take the same way, at which bytes tell what they are a product of.
+
+    `longest` is the most tokens that the model reads.
+    """
+    rows, length, rank, learned, chunk, tile = first
+    lengths = [n for eighths in (7, 9, 6, 10) if 1 < (n := length * eighths // 8) <= longest and n != length]
+    pieces = -(-learned // chunk) if chunk else 0
+    tiled = tile and tile < rows * ways.heads
+    for n, m, share, place in product(lengths, (rows + 1, rows - 1), (0.81, 0.71, 0.63), (0.4, 0.7)):
+        if m < 1:
+            continue
+        tokens = min(max(int(share * learned / rows), 1), n - 1) * m if learned else 0  # every row learns as many
+        at_once = tokens  # as many pieces as there, so that the loss takes the same way
+        if pieces > 1:
+            at_once = int(tokens / (pieces - place))
+            if not at_once or -(-tokens // at_once) != pieces:
+                continue
+        whole = ways.heads if tile >= ways.heads else 1
+        other_tile = (tile + whole if tile == whole else tile - whole) if tiled else 0
+        if other_tile > m * ways.heads:
+            continue
+        found = Sizes(m, n, rank + max(rank // 2, 1) if rank else 0, tokens, at_once, other_tile)
+        if _groups(first, ways) == _groups(found, ways) and _distinct(first, found):
+            yield found
+
+
+def _groups(sizes: Sizes, ways: Ways) -> int:
+    return -(-sizes.rows // max(ways.group // sizes.length, 1)) if ways.group else 1
+
+
+def _factors(first: Sizes, second: Sizes) -> dict[int, Fraction]:
+    """By term, how much larger it is at the second sizes; without those that follow from others."""
+    absent = {i for i, (a, b) in enumerate(zip(first, second, strict=True)) if not a or not b}
+    if first.chunk == first.learned:
+        absent.add(PIECES)
+    if not first.learned:
+        absent |= {3 + i for i in range(2)}
+    return {
+        i: prod((Fraction(b, a) ** p for a, b, p in zip(first, second, powers, strict=True) if p), start=Fraction(1))
+        for i, powers in enumerate(TERMS)
+        if not any(powers[k] for k in absent)
+    }
+
+
+def _distinct(first: Sizes, second: Sizes) -> bool:
+    found = list(_factors(first, second).values())
+    return len(set(found)) == len(found)
+
+
+def with_terms(first: list[Segment], second: list[Segment], sizes: tuple[Sizes, Sizes]) -> list[Segment]:
+    """The first stream, with how each of its blocks grows.
+
+    Raises:
+        Unlike: the streams take different ways.
+    """
+    grows = _Grows(*sizes)
+    if [s.phase for s in first] != [s.phase for s in second]:
+        raise Unlike("phases")
+    for least in LEAST:
+        try:
+            return list(_aligned(first, second, grows, least))
+        except Unlike as error:
+            unlike = error
+    raise unlike
+
+
+class _Grows:
+    """Which term a block is, by its bytes at both sizes."""
+
+    def __init__(self, first: Sizes, second: Sizes) -> None:
+        factors = _factors(first, second)
+        self._exact = {factor: term for term, factor in factors.items()}
+        self._near = [(log(factor), term) for term, factor in factors.items() if not TERMS[term][2]]
+
+    def term_of(self, before: int, now: int, name: str) -> int:
+        """Its place in `TERMS`; of a sum the likeliest."""
+        if not before or not now:
+            return 0
+        exact = self._exact.get(Fraction(now, before))
+        if exact is not None:
+            return exact
+        if name.endswith("|logits"):  # of the last piece, which is never larger than a whole one
+            return CHUNK
+        return min(self._near, key=lambda each: abs(each[0] - log(now / before)))[1]
+
+
+def _aligned(first: list[Segment], second: list[Segment], grows: _Grows, least: int) -> Iterator[Segment]:
+    """The first stream with terms; blocks of fewer bytes than `least` are taken as they are."""
+    small = [{e.number for s in of for e in s.events if 0 <= e.size < least} for of in (first, second)]
+    for a, b in zip(first, second, strict=True):
+        kernels: defaultdict[str, deque[int]] = defaultdict(deque)
+        for e in b.events:
+            if e.name.endswith(OF_KERNEL) and e.size >= 0:
+                kernels[e.name].append(e.size)
+        others = iter([e for e in b.events if not e.name.endswith(OF_KERNEL) and e.number not in small[1]])
+        out = Segment(a.phase)
+        for e in a.events:
+            term = 0
+            if e.name.endswith(OF_KERNEL):  # where its table asks for none at the other size, it is taken for one of all tokens
+                if e.size >= 0:
+                    term = grows.term_of(e.size, kernels[e.name].popleft(), e.name) if kernels[e.name] else TOKENS
+            elif e.number not in small[0]:
+                other = next(others, None)
+                if other is None or other.name != e.name or (other.size < 0) != (e.size < 0):
+                    raise Unlike(f"in {a.phase}")
+                term = grows.term_of(e.size, other.size, e.name) if e.size >= 0 else 0
+            out.events.append(Event(e.number, e.size, e.name, term))
+        if next(others, None) is not None:
+            raise Unlike(f"in {a.phase}")
+        yield out
+
+
+def fitted(segments: list[Segment], first: Sizes, ways: Ways) -> dict[str, Any]:
+    """What `recommender.fitted.at` reads, of a stream at its whole depth whose blocks have terms."""
+    values = np.array([_value(first, powers) for powers in TERMS], dtype=float)
+    parts: dict[str, int] = {}
+    phases: list[str] = []
+    columns, changes, peaks = [], [], []
+    blocks: dict[int, tuple[int, float]] = {}
+    for segment in segments:
+        for i, e in enumerate(segment.events):
+            if e.number == 0:
+                column, change = 0, 0.0
+            elif e.size >= 0:
+                part = parts.setdefault(e.name.partition("|")[2] or "temporaries", len(parts))
+                column, change = part * len(TERMS) + e.term, e.size / values[e.term]
+                blocks[e.number] = (column, change)
+            else:
+                column, change = blocks.pop(e.number)
+                change = -change
+            columns.append(column)
+            changes.append(change)
+            phases.append(phase_of(segment.phase))
+            peaks.append(e.size >= 0 and (i + 1 == len(segment.events) or segment.events[i + 1].size < 0))
+    table = np.zeros((len(changes), len(parts) * len(TERMS)))
+    table[np.arange(len(changes)), columns] = changes
+    chosen = np.flatnonzero(peaks)
+    table = np.cumsum(table, axis=0)[chosen]
+    grid = np.array([[_value(s, powers) for powers in TERMS] for s in _grid(first, ways)], dtype=float).T
+    totals = table.reshape(len(table), len(parts), len(TERMS)).sum(1) @ grid
+    named = np.array(phases)[chosen]
+    positions = []
+    for phase in PHASES:
+        of_phase = np.flatnonzero(named == phase)
+        if len(of_phase):
+            highest = sorted({int(of_phase[p]) for p in np.argmax(totals[of_phase], axis=0)})
+            positions += [[phase, _told(table[p], parts)] for p in highest]
+    return {"ways": list(ways), "at": list(first[:3]), "positions": positions}
+
+
+def _value(sizes: Sizes, powers: tuple[int, ...]) -> int:
+    return prod(size**power for size, power in zip(sizes, powers, strict=True) if power)
+
+
+def _grid(first: Sizes, ways: Ways) -> Iterator[Sizes]:
+    ranks = (0,) if not first.rank else (first.rank, 4 * first.rank, max(first.rank // 4, 1))
+    for m, n, rank in product(TIMES, TIMES, ranks):
+        yield ways.sizes(max(round(m * first.rows), 1), max(round(n * first.length), 2), rank)
+
+
+def _told(row: Any, parts: dict[str, int]) -> list[list[Any]]:
+    """By part: [name, [[term, coefficient], ...]]."""
+    found = []
+    for part, number in parts.items():
+        grows = [[t, float(round(row[number * len(TERMS) + t], 6))] for t in range(len(TERMS))]
+        grows = [g for g in grows if abs(g[1]) > 1e-6]
+        if grows:
+            found.append([part, grows])
+    return found
