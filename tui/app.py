@@ -21,6 +21,7 @@ from engine.text import one_line
 from recommender.errors import Exit
 from tui import kept, keys, terminal
 from tui.background import in_thread
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.run_rows import RunList
 from tui.screens.base import LoracleScreen
@@ -190,7 +191,7 @@ class LoracleApp(App[None]):
         try:
             plan = run.plan()
         except LoracleError as error:
-            self.notify(one_line(error.message, 400), severity="warning", markup=False)
+            self.notify(one_line(in_words(error.message), 400), severity="warning", markup=False)
             return
         self.open_setup(draft=of_plan(plan))
 

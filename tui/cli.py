@@ -30,8 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except LoracleError as error:
         from engine.text import clean
+        from tui.error_words import in_words
 
-        print(f"loracle: {clean(error.message)}", file=sys.stderr)
+        print(f"loracle: {in_words(clean(error.message))}", file=sys.stderr)
         return int(error.exit)
     except KeyboardInterrupt:
         print(_("loracle: interrupted; nothing was started."), file=sys.stderr)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from engine.text import one_line
+from tui.error_words import in_words
 from tui.i18n import _
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ def death(state: "RunState") -> str:
 
 def ending(state: "RunState") -> str:
     """How a run ended and which key goes on; empty while it goes on."""
-    cause = one_line((state.end or {}).get("cause") or "", 200)
-    cure = one_line((state.end or {}).get("cure") or "", 200)
+    cause, cure = (one_line(in_words(one_line((state.end or {}).get(part) or "", 2_000)), 200) for part in ("cause", "cure"))
     at = _(" at the checkpoint of step {step}").format(step=state.checkpoint) if state.checkpoint else ""
     match state.status:
         case "done":

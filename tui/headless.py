@@ -22,6 +22,7 @@ from engine.text import clean, one_line
 from recommender.errors import Exit, InputError
 from tui import judged, show
 from tui.endings import death
+from tui.error_words import in_words
 from tui.words import clock, duration, number, phase_words, preflight_words
 
 POLL_SECONDS = 0.25
@@ -108,7 +109,7 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
         if content is not None and not as_json and not in_group:
             show.report(content, run, show.Screen())
         return Exit.DONE
-    cause, cure = clean(end.get("cause") or ""), clean(end.get("cure") or "")
+    cause, cure = (in_words(clean(end.get(part) or "")) for part in ("cause", "cure"))
     if state.status in ("failed", "refused"):
         narration.print(Text(f"loracle: {cause} {cure}".strip()))
     elif not in_group:

@@ -18,6 +18,7 @@ from recommender.errors import Exit, InputError, LoracleError
 from tui import draft as drafts
 from tui import flags, work_setup
 from tui.draft import Draft
+from tui.error_words import in_words
 from tui.goal import TO_LEARN
 from tui.i18n import _
 from tui.observations import TASKS, columns_of, of_data
@@ -85,7 +86,7 @@ def _model(usual: str) -> "tuple[str, ModelInspection]":
         try:
             found = work_setup.inspect_model(name)
         except LoracleError as error:
-            _say(error.message)
+            _say(in_words(error.message))
             continue
         facts = found.facts
         text = _("{family}, {n} parameters, reads {tokens} tokens.")
@@ -114,7 +115,7 @@ def _data(draft: Draft, model: "ModelInspection") -> "tuple[Draft, DataInspectio
         except LoracleError as error:
             if isinstance(error, InputEnded):
                 raise
-            _say(error.message)
+            _say(in_words(error.message))
             draft = replace(draft, task="", columns={}, drop_conflicts=False)
 
 
@@ -180,7 +181,7 @@ def _choose(draft: Draft, runs: Path | None, run: Run) -> int:
             try:
                 draft, own = _changed(draft, own, chosen)
             except InputError as error:
-                _say(error.message)
+                _say(in_words(error.message))
                 continue
             code = run([*draft.arguments(), *own, "--dry-run", *_runs(runs)])
             own = own if code in (Exit.DONE, Exit.REFUSED) else []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.text import clean, one_line
 from tui import judged
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.words import PHASE_WORDS, metric, preflight_words, status_word
 from tui.worker_words import warning_words
@@ -104,10 +105,10 @@ def event_line(event: "Event") -> tuple[str, str] | None:
         case "warning":
             return f"! {warning_words(event)}", "warning"
         case "recovery":
-            return f"! {one_line(event.get('text') or _('recovered'), 400)}", "warning"
+            return f"! {warning_words(event) or _('recovered')}", "warning"
         case "end":
-            cause = f": {one_line(event['cause'], 400)}" if event.get("cause") else ""
-            cure = f"; {one_line(event['cure'], 400)}" if event.get("cure") else ""
+            cause, cure = (in_words(one_line(event.get(part) or "", 400)) for part in ("cause", "cure"))
+            cause, cure = f": {cause}" if cause else "", f"; {cure}" if cure else ""
             return f"{status_word(one_line(event.get('status'), 20))}{cause}{cure}", "end"
     return None
 

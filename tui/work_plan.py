@@ -10,6 +10,7 @@ from recommender.errors import InputError, LoracleError, Refused
 from tui import draft as drafts
 from tui import settings
 from tui.draft import Draft
+from tui.error_words import in_words
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
@@ -207,13 +208,13 @@ def obstacle(advice: Advice, method: str) -> Obstacle | None:
     try:
         plan_of(advice, method, anyway=False)
     except InputError as error:
-        return Obstacle(error.message, True)
+        return Obstacle(in_words(error.message), True)
     except Refused as refused:
         try:
             plan_of(advice, method, anyway=True)
         except Refused as final:
-            return Obstacle(final.message, True)
-        return Obstacle(refused.message, False)
+            return Obstacle(in_words(final.message), True)
+        return Obstacle(in_words(refused.message), False)
     return None
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from engine.text import one_line
 from recommender.language import marked, said
+from tui.error_words import in_words
 
 WARNINGS: dict[str, str] = {
     "rows_cut:train": marked(
@@ -33,12 +34,12 @@ WARNINGS: dict[str, str] = {
     "learning_rate_low": marked("learning_rate {learning_rate:g} is so low that next to nothing is learned."),
     "damaged_checkpoint": marked("A damaged checkpoint was put aside ({checkpoint})."),
 }
-"""Said in translation only; what has no line here, or lacks a fact, is said as the worker did."""
+"""Said in translation only; what has no line here, or lacks a fact, is said by what the worker wrote."""
 
 
 def warning_words(event: Mapping[str, Any]) -> str:
     """A `warning` event as a sentence."""
-    text = one_line(event.get("text") or "", 400)
+    text = in_words(one_line(event.get("text") or "", 400))
     facts = event.get("facts")
     known = dict(facts) if isinstance(facts, Mapping) else {}
     code = f"rows_cut:{known.get('use')}" if event.get("code") == "rows_cut" else str(event.get("code"))

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import string
 import subprocess
 import sys
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from engine.state import fold
 from recommender import language
 from recommender.catalogue import SENTENCES
 from recommender.catalogue_settings import SETTINGS
 from recommender.reasons import sentence
 from tui import cli, i18n
+from tui.endings import ending
+from tui.error_words import SENTENCES as ERRORS
+from tui.error_words import in_words
 from tui.worker_words import warning_words
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +131,59 @@ def test_help_and_complaints_about_what_was_typed_are_said_in_the_language(
     with pytest.raises(SystemExit):
         cli.main(["--nonsense"])
     assert "没有 --nonsense 这个选项" in capsys.readouterr().err
+
+
+def skeletons() -> str:
+    """All texts that the code writes out, with a mark where something is filled in."""
+    found = []
+    for folder in ("engine", "recommender", "tui"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if file.name != "error_words.py" else ():
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+                elif isinstance(node, ast.JoinedStr):
+                    found.append("".join(str(v.value) if isinstance(v, ast.Constant) else "{}" for v in node.values))
+    return "\n".join(found)
+
+
+def test_every_sentence_about_what_is_wrong_is_one_that_the_code_says() -> None:
+    said, unknown = skeletons(), []
+    for template in ERRORS:
+        pieces = [clause for piece, *_ in string.Formatter().parse(template) for clause in re.split(r"[.:;,?()]", piece)]
+        if max(pieces, key=len).strip() not in said:
+            unknown.append(template)
+    assert not unknown, "changed where they are said; change them in error_words.py and the catalogue too:\n" + "\n".join(unknown)
+
+
+@pytest.mark.usefixtures("_english_afterwards")
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: b.csv: there is no such file. Did you mean c.csv?", "a: b.csv：没有这个文件。您是指 c.csv 吗？"),
+        ("rows.csv: has no column [/]x; its columns are a, b.", "rows.csv：没有 [/]x 列；现有的列：a, b。"),
+        ("The disk of /runs/a was full while the result was saved; what was saved before is sound.",
+         "/runs/a 所在磁盘已满（当时正在保存结果）；之前保存的内容完好。"),
+        ("Tried before the first step: There is not enough memory for even one row of 512 tokens. Close what else uses the"
+         " memory, lower max_length (it is 512), or choose QLoRA; or take a smaller model.",
+         "第一步之前的试运行：内存连一行 512 个词元的数据都放不下。请关闭其他占用内存的程序，降低 max_length（现为 512），"
+         "或选择 QLoRA；或换较小的模型。"),
+        ("The gradient is no longer a number at step 7. Most likely learning_rate is too high (it is 0.5).",
+         "第 7 步起梯度不再是数值。很可能是学习率过高（现为 0.5）。"),
+        ("ValueError: something of a library", "ValueError: something of a library"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_the_language(text: str, told: str) -> None:
+    assert in_words(text) == text
+    i18n.speak("zh_CN")
+    assert in_words(text) == told
+
+
+@pytest.mark.usefixtures("_english_afterwards")
+def test_a_failed_runs_cause_and_cure_are_said_in_the_language() -> None:
+    i18n.speak("zh_CN")
+    told = {"cause": "Memory ran out while the optimizer took a step.", "cure": "Details are in /runs/a/worker.log."}
+    state = fold([{"v": 1, "seq": 1, "time": 1.0, "kind": "end", "status": "failed", **told}])
+    assert "内存耗尽（当时优化器正在走一步）。 详情见 /runs/a/worker.log。" in ending(state)
 
 
 @pytest.mark.usefixtures("_english_afterwards")

@@ -19,6 +19,7 @@ from recommender.facts import CLASSIFYING
 from tui import editable
 from tui import views_advice as views
 from tui import work_plan as engine_side
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.words import padded, sign
 
@@ -111,7 +112,7 @@ class EditScreen(ModalScreen[None]):
         try:
             self._tried = engine_side.change(self._advice, self._method, self.name_now, event.value.strip() or None)
         except LoracleError as error:
-            self._tried, wrong = self._advice, error.message.removeprefix("--set: ").removeprefix("--set ")
+            self._tried, wrong = self._advice, in_words(error.message).removeprefix("--set: ").removeprefix("--set ")
         self._say(wrong)
 
     @on(Input.Submitted)

@@ -13,6 +13,7 @@ from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import judged
 from tui.background import in_thread
+from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
@@ -251,7 +252,7 @@ class HomeScreen(LoracleScreen):
         try:
             self.loracle.discarded.append(await in_thread(trash.discard, run))
         except LoracleError as error:
-            self.say(error.message, "warning")
+            self.say(in_words(error.message), "warning")
         self.load()
 
     @work(group="trash", exit_on_error=False)
@@ -265,7 +266,7 @@ class HomeScreen(LoracleScreen):
         try:
             await in_thread(trash.restore, self.loracle.discarded.pop())
         except LoracleError as error:
-            self.say(error.message, "warning")
+            self.say(in_words(error.message), "warning")
         self.load()
 
     def action_down(self) -> None:

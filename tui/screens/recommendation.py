@@ -16,6 +16,7 @@ from tui import work as machine_side
 from tui import work_plan as engine_side
 from tui.background import in_thread
 from tui.draft import Draft
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
@@ -95,7 +96,7 @@ class RecommendationScreen(LoracleScreen):
         try:
             advice = await in_thread(engine_side.advise, machine, self._model, self._data, self._draft)
         except LoracleError as error:
-            self._message(error.message)
+            self._message(in_words(error.message))
             return
         self._take(advice, choose=self._draft.method or advice.recommendation.best.method)
         if engine_side.wants_trial(advice):
@@ -268,7 +269,7 @@ class RecommendationScreen(LoracleScreen):
         try:
             run = await in_thread(engine_side.start, self.advice, self.chosen, anyway, self.loracle.runs)
         except LoracleError as error:
-            self._message(error.message)
+            self._message(in_words(error.message))
             return
         finally:
             self._starting = False
@@ -282,7 +283,7 @@ class RecommendationScreen(LoracleScreen):
         try:
             hours, names = await in_thread(engine_side.pilot_hours, self.advice)
         except LoracleError as error:
-            self._message(_("No pilot: {why}").format(why=error.message))
+            self._message(_("No pilot: {why}").format(why=in_words(error.message)))
             return
         question = views.pilot(names, duration(3600 * hours), own=bool(self.advice.draft.settings))
         self.app.push_screen(ConfirmScreen(question, _("Start the pilot")), self._pilot_wanted)
@@ -299,7 +300,7 @@ class RecommendationScreen(LoracleScreen):
         try:
             run = await in_thread(engine_side.start_pilot, self.advice, self.loracle.runs)
         except LoracleError as error:
-            self._message(error.message)
+            self._message(in_words(error.message))
             return
         finally:
             self._starting = False

@@ -17,6 +17,7 @@ from tui import views_result as views
 from tui import views_wrong
 from tui import work as engine_side
 from tui.background import in_thread
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.panes import PanesScreen
 from tui.widgets.pane import Pane
@@ -91,7 +92,7 @@ class ResultScreen(PanesScreen):
         try:
             report = await in_thread(engine_side.report, self.run_directory)
         except LoracleError as error:
-            self._problem(error.message)
+            self._problem(in_words(error.message))
             return
         if report is None:
             words = _("{file} is missing or damaged; w shows the run's curve and log.")

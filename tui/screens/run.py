@@ -15,6 +15,7 @@ from tui import views_run as views
 from tui import work as engine_side
 from tui.background import in_thread
 from tui.endings import ending
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.live_advice import advice
 from tui.run_log import LogLine, printed
@@ -260,7 +261,7 @@ class RunScreen(RunKeys):
         try:
             await in_thread(engine_side.stop, self.run_directory, now)
         except LoracleError as error:
-            self.say(error.message, "warning")
+            self.say(in_words(error.message), "warning")
             return
         self._stopping = True
         if self._following is not None:
@@ -275,7 +276,7 @@ class RunScreen(RunKeys):
         try:
             await in_thread(engine_side.resume, self.run_directory)
         except LoracleError as error:
-            self.say(error.message, "warning")
+            self.say(in_words(error.message), "warning")
             return
         self._following.state.status = "starting"
         self._following.state.end = None

@@ -19,6 +19,7 @@ from tui import views_setup as views
 from tui import work_setup as engine_side
 from tui.background import in_thread
 from tui.draft import Draft
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.observations import columns_of
 from tui.progress import amount
@@ -214,10 +215,10 @@ class DataStep(Step):
             raise
         except LoracleError as error:
             if draft.held_out and draft.held_out != draft.data and draft.held_out in error.message:
-                held_out.wrong(error.message)
+                held_out.wrong(in_words(error.message))
                 field.hint(_("waits for the held-out file"))
             else:
-                field.wrong(error.message)
+                field.wrong(in_words(error.message))
             self.looking = False
             return
         self._reading = None

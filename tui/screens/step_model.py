@@ -17,6 +17,7 @@ from tui import views_setup as views
 from tui import work_setup as engine_side
 from tui.background import in_thread
 from tui.draft import Draft
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.step import Step
 from tui.widgets.field import Field
@@ -173,7 +174,7 @@ class ModelStep(Step):
         try:
             self.known = await in_thread(engine_side.inspect_model, name)
         except LoracleError as error:
-            self.field.wrong(error.message)
+            self.field.wrong(in_words(error.message))
             self.looking = self._going_on = False
             return
         self.field.note(views.model_facts(self.known))

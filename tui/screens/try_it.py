@@ -14,6 +14,7 @@ from textual.widgets import Input
 from engine.text import clean, one_line
 from recommender.errors import LoracleError
 from tui.background import in_thread
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.panes import PanesScreen
 from tui.widgets.pane import TextPane
@@ -94,7 +95,7 @@ class TryScreen(PanesScreen):
         try:
             await self._trial.start(await in_thread(launch.environment))
         except LoracleError as error:
-            self._idle(error.message, wrong=True)
+            self._idle(in_words(error.message), wrong=True)
             return
         self._ready = True
         self._idle(_("Ready: type a text and press enter."))
@@ -127,7 +128,7 @@ class TryScreen(PanesScreen):
         try:
             found = await self._trial.ask(text, told)
         except LoracleError as error:
-            self._idle(error.message, wrong=True)
+            self._idle(in_words(error.message), wrong=True)
             return
         for side in ("base", "tuned"):
             self.query_one(f"#said-{side}", TextPane).show(Content.assemble(question, "\n\n", answer(found.get(side))))
