@@ -4,11 +4,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
+from typing import Self
+
+import psutil
 
 from engine.inspection import accelerators
 from engine.inspection.processor import usable_cores
+from engine.needless import needless
 from engine.rundir import RunDirectory
 from recommender.errors import Refused
 from recommender.facts import Machine
@@ -26,13 +31,73 @@ padding hardly ever repeat. With the usual 1,024 a run of MiniLM grew by 6 MB a 
 and is as fast (160 steps of 200 to 700 tokens)."""
 
 
-def launch(run: RunDirectory, plan: Plan) -> None:
-    """Start the worker of that run and return at once.
+class Waiting:
+    """A worker that imports its libraries, seconds of work, and waits to be told its run.
+
+    So they are imported while plan, model and data are still looked at. It is sent away at the end of a `with` that gave it no
+    run; where its parent dies, its input ends, and so does it.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """For a run of this plan, or of one like it."""
+        self._without = needless(plan)
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - the worker's until it knows its log
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "engine.worker", "--wait", *self._without],
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=self._said,
+            stderr=self._said,
+            start_new_session=True,
+            env=environment(),
+        )
+        self._told = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._told:
+            self._process.kill()  # it has nothing that could be lost
+            self._process.communicate()
+        self._said.close()
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
+    def memory(self) -> int:
+        """Bytes of main memory that it has taken for itself."""
+        try:
+            info = psutil.Process(self._process.pid).memory_info()
+        except psutil.Error:
+            return 0
+        return max(int(info.rss - getattr(info, "shared", 0)), 0)
+
+    def take(self, run: RunDirectory, plan: Plan) -> bool:
+        """Give it that run; whether it took it. One that is gone, or without a library that the plan needs, takes none."""
+        if self._told or self._without != needless(plan) or self._process.poll() is not None or self._process.stdin is None:
+            return False
+        try:
+            self._process.stdin.write(os.fsencode(run.path) + b"\n")
+            self._process.stdin.close()
+        except OSError:
+            return False
+        self._told = True
+        _reap(self._process)
+        return True
+
+
+def launch(run: RunDirectory, plan: Plan, waiting: Waiting | None = None) -> None:
+    """Start the worker of that run, or give the run to the one that waits, and return at once.
 
     Executed, never forked: a fork after torch used its threads hangs. No terminal: a Ctrl-C meant for the viewer must
     not reach the worker. Its folder is the run and `-P` keeps that folder off the import path, so that nothing beside a
     model or a data set is ever imported.
     """
+    if waiting is not None and waiting.take(run, plan):
+        return
     with run.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "engine.worker", str(run.path)],
@@ -43,7 +108,11 @@ def launch(run: RunDirectory, plan: Plan) -> None:
             start_new_session=True,
             env=environment(),
         )
-    # Someone must wait for the child, or a finished worker stays a zombie for as long as the app lives.
+    _reap(process)
+
+
+def _reap(process: "subprocess.Popen[bytes]") -> None:
+    """Someone must wait for the child, or a finished worker stays a zombie for as long as the app lives."""
     threading.Thread(target=process.wait, daemon=True, name="reaper").start()
 
 

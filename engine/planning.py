@@ -1,6 +1,6 @@
 """From a recommendation to the plan of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -243,10 +243,11 @@ def check_fits(plan: Plan, facts: Facts, *, anyway: bool = False) -> None:
         raise Refused(f"{against.text} Lower max_length or token_budget, or take another method.")
 
 
-def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]]:
+def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] = int) -> tuple[Plan, list[Caution]]:
     """A person's plan with absolute paths, columns, labels and fingerprints: enough to repeat the run from it alone.
 
-    Beside it what an expert would say about its settings.
+    Beside it what an expert would say about its settings. `ours` tells the bytes of main memory that the run's own worker has
+    taken already: they are there for the run.
 
     Raises:
         InputError: model or data cannot be used, or are not those the plan was made for.
@@ -292,6 +293,8 @@ def completed(plan: Plan, runs: Path | None = None) -> tuple[Plan, list[Caution]
     if rows.eval is None:
         carved += usual.held_out if rows.held_out_rows is None else rows.held_out_rows
     machine = inspect_machine(runs, try_nf4=plan.method == "qlora")
+    if machine.ram_available is not None:
+        machine = machine.model_copy(update={"ram_available": machine.ram_available + ours()})
     situation = Facts(machine=machine, model=model.facts, data=data.facts)
     check_fits(made, situation)
     settings = made.model_dump() | {"rows": max(counted_rows(data.facts) - carved, 1)}

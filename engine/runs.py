@@ -26,11 +26,13 @@ def start(
     facts: Facts | None = None,
     name: str | None = None,
     stop_at: int | None = None,
+    waiting: launch.Waiting | None = None,
 ) -> RunDirectory:
     """Write the run directory and start its worker, which goes on without this process.
 
     `facts` are those that the recommendation rests on; they are kept with the run. `name` is the folder's name where it
-    matters, inside a group. With `stop_at` the run pauses after that step, to be resumed.
+    matters, inside a group. With `stop_at` the run pauses after that step, to be resumed. `waiting` is a worker that has begun
+    to import its libraries.
 
     Raises:
         InputError: the runs folder cannot be written.
@@ -42,7 +44,7 @@ def start(
     clear_requests(run, stop_at=stop_at)
     if run.group is None:
         remember(run.path)
-    launch.launch(run, plan)
+    launch.launch(run, plan, waiting)
     return run
 
 

@@ -4,10 +4,12 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from engine import groups
 from engine import runs as engine_runs
+from engine.launch import Waiting
 from engine.planning import completed
 from engine.rundir import RunDirectory
 from recommender import plan_file
@@ -15,7 +17,7 @@ from recommender.errors import Exit, InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Recommendation
-from tui import commands_group, show
+from tui import show
 from tui.headless import attach_to, follow, leave
 
 
@@ -29,10 +31,11 @@ def run(given: argparse.Namespace) -> int:
         raise InputError(f"{given.plan}: cannot be read as text ({type(error).__name__}).") from None
     content, lines = plan_file.parse_mapping(text, str(given.plan))
     made = plan_file.validate(plan_file.set_fields(_pointed(content, given), given.assignments), str(given.plan), lines)
-    made, cautions = completed(made, engine_runs.runs_root(given.runs))
-    for caution in cautions:
-        print(f"Worth knowing: {caution.text}", file=sys.stderr)
-    return start(made, None, None, given)
+    with Waiting(made) as worker:  # its imports take longer than looking at model and data does
+        made, cautions = completed(made, engine_runs.runs_root(given.runs), ours=worker.memory)
+        for caution in cautions:
+            print(f"Worth knowing: {caution.text}", file=sys.stderr)
+        return start(made, None, None, given, worker)
 
 
 def runs(given: argparse.Namespace) -> int:
@@ -52,7 +55,7 @@ def attach(given: argparse.Namespace) -> int:
     """Watch a run: in the app on a terminal, as lines anywhere else."""
     group = groups.find(given.run, given.runs)
     if group is not None:
-        return commands_group.attach(group, given)
+        return _of_groups("attach")(group, given)
     found = engine_runs.attach(given.run, given.runs)
     if given.json or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
         return attach_to(found, as_json=given.json)
@@ -65,7 +68,7 @@ def resume(given: argparse.Namespace) -> int:
     """Go on with a run."""
     group = groups.find(given.run, given.runs)
     if group is not None:
-        return commands_group.resume(group, given)
+        return _of_groups("resume")(group, given)
     found = engine_runs.attach(given.run, given.runs)
     offset = found.events.stat().st_size if found.events.exists() else 0
     return _go(lambda: (engine_runs.resume(found), offset), given)
@@ -75,7 +78,7 @@ def stop(given: argparse.Namespace) -> int:
     """Ask a run to stop."""
     group = groups.find(given.run, given.runs)
     if group is not None:
-        return commands_group.stop(group, given)
+        return _of_groups("stop")(group, given)
     found = engine_runs.attach(given.run, given.runs)
     engine_runs.stop(found, now=given.now)
     how = "stops at once" if given.now else "stops after its current step and saves a checkpoint"
@@ -87,7 +90,7 @@ def report(given: argparse.Namespace) -> int:
     """Show what a run brought."""
     group = groups.find(given.run, given.runs)
     if group is not None:
-        return commands_group.report(group, given)
+        return _of_groups("report")(group, given)
     found = engine_runs.attach(given.run, given.runs)
     content = found.report()
     if content is None:
@@ -100,9 +103,23 @@ def report(given: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def start(made: Plan, advice: Recommendation | None, facts: Facts | None, given: argparse.Namespace) -> int:
-    """Start a run with the reasons behind it, and follow it unless it is to be left alone."""
-    return _go(lambda: (engine_runs.start(made, advice, given.runs, facts=facts), 0), given)
+def _of_groups(name: str) -> Callable[[groups.Group, argparse.Namespace], int]:
+    """The command of that name for groups of runs, imported late: they compare, and so import what computes intervals."""
+    from tui import commands_group
+
+    command: Callable[[groups.Group, argparse.Namespace], int] = getattr(commands_group, name)
+    return command
+
+
+def start(
+    made: Plan,
+    advice: Recommendation | None,
+    facts: Facts | None,
+    given: argparse.Namespace,
+    worker: Waiting | None = None,
+) -> int:
+    """Start a run with the reasons behind it, in `worker` if one waits, and follow it unless it is to be left alone."""
+    return _go(lambda: (engine_runs.start(made, advice, given.runs, facts=facts, waiting=worker), 0), given)
 
 
 def _go(begin: groups.Begin, given: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """`--auto` and `plan`: look, decide, say why."""
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.files import write_atomically
+from engine.launch import Waiting
 from engine.planning import check_fits, check_task, plan_for
 from engine.prediction import trial
 from engine.prediction.candidates import with_traces
@@ -37,20 +39,27 @@ AGAINST = ("does_not_fit", "over_time_budget", "no_disk", "no_hub_disk", "no_nf4
 def auto(given: argparse.Namespace) -> int:
     """Recommend, train, report."""
     look = look_at(given)
-    advice = recommend(look.facts)
-    _show_advice(given, look.facts, advice)
-    try:
-        plan = _plan(given, look, advice)
-    except Refused as error:
-        raise Refused(error.message if given.json else _short(advice)) from None
-    _show_own(given, look.facts, advice, plan)
-    check_fits(plan, look.facts, anyway=given.anyway)
-    if given.dry_run:
-        return Exit.DONE
-    if not look.model.weights_here:
-        look.fetch()
-        plan = _plan(given, look, advice)
-    return start(plan, advice, look.facts, given)
+    with contextlib.ExitStack() as sent_away:
+        worker = None
+        with contextlib.suppress(Refused, InputError):  # what is wrong is said once everything is known
+            if look.model.weights_here and not given.dry_run:
+                likely = _plan(given, look, recommend(look.facts))
+                worker = sent_away.enter_context(Waiting(likely))  # its imports take about as long as the traces do
+        look.trace()
+        advice = recommend(look.facts)
+        _show_advice(given, look.facts, advice)
+        try:
+            plan = _plan(given, look, advice)
+        except Refused as error:
+            raise Refused(error.message if given.json else _short(advice)) from None
+        _show_own(given, look.facts, advice, plan)
+        check_fits(plan, look.facts, anyway=given.anyway)
+        if given.dry_run:
+            return Exit.DONE
+        if not look.model.weights_here:
+            look.fetch()
+            plan = _plan(given, look, advice)
+        return start(plan, advice, look.facts, given, worker)
 
 
 def plan(given: argparse.Namespace) -> int:
@@ -68,6 +77,7 @@ def plan(given: argparse.Namespace) -> int:
     if writes and wanted.exists() and not given.force:
         raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
     look = look_at(given)
+    look.trace()
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
     try:
@@ -114,8 +124,11 @@ class Look:
         found = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
         if trial.is_wanted(found) and not given.json:
             print("Trying bf16 on this processor, once for this model …", file=sys.stderr)
-        found = trial.with_trial(found)
-        self.facts = with_traces(found, recommend(found).candidates)
+        self.facts = trial.with_trial(found)
+
+    def trace(self) -> None:
+        """Count what the candidates' steps take."""
+        self.facts = with_traces(self.facts, recommend(self.facts).candidates)
 
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""

@@ -31,6 +31,7 @@ def compare(given: argparse.Namespace) -> int:
     from tui.commands_advice import look_at
 
     look = look_at(argparse.Namespace(**vars(given) | {"methods": given.methods or METHODS}))
+    look.trace()
     advice = recommend(look.facts)
     plans = comparing.plans(
         advice,
@@ -56,6 +57,7 @@ def pilot(given: argparse.Namespace) -> int:
     from tui.commands_advice import look_at
 
     look = look_at(given)
+    look.trace()
     advice = recommend(look.facts)
     wanted = piloting.wanted(
         advice,

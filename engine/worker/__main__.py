@@ -1,4 +1,7 @@
-"""`python -P -m engine.worker RUN`: the process that owns torch."""
+"""`python -P -m engine.worker RUN`: the process that owns torch.
+
+`--wait PACKAGE ...` in place of RUN imports all libraries but those packages, and reads the run's path from the input.
+"""
 
 import errno
 import fcntl
@@ -7,8 +10,10 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ import psutil
 from engine import checkpoints
 from engine.events import EventWriter
 from engine.files import write_json
+from engine.needless import needless, without
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker.control import Control, StopNow
@@ -39,10 +45,46 @@ LOCK_SECONDS = 3.0
 """A killed worker's lock is freed by the kernel within this time."""
 
 
+class Libraries(threading.Thread):
+    """Imports torch, transformers and the rest without `packages`, seconds of work, beside whatever else is done meanwhile."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        super().__init__(name="imports", daemon=True)
+        self._packages = packages
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Import."""
+        try:
+            with without(self._packages):
+                import engine.worker.session  # noqa: F401
+
+                gc.freeze()  # half a million objects: looking through them for garbage takes half a second each time
+        except BaseException as error:  # told to whoever waits for them
+            self._error = error
+
+    def wait(self) -> None:
+        """Until all are there. Raises what their import did."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+
+
 def main() -> int:
-    """Run the plan of the run directory named on the command line; the exit code."""
-    run = RunDirectory(Path(sys.argv[1]).resolve())
+    """Run the plan of the run directory named on the command line, or on the input; the exit code."""
     os.umask(0o077)
+    libraries = None
+    if sys.argv[1] == "--wait":
+        libraries = Libraries(sys.argv[2:])
+        libraries.start()
+        where = sys.stdin.buffer.readline().removesuffix(b"\n")
+        if not where:
+            os._exit(Exit.DONE)  # sent away: the ordinary way out would wait for what is being imported
+        run = RunDirectory(Path(os.fsdecode(where)))
+        os.chdir(run.path)
+        _speak_into(run.log)
+    else:
+        run = RunDirectory(Path(sys.argv[1]).resolve())
     lock = _lock(run)
     if lock is None:
         print(f"{run.name}: another worker has this run.", file=sys.stderr)
@@ -55,24 +97,38 @@ def main() -> int:
     heartbeat = Heartbeat(events, run.path)
     heartbeat.start()
     try:
-        end = _work(run, events, control)
+        end = _work(run, events, control, libraries)
     finally:
         heartbeat.stop()
     events.write("end", **end)
     return int(end["code"])
 
 
-def _work(run: RunDirectory, events: EventWriter, control: Control) -> dict[str, Any]:
+def _speak_into(log: Path) -> None:
+    """Turn both outputs, one file until now, to the run's log, with what they said already."""
+    said = os.pread(2, 100_000, 0)
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(handle, said)
+    for output in (1, 2):
+        os.dup2(handle, output)
+    os.close(handle)
+
+
+def _work(run: RunDirectory, events: EventWriter, control: Control, libraries: Libraries | None = None) -> dict[str, Any]:
     """Do the run; what its `end` event says."""
     tell = Narrator(events)
     tell.phase("load")
     # On some CPUs it tells every run, of whatever method, to install an optional package.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
-        from engine.worker.session import Session  # torch and transformers: seconds, after the first signs of life
+        plan = run.plan()
+        if libraries is None:
+            libraries = Libraries(needless(plan))
+            libraries.start()
+        libraries.wait()
+        from engine.worker.session import Session
 
-        gc.freeze()  # half a million objects of the libraries: looking through them for garbage takes half a second each time
-        stopped = Session(run, run.plan(), tell, control).go()
+        stopped = Session(run, plan, tell, control).go()
     except StopNow:
         return _stopped(run, control, "stopped at once on request")
     except TrainingFailed as error:

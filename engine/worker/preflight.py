@@ -127,17 +127,21 @@ class Preflight:
         return True
 
     def _evaluate(self, model: Any) -> list[dict[str, Any]]:
-        tried = []
+        """The longest rows that are scored, and the fullest micro-batch of them, whatever they are held for."""
+        pieces: list[tuple[str, list[int], list[int]]] = []
         for use in ("validation", "held_out"):
-            rows = self.rows[use]
-            if not len(rows):
+            lengths = [len(ids) for ids in self.rows[use].input_ids]
+            if not lengths:
                 continue
-            lengths = [len(ids) for ids in rows.input_ids]
-            order = sorted(range(len(rows)), key=lambda i: -lengths[i])
+            order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
             most = [max(1, self.reader.budget.tokens // max(lengths[i], 1)) for i in order]  # as `Reader` cuts
-            pieces = [order[i : i + most[i]] for i in spread(len(order))]
-            for piece in _distinct(pieces[0], heaviest(pieces, lengths)):
-                self.reader.score(model, rows.take(piece))
+            pieces += [(use, order[i : i + most[i]], lengths) for i in spread(len(order))]
+        tried = []
+        if pieces:
+            longest = max(pieces, key=lambda p: p[2][p[1][0]])
+            fullest = max(pieces, key=lambda p: _weight(p[1], p[2]))
+            for use, piece, lengths in [longest] if longest is fullest else [longest, fullest]:
+                self.reader.score(model, self.rows[use].take(piece))
                 tried.append(_described(use, piece, lengths))
         return tried
 
@@ -227,8 +231,11 @@ def spread(rows: int) -> list[int]:
 
 def heaviest(pieces: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[int]:
     """The micro-batch with the most padded tokens; of equals the one with the longest row."""
-    best = max(pieces, key=lambda piece: (len(piece) * max(lengths[i] for i in piece), lengths[piece[0]]))
-    return list(best)
+    return list(max(pieces, key=lambda piece: _weight(piece, lengths)))
+
+
+def _weight(piece: Sequence[int], lengths: Sequence[int]) -> tuple[int, int]:
+    return len(piece) * max(lengths[i] for i in piece), lengths[piece[0]]
 
 
 def _distinct(first: list[int], second: list[int]) -> list[list[int]]:

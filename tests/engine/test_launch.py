@@ -1,17 +1,24 @@
 """What the worker's process is given."""
 
+import contextlib
+import gc
+import json
 import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from engine import launch
 from engine.inspection import accelerators
 from engine.inspection.accelerators import Accelerators
+from engine.needless import without
 from engine.rundir import create
 from recommender.errors import Refused
 from recommender.facts import Device
@@ -116,3 +123,42 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
         with pytest.raises(Refused, match=r"the run needs about .* of disk and .* are free.*--runs"):
             launch.check_disk(plan, where)
     assert not where.exists()
+
+
+def test_a_worker_that_waits_is_sent_away_or_ends_with_its_parent(tmp_path: Path) -> None:
+    plan = Plan.model_validate(PLAN)
+    with launch.Waiting(plan) as waiting:
+        process = psutil.Process(waiting.pid)
+        assert waiting.memory() > 0
+    assert not process.is_running()
+
+    code = "import os, sys; from engine.launch import Waiting; from recommender.plan import Plan\n"
+    code += f"print(Waiting(Plan.model_validate({PLAN!r})).pid, flush=True); os._exit(9)"
+    orphan = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).stdout)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(orphan).wait(60)
+
+
+def test_a_run_is_given_to_no_worker_that_is_gone_or_lacks_what_its_plan_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan.model_validate(PLAN)
+    run = create(tmp_path, plan, None)
+    in_bits = plan.model_copy(update={"optimizer": "adamw_8bit"})
+    with launch.Waiting(plan) as waiting:
+        assert not waiting.take(run, in_bits), "its libraries look for no bitsandbytes any more"
+        psutil.Process(waiting.pid).kill()
+        psutil.Process(waiting.pid).wait()
+        assert not waiting.take(run, plan)
+
+
+def test_packages_that_a_run_does_without_are_not_found_while_others_are_imported() -> None:
+    assert "wave" not in sys.modules
+    with without(["wave", "json"]):
+        assert find_spec("wave") is None
+        with pytest.raises(ModuleNotFoundError):
+            import_module("wave")
+        assert import_module("json") is json, "what is there already stays"
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert import_module("wave").__name__ == "wave"

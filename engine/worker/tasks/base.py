@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 import transformers
-from datasets import Dataset
+from torch.utils.data import Dataset
 
 from engine.metrics.kinds import Answers, Kind
 from engine.metrics.registry import kind_of
@@ -47,14 +47,27 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def table(self) -> Dataset:
-        """The rows as the table that the trainer's loader reads."""
-        return Dataset.from_dict({"input_ids": self.input_ids, "targets": self.targets})
+    def table(self) -> "Table":
+        """The rows as the trainer's loader reads them."""
+        return Table(self)
 
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The rows at `indices`, in that order."""
         input_ids, targets, truth = ([values[i] for i in indices] for values in (self.input_ids, self.targets, self.truth))
         return Encoded(input_ids, targets, truth)
+
+
+class Table(Dataset):  # type: ignore[misc]  # mypy does not read torch here
+    """Encoded rows as a data set of torch."""
+
+    def __init__(self, rows: Encoded) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return {"input_ids": self._rows.input_ids[i], "targets": self._rows.targets[i]}
 
 
 class Prompt(NamedTuple):
