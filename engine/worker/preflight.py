@@ -231,7 +231,7 @@ def spread(rows: int) -> list[int]:
 
 def heaviest(pieces: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[int]:
     """The micro-batch with the most padded tokens; of equals the one with the longest row."""
-    return list(max(pieces, key=lambda piece: _weight(piece, lengths)))
+    return list(max(pieces, key=lambda piece: _weight(list(piece), lengths)))
 
 
 def _weight(piece: Sequence[int], lengths: Sequence[int]) -> tuple[int, int]:
