@@ -1,5 +1,6 @@
 """The report as text. A report file is read from disk, so nothing about its shape is trusted."""
 
+import re
 from typing import Any
 
 from rich.table import Table
@@ -42,18 +43,25 @@ def headline(report: dict[str, Any]) -> Content:
     return Content.assemble((one_line(report.get("name"), 60), "bold"), *(f" · {part}" for part in parts))
 
 
+_CODE = re.compile(r"^\w+_\w+: ")
+"""What stands before an advice that was set aside: the code of its rule."""
+WIDE_CELLS, NARROW_CELLS = 48, 28
+"""Of the columns of scores, on a terminal of 110 columns and on one of 80."""
+
+
 def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
     """Before and after on the same rows, with the baselines between; gains in one metric or, where there is room, in two."""
     lines: list[Content] = []
     names = judged.shown(get(report, "scores", split) for split, _words in SPLITS)
-    lines.append(Content.styled(f"{'':<16}" + "".join(f"{judged.words(n):>{_width(n)}}" for n in names), "$text-muted"))
-    for split, words in SPLITS:
-        found = get(report, "scores", split)
-        if not isinstance(found, dict):
-            continue
-        values = "".join(f"{metric(real(found.get(n))):>{_width(n)}}" for n in names)
-        style = "bold $text-success" if split == "after" else ""
-        lines.append(Content.styled(f"{padded(words, 16)}{values}", style))
+    for part in _beside_each_other(names, WIDE_CELLS if roomy else NARROW_CELLS):
+        lines.append(Content.styled(f"{'':<16}" + "".join(f"{judged.words(n):>{_width(n)}}" for n in part), "$text-muted"))
+        for split, words in SPLITS:
+            found = get(report, "scores", split)
+            if not isinstance(found, dict):
+                continue
+            values = "".join(f"{metric(real(found.get(n))):>{_width(n)}}" for n in part)
+            style = "bold $text-success" if split == "after" else ""
+            lines.append(Content.styled(f"{padded(words, 16)}{values}", style))
     told = [n for n in names if n != "loss"][: 2 if roomy else 1] or names
     gains = [_gain(report, split, words, told) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
     if gains:
@@ -64,6 +72,16 @@ def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
         if any("!" in gain.plain for gain in gains):
             lines.append(Content.styled(_("! the interval contains zero: not shown to differ"), "$text-warning"))
     return Content("\n").join(lines)
+
+
+def _beside_each_other(names: list[str], cells: int) -> list[list[str]]:
+    """The names in as many rows as it takes for their columns to fit."""
+    rows: list[list[str]] = [[]]
+    for name in names:
+        if rows[-1] and sum(map(_width, [*rows[-1], name])) > cells:
+            rows.append([])
+        rows[-1].append(name)
+    return rows
 
 
 def scores_title(report: dict[str, Any]) -> str:
@@ -95,7 +113,7 @@ def statements(report: dict[str, Any]) -> Table:
     table = list_of("")
     lines = {str(t): "!" for name in ("left_out", "warnings", "overrides") for t in report.get(name) or []}
     for text, mark in [*((str(t), sign("·")) for t in report.get("statements") or []), *lines.items()]:
-        table.add_row(Text(mark), Text(one_line(text, 500)))
+        table.add_row(Text(mark), Text(one_line(_CODE.sub("", text), 500)))
     return table
 
 

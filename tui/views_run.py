@@ -79,8 +79,8 @@ def progress(state: "RunState", width: int) -> Content:
     return Content.assemble(progress_bar(share, width - len(words)), words)
 
 
-def phases(state: "RunState") -> Content:
-    """What was done and how long it took, what is being done, what is still to come."""
+def phases(state: "RunState", width: int) -> Content:
+    """What was done and how long it took, what is being done, what is still to come; the first fall away if it is too much."""
     parts = []
     here = "train" if state.phase in TRAINING else state.phase
     now = PHASES.index(here) if here in PHASES else -1
@@ -94,7 +94,11 @@ def phases(state: "RunState") -> Content:
             parts.append((f"{sign('✓')} {_SHORT[name]} {duration(spent)}", "$text-muted"))
         elif n > now and name not in ("probe", "samples", "forgetting") and state.status in LIVE:
             parts.append((f"{sign('○')} {_SHORT[name]}", "$text-disabled"))
-    return Content("  ").join(Content.styled(*part) for part in parts)
+    said = Content("  ").join(Content.styled(*part) for part in parts)
+    while said.cell_length > width and len(parts) > 1:
+        parts = parts[1:]
+        said = Content("  ").join([Content(sign("…")), *(Content.styled(*part) for part in parts)])
+    return said
 
 
 _SHORT = {
@@ -109,6 +113,10 @@ _SHORT = {
     "save": _("save"),
     "after": _("score after"),
 }
+
+
+LABEL_CELLS = 12
+"""Of what stands before a number of this moment: as long as the names of metrics, and a blank."""
 
 
 def metrics(state: "RunState", metric_name: str, *, roomy: bool) -> Content:
@@ -157,7 +165,7 @@ def last_step(state: "RunState", now: float | None = None) -> Content:
 
 
 def _labelled(label: str, value: str) -> Content:
-    return Content.assemble((padded(label, 10), "$text-muted"), value)
+    return Content.assemble((padded(label, LABEL_CELLS), "$text-muted"), value)
 
 
 def best(state: "RunState", name: str) -> tuple[int, float] | None:
@@ -224,11 +232,11 @@ def samples(state: "RunState", width: int) -> Content:
             lines.append(_judged(sample, width))
             continue
         lines.append(Content.styled(one_line(sample.get("prompt"), 160), "bold"))
+        lines.append(_told(_("now"), sample.get("answer")))
         if sample.get("wanted"):
             lines.append(_told(_("wanted"), sample.get("wanted")))
         if sample.get("first") != sample.get("answer"):
             lines.append(_told(_("at first"), sample.get("first")))
-        lines.append(_told(_("now"), sample.get("answer")))
     return Content("\n").join(lines)
 
 

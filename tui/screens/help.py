@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -12,7 +13,6 @@ from textual.widgets import Static
 
 from tui.i18n import _
 from tui.keys import own_bindings
-from tui.words import padded
 
 ALWAYS = (
     ("tab, shift+tab", _("next and previous part")),
@@ -54,7 +54,7 @@ def about(screen: "Screen[None]") -> Content:
     return Content("\n\n".join(p for p in parts if p) + "\n")
 
 
-def key_lines(screen: "Screen[None]") -> Content:
+def key_lines(screen: "Screen[None]") -> Table:
     """Key and meaning, one a line: of the part that has the focus, of the screen, of the app."""
     app = screen.app
     found = own_bindings(screen)
@@ -70,6 +70,9 @@ def key_lines(screen: "Screen[None]") -> Content:
     if any((a.binding.id or "").startswith("pane-") for a in found):
         rows.append(("1 … 7", _("go to the part with that number")))
     rows += ALWAYS
-    width = max(cell_len(key) for key, _meaning in rows) + 2
-    lines = (Content.assemble((padded(key, width), "bold $accent"), meaning) for key, meaning in dict.fromkeys(rows))
-    return Content("\n").join(lines)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    for key, meaning in dict.fromkeys(rows):
+        table.add_row(Text(key, "bold"), Text(meaning))
+    return table

@@ -54,6 +54,10 @@ class PanesScreen(LoracleScreen):
         for other in pane.siblings:
             other.styles.display = "none"
         pane.parent.styles.layout = "vertical"  # type: ignore[union-attr]
+        self.call_after_refresh(self.arranged)
+
+    def arranged(self) -> None:
+        """Panes have another size now: for what is drawn as wide as there is room."""
 
     def _shrink(self) -> None:
         pane, self._enlarged = self._enlarged, None
@@ -61,6 +65,7 @@ class PanesScreen(LoracleScreen):
             for other in pane.siblings:
                 other.styles.display = None
             pane.parent.styles.layout = None  # type: ignore[union-attr]
+            self.call_after_refresh(self.arranged)
 
     def action_back(self) -> None:
         """Out of a pane that was made large, else out of the screen."""

@@ -160,8 +160,12 @@ class RunScreen(RunKeys):
         """Bars are as wide as there is room."""
         super().on_resize(event)  # type: ignore[arg-type]
         self.chart_title()
+        self.call_after_refresh(self.arranged)
+
+    def arranged(self) -> None:
+        """Bars and samples are as wide as their panes."""
         if self._following is not None:
-            self.call_after_refresh(self._draw)
+            self._draw()
 
     def _draw(self) -> None:
         following = self._following
@@ -178,7 +182,7 @@ class RunScreen(RunKeys):
         width = max(self.size.width - 2, 20)
         self.query_one("#progress", Quiet).show(views.progress(state, width))
         if roomy:
-            self.query_one("#phases", Quiet).show(views.phases(state))
+            self.query_one("#phases", Quiet).show(views.phases(state, width))
         self.query_one("#metrics", Quiet).show(views.metrics(state, metric, roomy=roomy))
         self.query_one("#last", Quiet).show(views.last_step(state, now))
         self.query_one(LossChart).show(self._line)
