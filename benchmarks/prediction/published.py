@@ -1,56 +1,60 @@
-"""Figures that others measured and published, beside what `estimate` says of them.
+"""Figures that others measured and published, beside what `estimate` says of them: `published.json`.
 
-    python -m benchmarks.prediction.published
+    python -m benchmarks.prediction.published [WORDS]        writes results/published.json; only what is lacking, or what is named
 
-The PEFT project's comparison of methods (github.com/huggingface/peft, method_comparison/MetaMathQA/results) on Llama-3.2-3B and
-an NVIDIA L40S, torch 2.7.1, transformers 4.52.4. Told there: model, bf16 weights, fp32 adapters, batch of 4, texts of at most 768
-tokens and of 210 on average (4,198,051 in 20,000 samples), AdamW of torch, no checkpointing, no autocast, and the mean and 99th
-percentile of reserved memory over the steps. Not told: the lengths of each batch, whether outputs live on, what evaluations in
-between leave in the allocator. So the step is predicted for the mean length and for the longest, and the published figures should
-lie between.
+Each row says where it is from, what is told there and what is not. What is not told is traced with every value it may have, as
+`estimate` does for any facts; where the length is not told, with the shortest and the longest. Nothing was fitted to these. A
+published figure counts as met where the interval holds it, or, where it is told as a range, meets the range.
 """
 
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
-from benchmarks.prediction.models import LLAMA_3B
+from benchmarks.prediction import models
 from engine.worker.tracing.estimate import estimate
 from recommender.facts import Facts
 
-L40S = {"backend": "cuda", "devices": [{"name": "NVIDIA L40S", "memory_total": 48 * 10**9}]}
-USUAL = {
-    "micro_batch_rows": 4, "padded": True, "head": "causal_lm", "base_dtype": "bfloat16", "gradient_checkpointing": "none",
-    "optimizer": "adamw", "attention": "efficient", "loss": "plain", "outputs_held": True, "outputs_rebound": True,
-}  # fmt: skip
-LENGTHS = {"mean": 210, "longest": 768}
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results" / "published.json"
 
 
-def rows() -> list[dict[str, Any]]:
-    """Each published figure with the predictions of its step at both lengths."""
+def predicted(row: dict[str, Any]) -> dict[str, float]:
+    """Least, most and the middle of what the step may take, by the measure of the row, in bytes."""
+    machine = {"backend": "cuda", "devices": [{"name": row["card"], "memory_total": 80 * 10**9}]}
+    measured = {"memory_profile": {"context": row["context"]}} if "context" in row else {}
     found = []
-    for row in json.loads((Path(__file__).parent / "published.json").read_text()):
-        told = {name: estimate(_facts(row["step"], length))["reserved"] for name, length in LENGTHS.items()}
-        found.append(row | {"predicted": told})
-    return found
-
-
-def _facts(step: dict[str, Any], length: int) -> Facts:
-    usual = USUAL | {"optimizer_implementation": "foreach", "length": length}
-    return Facts.model_validate({"machine": L40S, "model": {"config": LLAMA_3B}, "step": usual | step})
+    for length in row["lengths"]:
+        facts = {"machine": machine, "model": {"config": getattr(models, row["model"])}, "measured": measured}
+        told = estimate(Facts.model_validate(facts | {"step": row["step"] | {"length": length}}))
+        found.append(told[row["measure"]])
+    points = [span["predicted"] for span in found]
+    return {"predicted": sum(points) / len(points), "low": min(s["low"] for s in found), "high": max(s["high"] for s in found)}
 
 
 def main() -> None:
-    """Print a line a figure."""
+    """Predict what is lacking, and print the table."""
     warnings.simplefilter("ignore")
-    for row in rows():
-        told = row["predicted"]
-        mean, most = row["reserved_mean"] / 1e9, row["reserved_99th"] / 1e9
-        print(f"{row['name']}: published mean {mean:.1f} GB, 99th percentile {most:.1f} GB;")
-        for name, span in told.items():
-            low, point, high = (span[end] / 1e9 for end in ("low", "predicted", "high"))
-            print(f"    predicted for the {name} length: {point:.1f} GB ({low:.1f} to {high:.1f})")
+    only = " ".join(sys.argv[1:])
+    known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for row in json.loads((HERE / "published.json").read_text()):
+        key = f"{row['source']}: {row['name']}"
+        if (only and only in key) or key not in known:
+            told = predicted(row)
+            least, most = row["published"]
+            middle = (least + most) / 2
+            known[key] = told | {
+                "published": row["published"],
+                "error": round(100 * (told["predicted"] / middle - 1), 1),
+                "inside": told["low"] <= most and least <= told["high"],
+            }
+            RESULTS.write_text(json.dumps(known, indent=0) + "\n")
+        found = known[key]
+        span, published = (f"{found[end] / 1e9:.1f}" for end in ("low", "high")), f"{sum(found['published']) / 2e9:.1f}"
+        print(f"| {row['source']} | {row['name']} | {row['measure']} | {published} | {found['predicted'] / 1e9:.1f} "
+              f"({' to '.join(span)}) | {'yes' if found['inside'] else 'no'} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -174,22 +174,24 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     content = json.loads(given.file.read_text())
-    known = {r["key"]: r for r in json.loads(given.output.read_text())["cells"]} if given.output.exists() else {}
     rows = []
     for cell in content["results"]:
         # Rows of unequal length are cut into several micro-batches; the cell's step tells of all of them together.
         if given.only not in cell["key"] or "ragged" in cell["key"]:
             continue
         row = scored(content, cell)
-        if row is not None and outdated(cell) and cell["key"] in known:  # its memory was told by the engine of then
-            row = known[cell["key"]] | {"seconds": row["seconds"]}
         if row is None:
             continue
-        rows.append(row)
+        rows.append(row | {"loop": cell["loop"], "older_engine": outdated(cell)})
         print(json.dumps({k: (v["error"] if isinstance(v, dict) and "error" in v else v) for k, v in row.items()}), flush=True)
     told = [r for r in rows if "cannot" not in r]
-    result = {"machine": content["machine"], "summary": summary(told), "cells": rows}
-    print(json.dumps(result["summary"], indent=1))
+    result = {
+        "machine": content["machine"],
+        "summary": summary([r for r in told if not r["older_engine"]]),
+        "older_engine": summary([r for r in told if r["older_engine"]]),
+        "cells": rows,
+    }
+    print(json.dumps({name: result[name] for name in ("summary", "older_engine")}, indent=1))
     if not given.only or given.output != RESULTS / "prediction_gpu.json":
         given.output.write_text(json.dumps(result, indent=0) + "\n")
 

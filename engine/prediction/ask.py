@@ -29,6 +29,25 @@ LIMITS: dict[str, tuple[tuple[str, ...], int]] = {
     "vocabulary_size": (("vocab_size",), 50_000_000),
 }
 """Names of the numbers that a configuration must have, and the most that any of them can reasonably be."""
+OPTIONAL: tuple[tuple[str, int], ...] = (
+    ("intermediate_size", 4_194_304),
+    ("d_ff", 4_194_304),
+    ("n_inner", 4_194_304),
+    ("hidden_dim", 4_194_304),
+    ("num_key_value_heads", 16_384),
+    ("head_dim", 65_536),
+    ("d_kv", 65_536),
+    ("num_local_experts", 65_536),
+    ("num_experts", 65_536),
+    ("n_routed_experts", 65_536),
+    ("moe_intermediate_size", 4_194_304),
+    ("max_position_embeddings", 1 << 31),
+    ("num_decoder_layers", 2_000),
+    ("decoder_layers", 2_000),
+    ("encoder_layers", 2_000),
+)
+"""Numbers that may be lacking, and their limits."""
+MOST_PARAMETERS = 10**14
 MOST_TOKENS = 1 << 31
 
 
@@ -103,7 +122,7 @@ def checked(model: ModelFacts) -> ModelFacts:
         named = f"of type {kind!r}" if kind else "without a model_type"
         raise Cannot("unknown_architecture", f"cannot predict: transformers has no model {named}; a real probe can measure it.")
     text = config.get("text_config") if isinstance(config.get("text_config"), dict) else {}
-    filled = dict(config)
+    filled, sizes = dict(config), {}
     for fact, (names, most) in LIMITS.items():
         found = [(n, source[n]) for source in (config, text) for n in names if isinstance(source, dict) and n in source]
         if not found and getattr(model, fact) is not None:
@@ -114,7 +133,35 @@ def checked(model: ModelFacts) -> ModelFacts:
         name, value = found[0]
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise Cannot("absurd_number", f"model.config: {name} is {value!r}; between 1 and {most:,} can be meant.", 2)
+        sizes[fact] = value
+    _check_optional({**text, **config}, sizes)
     return model.model_copy(update={"config": filled})
+
+
+def _check_optional(config: dict[str, Any], sizes: dict[str, int]) -> None:
+    """Numbers that contradict each other or cannot be meant, before anything is imported.
+
+    Raises:
+        Cannot: naming them.
+    """
+    for name, most in OPTIONAL:
+        value, least = config.get(name), 0 if "experts" in name else 1
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
+            raise Cannot("absurd_number", f"model.config: {name} is {value!r}; between {least} and {most:,} can be meant.", 2)
+    hidden, heads = sizes["hidden_size"], sizes["attention_heads"]
+    shared = config.get("num_key_value_heads")
+    if shared is not None and heads % shared:
+        said = f"num_key_value_heads is {shared}, and num_attention_heads, {heads}, is no multiple of it"
+        raise Cannot("contradiction", f"model.config: {said}.", 2)
+    if hidden % heads and not any(config.get(name) for name in ("head_dim", "d_kv", "qk_head_dim", "kv_lora_rank")):
+        said = f"hidden_size is {hidden}, and no multiple of num_attention_heads, {heads}"
+        raise Cannot("contradiction", f"model.config: {said}.", 2)
+    wide = next((int(config[n]) for n in ("intermediate_size", "d_ff", "n_inner") if config.get(n)), 4 * hidden)
+    experts = next((int(config[n]) for n in ("num_local_experts", "num_experts", "n_routed_experts") if config.get(n)), 1)
+    parameters = sizes["layers"] * hidden * (4 * hidden + 3 * wide * experts) + sizes["vocabulary_size"] * hidden
+    if parameters > MOST_PARAMETERS:
+        said = f"these sizes make a model of about {parameters:.0e} parameters, which nobody has"
+        raise Cannot("absurd_number", f"model.config: {said}.", 2)
 
 
 def _from_dimensions(model: ModelFacts) -> dict[str, Any]:

@@ -16,21 +16,24 @@ MARGINS = (0.9, 1.15)
 """More room for error: buckets and gathering are laid out differently by each version."""
 
 
-def on_each(segments: list[Segment], step: TrainingStep, layers: int) -> int:
-    """Bytes that one of several devices holds more than a single one would (less where negative)."""
+def on_each(parts: dict[str, int], held: dict[str, int], step: TrainingStep, layers: int) -> int:
+    """Bytes that one of several devices holds more than a single one would (less where negative), where that one holds `parts`.
+
+    `held` is what lives from step to step (`held_of`).
+    """
     if step.devices == 1:
         return 0
-    held = _held(segments)
     trained = held.get("gradients", 0)
     if step.sharding in (None, "none", "ddp"):
         return trained  # buckets, in which gradients travel
-    more = -sum(held.get(part, 0) * (step.devices - 1) // step.devices for part in DIVIDED[step.sharding])
-    if "weights" in DIVIDED[step.sharding]:
+    divided = DIVIDED[step.sharding]
+    more = -sum(parts.get(part, 0) * (step.devices - 1) // step.devices for part in divided)
+    if "weights" in divided:
         more += 2 * held.get("weights", 0) // max(layers, 1)  # two layers are whole while one computes and one is fetched
     return more + (0 if step.sharding == "fsdp" else min(trained, 500_000_000))
 
 
-def _held(segments: Iterable[Segment]) -> dict[str, int]:
+def held_of(segments: Iterable[Segment]) -> dict[str, int]:
     """Bytes of what lives from step to step, and of the gradients of one."""
     alive: dict[int, tuple[str, int]] = {}
     gradients = 0

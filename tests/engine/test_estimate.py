@@ -9,7 +9,7 @@ import pytest
 
 from engine.prediction.ask import Cannot, checked, estimate
 from engine.prediction.calibration import learn, learned, remembered
-from engine.prediction.sharing import on_each
+from engine.prediction.sharing import held_of, on_each
 from engine.prediction.stream import Event, Segment
 from recommender.decide import recommend
 from recommender.facts import Facts, Machine, ModelFacts
@@ -31,6 +31,10 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"model_type": "frobnicator"}, {}, "unknown_architecture", "no model of type 'frobnicator'"),
         ({"auto_map": {"AutoModel": "x.Y"}}, {}, "custom_code", "code of its own"),
         ({"hidden_size": None}, {}, "absurd_number", "hidden_size is None"),
+        ({"intermediate_size": -5}, {}, "absurd_number", "intermediate_size is -5"),
+        ({"num_attention_heads": 7}, {}, "contradiction", "no multiple of num_attention_heads, 7"),
+        ({"num_key_value_heads": 3}, {}, "contradiction", "num_key_value_heads is 3"),
+        ({"num_hidden_layers": 2000, "hidden_size": 262144}, {}, "absurd_number", "2e+15 parameters"),
         ({}, {"method": "full"}, "contradiction", "rank is 8"),
         ({}, {"quantization": "nf4"}, "contradiction", "LoRA on a 4-bit base is method qlora"),
         ({}, {"micro_batch_rows": 10**6, "length": 10**6}, "absurd_number", "more than any device holds"),
@@ -103,7 +107,8 @@ def test_states_are_divided_and_copies_are_not() -> None:
 
     def more(devices: int, sharding: str | None) -> int:
         step = TrainingStep.model_validate(STEP | {"devices": devices, "sharding": sharding})
-        return on_each(segments, step, layers=4)
+        held = held_of(segments)
+        return on_each(held, held, step, layers=4)
 
     assert more(1, None) == 0
     assert more(4, "ddp") == 4000

@@ -72,15 +72,17 @@ class _Predicted:
         self, segments: list[Segment], seconds: dict[str, float], step: TrainingStep, layers: int, card: Card
     ) -> None:
         found = peaks(segments, pooled=card.kind == "cuda")
-        more = sharing.on_each(segments, step, layers)
-        by_phase = found["phases"]
+        held = sharing.held_of(segments) if step.devices > 1 else {}
+        by_phase = {}
+        for name, phase in found["phases"].items():
+            more = sharing.on_each(phase["parts"], held, step, layers)
+            by_phase[name] = {which: phase[which] + more for which in ("allocated", "reserved")}
         self.phases = {
-            phase: max((v["allocated"] for name, v in by_phase.items() if phase_of(name) == phase), default=0) + more
+            phase: max((v["allocated"] for name, v in by_phase.items() if phase_of(name) == phase), default=0)
             for phase in PHASES
         }
-        taken = [v for name, v in by_phase.items() if phase_of(name) not in ("evaluation", "save")]  # told apart, under `phases`
-        self.allocated = max(v["allocated"] for v in taken) + more
-        self.reserved = max(v["reserved"] for v in taken) + more
+        self.allocated = max(v["allocated"] for v in by_phase.values())
+        self.reserved = max(v["reserved"] for v in by_phase.values())
         self.parts, self.parts_by_phase = found["parts"], parts_by_phase(found)
         self.seconds = seconds
 

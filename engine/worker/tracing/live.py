@@ -167,7 +167,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
             return said
         if func is aten.add.Tensor and self._sums_gradients(args):
             func = aten.add_.Tensor
-        out = None if func in _WITHOUT_META else func(*args, **kwargs)
+        out = None if func in _WITHOUT_META else _all_of(args[0]) if _asks_where(func, args) else func(*args, **kwargs)
         recorded = self.recorded
         position = len(recorded.names)
         written = 0
@@ -256,6 +256,15 @@ def _alone() -> tuple[int, int]:
 
 _WITHOUT_META = {aten._fused_adamw_.default, aten._fused_adam_.default, aten._fused_adamw_.tensor_lr}
 """In-place kernels that torch has no meta version of; they return nothing."""
+
+
+def _asks_where(func: Any, args: Any) -> bool:
+    return bool(func is aten.nonzero.default and args[0].device.type == "meta")
+
+
+def _all_of(asked: torch.Tensor) -> torch.Tensor:
+    """What `nonzero` says at most: every place."""
+    return torch.empty((asked.numel(), asked.dim()), dtype=torch.int64, device="meta")
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
