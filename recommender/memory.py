@@ -46,12 +46,14 @@ class Placed(NamedTuple):
     """Least and most bytes, where a trace has counted this step, or one of which its memory follows."""
     phases: dict[str, dict[str, int]] | None = None
     """Then also where the memory is in each phase."""
+    most: int = 0
+    """Then also the most that has to find room: what a card's allocator keeps beside it, it gives back before it fails."""
 
     @property
     def fits(self) -> bool:
         """Whether the predicted peak leaves the stated head-room; of a traced step, whether the most that it may take does."""
         if self.span is not None:
-            return self.span[1] <= USABLE_TRACED * self.available
+            return self.most <= USABLE_TRACED * self.available
         return self.peak <= USABLE_SHARE * self.available
 
     @property
@@ -113,11 +115,11 @@ def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int],
     else:
         runtime = _runtime(facts)
         least, most = (int(runtime * part) for part in RUNTIME_RANGE)
-    peak, low, high = (
-        int(factor * size) for size in (found.peak + runtime, found.low + least, found.high + most)
+    peak, low, high, needed = (
+        int(factor * size) for size in (found.peak + runtime, found.low + least, found.high + most, found.most + most)
     )
     parts = found.parts | {"runtime": runtime}
-    return peak, parts, found._replace(peak=peak, low=low, high=high, parts=parts)
+    return peak, parts, found._replace(peak=peak, low=low, high=high, most=needed, parts=parts)
 
 
 def _runtime(facts: Facts) -> int:
@@ -141,7 +143,8 @@ def place(facts: Facts, shape: Shape, step: Step, groups: list[tuple[int, int]] 
     peak, whole, found = _alone(facts, shape, step)
     groups = groups_of(facts.machine) if groups is None else groups
     span, phases = (None, None) if found is None else ((found.low, found.high), found.phases)
-    copies = [Placed(peak, free, count, False, whole, span, phases) for count, free in groups]
+    needed = 0 if found is None else found.most
+    copies = [Placed(peak, free, count, False, whole, span, phases, needed) for count, free in groups]
     placed = next((p for p in copies if p.fits), None)
     if placed is not None:
         return placed

@@ -2,6 +2,7 @@
 
 import re
 
+from recommender import traced
 from recommender.counting import counted_rows, is_labelled, split_of
 from recommender.facts import DataFacts, Facts, Machine
 from recommender.recommendation import Hours, Method, Precision, Settings
@@ -22,6 +23,11 @@ CHECKPOINTING = 1.27
 """Times as long with gradient checkpointing (E25)."""
 SCALING = 0.85
 """Of each further device's speed that reaches the run: the rest goes into exchanging gradients (K)."""
+HOST = 1.2
+"""What Python, autograd and cold caches add to the operations of a step on a CPU: the middle of four steps of MiniLM, full
+(benchmarks/prediction/times.py; the other cells there have not been looked at for it)."""
+TRIED = (0.75, 1.5)
+"""Interval of the time, where a step's own operations were tried on this machine."""
 START_UP_SECONDS = 25.0
 """Importing, loading, tokenising and the final save."""
 FIT_ROWS = 500
@@ -164,6 +170,10 @@ def predict(facts: Facts, shape: Shape, method: Method, settings: Settings, devi
     evaluate = 2.0 * body * pass_tokens * passes
     seconds = (train + evaluate) / (flops * EFFICIENCY) + aside
     low, high = (0.6, 1.7) if calibrated else (0.4, 2.5)
+    tried = traced.seconds_per_token(facts, method, settings.precision, settings.gradient_checkpointing)
+    if tried is not None and settings.trained == "all" and devices == 1:
+        seconds = pass_tokens * (share * settings.epochs * tried[0] + passes * tried[1]) * HOST + aside
+        low, high = TRIED
     hours = seconds / 3600
     known = (facts.machine.device or facts.machine.cpu_cores) and facts.data.tokens_p50 is not None and not shape.assumed
     return Hours(predicted=hours, low=low * hours, high=high * hours, origin="estimated" if known else "assumed")

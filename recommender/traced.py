@@ -25,6 +25,8 @@ class Counted(NamedTuple):
     """What it may be instead: tensors alone at least, what the allocator holds at most."""
     phases: dict[str, dict[str, int]]
     """The parts at the peak of each phase."""
+    most: int
+    """The most that its tensors alone may take: what has to find room."""
     fit: dict[str, Any] | None = None
     """How that grows with rows, length and rank (`recommender.fitted`)."""
 
@@ -39,7 +41,8 @@ def counted(facts: Facts) -> list[Counted]:
             peak, parts = int(entry["peak"]), {str(k): int(v) for k, v in entry["parts"].items()}
             low, high = (int(entry.get(end, factor * peak)) for end, factor in (("low", LOW), ("high", HIGH)))
             phases = {str(p): {str(k): int(v) for k, v in held.items()} for p, held in (entry.get("phases") or {}).items()}
-            found.append(Counted(step, peak, parts, min(low, peak), max(high, peak), phases, entry.get("fit")))
+            low, high = min(low, peak), max(high, peak)
+            found.append(Counted(step, peak, parts, low, high, phases, int(entry.get("most", high)), entry.get("fit")))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
     return found
@@ -68,11 +71,25 @@ def at_once(facts: Facts, step: Step) -> Counted | None:
         if here is None or there is None or not there.peak:
             continue
         factor = here.peak / there.peak
-        peak, low, high = (int(factor * size) for size in (known.peak, known.low, known.high))
+        peak, low, high, most = (int(factor * size) for size in (known.peak, known.low, known.high, known.most))
         parts = dict(here.parts)
         if "reserve" in known.parts:  # what the allocator keeps beyond the tensors follows them roughly
             parts["reserve"], high = max(peak - sum(parts.values()), 0), int(RESERVE * high)
-        return Counted(step, peak, parts, low, high, here.phases)
+        return Counted(step, peak, parts, low, high, here.phases, most)
+    return None
+
+
+def seconds_per_token(facts: Facts, method: str, precision: str, checkpointing: bool) -> tuple[float, float] | None:
+    """Of training and of scoring, as the operations of a traced step took here; the newest of that kind."""
+    for entry in reversed((facts.measured.memory_profile or {}).get("steps") or ()):
+        try:
+            step, told = entry["step"], entry["seconds"]
+            kind = (step["method"], step["precision"], step["gradient_checkpointing"], step.get("trained", "all"))
+            train, evaluate = float(told["train"]), float(told["evaluate"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if kind == (method, precision, checkpointing, "all") and train > 0 <= evaluate:
+            return train, evaluate
     return None
 
 
@@ -89,7 +106,7 @@ def longest_unit(facts: Facts, length: int) -> int:
 
 
 def as_facts(step: Step, peak: int, parts: dict[str, int], **more: Any) -> dict[str, Any]:
-    """An entry of `memory_profile.steps`; `more` are `low`, `high` and `phases`."""
+    """An entry of `memory_profile.steps`; `more` are `low`, `high`, `phases`, `most` and `fit`."""
     return {"step": asdict(step), "peak": peak, "parts": parts} | more
 
 

@@ -126,9 +126,9 @@ class Look:
             print("Trying bf16 on this processor, once for this model …", file=sys.stderr)
         self.facts = trial.with_trial(found)
 
-    def trace(self) -> None:
-        """Count what the candidates' steps take."""
-        self.facts = with_traces(self.facts, recommend(self.facts).candidates)
+    def trace(self, *, timed: bool = False) -> None:
+        """Count what the candidates' steps take; `timed` also tries how long, which takes seconds more."""
+        self.facts = with_traces(self.facts, recommend(self.facts).candidates, timed=timed)
 
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""

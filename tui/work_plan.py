@@ -85,7 +85,8 @@ def counted(advice: Advice, cancel: "Cancel") -> "Facts":
     """The facts of that advice, with the memory of the candidates' steps as traces count it; seconds."""
     from engine.prediction.candidates import with_traces
 
-    return with_traces(advice.facts, [advice.candidate(m) for m in METHODS], fits=True, cancel=cancel)
+    shown = [advice.candidate(m) for m in METHODS]
+    return with_traces(advice.facts, shown, fits=True, timed=True, cancel=cancel)
 
 
 def with_profile(advice: Advice, facts: "Facts") -> Advice:

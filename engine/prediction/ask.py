@@ -103,7 +103,7 @@ def traced(
 
 def key_of(kind: str, request: dict[str, Any]) -> str:
     """The name under which an answer is kept: with other libraries or other code of ours it would be another one."""
-    return remembering.key_for({"kind": kind, "request": request, "code": _code(), "versions": _versions()})
+    return remembering.key_for({"kind": kind, "request": request, "code": code_of_traces(), "versions": _versions()})
 
 
 def checked(model: ModelFacts) -> ModelFacts:
@@ -134,7 +134,7 @@ def checked(model: ModelFacts) -> ModelFacts:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise Cannot("absurd_number", f"model.config: {name} is {value!r}; between 1 and {most:,} can be meant.", 2)
         sizes[fact] = value
-    _check_optional({**text, **config}, sizes)
+    _check_optional(config | (text or {}), sizes)
     return model.model_copy(update={"config": filled})
 
 
@@ -204,7 +204,7 @@ def _kind_of(architecture: str) -> str | None:
 
 
 @cache
-def _code() -> str:
+def code_of_traces() -> str:
     """A fingerprint of the code that traces: newer code never serves what older code found."""
     root = Path(__file__).parents[1]
     whole = hashlib.sha256()

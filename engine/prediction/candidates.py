@@ -28,10 +28,13 @@ def is_wanted(facts: Facts, shown: Iterable[Candidate]) -> bool:
     return any(step_of(facts, c.method, c.settings) not in known for c in shown if c.devices == 1)
 
 
-def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False, cancel: Cancel | None = None) -> Facts:
+def with_traces(
+    facts: Facts, shown: Sequence[Candidate], *, fits: bool = False, timed: bool = False, cancel: Cancel | None = None
+) -> Facts:
     """The facts with the memory of each of these candidates' steps as a trace counts it, for deciding once more.
 
-    With `fits` also how it grows with batch, length and rank, for those who edit: half as long again.
+    With `fits` also how it grows with batch, length and rank, for those who edit: half as long again. With `timed` also how long
+    it takes, where the machine of the facts is this one and computes on its CPU.
     Seconds, the first time. The facts come back as they were where nothing can be traced: a device that is neither CUDA nor a
     CPU, a model with code of its own, a task whose step is not traced.
     """
@@ -43,7 +46,8 @@ def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False,
              for c in shown if c.method in steps]  # fmt: skip
     try:
         model = checked(facts.model)
-        request = {"facts": facts.model_copy(update={"model": model}).model_dump(mode="json"), "plans": plans, "fits": fits}
+        known = facts.model_copy(update={"model": model}).model_dump(mode="json")
+        request = {"facts": known, "plans": plans, "fits": fits, "timed": timed}
         found = traced("candidates", request, about=facts.model.id or "the model", seconds=SECONDS, cancel=cancel)
     except Cannot:
         return facts

@@ -73,3 +73,21 @@ def test_a_name_may_tell_the_size(name: str, parameters: float) -> None:
 @pytest.mark.parametrize("name", [None, "", "my-model-v2", "run-3b1", "7b-and-13b-merged", "x/y-0.0000001b"])
 def test_a_name_may_tell_nothing(name: str | None) -> None:
     assert size_in_name(ModelFacts(id=name)) is None
+
+
+def test_operations_that_were_tried_here_tell_the_time_instead_of_published_speeds() -> None:
+    model = {"parameters": 22_000_000, "embedding_parameters": 11_000_000, "layers": 6, "hidden_size": 384}
+    data = {"task": "classification", "rows": 4000, "unique_rows": 4000, "tokens_p50": 50, "tokens_total": 200_000}
+    data |= {"tokens_max": 60}
+    machine = {"backend": "cpu", "cpu_cores": 2, "ram_available": 8 * 10**9}
+    facts = Facts.model_validate({"machine": machine, "model": model, "data": data})
+    full = recommend(facts).candidate("full")
+
+    def hours(train: float) -> float:
+        step = {"method": "full", "precision": full.settings.precision, "gradient_checkpointing": False}
+        entry = {"step": step, "seconds": {"train": train, "evaluate": train / 3}}
+        profile = facts.measured.model_copy(update={"memory_profile": {"steps": [entry]}})
+        return recommend(facts.model_copy(update={"measured": profile})).candidate("full").hours.predicted
+
+    tokens = full.settings.epochs * 200_000
+    assert tokens * 0.5e-3 / 3600 < hours(1e-3) - hours(0.0005) < tokens * 1e-3 / 3600

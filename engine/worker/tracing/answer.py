@@ -18,7 +18,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     warnings.simplefilter("ignore")  # of the libraries about one another; nobody reads a child's warnings
     if request["kind"] == "candidates":
         asked = request["asked"]
-        return candidates(Facts.model_validate(asked["facts"]), asked["plans"], fits=asked.get("fits", False))
+        return candidates(Facts.model_validate(asked["facts"]), asked["plans"], fits=asked["fits"], timed=asked["timed"])
     if request["kind"] == "bf16":
         from engine.worker.bf16_trial import trials
 

@@ -9,10 +9,11 @@ from engine.prediction import sizes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment, peaks
 from engine.worker import grouped, token_loss
-from engine.worker.tracing import models
-from engine.worker.tracing.estimate import ALLOCATED, RESERVED, card_of, learned_share, parts_by_phase
+from engine.worker.tracing import models, work
+from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
+from engine.worker.tracing.timed import Calls
 from engine.worker.tracing.trace import Traced, trace
 from recommender.errors import LoracleError
 from recommender.facts import Facts
@@ -20,15 +21,18 @@ from recommender.fitted import Sizes, Ways
 from recommender.footprint import loss_chunk
 from recommender.plan import Plan
 
+_TRIED: dict[Any, float] = {}
+"""Seconds of operations that were tried in this process: methods share most of them."""
 TRIED = 3
 """Neighbouring sizes that are traced until one takes the same way."""
 
 
-def candidates(facts: Facts, wanted: list[dict[str, Any]], *, fits: bool = False) -> dict[str, Any]:
+def candidates(facts: Facts, wanted: list[dict[str, Any]], *, fits: bool = False, timed: bool = False) -> dict[str, Any]:
     """Peak, its interval and its parts by method; methods whose step cannot be traced are left out.
 
     Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. With `fits`
-    also how it grows with rows, length and rank.
+    also how it grows with rows, length and rank. With `timed`, where the facts' CPU is this one, also the seconds that a token
+    takes, in training and in scoring.
     """
     card, _ = card_of(facts)
     held = "reserved" if card.kind == "cuda" else "allocated"
@@ -37,7 +41,7 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]], *, fits: bool = False
         if one["task"] not in HEADS:
             continue
         try:
-            step = _Step(facts, one, card)
+            step = _Step(facts, one, card, timed=timed and card.kind == "cpu")
             segments = step.segments(fits=fits)
             told = peaks(segments, pooled=card.kind == "cuda")
             whole = told
@@ -52,9 +56,12 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]], *, fits: bool = False
             "peak": kept,
             "low": int(ALLOCATED[0] * allocated),
             "high": int(margin[1] * fullest),
+            "most": int((FITTING if card.kind == "cuda" else margin[1]) * _most(whole, "allocated")),
             "parts": told["parts"] | reserve,
             "phases": parts_by_phase(told),
         }
+        if step.seconds is not None:
+            found[one["method"]]["seconds"] = step.seconds
         if step.grows is not None:
             found[one["method"]]["fit"] = sizes.fitted(segments, step.grows, step.ways)
     return {"steps": found}
@@ -67,7 +74,9 @@ def _most(told: dict[str, Any], which: str) -> int:
 class _Step:
     """One candidate's step, to be traced at some depth and at its size or a neighbouring one."""
 
-    def __init__(self, facts: Facts, one: dict[str, Any], card: Card, learned: float | None = None) -> None:
+    def __init__(
+        self, facts: Facts, one: dict[str, Any], card: Card, learned: float | None = None, *, timed: bool = False
+    ) -> None:
         self._one, self._card, self._config = one, card, facts.model.config or {}
         self._share = learned_share(facts) if learned is None else learned
         self._built = models.config_of(self._config)
@@ -76,8 +85,25 @@ class _Step:
         self._longest = int(getattr(text, "max_position_embeddings", 0) or 1 << 20)
         self._words = int(text.vocab_size)
         self._pieces: list[int] = []
+        self._timed = timed
+        self._calls: dict[int | None, Calls] = {}
         self.grows: Sizes | None = None
         """The step's sizes, where its blocks say how they grow."""
+
+    @property
+    def seconds(self) -> dict[str, float] | None:
+        """Of a token in training and in scoring, where the step was timed."""
+        if not self._calls:
+            return None
+        told = {layers: calls.seconds(_TRIED) for layers, calls in self._calls.items()}
+        if None in told:  # a trace at full depth
+            whole = told[None]
+        else:
+            less, more = (told[layers] for layers in SHALLOW)
+            whole = {p: work.at_depth(less[p], more[p], SHALLOW, models.depth_of(self._built)) for p in more}
+        tokens = self._one["rows"] * self._one["length"]
+        training = sum(seconds for phase, seconds in whole.items() if phase != "evaluation")
+        return {"train": training / tokens / self._one["pieces"], "evaluate": whole.get("evaluation", 0.0) / tokens}
 
     def segments(self, *, fits: bool = False) -> list[Segment]:
         """The stream at the whole depth; with `fits` its blocks have terms, unless no neighbour takes the same way."""
@@ -128,8 +154,9 @@ class _Step:
         if other is not None:
             with _divided(other, self.ways.heads, self._pieces):
                 return trace(build, self._card)
+        calls = self._calls.setdefault(layers, Calls()) if self._timed else None
         with _watched() as self._pieces:
-            found = trace(build, self._card)
+            found = trace(build, self._card, calls=calls)
         writes = HEADS[one["task"]] == "causal_lm"
         chunk = loss_chunk(self._words, cpu=self._card.kind == "cpu") if writes else 0
         group = grouped.MOST[self._card.kind] if grouped.layout.cache_info().misses else 0

@@ -22,6 +22,9 @@ ALLOCATED = (0.985, 1.015)
 RESERVED = (0.955, 1.08)
 """Of the replayed reservation, which leans low: the real allocator has served others before. 58 steps on an H100 lay between 0.96
 and 1.055 of it."""
+FITTING = 1.03
+"""Of a step's tensors, what has to find room on a card: their margin, and as much again for what lies between them. The allocator
+gives back all else before it fails, and the engine turns expandable segments on."""
 EFFICIENCY = (0.55, 0.75)
 """Of published peaks that a step reaches: arithmetic, bandwidth."""
 TIME = {True: (0.75, 1.35), False: (0.5, 2.0)}

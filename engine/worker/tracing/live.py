@@ -136,13 +136,14 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
     Storages of other devices are not counted: an optimizer's step counter on the host is not memory of the device.
     """
 
-    def __init__(self, temporary: Temporary, *, padded: bool = False) -> None:
-        """`temporary` knows the kernels; `padded` is what a mask says of itself when it is asked whether all is seen."""
+    def __init__(self, temporary: Temporary, *, padded: bool = False, calls: Any = None) -> None:
+        """`temporary` knows the kernels; `padded` is what a mask says of itself when it is asked whether all is seen; `calls` is
+        told of every operation (`timed.Calls`)."""
         super().__init__()
         _alone()  # asked before anything is counted
         self.recorded = Recorded(phases=[("load", 0)])
         self._temporary = temporary
-        self._padded = padded
+        self._padded, self._calls = padded, calls
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._number: dict[int, int] = {}
 
@@ -177,6 +178,8 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         for tensor in _tensors(args):  # a factory for a tensor that was made outside: a buffer, a mask from the host
             if tensor.device.type == "meta":
                 self._made(tensor, position)
+        if self._calls is not None:
+            self._calls.note(recorded.phases[-1][0], func, args, kwargs)
         blocks = self._temporary(func, args, kwargs, out)
         if blocks:
             recorded.temporaries[position] = blocks

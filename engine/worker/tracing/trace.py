@@ -34,9 +34,11 @@ Loop = Any
 """Something with `model`, `depth`, `vocabulary` and `run()`."""
 
 
-def trace(build: Callable[[Live], Loop], card: Card, *, attention: str | None = None, padded: bool = False) -> Traced:
-    """Build a loop and run it on the meta device, which stands for `card`."""
-    live = Live(temporaries_on(card), padded=padded)
+def trace(
+    build: Callable[[Live], Loop], card: Card, *, attention: str | None = None, padded: bool = False, calls: Any = None
+) -> Traced:
+    """Build a loop and run it on the meta device, which stands for `card`; `calls` is told of every operation."""
+    live = Live(temporaries_on(card), padded=padded, calls=calls)
     with quiet(), pretending(card, attention), live:
         loop = build(live)
         loop.run()

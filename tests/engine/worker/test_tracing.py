@@ -12,6 +12,7 @@ from engine.worker.tracing.estimate import estimate, traced
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
 from engine.worker.tracing.own import OwnLoop
+from engine.worker.tracing.timed import Calls
 from engine.worker.tracing.trace import trace
 from engine.worker.tracing.truth import CPU, by_phase, measured, predicted, watched
 from recommender.errors import Refused
@@ -162,3 +163,20 @@ def test_counting_sees_what_is_released() -> None:
         del first
         second.add_(1)
     assert live.recorded.live().tolist() == [400, 800, 400]
+
+
+def test_the_operations_of_a_step_can_all_be_tried_here_and_a_longer_step_takes_longer() -> None:
+    own = {"model": {"id": "traced"}, "data": {"train": "traced"}, "task": "chat", "method": "full", "precision": "fp32"}
+    settings = {"learning_rate": 1e-4, "epochs": 1, "effective_batch": 4, "max_length": 64, "token_budget": 4096}
+    plan = Plan.model_validate(own | settings)
+
+    def seconds(lengths: list[int]) -> float:
+        known: dict[Any, float] = {}
+        calls = Calls()
+        trace(lambda live: OwnLoop(LLAMA, plan, live, lengths=lengths, layers=1, workspace=0), CPU, calls=calls)
+        found = calls.seconds(known)
+        assert {"forward", "loss", "backward", "optimizer", "evaluation"} <= found.keys()
+        assert sum(took == 0 for took in known.values()) <= 0.05 * len(known)  # 0 where one cannot be called alone
+        return sum(found.values())
+
+    assert seconds([60] * 64) > 2 * seconds([60] * 2)

@@ -1,0 +1,116 @@
+"""How long a traced step takes on this very device: its operations, each kind run here once, as often as the step runs it."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from engine.worker.tracing.work import STEP
+
+MOST = 3 * 10**8
+"""Bytes of the tensors that an operation is tried with; of more the time is told by the bytes."""
+ENOUGH = 0.004
+"""Seconds spent on a kind of operation after its first call, which only warms up."""
+
+
+class Calls:
+    """What a step called, by phase: kinds of calls are told apart by operation, shapes, strides and types."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[Any, tuple[Any, Any, Any]] = {}
+        self.counts: dict[str, Counter[Any]] = {}
+
+    def note(self, phase: str, func: Any, args: Any, kwargs: Any) -> None:
+        """One more call, of tensors without contents."""
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        key = (str(func), str(spec), tuple(_described(x) for x in leaves))
+        if key not in self.kinds:
+            outlines = [_Outline(x) if isinstance(x, torch.Tensor) else x for x in leaves]
+            self.kinds[key] = (func, outlines, spec)
+        self.counts.setdefault(phase, Counter())[key] += 1
+
+    def seconds(self, known: dict[Any, float] | None = None) -> dict[str, float]:
+        """Processor seconds, were every thread on a processor of its own, by phase of the second step and of the evaluation.
+
+        `known` keeps what was tried, for another depth of the same model.
+        """
+        known = {} if known is None else known
+        found = {}
+        for phase, counts in self.counts.items():
+            if phase in (*STEP, "evaluation"):
+                for key in counts:
+                    if key not in known:
+                        known[key] = _tried(*self.kinds[key])
+                found[phase] = sum(n * known[key] for key, n in counts.items())
+        return found
+
+
+class _Outline:
+    """A tensor's shape, strides and type."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.size, self.stride, self.dtype = tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype
+        self.bytes = tensor.numel() * tensor.element_size()
+
+    def made(self) -> torch.Tensor:
+        """With contents that harm no operation: ones, and places that exist."""
+        value: Any = True if self.dtype == torch.bool else 0.5 if self.dtype.is_floating_point else 0
+        places = 1 + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True)) if 0 not in self.size else 0
+        return torch.full((places,), value, dtype=self.dtype).as_strided(self.size, self.stride)
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), tuple(value.stride()), value.dtype
+    return value if isinstance(value, bool | int | str | torch.dtype) else type(value)
+
+
+def _tried(func: Any, outlines: list[Any], spec: Any) -> float:
+    """Seconds of one call; 0 where it cannot be called alone."""
+    sizes = [o.bytes for o in outlines if isinstance(o, _Outline)]
+    if sum(sizes) > MOST:
+        return _listed(func, outlines, spec, sum(sizes))
+    leaves = [o.made() if isinstance(o, _Outline) else _here(o) for o in outlines]
+    args, kwargs = pytree.tree_unflatten(leaves, spec)
+    try:
+        with torch.no_grad():
+            return _least(partial(func, *args, **kwargs))
+    except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError):
+        return 0.0
+
+
+def _listed(func: Any, outlines: list[Any], spec: Any, whole: int) -> float:
+    """Of an operation on lists of tensors, an optimizer's: the time of the first few, and of all by their bytes."""
+    args, kwargs = pytree.tree_unflatten(list(range(len(outlines))), spec)
+    lists = [a for a in (*args, *kwargs.values()) if isinstance(a, list) and len(a) > 1]
+    if not lists:
+        return whole / 5e9
+    few = max(len(lists[0]) // 16, 1)
+
+    def cut(a: Any) -> Any:
+        return a[:few] if isinstance(a, list) and len(a) > 1 else a
+
+    args, kwargs = tuple(map(cut, args)), {name: cut(a) for name, a in kwargs.items()}
+    leaves, smaller = pytree.tree_flatten((args, kwargs))
+    chosen = [outlines[i] if isinstance(i, int) else i for i in leaves]
+    part = sum(o.bytes for o in chosen if isinstance(o, _Outline))
+    return whole / max(part, 1) * _tried(func, chosen, smaller) if part <= MOST else whole / 5e9
+
+
+def _here(value: Any) -> Any:
+    return torch.device("cpu") if isinstance(value, torch.device) else value
+
+
+def _least(call: Callable[[], Any]) -> float:
+    call()
+    least, spent, threads = float("inf"), 0.0, torch.get_num_threads()
+    while spent < ENOUGH:
+        begin, wall = time.process_time(), time.perf_counter()
+        call()
+        least = min(least, (time.process_time() - begin) / threads)
+        spent += time.perf_counter() - wall
+    return least
