@@ -77,7 +77,7 @@ def plan(given: argparse.Namespace) -> int:
     if writes and wanted.exists() and not given.force:
         raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
     look = look_at(given)
-    look.trace()
+    look.trace(timed=True)
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
     try:

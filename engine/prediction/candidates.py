@@ -12,7 +12,7 @@ from recommender.shape import shape_of
 from recommender.traced import as_facts, counted, longest_sequence, longest_unit
 from recommender.variants import step_of
 
-SECONDS = 60.0
+SECONDS = 120.0
 """A recommendation waits no longer for it."""
 REMEMBERED = 12
 """Earlier steps that stay in the profile: a person edits back and forth."""
