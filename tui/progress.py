@@ -4,6 +4,7 @@ import sys
 import time
 from typing import TextIO
 
+from tui.i18n import _
 from tui.words import number, sign
 
 PATIENCE = 0.8
@@ -40,7 +41,12 @@ class ProgressLine:
 
 
 def amount(done: int, total: int, unit: str) -> str:
-    """`12 000 of 600 000 rows`, `34%` of bytes."""
+    """`12 000 of 600 000 rows`, `34%` of bytes, `comparing 5 000 texts`."""
+    if unit == "texts to compare":
+        return _("comparing {n} texts with each other").format(n=number(done))
     if unit == "bytes":
         return f"{100 * done // total}%" if total else f"{done / 1e6:,.0f} MB"
+    if unit == "rows":
+        words = _("{done} of {total} rows") if total else _("{done} rows")
+        return words.format(done=number(done), total=number(total))
     return f"{number(done)}{f' of {number(total)}' if total else ''} {unit}"

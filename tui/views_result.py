@@ -12,6 +12,7 @@ from engine.text import one_line
 from tui import judged
 from tui.i18n import _
 from tui.views_advice import NAMES, list_of
+from tui.views_run import short_name
 from tui.words import amount, duration, flush_right, metric, number, padded, sign, size
 
 SPLITS = (
@@ -34,18 +35,19 @@ def real(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def headline(report: dict[str, Any]) -> Content:
-    """Name, method, how long."""
+def headline(report: dict[str, Any], *, roomy: bool = True) -> Content:
+    """Name, method, how long; where there is little room the name is without the time of its start."""
     method = NAMES.get(str(report.get("method")), one_line(report.get("method"), 20))
     took = duration(real(get(report, "seconds", "total")))
     parts = [f"{sign('✓')} {_('done in {time}').format(time=took)}", method]
     parts += [_("stopped early: no more gain")] if report.get("stopped_early") else []
-    return Content.assemble((one_line(report.get("name"), 60), "bold"), *(f" · {part}" for part in parts))
+    name = one_line(report.get("name"), 60)
+    return Content.assemble((name if roomy else short_name(name), "bold"), *(f" · {part}" for part in parts))
 
 
 _CODE = re.compile(r"^\w+_\w+: ")
 """What stands before an advice that was set aside: the code of its rule."""
-WIDE_CELLS, NARROW_CELLS = 48, 28
+WIDE_CELLS, NARROW_CELLS = 48, 27
 """Of the columns of scores, on a terminal of 110 columns and on one of 80."""
 
 

@@ -76,7 +76,9 @@ def progress(state: "RunState", width: int) -> Content:
         done, total, unit = state.phase_done, state.phase_total, one_line(state.phase_unit, 12)
     share = done / total if total else 0.0
     words = f" {unit} {number(done)}/{number(total)} {100 * share:3.0f}%" if total else " "
-    return Content.assemble(progress_bar(share, width - len(words)), words)
+    if state.status == "done" and done < total:
+        share, words = 1.0, f" {unit} {number(done)}/{number(total)}, {_('stopped early')}"
+    return Content.assemble(progress_bar(share, width - Content(words).cell_length), words)
 
 
 def phases(state: "RunState", width: int) -> Content:
@@ -185,7 +187,7 @@ def machine(state: "RunState", predicted: int | None, width: int, height: int) -
     free = [_("of {size} free at the start").format(size=size(available))] if available else []
     load = f" {sign('·')} ".join(_loads(state.machine)) or _("no gauges yet")
     low = height < 4
-    cells = max(width - 9 - (len(load) + 2 if low else 0), 8)
+    cells = max(width - 9 - (Content(load).cell_length + 2 if low else 0), 8)
     bar = gauge_bar(state.memory_now, state.memory_peak, predicted, available, min(cells, 60))
     first = Content.assemble((padded(_("memory"), 9), "$text-muted"), bar, f"  {load}" if low else "")
     if low:
@@ -244,13 +246,22 @@ def _judged(sample: dict[str, Any], width: int) -> Content:
     """An answer that is right or wrong: `✗ delivery (wanted payment)  I typed my gift card code …`."""
     answer, wanted = one_line(sample.get("answer"), 40), one_line(sample.get("wanted"), 40)
     first = one_line(sample.get("first"), 40)
-    if answer == wanted:
+    if _is_number(answer) and _is_number(wanted):  # near or far, hardly ever equal
+        said, style = answer + _(" (wanted {answer})").format(answer=wanted), ""
+    elif answer == wanted:
         said, style = f"{sign('✓')} {answer}", "$text-success"
         said += _(" (was {first})").format(first=first) if first != answer else ""
     else:
         said, style = f"{sign('✗')} {answer}" + _(" (wanted {answer})").format(answer=wanted), "$text-warning"
     line = Content.assemble((padded(said, 34), style), "  ", (one_line(sample.get("prompt"), 300), "$text-muted"))
     return line.truncate(max(width, 20), ellipsis=True)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(float(text) or True)
+    except ValueError:
+        return False
 
 
 def _told(label: str, text: Any) -> Content:

@@ -26,6 +26,8 @@ from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Suspicion, Truncation
 
 PREVIEW_ROWS = 20
+COMPARING = "texts to compare"
+"""The unit of progress while near-duplicates are looked for."""
 LENGTHS = (64, 128, 256, 384, 512, 1024, 2048, 4096, 8192)
 READ_FROM = ("text", "tokens", "messages", "prompt", "instruction", "source", "chosen")
 LEARNED_FROM = ("label", "tags", "completion", "output", "target")
@@ -121,6 +123,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
     held_out = _held_out(given, shape, labels, request.get("eval_rows"), seed)
     total = counted_rows(counted)
     looked = look(source, shape, counted, counter, lambda done: progress(done, total, "rows"))
+    progress(len(looked.texts), len(looked.texts), COMPARING)  # of many that takes seconds
     facts = _facts(shape, counted, held_out, looked, counter)
     facts |= {
         "labels": labels or None,

@@ -30,12 +30,13 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return script
 
 
-def test_progress_is_told_in_bytes_and_then_in_rows(rows: Path) -> None:
+def test_progress_is_told_in_bytes_then_in_rows_and_then_what_else_is_done(rows: Path) -> None:
     told: list[tuple[int, int, str]] = []
     found = inspect_data(str(rows), progress=lambda *step: told.append(step))
     assert found.facts.rows == 60_000
     units = [unit for _, _, unit in told]
-    assert units == sorted(units)  # bytes, then rows
+    assert units == sorted(units)  # bytes, then rows, then texts to compare
+    assert units[-1] == "texts to compare"
     size = rows.stat().st_size
     assert {total for _, total, unit in told if unit == "bytes"} == {size}
     assert (60_000, 60_000, "rows") in told

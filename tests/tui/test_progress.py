@@ -51,3 +51,4 @@ def test_amounts_read_well() -> None:
     assert amount(500, 2_000, "bytes") == "25%"
     assert amount(5_000_000, 0, "bytes") == "5 MB"
     assert amount(5, 0, "rows") == "5 rows"
+    assert amount(5_000, 0, "texts to compare") == "comparing 5 000 texts with each other"

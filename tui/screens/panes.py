@@ -33,6 +33,7 @@ class PanesScreen(LoracleScreen):
             for other in self.query(".lower.-shown"):
                 other.set_class(other is pane, "-shown")
             pane.add_class("-shown")
+            self.call_after_refresh(self.arranged)
         self.call_after_refresh(self._focus_pane, pane)
 
     def _focus_pane(self, pane: Pane) -> None:

@@ -79,7 +79,7 @@ class ReplayScreen(RunScreen):
         times = _("{now} of {all}").format(now=_minutes(playback.position), all=_minutes(playback.length))
         words = f" {held} {playback.speed:g}x  {times}"
         share = playback.position / playback.length if playback.length else 1.0
-        bar = progress_bar(share, max(self.size.width - len(words) - 2, 10))
+        bar = progress_bar(share, max(self.size.width - Content(words).cell_length - 2, 10))
         self.query_one("#hint", Quiet).show(Content.assemble(bar, words))
 
     def action_freeze(self) -> None:

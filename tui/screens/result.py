@@ -109,7 +109,7 @@ class ResultScreen(PanesScreen):
     def _show(self, report: dict[str, Any]) -> None:
         self._report = report
         self.query_one("#scores", Pane).title_words(views.scores_title(report))
-        self.headline(views.headline(report), Content(""))
+        self.headline(views.headline(report, roomy=self.has_class("-wide")), Content(""))
         for pane, contents in self._parts(report).items():
             self.query_one(f"#{pane}", ReportPane).show(*contents)
 
