@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from engine.worker import dropout
+from engine.worker import dropout, tiled
 from engine.worker.batches import cut
 from engine.worker.devices import kind_of
 
@@ -124,6 +124,8 @@ def attend(
             if only_causal:
                 mask = band(shape[1], shape[1], True, query.device)
             out = _Attended.apply(q, k, v, mask, p, scaling if scaling is not None else q.shape[-1] ** -0.5)
+        elif only_causal and not p and kind_of(query.device) == "cpu" and tiled.pays(shape[1], q.dtype):
+            out = tiled.attend(q, k, v, scaling if scaling is not None else q.shape[-1] ** -0.5)
         else:
             out = functional.scaled_dot_product_attention(
                 q, k, v, mask, p, is_causal=only_causal, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
