@@ -195,6 +195,7 @@ def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
         ("resume", _("go on with a run from its newest sound checkpoint")),
         ("stop", _("stop a run after its current step, with a checkpoint")),
         ("report", _("show what a run brought")),
+        ("merge", _("write a model of its own from a finished run's adapter and its base")),
     ):
         one = commands.add_parser(name, help=text)
         one.add_argument("run", metavar="RUN", help=_("a path, a name, the start of a name, or `last`"))
@@ -202,6 +203,9 @@ def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
             one.add_argument("--now", action="store_true", help=_("at once, without a new checkpoint"))
         else:
             flags.as_json(one)
+        if name == "merge":
+            folder_help = _("a new folder for the model (default: merged, in the run's)")
+            one.add_argument("--to", type=Path, metavar="DIR", help=folder_help)
         if name == "resume":
             one.add_argument("--detach", action="store_true", help=_("leave it running"))
         flags.runs(one)

@@ -19,6 +19,8 @@ from recommender.plan import Plan
 from recommender.recommendation import Recommendation
 from tui import show
 from tui.headless import attach_to, follow, leave
+from tui.i18n import _
+from tui.words import MERGING, merged_words
 
 
 def run(given: argparse.Namespace) -> int:
@@ -100,6 +102,25 @@ def report(given: argparse.Namespace) -> int:
         print(json.dumps(content, ensure_ascii=False))
     else:
         show.report(content, found, show.Screen())
+    return Exit.DONE
+
+
+def merge(given: argparse.Namespace) -> int:
+    """Write a finished run's base with the adapter in its weights."""
+    from engine.merging import merge
+
+    found = engine_runs.attach(given.run, given.runs)
+
+    def told(doing: str) -> None:
+        if not given.json:
+            print(MERGING.get(doing, doing), file=sys.stderr)
+
+    try:
+        facts = merge(found, given.to, told)
+    except KeyboardInterrupt:
+        print(_("Interrupted: nothing is left of the merged model."), file=sys.stderr)
+        return Exit.INTERRUPTED
+    print(json.dumps(facts) if given.json else merged_words(facts))
     return Exit.DONE
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from engine.text import clean
 from tui.i18n import _
 
 if TYPE_CHECKING:
@@ -220,3 +221,28 @@ def candidate_line(candidate: "Candidate") -> str:
         f"disk {size(candidate.disk)}",
     )
     return f"{METHOD_NAMES[candidate.method]}: {f' {sign(chr(0xB7))} '.join(parts)}"
+
+
+MERGING = {
+    "load": _("Loading the base and the adapter …"),
+    "merge": _("Adding the adapter to the weights …"),
+    "write": _("Writing the merged model …"),
+    "compare": _("Comparing the merged model with the adapter …"),
+}
+"""What a merge is doing."""
+
+
+def merged_words(facts: dict[str, Any]) -> str:
+    """What came of a merge, and how far its model differs from the adapter's."""
+    words = _("Merged: {path} ({size}, {dtype}).")
+    said = [words.format(path=clean(facts["path"]), size=size(facts["bytes"]), dtype=facts["dtype"])]
+    if facts["difference"] is None:
+        said.append(_("It was not compared with the adapter: the data of the run is gone."))
+        return said[0] + " " + said[1]
+    words = _("Read by both, {rows} rows get the adapter's outputs to within {difference} (the largest is {largest}).")
+    largest = f"{facts['largest_output']:.3g}"
+    said.append(words.format(rows=facts["rows"], difference=f"{facts['difference']:.1g}", largest=largest))
+    if facts["difference_in_4_bit"] is not None:
+        words = _("The run was scored on a base in 4 bit; from that the merged weights differ a little: by {difference} at most.")
+        said.append(words.format(difference=f"{facts['difference_in_4_bit']:.2g}"))
+    return " ".join(said)

@@ -93,6 +93,19 @@ weight decay {plan.weight_decay:g}, precision {plan.precision}, seed {plan.seed}
 """
 
 
+def of_merged(text: str, auto: str) -> str:
+    """The card of a run's adapter as that of the model it was merged into."""
+    last = "model = PeftModel.from_pretrained(model, folder)\n"
+    before, _, rest = text.partition("```python\n")
+    text = f"{before}```python\n{LOAD_FULL.replace('{auto}', auto)}{rest.partition(last)[2]}"
+    text = text.replace("library_name: peft", "library_name: transformers", 1)
+    text = text.replace("tags: [loracle,", "tags: [loracle, merged,", 1)
+    in_bits = "Nothing but transformers, peft and bitsandbytes is needed."
+    note = " It was trained and scored on a base in 4 bit; these weights are the base as it is stored with the adapter added."
+    plain = "Nothing but transformers is needed: the adapter is merged into the weights."
+    return text.replace(in_bits, plain + note, 1).replace("Nothing but transformers and peft is needed.", plain, 1)
+
+
 def local_name(folder: str) -> str:
     """What to call a model that is only known by its folder: the folder's name, with its parent's where it says nothing."""
     path = Path(folder)

@@ -70,6 +70,19 @@ async def test_the_result_says_what_is_still_wrong_and_what_it_cost(
         await wait(pilot, lambda: "Better than before." in screen(app))
 
 
+async def test_what_was_trained_whole_is_not_merged_and_the_app_says_why(
+    runs: Path, done: Any, screen: Screen, wait: Any
+) -> None:
+    run = done(method="full")
+    run.model.mkdir(exist_ok=True)
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await result_of(app, run, pilot, wait, screen)
+        await pilot.press("M")
+        await wait(pilot, lambda: "there is nothing to merge" in " ".join(screen(app).split()))
+    assert not (run.path / "merged").exists()
+
+
 async def test_y_copies_the_pane_and_shift_y_the_report(runs: Path, done: Any, screen: Screen, wait: Any) -> None:
     run = done()
     app = LoracleApp(runs=runs)

@@ -21,6 +21,7 @@ from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.panes import PanesScreen
 from tui.widgets.pane import Pane
+from tui.words import merged_words
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -60,6 +61,7 @@ class ResultScreen(PanesScreen):
         Binding("r", "again", _("Again"), id="again", tooltip=_("The plan of this run, to be changed")),
         Binding("v", "compare", _("Compare"), id="compare", tooltip=_("Choose other runs to compare this one with")),
         Binding("o", "folder", _("Folder"), id="folder", tooltip=_("Open the model's folder, or copy its path")),
+        Binding("M", "merge", _("Merge"), id="merge", show=False, tooltip=_("A model of its own from base and adapter")),
         Binding("Y", "copy_report", _("Copy report"), id="copy-report", show=False, tooltip=_("The whole report as text")),
         Binding("w", "watch", _("Curve and log"), id="watch", show=False, tooltip=_("The run's loss curve, metrics and log")),
         Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),
@@ -142,6 +144,20 @@ class ResultScreen(PanesScreen):
             self.app.push_screen(TryScreen(self.run_directory))
         else:
             self.say(_("The saved model is gone: {folder}").format(folder=self._folder), "warning")
+
+    @work(group="merge", exclusive=True, exit_on_error=False)
+    async def action_merge(self) -> None:
+        """Write a model of its own, in the background."""
+        from engine.merging import merge, target_of
+
+        try:
+            await in_thread(target_of, self.run_directory)
+            self.say(_("Merging the adapter into its base, in the background …"))
+            facts = await in_thread(merge, self.run_directory)
+        except LoracleError as error:
+            self.say(one_line(in_words(error.message), 300), "warning")
+            return
+        self.say(merged_words(facts))
 
     def action_again(self) -> None:
         """The plan once more, to be changed."""

@@ -1,0 +1,218 @@
+"""The child that merges: `python -P -m engine.worker.merge RUN FOLDER` writes the base with the run's adapter in its weights.
+
+It says `{"doing": PHASE}` a line, and at the end `{"merged": {...}}`, or `{"error": SENTENCE, "exit": CODE}`.
+"""
+
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import safe_open
+
+from engine.files import folder_size, read_json, sync_folder, write_atomically, write_json
+from engine.inspection.model import inspect_folder
+from engine.loading import split
+from engine.rundir import RunDirectory
+from engine.text import one_line
+from engine.worker import card, export
+from engine.worker.batches import padded
+from engine.worker.budget import give_back, is_out_of_memory
+from engine.worker.memory import memory_available
+from engine.worker.modeling import load_tokenizer, model_folder
+from engine.worker.tasks.base import Task
+from engine.worker.tasks.registry import task_of
+from recommender.errors import Exit, InputError, LoracleError, Refused
+from recommender.facts import Family
+from recommender.plan import Plan
+from recommender.reasons import size
+
+ROWS, TOKENS = 16, 128
+"""Rows that both models read at the end, and tokens of each."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
+"""What rounding may change of the largest output, by the type of the weights."""
+TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""As safetensors call them."""
+ROOM = 1.15
+"""Of the base's bytes, so that it can be held beside what it is made of."""
+BESIDE = 30_000_000
+"""Bytes of tokenizer and card beside the weights."""
+Say = Callable[[str], None]
+
+
+def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
+    """Write the merged model to `target`, whole or not at all; what it is, and how far it differs from the adapter's model.
+
+    Raises:
+        LoracleError: base or adapter cannot be used, or there is too little room; nothing is left behind.
+    """
+    plan = run.plan()
+    base = model_folder(plan.model)
+    found = inspect_folder(base, plan.model.id)
+    if plan.model.fingerprint and found["fingerprint"] != plan.model.fingerprint:
+        raise InputError(f"{plan.model.id}: the model has changed since the run was made, so the adapter does not belong to it.")
+    dtype = _stored(Path(base))
+    _check_room(Path(base), target)
+    say("load")
+    labels = [str(label) for label in plan.data.labels or (run.report() or {}).get("labels") or ()]
+    tokenizer = load_tokenizer(str(run.model), words=plan.task == "token_classification")
+    task = task_of(plan, labels, tokenizer.pad_token_id, found["facts"]["family"])
+    rows = _rows(plan, found["facts"]["family"], tokenizer)
+    in_bits = _outputs(export.load(run, task, base).eval(), rows, task) if plan.method == "qlora" else None
+    give_back()
+    model = _adapted(run, task, base, dtype)
+    wanted = _outputs(model, rows, task)
+    say("merge")
+    model = model.merge_and_unload()
+    say("write")
+    beside = target.with_name(f".{target.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(mode=0o700, parents=True)
+        _write(beside, model, tokenizer, run, task)
+        del model
+        give_back()
+        say("compare")
+        merged = task.model_class().from_pretrained(beside, dtype=dtype, use_safetensors=True).eval()
+        outputs = _outputs(merged, rows, task)
+        apart = _difference(outputs, wanted)
+        if apart is not None and apart > TOLERANCE[dtype] * _largest(wanted):
+            raise Refused(
+                f"The merged model's outputs differ from the adapter's by {apart:.3g}, more than rounding explains, so it was not"
+                f" kept; use the adapter in {run.model}."
+            )
+        sync_folder(beside)
+        beside.rename(target)
+    except OSError as error:
+        raise Refused(f"{target}: the merged model cannot be written ({error.strerror or error}).") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    sync_folder(target.parent)
+    return {
+        "path": str(target),
+        "bytes": folder_size(target),
+        "dtype": str(dtype).removeprefix("torch."),
+        "method": plan.method,
+        "rows": len(rows),
+        "difference": apart,
+        "difference_in_4_bit": None if in_bits is None else _difference(outputs, in_bits),
+        "largest_output": _largest(wanted),
+    }
+
+
+def _stored(base: Path) -> torch.dtype:
+    """The type that most of the base's weights are stored in.
+
+    Raises:
+        InputError: they are quantised.
+    """
+    weights: Counter[str] = Counter()
+    for file in base.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as handle:
+            for name in handle.keys():  # noqa: SIM118 - not a mapping
+                tensor = handle.get_slice(name)
+                weights[tensor.get_dtype()] += int(torch.Size(tensor.get_shape()).numel())
+    kind = weights.most_common(1)[0][0] if weights else "none"
+    if kind not in TYPES or "quantization_config" in read_json(base / "config.json"):
+        raise InputError(f"{base}: the base is stored quantised, so nothing can be merged into it; use the adapter as it is.")
+    return TYPES[kind]
+
+
+def _check_room(base: Path, target: Path) -> None:
+    weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    needed, memory = weights * ROOM, memory_available()
+    if needed > memory:
+        raise Refused(f"Merging takes {size(needed)} of main memory, and {size(memory)} are free. Close what uses it.")
+    needed, disk = weights + BESIDE, shutil.disk_usage(next(p for p in target.absolute().parents if p.exists())).free
+    if needed > disk:
+        raise Refused(f"{target}: the merged model needs {size(needed)} of disk, and {size(disk)} are free. Use --to elsewhere.")
+
+
+def _rows(plan: Plan, family: Family | None, tokenizer: Any) -> list[list[int]]:
+    """Token ids of some rows, held out where there are such; none where the data is no longer there."""
+    try:
+        parts = split(plan.data, plan.task)
+    except LoracleError:
+        return []
+    some = next((rows for rows in (parts.held_out, parts.validation, parts.train) if len(rows)), parts.train)
+    task = task_of(plan, parts.labels, tokenizer.pad_token_id, family)
+    ids = task.encode(tokenizer, some.take(range(min(ROWS, len(some))))).input_ids
+    return [row[:TOKENS] for row in ids]
+
+
+def _adapted(run: RunDirectory, task: Task, base: str, dtype: torch.dtype) -> Any:
+    """The base as it is stored, not quantised, with the run's adapter."""
+    from peft import PeftModel
+
+    config = transformers.AutoConfig.from_pretrained(run.model)
+    model = task.model_class().from_pretrained(
+        base, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
+    return PeftModel.from_pretrained(model, str(run.model)).eval()
+
+
+def _outputs(model: Any, rows: Sequence[list[int]], task: Task) -> list[torch.Tensor]:
+    """What the model computes for each row alone; on the CPU, in fp32."""
+    found = []
+    with torch.inference_mode():
+        for row in rows:
+            batch = padded([row], task.pad, model.device)
+            if model.config.is_encoder_decoder:
+                batch["decoder_input_ids"] = batch["input_ids"]
+            found.append(model(**batch).logits.float().cpu())
+    return found
+
+
+def _difference(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float | None:
+    return max((float((a - b).abs().max()) for a, b in zip(some, others, strict=True)), default=None)
+
+
+def _largest(outputs: Sequence[torch.Tensor]) -> float:
+    return max((float(one.abs().max()) for one in outputs), default=0.0)
+
+
+def _write(folder: Path, model: Any, tokenizer: Any, run: RunDirectory, task: Task) -> None:
+    model.config.use_cache = True
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    kept = read_json(run.model / "loracle.json")
+    write_json(folder / "loracle.json", kept | {"merged": True})
+    text = (run.model / "README.md").read_text(encoding="utf-8")
+    write_atomically(folder / "README.md", card.of_merged(text, task.auto_model), 0o600)
+
+
+def main() -> int:
+    """Merge; libraries that print get the log."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    os.umask(0o077)
+
+    def tell(**content: Any) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    try:
+        tell(merged=merge(RunDirectory(Path(sys.argv[1])), Path(sys.argv[2]), lambda doing: tell(doing=doing)))
+    except LoracleError as error:
+        tell(error=error.message, exit=int(error.exit))
+    except Exception as error:  # whatever a library raises becomes one sentence; the traceback is in worker.log
+        traceback.print_exception(error)
+        if is_out_of_memory(error):
+            tell(error="Memory ran out while the adapter was merged; nothing is left of it.", exit=int(Exit.REFUSED))
+        else:
+            why = one_line(f"{type(error).__name__}: {error}", 300)
+            tell(error=f"The adapter cannot be merged ({why}).", exit=int(Exit.FAILED))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

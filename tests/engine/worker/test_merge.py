@@ -1,0 +1,88 @@
+"""An adapter merged into its base says what the adapter says, and appears whole or not at all."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from engine import merging
+from engine.events import EventWriter
+from engine.files import read_json
+from engine.loading import split
+from engine.rundir import RunDirectory
+from engine.worker import merge
+from recommender.errors import InputError, Refused
+from recommender.plan import Plan
+
+MakePlan = Callable[..., Plan]
+Here = Callable[..., RunDirectory]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dora": {"dora": True},
+    "pissa": {"pissa": True, "rslora": True, "rank": 4, "alpha": 4, "dropout": 0.0},
+}
+
+
+def merged(run: RunDirectory, target: Path) -> dict[str, Any]:
+    return merge.merge(run, target, lambda doing: None)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", *VARIANTS])
+def test_the_merged_model_says_what_the_adapter_says_and_needs_no_peft(
+    tiny: Path, make_plan: MakePlan, run_here: Here, finished: Callable[[str], RunDirectory], tmp_path: Path, method: str
+) -> None:
+    extra = VARIANTS.get(method)
+    run = finished(method) if extra is None else run_here(make_plan(tiny, "lora", epochs=1, **extra))
+    facts = merged(run, tmp_path / "whole")
+    assert facts["rows"] > 0
+    assert facts["difference"] < 1e-4 < facts["largest_output"]
+    assert (facts["difference_in_4_bit"] is not None) == (method == "qlora")
+
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "whole")
+    held_out = split(run.plan().data).held_out
+    kept = read_json(run.scores / "after.json")["predicted"]
+    with torch.inference_mode():
+        said = [int(model(**tokenizer(t, truncation=True, return_tensors="pt")).logits.argmax()) for t in held_out.texts]
+    alike = sum(a == b for a, b in zip(said, kept, strict=True))
+    assert alike == len(kept) or (method == "qlora" and alike >= 0.7 * len(kept)), "4 bit rounds the base"
+    assert sorted(model.config.label2id) == sorted(split(run.plan().data).labels)
+    card = (tmp_path / "whole" / "README.md").read_text()
+    assert "PeftModel" not in card
+    assert "library_name: transformers" in card
+    assert ("4 bit" in card) == (method == "qlora")
+    assert not [p.name for p in tmp_path.iterdir() if p.name != "whole"]
+
+
+def test_what_cannot_be_merged_is_refused_and_nothing_is_left(
+    finished: Callable[[str], RunDirectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finished("lora")
+    events = EventWriter(run.events)
+    events.write("end", status="done", code=0, cause=None, cure=None, checkpoint=None)
+    events.close()
+    (tmp_path / "there").mkdir()
+    with pytest.raises(InputError, match=r"there exists already; name another folder with --to"):
+        merging.target_of(run, tmp_path / "there")
+    shutil.copytree(finished("full").path, tmp_path / "full")
+    shutil.copy(run.events, tmp_path / "full" / "events.jsonl")
+    with pytest.raises(InputError, match="the whole model already"):
+        merging.target_of(RunDirectory(tmp_path / "full"))
+    with pytest.raises(InputError, match="is not done"):
+        merging.target_of(finished("qlora"))
+
+    for name, room, told in (("memory_available", 1000, "of main memory"), ("_largest", 0.0, "more than rounding explains")):
+        with monkeypatch.context() as patch:
+            patch.setattr(merge, name, lambda *given, room=room: room)
+            if name == "_largest":
+                patch.setattr(merge, "_difference", lambda *given: 1.0)
+            with pytest.raises(Refused, match=told):
+                merged(run, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+        with pytest.raises(Refused, match=r"of disk, and .* are free. Use --to"):
+            merged(run, tmp_path / "whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "there"]
