@@ -1,8 +1,8 @@
 """A run from the command line from its plan to its report: one training, and every question that may be asked about it."""
 
 import json
-import re
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -136,7 +136,7 @@ def test_a_finished_adapter_becomes_a_model_of_its_own(place: Place, tmp_path: P
     done = place.loracle("merge", "last", "--to", str(tmp_path / "whole"))
     assert done.returncode == 0, done.stderr
     assert "Comparing the merged model with the adapter" in done.stderr
-    assert re.fullmatch(r"Merged: \S+ \(.*, float32\)\. Read by both, 16 rows get the adapter's outputs to within .*\n", done.stdout)
+    assert re.fullmatch(r"Merged: \S+ \(.*, float32\)\. Read by both, 16 rows get the adapter's outputs .*\n", done.stdout)
     assert (tmp_path / "whole" / "model.safetensors").is_file()
     assert not (tmp_path / "whole" / "adapter_model.safetensors").exists()
     twice = place.loracle("merge", "last", "--to", str(tmp_path / "whole"))

@@ -79,7 +79,7 @@ async def test_what_was_trained_whole_is_not_merged_and_the_app_says_why(
     async with app.run_test(size=(120, 40)) as pilot:
         await result_of(app, run, pilot, wait, screen)
         await pilot.press("M")
-        await wait(pilot, lambda: "there is nothing to merge" in " ".join(screen(app).split()))
+        await wait(pilot, lambda: any("there is nothing to merge" in note.message for note in app._notifications))
     assert not (run.path / "merged").exists()
 
 
