@@ -72,7 +72,8 @@ def seconds_left(state: "RunState") -> float | None:
     scored = [e.metrics.get("seconds", 0.0) for e in state.evaluations if e.split == "validation"]
     between = 0.0 if over else max((_number(info.get("evaluations")) or 0.0) - len(scored), 0.0)
     saving = state.checkpoint_seconds
-    return training + between * (_mean(scored) + _mean(saving)) + _afterwards(state)
+    writing = state.sample_seconds / max(len(scored), 1)
+    return training + between * (_mean(scored) + writing + _mean(saving)) + _afterwards(state)
 
 
 def _afterwards(state: "RunState") -> float:

@@ -62,6 +62,8 @@ class RunState:
     checkpoint_seconds: list[float] = field(default_factory=list)
     samples: dict[int, dict[str, Any]] = field(default_factory=dict)
     """The newest `sample` event of each prompt by its number; `first` is what the model wrote at first."""
+    sample_seconds: float = 0.0
+    """Spent on answers that were written at evaluations."""
     checkpoint: int | None = None
     """Step of the newest verified checkpoint."""
     preflight: dict[str, Any] = field(default_factory=dict)
@@ -169,6 +171,8 @@ class RunState:
             known = self.samples.get(number)
             first = known["first"] if known and known.get("prompt") == event.get("prompt") else event.get("answer")
             self.samples[number] = {**event, "first": first}
+        if event.get("split") == "learning":
+            self.sample_seconds += _number(event.get("seconds")) or 0.0
 
     def _on_warning(self, event: Event) -> None:
         self.warnings.append(event)

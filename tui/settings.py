@@ -37,6 +37,7 @@ KNOWN: dict[str, tuple[Callable[[Any], str | None], str]] = {
     "theme": (_text, 'the name of a theme, as in theme = "nord"'),
     "ascii": (_yes_or_no, "true or false"),
     "bell": (_yes_or_no, "true or false"),
+    "samples": (_yes_or_no, "true or false"),
     "keys": (_keys, 'a table of actions and keys, as in quit = "ctrl+x" or stop = "s,f9"'),
     "plan": (lambda value: "" if isinstance(value, Mapping) else None, "a table of fields of a plan"),
 }

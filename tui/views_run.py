@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
@@ -229,12 +230,14 @@ def samples(state: "RunState", width: int) -> Content:
     """What the model says to the same few texts, now and at first; a line of `width` cells each where answers are short."""
     found = [state.samples[n] for n in sorted(state.samples)]
     lines: list[Content] = []
+    newest = _newest(found)
     for sample in found:
         if sample.get("split") == "validation":
             lines.append(_judged(sample, width))
             continue
         lines.append(Content.styled(one_line(sample.get("prompt"), 160), "bold"))
-        lines.append(_told(_("now"), sample.get("answer")))
+        old = sample.get("split") == "before" and newest > 0
+        lines.append(_told(_("at first") if old else _("now"), sample.get("answer")))
         if sample.get("wanted"):
             lines.append(_told(_("wanted"), sample.get("wanted")))
         if sample.get("first") != sample.get("answer"):
@@ -270,9 +273,13 @@ def _told(label: str, text: Any) -> Content:
 
 def samples_title(state: "RunState") -> str:
     """When the model said so."""
-    step = next((s.get("step") for s in state.samples.values()), None)
-    early = any(s.get("split") == "before" for s in state.samples.values())
-    return _("samples before training") if early or not step else _("samples at step {step}").format(step=number(real(step)))
+    step = _newest(state.samples.values())
+    return _("samples at step {step}").format(step=number(step)) if step else _("samples before training")
+
+
+def _newest(samples: Iterable[dict[str, Any]]) -> int:
+    """The last step that one of them was written at; 0 before any."""
+    return max((whole(s.get("step")) or 0 for s in samples), default=0)
 
 
 def phase_name(state: "RunState") -> str:

@@ -192,7 +192,7 @@ def memory_sum(candidate: "Candidate") -> str:
     needed, free = size(candidate.memory.predicted), size(candidate.memory.available)
     if needed.split()[-1] == free.split()[-1]:
         needed = needed.split()[0]
-    return f"{needed} of {free}"
+    return _("{needed} of {free}").format(needed=needed, free=free)
 
 
 def padded(text: str, cells: int) -> str:

@@ -1,6 +1,9 @@
 """Samples: the same few held-out prompts before training and after, decoded the same way; of tasks whose answers are short, the
 same few validation rows at every evaluation."""
 
+import math
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +22,11 @@ from recommender.facts import CLASSIFYING
 MOST = 6
 """Prompts: enough to see whether the form is learned, few enough to be read."""
 NEW_TOKENS = 80
+MOST_WHILE_LEARNING = 2
+FEW_TOKENS = 32
+"""Of answers at an evaluation; `NEW_TOKENS` before and after."""
+SHARE = 0.02
+OFF = "LORACLE_SAMPLES"
 LONGEST_PROMPT = 1024
 """Tokens; longer ones take long and show no more."""
 SHOWN = 2_000
@@ -46,6 +54,7 @@ class Samples:
         if file.exists() or not self.prompts:
             return
         self.tell.phase("samples", 0, len(self.prompts), "answers")
+        began = time.monotonic()
         try:
             answers = write(self.reader, self.tokenizer, model, [p.input_ids for p in self.prompts], NEW_TOKENS)
         except (RuntimeError, MemoryError) as error:
@@ -57,7 +66,7 @@ class Samples:
             {"prompt": p.text[:SHOWN], "wanted": p.wanted[:SHOWN], "answer": answer[:SHOWN]}
             for p, answer in zip(self.prompts, answers, strict=True)
         ]
-        write_json(file, {"samples": content})
+        write_json(file, {"samples": content, "seconds": time.monotonic() - began})
         for i, sample in enumerate(content):
             self.tell.events.write("sample", split=name, step=step, number=i, **sample)
 
@@ -88,6 +97,55 @@ class OnTheWay:
         """The first rows of different answers, then the first of all."""
         first = {repr(truth): i for i, truth in reversed(list(enumerate(self.truth)))}
         return list(dict.fromkeys([*sorted(first.values()), *range(len(self.rows))]))[:MOST]
+
+
+@dataclass(slots=True)
+class WhileLearning:
+    """What a model that writes has learned so far: short answers to the first prompts at each evaluation but the first.
+
+    They are left out where they would take more than `SHARE` of the time between two evaluations, as far as the answers before
+    the training tell, and where `LORACLE_SAMPLES=0`, or `samples` in config.toml, says so. Their cost stands in their events.
+    """
+
+    samples: Samples
+    _before: float | None = None
+    """When the evaluation before this one was over."""
+    _cost: float | None = None
+
+    def write(self, model: Any, step: int) -> None:
+        """Write them, if they cost little."""
+        before, now = self._before, time.monotonic()
+        self._before = now
+        prompts, cost = self.samples.prompts[:MOST_WHILE_LEARNING], self._expected()
+        if not prompts or before is None or cost is None or cost > SHARE * (now - before) or is_off():
+            return
+        try:
+            answers = write(self.samples.reader, self.samples.tokenizer, model, [p.input_ids for p in prompts], FEW_TOKENS)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._cost = math.inf  # no more of them
+            return
+        self._before = time.monotonic()
+        self._cost = self._before - now
+        for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            self.samples.tell.events.write(
+                "sample", split="learning", step=step, number=i, prompt=prompt.text[:SHOWN], wanted=prompt.wanted[:SHOWN],
+                answer=answer[:SHOWN], seconds=self._cost / len(prompts),
+            )  # fmt: skip
+
+    def _expected(self) -> float | None:
+        """Seconds; of the first ones by those before the training, which had more tokens."""
+        if self._cost is None:
+            file = self.samples.run.scores / "samples-before.json"
+            seconds = read_json(file).get("seconds") if file.exists() else None
+            self._cost = seconds * FEW_TOKENS / NEW_TOKENS if seconds is not None else None
+        return self._cost
+
+
+def is_off() -> bool:
+    """Whether nobody wants answers while the model learns."""
+    return os.environ.get(OFF, "1") in ("0", "")
 
 
 def chosen(reader: Reader, tokenizer: Any, rows: Rows) -> list[Prompt]:

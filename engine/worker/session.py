@@ -27,7 +27,7 @@ from engine.worker.preflight import Preflight
 from engine.worker.recomputing import recompute
 from engine.worker.reference import compare_with
 from engine.worker.resuming import compare, environment_note
-from engine.worker.samples import OnTheWay, Samples, chosen
+from engine.worker.samples import OnTheWay, Samples, WhileLearning, chosen
 from engine.worker.schedule import moments
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded, Task
@@ -77,9 +77,10 @@ class Session:
             reader = Reader(task, self._budget(built, checkpoint), self._between(fence))
             compare_with(built.model, rows, reader, self.run, tell)
             on_the_way = OnTheWay(plan.task, parts.labels, parts.validation, rows["validation"].truth, tell)
-            training = Training(self.run, plan, tell, self.control, reader, rows, total_steps, on_the_way)
-            held_out = HeldOut(self.run, rows["held_out"], reader, tell)
             samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)
+            learning = WhileLearning(samples)
+            training = Training(self.run, plan, tell, self.control, reader, rows, total_steps, on_the_way, learning)
+            held_out = HeldOut(self.run, rows["held_out"], reader, tell)
             forgetting = Forgetting(self.run, reader, tokenizer, tell, model_folder)
             trainer = training.trainer(built)
             if not training.over:

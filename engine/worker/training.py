@@ -17,7 +17,7 @@ from engine.worker.held_out import kept
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
 from engine.worker.resuming import environment_note, patience_ended
-from engine.worker.samples import OnTheWay
+from engine.worker.samples import OnTheWay, WhileLearning
 from engine.worker.schedule import Schedule, moments
 from engine.worker.scoring import Reader, Scored
 from engine.worker.tasks.base import Encoded
@@ -47,6 +47,7 @@ class Training:
     """By use: `train` and `validation`."""
     total_steps: int
     on_the_way: OnTheWay
+    while_learning: WhileLearning
 
     @property
     def over(self) -> bool:
@@ -151,6 +152,7 @@ class Training:
             said = self.reader.score(model, validation, progress)
             found = self._tell_evaluation(step, said)
             self.on_the_way.say(said.answers.predicted, step)
+            self.while_learning.write(model, step)
             watch.evaluated(step, found["loss"])
             self.tell.phase("train", step, self.total_steps, "steps")
             return found | {CHOICE: choice_of(plan, found)}

@@ -18,6 +18,7 @@ from tui.screens.confirm import ConfirmScreen
 from tui.screens.home import HomeScreen
 from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
+from tui.views_run import samples, samples_title
 from tui.widgets.log_view import LogView
 from tui.widgets.quiet import Quiet
 
@@ -326,3 +327,18 @@ async def test_samples_of_an_evaluation_say_what_is_right_and_what_was_said_at_f
         await wait(pilot, lambda: "samples at step 20" in screen(app))
         await wait(pilot, lambda: re.search(r"✓ billing \(was delivery\) +charged twice 0", screen(app)))
         await wait(pilot, lambda: re.search(r"✗ delivery \(wanted billing\) +charged twice 1", screen(app)))
+
+
+def test_answers_while_a_model_learns_stand_beside_those_that_are_older(make_run: Any) -> None:
+    worker = make_run()
+    worker.begin()
+    for number in (0, 1):
+        worker.events.write("sample", split="before", step=0, number=number, prompt=f"q{number}", wanted="w", answer="old")
+    assert samples_title(worker.run.state()) == "samples before training"
+    worker.steps(1, 20)
+    worker.events.write("sample", split="learning", step=20, number=0, prompt="q0", wanted="w", answer="new", seconds=0.5)
+    state = worker.run.state()
+    assert samples_title(state) == "samples at step 20"
+    lines = [" ".join(line.split()) for line in samples(state, 60).plain.splitlines()]
+    assert lines == ["q0", "now new", "wanted w", "at first old", "q1", "at first old", "wanted w"]
+    assert state.sample_seconds == 0.5

@@ -283,6 +283,8 @@ def test_a_model_that_reads_both_ways_is_refused(tiny: Path, run_here: Here) -> 
 def test_a_run_from_plan_to_a_model_that_its_card_loads(
     writer: Path, run_here: Here, method: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("LORACLE_SAMPLES", "1" if method == "lora" else "0")
+    monkeypatch.setattr(samples, "SHARE", 1e9)  # whatever it costs
     run = run_here(plan_of(writer, method))
     report = run.report() or {}
     before, after = (report["scores"][name] for name in ("before", "after"))
@@ -293,7 +295,11 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     assert report["statements"][0].startswith("Better")
     assert len(report["samples"]) == 6
     told = [e for e in read_events(run.events) if e["kind"] == "sample"]
-    assert [e["split"] for e in told] == ["before"] * 6 + ["after"] * 6
+    scored = [e["step"] for e in read_events(run.events) if e["kind"] == "evaluation" and e["split"] == "validation"]
+    learning = [e for e in told if e["split"] == "learning"]
+    assert [e["step"] for e in learning] == ([s for s in scored[1:] for _ in range(2)] if method == "lora" else [])
+    assert [e["prompt"] for e in learning[:2]] == [e["prompt"] for e in told[:2]][: len(learning)]
+    assert [e["split"] for e in told if e not in learning] == ["before"] * 6 + ["after"] * 6
     assert [s["after"] for s in report["samples"]] == [e["answer"] for e in told if e["split"] == "after"]
 
     code = re.search(r"```python\n(.*?)```", (run.model / "README.md").read_text(), re.DOTALL)
