@@ -24,7 +24,10 @@ RESULTS = Path(__file__).parents[1] / "results" / "prediction_cpu.json"
 MODELS: dict[str, dict[str, Any]] = {"MiniLM": MINILM, "SmolLM2-135M": SMOLLM2}
 def cells() -> Iterator[tuple[str, str, TrainingStep]]:
     """(key, model, step) of every cell."""
-    shapes = {"MiniLM": ((8, 64), (4, 128), (16, 128), (4, 256)), "SmolLM2-135M": ((2, 64), (4, 64), (2, 128))}
+    shapes = {
+        "MiniLM": ((8, 64), (4, 128), (16, 128), (4, 256)),
+        "SmolLM2-135M": ((2, 64), (4, 64), (2, 128), (1, 256), (4, 128)),
+    }
     for model, heads in (("MiniLM", "classification"), ("SmolLM2-135M", "causal_lm")):
         for method in ("full", "lora", "qlora"):
             for rows, length in shapes[model]:

@@ -13,6 +13,8 @@ from engine.worker.tracing.work import STEP
 
 MOST = 3 * 10**8
 """Bytes of the tensors that an operation is tried with; of more the time is told by the bytes."""
+PART = MOST // 4
+"""Of the tensors of an optimizer, so many are tried."""
 ENOUGH = 0.004
 """Seconds spent on a kind of operation after its first call, which only warms up."""
 
@@ -89,16 +91,23 @@ def _listed(func: Any, outlines: list[Any], spec: Any, whole: int) -> float:
     lists = [a for a in (*args, *kwargs.values()) if isinstance(a, list) and len(a) > 1]
     if not lists:
         return whole / 5e9
-    few = max(len(lists[0]) // 16, 1)
+    chosen: list[int] = []
+    taken = 0
+    for i in range(len(lists[0])):
+        size = sum(outlines[a[i]].bytes for a in lists if i < len(a) and isinstance(outlines[a[i]], _Outline))
+        if taken + size <= PART:
+            chosen, taken = [*chosen, i], taken + size
+    if not chosen:
+        return whole / 5e9
 
     def cut(a: Any) -> Any:
-        return a[:few] if isinstance(a, list) and len(a) > 1 else a
+        return [a[i] for i in chosen if i < len(a)] if isinstance(a, list) and len(a) > 1 else a
 
     args, kwargs = tuple(map(cut, args)), {name: cut(a) for name, a in kwargs.items()}
     leaves, smaller = pytree.tree_flatten((args, kwargs))
-    chosen = [outlines[i] if isinstance(i, int) else i for i in leaves]
-    part = sum(o.bytes for o in chosen if isinstance(o, _Outline))
-    return whole / max(part, 1) * _tried(func, chosen, smaller) if part <= MOST else whole / 5e9
+    fewer = [outlines[i] if isinstance(i, int) else i for i in leaves]
+    part = sum(o.bytes for o in fewer if isinstance(o, _Outline))
+    return whole / max(part, 1) * _tried(func, fewer, smaller) if part <= MOST else whole / 5e9
 
 
 def _here(value: Any) -> Any:

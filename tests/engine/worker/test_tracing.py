@@ -55,6 +55,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "bert": {"head": "classification"},
     "bert, autocast": {"head": "classification", "autocast": "bfloat16"},
     "bert, lora": {"head": "tagging", "method": "lora"},
+    "bert, fp32 over bf16": {"head": "tagging", "method": "lora", "base_dtype": "bfloat16"},
     "bert, masked_lm": {"head": "masked_lm", "gradient_checkpointing": "layer"},
     "own, lora": {"method": "lora", "loss": "chunked"},
     "own, bert": {"head": "classification", "loss": "chunked", "padded": True},
