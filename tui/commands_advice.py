@@ -77,7 +77,7 @@ def plan(given: argparse.Namespace) -> int:
     if writes and wanted.exists() and not given.force:
         raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
     look = look_at(given)
-    look.trace(timed=True)
+    look.trace()
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
     try:
@@ -126,9 +126,9 @@ class Look:
             print("Trying bf16 on this processor, once for this model …", file=sys.stderr)
         self.facts = trial.with_trial(found)
 
-    def trace(self, *, timed: bool = False) -> None:
-        """Count what the candidates' steps take; `timed` also tries how long, which takes seconds more."""
-        self.facts = with_traces(self.facts, recommend(self.facts).candidates, timed=timed)
+    def trace(self) -> None:
+        """Count what the candidates' steps take."""
+        self.facts = with_traces(self.facts, recommend(self.facts).candidates)
 
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""

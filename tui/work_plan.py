@@ -86,7 +86,7 @@ def counted(advice: Advice, cancel: "Cancel") -> "Facts":
     from engine.prediction.candidates import with_traces
 
     shown = [advice.candidate(m) for m in METHODS]
-    return with_traces(advice.facts, shown, fits=True, timed=True, cancel=cancel)
+    return with_traces(advice.facts, shown, fits=True, cancel=cancel)
 
 
 def with_profile(advice: Advice, facts: "Facts") -> Advice:

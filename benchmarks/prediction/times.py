@@ -85,7 +85,7 @@ def cell(model: str, task: str, method: str, rows: int, length: int, precision: 
     given: dict[str, Any] = {"lengths": [length] * rows, "layers": None, "workspace": 0, "learned": 0.7}
     calls, begun = Calls(), time.process_time()
     trace(lambda live: own.OwnLoop(config, plan, live, **given), Card("cpu"), calls=calls)
-    operations = sum(s for phase, s in calls.seconds().items() if phase != "evaluation")
+    operations = sum(s for phase, s in (calls.seconds() or {}).items() if phase != "evaluation")
     seconds = HOST * operations
     needed = time.process_time() - begun
     took, wall = measured(config, plan, rows, length)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.prediction.models import LLAMA_8B, MINILM, SMOLLM2
-from engine.worker.tracing.candidates import candidates
+from engine.worker.tracing.candidates import candidates, fits
 from recommender import fitted
 from recommender.facts import Facts
 
@@ -41,8 +41,8 @@ def row(name: str, config: dict[str, Any], machine: dict[str, Any], one: dict[st
     data = {"task": one["task"], "rows": 1000, "classes": 3, "tokens_total": 1000, "trained_tokens": 600}
     facts = Facts.model_validate({"machine": machine, "model": {"config": config}, "data": data})
     begun = time.process_time()
-    told = candidates(facts, [one], fits=True)["steps"][one["method"]]
-    seconds, fit = time.process_time() - begun, told["fit"]
+    fit = fits(facts, [one])["fits"].get(one["method"])
+    seconds = time.process_time() - begun
     edits = []
     for factors in EDITS:
         rows, length, rank = (round(f * size) for f, size in zip(factors, (one["rows"], one["length"], RANK), strict=True))
@@ -52,7 +52,7 @@ def row(name: str, config: dict[str, Any], machine: dict[str, Any], one: dict[st
         asked = (fit, rows, length, rank if one["method"] != "full" else 0)
         began = time.perf_counter()
         for _ in range(ASKED):
-            said = fitted.at(*asked)
+            said = fitted.at(*asked) if fit is not None else None
         milliseconds = 1000 * (time.perf_counter() - began) / ASKED
         anew = candidates(facts, [one | {"rows": rows, "length": length, "settings": settings}])["steps"][one["method"]]
         truth = anew["peak"] - anew["parts"].get("reserve", 0)

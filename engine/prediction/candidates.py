@@ -1,5 +1,6 @@
 """The memory of a recommendation's candidates, traced: exact numbers in the place of the formula's."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -28,13 +29,12 @@ def is_wanted(facts: Facts, shown: Iterable[Candidate]) -> bool:
     return any(step_of(facts, c.method, c.settings) not in known for c in shown if c.devices == 1)
 
 
-def with_traces(
-    facts: Facts, shown: Sequence[Candidate], *, fits: bool = False, timed: bool = False, cancel: Cancel | None = None
-) -> Facts:
+def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False, cancel: Cancel | None = None) -> Facts:
     """The facts with the memory of each of these candidates' steps as a trace counts it, for deciding once more.
 
-    With `fits` also how it grows with batch, length and rank, for those who edit: half as long again. With `timed` also how long
-    it takes, where the machine of the facts is this one and computes on its CPU.
+    On a CPU, which is this one, also with the seconds that they take. With `fits` also how memory grows with batch, length and
+    rank, for those who edit. What was found is remembered by what it depends on: app and command line say the same.
+
     Seconds, the first time. The facts come back as they were where nothing can be traced: a device that is neither CUDA nor a
     CPU, a model with code of its own, a task whose step is not traced.
     """
@@ -43,14 +43,18 @@ def with_traces(
     shape = shape_of(facts.model, facts.data.task)
     steps = {c.method: step_of(facts, c.method, c.settings) for c in shown if c.devices == 1}
     plans = [_wanted(facts, c.settings.model_dump(mode="json"), c.method, steps[c.method].micro_tokens)
-             for c in shown if c.method in steps]  # fmt: skip
+             for c in sorted(shown, key=lambda c: c.method) if c.method in steps]  # fmt: skip
     try:
         model = checked(facts.model)
-        known = facts.model_copy(update={"model": model}).model_dump(mode="json")
-        request = {"facts": known, "plans": plans, "fits": fits, "timed": timed}
-        found = traced("candidates", request, about=facts.model.id or "the model", seconds=SECONDS, cancel=cancel)
+        request = {"facts": _steady(facts.model_copy(update={"model": model})), "plans": plans}
+        about = facts.model.id or "the model"
+        found = traced("candidates", request, about=about, seconds=SECONDS, cancel=cancel)
     except Cannot:
         return facts
+    with contextlib.suppress(Cannot):
+        grows = traced("fits", request, about=about, seconds=SECONDS, cancel=cancel)["fits"] if fits else {}
+        for method, fit in grows.items():
+            found["steps"].get(method, {})["fit"] = fit
     entries = [as_facts(steps[method], **answer) for method, answer in found["steps"].items() if method in steps]
     if not entries or shape.experts > 1:
         return facts
@@ -59,6 +63,17 @@ def with_traces(
     older = [e for e in profile.get("steps") or () if isinstance(e, dict) and e.get("step") not in new]
     profile["steps"] = [*older[-REMEMBERED:], *entries]
     return facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
+
+
+def _steady(facts: Facts) -> dict[str, Any]:
+    """What a trace depends on, without what changes from one look at the machine to the next."""
+    machine, data = facts.machine, facts.data
+    devices = [{"name": d.name, "compute_capability": d.compute_capability} for d in (machine.device,) if d is not None]
+    return {
+        "machine": {"backend": machine.backend, "devices": devices, "cpu_name": machine.cpu_name, "cpu_cores": machine.cpu_cores},
+        "model": facts.model.model_dump(mode="json", include={"config", "vocabulary_size"}),
+        "data": {"task": data.task, "tokens_total": data.tokens_total, "trained_tokens": data.trained_tokens},
+    }
 
 
 def _wanted(facts: Facts, settings: dict[str, Any], method: str, micro_tokens: int) -> dict[str, Any]:

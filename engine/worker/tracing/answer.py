@@ -3,22 +3,22 @@
 import warnings
 from typing import Any
 
-from engine.worker.tracing.candidates import candidates
+from engine.worker.tracing.candidates import candidates, fits
 from engine.worker.tracing.estimate import estimate
 from recommender.facts import Facts
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """`kind` is `estimate`, and `facts` hold a step; or `candidates`, and beside the facts stand the `plans` to trace; or
+    """`kind` is `estimate`, and `facts` hold a step; or `candidates` or `fits`, and beside them stand the `plans` to trace; or
     `bf16`.
 
     Raises:
         Refused, InputError: there is no answer, and why.
     """
     warnings.simplefilter("ignore")  # of the libraries about one another; nobody reads a child's warnings
-    if request["kind"] == "candidates":
+    if request["kind"] in ("candidates", "fits"):
         asked = request["asked"]
-        return candidates(Facts.model_validate(asked["facts"]), asked["plans"], fits=asked["fits"], timed=asked["timed"])
+        return (candidates if request["kind"] == "candidates" else fits)(Facts.model_validate(asked["facts"]), asked["plans"])
     if request["kind"] == "bf16":
         from engine.worker.bf16_trial import trials
 

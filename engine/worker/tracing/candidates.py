@@ -8,7 +8,7 @@ from unittest import mock
 from engine.prediction import sizes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment, peaks
-from engine.worker import grouped, token_loss
+from engine.worker import grouped, tiled, token_loss
 from engine.worker.tracing import models, work
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase
 from engine.worker.tracing.kernels import Card
@@ -21,50 +21,67 @@ from recommender.fitted import Sizes, Ways
 from recommender.footprint import loss_chunk
 from recommender.plan import Plan
 
+UNTRACEABLE = (LoracleError, RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError, IndexError)
 _TRIED: dict[Any, float] = {}
 """Seconds of operations that were tried in this process: methods share most of them."""
+TRYING = 3.0
+"""Seconds that are spent on finding out how long a method's operations take; where they do not suffice the formula tells."""
 TRIED = 3
 """Neighbouring sizes that are traced until one takes the same way."""
 
 
-def candidates(facts: Facts, wanted: list[dict[str, Any]], *, fits: bool = False, timed: bool = False) -> dict[str, Any]:
+def candidates(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
     """Peak, its interval and its parts by method; methods whose step cannot be traced are left out.
 
-    Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. With `fits`
-    also how it grows with rows, length and rank. With `timed`, where the facts' CPU is this one, also the seconds that a token
-    takes, in training and in scoring.
+    Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. On a CPU,
+    which is taken for this one, also the seconds that a token takes in training and in scoring.
     """
     card, _ = card_of(facts)
-    held = "reserved" if card.kind == "cuda" else "allocated"
-    found = {}
+    pooled = card.kind == "cuda"
+    held = "reserved" if pooled else "allocated"
+    found: dict[str, dict[str, Any]] = {}
     for one in wanted:
         if one["task"] not in HEADS:
             continue
         try:
-            step = _Step(facts, one, card, timed=timed and card.kind == "cpu")
-            segments = step.segments(fits=fits)
-            told = peaks(segments, pooled=card.kind == "cuda")
+            step = _Step(facts, one, card, timed=not pooled)
+            told = peaks(step.segments(), pooled=pooled)
             whole = told
             if learned_share(facts) != 1 and HEADS[one["task"]] == "causal_lm":
-                whole = peaks(_Step(facts, one, card, learned=1.0).segments(), pooled=card.kind == "cuda")
-        except (LoracleError, RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError, IndexError):
+                whole = peaks(_Step(facts, one, card, learned=1.0).segments(), pooled=pooled)
+            seconds = step.seconds
+        except UNTRACEABLE:
             continue
         allocated, kept, fullest = _most(told, "allocated"), _most(told, held), _most(whole, held)
-        reserve = {"reserve": kept - sum(told["parts"].values())} if card.kind == "cuda" else {}
-        margin = RESERVED if card.kind == "cuda" else ALLOCATED
+        reserve = {"reserve": kept - sum(told["parts"].values())} if pooled else {}
+        margin = RESERVED if pooled else ALLOCATED
         found[one["method"]] = {
             "peak": kept,
             "low": int(ALLOCATED[0] * allocated),
             "high": int(margin[1] * fullest),
-            "most": int((FITTING if card.kind == "cuda" else margin[1]) * _most(whole, "allocated")),
+            "most": int((FITTING if pooled else margin[1]) * _most(whole, "allocated")),
             "parts": told["parts"] | reserve,
             "phases": parts_by_phase(told),
         }
-        if step.seconds is not None:
-            found[one["method"]]["seconds"] = step.seconds
-        if step.grows is not None:
-            found[one["method"]]["fit"] = sizes.fitted(segments, step.grows, step.ways)
+        if seconds is not None:
+            found[one["method"]]["seconds"] = seconds
     return {"steps": found}
+
+
+def fits(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the memory of each step grows with rows, length and rank, by method; left out where that cannot be told."""
+    card, _ = card_of(facts)
+    found = {}
+    for one in wanted:
+        if one["task"] in HEADS:
+            try:
+                step = _Step(facts, one, card)
+                segments = step.segments(fits=True)
+            except UNTRACEABLE:
+                continue
+            if step.grows is not None:
+                found[one["method"]] = sizes.fitted(segments, step.grows, step.ways)
+    return {"fits": found}
 
 
 def _most(told: dict[str, Any], which: str) -> int:
@@ -85,6 +102,7 @@ class _Step:
         self._longest = int(getattr(text, "max_position_embeddings", 0) or 1 << 20)
         self._words = int(text.vocab_size)
         self._pieces: list[int] = []
+        self._by_tiles = False
         self._timed = timed
         self._calls: dict[int | None, Calls] = {}
         self.grows: Sizes | None = None
@@ -95,12 +113,13 @@ class _Step:
         """Of a token in training and in scoring, where the step was timed."""
         if not self._calls:
             return None
-        told = {layers: calls.seconds(_TRIED) for layers, calls in self._calls.items()}
-        if None in told:  # a trace at full depth
-            whole = told[None]
-        else:
-            less, more = (told[layers] for layers in SHALLOW)
+        told = {layers: calls.seconds(_TRIED, within=TRYING) for layers, calls in self._calls.items()}
+        whole = told.get(None)  # a trace at full depth
+        less, more = (told.get(layers) for layers in SHALLOW)
+        if whole is None and less is not None and more is not None:
             whole = {p: work.at_depth(less[p], more[p], SHALLOW, models.depth_of(self._built)) for p in more}
+        if whole is None:
+            return None
         tokens = self._one["rows"] * self._one["length"]
         training = sum(seconds for phase, seconds in whole.items() if phase != "evaluation")
         return {"train": training / tokens / self._one["pieces"], "evaluate": whole.get("evaluation", 0.0) / tokens}
@@ -118,9 +137,9 @@ class _Step:
         return self._with_terms(whole, None) if fits else whole
 
     def _with_terms(self, segments: list[Segment], layers: int | None) -> list[Segment]:
-        here = self.ways.sizes(self._one["rows"], self._one["length"], self._one["settings"].get("rank") or 0)
-        if getattr(self._built, "is_encoder_decoder", False) or self._one["task"] == "preference":
-            return segments  # two lengths, of which one is not told; pieces of the loss that are kept until all are there
+        here = self._here()
+        if getattr(self._built, "is_encoder_decoder", False) or self._one["task"] == "preference" or self._by_tiles:
+            return segments  # two lengths, of which one is not told; pieces that are kept, and whose number is the length's
         near = sizes.neighbours(here, self.ways, self._longest)
         for other, _ in zip(near, range(TRIED), strict=False):
             try:
@@ -130,6 +149,9 @@ class _Step:
             self.grows = here
             return found
         return segments
+
+    def _here(self) -> Sizes:
+        return self.ways.sizes(self._one["rows"], self._one["length"], self._one["settings"].get("rank") or 0)
 
     def _traced(self, layers: int | None, other: Sizes | None = None) -> Traced:
         one, share = self._one, self._share
@@ -152,11 +174,16 @@ class _Step:
             )
 
         if other is not None:
-            with _divided(other, self.ways.heads, self._pieces):
+            # As many pieces within a piece of the loss as there.
+            rows = max(token_loss.TILE // self._words, 1)
+            pieces = -(-self._here().chunk // rows)
+            tile = -(-max(other.chunk, 1) // max(pieces, 1)) * self._words
+            with _divided(other, self.ways.heads, self._pieces, tile):
                 return trace(build, self._card)
         calls = self._calls.setdefault(layers, Calls()) if self._timed else None
-        with _watched() as self._pieces:
+        with _watched() as (self._pieces, by_tiles):
             found = trace(build, self._card, calls=calls)
+        self._by_tiles = bool(by_tiles)
         writes = HEADS[one["task"]] == "causal_lm"
         chunk = loss_chunk(self._words, cpu=self._card.kind == "cpu") if writes else 0
         group = grouped.MOST[self._card.kind] if grouped.layout.cache_info().misses else 0
@@ -168,22 +195,27 @@ Tiles = list[tuple[slice, slice]]
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[list[int]]:
-    """Within it is noted in how many pieces attention works on its scores, call by call."""
+def _watched() -> Iterator[tuple[list[int], list[int]]]:
+    """Within it is noted in how many pieces attention works on its scores, call by call; of causal attention on a CPU apart."""
     seen: list[int] = []
-    usual = grouped._tiles
+    causal: list[int] = []
+    usual, usually = grouped._tiles, tiled._tiles
 
     def tiles(*given: int) -> Tiles:
         found = list(usual(*given))
         seen.append(len(found))
         return found
 
-    with mock.patch.object(grouped, "_tiles", tiles):
-        yield seen
+    def causally(*given: int) -> Any:
+        causal.append(1)
+        return usually(*given)
+
+    with mock.patch.object(grouped, "_tiles", tiles), mock.patch.object(tiled, "_tiles", causally):
+        yield seen, causal
 
 
 @contextlib.contextmanager
-def _divided(size: Sizes, heads: int, seen: list[int]) -> Iterator[None]:
+def _divided(size: Sizes, heads: int, seen: list[int], tile: int) -> Iterator[None]:
     """Within it loss and attention work on pieces of that size, and on as many as at the other one: without contents it does not
     matter which. Where that size has no tile, attention divides as it does."""
     calls = iter(seen)
@@ -197,6 +229,7 @@ def _divided(size: Sizes, heads: int, seen: list[int]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if size.chunk:
             stack.enter_context(mock.patch.object(token_loss, "_chunk_of", chunk))
+            stack.enter_context(mock.patch.object(token_loss, "TILE", tile))
         if size.tile:
             stack.enter_context(mock.patch.object(grouped, "_tiles", tiles))
         yield

@@ -35,16 +35,18 @@ class Calls:
             self.kinds[key] = (func, outlines, spec)
         self.counts.setdefault(phase, Counter())[key] += 1
 
-    def seconds(self, known: dict[Any, float] | None = None) -> dict[str, float]:
+    def seconds(self, known: dict[Any, float] | None = None, *, within: float = float("inf")) -> dict[str, float] | None:
         """Processor seconds, were every thread on a processor of its own, by phase of the second step and of the evaluation.
 
-        `known` keeps what was tried, for another depth of the same model.
+        `known` keeps what was tried, for another depth of the same model. `None` where trying takes longer than `within` seconds.
         """
-        known = {} if known is None else known
-        found = {}
+        known, found = {} if known is None else known, {}
+        until = time.perf_counter() + within
         for phase, counts in self.counts.items():
             if phase in (*STEP, "evaluation"):
                 for key in counts:
+                    if time.perf_counter() > until:
+                        return None
                     if key not in known:
                         known[key] = _tried(*self.kinds[key])
                 found[phase] = sum(n * known[key] for key, n in counts.items())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.worker.tracing.candidates import candidates
+from engine.worker.tracing.candidates import candidates, fits
 from recommender import fitted
 from recommender.decide import recommend
 from recommender.facts import Facts
@@ -74,18 +74,18 @@ def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
                                 "precision": "fp32", "gradient_checkpointing": checkpointing}  # fmt: skip
     settings |= {} if method == "full" else {"rank": 8, "alpha": 16, "dropout": 0.0, "target_modules": "all-linear"}
 
-    def told(rows: int, length: int, rank: int, **more: Any) -> Any:
+    def one(rows: int, length: int, rank: int) -> dict[str, Any]:
         own = settings | {"max_length": length} | ({"rank": rank} if method != "full" else {})
-        one = {"method": method, "task": task, "settings": own, "labels": 3, "rows": rows, "length": length, "pieces": 2}
-        return candidates(known, [one], **more)["steps"][method]
+        return {"method": method, "task": task, "settings": own, "labels": 3, "rows": rows, "length": length, "pieces": 2}
 
-    first, truth = told(6, 96, 8, fits=True), told(8, 120, 24)
-    said = fitted.at(first["fit"], 8, 120, 24 if method != "full" else 0)
+    fit = fits(known, [one(6, 96, 8)])["fits"][method]
+    truth = candidates(known, [one(8, 120, 24)])["steps"][method]
+    said = fitted.at(fit, 8, 120, 24 if method != "full" else 0)
     assert said is not None
     assert said.peak == pytest.approx(truth["peak"] - truth["parts"].get("reserve", 0), rel=0.005)
     assert said.peak == pytest.approx(sum(said.parts.values()), rel=1e-6)
     if backend == "cpu" and task == "chat":  # many learned tokens are several pieces of the loss, few are one
-        assert fitted.at(first["fit"], 2, 60, 8) is None
+        assert fitted.at(fit, 2, 60, 8) is None
 
 
 def test_a_plan_that_was_edited_is_told_from_the_fit_and_says_how_far_it_may_be_off(facts: Facts) -> None:
