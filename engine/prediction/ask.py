@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.inspection import cache as remembering
 from engine.inspection.child import Cancel, ask
+from engine.launch import arithmetic
 from engine.prediction.resolve import check
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts, ModelFacts
@@ -92,7 +93,8 @@ def traced(
     if known is not None:
         return known
     try:
-        answer = ask("trace", {"kind": kind, "asked": request}, about=about, timeout=seconds, memory=MEMORY, cancel=cancel)
+        asked = {"kind": kind, "asked": request}  # under the worker's threads and allocator: some operations are timed
+        answer = ask("trace", asked, about=about, timeout=seconds, memory=MEMORY, extra=arithmetic(), cancel=cancel)
     except Refused as error:
         raise Cannot("untraceable", error.message) from None
     except InputError as error:

@@ -38,14 +38,15 @@ class Calls:
     def seconds(self, known: dict[Any, float] | None = None, *, within: float = float("inf")) -> dict[str, float] | None:
         """Processor seconds, were every thread on a processor of its own, by phase of the second step and of the evaluation.
 
-        `known` keeps what was tried, for another depth of the same model. `None` where trying takes longer than `within` seconds.
+        `known` keeps what was tried, for another depth of the same model. `None` where it takes more than `within`.
         """
         known, found = {} if known is None else known, {}
-        until = time.perf_counter() + within
+        threads = torch.get_num_threads()
+        until = time.process_time() / threads + within
         for phase, counts in self.counts.items():
             if phase in (*STEP, "evaluation"):
                 for key in counts:
-                    if time.perf_counter() > until:
+                    if time.process_time() / threads > until:
                         return None
                     if key not in known:
                         known[key] = _tried(*self.kinds[key])
