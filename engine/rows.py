@@ -71,6 +71,7 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
     texts = _texts(table, text_column)
     _refuse_mixed(table, label_column)
     labels = [label.strip() for label in _texts(table, label_column)]
+    _refuse_out_of_range(table, label_column, labels)
     kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if label and text and not text.isspace()]
     numbers = [table.number(i) for i in kept]
     if len(kept) == len(texts):
@@ -95,6 +96,37 @@ def _refuse_mixed(table: Table, name: str) -> None:
         raise InputError(
             f"{table.where(row)}: column {one_line(name, 60)} holds {kind}, {one_line(values[row], 40)}, where other rows hold"
             f" {others}; write all labels alike."
+        )
+
+
+FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
+"""A number of so few rows, beside others of so many rows each that follow one another, is a slip or a mark of something missing."""
+
+
+def _refuse_out_of_range(table: Table, name: str, labels: Sequence[str]) -> None:
+    """Classes that are numbered through, as 0 and 1 are, hold no -5, 50 or 0.5 in a row or two.
+
+    Numbers with gaps, and numbers of more rows, may well be meant.
+
+    Raises:
+        InputError: naming the first such row.
+    """
+    counted = Counter(label for label in labels if label)
+    if len(counted) < 3 or not all(map(_is_number, counted)):
+        return
+    usual = sorted(float(label) for label, n in counted.items() if n >= MANY_ROWS)
+    through = len(usual) > 1 and usual == [usual[0] + i for i in range(len(usual))] and usual[0].is_integer()
+    rare = {label: float(label) for label, n in counted.items() if n < MANY_ROWS}
+    if not through or len(rare) > FEW_LABELS or any(counted[label] > FEW_ROWS for label in rare):
+        return
+    for row, label in enumerate(labels):
+        number = rare.get(label)
+        if number is None or (number.is_integer() and usual[0] - 1 <= number <= usual[-1] + 1):
+            continue
+        cure = "name the classes by words" if number.is_integer() else "take --task regression"
+        raise InputError(
+            f"{table.where(row)}: column {one_line(name, 60)} holds {one_line(label, 40)}, where the other labels are the whole"
+            f" numbers {usual[0]:g} to {usual[-1]:g}; mend it or leave the row out. If it is meant, {cure}."
         )
 
 

@@ -83,7 +83,9 @@ def stop(given: argparse.Namespace) -> int:
         return _of_groups("stop")(group, given)
     found = engine_runs.attach(given.run, given.runs)
     engine_runs.stop(found, now=given.now)
-    how = "stops at once" if given.now else "stops after its current step and saves a checkpoint"
+    how = "stops after its current step and saves a checkpoint"
+    if given.now:
+        how = "stops as soon as its micro-batch is through, unsaved"
     print(f"{found.name} {how}. Go on later: loracle resume {found.name}")
     return Exit.DONE
 

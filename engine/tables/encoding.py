@@ -102,7 +102,8 @@ def open_text(path: Path) -> TextFile:
         return TextFile(path, packed, "utf-8-sig", "UTF-8")
     line, byte = bad
     if byte == 0:
-        raise InputError(f"{path}:{line}: holds null bytes, so it is not a text file; save it as UTF-8 text.")
+        place = _place_of_null(path, packed)
+        raise InputError(f"{path}:{line}:{place}: holds null bytes, so it is not a text file; save it as UTF-8 text.")
     encoding = _western(path, packed)
     if encoding is None:
         raise InputError(
@@ -164,6 +165,18 @@ def _first_bad(path: Path, packed: bool, codec: str) -> tuple[int, int] | None:
     except UnicodeDecodeError as error:
         return line, error.object[error.start]
     return None
+
+
+def _place_of_null(path: Path, packed: bool) -> int:
+    """Where in its line the first null byte stands, counted in characters from 1, as editors do."""
+    before = b""
+    for chunk in _unpacked(path, packed, nobody):
+        zero = chunk.find(b"\x00")
+        text = chunk if zero < 0 else chunk[:zero]
+        before = text.rpartition(b"\n")[2] if b"\n" in text else before + text
+        if zero >= 0:
+            break
+    return len(before.decode("utf-8", "replace")) + 1
 
 
 def _western(path: Path, packed: bool) -> str | None:

@@ -87,9 +87,9 @@ GOOD = [f"some words {i} of it,{'ab'[i % 2]}" for i in range(60)]
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("null.csv", csv(["a\0b,a", *GOOD]), "null.csv:2: holds null bytes"),
-        ("null.conll", "a\tO\n\0\tB-x\n\n" * 20, "null.conll:2: holds null bytes"),
-        ("null.txt", "a line\n\nanother\0line\n", "null.txt:3: holds null bytes"),
+        ("null.csv", csv(["a\0b,a", *GOOD]), "null.csv:2:2: holds null bytes"),
+        ("null.conll", "a\tO\n\0\tB-x\n\n" * 20, "null.conll:2:1: holds null bytes"),
+        ("null.txt", "a line\n\nanother\0line\n", "null.txt:3:8: holds null bytes"),
         ("short.conll", "a\tO\nb\tB-x\n\n" * 40 + "c\n", "short.conll:121: has no tag"),
         ("long.csv", csv([*GOOD, f"{LONG},a"]), "long.csv: row 61: column text holds a text of 50,000,000 characters"),
         ("long.conll", f"a\tO\n{LONG}\tO\n", "long.conll: row 1: column tokens holds a text of 50,000,000 characters"),
@@ -123,6 +123,29 @@ def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path) -> None:
     (tmp_path / "held-out.csv").write_text(csv([*GOOD[:20], "something new,7"]))
     said = refused(tmp_path / "train.csv", csv(GOOD), eval_file=tmp_path / "held-out.csv")
     assert "held-out.csv: row 21: labels that training has never seen: 7 (1 rows); the known ones are a, b" in said
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ([0, 1] * 30 + [-5], "row 61: column label holds -5, where the other labels are the whole numbers 0 to 1"),
+        ([1, 2, 3] * 20 + [30, 30], "row 61: column label holds 30, where the other labels are the whole numbers 1 to 3"),
+        ([0, 1] * 30 + [0.5], "row 61: column label holds 0.5, where"),
+        ([-1, 0, 1] * 20 + [2], None),  # follows the others: a rare class
+        ([0, 1, 7] * 20, None),  # as many rows as the others
+        ([10, 25, 70] * 20 + [3], None),  # not numbered through
+    ],
+)
+def test_a_number_far_from_classes_that_are_numbered_through_is_a_slip(
+    tmp_path: Path, numbers: list[float], said: str | None
+) -> None:
+    content = csv([f"some words {i} of it,{n}" for i, n in enumerate(numbers)])
+    if said is not None:
+        assert said in refused(tmp_path / "rows.csv", content, task="classification")
+        return
+    (tmp_path / "rows.csv").write_text(content)
+    facts = inspect_data({"train": str(tmp_path / "rows.csv"), "task": "classification"})["facts"]
+    assert facts["task"] == "classification"
 
 
 def test_rows_whose_answer_begins_behind_a_length_are_counted_beforehand(tmp_path: Path) -> None:
