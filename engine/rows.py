@@ -100,7 +100,7 @@ def _refuse_mixed(table: Table, name: str) -> None:
 
 
 FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
-"""A number of so few rows, beside others of so many rows each that follow one another, is a slip or a mark of something missing."""
+"""A number of so few rows, beside others of so many each that follow one another, is a slip or a mark of something missing."""
 
 
 def _refuse_out_of_range(table: Table, name: str, labels: Sequence[str]) -> None:
