@@ -208,3 +208,19 @@ def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
     code = "S_optimizer_8bit" if small else "S_optimizer_adamw" if few else "S_optimizer_usual"
     yield _because("optimizer", code, {"optimizer": settings.optimizer, "bits": 8}, "E23" if "8bit" in code else "E12")
     yield _because("token_budget", "S_token_budget", {"token_budget": settings.token_budget}, "K")
+    yield from _kernels(facts)
+
+
+ALLOCATOR_TIMES = 1.7
+"""How many times as fast a padded step of long rows was with the worker's allocator setting as without (the recipe's two sides in
+benchmarks/results/seed_recipe-speed-imdb.json); short rows took as long (classification-speed-sst2-full.json)."""
+
+
+def _kernels(facts: Facts) -> Iterator[Reason]:
+    """What is the same for every method: how memory is handed out, and whose kernels compute."""
+    on = facts.machine.backend
+    if on in ("cpu", "cuda"):
+        known = {"times": ALLOCATOR_TIMES} if on == "cpu" else {}
+        code = "S_allocator_cpu" if on == "cpu" else "S_allocator_gpu"
+        yield _because("allocator", code, known, "K")
+    yield _because("kernels", "S_kernels_gpu" if on in ("cuda", "rocm") else "S_kernels_cpu", {}, "K")
