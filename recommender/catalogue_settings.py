@@ -102,8 +102,8 @@ SETTINGS: dict[str, str] = {
     "S_allocator_cpu": "Freed memory stays in the worker (glibc's malloc on Linux): measured on long padded rows, a step was "
     "{times} times as fast; on short ones nothing changed.",
     "S_allocator_gpu": "The GPU's memory grows in expandable segments, because micro-batches are of ever other sizes.",
-    "S_kernels_cpu": "No torch.compile, whose saving was not shown to pay for its compiling here, and no Liger kernels, which need "
-    "a CUDA GPU.",
+    "S_kernels_cpu": "No torch.compile, whose saving was not shown to pay for its compiling here, and no Liger kernels, which "
+    "need a CUDA GPU.",
     "S_kernels_gpu": "No torch.compile and no Liger kernels: a loss without all logits, the most that Liger saves, is Loracle's "
     "own, and the rest was not measured in its step.",
 }

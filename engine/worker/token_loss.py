@@ -100,22 +100,29 @@ class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not r
             by_hidden = torch.empty_like(inner) if need_hidden else None
             by_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
             by_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and need_bias else None
-            rows = max(TILE // len(matrix), 1) if kind_of(hidden.device) == "cpu" else chunk
+            rows = max(TILE // len(matrix), 1) if kind_of(hidden.device) == "cpu" else None
             for begin in range(0, len(targets), chunk):
                 part, target = inner[begin : begin + chunk], targets[begin : begin + chunk, None]
-                logits = functional.linear(part, matrix, None if bias is None else bias.to(dtype))
-                for some, wanted in zip(logits.split(rows), target.split(rows), strict=True):
-                    total += _to_gradient(some, wanted, scale, softcap)
+                # What is given away here is freed inside, before its gradient takes as much again: on a GPU logits are the peak.
+                if rows is None:
+                    gradient, loss = _gradient(_linear(part, matrix, bias).float(), target, scale, softcap)
+                    gradient, total = gradient.to(dtype), total + loss
+                else:
+                    gradient = _linear(part, matrix, bias)
+                    for some, wanted in zip(gradient.split(rows), target.split(rows), strict=True):
+                        found, loss = _gradient(some.float(), wanted, scale, softcap)
+                        some.copy_(found)
+                        total += loss
                 if by_bias is not None:
-                    by_bias += logits.sum(0, dtype=torch.float32)
+                    by_bias += gradient.sum(0, dtype=torch.float32)
                 if by_hidden is not None:
-                    torch.mm(logits, matrix, out=by_hidden[begin : begin + chunk])
+                    torch.mm(gradient, matrix, out=by_hidden[begin : begin + chunk])
                 if by_weight is not None:
                     if dtype == torch.float32:
-                        by_weight.addmm_(logits.t(), part)
+                        by_weight.addmm_(gradient.t(), part)
                     else:
-                        by_weight += logits.t() @ part
-                del logits  # before the next chunk's are made
+                        by_weight += gradient.t() @ part
+                del gradient  # before the next chunk's logits are made
         ctx.found = (by_hidden, by_weight, by_bias)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         return total
@@ -128,9 +135,16 @@ class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not r
         return (*found, None, None, None, None)
 
 
-def _to_gradient(logits: torch.Tensor, targets: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
-    """Sum of the cross-entropies of `logits` (N, vocabulary), which become its gradient by themselves; `targets` (N, 1)."""
-    bent = _bent(logits.float(), scale, softcap)
+def _linear(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return functional.linear(rows, matrix, None if bias is None else bias.to(matrix.dtype))
+
+
+def _gradient(
+    logits: torch.Tensor, targets: torch.Tensor, scale: float, softcap: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """That of the sum of the cross-entropies by the module's `logits` (N, vocabulary), and that sum; `targets` (N, 1)."""
+    bent = _bent(logits, scale, softcap)
+    del logits
     slope = None if softcap is None else (1 - (bent / softcap).square()).mul_(scale)
     gradient = torch.log_softmax(bent, -1)
     del bent
@@ -140,8 +154,7 @@ def _to_gradient(logits: torch.Tensor, targets: torch.Tensor, scale: float, soft
         gradient.mul_(slope)
     elif scale != 1.0:
         gradient.mul_(scale)
-    logits.copy_(gradient)
-    return loss
+    return gradient, loss
 
 
 def _bent(logits: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
