@@ -27,7 +27,8 @@ from tui.run_rows import RunList
 from tui.screens.base import LoracleScreen
 from tui.screens.home import HomeScreen
 from tui.signals import HUNG_UP, catch_signals, end_children, forget_terminal
-from tui.words import size, status_with_sign
+from tui.widgets.title import machine_line
+from tui.words import status_with_sign
 
 if TYPE_CHECKING:
     from textual.worker import Worker
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from recommender.facts import Machine
     from tui.draft import Draft
     from tui.run_rows import RunRow
-
 
 
 class LoracleApp(App[None]):
@@ -253,23 +253,6 @@ class LoracleApp(App[None]):
         super()._watch_app_focus(focus)
         if focus and self._driver is not None and self._running:
             self._driver.write(terminal.title_sequence("Loracle"))
-
-
-def machine_line(machine: "Machine") -> Content:
-    """The machine in a few words: what would train, and how much memory is free."""
-    free = machine.ram_available
-    total = machine.ram_total
-    name = "CPU"
-    if machine.devices:
-        best = max(machine.devices, key=lambda d: d.memory_free or 0)
-        name, free, total = one_line(best.name or "GPU", 30), best.memory_free, best.memory_total
-    parts = [name]
-    if machine.cpu_cores:
-        parts.append(_("{n} cores").format(n=machine.cpu_cores))
-    if free is not None:
-        words = _("{free} free of {total}") if total else _("{free} free")
-        parts.append(words.format(free=size(free), total=size(total)))
-    return Content(" · ".join(parts))
 
 
 def run_app(

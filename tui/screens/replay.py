@@ -71,7 +71,7 @@ class ReplayScreen(RunScreen):
     def _right(self, now: float) -> Content:
         return Content.styled(_("replay"), "$text-accent")
 
-    def _draw_hint(self, pressing: str = "") -> None:
+    def draw_hint(self, pressing: str = "") -> None:
         playback = self.playback
         if playback is None:
             return
@@ -100,7 +100,7 @@ class ReplayScreen(RunScreen):
         if playback is not None:
             at = SPEEDS.index(playback.speed) + direction
             playback.speed = SPEEDS[min(max(at, 0), len(SPEEDS) - 1)]
-            self._draw_hint()
+            self.draw_hint()
 
     def action_seek(self, direction: int) -> None:
         """Jump by a share of the run."""

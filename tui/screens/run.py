@@ -10,17 +10,14 @@ from textual.containers import Container
 from textual.content import Content
 
 from engine.text import one_line
-from recommender.errors import LoracleError
 from tui import views_run as views
-from tui import work as engine_side
 from tui.background import in_thread
 from tui.endings import ending
-from tui.error_words import in_words
 from tui.i18n import _
 from tui.live_advice import advice
 from tui.run_log import LogLine, printed
-from tui.screens.confirm import ConfirmScreen
-from tui.screens.run_keys import NO_WORDS, RunKeys
+from tui.screens.run_asks import RunAsks
+from tui.screens.run_keys import NO_WORDS
 from tui.views_run import LIVE
 from tui.watching import Live, Watched
 from tui.widgets.log_pane import LogPane
@@ -46,16 +43,12 @@ LEAVING = _("Leaving keeps it running; `loracle attach` comes back to it.")
 CHART_HELP = _("s smooths, l log scale, a axis, < > zoom, [ ] move, b characters; the mouse wheel zooms and its place is told.")
 
 
-class RunScreen(RunKeys):
+class RunScreen(RunAsks):
     """Only reads the run directory; the run goes on whether this is looked at or not."""
 
     ABOUT = _("The run is a process of its own: leaving, or losing the connection, does not stop it.")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "stop", _("Stop and save"), id="stop",
-                tooltip=_("Finish this step, save a checkpoint, stop; it can be resumed")),
-        Binding("X", "stop_now", _("Stop now"), id="stop-now", show=False, tooltip=_("Stop at once, unsaved (asks first)")),
         Binding("d", "detach", _("Detach"), id="detach", tooltip=_("Quit the app; the run goes on")),
-        Binding("r", "resume", _("Resume"), id="resume", tooltip=_("Go on from the newest checkpoint, once stopped")),
         Binding("enter", "result", _("Result"), id="result", tooltip=_("What came out, once the run is done")),
         Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),
     ]  # fmt: skip
@@ -65,7 +58,6 @@ class RunScreen(RunKeys):
         self.run_directory = run
         self._line: Line | None = None
         self._resume_first = resume
-        self._stopping = False
         self._settled = self._drawn = self._spent = self._quiet_until = 0.0
         self._was_live = False
         self._ended_shown: str | None = None
@@ -192,7 +184,7 @@ class RunScreen(RunKeys):
         self._draw_samples()
         told = advice(state, following.plan, now)
         self.query_one("#advice", TextPane).show(Content("\n").join(Content.styled(a.text, a.style) for a in told))
-        self._draw_hint(told[0].text if told[0].text.startswith("!") else "")
+        self.draw_hint(told[0].text if told[0].text.startswith("!") else "")
         self._say_the_end()
 
     def _right(self, now: float) -> Content:
@@ -216,7 +208,8 @@ class RunScreen(RunKeys):
         value = self._following.state.info.get("predicted_memory") or self._following.predicted_memory
         return int(value) if isinstance(value, int | float) else None
 
-    def _draw_hint(self, pressing: str = "") -> None:
+    def draw_hint(self, pressing: str = "") -> None:
+        """How it ended and what to do now; while it goes on, what is pressing."""
         assert self._following is not None
         state, hint = self._following.state, self.query_one("#hint", Quiet)
         hint.set_class(state.status in ("failed", "refused", "dead"), "-alarm")
@@ -245,43 +238,9 @@ class RunScreen(RunKeys):
         head = LogLine("", _("the end of worker.log:") if words.strip() else NO_WORDS, "error")
         self._log([head, *(line._replace(style="error") for line in printed(words))])
 
-    # What is asked of the worker
-
-    def action_stop(self) -> None:
-        """Ask for a stop with a checkpoint."""
-        self._stop(now=False)
-
-    def action_stop_now(self) -> None:
-        """Ask the person, then the worker."""
-        question = _("Stop at once? Steps since the last checkpoint are lost. x stops after this step and saves.")
-        self.app.push_screen(ConfirmScreen(Content(question), _("Stop now")), self._stop_now_answered)
-
-    def _stop_now_answered(self, yes: bool | None) -> None:
-        if yes:
-            self._stop(now=True)
-
-    @work(group="stop", exit_on_error=False)
-    async def _stop(self, *, now: bool) -> None:
-        try:
-            await in_thread(engine_side.stop, self.run_directory, now)
-        except LoracleError as error:
-            self.say(in_words(error.message), "warning")
-            return
-        self._stopping = True
-        if self._following is not None:
-            self._draw_hint()
-
-    @work(exclusive=True, group="resume", exit_on_error=False)
-    async def action_resume(self) -> None:
-        """Go on from the newest checkpoint."""
-        if self._following is None or self._following.state.status in LIVE:
-            self.say(_("It is running: there is nothing to resume."), "warning")
-            return
-        try:
-            await in_thread(engine_side.resume, self.run_directory)
-        except LoracleError as error:
-            self.say(in_words(error.message), "warning")
-            return
+    def resumed(self) -> None:
+        """A worker was started: what the one before it left behind no longer holds."""
+        assert self._following is not None
         self._following.state.status = "starting"
         self._following.state.end = None
         self._quiet_until = time.monotonic() + PATIENCE

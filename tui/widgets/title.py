@@ -1,9 +1,17 @@
 """The line on top of every screen."""
 
+from typing import TYPE_CHECKING
+
 from rich.cells import cell_len
 from textual.content import Content
 
+from engine.text import one_line
+from tui.i18n import _
 from tui.widgets.quiet import Quiet
+from tui.words import size
+
+if TYPE_CHECKING:
+    from recommender.facts import Machine
 
 
 class Title(Quiet):
@@ -28,3 +36,20 @@ class Title(Quiet):
     def on_resize(self) -> None:
         """Pad for the new width."""
         self.sides(*self._sides)
+
+
+def machine_line(machine: "Machine") -> Content:
+    """The machine in a few words: what would train, and how much memory is free."""
+    free = machine.ram_available
+    total = machine.ram_total
+    name = "CPU"
+    if machine.devices:
+        best = max(machine.devices, key=lambda d: d.memory_free or 0)
+        name, free, total = one_line(best.name or "GPU", 30), best.memory_free, best.memory_total
+    parts = [name]
+    if machine.cpu_cores:
+        parts.append(_("{n} cores").format(n=machine.cpu_cores))
+    if free is not None:
+        words = _("{free} free of {total}") if total else _("{free} free")
+        parts.append(words.format(free=size(free), total=size(total)))
+    return Content(" · ".join(parts))
