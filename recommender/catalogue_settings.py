@@ -99,11 +99,11 @@ SETTINGS: dict[str, str] = {
     "S_optimizer_usual": "AdamW with bias correction, the usual choice.",
     "S_optimizer_8bit": "AdamW with {bits}-bit moments, to save memory.",
     "S_token_budget": "Micro-batches of up to {token_budget:count} tokens: they decide speed and memory, not the result.",
-    "S_allocator_cpu": "Freed memory stays in the worker (glibc's malloc on Linux): measured on long padded rows, a step was "
-    "{times} times as fast; on short ones nothing changed.",
+    "S_allocator_cpu": "Freed memory stays in the worker (glibc's malloc on Linux): measured on long rows, a step was {times} "
+    "times as fast by processor time.",
     "S_allocator_gpu": "The GPU's memory grows in expandable segments, because micro-batches are of ever other sizes.",
-    "S_kernels_cpu": "No torch.compile, whose saving was not shown to pay for its compiling here, and no Liger kernels, which "
-    "need a CUDA GPU.",
+    "S_kernels_cpu": "No torch.compile, which saved only {saved:share} of a step where it was measured, and no Liger kernels, "
+    "which need a CUDA GPU.",
     "S_kernels_gpu": "No torch.compile and no Liger kernels: a loss without all logits, the most that Liger saves, is Loracle's "
     "own, and the rest was not measured in its step.",
 }
