@@ -242,6 +242,9 @@ def merged_words(facts: dict[str, Any]) -> str:
     words = _("Read by both, {rows} rows get the adapter's outputs to within {difference} (the largest is {largest}).")
     largest = f"{facts['largest_output']:.3g}"
     said.append(words.format(rows=facts["rows"], difference=f"{facts['difference']:.1g}", largest=largest))
+    if facts["dtype"] != "float32":
+        words = _("That is what the weights lost when they were rounded to {dtype}, as the base is stored.")
+        said.append(words.format(dtype=facts["dtype"]))
     if facts["difference_in_4_bit"] is not None:
         words = _("The run was scored on a base in 4 bit; from that the merged weights differ a little: by {difference} at most.")
         said.append(words.format(difference=f"{facts['difference_in_4_bit']:.2g}"))

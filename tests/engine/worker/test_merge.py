@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from engine import merging
@@ -17,6 +18,7 @@ from engine.rundir import RunDirectory
 from engine.worker import merge
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan
+from tui.words import merged_words
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
@@ -55,6 +57,21 @@ def test_the_merged_model_says_what_the_adapter_says_and_needs_no_peft(
     assert "library_name: transformers" in card
     assert ("4 bit" in card) == (method == "qlora")
     assert not [p.name for p in tmp_path.iterdir() if p.name != "whole"]
+
+
+def test_weights_stored_in_16_bit_are_rounded_once_and_what_that_changes_is_told(
+    tiny: Path, make_plan: MakePlan, run_here: Here, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny, tmp_path / "narrow")
+    for file in (tmp_path / "narrow").glob("*.safetensors"):
+        save_file({name: t.bfloat16() for name, t in load_file(file).items()}, file, {"format": "pt"})
+    run = run_here(make_plan(tmp_path / "narrow", "lora", epochs=1))
+    facts = merged(run, tmp_path / "whole")
+    assert facts["dtype"] == "bfloat16"
+    assert 0 < facts["difference"] < 0.05 * facts["largest_output"]
+    assert "rounded to bfloat16" in merged_words(facts)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole")
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
 
 def test_what_cannot_be_merged_is_refused_and_nothing_is_left(
