@@ -27,8 +27,18 @@ def agree(found: dict[str, Any], *methods: str) -> None:
         assert 0 < trial["gradients_apart"] < 0.25
 
 
+@pytest.fixture(autouse=True)
+def as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "LONG", float("inf"))
+
+
 def test_every_method(tiny: Path) -> None:
     agree(subject.trials(request(tiny, "classification", "full", "lora", "qlora")), "full", "lora", "qlora")
+
+
+def test_what_there_was_no_time_for_is_not_taken_for_what_cannot_be_tried(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "LONG", -1.0)
+    assert subject.trials(request(tiny, "classification", "full")) == {"methods": {}, "whole": False}
 
 
 @pytest.mark.parametrize("task", ["multi_label", "regression", "token_classification"])
