@@ -25,7 +25,7 @@ Make = Callable[..., Group]
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker is started."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "launch", lambda run, plan: None)
+    monkeypatch.setattr(launch, "launch", lambda run, plan, waiting=None: None)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_worker_that_outlived_its_driver_is_watched_and_not_started_again(make
     writer.write("run", total_steps=5)
     writer.close()
     assert group.current() == run
-    monkeypatch.setattr(launch, "launch", lambda run, plan: pytest.fail("a second worker"))
+    monkeypatch.setattr(launch, "launch", lambda run, plan, waiting=None: pytest.fail("a second worker"))
     groups.drive(group, in_order, lambda begin: ends(begin()[0], "done"))
     assert groups.done(run)
 

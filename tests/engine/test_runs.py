@@ -35,7 +35,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path / "state"))
     monkeypatch.delenv("LORACLE_RUNS", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "launch", lambda run, plan: None)
+    monkeypatch.setattr(launch, "launch", lambda run, plan, waiting=None: None)
 
 
 @pytest.fixture

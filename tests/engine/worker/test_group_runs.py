@@ -27,7 +27,7 @@ MakePlan = Callable[..., Plan]
 def workers_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run's worker does its work while it is being started."""
 
-    def here(run: RunDirectory, plan: Plan) -> None:
+    def here(run: RunDirectory, plan: Plan, waiting: object = None) -> None:
         events = EventWriter(run.events)
         try:
             stopped = Session(run, plan, Narrator(events), Control(run.control)).go()
