@@ -17,7 +17,7 @@ from engine.text import one_line
 from recommender.errors import InputError
 from tui import judged
 from tui.i18n import _
-from tui.words import duration, metric, number, size, status_word
+from tui.words import against_advice, duration, metric, number, size, status_word
 
 MOST_METRICS = 3
 """Beside which a gain with its interval fits on 80 columns."""
@@ -84,7 +84,8 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
         f" · {duration(seconds.get('total'))}{took}"
     )
     console.print(Text(facts_line, style="dim"))
-    for line in [*(content.get("warnings") or []), *(content.get("recoveries") or []), *(content.get("overrides") or [])]:
+    against = [against_advice(str(line)) for line in content.get("overrides") or []]
+    for line in [*(content.get("warnings") or []), *(content.get("recoveries") or []), *against]:
         if line not in left_out:  # told above
             console.print(Text(f"! {one_line(line, 400)}", style="dim"))
     console.print(Text(f"Model     {one_line(run.model, 1000)}", overflow="fold"))

@@ -1,6 +1,5 @@
 """The report as text. A report file is read from disk, so nothing about its shape is trusted."""
 
-import re
 from typing import Any
 
 from rich.table import Table
@@ -13,7 +12,7 @@ from tui import judged
 from tui.i18n import _
 from tui.views_advice import NAMES, list_of
 from tui.views_run import short_name
-from tui.words import amount, duration, flush_right, metric, number, padded, sign, size
+from tui.words import against_advice, amount, duration, flush_right, metric, number, padded, sign, size
 
 SPLITS = (
     ("before", _("untouched model")),
@@ -45,8 +44,6 @@ def headline(report: dict[str, Any], *, roomy: bool = True) -> Content:
     return Content.assemble((name if roomy else short_name(name), "bold"), *(f" · {part}" for part in parts))
 
 
-_CODE = re.compile(r"^\w+_\w+: ")
-"""What stands before an advice that was set aside: the code of its rule."""
 WIDE_CELLS, NARROW_CELLS = 48, 27
 """Of the columns of scores, on a terminal of 110 columns and on one of 80."""
 
@@ -113,9 +110,10 @@ def _gain(report: dict[str, Any], split: str, words: str, told: list[str]) -> Co
 def statements(report: dict[str, Any]) -> Table:
     """What the report says in sentences, and its warnings."""
     table = list_of("")
-    lines = {str(t): "!" for name in ("left_out", "warnings", "overrides") for t in report.get(name) or []}
+    lines = {str(t): "!" for name in ("left_out", "warnings") for t in report.get(name) or []}
+    lines |= {against_advice(str(t)): "!" for t in report.get("overrides") or []}
     for text, mark in [*((str(t), sign("·")) for t in report.get("statements") or []), *lines.items()]:
-        table.add_row(Text(mark), Text(one_line(_CODE.sub("", text), 500)))
+        table.add_row(Text(mark), Text(one_line(text, 500)))
     return table
 
 

@@ -216,9 +216,9 @@ def evaluations(state: "RunState", metric_name: str) -> Content:
     heads = "".join(f" {judged.words(n):>10}" for n in measured if n != "loss")
     lines = [Content.styled(f"{flush_right(_('step'), 7)} {flush_right(_('loss'), 8)}{heads}", "$text-muted")]
     for e in reversed(found):
-        mark = f" {sign('●')}" if top and e.step == top[0] else ""
+        mark = sign("●") if top and e.step == top[0] else ""  # in front: behind two metrics there is no cell left for it
         scores = "".join(f" {metric(e.metrics.get(n)):>10}" for n in measured if n != "loss")
-        lines.append(Content(f"{number(e.step):>7} {metric(e.metrics.get('loss')):>8}{scores}{mark}"))
+        lines.append(Content(f"{mark}{number(e.step):>{7 - len(mark)}} {metric(e.metrics.get('loss')):>8}{scores}"))
     if not found:
         none = state.info.get("evaluations") == 0
         words = _("none: no rows were set aside to choose by") if none else _("the first one comes during training")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from engine.text import one_line
@@ -15,6 +16,8 @@ MOST_PAIRS = 10
 MOST_ROWS = 20
 SMALL = 8
 """Classes whose whole matrix fits."""
+MATRIX_CELLS = 66
+"""What a pane of 120 columns has for it; names of classes are cut to it."""
 
 
 def confusion(report: dict[str, Any]) -> Content:
@@ -40,14 +43,21 @@ def confusion(report: dict[str, Any]) -> Content:
 
 def _matrix(matrix: list[list[Any]], names: list[str]) -> Iterable[Content]:
     yield Content.styled(_("True class down, given class across"), "bold")
-    yield Content.styled(" " * 13 + "".join(f"{n[:6]:>7}" for n in names), "$text-muted")
+    longest = min(max(cell_len(n) for n in names), 12)
+    first, width = longest + 1, max(min(longest + 1, (MATRIX_CELLS - longest - 1) // len(names)), 7)
+    heads = (flush_right(_cut(n, width - 1), width) for n in names)
+    yield Content.styled(" " * first + "".join(heads), "$text-muted")
     for i, row in enumerate(matrix[: len(names)]):
-        cells = [_cell(real(v), i == j) for j, v in enumerate(row[: len(names)])]
-        yield Content.assemble(padded(names[i][:12], 13), *cells)
+        cells = [_cell(real(v), width, i == j) for j, v in enumerate(row[: len(names)])]
+        yield Content.assemble(padded(_cut(names[i], longest), first), *cells)
 
 
-def _cell(value: float | None, right: bool) -> tuple[str, str]:
-    return f"{number(value):>7}", "bold $text-success" if right else "" if value else "$text-disabled"
+def _cut(name: str, cells: int) -> str:
+    return name if cell_len(name) <= cells else set_cell_size(name, cells).rstrip()
+
+
+def _cell(value: float | None, width: int, right: bool) -> tuple[str, str]:
+    return f"{number(value):>{width}}", "bold $text-success" if right else "" if value else "$text-disabled"
 
 
 def worst(report: dict[str, Any]) -> Content:

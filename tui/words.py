@@ -2,6 +2,7 @@
 
 import locale
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -249,3 +250,8 @@ def merged_words(facts: dict[str, Any]) -> str:
         words = _("The run was scored on a base in 4 bit; from that the merged weights differ a little: by {difference} at most.")
         said.append(words.format(difference=f"{facts['difference_in_4_bit']:.2g}"))
     return " ".join(said)
+
+
+def against_advice(recorded: str) -> str:
+    """An advice that was set aside, without the code of its rule that a plan keeps before it."""
+    return _("Against the advice: {words}").format(words=re.sub(r"^\w+_\w+: ", "", recorded))

@@ -19,7 +19,6 @@ ALWAYS = (
     (_("arrows"), _("move and scroll; page up and page down go faster")),
     ("ctrl+c", _("copy what was selected with the mouse")),
     (_("shift + mouse"), _("select with the terminal's own selection")),
-    ("^p", _("all commands, by name")),
 )
 
 
@@ -37,10 +36,11 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll(id="dialog", classes="help"):
             yield Static(Content.assemble((_("Help"), "bold"), "\n\n", self._about), markup=False)
             yield Static(self._lines, markup=False)
-            yield Static(Content.styled("\n" + _("esc goes back"), "$text-muted"), markup=False)
 
     def on_mount(self) -> None:
-        self.query_one("#dialog").focus()
+        dialog = self.query_one("#dialog")
+        dialog.border_subtitle = _("arrows scroll · esc goes back")  # in the frame: a long list would push it out of sight
+        dialog.focus()
 
 
 def about(screen: "Screen[None]") -> Content:

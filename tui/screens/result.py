@@ -21,7 +21,7 @@ from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.panes import PanesScreen
 from tui.widgets.pane import Pane
-from tui.words import merged_words
+from tui.words import MERGING, merged_words
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -72,6 +72,8 @@ class ResultScreen(PanesScreen):
         self.run_directory = run
         self._folder = str(run.model)
         self._report: dict[str, Any] | None = None
+        self._doing = ""
+        """What a merge does at this moment."""
 
     def body(self) -> ComposeResult:
         with Container(id="result"):
@@ -85,7 +87,7 @@ class ResultScreen(PanesScreen):
         yield Static(id="problem", markup=False)
 
     def on_mount(self) -> None:
-        self.headline(Content.styled(one_line(self.run_directory.name, 60), "bold"), Content(""))
+        self._head()
         self.query_one("#scores").focus()
         self._load()
 
@@ -111,7 +113,7 @@ class ResultScreen(PanesScreen):
     def _show(self, report: dict[str, Any]) -> None:
         self._report = report
         self.query_one("#scores", Pane).title_words(views.scores_title(report))
-        self.headline(views.headline(report, roomy=self.has_class("-wide")), Content(""))
+        self._head()
         for pane, contents in self._parts(report).items():
             self.query_one(f"#{pane}", ReportPane).show(*contents)
 
@@ -145,19 +147,38 @@ class ResultScreen(PanesScreen):
         else:
             self.say(_("The saved model is gone: {folder}").format(folder=self._folder), "warning")
 
-    @work(group="merge", exclusive=True, exit_on_error=False)
-    async def action_merge(self) -> None:
-        """Write a model of its own, in the background."""
+    def action_merge(self) -> None:
+        """Write a model of its own, in the background: a worker of the app, so that its end is told wherever one is by then."""
+        if self._doing:
+            self.say(self._doing)
+            return
+        self._doing = _("Merging the adapter into its base, in the background …")
+        self.loracle.run_worker(self._merge(), group="merge", exit_on_error=False)
+
+    async def _merge(self) -> None:
         from engine.merging import merge, target_of
 
         try:
             await in_thread(target_of, self.run_directory)
-            self.say(_("Merging the adapter into its base, in the background …"))
-            facts = await in_thread(merge, self.run_directory)
-        except LoracleError as error:
-            self.say(one_line(in_words(error.message), 300), "warning")
-            return
-        self.say(merged_words(facts))
+            self.say(self._doing)
+            facts = await in_thread(merge, self.run_directory, None, lambda doing: self.call_later(self._merging, MERGING[doing]))
+        except (LoracleError, OSError) as error:
+            self.say(one_line(in_words(error.message) if isinstance(error, LoracleError) else error, 300), "warning")
+        else:
+            self.say(merged_words(facts))
+        finally:
+            self._merging("")
+
+    def _merging(self, words: str) -> None:
+        """What the merge is doing, in the title line until it ends."""
+        self._doing = words
+        if self.is_attached:
+            self._head()
+
+    def _head(self) -> None:
+        named = Content.styled(one_line(self.run_directory.name, 60), "bold")
+        left = named if self._report is None else views.headline(self._report, roomy=self.has_class("-wide"))
+        self.headline(left, Content.styled(self._doing, "$text-muted"))
 
     def action_again(self) -> None:
         """The plan once more, to be changed."""
