@@ -216,6 +216,31 @@ SENTENCES: tuple[str, ...] = (
     marked("{path} exists already; name another folder with --to, or remove it."),
     marked("Merging takes {needed} of main memory, and {free} are free. Close what uses it."),
     marked("{path}: the merged model needs {needed} of disk, and {free} are free. Use --to elsewhere."),
+    # What a report's numbers mean, and with what it compares.
+    marked("Better: {size} points of {measure} against {compared} (95% interval {low} to {high})."),
+    marked("Better: {size} {measure} against {compared} (95% interval {low} to {high})."),
+    marked("Worse: {size} points of {measure} against {compared} (95% interval {low} to {high})."),
+    marked("Worse: {size} {measure} against {compared} (95% interval {low} to {high})."),
+    marked(
+        "Not shown to differ: {size} points of {measure} against {compared} (95% interval {low} to {high}); "
+        "the interval contains zero, so this may be chance."
+    ),
+    marked(
+        "Not shown to differ: {size} {measure} against {compared} (95% interval {low} to {high}); the "
+        "interval contains zero, so this may be chance."
+    ),
+    marked("the untouched model"),
+    marked("a linear model on the untouched model's embeddings"),
+    marked("always answering the most common class"),
+    marked("always answering the mean of the training rows"),
+    marked("giving every word the most common tag"),
+    marked("always answering the labels that most rows have"),
+    marked("The linear model is better and costs seconds: use it, or give the fine-tune more data."),
+    marked(
+        "The chosen answers have become less likely too (mean reward {reward}): common with preferences; "
+        "look at the sample answers, and raise preference_beta if they got worse."
+    ),
+    marked("No rows were held out, so nothing can be said about the gain."),
 )
 """As the engine writes them, what varies in braces. Where one ends, another may follow."""
 _BETWEEN = re.compile(r"(?<=[.!?]) (?=[A-Z`])")

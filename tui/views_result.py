@@ -9,6 +9,7 @@ from textual.content import Content
 from engine.metrics.measures import MEASURES
 from engine.text import one_line
 from tui import judged
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.views_advice import NAMES, list_of
 from tui.views_run import short_name
@@ -113,7 +114,7 @@ def statements(report: dict[str, Any]) -> Table:
     lines = {str(t): "!" for name in ("left_out", "warnings") for t in report.get(name) or []}
     lines |= {against_advice(str(t)): "!" for t in report.get("overrides") or []}
     for text, mark in [*((str(t), sign("·")) for t in report.get("statements") or []), *lines.items()]:
-        table.add_row(Text(mark), Text(one_line(text, 500)))
+        table.add_row(Text(mark), Text(one_line(in_words(text), 500)))
     return table
 
 

@@ -169,6 +169,9 @@ def test_every_sentence_about_what_is_wrong_is_one_that_the_code_says() -> None:
          "或选择 QLoRA；或换较小的模型。"),
         ("The gradient is no longer a number at step 7. Most likely learning_rate is too high (it is 0.5).",
          "第 7 步起梯度不再是数值。很可能是学习率过高（现为 0.5）。"),
+        ("Not shown to differ: -0.5 points of span F1 against the untouched model (95% interval -1.2 to +0.1); the interval"
+         " contains zero, so this may be chance.",
+         "未显示出差异：span F1 相对于原模型 -0.5 个百分点（95% 区间 -1.2 到 +0.1）；区间包含零，所以可能只是偶然。"),
         ("ValueError: something of a library", "ValueError: something of a library"),
     ],
 )  # fmt: skip
