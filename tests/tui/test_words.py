@@ -57,4 +57,4 @@ def test_an_ascii_locale_gets_ascii_signs(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_advice_that_was_set_aside_is_told_without_the_code_of_its_rule() -> None:
     assert words.against_advice("D3_too_small: A small model.") == "Against the advice: A small model."
-    assert words.against_advice("LoRA instead of the recommended QLoRA") == "Against the advice: LoRA instead of the recommended QLoRA"
+    assert words.against_advice("LoRA instead of QLoRA") == "Against the advice: LoRA instead of QLoRA"
