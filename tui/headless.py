@@ -101,7 +101,8 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
         narration.print(Text(f"{run.name}: {death(state)}"))
         if last:
             narration.print(Text(f"The end of its log:\n{last}", style="dim"))
-        narration.print(Text(f"Go on from the newest sound checkpoint: loracle resume {run.name}"))
+        how = "Start again from the beginning" if state.checkpoint is None else "Go on from the newest sound checkpoint"
+        narration.print(Text(f"{how}: loracle resume {run.name}"))
         return Exit.FAILED
     end = state.end or {}
     if state.status == "done":

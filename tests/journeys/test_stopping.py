@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from engine import checkpoints
-from engine.rundir import RunDirectory
+from engine.rundir import RunDirectory, create
 from engine.state import RunState
 from recommender.plan import Plan
-from tui.headless import follow, leave
+from tui.headless import attach_to, follow, leave
 
 Wait = Callable[[RunDirectory, Callable[[RunState], bool]], RunState]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -129,3 +129,14 @@ def test_a_ctrl_c_while_the_worker_is_being_started_stops_that_worker(
     assert told == begun[1:], "of a run that is left alone it is said that it runs"
     assert begun[1].alive()
     assert not list(begun[1].control.iterdir())
+
+
+def test_a_worker_that_died_before_it_saved_anything_leaves_no_checkpoint_to_go_on_from(
+    tiny: Path, make_plan: Callable[..., Plan], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = create(tmp_path, make_plan(tiny), None)
+    os.utime(run.path, (0, 0))
+    assert attach_to(run, as_json=False) == 4
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"from the beginning: loracle resume {run.name}" in said
+    assert "checkpoint" not in said
