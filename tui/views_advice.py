@@ -114,6 +114,8 @@ def card(
     column = max(cell_len(name) for name, _text in rows) + 1
     lines = [Content.styled(heading, "bold"), Content.assemble(fit)]
     lines.append(candidate_bar(memory.parts, memory.predicted, memory.available, width))
+    if column + cell_len(rows[0][1]) > width:  # a card of 80 columns has no cell to spare, and a unit cut off misleads
+        rows[0] = (rows[0][0], f"{about[memory.origin]}{memory_sum(candidate, brief=True)}{sign('…') if old else ''}")
     lines += [Content(f"{name}{' ' * (column - cell_len(name))}{text}") for name, text in rows]
     return Content("\n").join(lines)
 

@@ -188,12 +188,12 @@ def memory_verdict(candidate: "Candidate") -> str:
     return _("fits, {share} free").format(share=share(1 - memory.predicted / max(memory.available, 1)))
 
 
-def memory_sum(candidate: "Candidate") -> str:
-    """`5.1 of 11.6 GB`."""
+def memory_sum(candidate: "Candidate", *, brief: bool = False) -> str:
+    """`5.1 of 11.6 GB`; `5.1/11.6 GB` where it is to be `brief`."""
     needed, free = size(candidate.memory.predicted), size(candidate.memory.available)
     if needed.split()[-1] == free.split()[-1]:
         needed = needed.split()[0]
-    return _("{needed} of {free}").format(needed=needed, free=free)
+    return f"{needed}/{free}" if brief else _("{needed} of {free}").format(needed=needed, free=free)
 
 
 def padded(text: str, cells: int) -> str:

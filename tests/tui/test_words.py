@@ -6,6 +6,7 @@ from engine.state import RunState
 from recommender.decide import recommend
 from recommender.facts import Facts
 from tui import words
+from tui.views_advice import card
 
 
 def test_numbers_read_well() -> None:
@@ -58,3 +59,11 @@ def test_an_ascii_locale_gets_ascii_signs(monkeypatch: pytest.MonkeyPatch) -> No
 def test_advice_that_was_set_aside_is_told_without_the_code_of_its_rule() -> None:
     assert words.against_advice("D3_too_small: A small model.") == "Against the advice: A small model."
     assert words.against_advice("LoRA instead of QLoRA") == "Against the advice: LoRA instead of QLoRA"
+
+
+def test_no_unit_is_cut_off_on_a_card_of_80_columns(facts: Facts) -> None:
+    candidate = recommend(facts).candidate("lora")
+    memory = candidate.memory.model_copy(update={"predicted": 16_500_000_000, "available": 25_300_000_000, "phases": {}})
+    said = card(candidate.model_copy(update={"memory": memory}), "2 LoRA", None, 22, roomy=False, counting=True).plain
+    assert "~16.5/25.3 GB…" in said
+    assert max(map(len, said.split("\n"))) <= 22
