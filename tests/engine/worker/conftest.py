@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _tables_of_bitsandbytes() -> Iterator[None]:
-    """It keeps tables on the device of their first use: a trace, which otherwise has a process of its own, leaves them on meta."""
+    """It keeps tables on the device of their first use; a trace, which otherwise has its own process, leaves them on meta."""
     yield
     functional = sys.modules.get("bitsandbytes.functional")
     if functional is not None:
