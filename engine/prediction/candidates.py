@@ -23,7 +23,7 @@ OFF = "LORACLE_TRACE"
 
 def is_wanted(facts: Facts, shown: Iterable[Candidate]) -> bool:
     """Whether tracing could say more about these candidates than is known."""
-    if os.environ.get(OFF) == "0" or facts.machine.backend not in ("cpu", "cuda"):
+    if not _can_be_traced(facts):
         return False
     known = [c.step for c in counted(facts)]
     return any(step_of(facts, c.method, c.settings) not in known for c in shown if c.devices == 1)
@@ -38,7 +38,7 @@ def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False,
     Seconds, the first time. The facts come back as they were where nothing can be traced: a device that is neither CUDA nor a
     CPU, a model with code of its own, a task whose step is not traced.
     """
-    if os.environ.get(OFF) == "0" or facts.machine.backend not in ("cpu", "cuda"):
+    if not _can_be_traced(facts):
         return facts
     shape = shape_of(facts.model, facts.data.task)
     steps = {c.method: step_of(facts, c.method, c.settings) for c in shown if c.devices == 1}
@@ -63,6 +63,10 @@ def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False,
     older = [e for e in profile.get("steps") or () if isinstance(e, dict) and e.get("step") not in new]
     profile["steps"] = [*older[-REMEMBERED:], *entries]
     return facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
+
+
+def _can_be_traced(facts: Facts) -> bool:
+    return os.environ.get(OFF) != "0" and facts.machine.backend in ("cpu", "cuda")
 
 
 def _steady(facts: Facts) -> dict[str, Any]:

@@ -129,11 +129,25 @@ def quantise(model: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: 
     `model` is a skeleton that no memory was counted for; what stays as it is gets its memory here.
     """
     functional: Any = import_module("bitsandbytes.functional")
+    tables = dict(functional.name2qmap)
+    try:
+        with _disable_current_modes():  # its tables are made at the first use in a process, on the device of that use
+            functional.name2qmap["dynamic"] = functional.create_dynamic_map().to(device)
+            functional.quantize_4bit(
+                torch.empty((64, 64), dtype=dtype, device=device), compress_statistics=double, quant_type=kind
+            )
+        _put_maps(model, functional.quantize_4bit, kind=kind, double=double, dtype=dtype, spare=spare, device=device)
+    finally:  # or the next model of this process would look into a table without contents
+        functional.name2qmap.clear()
+        functional.name2qmap.update(tables)
+    model.is_loaded_in_4bit = True
+    model.quantization_method = "bitsandbytes"
+
+
+def _put_maps(
+    model: Any, quantize_4bit: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: list[str], device: str
+) -> None:
     layers: Any = import_module("bitsandbytes.nn")
-    quantize_4bit = functional.quantize_4bit
-    with _disable_current_modes():  # its tables are made at the first use in a process, on the device of that use
-        functional.name2qmap["dynamic"] = functional.create_dynamic_map().to(device)
-        quantize_4bit(torch.empty((64, 64), dtype=dtype, device=device), compress_statistics=double, quant_type=kind)
     kept = set(get_keys_to_not_convert(model)) | set(spare)
     seen: set[int] = set()
 
@@ -170,8 +184,6 @@ def quantise(model: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: 
         module.weight = None
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent) if parent else model, last, made)
-    model.is_loaded_in_4bit = True
-    model.quantization_method = "bitsandbytes"
 
 
 def _like(parameter: torch.Tensor, device: str) -> torch.Tensor:

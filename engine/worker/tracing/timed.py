@@ -15,6 +15,8 @@ MOST = 3 * 10**8
 """Bytes of the tensors that an operation is tried with; of more the time is told by the bytes."""
 PART = MOST // 4
 """Of the tensors of an optimizer, so many are tried."""
+BANDWIDTH = 5e9
+"""Bytes a second that an operation too large to be tried is taken to work through."""
 ENOUGH = 0.004
 """Seconds spent on a kind of operation after its first call, which only warms up."""
 
@@ -93,7 +95,7 @@ def _listed(func: Any, outlines: list[Any], spec: Any, whole: int) -> float:
     args, kwargs = pytree.tree_unflatten(list(range(len(outlines))), spec)
     lists = [a for a in (*args, *kwargs.values()) if isinstance(a, list) and len(a) > 1]
     if not lists:
-        return whole / 5e9
+        return whole / BANDWIDTH
     chosen: list[int] = []
     taken = 0
     for i in range(len(lists[0])):
@@ -101,7 +103,7 @@ def _listed(func: Any, outlines: list[Any], spec: Any, whole: int) -> float:
         if taken + size <= PART:
             chosen, taken = [*chosen, i], taken + size
     if not chosen:
-        return whole / 5e9
+        return whole / BANDWIDTH
 
     def cut(a: Any) -> Any:
         return [a[i] for i in chosen if i < len(a)] if isinstance(a, list) and len(a) > 1 else a
@@ -110,7 +112,7 @@ def _listed(func: Any, outlines: list[Any], spec: Any, whole: int) -> float:
     leaves, smaller = pytree.tree_flatten((args, kwargs))
     fewer = [outlines[i] if isinstance(i, int) else i for i in leaves]
     part = sum(o.bytes for o in fewer if isinstance(o, _Outline))
-    return whole / max(part, 1) * _tried(func, fewer, smaller) if part <= MOST else whole / 5e9
+    return whole / max(part, 1) * _tried(func, fewer, smaller) if part <= MOST else whole / BANDWIDTH
 
 
 def _here(value: Any) -> Any:

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             for name in LIBRARIES:
                 item.add_marker(pytest.mark.filterwarnings(rf"ignore::Warning:{name}(\..*)?"))
-
-
-@pytest.fixture(autouse=True)
-def _tables_of_bitsandbytes() -> Iterator[None]:
-    """It keeps tables on the device of their first use; a trace, which otherwise has its own process, leaves them on meta."""
-    yield
-    functional = sys.modules.get("bitsandbytes.functional")
-    if functional is not None:
-        functional.name2qmap.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)
