@@ -15,6 +15,13 @@ from recommender.errors import Exit, InputError, LoracleError, Refused, Training
 
 KINDS: dict[int, type[LoracleError]] = {int(Exit.USAGE): InputError, int(Exit.REFUSED): Refused}
 """The child's errors by their exit codes."""
+ROOM = 1.15
+"""Of the base's bytes in fp32, so that the adapter and what is computed find room beside it."""
+
+
+def memory_needed(parameters: int) -> int:
+    """Bytes of main memory in which a base of so many parameters takes up an adapter."""
+    return int(ROOM * 4 * parameters)
 
 
 def target_of(run: RunDirectory, to: Path | None = None) -> Path:

@@ -153,8 +153,8 @@ SENTENCES: tuple[str, ...] = (
     marked("Memory ran out; micro-batches hold {after} tokens now instead of {before}. The result does not change."),
     marked("Memory ran out for one row alone; gradient checkpointing is on now: slower. The result does not change."),
     marked(
-        "The adapter fits; merging it into its base would need {needed} of main memory ({free} are free) and as "
-        "much of disk ({disk} will be). Use it as an adapter, or merge it elsewhere."
+        "The adapter fits; merging it into its base would need {needed} of main memory ({free} are free) and "
+        "{merged} of disk ({disk} will be). Use it as an adapter, or merge it elsewhere."
     ),
     marked("The {what} is no longer a number at step {step}."),
     marked("loss"),

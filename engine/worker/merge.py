@@ -20,6 +20,7 @@ from safetensors import safe_open
 from engine.files import folder_size, read_json, sync_folder, write_atomically, write_json
 from engine.inspection.model import inspect_folder
 from engine.loading import split
+from engine.merging import memory_needed
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker import card, export
@@ -40,8 +41,6 @@ TOLERANCE = 1e-3
 """Of the largest output: what another order of sums in fp32 changes."""
 TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """As safetensors call them."""
-ROOM = 1.15
-"""Of the base's bytes in fp32, so that the adapter and what is computed find room beside it."""
 BESIDE = 30_000_000
 """Bytes of tokenizer and card beside the weights."""
 Say = Callable[[str], None]
@@ -59,7 +58,7 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
     if plan.model.fingerprint and found["fingerprint"] != plan.model.fingerprint:
         raise InputError(f"{plan.model.id}: the model has changed since the run was made, so the adapter does not belong to it.")
     dtype, parameters = _stored(Path(base))
-    _check_room(Path(base), target, 4 * parameters)
+    _check_room(Path(base), target, memory_needed(parameters))
     say("load")
     labels = [str(label) for label in plan.data.labels or (run.report() or {}).get("labels") or ()]
     tokenizer = load_tokenizer(str(run.model), words=plan.task == "token_classification")
@@ -124,11 +123,11 @@ def _stored(base: Path) -> tuple[torch.dtype, int]:
     return TYPES[kind], sum(weights.values())
 
 
-def _check_room(base: Path, target: Path, held: int) -> None:
-    weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    needed, memory = held * ROOM, memory_available()
+def _check_room(base: Path, target: Path, needed: int) -> None:
+    memory = memory_available()
     if needed > memory:
         raise Refused(f"Merging takes {size(needed)} of main memory, and {size(memory)} are free. Close what uses it.")
+    weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
     needed, disk = weights + BESIDE, shutil.disk_usage(next(p for p in target.absolute().parents if p.exists())).free
     if needed > disk:
         raise Refused(f"{target}: the merged model needs {size(needed)} of disk, and {size(disk)} are free. Use --to elsewhere.")

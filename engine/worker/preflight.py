@@ -13,6 +13,7 @@ import torch
 
 from engine import checkpoints
 from engine.files import folder_size
+from engine.merging import memory_needed
 from engine.rundir import RunDirectory
 from engine.worker.batches import LogicalBatch
 from engine.worker.budget import LONE_TRIES, out_of_memory, what_helps
@@ -169,16 +170,17 @@ class Preflight:
                 f" uses it. {what_helps(plan)}"
             )
         merged = 0 if plan.method == "full" else built.parameters * (4 if plan.precision == "fp32" else 2)
+        held = memory_needed(built.parameters) if merged else 0
         later = host if torch.cuda.is_available() else memory_available()  # once this process has ended
-        if merged and (merged > later or merged > free - needed):
+        if merged and (held > later or merged > free - needed):
             self.tell.warn(
                 "merge_does_not_fit",
-                f"The adapter fits; merging it into its base would need {size(merged)} of main memory ({size(later)} are free)"
-                f" and as much of disk ({size(max(free - needed, 0))} will be). Use it as an adapter, or merge it elsewhere.",
-                merged=merged, memory=later, disk=free - needed,
+                f"The adapter fits; merging it into its base would need {size(held)} of main memory ({size(later)} are free) and"
+                f" {size(merged)} of disk ({size(max(free - needed, 0))} will be). Use it as an adapter, or merge it elsewhere.",
+                held=held, memory=later, merged=merged, disk=free - needed,
             )  # fmt: skip
         disk = {"checkpoint": checkpoint, "result": result, "needed": needed, "free": free, "merged": merged}
-        return {"disk": disk, "host": {"saving": result, "merging": merged, "free": host}}
+        return {"disk": disk, "host": {"saving": result, "merging": held, "free": host}}
 
 
 @contextlib.contextmanager
