@@ -254,12 +254,17 @@ def told(taken: Mapping[str, Taken], unit: str) -> dict[str, Any]:
 
 
 def environments() -> tuple[dict[str, str], dict[str, str]]:
-    """That of a script somebody starts, and that of Loracle's worker: they differ in the allocator and in how threads wait."""
+    """That of a script somebody starts, and that of Loracle's worker: they differ in the allocator.
+
+    Threads wait for one another in the same way on both sides: what is best depends on what else the machine does
+    (`benchmarks/waiting.py`), so a script's own way would be compared with the hour and not with Loracle.
+    """
     from engine.launch import environment
 
     ours = environment()
-    plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "OMP_"))}
-    plain |= {k: ours[k] for k in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY")}
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "OMP_", "GOMP_"))}
+    same = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY")
+    plain |= {k: ours[k] for k in same if k in ours}
     return plain, ours
 
 

@@ -25,6 +25,11 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 * 1024**3
 pages takes as long as the arithmetic. Keeping them on the heap took padded BERT batches from 1.6 to 2.6 rows/s; raising
 the mmap threshold alone is not enough, glibc caps it at 32 MiB (benchmarks/results)."""
 
+WAITING = {"GOMP_SPINCOUNT": "1000"}
+"""How often a thread of GNU's OpenMP, which torch has on Linux, looks whether the others are ready before it sleeps. As usual it
+looks 300,000 times, and beside other work a step on short rows takes three times as long; one that sleeps at once (`PASSIVE`)
+leaves an idle machine idle for a quarter of a step. A thousand times costs little of either (benchmarks/waiting.py)."""
+
 KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 """Kernels that oneDNN (and torch's layer above it) keep for products in bf16, one for each shape, which micro-batches without
 padding hardly ever repeat. With the usual 1,024 a run of MiniLM grew by 6 MB a step, up to 1 GB; with 64 it stays within 70 MB
@@ -136,9 +141,9 @@ def environment() -> dict[str, str]:
 
 def arithmetic() -> dict[str, str]:
     """What decides how fast a CPU computes: threads and allocator, as far as the environment does not say otherwise."""
-    # Threads that wait for one another by spinning starve each other as soon as anything else runs on the machine: a step
-    # on short rows took 4.2 s instead of 0.8 s beside other work (2 cores, measured in turns).
     usual = {"OMP_NUM_THREADS": str(threads()), "OMP_WAIT_POLICY": "PASSIVE"}
+    if not os.environ.get("OMP_WAIT_POLICY"):
+        usual |= WAITING
     if sys.platform == "linux":
         usual |= ALLOCATOR
     usual |= KERNELS

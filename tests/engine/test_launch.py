@@ -73,6 +73,14 @@ def test_a_persons_own_settings_win(gpus: list[Device], monkeypatch: pytest.Monk
     assert (found["OMP_NUM_THREADS"], found["MALLOC_MMAP_MAX_"]) == ("7", "5")
 
 
+def test_threads_look_for_one_another_for_a_moment_before_they_sleep(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert 0 < int(launch.environment()["GOMP_SPINCOUNT"]) < 300_000
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert "GOMP_SPINCOUNT" not in launch.environment(), "a person's own wish would be overruled"
+
+
 def test_the_allocator_keeps_large_blocks(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*launch.ALLOCATOR, "PYTORCH_CUDA_ALLOC_CONF"):
         monkeypatch.delenv(name, raising=False)
