@@ -21,6 +21,8 @@ STEPS, WARM_UP = 30, 2
 PEERS = ("dynamic", "grouped", "dynamic_same_allocator", "grouped_same_allocator")
 RANK, ALPHA, DROPOUT = 8, 16, 0.1
 BATCH = 32
+PRECISIONS = {"fp32": "fp32", "bf16": "bf16-mixed"}
+"""Loracle's words for them; the Trainer's bf16 is autocast too."""
 
 
 def trainer_of(side: str, data: str, method: str, seed: int, output: Path, **more: Any) -> Any:
@@ -68,41 +70,49 @@ def trainer_of(side: str, data: str, method: str, seed: int, output: Path, **mor
     )
 
 
-def loracle_plan(data: str, method: str, seed: int, work: Path) -> Any:
+def loracle_plan(data: str, method: str, seed: int, work: Path, precision: str = "fp32") -> Any:
     """Loracle's plan for the same: its own learning rate and token budget, the Trainer's precision, batch and adapters."""
     from benchmarks.loracle_side import plan_for_benchmark
 
     adapters = [f"rank={RANK}", f"alpha={ALPHA}", f"dropout={DROPOUT}"] if method == "lora" else []
-    return plan_for_benchmark(data, seed, work, method, "precision=fp32", *adapters)
+    return plan_for_benchmark(data, seed, work, method, f"precision={PRECISIONS[precision]}", *adapters)
 
 
-def stepper(side: str, data: str, method: str, work: Path) -> TrainerStepper:
+def stepper(side: str, data: str, method: str, work: Path, precision: str) -> TrainerStepper:
     """The trainer of one side."""
     if side == "loracle":
         from benchmarks import loracle_side
 
-        trainer, total = loracle_side.trainer_of(loracle_plan(data, method, 1, work), work / side)
+        trainer, total = loracle_side.trainer_of(loracle_plan(data, method, 1, work, precision), work / side)
         return TrainerStepper(trainer, lambda batch: len(batch.targets), total)
-    trainer = trainer_of(side, data, method, 1, work / side)
+    trainer = trainer_of(side, data, method, 1, work / side, bf16=precision == "bf16")
     total = len(trainer.get_train_dataloader()) * 3
     return TrainerStepper(trainer, lambda batch: len(batch["labels"]), total)
 
 
-def speed(data: str, method: str, steps: int, against: list[str], work: Path) -> dict[str, Any]:
-    """Rows a second of each side, Loracle's ratio to the others, and its share of the matrix-product peak."""
-    arguments = ["--data", data, "--method", method, "--steps", str(steps), "--work", str(work)]
+def speed(job: tuple[str, str, str], steps: int, against: list[str], work: Path) -> dict[str, Any]:
+    """Rows a second of each side, Loracle's ratio to the others, and its share of the matrix-product peak.
+
+    `job` is data, method and precision.
+    """
+    data, method, precision = job
+    arguments = ["--data", data, "--method", method, "--precision", precision, "--steps", str(steps), "--work", str(work)]
     pairs = [("loracle", peer) for peer in against]
-    record = work / f"{data}-{method}"
+    record = work / _name(*job)
     taken = beside("benchmarks.classification", pairs, arguments, warm_up=WARM_UP, record=record, unit="rows")
     return {
         "benchmark": "classification speed",
         "data": data,
         "method": method,
-        "precision": "fp32",
+        "precision": precision,
         "against": {peer: figures for peer, (figures, _) in taken.items()},
         "share_of_matmul_peak": share_of_peak(operations(data, method), taken),
         "machine": machine(),
     }
+
+
+def _name(data: str, method: str, precision: str) -> str:
+    return f"{data}-{method}" if precision == "fp32" else f"{data}-{method}-{precision}"
 
 
 def operations(data: str, method: str) -> float:
@@ -154,6 +164,7 @@ def main() -> None:
     parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--data", choices=("imdb", "sst2"), required=True)
     parser.add_argument("--method", choices=("full", "lora"), default="full")
+    parser.add_argument("--precision", choices=tuple(PRECISIONS), default="fp32", help="of both sides, for speed")
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps a side whose time counts")
     parser.add_argument("--against", nargs="+", choices=PEERS, default=list(PEERS), help="only these")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
@@ -162,12 +173,15 @@ def main() -> None:
     given = parser.parse_args()
     work = given.work.resolve() / "classification"
     if given.what == "serve":
-        serve(stepper(given.side, given.data, given.method, given.work.resolve()), given.done, WARM_UP + given.steps)
+        side = stepper(given.side, given.data, given.method, given.work.resolve(), given.precision)
+        serve(side, given.done, WARM_UP + given.steps)
         return
-    what = speed(given.data, given.method, given.steps, given.against, work) if given.what == "speed" else None
-    result = what or accuracy(given.data, given.method, given.seeds, work)
+    if given.what == "speed":
+        result = speed((given.data, given.method, given.precision), given.steps, given.against, work)
+    else:
+        result = accuracy(given.data, given.method, given.seeds, work)
     given.output.mkdir(parents=True, exist_ok=True)
-    file = given.output / f"classification-{given.what}-{given.data}-{given.method}.json"
+    file = given.output / f"classification-{given.what}-{_name(given.data, given.method, given.precision)}.json"
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({k: v for k, v in result.items() if k not in ("runs", "machine")}, indent=1))
 
