@@ -46,10 +46,11 @@ def plans(
 
     Raises:
         Refused: a method would not fit or would be wasted, and `anyway` was not said or does not help.
-        InputError: an assignment is not allowed; folds beside a held-out file; fewer than two methods.
+        InputError: an assignment is not allowed; folds beside a held-out file; one run alone.
     """
-    if len(set(methods)) < 2 or len(set(methods)) < len(methods):
-        raise InputError("A comparison needs two or three different methods.")
+    alone = len(methods) < 2 and len(seeds) < 2 and folds is None
+    if alone or len(set(methods)) < len(methods):
+        raise InputError("A comparison needs two or three different methods, or several seeds of one (--seeds 1,2,3).")
     if folds is not None and data.eval_path is not None:
         raise InputError("--folds and --eval exclude each other: every row is held out in one of the folds.")
     assigned = {a.partition("=")[0].strip() for a in assignments}

@@ -24,6 +24,11 @@ def memory_needed(parameters: int) -> int:
     return int(ROOM * 4 * parameters)
 
 
+def part_of(target: Path, process: int) -> Path:
+    """Where that process writes what is to become `target`: beside it, so that it appears there whole or not at all."""
+    return target.with_name(f".{target.name}.{process}.part")
+
+
 def target_of(run: RunDirectory, to: Path | None = None) -> Path:
     """Where the merged model goes.
 
@@ -71,7 +76,7 @@ def merge(run: RunDirectory, to: Path | None = None, told: Callable[[str], None]
         process.kill()
         process.communicate()
         if "merged" not in answer:
-            shutil.rmtree(target.with_name(f".{target.name}.part"), ignore_errors=True)
+            shutil.rmtree(part_of(target, process.pid), ignore_errors=True)
     if "merged" in answer:
         return dict(answer["merged"])
     if "error" in answer:

@@ -200,7 +200,7 @@ def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
         one = commands.add_parser(name, help=text)
         one.add_argument("run", metavar="RUN", help=_("a path, a name, the start of a name, or `last`"))
         if name == "stop":
-            one.add_argument("--now", action="store_true", help=_("at once, without a new checkpoint"))
+            one.add_argument("--now", action="store_true", help=_("at once; steps since the last checkpoint are lost"))
         else:
             flags.as_json(one)
         if name == "merge":

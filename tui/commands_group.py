@@ -126,7 +126,7 @@ def stop(group: Group, given: argparse.Namespace) -> int:
     if run is None:
         raise InputError(f"{group.name} is not running (it is {group.status()}).")
     runs.stop(run, now=given.now)
-    how = "at once" if given.now else "after its current step and saves a checkpoint"
+    how = "at once, without a new checkpoint," if given.now else "after its current step and saves a checkpoint"
     print(f"{run.name} stops {how}, and {group.name} with it. Go on later: loracle resume {group.name}")
     return Exit.DONE
 

@@ -192,7 +192,7 @@ SENTENCES: tuple[str, ...] = (
     marked("stopped on request"),
     marked("paused, as it was to"),
     marked("`loracle resume {run}` goes on from step {step}."),
-    marked("Nothing was trained yet; `loracle resume {run}` starts from the beginning."),
+    marked("Nothing was saved yet; `loracle resume {run}` starts from the beginning."),
     marked("Details are in {log}."),
     marked("{name} has changed since the plan was made; make a new plan with `loracle plan`."),
     marked("{name} has changed since the plan was made; point to it with {flag}, or make a new plan."),

@@ -40,6 +40,7 @@ PHASES = {
     "after": "the result was scored",
 }
 """When memory or disk may run out where nothing smaller can be tried, in words."""
+AT_ONCE = "stopped at once on request"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCK_SECONDS = 3.0
 """A killed worker's lock is freed by the kernel within this time."""
@@ -90,16 +91,25 @@ def main() -> int:
         print(f"{run.name}: another worker has this run.", file=sys.stderr)
         return Exit.REFUSED
     control = Control(run.control)
-    control.listen()
     me = {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname()}
     write_json(run.path / "worker.json", me | {"versions": versions()})
     events = EventWriter(run.events)
     heartbeat = Heartbeat(events, run.path)
+    last_word = threading.Lock()  # taken once, by whoever says it
+
+    def leave() -> None:
+        if last_word.acquire(blocking=False):
+            end = _stopped(run, control, AT_ONCE)
+            events.write("end", **end)
+            os._exit(int(end["code"]))
+
+    control.listen(leave)
     heartbeat.start()
     try:
         end = _work(run, events, control, libraries)
     finally:
         heartbeat.stop()
+    last_word.acquire()
     events.write("end", **end)
     return int(end["code"])
 
@@ -130,7 +140,7 @@ def _work(run: RunDirectory, events: EventWriter, control: Control, libraries: L
 
         stopped = Session(run, plan, tell, control).go()
     except StopNow:
-        return _stopped(run, control, "stopped at once on request")
+        return _stopped(run, control, AT_ONCE)
     except TrainingFailed as error:
         return _failed(run, error.message, error)
     except LoracleError as error:
@@ -162,7 +172,7 @@ def _stopped(run: RunDirectory, control: Control, cause: str) -> dict[str, Any]:
         cure = f"`loracle resume {run.name}` goes on from step {step}."
         return {"status": "stopped", "code": int(Exit.STOPPED), "cause": cause, "cure": cure, "checkpoint": step}
     code = Exit.TERMINATED if control.terminated else Exit.INTERRUPTED
-    cure = f"Nothing was trained yet; `loracle resume {run.name}` starts from the beginning."
+    cure = f"Nothing was saved yet; `loracle resume {run.name}` starts from the beginning."
     return {"status": "stopped", "code": int(code), "cause": cause, "cure": cure, "checkpoint": None}
 
 

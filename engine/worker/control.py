@@ -1,10 +1,17 @@
 """What the person asks of a running worker: files in `control/`, and signals that mean the same."""
 
 import contextlib
+import os
+import select
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+
+LOOKS_EVERY = 0.2
+PATIENCE = 2.0
+"""Seconds that a worker which takes no steps has to leave by itself before it is made to."""
 
 
 class StopNow(BaseException):
@@ -16,36 +23,45 @@ class Control:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._terminated = 0
+        self.terminated = 0
+        """How often SIGTERM came."""
         self._stepping = False
 
-    def listen(self) -> None:
-        """SIGTERM means `stop`, a second one `stop-now`. SIGINT and SIGHUP belong to the viewer and are ignored."""
-        signal.signal(signal.SIGTERM, self._on_terminate)
+    def listen(self, leave: Callable[[], None]) -> None:
+        """SIGTERM means `stop`, a second one `stop-now`. SIGINT and SIGHUP belong to the viewer and are ignored.
+
+        From here on a thread calls `leave`, which does not return, as soon as leaving at once is asked for: on a slow machine
+        the micro-batch in hand takes tens of seconds, and what is lost by not waiting for it is what a kill would lose.
+        """
+        # Python's own handlers run between two operations, and a whole backward pass is one. The pipe is written at once.
+        heard, tells = os.pipe()
+        os.set_blocking(tells, False)
+        signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        threading.Thread(target=self._listen, args=(heard, leave), name="control", daemon=True).start()
 
-    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        self._terminated += 1
-
-    @property
-    def terminated(self) -> bool:
-        """Whether SIGTERM asked for the stop."""
-        return self._terminated > 0
+    def _listen(self, heard: int, leave: Callable[[], None]) -> None:
+        idle_since: float | None = None
+        while True:
+            if select.select([heard], [], [], LOOKS_EVERY)[0]:
+                self.terminated += os.read(heard, 64).count(signal.SIGTERM)
+            waits = self.stop and not self._stepping
+            idle_since = (idle_since or time.monotonic()) if waits else None
+            if self.now or (idle_since is not None and time.monotonic() - idle_since > PATIENCE):
+                leave()
+                return
 
     @property
     def stop(self) -> bool:
         """Whether to finish this step, save and leave."""
-        return self.terminated or (self._folder / "stop").exists() or (self._folder / "stop-now").exists()
+        return self.terminated > 0 or (self._folder / "stop").exists() or self.now
 
-    def check_stop_now(self) -> None:
-        """Leave at once if that was asked for.
-
-        Raises:
-            StopNow: it was.
-        """
-        if self._terminated > 1 or (self._folder / "stop-now").exists():
-            raise StopNow
+    @property
+    def now(self) -> bool:
+        """Whether to leave at once."""
+        return self.terminated > 1 or (self._folder / "stop-now").exists()
 
     @contextlib.contextmanager
     def steps(self) -> Iterator[None]:
@@ -62,9 +78,8 @@ class Control:
         Raises:
             StopNow: it was.
         """
-        if self.stop and not self._stepping:
+        if self.now or (self.stop and not self._stepping):
             raise StopNow
-        self.check_stop_now()
 
     @property
     def stop_at(self) -> int | None:

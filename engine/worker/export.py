@@ -43,6 +43,9 @@ def _write(beside: Path, task: Task, built: Built, *, tokenizer: Any, parts: Spl
         model.save_pretrained(beside)
         if plan.pissa:
             write_as_plain_lora(model, beside)
+        generation = getattr(model.get_base_model(), "generation_config", None)
+        if generation is not None:
+            generation.save_pretrained(beside)
         _name_base(beside, plan, base)
         # The adapter alone does not know the number and names of the labels; loading with 6 classes would fail.
         config = model.config.to_dict()

@@ -3,6 +3,7 @@
 It says `{"doing": PHASE}` a line, and at the end `{"merged": {...}}`, or `{"error": SENTENCE, "exit": CODE}`.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -13,14 +14,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import transformers
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from engine.files import folder_size, read_json, sync_folder, write_atomically, write_json
 from engine.inspection.model import inspect_folder
 from engine.loading import split
-from engine.merging import memory_needed
+from engine.merging import memory_needed, part_of
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker import card, export
@@ -74,8 +76,8 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
     model = model.merge_and_unload()
     _check_same(_outputs(model, rows, task), wanted, run)
     say("write")
-    beside = target.with_name(f".{target.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = part_of(target, os.getpid())
+    _sweep(target)
     try:
         beside.mkdir(mode=0o700, parents=True)
         _write(beside, model.to(dtype), tokenizer, run, task)
@@ -87,9 +89,12 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
         if dtype == torch.float32:  # else the rounding is told
             _check_same(outputs, wanted, run)
         sync_folder(beside)
+        if target.exists():
+            raise InputError(f"{target} exists already; name another folder with --to, or remove it.")
         beside.rename(target)
-    except OSError as error:
-        raise Refused(f"{target}: the merged model cannot be written ({error.strerror or error}).") from None
+    except (OSError, SafetensorError) as error:  # a full disk comes as either
+        why, free = one_line(getattr(error, "strerror", None) or error, 200), size(shutil.disk_usage(target.parent).free)
+        raise Refused(f"{target}: the merged model cannot be written ({why}; {free} of disk are free).") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     sync_folder(target.parent)
@@ -103,6 +108,14 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
         "difference_in_4_bit": None if in_bits is None else _difference(outputs, in_bits),
         "largest_output": _largest(wanted),
     }
+
+
+def _sweep(target: Path) -> None:
+    """Remove what processes that were killed have left of it."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        process = part.name.split(".")[-2]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _stored(base: Path) -> tuple[torch.dtype, int]:
@@ -153,6 +166,8 @@ def _adapted(run: RunDirectory, task: Task, base: str) -> Any:
     model = task.model_class().from_pretrained(
         base, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
     )
+    if (run.model / "generation_config.json").is_file():  # where answers end, as it was learned
+        model.generation_config = transformers.GenerationConfig.from_pretrained(run.model)
     return PeftModel.from_pretrained(model, str(run.model)).eval()
 
 

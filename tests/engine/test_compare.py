@@ -54,6 +54,8 @@ def test_methods_share_all_but_what_belongs_to_them() -> None:
         assert plan.learning_rate == advice.candidate(method).settings.learning_rate
     assert full.learning_rate != lora.learning_rate
     assert plans["full-5"] == full.model_copy(update={"seed": 5})
+    alone = compared(advice, model, data, facts, methods=("lora",), seeds=[1, 2, 3])
+    assert list(alone) == ["lora-1", "lora-2", "lora-3"]
 
 
 def test_warm_up_is_a_share_of_the_steps_that_there_really_are() -> None:
@@ -77,7 +79,7 @@ def test_every_fold_is_held_out_once_a_method() -> None:
     ("fields", "message"),
     [
         ({"folds": 3}, "--folds and --eval exclude each other"),
-        ({"methods": ("full",)}, "two or three different methods"),
+        ({"methods": ("full",)}, "two or three different methods, or several seeds of one"),
         ({"assignments": ["seed=3"]}, "say it with --seeds"),
         ({"assignments": ["learning_rat=1"]}, "learning_rat"),
     ],

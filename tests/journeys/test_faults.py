@@ -17,11 +17,12 @@ from typing import Any
 import psutil
 import pytest
 
-from engine import runs
+from engine import merging, runs
 from engine.events import read_events
 from engine.files import sha256_of
 from engine.launch import environment
 from engine.rundir import RunDirectory, create
+from recommender.errors import InputError, Refused, TrainingFailed
 from recommender.plan import Plan
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
@@ -292,3 +293,84 @@ def data_bytes(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), 0)
+
+
+# Merging
+
+
+@pytest.fixture(scope="session")
+def adapter(tiny: Path, make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    run = create(tmp_path_factory.mktemp("adapter"), make_plan(tiny, "lora", epochs=0.5, evaluations=1), None)
+    assert worker(run).returncode == 0
+    return run
+
+
+def beside(target: Path) -> list[str]:
+    return sorted(p.name for p in target.parent.iterdir() if "part" in p.name or p == target)
+
+
+@pytest.mark.parametrize("phase", ["load", "merge", "write", "compare"])
+def test_a_merge_whose_process_is_killed_leaves_nothing_and_the_next_one_works(
+    adapter: RunDirectory, tmp_path: Path, phase: str
+) -> None:
+    def kill(doing: str) -> None:
+        if doing == phase:
+            for child in psutil.Process().children():
+                if "engine.worker.merge" in child.cmdline():
+                    child.kill()
+
+    target = tmp_path / "whole"
+    with pytest.raises(TrainingFailed, match="ended without a word; most often memory ran out"):
+        merging.merge(adapter, target, kill)
+    assert beside(target) == []
+    assert merging.merge(adapter, target)["rows"] > 0
+    assert beside(target) == ["whole"]
+
+
+@pytest.mark.parametrize("with_child", [True, False])
+def test_a_merge_whose_parent_is_killed_is_never_taken_for_whole(
+    adapter: RunDirectory, tmp_path: Path, with_child: bool
+) -> None:
+    """By itself or with its child, as a machine that loses power would."""
+    target = tmp_path / "whole"
+    program = (
+        "import sys; from pathlib import Path; from engine import merging; from engine.rundir import RunDirectory;"
+        " merging.merge(RunDirectory(Path(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(adapter.path), str(target)], env=environment())
+    deadline = time.monotonic() + PATIENCE
+    while not beside(target) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    children = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.wait()
+    for child in children:
+        if with_child:
+            child.kill()
+        child.wait(PATIENCE)
+    if target.exists():  # the child was faster
+        with pytest.raises(InputError, match="exists already"):
+            merging.merge(adapter, target)
+    else:
+        assert merging.merge(adapter, target)["rows"] > 0
+    assert beside(target) == ["whole"]
+    assert (target / "model.safetensors").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize(
+    ("room", "left", "words"), [(400_000, None, "needs .* of disk"), (64_000_000, 50_000, "cannot be written")]
+)
+def test_a_disk_that_is_too_small_for_the_merged_model_is_said_and_left_empty(
+    adapter: RunDirectory, small_disk: Callable[[int], Path], room: int, left: int | None, words: str
+) -> None:
+    """From the start, or because somebody else fills it while the model is written."""
+    folder = small_disk(room)
+
+    def fill(doing: str) -> None:
+        if doing == "merge" and left is not None:
+            with (folder / "filler").open("wb") as file, contextlib.suppress(OSError):
+                file.write(bytes(shutil.disk_usage(folder).free - left))
+
+    with pytest.raises(Refused, match=words):
+        merging.merge(adapter, folder / "whole", fill)
+    assert beside(folder / "whole") == []

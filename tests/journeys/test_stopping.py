@@ -104,7 +104,7 @@ def test_a_stop_before_anything_was_trained_says_by_its_code_that_nothing_was_sa
     os.killpg(process.pid, number)
     found, errors = ended(process)
     assert found == code, errors
-    assert "Nothing was trained yet" in " ".join(errors.split())
+    assert "Nothing was saved yet" in " ".join(errors.split())
     assert "Traceback" not in errors
     assert list(run.checkpoints.iterdir()) == []
 

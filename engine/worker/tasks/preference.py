@@ -40,7 +40,7 @@ class Preference(Writing):
         most = self.plan.max_length
         input_ids, targets = [], []
         rows_cut = tokens_cut = 0
-        untrained: list[int] = []
+        untrained: dict[int, bool] = {}
         for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
             pair = list(sides(tokenizer, item, f"{rows.source}: row {number}").values())
             lost = sum(max(len(side.ids) - most, 0) for side in pair)
@@ -51,12 +51,12 @@ class Preference(Writing):
                 input_ids.append(chosen + rejected)
                 targets.append({"labels": said + instead, "chosen": len(chosen), "reference": [0.0, 0.0]})
             else:
-                untrained.append(number)
+                untrained[number] = lost > 0
             for side in pair:
                 self.note_end(tokenizer, side)
             if progress is not None and ((i + 1) % TELL_EVERY == 0 or i + 1 == len(rows)):
                 progress(i + 1)
-        refuse_untrained(rows, untrained, most)
+        refuse_untrained(rows, untrained, most, "both answers are the same, or one of them is empty.")
         return Encoded(input_ids, targets, [0] * len(input_ids), rows_cut, tokens_cut, len(untrained))
 
     def likelihoods(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:

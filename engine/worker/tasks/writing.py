@@ -24,6 +24,11 @@ from recommender.errors import InputError
 MOST_UNTRAINED = 0.1
 """Share of the rows from which nothing would be learned, beyond which a run would be wasted on the wrong setting."""
 TELL_EVERY = 200
+UNUSED = (
+    "temperature", "top_p", "min_p", "top_h", "typical_p", "top_k", "epsilon_cutoff", "eta_cutoff", "early_stopping",
+    "length_penalty",
+)  # fmt: skip
+"""What transformers finds wrong in settings for greedy writing."""
 PROMPT_SHARE = 0.5
 """Of a raw text's first piece, what a sample generation is given."""
 
@@ -99,7 +104,7 @@ class Writing(Task):
         most = self.plan.max_length
         input_ids, targets, wanted = [], [], []
         rows_cut = tokens_cut = 0
-        untrained: list[int] = []
+        untrained: dict[int, bool] = {}
         for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
             row = rendered(tokenizer, item, f"{rows.source}: row {number}")
             lost = max(len(row.ids) - most, 0)
@@ -110,13 +115,13 @@ class Writing(Task):
                 targets.append(row.labels[:most])
                 wanted.append(str(item["messages"][-1]["content"]) if not lost else None)
             else:
-                untrained.append(number)
+                untrained[number] = lost > 0
             self.note_end(tokenizer, row)
             if progress is not None and (i + 1) % TELL_EVERY == 0:
                 progress(i + 1)
         if progress is not None:
             progress(len(rows))
-        refuse_untrained(rows, untrained, most)
+        refuse_untrained(rows, untrained, most, "the model's chat template marks nothing of them as an answer.")
         return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, len(untrained))
 
     def _pieces(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Encoded:
@@ -155,6 +160,12 @@ class Writing(Task):
         generation = getattr(inner, "generation_config", None)
         if generation is not None and self.ends:
             generation.eos_token_id = list(self.ends) if len(self.ends) > 1 else self.ends[0]
+            try:
+                generation.validate(strict=True)
+            except ValueError:
+                # Many are published with settings that go with sampling, switched off; changed, they could not be saved. What
+                # belongs to the other way of writing is not used, so nothing is lost with it.
+                generation.update(**dict.fromkeys(UNUSED), pad_token_id=self.pad)
 
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of the learned tokens; logits exist for those only."""
@@ -242,14 +253,16 @@ def last_answer(labels: Sequence[int]) -> int:
     return max((i + 1 for i, label in enumerate(labels[:end]) if label == IGNORED), default=0)
 
 
-def refuse_untrained(rows: Rows, untrained: list[int], most: int) -> None:
-    """Stop where many rows, numbered in `untrained`, have no token to learn among their first `most`.
+def refuse_untrained(rows: Rows, untrained: dict[int, bool], most: int, whole: str) -> None:
+    """Stop where many rows have no token to learn among their first `most`: `untrained` tells of each by its number whether it
+    was cut, `whole` why those that were not teach nothing.
 
     Raises:
         InputError: they are more than `MOST_UNTRAINED` of all.
     """
-    if len(untrained) > MOST_UNTRAINED * len(rows):
-        raise InputError(
-            f"{rows.source}: {len(untrained)} of {len(rows)} rows (the first is row {untrained[0]}) leave nothing to learn: their"
-            f" answers begin behind max_length ({most} tokens). Raise max_length, or shorten the prompts."
-        )
+    if len(untrained) <= MOST_UNTRAINED * len(rows):
+        return
+    said = f"{rows.source}: {len(untrained)} of {len(rows)} rows (the first is row {min(untrained)}) leave nothing to learn"
+    if sum(untrained.values()) < len(untrained) / 2:
+        raise InputError(f"{said}, though they are not cut: {whole} `loracle inspect data --tokens 3` shows what is learned.")
+    raise InputError(f"{said}: their answers begin behind max_length ({most} tokens). Raise max_length, or shorten the prompts.")

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from engine.events import read_events
 from engine.launch import environment
 from engine.rundir import RunDirectory
 from engine.worker import session
-from engine.worker.control import Control, StopNow
+from engine.worker.control import Control
 from engine.worker.modeling import build
 from recommender.plan import Plan
 from tests.engine.worker.inside import work
@@ -82,7 +83,7 @@ def test_a_stop_before_anything_was_trained_leaves_nothing_and_says_so(
     run.ask(request_name)
     end = work(run)
     assert (end["status"], end["code"], end["checkpoint"]) == ("stopped", 130, None)
-    assert "Nothing was trained yet" in end["cure"]
+    assert "Nothing was saved yet" in end["cure"]
     assert list(run.checkpoints.iterdir()) == []
 
 
@@ -107,15 +108,37 @@ def test_any_error_of_a_library_becomes_one_sentence(
     assert str(run.log) in end["cure"]
 
 
-def test_sigterm_means_stop_and_a_second_one_stop_now(tmp_path: Path) -> None:
-    control = Control(tmp_path)
-    assert not control.stop
-    control._on_terminate(15, None)
-    assert control.stop
-    control.check_stop_now()
-    control._on_terminate(15, None)
-    with pytest.raises(StopNow):
-        control.check_stop_now()
+BUSY = """
+import hashlib, os, sys
+from pathlib import Path
+from engine.worker.control import Control
+control = Control(Path(sys.argv[1]))
+control.listen(lambda: os._exit(5))
+with control.steps():
+    print("busy", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"a", b"b", 10**9)  # minutes in one operation, as a backward pass may be
+"""
+
+
+@pytest.mark.parametrize("asked", ["signals", "file"])
+def test_stopping_at_once_waits_for_no_operation(tmp_path: Path, asked: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", BUSY, str(tmp_path)], stdout=subprocess.PIPE, env=environment())
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        if asked == "file":
+            (tmp_path / "stop-now").write_text("")
+        else:
+            process.terminate()
+            time.sleep(0.5)
+            assert process.poll() is None, "the first one waits for the step's end"
+            while process.poll() is None:
+                process.terminate()
+                time.sleep(0.2)
+        assert process.wait(timeout=60) == 5
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_request_to_save_is_used_up(tmp_path: Path) -> None:

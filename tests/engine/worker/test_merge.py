@@ -16,8 +16,14 @@ from engine.files import read_json
 from engine.loading import split
 from engine.rundir import RunDirectory
 from engine.worker import merge
+from engine.worker.budget import TokenBudget
+from engine.worker.modeling import load_config, load_tokenizer
+from engine.worker.scoring import Reader
+from engine.worker.tasks.registry import task_of
 from recommender.errors import InputError, Refused
+from recommender.facts import Family
 from recommender.plan import Plan
+from tests.engine.worker.works import plan_of
 from tui.words import merged_words
 
 MakePlan = Callable[..., Plan]
@@ -32,7 +38,7 @@ def merged(run: RunDirectory, target: Path) -> dict[str, Any]:
     return merge.merge(run, target, lambda doing: None)
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora", *VARIANTS])
+@pytest.mark.parametrize("method", ["lora", "qlora", "pissa", pytest.param("dora", marks=pytest.mark.faults)])
 def test_the_merged_model_says_what_the_adapter_says_and_needs_no_peft(
     tiny: Path, make_plan: MakePlan, run_here: Here, finished: Callable[[str], RunDirectory], tmp_path: Path, method: str
 ) -> None:
@@ -57,6 +63,52 @@ def test_the_merged_model_says_what_the_adapter_says_and_needs_no_peft(
     assert "library_name: transformers" in card
     assert ("4 bit" in card) == (method == "qlora")
     assert not [p.name for p in tmp_path.iterdir() if p.name != "whole"]
+
+
+FAMILIES: dict[str, Family] = {
+    "tiny": "encoder", "tiny_roberta": "encoder", "tiny_llama": "decoder", "tiny_chat": "decoder", "tiny_t5": "encoder-decoder",
+}  # fmt: skip
+OF_MODELS = [
+    ("pairs", "tiny", "lora"), ("chat", "tiny_chat", "qlora"), ("pairs", "tiny_llama", "lora"), ("seq2seq", "tiny_t5", "lora"),
+]  # fmt: skip
+MORE = [
+    *((task, "tiny", method) for task in ("multi_label", "regression", "token_classification") for method in ("lora", "qlora")),
+    *((task, "tiny_llama", method) for task in ("regression", "token_classification") for method in ("lora", "qlora")),
+    *((task, "tiny_chat", method) for task in ("continued_pretraining", "preference", "seq2seq") for method in ("lora", "qlora")),
+    ("pairs", "tiny", "qlora"), ("pairs", "tiny_llama", "qlora"), ("chat", "tiny_chat", "lora"), ("seq2seq", "tiny_t5", "qlora"),
+    ("pairs", "tiny_roberta", "lora"), ("pairs", "tiny_roberta", "qlora"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("work", "model", "method"), [*OF_MODELS, *(pytest.param(*one, marks=pytest.mark.faults) for one in MORE)]
+)
+def test_a_merged_model_of_any_work_scores_as_the_report_says(
+    make_plan: MakePlan, run_here: Here, tmp_path: Path, request: pytest.FixtureRequest, work: str, model: str, method: str
+) -> None:
+    plan = plan_of(make_plan, tmp_path / "rows.jsonl", work, request.getfixturevalue(model), method)
+    run = run_here(plan)
+    facts = merged(run, tmp_path / "whole")
+    assert facts["rows"] > 0
+    assert facts["difference"] < 1e-3 * facts["largest_output"]
+
+    tokenizer = load_tokenizer(str(tmp_path / "whole"), words=work == "token_classification")
+    parts = split(plan.data, plan.task)
+    known = task_of(plan, parts.labels, tokenizer.pad_token_id, FAMILIES[model])
+    load_config(str(tmp_path / "whole"), known)
+    whole = known.model_class().from_pretrained(tmp_path / "whole")
+    known.prepare(known.encode(tokenizer, parts.train), torch.device("cpu"))
+    rows = known.encode(tokenizer, parts.held_out)
+    reader = Reader(known, TokenBudget(500, lambda before, after: None), lambda: None)
+    if known.has_reference:
+        for target, values in zip(rows.targets, read_json(run.scores / "reference.json")["held_out"], strict=True):
+            target["reference"] = values
+    wanted = read_json(run.scores / "after.json")["score"]["loss"]
+    assert reader.score(whole, rows).loss == pytest.approx(wanted, rel=1e-3 if method == "lora" else 0.2)
+    if work == "chat":
+        assert tokenizer.chat_template
+        ends = whole.generation_config.eos_token_id
+        assert tokenizer.convert_tokens_to_ids("<|im_end|>") in ends, "it stops where an answer ends, without being told"
 
 
 def test_weights_stored_in_16_bit_are_rounded_once_and_what_that_changes_is_told(

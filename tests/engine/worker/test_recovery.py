@@ -12,10 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from engine.rundir import RunDirectory
+from engine.worker import generating
+from engine.worker.tasks.base import Task
 from engine.worker.tasks.classification import Classification
+from engine.worker.tasks.preference import Preference
+from engine.worker.tasks.seq2seq import Seq2Seq
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.plan import Plan
 from tests.engine.worker.inside import events, work
+from tests.engine.worker.works import plan_of
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
@@ -27,9 +32,11 @@ ERRORS: list[Callable[[], BaseException]] = [
 ]
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, name: str, at: set[int], after: bool = False) -> list[int]:
+def failing(
+    monkeypatch: pytest.MonkeyPatch, name: str, at: set[int], after: bool = False, task: type[Task] = Classification
+) -> list[int]:
     """Let those calls of a method of the task run out of memory, before or after it has done its work; which did."""
-    right, calls, failed = getattr(Classification, name), iter(range(10**9)), []
+    right, calls, failed = getattr(task, name), iter(range(10**9)), []
 
     def wrong(self: Any, *args: Any) -> Any:
         number = next(calls)
@@ -40,7 +47,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, at: set[int], after: boo
             right(self, *args)
         raise ERRORS[number % len(ERRORS)]()
 
-    monkeypatch.setattr(Classification, name, wrong)
+    monkeypatch.setattr(task, name, wrong)
     return failed
 
 
@@ -62,16 +69,18 @@ def same(run: RunDirectory, other: RunDirectory) -> None:
         assert got == pytest.approx(expected, rel=tolerance), name
     scored = [[e["metrics"]["loss"] for e in events(r, "evaluation") if e["split"] != "majority"] for r in (run, other)]
     assert scored[0] == pytest.approx(scored[1], rel=1e-3)
-    one, two = (load_file(r.model / "model.safetensors") for r in (run, other))
+    one, two = (load_file(next(r.model.glob("*.safetensors"))) for r in (run, other))
     for name, weight in two.items():
         torch.testing.assert_close(one[name], weight, rtol=1e-2, atol=2e-4, msg=name)
 
 
-def disturbed(plan: Plan, run: RunDirectory, run_here: Here, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def disturbed(
+    plan: Plan, run: RunDirectory, run_here: Here, monkeypatch: pytest.MonkeyPatch, seed: int, task: type[Task] = Classification
+) -> None:
     rng = random.Random(seed)
     with monkeypatch.context() as inside:
-        training = failing(inside, "total", {rng.randrange(40) for _ in range(3)}, after=rng.random() < 0.5)
-        scoring = failing(inside, "answers", {rng.randrange(30) for _ in range(2)})
+        training = failing(inside, "total", {rng.randrange(40) for _ in range(3)}, rng.random() < 0.5, task)
+        scoring = failing(inside, "answers", {rng.randrange(30) for _ in range(2)}, task=task)
         run_here(plan, again=run)
     assert training or scoring
     assert events(run, "recovery")
@@ -95,6 +104,37 @@ def test_the_loss_curve_is_that_of_the_undisturbed_run_wherever_memory_runs_out(
     run = begin(plan)
     disturbed(plan, run, run_here, monkeypatch, seed)
     same(run, undisturbed)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize(("work", "model", "task"), [("preference", "tiny_chat", Preference), ("seq2seq", "tiny_t5", Seq2Seq)])
+def test_pairs_and_texts_that_run_out_of_memory_are_learned_as_if_they_had_not(
+    make_plan: MakePlan, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    request: pytest.FixtureRequest, work: str, model: str, task: type[Task], method: str, seed: int,
+) -> None:  # fmt: skip
+    """While what the untouched model says is asked, too; and while answers are written."""
+    where = request.getfixturevalue(model)
+    fields = {"dropout": 0.0} if method == "lora" else {}
+    plan = plan_of(make_plan, tmp_path / "rows.jsonl", work, where, method, evaluations=2, epochs=2.0, **fields)
+    undisturbed, run = run_here(plan), begin(plan)
+    rng = random.Random(seed)
+    with monkeypatch.context() as inside:
+        if work == "preference":
+            failing(inside, "likelihoods", {0, rng.randrange(1, 4)}, task=task)
+        write, calls = generating.write, iter(range(10**9))
+
+        def wrong(*given: Any) -> Any:
+            if next(calls) in (0, 3):
+                raise ERRORS[seed % len(ERRORS)]()
+            return write(*given)
+
+        inside.setattr(generating, "write", wrong)
+        disturbed(plan, run, run_here, monkeypatch, seed, task)
+    same(run, undisturbed)
+    scores = [(r.report() or {})["scores"]["after"] for r in (run, undisturbed)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-2, abs=1e-4)
 
 
 def test_an_evaluation_that_runs_out_of_memory_scores_the_same_rows_in_smaller_pieces(

@@ -242,6 +242,10 @@ def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(writer: 
     many = read(tmp_path, [{"messages": short}] * 8 + [{"messages": long}] * 2, "messages", {"messages": "messages"}, "chat")
     with pytest.raises(InputError, match=r"2 of 10 rows \(the first is row 9\) leave nothing to learn.*max_length \(32 tokens\)"):
         task.encode(tokenizer, many)
+    hollow = FORGETFUL.replace("MARK", "{% generation %}{% endgeneration %}").replace("END", "")
+    masked = read(tmp_path, [{"messages": TALK}] * 4, "messages", {"messages": "messages"}, "chat")
+    with pytest.raises(InputError, match=r"4 of 4 rows .* though they are not cut: the model's chat template marks nothing"):
+        Writing(plan_of(writer), [], 0).encode(with_template(writer, hollow), masked)
 
 
 # The step
@@ -331,6 +335,18 @@ def test_mixed_precision_holds_in_the_packed_step_too(
     monkeypatch.setattr(causal, "packed_loss", watched)
     run_here(plan_of(writer, precision="bf16-mixed", epochs=1.0, data={"train_rows": 12, "eval_rows": 4, "validation_rows": 0}))
     assert set(seen) == {torch.bfloat16}
+
+
+def test_settings_of_writing_that_transformers_would_not_save_again_cost_no_run(
+    writer: Path, run_here: Here, tmp_path: Path
+) -> None:
+    """Many models are published with a temperature and greedy writing; with another end token the file counts as changed."""
+    shutil.copytree(writer, tmp_path / "model")
+    odd = {"do_sample": False, "temperature": 0.6, "top_p": 0.9, "pad_token_id": -1, "eos_token_id": 1}
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps(odd))
+    run = run_here(plan_of(tmp_path / "model", epochs=0.2, evaluations=1))
+    kept = json.loads((run.model / "generation_config.json").read_text())
+    assert load_tokenizer(str(writer)).convert_tokens_to_ids("<|im_end|>") in kept["eos_token_id"]
 
 
 def test_a_killed_run_goes_on_to_the_very_same_model(writer: Path, run_here: Here, tmp_path: Path) -> None:
