@@ -1,5 +1,6 @@
 """A run from plan to report: load, tokenize, score before, train, save, score after."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from pydantic import ValidationError
 
 from engine import checkpoints
 from engine.files import read_json
 from engine.loading import split
 from engine.rows import Split
-from engine.rundir import RunDirectory
+from engine.rundir import RunDirectory, json_object
 from engine.worker import export, report
 from engine.worker.budget import TokenBudget, give_back, what_helps
 from engine.worker.control import Control
@@ -34,8 +36,11 @@ from engine.worker.tasks.base import Encoded, Task
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import seed_everything
 from engine.worker.training import Training, suggested_rate
+from recommender.edits import edited
 from recommender.errors import Refused
+from recommender.facts import Facts
 from recommender.plan import Plan
+from recommender.recommendation import Candidate
 
 
 @dataclass(slots=True)
@@ -84,7 +89,7 @@ class Session:
             forgetting = Forgetting(self.run, reader, tokenizer, tell, model_folder)
             trainer = training.trainer(built)
             if not training.over:
-                predicted = _expected(self.run, plan.method).get("memory")
+                predicted = _expected(self.run, plan).get("memory")
                 Preflight(self.run, tell, reader, rows).go(trainer, built, predicted)
             if self.control.stop_at is None:  # a slice that may be thrown away leaves it to whoever goes on
                 held_out.score_before(built, rows["train"])
@@ -105,7 +110,7 @@ class Session:
             self._score_result(export.load(self.run, task, model_folder), held_out, samples, forgetting, step)
         held_out.score_probe(lambda: self._untouched(task, model_folder), rows["train"], plan.seed)
         facts = trained | {"total_steps": total_steps} | losses(parts.counts, rows, plan.max_length)
-        report.write(self.run, task, parts, built, training=facts, fit=fit, expected=_expected(self.run, plan.method))
+        report.write(self.run, task, parts, built, training=facts, fit=fit, expected=_expected(self.run, plan))
         return False
 
     def _score_result(self, result: Any, held_out: HeldOut, samples: Samples, forgetting: Forgetting, step: int) -> None:
@@ -167,7 +172,7 @@ class Session:
     def _announce(
         self, built: Built, parts: Split, rows: dict[str, Encoded], total_steps: int, checkpoint: Path | None
     ) -> None:
-        expected = _expected(self.run, self.plan.method)
+        expected = _expected(self.run, self.plan)
         resumed = checkpoints.step_of(checkpoint) if checkpoint else None
         self.tell.events.write(
             "run",
@@ -198,15 +203,18 @@ class Session:
         )
 
 
-def _expected(run: RunDirectory, method: str) -> dict[str, Any]:
-    """What the recommendation said about this method: bytes, seconds, bytes available."""
+def _expected(run: RunDirectory, plan: Plan) -> dict[str, Any]:
+    """What was said that a run of that plan takes, its own settings among the advised: bytes, seconds, bytes available."""
     advice = run.recommendation() or {}
-    for candidate in advice.get("candidates") or []:
-        if candidate.get("method") == method:
+    for known in advice.get("candidates") or []:
+        if known.get("method") == plan.method:
+            with contextlib.suppress(ValidationError):
+                facts = Facts.model_validate(json_object(run.path / "facts.json"))
+                known = edited(facts, Candidate.model_validate(known), plan).candidate.model_dump()
             return {
-                "memory": candidate["memory"]["predicted"],
-                "seconds": candidate["hours"]["predicted"] * 3600,
-                "available": candidate["memory"]["available"],
+                "memory": known["memory"]["predicted"],
+                "seconds": known["hours"]["predicted"] * 3600,
+                "available": known["memory"]["available"],
             }
     return {}
 

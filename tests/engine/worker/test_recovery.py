@@ -75,12 +75,14 @@ def same(run: RunDirectory, other: RunDirectory) -> None:
 
 
 def disturbed(
-    plan: Plan, run: RunDirectory, run_here: Here, monkeypatch: pytest.MonkeyPatch, seed: int, task: type[Task] = Classification
-) -> None:
+    plan: Plan, run: RunDirectory, run_here: Here, monkeypatch: pytest.MonkeyPatch, seed: int,
+    task: type[Task] = Classification, calls: tuple[int, int] = (40, 30),
+) -> None:  # fmt: skip
+    """Three times among the first `calls` of a training micro-batch, twice among those of scoring."""
     rng = random.Random(seed)
     with monkeypatch.context() as inside:
-        training = failing(inside, "total", {rng.randrange(40) for _ in range(3)}, rng.random() < 0.5, task)
-        scoring = failing(inside, "answers", {rng.randrange(30) for _ in range(2)}, task=task)
+        training = failing(inside, "total", {rng.randrange(calls[0]) for _ in range(3)}, rng.random() < 0.5, task)
+        scoring = failing(inside, "answers", {rng.randrange(calls[1]) for _ in range(2)}, task=task)
         run_here(plan, again=run)
     assert training or scoring
     assert events(run, "recovery")
@@ -131,7 +133,7 @@ def test_pairs_and_texts_that_run_out_of_memory_are_learned_as_if_they_had_not(
             return write(*given)
 
         inside.setattr(generating, "write", wrong)
-        disturbed(plan, run, run_here, monkeypatch, seed, task)
+        disturbed(plan, run, run_here, monkeypatch, seed, task, (10, 6))
     same(run, undisturbed)
     scores = [(r.report() or {})["scores"]["after"] for r in (run, undisturbed)]
     assert scores[0] == pytest.approx(scores[1], rel=1e-2, abs=1e-4)

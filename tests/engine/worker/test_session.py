@@ -16,13 +16,15 @@ from engine.events import EventWriter
 from engine.files import read_json, sha256_of
 from engine.loading import split
 from engine.rows import Rows, key_of
-from engine.rundir import RunDirectory
+from engine.rundir import RunDirectory, create
 from engine.worker import session
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer
 from engine.worker.training import FINISHED
+from recommender.decide import recommend
 from recommender.errors import InputError, TrainingFailed
+from recommender.facts import Facts
 from recommender.plan import Plan
 from tests.engine.worker.inside import events
 
@@ -295,3 +297,17 @@ def _built_with_little_memory(*args: Any) -> Any:
 
     built.model.register_forward_pre_hook(before, with_kwargs=True)
     return built
+
+
+def test_what_a_run_was_said_to_take_is_of_its_own_settings(tiny: Path, make_plan: MakePlan, tmp_path: Path) -> None:
+    content = json.loads((Path(__file__).parents[2] / "recommender" / "facts_example.json").read_text())
+    facts = Facts.model_validate(content)
+    advice = recommend(facts)
+    advised = advice.candidate("lora").settings
+    same = [name for name in type(advised).model_fields if name in Plan.model_fields]
+    plan = make_plan(tiny, "lora", **{name: getattr(advised, name) for name in same})
+    short = plan.model_copy(update={"max_length": 16, "effective_batch": 2})
+    said = [session._expected(create(tmp_path / name, p, advice, facts), p) for name, p in (("as-advised", plan), ("own", short))]
+    assert said[0]["memory"] == pytest.approx(advice.candidate("lora").memory.predicted, rel=0.1)
+    assert said[1]["memory"] < 0.8 * said[0]["memory"]
+    assert said[1]["seconds"] != said[0]["seconds"]
