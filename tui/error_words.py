@@ -186,6 +186,7 @@ SENTENCES: tuple[str, ...] = (
     marked("`--set {setting}` would be saner."),
     marked("`loracle run {plan} --set {setting}` begins anew with a saner setting."),
     marked("The best weights so far, of step {step}, are kept in {folder}."),
+    marked("What was saved last, of step {step}, is worse than the untouched model."),
     marked("What the model computes is not a number {when}, or too large for the plan's precision."),
     marked("Memory is too small for the linear model beside; the report compares without it."),
     marked("stopped at once on request"),

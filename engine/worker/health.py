@@ -38,6 +38,8 @@ SLOW_STEPS, SLOW_STEPS_TOO_FAST = 150, 30
 range, which explains it: then it is the end."""
 PARTED, STILL_FALLING = 1.1, 0.8
 """Validation loss over its lowest, training loss over what it was then: beyond both they have parted."""
+WORSE = 1.1, 0.1
+"""Times the untouched model's loss, and so much more, above which a checkpoint is nothing to keep."""
 RATES = {"full": (1e-7, 1e-3), "lora": (1e-6, 1e-2), "qlora": (1e-6, 1e-2)}
 """Learning rates outside which no fine-tune with AdamW is known to have gone well (E4, E14)."""
 HOPELESS_RATE = 0.1
@@ -232,6 +234,11 @@ class Health:
             "Fewer epochs would do; more or more varied rows would help.",
             facts={"step": step, "best_step": best_step, "validation": [lowest, loss], "training": [then, training]},
         )
+
+    def ruined(self, step: int) -> bool:
+        """Whether the validation rows showed the model of that step to be far worse than it was given."""
+        loss = next((loss for at, _, loss in self._evaluations if at == step), None)
+        return None not in (loss, self.given) and loss > WORSE[0] * self.given + WORSE[1]  # type: ignore[operator]
 
     # Words
 

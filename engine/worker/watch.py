@@ -73,5 +73,8 @@ class Watch:
             state = read_json(kept[0] / "trainer_state.json")
             best = state.get("best_global_step") or checkpoints.step_of(kept[0])
             folder = checkpoints.folder_of(self.run.checkpoints, best)
-            parts.append(f"The best weights so far, of step {best}, are kept in {folder}.")
+            if self.health.ruined(best):
+                parts.append(f"What was saved last, of step {best}, is worse than the untouched model.")
+            else:
+                parts.append(f"The best weights so far, of step {best}, are kept in {folder}.")
         return " ".join(parts)

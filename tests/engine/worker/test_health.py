@@ -238,3 +238,14 @@ def test_a_run_that_goes_wrong_ends_early_with_its_best_weights_and_what_to_do(
     codes = [e["code"] for e in events(run, "warning")]
     codes = [code for code in codes if code not in ("rows_cut", "overfitting")]  # whether a ruined model overfits too is chance
     assert codes == (["learning_rate_high", "no_progress"] if rate else ["diverging", "diverging"])
+
+
+def test_a_checkpoint_worse_than_what_was_given_is_not_called_the_best_so_far() -> None:
+    health = Health(plan())
+    health.evaluated(20, 6.487)
+    assert not health.ruined(20), "nothing is known to compare with"
+    health.given = 1.794
+    assert health.ruined(20)
+    health.evaluated(40, 1.8)
+    assert not health.ruined(40)
+    assert not health.ruined(60), "it was not scored"
