@@ -138,7 +138,7 @@ def watch(run: Path) -> "subprocess.Popen[bytes]":
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     code = (
-        "import sys; from pathlib import Path; from engine.rundir import RunDirectory; from tui.app import run_app;"
+        "import sys; from pathlib import Path; from engine.rundir import RunDirectory; from tui.start import run_app;"
         " run_app(attach=RunDirectory(Path(sys.argv[1])))"
     )
     process = subprocess.Popen(

@@ -5,11 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from engine import launch
+from engine.files import read_json
 from engine.rundir import RunDirectory
 from recommender.errors import Exit, InputError, LoracleError, Refused, TrainingFailed
 
@@ -29,33 +31,101 @@ def part_of(target: Path, process: int) -> Path:
     return target.with_name(f".{target.name}.{process}.part")
 
 
-def target_of(run: RunDirectory, to: Path | None = None) -> Path:
-    """Where the merged model goes.
+_going_on: dict[subprocess.Popen[bytes], Path] = {}
+"""Children at work, and the folder that each writes to before it is whole."""
+KILL_SECONDS = 5.0
+KEPT_BYTES = 1_000_000
+
+
+def is_merged(folder: Path) -> bool:
+    """Whether a merge wrote that folder, so that another merge may take its place."""
+    try:
+        kept = read_json(folder / "loracle.json", KEPT_BYTES)
+    except (OSError, ValueError):
+        return False
+    return isinstance(kept, dict) and kept.get("merged") is True
+
+
+def check_adapter(run: RunDirectory) -> None:
+    """Whether there is something to merge.
 
     Raises:
-        InputError: the run has no adapter to merge, or something is there already.
+        InputError: the run is not done, or has no adapter.
     """
     state = run.state()
     if state.status != "done" or not run.model.is_dir():
         raise InputError(f"{run.name} is not done (it is {state.status}), so there is nothing to merge yet.")
     if run.plan().method == "full":
         raise InputError(f"{run.name} trained all weights: {run.model} is the whole model already, there is nothing to merge.")
+
+
+def target_of(run: RunDirectory, to: Path | None = None, *, replace: bool = False) -> Path:
+    """Where the merged model goes; with `replace` in the place of an earlier merge.
+
+    Raises:
+        InputError: the run has no adapter to merge, or something else is there already.
+    """
+    check_adapter(run)
     target = (to.expanduser() if to is not None else run.path / "merged").absolute()
-    if target.exists():
+    if target.exists() and not (replace and is_merged(target)):
         raise InputError(f"{target} exists already; name another folder with --to, or remove it.")
     return target
 
 
-def merge(run: RunDirectory, to: Path | None = None, told: Callable[[str], None] = lambda doing: None) -> dict[str, Any]:
+def merge(
+    run: RunDirectory,
+    to: Path | None = None,
+    told: Callable[[str], None] = lambda doing: None,
+    *,
+    replace: bool = False,
+) -> dict[str, Any]:
     """Merge, and check that the result says what the adapter says; facts about it. `told` hears what is being done.
+
+    An earlier merge that is to be replaced stays until the new one is whole.
 
     Raises:
         InputError: there is nothing to merge, or base or folder cannot be used.
         Refused: too little disk or memory, or the result differs from the adapter.
         TrainingFailed: the child ended without an answer.
     """
-    target = target_of(run, to)
+    target = target_of(run, to, replace=replace)
+    if not target.exists():
+        return _merged(run, target, told)
+    beside = target.with_name(f".{target.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    facts = _merged(run, beside, told)
+    before = target.with_name(f".{target.name}.old")
+    shutil.rmtree(before, ignore_errors=True)
+    try:
+        target.rename(before)
+        beside.rename(target)
+    except OSError as error:
+        if before.exists() and not target.exists():
+            before.rename(target)
+        raise Refused(f"{target}: the merged model cannot be written ({error.strerror or error}).") from None
+    shutil.rmtree(before, ignore_errors=True)
+    return {**facts, "path": str(target)}
+
+
+def _merged(run: RunDirectory, target: Path, told: Callable[[str], None]) -> dict[str, Any]:
     answer: dict[str, Any] = {}
+    with _child(run, target) as process:
+        for line in process.stdout or ():
+            answer = json.loads(line)
+            if "doing" in answer:
+                told(str(answer["doing"]))
+        code = process.wait()
+    if "merged" in answer:
+        return dict(answer["merged"])
+    if "error" in answer:
+        raise KINDS.get(int(answer["exit"]), TrainingFailed)(str(answer["error"]))
+    why = "most often memory ran out" if code == -signal.SIGKILL else f"the end of {run.log} tells more"
+    raise TrainingFailed(f"The process that merges ended without a word; {why}. Nothing is left of it.")
+
+
+@contextmanager
+def _child(run: RunDirectory, target: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The child at work; once this is left it has ended, and what was not whole is gone."""
     with run.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "engine.worker.merge", str(run.path), str(target)],
@@ -66,20 +136,19 @@ def merge(run: RunDirectory, to: Path | None = None, told: Callable[[str], None]
             start_new_session=True,
             env=launch.environment(),
         )
+    _going_on[process] = part_of(target, process.pid)
     try:
-        for line in process.stdout or ():
-            answer = json.loads(line)
-            if "doing" in answer:
-                told(str(answer["doing"]))
-        code = process.wait()
+        yield process
     finally:
         process.kill()
         process.communicate()
-        if "merged" not in answer:
-            shutil.rmtree(part_of(target, process.pid), ignore_errors=True)
-    if "merged" in answer:
-        return dict(answer["merged"])
-    if "error" in answer:
-        raise KINDS.get(int(answer["exit"]), TrainingFailed)(str(answer["error"]))
-    why = "most often memory ran out" if code == -signal.SIGKILL else f"the end of {run.log} tells more"
-    raise TrainingFailed(f"The process that merges ended without a word; {why}. Nothing is left of it.")
+        shutil.rmtree(_going_on.pop(process), ignore_errors=True)
+
+
+def stop_all() -> None:
+    """End the merges that go on in threads of this process, for whoever is about to leave; nothing is left of them."""
+    for process, part in list(_going_on.items()):
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=KILL_SECONDS)
+        shutil.rmtree(part, ignore_errors=True)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from recommender.base import Fact
 from recommender.facts import Facts
 from recommender.gates import PHYSICS
+from recommender.language import marked, said
 from recommender.reasons import sentence, size
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Method, Reason, Recommendation
 from recommender.savings import largest
@@ -17,6 +18,11 @@ STAGES: tuple[Stage, ...] = ("gates", "candidates", "constraints", "dominance", 
 
 SMALL = 1_000_000
 """Bytes below which a part of the memory is not told."""
+PHASES_AND_PARTS = (
+    marked("forward"), marked("loss"), marked("backward"), marked("evaluation"), marked("temporaries"), marked("weights"),
+    marked("optimizer"), marked("gradients"), marked("activations"), marked("logits"), marked("runtime"),
+)  # fmt: skip
+"""As traces and formulas call them; said in the reader's language."""
 
 
 class Step(Fact):
@@ -84,7 +90,8 @@ def _memory(facts: Facts, candidate: Candidate) -> Iterator[Step]:
     name, memory = METHOD_NAMES[candidate.method], candidate.memory
     most = 2 if memory.phases else 4
     phases = memory.phases or {"": memory.parts}
-    where = "; ".join(f"{phase} {size(sum(held.values()))} ({_parts(held, most)})".strip() for phase, held in phases.items())
+    told = (f"{said(phase)} {size(sum(held.values()))} ({_parts(held, most)})".strip() for phase, held in phases.items())
+    where = "; ".join(told)
     yield Step(stage="candidates", code="memory_where", text=sentence("memory_where", {"method": name, "where": where}))
     saving = largest(facts, candidate)
     if saving is not None:
@@ -96,11 +103,11 @@ def _memory(facts: Facts, candidate: Candidate) -> Iterator[Step]:
 def _parts(parts: dict[str, int], most: int) -> str:
     """The largest of them."""
     largest_first = sorted(parts.items(), key=lambda p: -p[1])
-    return ", ".join(f"{name} {size(held)}" for name, held in largest_first[:most] if held > SMALL)
+    return ", ".join(f"{said(name)} {size(held)}" for name, held in largest_first[:most] if held > SMALL)
 
 
 def _spoken(totals: dict[Method, float]) -> str:
-    return ", ".join(f"{METHOD_NAMES[m]} {totals[m]:g}" for m in METHODS)
+    return ", ".join(f"{said(METHOD_NAMES[m])} {totals[m]:g}" for m in METHODS)
 
 
 def _verdict(recommendation: Recommendation) -> Step:

@@ -6,7 +6,6 @@ Nothing heavy is imported before the first paint; whatever blocks runs in thread
 import asyncio
 import gc
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,18 +14,17 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from engine.text import one_line
-from recommender.errors import Exit
 from tui import kept, keys, terminal
 from tui.background import in_thread
 from tui.error_words import in_words
 from tui.i18n import _
+from tui.merges import Merges
 from tui.run_rows import RunList
 from tui.screens.base import LoracleScreen
 from tui.screens.home import HomeScreen
-from tui.signals import HUNG_UP, catch_signals, end_children, forget_terminal
 from tui.widgets.title import machine_line
 from tui.words import status_with_sign
 
@@ -76,6 +74,8 @@ class LoracleApp(App[None]):
         """The live run on the screen when the app was left."""
         self._first_model, self._first_data, self._first_run = model, data, attach
         self._run_list = RunList()
+        self.merges = Merges(self)
+        self._quit_question: ModalScreen[bool] | None = None
         self.discarded: list[Discarded] = []
         """Runs in the trash, which may be brought back until the app is left."""
         self._choose_theme()
@@ -146,9 +146,20 @@ class LoracleApp(App[None]):
                 self.left_running = run
 
     async def action_quit(self) -> None:
-        """Quit. A live run is a process of its own and goes on."""
-        self._note_running()
-        self.exit()
+        """Quit. A live run is a process of its own and goes on; a merge is not, so that one asks, and twice is an answer too."""
+        from tui.screens.confirm import ConfirmScreen
+
+        if self.merges.run is None or self.screen is self._quit_question:
+            self._exit_with(0)
+            return
+        words = _("{name} is being merged with its base. Quitting ends that, and nothing is left of it.")
+        question = Content(words.format(name=one_line(self.merges.run.name, 60)))
+        self._quit_question = ConfirmScreen(question, _("Quit"))
+        self.push_screen(self._quit_question, self._quit_answered)
+
+    def _quit_answered(self, yes: bool | None) -> None:
+        if yes:
+            self._exit_with(0)
 
     def _handle_exception(self, error: Exception) -> None:
         """Textual's hook. A screen that is still being put together when the app is left misses parts: no news for anybody."""
@@ -253,37 +264,3 @@ class LoracleApp(App[None]):
         super()._watch_app_focus(focus)
         if focus and self._driver is not None and self._running:
             self._driver.write(terminal.title_sequence("Loracle"))
-
-
-def run_app(
-    *,
-    model: str | None = None,
-    data: str | None = None,
-    runs: Path | None = None,
-    attach: "RunDirectory | None" = None,
-) -> int:
-    """Show the app until it is left; its exit code (0; 2 without a terminal; 129, 130, 143 after a signal)."""
-    if reason := no_terminal():
-        print(reason, file=sys.stderr)
-        return int(Exit.USAGE)
-    app = LoracleApp(model=model, data=data, runs=runs, attach=attach)
-    catch_signals(app.leave)
-    app.run()
-    end_children()
-    app.empty_trash()
-    if app.return_code == HUNG_UP:
-        forget_terminal()
-    elif app.left_running is not None and app.left_running.alive():
-        name = one_line(app.left_running.name)
-        print(f"{name} keeps running.\n  loracle attach {name}\n  loracle stop {name}")
-    return app.return_code or 0
-
-
-def no_terminal() -> str | None:
-    """Why the app cannot be shown here, in a sentence; `None` if it can."""
-    instead = "use `loracle --auto --model MODEL --data FILE`, which prints lines."
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return f"The app needs a terminal for both input and output; without one {instead}"
-    if os.environ.get("TERM", "") in ("dumb", ""):
-        return f"This terminal (TERM={one_line(os.environ.get('TERM') or 'unset')}) cannot show the app; {instead}"
-    return None

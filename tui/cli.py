@@ -76,7 +76,7 @@ def _answer(given: argparse.Namespace, parser: Parser) -> int:
 
     if plain.wanted(given.plain):
         return plain.ask(given.model or "", given.data or "", given.runs, main)
-    from tui.app import run_app
+    from tui.start import run_app
 
     return run_app(model=given.model, data=given.data, runs=given.runs)
 

@@ -36,7 +36,7 @@ def run(given: argparse.Namespace) -> int:
     with Waiting(made) as worker:  # its imports take longer than looking at model and data does
         made, cautions = completed(made, engine_runs.runs_root(given.runs), ours=worker.memory)
         for caution in cautions:
-            print(f"Worth knowing: {caution.text}", file=sys.stderr)
+            print(_("Worth knowing: {words}").format(words=caution.text), file=sys.stderr)
         return start(made, None, None, given, worker)
 
 
@@ -49,7 +49,7 @@ def runs(given: argparse.Namespace) -> int:
     elif found:
         show.run_table(found, show.Screen())
     else:
-        print(f"No runs in {engine_runs.runs_root(given.runs)}.")
+        print(_("No runs in {folder}.").format(folder=engine_runs.runs_root(given.runs)))
     return Exit.DONE
 
 
@@ -61,7 +61,7 @@ def attach(given: argparse.Namespace) -> int:
     found = engine_runs.attach(given.run, given.runs)
     if given.json or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
         return attach_to(found, as_json=given.json)
-    from tui.app import run_app
+    from tui.start import run_app
 
     return run_app(runs=given.runs, attach=found)
 
@@ -83,10 +83,9 @@ def stop(given: argparse.Namespace) -> int:
         return _of_groups("stop")(group, given)
     found = engine_runs.attach(given.run, given.runs)
     engine_runs.stop(found, now=given.now)
-    how = "stops after its current step and saves a checkpoint"
-    if given.now:
-        how = "stops as soon as its micro-batch is through, unsaved"
-    print(f"{found.name} {how}. Go on later: loracle resume {found.name}")
+    gently = _("{name} stops after its current step and saves a checkpoint. Go on later: loracle resume {name}")
+    at_once = _("{name} stops at once; steps since the last checkpoint are lost. Go on later: loracle resume {name}")
+    print((at_once if given.now else gently).format(name=found.name))
     return Exit.DONE
 
 
@@ -155,7 +154,7 @@ def _left_running(started: RunDirectory, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"kind": "started", "name": started.name, "path": str(started.path)}))
     else:
-        print(f"{started.name} is running. Watch it: loracle attach {started.name}")
+        print(_("{name} is running. Watch it: loracle attach {name}").format(name=started.name))
 
 
 def _pointed(content: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:

@@ -28,8 +28,10 @@ from recommender.recommendation import Recommendation
 from tui import show_advice, show_explain
 from tui.commands import start
 from tui.commands_inspect import rows_of
+from tui.error_words import in_words
 from tui.flags import said_goal
 from tui.goal import tell_me_more
+from tui.i18n import _
 from tui.show import Screen
 
 AGAINST = ("does_not_fit", "over_time_budget", "no_disk", "no_hub_disk", "no_nf4", "already_quantised")
@@ -83,12 +85,12 @@ def plan(given: argparse.Namespace) -> int:
     try:
         check_task(look.facts.data.task, look.facts.model.family)
     except InputError as error:
-        print(f"No plan was written: {error.message}", file=sys.stderr)
+        print(_("No plan was written: {why}").format(why=in_words(error.message)), file=sys.stderr)
         return Exit.DONE
     try:
         made = _plan(given, look, advice)
     except Refused:
-        print(f"No plan was written: {_short(advice)}", file=sys.stderr)
+        print(_("No plan was written: {why}").format(why=_short(advice)), file=sys.stderr)
         return Exit.DONE
     _show_own(given, look.facts, advice, made)
     if writes:
@@ -96,7 +98,7 @@ def plan(given: argparse.Namespace) -> int:
             write_atomically(wanted, plan_file.dump(made), 0o644)
         except OSError as error:
             raise InputError(f"{wanted} cannot be written ({error.strerror}).") from None
-        print(f"Plan written to {wanted}. Run it: loracle run {wanted}", file=sys.stderr)
+        print(_("Plan written to {file}. Run it: loracle run {file}").format(file=wanted), file=sys.stderr)
     return Exit.DONE
 
 
@@ -123,7 +125,7 @@ class Look:
         self._name = given.model
         found = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
         if trial.is_wanted(found) and not given.json:
-            print("Trying bf16 on this processor, once for this model …", file=sys.stderr)
+            print(_("Trying bf16 on this processor, once for this model …"), file=sys.stderr)
         self.facts = trial.with_trial(found)
 
     def trace(self) -> None:
@@ -133,7 +135,7 @@ class Look:
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""
         if not self.model.weights_here:
-            print(f"Downloading {one_line(self._name, 100)} …", file=sys.stderr)
+            print(_("Downloading {name} …").format(name=one_line(self._name, 100)), file=sys.stderr)
             self.model = inspection.inspect_model(self._name)
 
 
@@ -147,7 +149,7 @@ def look_at(given: argparse.Namespace) -> Look:
         raise InputError(f"--seed {given.seed}: must not be negative.")
     plan_file.set_fields({}, given.assignments)  # a misspelt name is told before the long look
     if not given.json:
-        print("Looking at machine, model and data …", file=sys.stderr)
+        print(_("Looking at machine, model and data …"), file=sys.stderr)
     return Look(given)
 
 
@@ -202,8 +204,8 @@ def _short(advice: Recommendation) -> str:
     if not against:
         against = [r.text for r in advice.reasons if r.code in AGAINST]
     hopeless = any(r.code in PHYSICS for r in advice.reasons)
-    overridable = " --anyway runs it all the same." if advice.verdict == "not_yet" and not hopeless else ""
-    return " ".join([*against, *advice.instead]) + overridable
+    overridable = [_("--anyway runs it all the same.")] if advice.verdict == "not_yet" and not hopeless else []
+    return " ".join([*against, *advice.instead, *overridable])
 
 
 def _with_goal(facts: Facts, given: argparse.Namespace) -> Facts:

@@ -19,8 +19,9 @@ from recommender.errors import Exit, InputError
 from recommender.recommendation import METHODS
 from tui import driver, show_groups
 from tui.headless import follow, watch
+from tui.i18n import _
 from tui.show import Screen, listed
-from tui.words import duration
+from tui.words import duration, status_word
 
 FOLLOWING: dict[str, groups.Next] = {"compare": comparing.next_task, "pilot": pilot_course.next_task}
 REPORTS: dict[str, groups.Report] = {"compare": comparing.report, "pilot": pilot_course.report}
@@ -48,7 +49,8 @@ def compare(given: argparse.Namespace) -> int:
     )
     hours = comparing.hours(((p, advice.candidate(p.method)) for p in plans.values()), look.facts, given.folds)
     group = groups.create(runs.runs_root(given.runs), "compare", plans, advice=advice, facts=look.facts)
-    _begun(group, given, [comparing.budget(next(iter(plans.values())))], f"{len(plans)} runs, one after another", hours)
+    what = _("{n} runs, one after another").format(n=len(plans))
+    _begun(group, given, [comparing.budget(next(iter(plans.values())))], what, hours)
     return _go(group, given)
 
 
@@ -78,15 +80,16 @@ def pilot(given: argparse.Namespace) -> int:
     )
     named = ", ".join(wanted.labels.values())
     if wanted.mode == "slice":
-        steps = " and ".join(map(str, wanted.stages))
-        what = f"Slices of {named}, compared after {steps} steps on the validation rows; the winner goes on to its end"
+        words = _("Slices of {names}, compared after {steps} steps on the validation rows; the winner goes on to its end")
+        what = words.format(names=named, steps=_(" and ").join(map(str, wanted.stages)))
     else:
         folds = next(p.data.folds for p in wanted.plans.values() if p.data.folds)
-        what = (
-            f"Fewer than {piloting.FEWEST_ROWS} rows: slices would say little, so {named} are cross-validated to their end in"
-            f" {folds} folds, and the winner is trained once more on the usual split (--anyway takes slices)"
+        words = _(
+            "Fewer than {fewest} rows: slices would say little, so {names} are cross-validated to their end in {folds} folds, and"
+            " the winner is trained once more on the usual split (--anyway takes slices)"
         )
-    _begun(group, given, [f"Left out: {line}" for line in wanted.left_out], what, wanted.hours)
+        what = words.format(fewest=piloting.FEWEST_ROWS, names=named, folds=folds)
+    _begun(group, given, [_("Left out: {words}").format(words=line) for line in wanted.left_out], what, wanted.hours)
     return _go(group, given)
 
 
@@ -103,11 +106,12 @@ def attach(group: Group, given: argparse.Namespace) -> int:
             else:
                 time.sleep(0.5)
     except KeyboardInterrupt:
-        print(f"\n{group.name} goes on without you. Back: loracle attach {group.name}", file=sys.stderr)
+        print("\n" + _("{name} goes on without you. Back: loracle attach {name}").format(name=group.name), file=sys.stderr)
         return Exit.DONE
     content = group.report()
     if content is None:
-        print(f"{group.name} is {group.status()}. Go on: loracle resume {group.name}", file=sys.stderr)
+        words = _("{name} is {state}. Go on: loracle resume {name}")
+        print(words.format(name=group.name, state=status_word(group.status())), file=sys.stderr)
         return Exit.STOPPED
     _show(content, given)
     return Exit.DONE if content.get("complete") else Exit.FAILED
@@ -126,8 +130,9 @@ def stop(group: Group, given: argparse.Namespace) -> int:
     if run is None:
         raise InputError(f"{group.name} is not running (it is {group.status()}).")
     runs.stop(run, now=given.now)
-    how = "at once, without a new checkpoint," if given.now else "after its current step and saves a checkpoint"
-    print(f"{run.name} stops {how}, and {group.name} with it. Go on later: loracle resume {group.name}")
+    at_once = _("{name} stops at once, and {group} with it. Go on later: loracle resume {group}")
+    gently = _("{name} stops after its current step, with a checkpoint, and {group} with it. Go on later: loracle resume {group}")
+    print((at_once if given.now else gently).format(name=run.name, group=group.name))
     return Exit.DONE
 
 
@@ -147,7 +152,7 @@ def _begun(group: Group, given: argparse.Namespace, said: list[str], what: str, 
         print(json.dumps(begun | {"hours": hours}), flush=True)
         return
     console = Screen(stderr=True)
-    console.print(Text(f"{what}; about {duration(3600 * hours)} (estimated)."))
+    console.print(Text(_("{what}; about {time} (estimated).").format(what=what, time=duration(3600 * hours))))
     listed(console, "", said)
 
 
@@ -173,7 +178,7 @@ def _go(group: Group, given: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # between two runs
         stopped = True
     if stopped:
-        print(f"{group.name} is stopped; `loracle resume {group.name}` goes on with it.", file=sys.stderr)
+        print(_("{name} is stopped; `loracle resume {name}` goes on with it.").format(name=group.name), file=sys.stderr)
         return Exit.STOPPED
     content = group.report() or {}
     _show(content, given)
@@ -184,7 +189,7 @@ def _announce(run: RunDirectory, stop_at: int | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"kind": "task", "run": run.name, "path": str(run.path), "stop_at": stop_at}), flush=True)
     else:
-        until = f" up to step {stop_at}" if stop_at is not None else ""
+        until = _(" up to step {step}").format(step=stop_at) if stop_at is not None else ""
         Screen(stderr=True).print(Text(f"{one_line(run.name, 200)}{until}", style="bold"))
 
 
@@ -201,5 +206,5 @@ def _leave_running(group: Group, given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps({"kind": "started", "name": group.name, "path": str(group.path)}))
     else:
-        print(f"{group.name} is running. Watch it: loracle attach {group.name}")
+        print(_("{name} is running. Watch it: loracle attach {name}").format(name=group.name))
     return Exit.DONE

@@ -11,6 +11,7 @@ from engine.text import one_line
 from recommender.base import Fact
 from recommender.errors import Exit, InputError
 from tui import show_facts, show_learned
+from tui.i18n import _
 from tui.progress import ProgressLine
 from tui.show import Screen
 
@@ -20,7 +21,7 @@ def machine(given: argparse.Namespace) -> int:
     from engine.prediction.calibration import fastest_reading
 
     if given.try_nf4 and not given.json:
-        print("Trying 4-bit kernels …", file=sys.stderr)
+        print(_("Trying 4-bit kernels …"), file=sys.stderr)
     found = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=given.try_nf4)
     speed = fastest_reading(found) if found.backend == "cpu" else {}
     if given.json:
@@ -66,7 +67,7 @@ def rows_of(given: argparse.Namespace, data: str, tokenizer: str | None) -> insp
     Raises:
         InputError: they cannot be used.
     """
-    with ProgressLine(f"Reading {one_line(data, 60)}") as progress:
+    with ProgressLine(_("Reading {name}").format(name=one_line(data, 60))) as progress:
         return inspection.inspect_data(
             data,
             eval=given.eval,

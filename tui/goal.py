@@ -69,13 +69,16 @@ def tell_me_more(questions: "Iterable[Question]", goal: "Goal") -> list[str]:
             outcomes = settings if answer.changes else verdicts
             outcomes.setdefault(_outcome(answer), []).append(flag(question.field, answer))
     said = ["; ".join(f"{_either(flags)} {outcome}" for outcome, flags in found.items()) for found in (verdicts, settings)]
-    return [f"{start}: {line}." for start, line in zip(("Tell me more", "And"), filter(None, said), strict=False)]
+    starts = (_("Tell me more: {words}."), _("And: {words}."))
+    return [start.format(words=line) for start, line in zip(starts, filter(None, said), strict=False)]
 
 
 def _outcome(answer: "Answer") -> str:
     if answer.changes:
-        return f"means {answer.leads_to}"
-    return "means not to fine-tune yet" if answer.verdict == "not_yet" else f"would make it {answer.leads_to}"
+        return _("means {change}").format(change=_(answer.leads_to))
+    if answer.verdict == "not_yet":
+        return _("means not to fine-tune yet")
+    return _("would make it {method}").format(method=_(answer.leads_to))
 
 
 def flag(field: str, answer: "Answer") -> str:
@@ -87,4 +90,4 @@ def flag(field: str, answer: "Answer") -> str:
 
 
 def _either(flags: list[str]) -> str:
-    return flags[0] if len(flags) == 1 else f"{', '.join(flags[:-1])} or {flags[-1]}"
+    return flags[0] if len(flags) == 1 else f"{', '.join(flags[:-1])}{_(' or ')}{flags[-1]}"

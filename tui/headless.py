@@ -23,7 +23,9 @@ from recommender.errors import Exit, InputError
 from tui import judged, show
 from tui.endings import death
 from tui.error_words import in_words
-from tui.words import clock, duration, number, phase_words, preflight_words
+from tui.i18n import _
+from tui.words import clock, duration, number, padded, phase_words, preflight_words
+from tui.worker_words import warning_words
 
 POLL_SECONDS = 0.25
 LINE_EVERY = 10.0
@@ -65,7 +67,7 @@ def attach_to(run: RunDirectory, *, as_json: bool) -> int:
     try:
         return watch(run, as_json=as_json)
     except KeyboardInterrupt:
-        print(f"\n{run.name} goes on without you. Back: loracle attach {run.name}", file=sys.stderr)
+        print("\n" + _("{name} goes on without you. Back: loracle attach {name}").format(name=run.name), file=sys.stderr)
         return Exit.DONE
 
 
@@ -100,9 +102,9 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
         last = clean(run.last_words())
         narration.print(Text(f"{run.name}: {death(state)}"))
         if last:
-            narration.print(Text(f"The end of its log:\n{last}", style="dim"))
-        how = "Start again from the beginning" if state.checkpoint is None else "Go on from the newest sound checkpoint"
-        narration.print(Text(f"{how}: loracle resume {run.name}"))
+            narration.print(Text(f"{_('The end of its log:')}\n{last}", style="dim"))
+        anew, on = _("Start again from the beginning"), _("Go on from the newest sound checkpoint")
+        narration.print(Text(f"{anew if state.checkpoint is None else on}: loracle resume {run.name}"))
         return Exit.FAILED
     end = state.end or {}
     if state.status == "done":
@@ -114,7 +116,7 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
     if state.status in ("failed", "refused"):
         narration.print(Text(f"loracle: {cause} {cure}".strip()))
     elif not in_group:
-        narration.print(Text(f"{run.name}: {cause}. {cure}"))
+        narration.print(Text(_("{name}: {cause}. {cure}").format(name=run.name, cause=cause, cure=cure)))
     code = end.get("code")
     return int(code) if isinstance(code, int) else Exit.FAILED
 
@@ -142,9 +144,9 @@ class _Stopping:
         now = len(self.asked) > 1
         with contextlib.suppress(InputError):  # it may have ended in this moment
             stop(run, now=now)
-        text = "at once." if now else "after this step, with a checkpoint. Once more stops at once."
+        gently = _("Stopping after this step, with a checkpoint. Once more stops at once.")
         with contextlib.suppress(OSError):
-            os.write(2, f"\nStopping {text}\n".encode())
+            os.write(2, f"\n{_('Stopping at once.') if now else gently}\n".encode())
 
 
 @contextlib.contextmanager
@@ -249,38 +251,55 @@ def milestone(event: Event) -> str | None:
     when = clock(event.get("time"))
     match event["kind"]:
         case "run":
-            train, validation, held_out = (number(event.get(f"{use}_rows")) for use in ("train", "validation", "held_out"))
-            rows = f"{train} rows to train on, {validation} to choose by, {held_out} held out"
-            step = event.get("resumed_from")
-            again = f"; goes on from step {step} ({one_line(event.get('resume'), 300)})" if step else ""
-            return f"{when}  {one_line(event.get('method'))} on {one_line(event.get('device'), 40)}: {rows}{again}"
+            return f"{when}  {_run_words(event)}"
         case "evaluation":
-            scored = event.get("metrics") or {}
-            words = {"validation": f"step {event.get('step')}", "probe": "linear probe", "majority": "constant answer"}
-            words |= {"generic_before": "generic text", "generic_after": "generic text"}
-            name = one_line(words.get(str(event.get("split")), str(event.get("split"))))
-            return f"{when}  {name:<14}  {judged.in_line(scored)}"
+            split = str(event.get("split"))
+            name = _("step {step}").format(step=event.get("step")) if split == "validation" else SPLITS.get(split, split)
+            return f"{when}  {padded(one_line(name), 14)}  {judged.in_line(event.get('metrics') or {})}"
         case "preflight":
             return f"{when}  {preflight_words(event)}"
         case "warning":
-            return f"{when}  ! {one_line(event.get('text'), 400)}"
+            return f"{when}  ! {warning_words(event)}"
         case "recovery":
-            return f"{when}  ! {one_line(event.get('text') or 'recovered', 400)}"
+            return f"{when}  ! {warning_words(event) or _('recovered')}"
     return None
+
+
+SPLITS = {
+    "probe": _("linear probe"),
+    "majority": _("constant answer"),
+    "before": _("before"),
+    "after": _("after"),
+    "generic_before": _("generic text"),
+    "generic_after": _("generic text"),
+}
+
+
+def _run_words(event: Event) -> str:
+    rows = _("{train} rows to train on, {validation} to choose by, {held_out} held out").format(
+        **{use: number(event.get(f"{use}_rows")) for use in ("train", "validation", "held_out")}
+    )
+    step = event.get("resumed_from")
+    words = _("; goes on from step {step} ({how})")
+    again = words.format(step=step, how=in_words(one_line(event.get("resume"), 300))) if step else ""
+    words = _("{method} on {device}: {rows}")
+    return words.format(method=one_line(event.get("method")), device=one_line(event.get("device"), 40), rows=rows) + again
 
 
 def progress(state: RunState) -> str:
     """Where the run is, in one line."""
     if state.status == "starting":
-        return "starting the worker …"
+        return f"{_('starting the worker')} …"
     if state.phase != "train" or not state.total_steps:
         return f"{phase_words(state)} …"
-    parts = [f"step {state.step}/{state.total_steps}", f"epoch {state.epoch:.1f}"]
+    parts = [_("step {now}/{all}").format(now=state.step, all=state.total_steps)]
+    parts.append(_("epoch {epoch}").format(epoch=f"{state.epoch:.1f}"))
     if state.losses:
-        parts.append(f"loss {state.losses[-1][1]:.3f}")
+        parts.append(_("loss {loss}").format(loss=f"{state.losses[-1][1]:.3f}"))
     if state.tokens_per_second:
-        parts.append(f"{number(state.tokens_per_second)} tokens/s")
+        parts.append(_("{count} tokens/s").format(count=number(state.tokens_per_second)))
     left = state.seconds_left
     if left is not None:
-        parts.append(f"about {duration(left)} left, ends about {clock(time.time() + left)}")
+        words = _("about {time} left, ends about {clock}")
+        parts.append(words.format(time=duration(left), clock=clock(time.time() + left)))
     return " · ".join(parts)

@@ -20,8 +20,9 @@ SLOW_STEP = 10.0
 NEARLY_FULL = 0.95
 LITTLE_DISK = 1_000_000_000
 ENDED_BADLY = ("failed", "refused", "dead")
-LATE = 1.5
-"""Times the planned duration."""
+LATE, LATE_SECONDS = 1.5, 300.0
+"""Times the planned duration, and seconds beyond it, from which on a run is slower than planned: of two minutes nobody plans
+their day anew."""
 
 
 class Advice(NamedTuple):
@@ -70,9 +71,10 @@ def _pressing(state: "RunState", now: float) -> list[str]:
     if disk is not None and disk < LITTLE_DISK:
         found.append(_("Only {size} of disk are free; the next checkpoint may not fit.").format(size=size(disk)))
     said, left = real(state.info.get("predicted_seconds")), state.seconds_left
-    if said and left is not None and state.elapsed + left > LATE * said and state.elapsed > 60:
+    whole_run = state.elapsed + left if left is not None else 0.0
+    if said and whole_run > max(LATE * said, said + LATE_SECONDS) and state.elapsed > 60:
         words = _("Slower than planned: about {time} in all instead of {said}.")
-        found.append(words.format(time=duration(state.elapsed + left), said=duration(said)))
+        found.append(words.format(time=duration(whole_run), said=duration(said)))
     return found
 
 

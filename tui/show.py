@@ -16,18 +16,18 @@ from engine.rundir import RunDirectory
 from engine.text import one_line
 from recommender.errors import InputError
 from tui import judged
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.words import against_advice, duration, metric, number, size, status_word
 
 MOST_METRICS = 3
 """Beside which a gain with its interval fits on 80 columns."""
 ROWS = {
-    "majority": "constant answer",
-    "probe": "linear probe",
-    "before": "before",
-    "after": "after",
+    "majority": _("constant answer"),
+    "probe": _("linear probe"),
+    "before": _("before"),
+    "after": _("after"),
 }
-
 
 SAMPLE_LENGTH = 400
 """Characters shown of a prompt or an answer; the report keeps more."""
@@ -48,7 +48,8 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     """The before/after report."""
     rows = content.get("rows") or {}
     console.print()
-    heading = f"{one_line(content.get('name'))}: before and after, on {number(rows.get('held_out'))} held-out rows"
+    words = _("{name}: before and after, on {rows} held-out rows")
+    heading = words.format(name=one_line(content.get("name")), rows=number(rows.get("held_out")))
     console.print(Text(heading, style="bold"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
@@ -58,7 +59,7 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
         table.add_column(judged.words(name), justify="right", no_wrap=True)
     wide = len(names) > MOST_METRICS  # the sentences below tell the gains too
     if not wide:
-        table.add_column("the result gained (95% interval)", no_wrap=True)
+        table.add_column(_("the result gained (95% interval)"), no_wrap=True)
     for name, words in ROWS.items():
         if name not in scores:
             continue
@@ -69,26 +70,25 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
         cells += [] if wide else [Text(judged.gained(names[0], gain) if gain else "")]
         table.add_row(*cells)
     console.print(table)
-    listed(console, "", [str(s) for s in content.get("statements") or []])
+    listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
     left_out = [str(s) for s in content.get("left_out") or []]
     listed(console, _("Left out or cut"), left_out)
     _per_class(scores, console)
     samples(content.get("samples"), console)
     memory, seconds = content.get("memory") or {}, content.get("seconds") or {}
-    tried = [f"{word} {size(memory[name])}" for name, word in (("predicted", "said"), ("probed", "tried")) if memory.get(name)]
-    said = f" ({', '.join(tried)})" if tried else ""
-    took = f" (said {duration(seconds.get('predicted'))})" if seconds.get("predicted") else ""
-    early = ", stopped early" if content.get("stopped_early") else ""
-    facts_line = (
-        f"Best at step {content.get('best_step')} of {content.get('steps')}{early} · peak memory {size(memory.get('peak'))}{said}"
-        f" · {duration(seconds.get('total'))}{took}"
-    )
+    words = {"predicted": _("said {size}"), "probed": _("tried {size}")}
+    tried = [one.format(size=size(memory[name])) for name, one in words.items() if memory.get(name)]
+    planned = _(" (said {time})").format(time=duration(seconds.get("predicted"))) if seconds.get("predicted") else ""
+    best = _("Best at step {step} of {all}").format(step=content.get("best_step"), all=content.get("steps"))
+    early = f", {_('stopped early')}" if content.get("stopped_early") else ""
+    peak = _("peak memory {size}").format(size=size(memory.get("peak"))) + (f" ({', '.join(tried)})" if tried else "")
+    facts_line = f"{best}{early} · {peak} · {duration(seconds.get('total'))}{planned}"
     console.print(Text(facts_line, style="dim"))
     against = [against_advice(str(line)) for line in content.get("overrides") or []]
     for line in [*(content.get("warnings") or []), *(content.get("recoveries") or []), *against]:
         if line not in left_out:  # told above
-            console.print(Text(f"! {one_line(line, 400)}", style="dim"))
-    console.print(Text(f"Model     {one_line(run.model, 1000)}", overflow="fold"))
+            console.print(Text(f"! {one_line(in_words(str(line)), 400)}", style="dim"))
+    console.print(Text(f"{_('Model')}     {one_line(run.model, 1000)}", overflow="fold"))
 
 
 def samples(content: Any, console: Console) -> None:
@@ -97,11 +97,11 @@ def samples(content: Any, console: Console) -> None:
     if not found:
         return
     table = Table(box=None, padding=(0, 2, 1, 0), header_style="dim")
-    for column in ("prompt", "before", "after"):
+    for column in (_("prompt"), _("before"), _("after")):
         table.add_column(column, ratio=1, overflow="fold")
     for sample in found:
         table.add_row(*(Text(one_line(sample.get(part) or "", SAMPLE_LENGTH)) for part in ("prompt", "before", "after")))
-    console.print(Text("Sample answers (greedy)", style="bold"))
+    console.print(Text(_("Sample answers (greedy)"), style="bold"))
     console.print(table)
 
 
@@ -111,12 +111,12 @@ def _per_class(scores: Mapping[str, Any], console: Console) -> None:
         return
     before = {c["label"]: c for c in (scores.get("before") or {}).get("per_class", [])}
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("class")
-    for column in ("rows", "F1 before", "F1 after", "precision", "recall"):
+    table.add_column(_("class"))
+    for column in (_("rows"), _("F1 before"), _("F1 after"), _("precision"), _("recall")):
         table.add_column(column, justify="right", no_wrap=True)
     confusion = after.get("confusion")
     if confusion:
-        table.add_column("most often taken for")
+        table.add_column(_("most often taken for"))
     labels = [c["label"] for c in after["per_class"]]
     for i, c in enumerate(after["per_class"]):
         wrong = [(n, labels[j]) for j, n in enumerate(confusion[i]) if j != i and n] if confusion else []
@@ -139,8 +139,8 @@ def _per_class(scores: Mapping[str, Any], console: Console) -> None:
 def run_table(runs: Sequence[RunDirectory], console: Console) -> None:
     """Runs with their state, one a line."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("run", "state", "method", "progress", "result", "age"):
-        table.add_column(column, no_wrap=column != "run", overflow="fold")
+    for n, column in enumerate((_("run"), _("state"), _("method"), _("progress"), _("result"), _("age"))):
+        table.add_column(column, no_wrap=n > 0, overflow="fold")
     group: Path | None = None
     for run in runs:
         if run.group is not None and run.group != group:

@@ -9,6 +9,7 @@ from recommender.evidence import SOURCES
 from recommender.facts import DataFacts, Facts
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Recommendation, Settings
 from tui import goal
+from tui.i18n import _, plural
 from tui.observations import columns_of, task_name
 from tui.show import listed
 from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, sign, size
@@ -24,24 +25,34 @@ def facts(found: Facts, console: Console) -> None:
     table.add_column(overflow="fold")
     device = machine.device
     if device is not None:
-        more = f"; {len(machine.devices) - 1} more" if len(machine.devices) > 1 else ""
-        here = f"{one_line(device.name or 'GPU', 60)}, {size(device.memory_free)} of {size(device.memory_total)} free now{more}"
+        more = _("; {n} more").format(n=len(machine.devices) - 1) if len(machine.devices) > 1 else ""
+        words = _("{name}, {free} of {total} free now")
+        free, total = size(device.memory_free), size(device.memory_total)
+        here = words.format(name=one_line(device.name or "GPU", 60), free=free, total=total) + more
     else:
-        cpu = f"{one_line(machine.cpu_name or 'CPU', 60)}, {number(machine.cpu_cores)} cores"
-        here = f"{cpu}, {size(machine.ram_available)} of memory free now, no GPU"
-    table.add_row("Machine", Text(here))
-    named = f"{one_line(model.id, 80)}: {model.family or 'model'}, {amount(model.parameters)} parameters"
-    table.add_row("Model", Text(f"{named}, {number(model.layers)} layers, reads {number(model.max_positions)} tokens"))
-    columns = ", ".join(f"{role} in column {one_line(name, 40)}" for role, name in columns_of(data).items())
-    table.add_row("Data", Text(f"{number(data.rows)} rows{f', {columns}' if columns else ''}"))
-    table.add_row("Task", Text(task_words(data)))
+        words = _("{name}, {cores} cores, {free} of memory free now, no GPU")
+        name = one_line(machine.cpu_name or "CPU", 60)
+        here = words.format(name=name, cores=number(machine.cpu_cores), free=size(machine.ram_available))
+    table.add_row(_("Machine"), Text(here))
+    words = _("{name}: {family}, {parameters} parameters, {layers} layers, reads {tokens} tokens").format(
+        name=one_line(model.id, 80),
+        family=_(model.family) if model.family else _("model"),
+        parameters=amount(model.parameters),
+        layers=number(model.layers),
+        tokens=number(model.max_positions),
+    )
+    table.add_row(_("Model"), Text(words))
+    in_column = _("{role} in column {name}")
+    columns = [in_column.format(role=_(role), name=one_line(name, 40)) for role, name in columns_of(data).items()]
+    table.add_row(_("Data"), Text(", ".join([_("{n} rows").format(n=number(data.rows)), *columns])))
+    table.add_row(_("Task"), Text(task_words(data)))
     if data.tokens_p50 is not None:
-        table.add_row("Lengths", Text(lengths(data)))
+        table.add_row(_("Lengths"), Text(lengths(data)))
     if data.eval_rows is not None:
-        table.add_row("Held out", Text(f"{number(data.eval_rows)} rows"))
+        table.add_row(_("Held out"), Text(_("{n} rows").format(n=number(data.eval_rows))))
     said = goal.in_words(found.goal) + ([f"“{one_line(found.goal.note, 200)}”"] if found.goal.note else [])
     if said:
-        table.add_row("Goal", Text("; ".join(said)))
+        table.add_row(_("Goal"), Text("; ".join(said)))
     console.print(table)
 
 
@@ -52,15 +63,16 @@ def task_words(data: DataFacts) -> str:
         return task
     counts = list(zip(data.labels or (), data.label_counts or (), strict=False))
     listed = ", ".join(f"{one_line(label, 30)} {number(n)}" for label, n in counts[:MOST_LABELS])
-    rest = f" and {len(counts) - MOST_LABELS} more" if len(counts) > MOST_LABELS else ""
-    return f"{task}, {number(data.classes)} classes{f': {listed}{rest}' if listed else ''}"
+    rest = _(" and {n} more").format(n=len(counts) - MOST_LABELS) if len(counts) > MOST_LABELS else ""
+    classes = _("{task}, {n} classes").format(task=task, n=number(data.classes))
+    return f"{classes}{f': {listed}{rest}' if listed else ''}"
 
 
 def lengths(data: DataFacts) -> str:
     """Tokens of a row, and where the numbers come from."""
     median, most, longest = (number(n) for n in (data.tokens_p50, data.tokens_p95, data.tokens_max))
-    text = f"half up to {median} tokens, 95% up to {most}, longest {longest}"
-    return text if data.tokens_origin in ("measured", None) else f"{text} ({data.tokens_origin})"
+    text = _("half up to {median} tokens, 95% up to {most}, longest {longest}").format(median=median, most=most, longest=longest)
+    return text if data.tokens_origin in ("measured", None) else f"{text} ({_(data.tokens_origin)})"
 
 
 def recommendation(advice: Recommendation, console: Console) -> None:
@@ -70,62 +82,67 @@ def recommendation(advice: Recommendation, console: Console) -> None:
     brought_plan(advice, console)
     # That a candidate fits stands in the table; the sources' full names stand in docs/method-guide.md and in --json.
     reasons = [r for r in advice.reasons if r.code != "fits"]
-    listed(console, "Why", [f"{r.text} ({', '.join(short_sources(r.source))})" if r.source else r.text for r in reasons])
+    listed(console, _("Why"), [f"{r.text} ({', '.join(short_sources(r.source))})" if r.source else r.text for r in reasons])
     notes(advice, console)
     console.print()
-    console.print(Text(f"Settings  {settings_line(advice.settings)}", style="dim"))
+    console.print(Text(f"{_('Settings')}  {settings_line(advice.settings)}", style="dim"))
 
 
 def own_settings(own: Candidate, cautions: list[str], console: Console) -> None:
     """The advised settings with a person's own among them: what the run takes then, and what there is to say about them."""
     takes = f"~{duration(own.hours.predicted * 3600)}, ~{memory_sum(own)}"
-    console.print(Text(f"With your own: {METHOD_NAMES[own.method]}, {settings_line(own.settings)} {sign('·')} {takes}"))
-    listed(console, "Your own settings", [f"! {said}" for said in cautions])
+    words = _("With your own: {method}, {settings}")
+    said = words.format(method=_(METHOD_NAMES[own.method]), settings=settings_line(own.settings))
+    console.print(Text(f"{said} {sign('·')} {takes}"))
+    listed(console, _("Your own settings"), [f"! {said}" for said in cautions])
 
 
 def headline(advice: Recommendation, console: Console) -> None:
     """The verdict in one line."""
     console.print()
     if advice.verdict in METHODS:
-        console.print(Text(f"Recommended: {METHOD_NAMES[advice.verdict]} ({advice.confidence})", style="bold"))
+        words = _("Recommended: {method} ({sure})")
+        said = words.format(method=_(METHOD_NAMES[advice.verdict]), sure=_(advice.confidence))
+        console.print(Text(said, style="bold"))
     else:
         late = any(c.fits and c.removed_by == "over_time_budget" for c in advice.candidates)
-        nothing = "Nothing finishes in the time you allow." if late else "Nothing fits on this machine."
-        words = {"not_yet": "Not yet: fine-tuning now would be a wasted run.", "does_not_fit": nothing}
-        console.print(Text(words[advice.verdict], style="bold"))
+        nothing = _("Nothing finishes in the time you allow.") if late else _("Nothing fits on this machine.")
+        answers = {"not_yet": _("Not yet: fine-tuning now would be a wasted run."), "does_not_fit": nothing}
+        console.print(Text(answers[advice.verdict], style="bold"))
 
 
 def candidates(advice: Recommendation, console: Console) -> None:
     """The three methods with what each would take."""
     arrow = f"{sign('→')} "
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("", "memory", "", "time", "trains", "disk"):
+    for column in ("", _("memory"), "", _("time"), _("trains"), _("disk")):
         table.add_column(column, no_wrap=True)
     for c in advice.candidates:
         chosen = c.method == advice.verdict
         table.add_row(
-            Text((arrow if chosen else " " * len(arrow)) + METHOD_NAMES[c.method], style="bold" if chosen else ""),
+            Text((arrow if chosen else " " * len(arrow)) + _(METHOD_NAMES[c.method]), style="bold" if chosen else ""),
             Text(f"~{memory_sum(c)}"),
-            Text(memory_verdict(c).removesuffix(" stays free")),
+            Text(memory_verdict(c)),
             Text(f"~{duration(c.hours.predicted * 3600)}"),
             Text(amount(c.trained_parameters)),
             Text(size(c.disk)),
         )
     console.print(table)
     if len({(c.settings.token_budget, c.settings.gradient_checkpointing) for c in advice.candidates if c.fits}) > 1:
-        console.print(Text("  Each with the largest micro-batches that fit: room that is free is used for speed.", style="dim"))
+        words = _("Each with the largest micro-batches that fit: room that is free is used for speed.")
+        console.print(Text(f"  {words}", style="dim"))
 
 
 def brought_plan(advice: Recommendation, console: Console) -> None:
     """What is wrong with the settings that the person brought."""
-    listed(console, "Your own settings", [f"! {w.text}" for w in advice.warnings if w.about == "plan"])
+    listed(console, _("Your own settings"), [f"! {w.text}" for w in advice.warnings if w.about == "plan"])
 
 
 def notes(advice: Recommendation, console: Console) -> None:
     """What to know, what to do instead, what would change the verdict."""
-    listed(console, "Worth knowing", [w.text for w in advice.warnings if w.about != "plan"])
-    listed(console, "Instead", advice.instead)
-    listed(console, "What would change it", advice.would_change)
+    listed(console, _("Worth knowing"), [w.text for w in advice.warnings if w.about != "plan"])
+    listed(console, _("Instead"), advice.instead)
+    listed(console, _("What would change it"), advice.would_change)
 
 
 def lines(texts: list[str], console: Console) -> None:
@@ -139,19 +156,25 @@ def lines(texts: list[str], console: Console) -> None:
 def short_sources(source: str) -> list[str]:
     """`E3` of `E3 Chen et al. 2022`; what rests on practice says so; a source without a number is named whole."""
     names = [name for name, text in SOURCES.items() if name != "K" and f"{name} {text}" in source]
-    names += ["practice"] if SOURCES["K"] in source else []
+    names += [_("practice")] if SOURCES["K"] in source else []
     return names or ([one_line(source, 60)] if source else [])
 
 
 def settings_line(s: Settings) -> str:
     """The hyper-parameters on one line."""
-    adapter = [f"rank {s.rank}, alpha {s.alpha}, dropout {s.dropout:g}"] if s.rank and s.dropout is not None else []
+    adapter = []
+    if s.rank and s.dropout is not None:
+        words = _("rank {rank}, alpha {alpha}, dropout {dropout}")
+        adapter = [words.format(rank=s.rank, alpha=s.alpha, dropout=f"{s.dropout:g}")]
+    steps = plural(
+        "{epochs} epoch ({steps} steps, {warmup} warm-up)", "{epochs} epochs ({steps} steps, {warmup} warm-up)", s.epochs
+    )
     return f" {sign('·')} ".join(
         [
-            f"learning rate {rate(s.learning_rate)} {s.schedule}",
-            f"batch {s.effective_batch}",
-            f"{s.epochs:g} epoch{'' if s.epochs == 1 else 's'} ({number(s.total_steps)} steps, {number(s.warmup_steps)} warm-up)",
-            f"length {number(s.max_length)}",
+            f"{_('learning rate')} {rate(s.learning_rate)} {_(s.schedule)}",
+            _("batch {rows}").format(rows=s.effective_batch),
+            steps.format(epochs=f"{s.epochs:g}", steps=number(s.total_steps), warmup=number(s.warmup_steps)),
+            _("length {tokens}").format(tokens=number(s.max_length)),
             *adapter,
             s.precision,
         ]

@@ -15,20 +15,21 @@ from recommender.explain import STAGES, Step, explain
 from recommender.facts import Facts
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
 from tui import show_advice
+from tui.i18n import _
 from tui.show_advice import settings_line, short_sources
 from tui.words import sign
 
 HEADINGS = {
-    "gates": "Gates: is this worth training at all?",
-    "candidates": "Candidates: what each method would take",
-    "constraints": "Constraints: what can run here",
-    "dominance": "Dominance: what another method makes pointless",
-    "points": "Points: what speaks for and against",
-    "verdict": "Verdict",
+    "gates": _("Gates: is this worth training at all?"),
+    "candidates": _("Candidates: what each method would take"),
+    "constraints": _("Constraints: what can run here"),
+    "dominance": _("Dominance: what another method makes pointless"),
+    "points": _("Points: what speaks for and against"),
+    "verdict": _("Verdict"),
 }
 NOTHING = {
-    "constraints": "Nothing stands in the way of any method.",
-    "dominance": "No method makes another pointless.",
+    "constraints": _("Nothing stands in the way of any method."),
+    "dominance": _("No method makes another pointless."),
 }
 """What is said of a stage without steps; others are left out then."""
 
@@ -65,8 +66,9 @@ def chain(facts: Facts, advice: Recommendation, console: Console) -> None:
 def _heading(stage: str, advice: Recommendation) -> str:
     if stage != "settings":
         return HEADINGS[stage]
-    name = METHOD_NAMES[advice.best.method]
-    return f"Settings of {name}, and why" if advice.verdict in METHODS else f"Settings of {name}, were it to run, and why"
+    runs, idle = _("Settings of {method}, and why"), _("Settings of {method}, were it to run, and why")
+    words = runs if advice.verdict in METHODS else idle
+    return words.format(method=_(METHOD_NAMES[advice.best.method]))
 
 
 def _rules(found: Sequence[Step], console: Console) -> None:
@@ -84,11 +86,11 @@ def _points(found: Sequence[Step], console: Console) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("", width=3, style="dim", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
-    for name in ("full", "LoRA", "QLoRA"):
+    for name in (_("full"), "LoRA", "QLoRA"):
         table.add_column(name, justify="right", no_wrap=True)
     for step in found:
         if step.code == "points_total" and step.points:
-            table.add_row("", *(Text(t, style="bold") for t in ("Total", *(f"{step.points[m]:g}" for m in METHODS))))
+            table.add_row("", *(Text(t, style="bold") for t in (_("Total"), *(f"{step.points[m]:g}" for m in METHODS))))
         else:
             given = [f"{step.points[m]:+g}" if step.points and step.points[m] else "0" for m in METHODS]
             table.add_row(_rule(step), _sentence(step), *given)
@@ -112,7 +114,7 @@ def _sources(found: Sequence[Step], console: Console) -> None:
     if not cited:
         return
     console.print()
-    console.print(Text("Sources, explained in docs/method-guide.md", style="bold"))
+    console.print(Text(_("Sources, explained in docs/method-guide.md"), style="bold"))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=4, style="dim", justify="right", no_wrap=True)
     table.add_column(ratio=1, overflow="fold", style="dim")

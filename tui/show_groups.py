@@ -10,6 +10,8 @@ from rich.text import Text
 from engine.metrics.measures import MEASURES
 from engine.text import one_line
 from tui import judged
+from tui.error_words import in_words
+from tui.i18n import _
 from tui.show import listed
 from tui.words import amount, duration, metric, number, rate, sign, size
 
@@ -25,21 +27,23 @@ def report(content: Mapping[str, Any], console: Console) -> None:
 
 def _comparison(content: Mapping[str, Any], console: Console) -> None:
     seeds = content.get("seeds") or []
-    with_seeds = f", means of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
-    in_folds = f" in {content['folds']} folds" if content.get("folds") else ""
-    heading = f"{one_line(content.get('name'))}: on {number(content.get('held_out'))} held-out rows{in_folds}{with_seeds}"
+    with_seeds = _(", means of seeds {seeds}").format(seeds=", ".join(map(str, seeds))) if len(seeds) > 1 else ""
+    in_folds = _(" in {n} folds").format(n=content["folds"]) if content.get("folds") else ""
+    words = _("{name}: on {rows} held-out rows")
+    heading = words.format(name=one_line(content.get("name")), rows=number(content.get("held_out"))) + in_folds + with_seeds
     console.print(Text(heading, style="bold"))
     rows = content.get("methods") or []
     _side_by_side(rows, content.get("best"), content.get("metric"), console)
-    listed(console, "", [str(s) for s in content.get("statements") or []])
-    for name, words in (("probe", "A linear model on the untouched one"), ("majority", "One answer for all rows")):
+    listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
+    for name, words in (("probe", _("A linear model on the untouched one")), ("majority", _("One answer for all rows"))):
         score = (content.get("baselines") or {}).get(name)
         if score:
             console.print(Text(f"{words}: {judged.in_line(score)}"))
     for row in rows:
         for key, cause in (row.get("failed") or {}).items():
-            console.print(Text(f"! {one_line(key)} failed: {one_line(cause, 400)}"))
-    console.print(Text(f"Same budget: {one_line(content.get('budget'), 500)}", style="dim"))
+            words = _("! {name} failed: {why}")
+            console.print(Text(words.format(name=one_line(key), why=in_words(one_line(cause, 400)))))
+    console.print(Text(_("Same budget: {words}").format(words=in_words(one_line(content.get("budget"), 500))), style="dim"))
 
 
 def _side_by_side(rows: Sequence[Mapping[str, Any]], best: str | None, chosen_by: str | None, console: Console) -> None:
@@ -56,26 +60,33 @@ def _side_by_side(rows: Sequence[Mapping[str, Any]], best: str | None, chosen_by
             table.add_row(Text(name), *(Text(c or sign("–")) for c in cells), style=style)
 
     def interval(score: Mapping[str, Any] | None, scale: float = 1, sort: str = ".3f") -> str:
-        return f"{scale * score['low']:{sort}} to {scale * score['high']:{sort}}" if score else ""
+        words = _("{low} to {high}")
+        return words.format(low=f"{scale * score['low']:{sort}}", high=f"{scale * score['high']:{sort}}") if score else ""
 
+    within = f"  {_('95% interval')}"
     for name in judged.shown(rows):
         line(judged.words(name), lambda row, n=name: metric(row[n]["mean"]) if n in row else "")  # type: ignore[misc]
-        line("  95% interval", lambda row, n=name: interval(row.get(n)), style="dim")  # type: ignore[misc]
+        line(within, lambda row, n=name: interval(row.get(n)), style="dim")  # type: ignore[misc]
     if chosen_by in MEASURES:
         scale, sort = (100.0, "+.1f") if MEASURES[chosen_by].points else (1.0, "+.3f")
-        line(f"{judged.words(chosen_by)} to the best", lambda row: _behind(row, chosen_by, scale, sort))
-        line("  95% interval", lambda row: interval((row.get(chosen_by) or {}).get("difference"), scale, sort), style="dim")
-        line("  sd over seeds", lambda row: _deviation(row.get(chosen_by), scale), style="dim")
-    line("training loss", lambda row: _fit(row, "training_loss"))
-    line("validation loss", lambda row: _fit(row, "validation_loss"))
-    line("  gap (overfitting)", lambda row: _fit(row, "gap"), style="dim")
-    line("learning rate", lambda row: rate(row.get("learning_rate")))
-    line("best step", lambda row: f"{number(row['best_step'])} of {number(row['total_steps'])}" if row.get("done") else "")
-    line("time a run", lambda row: duration(row["seconds"]) if row.get("done") else "")
-    line("peak memory", lambda row: size(row["memory_peak"]) if row.get("done") else "")
-    line("trained parameters", lambda row: amount(row["trained_parameters"]) if row.get("done") else "")
-    line("saved size", lambda row: size(row["model_bytes"]) if row.get("done") else "")
+        line(_("{metric} to the best").format(metric=judged.words(chosen_by)), lambda row: _behind(row, chosen_by, scale, sort))
+        line(within, lambda row: interval((row.get(chosen_by) or {}).get("difference"), scale, sort), style="dim")
+        line(f"  {_('sd over seeds')}", lambda row: _deviation(row.get(chosen_by), scale), style="dim")
+    line(_("training loss"), lambda row: _fit(row, "training_loss"))
+    line(_("validation loss"), lambda row: _fit(row, "validation_loss"))
+    line(f"  {_('gap (overfitting)')}", lambda row: _fit(row, "gap"), style="dim")
+    line(_("learning rate"), lambda row: rate(row.get("learning_rate")))
+    line(_("best step"), _best_step)
+    line(_("time a run"), lambda row: duration(row["seconds"]) if row.get("done") else "")
+    line(_("peak memory"), lambda row: size(row["memory_peak"]) if row.get("done") else "")
+    line(_("trained parameters"), lambda row: amount(row["trained_parameters"]) if row.get("done") else "")
+    line(_("saved size"), lambda row: size(row["model_bytes"]) if row.get("done") else "")
     console.print(table)
+
+
+def _best_step(row: Mapping[str, Any]) -> str:
+    words = _("{step} of {all}")
+    return words.format(step=number(row["best_step"]), all=number(row["total_steps"])) if row.get("done") else ""
 
 
 def _behind(row: Mapping[str, Any], chosen_by: str, scale: float, sort: str) -> str:
@@ -95,21 +106,25 @@ def _pilot(content: Mapping[str, Any], console: Console) -> None:
     console.print(Text(one_line(content.get("name")), style="bold"))
     for stage in content.get("stages") or []:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column(f"after {stage['step']} steps")
-        for column in ("rate", "loss", "behind (± error)", judged.words(content.get("metric") or "metric"), ""):
+        table.add_column(_("after {n} steps").format(n=stage["step"]))
+        for column in (_("rate"), _("loss"), _("behind (± error)"), judged.words(content.get("metric") or "metric"), ""):
             table.add_column(column, justify="right", no_wrap=True)
         for score in stage["scores"]:
             gap = "" if score["gap"] is None else f"{score['gap']:+.4f} (±{score['gap_error']:.4f})"
             cells = [rate(score["learning_rate"]), f"{score['loss']:.4f}", gap, metric(score["metric"])]
-            table.add_row(Text(one_line(score["name"], 60)), *cells, "dropped" if score["dropped"] else "")
+            table.add_row(Text(one_line(score["name"], 60)), *cells, _("dropped") if score["dropped"] else "")
         console.print(table)
     if content.get("mode") == "folds":
         _side_by_side(content.get("methods") or [], content.get("winner"), content.get("metric"), console)
-    listed(console, "", [str(s) for s in content.get("statements") or []])
+    listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
     if content.get("winner_name"):
-        went = "was trained once more, on the usual split" if content.get("mode") == "folds" else "went on to its end"
-        unfinished = "" if content.get("complete") else " but failed"
-        console.print(Text(f"{one_line(content['winner_name'])} {went}{unfinished}: loracle report {content.get('run')}"))
+        went = _("{name} went on to its end: loracle report {run}")
+        if content.get("mode") == "folds":
+            went = _("{name} was trained once more, on the usual split: loracle report {run}")
+        if not content.get("complete"):
+            went = _("{name} was the winner, and failed when it went on: loracle report {run}")
+        console.print(Text(went.format(name=one_line(content["winner_name"]), run=content.get("run"))))
     if content.get("seconds_not_continued"):
-        console.print(Text(f"The slices that were not continued took {duration(content['seconds_not_continued'])}.", style="dim"))
-    console.print(Text(one_line(content.get("trust"), 1000), style="dim"))
+        words = _("The slices that were not continued took {time}.")
+        console.print(Text(words.format(time=duration(content["seconds_not_continued"])), style="dim"))
+    console.print(Text(in_words(one_line(content.get("trust"), 1000)), style="dim"))

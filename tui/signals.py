@@ -29,10 +29,11 @@ def catch_signals(leave: Callable[[int], None]) -> None:
 
 
 def end_children() -> None:
-    """Inspections that are still going on have nobody left to answer to. Training is no child in this sense: it goes on."""
-    child = sys.modules.get("engine.inspection.child")
-    if child is not None:
-        child.stop_all()
+    """Inspections and merges that are going on have nobody left to answer to. Training is no child in this sense: it goes on."""
+    for name in ("engine.inspection.child", "engine.merging"):
+        module = sys.modules.get(name)
+        if module is not None:
+            module.stop_all()
 
 
 def forget_terminal() -> None:

@@ -221,7 +221,7 @@ def against(text: str) -> Content:
         [
             Content.styled(_("The advice is not to start this run."), "bold"),
             Content(""),
-            Content(one_line(text.removesuffix("--anyway runs it all the same."), 1_500)),
+            Content(one_line(text.removesuffix(_("--anyway runs it all the same.")), 1_500)),
             Content(""),
             Content(_("Starting anyway is possible and is recorded in the plan.")),
         ]

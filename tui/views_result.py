@@ -155,7 +155,7 @@ def samples(report: dict[str, Any]) -> Table | Content:
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(width=6)
     table.add_column(overflow="fold", ratio=1)
-    table.add_row("", Text("Sample answers", "bold"))
+    table.add_row("", Text(_("Sample answers"), "bold"))
     for sample in found:
         for name, style in (("prompt", "bold"), ("before", "dim"), ("after", "")):
             table.add_row(Text(name, style="dim"), Text(one_line(get(sample, name) or "", 500), style=style))

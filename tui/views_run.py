@@ -14,7 +14,6 @@ from tui.i18n import _
 from tui.views_advice import NAMES
 from tui.widgets.bars import gauge_bar, progress_bar
 from tui.words import (
-    PHASE_WORDS,
     amount,
     clock,
     duration,
@@ -208,6 +207,13 @@ def evaluation_losses(state: "RunState") -> list[tuple[float, float]]:
     return [(float(e.step), e.metrics["loss"]) for e in state.evaluations if e.split == "validation" and "loss" in e.metrics]
 
 
+def last_step_of(state: "RunState") -> float | None:
+    """The step that the run ends with: as planned while it goes on, else the one it came to; `None` before it is known."""
+    if state.status in LIVE:
+        return float(state.total_steps) if state.total_steps else None
+    return state.losses.steps[-1] if len(state.losses) else None
+
+
 def evaluations(state: "RunState", metric_name: str) -> Content:
     """The evaluations, the newest first, a line each."""
     found = [e for e in state.evaluations if e.split == "validation"]
@@ -280,11 +286,6 @@ def samples_title(state: "RunState") -> str:
 def _newest(samples: Iterable[dict[str, Any]]) -> int:
     """The last step that one of them was written at; 0 before any."""
     return max((whole(s.get("step")) or 0 for s in samples), default=0)
-
-
-def phase_name(state: "RunState") -> str:
-    """The phase in words."""
-    return PHASE_WORDS.get(state.phase, state.phase)
 
 
 def real(value: Any) -> float | None:

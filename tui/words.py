@@ -218,10 +218,10 @@ def candidate_line(candidate: "Candidate") -> str:
         memory_verdict(candidate),
         memory_sum(candidate),
         f"~ {duration(candidate.hours.predicted * 3600)}",
-        f"trains {amount(candidate.trained_parameters)}",
-        f"disk {size(candidate.disk)}",
+        _("trains {count}").format(count=amount(candidate.trained_parameters)),
+        _("disk {size}").format(size=size(candidate.disk)),
     )
-    return f"{METHOD_NAMES[candidate.method]}: {f' {sign(chr(0xB7))} '.join(parts)}"
+    return f"{_(METHOD_NAMES[candidate.method])}: {f' {sign(chr(0xB7))} '.join(parts)}"
 
 
 MERGING = {
@@ -254,4 +254,6 @@ def merged_words(facts: dict[str, Any]) -> str:
 
 def against_advice(recorded: str) -> str:
     """An advice that was set aside, without the code of its rule that a plan keeps before it."""
-    return _("Against the advice: {words}").format(words=re.sub(r"^\w+_\w+: ", "", recorded))
+    from tui.error_words import in_words
+
+    return _("Against the advice: {words}").format(words=in_words(re.sub(r"^\w+_\w+: ", "", recorded)))

@@ -41,11 +41,12 @@ def models_here() -> list[tuple[str, str]]:
     return list({name: (name, where) for name, where in reversed(found)}.values())[::-1]
 
 
-def models_on_hub(text: str) -> list[tuple[str, str]]:
-    """What the hub's search finds; empty without a network. Takes up to ten seconds."""
+def models_on_hub(text: str) -> list[tuple[str, str]] | None:
+    """What the hub's search finds; `None` without a network. Takes up to ten seconds."""
     from engine.inspection.hub_list import found_on_hub
 
-    return [(name, _("hub")) for name in found_on_hub(text) if clean(name) == name]
+    found = found_on_hub(text)
+    return None if found is None else [(name, _("hub")) for name in found if clean(name) == name]
 
 
 def so_far(

@@ -38,14 +38,15 @@ def cached_models() -> list[str]:
     return [name for name in names if clean(name) == name]
 
 
-def found_on_hub(text: str) -> list[str]:
-    """Hub ids that the hub's search finds, the most downloaded first; none without a network or an answer in time."""
+def found_on_hub(text: str) -> list[str] | None:
+    """Hub ids that the hub's search finds, the most downloaded first; `None` without a network or an answer in time."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return []
+        return None
     try:
-        return [str(name) for name in ask("hub_search", {"text": text}, about="hub", timeout=SEARCH_SECONDS)["found"]]
+        found = ask("hub_search", {"text": text}, about="hub", timeout=SEARCH_SECONDS)["found"]
     except LoracleError:
-        return []
+        return None
+    return None if found is None else [str(name) for name in found]
 
 
 def search(text: str) -> dict[str, Any]:
@@ -60,4 +61,4 @@ def search(text: str) -> dict[str, Any]:
     try:
         return {"found": within(REACH_SECONDS, look)}
     except Exception:  # whatever the network or the hub has: there is nothing to choose from
-        return {"found": []}
+        return {"found": None}

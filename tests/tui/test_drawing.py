@@ -1,11 +1,13 @@
 """Curves and bars made of characters."""
 
+import math
 import random
 
 import pytest
 
 from engine.series import Series
 from tui.widgets import bars
+from tui.widgets.loss_chart import Line
 from tui.widgets.raster import Canvas, Gathered, Symbols, View, room_for, smoothed
 
 
@@ -96,6 +98,14 @@ def test_a_logarithmic_view_gives_every_factor_the_same_height() -> None:
 @pytest.mark.parametrize("length", [1, 7, 100, 5_000, 99_999])
 def test_the_axis_ends_a_little_beyond_the_curve(length: int) -> None:
     assert length <= room_for(length) <= max(1.25 * length, 1.0)
+
+
+@pytest.mark.parametrize(("axis", "ends"), [("step", 100.0), ("tokens", math.inf), ("time", math.inf)])
+def test_no_axis_runs_past_the_end_of_the_run(axis: str, ends: float) -> None:
+    series = series_of([(i, 1.0) for i in range(1, 91)])
+    assert Line(series, last=100.0).ends_at(axis) == ends  # while it goes on the tokens and seconds of its end are not known
+    assert Line(series, last=90.0).ends_at(axis) == series.along(axis)[-1]
+    assert Line(series).ends_at(axis) == math.inf
 
 
 def test_a_memory_bar_is_as_wide_as_asked_and_shows_the_limit() -> None:

@@ -138,7 +138,7 @@ def skeletons() -> str:
     found = []
     for folder in ("engine", "recommender", "tui"):
         for file in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if file.name != "error_words.py" else ():
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if not file.name.startswith("sentences_") else ():
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     found.append(node.value)
                 elif isinstance(node, ast.JoinedStr):
@@ -152,7 +152,9 @@ def test_every_sentence_about_what_is_wrong_is_one_that_the_code_says() -> None:
         pieces = [clause for piece, *_ in string.Formatter().parse(template) for clause in re.split(r"[.:;,?()]", piece)]
         if max(pieces, key=len).strip() not in said:
             unknown.append(template)
-    assert not unknown, "changed where they are said; change them in error_words.py and the catalogue too:\n" + "\n".join(unknown)
+    assert not unknown, "changed where they are said; change them in tui/sentences_*.py and the catalogue too:\n" + "\n".join(
+        unknown
+    )
 
 
 @pytest.mark.usefixtures("_english_afterwards")
@@ -172,6 +174,11 @@ def test_every_sentence_about_what_is_wrong_is_one_that_the_code_says() -> None:
         ("Not shown to differ: -0.5 points of span F1 against the untouched model (95% interval -1.2 to +0.1); the interval"
          " contains zero, so this may be chance.",
          "未显示出差异：span F1 相对于原模型 -0.5 个百分点（95% 区间 -1.2 到 +0.1）；区间包含零，所以可能只是偶然。"),
+        ("p.yaml:3: epochs must be greater than or equal to 1 (it is 0).\np.yaml:4: rnak: no such field. Did you mean rank?",
+         "p.yaml:3：epochs 必须大于或等于 1（现为 0）。\np.yaml:4：rnak：没有这个字段。您是指 rank 吗？"),
+        ("G4_too_few", "G4_too_few"),
+        ("Full fine-tuning: needs about 13.0 GB, you have 11.6 GB free: does not fit. --anyway runs it all the same.",
+         "全量微调：约需 13.0 GB，可用 11.6 GB：放不下。--anyway 仍会运行。"),
         ("ValueError: something of a library", "ValueError: something of a library"),
     ],
 )  # fmt: skip

@@ -16,7 +16,7 @@ from engine.prediction.candidates import with_traces
 from recommender.decide import recommend
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
-from tui import commands_advice, work_plan
+from tui import commands_advice, work_plan, work_start
 from tui.app import LoracleApp
 from tui.cli import _parser
 from tui.draft import Draft, of_plan
@@ -211,7 +211,7 @@ def test_the_copied_command_makes_the_same_plan(advice: work_plan.Advice, model:
     typed = changed.draft.arguments("lora")
     given = _parser().parse_args(typed)
     look = SimpleNamespace(model=model, data=changed.data, facts=changed.facts)
-    assert commands_advice._plan(given, look, changed.recommendation) == work_plan.plan_of(changed, "lora", anyway=False)  # type: ignore[arg-type]
+    assert commands_advice._plan(given, look, changed.recommendation) == work_start.plan_of(changed, "lora", anyway=False)  # type: ignore[arg-type]
     assert given.assignments == ["learning_rate=1e-3", "data.validation_rows=50"]
 
 
@@ -230,10 +230,10 @@ def test_a_command_works_in_any_folder(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_draft_of_a_plan_leads_to_that_plan_again(advice: work_plan.Advice) -> None:
     changed = work_plan.change(work_plan.change(advice, "lora", "rank", "64"), "lora", "seed", "7")
-    plan = work_plan.plan_of(changed, "lora", anyway=False)
+    plan = work_start.plan_of(changed, "lora", anyway=False)
     again = work_plan.decided(advice.facts, advice.model, advice.data, of_plan(plan))
     assert again.draft.settings == {"lora": {"rank": "64", "seed": "7"}}
-    assert work_plan.plan_of(again, "lora", anyway=False) == plan
+    assert work_start.plan_of(again, "lora", anyway=False) == plan
 
 
 def test_the_advised_value_typed_again_is_no_change(advice: work_plan.Advice) -> None:
@@ -247,6 +247,6 @@ def test_the_advised_value_typed_again_is_no_change(advice: work_plan.Advice) ->
 
 def test_training_the_last_layers_names_how_many(advice: work_plan.Advice) -> None:
     changed = work_plan.change(advice, "full", "trained", "last_layers")
-    assert work_plan.plan_of(changed, "full", anyway=False).last_layers == 2
+    assert work_start.plan_of(changed, "full", anyway=False).last_layers == 2
     back = work_plan.change(changed, "full", "trained", "all")
     assert back.draft.settings == {}

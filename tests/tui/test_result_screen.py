@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,47 @@ async def test_what_was_trained_whole_is_not_merged_and_the_app_says_why(
         await pilot.press("M")
         await wait(pilot, lambda: any("there is nothing to merge" in note.message for note in app._notifications))
     assert not (run.path / "merged").exists()
+
+
+async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_left(
+    runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    merges: list[tuple[Path, bool]] = []
+    go_on = threading.Event()
+
+    def merge(run: Any, to: Path, told: Callable[[str], None], *, replace: bool) -> dict[str, Any]:
+        merges.append((to, replace))
+        told("write")
+        assert go_on.wait(30)
+        return {"path": str(to), "bytes": 10**6, "dtype": "float32", "difference": None}
+
+    monkeypatch.setattr("engine.merging.merge", merge)
+    run = done()
+    run.model.mkdir()
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await result_of(app, run, pilot, wait, screen)
+        await pilot.press("M")
+        await wait(pilot, lambda: "A model of its own" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: "Writing the merged model" in screen(app))
+        await pilot.press("ctrl+q")
+        await wait(pilot, lambda: "Quitting ends that" in screen(app))
+        await pilot.press("escape", "M")
+        await wait(pilot, lambda: any("one at a time" in note.message for note in app._notifications))
+        go_on.set()
+        await wait(pilot, lambda: any("Merged:" in note.message for note in app._notifications))
+
+        (run.path / "merged").mkdir()
+        await pilot.press("M")
+        await wait(pilot, lambda: "no merged model" in screen(app))
+        await pilot.press("escape")
+        (run.path / "merged" / "loracle.json").write_text('{"merged": true}')
+        await pilot.press("M")
+        await wait(pilot, lambda: "An earlier merge lies there" in screen(app))
+        await pilot.press("right", "enter")
+        await wait(pilot, lambda: len(merges) == 2 and app.merges.run is None)
+    assert merges == [(run.path / "merged", False), (run.path / "merged", True)]
 
 
 async def test_y_copies_the_pane_and_shift_y_the_report(runs: Path, done: Any, screen: Screen, wait: Any) -> None:

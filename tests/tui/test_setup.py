@@ -299,9 +299,25 @@ async def test_models_come_from_the_cache_and_from_the_hub(
         assert app.screen.query_one("#models", OptionList).option_count == 1
 
 
-def test_without_a_network_nothing_is_found_and_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("known")
+async def test_without_a_network_the_search_says_so_and_rests(
+    *, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert work_setup.models_on_hub("bert") == []
+    assert work_setup.models_on_hub("bert") is None
+    asked: list[str] = []
+    monkeypatch.setattr("engine.inspection.hub_list.found_on_hub", asked.append)
+    monkeypatch.setattr("tui.screens.step_model.SEARCH_PAUSE", 0.0)
+    app = LoracleApp(model="", data="x.csv", runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
+        app.screen._show("model")  # type: ignore[attr-defined]
+        await pilot.press(*"zebra")
+        await wait(pilot, lambda: "no connection to the hub" in screen(app))
+        before = len(asked)
+        await pilot.press(*"fish")
+        await pilot.pause(0.1)
+        assert len(asked) == before
 
 
 @pytest.mark.usefixtures("known")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tui import app as app_module
+from tui.start import no_terminal
 
 ALTERNATE_ON, ALTERNATE_OFF, MOUSE_OFF = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?1000l"
 START = (
-    "import sys; from pathlib import Path; from tui.app import run_app;"
+    "import sys; from pathlib import Path; from tui.start import run_app;"
     "sys.exit(run_app(runs=Path(sys.argv[1]), model=(sys.argv[2:] or [None])[0], data=(sys.argv[3:] or [None])[0]))"
 )
 
@@ -135,6 +135,6 @@ def test_a_terminal_that_cannot_move_its_cursor_is_refused(monkeypatch: pytest.M
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    reason = app_module.no_terminal()
+    reason = no_terminal()
     assert reason is not None
     assert "--auto" in reason

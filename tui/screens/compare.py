@@ -18,7 +18,7 @@ from tui.background import in_thread
 from tui.i18n import _
 from tui.screens.base import LoracleScreen
 from tui.screens.run_keys import ChartKeys
-from tui.views_run import evaluation_losses
+from tui.views_run import evaluation_losses, last_step_of
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
 from tui.words import padded, sign, status_with_sign
@@ -70,7 +70,7 @@ class CompareScreen(ChartKeys):
         made: comparing.Comparison = await in_thread(comparing.compare, self._runs)
         self._made = made
         self.headline(Content.styled(_("comparing {n} runs").format(n=len(made.runs)), "bold"), Content(""))
-        lines = [Line(c.state.losses, evaluation_losses(c.state), c.letter) for c in made.runs]
+        lines = [Line(c.state.losses, evaluation_losses(c.state), c.letter, last=last_step_of(c.state)) for c in made.runs]
         self.query_one(LossChart).show(*lines)
         self.query_one("#legend-of", TextPane).show(views.legend(made))
         width = self.size.width - 6

@@ -55,7 +55,7 @@ class FilesScreen(ModalScreen[Path | None]):
             folder = await in_thread(folder.resolve)
             found = await in_thread(entries, folder, files=not self._folders)
         except OSError as error:
-            where.update(Content.styled(f"{one_line(folder, 200)}: {error.strerror or 'cannot be read'}", "$text-error"))
+            where.update(Content.styled(f"{one_line(folder, 200)}: {error.strerror or _('cannot be read')}", "$text-error"))
             return
         self._folder, self._entries = folder, found
         # One line only, its end kept: a long path on two lines would push the keys below out of the dialog.

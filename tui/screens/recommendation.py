@@ -13,16 +13,17 @@ from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import views_advice as views
 from tui import work as machine_side
+from tui import work_measure as measuring
 from tui import work_plan as engine_side
+from tui import work_start as starting
 from tui.background import in_thread
 from tui.draft import Draft
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.screens.base import LoracleScreen
-from tui.screens.confirm import ConfirmScreen
 from tui.screens.goal import GoalScreen
+from tui.screens.plan_starts import PlanStarts
 from tui.widgets.candidate_card import CandidateCard
-from tui.words import duration
+from tui.work_measure import METHODS
 from tui.work_setup import cancel_handle
 
 if TYPE_CHECKING:
@@ -30,15 +31,12 @@ if TYPE_CHECKING:
 
     from engine.inspect import DataInspection, ModelInspection
 
-METHODS = ("full", "lora", "qlora")
 
-
-class RecommendationScreen(LoracleScreen):
+class RecommendationScreen(PlanStarts):
     """Decides nothing: it shows what `recommend` said and starts what the person picks."""
 
     ABOUT = _("Three ways to train this model on this data, judged for this machine. ~ marks estimates; ★ is the advice.")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "start", _("Start"), id="start", tooltip=_("Start the chosen method")),
         Binding("1", "choose('full')", _("Full"), id="full", show=False, tooltip=_("Choose full fine-tuning")),
         Binding("2", "choose('lora')", "LoRA", id="lora", show=False, tooltip=_("Choose LoRA")),
         Binding("3", "choose('qlora')", "QLoRA", id="qlora", show=False, tooltip=_("Choose QLoRA")),
@@ -47,7 +45,6 @@ class RecommendationScreen(LoracleScreen):
         Binding("e", "edit", _("Edit"), id="edit", tooltip=_("Change the settings of the chosen method")),
         Binding("g", "goal", _("Goal"), id="goal", tooltip=_("Say what you want, where it would change the advice")),
         Binding("w", "chain", _("Why"), id="why", tooltip=_("The whole decision: every rule, its points, its source")),
-        Binding("p", "pilot", _("Pilot"), id="pilot", tooltip=_("Try the candidates on a slice, go on with the winner")),
         Binding("c", "command", _("Command"), id="command", tooltip=_("Copy this run as a command for a shell")),
         Binding("m", "measure", _("Look again"), id="measure", tooltip=_("Look at the machine again: free memory changes")),
         Binding("j", "scroll(1)", show=False),
@@ -59,9 +56,8 @@ class RecommendationScreen(LoracleScreen):
     ) -> None:
         super().__init__()
         self._model, self._data, self._draft, self._keep = model, data, draft, keep
-        self.advice: engine_side.Advice | None = None
         self.chosen = draft.method or "full"
-        self._starting = self._counting = False
+        self._counting = False
 
     def body(self) -> ComposeResult:
         yield Static(Content.styled(_("Comparing…"), "dim"), id="verdict", markup=False)
@@ -99,7 +95,7 @@ class RecommendationScreen(LoracleScreen):
             self._message(in_words(error.message))
             return
         self._take(advice, choose=self._draft.method or advice.recommendation.best.method)
-        if engine_side.wants_trial(advice):
+        if measuring.wants_trial(advice):
             await self._try_bf16(advice)
         self._count()
 
@@ -109,7 +105,7 @@ class RecommendationScreen(LoracleScreen):
         self._message(said, wrong=False)
         cancel = cancel_handle()
         try:
-            facts = await in_thread(engine_side.tried, advice, cancel)
+            facts = await in_thread(measuring.tried, advice, cancel)
         finally:
             cancel.cancel()  # whoever leaves does not want it any more
         if self.advice is None or self._starting:
@@ -117,23 +113,23 @@ class RecommendationScreen(LoracleScreen):
         self._message("")
         if facts.measured.bf16 is not None:
             now = self.advice  # what was said meanwhile holds
-            self._take(await in_thread(engine_side.measured_again, now, facts))
+            self._take(await in_thread(measuring.measured_again, now, facts))
 
     @work(exclusive=True, group="counting", exit_on_error=False)
     async def _count(self) -> None:
         """Count the memory of what is on the screen; until then it is the formula's, or scaled from another step, and marked."""
-        if self.advice is None or not engine_side.is_uncounted(self.advice):
+        if self.advice is None or not measuring.is_uncounted(self.advice):
             return
         self._counting = True
         self._take(self.advice)
         cancel = cancel_handle()
         try:
-            facts = await in_thread(engine_side.counted, self.advice, cancel)
+            facts = await in_thread(measuring.counted, self.advice, cancel)
         finally:
             cancel.cancel()
         self._counting = False  # not where this was given up: then the next one counts
         if not self._starting:
-            self._take(await in_thread(engine_side.with_profile, self.advice, facts))
+            self._take(await in_thread(measuring.with_profile, self.advice, facts))
 
     def _changed(self, advice: engine_side.Advice) -> None:
         """Show what a person has changed, at once, and count it."""
@@ -148,9 +144,7 @@ class RecommendationScreen(LoracleScreen):
         recommendation = advice.recommendation
         for index, method in enumerate(METHODS, 1):
             candidate = advice.candidate(method)
-            heading = views.heading(
-                candidate, index, starred=method == recommendation.verdict, edited=method in advice.edits
-            )
+            heading = views.heading(candidate, index, starred=method == recommendation.verdict, edited=method in advice.edits)
             card = self.query_one(f"#card-{method}", CandidateCard)
             card.show(candidate, heading, self._model.facts.parameters, counting=self._counting)
         self.query_one("#verdict", Static).update(views.verdict(recommendation))
@@ -233,7 +227,7 @@ class RecommendationScreen(LoracleScreen):
         """Copy the run as a command."""
         if self.advice is None:
             return
-        obstacle = engine_side.obstacle(self.advice, self.chosen)
+        obstacle = starting.obstacle(self.advice, self.chosen)
         command = self.advice.draft.command(self.chosen, anyway=obstacle is not None and not obstacle.final)
         self.app.copy_to_clipboard(command)
         self._message(_("Copied: {command}").format(command=command), wrong=False)
@@ -242,74 +236,3 @@ class RecommendationScreen(LoracleScreen):
         """Look at the machine again and decide again."""
         self._message(_("looking at this machine…"), wrong=False)
         self._advise(again=True)
-
-    def action_start(self) -> None:
-        """Start the chosen method, after a question where the advice is against it."""
-        if self.advice is None or self._starting:
-            return
-        obstacle = engine_side.obstacle(self.advice, self.chosen)
-        if obstacle is None:
-            self._start(anyway=False)
-        elif obstacle.final:
-            self._message(_("This cannot start. {why}").format(why=obstacle.text))
-        else:
-            self.app.push_screen(ConfirmScreen(views.against(obstacle.text), _("Start anyway")), self._answered)
-
-    def _answered(self, yes: bool | None) -> None:
-        if yes:
-            self._start(anyway=True)
-
-    @work(exclusive=True, group="start", exit_on_error=False)
-    async def _start(self, *, anyway: bool) -> None:
-        assert self.advice is not None
-        self._starting = True
-        for group in ("advice", "counting"):  # what goes on there would only slow the run down
-            self.workers.cancel_group(self, group)
-        self._message(views.starting(self.advice), wrong=False)
-        try:
-            run = await in_thread(engine_side.start, self.advice, self.chosen, anyway, self.loracle.runs)
-        except LoracleError as error:
-            self._message(in_words(error.message))
-            return
-        finally:
-            self._starting = False
-        self.loracle.open_run(run)
-
-    @work(exclusive=True, group="start", exit_on_error=False)
-    async def action_pilot(self) -> None:
-        """Ask whether a pilot is to be started, with what it would do."""
-        if self.advice is None or self._starting:
-            return
-        try:
-            hours, names = await in_thread(engine_side.pilot_hours, self.advice)
-        except LoracleError as error:
-            self._message(_("No pilot: {why}").format(why=in_words(error.message)))
-            return
-        question = views.pilot(names, duration(3600 * hours), own=bool(self.advice.draft.settings))
-        self.app.push_screen(ConfirmScreen(question, _("Start the pilot")), self._pilot_wanted)
-
-    def _pilot_wanted(self, yes: bool | None) -> None:
-        if yes:
-            self._start_pilot()
-
-    @work(exclusive=True, group="start", exit_on_error=False)
-    async def _start_pilot(self) -> None:
-        assert self.advice is not None
-        self._starting = True
-        self._message(_("starting the pilot…"), wrong=False)
-        try:
-            run = await in_thread(engine_side.start_pilot, self.advice, self.loracle.runs)
-        except LoracleError as error:
-            self._message(in_words(error.message))
-            return
-        finally:
-            self._starting = False
-        if run is None:
-            self._message(_("The pilot has begun; the list of runs shows it."), wrong=False)
-        else:
-            self.loracle.open_run(run)
-
-    def _message(self, text: str, *, wrong: bool = True) -> None:
-        line = self.query_one("#message", Static)
-        line.display = bool(text)
-        line.update(Content.styled(one_line(text, 500), "$text-error" if wrong else "dim"))

@@ -21,9 +21,10 @@ from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.panes import PanesScreen
 from tui.widgets.pane import Pane
-from tui.words import MERGING, merged_words
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.rundir import RunDirectory
 
 COPIED_WIDTH = 100
@@ -72,8 +73,6 @@ class ResultScreen(PanesScreen):
         self.run_directory = run
         self._folder = str(run.model)
         self._report: dict[str, Any] | None = None
-        self._doing = ""
-        """What a merge does at this moment."""
 
     def body(self) -> ComposeResult:
         with Container(id="result"):
@@ -147,38 +146,37 @@ class ResultScreen(PanesScreen):
         else:
             self.say(_("The saved model is gone: {folder}").format(folder=self._folder), "warning")
 
-    def action_merge(self) -> None:
-        """Write a model of its own, in the background: a worker of the app, so that its end is told wherever one is by then."""
-        if self._doing:
-            self.say(self._doing)
+    @work(exclusive=True, group="merge", exit_on_error=False)
+    async def action_merge(self) -> None:
+        """Ask where to, and merge in the background of the app, whose end is told wherever one is by then."""
+        from engine.merging import check_adapter
+        from tui.screens.merge import MergeScreen
+
+        merges = self.loracle.merges
+        if merges.run is not None:
+            self.say(_("{name} is being merged; one at a time.").format(name=one_line(merges.run.name, 60)))
             return
-        self._doing = _("Merging the adapter into its base, in the background …")
-        self.loracle.run_worker(self._merge(), group="merge", exit_on_error=False)
-
-    async def _merge(self) -> None:
-        from engine.merging import merge, target_of
-
         try:
-            await in_thread(target_of, self.run_directory)
-            self.say(self._doing)
-            facts = await in_thread(merge, self.run_directory, None, lambda doing: self.call_later(self._merging, MERGING[doing]))
-        except (LoracleError, OSError) as error:
-            self.say(one_line(in_words(error.message) if isinstance(error, LoracleError) else error, 300), "warning")
-        else:
-            self.say(merged_words(facts))
-        finally:
-            self._merging("")
+            await in_thread(check_adapter, self.run_directory)
+        except LoracleError as error:
+            self.say(one_line(in_words(error.message), 300), "warning")
+            return
 
-    def _merging(self, words: str) -> None:
-        """What the merge is doing, in the title line until it ends."""
-        self._doing = words
+        def answered(answer: "tuple[Path, bool] | None") -> None:
+            if answer is not None:
+                merges.start(self.run_directory, answer[0], replace=answer[1])
+
+        self.app.push_screen(MergeScreen(self.run_directory.path / "merged"), answered)
+
+    def merging(self) -> None:
+        """The merge has come to something else, which the title line says."""
         if self.is_attached:
             self._head()
 
     def _head(self) -> None:
         named = Content.styled(one_line(self.run_directory.name, 60), "bold")
         left = named if self._report is None else views.headline(self._report, roomy=self.has_class("-wide"))
-        self.headline(left, Content.styled(self._doing, "$text-muted"))
+        self.headline(left, Content.styled(self.loracle.merges.doing_of(self.run_directory), "$text-muted"))
 
     def action_again(self) -> None:
         """The plan once more, to be changed."""

@@ -166,7 +166,7 @@ class RunScreen(RunAsks):
         state, now = following.state, following.now()
         if self._line.series is not state.losses:  # a playback went back to its begin
             self._line = Line(state.losses)
-        self._line.evaluations = views.evaluation_losses(state)
+        self._line.evaluations, self._line.last = views.evaluation_losses(state), views.last_step_of(state)
         metric = following.plan.metric if following.plan is not None else "macro_f1"
         roomy = self.has_class("-tall")
         name = self.run_directory.name

@@ -1,6 +1,7 @@
 """Set-up, model: typed, or taken from what was used last, lies here, is in the hub's cache, or is found on the hub."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ SEARCH_PAUSE = 0.8
 """Seconds without a key before the hub is asked."""
 SHORTEST = 3
 """Letters from which on the hub is asked."""
+REST_SECONDS = 60.0
+"""After a search that reached no hub, until the next one is tried."""
 
 
 class ModelStep(Step):
@@ -52,6 +55,9 @@ class ModelStep(Step):
         self._here: list[tuple[str, str]] = []
         self._hub: list[tuple[str, str]] = []
         self._shown: list[str] = []
+        self._hub_words = ""
+        """What came of asking the hub, in the frame of the list."""
+        self._no_hub_until = 0.0
 
     def compose(self) -> ComposeResult:
         hint = _("A folder with config.json, a hub id, or demo; tab completes.")
@@ -93,7 +99,8 @@ class ModelStep(Step):
         self._shown = list(dict(fitting))
         where = dict(reversed(fitting))
         choices.add_options([Option(_line(name, where[name])) for name in self._shown])
-        choices.display = bool(self._shown)
+        choices.border_subtitle = self._hub_words
+        choices.display = bool(self._shown or self._hub_words)
 
     @on(Input.Changed, "#model")
     def _typed(self) -> None:
@@ -141,8 +148,21 @@ class ModelStep(Step):
         """Ask the hub, unless what is typed can only be a folder or the model is known already."""
         await asyncio.sleep(SEARCH_PAUSE)
         if len(text) < SHORTEST or text.startswith(("/", ".", "~")) or self.known is not None:
+            self._hub_says("")
             return
-        self._hub = await in_thread(engine_side.models_on_hub, text)
+        if time.monotonic() < self._no_hub_until:
+            return
+        self._hub_says(_("asking the hub…"))
+        found = await in_thread(engine_side.models_on_hub, text)
+        if found is None:
+            self._no_hub_until = time.monotonic() + REST_SECONDS
+            self._hub_says(_("no connection to the hub: only what is on this machine"))
+            return
+        self._hub = found
+        self._hub_says("" if found else _("the hub has nothing by that name"))
+
+    def _hub_says(self, words: str) -> None:
+        self._hub_words = words
         self._list()
 
     def look(self, *, final: bool, again: bool = False) -> None:

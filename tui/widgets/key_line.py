@@ -18,7 +18,7 @@ KEY, MEANING, OFF = "bold $footer-key-foreground", "$footer-description-foregrou
 
 
 class KeyLine(Widget):
-    """A click is the key. The command palette stands at the right end and always fits, if need be without its word."""
+    """A click is the key. What does not fit whole is left out; the command palette, which has all, keeps the right end."""
 
     ALLOW_SELECT = False
     DEFAULT_CSS = "KeyLine { dock: bottom; height: 1; background: $footer-background; }"
@@ -54,14 +54,12 @@ class KeyLine(Widget):
         keys = {a.binding.action: a for a in reversed(active.values()) if a.binding.show}
         parts = [(self._part(one), one) for one in reversed(keys.values())]
         last = self._part(palette) if palette is not None else Content("")
-        if palette is not None and sum(part.cell_length for part, _ in parts) + last.cell_length > self.size.width:
-            last = self._part(palette, short=True)
         room = self.size.width - last.cell_length
         shown: list[Content] = []
         self._ends, width = [], 0
         for part, one in parts:
             if width + part.cell_length > room:
-                break
+                continue
             width += part.cell_length
             shown.append(part)
             self._ends.append((width, one))
@@ -72,10 +70,10 @@ class KeyLine(Widget):
             self._shown = content
             self.refresh()
 
-    def _part(self, one: "ActiveBinding", *, short: bool = False) -> Content:
-        key, words = self.app.get_key_display(one.binding), "" if short else one.binding.description
+    def _part(self, one: "ActiveBinding") -> Content:
+        key, words = self.app.get_key_display(one.binding), one.binding.description
         styles = (KEY, MEANING) if one.enabled else (OFF, OFF)
-        return Content.assemble((f" {key} ", styles[0]), (f"{words} " if words else "", styles[1]))
+        return Content.assemble((f" {key} ", styles[0]), (f"{words} ", styles[1]))
 
     def render(self) -> Content:
         """The line."""

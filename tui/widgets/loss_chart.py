@@ -3,6 +3,7 @@
 The chart says nothing of where its points come from: a live run, a replay and a comparison use it alike.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -39,13 +40,24 @@ class Line:
     """(step, loss)."""
     letter: str = ""
     """Stands at the end of the line where there are several."""
+    last: float | None = None
+    """The step that the run ends with, planned or real; no axis runs past it."""
     gathered: Gathered = field(default_factory=Gathered)
 
     @property
-    def mark(self) -> tuple[int, int, float, int]:
+    def mark(self) -> tuple[object, ...]:
         """Changes when there is something new to draw."""
         steps = self.series.steps
-        return len(steps), self.series.cuts, steps[-1] if steps else -1.0, len(self.evaluations)
+        return len(steps), self.series.cuts, steps[-1] if steps else -1.0, len(self.evaluations), self.last
+
+    def ends_at(self, axis: str) -> float:
+        """The place on that axis beyond which the curve will not go; infinite where that is not known."""
+        steps = self.series.steps
+        if self.last is None:
+            return math.inf
+        if axis == "step":
+            return self.last
+        return self.series.along(axis)[-1] if steps and steps[-1] >= self.last else math.inf
 
 
 class LossChart(Widget):
@@ -165,7 +177,9 @@ class LossChart(Widget):
             return None
         begins = [line.series.along(self.axis)[0] for line in self._lines if len(line.series)]
         left = min([*begins, *marks])
-        whole = room_for(max([*ends, *marks]) - left)
+        reached = max([*ends, *marks])
+        most = max(reached, max(line.ends_at(self.axis) for line in self._lines))
+        whole = min(room_for(reached - left), most - left) or 1.0
         part = whole / self.zoom
         right = left + whole - self.shift * whole
         frame = View(right - part, right, 0.0, 1.0)

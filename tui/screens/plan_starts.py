@@ -1,0 +1,104 @@
+"""Starting what the plan screen shows: a run, or a pilot, after a question where there is one."""
+
+from typing import ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import Static
+
+from engine.text import one_line
+from recommender.errors import LoracleError
+from tui import views_advice as views
+from tui import work_start as starting
+from tui.background import in_thread
+from tui.error_words import in_words
+from tui.i18n import _
+from tui.screens.base import LoracleScreen
+from tui.screens.confirm import ConfirmScreen
+from tui.words import duration
+from tui.work_plan import Advice
+
+
+class PlanStarts(LoracleScreen):
+    """The chosen method of `advice` as a run, and all of them as a pilot."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "start", _("Start"), id="start", tooltip=_("Start the chosen method")),
+        Binding("p", "pilot", _("Pilot"), id="pilot", tooltip=_("Try the candidates on a slice, go on with the winner")),
+    ]
+    advice: Advice | None = None
+    chosen = ""
+    """The method."""
+    _starting = False
+
+    def action_start(self) -> None:
+        """Start the chosen method, after a question where the advice is against it."""
+        if self.advice is None or self._starting:
+            return
+        obstacle = starting.obstacle(self.advice, self.chosen)
+        if obstacle is None:
+            self._start(anyway=False)
+        elif obstacle.final:
+            self._message(_("This cannot start. {why}").format(why=obstacle.text))
+        else:
+            self.app.push_screen(ConfirmScreen(views.against(obstacle.text), _("Start anyway")), self._answered)
+
+    def _answered(self, yes: bool | None) -> None:
+        if yes:
+            self._start(anyway=True)
+
+    @work(exclusive=True, group="start", exit_on_error=False)
+    async def _start(self, *, anyway: bool) -> None:
+        assert self.advice is not None
+        self._starting = True
+        for group in ("advice", "counting"):  # what goes on there would only slow the run down
+            self.workers.cancel_group(self, group)
+        self._message(views.starting(self.advice), wrong=False)
+        try:
+            run = await in_thread(starting.start, self.advice, self.chosen, anyway, self.loracle.runs)
+        except LoracleError as error:
+            self._message(in_words(error.message))
+            return
+        finally:
+            self._starting = False
+        self.loracle.open_run(run)
+
+    @work(exclusive=True, group="start", exit_on_error=False)
+    async def action_pilot(self) -> None:
+        """Ask whether a pilot is to be started, with what it would do."""
+        if self.advice is None or self._starting:
+            return
+        try:
+            hours, names = await in_thread(starting.pilot_hours, self.advice)
+        except LoracleError as error:
+            self._message(_("No pilot: {why}").format(why=in_words(error.message)))
+            return
+        question = views.pilot(names, duration(3600 * hours), own=bool(self.advice.draft.settings))
+        self.app.push_screen(ConfirmScreen(question, _("Start the pilot")), self._pilot_wanted)
+
+    def _pilot_wanted(self, yes: bool | None) -> None:
+        if yes:
+            self._start_pilot()
+
+    @work(exclusive=True, group="start", exit_on_error=False)
+    async def _start_pilot(self) -> None:
+        assert self.advice is not None
+        self._starting = True
+        self._message(_("starting the pilot…"), wrong=False)
+        try:
+            run = await in_thread(starting.start_pilot, self.advice, self.loracle.runs)
+        except LoracleError as error:
+            self._message(in_words(error.message))
+            return
+        finally:
+            self._starting = False
+        if run is None:
+            self._message(_("The pilot has begun; the list of runs shows it."), wrong=False)
+        else:
+            self.loracle.open_run(run)
+
+    def _message(self, text: str, *, wrong: bool = True) -> None:
+        line = self.query_one("#message", Static)
+        line.display = bool(text)
+        line.update(Content.styled(one_line(text, 500), "$text-error" if wrong else "dim"))

@@ -1,0 +1,220 @@
+"""What is wrong with runs, and what their reports say, as the engine writes it, what varies in braces."""
+
+from recommender.language import marked
+
+SENTENCES: tuple[str, ...] = (
+    marked("{path}: the disk is full; free some, or set HF_HOME, and try again."),
+    marked("{path}: hub model {name} takes {needed} of disk and {free} are free. Free some, or set HF_HOME."),
+    marked("{path}: the run needs about {needed} of disk and {free} are free. Free some, or use --runs."),
+    marked(
+        "{path}: checkpoints ({most} of {each} at most) and the result need {needed} of disk, and {free} are free."
+        " Free some, or take another folder with --runs; LoRA saves less."
+    ),
+    marked(
+        "{path}: the next checkpoint needs about {needed} and {free} are free; earlier checkpoints are sound: free"
+        " some disk, then `loracle resume`."
+    ),
+    marked(
+        "{path}: {what} could not be written ({why}; {free} of disk are free); earlier checkpoints are sound: free"
+        " some disk, then `loracle resume`."
+    ),
+    marked("The disk of {path} was full while {doing}; what was saved before is sound."),
+    marked("{path}: runs cannot be written here ({why}); choose another folder with --runs."),
+    marked("Memory ran out while {doing}."),
+    marked("the model was loaded"),
+    marked("texts were turned into tokens"),
+    marked("the optimizer took a step"),
+    marked("the result was saved"),
+    marked("the held-out rows were scored"),
+    marked("the result was scored"),
+    marked("the run was at work"),
+    marked("There is not enough memory for even one row of {longest} tokens."),
+    marked("Tried before the first step: {problem}"),
+    marked("memory cannot hold what the optimizer keeps."),
+    marked("Saving the result takes {needed} of main memory for a moment, and {free} are free."),
+    marked("Close what else uses it."),
+    marked(
+        "Close what else uses the memory, lower max_length (it is {length}), set optimizer to adamw_8bit, or "
+        "choose LoRA or QLoRA; or take a smaller model."
+    ),
+    marked(
+        "Close what else uses the memory, lower max_length (it is {length}), or choose LoRA or QLoRA; or take a smaller model."
+    ),
+    marked("Close what else uses the memory, lower max_length (it is {length}), or choose QLoRA; or take a smaller model."),
+    marked("Close what else uses the memory, or lower max_length (it is {length}); or take a smaller model."),
+    marked("Memory ran out; micro-batches hold {after} tokens now instead of {before}. The result does not change."),
+    marked("Memory ran out for one row alone; gradient checkpointing is on now: slower. The result does not change."),
+    marked(
+        "The adapter fits; merging it into its base would need {needed} of main memory ({free} are free) and "
+        "{merged} of disk ({disk} will be). Use it as an adapter, or merge it elsewhere."
+    ),
+    marked("The {what} is no longer a number at step {step}."),
+    marked("loss"),
+    marked("gradient"),
+    marked("Lower learning_rate."),
+    marked("Most likely learning_rate is too high (it is {rate})."),
+    marked("Weights or data are damaged, or the precision is too narrow for this model."),
+    marked("The loss diverges: {loss} over the last {steps} steps, and {first} before any training."),
+    marked("The loss was down to {lowest} and is back at {loss}, where it began ({first})."),
+    marked("After {step} steps the loss is where it began ({loss}; {first} at first)."),
+    marked("Either learning_rate ({rate}) is too high or far too low, or the answers do not follow from the texts."),
+    marked("`loracle pilot` tries several rates on a slice."),
+    marked("The batch of step {step} teaches nothing: its loss and its gradient are zero."),
+    marked("The batch of step {step} teaches nothing: its loss and its gradient are zero, for {steps} steps now."),
+    marked("Most likely all its labels are masked, or every answer is cut off."),
+    marked("Look at what is learned with `loracle inspect data --tokens 3`; raise max_length, or give the right columns."),
+    marked("The loss has been zero for {steps} steps."),
+    marked("It was so from the start: the label can be read off the text, or all rows have the same."),
+    marked("The model knows the training rows by heart; more steps teach it nothing."),
+    marked("Look for a label inside the text with `loracle inspect data`."),
+    marked("Take fewer epochs."),
+    marked("fp16 has skipped {steps} steps in a row because the gradient overflows: the model does not train in fp16."),
+    marked("bf16-mixed is as fast where the GPU has it."),
+    marked(
+        "learning_rate {rate} moves every weight by about that much at each step, and weights are about 0.05: "
+        "nothing of the model would be left."
+    ),
+    marked("Fewer epochs would do; more or more varied rows would help."),
+    marked("`--set {setting}` would be saner."),
+    marked("`loracle run {plan} --set {setting}` begins anew with a saner setting."),
+    marked("The best weights so far, of step {step}, are kept in {folder}."),
+    marked("What the model computes is not a number {when}, or too large for the plan's precision."),
+    marked("Memory is too small for the linear model beside; the report compares without it."),
+    marked("stopped at once on request"),
+    marked("stopped on request"),
+    marked("paused, as it was to"),
+    marked("`loracle resume {run}` goes on from step {step}."),
+    marked("Nothing was saved yet; `loracle resume {run}` starts from the beginning."),
+    marked("Details are in {log}."),
+    marked("{name} has changed since the plan was made; make a new plan with `loracle plan`."),
+    marked("{name} has changed since the plan was made; point to it with {flag}, or make a new plan."),
+    marked("There is no run yet in {folder}."),
+    marked("No run is called {name}. `loracle runs` lists them."),
+    marked("{name} is not running (it is {state})."),
+    marked("{name} is running; stop it first, then delete it."),
+    marked("{path} was written by a newer Loracle: update Loracle."),
+    marked("{path} is not a run: its plan.yaml cannot be read."),
+    marked("plan needs --model and --data, or --facts."),
+    marked("{path} exists already; name another file with -o, or overwrite it with --force."),
+    marked("{path}: names no model; give one with --model."),
+    marked("{path}: names no training rows; give them with --data."),
+    marked("--set {name}: no such field of a plan."),
+    marked("--set {name}: write it as NAME=VALUE."),
+    marked("The process that holds the models ended without a word; most often memory ran out."),
+    marked("The models are gone: their process ended. Leave this screen and come back."),
+    marked("{name} has no saved model yet."),
+    marked("{name} is not done (it is {status}), so there is nothing to merge yet."),
+    marked("{name} trained all weights: {path} is the whole model already, there is nothing to merge."),
+    marked("{path} exists already; name another folder with --to, or remove it."),
+    marked("Merging takes {needed} of main memory, and {free} are free. Close what uses it."),
+    marked("{path}: the merged model needs {needed} of disk, and {free} are free. Use --to elsewhere."),
+    marked("Better: {size} points of {measure} against {compared} (95% interval {low} to {high})."),
+    marked("Better: {size} {measure} against {compared} (95% interval {low} to {high})."),
+    marked("Worse: {size} points of {measure} against {compared} (95% interval {low} to {high})."),
+    marked("Worse: {size} {measure} against {compared} (95% interval {low} to {high})."),
+    marked(
+        "Not shown to differ: {size} points of {measure} against {compared} (95% interval {low} to {high}); the "
+        "interval contains zero, so this may be chance."
+    ),
+    marked(
+        "Not shown to differ: {size} {measure} against {compared} (95% interval {low} to {high}); the interval "
+        "contains zero, so this may be chance."
+    ),
+    marked("the untouched model"),
+    marked("a linear model on the untouched model's embeddings"),
+    marked("always answering the most common class"),
+    marked("always answering the mean of the training rows"),
+    marked("giving every word the most common tag"),
+    marked("always answering the labels that most rows have"),
+    marked("The linear model is better and costs seconds: use it, or give the fine-tune more data."),
+    marked(
+        "The chosen answers have become less likely too (mean reward {reward}): common with preferences; look at "
+        "the sample answers, and raise preference_beta if they got worse."
+    ),
+    marked("No rows were held out, so nothing can be said about the gain."),
+    marked("{path}: {wrong}, and no other checkpoint is sound; start the run again."),
+    marked("{name} may be any of {names}: give more of the name."),
+    marked("{name} is done; `loracle report {run}` shows what came out."),
+    marked("{name} is running; `loracle attach {run}` shows it."),
+    marked("{name} is being worked off already; `loracle attach {run}` shows it."),
+    marked("{name} has no report: it is {state}."),
+    marked("`loracle attach {run}` shows it."),
+    marked("`loracle resume {run}` goes on with it."),
+    marked("Lower max_length or token_budget, or take another method."),
+    marked("--anyway runs it all the same."),
+    marked("{method} instead of the recommended {advised}"),
+    marked("A comparison needs two or three different methods."),
+    marked("--folds and --eval exclude each other: every row is held out in one of the folds."),
+    marked("A pilot takes one to three different methods."),
+    marked("A pilot judges by the validation rows, and there are none; give more rows or set data.validation_rows."),
+    marked("The pilot would take about {time}, more than {share} of the {budget} there are."),
+    marked(
+        "With {rows} rows the candidates are cross-validated to their end, in {folds} folds; that would take about"
+        " {time}, more than the {budget} there are."
+    ),
+    marked("Name fewer candidates with --methods, give it more --hours, or start the recommended run."),
+    marked("{path}: its group.json cannot be read."),
+    marked("{path} cannot be brought back: {other} is in the way."),
+    marked("{path}: cannot be moved to {folder} ({why})."),
+    marked("{path} cannot be brought back ({why})."),
+    marked("{name} could not be left running; see {log}."),
+    marked("The models could not answer: {why}"),
+    marked("precision bf16 is for full fine-tuning; with adapters use bf16-mixed, which holds the base in bf16."),
+    marked("precision fp16-mixed needs a GPU, and there is none; use `--set precision=fp32`."),
+    marked("optimizer {name} does not run on this machine (tried with bitsandbytes); use optimizer: adamw."),
+    marked("{path}: its layers cannot be told apart; use trained: all or no_embeddings."),
+    marked("last_layers is {wanted}, and {name} has {layers} layers."),
+    marked("target_modules {names}: {why}"),
+    marked("{name}: the model has changed since the run was made, so the adapter does not belong to it."),
+    marked("{path}: the base is stored quantised, so nothing can be merged into it; use the adapter as it is."),
+    marked(
+        "The merged model's outputs differ from the adapter's by {size}, more than rounding explains, so it was "
+        "not kept; use the adapter in {path}."
+    ),
+    marked("{path}: the merged model cannot be written ({why})."),
+    marked("Memory ran out while the adapter was merged; nothing is left of it."),
+    marked("The adapter cannot be merged ({why})."),
+    marked("The process that merges ended without a word; most often memory ran out."),
+    marked("The process that merges ended without a word; the end of {log} tells more."),
+    marked("Nothing is left of it."),
+    marked("The best checkpoint is damaged ({why}); {other} is used instead."),
+    marked("A damaged checkpoint was put aside ({why})."),
+    marked("cannot predict: the step cannot be traced for this model ({why})."),
+    marked("model.config: {why}"),
+    marked("the plan says not how the rows of {name} are written down (data.layout, data.columns)."),
+    marked("the plan names no text_column and label_column."),
+    marked("{name}: a thousand runs were started in this very second."),
+    marked("{name} scored {size} points of {measure} against {leader} (95% interval {low} to {high})."),
+    marked("{name} scored {size} {measure} against {leader} (95% interval {low} to {high})."),
+    marked(
+        "{name} scored {size} points of {measure} against {leader} (95% interval {low} to {high}); the interval "
+        "contains zero, so they are not shown to differ."
+    ),
+    marked(
+        "{name} scored {size} {measure} against {leader} (95% interval {low} to {high}); the interval contains "
+        "zero, so they are not shown to differ."
+    ),
+    marked(
+        "Same rows, same order, batches of {rows}, up to {epochs} passes each; every method has its own learning "
+        "rate and rank from the table, and keeps its best checkpoint."
+    ),
+    marked(
+        "Same rows, same order, batches of {rows}, up to {epochs} passes each and stopped early by the validation "
+        "rows; every method has its own learning rate and rank from the table, and keeps its best checkpoint."
+    ),
+    marked(
+        "How far to trust this: over 63 open runs of one 3B model on one data set, keeping the best of three by "
+        "loss after 10% of the steps found the eventual winner about 80% of the time and cost 0.4 points of "
+        "accuracy in the mean (a random pick: 5.3)."
+    ),
+    marked("Short runs flatter high learning rates, and say nothing about rank or the number of epochs."),
+    marked("{winner} leads {other} by {gap} loss (±{error}) after {step} steps."),
+    marked("{winner} leads {other} by {gap} loss (±{error}) after {step} steps, which may be chance."),
+    marked("{name} was dropped: {why}."),
+    marked("The slices do not tell them apart; {name} has the lower loss and goes on."),
+    marked("Every row was held out once, in {folds} folds trained to the end."),
+    marked("The intervals say how far other rows might move the scores; another seed may move them as far (E13)."),
+    marked("Every candidate failed; see the runs."),
+    marked("{name} was left alone: the other candidates failed."),
+    marked("What was saved last, of step {step}, is worse than the untouched model."),
+)

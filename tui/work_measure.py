@@ -1,0 +1,50 @@
+"""What is measured for a plan that can be read already: blocking calls for threads, every import inside."""
+
+from typing import TYPE_CHECKING
+
+from tui.work_plan import Advice, decided
+
+if TYPE_CHECKING:
+    from engine.inspection.child import Cancel
+    from recommender.facts import Facts
+METHODS = ("full", "lora", "qlora")
+
+
+def wants_trial(advice: Advice) -> bool:
+    """Whether it is not known yet if this processor is faster in bf16."""
+    from engine.prediction.trial import is_wanted
+
+    return is_wanted(advice.facts)
+
+
+def tried(advice: Advice, cancel: "Cancel") -> "Facts":
+    """The facts of that advice, with what a trial of bf16 finds; seconds."""
+    from engine.prediction.trial import with_trial
+
+    return with_trial(advice.facts, cancel=cancel)
+
+
+def is_uncounted(advice: Advice) -> bool:
+    """Whether a trace could say more of the memory on the screen."""
+    from engine.prediction.candidates import is_wanted
+
+    return is_wanted(advice.facts, [advice.candidate(m) for m in METHODS])
+
+
+def counted(advice: Advice, cancel: "Cancel") -> "Facts":
+    """The facts of that advice, with the memory of the candidates' steps as traces count it; seconds."""
+    from engine.prediction.candidates import with_traces
+
+    shown = [advice.candidate(m) for m in METHODS]
+    return with_traces(advice.facts, shown, fits=True, cancel=cancel)
+
+
+def with_profile(advice: Advice, facts: "Facts") -> Advice:
+    """The recommendation with the memory that those facts have counted, and all else as it is now."""
+    measured = advice.facts.measured.model_copy(update={"memory_profile": facts.measured.memory_profile})
+    return decided(advice.facts.model_copy(update={"measured": measured}), advice.model, advice.data, advice.draft)
+
+
+def measured_again(advice: Advice, facts: "Facts") -> Advice:
+    """The recommendation with what those facts say was measured."""
+    return decided(advice.facts.model_copy(update={"measured": facts.measured}), advice.model, advice.data, advice.draft)

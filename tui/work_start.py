@@ -1,0 +1,140 @@
+"""From an advice to a run, or to a pilot: what stands against it, its plan, its start. Blocking calls, every import inside."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recommender.errors import InputError, Refused
+from tui import draft as drafts
+from tui import settings
+from tui.error_words import in_words
+from tui.work_plan import Advice
+
+if TYPE_CHECKING:
+    from engine.inspect import ModelInspection
+    from engine.pilot import Wanted
+    from engine.rundir import RunDirectory
+    from recommender.plan import Plan
+
+
+def plan_of(advice: Advice, method: str, *, anyway: bool, model: "ModelInspection | None" = None) -> "Plan":
+    """The plan that would run.
+
+    Raises:
+        Refused: it would not fit, or would be wasted, and `anyway` was not said or does not help.
+        InputError: model, task or a setting cannot be trained with.
+    """
+    from engine.planning import check_fits, plan_for
+
+    plan = plan_for(
+        advice.recommendation,
+        model or advice.model,
+        advice.data,
+        method=method,
+        train_rows=advice.draft.train_rows,
+        eval_rows=advice.draft.scored_rows,
+        assignments=settings.assignments(advice.draft.assignments(method), has_plan=False),
+        anyway=anyway,
+    )
+    check_fits(plan, advice.facts, anyway=anyway)
+    return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What stands against starting a method."""
+
+    text: str
+    final: bool
+    """Nobody can set it aside: it does not fit, or there is nothing to learn."""
+
+
+def obstacle(advice: Advice, method: str) -> Obstacle | None:
+    """What stands against starting that method; `None` when nothing does."""
+    try:
+        plan_of(advice, method, anyway=False)
+    except InputError as error:
+        return Obstacle(in_words(error.message), True)
+    except Refused as refused:
+        try:
+            plan_of(advice, method, anyway=True)
+        except Refused as final:
+            return Obstacle(in_words(final.message), True)
+        return Obstacle(in_words(refused.message), False)
+    return None
+
+
+def start(advice: Advice, method: str, anyway: bool, runs: Path | None) -> "RunDirectory":
+    """Write the plan for that method and start its worker.
+
+    Raises:
+        InputError: the runs folder cannot be written.
+        Refused: it would not fit, or the advice is against it and `anyway` is not given.
+    """
+    from engine.runs import start
+
+    plan = plan_of(advice, method, anyway=anyway, model=_with_weights(advice))
+    run = start(plan, advice.recommendation, runs, facts=advice.facts)
+    drafts.used(advice.draft)
+    return run
+
+
+def _with_weights(advice: Advice) -> "ModelInspection":
+    """From the hub; as long as nobody wanted to train, its description was enough."""
+    if advice.model.weights_here:
+        return advice.model
+    from engine.inspect import inspect_model
+
+    return inspect_model(str(advice.model.facts.id))
+
+
+def pilot_hours(advice: Advice) -> tuple[float, list[str]]:
+    """What a pilot would take in hours, and the names of its candidates.
+
+    Raises:
+        Refused: a pilot cannot run here, or takes more than its share of the time.
+        InputError: no rows are left to judge by.
+    """
+    plan = _pilot(advice, advice.model)
+    return plan.hours, list(plan.labels.values())
+
+
+def start_pilot(advice: Advice, runs: Path | None) -> "RunDirectory | None":
+    """Start a pilot in a process of its own; its first run, once it has begun.
+
+    Raises:
+        Refused: a pilot cannot run here, or takes more than its share of the time.
+        InputError: no rows are left to judge by, or the runs folder cannot be written.
+    """
+    from engine import groups
+    from engine.runs import runs_root
+    from tui import driver
+
+    plan = _pilot(advice, _with_weights(advice))
+    kept = {"mode": plan.mode, "labels": plan.labels, "stages": plan.stages, "raised": plan.raised}
+    group = groups.create(
+        runs_root(runs), "pilot", plan.plans, advice=advice.recommendation, facts=advice.facts, left_out=plan.left_out, **kept
+    )
+    driver.leave_running(group)
+    drafts.used(advice.draft)
+    deadline = time.monotonic() + driver.PATIENCE
+    while (run := group.current()) is None and group.driven() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return run
+
+
+def _pilot(advice: Advice, model: "ModelInspection") -> "Wanted":
+    """The candidates with the person's own settings, each with those of its method."""
+    from engine.pilot import wanted
+
+    return wanted(
+        advice.recommendation,
+        model,
+        advice.data,
+        advice.facts,
+        train_rows=advice.draft.train_rows,
+        eval_rows=advice.draft.scored_rows,
+        assignments=settings.assignments([], has_plan=False),
+        own={method: advice.draft.assignments(method) for method in advice.draft.settings},
+    )
