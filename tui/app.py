@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.content import Content
 from textual.screen import ModalScreen, Screen
+from textual.theme import ThemeProvider
 
 from engine.text import one_line
 from tui import kept, keys, terminal
@@ -156,6 +158,20 @@ class LoracleApp(App[None]):
         question = Content(words.format(name=one_line(self.merges.run.name, 60)))
         self._quit_question = ConfirmScreen(question, _("Quit"))
         self.push_screen(self._quit_question, self._quit_answered)
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C with nothing selected: how one leaves, by the key that it has now."""
+        key = next((self.get_key_display(a.binding) for a in self.active_bindings.values() if a.binding.id == "quit"), "")
+        self.notify(_("{key} leaves the app; a run that is going on keeps running.").format(key=key), markup=False)
+
+    def action_command_palette(self) -> None:
+        """All commands, to be searched by name."""
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder=_("Search for commands…"), id="--command-palette"))
+
+    def search_themes(self) -> None:
+        """All themes, to be searched by name."""
+        self.push_screen(CommandPalette(providers=[ThemeProvider], placeholder=_("Search for themes…")))
 
     def _quit_answered(self, yes: bool | None) -> None:
         if yes:

@@ -76,8 +76,8 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     _per_class(scores, console)
     samples(content.get("samples"), console)
     memory, seconds = content.get("memory") or {}, content.get("seconds") or {}
-    words = {"predicted": _("said {size}"), "probed": _("tried {size}")}
-    tried = [one.format(size=size(memory[name])) for name, one in words.items() if memory.get(name)]
+    told = {"predicted": _("said {size}"), "probed": _("tried {size}")}
+    tried = [one.format(size=size(memory[name])) for name, one in told.items() if memory.get(name)]
     planned = _(" (said {time})").format(time=duration(seconds.get("predicted"))) if seconds.get("predicted") else ""
     best = _("Best at step {step} of {all}").format(step=content.get("best_step"), all=content.get("steps"))
     early = f", {_('stopped early')}" if content.get("stopped_early") else ""

@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from engine.text import one_line
 from tui import views_advice
 from tui.i18n import _, plural
 from tui.observations import TASKS, columns_of, conflicts, of_data, task_name
-from tui.words import amount, number, sign, size
+from tui.words import amount, number, padded, sign, size
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
@@ -151,9 +152,10 @@ def preview_lines(data: "DataInspection", width: int) -> Content:
         pairs = [Content.assemble(one_line(p, width), (f"\n  {sign('→')} {one_line(a, width)}" if a else "", "$text-muted"))
                  for p, a in data.preview]  # fmt: skip
         return Content("\n").join(pairs)
-    column = min(max((len(one_line(label, 20)) for _, label in data.preview), default=0), 20)
+    labels = [one_line(label, 20) for _, label in data.preview]
+    column = max(map(cell_len, labels), default=0)
     lines = [
-        Content.assemble((f"{one_line(label, 20):<{column}}  ", "$text-accent"), one_line(text, max(width - column - 2, 10)))
-        for text, label in data.preview
+        Content.assemble((f"{padded(label, column)}  ", "$text-accent"), one_line(text, max(width - column - 2, 10)))
+        for label, (text, _label) in zip(labels, data.preview, strict=True)
     ]
     return Content("\n").join(lines)

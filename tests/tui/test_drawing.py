@@ -19,7 +19,7 @@ def drawn(points: list[tuple[int, float]], width: int, height: int, symbols: Sym
     canvas = Canvas(width, height, symbols)
     columns = Gathered().update(series.steps, series.losses, view, width * canvas.across)
     canvas.line(smoothed(columns, more.get("weight", 0.0)), view, 0)
-    return ["".join(cell.text for cell in row) for row in canvas.rows()]
+    return ["".join(run.text for run in row) for row in canvas.rows()]
 
 
 def series_of(points: list[tuple[int, float]]) -> Series:

@@ -174,8 +174,10 @@ class EditScreen(ModalScreen[None]):
     def _keys(self) -> None:
         """The keys that work where the focus is."""
         editing = self.query_one("#edit-value").has_focus
-        keys = _("enter keeps it · esc leaves it") if editing else _(
-            "enter changes · space next choice · del as advised · esc goes back"
+        keys = (
+            _("enter keeps it · esc leaves it")
+            if editing
+            else _("enter changes · space next choice · del as advised · esc goes back")
         )
         self.query_one("#edit-keys", Static).update(Content.styled(keys, "dim"))
 

@@ -16,7 +16,7 @@ from engine.text import one_line
 from tui.background import in_thread
 from tui.i18n import _
 from tui.paths import Entry, entries
-from tui.words import size
+from tui.words import padded, size
 
 
 class FilesScreen(ModalScreen[Path | None]):
@@ -99,4 +99,4 @@ class FilesScreen(ModalScreen[Path | None]):
 def _label(entry: Entry) -> Content:
     if entry.folder:
         return Content.styled(f"{one_line(entry.name, 60)}/", "bold")
-    return Content.assemble(f"{one_line(entry.name, 56):<58}", (f"{size(entry.size):>9}", "dim"))
+    return Content.assemble(padded(one_line(entry.name, 56), 58), (f"{size(entry.size):>9}", "dim"))

@@ -29,11 +29,11 @@ class PanesScreen(LoracleScreen):
             return
         if pane is not self._enlarged:
             self._shrink()
-        if pane.has_class("lower"):
+        if pane.has_class("lower") and not pane.has_class("-shown"):
             for other in self.query(".lower.-shown"):
-                other.set_class(other is pane, "-shown")
+                other.remove_class("-shown")
             pane.add_class("-shown")
-            self.call_after_refresh(self.arranged)
+            self._rearranged()
         self.call_after_refresh(self._focus_pane, pane)
 
     def _focus_pane(self, pane: Pane) -> None:
@@ -57,6 +57,14 @@ class PanesScreen(LoracleScreen):
         pane.parent.styles.layout = "vertical"  # type: ignore[union-attr]
         self.call_after_refresh(self.arranged)
 
+    def _rearranged(self) -> None:
+        """What comes into sight is drawn before it is laid out, and only what depends on its size once more after that."""
+        self.appeared()
+        self.call_after_refresh(self.arranged)
+
+    def appeared(self) -> None:
+        """Other panes are in sight now."""
+
     def arranged(self) -> None:
         """Panes have another size now: for what is drawn as wide as there is room."""
 
@@ -66,7 +74,7 @@ class PanesScreen(LoracleScreen):
             for other in pane.siblings:
                 other.styles.display = None
             pane.parent.styles.layout = None  # type: ignore[union-attr]
-            self.call_after_refresh(self.arranged)
+            self._rearranged()
 
     def action_back(self) -> None:
         """Out of a pane that was made large, else out of the screen."""

@@ -1,7 +1,7 @@
 """A run, live: follows the event log, asks for stops, notices a dead worker."""
 
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import work
 from textual.app import ComposeResult
@@ -14,7 +14,7 @@ from tui import views_run as views
 from tui.background import in_thread
 from tui.endings import ending
 from tui.i18n import _
-from tui.live_advice import advice
+from tui.live_advice import Advice, advice
 from tui.run_log import LogLine, printed
 from tui.screens.run_asks import RunAsks
 from tui.screens.run_keys import NO_WORDS
@@ -28,6 +28,7 @@ from tui.words import sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
+    from engine.state import RunState
 
 POLL_SECONDS = 0.25
 DRAW_SECONDS, SLOWEST_SECONDS = 1.0, 4.0
@@ -152,12 +153,17 @@ class RunScreen(RunAsks):
         """Bars are as wide as there is room."""
         super().on_resize(event)  # type: ignore[arg-type]
         self.chart_title()
-        self.call_after_refresh(self.arranged)
+        self.call_after_refresh(self.appeared)
+
+    def appeared(self) -> None:
+        """Other panes are in sight."""
+        if self._following is not None:
+            self._draw()
 
     def arranged(self) -> None:
         """Bars and samples are as wide as their panes."""
         if self._following is not None:
-            self._draw()
+            self._draw_to_size()
 
     def _draw(self) -> None:
         following = self._following
@@ -177,15 +183,21 @@ class RunScreen(RunAsks):
             self.query_one("#phases", Quiet).show(views.phases(state, width))
         self.query_one("#metrics", Quiet).show(views.metrics(state, metric, roomy=roomy))
         self.query_one("#last", Quiet).show(views.last_step(state, now))
-        self.query_one(LossChart).show(self._line)
-        machine = self.query_one("#machine", TextPane)
-        machine.show(views.machine(state, self._predicted(), *machine.scrollable_content_region.size))
-        self.query_one("#evaluations", TextPane).show(views.evaluations(state, metric))
-        self._draw_samples()
         told = advice(state, following.plan, now)
-        self.query_one("#advice", TextPane).show(Content("\n").join(Content.styled(a.text, a.style) for a in told))
+        self._draw_panes(state, metric, told)
         self.draw_hint(told[0].text if told[0].text.startswith("!") else "")
         self._say_the_end()
+
+    def _draw_panes(self, state: "RunState", metric: str, told: list[Advice]) -> None:
+        """Those in sight; the others are drawn when they come into it."""
+        panes = {pane.id: pane for pane in self.query(Pane) if pane.display}
+        if "loss" in panes:
+            self.query_one(LossChart).show(cast(Line, self._line))
+        if isinstance(pane := panes.get("evaluations"), TextPane):
+            pane.show(views.evaluations(state, metric))
+        if isinstance(pane := panes.get("advice"), TextPane):
+            pane.show(Content("\n").join(Content.styled(a.text, a.style) for a in told))
+        self._draw_to_size()
 
     def _right(self, now: float) -> Content:
         assert self._following is not None
@@ -193,14 +205,22 @@ class RunScreen(RunAsks):
             return Content.styled(_("frozen · space goes on"), "$text-warning")
         return views.time_left(self._following.state, now)
 
+    def _draw_to_size(self) -> None:
+        """What is drawn as wide as its pane; one that comes into sight has its size after the next layout."""
+        assert self._following is not None
+        machine = self.query_one("#machine", TextPane)
+        if machine.display and (room := machine.scrollable_content_region):
+            machine.show(views.machine(self._following.state, self._predicted(), *room.size))
+        self._draw_samples()
+
     def _draw_samples(self) -> None:
         assert self._following is not None
         state, pane = self._following.state, self.query_one("#samples", TextPane)
         self.query_one("#panes").set_class(not state.samples, "-no-samples")
         words = _("No sample answers yet: they come with evaluations, or before and after where the model writes.")
         nothing = Content.styled(words, "$text-muted")
-        width = pane.scrollable_content_region.width
-        pane.show(views.samples(state, width) if state.samples else nothing)
+        if pane.display:
+            pane.show(views.samples(state, pane.scrollable_content_region.width) if state.samples else nothing)
         pane.title_words(views.samples_title(state) if state.samples else _("samples"))
 
     def _predicted(self) -> int | None:
@@ -213,8 +233,7 @@ class RunScreen(RunAsks):
         assert self._following is not None
         state, hint = self._following.state, self.query_one("#hint", Quiet)
         hint.set_class(state.status in ("failed", "refused", "dead"), "-alarm")
-        live = _("Stopping: it finishes this step and saves.") if self._stopping else pressing or LEAVING
-        hint.show(Content(ending(state) or live))
+        hint.show(Content(ending(state) or self._stopping or pressing or LEAVING))
 
     def _say_the_end(self) -> None:
         """The last words of a worker that died or failed, once; and news for whoever looks elsewhere."""
@@ -226,7 +245,7 @@ class RunScreen(RunAsks):
         self.refresh_bindings()
         if status in LIVE:
             return
-        self._stopping = False
+        self._stopping = ""
         if before in LIVE:
             self.loracle.tell_elsewhere(self.run_directory, status)
         if status in ("dead", "failed"):

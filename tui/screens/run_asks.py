@@ -29,8 +29,8 @@ class RunAsks(RunKeys):
         Binding("r", "resume", _("Resume"), id="resume", tooltip=_("Go on from the newest checkpoint, once stopped")),
     ]  # fmt: skip
     run_directory: "RunDirectory"
-    _stopping = False
-    """Whether a stop was asked for."""
+    _stopping = ""
+    """What a stop that was asked for does; empty before one was."""
 
     def draw_hint(self, pressing: str = "") -> None:
         """Say at the bottom what goes on."""
@@ -60,7 +60,7 @@ class RunAsks(RunKeys):
         except LoracleError as error:
             self.say(in_words(error.message), "warning")
             return
-        self._stopping = True
+        self._stopping = _("Stopping at once.") if now else _("Stopping: it finishes this step and saves.")
         if self._following is not None:
             self.draw_hint()
 

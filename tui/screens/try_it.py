@@ -19,7 +19,7 @@ from tui.i18n import _
 from tui.screens.panes import PanesScreen
 from tui.widgets.pane import TextPane
 from tui.widgets.quiet import Quiet
-from tui.words import duration, share, sign, unicode_terminal
+from tui.words import duration, padded, share, sign, unicode_terminal
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -157,5 +157,5 @@ def answer(found: Any) -> Content:
         part = float(value) if isinstance(value, int | float) else 0.0
         cells = round(part * BAR)
         bar = Content.assemble((full * cells, "$primary"), (empty * (BAR - cells), "$text-disabled"))
-        lines.append(Content.assemble(f"{one_line(label, 16):<17}", bar, f" {share(part):>5}"))
+        lines.append(Content.assemble(padded(one_line(label, 16), 17), bar, f" {share(part):>5}"))
     return Content("\n").join(lines)

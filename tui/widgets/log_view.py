@@ -52,6 +52,13 @@ class LogView(ScrollView, can_focus=True):
         self._width = 0
         self._at: int | None = None
         """The row of the match that was gone to."""
+        self._base: Style | None = None
+        """What all rows are drawn on: found by looking through all ancestors, so kept."""
+
+    def notify_style_update(self) -> None:
+        """Other colours."""
+        super().notify_style_update()
+        self._base = None
 
     @property
     def text(self) -> str:
@@ -145,8 +152,9 @@ class LogView(ScrollView, can_focus=True):
         """One row."""
         index = y + self.scroll_offset.y
         width = self.scrollable_content_region.width
+        base = self._base = self._base or self.rich_style
         if index >= len(self._rows):
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, base)
         row = self._rows[index]
         segments = []
         if row.line.clock:
@@ -157,7 +165,7 @@ class LogView(ScrollView, can_focus=True):
         strip = Strip(segments).adjust_cell_length(width)
         if index == self._at:
             strip = strip.apply_style(Style(reverse=True))
-        return strip.apply_style(self.rich_style)
+        return strip.apply_style(base)
 
     def _style(self, name: str) -> Style:
         return self.get_component_rich_style(f"log--{name}")

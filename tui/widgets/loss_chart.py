@@ -13,12 +13,13 @@ from rich.style import Style
 from textual import events
 from textual.geometry import Region, Size
 from textual.message import Message
+from textual.reactive import Reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
 from engine.series import Series
 from tui.i18n import _
-from tui.widgets.raster import Canvas, Cell, Gathered, Symbols, View, room_for, smoothed
+from tui.widgets.raster import Canvas, Gathered, Run, Symbols, View, room_for, smoothed
 from tui.widgets.scales import AXES, place_words, value_words, view_of
 from tui.words import sign, unicode_terminal
 
@@ -66,6 +67,8 @@ class LossChart(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "chart--raw", "chart--train", "chart--eval", "chart--axis", "chart--b", "chart--c", "chart--d",
     }  # fmt: skip
+    virtual_size = Reactive(Size(0, 0), layout=False)
+    """As with `Quiet`."""
     STYLES = ("chart--train", "chart--b", "chart--c", "chart--d")
     """Of the lines, in turn."""
 
@@ -125,7 +128,8 @@ class LossChart(Widget):
         choices = (self.smoothing, self.log_scale, self.axis, self.zoom, self.shift, self.symbols)
         wanted = (self.size, choices, *((id(line.series), line.mark) for line in self._lines))
         if self._drawn_for != wanted:
-            self._strips, self._drawn_for = self._draw(self.size), wanted
+            base = self.rich_style  # found by looking through all ancestors: once, not for every row
+            self._strips, self._drawn_for = [strip.apply_style(base) for strip in self._draw(self.size)], wanted
 
     def notify_style_update(self) -> None:
         """Other colours: they come a moment after the theme's name."""
@@ -135,8 +139,7 @@ class LossChart(Widget):
     def render_line(self, y: int) -> Strip:
         """One row of the chart."""
         self._draw_again()
-        strip = self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
-        return strip.apply_style(self.rich_style)
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
 
     # Drawing
 
@@ -188,18 +191,14 @@ class LossChart(Widget):
             line.gathered.update(line.series.along(self.axis), line.series.losses, frame, columns, line.series.cuts)
         return view_of(frame, self._lines, self.axis, log=self.log_scale)
 
-    def _strips_of(self, rows: list[list[Cell]], view: View, width: int) -> list[Strip]:
+    def _strips_of(self, rows: list[list[Run]], view: View, width: int) -> list[Strip]:
         axis, height = self._style("chart--axis"), len(rows)
         labelled = {0, (height - 1) // 2, height - 1}
         strips = []
         for y, row in enumerate(rows):
             label = value_words(view.at(y, height), view.high - view.low) if y in labelled else ""
             segments = [Segment(f"{label[: MARGIN - 1]:>{MARGIN - 1}} ", axis)]
-            begin = 0
-            for x in range(1, len(row) + 1):
-                if x == len(row) or row[x].layer != row[begin].layer:
-                    segments.append(Segment("".join(c.text for c in row[begin:x]), self._style_of(row[begin].layer)))
-                    begin = x
+            segments += [Segment(run.text, self._style_of(run.layer)) for run in row]
             strips.append(Strip(segments, width))
         ends = [place_words(view.left, self.axis, unit=False), place_words((view.left + view.right) / 2, self.axis, unit=False)]
         ends.append(place_words(view.right, self.axis))

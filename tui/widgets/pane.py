@@ -5,6 +5,8 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.widget import Widget
 
 from tui.widgets.quiet import Quiet
@@ -14,6 +16,8 @@ class Pane(VerticalScroll):
     """Scrolls where its text is longer than its frame."""
 
     HELP: ClassVar[str] = ""
+    virtual_size = Reactive(Size(0, 0), layout=False)
+    """As with `Quiet`: scroll bars that come or go ask for a layout themselves."""
 
     def __init__(self, number: int, title: str, *children: Widget, id: str, help: str = "") -> None:  # noqa: A002 - Textual's names
         super().__init__(*children, id=id, classes="pane", can_focus=True, can_maximize=True)

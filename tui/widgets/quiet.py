@@ -1,7 +1,8 @@
 """A text that is redrawn only where it changed."""
 
 from textual.content import Content
-from textual.geometry import Region
+from textual.geometry import Region, Size
+from textual.reactive import Reactive
 from textual.widget import Widget
 
 
@@ -9,6 +10,8 @@ class Quiet(Widget):
     """`show` compares line by line and has only the changed ones painted: watching must not slow the training."""
 
     DEFAULT_CSS = "Quiet { height: auto; }"
+    virtual_size = Reactive(Size(0, 0), layout=False)
+    """As Textual has it, but another size that a layout has given needs no second layout: nothing in here is laid out."""
 
     def __init__(self, *, id: str, classes: str = "", grows: bool = False) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id, classes=classes, markup=False)

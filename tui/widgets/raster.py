@@ -15,6 +15,14 @@ DOTS: dict[Symbols, tuple[int, int]] = {"braille": (2, 4), "block": (1, 2), "asc
 """Dots across and down in one character."""
 _BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Bits of a braille cell, by column and row."""
+_RUNS: dict[Symbols, list[list[list[int]]]] = {
+    symbols: [
+        [[sum(bits[top : bottom + 1]) for bottom in range(len(bits))] for top in range(len(bits))]
+        for bits in (_BRAILLE if symbols == "braille" else ((1, 2)[: DOTS[symbols][1]],))
+    ]
+    for symbols in DOTS
+}
+"""Bits of all dots of a column of a cell from one down to another."""
 _BLOCK = " ▀▄█"
 BEYOND = 1e-9
 
@@ -117,8 +125,8 @@ def smoothed(columns: Sequence[Column | None], weight: float) -> list[float | No
     return found
 
 
-class Cell(NamedTuple):
-    """A character and the layer it belongs to."""
+class Run(NamedTuple):
+    """Characters side by side, and the layer they belong to."""
 
     text: str
     layer: int
@@ -135,20 +143,22 @@ class Canvas:
         self._layer = [[-1] * width for _ in range(height)]
         self._text: dict[tuple[int, int], str] = {}
 
-    def _dot(self, x: int, y: int, layer: int) -> None:
-        row, column = y // self.down, x // self.across
-        if self._layer[row][column] != layer:
-            self._layer[row][column], self._bits[row][column] = layer, 0
-        bit = _BRAILLE[x % 2][y % 4] if self.symbols == "braille" else 1 << (y % self.down)
-        self._bits[row][column] |= bit
+    def _run(self, x: int, top: int, bottom: int, layer: int) -> None:
+        """All dots of a column from one down to another, a cell at a time."""
+        down, column = self.down, x // self.across
+        runs = _RUNS[self.symbols][x % self.across]
+        for row in range(top // down, bottom // down + 1):
+            if self._layer[row][column] != layer:
+                self._layer[row][column], self._bits[row][column] = layer, 0
+            first = row * down
+            self._bits[row][column] |= runs[max(top - first, 0)][min(bottom - first, down - 1)]
 
     def band(self, columns: Sequence[Column | None], view: View, layer: int) -> None:
         """From the least to the greatest of every column."""
         rows = self.height * self.down
         for x, column in enumerate(columns):
             if column is not None:
-                for y in range(view.row(column.high, rows), view.row(column.low, rows) + 1):
-                    self._dot(x, y, layer)
+                self._run(x, view.row(column.high, rows), view.row(column.low, rows), layer)
 
     def line(self, values: Sequence[float | None], view: View, layer: int) -> None:
         """One value a column, joined."""
@@ -162,11 +172,9 @@ class Canvas:
             top, bottom = (y, y) if before is None else (min(y, before), max(y, before))
             if bottom - top > 1 and before is not None:  # half of a steep rise stands in each of the two columns
                 middle = (y + before) // 2
-                for dot in range(min(before, middle), max(before, middle) + 1):
-                    self._dot(x - 1, dot, layer)
+                self._run(x - 1, min(before, middle), max(before, middle), layer)
                 top, bottom = min(y, middle), max(y, middle)
-            for dot in range(top, bottom + 1):
-                self._dot(x, dot, layer)
+            self._run(x, top, bottom, layer)
             before = y
 
     def mark(self, x: float, value: float, text: str, view: View, layer: int) -> None:
@@ -177,21 +185,26 @@ class Canvas:
             self._layer[row][column] = layer
             self._text[row, column] = text
 
-    def rows(self) -> list[list[Cell]]:
-        """The finished picture; a blank belongs to layer -1."""
-        return [[self._cell(row, column) for column in range(self.width)] for row in range(self.height)]
+    def rows(self) -> list[list[Run]]:
+        """The finished picture; blanks belong to layer -1."""
+        return [self._row(row) for row in range(self.height)]
 
-    def _cell(self, row: int, column: int) -> Cell:
-        layer, bits = self._layer[row][column], self._bits[row][column]
-        if (text := self._text.get((row, column))) is not None:
-            return Cell(text, layer)
-        if not bits:
-            return Cell(" ", -1)
+    def _row(self, row: int) -> list[Run]:
+        runs: list[Run] = []
+        text, now = "", -1
+        for column, (layer, bits) in enumerate(zip(self._layer[row], self._bits[row], strict=True)):
+            character = self._text.get((row, column)) or (self._character(bits, layer) if bits else None)
+            here = layer if character is not None else -1
+            if here != now and text:
+                runs.append(Run(text, now))
+                text = ""
+            text, now = text + (character or " "), here
+        return [*runs, Run(text, now)]
+
+    def _character(self, bits: int, layer: int) -> str:
         if self.symbols == "braille":
-            return Cell(chr(0x2800 + bits), layer)
-        if self.symbols == "block":
-            return Cell(_BLOCK[bits], layer)
-        return Cell(self._characters[min(layer, len(self._characters) - 1)], layer)
+            return chr(0x2800 + bits)
+        return _BLOCK[bits] if self.symbols == "block" else self._characters[min(layer, len(self._characters) - 1)]
 
 
 def room_for(length: float) -> float:
