@@ -159,6 +159,10 @@ class LoracleApp(App[None]):
         self._quit_question = ConfirmScreen(question, _("Quit"))
         self.push_screen(self._quit_question, self._quit_answered)
 
+    def get_key_display(self, binding: Binding) -> str:
+        """The key as the texts call it: Textual's sign for enter is not in every font."""
+        return "enter" if binding.key == "enter" and not binding.key_display else super().get_key_display(binding)
+
     def action_help_quit(self) -> None:
         """Ctrl+C with nothing selected: how one leaves, by the key that it has now."""
         key = next((self.get_key_display(a.binding) for a in self.active_bindings.values() if a.binding.id == "quit"), "")

@@ -103,18 +103,17 @@ SENTENCES: tuple[str, ...] = (
     marked("{name}: is neither a file nor a hub id (like org/name)."),
     marked(
         "{path}: column {column} has {distinct} different values in {rows} rows: that looks free-form, not like "
-        "labels; name the right one with --label-column."
+        "labels; name {which} one with --label-column."
     ),
-    marked(
-        "{path}: column {column} has {distinct} different values in {rows} rows: that looks free-form, not like "
-        "labels; name another one with --label-column."
-    ),
+    marked("the right"),
+    marked("another"),
     marked(
         "{path}: column {column} has more than {most} different values: that looks free-form, not like labels; "
         "name another one with --label-column."
     ),
     marked("{place}: column {column} holds a nested value; one {role} a row is needed."),
-    marked("{path}: its columns ({known}) do not show what to use for {task}; name {needs} with --column."),
+    marked("{path}: its columns ({known}) do not show what to use{task}; name {needs} with --column."),
+    marked(" for {task}"),
     marked("{role}: columns have no such role; the roles are {known}."),
     marked("{name}: {dropped} of {rows} rows have {what}."),
     marked("no text or no label"),
@@ -122,8 +121,11 @@ SENTENCES: tuple[str, ...] = (
     marked("no text"),
     marked("nothing to read or nothing to learn"),
     marked("{name}: every text appears with several labels; without those rows nothing is left."),
-    marked("{place}: column {column} holds a word, {value}, where other rows hold numbers; write all labels alike."),
-    marked("{place}: column {column} holds a number, {value}, where other rows hold words; write all labels alike."),
+    marked("{place}: column {column} holds {kind}, {value}, where other rows hold {others}; write all labels alike."),
+    marked("a word"),
+    marked("a number"),
+    marked("words"),
+    marked("numbers"),
     marked(
         "{place}: column {column} holds {value}, where the other labels are the whole numbers {first} to {last}; "
         "mend it or leave the row out."
@@ -134,8 +136,9 @@ SENTENCES: tuple[str, ...] = (
     marked("{place} holds a null byte, so it is not text; mend the file, or leave the row out."),
     marked("{place} holds a text of {length} characters; at most {most} are read."),
     marked("Part it."),
-    marked("{place}: has {actual} columns where the header has {wanted}; quote the text or fix the row."),
-    marked("{place}: has {actual} columns where the first row has {wanted}; quote the text or fix the row."),
+    marked("{place}: has {actual} columns where {whose} {wanted}; quote the text or fix the row."),
+    marked("the header has"),
+    marked("the first row has"),
     marked("{path}: begins like UTF-16 but is not; save it as UTF-8."),
     marked("{place}: a line of more than {size} MiB; is this a file of rows?"),
     marked("{path}: unpacks to more than {size} MiB, where reading stops; unpack it yourself if that is meant."),
@@ -208,7 +211,6 @@ SENTENCES: tuple[str, ...] = (
     marked("{place}: larger than 1 MB, which no plan is."),
     marked("{place}: a plan is a list of `name: value` lines; this file holds none."),
     marked("{place}: not readable as YAML: {why}."),
-    marked("{place}: no such field."),
     marked("{place}: {field}: no such field."),
     marked("{place}: {field} is missing."),
     marked("{place}: {field} must be text: put it in quotes."),

@@ -217,4 +217,35 @@ SENTENCES: tuple[str, ...] = (
     marked("Every candidate failed; see the runs."),
     marked("{name} was left alone: the other candidates failed."),
     marked("What was saved last, of step {step}, is worse than the untouched model."),
+    marked(
+        "Since step {step} the validation loss has risen from {lowest} to {loss} while the training loss fell from"
+        " {then} to {training}: the model learns the training rows by heart."
+    ),
+    marked("The best checkpoint is kept."),
+    marked("There are no held-out rows, so the report cannot say what the training gained."),
+    marked("Memory is too small to write sample answers; there are none in the report."),
+    marked("The forgetting check does not apply: {why}."),
+    marked("On generic text the model computes no numbers, so nothing is said about it."),
+    marked("{cut} of {rows} {use} rows are longer than {length} tokens and were cut ({tokens} tokens lost)."),
+    marked("Use it as an adapter, or merge it elsewhere."),
+    marked(
+        "{cut} of {rows} {use} rows are longer than {length} tokens and were cut ({tokens} tokens lost); "
+        "{untrained} {use} rows had nothing left to learn and were left out."
+    ),
+    marked("{rows} {use} rows had nothing left to learn and were left out."),
+    marked("{rows} rows of the training file had nothing to read, or nothing to learn, and were left out."),
+    marked("{rows} rows repeat another one and were left out."),
+    marked("{rows} training rows are among the held-out ones too and were left out of the training."),
+    marked("validation"),
+    marked("held-out"),
+    marked("training"),
+    marked("Forgotten: {told}."),
+    marked("Nothing forgotten: {told}."),
+    marked("No forgetting shown: {told}; the interval contains zero."),
+    marked("A lower learning_rate, fewer epochs or LoRA forget less."),
+    marked("words hidden in {text}"),
+    marked(
+        "generic text that has nothing to do with the task: perplexity {before} before and {after} after ({gain}, "
+        "95% interval {low} to {high})"
+    ),
 )
