@@ -24,7 +24,7 @@ WHY_NOT = {
     "not_scored": _("No intervals: fewer than two of these runs have kept their answers on held-out rows."),
     "other_rows": _("No intervals: these runs were not scored on the same held-out rows."),
 }
-STYLES = ("$accent", "$text-primary", "$success", "$error")
+STYLES = ("$text-accent", "$text-primary", "$text-success", "$text-error")
 """Of the letters, as the curves are drawn."""
 
 

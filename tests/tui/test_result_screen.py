@@ -107,7 +107,7 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
         await pilot.press("enter")
         await wait(pilot, lambda: "Writing the merged model" in screen(app))
         await pilot.press("ctrl+q")
-        await wait(pilot, lambda: "Quitting ends that" in screen(app))
+        await wait(pilot, lambda: "is being merged with its base" in screen(app))
         await pilot.press("escape", "M")
         await wait(pilot, lambda: any("one at a time" in note.message for note in app._notifications))
         go_on.set()
@@ -115,7 +115,7 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
 
         (run.path / "merged").mkdir()
         await pilot.press("M")
-        await wait(pilot, lambda: "no merged model" in screen(app))
+        await wait(pilot, lambda: "merged model, and stays" in screen(app))
         await pilot.press("escape")
         (run.path / "merged" / "loracle.json").write_text('{"merged": true}')
         await pilot.press("M")

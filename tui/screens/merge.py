@@ -45,6 +45,8 @@ class MergeScreen(ModalScreen["tuple[Path, bool] | None"]):
                 yield Button(_("Merge"), id="yes", variant="primary", compact=True)
 
     def on_mount(self) -> None:
+        field = self.query_one("#merge-to", PathInput)
+        field.cursor_position = len(field.value)  # of a long path its end is in sight
         self.query_one("#yes").focus()
         self._look()
 
