@@ -94,7 +94,7 @@ def test_control_c_says_how_to_quit_and_control_q_quits(tmp_path: Path) -> None:
     os.write(terminal.master, b"\x1b")
     time.sleep(0.5)
     os.write(terminal.master, b"\x03")
-    terminal.read_until(b"ctrl+q")
+    terminal.read_until(b"leaves the app")
     os.write(terminal.master, b"\x11")
     assert terminal.end() == 0
     assert ALTERNATE_OFF in terminal.seen
