@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from engine.metrics.measures import MEASURES
+from tui.i18n import _
 from tui.words import metric
 
 
@@ -28,4 +29,5 @@ def gained(name: str, gain: Mapping[str, Any]) -> str:
     """A difference with its interval: `+3.1 points (-0.2 to +6.4)`."""
     measure = MEASURES.get(name, MEASURES["loss"])
     size, low, high = (measure.difference(gain[k]) for k in ("gain", "low", "high"))
-    return f"{size}{' points' if measure.points else ''} ({low} to {high})"
+    between = _("{low} to {high}").format(low=low, high=high)
+    return f"{size}{_(' points') if measure.points else ''} ({between})"
