@@ -174,7 +174,7 @@ def judged(group: Group, arms: dict[str, dict[str, list[str]]], metric: str) -> 
     for arm, by_seed in begun.items():
         answers[arm] = []
         for seed in seeds:
-            kept = [read_json(group.run(key).scores / "after.json") for key in by_seed[seed]]
+            kept = [read_json(group.run(key).scores / "after.json", None) for key in by_seed[seed]]
             answers[arm].append(together(kept))
             true = [t for fold in kept for t in fold["truth"]]
             if truth is not None and true != truth:

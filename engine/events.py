@@ -4,6 +4,7 @@ One writer (the worker) appends with a single `write` a line; any number of read
 last line, skips garbage and unknown kinds, and never trusts the size of a line.
 """
 
+import errno
 import json
 import math
 import os
@@ -33,8 +34,8 @@ class EventWriter:
         self._lock = threading.Lock()
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._broken = False
-        if _torn(path):  # an earlier writer died inside a line; without a newline ours would be lost with it
-            os.write(self._descriptor, b"\n")
+        self._torn = _torn(path)
+        """Whether the last line was not written to its end: an earlier writer died inside it, or the disk filled up."""
 
     def write(self, kind: str, **fields: Any) -> Event:
         """Append one event and return it.
@@ -54,7 +55,7 @@ class EventWriter:
                 event = head | {"cut": len(line)}
                 line = _line(event)
             try:
-                os.write(self._descriptor, line)
+                self._append(line)
                 if kind in _DURABLE:
                     os.fsync(self._descriptor)
             except OSError as error:
@@ -62,6 +63,15 @@ class EventWriter:
                     self._broken = True
                     print(f"events cannot be written: {error}", file=sys.stderr, flush=True)
             return event
+
+    def _append(self, line: bytes) -> None:
+        """Write a line, on a line of its own; of what follows a torn one nothing could be read."""
+        if self._torn:
+            line = b"\n" + line
+        self._torn = True
+        if os.write(self._descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._torn = False
 
     def close(self) -> None:
         """Close the log."""

@@ -24,20 +24,20 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> Non
     sync_folder(path.parent)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """`write_atomically` as JSON; refuses NaN, which is not JSON."""
-    write_atomically(path, json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1) + "\n")
+def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
+    """`write_atomically` as JSON, on one line without `indent`; refuses NaN, which is not JSON."""
+    write_atomically(path, json.dumps(content, allow_nan=False, ensure_ascii=False, indent=indent) + "\n")
 
 
-def read_json(path: Path, max_bytes: int = 64_000_000) -> Any:
-    """JSON content of a file of bounded size.
+def read_json(path: Path, max_bytes: int | None = 64_000_000) -> Any:
+    """JSON content of a file of bounded size; without a bound where the file is ours and grows with the rows.
 
     Raises:
         OSError: missing or unreadable.
         ValueError: too large, or not JSON.
     """
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size > max_bytes:
+        if max_bytes is not None and os.fstat(file.fileno()).st_size > max_bytes:
             raise ValueError(f"{path} is larger than {max_bytes} bytes")
         return json.loads(file.read())  # without a size: for one, Python asks for that much memory at once
 

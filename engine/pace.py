@@ -11,8 +11,8 @@ WINDOW = 20
 """Steps over which speed is averaged."""
 LONG_WINDOW = 200
 """Steps whose pace tells the time left: long enough to be steady, short enough to notice a machine that slows down."""
-AFTERWARDS = ("after", "samples", "save", "probe")
-"""Phases that follow the last step, if there was a step."""
+AFTERWARDS, TWICE = ("after", "save", "probe"), ("answers", "samples", "forgetting")
+"""Phases that follow the last step, and those that come before the first one as well."""
 
 
 class Pace:
@@ -60,7 +60,8 @@ def seconds_left(state: "RunState") -> float | None:
     """
     if state.status != "running" or state.seconds_per_step is None or not state.total_steps:
         return None
-    info, over = state.info, state.phase in AFTERWARDS and state.step > 0
+    info, saved = state.info, "save" in state.phase_seconds
+    over = state.step > 0 and (state.phase in AFTERWARDS or (state.phase in TWICE and saved))
     pauses_at = _count(info.get("stops_at"))
     end = min(pauses_at, state.total_steps) if pauses_at else state.total_steps
     steps = 0 if over else max(end - state.step, 0)

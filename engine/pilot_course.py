@@ -95,7 +95,7 @@ def course(group: Group, failed: frozenset[str]) -> Course:
         if lacking is not None:
             found.task = Task(lacking, step)
             return found
-        losses = {key: compare.together([read_json(group.run(key).validation_scores(step))]) for key in in_play}
+        losses = {key: compare.together([read_json(group.run(key).validation_scores(step), None)]) for key in in_play}
         keep = frozenset(key for key in in_play if plans[key].method == "full" and step < longest)
         found.history.append((step, stand(losses, content["raised"], keep)))
         in_play = found.history[-1][1].left
@@ -159,7 +159,7 @@ def _slice_report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
                     "name": labels[key],
                     "learning_rate": plans[key].learning_rate,
                     "loss": standing.loss[key],
-                    "metric": read_json(group.run(key).validation_scores(step))["score"].get(plans[key].metric),
+                    "metric": read_json(group.run(key).validation_scores(step), None)["score"].get(plans[key].metric),
                     "gap": standing.gap[key][0] if key in standing.gap else None,
                     "gap_error": standing.gap[key][1] if key in standing.gap else None,
                     "dropped": standing.dropped.get(key),

@@ -101,7 +101,7 @@ def _pair(made: Comparison) -> None:
     first = scored[0].plan
     assert first is not None
     try:
-        kept = {c.letter: read_json(c.run.scores / "after.json") for c in scored}
+        kept = {c.letter: read_json(c.run.scores / "after.json", None) for c in scored}
         truth = kept[scored[0].letter]["truth"]
         same_task = all(c.plan is not None and c.plan.task == first.task for c in scored)
         if not same_task or any(one["truth"] != truth for one in kept.values()):

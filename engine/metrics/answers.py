@@ -52,6 +52,10 @@ class WrittenAnswers(Tokens):
             return found
         return {"exact_answer": sums[:, 3] / np.maximum(sums[:, 2], 1), "chrf": chrf(sums[:, 4:])} | found
 
+    def compared(self, truth: Sequence[Any], predicted: Sequence[Any]) -> list[Any]:
+        """The wanted texts of the rows for which one was written: of 100,000 long answers a hundred."""
+        return [wanted if answer[2] is not None else None for wanted, answer in zip(truth, predicted, strict=True)]
+
     def details(self, truth: Sequence[Any], predicted: Sequence[Any]) -> dict[str, Any]:
         """How many answers were written."""
         return {"answers_written": sum(answer[2] is not None for answer in predicted)}

@@ -47,6 +47,10 @@ class Kind(ABC):
     def from_sums(self, sums: Floats) -> dict[str, Floats]:
         """The metrics, without the loss, from (m, k) sums; m numbers each."""
 
+    def compared(self, truth: Sequence[Any], predicted: Sequence[Any]) -> list[Any]:
+        """What of `truth` these answers are compared with; the rest need not be kept."""
+        return list(truth)
+
     def details(self, truth: Sequence[Any], predicted: Sequence[Any]) -> dict[str, Any]:
         """What a report says beyond the metrics."""
         return {}

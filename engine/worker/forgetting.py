@@ -51,7 +51,7 @@ class Forgetting:
         # Of answers that may hold a text too, what they cost and their tokens.
         answers = replace(said.answers, predicted=[answer[:2] for answer in said.answers.predicted])
         score = KIND.full_score(rows.truth, answers)
-        write_json(self._file(name), kept(score, rows.truth, answers) | {"hidden": hidden})
+        write_json(self._file(name), kept(KIND, score, rows.truth, answers) | {"hidden": hidden}, indent=None)
         metrics = {"perplexity": score["perplexity"], "loss": score["loss"], "rows": len(rows), "seconds": said.seconds}
         self.tell.events.write("evaluation", step=step, split=f"generic_{name}", metrics=metrics)
 
@@ -64,7 +64,7 @@ def compared(run: RunDirectory, seed: int) -> dict[str, Any] | None:
     files = {name: run.scores / f"generic-{name}.json" for name in ("before", "after")}
     if not all(file.exists() for file in files.values()):
         return None
-    both = {name: read_json(file) for name, file in files.items()}
+    both = {name: read_json(file, None) for name, file in files.items()}
     gains = bootstrap.gain(KIND, both["after"]["truth"], answers_in(both["before"]), answers_in(both["after"]), seed)
     return {"texts": len(both["after"]["truth"]), "hidden": both["after"].get("hidden", False)} | {
         measure: {"before": both["before"]["score"][measure], "after": both["after"]["score"][measure], **gains[measure]}

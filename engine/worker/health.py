@@ -216,9 +216,11 @@ class Health:
     # Evaluations
 
     def evaluated(self, step: int, loss: float) -> Finding | None:
-        """Take in the validation loss after a step; whether training and validation have parted."""
+        """Take in the validation loss after a step, no number passed over; whether training and validation have parted."""
         training = sum(self._since) / len(self._since) if self._since else math.nan
         self._since.clear()
+        if not math.isfinite(loss):
+            return None
         self._evaluations.append((step, training, loss))
         at = min(range(len(self._evaluations)), key=lambda i: self._evaluations[i][2])
         best_step, then, lowest = self._evaluations[at]
@@ -293,7 +295,8 @@ def replay(health: Health, events: Iterable[dict[str, Any]], up_to: int) -> None
         if event["kind"] == "step" and event["step"] <= up_to and event.get("loss") is not None:
             steps[event["step"]] = Step(event["step"], event["loss"], event.get("grad_norm"))
         elif event["kind"] == "evaluation" and event.get("split") == "validation" and event["step"] <= up_to:
-            scored[event["step"]] = event["metrics"]["loss"]
+            loss = event["metrics"].get("loss")
+            scored[event["step"]] = math.nan if loss is None else loss  # JSON has no NaN
     for number in sorted(steps):
         health.see(steps[number])
         if number in scored:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.files import write_json
-from engine.metrics.kinds import Answers
+from engine.metrics.kinds import Answers, Kind
 from engine.rundir import RunDirectory
 from engine.worker import baselines
 from engine.worker.budget import is_out_of_memory
@@ -89,17 +89,17 @@ class HeldOut:
         """Keep what the report and comparisons of runs are made of, and tell the viewers."""
         kind = self.reader.task.kind
         score = kind.full_score(self.rows.truth, answers)
-        write_json(self.run.scores / f"{name}.json", kept(score, self.rows.truth, answers))
+        write_json(self.run.scores / f"{name}.json", kept(kind, score, self.rows.truth, answers), indent=None)
         shown = {k: score[k] for k in kind.measures if score.get(k) is not None}
         shown |= {"rows": len(self.rows), "seconds": seconds}
         self.tell.events.write("evaluation", step=step, split=name, metrics=shown)
 
 
-def kept(score: dict[str, Any], truth: list[Any], answers: Answers) -> dict[str, Any]:
-    """Scores as a file of the run keeps them: with every answer behind them."""
+def kept(kind: Kind, score: dict[str, Any], truth: list[Any], answers: Answers) -> dict[str, Any]:
+    """Scores as a file of the run keeps them: with every answer behind them, and what it is compared with."""
     return {
         "score": score,
-        "truth": truth,
+        "truth": kind.compared(truth, answers.predicted),
         "predicted": answers.predicted,
         "losses": answers.losses,
         "weights": answers.weights,

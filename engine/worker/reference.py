@@ -15,10 +15,10 @@ def compare_with(model: object, rows: dict[str, Encoded], reader: Reader, run: R
     if not reader.task.has_reference:
         return
     file = run.scores / "reference.json"
-    found: dict[str, list[list[float]]] = read_json(file) if file.exists() else {}
+    found: dict[str, list[list[float]]] = read_json(file, None) if file.exists() else {}
     for use, which in rows.items():
         if use not in found or len(found[use]) != len(which):
             found[use] = reader.reference(model, which, tell.progress("reference", len(which)))
-            write_json(file, found)
+            write_json(file, found, indent=None)
         for target, values in zip(which.targets, found[use], strict=True):
             target["reference"] = values

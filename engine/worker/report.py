@@ -36,7 +36,7 @@ def write(
     """Put together the report from the scores kept in the run and the facts of its training."""
     plan, kind = task.plan, task.kind
     files = {name: run.scores / f"{name}.json" for name in (*COMPARED, "after")}
-    kept = {name: read_json(file) for name, file in files.items() if file.exists()}
+    kept = {name: read_json(file, None) for name, file in files.items() if file.exists()}
     scores = {name: content["score"] for name, content in kept.items()}
     gains = {
         name: bootstrap.gain(kind, kept["after"]["truth"], answers_in(kept[name]), answers_in(kept["after"]), plan.seed)

@@ -122,8 +122,8 @@ class Training:
         found = self.reader.task.kind.summary(rows.truth, said.answers)
         if not known:
             self._tell_evaluation(step, said)
-        content = {"step": step, **kept(found, rows.truth, said.answers)}
-        write_json(self.run.validation_scores(self.control.stop_at), content)
+        content = {"step": step, **kept(self.reader.task.kind, found, rows.truth, said.answers)}
+        write_json(self.run.validation_scores(self.control.stop_at), content, indent=None)
 
     def _tell_evaluation(self, step: int, said: Scored) -> dict[str, float]:
         """Tell the viewers what the validation rows showed; the metrics."""

@@ -22,7 +22,7 @@ class Watch:
     def begin(self, step: int) -> None:
         """Before the first step after `step`: take in what the run has shown so far."""
         before = self.run.scores / "before.json"
-        self.health.given = read_json(before)["score"]["loss"] if before.exists() else None
+        self.health.given = read_json(before, None)["score"]["loss"] if before.exists() else None
         if step:
             replay(self.health, read_events(self.run.events), step)
 

@@ -1,6 +1,7 @@
 """The event log: append-only lines that survive crashes."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,17 @@ def test_an_unknown_kind_is_a_mistake_of_the_program(log: Path) -> None:
 
 def test_a_missing_log_is_an_empty_one(tmp_path: Path) -> None:
     assert list(read_events(tmp_path / "none.jsonl")) == []
+
+
+def test_an_event_that_the_disk_had_half_room_for_takes_no_other_with_it(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, whole = EventWriter(log), os.write
+    writer.write("run")
+    monkeypatch.setattr("engine.events.os.write", lambda file, line: whole(file, line[: len(line) // 2]))
+    writer.write("step")
+    monkeypatch.undo()
+    writer.write("end", status="done")
+    writer.close()
+    assert kinds(log) == ["run", "end"]
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_training(

@@ -75,6 +75,16 @@ def test_time_left_counts_steps_evaluations_and_the_final_scoring() -> None:
     assert state.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0)
 
 
+def test_once_the_result_is_saved_no_step_is_waited_for() -> None:
+    def phases(*names: str) -> list[tuple[str, dict[str, Any]]]:
+        return [("phase", {"name": name}) for name in names]
+
+    trained = [run(), scored(0, "before", 7.0), step(1), step(2)]
+    for name in ("after", "answers", "samples", "forgetting"):  # it stopped early, after 2 of 10 steps
+        assert fold(events(*trained, *phases("save", "after", name))).seconds_left == pytest.approx(7.0)
+    assert (fold(events(*trained, *phases("samples"))).seconds_left or 0.0) > 16.0, "a paused run that goes on, not yet trained"
+
+
 def test_time_left_is_unknown_before_the_first_step_and_after_the_end() -> None:
     assert fold(events(run())).seconds_left is None
     assert fold(events(run(), step(1), ("end", {"status": "failed"}))).seconds_left is None

@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.events import EventWriter
+from engine.rundir import RunDirectory
 from engine.worker.health import Finding, Health, Step, judge_rate, replay
+from engine.worker.narrator import Narrator
+from engine.worker.watch import Watch
 from recommender.plan import Plan
 
 
@@ -232,12 +236,31 @@ def test_a_run_that_goes_wrong_ends_early_with_its_best_weights_and_what_to_do(
     assert f"learning_rate is too high (it is {rate or 1e-4:g})" in end["cause"]
     assert f"loracle run {run.path / 'plan.yaml'} --set learning_rate=" in end["cure"]
     assert "resume" not in end["cure"]
-    assert "are kept in" in end["cure"]
+    ruined = rate is not None and "is worse than the untouched model" in end["cure"]
+    assert ruined or "are kept in" in end["cure"]
     steps = [e["step"] for e in events(run, "step")]
     assert max(steps) < 80
     codes = [e["code"] for e in events(run, "warning")]
     codes = [code for code in codes if code not in ("rows_cut", "overfitting")]  # whether a ruined model overfits too is chance
     assert codes == (["learning_rate_high", "no_progress"] if rate else ["diverging", "diverging"])
+
+
+def test_a_run_with_scores_of_many_rows_and_a_loss_that_was_no_number_goes_on(
+    tiny: Path, make_plan: MakePlan, begin: Callable[[Plan], RunDirectory]
+) -> None:
+    run = begin(make_plan(tiny))
+    (run.scores / "before.json").write_text('{"score": {"loss": 1.794}' + " " * 65_000_000 + "}")
+    events = EventWriter(run.events)
+    for step, loss in ((1, 1.7), (2, math.nan), (3, 1.5)):
+        events.write("step", step=step, loss=loss, grad_norm=1.0)
+        events.write("evaluation", step=step, split="validation", metrics={"loss": loss})
+    watch = Watch(run, Health(run.plan()), Narrator(events))
+    watch.begin(3)
+    watch.evaluated(4, math.nan)
+    watch.evaluated(5, 9.0)
+    events.close()
+    assert watch.health.given == 1.794
+    assert [watch.health.ruined(step) for step in (1, 2, 3, 4, 5)] == [False, False, False, False, True]
 
 
 def test_a_checkpoint_worse_than_what_was_given_is_not_called_the_best_so_far() -> None:

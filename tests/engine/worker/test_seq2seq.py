@@ -21,6 +21,7 @@ from engine.worker.tasks.registry import task_of
 from engine.worker.tasks.seq2seq import Seq2Seq
 from recommender.errors import InputError
 from recommender.plan import Plan
+from recommender.timing import ANSWERS
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 
 Here = Callable[..., RunDirectory]
@@ -102,10 +103,16 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     }
 
 
-def test_a_decoder_does_the_same_work_and_is_judged_alike(tiny_chat: Path, rows_file: str, run_here: Here) -> None:
+def test_a_decoder_does_the_same_work_and_is_judged_alike(
+    tiny_chat: Path, rows_file: str, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ANSWERS, "seq2seq", 3)
     run = run_here(plan_of(tiny_chat, rows_file, "lora", max_length=96, learning_rate=3e-3))
     report = run.report() or {}
-    assert report["scores"]["after"]["answers_written"] == 8
+    assert report["scores"]["after"]["answers_written"] == 3
+    for name in ("before", "after"):  # the wanted texts of 100,000 rows nobody asks for would be kept for nothing
+        kept = read_json(run.scores / f"{name}.json")
+        assert [text is None for text in kept["truth"]] == [answer[2] is None for answer in kept["predicted"]]
     assert report["scores"]["after"]["perplexity"] < report["scores"]["before"]["perplexity"]
 
 
