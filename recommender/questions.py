@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from recommender.facts import CLASSIFYING, Facts, Goal
-from recommender.language import marked
+from recommender.language import marked, said
 from recommender.reasons import plain
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings, Verdict
 
@@ -63,7 +63,7 @@ class Answer:
     def leads_to(self) -> str:
         """The outcome in a few words: `LoRA`, `not yet`, `rank 256`."""
         if self.changes:
-            return ", ".join(f"{_SETTING_WORDS.get(name, name)} {_short(value)}" for name, value in self.changes[:2])
+            return ", ".join(f"{_setting(name)} {_short(value)}".strip() for name, value in self.changes[:2])
         return verdict_word(self.verdict)
 
 
@@ -96,20 +96,27 @@ class Question:
 
 
 _SETTING_WORDS = {
-    "learning_rate": "learning rate",
-    "effective_batch": "batch",
-    "max_length": "length",
-    "trained": "training",
+    "learning_rate": marked("learning rate"),
+    "effective_batch": marked("batch"),
+    "max_length": marked("length"),
+    "trained": "",  # the parts say it
+    "rank": marked("rank"),
+    "epochs": marked("epochs"),
 }
 
 
-_PARTS = {"all": "all layers", "last_layers": "only the last layers", "no_embeddings": "all but the embeddings"}
+_PARTS = {
+    "all": marked("training all layers"),
+    "last_layers": marked("training only the last layers"),
+    "no_embeddings": marked("training all but the embeddings"),
+}
 """What `trained` means."""
 
 
 def verdict_word(verdict: Verdict) -> str:
     """`LoRA`, `not yet`, `nothing fits`."""
-    return METHOD_NAMES.get(verdict) or {"not_yet": "not yet", "does_not_fit": "nothing fits"}[verdict]
+    words = {"not_yet": marked("not yet"), "does_not_fit": marked("nothing fits")}
+    return said(METHOD_NAMES[verdict] if verdict in METHOD_NAMES else words[verdict])
 
 
 def questions_that_matter(facts: Facts, decide: Decide) -> tuple[Question, ...]:
@@ -185,4 +192,10 @@ def _values(settings: Settings) -> dict[str, Value]:
 def _short(value: Value) -> str:
     if isinstance(value, float):
         return plain(value)
-    return _PARTS.get(str(value)) or str(value).replace("_", " ")
+    words = _PARTS.get(str(value), str(value).replace("_", " "))
+    return said(words)
+
+
+def _setting(name: str) -> str:
+    words = _SETTING_WORDS.get(name, name)
+    return said(words)

@@ -6,6 +6,7 @@ Nothing heavy is imported before the first paint; whatever blocks runs in thread
 import asyncio
 import gc
 import os
+import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -161,7 +162,10 @@ class LoracleApp(App[None]):
 
     def get_key_display(self, binding: Binding) -> str:
         """The key as the texts call it: Textual's sign for enter is not in every font."""
-        return "enter" if binding.key == "enter" and not binding.key_display else super().get_key_display(binding)
+        if binding.key == "enter" and not binding.key_display:
+            return "enter"
+        shown = super().get_key_display(binding)
+        return shown.upper() if re.fullmatch(r"f\d+", shown) else shown
 
     def action_help_quit(self) -> None:
         """Ctrl+C with nothing selected: how one leaves, by the key that it has now."""

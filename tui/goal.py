@@ -75,10 +75,10 @@ def tell_me_more(questions: "Iterable[Question]", goal: "Goal") -> list[str]:
 
 def _outcome(answer: "Answer") -> str:
     if answer.changes:
-        return _("means {change}").format(change=_(answer.leads_to))
+        return _("means {change}").format(change=answer.leads_to)
     if answer.verdict == "not_yet":
         return _("means not to fine-tune yet")
-    return _("would make it {method}").format(method=_(answer.leads_to))
+    return _("would make it {method}").format(method=answer.leads_to)
 
 
 def flag(field: str, answer: "Answer") -> str:

@@ -68,7 +68,7 @@ def question(asked: "Question", *, first: bool) -> Content:
 def answer(asked: "Question", one: "Answer") -> Content:
     """One answer with what it would lead to; the one that counts is marked."""
     mark = f"({sign('●')})" if one is asked.now else "( )"
-    leads = f"  {sign('→')} {_(one.leads_to)}" if one in asked.news else ""
+    leads = f"  {sign('→')} {one.leads_to}" if one in asked.news else ""
     return Content.assemble(f" {mark} {_(one.words)}", (leads, "$text-accent"))
 
 

@@ -9,8 +9,7 @@ from engine.text import one_line
 from tui import judged
 from tui.i18n import _
 from tui.views_result import get, real
-from tui.views_run import short_name
-from tui.words import amount, duration, metric, number, padded, sign, size, status_with_sign
+from tui.words import amount, duration, metric, number, padded, short_name, sign, size, status_with_sign
 
 if TYPE_CHECKING:
     from tui.comparing import Comparison

@@ -12,8 +12,7 @@ from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _
 from tui.views_advice import NAMES, list_of
-from tui.views_run import short_name
-from tui.words import against_advice, amount, duration, flush_right, metric, number, padded, sign, size
+from tui.words import against_advice, amount, duration, flush_right, metric, number, padded, short_name, sign, size
 
 SPLITS = (
     ("before", _("untouched model")),

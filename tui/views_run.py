@@ -1,6 +1,5 @@
 """A live run as text: every function takes the state and returns what to show."""
 
-import re
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -39,11 +38,6 @@ PHASES = ("load", "tokenize", "preflight", "before", "samples", "forgetting", "t
 TRAINING = ("train", "evaluate")
 """Phases during which the bar counts steps."""
 TREND_STEPS = 50
-
-
-def short_name(name: str) -> str:
-    """A run's name without the time it was started at."""
-    return re.sub(r"^\d{8}-\d{6}-", "", name)
 
 
 def headline(name: str, state: "RunState") -> Content:

@@ -136,6 +136,11 @@ def clock(moment: float | None) -> str:
     return sign("–") if moment is None else time.strftime("%H:%M", time.localtime(moment))
 
 
+def short_name(name: str) -> str:
+    """A run's name without the time it was started at."""
+    return re.sub(r"^\d{8}-\d{6}-", "", name)
+
+
 def status_word(state: "RunState | str") -> str:
     """The state of a run in one word or two: `running`, `died`."""
     status = state if isinstance(state, str) else state.status

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -69,6 +69,16 @@ class CompareScreen(ChartKeys):
     async def _load(self) -> None:
         made: comparing.Comparison = await in_thread(comparing.compare, self._runs)
         self._made = made
+        self._show(made)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Tables are made for the width there is."""
+        super().on_resize(event)
+        self.call_after_refresh(self.chart_title)
+        if self._made is not None:
+            self._show(self._made)
+
+    def _show(self, made: comparing.Comparison) -> None:
         self.headline(Content.styled(_("comparing {n} runs").format(n=len(made.runs)), "bold"), Content(""))
         lines = [Line(c.state.losses, evaluation_losses(c.state), c.letter, last=last_step_of(c.state)) for c in made.runs]
         self.query_one(LossChart).show(*lines)

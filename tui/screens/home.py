@@ -17,7 +17,7 @@ from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
-from tui.words import metric, seconds_ago, sign, status_with_sign
+from tui.words import metric, seconds_ago, short_name, sign, status_with_sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -141,8 +141,8 @@ class HomeScreen(LoracleScreen):
 
     def _note(self) -> None:
         if self.loracle.discarded:
-            words = _("{name} is in the trash: u brings it back; leaving the app makes it final.")
-            said = words.format(name=one_line(self.loracle.discarded[-1].name, 40))
+            words = _("{name} is in the trash: u brings it back until the app is left.")
+            said = words.format(name=one_line(short_name(self.loracle.discarded[-1].name), 26))
         elif not self._rows:
             said = _("No run yet: press n for the first one.")
         elif self._marked:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
 from rich.table import Table
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -36,6 +36,7 @@ class ReportPane(Pane):
     def show(self, *contents: "Content | Table") -> None:
         """Show these, one under the other."""
         self._contents = contents
+        self.query(Static).remove()
         self.mount_all(Static(content, markup=False) for content in contents)
 
     def copied(self) -> tuple[str, str]:
@@ -73,6 +74,8 @@ class ResultScreen(PanesScreen):
         self.run_directory = run
         self._folder = str(run.model)
         self._report: dict[str, Any] | None = None
+        self._wide = False
+        """Whether it was shown for a wide screen."""
 
     def body(self) -> ComposeResult:
         with Container(id="result"):
@@ -109,8 +112,17 @@ class ResultScreen(PanesScreen):
         line.display = True
         line.update(Content.styled(one_line(text, 500), "$text-error"))
 
+    def on_resize(self, event: events.Resize) -> None:
+        """Tables are made for the width there is."""
+        super().on_resize(event)
+        self.call_after_refresh(self._fit)
+
+    def _fit(self) -> None:
+        if self._report is not None and self._wide != self.has_class("-wide"):
+            self._show(self._report)
+
     def _show(self, report: dict[str, Any]) -> None:
-        self._report = report
+        self._report, self._wide = report, self.has_class("-wide")
         self.query_one("#scores", Pane).title_words(views.scores_title(report))
         self._head()
         for pane, contents in self._parts(report).items():

@@ -24,7 +24,7 @@ from tui.widgets.log_pane import LogPane
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
 from tui.widgets.quiet import Quiet
-from tui.words import sign
+from tui.words import short_name, sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -152,7 +152,7 @@ class RunScreen(RunAsks):
     def on_resize(self, event: object) -> None:
         """Bars are as wide as there is room."""
         super().on_resize(event)  # type: ignore[arg-type]
-        self.chart_title()
+        self.call_after_refresh(self.chart_title)
         self.call_after_refresh(self.appeared)
 
     def appeared(self) -> None:
@@ -176,7 +176,7 @@ class RunScreen(RunAsks):
         metric = following.plan.metric if following.plan is not None else "macro_f1"
         roomy = self.has_class("-tall")
         name = self.run_directory.name
-        self.headline(views.headline(name if self.has_class("-wide") else views.short_name(name), state), self._right(now))
+        self.headline(views.headline(name if self.has_class("-wide") else short_name(name), state), self._right(now))
         width = max(self.size.width - 2, 20)
         self.query_one("#progress", Quiet).show(views.progress(state, width))
         if roomy:

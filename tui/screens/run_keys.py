@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -19,6 +20,8 @@ from tui.widgets.scales import AXES, after
 from tui.words import sign, unicode_terminal
 
 WORKER_LOG_LINES = 2_000
+TITLE_CELLS = 6
+"""Of a frame, that its title cannot have: corners, blanks, and the pane's number."""
 NO_WORDS = _("worker.log is empty: the worker may have been killed, for instance for its memory")
 
 
@@ -56,8 +59,11 @@ class ChartKeys(PanesScreen):
         ]
         if chart.zoom > 1:
             parts.append(f"<> {chart.zoom}x")
-        wide = self.app.size.width >= 110
-        self.query_one("#loss", Pane).title_words(("  " if wide else " ").join(parts))
+        gap = "  " if self.app.size.width >= 110 else " "
+        pane = self.query_one("#loss", Pane)
+        while len(parts) > 1 and pane.size.width and cell_len(gap.join(parts)) > pane.size.width - TITLE_CELLS:
+            parts.pop()  # the help has all of them
+        pane.title_words(gap.join(parts))
 
     @on(LossChart.Pointed)
     def _pointed(self, event: LossChart.Pointed) -> None:
