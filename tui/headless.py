@@ -282,8 +282,8 @@ def _run_words(event: Event) -> str:
     step = event.get("resumed_from")
     words = _("; goes on from step {step} ({how})")
     again = words.format(step=step, how=in_words(one_line(event.get("resume"), 300))) if step else ""
-    words = _("{method} on {device}: {rows}")
-    return words.format(method=one_line(event.get("method")), device=one_line(event.get("device"), 40), rows=rows) + again
+    words, method = _("{method} on {device}: {rows}"), one_line(event.get("method"))
+    return words.format(method=_(method), device=one_line(event.get("device"), 40), rows=rows) + again
 
 
 def progress(state: RunState) -> str:

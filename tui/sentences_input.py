@@ -27,8 +27,6 @@ SENTENCES: tuple[str, ...] = (
     marked("{place}: not JSON ({why}, column {column})."),
     marked("{place}: not JSON ({why}, column {column}); get the model again."),
     marked("{path}: not readable as {kind}: {why}."),
-    marked("{place}: has {actual} columns where {wanted} are expected; quote the text or fix the row."),
-    marked("{place}: has {actual} columns where {wanted} is expected; quote the text or fix the row."),
     marked("{path}: after row {row}: a row of more than {size} MiB; most likely a quotation mark is opened and never closed."),
     marked(
         "{place}: is not UTF-8 (byte {byte}), nor does it read like western European text; save it as UTF-8, for "
@@ -136,7 +134,9 @@ SENTENCES: tuple[str, ...] = (
     marked("{place} holds a null byte, so it is not text; mend the file, or leave the row out."),
     marked("{place} holds a text of {length} characters; at most {most} are read."),
     marked("Part it."),
-    marked("{place}: has {actual} columns where {wanted}; quote the text or fix the row."),
+    marked("{place}: has {actual} where {wanted}; quote the text or fix the row."),
+    marked("{n} columns"),
+    marked("{n} column"),
     marked("the header has {n}"),
     marked("the first row has {n}"),
     marked("{path}: begins like UTF-16 but is not; save it as UTF-8."),

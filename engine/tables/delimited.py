@@ -153,6 +153,7 @@ def _attempt(file: TextFile, kind: str, layout: Layout, block: int, told: Told) 
             number, expected, actual = bad[0]
             place = f"{file.path}: row {number}" if number else str(file.path)
             wanted = "the header has" if layout.header else "the first row has"
-            raise InputError(f"{place}: has {actual} columns where {wanted} {expected}; quote the text or fix the row.") from None
+            found = f"{actual} column{'' if actual == 1 else 's'}"
+            raise InputError(f"{place}: has {found} where {wanted} {expected}; quote the text or fix the row.") from None
         sentence = one_line(str(error).partition("\n")[0], 200).rstrip(".")
         raise InputError(f"{file.path}: not readable as {kind}: {sentence}.") from None
