@@ -2,8 +2,9 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from engine.tables.table import Table
@@ -69,9 +70,7 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
             known = ", ".join(one_line(c, 40) for c in list(table.columns)[:8])
             raise InputError(f"{table.path}: has no column {one_line(name, 60)}; its columns are {known}.")
     texts = _texts(table, text_column)
-    _refuse_mixed(table, label_column)
     labels = [label.strip() for label in _texts(table, label_column)]
-    _refuse_out_of_range(table, label_column, labels)
     kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if label and text and not text.isspace()]
     numbers = [table.number(i) for i in kept]
     if len(kept) == len(texts):
@@ -79,55 +78,59 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
     return Rows([texts[i] for i in kept], [labels[i] for i in kept], numbers, len(texts) - len(kept))
 
 
-def _refuse_mixed(table: Table, name: str) -> None:
-    """Labels are all words or all numbers where the file tells one from the other.
-
-    Raises:
-        InputError: naming the first row of the rarer kind.
-    """
-    values = table.columns[name]
-    if not {str} < {type(v) for v in values} - {type(None)}:
-        return
-    words = [isinstance(v, str) and bool(v.strip()) and not _is_number(v) for v in values]
-    numbers = [isinstance(v, int | float) and v == v for v in values]  # noqa: PLR0124 - NaN is a missing label
-    few, kind, others = (words, "a word", "numbers") if sum(words) < sum(numbers) else (numbers, "a number", "words")
-    if any(words) and any(numbers):
-        row = few.index(True)
-        raise InputError(
-            f"{table.where(row)}: column {one_line(name, 60)} holds {kind}, {one_line(values[row], 40)}, where other rows hold"
-            f" {others}; write all labels alike."
-        )
-
-
 FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
 """A number of so few rows, beside others of so many each that follow one another, is a slip or a mark of something missing."""
 
 
-def _refuse_out_of_range(table: Table, name: str, labels: Sequence[str]) -> None:
-    """Classes that are numbered through, as 0 and 1 are, hold no -5, 50 or 0.5 in a row or two.
+def check_classes(file: Path, column: str, counts: Counter[str], first: Mapping[str, int], *, numeric: bool) -> None:
+    """The labels of a whole file look like names of classes; a part of it would show neither what is rare nor what is mixed.
 
-    Numbers with gaps, and numbers of more rows, may well be meant.
+    `counts` has the rows of each label, `first` its first row, counted from 1; `numeric` says whether the file tells numbers from
+    words (`holds_numbers`).
 
     Raises:
-        InputError: naming the first such row.
+        InputError: words among numbers or numbers among words, or a slip among numbers; naming the first such row.
     """
-    counted = Counter(label for label in labels if label)
-    if len(counted) < 3 or not all(map(_is_number, counted)):
-        return
-    usual = sorted(float(label) for label, n in counted.items() if n >= MANY_ROWS)
-    through = len(usual) > 1 and usual == [usual[0] + i for i in range(len(usual))] and usual[0].is_integer()
-    rare = {label: float(label) for label, n in counted.items() if n < MANY_ROWS}
-    if not through or len(rare) > FEW_LABELS or any(counted[label] > FEW_ROWS for label in rare):
-        return
-    for row, label in enumerate(labels):
-        number = rare.get(label)
-        if number is None or (number.is_integer() and usual[0] - 1 <= number <= usual[-1] + 1):
-            continue
-        cure = "name the classes by words" if number.is_integer() else "take --task regression"
+    where, name = f"{file.name}: row {{row}}", one_line(column, 60)
+    words, numbers = ({x for x in counts if _is_number(x) is kind} for kind in (False, True))
+    if numeric and words and numbers:
+        rarer = sum(counts[x] for x in words) < sum(counts[x] for x in numbers)
+        few, kind, others = (words, "a word", "numbers") if rarer else (numbers, "a number", "words")
+        label = min(few, key=first.__getitem__)
         raise InputError(
-            f"{table.where(row)}: column {one_line(name, 60)} holds {one_line(label, 40)}, where the other labels are the whole"
-            f" numbers {usual[0]:g} to {usual[-1]:g}; mend it or leave the row out. If it is meant, {cure}."
+            f"{where.format(row=first[label])}: column {name} holds {kind}, {one_line(label, 40)}, where other rows hold"
+            f" {others}; write all labels alike."
         )
+    slip = None if words else _slip(counts)
+    if slip is not None:
+        label, lowest, highest = slip
+        cure = "name the classes by words" if float(label).is_integer() else "take --task regression"
+        raise InputError(
+            f"{where.format(row=first[label])}: column {name} holds {one_line(label, 40)}, where the other labels are the whole"
+            f" numbers {lowest:g} to {highest:g}; mend it or leave the row out. If it is meant, {cure}."
+        )
+
+
+def _slip(counts: Counter[str]) -> tuple[str, float, float] | None:
+    """A label that is hardly meant, and the range of the others: classes numbered through hold no -5, 50 or 0.5 in a row or two.
+
+    Numbers with gaps, and numbers of more rows, may well be meant.
+    """
+    usual = sorted(float(label) for label, n in counts.items() if n >= MANY_ROWS)
+    through = len(usual) > 1 and usual == [usual[0] + i for i in range(len(usual))] and usual[0].is_integer()
+    rare = {label: float(label) for label, n in counts.items() if n < MANY_ROWS}
+    if not through or len(rare) > FEW_LABELS or any(counts[label] > FEW_ROWS for label in rare):
+        return None
+    for label, number in rare.items():
+        if not (number.is_integer() and usual[0] - 1 <= number <= usual[-1] + 1):
+            return label, usual[0], usual[-1]
+    return None
+
+
+def holds_numbers(table: Table, name: str) -> bool:
+    """Whether labels are written as numbers, which JSON and parquet tell from words; NaN is a missing one."""
+    values = table.columns[name]
+    return not {int, float}.isdisjoint(map(type, values)) and any(type(v) in (int, float) and v == v for v in values)  # noqa: PLR0124
 
 
 def _is_number(text: str) -> bool:
@@ -227,26 +230,42 @@ def check_labels(rows: Rows, marks: Sequence[Sequence[str]], labels: list[str], 
 def carve(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
     """`count` rows taken out, stratified by label, whole groups of equal texts at a time; and the rest.
 
-    A class keeps at least one row on the side that stays.
+    A class keeps at least one row on the side that stays. What the shares of the classes lack to whole rows goes to those that
+    lack most (largest remainder), so that many small classes give `count` rows too.
     """
     if count <= 0 or len(rows) < 2:
         return rows.take([]), rows
     by_label = _groups_by_label(rows)
     order = random.Random(seed)
-    share = min(count / len(rows), 0.9)
+    quotas = _quotas({label: sum(map(len, groups)) for label, groups in by_label.items()}, count, seed)
     taken: list[int] = []
     for label in sorted(by_label):
         members_of = by_label[label]
         order.shuffle(members_of)
-        quota = min(round(share * sum(map(len, members_of))), sum(map(len, members_of)) - 1)
         picked = 0
         for members in members_of:
-            if picked + len(members) > quota:
+            if picked + len(members) > quotas[label]:
                 continue
             taken += members
             picked += len(members)
     chosen = set(taken)
     return rows.take(sorted(taken)), rows.take([i for i in range(len(rows)) if i not in chosen])
+
+
+def _quotas(sizes: dict[str, int], count: int, seed: int) -> dict[str, int]:
+    """How many rows each class gives, of so many that it has; `count` in all where they can."""
+    share = min(count / sum(sizes.values()), 0.9)
+    exact = {label: share * size for label, size in sizes.items()}
+    quotas = {label: min(round(exact[label]), size - 1) for label, size in sizes.items()}
+    lacking = round(sum(exact.values())) - sum(quotas.values())
+    step = 1 if lacking > 0 else -1
+    shuffled = random.Random(seed).sample(sorted(sizes), len(sizes))  # classes of equal size lack equally much
+    for _ in range(abs(lacking)):
+        able = [label for label in shuffled if 0 <= quotas[label] + step < sizes[label]]
+        if not able:
+            break
+        quotas[max(able, key=lambda label: step * (exact[label] - quotas[label]))] += step
+    return quotas
 
 
 def deal(rows: Rows, folds: int, seed: int) -> list[int]:

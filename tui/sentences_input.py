@@ -78,6 +78,8 @@ SENTENCES: tuple[str, ...] = (
     marked("{folder}: {missing} of {all} weight files are missing, first {file}; finish the download."),
     marked("{place}: is a Git LFS pointer, not the weights; run `git lfs pull` in that folder."),
     marked("{folder}: the model cannot be loaded: {why}"),
+    marked("The model's own head has {stored} outputs and {wanted} are needed: a new one is trained."),
+    marked("{name}: {tensor} is stored as {stored}, and config.json wants {wanted}; get the model again."),
     marked("{folder}: its tokenizer cannot be loaded: {why}"),
     marked("{name}: the model has changed since the plan was made; make a new plan."),
     marked("{name}: is not the model that the plan was made for; make a new plan."),

@@ -41,6 +41,8 @@ class Counted:
     """Rows, or tokens, of each label."""
     rows_of_mark: dict[str, int] = field(default_factory=dict)
     """The first row of each label."""
+    numeric: bool = False
+    """Whether some classes are written as numbers, not as text."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -83,6 +85,7 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
     counted = Counted(nothing, nothing, nothing, nothing, nothing.astype(np.uint32), dropped=0)
     for batch in stream(source, shape, told, only):
         counted.dropped += batch.dropped
+        counted.numeric |= batch.numeric
         rows, size = batch.rows, len(batch.rows)
         words = [(r.text if classifying else whole(r)).casefold().split() for r in rows]
         keys = map(" ".join, words)  # as `engine.rows.key_of` makes them

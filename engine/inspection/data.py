@@ -16,7 +16,7 @@ from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
 from engine.inspection.suspicious import leak_in_text, suspicious
-from engine.rows import sort_labels
+from engine.rows import check_classes, sort_labels
 from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
 from engine.tables.source import Source, Told, nobody
 from engine.tables.table import Table
@@ -103,6 +103,9 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
 
     counted = count(source, shape, told)
     _refuse_empty(given.train, counted, shape)
+    if shape.task == "classification":
+        first = counted.rows_of_mark
+        check_classes(source.path, shape.columns["label"], counted.marks, first, numeric=counted.numeric)
     known = set(counted.marks)
     counted = _sampled(source, shape, counted, request.get("train_rows"), seed=seed, told=told)
     if request.get("drop_conflicts") and shape.task in CLASSIFYING and counted.contradicting():

@@ -9,7 +9,7 @@ from engine.examples.pairs import as_one_text, pair
 from engine.examples.written import conversation, said_and_asked
 from engine.inspection.layouts import Shape
 from engine.inspection.several import split
-from engine.rows import as_text, labelled
+from engine.rows import as_text, holds_numbers, labelled
 from engine.tables.source import Source, Told, nobody
 from engine.tables.table import Table
 from engine.text import one_line
@@ -46,6 +46,8 @@ class Records:
     """In the file, counted from 1."""
     dropped: int = 0
     """Rows without a text, or without what is to be learned."""
+    numeric: bool = False
+    """Whether some classes are written as numbers, not as text."""
 
 
 def stream(source: Source, shape: Shape, told: Told = nobody, only: "set[int] | None" = None) -> Iterator[Records]:
@@ -66,10 +68,11 @@ def records(table: Table, shape: Shape) -> Records:
     """
     if shape.layout == "text_label" and "text_pair" not in shape.columns:
         rows = labelled(table, shape.columns["text"], shape.columns["label"])
-        return Records(list(map(Record, rows.texts, rows.labels)), rows.numbers, rows.dropped)
+        numeric = holds_numbers(table, shape.columns["label"])
+        return Records(list(map(Record, rows.texts, rows.labels)), rows.numbers, rows.dropped, numeric)
     columns = {role: _values(table, name) for role, name in shape.columns.items()}
     make = _MAKERS[shape.layout]
-    found = Records()
+    found = Records(numeric=shape.layout == "text_label" and holds_numbers(table, shape.columns["label"]))
     for i in range(table.rows):
         row = _Row(table, i, {role: values[i] for role, values in columns.items()}, shape)
         made = make(row)

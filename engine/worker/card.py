@@ -6,6 +6,7 @@ from pathlib import Path
 from engine.rows import Split
 from engine.text import clean, one_line
 from engine.worker.adapters import extras
+from engine.worker.modeling import Built
 from engine.worker.tasks.base import Task
 from recommender.recommendation import METHOD_NAMES
 
@@ -25,7 +26,7 @@ folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
 base = PeftConfig.from_pretrained(folder).base_model_name_or_path
 config = AutoConfig.from_pretrained(folder)  # of the fine-tuned model: the base does not know its labels
-model = {auto}.from_pretrained(base, config=config)
+model = {auto}.from_pretrained(base, config=config{resized})
 model = PeftModel.from_pretrained(model, folder)
 """
 
@@ -43,16 +44,20 @@ in_4_bit = BitsAndBytesConfig(  # as it was trained and scored
     bnb_4bit_use_double_quant=True,
     llm_int8_skip_modules={head},
 )
-model = {auto}.from_pretrained(base, config=config, quantization_config=in_4_bit)
+model = {auto}.from_pretrained(base, config=config, quantization_config=in_4_bit{resized})
 model = PeftModel.from_pretrained(model, folder)
 """
 
-def model_card(task: Task, parts: Split, head: list[str], base: str) -> str:
+RESIZED = ", ignore_mismatched_sizes=True"
+"""Where the base has a head with another number of outputs, which the adapter replaces."""
+
+
+def model_card(task: Task, parts: Split, built: Built, base: str) -> str:
     """The card as Markdown. Names from the data and the model are foreign text and are cleaned."""
     plan = task.plan
     name = plan.model.id if not Path(plan.model.id).exists() else local_name(base)
-    loading = {"full": LOAD_FULL, "lora": LOAD_LORA, "qlora": LOAD_QLORA.replace("{head}", repr(head or None))}[plan.method]
-    loading = loading.replace("{auto}", task.auto_model)
+    loading = {"full": LOAD_FULL, "lora": LOAD_LORA, "qlora": LOAD_QLORA.replace("{head}", repr(built.head or None))}[plan.method]
+    loading = loading.replace("{auto}", task.auto_model).replace("{resized}", RESIZED if built.resized else "")
     base_line = f"base_model: {json.dumps(clean(plan.model.id))}\n" if not Path(plan.model.id).exists() else ""
     shape = [f"rank {plan.rank}", f"alpha {plan.alpha}", *extras(plan), f"on {plan.target_modules}"]
     adapter = "" if plan.method == "full" else f"{', '.join(shape)}; "

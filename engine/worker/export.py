@@ -62,7 +62,7 @@ def _write(beside: Path, task: Task, built: Built, *, tokenizer: Any, parts: Spl
     tokenizer.save_pretrained(beside)
     kept = {"method": plan.method, "max_length": plan.max_length, "precision": plan.precision, "new_modules": built.head}
     write_json(beside / "loracle.json", {"version": 1} | kept)
-    write_atomically(beside / "README.md", model_card(task, parts, built.head, base), 0o600)
+    write_atomically(beside / "README.md", model_card(task, parts, built, base), 0o600)
 
 
 def _name_base(folder: Path, plan: Plan, base: str) -> None:
@@ -88,7 +88,8 @@ def load(run: RunDirectory, task: Task, base: str) -> Any:
     if plan.method == "qlora":
         options["quantization_config"] = quantization(dtype, read_json(run.model / "loracle.json")["new_modules"])
         options["device_map"] = {"": device_name()}
-    model = auto.from_pretrained(base, trust_remote_code=False, **options)
+    # A head of the base that had another number of outputs is replaced by the one that was trained.
+    model = auto.from_pretrained(base, trust_remote_code=False, ignore_mismatched_sizes=task.fresh_head, **options)
     keep_trainable(model)
     model = PeftModel.from_pretrained(model, str(run.model))
     return model if plan.method == "qlora" else model.to(device_name())

@@ -164,7 +164,12 @@ def _adapted(run: RunDirectory, task: Task, base: str) -> Any:
 
     config = transformers.AutoConfig.from_pretrained(run.model)
     model = task.model_class().from_pretrained(
-        base, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        base,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=task.fresh_head,
     )
     if (run.model / "generation_config.json").is_file():  # where answers end, as it was learned
         model.generation_config = transformers.GenerationConfig.from_pretrained(run.model)

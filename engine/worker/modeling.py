@@ -34,6 +34,8 @@ class Built:
     """Of the whole model, as if unquantised."""
     trained: int
     """Parameters that the optimizer updates."""
+    resized: bool = False
+    """Whether the checkpoint's own head had another number of outputs, and a new one takes its place."""
 
     @property
     def body(self) -> Any:
@@ -116,15 +118,23 @@ def build(task: Task, folder: str, config: Any = None) -> Built:
         options["quantization_config"] = quantization(dtype, head)
         options["device_map"] = {"": device_name()}
     try:
-        model = auto.from_pretrained(folder, **options)
+        model, loaded = auto.from_pretrained(folder, **options, ignore_mismatched_sizes=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder}: the model cannot be loaded: {_first_line(error)}") from error
+    resized = sorted(loaded["mismatched_keys"])
+    for name, stored, wanted in resized:
+        if not any(name.startswith(f"{module}.") for module in head):
+            shapes = f"is stored as {list(stored)}, and config.json wants {list(wanted)}"
+            raise InputError(f"{folder}: {name} {shapes}; get the model again.")
+        task.remark(
+            "head_replaced", f"The model's own head has {stored[0]} outputs and {wanted[0]} are needed: a new one is trained."
+        )
     model = prepared(model, task, head)
     # Counted on the unquantised shapes: 4-bit weights are stored two to a byte.
     with torch.device("meta"):
         parameters = sum(p.numel() for p in auto.from_config(config).parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return Built(model.to(device_name()) if plan.method != "qlora" else model, head, parameters, trained)
+    return Built(model.to(device_name()) if plan.method != "qlora" else model, head, parameters, trained, bool(resized))
 
 
 def prepared(model: Any, task: Task, head: list[str]) -> Any:
@@ -179,16 +189,22 @@ def tells_texts_apart(config: Any) -> bool:
 def new_modules(config: Any, folder: str, auto: Any) -> list[str]:
     """Names of the modules that the checkpoint has no weights for: the head, and a pooler where it lacks one.
 
+    A head with another number of outputs is new as a whole.
+
     Raises:
         InputError: so much of the body is missing that it is another model's checkpoint.
     """
     with torch.device("meta"):
         model = auto.from_config(config)
     prefix = model.base_model_prefix
-    stored = stored_names(Path(folder))
+    stored = stored_shapes(Path(folder))
     shapes = {name: p.numel() for name, p in model.named_parameters()}
-    missing = [n for n in shapes if not _is_stored(n, prefix, stored)]
+    found = {name: _stored_as(name, prefix, stored) for name in shapes}
     body = [n for n in shapes if n.startswith(f"{prefix}.")]
+    # Of the body a packed or quantised weight has another shape too.
+    above = {n: p.shape for n, p in model.named_parameters() if body and not n.startswith(f"{prefix}.")}
+    resized = {n.partition(".")[0] for n, shape in above.items() if found[n] not in (None, shape)}
+    missing = [n for n in shapes if found[n] is None or n.partition(".")[0] in resized]
     lost = [n for n in missing if n in set(body)]
     if sum(shapes[n] for n in lost) > MOST_MISSING * max(sum(shapes[n] for n in body), 1):
         raise InputError(f"{folder}: the weights do not match config.json; missing are {', '.join(lost[:5])} and others.")
@@ -205,21 +221,21 @@ def _outermost(name: str, missing: list[str], shapes: dict[str, int]) -> str:
     return ".".join(parts[:-1])
 
 
-def _is_stored(name: str, prefix: str, stored: set[str]) -> bool:
+def _stored_as(name: str, prefix: str, stored: dict[str, torch.Size]) -> torch.Size | None:
     bare = name.removeprefix(f"{prefix}.")
     names = {name, bare, f"{prefix}.{bare}", f"model.{bare}"}
     # The first BERT checkpoints call the weights of a LayerNorm gamma and beta.
     old = {n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta") for n in names}
-    return bool((names | old) & stored)
+    return next((stored[n] for n in sorted(names | old) if n in stored), None)
 
 
-def stored_names(folder: Path) -> set[str]:
-    """Names of all tensors in the folder's safetensors files."""
-    names: set[str] = set()
+def stored_shapes(folder: Path) -> dict[str, torch.Size]:
+    """Shapes of all tensors in the folder's safetensors files, by name."""
+    shapes: dict[str, torch.Size] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as handle:
-            names |= set(handle.keys())
-    return names
+            shapes |= {name: torch.Size(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+    return shapes
 
 
 def quantization(dtype: torch.dtype, head: list[str]) -> BitsAndBytesConfig:

@@ -61,7 +61,8 @@ class Trial:
     def _load_base(self, folder: str) -> Any:
         seed_everything(self.plan.seed)
         config = load_config(folder, self.task)
-        model = self.task.model_class().from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True)
+        options = {"config": config, "dtype": torch.float32, "ignore_mismatched_sizes": self.task.fresh_head}
+        model = self.task.model_class().from_pretrained(folder, use_safetensors=True, **options)
         return model.to(self.tuned.device).eval()
 
     @contextlib.contextmanager

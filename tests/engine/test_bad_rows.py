@@ -134,6 +134,7 @@ def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path) -> None:
         ([-1, 0, 1] * 20 + [2], None),  # follows the others: a rare class
         ([0, 1, 7] * 20, None),  # as many rows as the others
         ([10, 25, 70] * 20 + [3], None),  # not numbered through
+        ([1, 2, 3, *[4] * 60, *[5] * 90] * 11, None),  # rare in a sample only
     ],
 )
 def test_a_number_far_from_classes_that_are_numbered_through_is_a_slip(
@@ -144,8 +145,15 @@ def test_a_number_far_from_classes_that_are_numbered_through_is_a_slip(
         assert said in refused(tmp_path / "rows.csv", content, task="classification")
         return
     (tmp_path / "rows.csv").write_text(content)
-    facts = inspect_data({"train": str(tmp_path / "rows.csv"), "task": "classification"})["facts"]
-    assert facts["task"] == "classification"
+    for seed in range(3):
+        given = {"train": str(tmp_path / "rows.csv"), "task": "classification", "train_rows": 60, "split_seed": seed}
+        assert inspect_data(given)["facts"]["task"] == "classification"
+
+
+def test_words_among_numbers_are_found_wherever_the_file_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.tables.objects.BATCH_ROWS", 30)
+    said = refused(tmp_path / "cut.jsonl", lines(LABELLED | {"label": 3}, LABELLED | {"label": "b"}))
+    assert "row 61: column label holds a word, b, where" in said
 
 
 def test_rows_whose_answer_begins_behind_a_length_are_counted_beforehand(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def test_carving_keeps_the_share_of_each_label() -> None:
     assert Counter(out.labels) == {"usual": 180, "rare": 20}
 
 
+@pytest.mark.parametrize(("classes", "count"), [(150, 50), (40, 60), (7, 33)])
+def test_carving_many_small_classes_gives_as_many_rows_as_are_wanted(classes: int, count: int) -> None:
+    out, rest = carve(many(classes * 15, classes), count, seed=0)
+    taken = Counter(out.labels)
+    assert (len(out), len(rest)) == (count, classes * 15 - count)
+    assert max(taken.values()) - min(taken[label] for label in set(rest.labels)) <= 1
+
+
 def test_carving_leaves_the_only_row_of_a_label() -> None:
     rows = rows_of([*[(f"text {i}", "usual") for i in range(20)], ("one", "single")])
     assert "single" not in carve(rows, 10, seed=0)[0].labels

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine.events import read_events
 from engine.files import read_json
 from engine.loading import split
 from engine.rundir import RunDirectory
+from engine.worker.merge import merge
+from recommender.plan import Plan
 from tests.engine.worker.conftest import CardSaid, card_code, said_by_cards
 
 Finished = Callable[[str], RunDirectory]
+Here = Callable[..., RunDirectory]
 METHODS = ("full", "lora", "qlora")
 SHOWN = 6
 """Held-out texts that the card's own code classifies."""
@@ -70,12 +75,32 @@ def test_labels_and_settings_are_saved_with_the_weights(finished: Finished, meth
 
 def test_a_hub_model_is_named_by_its_id(finished: Finished) -> None:
     from engine.worker.card import model_card
+    from engine.worker.modeling import Built
     from engine.worker.tasks.registry import task_of
 
     run = finished("lora")
     plan = run.plan()
     hub = plan.model_copy(update={"model": plan.model.model_copy(update={"id": "org/model`](evil)"})})
     parts = split(plan.data)
-    card = model_card(task_of(hub, parts.labels), parts, ["classifier"], "/secret/cache/snapshots/abc")
+    built = Built(None, ["classifier"], parameters=0, trained=0)
+    card = model_card(task_of(hub, parts.labels), parts, built, "/secret/cache/snapshots/abc")
     assert 'base_model: "org/model`](evil)"' in card
     assert "/secret" not in card
+
+
+def test_a_result_is_the_base_of_a_run_with_other_classes(
+    finished: Finished, run_here: Here, make_plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head for six classes gives way to one for three: in the run, in the card's code and in a merged model."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\n" + "".join(f"number {i} is {'abc'[i % 3] * 3},{'abc'[i % 3]}\n" for i in range(60)))
+    data = {"train": str(rows), "eval": None, "labels": list("abc"), "held_out_rows": 12, "validation_rows": 6}
+    plan = make_plan(finished("full").model, "lora", data=data, epochs=0.5, evaluations=1)
+    run = run_here(plan)
+    said = [event["text"] for event in read_events(run.events) if event["kind"] == "warning"]
+    assert "The model's own head has 6 outputs and 3 are needed: a new one is trained." in said
+    monkeypatch.chdir(run.model)
+    names: dict[str, Any] = {}
+    exec(card_code(run)[0], names)
+    assert names["model"].config.id2label == dict(enumerate("abc"))
+    assert merge(run, tmp_path / "merged", lambda doing: None)["difference"] < 1e-3

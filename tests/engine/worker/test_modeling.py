@@ -117,6 +117,10 @@ def test_weights_of_another_model_are_refused(tiny: Path, make_plan: MakePlan, t
     save_file({f"other.{n}": w for n, w in weights.items()}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match=r"do not match config\.json"):
         built(make_plan(folder))
+    fewer = {n: w[:-1] for n, w in weights.items() if "word_embeddings" in n}
+    save_file(weights | fewer, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"word_embeddings.weight is stored as \[\d+, 64\], and config\.json wants \["):
+        built(make_plan(folder))
 
 
 def test_a_model_without_a_classifier_is_refused(tiny: Path, make_plan: MakePlan, tmp_path: Path) -> None:
