@@ -6,7 +6,7 @@ The JSON names are an interface (`loracle inspect`, `loracle plan --facts`). Eve
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recommender.base import Given
 from recommender.step import TrainingStep
@@ -92,6 +92,17 @@ class Machine(Given):
     """4-bit kernels really ran here; `None` means not tried."""
     problems: tuple[str, ...] = ()
     """What could not be found out and why, a sentence each: a driver that hangs, a library that is missing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _devices_tell_the_backend(cls, given: Any) -> Any:
+        """Somebody who writes down a card and no backend does not mean a CPU."""
+        if not isinstance(given, dict) or given.get("backend") is not None or not isinstance(given.get("devices"), list | tuple):
+            return given
+        named = [str(d.get("name")) for d in given["devices"] if isinstance(d, dict)]
+        made_by = {"AMD": "rocm", "Radeon": "rocm", "Intel": "xpu", "Apple": "mps"}
+        found = (backend for maker, backend in made_by.items() if maker in " ".join(named))
+        return given | {"backend": next(found, "cuda")} if named else given
 
     @property
     def device(self) -> Device | None:

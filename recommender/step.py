@@ -45,6 +45,8 @@ class TrainingStep(Given):
     """Whether the model's output lives through the backward pass, as after `out = model(**batch)`."""
     outputs_rebound: bool | None = None
     """Whether it lives on until the next step's forward pass has made another, as in a loop outside of any function."""
+    target_length: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Tokens that an encoder-decoder writes for each row, where `length` are those that it reads."""
     devices: Annotated[int, Field(ge=1, le=100_000)] = 1
     sharding: Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"] | None = None
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from engine.inspect import inspect_machine
 from engine.prediction import calibration
-from engine.prediction.ask import Cannot, as_json, estimate
+from engine.prediction.ask import as_json, estimate
+from engine.prediction.configured import Cannot
 from engine.runs import all_runs
 from engine.text import clean
 from recommender.errors import Exit, InputError

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.inspection.child import Cancel
-from engine.prediction.ask import Cannot, checked, traced
+from engine.prediction.ask import traced
+from engine.prediction.configured import Cannot, checked
 from recommender.facts import Facts
 from recommender.recommendation import Candidate
 from recommender.shape import shape_of

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.prediction import library
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.step import TrainingStep
@@ -15,6 +16,8 @@ HEADS = {
 }
 OWN_WORDS = ("outputs_rebound", "kernels")
 """Choices that nobody's facts name (facts.md): both values are traced, and no answer lists them as assumed."""
+SHORT = 8
+"""What is written may be as long as what is read, or so many times shorter."""
 _BY_ARCHITECTURE = (
     ("SequenceClassification", "classification"),
     ("TokenClassification", "tagging"),
@@ -48,7 +51,7 @@ def resolved(facts: Facts) -> Resolved:
     assumed: list[str] = []
 
     def take(name: str, value: Any, instead: Any = None) -> None:
-        if getattr(step, name) is None:
+        if getattr(step, name) is None and name not in found:
             found[name] = value
             if name not in OWN_WORDS:
                 assumed.append(name)
@@ -56,7 +59,7 @@ def resolved(facts: Facts) -> Resolved:
                 other[name] = instead
 
     if step.head is None:
-        found["head"] = _head(facts)
+        found["head"] = head_of(facts)
     take("padded", False, True)
     if step.base_dtype is None:
         declared = facts.model.dtype
@@ -65,7 +68,8 @@ def resolved(facts: Facts) -> Resolved:
     take("gradient_checkpointing", "none", "layer")
     take("attention", "flash")
     if step.optimizer in ("adamw", "adamw_bf16", "sgd"):
-        usually = ("fused", "foreach") if step.loss == "chunked" else ("foreach", "fused")
+        here = facts.machine.device is None and facts.machine.backend == "cpu"
+        usually = ("fused", "foreach") if step.loss == "chunked" else ("single" if here else "foreach", "fused")
         take("optimizer_implementation", *usually)
     if step.loss == "plain":
         take("outputs_held", True, False)
@@ -73,6 +77,11 @@ def resolved(facts: Facts) -> Resolved:
         take("outputs_rebound", False, True)
     if step.loss == "fused":
         take("kernels", "liger", "usual")
+    if (step.head or found["head"]) == "causal_lm" and library.writes_from_texts(facts.model.config or {}):
+        known, learned = facts.data.tokens_total, facts.data.trained_tokens
+        if known and learned:
+            found["target_length"] = step.target_length or max(round(min(learned / known, 1.0) * step.length), 1)
+        take("target_length", step.length, max(step.length // SHORT, 1))
     if step.adapters:
         take("rank", 16)
         take("adapter_dtype", "float32", "bfloat16")
@@ -87,7 +96,8 @@ def resolved(facts: Facts) -> Resolved:
     return Resolved(whole, others, assumed)
 
 
-def _head(facts: Facts) -> str:
+def head_of(facts: Facts) -> str:
+    """The head that a step has which does not say it: that of the task, or of the model's class."""
     if facts.data.task is not None:
         return HEADS.get(facts.data.task, "causal_lm")
     named = [facts.model.architecture or "", *((facts.model.config or {}).get("architectures") or [])]

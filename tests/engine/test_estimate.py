@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine.prediction.ask import Cannot, checked, estimate
+from engine.prediction.ask import estimate
 from engine.prediction.calibration import learn, learned, remembered
+from engine.prediction.configured import Cannot, checked
 from engine.prediction.sharing import held_of, on_each
 from engine.prediction.stream import Event, Segment
 from recommender.decide import recommend
@@ -30,6 +31,14 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"vocab_size": "many"}, {}, "absurd_number", "vocab_size is 'many'"),
         ({"model_type": "frobnicator"}, {}, "unknown_architecture", "no model of type 'frobnicator'"),
         ({"auto_map": {"AutoModel": "x.Y"}}, {}, "custom_code", "code of its own"),
+        ({"model_type": "mamba"}, {}, "unknown_kernels", "by a recurrence"),
+        ({"model_type": "t5"}, {"head": "masked_lm"}, "no_head", "type t5 have no masked_lm head"),
+        ({"model_type": "gpt2", "n_positions": 16}, {}, "contradiction", "positions for 16 tokens"),
+        ({}, {"target_modules": ["query", "value"]}, "contradiction", "named query or value; their maps are gate_proj"),
+        ({"rope_scaling": {"type": "spiral"}}, {}, "unusable", "the kind 'spiral', which transformers does not know"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, {}, "unusable", "needs low_freq_factor, which is missing"),
+        ({"rope_parameters": {"full": {"rope_type": "linear", "factor": "8"}}}, {}, "unusable", "needs factor, which is '8'"),
+        ({"rope_scaling": "linear"}, {}, "unusable", "rope_scaling is 'linear', and has to be an object"),
         ({"hidden_size": None}, {}, "absurd_number", "hidden_size is None"),
         ({"intermediate_size": -5}, {}, "absurd_number", "intermediate_size is -5"),
         ({"num_attention_heads": 7}, {}, "contradiction", "no multiple of num_attention_heads, 7"),
@@ -57,6 +66,12 @@ def test_a_number_that_the_configuration_lacks_is_taken_from_the_facts() -> None
     found = checked(ModelFacts(config=config, layers=9)).config
     assert found is not None
     assert found["num_hidden_layers"] == 9
+
+
+def test_a_model_whose_code_transformers_has_by_now_needs_none_of_its_own() -> None:
+    """Phi-3's file still names the code that came with it first."""
+    named = {"AutoConfig": "configuration_phi3.Phi3Config", "AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}
+    assert checked(ModelFacts(config=CONFIG | {"model_type": "phi3", "auto_map": named})).config is not None
 
 
 def test_the_command_refuses_in_json_too(loracle_here: Command, tmp_path: Path) -> None:

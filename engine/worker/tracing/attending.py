@@ -29,7 +29,7 @@ def attend(  # noqa: PLR0917 - torch's order
 ) -> torch.Tensor:
     """`scaled_dot_product_attention` by the kernel that the device takes (sdp_utils.cpp)."""
     if card.kind == "cpu":
-        return _on_cpu((query, key, value), attn_mask, dropout_p, causal=is_causal, scale=scale, grouped=enable_gqa)
+        return _on_cpu((query, key, value), attn_mask, dropout_p, wanted, causal=is_causal, scale=scale, grouped=enable_gqa)
     kernel = kernel_for(query, key, attn_mask, enable_gqa, wanted, card)
     grouped = enable_gqa and key.shape[1] != query.shape[1]
     if kernel == "efficient" and grouped:
@@ -104,13 +104,21 @@ def _math(
 
 
 def _on_cpu(
-    inputs: Inputs, mask: torch.Tensor | None, dropout: float, *, causal: bool, scale: float | None, grouped: bool
+    inputs: Inputs,
+    mask: torch.Tensor | None,
+    dropout: float,
+    wanted: str | None,
+    *,
+    causal: bool,
+    scale: float | None,
+    grouped: bool,
 ) -> torch.Tensor:
-    """torch chooses, asked with small tensors of the same types: CPU and meta tensors differ in nothing that it looks at."""
+    """The math path where that is wanted. Else torch chooses, asked with small tensors of the same types: CPU and meta tensors
+    differ in nothing that it looks at."""
     small = [torch.empty((1, t.shape[1], min(t.shape[2], 8), t.shape[3]), dtype=t.dtype) for t in inputs]
     seen = None if mask is None else torch.ones((1, 1, small[0].shape[2], small[1].shape[2]), dtype=mask.dtype)
     choice = torch._fused_sdp_choice(*small, seen, dropout, causal, scale=scale, enable_gqa=grouped)
-    if choice == 1:  # SDPBackend.FLASH_ATTENTION
+    if choice == 1 and wanted != "math":  # SDPBackend.FLASH_ATTENTION
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=inputs[0].dtype).masked_fill_(mask.logical_not(), -math.inf)
         return aten._scaled_dot_product_flash_attention_for_cpu(*inputs, dropout, causal, attn_mask=mask, scale=scale)[0]

@@ -127,7 +127,7 @@ class _Step:
     def segments(self, *, fits: bool = False) -> list[Segment]:
         """The stream at the whole depth; with `fits` its blocks have terms, unless no neighbour takes the same way."""
         depth = models.depth_of(self._built)
-        if depth > SHALLOW[1] + 1 and models.extendable(self._built):
+        if depth > SHALLOW[1] + 1 and models.extendable(self._built, self._one["length"]):
             try:
                 less, more = self._traced(SHALLOW[0]).segments, self._traced(SHALLOW[1]).segments
                 return extended(less, self._with_terms(more, SHALLOW[1]) if fits else more, depth)

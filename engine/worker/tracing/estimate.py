@@ -8,11 +8,11 @@ from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, Segment, peaks, phase_of
 from engine.worker.tracing import models, work
-from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.kernels import Card, repacks_here
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.plain import PlainLoop
 from engine.worker.tracing.trace import Loop, Traced, trace
-from recommender.errors import InputError, Refused
+from recommender.errors import InputError, LoracleError, Refused
 from recommender.facts import Facts
 from recommender.step import TrainingStep
 from recommender.timing import device_flops
@@ -46,7 +46,10 @@ def estimate(facts: Facts) -> dict[str, Any]:
     low = high = 0
     reserved_low = reserved_high = 0
     for other in answer.others.values():
-        found = _predicted(content, other, card, facts)
+        try:
+            found = _predicted(content, other, card, facts)
+        except LoracleError:  # what this model cannot do is no open question
+            continue
         low, high = low + min(found.allocated - one.allocated, 0), high + max(found.allocated - one.allocated, 0)
         less_or_more = found.reserved - one.reserved
         reserved_low, reserved_high = reserved_low + min(less_or_more, 0), reserved_high + max(less_or_more, 0)
@@ -109,7 +112,9 @@ def card_of(facts: Facts) -> tuple[Card, bool]:
     """The device whose kernels are meant, and whether its name was known."""
     machine = facts.machine
     if machine.backend == "cpu" and machine.device is None:
-        return Card("cpu"), True
+        known = machine.cpu_bf16
+        quantised = facts.step is not None and facts.step.method == "qlora"
+        return Card("cpu", repacks=quantised and (repacks_here() if known is None else known)), True
     known, named = known_of(machine)
     return Card("cuda", known.capability, known.processors), named
 
@@ -176,7 +181,7 @@ def at_depth(
     """The step's stream at its whole depth, the device's seconds, and the operations the host starts."""
     config = models.config_of(content)
     depth = models.depth_of(config)
-    if depth > SHALLOW[1] + 1 and models.extendable(config):
+    if depth > SHALLOW[1] + 1 and models.extendable(config, step.length):
         less, more = (traced(content, step, card, layers, learned) for layers in SHALLOW)
         try:
             segments = extended(less.segments, more.segments, depth)

@@ -17,6 +17,8 @@ WORKSPACE = {9: 32 * MIB}
 """cuBLAS's workspace of a handle by compute capability; forward and backward threads have a handle each (CUDABlas.cpp,
 `getChosenWorkspaceSize`: `:4096:8` on Hopper, `:4096:2:16:8` elsewhere)."""
 WORKSPACE_ELSEWHERE = 8 * MIB + 128 * 1024
+THREADS = {(7, 5): 1024, (8, 6): 1536, (8, 7): 1536, (8, 9): 1536, (12, 0): 1536}
+"""That a multiprocessor runs at once, where it is not 2,048 (CUDA's programming guide, compute capabilities)."""
 UNTIL_SORTED = 3072
 """Tokens up to which the gradient of an embedding needs no sorting (Embedding.cu)."""
 
@@ -29,11 +31,21 @@ class Card(NamedTuple):
     capability: tuple[int, int] = (8, 0)
     processors: int = 108
     """Streaming multiprocessors; they decide when 4-bit maps are multiplied without unpacking them."""
+    repacks: bool = False
+    """Whether it is a CPU with AVX512-BF16, for which bitsandbytes lays out 4-bit maps anew when they are first evaluated."""
 
     @property
     def workspace(self) -> int:
         """Bytes of cuBLAS's workspace, for one thread."""
         return 0 if self.kind != "cuda" else WORKSPACE.get(self.capability[0], WORKSPACE_ELSEWHERE)
+
+
+def repacks_here() -> bool:
+    """Whether bitsandbytes does so on this machine (`Card.repacks`)."""
+    try:
+        return bool(import_module("bitsandbytes.functional").has_avx512bf16())
+    except ImportError:
+        return False
 
 
 def temporaries_on(card: Card) -> Callable[[Any, tuple[Any, ...], dict[str, Any], Any], list[int]]:
@@ -49,12 +61,43 @@ def temporaries_on(card: Card) -> Callable[[Any, tuple[Any, ...], dict[str, Any]
             return _flash_forward(card, args, kwargs, out)
         if func is four_bit:
             return _four_bit_forward(card, args, kwargs)
+        if func is aten.sum.dim_IntList and card.kind == "cuda":
+            return _sum_over_rows(card, args)
         return []
 
     return found
 
 
 # CUDA
+
+
+def _sum_over_rows(card: Card, args: tuple[Any, ...]) -> list[int]:
+    """Reduce.cuh, `setReduceConfig` and `global_memory_size`: where many rows are summed into few columns, as for the gradient of
+    a bias or of a norm's weight, blocks share a column, and every lane of each leaves its sum in memory (H100: 32 MiB for 4,096
+    rows of 1,024)."""
+    values, dims = args[0], args[1]
+    kept = values.dim() - len(dims or ())
+    if not dims or sorted(d % values.dim() for d in dims) != list(range(len(dims))) or not kept or not values.is_contiguous():
+        return []
+    columns = math.prod(values.shape[len(dims) :])
+    rows = values.numel() // max(columns, 1)
+    if not rows or values.dtype == torch.float64:
+        return []
+    together = next(n for n in (4, 2, 1) if columns % n == 0)
+    threads = 512 // together
+    wide, high = (min(1 << (n.bit_length() - 1), threads) for n in (columns // together, rows))
+    width = min(wide, 32)
+    height = min(high, threads // width)
+    width = min(wide, threads // height)
+    if rows < min(16 * height, 256):
+        return []
+    each = -(-rows // height)
+    grid = -(-(columns // together) // width)
+    most = card.processors * (THREADS.get(card.capability, 2048) // (width * height))
+    if each < 256 or grid > most:
+        return []
+    blocks = max(min(-(-most // grid), -(-each // 16)), -(-each // 256))
+    return [4 * columns * blocks * width * together, 4 * grid] if blocks > 1 else []
 
 
 def _softmax_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
@@ -193,11 +236,19 @@ def _mixed(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]
     return copies + ([size * out.numel()] if isinstance(out, torch.Tensor) and out.dtype != common else [])
 
 
+def _repacked_forward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """bitsandbytes 0.50, backends/cpu/ops.py, `gemv_4bit`: multiplies in bf16, and copies what is not."""
+    rows = args[0]
+    return [] if rows.dtype == torch.bfloat16 else [2 * rows.numel(), 2 * out.numel()]
+
+
 _CPU: dict[Any, Callable[..., list[int]]] = {
     getattr(getattr(aten, name), overload): _mixed
     for name in ("add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_")
     for overload in ("Tensor",)
 }
+if hasattr(torch.ops.bitsandbytes, "gemv_4bit"):
+    _CPU[torch.ops.bitsandbytes.gemv_4bit.default] = _repacked_forward
 """All else the trace sees by itself: within 0.3% of the allocator's account (results/prediction_cpu.json)."""
 
 

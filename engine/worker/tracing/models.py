@@ -1,7 +1,8 @@
 """Models without weights: the real class on the meta device, 4-bit maps and adapters included."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import AutoConfig
 from transformers.initialization import no_init_weights
+from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
 
+from engine.prediction.configured import LIMITS
 from engine.worker.tracing.live import Marks
 from recommender.errors import InputError, Refused
 from recommender.step import TrainingStep
@@ -24,7 +27,17 @@ CLASSES = {
     "masked_lm": "AutoModelForMaskedLM",
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
-ADAPTED_AS = {"causal_lm": "CAUSAL_LM", "classification": "SEQ_CLS", "tagging": "TOKEN_CLS", "masked_lm": None}
+ADAPTED_AS = {
+    "causal_lm": "CAUSAL_LM",
+    "classification": "SEQ_CLS",
+    "tagging": "TOKEN_CLS",
+    "masked_lm": None,
+    "seq2seq": "SEQ_2_SEQ_LM",
+}
+
+
+LAID_OUT = 32
+"""Rows of a 4-bit map that are laid out together; of another number it cannot be done."""
 
 
 def config_of(content: dict[str, Any], *, layers: int | None = None, labels: int | None = None) -> Any:
@@ -48,6 +61,7 @@ def config_of(content: dict[str, Any], *, layers: int | None = None, labels: int
         raise InputError(f"model.config: {_first_line(error)}") from None
     except Exception as error:  # strict validation of a configuration raises what it likes
         raise InputError(f"model.config: {_first_line(error)}") from None
+    _check_names(content, config, kind)
     text = config.get_text_config()
     known = (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM)
     if text is not config and all(type(config) not in auto._model_mapping for auto in known):
@@ -55,7 +69,27 @@ def config_of(content: dict[str, Any], *, layers: int | None = None, labels: int
     config.use_cache = False
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = 0
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = config.pad_token_id
     return config if layers is None else at_depth(config, layers)
+
+
+def _check_names(content: dict[str, Any], config: Any, kind: str) -> None:
+    """
+    Raises:
+        InputError: a number has a name that transformers passes over, so that the model would be another one.
+    """
+    inner = content.get("text_config")
+    given = inner if isinstance(inner, dict) else content
+    text = config.get_text_config()
+    for fact, (names, _) in LIMITS.items():
+        name = next((n for n in names if n in given), None)
+        taken = getattr(text, names[0], None)
+        if name is None or taken is None or (fact == "layers" and config.is_encoder_decoder):
+            continue
+        if taken != given[name]:
+            said = f"{name} is {given[name]}, and transformers, which knows no {name} of models of type {kind}, takes {taken}"
+            raise InputError(f"model.config: {said}.")
 
 
 def depth_of(config: Any) -> int:
@@ -66,19 +100,28 @@ def depth_of(config: Any) -> int:
 def at_depth(config: Any, layers: int) -> Any:
     """The same configuration with that many layers."""
     text = config.get_text_config()
-    kinds = getattr(text, "layer_types", None)
-    if kinds:
-        text.layer_types = list(kinds)[:layers]
+    for name, each in list(vars(text).items()):
+        if isinstance(each, list) and len(each) == depth_of(config) > layers:  # a value for each layer
+            kept = each[:layers]
+            if name == "layer_types" and set(kept) != set(each):  # what a kind has once for all layers is there as well
+                kept[-1] = next(kind for kind in each if kind not in kept)
+            setattr(text, name, kept)
     for name in ("num_hidden_layers", "num_decoder_layers"):
         if hasattr(text, name):
             setattr(text, name, layers)
     return config
 
 
-def extendable(config: Any) -> bool:
-    """Whether all layers are alike, so that two depths tell all others."""
+ATTENDING = {"full_attention", "sliding_attention"}
+"""Kinds of layers that differ only in what lies outside of a window."""
+
+
+def extendable(config: Any, length: int) -> bool:
+    """Whether all layers do alike with texts of that length, so that two depths tell all others."""
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ())
+    if kinds == ATTENDING and length < (getattr(text, "sliding_window", None) or 0):
+        kinds = set()
     sparse = any(getattr(text, name, None) for name in ("mlp_layer_types", "first_k_dense_replace", "no_rope_layers"))
     return len(kinds) <= 1 and not sparse and not getattr(config, "is_encoder_decoder", False)
 
@@ -123,10 +166,13 @@ def empty_model(config: Any, head: str, dtype: torch.dtype, attention: str, devi
         return empty_model(config, head, dtype, "eager", device)
 
 
-def quantise(model: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: list[str], device: str = "meta") -> None:
+def quantise(
+    model: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: list[str], device: str = "meta", repacks: bool = False
+) -> None:
     """Put 4-bit maps in the place of linear ones, as loading with bitsandbytes does: weight after weight.
 
-    `model` is a skeleton that no memory was counted for; what stays as it is gets its memory here.
+    `model` is a skeleton that no memory was counted for; what stays as it is gets its memory here. With `repacks` the maps do
+    what they do on a CPU with AVX512-BF16 (`Card.repacks`).
     """
     functional: Any = import_module("bitsandbytes.functional")
     tables = dict(functional.name2qmap)
@@ -137,11 +183,28 @@ def quantise(model: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: 
                 torch.empty((64, 64), dtype=dtype, device=device), compress_statistics=double, quant_type=kind
             )
         _put_maps(model, functional.quantize_4bit, kind=kind, double=double, dtype=dtype, spare=spare, device=device)
+        for module in model.modules() if repacks else ():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.forward = partial(_repacking, module, functional, module.forward)
     finally:  # or the next model of this process would look into a table without contents
         functional.name2qmap.clear()
         functional.name2qmap.update(tables)
     model.is_loaded_in_4bit = True
     model.quantization_method = "bitsandbytes"
+
+
+def _repacking(module: Any, functional: Any, usual: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """bitsandbytes 0.50, `Linear4bit.forward` on such a CPU: in evaluation the weight is laid out anew, for good."""
+    state = module.weight.quant_state
+    if module.training or x.requires_grad or state.shape[0] % LAID_OUT:
+        return usual(x)
+    if not getattr(state, "packing_format_for_cpu", False):
+        module.weight.data, module.weight.quant_state = functional._convert_weight_packed_for_cpu(module.weight.data, state)
+    given, x = x.dtype, x.to(module.compute_dtype)
+    out: torch.Tensor = functional.gemv_4bit(x, module.weight, state=module.weight.quant_state)
+    if module.bias is not None:
+        out += module.bias.to(x.dtype)
+    return out.to(given)
 
 
 def _put_maps(
@@ -157,19 +220,19 @@ def _put_maps(
             parameter.data = _like(parameter, device)
 
     for name, module in list(model.named_modules()):
-        for own in module._parameters.values() if type(module) is not nn.Linear else ():
-            give(own)
-        if type(module) is not nn.Linear:
+        if type(module) not in (nn.Linear, Conv1D):
+            for own in module._parameters.values():
+                give(own)
             continue
         if any(name == k or name.endswith(f".{k}") or name.startswith(f"{k}.") for k in kept):
             for own in module.parameters():
                 give(own)
             continue
         with _disable_current_modes(), torch.device("meta"):
-            made = layers.Linear4bit(
-                module.in_features, module.out_features, module.bias is not None, compute_dtype=dtype, quant_type=kind
-            )
+            wide, out = module.weight.shape if type(module) is Conv1D else reversed(module.weight.shape)
+            made = layers.Linear4bit(wide, out, module.bias is not None, compute_dtype=dtype, quant_type=kind)
         whole = _like(module.weight, device)
+        whole = whole.T if type(module) is Conv1D else whole
         packed, state = quantize_4bit(whole, compress_statistics=double, quant_type=kind)
         weight = torch.Tensor._make_subclass(layers.Params4bit, packed, False)
         weight.__dict__.update(
@@ -212,7 +275,7 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
         model.gradient_checkpointing_enable(checkpointing)
         model.enable_input_require_grads()
     targets = step.target_modules or "all-linear"
-    if isinstance(targets, str) and targets != "all-linear":
+    if isinstance(targets, str) and targets != "all-linear" and not set(targets) & set("*|()[]^$+\\?"):  # else a pattern
         targets = [t.strip() for t in targets.split(",")]
     kind = ADAPTED_AS[head]
     config = LoraConfig(

@@ -91,7 +91,7 @@ class OwnLoop:
         self._batch = _batch(plan.task, head, lengths, labels, learned)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.trained, plan)
-        self.depth, self.vocabulary = depth_of(self.config), int(self.config.vocab_size)
+        self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
         self._kept: list[torch.Tensor | None] = []
         self._which: str | None = None
         body = causal.inner_of(self.model).get_decoder() if head == "seq2seq" else causal.body_of(self.model)

@@ -13,9 +13,12 @@ from engine.worker.tracing.live import Marks
 from engine.worker.tracing.models import adapted, config_of, depth_of, fresh_modules, loaded, quantise, skeleton
 from engine.worker.tracing.optimizers import EightBit, OtherStates, Paged, Several
 from engine.worker.tracing.trace import workspace
+from recommender.errors import Refused
 from recommender.step import TrainingStep
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WRITING = ("causal_lm", "masked_lm", "seq2seq")
+"""Heads that tell words."""
 STEPS = 2
 """The second is what counts: by then the optimizer has its states."""
 
@@ -37,6 +40,10 @@ class PlainLoop:
         self._head, self._device = step.head, device
         wants = step.labels or 2 if self._head in ("classification", "tagging") else None
         self.config = config_of(config, layers=layers, labels=wants)
+        if self._head == "causal_lm" and step.target_length is not None:
+            self._head = "seq2seq"
+            if step.loss != "plain":
+                raise Refused(f"cannot predict: the loss {step.loss} of an encoder-decoder outside of Loracle is not known.")
         dtype = DTYPES[step.base_dtype]
         make = skeleton if step.method == "qlora" else loaded
         self.model = make(self.config, self._head, dtype, "eager" if step.attention == "eager" else "sdpa", device)
@@ -44,7 +51,15 @@ class PlainLoop:
         if step.method == "qlora":
             live.phase("load 4 bit")
             double = bool(step.double_quantization)
-            quantise(self.model, kind=step.quantization or "nf4", double=double, dtype=dtype, spare=fresh, device=device)
+            quantise(
+                self.model,
+                kind=step.quantization or "nf4",
+                double=double,
+                dtype=dtype,
+                spare=fresh,
+                device=device,
+                repacks=card.repacks and device == "meta",
+            )
         if step.adapters:
             live.phase("load adapters")
             self.model = adapted(self.model, step, self._head, fresh, live=live, device=device)
@@ -57,7 +72,7 @@ class PlainLoop:
         self.model.train()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.trained, step)
-        self.depth, self.vocabulary = depth_of(self.config), int(self.config.vocab_size)
+        self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
         self._kept: list[torch.Tensor | None] = []
         self._which: str | None = None
         self._mark_loss()
@@ -68,6 +83,8 @@ class PlainLoop:
         rows, length = self._step.micro_batch_rows, self._step.length
         whole = (rows, length)
         labels = (rows,) if self._head == "classification" else whole
+        if self._head == "seq2seq":
+            labels = (rows, self._step.target_length or length)
         with torch.device(self._device):
             found = {"input_ids": torch.zeros(whole, dtype=torch.long), "attention_mask": torch.ones(whole, dtype=torch.long)}
             return found | {"labels": torch.zeros(labels, dtype=torch.long)}
@@ -119,7 +136,7 @@ class PlainLoop:
         torch.empty(1, device=self._device)
 
     def _forward(self) -> Any:
-        if self._step.loss == "plain" or self._head not in ("causal_lm", "masked_lm"):
+        if self._step.loss == "plain" or self._head not in WRITING:
             return self.model(**self.batch)
         inner = self._inner()
         body = getattr(inner, inner.base_model_prefix)
@@ -132,7 +149,7 @@ class PlainLoop:
 
     def _mark_loss(self) -> None:
         """The head's first operation begins the phase of the loss; a layer that is computed again does not."""
-        head = self.model.get_output_embeddings() if self._head in ("causal_lm", "masked_lm") else None
+        head = self.model.get_output_embeddings() if self._head in WRITING else None
         if head is None:
             names = fresh_modules(self._inner(), self._head)
             head = self._inner().get_submodule(names[-1]) if names else None

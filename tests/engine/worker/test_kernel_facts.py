@@ -72,6 +72,18 @@ def test_attention_keeps_and_needs_what_the_card_shows(
     assert found[1] == pytest.approx(forward, rel=0.1, abs=4096)
 
 
+@pytest.mark.parametrize("dtype", [BF16, FP32])
+def test_the_gradient_of_a_bias_leaves_every_lanes_sum_in_memory(dtype: torch.dtype) -> None:
+    """`linear-bias` of the same file: 33,554,944 bytes beyond the gradients; rows without a bias need none."""
+    live = Live(temporaries_on(H100))
+    with pretending(H100), live:
+        shapes = ((4096, 1024), (1024, 1024), (1024,))
+        x, weight, bias = (torch.empty(s, dtype=dtype, device="meta", requires_grad=True) for s in shapes)
+        torch.autograd.backward([functional.linear(x, weight, bias).square().sum()])
+    blocks = [b for of in live.recorded.temporaries.values() for b in of]
+    assert sum(-(-b // 512) * 512 for b in blocks) == 33_554_944
+
+
 def test_ligers_kernels_keep_less_than_transformers_own() -> None:
     """A norm in bf16: its input and 4 bytes a row instead of two copies in fp32; a gated map two factors instead of three."""
     from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP, LlamaRMSNorm

@@ -150,9 +150,9 @@ def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:
 
 
 def test_a_model_without_such_a_head_is_refused_in_a_sentence() -> None:
-    step = step_of(head="causal_lm").model_dump()
+    step = step_of(head="masked_lm").model_dump()
     facts = Facts.model_validate({"model": {"config": BERT | {"model_type": "t5"}}, "step": step})
-    with pytest.raises(Refused, match="cannot predict: models of type t5 have no causal_lm head"):
+    with pytest.raises(Refused, match="cannot predict: models of type t5 have no masked_lm head"):
         estimate(facts)
 
 

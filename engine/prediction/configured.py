@@ -1,0 +1,209 @@
+"""A model's configuration, checked before any library is imported: what cannot be predicted is said within a second."""
+
+from typing import Any
+
+from engine.prediction import library
+from recommender.facts import ModelFacts
+from recommender.step import TrainingStep
+
+LIMITS: dict[str, tuple[tuple[str, ...], int]] = {
+    "layers": (("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers"), 2_000),
+    "hidden_size": (("hidden_size", "d_model", "n_embd", "dim", "n_embed"), 262_144),
+    "attention_heads": (("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads"), 16_384),
+    "vocabulary_size": (("vocab_size",), 50_000_000),
+}
+"""Names of the numbers that a configuration must have, and the most that any of them can reasonably be."""
+OPTIONAL: tuple[tuple[str, int], ...] = (
+    ("intermediate_size", 4_194_304),
+    ("d_ff", 4_194_304),
+    ("n_inner", 4_194_304),
+    ("hidden_dim", 4_194_304),
+    ("ffn_dim", 4_194_304),
+    ("num_key_value_heads", 16_384),
+    ("head_dim", 65_536),
+    ("d_kv", 65_536),
+    ("num_local_experts", 65_536),
+    ("num_experts", 65_536),
+    ("n_routed_experts", 65_536),
+    ("moe_intermediate_size", 4_194_304),
+    ("max_position_embeddings", 1 << 31),
+    ("num_decoder_layers", 2_000),
+    ("decoder_layers", 2_000),
+    ("encoder_layers", 2_000),
+)
+"""Numbers that may be lacking, and their limits."""
+MOST_PARAMETERS = 10**14
+ROPE_NEEDS: dict[str, tuple[str, ...]] = {
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "yarn": ("factor",),
+    "longrope": ("short_factor", "long_factor"),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+}
+"""What a rotation of positions must say beside its kind (transformers, modeling_rope_utils.py)."""
+
+
+class Cannot(Exception):
+    """There is no prediction, and why."""
+
+    def __init__(self, code: str, text: str, exit_code: int = 3) -> None:
+        super().__init__(text)
+        self.code, self.text, self.exit_code = code, text, exit_code
+
+
+def checked(model: ModelFacts) -> ModelFacts:
+    """The model with a configuration that can be built from.
+
+    Raises:
+        Cannot: there is none, or it is not one of a known architecture, or its numbers cannot be meant.
+    """
+    config = model.config or _from_dimensions(model)
+    _check_kind(config, model)
+    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else {}
+    filled, sizes = dict(config), {}
+    for fact, (names, most) in LIMITS.items():
+        found = [(n, source[n]) for source in (text, config) for n in names if isinstance(source, dict) and n in source]
+        if not found and getattr(model, fact) is not None:
+            found = [(names[0], getattr(model, fact))]
+            filled[names[0]] = found[0][1]
+        if not found and text:  # such files leave out what their class has by itself
+            continue
+        if not found:
+            raise Cannot("missing_number", f"model.config: {names[0]} is missing, and without it nothing can be predicted.", 2)
+        name, value = found[0]
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise Cannot("absurd_number", f"model.config: {name} is {value!r}; between 1 and {most:,} can be meant.", 2)
+        sizes[fact] = value
+    _check_optional(config | (text or {}), sizes)
+    for source in (config, text or {}):
+        _check_rope(source, str(config["model_type"]))
+    return model.model_copy(update={"config": filled})
+
+
+def check_step(step: TrainingStep, config: dict[str, Any], head: str) -> None:
+    """What the configuration alone shows to be impossible of a step.
+
+    Raises:
+        Cannot: naming it.
+    """
+    kind = str(config["model_type"])
+    if not library.has_head(_kinds(config), head):
+        raise Cannot("no_head", f"cannot predict: models of type {kind} have no {head} head in transformers.")
+    most = library.positions(kind, config)
+    if most is not None and step.length > most:
+        raise Cannot("contradiction", f"step: length is {step.length}, and the model has positions for {most} tokens.", 2)
+    targets = step.target_modules
+    named = [t.strip() for t in targets.split(",")] if isinstance(targets, str) else targets
+    if step.adapters and named and named != ["all-linear"] and all(t.replace(".", "").isidentifier() for t in named):
+        instead = library.lacks(kind, named)
+        if instead:
+            said = f"models of type {kind} have no module named {' or '.join(named)}; their maps are {', '.join(instead)}"
+            raise Cannot("contradiction", f"step.target_modules: {said}.", 2)
+
+
+def _kinds(config: dict[str, Any]) -> list[str]:
+    """The model's type, and that of the part that reads text."""
+    inner = config.get("text_config")
+    named = inner.get("model_type") if isinstance(inner, dict) else None
+    return [str(config["model_type"]), *([str(named)] if named else [])]
+
+
+def _check_kind(config: dict[str, Any], model: ModelFacts) -> None:
+    """
+    Raises:
+        Cannot: such models are not predicted.
+    """
+    if model.weights_format == "gguf":
+        raise Cannot("gguf", "cannot predict: GGUF weights cannot be trained; take the model as safetensors.")
+    kind = config.get("model_type")
+    if _own_code(config.get("auto_map")):
+        raise Cannot("custom_code", "cannot predict: the model brings code of its own, which is never run; probe it instead.")
+    if not isinstance(kind, str) or not library.is_known(kind):
+        named = f"of type {kind!r}" if kind else "without a model_type"
+        raise Cannot("unknown_architecture", f"cannot predict: transformers has no model {named}; a real probe can measure it.")
+    if any(library.recurs(k) for k in _kinds(config)):
+        said = "go through a text by a recurrence whose kernels are not in the table; a real probe can measure it"
+        raise Cannot("unknown_kernels", f"cannot predict: models of type {kind} {said}.")
+
+
+def _own_code(classes: Any) -> bool:
+    """Whether a model needs code beside its weights. Many name the file that transformers has by now: that one is taken."""
+    if not isinstance(classes, dict):
+        return bool(classes)
+    models = [v for name, v in classes.items() if name.startswith("AutoModel")]
+    return not models or not all(isinstance(v, str) and library.kind_of(v.rpartition(".")[2]) for v in models)
+
+
+def _check_optional(config: dict[str, Any], sizes: dict[str, int]) -> None:
+    """Numbers that contradict each other or cannot be meant, before anything is imported.
+
+    Raises:
+        Cannot: naming them.
+    """
+    for name, most in OPTIONAL:
+        value, least = config.get(name), 0 if "experts" in name else 1
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
+            raise Cannot("absurd_number", f"model.config: {name} is {value!r}; between {least} and {most:,} can be meant.", 2)
+    hidden, heads = sizes.get("hidden_size", 0), sizes.get("attention_heads", 1)
+    shared = config.get("num_key_value_heads")
+    if shared is not None and "attention_heads" in sizes and heads % shared:
+        said = f"num_key_value_heads is {shared}, and num_attention_heads, {heads}, is no multiple of it"
+        raise Cannot("contradiction", f"model.config: {said}.", 2)
+    if hidden % heads and not any(config.get(name) for name in ("head_dim", "d_kv", "qk_head_dim", "kv_lora_rank")):
+        said = f"hidden_size is {hidden}, and no multiple of num_attention_heads, {heads}"
+        raise Cannot("contradiction", f"model.config: {said}.", 2)
+    wide = next((int(config[n]) for n in ("intermediate_size", "d_ff", "n_inner") if config.get(n)), 4 * hidden)
+    experts = next((int(config[n]) for n in ("num_local_experts", "num_experts", "n_routed_experts") if config.get(n)), 1)
+    parameters = sizes.get("layers", 1) * hidden * (4 * hidden + 3 * wide * experts)
+    parameters += sizes.get("vocabulary_size", 1) * hidden
+    if parameters > MOST_PARAMETERS:
+        said = f"these sizes make a model of about {parameters:.0e} parameters, which nobody has"
+        raise Cannot("absurd_number", f"model.config: {said}.", 2)
+
+
+def _check_rope(config: dict[str, Any], kind: str) -> None:
+    """How positions are turned, as old files (`rope_scaling`) and new ones (`rope_parameters`) say it.
+
+    Raises:
+        Cannot: transformers knows no such rotation, or it lacks a number.
+    """
+    for name in ("rope_scaling", "rope_parameters"):
+        given = config.get(name)
+        if given is None:
+            continue
+        if not isinstance(given, dict):
+            raise Cannot("unusable", f"model.config: {name} is {given!r}, and has to be an object with a rope_type.", 2)
+        nested = [v for v in given.values() if isinstance(v, dict)]
+        for one in nested or [given]:
+            which = one.get("rope_type", one.get("type", "default"))
+            known = library.rope_kinds(kind)
+            if not isinstance(which, str) or (known and f'"{which}"' not in known):
+                raise Cannot("unusable", f"model.config: {name} has the kind {which!r}, which transformers does not know.", 2)
+            for needed in ROPE_NEEDS.get(which, ()):
+                value = one.get(needed)
+                right = isinstance(value, list) if needed.endswith(("short_factor", "long_factor")) else _is_number(value)
+                if not right:
+                    said = "is missing" if value is None else f"is {value!r}"
+                    raise Cannot("unusable", f"model.config: {name} of the kind {which} needs {needed}, which {said}.", 2)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _from_dimensions(model: ModelFacts) -> dict[str, Any]:
+    """A configuration from the facts' own numbers, where the architecture's name says which kind it is."""
+    kind = library.kind_of(model.architecture) if model.architecture else None
+    if kind is None:
+        raise Cannot("no_config", "cannot predict: model.config (config.json) is not among the facts.", 2)
+    named = {
+        "hidden_size": model.hidden_size,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.attention_heads,
+        "num_key_value_heads": model.kv_heads,
+        "intermediate_size": model.intermediate_size,
+        "vocab_size": model.vocabulary_size,
+        "max_position_embeddings": model.max_positions,
+        "tie_word_embeddings": model.tied_embeddings,
+    }
+    return {"model_type": kind, "architectures": [model.architecture]} | {k: v for k, v in named.items() if v is not None}

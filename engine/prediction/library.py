@@ -1,0 +1,115 @@
+"""What transformers has, read from the text of its files: importing them takes seconds, and wrong words are refused at once."""
+
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+HEADS = {
+    "causal_lm": ("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM"),
+    "classification": ("SEQUENCE_CLASSIFICATION",),
+    "tagging": ("TOKEN_CLASSIFICATION",),
+    "masked_lm": ("MASKED_LM",),
+    "seq2seq": ("SEQ_TO_SEQ_CAUSAL_LM",),
+}
+"""By head, the tables that name the models with it."""
+_RECURRENT = re.compile(r"selective_scan|selective_state_update|rwkv_linear_attention|gated_delta_rule|mlstm|rg_lru")
+"""Names of kernels that go through a text place by place; without the kernels' packages the same is a loop over the places."""
+_POSITIONS = re.compile(r"Embedding\(\s*(?:self\.)?config\.max_position_embeddings")
+_SHIFTED = re.compile(r"padding_idx \+ 1|create_position_ids_from_input")
+_MODULE = re.compile(r"self\.(\w+)\s*(?::[^=\n]+)?=[^=]")
+_FROM_ANOTHER = re.compile(r"from \.\.(\w+)\.modeling_\w+ import")
+
+
+@cache
+def _folder() -> Path:
+    spec = importlib.util.find_spec("transformers")
+    return Path(spec.origin).parent / "models" if spec is not None and spec.origin else Path()
+
+
+@cache
+def _text(*parts: str) -> str:
+    """Of a file below `transformers/models`; empty where there is none."""
+    try:
+        return _folder().joinpath(*parts).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def is_known(kind: str) -> bool:
+    """Whether there are models of that type."""
+    tables = _text("auto", "auto_mappings.py") + _text("auto", "configuration_auto.py")
+    return not tables or f'"{kind}"' in tables
+
+
+def kind_of(architecture: str) -> str | None:
+    """The type of models of that class."""
+    found = re.search(rf'\("([\w-]+)", "{re.escape(architecture)}"\)', _text("auto", "modeling_auto.py"))
+    return found[1] if found else None
+
+
+def has_head(kinds: list[str], head: str) -> bool:
+    """Whether models of one of these types have that head (`HEADS`)."""
+    whole = _text("auto", "modeling_auto.py")
+    tables = [re.search(rf"MODEL_FOR_{name}_MAPPING_NAMES = (.*?)\n\)", whole, re.DOTALL) for name in HEADS[head]]
+    return any(t is None or any(f'("{kind}"' in t[1] for kind in kinds) for t in tables)
+
+
+def writes_from_texts(config: dict[str, Any]) -> bool:
+    """Whether such a model reads with one half and writes with the other."""
+    named = [str(name) for name in config.get("architectures") or ()]
+    alone = config.get("is_encoder_decoder") is False or any("CausalLM" in name for name in named)
+    return not alone and has_head([str(config.get("model_type"))], "seq2seq")
+
+
+@cache
+def _modeling(kind: str) -> str:
+    """The file of the models of a type, and those that it takes parts from."""
+    special = re.search(rf'"{re.escape(kind)}",? ?:? ?"(\w+)"', _special())
+    name = special[1] if special else kind.replace("-", "_")
+    whole = _text(name, f"modeling_{name}.py")
+    return whole + "".join(_text(other, f"modeling_{other}.py") for other in sorted(set(_FROM_ANOTHER.findall(whole))))
+
+
+@cache
+def _special() -> str:
+    """The table of types whose folder has another name."""
+    found = re.search(r"SPECIAL_MODEL_TYPE_TO_MODULE_NAME = .*?\n\)", _text("auto", "auto_mappings.py"), re.DOTALL)
+    return found[0] if found else ""
+
+
+def recurs(kind: str) -> bool:
+    """Whether such models go through a text by a recurrence with kernels of its own."""
+    return _RECURRENT.search(_modeling(kind)) is not None
+
+
+def lacks(kind: str, modules: list[str]) -> list[str]:
+    """The maps that such models have instead, where they have no module of these names; empty where they have one, or may."""
+    whole = _modeling(kind)
+    if not whole or "AutoModel" in whole:  # a part is a model of another type
+        return []
+    names = set(_MODULE.findall(whole))
+    if any((last := m.rpartition(".")[2]) in names or last.isdigit() for m in modules):
+        return []
+    return list(dict.fromkeys(re.findall(r"self\.(\w+)\s*=\s*(?:nn\.Linear|Conv1D|\w*Linear)\(", whole)))
+
+
+def positions(kind: str, config: dict[str, Any]) -> int | None:
+    """Tokens that such a model has positions for; `None` where it counts distances instead, or where it is not known."""
+    most = next((config[n] for n in ("max_position_embeddings", "n_positions") if isinstance(config.get(n), int)), None)
+    whole = _text(kind.replace("-", "_"), f"modeling_{kind.replace('-', '_')}.py")
+    if most is None or config.get("position_biased_input") is False or not _POSITIONS.search(whole):
+        return None
+    padding = config.get("pad_token_id", 1)
+    return most - padding - 1 if _SHIFTED.search(whole) and isinstance(padding, int) and 0 <= padding < most else most
+
+
+def rope_kinds(kind: str) -> str:
+    """Text in which every kind of rotation that such models know stands in quotes; empty where it is not known."""
+    name = kind.replace("-", "_")
+    try:
+        usual = (_folder().parent / "modeling_rope_utils.py").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return usual + _text(name, f"configuration_{name}.py") + _text(name, f"modeling_{name}.py")
