@@ -97,7 +97,8 @@ def lacks(kind: str, modules: list[str]) -> list[str]:
 
 def positions(kind: str, config: dict[str, Any]) -> int | None:
     """Tokens that such a model has positions for; `None` where it counts distances instead, or where it is not known."""
-    most = next((config[n] for n in ("max_position_embeddings", "n_positions") if isinstance(config.get(n), int)), None)
+    found = (config[n] for n in ("max_position_embeddings", "n_positions") if isinstance(config.get(n), int))
+    most: int | None = next(found, None)
     whole = _text(kind.replace("-", "_"), f"modeling_{kind.replace('-', '_')}.py")
     if most is None or config.get("position_biased_input") is False or not _POSITIONS.search(whole):
         return None

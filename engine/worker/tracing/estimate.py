@@ -112,9 +112,8 @@ def card_of(facts: Facts) -> tuple[Card, bool]:
     """The device whose kernels are meant, and whether its name was known."""
     machine = facts.machine
     if machine.backend == "cpu" and machine.device is None:
-        known = machine.cpu_bf16
         quantised = facts.step is not None and facts.step.method == "qlora"
-        return Card("cpu", repacks=quantised and (repacks_here() if known is None else known)), True
+        return Card("cpu", repacks=quantised and (repacks_here() if machine.cpu_bf16 is None else machine.cpu_bf16)), True
     known, named = known_of(machine)
     return Card("cuda", known.capability, known.processors), named
 
@@ -203,9 +202,8 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
     except (Refused, InputError):
         raise
     except Exception as error:  # whatever a model's code raises on tensors without content
-        name = type(error).__name__
-        said = (str(error).strip().splitlines() or [""])[0][:200]
-        raise Refused(f"cannot predict: the step cannot be traced for this model ({name}: {said}).") from error
+        said = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])[:240]
+        raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
     whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
     low, high = TIME[measured]
     return _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, step, layers, card)

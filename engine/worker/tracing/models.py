@@ -106,7 +106,7 @@ def at_depth(config: Any, layers: int) -> Any:
             if name == "layer_types" and set(kept) != set(each):  # what a kind has once for all layers is there as well
                 kept[-1] = next(kind for kind in each if kind not in kept)
             setattr(text, name, kept)
-    for name in ("num_hidden_layers", "num_decoder_layers"):
+    for name in ("num_hidden_layers", "num_decoder_layers", "decoder_layers"):
         if hasattr(text, name):
             setattr(text, name, layers)
     return config

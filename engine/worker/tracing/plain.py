@@ -37,7 +37,7 @@ class PlainLoop:
         assert step.head is not None
         assert step.base_dtype is not None
         self._step, self._live, self._workspace = step, live, card.workspace
-        self._head, self._device = step.head, device
+        self._device, self._head = device, str(step.head)
         wants = step.labels or 2 if self._head in ("classification", "tagging") else None
         self.config = config_of(config, layers=layers, labels=wants)
         if self._head == "causal_lm" and step.target_length is not None:

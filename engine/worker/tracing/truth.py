@@ -56,12 +56,13 @@ def measured(config: dict[str, Any], step: TrainingStep) -> dict[str, Any]:
 def watched(build: Callable[[Marks], Loop]) -> dict[str, Any]:
     """The same of any loop on the CPU."""
     marks = Phases()
+    gc.collect()  # models of before would go while this one is watched
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loop = build(marks)
-        gc.collect()  # models of before would go while this one is watched
-        resident = _resident(loop)
+        # From its making on: of what was there before the profiler it does not see that it goes, as 4-bit weights that are laid
+        # out anew.
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+            loop = build(marks)
             loop.run()
             marks.close()
     events = found.profiler.kineto_results.events()
@@ -69,7 +70,8 @@ def watched(build: Callable[[Marks], Loop]) -> dict[str, Any]:
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     peaks: dict[str, int] = {}
     seconds: dict[str, float] = {}
-    live, at = resident, 0
+    phases = [(0, "load"), *phases]
+    live = at = 0
     for when, change in changes:
         while at + 1 < len(phases) and phases[at + 1][0] <= when:
             at += 1
@@ -84,18 +86,6 @@ def watched(build: Callable[[Marks], Loop]) -> dict[str, Any]:
         "seconds": sum(s for name, s in seconds.items() if name in PHASES and name != "evaluation"),
         "resident_set": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-
-
-def _resident(loop: Any) -> int:
-    """Bytes of everything that exists before the first step."""
-    tensors = [*loop.model.parameters(), *loop.model.buffers(), *getattr(loop, "batch", {}).values()]
-    for p in loop.model.parameters():
-        state = getattr(p, "quant_state", None)
-        if state is not None:
-            tensors += [t for t in (state.absmax, state.code, state.offset) if t is not None]
-            tensors += [state.state2.absmax, state.state2.code] if state.nested else []
-    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors if t.device.type == "cpu"}
-    return sum(storages.values())
 
 
 def predicted(config: dict[str, Any], step: TrainingStep) -> dict[str, int]:

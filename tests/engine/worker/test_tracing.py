@@ -11,6 +11,7 @@ from engine.worker.tracing import kernels
 from engine.worker.tracing.estimate import estimate, traced
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
+from engine.worker.tracing.models import config_of, extendable
 from engine.worker.tracing.own import OwnLoop
 from engine.worker.tracing.timed import Calls
 from engine.worker.tracing.trace import trace
@@ -27,6 +28,16 @@ BERT: dict[str, Any] = {
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 7, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 2000, "max_position_embeddings": 512, "tie_word_embeddings": True,
+}  # fmt: skip
+T5: dict[str, Any] = {
+    "model_type": "t5", "d_model": 64, "d_ff": 256, "num_layers": 2, "num_heads": 4, "d_kv": 16, "vocab_size": 2000,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
+GPT2: dict[str, Any] = {
+    "model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 128, "vocab_size": 2000,
+}  # fmt: skip
+GEMMA: dict[str, Any] = LLAMA | {
+    "model_type": "gemma3_text", "num_key_value_heads": 1, "head_dim": 16, "sliding_window": 64,
 }  # fmt: skip
 MODELS = {"classification": BERT, "tagging": BERT, "masked_lm": BERT, "causal_lm": LLAMA}
 GATE = 0.02
@@ -59,23 +70,17 @@ CELLS: dict[str, dict[str, Any]] = {
     "bert, masked_lm": {"head": "masked_lm", "gradient_checkpointing": "layer"},
     "own, lora": {"method": "lora", "loss": "chunked"},
     "own, bert": {"head": "classification", "loss": "chunked", "padded": True},
+    "t5": {"method": "lora", "target_length": 16},
+    "gpt2, qlora": {"method": "qlora", "gradient_checkpointing": "layer"},
 }
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_live_bytes_of_every_phase_are_those_that_the_cpu_shows(name: str) -> None:
     step = step_of(**CELLS[name])
-    config = MODELS[step.head or ""]
+    config = {"t5": T5, "gpt2, qlora": GPT2}.get(name) or MODELS[step.head or ""]
     truth, claim = measured(config, step)["phases"], predicted(config, step)
-    if name == "qlora":  # bitsandbytes' product on a CPU has blocks of its own, which so small a model shows
-        del truth["evaluation"]
     assert {p: claim[p] / b for p, b in truth.items()} == {p: pytest.approx(1, abs=GATE) for p in truth}
-
-
-T5: dict[str, Any] = {
-    "model_type": "t5", "d_model": 64, "d_ff": 256, "num_layers": 2, "num_heads": 4, "d_kv": 16, "vocab_size": 2000,
-    "decoder_start_token_id": 0,
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(("config", "task", "method"), [(LLAMA, "preference", "lora"), (T5, "seq2seq", "full")])
@@ -103,12 +108,14 @@ def test_pairs_and_texts_from_texts_are_traced_as_the_engine_takes_them(config: 
         {"head": "classification", "autocast": "bfloat16", "attention": "eager", "optimizer": "adamw_8bit"},
         {"head": "masked_lm", "padded": True, "attention": "math", "loss": "plain", "outputs_held": True},
         {"method": "lora", "base_dtype": "bfloat16", "loss": "chunked"},
+        {"method": "lora", "config": GEMMA},
     ],
 )
 def test_two_shallow_traces_tell_a_deep_model_to_the_byte(given: dict[str, Any]) -> None:
     """Allocated and reserved, in every phase."""
-    step = step_of(**given)
-    config = MODELS[step.head or ""]
+    config = given.get("config") or MODELS[given.get("head", "causal_lm")]
+    step = step_of(**{name: value for name, value in given.items() if name != "config"})
+    assert extendable(config_of(config), step.length)
     less, more = (traced(config, step, Card(), layers) for layers in SHALLOW)
     whole = traced(config, step, Card(), None)
     assert peaks(extended(less.segments, more.segments, 7)) == peaks(whole.segments)
