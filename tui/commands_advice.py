@@ -53,7 +53,7 @@ def auto(given: argparse.Namespace) -> int:
         try:
             plan = _plan(given, look, advice)
         except Refused as error:
-            raise Refused(error.message if given.json else _short(advice)) from None
+            raise Refused(error.message if given.json or given.anyway else _short(advice)) from None
         _show_own(given, look.facts, advice, plan)
         check_fits(plan, look.facts, anyway=given.anyway)
         if given.dry_run:

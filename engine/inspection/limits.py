@@ -1,6 +1,7 @@
 """What a container leaves of the machine: its groups' limits on memory and processor time (cgroup v1 and v2)."""
 
 import contextlib
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def container_memory(root: Path = ROOT, own: Path = OWN) -> tuple[int, int]:
         # File pages that nobody uses are given back before anything is killed.
         room = min(room, bytes_at_most - (_number(group / used) or 0) + _stat(group / "memory.stat", idle))
     return limit, min(room, limit)
+
+
+def process_memory() -> int:
+    """Bytes that any one process started from here may take (`ulimit -v`, `ulimit -d`); `NO_LIMIT` where nobody set one."""
+    found = [resource.getrlimit(kind)[1] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return min((most for most in found if most != resource.RLIM_INFINITY), default=NO_LIMIT)
 
 
 def container_cores(root: Path = ROOT, own: Path = OWN) -> float | None:

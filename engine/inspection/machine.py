@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.inspection import accelerators as cards
 from engine.inspection import nf4
-from engine.inspection.limits import container_memory
+from engine.inspection.limits import container_memory, process_memory
 from engine.inspection.processor import processor, usable_cores
 from recommender.facts import Device, Machine
 
@@ -27,8 +27,8 @@ def machine(runs: Path | None = None) -> Machine:
     found = cards.accelerators()
     cpu = processor()
     memory = psutil.virtual_memory()
-    limit, room = container_memory()
-    total, available = min(memory.total, limit), max(min(memory.available, room), 0)
+    (limit, room), own = container_memory(), process_memory()
+    total, available = min(memory.total, limit), max(min(memory.available, room, own), 0)
     here = Machine(
         backend=found.backend,
         devices=tuple(_with_memory(device, total, available) for device in found.devices),

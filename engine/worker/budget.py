@@ -17,6 +17,9 @@ MEMORY_WORDS = (
 )  # fmt: skip
 """What torch and the system say when memory runs out, on a GPU and on a CPU. Those from the second line on were seen under a
 limit: oneDNN's, the loader's where a library is loaded late, and Python's, whose threads need a stack."""
+BROKEN_KERNELS = ("could not create a primitive", "could not create a memory")
+"""oneDNN writes a kernel for each new shape. Where it once found no room for one, it never writes another in that process,
+whatever is free by then; torch's own operations take its place (seen with torch 2.13: `gelu` under RLIMIT_DATA)."""
 LONE_TRIES = 3
 """How often a row that did not fit alone is tried again: what was held beside it may be free by then."""
 
@@ -55,6 +58,8 @@ class TokenBudget:
             TrainingFailed: one row alone does not fit, and nothing is left that would help.
         """
         give_back()
+        if any(words in str(error) for words in BROKEN_KERNELS):
+            torch.backends.mkldnn.set_flags(False)
         if rows > 1:
             before = self.tokens
             # From what was really tried: a budget far above what the rows fill would be halved many times for nothing.

@@ -13,8 +13,10 @@ import psutil
 from engine.inspection.limits import container_memory
 
 RENEW_SECONDS = 0.5
-LEAST_ROOM = 256 * 1024**2
+LEAST_ROOM = 64 * 1024**2
 """What the fence leaves for small things however full the machine is: they come without warning and are not worth an end."""
+KERNEL_SHARE = 0.03
+"""Of what is touched, what the kernel takes beside it: page tables, and file pages that are in use."""
 
 _highest = 0
 """Peak in bytes before the count was last begun anew."""
@@ -97,6 +99,8 @@ class Fence:
     def __init__(self) -> None:
         self._before = resource.getrlimit(resource.RLIMIT_DATA) if sys.platform == "linux" else None
         self._renewed = 0.0
+        self._untouched = math.inf
+        """Bytes that were asked for and never used: the least that there ever were of them."""
 
     def __enter__(self) -> "Fence":
         self.renew()
@@ -112,10 +116,14 @@ class Fence:
         if self._before is None or now - self._renewed < RENEW_SECONDS or _cuda():
             return
         self._renewed = now
-        held = _held("VmData:")
-        if held is None:
+        held, touched = _held("VmData:"), _held("RssAnon:")
+        if held is None or touched is None:
             return
-        most = held + max(host_room(), LEAST_ROOM)
+        # What was freed and given back still counts as held, and would be used again: after a micro-batch that did not fit, a
+        # limit drawn behind it would lie behind the end of the memory (killed in a container of 1.5 GB).
+        self._untouched = min(self._untouched, held - touched)
+        room = host_room()
+        most = int(touched + self._untouched + max(room - KERNEL_SHARE * (touched + room), LEAST_ROOM))
         soft, hard = self._before
         limits = [most, *(n for n in (soft, hard) if n != resource.RLIM_INFINITY)]
         resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))

@@ -21,6 +21,8 @@ from engine.worker.tasks.base import Task
 
 COMPARED = ("before", "majority", "probe")
 """What the result is compared with: the untouched model, the best answer that looks at no text, a linear model."""
+NOISE_OF_REWARDS = 0.05
+"""Half a nat of a whole answer at the usual beta: less is no word worth."""
 
 
 def write(
@@ -148,7 +150,7 @@ def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) 
     if "probe" in gains and any(s.startswith("Worse") and named["probe"] in s for s in said):
         said.append("The linear model is better and costs seconds: use it, or give the fine-tune more data.")
     rewards = {name: scores[name]["chosen_reward"] for name in scores if "chosen_reward" in scores[name]}
-    if rewards.get("after", 0.0) < 0:
+    if rewards.get("after", 0.0) < -NOISE_OF_REWARDS:
         said.append(
             f"The chosen answers have become less likely too (mean reward {rewards['after']:+.3f}):"
             " common with preferences; look at the sample answers, and raise preference_beta if they got worse."

@@ -1,12 +1,14 @@
 """What a container leaves of memory and processor time, and what the processor says it can do."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
+from engine.inspect import inspect_machine
 from engine.inspection import processor as cpu
-from engine.inspection.limits import NO_LIMIT, container_cores, container_memory
+from engine.inspection.limits import NO_LIMIT, container_cores, container_memory, process_memory
 from engine.inspection.processor import processor, usable_cores
 
 GIB = 1024**3
@@ -70,6 +72,17 @@ def test_no_group_is_no_limit(tmp_path: Path) -> None:
 def test_the_processor_time_of_a_container(tmp_path: Path, files: dict[str, str], cores: float | None) -> None:
     group(tmp_path, files)
     assert container_cores(tmp_path / "cg", tmp_path / "own") == cores
+
+
+@pytest.mark.parametrize(("limits", "room"), [((-1, -1), 2**60), ((-1, 10**9), 10**9), ((2 * 10**9, 3 * 10**9), 2 * 10**9)])
+def test_what_ulimit_allows_one_process_is_all_there_is(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], room: int
+) -> None:
+    kinds = dict(zip((resource.RLIMIT_AS, resource.RLIMIT_DATA), limits, strict=True))
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (10, kinds[kind]))
+    assert process_memory() == room
+    if room < 2**60:
+        assert (inspect_machine().ram_available or 0) <= room
 
 
 @pytest.mark.parametrize(("quota", "cores"), [(0.2, 1), (1.4, 1), (1.6, 2), (64.0, 4), (None, 4)])

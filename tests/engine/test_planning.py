@@ -126,6 +126,17 @@ def test_what_cannot_fit_is_refused_whoever_insists() -> None:
             plan_for(advice, model, data, method="full", anyway=anyway)
 
 
+def test_who_insists_on_few_rows_hears_what_really_stands_in_the_way() -> None:
+    """Of the gate that was overridden nothing: neither as the cause, nor what to do about it."""
+    advice, model, data = situation(data=FEW, machine={"disk_free": 10**6})
+    assert advice.verdict == "not_yet"
+    with pytest.raises(Refused) as refused:
+        plan_for(advice, model, data, method="full", anyway=True)
+    assert "of disk" in refused.value.message
+    assert "rows" not in refused.value.message
+    assert "--anyway" not in refused.value.message
+
+
 def test_a_persons_plan_is_completed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     _, model, data = situation()
     monkeypatch.setattr(planning, "inspect_model", lambda name: model)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from engine.worker.report import from_first_steps
+from engine.metrics.registry import kind_of
+from engine.worker.report import from_first_steps, statements
 
 
 def test_ten_steps_tell_how_long_all_take_by_their_tokens() -> None:
@@ -14,3 +15,9 @@ def test_ten_steps_tell_how_long_all_take_by_their_tokens() -> None:
     assert told == pytest.approx(11 * 1.0 + 9 * 2.0)
     assert from_first_steps(steps[:20], 40) == pytest.approx(40.0)  # stopped early: by steps
     assert from_first_steps(steps[:10], 10) is None
+
+
+@pytest.mark.parametrize(("reward", "told"), [(-0.001, False), (-0.4, True), (0.2, False)])
+def test_chosen_answers_that_became_less_likely_are_told_where_it_is_more_than_noise(reward: float, told: bool) -> None:
+    said = statements(kind_of("preference", []), {}, {"after": {"chosen_reward": reward}})
+    assert any("less likely too" in text for text in said) is told
