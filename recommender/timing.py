@@ -1,10 +1,9 @@
-"""Wall-clock time from facts: work in floating-point operations over the speed of this machine."""
-
-import re
+"""Wall-clock time from facts: work in floating-point operations over the speed of this machine, or the host that starts it."""
 
 from recommender import traced
 from recommender.counting import counted_rows, is_labelled, split_of
-from recommender.facts import DataFacts, Facts, Machine
+from recommender.device_speed import device_flops
+from recommender.facts import DataFacts, Facts
 from recommender.recommendation import Hours, Method, Precision, Settings
 from recommender.shape import Shape
 
@@ -15,12 +14,18 @@ SLOWDOWN: dict[Method, float] = {"full": 1.0, "lora": 1.15, "qlora": 1.6}
 (E21: 1.38 in the median, up to 2.05)."""
 SLOWDOWN_CPU_4BIT = 3.0
 """On a CPU unpacking is a larger share of a step: 2.6 to 3.6 times LoRA's step, measured on MiniLM, 2 cores."""
-CPU_CORE_FLOPS = 35e9
-"""Of one core in fp32 where nothing was measured: what two shared cores of a cloud machine reached together, halved."""
 EFFICIENCY = 0.4
 """Share of the matrix-multiply speed that a whole step reaches; 41% was measured on short rows."""
 CHECKPOINTING = 1.27
 """Times as long with gradient checkpointing (E25)."""
+LAUNCHING: dict[Method, float] = {"full": 5.5e-3, "lora": 8e-3, "qlora": 11e-3}
+"""Seconds that the host of a GPU takes to start the operations of a layer, forward and backward, whatever the micro-batch: small
+models wait for it. From 40 of the engine's own steps on an H100 (benchmarks/results/prediction_gpu.json), BERT-base to Llama 8B:
+with it half of them are within 19%, all within -46% and +68%; by arithmetic alone the middle one came out at a sixth."""
+LAUNCHING_AGAIN = 1.6
+"""Times as many with gradient checkpointing: the forward pass once more, and what keeps the random state (the same cells)."""
+LAUNCHING_FORWARD = 0.3
+"""Of them, where rows are only scored."""
 SCALING = 0.85
 """Of each further device's speed that reaches the run: the rest goes into exchanging gradients (K)."""
 HOST = 1.2
@@ -44,84 +49,6 @@ CPU_BANDWIDTH = 10e9
 """Bytes a second that two shared cores read weights with while they write."""
 LAYER_SECONDS = 0.9e-3
 """Of a layer on a GPU for each token: the time goes into starting kernels. What transformers' `generate` takes."""
-MIG_SLICES = 7
-"""Compute slices of a whole card: `MIG 2g.20gb` has two of them."""
-_MIG = re.compile(r"MIG (\d)g", re.IGNORECASE)
-
-PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
-    ("B200", 2250e12),
-    ("H200", 989e12),
-    ("H100", 989e12),
-    ("H20", 148e12),
-    ("A100", 312e12),
-    ("L40S", 362e12),
-    ("L40", 181e12),
-    ("A6000", 155e12),
-    ("A5000", 111e12),
-    ("A4000", 77e12),
-    ("A10G", 70e12),
-    ("A10", 125e12),
-    ("A30", 165e12),
-    ("A40", 150e12),
-    ("L4", 121e12),
-    ("V100", 112e12),
-    ("T4", 65e12),
-    ("P100", 19e12),
-    ("MI355", 2500e12),
-    ("MI350", 2300e12),
-    ("MI325", 1307e12),
-    ("MI300", 1307e12),
-    ("MI250", 191e12),
-    ("MI210", 181e12),
-    ("7900", 123e12),
-    ("PRO 6000", 500e12),
-    ("6000 Ada", 364e12),
-    ("5090", 210e12),
-    ("5080", 113e12),
-    ("5070", 62e12),
-    ("4090", 165e12),
-    ("4080", 98e12),
-    ("4070", 58e12),
-    ("4060", 30e12),
-    ("4050", 20e12),
-    ("3090", 71e12),
-    ("3080", 60e12),
-    ("3070", 41e12),
-    ("3060", 25e12),
-    ("3050", 18e12),
-    ("2080", 43e12),
-    ("2070", 30e12),
-    ("2060", 26e12),
-    ("1660", 10e12),
-    ("1650", 6e12),
-    ("1080", 9e12),
-    ("A770", 70e12),
-)
-"""Dense 16-bit tensor throughput with fp32 accumulation, from the vendors' data sheets, operations per second. Of an MI250 one
-die, which is what torch sees as a device."""
-APPLE_FLOPS: tuple[tuple[str, float], ...] = (("Ultra", 27e12), ("Max", 14e12), ("Pro", 7e12), ("", 4e12))
-"""Apple's chips by size, in fp32."""
-UNKNOWN_FLOPS = 40e12
-"""Taken for a device whose name says nothing."""
-
-
-def device_flops(machine: Machine, facts: Facts, precision: Precision) -> tuple[float, bool]:
-    """Matrix-multiply speed in operations a second, and whether it was measured on this device."""
-    table = facts.measured.matmul_flops or {}
-    measured = table.get(precision.removesuffix("-mixed"))
-    if measured:
-        return measured, True
-    if machine.device is None:
-        return CPU_CORE_FLOPS * (machine.cpu_cores or 4), False
-    name = machine.device.name or ""
-    if machine.backend == "mps":
-        return next(flops for key, flops in APPLE_FLOPS if key in name), False
-    # A name ends where its digits end: an RTX A1000 is no A100.
-    published = next((flops for key, flops in PUBLISHED_FLOPS if re.search(rf"(?<!\d){key}(?!\d)", name)), UNKNOWN_FLOPS)
-    slices = _MIG.search(name)
-    if slices:
-        published *= min(int(slices[1]), MIG_SLICES) / MIG_SLICES
-    return (published if precision != "fp32" else published / 4), False
 
 
 def _step_flops(facts: Facts, method: Method, precision: Precision) -> tuple[float, bool]:
@@ -168,7 +95,11 @@ def predict(facts: Facts, shape: Shape, method: Method, settings: Settings, devi
     held_out = max(evaluation_rows, split_of(facts.data).held_out / unique)
     passes = validation * settings.evaluations + 2 * held_out + min(FIT_ROWS / unique, 1)
     evaluate = 2.0 * body * pass_tokens * passes
-    seconds = (train + evaluate) / (flops * EFFICIENCY) + aside
+    training, scoring = train / (flops * EFFICIENCY), evaluate / (flops * EFFICIENCY)
+    starts = _launching(facts, shape, method, settings, (pass_tokens * share * settings.epochs, pass_tokens * passes))
+    calibrated = calibrated and training >= starts[0] / devices  # nobody has measured this machine's host
+    training, scoring = max(training, starts[0] / devices), max(scoring, starts[1] / devices)
+    seconds = training + scoring + aside
     low, high = (0.6, 1.7) if calibrated else (0.4, 2.5)
     tried = traced.seconds_per_token(facts, method, settings.precision, settings.gradient_checkpointing)
     if tried is not None and settings.trained == "all" and devices == 1:
@@ -177,6 +108,20 @@ def predict(facts: Facts, shape: Shape, method: Method, settings: Settings, devi
     hours = seconds / 3600
     known = (facts.machine.device or facts.machine.cpu_cores) and facts.data.tokens_p50 is not None and not shape.assumed
     return Hours(predicted=hours, low=low * hours, high=high * hours, origin="estimated" if known else "assumed")
+
+
+def _launching(
+    facts: Facts, shape: Shape, method: Method, settings: Settings, tokens: tuple[float, float]
+) -> tuple[float, float]:
+    """Seconds in which a GPU's host starts the operations of training and of scoring so many tokens; none on a CPU."""
+    if facts.machine.device is None:
+        return 0.0, 0.0
+    again = LAUNCHING_AGAIN if settings.gradient_checkpointing else 1.0
+    if settings.trained == "last_layers":
+        again = LAUNCHING_FORWARD + (1 - LAUNCHING_FORWARD) * min((settings.last_layers or 1) / max(shape.layers, 1), 1)
+    trained, scored = (count / settings.token_budget for count in tokens)
+    each = shape.blocks * LAUNCHING[method]
+    return each * again * max(trained, settings.total_steps), each * LAUNCHING_FORWARD * max(scored, settings.evaluations)
 
 
 def _writing(facts: Facts, shape: Shape, method: Method, settings: Settings) -> float:

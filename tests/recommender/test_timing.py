@@ -1,19 +1,22 @@
 """Hours from facts: which device is taken, which passes are counted, and how large a model of that name is."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recommender import timing
 from recommender.decide import recommend
+from recommender.device_speed import device_flops
 from recommender.facts import Device, Facts, Machine, ModelFacts
 from recommender.names import size_in_name
-from recommender.timing import device_flops
+from recommender.shape import shape_of
 
 
-def flops(name: str, backend: Any = "cuda") -> float:
+def flops(name: str, backend: Any = "cuda", precision: Any = "bf16-mixed") -> float:
     machine = Machine(backend=backend, devices=(Device(name=name),))
-    return device_flops(machine, Facts(machine=machine), "bf16-mixed")[0]
+    return device_flops(machine, Facts(machine=machine), precision)[0]
 
 
 def test_a_name_ends_where_its_digits_end() -> None:
@@ -21,6 +24,57 @@ def test_a_name_ends_where_its_digits_end() -> None:
     assert flops("NVIDIA A30") > 2 * flops("NVIDIA RTX A3000 Laptop GPU")
     assert flops("Intel(R) Data Center GPU Max 1550", "xpu") == flops("an unknown device")
     assert flops("NVIDIA L40S") == 2 * flops("NVIDIA L40")
+
+
+@pytest.mark.parametrize(
+    ("name", "wide", "half"),
+    [
+        ("NVIDIA GeForce GTX 1080", 8.9, 8.9),
+        ("NVIDIA GeForce GTX 1080 Ti", 11.3, 11.3),
+        ("Tesla T4", 8.1, 65),
+        ("Tesla V100-SXM2-16GB", 14, 112),
+        ("NVIDIA GeForce RTX 2080 Ti", 13.4, 54),
+    ],
+)
+def test_cards_before_ampere_are_as_fast_in_fp32_as_their_data_sheets_say(name: str, wide: float, half: float) -> None:
+    assert flops(name, precision="fp32") == pytest.approx(wide * 1e12)
+    assert flops(name, precision="fp16-mixed") == pytest.approx(half * 1e12)
+
+
+BERT = {"family": "encoder", "parameters": 109_482_240, "embedding_parameters": 23_837_184, "layers": 12, "hidden_size": 768}
+LLAMA_1B = {
+    "family": "decoder",
+    "parameters": 1_235_814_400,
+    "embedding_parameters": 262_668_288,
+    "layers": 16,
+    "hidden_size": 2048,
+}
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "prediction_gpu.json"
+
+
+@pytest.mark.parametrize(("name", "rows"), [("bert-base", 8), ("bert-base", 32), ("llama-1b", 2)])
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_gpus_step_takes_as_long_as_starting_its_operations(name: str, rows: int, method: Any) -> None:
+    """Held against the engine's own steps on an H100: a step of 8 rows took as long as one of 32."""
+    model, task, length = (BERT, "classification", 256) if name == "bert-base" else (LLAMA_1B, "instruction", 1024)
+    key = f"engine-{name}-{method}-{rows}x{length}"
+    (measured,) = (c["seconds"]["measured"] for c in json.loads(RESULTS.read_text())["cells"] if c["key"] == key)
+    data = {
+        "task": task,
+        "rows": 10**6,
+        "eval_rows": 1,
+        "tokens_p50": length,
+        "tokens_max": length,
+        "tokens_total": length * 10**6,
+    }
+    device = {"name": "NVIDIA H100 80GB HBM3", "memory_free": 84 * 10**9, "bf16": True}
+    facts = Facts.model_validate({"machine": {"backend": "cuda", "devices": [device]}, "model": model, "data": data})
+    shape = shape_of(facts.model)
+    usual = recommend(facts).candidate(method).settings
+    settings = usual.model_copy(update={"effective_batch": rows, "epochs": 1, "total_steps": 988_000 // rows})
+    hours = timing.predict(facts, shape, method, settings)
+    assert 0.5 * measured < 3600 * hours.predicted / settings.total_steps < 1.5 * measured
+    assert hours.low <= measured * settings.total_steps / 3600 <= hours.high
 
 
 @pytest.mark.parametrize(("name", "slices"), [("NVIDIA A100-SXM4-80GB MIG 1g.10gb", 1), ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", 3)])

@@ -15,7 +15,6 @@ from engine.worker.tracing.trace import Loop, Traced, trace
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.facts import Facts
 from recommender.step import TrainingStep
-from recommender.timing import device_flops
 
 ALLOCATED = (0.985, 1.015)
 """What is left of an error where every choice is known: kernels' small buffers, versions of libraries."""
