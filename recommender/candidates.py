@@ -180,6 +180,22 @@ def over_time_budget(facts: Facts, method: Method, hours: float) -> Reason | Non
     return reason("over_time_budget", {"method": METHOD_NAMES[method], "hours": hours, "budget": budget}, "K")
 
 
+def lora_is_cut(candidates: dict[Method, Candidate]) -> bool:
+    """Whether LoRA had to take less than half the rank or shorter texts to fit, where QLoRA, in the running too, did not."""
+    lora, qlora = candidates["lora"], candidates["qlora"]
+    return lora.viable and qlora.viable and (cut_in_rank(lora, qlora) or cut_in_length(lora, qlora))
+
+
+def cut_in_rank(lora: Candidate, qlora: Candidate) -> bool:
+    """Whether LoRA has less than half of QLoRA's rank."""
+    return 2 * (lora.settings.rank or 0) < (qlora.settings.rank or 0)
+
+
+def cut_in_length(lora: Candidate, qlora: Candidate) -> bool:
+    """Whether LoRA reads less of the texts than QLoRA."""
+    return lora.settings.max_length < qlora.settings.max_length
+
+
 def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> Iterator[tuple[Method, Reason]]:
     """Candidates that another one makes pointless, and why (evidence.md, 2.3).
 
@@ -206,5 +222,7 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
             known = {"saving": saving, "parameters": shape.parameters}
             wording = "D1_qlora_saves_nothing" if saving < 50e6 else None
             yield "qlora", reason("D1_qlora_saves_little", known, "E20", "E21", "E22", "E23", wording=wording)
-    elif "lora" in running and lora.peak <= 0.85 * lora.available and not facts.goal.ship_in_4_bit:
+    elif (
+        "lora" in running and lora.peak <= 0.85 * lora.available and not facts.goal.ship_in_4_bit and not lora_is_cut(candidates)
+    ):
         yield "qlora", reason("D2_lora_fits_easily", {"needed": lora.peak, "free": lora.available}, "E21", "E23")

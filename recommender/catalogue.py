@@ -53,6 +53,8 @@ SENTENCES: dict[str, str] = {
     "(about {capacity_256:short}).",
     "W5_like_pretraining": "This resembles pre-training, where LoRA lags clearly ({lora:share} against {full:share} on a "
     "code benchmark in one study); if you use it, take rank {rank}.",
+    "W5_without_rank": "This resembles pre-training, where LoRA lags clearly ({lora:share} against {full:share} on a "
+    "code benchmark in one study).",
     "W6_forgetting": "Keeping what the model knows matters: full fine-tuning moves all {parameters:short} parameters, LoRA "
     "forgets less.",
     "W7_few_rows_large_model": "{unique_rows:count} rows are too few to move {parameters:short} parameters safely.",
@@ -62,6 +64,12 @@ SENTENCES: dict[str, str] = {
     "W12_ships_in_4_bit": "It ships in {bits} bits: training on those weights, you score what you deploy.",
     "W13_tiny_writer": "Below {limit:short} parameters adapters save little time and memory.",
     "W14_last_layers_only": "Only the last layers could be trained in full here; adapters in all layers reach further.",
+    "W15_lora_cut_to_fit": "LoRA fits here only with rank {rank}, QLoRA with rank {wanted}: for these data that weighs more than "
+    "{bits} bits in the base.",
+    "W15_length": "LoRA fits here only with texts cut at {length:count} tokens, QLoRA reads {whole:count}: that weighs more than "
+    "{bits} bits in the base.",
+    "W15_rank_and_length": "LoRA fits here only with rank {rank} and texts of {length:count} tokens, QLoRA with rank {wanted} "
+    "and {whole:count}: that weighs more than {bits} bits in the base.",
     # gates
     "G1_one_label": "All {rows:count} rows have the same label, so there is nothing to learn.",
     "G1_one_label_uncounted": "Every row has the same label, so there is nothing to learn.",
@@ -262,8 +270,12 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "D1_qlora_saves_little": {"bits": 4, "least": 1.1, "most": 2},
     "D1_qlora_saves_nothing": {"bits": 4, "least": 1.1, "most": 2},
     "W4_more_than_adapter_holds": {"rank": 256},
-    "W5_like_pretraining": {"lora": 0.175, "full": 0.263, "rank": 256},
+    "W5_like_pretraining": {"lora": 0.175, "full": 0.263},
+    "W5_without_rank": {"lora": 0.175, "full": 0.263},
     "W12_ships_in_4_bit": {"bits": 4},
+    "W15_lora_cut_to_fit": {"bits": 16},
+    "W15_length": {"bits": 16},
+    "W15_rank_and_length": {"bits": 16},
     "rare_class": {"least": 16},
     "rare_classes": {"least": 16},
     "nf4_untried": {"bits": 4},

@@ -29,7 +29,7 @@ SETTINGS: dict[str, str] = {
     "S_rank_capacity": "Rank {rank} holds about {capacity:short} tokens' worth of information; you have {trained_tokens:short}.",
     "S_rank_least": "Rank {rank}, the smallest that is worth taking for this model; it could hold about {capacity:short} "
     "trained {unit} and you have {trained_tokens:short}.",
-    "S_rank_largest": "Rank {rank}: raw text and code are where small ranks lag most.",
+    "S_rank_largest": "Rank {rank}: raw text, code and much text of a new field are where small ranks lag most.",
     "S_rank_memory": "Rank {rank} instead of {wanted}: more did not fit in memory.",
     "S_rank_short_of": "Rank {rank} holds about {capacity:short} of your {trained_tokens:short} trained {unit}; more than "
     "that it cannot learn.",

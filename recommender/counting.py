@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from recommender.facts import CLASSIFYING, DataFacts, Facts, Task
+from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Task
 from recommender.shape import shape_of
 
 UNKNOWN_ROWS = 1_000
@@ -104,6 +104,18 @@ def trained_tokens(data: DataFacts) -> int:
     if data.trained_tokens is not None:
         return data.trained_tokens
     return data.tokens_total if data.tokens_total is not None else counted_rows(data) * (data.tokens_p50 or 128)
+
+
+LIKE_PRETRAINING_ROWS = 50_000
+"""From so many rows of code or of a new domain on, formatted or not, tuning resembles pre-training (E5: 100,000 pairs)."""
+
+
+def like_pretraining(data: DataFacts, goal: Goal) -> bool:
+    """Whether raw text is learned, or so much text of a new domain or of code that it resembles pre-training."""
+    if is_labelled(data):
+        return False
+    raw = data.task == "continued_pretraining" or goal.continued_pretraining
+    return raw or (goal.purpose in ("domain", "code") and distinct_rows(data) >= LIKE_PRETRAINING_ROWS)
 
 
 def classes_of(data: DataFacts) -> int | None:

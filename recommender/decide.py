@@ -5,13 +5,14 @@ from typing import Any
 
 from recommender import gates, memory, remedies
 from recommender.brought import canonical
-from recommender.candidates import candidate_of, dominated
+from recommender.candidates import candidate_of, cut_in_length, cut_in_rank, dominated, lora_is_cut
 from recommender.cautions import data_cautions, goal_cautions, machine_cautions
-from recommender.counting import distinct_rows, is_labelled, rows_of, task_of, trained_tokens
+from recommender.counting import distinct_rows, is_labelled, like_pretraining, rows_of, task_of, trained_tokens
 from recommender.evidence import POINT_RULES, PointRule, Situation
 from recommender.facts import Device, Facts
 from recommender.flips import flip_conditions
 from recommender.lints import lint, lint_for
+from recommender.rates import RANKS
 from recommender.reasons import caution, reason, size
 from recommender.recommendation import (
     IN_SENTENCES,
@@ -29,8 +30,8 @@ from recommender.recommendation import (
 from recommender.setting_reasons import setting_reasons
 from recommender.shape import Shape, counts_as_encoder, shape_of, tuned_as_encoder
 
-LIKE_PRETRAINING_ROWS = 50_000
-"""From so many rows of code or of a new domain on, formatted or not, tuning resembles pre-training (E5: 100,000 pairs)."""
+SMALL_RANK = 64
+"""Below it nobody would adapt a model to raw text (E5)."""
 
 
 def recommend(facts: Facts) -> Recommendation:
@@ -69,16 +70,17 @@ def decide(facts: Facts) -> Recommendation:
     candidates = {m: c for m, (c, _) in judged.items()}
     reasons: list[Reason] = [g.reason for g in closed]
     reasons += [r for _, found in judged.values() for r in found]
-    situation = _situation(facts, shape, candidates["full"])
 
     for method, why in list(dominated(facts, shape, candidates)):
         reasons.append(why)
         if candidates[method].removed_by is None:
             candidates[method] = candidates[method].model_copy(update={"removed_by": why.code})
 
+    situation = _situation(facts, shape, candidates)
     rules = [rule for rule in POINT_RULES if rule.applies(situation)]
     points = {m: sum(rule.points[m] for rule in rules) for m in METHODS}
-    reasons += [reason(r.code, _known(r, situation), *r.sources, wording=_wording(r, situation)) for r in rules]
+    wordings = {r.code: _wording(r, situation, candidates) for r in rules}
+    reasons += [reason(r.code, _known(r, situation, candidates), *r.sources, wording=wordings[r.code]) for r in rules]
     for method, loss, why in _slower(candidates):
         points[method] -= loss
         reasons.append(why)
@@ -104,29 +106,28 @@ def decide(facts: Facts) -> Recommendation:
     )
 
 
-def _situation(facts: Facts, shape: Shape, full: Candidate) -> Situation:
-    data, goal, unique = facts.data, facts.goal, distinct_rows(facts.data)
-    raw = data.task == "continued_pretraining" or goal.continued_pretraining
-    much = goal.purpose in ("domain", "code") and not is_labelled(data) and unique >= LIKE_PRETRAINING_ROWS
+def _situation(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> Situation:
+    data, goal, full = facts.data, facts.goal, candidates["full"]
     return Situation(
         encoder=counts_as_encoder(shape, data),
         writes=not is_labelled(data),
         parameters=shape.parameters,
-        unique_rows=unique,
+        unique_rows=distinct_rows(data),
         trained_tokens=trained_tokens(data),
         adapter_parameters_per_rank=shape.adapter_parameters_per_rank,
-        like_pretraining=raw or much,
-        raw_text=raw,
+        like_pretraining=like_pretraining(data, goal),
         forgetting=goal.forgetting,
         adapters_wanted=goal.adapters_wanted,
         ship_in_4_bit=goal.ship_in_4_bit,
         full_fits=full.fits,
         trained=full.settings.trained,
+        lora_cut=lora_is_cut(candidates),
     )
 
 
-def _known(rule: PointRule, situation: Situation) -> dict[str, Any]:
+def _known(rule: PointRule, situation: Situation, candidates: dict[Method, Candidate]) -> dict[str, Any]:
     """The facts a rule's sentence cites."""
+    lora, qlora = candidates["lora"].settings, candidates["qlora"].settings
     every = {
         "unique_rows": situation.unique_rows,
         "parameters": situation.parameters,
@@ -135,12 +136,25 @@ def _known(rule: PointRule, situation: Situation) -> dict[str, Any]:
         "capacity_256": situation.capacity_256,
         "adapters_wanted": situation.adapters_wanted,
     }
+    if rule.code == "W5_like_pretraining":
+        every |= {
+            "rank": max((candidates[m].settings.rank or 0 for m in ("lora", "qlora") if candidates[m].fits), default=RANKS[-1])
+        }
+    if rule.code == "W15_lora_cut_to_fit":
+        every |= {"rank": lora.rank, "wanted": qlora.rank, "length": lora.max_length, "whole": qlora.max_length}
     return every | {"points": dict(rule.points)}
 
 
-def _wording(rule: PointRule, situation: Situation) -> str | None:
-    """W3 must not promise what W5 takes back."""
-    return "W3_size_alone" if rule.code == "W3_adapter_holds_data" and situation.like_pretraining else None
+def _wording(rule: PointRule, situation: Situation, candidates: dict[Method, Candidate]) -> str | None:
+    """W3 must not promise what W5 takes back, nor W5 name a rank that an encoder does not take; W15 says what was cut."""
+    if rule.code == "W3_adapter_holds_data" and situation.like_pretraining:
+        return "W3_size_alone"
+    lora, qlora = candidates["lora"], candidates["qlora"]
+    if rule.code == "W5_like_pretraining" and max(lora.settings.rank or 0, qlora.settings.rank or 0) < SMALL_RANK:
+        return "W5_without_rank"
+    if rule.code == "W15_lora_cut_to_fit" and cut_in_length(lora, qlora):
+        return "W15_rank_and_length" if cut_in_rank(lora, qlora) else "W15_length"
+    return None
 
 
 def _slower(candidates: dict[Method, Candidate]) -> list[tuple[Method, float, Reason]]:

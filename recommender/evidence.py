@@ -70,14 +70,14 @@ class Situation:
     adapter_parameters_per_rank: int
     like_pretraining: bool
     """Raw text, or so much text of a new domain or of code that it resembles pre-training."""
-    raw_text: bool
-    """Raw text is learned as it is."""
     forgetting: str
     adapters_wanted: int
     ship_in_4_bit: bool
     full_fits: bool
     trained: Trained
     """What full fine-tuning would train in the memory and time there is."""
+    lora_cut: bool
+    """LoRA runs here only with less than half of QLoRA's rank, or with shorter texts."""
 
     @property
     def capacity_256(self) -> int:
@@ -147,6 +147,12 @@ POINT_RULES: tuple[PointRule, ...] = (
         {"full": 1, "lora": 2, "qlora": 0},
         lambda s: s.encoder and s.trained == "last_layers",
         ("E3", "E8"),
+    ),
+    PointRule(
+        "W15_lora_cut_to_fit",
+        {"full": 0, "lora": -2, "qlora": 0},
+        lambda s: not s.encoder and s.lora_cut,
+        ("E2", "E5", "E20", "K"),
     ),
 )
 """W8 (time) is measured, not looked up: see `decide`. W11 (policy-gradient training) has no task here."""

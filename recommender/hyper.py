@@ -60,7 +60,7 @@ def settings_for(facts: Facts, shape: Shape, method: Method, trained: Trained = 
     batch = rates.effective_batch_of(usual, encoder=encoder, rows=rows, epochs=epochs)
     steps = rates.steps_of(rows, epochs, batch)
     adapters = method != "full"
-    rank = rates.rank_of(shape, data, facts.goal.purpose, encoder) if adapters else None
+    rank = rates.rank_of(shape, data, facts.goal, encoder) if adapters else None
     unique = distinct_rows(data)
     return Settings(
         learning_rate=rates.learning_rate_of(shape, data, method, encoder, steps=steps, trained=trained, t5=t5_like(facts.model)),

@@ -2,8 +2,8 @@
 
 import math
 
-from recommender.counting import distinct_rows, trained_tokens
-from recommender.facts import DataFacts
+from recommender.counting import distinct_rows, like_pretraining, trained_tokens
+from recommender.facts import DataFacts, Goal
 from recommender.recommendation import Method, Trained
 from recommender.shape import Shape
 
@@ -152,9 +152,9 @@ def least_rank(shape: Shape, encoder: bool) -> int:
     return 8 if encoder else 32 if shape.parameters <= 2e9 else 16
 
 
-def rank_of(shape: Shape, data: DataFacts, purpose: str, encoder: bool) -> int:
-    """The smallest rank whose adapters can hold what the data has to say (E2); 256 for raw text and for code (E5)."""
-    if wants_largest_rank(data, purpose) and (data.task == "continued_pretraining" or not encoder):
+def rank_of(shape: Shape, data: DataFacts, goal: Goal, encoder: bool) -> int:
+    """The smallest rank whose adapters can hold what the data has to say (E2); 256 where small ranks lag most (E5)."""
+    if wants_largest_rank(data, goal, encoder):
         return RANKS[-1]
     if encoder:
         return 8 if distinct_rows(data) < 10_000 else 16
@@ -164,9 +164,11 @@ def rank_of(shape: Shape, data: DataFacts, purpose: str, encoder: bool) -> int:
     return next((r for r in RANKS if r >= least and capacity(shape, r) >= needed), RANKS[-1])
 
 
-def wants_largest_rank(data: DataFacts, purpose: str) -> bool:
-    """Raw text and code are where small ranks lag most (E5)."""
-    return data.task == "continued_pretraining" or purpose == "code"
+def wants_largest_rank(data: DataFacts, goal: Goal, encoder: bool) -> bool:
+    """Raw text, code and much text of a new domain (E5); of small encoder-decoders nobody knows."""
+    if encoder:
+        return data.task == "continued_pretraining"
+    return like_pretraining(data, goal) or goal.purpose == "code"
 
 
 def capacity(shape: Shape, rank: int) -> int:

@@ -98,7 +98,7 @@ def _adapters(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]
     tokens, holds, wanted = (
         trained_tokens(data),
         rates.capacity(shape, rank),
-        rates.rank_of(shape, data, facts.goal.purpose, encoder),
+        rates.rank_of(shape, data, facts.goal, encoder),
     )
     known: dict[str, Any] = {
         "rank": rank,
@@ -108,7 +108,7 @@ def _adapters(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]
     }
     if rank < wanted:
         yield _because("rank", "S_rank_memory", known | {"wanted": wanted}, "E2", "E4")
-    elif data.task == "continued_pretraining" or (facts.goal.purpose == "code" and not encoder):
+    elif rates.wants_largest_rank(data, facts.goal, encoder):
         yield _because("rank", "S_rank_largest", known, "E5")
     elif tokens > holds:
         yield _because("rank", "S_rank_short_of", known, "E2")

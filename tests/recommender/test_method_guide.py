@@ -8,7 +8,7 @@ import pytest
 from recommender import rates
 from recommender.catalogue import SENTENCES
 from recommender.evidence import POINT_RULES, SOURCES, PointRule
-from recommender.facts import DataFacts, ModelFacts
+from recommender.facts import DataFacts, Goal, ModelFacts
 from recommender.shape import shape_of, tuned_as_encoder
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "method-guide.md").read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def test_rates_ranks_and_epochs_are_those_the_program_takes(cell: str) -> None:
     encoder = tuned_as_encoder(shape, of(1))
     for column, method in ((1, "full"), (2, "lora"), (2, "qlora")):
         assert float(row[column]) == rates.learning_rate_of(shape, of(5000), method, encoder, steps=1000)  # type: ignore[arg-type]
-    assert int(row[3].split(",")[0]) == rates.rank_of(shape, of(500), "task", encoder)
+    assert int(row[3].split(",")[0]) == rates.rank_of(shape, of(500), Goal(), encoder)
     epochs = [rates.epochs_of(shape, of(n), "lora" if family == "decoder" else "full", encoder) for n in SIZES]
     assert [int(n) for n in re.findall(r"\d+", row[4])[:5]] == epochs
 
