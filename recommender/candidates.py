@@ -219,7 +219,8 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
     lora = place(facts, shape, step_of(facts, "lora", smallest.model_copy(update={"gradient_checkpointing": False})))
     if shape.parameters < 600e6 or saving < max(1e9, 0.15 * unquantised):
         if running & {"lora", "full"}:
-            known = {"saving": saving, "parameters": shape.parameters}
+            least, most = (1.1, 2) if facts.machine.device is not None else timing.UNPACKING_ON_CPU
+            known = {"saving": saving, "parameters": shape.parameters, "least": least, "most": most}
             wording = "D1_qlora_saves_nothing" if saving < 50e6 else None
             yield "qlora", reason("D1_qlora_saves_little", known, "E20", "E21", "E22", "E23", wording=wording)
     elif (

@@ -13,7 +13,8 @@ SLOWDOWN: dict[Method, float] = {"full": 1.0, "lora": 1.15, "qlora": 1.6}
 """Beyond the multiply-adds: adapters are extra small operations (E10), 4-bit weights are unpacked each time
 (E21: 1.38 in the median, up to 2.05)."""
 SLOWDOWN_CPU_4BIT = 3.0
-"""On a CPU unpacking is a larger share of a step: 2.6 to 3.6 times LoRA's step, measured on MiniLM, 2 cores."""
+UNPACKING_ON_CPU = (2.6, 3.6)
+"""On a CPU unpacking is a larger share of a step: so many times LoRA's step, measured on MiniLM, 2 cores."""
 EFFICIENCY = 0.4
 """Share of the matrix-multiply speed that a whole step reaches; 41% was measured on short rows."""
 CHECKPOINTING = 1.27

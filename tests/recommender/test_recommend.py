@@ -381,3 +381,14 @@ def test_every_reason_has_figures_and_a_known_source(
         assert reason.text.endswith(".")
     if advice.verdict in ("full", "lora", "qlora"):
         assert advice.settings == advice.candidate(advice.verdict).settings == advice.best.settings
+
+
+def test_what_unpacking_costs_is_told_of_the_machine_at_hand() -> None:
+    """On a CPU its times say three times LoRA's, so the reason may not say twice."""
+    cpu = {"backend": "cpu", "cpu_cores": 4, "ram_available": 16 * 10**9}
+    told = {
+        where: next(r.text for r in advise(m, BERT, IMDB).reasons if r.code.startswith("D1"))
+        for where, m in {"cpu": cpu, "gpu": gpu(12)}.items()
+    }
+    assert "2.6 to 3.6 times" in told["cpu"]
+    assert "1.1 to 2 times" in told["gpu"]
