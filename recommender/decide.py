@@ -128,7 +128,7 @@ def _situation(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) 
 def _known(rule: PointRule, situation: Situation, candidates: dict[Method, Candidate]) -> dict[str, Any]:
     """The facts a rule's sentence cites."""
     lora, qlora = candidates["lora"].settings, candidates["qlora"].settings
-    every = {
+    every: dict[str, Any] = {
         "unique_rows": situation.unique_rows,
         "parameters": situation.parameters,
         "trained_tokens": situation.trained_tokens,
