@@ -12,6 +12,7 @@ from engine.worker.tracing.kernels import Card, repacks_here
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.plain import PlainLoop
 from engine.worker.tracing.trace import Loop, Traced, trace
+from recommender.device_speed import device_flops
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.facts import Facts
 from recommender.step import TrainingStep
