@@ -15,7 +15,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "alpha": ("alpha", "lora_alpha"),
     "target_modules": ("target_modules", "lora_target_modules", "lora_target"),
     "method": ("method", "finetuning_type", "adapter"),
-    "precision": ("precision", "mixed_precision"),
+    "precision": ("precision",),
     "dtype": ("torch_dtype", "dtype", "load_dtype"),
     "metric": ("metric", "metric_for_best_model"),
     "modules_to_save": ("modules_to_save", "additional_target"),
@@ -29,6 +29,9 @@ BATCH = ("batch_size", "train_batch_size")
 BATCH_EACH = ("per_device_train_batch_size", "micro_batch_size", "per_gpu_train_batch_size", "train_micro_batch_size_per_gpu")
 ACCUMULATION = ("gradient_accumulation_steps", "grad_accum", "accumulate_grad_batches")
 
+MIXED = {"fp16": "fp16-mixed", "bf16": "bf16-mixed", "no": "fp32"}
+"""What accelerate's `mixed_precision` means."""
+
 
 def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings under Loracle's names; what is not understood is left out, and nested groups (`lora: {r: 8}`) are opened."""
@@ -36,6 +39,7 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: next((flat[a] for a in given if flat.get(a) is not None), None) for name, given in ALIASES.items()}
     found["effective_batch"] = _batch(flat)
     found["method"] = _method(flat, found)
+    found["precision"] = found["precision"] or MIXED.get(str(flat.get("mixed_precision")).lower())
     for name in ("early_stopping", "train_head", "rows", "fp16", "task_type", "use_rslora"):
         found[name] = flat.get(name)
     if found["early_stopping"] is None:
@@ -44,6 +48,9 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
         packed = flat.get("sample_packing") is True or flat.get("packing") is True
         whole = flat.get("pad_to_max_length") is True or (flat.get("pad_to_sequence_len") is True and not packed)
         found["padding"] = "max_length" if whole else None
+    warmup = number(found, "warmup_steps")
+    if warmup is not None and warmup < 1:  # a share of the run, as transformers takes it
+        found["warmup_steps"], found["warmup_ratio"] = None, found["warmup_ratio"] or warmup
     if number(found, "total_steps") is None:
         found["total_steps"] = None  # max_steps: -1 means as many as the epochs make
     return {name: value for name, value in found.items() if value is not None}

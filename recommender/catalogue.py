@@ -237,7 +237,7 @@ SENTENCES: dict[str, str] = {
     "instead_more_rare": "Label more rows of the rarest classes, at least {smallest:count} of each, or merge them with others.",
     "instead_more_rare_of_two": "Label more rows of the rarer class: at least {smallest:count}.",
     "instead_probe": "Try a linear probe or SetFit on the frozen model first; it takes minutes.",
-    "instead_challenge": "Then let fine-tuning challenge it: `loracle compare --methods full,lora` with five seeds; keep it "
+    "instead_challenge": "Then let fine-tuning challenge it: `loracle compare --methods {methods}` with five seeds; keep it "
     "only if it wins by more than the noise.",
     "instead_clean": "Settle the contradicting labels first.",
     "instead_check_columns": "Check that the right text column was taken, or fill in the missing texts.",

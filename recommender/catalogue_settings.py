@@ -39,6 +39,8 @@ SETTINGS: dict[str, str] = {
     "S_targets": "Adapters on all linear layers: on attention alone they learn less at the same size.",
     "S_dropout": "LoRA dropout {dropout:num}: {unique_rows:count} rows and {parameters:short} parameters leave room to overfit.",
     "S_dropout_none": "No LoRA dropout: it did not help at this size of model and data.",
+    "S_dropout_none_small": "No LoRA dropout: below {limit:short} parameters a model has little to spare.",
+    "S_dropout_none_text": "No LoRA dropout: one pass over raw text leaves little room to overfit.",
     "S_adapters_fp32": "Adapters, their gradients and moments in fp32: in bf16 they would take {saved:size} less, and lose the "
     "small updates at the end of a run.",
     "S_adapters_bf16": "Adapters, their gradients and moments in bf16: {saved:size} less than in fp32, and small updates are "
@@ -49,7 +51,7 @@ SETTINGS: dict[str, str] = {
     "S_no_early_stopping": "No early stopping: {validation_rows} validation rows are too few to tell better from worse.",
     "S_length_longest": "Length {max_length:count}: no text is longer than {tokens:count} tokens.",
     "S_length_p95": "Length {max_length:count}: {share:share} of the texts have at most {tokens:count} tokens.",
-    "S_length_model": "Length {max_length:count}: the most this model reads, although {share:share} of the texts reach "
+    "S_length_model": "Length {max_length:count}: the most this model reads, although {share:share} of the texts have "
     "up to {tokens:count}.",
     "S_length_blocks": "Raw text is cut into blocks of {max_length:count} tokens, and nothing is lost.",
     "S_length_unknown": "Length {max_length:count}, because no text was measured.",
@@ -92,7 +94,7 @@ SETTINGS: dict[str, str] = {
     "times as fast, too little for its rounding.",
     "S_precision_fp32_bf16_wrong": "Everything in fp32: in a trial of this step on this processor bf16 did not compute what fp32 "
     "does.",
-    "S_precision_pure_bf16": "Weights and products in bf16: nothing else fits.",
+    "S_precision_pure_bf16": "Weights and products in bf16: full fine-tuning fits no other way.",
     "S_checkpointing": "Gradient checkpointing saves memory for about {more:share} more time.",
     "S_no_checkpointing": "No gradient checkpointing: it fits without.",
     "S_optimizer_adamw": "AdamW with bias correction, which small data needs.",

@@ -39,8 +39,12 @@ def recommend(facts: Facts) -> Recommendation:
     facts, guessed = completed(facts)
     decision = decide(facts)
     shape, best = shape_of(facts.model, facts.data.task), decision.best
+    remedy = decision.instead
+    if decision.verdict == "does_not_fit":
+        remedy = remedies.instead(facts, shape, decision, decide)
     return decision.model_copy(
         update={
+            "instead": remedy,
             "settings_reasons": setting_reasons(facts, shape, best),
             "warnings": tuple(_cautions(facts, shape, decision, guessed)),
             "would_change": tuple(flip_conditions(facts, decision, decide)),
@@ -60,14 +64,14 @@ def completed(facts: Facts) -> tuple[Facts, tuple[str, ...]]:
 
 
 def decide(facts: Facts) -> Recommendation:
-    """The verdict without its flip conditions, warnings and the reasons of its settings.
+    """The verdict without its flip conditions, warnings, the reasons of its settings, and what to do where nothing fits.
 
     The order is fixed: gates, candidates, hard constraints, dominance, points. Every step leaves its reasons.
     """
     shape = shape_of(facts.model, facts.data.task)
-    closed = gates.closed_gates(facts, shape)
     judged = {m: candidate_of(facts, shape, m) for m in METHODS}
     candidates = {m: c for m, (c, _) in judged.items()}
+    closed = gates.closed_gates(facts, shape, [m for m, c in candidates.items() if c.fits])
     reasons: list[Reason] = [g.reason for g in closed]
     reasons += [r for _, found in judged.values() for r in found]
 
@@ -92,7 +96,7 @@ def decide(facts: Facts) -> Recommendation:
     if closed:
         verdict, instead = "not_yet", tuple(dict.fromkeys(i for g in closed for i in g.instead))
     elif not nearest.viable:
-        verdict, instead = "does_not_fit", remedies.instead(facts, shape, candidates)
+        verdict = "does_not_fit"
     return Recommendation(
         verdict=verdict,
         confidence=_confidence(verdict, nearest, candidates),

@@ -89,7 +89,8 @@ def _memory(facts: Facts, candidate: Candidate) -> Iterator[Step]:
     """Where the memory goes, phase by phase where a trace has counted it, and what would save most of it."""
     name, memory = METHOD_NAMES[candidate.method], candidate.memory
     most = 2 if memory.phases else 4
-    phases = memory.phases or {"": memory.parts}
+    reserve = memory.predicted - sum(memory.parts.values())  # the formula's head-room, in what is said to be needed
+    phases = memory.phases or {"": memory.parts | ({"reserve": reserve} if reserve > SMALL else {})}
     told = (f"{said(phase)} {size(sum(held.values()))} ({_parts(held, most)})".strip() for phase, held in phases.items())
     where = "; ".join(told)
     yield Step(stage="candidates", code="memory_where", text=sentence("memory_where", {"method": name, "where": where}))

@@ -3,13 +3,14 @@
 Gates give advice and may be overridden, except where there is nothing to learn or nothing that could learn it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from recommender.counting import classes_of, distinct_rows, rows_of, smallest_class, trained_tokens
 from recommender.facts import CLASSIFYING, DataFacts, Facts
 from recommender.reasons import reason, sentence
-from recommender.recommendation import Reason
+from recommender.recommendation import METHODS, Method, Reason
 from recommender.shape import Shape
 
 PHYSICS = frozenset({"G1_one_label", "G9_cannot_write", "G10_gguf"})
@@ -28,8 +29,8 @@ class Gate:
     instead: tuple[str, ...]
 
 
-def closed_gates(facts: Facts, shape: Shape) -> list[Gate]:
-    """Every gate that is closed, gravest first."""
+def closed_gates(facts: Facts, shape: Shape, fitting: Collection[Method] = METHODS) -> list[Gate]:
+    """Every gate that is closed, gravest first; `fitting` are the methods that could run here."""
     data = facts.data
     gates = [*_nothing_to_learn(data), *_wrong_model(facts, shape)]
     task = data.task or "classification"
@@ -40,7 +41,7 @@ def closed_gates(facts: Facts, shape: Shape) -> list[Gate]:
     if rows_of(data) is None:
         return gates
     if task in CLASSIFYING:
-        return gates + _too_few_labels(data)
+        return gates + _too_few_labels(data, fitting)
     return gates + _too_little_text(data)
 
 
@@ -80,7 +81,7 @@ def _wrong_model(facts: Facts, shape: Shape) -> list[Gate]:
     return gates
 
 
-def _too_few_labels(data: DataFacts) -> list[Gate]:
+def _too_few_labels(data: DataFacts, fitting: Collection[Method]) -> list[Gate]:
     unique, smallest = distinct_rows(data), smallest_class(data)
     if smallest is not None and smallest < RARE and rare_classes(data):
         smallest = None
@@ -90,7 +91,9 @@ def _too_few_labels(data: DataFacts) -> list[Gate]:
         code = "G4_too_few_rows" if smallest is None else "G4_too_few_examples"
         return [_gate(code, counted, ["E15", "E17", "E18"], label, probe)]
     if smallest is not None and smallest < 64 and unique < 1_000:
-        return [_gate("G5_baseline_first", counted, ["E13", "E15"], probe, sentence("instead_challenge"), label)]
+        known = ",".join([m for m in ("full", "lora") if m in fitting] or [m for m in METHODS if m in fitting])
+        challenge = [sentence("instead_challenge", {"methods": known})] if known else []
+        return [_gate("G5_baseline_first", counted, ["E13", "E15"], probe, *challenge, label)]
     return []
 
 

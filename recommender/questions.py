@@ -6,6 +6,8 @@ As with flip conditions nothing is guessed: every answer is tried by deciding ag
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from recommender.candidates import TIME_SHARE
+from recommender.decide import completed
 from recommender.facts import CLASSIFYING, Facts, Goal
 from recommender.language import marked, said
 from recommender.reasons import plain
@@ -18,8 +20,6 @@ SETTINGS_THAT_MATTER = ("trained", "rank", "learning_rate", "epochs", "effective
 """Settings of the winner that decide what comes out. Those that only decide speed, or follow from these, are no reason to ask."""
 USUAL_HOURS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 24.0, 48.0, 96.0, 168.0, 336.0, 720.0)
 """Time budgets as people have them: an hour, a night, a week-end."""
-_TIME_SHARE = 0.8
-"""Of the budget, which a run may take (evidence 2.2)."""
 
 _SENTENCES: dict[str, str] = {
     "purpose": marked("What is the fine-tune for?"),
@@ -130,9 +130,13 @@ def questions_that_matter(facts: Facts, decide: Decide) -> tuple[Question, ...]:
 
 
 def every_question(facts: Facts, decide: Decide) -> tuple[Question, ...]:
-    """All questions that make sense for the task, always in the same order, with what each answer leads to."""
-    now = decide(facts)
-    classifies = (facts.data.task or "classification") in CLASSIFYING
+    """All questions that make sense for the task, always in the same order, with what each answer leads to.
+
+    Facts that leave task or device open are completed as `recommend` does it, for each answer anew: a goal may name the task.
+    """
+    whole = completed(facts)[0]
+    now = decide(whole)
+    classifies = whole.data.task in CLASSIFYING
     found = []
     for field, sentence in _SENTENCES.items():
         if not (classifies and field in _OF_TEXT):
@@ -147,7 +151,7 @@ def _tried(facts: Facts, field: str, current: Value, now: Recommendation, decide
         if value == current:
             yield Answer(value, words, now.verdict)
             continue
-        then = decide(facts.model_copy(update={"goal": facts.goal.model_copy(update={field: value})}))
+        then = decide(completed(facts.model_copy(update={"goal": facts.goal.model_copy(update={field: value})}))[0])
         yield Answer(value, words, then.verdict, _changes(now, then))
 
 
@@ -163,7 +167,7 @@ def _hours(now: Recommendation) -> tuple[tuple[Value, str], ...]:
     """No limit, and for each candidate the longest usual budget that it would break."""
     broken = set()
     for candidate in now.candidates:
-        longer = [h for h in USUAL_HOURS if candidate.hours.predicted > _TIME_SHARE * h]
+        longer = [h for h in USUAL_HOURS if candidate.hours.predicted > TIME_SHARE * h]
         if candidate.fits and longer:
             broken.add(longer[-1])
     return ((None, "no limit"), *((h, _hours_words(h)) for h in sorted(broken, reverse=True)))

@@ -13,6 +13,8 @@ BITS_A_PARAMETER = 2
 SHORT_RUN_STEPS = 100
 """Below so many steps a run hardly learns, and LoRA wants 1.5 times the rate (E1, E12)."""
 BERT_EMBEDDINGS = 24_000_000
+NO_DROPOUT_BELOW = 2e9
+"""Parameters of a model that writes, whose adapters are too small a part of little to need LoRA dropout (K)."""
 CPT_BATCH_TOKENS = 262_144
 """Of one step of continued pre-training in full: within the usual 0.1 to 0.5 million."""
 
@@ -177,8 +179,8 @@ def capacity(shape: Shape, rank: int) -> int:
 
 
 def dropout_of(shape: Shape, data: DataFacts, encoder: bool) -> float:
-    """LoRA dropout: 0.1 below 1,000 rows, else 0.05; none below 2B, nor above 13B with 10,000 rows and more (E20)."""
+    """LoRA dropout: 0.1 below 1,000 rows, else 0.05; none below 2B and for raw text (K), nor above 13B from 10,000 (E20)."""
     n, u = shape.parameters, distinct_rows(data)
-    if not encoder and (n < 2e9 or (n > 13e9 and u >= 10_000) or data.task == "continued_pretraining"):
+    if not encoder and (n < NO_DROPOUT_BELOW or (n > 13e9 and u >= 10_000) or data.task == "continued_pretraining"):
         return 0.0
     return 0.1 if u < 1_000 and (encoder or n <= 13e9) else 0.05

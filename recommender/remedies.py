@@ -1,12 +1,14 @@
 """What would help where nothing can run, by what stands in the way, the gentlest remedy first."""
 
-from recommender import memory
+from collections.abc import Callable
+
+from recommender import hyper, memory, timing
 from recommender.candidates import TIME_SHARE, hours_needed
-from recommender.counting import counted_rows
-from recommender.facts import Facts
+from recommender.counting import counted_rows, rows_of
+from recommender.facts import DataFacts, Facts
 from recommender.memory import place, usable_count
 from recommender.reasons import sentence
-from recommender.recommendation import METHOD_NAMES, Candidate, Method
+from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Method, Recommendation
 from recommender.shape import Shape
 from recommender.variants import step_of
 
@@ -16,13 +18,22 @@ OWN_SHARE = 0.96
 """Of a card's memory, what is free when nobody uses it."""
 
 
-def instead(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> tuple[str, ...]:
-    """Sentences, in the order in which one would try them."""
+LEAST_ROWS = 200
+"""Fewer are not worth advising."""
+TRIES = 6
+"""Subsets that are decided on, each smaller than the last: fewer rows train more passes, so hours do not fall with them."""
+
+Decide = Callable[[Facts], Recommendation]
+
+
+def instead(facts: Facts, shape: Shape, decision: Recommendation, decide: Decide) -> tuple[str, ...]:
+    """Sentences, in the order in which one would try them; that fewer rows are enough was found by deciding on them."""
+    candidates: dict[Method, Candidate] = {c.method: c for c in decision.candidates}
     causes = {c.removed_by for c in candidates.values()}
     advice: list[str] = []
     if "over_time_budget" in causes:
         late = [c for c in candidates.values() if c.removed_by == "over_time_budget"]
-        advice += _against_time(facts, min(late, key=lambda c: c.hours.predicted))
+        advice += _against_time(facts, shape, min(late, key=lambda c: c.hours.predicted), decide)
     if "no_disk" in causes or "no_hub_disk" in causes:
         advice.append(sentence("instead_disk", {"needed": _disk(facts, shape, candidates)}))
     quantised = candidates["qlora"]
@@ -34,7 +45,7 @@ def instead(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> 
         quickest = min(candidates.values(), key=lambda c: c.hours.predicted)
         budget = facts.goal.time_budget_hours
         if budget is not None and quickest.hours.predicted > TIME_SHARE * budget:  # what fits then would still take too long
-            advice += _against_time(facts, quickest)
+            advice += _against_time(facts, shape, quickest, decide)
     if "no_nf4" in causes and facts.model.quantization:
         advice.append(sentence("instead_original"))
     return tuple(dict.fromkeys(advice)) or (sentence("instead_smaller_time", {"hours": 1.0}),)
@@ -46,20 +57,53 @@ def _disk(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> in
     return facts.model.weights_bytes or 4 * shape.parameters
 
 
-def _against_time(facts: Facts, quickest: Candidate) -> list[str]:
+def _against_time(facts: Facts, shape: Shape, quickest: Candidate, decide: Decide) -> list[str]:
     """Shorter texts, a subset, a smaller model: in this order (evidence 2.2). Packing is none: no padding is paid for anyway."""
     data, settings, budget = facts.data, quickest.settings, facts.goal.time_budget_hours or 0.0
     advice = []
     if data.tokens_p50 is not None and data.tokens_p50 < 0.75 * settings.max_length:
-        advice.append(sentence("instead_shorter_time", {"tokens": data.tokens_p50, "length": settings.max_length}))
-    rows = counted_rows(data)
-    fitting = int(rows * TIME_SHARE * budget / quickest.hours.predicted)
-    if fitting >= 200:
-        advice.append(sentence("instead_subset", {"rows": float(f"{fitting:.2g}"), "all_rows": rows, "budget": budget}))
+        short = settings.model_copy(update={"max_length": hyper.rounded_length(data.tokens_p50, shape)})
+        hours = timing.predict(facts, shape, quickest.method, short, quickest.devices)
+        if hours.predicted <= TIME_SHARE * budget:
+            advice.append(sentence("instead_shorter_time", {"tokens": data.tokens_p50, "length": settings.max_length}))
+    fitting = _fewer_rows(facts, quickest, decide)
+    if fitting is not None:
+        advice.append(sentence("instead_subset", {"rows": fitting, "all_rows": counted_rows(data), "budget": budget}))
     advice.append(sentence("instead_smaller_time", {"hours": hours_needed(quickest)}))
     return [
         text.removeprefix("Then ").capitalize() if n == 0 and text.startswith("Then ") else text for n, text in enumerate(advice)
     ]
+
+
+def _fewer_rows(facts: Facts, quickest: Candidate, decide: Decide) -> int | None:
+    """How many rows finish in time with some method, by deciding on them; `None` where none that are worth it do."""
+    budget, hours = TIME_SHARE * (facts.goal.time_budget_hours or 0.0), quickest.hours.predicted
+    rows = counted_rows(facts.data)
+    for _ in range(TRIES):
+        rows = int(float(f"{int(rows * min(budget / hours, 0.9)):.2g}"))
+        if rows < LEAST_ROWS:
+            return None
+        found = decide(facts.model_copy(update={"data": _subset(facts.data, rows)}))
+        if found.verdict in METHODS:
+            return rows
+        if found.verdict != "does_not_fit":
+            return None
+        hours = max(found.candidate(quickest.method).hours.predicted, budget)
+    return None
+
+
+def _subset(data: DataFacts, rows: int) -> DataFacts:
+    """So many of the rows, repeated ones left out, the classes as they were."""
+    part, of_all = rows / max(counted_rows(data), 1), rows / max(rows_of(data) or 1, 1)
+    scaled = {n: round(part * v) for n in ("tokens_total", "trained_tokens") if (v := getattr(data, n)) is not None}
+    counts = None if data.label_counts is None else tuple(round(of_all * c) for c in data.label_counts)
+    cuts = tuple(
+        c.model_copy(update={"rows_cut": round(of_all * c.rows_cut), "tokens_kept": round(part * c.tokens_kept)})
+        for c in data.truncation
+    )
+    return data.model_copy(
+        update={"rows": rows, "unique_rows": rows, "duplicate_share": None, "label_counts": counts, "truncation": cuts} | scaled
+    )
 
 
 def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> list[str]:
@@ -77,7 +121,8 @@ def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candida
     length = least.settings.max_length
     fitting = _best_shorter(facts, shape, candidates, length)
     if fitting is not None:
-        known = {"method": METHOD_NAMES[fitting[1]], "fitting": fitting[0], "length": length}
+        wanted = hyper.max_length_of(shape, facts.data)  # not what was cut already
+        known = {"method": METHOD_NAMES[fitting[1]], "fitting": fitting[0], "length": wanted}
         advice.insert(0, sentence("instead_shorter", known))
     return advice
 

@@ -121,7 +121,12 @@ def _adapters(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]
     )
     yield _because("target_modules", "S_targets", {"target_modules": settings.target_modules}, "E1", "E5")
     dropped = {"dropout": settings.dropout, "unique_rows": distinct_rows(data), "parameters": shape.parameters}
-    yield _because("dropout", "S_dropout" if settings.dropout else "S_dropout_none", dropped, "E20")
+    if settings.dropout or (shape.parameters >= rates.NO_DROPOUT_BELOW and data.task != "continued_pretraining"):
+        yield _because("dropout", "S_dropout" if settings.dropout else "S_dropout_none", dropped, "E20")
+    elif data.task == "continued_pretraining":
+        yield _because("dropout", "S_dropout_none_text", dropped, "K")
+    else:
+        yield _because("dropout", "S_dropout_none_small", dropped | {"limit": int(rates.NO_DROPOUT_BELOW)}, "K")
     if settings.precision == "bf16-mixed":
         bytes_each = 4 if settings.optimizer.startswith("adamw_8bit") else 8
         known = {"adapter_dtype": settings.adapter_dtype, "saved": bytes_each * chosen.trained_parameters}

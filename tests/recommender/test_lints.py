@@ -7,7 +7,8 @@ import pytest
 
 from recommender.brought import canonical
 from recommender.decide import recommend
-from recommender.facts import Facts
+from recommender.facts import DataFacts, Facts
+from recommender.lints import lint
 from recommender.recommendation import Caution
 from tests.recommender.test_recommend import BERT, IMDB, INSTRUCTIONS, LLAMA_8B, gpu
 
@@ -153,3 +154,15 @@ def test_methods_and_batches_are_understood(written: dict[str, Any], method: str
 )
 def test_a_name_for_all_rows_of_a_step_is_not_multiplied(plan: dict[str, Any], rows: int) -> None:
     assert canonical(plan)["effective_batch"] == rows
+
+
+@pytest.mark.parametrize(("said", "meant"), [("fp16", "fp16-mixed"), ("bf16", "bf16-mixed"), ("no", "fp32")])
+def test_what_accelerate_calls_mixed_is_mixed(said: str, meant: str) -> None:
+    assert canonical({"mixed_precision": said})["precision"] == meant
+    assert "pure_fp16" not in {c.code for c in lint({"mixed_precision": said, "method": "full"}, DataFacts())}
+    assert "pure_fp16" in {c.code for c in lint({"precision": "fp16"}, DataFacts())}
+
+
+def test_warm_up_steps_below_one_are_a_share_of_the_run() -> None:
+    assert canonical({"warmup_steps": 0.3})["warmup_ratio"] == 0.3
+    assert "long_warmup" in {c.code for c in lint({"warmup_steps": 0.3}, DataFacts())}

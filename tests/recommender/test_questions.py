@@ -8,7 +8,7 @@ import pytest
 
 from recommender.decide import decide, recommend
 from recommender.facts import DataFacts, Facts, Goal, Machine, ModelFacts
-from recommender.questions import SETTINGS_THAT_MATTER, Question, questions_that_matter
+from recommender.questions import SETTINGS_THAT_MATTER, Question, every_question, questions_that_matter
 
 GB = 1_000_000_000
 CARD = Machine.model_validate(
@@ -49,6 +49,19 @@ def test_every_answer_leads_where_deciding_on_it_leads(facts: Facts) -> None:
             if then.verdict == now.verdict:
                 assert dict(answer.changes).keys() == differs
             assert (answer in question.news) == (then.verdict != now.verdict or bool(differs))
+
+
+@pytest.mark.parametrize("field", ["task", "devices"])
+def test_what_is_not_known_is_completed_before_it_is_asked_about(facts: Facts, field: str) -> None:
+    """A task that only the model tells, a card that nobody named: what an answer leads to is what deciding on it says."""
+    if field == "task":
+        facts = facts.model_copy(update={"data": facts.data.model_copy(update={"task": None})})
+    else:
+        facts = facts.model_copy(update={"machine": Machine(backend="cuda")})
+    for question in every_question(facts, decide):
+        for answer in question.answers:
+            then = recommend(facts.model_copy(update={"goal": facts.goal.model_copy(update={question.field: answer.value})}))
+            assert then.verdict == answer.verdict
 
 
 def test_nothing_is_asked_that_changes_nothing(facts: Facts) -> None:

@@ -224,7 +224,6 @@ def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
     assert advice.verdict == "does_not_fit"
     assert set(removed(advice).values()) == {"over_time_budget"}
     assert advice.candidate("full").fits
-    assert "shorter" in advice.instead[0]
     assert any("smaller model" in text for text in advice.instead)
     assert any(text.startswith("Full fine-tuning, if it may take") for text in advice.would_change)
 

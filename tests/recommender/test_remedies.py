@@ -1,5 +1,6 @@
 """What is said where nothing can run or nothing should: the remedies, word for word where the words are the point."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from recommender.facts import Device, Facts
 from recommender.lints import share_cut
 from recommender.names import memory_in_name
 from recommender.reasons import share
-from recommender.recommendation import Recommendation
-from tests.recommender.test_recommend import BERT, INSTRUCTIONS, LLAMA_8B, gpu
+from recommender.recommendation import METHODS, Recommendation
+from tests.recommender.test_recommend import BERT, CPU, IMDB, INSTRUCTIONS, LLAMA_8B, gpu
 
 
 def advise(model: dict[str, Any], data: dict[str, Any], machine: dict[str, Any], **goal: Any) -> Recommendation:
@@ -44,6 +45,54 @@ def test_the_time_to_allow_is_the_same_wherever_it_is_said() -> None:
     (wanted,) = (said for said in advice.would_change if "may take" in said)
     assert advice.instead[-1].split("allow ")[1] == wanted.split("take ")[1]
     assert not any("pack" in said for said in advice.instead), "no padding is paid for, so packing would save nothing"
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "machine", "hours"),
+    [
+        (LLAMA_8B, INSTRUCTIONS, gpu(77), 2.0),
+        (LLAMA_8B, INSTRUCTIONS | {"rows": 12_000, "unique_rows": 12_000}, gpu(77), 1.5),  # fewer than 10,000 train a pass more
+        (BERT, IMDB | {"rows": 5000, "unique_rows": 5000, "label_counts": [2500, 2500]}, CPU, 2.0),
+        (BERT, IMDB, CPU, 0.5),
+    ],
+)
+def test_fewer_rows_are_advised_where_deciding_on_them_trains(
+    model: dict[str, Any], data: dict[str, Any], machine: dict[str, Any], hours: float
+) -> None:
+    advice = advise(model, data, machine, time_budget_hours=hours)
+    assert advice.verdict == "does_not_fit"
+    said = [re.search(r"about ([\d ]+) of", text) for text in advice.instead]
+    for found in filter(None, said):
+        rows = int(found[1].replace(" ", ""))
+        part = rows / data["rows"]
+        fewer = {n: round(part * data[n]) for n in ("tokens_total", "trained_tokens") if n in data}
+        counts = {"label_counts": [rows // 2, rows // 2]} if "label_counts" in data else {}
+        fewer_rows = data | fewer | counts | {"rows": rows, "unique_rows": rows}
+        assert advise(model, fewer_rows, machine, time_budget_hours=hours).verdict in METHODS
+    assert any(said) == (data is not IMDB), "of 1,000 rows so few would be left that the gate closes"
+
+
+@pytest.mark.parametrize("hours", [0.5, 1.0, 1.2, 1.4])
+def test_shorter_texts_are_advised_only_where_they_are_enough(hours: float) -> None:
+    long = IMDB | {"tokens_p50": 150, "tokens_p95": 500, "tokens_p99": 510, "tokens_max": 512, "tokens_total": 260_000}
+    advice = advise(BERT, long, CPU, time_budget_hours=hours)
+    short = dict.fromkeys(("tokens_p50", "tokens_p95", "tokens_p99", "tokens_max"), 150) | {"tokens_total": 150_000}
+    enough = advise(BERT, long | short, CPU, time_budget_hours=hours).verdict in METHODS
+    assert advice.verdict == "does_not_fit"
+    assert any("shorter" in text for text in advice.instead) == enough
+
+
+def test_the_length_that_is_wanted_is_not_the_one_that_was_cut_already() -> None:
+    long = INSTRUCTIONS | {"tokens_p95": 2200, "tokens_p99": 3800, "tokens_max": 6000}
+    (said,) = (text for text in advise(LLAMA_8B, long, gpu(9.8)).instead if "texts cut at" in text)
+    assert said.endswith("3 800 are wanted now.")
+
+
+def test_a_challenge_names_methods_that_fit() -> None:
+    few = IMDB | {"rows": 500, "unique_rows": 500, "label_counts": [450, 50]}
+    both, one = (advise(model, few, gpu(23)).instead for model in (BERT, LLAMA_8B))
+    assert any("--methods full,lora`" in text for text in both)
+    assert any("--methods lora`" in text for text in one)
 
 
 def test_too_close_is_not_called_too_large() -> None:
