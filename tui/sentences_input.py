@@ -245,4 +245,12 @@ SENTENCES: tuple[str, ...] = (
     marked("{name}: its rows are for {task}; tokens are shown where text is to be written."),
     marked("cannot be opened"),
     marked("not a path"),
+    marked("A comparison needs two or three different methods, or several seeds of one (--seeds 1,2,3)."),
+    marked("the plan says not which column holds the {role} (data.columns)."),
+    marked("{path}: a plan in its group.json is damaged ({why})."),
+    marked("{path}: is no language model (it says {kind}); give another file."),
+    marked("{path}: is a GGUF file {version}, and versions 2 and 3 are read; convert it again."),
+    marked("{place}: plans are YAML 1.2; leave the %YAML line out."),
+    marked("{place}: the name of a field must be a word."),
+    marked("Use `--set {setting}`."),
 )

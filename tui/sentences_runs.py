@@ -143,7 +143,6 @@ SENTENCES: tuple[str, ...] = (
     marked("Lower max_length or token_budget, or take another method."),
     marked("--anyway runs it all the same."),
     marked("{method} instead of the recommended {advised}"),
-    marked("A comparison needs two or three different methods."),
     marked("--folds and --eval exclude each other: every row is held out in one of the folds."),
     marked("A pilot takes one to three different methods."),
     marked("A pilot judges by the validation rows, and there are none; give more rows or set data.validation_rows."),
