@@ -247,4 +247,7 @@ SENTENCES: tuple[str, ...] = (
         "generic text that has nothing to do with the task: perplexity {before} before and {after} after ({gain}, "
         "95% interval {low} to {high})"
     ),
+    marked("{method}, learning rate x{times}"),
+    marked("Full fine-tuning"),
+    marked("{name}: there is no time for it"),
 )

@@ -10,6 +10,7 @@ from textual.content import Content
 
 from engine.text import one_line
 from tui import judged
+from tui.error_words import in_words as translated
 from tui.goal import in_words
 from tui.i18n import _
 from tui.widgets.bars import PARTS, candidate_bar
@@ -266,7 +267,7 @@ def starting(advice: "Advice") -> str:
 def pilot(names: list[str], takes: str, *, own: bool) -> Content:
     """What a pilot would do; `own` where the person has settings of their own."""
     lines = [_("These train for a slice of their runs; the winner on the validation rows goes on:")]
-    lines += [f"  {sign('·')} {name}" for name in names]
+    lines += [f"  {sign('·')} {translated(name)}" for name in names]
     lines += [_("Your own settings go with them.")] if own else []
     lines += ["", _("It takes about {time} until the winner is known.").format(time=takes)]
     return Content("\n").join(Content(one_line(line, 600)) for line in lines)
