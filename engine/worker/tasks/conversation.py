@@ -119,11 +119,32 @@ def _answers(
         after = whole if i == len(messages) - 1 else _text(tokenizer, messages[: i + 1], tools, where)
         if not (after.startswith(before) and whole.startswith(after)):
             return None
+        if not _says_calls(message, after[len(before) :]):
+            continue  # an empty answer, from which a model would learn to say nothing
         # The line end that many templates put behind the end of a turn belongs to the next one.
         end = len(after.rstrip()) if after.rstrip().endswith(specials) else len(after)
         if end > len(before):
             spans.append((len(before), end))
     return spans
+
+
+def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
+    """Whether a conversation calls tools and the model's template leaves a call out.
+
+    Raises:
+        InputError: the template does not take such a conversation.
+    """
+    calling = [message for message in item["messages"] if message.get("tool_calls")]
+    if not calling:
+        return False
+    whole = _text(tokenizer, item["messages"], item["tools"], where)
+    return not all(_says_calls(message, whole) for message in calling)
+
+
+def _says_calls(message: dict[str, Any], text: str) -> bool:
+    """Whether the names of the tools that a message calls stand in that text."""
+    calls = message.get("tool_calls") or ()
+    return all(str((call.get("function") or call).get("name", "")) in text for call in calls)
 
 
 def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rendered:

@@ -16,7 +16,7 @@ from engine.worker.packing import IGNORED, learned, pack
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
-from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered
+from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered, unwritten_calls
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_losses
 from recommender.errors import InputError
@@ -103,7 +103,7 @@ class Writing(Task):
     def _conversations(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Encoded:
         most = self.plan.max_length
         input_ids, targets, wanted = [], [], []
-        rows_cut = tokens_cut = 0
+        rows_cut = tokens_cut = uncalled = 0
         untrained: dict[int, bool] = {}
         for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
             row = rendered(tokenizer, item, f"{rows.source}: row {number}")
@@ -116,11 +116,18 @@ class Writing(Task):
                 wanted.append(str(item["messages"][-1]["content"]) if not lost else None)
             else:
                 untrained[number] = lost > 0
+            uncalled += unwritten_calls(tokenizer, item, f"{rows.source}: row {number}")
             self.note_end(tokenizer, row)
             if progress is not None and (i + 1) % TELL_EVERY == 0:
                 progress(i + 1)
         if progress is not None:
             progress(len(rows))
+        if uncalled:
+            self.remark(
+                "calls_left_out",
+                f"{rows.source}: {uncalled:,} of {len(rows):,} rows call tools, which the model's chat template does not write"
+                " down: nothing is learned from those turns. Take a model whose template knows tools.",
+            )
         refuse_untrained(rows, untrained, most, "the model's chat template marks nothing of them as an answer.")
         return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, len(untrained))
 

@@ -31,6 +31,7 @@ from engine.worker.tasks.writing import Writing
 from engine.worker.training import FINISHED
 from recommender.errors import InputError
 from recommender.plan import DataChoice, Plan
+from tests.conftest import CHATML
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 
 Here = Callable[..., RunDirectory]
@@ -126,6 +127,24 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_unless_it_marks_the_a
     marked = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
     row = conversation.rendered(with_template(tiny_chat, marked), item(), "x")
     assert shown(without, row) == ["Since Monday.<|im_end|>"]
+
+
+def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_chat: Path, writer: Path, tmp_path: Path) -> None:
+    called = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}
+    calling: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [called]}
+    turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
+    silent = load_tokenizer(str(tiny_chat))
+    assert shown(silent, conversation.rendered(silent, item(turns), "x")) == ["On its way.<|im_end|>"]
+    task = Writing(plan_of(writer), [], 0)
+    task.encode(silent, read(tmp_path, [{"messages": turns}] * 4, "messages", {"messages": "messages"}, "chat"))
+    assert "4 of 4 rows call tools, which the model's chat template does not write down" in task.remarks["calls_left_out"]
+
+    says = "{% if message['tool_calls'] %}{{ message['tool_calls'] | tojson }}{% endif %}"
+    speaks = with_template(tiny_chat, CHATML.replace("'<|im_end|>\n' }}", f"'' }}}}{says}{{{{ '<|im_end|>\n' }}}}", 1))
+    learned = shown(speaks, conversation.rendered(speaks, item(turns), "x"))
+    assert "weather" in learned[0]
+    assert learned[1] == "On its way.<|im_end|>"
+    assert not conversation.unwritten_calls(speaks, item(turns), "x")
 
 
 def test_what_a_template_says_against_a_conversation_is_told(tiny_chat: Path) -> None:
