@@ -255,7 +255,7 @@ def milestone(event: Event) -> str | None:
         case "evaluation":
             split = str(event.get("split"))
             name = _("step {step}").format(step=event.get("step")) if split == "validation" else SPLITS.get(split, split)
-            return f"{when}  {padded(one_line(name), 14)}  {judged.in_line(event.get('metrics') or {})}"
+            return f"{when}  {padded(one_line(name), 15)}  {judged.in_line(event.get('metrics') or {})}"
         case "preflight":
             return f"{when}  {preflight_words(event)}"
         case "warning":
@@ -265,14 +265,7 @@ def milestone(event: Event) -> str | None:
     return None
 
 
-SPLITS = {
-    "probe": _("linear probe"),
-    "majority": _("constant answer"),
-    "before": _("before"),
-    "after": _("after"),
-    "generic_before": _("generic text"),
-    "generic_after": _("generic text"),
-}
+SPLITS = show.ROWS | {"generic_before": _("generic text"), "generic_after": _("generic text")}
 
 
 def _run_words(event: Event) -> str:
