@@ -8,7 +8,7 @@ from recommender.facts import Facts
 from recommender.footprint import disk_needed, trained_parameters
 from recommender.memory import Placed, as_memory, groups_of, place, undivided
 from recommender.plan import Plan
-from recommender.reasons import reason
+from recommender.reasons import reason, size
 from recommender.recommendation import METHOD_NAMES, Candidate, Hours, Method, Reason, Settings
 from recommender.shape import Shape, checkpoint_bytes_per_parameter, shape_of, tuned_as_encoder
 from recommender.variants import Group, last_layers, step_of, variants
@@ -159,7 +159,8 @@ def no_disk(facts: Facts, method: Method, needed: int) -> Reason | None:
     free = facts.machine.disk_free
     if free is None or needed <= free:
         return None
-    return reason("no_disk", {"method": METHOD_NAMES[method], "needed": needed, "free": free}, "K")
+    known = {"method": METHOD_NAMES[method], "needed": needed, "free": free, "missing": needed - free}
+    return reason("no_disk", known, "K", wording="no_disk_quite" if size(needed) == size(free) else None)
 
 
 def _late(facts: Facts, hours: Hours) -> bool:

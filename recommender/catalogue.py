@@ -24,6 +24,8 @@ SENTENCES: dict[str, str] = {
     "as they are and adapters train on top, which is QLoRA's way.",
     "over_time_budget": "{method}: about {hours:hours}, more than {usable:share} of your {budget:hours}.",
     "no_disk": "{method}: needs about {needed:size} of disk for checkpoints and the result, {free:size} are free.",
+    "no_disk_quite": "{method}: needs about {needed:size} of disk for checkpoints and the result, {missing:size} more than "
+    "are free.",
     "no_hub_disk": "{method}: the model's {needed:size} cannot be downloaded into {free:size} of free disk.",
     "variant_no_embeddings": "{method}: the embeddings ({embeddings:short} parameters) stay frozen to save memory; "
     "everything else is trained.",
@@ -58,6 +60,7 @@ SENTENCES: dict[str, str] = {
     "W6_forgetting": "Keeping what the model knows matters: full fine-tuning moves all {parameters:short} parameters, LoRA "
     "forgets less.",
     "W7_few_rows_large_model": "{unique_rows:count} rows are too few to move {parameters:short} parameters safely.",
+    "W7_few_blocks": "{unique_rows:count} blocks of text are too few to move {parameters:short} parameters safely.",
     "W8_slower": "{method} takes about {hours:hours} against {best:hours}.",
     "W9_several_adapters": "You want {adapters_wanted} variants of one base model: adapters can share it.",
     "W10_affordable_full": "With {parameters:short} parameters full fine-tuning is affordable too.",
@@ -99,6 +102,8 @@ SENTENCES: dict[str, str] = {
     "overlap": "{share:share} of the held-out rows are also in the training data. They are left out of training, or the "
     "score would be too good.",
     "leak": "Column {column} seems to give the label away: keep it out of the text.",
+    "nothing_held_out": "Nothing can be held out of so few texts: no score, before or after, will say whether it helped. Bring "
+    "held-out text, or cut the text into files of its own, such as chapters.",
     "small_held_out": "Your {rows:count} held-out rows measure to about {points:num} points either way; smaller differences "
     "are noise.",
     "imbalanced": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights; "
@@ -127,12 +132,17 @@ SENTENCES: dict[str, str] = {
     "{tokens:count}.",
     "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one in a "
     "hundred than {tokens:count}: the rest is cut. Split long texts, or take a model that reads more.",
+    "long_texts_half": "At least {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one "
+    "in a hundred than {tokens:count}: the rest is cut. Split long texts, or take a model that reads more.",
     "long_documents": "Many texts are longer than the {reads:count} tokens that this model reads (one in twenty has more than "
     "{tokens:count}). Try in this order, and compare on validation rows: keep head and tail of each text, cut it into chunks "
     "and pool their scores, take an encoder for long texts.",
     "long_documents_half": "Half of the texts have more than {tokens:count} tokens, and this model reads {reads:count}. Try in "
     "this order, and compare on validation rows: keep head and tail of each text, cut it into chunks and pool their scores, "
     "take an encoder for long texts.",
+    "long_documents_read_long": "Many texts are longer than the {reads:count} tokens that this model reads (one in twenty has "
+    "more than {tokens:count}). Keep head and tail of each text, or cut it into chunks and pool their scores; compare on "
+    "validation rows.",
     "unused_devices": "{present} devices are here; one run of Loracle uses {used}.",
     "device_left_out": "{used} of {usable} devices are used; the others have too little free memory to help.",
     "sharded": "{method} is planned sharded over {devices} devices: weights and optimizer states divided among them (FSDP).",
@@ -191,6 +201,7 @@ SENTENCES: dict[str, str] = {
     "padded_to_maximum": "Padding every row to {length} tokens wastes most of the work: {few:share} of the texts have more "
     "than {tokens:count}. Pad to the longest of a batch.",
     "truncates": "At {length:count} tokens about {share:share} of the rows are cut.",
+    "truncates_half": "At {length:count} tokens at least {share:share} of the rows are cut.",
     "longer_than_model": "{length} tokens are more than the {reads} this model reads.",
     "one_seed": "One seed on {unique_rows:count} rows can mislead by several points: compare {seeds} and report mean and spread.",
     "no_bias_correction": "Adam without bias correction makes small-data fine-tuning unstable: switch it on.",

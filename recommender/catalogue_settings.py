@@ -49,6 +49,7 @@ SETTINGS: dict[str, str] = {
     "S_early_stopping": "Scored {evaluations} times on {validation_rows:count} validation rows, stopped after {patience} "
     "scores without a better one; the best checkpoint is kept.",
     "S_no_early_stopping": "No early stopping: {validation_rows} validation rows are too few to tell better from worse.",
+    "S_no_validation": "No early stopping: nothing can be held back to score on.",
     "S_length_longest": "Length {max_length:count}: no text is longer than {tokens:count} tokens.",
     "S_length_p95": "Length {max_length:count}: {share:share} of the texts have at most {tokens:count} tokens.",
     "S_length_model": "Length {max_length:count}: the most this model reads, although {share:share} of the texts have "
@@ -65,6 +66,9 @@ SETTINGS: dict[str, str] = {
     "S_seeds": "Compare {seeds} seeds: on {unique_rows:count} rows the seed can matter as much as the method. Report mean "
     "and spread.",
     "S_seeds_one": "One seed is enough with {unique_rows:count} rows.",
+    "S_seeds_text": "Compare {seeds} seeds: on {unique_rows:count} blocks of text the seed can matter as much as the method. "
+    "Report mean and spread.",
+    "S_seeds_one_text": "One seed is enough with {unique_rows:count} blocks of text.",
     "S_class_weights": "Rare classes get more weight in the loss: the largest class has {most:count} rows, the smallest "
     "{least:count}.",
     "S_no_class_weights": "No class weights: the classes are even enough.",

@@ -12,6 +12,9 @@ from recommender.reasons import caution
 from recommender.recommendation import METHOD_NAMES, Candidate, Caution
 from recommender.shape import Shape, fp16_hostile
 
+LONG_READER = 4096
+"""Tokens from which on an encoder is one for long texts."""
+
 
 def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:
     """About the data."""
@@ -36,6 +39,8 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
     task, unique = data.task or "classification", distinct_rows(data)
     if rows_of(data) is not None and not is_labelled(data) and task != "continued_pretraining" and 50 <= unique < 200:
         yield caution("few_examples", rows=unique)
+    if rows_of(data) is not None and not data.eval_rows and not split_of(data).held_out:
+        yield caution("nothing_held_out", rows=unique)
     if task == "preference" and facts.model.instruct is False:
         yield caution("preference_on_base", instruct=False)
     if task == "continued_pretraining" and facts.model.instruct:
@@ -72,8 +77,12 @@ def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[C
     p95 = data.tokens_p95 or 0
     if is_labelled(data) and shape.family == "encoder" and p95 > shape.positions:
         median = data.tokens_p50 or 0
-        code = "long_documents_half" if median > shape.positions else "long_documents"
-        yield caution("long_documents", wording=code, tokens=median if median > shape.positions else p95, reads=shape.positions)
+        half = median > shape.positions
+        code = "long_documents_half" if half else "long_documents"
+        if shape.positions >= LONG_READER:  # which is what the last of these would advise
+            yield caution("long_documents", wording="long_documents_read_long", tokens=p95, reads=shape.positions)
+        else:
+            yield caution("long_documents", wording=code, tokens=median if half else p95, reads=shape.positions)
     cut = next((c for c in data.truncation if c.length == length), None)
     if cut is not None and cut.rows_cut and data.rows and data.task != "continued_pretraining":
         lost = max((data.tokens_total or cut.tokens_kept) - cut.tokens_kept, 0)
@@ -85,7 +94,9 @@ def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[C
     wanted = data.tokens_p99 if not is_labelled(data) and data.task != "continued_pretraining" else None
     if wanted is not None and length < wanted:
         if length >= shape.positions:
-            yield caution("long_texts", share=share_cut(data, shape.positions), tokens=wanted, reads=shape.positions)
+            wording = "long_texts_half" if (data.tokens_p50 or 0) > shape.positions else None
+            longer = share_cut(data, shape.positions)
+            yield caution("long_texts", wording=wording, share=longer, tokens=wanted, reads=shape.positions)
         elif nearest.fits:
             yield caution("shortened", length=length, tokens=wanted, share=share_cut(data, length))
 

@@ -1,5 +1,6 @@
 """Counts the rules rest on: rows, labels, tokens, and the split of the rows."""
 
+import math
 from typing import NamedTuple
 
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Task
@@ -49,6 +50,8 @@ def _seeing_the_rare(data: DataFacts, rows: int) -> int:
 
 def folds_of(data: DataFacts) -> int:
     """5 where the rows are too few for one split and nobody brought held-out rows, else 1."""
+    if data.task == "continued_pretraining":  # whose rows are documents, of any length
+        return 1
     few = data.eval_rows is None and rows_of(data) is not None and 50 <= distinct_rows(data) < SMALL_FOR_ONE_SPLIT
     return 5 if few else 1
 
@@ -108,6 +111,13 @@ def trained_tokens(data: DataFacts) -> int:
 
 LIKE_PRETRAINING_ROWS = 50_000
 """From so many rows of code or of a new domain on, formatted or not, tuning resembles pre-training (E5: 100,000 pairs)."""
+
+
+def examples_of(data: DataFacts, length: int) -> int:
+    """U, or of raw text the blocks of `length` tokens that it makes: a book is one row and thousands of them."""
+    if data.task != "continued_pretraining":
+        return distinct_rows(data)
+    return math.ceil(trained_tokens(data) / max(length, 1))
 
 
 def like_pretraining(data: DataFacts, goal: Goal) -> bool:

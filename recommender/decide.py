@@ -7,7 +7,7 @@ from recommender import gates, memory, remedies
 from recommender.brought import canonical
 from recommender.candidates import candidate_of, cut_in_length, cut_in_rank, dominated, lora_is_cut
 from recommender.cautions import data_cautions, goal_cautions, machine_cautions
-from recommender.counting import distinct_rows, is_labelled, like_pretraining, rows_of, task_of, trained_tokens
+from recommender.counting import distinct_rows, examples_of, is_labelled, like_pretraining, rows_of, task_of, trained_tokens
 from recommender.evidence import POINT_RULES, PointRule, Situation
 from recommender.facts import Device, Facts
 from recommender.flips import flip_conditions
@@ -116,10 +116,11 @@ def _situation(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) 
         encoder=counts_as_encoder(shape, data),
         writes=not is_labelled(data),
         parameters=shape.parameters,
-        unique_rows=distinct_rows(data),
+        unique_rows=examples_of(data, full.settings.max_length),
         trained_tokens=trained_tokens(data),
         adapter_parameters_per_rank=shape.adapter_parameters_per_rank,
         like_pretraining=like_pretraining(data, goal),
+        raw_text=data.task == "continued_pretraining",
         forgetting=goal.forgetting,
         adapters_wanted=goal.adapters_wanted,
         ship_in_4_bit=goal.ship_in_4_bit,
@@ -153,6 +154,8 @@ def _wording(rule: PointRule, situation: Situation, candidates: dict[Method, Can
     """W3 must not promise what W5 takes back, nor W5 name a rank that an encoder does not take; W15 says what was cut."""
     if rule.code == "W3_adapter_holds_data" and situation.like_pretraining:
         return "W3_size_alone"
+    if rule.code == "W7_few_rows_large_model" and situation.raw_text:
+        return "W7_few_blocks"
     lora, qlora = candidates["lora"], candidates["qlora"]
     if rule.code == "W5_like_pretraining" and max(lora.settings.rank or 0, qlora.settings.rank or 0) < SMALL_RANK:
         return "W5_without_rank"

@@ -1,6 +1,7 @@
 """The evidence table: sources by short name, and the points the rules give.
 
-Numbers E1-E40 are explained in docs/method-guide.md. Points are judgement: the signs are evidenced, the sizes are not.
+Numbers E1-E40 are explained in docs/method-guide.md, also those that no reason cites.
+Points are judgement: the signs are evidenced, the sizes are not.
 They stand in one table so that they can be printed, questioned and changed.
 """
 
@@ -15,7 +16,6 @@ SOURCES: dict[str, str] = {
     "E3": "Chen et al. 2022, arXiv 2202.07962",
     "E4": "Tinker cookbook sweep of learning rate and rank over 35 models",
     "E5": "Biderman et al. 2024, arXiv 2405.09673",
-    "E6": "Shuttleworth et al., NeurIPS 2025, arXiv 2410.21228",
     "E7": "Zhang et al. 2024, arXiv 2402.17193",
     "E8": "Raschka, fine-tuning DistilBERT on IMDB",
     "E9": "Hu et al., LoRA's GLUE scripts",
@@ -31,17 +31,13 @@ SOURCES: dict[str, str] = {
     "E21": "LitGPT measurements, 10 models of 1.1B to 7B",
     "E22": "LLaMA-Factory, qlora and LitGPT memory tables",
     "E23": "torchtune measurements",
-    "E24": "AnswerDotAI, FSDP and QLoRA",
     "E25": "torchtune and axolotl on checkpointing and packing",
     "E26": "arXiv 2602.09492; LoRA Without Regret",
     "E27": "Madabushi et al. 2020",
-    "E28": "Lee et al. 2021, deduplicating training data",
     "E29": "Park et al. 2022; Dai et al. 2022",
     "E30": "Tulu 3, LIMA and others on epochs",
-    "E31": "Raschka; google-research/bert: memory of encoders",
     "E32": "Raschka, precision comparison on DistilBERT",
     "E33": "bitsandbytes documentation, tried on this machine",
-    "E34": "63 open PEFT runs of 20 checkpoints; Dodge et al. 2020",
     "E35": "the frameworks' own defaults, mid-2026",
     "E36": "arithmetic",
     "E37": "NEFTune README",
@@ -66,10 +62,13 @@ class Situation:
     """The model writes text, rather than having a head of classes or numbers."""
     parameters: int
     unique_rows: int
+    """Of raw text the blocks."""
     trained_tokens: int
     adapter_parameters_per_rank: int
     like_pretraining: bool
     """Raw text, or so much text of a new domain or of code that it resembles pre-training."""
+    raw_text: bool
+    """Its rows are blocks."""
     forgetting: str
     adapters_wanted: int
     ship_in_4_bit: bool

@@ -6,7 +6,7 @@ The JSON names are an interface (`loracle inspect`, `loracle plan --facts`). Eve
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from recommender.base import Given
 from recommender.step import TrainingStep
@@ -181,8 +181,8 @@ class DataFacts(Given):
     task: Task | None = None
     rows: Count | None = None
     unique_rows: Count | None = None
-    eval_rows: Count | None = None
-    """Rows of a separate held-out file; `None` when there is none and rows will be carved from the data."""
+    eval_rows: Annotated[Count | None, AfterValidator(lambda rows: rows or None)] = None
+    """Rows of a separate held-out file; `None` (0 means the same) when there is none and rows will be carved from the data."""
     tokens_p50: Count | None = None
     tokens_p95: Count | None = None
     tokens_p99: Count | None = None

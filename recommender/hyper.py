@@ -9,7 +9,7 @@ from recommender.counting import VALIDATION_SHARE as VALIDATION_SHARE
 from recommender.counting import Split as Split
 from recommender.counting import (
     classes_of,
-    distinct_rows,
+    examples_of,
     folds_of,
     is_labelled,
     skewed,
@@ -39,6 +39,8 @@ TOKEN_BUDGET_DEVICE = 16_384
 """Padded tokens a micro-batch may hold to start with. Measured on a CPU: beyond 1,024 nothing gets faster, and memory grows
 (SmolLM2-135M, LoRA: 241 tokens/s in 3.1 GB, with 2,048 228 tokens/s in 4.8 GB)."""
 LAST_LAYERS = 2
+LEAST_VALIDATION = 20
+"""Rows, or blocks of raw text, from which better can be told from worse (K)."""
 BF16_GAIN = 1.15
 """How many times as fast bf16 must be on a CPU before it is worth its rounding (K)."""
 LOSSES_APART, GRADIENTS_APART = 0.01, 0.25
@@ -61,7 +63,8 @@ def settings_for(facts: Facts, shape: Shape, method: Method, trained: Trained = 
     steps = rates.steps_of(rows, epochs, batch)
     adapters = method != "full"
     rank = rates.rank_of(shape, data, facts.goal, encoder) if adapters else None
-    unique = distinct_rows(data)
+    examples = examples_of(data, length)
+    seen = examples * split.validation / max(sum(split), 1) if data.task == "continued_pretraining" else split.validation
     return Settings(
         learning_rate=rates.learning_rate_of(shape, data, method, encoder, steps=steps, trained=trained, t5=t5_like(facts.model)),
         epochs=epochs,
@@ -81,12 +84,12 @@ def settings_for(facts: Facts, shape: Shape, method: Method, trained: Trained = 
         alpha=(2 * rank if encoder else 32) if rank is not None else None,
         target_modules="all-linear" if adapters else None,
         dropout=rates.dropout_of(shape, data, encoder) if adapters else None,
-        seeds=tuple(range(1, 1 + seeds_for(unique))),
+        seeds=tuple(range(1, 1 + seeds_for(examples))),
         metric=metric_of(data),
         class_weights=skewed(data),
         label_smoothing=label_smoothing_of(data),
-        early_stopping=split.validation >= 20,
-        patience=5 if unique < 1_000 else 3,
+        early_stopping=seen >= LEAST_VALIDATION,
+        patience=5 if examples < 1_000 else 3,
         evaluations=10,
         token_budget=TOKEN_BUDGET_CPU if facts.machine.device is None else TOKEN_BUDGET_DEVICE,
         validation_rows=split.validation,

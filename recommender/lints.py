@@ -191,7 +191,8 @@ def _lengths(s: Mapping[str, Any], data: DataFacts, shape: Shape | None, own: bo
     share = share_cut(data, length)
     cuts = shape is None or length < shape.positions  # at the model's own limit the texts are to blame, and that is said
     if share is not None and share > 0.10 and cuts and not own and data.task != "continued_pretraining":
-        yield caution("truncates", length=length, share=share)
+        half = length < (data.tokens_p50 or 0)  # how many more is not known
+        yield caution("truncates", wording="truncates_half" if half else None, length=length, share=share)
 
 
 def share_cut(data: DataFacts, length: float) -> float | None:

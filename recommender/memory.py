@@ -11,7 +11,7 @@ from recommender import traced
 from recommender.facts import Facts, Machine
 from recommender.footprint import Step, parts_of
 from recommender.names import memory_in_name
-from recommender.recommendation import Memory, Method, Precision
+from recommender.recommendation import Memory
 from recommender.shape import Shape
 
 RUNTIME_BYTES = 600_000_000
@@ -174,19 +174,3 @@ def as_memory(facts: Facts, shape: Shape, placed: Placed) -> Memory:
         parts=placed.parts,
         phases=placed.phases or {},
     )
-
-
-def predict(
-    facts: Facts,
-    shape: Shape,
-    method: Method,
-    precision: Precision,
-    *,
-    rank: int,
-    micro_tokens: int,
-    length: int,
-    gradient_checkpointing: bool,
-) -> Memory:
-    """Peak memory of one method in bytes, for micro-batches of `micro_tokens` padded tokens of `length` at most."""
-    step = Step(method, precision, rank, micro_tokens, length, gradient_checkpointing)
-    return as_memory(facts, shape, place(facts, shape, step))

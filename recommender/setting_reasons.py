@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from recommender import hyper, rates
-from recommender.counting import distinct_rows, is_labelled, split_of, trained_tokens
+from recommender.counting import distinct_rows, examples_of, is_labelled, split_of, trained_tokens
 from recommender.facts import Facts
 from recommender.reasons import reason
 from recommender.recommendation import IN_SENTENCES, Candidate, Reason, Settings
@@ -140,7 +140,9 @@ def _regularisation(facts: Facts, settings: Settings) -> Iterator[Reason]:
         "max_grad_norm", "S_clipping", {"max_grad_norm": settings.max_grad_norm}, "E20" if settings.max_grad_norm < 1 else "K"
     )
     stop = {n: getattr(settings, n) for n in ("evaluations", "validation_rows", "patience")}
-    yield _because("early_stopping", "S_early_stopping" if settings.early_stopping else "S_no_early_stopping", stop, "E13")
+    none = "S_no_early_stopping" if settings.validation_rows else "S_no_validation"
+    code = "S_early_stopping" if settings.early_stopping else none
+    yield _because("early_stopping", code, stop, "E13")
     if settings.label_smoothing:
         known = {"label_smoothing": settings.label_smoothing, "share": data.conflict_share}
         yield _because("label_smoothing", "S_label_smoothing", known, "K")
@@ -184,8 +186,9 @@ def _rows(facts: Facts, settings: Settings) -> Iterator[Reason]:
     yield _because("validation_rows", "S_split" if data.eval_rows is None else "S_split_brought", known, "K")
     if settings.folds > 1:
         yield _because("folds", "S_folds", {"folds": settings.folds, "unique_rows": unique}, "E13")
-    seeds = {"seeds": len(settings.seeds), "unique_rows": unique}
-    yield _because("seeds", "S_seeds" if len(settings.seeds) > 1 else "S_seeds_one", seeds, "E13")
+    seeds = {"seeds": len(settings.seeds), "unique_rows": examples_of(data, settings.max_length)}
+    code = "S_seeds" if len(settings.seeds) > 1 else "S_seeds_one"
+    yield _because("seeds", f"{code}_text" if data.task == "continued_pretraining" else code, seeds, "E13")
 
 
 def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
@@ -208,7 +211,7 @@ def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
     yield _because("precision", f"S_precision_{named}", known, "E32")
     code, more = ("S_checkpointing", 0.27) if settings.gradient_checkpointing else ("S_no_checkpointing", 0.0)
     yield _because("gradient_checkpointing", code, {"more": more}, "E25")
-    few = distinct_rows(facts.data) < SMALL_DATA
+    few = examples_of(facts.data, settings.max_length) < SMALL_DATA
     small = settings.optimizer.startswith("adamw_8bit")
     code = "S_optimizer_8bit" if small else "S_optimizer_adamw" if few else "S_optimizer_usual"
     yield _because("optimizer", code, {"optimizer": settings.optimizer, "bits": 8}, "E23" if "8bit" in code else "E12")

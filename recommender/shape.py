@@ -12,6 +12,11 @@ _FP16_HOSTILE = re.compile(r"gemma|qwen3[_.-]?5|qwen3[_.-]?moe|(^|[^a-z])(m|u|um
 """Families that overflow in fp16: Gemma, Qwen3.5 and Qwen3-MoE (E32), the T5 family (trained in bf16, known to overflow)."""
 _GENERATORS = re.compile(r"causallm|lmheadmodel|llama|mistral|qwen|gpt|phi|gemma|falcon|bloom|opt\b", re.IGNORECASE)
 _TRANSLATORS = re.compile(r"conditionalgeneration|t5|bart|pegasus|marian", re.IGNORECASE)
+POSITIONS_AFTER_PADDING = frozenset((
+    "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
+))  # fmt: skip
+"""Their first positions stand for padding: two fewer tokens fit than `max_position_embeddings` says."""
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
 _EXPERTS_TAKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k")
 _IN_CONFIG = {
@@ -127,7 +132,7 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
         heads=heads,
         key_value_heads=model.kv_heads or heads,
         vocabulary=vocabulary,
-        positions=max(known("max_positions", model.max_positions, 512 if family == "encoder" else 4096), 2),
+        positions=max(known("max_positions", positions_of(model), 512 if family == "encoder" else 4096), 2),
         never_quantised=model.expert_parameters or 0,
         assumed=tuple(assumed),
     )
@@ -171,6 +176,15 @@ def _experts_of(model: ModelFacts) -> tuple[int, int]:
     experts = max(model.experts or _number_in(config, _EXPERTS) or experts_in_name(model), 1)
     taken = model.experts_per_token or _number_in(config, _EXPERTS_TAKEN) or min(2, experts)
     return experts, min(taken, experts) or 1
+
+
+def positions_of(model: ModelFacts) -> int | None:
+    """Tokens that the model reads at most, from its facts or its configuration; `None` where neither tells."""
+    if model.max_positions is not None:
+        return model.max_positions
+    config = model.config or {}
+    found = _number_in(config, _IN_CONFIG["max_positions"])
+    return found - 2 if found is not None and found > 2 and config.get("model_type") in POSITIONS_AFTER_PADDING else found
 
 
 def _number_in(config: dict[str, Any], names: tuple[str, ...]) -> int | None:

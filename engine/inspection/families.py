@@ -28,10 +28,6 @@ DECODERS = _names(
     olmo3 olmoe openai-gpt opt persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_5 qwen3_5_text qwen3_moe
     qwen3_next rwkv seed_oss smollm3 stablelm starcoder2 xglm zamba zamba2"""
 )
-POSITIONS_AFTER_PADDING = _names(
-    "camembert data2vec-text esm ibert longformer luke mpnet roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod"
-)
-"""Their first positions stand for padding: two fewer tokens fit than `max_position_embeddings` says."""
 
 
 def family_of(config: dict[str, Any]) -> Family | None:

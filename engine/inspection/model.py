@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.inspection.families import POSITIONS_AFTER_PADDING, family_of
+from engine.inspection.families import family_of
 from engine.inspection.gguf import gguf_file, inspect_gguf
 from engine.inspection.headers import read_weights
 from engine.inspection.manners import chat_template, end_of_turn, instruct, licence
@@ -17,6 +17,7 @@ from engine.inspection.weights import Kind, Weights, active
 from engine.text import one_line
 from recommender.errors import InputError
 from recommender.facts import ModelFacts
+from recommender.shape import POSITIONS_AFTER_PADDING
 
 LARGEST_CONFIG = 10_000_000
 DEEPEST_CONFIG = 40

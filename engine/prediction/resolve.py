@@ -6,6 +6,7 @@ from typing import Any
 from engine.prediction import library
 from recommender.errors import InputError
 from recommender.facts import Facts
+from recommender.shape import positions_of
 from recommender.step import TrainingStep
 
 HEADS = {
@@ -130,6 +131,6 @@ def check(step: TrainingStep, facts: Facts) -> None:
         wrong = f"optimizer {step.optimizer} has kernels of its own, and optimizer_implementation is fused"
     if wrong is not None:
         raise InputError(f"step: {wrong}.")
-    positions = facts.model.max_positions or (facts.model.config or {}).get("max_position_embeddings")
-    if facts.model.family == "encoder" and isinstance(positions, int) and step.length > positions:
+    positions = positions_of(facts.model)
+    if facts.model.family == "encoder" and positions is not None and step.length > positions:
         raise InputError(f"step: length is {step.length}, and the model reads {positions} tokens at most.")

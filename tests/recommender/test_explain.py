@@ -8,6 +8,7 @@ import pytest
 from recommender.decide import recommend
 from recommender.explain import STAGES, explain
 from recommender.facts import Facts
+from recommender.reasons import size
 from recommender.recommendation import METHODS
 
 EXAMPLE = json.loads((Path(__file__).parent / "facts_example.json").read_text())
@@ -58,3 +59,11 @@ def test_settings_of_what_can_never_run_are_not_explained() -> None:
     assert not [w for w in advice.warnings if w.code == "small_held_out"]
     (last,) = (s for s in steps if s.code.startswith("verdict"))
     assert "cannot be trained like this" in last.text
+
+
+def test_the_parts_of_the_memory_add_up_to_what_is_said_to_be_needed() -> None:
+    situation = facts()
+    advice = recommend(situation)
+    said = {s.text for s in explain(situation, advice) if s.code == "memory_where"}
+    for candidate in advice.candidates:
+        assert any(f" {size(candidate.memory.predicted)} (" in text for text in said)

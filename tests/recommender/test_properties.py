@@ -12,6 +12,7 @@ from recommender.counting import distinct_rows
 from recommender.decide import decide, recommend
 from recommender.explain import explain
 from recommender.facts import Backend, Facts, Family, Task
+from recommender.footprint import Step
 from recommender.plan import DataChoice, ModelChoice, Plan
 from recommender.reasons import duration, plain, share, short_count, size
 from recommender.recommendation import METHODS, Caution, Reason
@@ -148,9 +149,7 @@ def test_a_bigger_token_budget_never_needs_less_memory(
     shape = shape_of(facts.model)
     length = hyper.max_length_of(shape, facts.data)
     small, large = (
-        memory.predict(
-            facts, shape, method, "fp32", rank=8, micro_tokens=t, length=length, gradient_checkpointing=checkpointing
-        ).predicted
+        memory.place(facts, shape, Step(method, "fp32", 8, t, length, checkpointing)).peak
         for t in (tokens, tokens + more)
     )
     assert small <= large

@@ -149,7 +149,8 @@ def test_more_tokens_than_an_adapter_holds_speak_for_full() -> None:
 
 
 def test_continued_pretraining_speaks_for_full() -> None:
-    advice = advise(gpu(77), LLAMA_1B, INSTRUCTIONS | {"task": "continued_pretraining"})
+    text = INSTRUCTIONS | {"task": "continued_pretraining", "trained_tokens": 8_400_000, "tokens_total": 8_400_000}
+    advice = advise(gpu(77), LLAMA_1B, text)
     assert points(advice) == {"full": 4 + 1, "lora": 3 - 1, "qlora": 2 - 1}
     assert advice.verdict == "full"
     assert advice.settings.epochs == 1
@@ -391,3 +392,19 @@ def test_what_unpacking_costs_is_told_of_the_machine_at_hand() -> None:
     }
     assert "2.6 to 3.6 times" in told["cpu"]
     assert "1.1 to 2 times" in told["gpu"]
+
+
+def test_roberta_reads_two_tokens_fewer_than_its_configuration_says() -> None:
+    config = {"model_type": "roberta", "max_position_embeddings": 514}
+    advice = advise(gpu(12), {"family": "encoder", "parameters": 124_645_632, "config": config}, IMDB | {"tokens_p95": 760})
+    assert advice.settings.max_length == 512
+
+
+def test_no_held_out_rows_are_none() -> None:
+    assert advise(gpu(12), BERT, IMDB | {"eval_rows": 0}) == advise(gpu(12), BERT, IMDB | {"eval_rows": None})
+
+
+def test_what_is_missing_of_the_disk_is_said_where_both_figures_look_alike() -> None:
+    needed = advise(gpu(12), BERT, IMDB).candidate("full").disk
+    (said,) = (r.text for r in advise(gpu(12) | {"disk_free": needed - 10**6}, BERT, IMDB).reasons if r.code == "no_disk")
+    assert said.endswith("1.0 MB more than are free.")
