@@ -185,12 +185,12 @@ def judged(group: Group, arms: dict[str, dict[str, list[str]]], metric: str) -> 
 
 
 def together(kept: Sequence[dict[str, Any]]) -> Answers:
-    """The answers that several files of scores hold, one after the other."""
-    weighted = all(fold["weights"] is not None for fold in kept)
+    """The answers that several files of scores hold, one after the other; a file without weights has rows that count one each."""
+    weighted = any(fold["weights"] is not None for fold in kept)
     return Answers(
         [p for fold in kept for p in fold["predicted"]],
         [x for fold in kept for x in fold["losses"]],
-        [w for fold in kept for w in fold["weights"]] if weighted else None,
+        [w for fold in kept for w in fold["weights"] or [1.0] * len(fold["losses"])] if weighted else None,
     )
 
 

@@ -59,7 +59,7 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
         InputError: nothing to learn, or labels that do not match the plan.
     """
     rows, held_out = load(choice, task)
-    counts = {"rows": len(rows), "empty": rows.dropped}
+    counts = {"rows": len(rows), "empty": rows.dropped, "eval_empty": held_out.dropped if held_out is not None else 0}
     once = unique(rows)
     counts["duplicates"] = len(rows) - len(once)
     if choice.drop_conflicts and task in CLASSIFYING:

@@ -56,7 +56,7 @@ class Split:
     held_out: Rows
     labels: list[str]
     counts: dict[str, int] = field(default_factory=dict)
-    """rows, empty, duplicates, overlap: how many rows each step found."""
+    """rows, empty, eval_empty, duplicates, conflicts, overlap: how many rows each step found."""
 
 
 def labelled(table: Table, text_column: str, label_column: str) -> Rows:

@@ -207,6 +207,10 @@ SENTENCES: tuple[str, ...] = (
         "{name}: {cut} of {rows} rows (the first is row {row}) leave nothing to learn: their answers begin behind "
         "max_length ({length} tokens)."
     ),
+    marked(
+        "{name}: {cut} of {rows} rows (the first is row {row}) leave nothing to learn: within max_length ({length} tokens) both"
+        " answers are the same, or one of them has not begun."
+    ),
     marked("Raise max_length, or shorten the prompts."),
     marked("{name}: nothing is left to learn from."),
     marked("{name}: {rows} rows are too few for {folds} folds; take fewer folds."),

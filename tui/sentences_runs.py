@@ -233,6 +233,8 @@ SENTENCES: tuple[str, ...] = (
     ),
     marked("{rows} {use} rows had nothing left to learn and were left out."),
     marked("{rows} rows of the training file had nothing to read, or nothing to learn, and were left out."),
+    marked("{rows} rows of the held-out file had nothing to read, or nothing to learn, and were left out."),
+    marked("{rows} rows whose text also appears with another label were left out."),
     marked("{rows} rows repeat another one and were left out."),
     marked("{rows} training rows are among the held-out ones too and were left out of the training."),
     marked("validation"),

@@ -69,8 +69,10 @@ def _folder(kind: str) -> Path:
 def _code() -> str:
     """A fingerprint of the code that finds the facts: newer code never serves what older code found."""
     here = Path(__file__).parent
-    files = [*here.glob("*.py"), *(here.parent / "tables").glob("*.py"), here.parent / "rows.py"]
+    engine = here.parent
+    folders = (here, engine / "tables", engine / "examples")
+    files = [*(file for folder in folders for file in folder.glob("*.py")), engine / "rows.py", engine / "text.py"]
     whole = hashlib.sha256()
     for file in sorted(files):
-        whole.update(file.name.encode() + b"\0" + file.read_bytes())
+        whole.update(str(file.relative_to(engine)).encode() + b"\0" + file.read_bytes())
     return whole.hexdigest()

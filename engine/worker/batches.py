@@ -27,7 +27,7 @@ class LogicalBatch:
 
     @property
     def tokens(self) -> int:
-        """Real tokens, padding not counted."""
+        """Tokens that are read, padding not counted."""
         return sum(map(len, self.input_ids))
 
 

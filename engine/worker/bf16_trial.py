@@ -150,7 +150,7 @@ def _target(task: Task, row: list[int], number: int) -> Any:
         case "regression":
             return float(number % 2)
         case "multi_label":
-            return [float((number + i) % 2) for i in range(labels)]
+            return [i for i in range(labels) if (number + i) % 2]
         case "token_classification":
             places = list(range(len(row)))
             return {"places": places, "words": places, "tags": [i % labels for i in places], "count": len(row)}

@@ -14,6 +14,8 @@ from recommender.errors import InputError
 from recommender.facts import Family
 from recommender.plan import Plan
 
+MOST_UNTRAINED = 0.1
+"""Share of the training rows from which nothing would be learned, beyond which a run would be wasted on the wrong setting."""
 USES = {"train": "training", "validation": "validation", "held_out": "held-out"}
 """What rows are for, in words."""
 
@@ -45,10 +47,14 @@ def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> dict[st
     """The rows by use as the model reads them.
 
     Raises:
-        InputError: nothing is left to train on.
+        InputError: nothing is left to train on, or too little of it; or nothing to score on, where rows were kept for it.
     """
     by_use = {"train": parts.train, "validation": parts.validation, "held_out": parts.held_out}
     rows = {use: task.encode(tokenizer, which, tell.progress("tokenize", len(which))) for use, which in by_use.items()}
+    for use, which in rows.items():
+        too_many = which.rows_untrained > MOST_UNTRAINED * len(by_use[use])
+        if too_many and (use == "train" or not len(which)):
+            raise InputError(which.why_untrained)
     if not len(rows["train"]):
         raise InputError(f"{task.plan.data.train}: nothing is left to learn from.")
     return rows
@@ -85,6 +91,10 @@ def losses(counts: dict[str, int], rows: dict[str, Encoded], max_length: int) ->
         said.append(f"{counts['empty']:,} rows of the training file had nothing to read, or nothing to learn, and were left out.")
     if counts.get("duplicates"):
         said.append(f"{counts['duplicates']:,} rows repeat another one and were left out.")
+    if counts.get("conflicts"):
+        said.append(f"{counts['conflicts']:,} rows whose text also appears with another label were left out.")
+    if n := counts.get("eval_empty"):
+        said.append(f"{n:,} rows of the held-out file had nothing to read, or nothing to learn, and were left out.")
     if counts.get("overlap"):
         said.append(f"{counts['overlap']:,} training rows are among the held-out ones too and were left out of the training.")
     said += [told for use, which in rows.items() if (told := in_words(use, which, max_length)) is not None]

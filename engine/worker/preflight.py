@@ -101,7 +101,7 @@ class Preflight:
 
     def _train(self, trainer: LogicalBatchTrainer) -> list[dict[str, Any]]:
         rows, task = self.rows["train"], self.reader.task
-        lengths = [len(ids) for ids in rows.input_ids]
+        lengths = task.lengths(rows.input_ids, rows.targets)
         around = windows(lengths, trainer.args.per_device_train_batch_size)
         with _rehearsal(trainer):
             while True:
@@ -131,7 +131,7 @@ class Preflight:
         """The longest rows that are scored, and the fullest micro-batch of them, whatever they are held for."""
         pieces: list[tuple[str, list[int], list[int]]] = []
         for use in ("validation", "held_out"):
-            lengths = [len(ids) for ids in self.rows[use].input_ids]
+            lengths = self.reader.task.lengths(self.rows[use].input_ids, self.rows[use].targets)
             if not lengths:
                 continue
             order = sorted(range(len(lengths)), key=lambda i: -lengths[i])

@@ -54,7 +54,8 @@ class Reader:
         def answers(piece: list[int]) -> Sequence[Any]:
             return (judge or self.task.answers)(model, [rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece])
 
-        found = self._through(model, rows.input_ids, answers, progress)
+        lengths = self.task.lengths(rows.input_ids, rows.targets)
+        found = self._through(model, lengths, answers, progress)
         predicted, losses, weights = ([a[i] for a in found] for i in range(3))
         even = all(w == 1.0 for w in weights)
         return Scored(Answers(predicted, losses, None if even else weights), time.monotonic() - started)
@@ -71,7 +72,7 @@ class Reader:
             found: list[list[float]] = self.task.likelihoods(model, ids, targets).tolist()
             return found
 
-        return self._through(model, rows.input_ids, likelihoods, progress)
+        return self._through(model, list(map(len, rows.input_ids)), likelihoods, progress)
 
     def embed(self, base: Any, input_ids: Sequence[Sequence[int]], progress: Progress | None = None) -> Floats:
         """Mean of the last hidden states over real tokens, (rows, hidden), from a model without its head.
@@ -88,33 +89,33 @@ class Reader:
             rows: Floats = ((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy()
             return list(rows)
 
-        return np.stack(self._through(base, input_ids, pooled, progress))
+        return np.stack(self._through(base, list(map(len, input_ids)), pooled, progress))
 
     def _through(
         self,
         model: Any,
-        input_ids: Sequence[Sequence[int]],
+        lengths: Sequence[int],
         answer: Callable[[list[int]], Sequence[Found]],
         progress: Progress | None,
     ) -> list[Found]:
-        """`answer` for the indices of every micro-batch, in eval mode; the model is left in the mode it was in."""
+        """`answer` for the indices of every micro-batch of rows of those `lengths`, in eval mode, which is left after it."""
         device = next(model.parameters()).device
         was_training = model.training
         model.eval()
         found: dict[int, Found] = {}
-        left = sorted(range(len(input_ids)), key=lambda i: -len(input_ids[i]))  # the longest first, as `cut` does
+        left = sorted(range(len(lengths)), key=lambda i: -lengths[i])  # the longest first, as `cut` does
         try:
             with torch.inference_mode(), autocast(device, self.task.plan.precision):
                 while left:
                     self.interrupt()
-                    piece = left[: max(1, self.budget.tokens // max(len(input_ids[left[0]]), 1))]
+                    piece = left[: max(1, self.budget.tokens // max(lengths[left[0]], 1))]
                     failure: BaseException | None = None
                     try:
                         rows = answer(piece)
                     except (RuntimeError, MemoryError) as error:
                         failure = out_of_memory(error)
                     if failure is not None:
-                        self.budget.shrink(failure, longest=len(input_ids[piece[0]]), rows=len(piece), training=False)
+                        self.budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece), training=False)
                         continue
                     self.budget.worked()
                     found.update(zip(piece, rows, strict=True))
@@ -123,4 +124,4 @@ class Reader:
                         progress(len(found))
         finally:
             model.train(was_training)
-        return [found[i] for i in range(len(input_ids))]
+        return [found[i] for i in range(len(lengths))]

@@ -74,7 +74,7 @@ class Session:
         built = build(task, model_folder)
         rows = encoded(task, tokenizer, parts, tell)
         total_steps = plan.total_steps(len(rows["train"]))  # not of the file's rows: raw text is cut into pieces
-        self._announce(built, parts, rows, total_steps, checkpoint)
+        self._announce(task, built, parts, rows, total_steps=total_steps, checkpoint=checkpoint)
         task.adopt(built.model)
         tell_losses(task, rows, tell)
         task.prepare(rows["train"], next(built.model.parameters()).device)
@@ -170,7 +170,7 @@ class Session:
         return between
 
     def _announce(
-        self, built: Built, parts: Split, rows: dict[str, Encoded], total_steps: int, checkpoint: Path | None
+        self, task: Task, built: Built, parts: Split, rows: dict[str, Encoded], *, total_steps: int, checkpoint: Path | None
     ) -> None:
         expected = _expected(self.run, self.plan)
         resumed = checkpoints.step_of(checkpoint) if checkpoint else None
@@ -181,7 +181,7 @@ class Session:
             data=self.plan.data.train,
             labels=parts.labels[:100],
             train_rows=len(parts.train),
-            train_tokens=sum(map(len, rows["train"].input_ids)),
+            train_tokens=sum(task.lengths(rows["train"].input_ids, rows["train"].targets)),
             validation_rows=len(parts.validation),
             held_out_rows=len(parts.held_out),
             counts=parts.counts,

@@ -105,7 +105,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         self._step_started = time.monotonic()
         self._batch = inputs
         model.train()
-        lengths = [len(ids) for ids in inputs.input_ids]
+        lengths = self._task.lengths(inputs.input_ids, inputs.targets)
         while True:
             seed_everything(mixed(self.args.seed, self.state.global_step))
             loss = torch.zeros((), device=self.args.device)
@@ -169,7 +169,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             loss=logs["loss"],
             learning_rate=logs["learning_rate"],
             grad_norm=logs.get("grad_norm"),
-            tokens=self._batch.tokens,
+            tokens=sum(self._task.lengths(self._batch.input_ids, self._batch.targets)),
             rows=len(self._batch.targets),
             seconds=time.monotonic() - self._step_started,
             memory=memory_now(),

@@ -161,3 +161,10 @@ def test_the_spread_over_seeds_is_told_in_words() -> None:
     said = compare.statements(rows, "full", "accuracy")
     assert "full: accuracy 0.825 on average over 2 seeds, from 0.750 to 0.900 (standard deviation 0.106)." in said
     assert "lora: accuracy 0.800 on average over 2 seeds, from 0.800 to 0.800 (standard deviation 0.000)." in said
+
+
+def test_a_fold_without_weights_counts_each_row_once_beside_one_that_has_them() -> None:
+    even = {"predicted": [[1.0]], "losses": [1.0], "weights": None}
+    uneven = {"predicted": [[2.0], [3.0]], "losses": [2.0, 3.0], "weights": [4.0, 2.0]}
+    assert compare.together([even, uneven]).weights == [1.0, 4.0, 2.0]
+    assert compare.together([even, even]).weights is None

@@ -43,6 +43,8 @@ class Encoded:
     """Tokens lost by that."""
     rows_untrained: int = 0
     """Rows left out because nothing would be learned from them."""
+    why_untrained: str = ""
+    """A sentence about those: how many of how many, the first, the cause and what to do."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -154,6 +156,10 @@ class Task(ABC):
         """What makes a model's layers cheaper and leaves what they compute."""
         fused_lora.fuse(model)
         dropout.hasten(model)
+
+    def lengths(self, input_ids: Sequence[Sequence[int]], targets: Sequence[Any]) -> list[int]:
+        """Tokens of each row that micro-batches are cut by: what is read."""
+        return list(map(len, input_ids))
 
     def cut(self, lengths: Sequence[int], token_budget: int, device: str) -> list[list[int]]:
         """Indices of the micro-batches of a logical batch: without padding as few as the budget allows."""

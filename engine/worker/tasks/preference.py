@@ -17,7 +17,7 @@ from engine.worker.packing import learned
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt
 from engine.worker.tasks.conversation import prompt_of, sides
-from engine.worker.tasks.writing import TELL_EVERY, Writing, refuse_untrained
+from engine.worker.tasks.writing import TELL_EVERY, Writing, why_untrained
 
 
 class Preference(Writing):
@@ -34,7 +34,7 @@ class Preference(Writing):
         """Each side is cut at the plan's `max_length`; pairs that then have nothing to tell them apart are left out.
 
         Raises:
-            InputError: such pairs are too many, or a conversation that the model's template does not take.
+            InputError: a conversation that the model's template does not take.
         """
         self.prepare_tokenizer(tokenizer)
         most = self.plan.max_length
@@ -56,8 +56,9 @@ class Preference(Writing):
                 self.note_end(tokenizer, side)
             if progress is not None and ((i + 1) % TELL_EVERY == 0 or i + 1 == len(rows)):
                 progress(i + 1)
-        refuse_untrained(rows, untrained, most, "both answers are the same, or one of them is empty.")
-        return Encoded(input_ids, targets, [0] * len(input_ids), rows_cut, tokens_cut, len(untrained))
+        cut = f"within max_length ({most} tokens) both answers are the same, or one of them has not begun"
+        why = why_untrained(rows, untrained, cut=cut, whole="both answers are the same, or one of them is empty.")
+        return Encoded(input_ids, targets, [0] * len(input_ids), rows_cut, tokens_cut, len(untrained), why)
 
     def likelihoods(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Log-likelihoods of the answers, (pairs, 2), the chosen ones first, in nats."""

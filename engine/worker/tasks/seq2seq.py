@@ -101,6 +101,10 @@ class Seq2Seq(Task):
         logits, truth = self._logits(model, input_ids, targets)
         return functional.cross_entropy(logits, truth, reduction="sum")
 
+    def lengths(self, input_ids: Sequence[Sequence[int]], targets: Sequence[Any]) -> list[int]:
+        """The longer of what is read and what is written: to either all rows of a micro-batch may be padded."""
+        return [max(len(read), len(written)) for read, written in zip(input_ids, targets, strict=True)]
+
     def weight(self, targets: Sequence[Any]) -> float:
         """Written tokens of the logical batch."""
         return float(sum(map(len, targets)))

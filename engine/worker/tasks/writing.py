@@ -21,8 +21,6 @@ from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_losses
 from recommender.errors import InputError
 
-MOST_UNTRAINED = 0.1
-"""Share of the rows from which nothing would be learned, beyond which a run would be wasted on the wrong setting."""
 TELL_EVERY = 200
 UNUSED = (
     "temperature", "top_p", "min_p", "top_h", "typical_p", "top_k", "epsilon_cutoff", "eta_cutoff", "early_stopping",
@@ -75,7 +73,7 @@ class Writing(Task):
         """Targets are labels a token, `IGNORED` where nothing is learned; rows from which nothing would be are left out.
 
         Raises:
-            InputError: such rows are too many, or a conversation that the model's template does not take.
+            InputError: a conversation that the model's template does not take.
         """
         self.prepare_tokenizer(tokenizer)
         if self.plan.task == "continued_pretraining":
@@ -128,8 +126,9 @@ class Writing(Task):
                 f"{rows.source}: {uncalled:,} of {len(rows):,} rows call tools, which the model's chat template does not write"
                 " down: nothing is learned from those turns. Take a model whose template knows tools.",
             )
-        refuse_untrained(rows, untrained, most, "the model's chat template marks nothing of them as an answer.")
-        return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, len(untrained))
+        whole = "the model's chat template marks nothing of them as an answer."
+        why = why_untrained(rows, untrained, cut=f"their answers begin behind max_length ({most} tokens)", whole=whole)
+        return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, len(untrained), why)
 
     def _pieces(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Encoded:
         """One stream of all texts, each ended by the end token, in pieces of `max_length`: nothing is lost."""
@@ -260,16 +259,15 @@ def last_answer(labels: Sequence[int]) -> int:
     return max((i + 1 for i, label in enumerate(labels[:end]) if label == IGNORED), default=0)
 
 
-def refuse_untrained(rows: Rows, untrained: dict[int, bool], most: int, whole: str) -> None:
-    """Stop where many rows have no token to learn among their first `most`: `untrained` tells of each by its number whether it
-    was cut, `whole` why those that were not teach nothing.
+def why_untrained(rows: Rows, untrained: dict[int, bool], *, cut: str, whole: str) -> str:
+    """Why rows leave nothing to learn, as a sentence; empty where all teach something.
 
-    Raises:
-        InputError: they are more than `MOST_UNTRAINED` of all.
+    `untrained` tells of each such row by its number whether it was cut; `cut` says why those that were teach nothing, `whole` why
+    the others do not.
     """
-    if len(untrained) <= MOST_UNTRAINED * len(rows):
-        return
+    if not untrained:
+        return ""
     said = f"{rows.source}: {len(untrained)} of {len(rows)} rows (the first is row {min(untrained)}) leave nothing to learn"
     if sum(untrained.values()) < len(untrained) / 2:
-        raise InputError(f"{said}, though they are not cut: {whole} `loracle inspect data --tokens 3` shows what is learned.")
-    raise InputError(f"{said}: their answers begin behind max_length ({most} tokens). Raise max_length, or shorten the prompts.")
+        return f"{said}, though they are not cut: {whole} `loracle inspect data --tokens 3` shows what is learned."
+    return f"{said}: {cut}. Raise max_length, or shorten the prompts."

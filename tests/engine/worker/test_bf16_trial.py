@@ -41,9 +41,11 @@ def test_what_there_was_no_time_for_is_not_taken_for_what_cannot_be_tried(tiny: 
     assert subject.trials(request(tiny, "classification", "full")) == {"methods": {}, "whole": False}
 
 
-@pytest.mark.parametrize("task", ["multi_label", "regression", "token_classification"])
-def test_every_kind_of_label(tiny: Path, task: str) -> None:
-    agree(subject.trials(request(tiny, task, "full")), "full")
+@pytest.mark.parametrize(
+    ("task", "classes"), [("multi_label", 3), ("multi_label", 1), ("regression", 3), ("token_classification", 3)]
+)
+def test_every_kind_of_label(tiny: Path, task: str, classes: int) -> None:
+    agree(subject.trials(request(tiny, task, "full", classes=classes)), "full")
 
 
 @pytest.mark.parametrize("task", ["chat", "preference", "continued_pretraining"])

@@ -93,12 +93,17 @@ def test_a_result_is_the_base_of_a_run_with_other_classes(
 ) -> None:
     """A head for six classes gives way to one for three: in the run, in the card's code and in a merged model."""
     rows = tmp_path / "rows.csv"
-    rows.write_text("text,label\n" + "".join(f"number {i} is {'abc'[i % 3] * 3},{'abc'[i % 3]}\n" for i in range(60)))
-    data = {"train": str(rows), "eval": None, "labels": list("abc"), "held_out_rows": 12, "validation_rows": 6}
+    rows.write_text("text,label\nboth,a\nboth,b\n" + "".join(f"number {i} is {'abc'[i % 3]},{'abc'[i % 3]}\n" for i in range(48)))
+    (tmp_path / "held-out.csv").write_text("text,label\nno label,\n" + "".join(f"it is {x},{x}\n" for x in "abc"))
+    data = {"train": str(rows), "eval": str(tmp_path / "held-out.csv"), "labels": list("abc"), "drop_conflicts": True}
     plan = make_plan(finished("full").model, "lora", data=data, epochs=0.5, evaluations=1)
     run = run_here(plan)
     said = [event["text"] for event in read_events(run.events) if event["kind"] == "warning"]
     assert "The model's own head has 6 outputs and 3 are needed: a new one is trained." in said
+    assert read_json(run.report_file)["left_out"] == [
+        "2 rows whose text also appears with another label were left out.",
+        "1 rows of the held-out file had nothing to read, or nothing to learn, and were left out.",
+    ]
     monkeypatch.chdir(run.model)
     names: dict[str, Any] = {}
     exec(card_code(run)[0], names)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from engine.events import read_events
 from engine.files import read_json
 from engine.loading import split
 from engine.metrics import bootstrap
@@ -128,6 +129,18 @@ def test_what_is_cut_off_either_side_is_counted(tiny_t5: Path, tmp_path: Path) -
     assert (len(found), found.rows_cut) == (3, 2)
     whole = [len(tokenizer("long " * 40, truncation=False)["input_ids"]) for _ in range(2)]
     assert sum(whole) - 2 * 16 - 2 <= found.tokens_cut <= sum(whole) - 2 * 16 + 2
+
+
+def test_what_is_written_counts_for_memory_as_what_is_read(tiny_t5: Path, tmp_path: Path, run_here: Here) -> None:
+    """Rows that ask little and are answered at length: neither the rehearsal nor a step may take them for short ones."""
+    rows = ({"source": f"ask {i}", "target": "refund parcel order " * (1 + i % 6)} for i in range(30))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_here(plan_of(tiny_t5, str(tmp_path / "rows.jsonl"), token_budget=64))
+    kept = {kind: [e for e in read_events(run.events) if e["kind"] == kind] for kind in ("preflight", "step", "run")}
+    tried = [batch for batch in kept["preflight"][0]["batches"] if batch["use"] == "train"]
+    assert max(batch["longest"] for batch in tried) > 12
+    assert all(batch["rows"] * batch["longest"] <= 64 for batch in tried)
+    assert kept["run"][0]["train_tokens"] == sum(step["tokens"] for step in kept["step"]) > 16 * 8
 
 
 def test_conversations_of_several_turns_are_refused_with_their_row(tiny_t5: Path, rows_file: str) -> None:

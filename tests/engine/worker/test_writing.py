@@ -18,8 +18,9 @@ from engine.loading import load, split
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
 from engine.metrics.tokens import Tokens
+from engine.rows import Split
 from engine.rundir import RunDirectory
-from engine.worker import causal, generating, samples
+from engine.worker import causal, generating, inputs, samples
 from engine.worker.budget import TokenBudget
 from engine.worker.control import StopNow
 from engine.worker.modeling import build, load_tokenizer
@@ -259,12 +260,19 @@ def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(writer: 
     assert (len(encoded), encoded.rows_cut, encoded.rows_untrained) == (19, 1, 1)
     assert encoded.tokens_cut == len(conversation.rendered(tokenizer, item(long), "x").ids) - 32
     many = read(tmp_path, [{"messages": short}] * 8 + [{"messages": long}] * 2, "messages", {"messages": "messages"}, "chat")
+    tell = Narrator(EventWriter(tmp_path / "events.jsonl"))
     with pytest.raises(InputError, match=r"2 of 10 rows \(the first is row 9\) leave nothing to learn.*max_length \(32 tokens\)"):
-        task.encode(tokenizer, many)
+        inputs.encoded(task, tokenizer, Split(many, few, few, []), tell)
+    found = inputs.encoded(task, tokenizer, Split(few, many, few, []), tell)
+    told = inputs.in_words("validation", found["validation"], 32) or ""
+    assert told.endswith("2 validation rows had nothing left to learn and were left out.")
+    with pytest.raises(InputError, match="2 of 2 rows"):
+        inputs.encoded(task, tokenizer, Split(few, few, many.take([8, 9]), []), tell)
     hollow = FORGETFUL.replace("MARK", "{% generation %}{% endgeneration %}").replace("END", "")
     masked = read(tmp_path, [{"messages": TALK}] * 4, "messages", {"messages": "messages"}, "chat")
-    with pytest.raises(InputError, match=r"4 of 4 rows .* though they are not cut: the model's chat template marks nothing"):
-        Writing(plan_of(writer), [], 0).encode(with_template(writer, hollow), masked)
+    why = Writing(plan_of(writer), [], 0).encode(with_template(writer, hollow), masked).why_untrained
+    assert "4 of 4 rows" in why
+    assert "though they are not cut: the model's chat template marks nothing" in why
 
 
 # The step
