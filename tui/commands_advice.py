@@ -1,6 +1,7 @@
 """`--auto` and `plan`: look, decide, say why."""
 
 import argparse
+import codecs
 import contextlib
 import json
 import sys
@@ -25,7 +26,7 @@ from recommender.gates import PHYSICS
 from recommender.plan import Plan
 from recommender.questions import questions_that_matter
 from recommender.recommendation import Recommendation
-from tui import show_advice, show_explain
+from tui import settings, show_advice, show_explain
 from tui.commands import start
 from tui.commands_inspect import rows_of
 from tui.error_words import in_words
@@ -69,6 +70,9 @@ def plan(given: argparse.Namespace) -> int:
     if given.facts is not None:
         if given.model is not None or given.data is not None:
             raise InputError("--facts takes the place of --model and --data; give one or the other.")
+        meaningless = _of_runs(given)
+        if meaningless:
+            raise InputError(f"--facts decides on facts alone and writes no plan; leave out {', '.join(meaningless)}.")
         return _decide_on(_with_goal(facts_from(given.facts), given), given)
     if given.model is None or given.data is None:
         raise InputError("plan needs --model and --data, or --facts.")
@@ -100,6 +104,18 @@ def plan(given: argparse.Namespace) -> int:
             raise InputError(f"{wanted} cannot be written ({error.strerror}).") from None
         print(_("Plan written to {file}. Run it: loracle run {file}").format(file=wanted), file=sys.stderr)
     return Exit.DONE
+
+
+def _of_runs(given: argparse.Namespace) -> list[str]:
+    """The flags among those given that only mean something where rows are read and a plan is written."""
+    of_rows = ("eval", "task", "text_column", "label_column", "drop_conflicts", "train_rows", "eval_rows")
+    names = ("method", *of_rows, "anyway", "force")
+    found = [f"--{name.replace('_', '-')}" for name in names if getattr(given, name) not in (None, False)]
+    found += ["--column"] if given.columns else []
+    found += ["--seed"] if given.seed != 1 else []
+    found += ["-o"] if given.output is not None and str(given.output) != "-" else []
+    usual = settings.assignments([], has_plan=False)
+    return [*found, "--set"] if any(pair not in usual for pair in given.assignments) else found
 
 
 def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
@@ -221,10 +237,14 @@ def facts_from(file: Path) -> Facts:
     """
     name = "stdin" if str(file) == "-" else str(file)
     try:
-        return Facts.model_validate_json(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        facts = Facts.model_validate_json(content.removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror}).") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"{name}: {place + ': ' if place else ''}{first['msg']}.") from None
+    if not facts.model_fields_set:
+        raise InputError(f"{name}: holds no facts; its parts are machine, model, data, goal.")
+    return facts

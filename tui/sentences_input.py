@@ -242,6 +242,8 @@ SENTENCES: tuple[str, ...] = (
     marked("{path} cannot be written ({why})."),
     marked("--seed {value}: must not be negative."),
     marked("--facts takes the place of --model and --data; give one or the other."),
+    marked("--facts decides on facts alone and writes no plan; leave out {flags}."),
+    marked("{name}: holds no facts; its parts are machine, model, data, goal."),
     marked("--tokens N shows the first N rows as a model reads them; say which with --model."),
     marked("{place}: {name}: no such setting."),
     marked("Known are {known}."),

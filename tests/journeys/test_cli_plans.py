@@ -1,5 +1,6 @@
 """Planning from the command line: what is written, what is refused, and in which words. Nothing is trained here."""
 
+import codecs
 import csv
 import json
 import os
@@ -96,7 +97,7 @@ def test_facts_from_a_file_are_answered_without_looking_at_anything(loracle: Com
 def test_facts_can_come_through_a_pipe_and_flags_outrank_their_goal(tmp_path: Path) -> None:
     def decided(*more: str) -> dict[str, Any]:
         command = [*COMMAND, "plan", "--facts", "-", "--json", *more]
-        done = subprocess.run(command, input=FACTS.read_bytes(), capture_output=True, cwd=tmp_path, check=True)
+        done = subprocess.run(command, input=codecs.BOM_UTF8 + FACTS.read_bytes(), capture_output=True, cwd=tmp_path, check=True)
         return dict(json.loads(done.stdout))
 
     assert decided()["verdict"] == "full"
@@ -146,12 +147,23 @@ def test_a_goal_that_makes_no_sense_is_a_usage_error(loracle: Command, wrong: li
     assert wrong[0] in refused(loracle("plan", "--facts", FACTS, *wrong))
 
 
+def test_what_facts_alone_cannot_answer_is_refused_and_not_ignored(loracle: Command) -> None:
+    said = refused(loracle("plan", "--facts", FACTS, "-o", "plan.yaml", "--set", "rank=8", "--train-rows", "5"))
+    assert "leave out --train-rows, -o, --set." in said
+
+
 def test_a_goal_without_a_command_is_not_lost(loracle: Command) -> None:
     assert "--purpose belongs to --auto and plan" in refused(loracle("--purpose", "code"))
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [("{", "JSON"), ('{"data": {"rows": "many"}}', "data.rows"), (None, "No such file")]
+    ("content", "told"),
+    [
+        ("{", "JSON"),
+        ('{"verdict": "full"}', "holds no facts"),
+        ('{"data": {"rows": "many"}}', "data.rows"),
+        (None, "No such file"),
+    ],
 )
 def test_facts_that_cannot_be_used_are_named(loracle: Command, tmp_path: Path, content: str | None, told: str) -> None:
     if content is not None:
