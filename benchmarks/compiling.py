@@ -1,85 +1,95 @@
-"""What torch.compile would save on this CPU, and what compiling costs: layers as they are and compiled, a step each in turns.
+"""What torch.compile saves on this CPU, and what compiling costs: layers as they are and compiled, a step each in turns.
 
     python -m benchmarks.compiling --model smollm2        LoRA on Alpaca rows
-    python -m benchmarks.compiling --model minilm         fully on IMDB rows
+    python -m benchmarks.compiling --model minilm         fully on SST-2 rows
 
-One process, one trainer, the same batch; the layers are compiled with dynamic shapes, attention over sequences of unequal length
-left out of it. `compiling` is the processor time of the first compiled step less that of a later one, without that
-of the C++ compiler, which runs in children and comes on top.
+One process, one trainer, the same batch; the layers are compiled as the worker does it, with nothing compiled before. `compiling`
+is the processor time of the first compiled steps, that of the C++ compiler and of torch's compiler's imports among it, less
+what later steps take. `--precision bf16-mixed` measures the step in bf16.
 """
 
 import argparse
 import json
+import os
+import resource
 import statistics
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.paired import machine
 
-TURNS = 3
+TURNS = 5
 
 
-def layers_of(model: Any) -> list[Any]:
-    """The transformer layers."""
-    import torch
-
-    return max((list(m) for m in model.modules() if isinstance(m, torch.nn.ModuleList)), key=lambda found: len(found))
-
-
-def trainer_of(model: str, work: Path) -> Any:
-    """Loracle's own trainer, in fp32."""
+def trainer_of(model: str, precision: str, work: Path) -> Any:
+    """Loracle's own trainer."""
     from benchmarks import loracle_side, sft
 
     if model == "minilm":
-        plan = loracle_side.plan_for_benchmark("imdb", 1, work, "full", "precision=fp32")
+        plan = loracle_side.plan_for_benchmark("sst2", 1, work, "full", f"precision={precision}")
     else:
-        plan = sft.plan("lora", work / "data")
-    return loracle_side.trainer_of(plan, work / f"compiling-{model}")[0]
+        plan = sft.plan("lora", work / "data").model_copy(update={"precision": precision})
+    return loracle_side.trainer_of(plan, work / f"compiling-{model}-{precision}")[0]
+
+
+def processor_time() -> float:
+    """Of this process and of those that it has waited for: the C++ compiler."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def seconds_of(trainer: Any, batch: Any) -> float:
     """Processor time of forward and backward."""
-    begin = time.process_time()
+    begin = processor_time()
     trainer.training_step(trainer.model, batch)
     trainer.model.zero_grad()
-    return time.process_time() - begin
+    return processor_time() - begin
 
 
-def measured(model: str, work: Path) -> dict[str, Any]:
+def part(batch: Any, rows: int) -> Any:
+    """A batch of other lengths."""
+    return type(batch)(batch.input_ids[:rows], batch.targets[:rows])
+
+
+def measured(model: str, precision: str, work: Path) -> dict[str, Any]:
     """Seconds of compiling and of steps, both by processor time, and the steps after which compiling would have paid."""
-    import torch
-    from transformers import AttentionInterface
+    from engine.worker.compiled import Compiled
 
-    from engine.worker import attention
-
-    trainer = trainer_of(model, work)
+    trainer = trainer_of(model, precision, work)
     trainer.current_gradient_accumulation_steps = 1
-    AttentionInterface.register(attention.NAME, torch.compiler.disable(attention.attention))
     batches = iter(trainer.get_train_dataloader())
-    batch, other = next(batches), next(batches)
-    layers = layers_of(trainer.model)
+    batch, other = next(batches), part(next(batches), 5)
     seconds_of(trainer, batch)
-    for layer in layers:
-        layer.compile(dynamic=True)
-    compiled = [layer._compiled_call_impl for layer in layers]
-    first = seconds_of(trainer, batch)
-    again = seconds_of(trainer, other)  # another length, for which something may have to be compiled anew
+    began, wall = processor_time(), time.perf_counter()
+    put_in = Compiled(trainer.model)
+    compiled = [layer.forward for layer in put_in.layers]
+    first = processor_time() - began + seconds_of(trainer, batch)
+    wall = time.perf_counter() - wall
+    again = seconds_of(trainer, other)  # other lengths, for which something may have to be compiled anew
     found: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(TURNS):
         for use in (True, False) if turn % 2 else (False, True):
-            for layer, impl in zip(layers, compiled, strict=True):
-                layer._compiled_call_impl = impl if use else None
+            for layer, forward in zip(put_in.layers, compiled, strict=True):
+                if use:
+                    layer.forward = forward
+                else:
+                    layer.__dict__.pop("forward", None)
             found[use].append(seconds_of(trainer, batch))
     plain, fast = (statistics.median(found[use]) for use in (False, True))
     saved = plain - fast
     compiling = max(first - fast, 0.0) + max(again - fast * other.tokens / batch.tokens, 0.0)
     return {
+        "precision": precision,
         "tokens": batch.tokens,
         "seconds_plain": round(plain, 2),
         "seconds_compiled": round(fast, 2),
         "saved_share": round(saved / plain, 3),
+        "all_plain": [round(s, 2) for s in found[False]],
+        "all_compiled": [round(s, 2) for s in found[True]],
         "compiling_seconds": round(compiling, 1),
+        "first_compiled_step_by_the_clock": round(wall, 1),
         "pays_after_steps": round(compiling / saved) if saved > 0 else None,
     }
 
@@ -88,14 +98,19 @@ def main() -> None:
     """Measure one model and put it beside the other in the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("smollm2", "minilm"), default="smollm2")
+    parser.add_argument("--precision", choices=("fp32", "bf16-mixed"), default="fp32")
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     file = given.output / "compiling.json"
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    result = earlier | {"benchmark": "compiling", given.model: measured(given.model, given.work.resolve()), "machine": machine()}
+    name = given.model if given.precision == "fp32" else f"{given.model}_{given.precision}"
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
+        found = measured(given.model, given.precision, given.work.resolve())
+    result = earlier | {"benchmark": "compiling", name: found, "machine": machine()}
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result[given.model], indent=1))
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

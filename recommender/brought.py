@@ -20,6 +20,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "metric": ("metric", "metric_for_best_model"),
     "modules_to_save": ("modules_to_save", "additional_target"),
     "bias_correction": ("bias_correction", "correct_bias", "bias_corrected"),
+    "compile": ("compile", "torch_compile"),
     "seeds": ("seeds", "seed"),
     "padding": ("padding", "pad_to_max_length", "pad_to_sequence_len"),
 }
@@ -40,6 +41,7 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
     found["effective_batch"] = _batch(flat)
     found["method"] = _method(flat, found)
     found["precision"] = found["precision"] or MIXED.get(str(flat.get("mixed_precision")).lower())
+    found["kernels"] = "liger" if flat.get("use_liger_kernel") is True or flat.get("kernels") == "liger" else None
     for name in ("early_stopping", "train_head", "rows", "fp16", "task_type", "use_rslora"):
         found[name] = flat.get(name)
     if found["early_stopping"] is None:

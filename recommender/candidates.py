@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from recommender import timing
+from recommender import kernels, timing
 from recommender.counting import is_labelled
 from recommender.facts import Facts
 from recommender.footprint import disk_needed, trained_parameters
@@ -27,6 +27,11 @@ def candidate_of(facts: Facts, shape: Shape, method: Method) -> tuple[Candidate,
         sooner = timing.predict(facts, shape, method, quicker, smaller.devices)
         if smaller.fits and not _late(facts, sooner):
             settings, placed, hours = quicker, smaller, sooner
+    training = timing.training_seconds(facts, shape, method, settings, placed.devices)
+    compiling = kernels.compiling(facts, shape, method, settings.precision, training)
+    if compiling.answer == "pays" and kernels.has_room(as_memory(facts, shape, placed)):
+        settings = settings.model_copy(update={"compile": True})
+        hours = timing.predict(facts, shape, method, settings, placed.devices)
     return _judged(facts, shape, method, settings, placed=placed, hours=hours)
 
 
@@ -52,12 +57,13 @@ def _judged(
     against = (impossible, None if placed.fits else room, full_disk, late)
     reasons += [r for r in (impossible, full_disk, late) if r is not None]
     broken = [r.code for r in against if r is not None]
+    memory = as_memory(facts, shape, placed)
     candidate = Candidate(
         method=method,
         fits=placed.fits and impossible is None and full_disk is None,
         removed_by=broken[0] if broken else None,
         points=0.0,
-        memory=as_memory(facts, shape, placed),
+        memory=kernels.widened(memory) if settings.compile else memory,
         hours=hours,
         trained_parameters=trained,
         disk=disk,

@@ -204,6 +204,14 @@ SENTENCES: dict[str, str] = {
     "truncates_half": "At {length:count} tokens at least {share:share} of the rows are cut.",
     "longer_than_model": "{length} tokens are more than the {reads} this model reads.",
     "one_seed": "One seed on {unique_rows:count} rows can mislead by several points: compare {seeds} and report mean and spread.",
+    "compile_short": "torch.compile would save about {saved:hours} of this run and cost about {cost:hours}: leave it off.",
+    "compile_useless": "torch.compile saved nothing of a step of this kind where it was measured: leave it off.",
+    "compile_unmeasured": "Whether torch.compile pays for a step of this kind was not measured: compare the seconds of a step. "
+    "What it keeps in memory is not counted; the estimate's interval is only made wider.",
+    "liger_no_gpu": "Liger's kernels need an NVIDIA GPU: torch's own compute instead.",
+    "liger_missing": "Liger's kernels are not installed (`pip install 'loracle[liger]'`): torch's own compute instead.",
+    "liger_model": "Loracle does not take Liger's kernels for models of this kind by itself: they are used only if Liger knows "
+    "it and a batch agrees with torch's own.",
     "no_bias_correction": "Adam without bias correction makes small-data fine-tuning unstable: switch it on.",
     "untrained_head": "The classifier head starts from random weights and must be trained beside the adapters (modules_to_save).",
     # flip conditions

@@ -105,11 +105,23 @@ SETTINGS: dict[str, str] = {
     "S_optimizer_usual": "AdamW with bias correction, the usual choice.",
     "S_optimizer_8bit": "AdamW with {bits}-bit moments, to save memory.",
     "S_token_budget": "Micro-batches of up to {token_budget:count} tokens: they decide speed and memory, not the result.",
-    "S_allocator_cpu": "Freed memory stays in the worker (glibc's malloc on Linux): measured on long rows, a step was {times} "
-    "times as fast by processor time.",
+    "S_allocator_cpu": "Freed memory stays in the worker (glibc's malloc on Linux): {times} times as fast where Loracle's "
+    "authors measured it, on long rows.",
     "S_allocator_gpu": "The GPU's memory grows in expandable segments, because micro-batches are of ever other sizes.",
-    "S_kernels_cpu": "No torch.compile, which saved only {saved:share} of a step where it was measured, and no Liger kernels, "
-    "which need a CUDA GPU.",
-    "S_kernels_gpu": "No torch.compile and no Liger kernels: a loss without all logits, the most that Liger saves, is Loracle's "
-    "own, and the rest was not measured in its step.",
+    "S_compile": "Layers compiled (torch.compile): saves about {saved:hours} of this run and costs about {cost:hours}, by what "
+    "was measured on another machine ({share:share} of a step); what it keeps in memory is not counted.",
+    "S_compile_own": "Layers compiled (torch.compile), as you wish; what it keeps in memory is not counted.",
+    "S_compile_off": "No torch.compile, as you wish: it would save about {saved:hours} of this run and cost about {cost:hours}.",
+    "S_compile_short": "No torch.compile: it would save about {saved:hours} of this run and cost about {cost:hours}, by what was "
+    "measured on another machine ({share:share} of a step).",
+    "S_compile_useless": "No torch.compile: it saved nothing of such a step where it was measured, on another machine.",
+    "S_compile_unmeasured": "No torch.compile: whether it pays for such a step was not measured; `compile: true` tries it.",
+    "S_compile_no_room": "No torch.compile: it would pay, but what it keeps in memory is not counted, and there is little room.",
+    "S_kernels_liger": "Liger's kernels for norms, rotations and gated maps, once a batch agrees with torch's own; the memory "
+    "they save is not counted.",
+    "S_kernels_asked": "Liger's kernels, as you wish, where they can be put in and a batch agrees with torch's own.",
+    "S_kernels_own": "torch's own kernels, as you wish: Liger's are installed.",
+    "S_kernels_no_gpu": "torch's own kernels: Liger's need an NVIDIA GPU.",
+    "S_kernels_missing": "torch's own kernels: Liger's are not installed; `pip install 'loracle[liger]'` adds them.",
+    "S_kernels_model": "torch's own kernels: Liger's are taken for other kinds of models than this ({model_type}).",
 }

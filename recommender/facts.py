@@ -90,6 +90,8 @@ class Machine(Given):
     """Where downloaded models go."""
     nf4: bool | None = None
     """4-bit kernels really ran here; `None` means not tried."""
+    liger: str | None = None
+    """The version of liger-kernel that is installed here beside Triton; `None` means none, or not known."""
     problems: tuple[str, ...] = ()
     """What could not be found out and why, a sentence each: a driver that hangs, a library that is missing."""
 

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Literal
 
-from recommender import rates
+from recommender import kernels, rates
 from recommender.counting import VALIDATION_SHARE as VALIDATION_SHARE
 from recommender.counting import Split as Split
 from recommender.counting import (
@@ -95,6 +95,7 @@ def settings_for(facts: Facts, shape: Shape, method: Method, trained: Trained = 
         validation_rows=split.validation,
         held_out_rows=split.held_out,
         folds=folds_of(data),
+        kernels=kernels.kernels_for(facts, shape),
     )
 
 

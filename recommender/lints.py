@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from statistics import NormalDist
 from typing import Any
 
+from recommender import kernels, timing
 from recommender.brought import canonical, number
 from recommender.counting import distinct_rows, is_labelled, rows_of
 from recommender.facts import DataFacts, Facts
 from recommender.hyper import seeds_for, settings_for, supports_bf16
 from recommender.reasons import caution
-from recommender.recommendation import Caution, Method
+from recommender.recommendation import Caution, Method, Settings
 from recommender.shape import Shape, fp16_hostile, shape_of, tuned_as_encoder
 
 LOW_LORA_RATE = 5e-5
@@ -34,15 +35,17 @@ def lint_for(settings: Mapping[str, Any], facts: Facts, usual: Method | None = N
     shape = shape_of(facts.model, facts.data.task)
     decoder = not tuned_as_encoder(shape, facts.data)
     method: Method = canonical(settings).get("method") or usual or ("lora" if decoder else "full")
-    return lint(
+    usual_settings = settings_for(facts, shape, method)
+    said = lint(
         {"method": method, **settings},
         facts.data,
         decoder=decoder,
-        suggested_rate=settings_for(facts, shape, method).learning_rate,
+        suggested_rate=usual_settings.learning_rate,
         usual_alpha=32 if decoder else None,
         facts=facts,
         shape=shape,
     )
+    return [*said, *_computing(canonical(settings), facts, shape, method, usual_settings)]
 
 
 def lint(
@@ -177,6 +180,24 @@ def _precision(s: Mapping[str, Any], facts: Facts | None) -> Iterator[Caution]:
         yield caution("fp16_overflows", precision="fp16")
     elif mixed and facts is not None and facts.machine.device is not None and supports_bf16(facts.machine):
         yield caution("fp16_where_bf16_works", precision="fp16")
+
+
+def _computing(s: Mapping[str, Any], facts: Facts, shape: Shape, method: Method, usual: Settings) -> Iterator[Caution]:
+    """Compiling where it does not pay, and kernels that are not here."""
+    if s.get("compile") is True:
+        own: dict[str, Any] = {name: n for name in ("epochs", "max_length") if (n := number(s, name))}
+        precisions = {precision for _, _, precision in kernels.MEASURED}
+        own |= {"precision": s["precision"]} if s.get("precision") in precisions else {}
+        settings = usual.model_copy(update=own)
+        training = timing.training_seconds(facts, shape, method, settings)
+        found = kernels.compiling(facts, shape, method, settings.precision, training)
+        if found.answer == "short":
+            yield caution("compile_short", saved=found.saved / 3600, cost=found.cost / 3600)
+        elif found.answer != "pays":
+            yield caution(f"compile_{found.answer}", compile=True)
+    why = kernels.without_liger(facts, shape) if s.get("kernels") == "liger" else None
+    if why is not None:
+        yield caution(f"liger_{why}", kernels="liger")
 
 
 def _lengths(s: Mapping[str, Any], data: DataFacts, shape: Shape | None, own: bool) -> Iterator[Caution]:

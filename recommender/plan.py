@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from recommender.base import Choice
 from recommender.facts import Layout, Task
-from recommender.recommendation import AdapterDtype, Method, Optimizer, Precision, Trained
+from recommender.recommendation import AdapterDtype, Kernels, Method, Optimizer, Precision, Trained
 
 PLAN_VERSION = 1
 
@@ -162,6 +162,11 @@ class Plan(Choice):
     token_budget: Annotated[int, Field(ge=1, le=10**8)] = 2048
     """Padded tokens of one micro-batch to start with: speed and memory depend on it, the result does not."""
     gradient_checkpointing: bool = False
+    compile: bool = False
+    """Compile the repeated layers (torch.compile): quicker in a run that is long enough. The result does not depend on it."""
+    kernels: Kernels = "torch"
+    """Whose norms, rotations and gated maps compute: torch's, or Liger's where they are installed. The result does not depend
+    on it."""
 
     overrides: list[str] = Field(default_factory=list)
     """Advice that was set aside with `--anyway` or `--method`, for the record."""
@@ -194,6 +199,12 @@ class Plan(Choice):
         known = metrics_of(self.task)
         if self.metric not in known:
             raise ValueError(f"metric {self.metric!r} is none of task {self.task}; it has {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "Plan":
+        if self.compile and self.kernels == "liger":
+            raise ValueError("compile and kernels: liger exclude each other; with compile say kernels: torch")
         return self
 
     @model_validator(mode="after")

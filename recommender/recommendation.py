@@ -20,6 +20,8 @@ Trained = Literal["all", "no_embeddings", "last_layers"]
 Optimizer = Literal["adamw", "adamw_8bit", "adamw_8bit_paged"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16"]
 AdapterDtype = Literal["fp32", "bf16"]
+Kernels = Literal["torch", "liger"]
+"""Whose norms, rotations and gated maps compute a step."""
 
 
 class Memory(Fact):
@@ -81,6 +83,10 @@ class Settings(Fact):
     """Evaluations on the validation rows, spread over the run."""
     token_budget: int
     """Padded tokens one micro-batch may hold. Speed and memory depend on it, results do not."""
+    compile: bool = False
+    """The repeated layers are compiled with torch.compile. Speed and memory depend on it, results do not."""
+    kernels: Kernels = "torch"
+    """Speed and memory depend on them, results do not."""
     validation_rows: int
     held_out_rows: int
     """Rows carved from the data for the final score; 0 when a held-out file was given."""

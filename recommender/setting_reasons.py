@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from recommender import hyper, rates
+from recommender import hyper, kernels, rates, timing
 from recommender.counting import distinct_rows, examples_of, is_labelled, split_of, trained_tokens
 from recommender.facts import Facts
 from recommender.reasons import reason
@@ -20,6 +20,9 @@ METRIC_REASONS = {
 }
 """Sentence and source by metric; all others are the loss."""
 
+COMPUTING = ("allocator", "compile", "kernels")
+"""Settings that make a step quick and leave what it learns."""
+
 
 def setting_reasons(facts: Facts, shape: Shape, chosen: Candidate) -> tuple[Reason, ...]:
     """One reason for each setting of `chosen`, in the order in which one would read them."""
@@ -31,6 +34,7 @@ def setting_reasons(facts: Facts, shape: Shape, chosen: Candidate) -> tuple[Reas
         *_length(facts, shape, chosen.settings),
         *_rows(facts, chosen.settings),
         *_memory(facts, chosen),
+        *_computing(facts, shape, chosen),
     ]
     return tuple(found)
 
@@ -216,24 +220,28 @@ def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
     code = "S_optimizer_8bit" if small else "S_optimizer_adamw" if few else "S_optimizer_usual"
     yield _because("optimizer", code, {"optimizer": settings.optimizer, "bits": 8}, "E23" if "8bit" in code else "E12")
     yield _because("token_budget", "S_token_budget", {"token_budget": settings.token_budget}, "K")
-    yield from _kernels(facts)
 
 
-ALLOCATOR_TIMES = 1.05
-"""How many times as fast MiniLM's step on long rows is with the worker's allocator setting as without, by processor time; 1.04 of
-SmolLM2 (benchmarks/results/allocator.json). The padded step of a plain Trainer gained more: 1.7 (seed_recipe-speed-imdb.json)."""
-
-
-COMPILING_SAVES = 0.048
-"""Of the processor time of a SmolLM2 step on a CPU (benchmarks/results/compiling.json)."""
-
-
-def _kernels(facts: Facts) -> Iterator[Reason]:
-    """What is the same for every method: how memory is handed out, and whose kernels compute."""
-    on = facts.machine.backend
-    if on in ("cpu", "cuda"):
-        known = {"times": ALLOCATOR_TIMES} if on == "cpu" else {}
-        code = "S_allocator_cpu" if on == "cpu" else "S_allocator_gpu"
-        yield _because("allocator", code, known, "K")
-    on_gpu = on in ("cuda", "rocm")
-    yield _because("kernels", "S_kernels_gpu" if on_gpu else "S_kernels_cpu", {} if on_gpu else {"saved": COMPILING_SAVES}, "K")
+def _computing(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]:
+    """What makes a step quick and leaves what it learns; `COMPUTING` names these settings."""
+    on, settings = facts.machine.backend, chosen.settings
+    if on == "cpu":
+        yield _because("allocator", "S_allocator_cpu", {"times": kernels.ALLOCATOR_TIMES}, "K")
+    elif on == "cuda":
+        yield _because("allocator", "S_allocator_gpu", {}, "K")
+    training = timing.training_seconds(facts, shape, chosen.method, settings, chosen.devices)
+    found = kernels.compiling(facts, shape, chosen.method, settings.precision, training)
+    known: dict[str, Any] = {"compile": settings.compile}
+    if found.answer in ("pays", "short"):
+        known |= {"saved": found.saved / 3600, "cost": found.cost / 3600, "share": found.share}
+    if settings.compile:
+        code = "S_compile" if found.answer == "pays" else "S_compile_own"
+    elif found.answer == "pays":
+        code = "S_compile_off" if kernels.has_room(chosen.memory) else "S_compile_no_room"
+    else:
+        code = f"S_compile_{found.answer}"
+    yield _because("compile", code, known, "K")
+    why = kernels.without_liger(facts, shape)
+    known = {"kernels": settings.kernels, "model_type": kernels.model_type(facts) or "unknown"}
+    asked = "asked" if why else "liger"
+    yield _because("kernels", f"S_kernels_{asked if settings.kernels == 'liger' else why or 'own'}", known, "K")

@@ -1,10 +1,12 @@
 """Wall-clock time from facts: work in floating-point operations over the speed of this machine, or the host that starts it."""
 
-from recommender import traced
+from typing import NamedTuple
+
+from recommender import kernels, traced
 from recommender.counting import counted_rows, is_labelled, split_of
 from recommender.device_speed import device_flops
 from recommender.facts import DataFacts, Facts
-from recommender.recommendation import Hours, Method, Precision, Settings
+from recommender.recommendation import Hours, Method, Origin, Precision, Settings
 from recommender.shape import Shape
 
 WORK_PER_PARAMETER: dict[Method, float] = {"full": 6.0, "lora": 4.0, "qlora": 4.0}
@@ -75,13 +77,37 @@ def tokens_kept(data: DataFacts, length: int) -> int:
     return min(total, rows * (median + upper) // 2)
 
 
+class _Seconds(NamedTuple):
+    """Of a run whose layers are not compiled."""
+
+    training: float
+    rest: float
+    """Evaluations on the carved rows, both final scores, written answers and start-up."""
+    between: tuple[float, float]
+    """Factors of the whole: what it may be instead."""
+    origin: Origin
+
+
 def predict(facts: Facts, shape: Shape, method: Method, settings: Settings, devices: int = 1) -> Hours:
     """Hours of a run: training, evaluations on the carved rows, both final scores, written answers and start-up."""
+    training, rest, (low, high), origin = _seconds(facts, shape, method, settings, devices)
+    known = kernels.compiled(facts, shape, method, settings.precision) if settings.compile else None
+    if known is not None:
+        training, rest = training * (1 - known.saved), rest + known.seconds
+    hours = (training + rest) / 3600
+    return Hours(predicted=hours, low=low * hours, high=high * hours, origin=origin)
+
+
+def training_seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, devices: int = 1) -> float:
+    """Seconds of all steps with their layers as they are, not compiled."""
+    return _seconds(facts, shape, method, settings, devices).training
+
+
+def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, devices: int) -> _Seconds:
     aside = START_UP_SECONDS + _writing(facts, shape, method, settings)
     per_step = (facts.measured.seconds_per_step or {}).get(method)
     if per_step:
-        hours = (settings.total_steps * per_step * 1.1 + aside) / 3600
-        return Hours(predicted=hours, low=0.9 * hours, high=1.2 * hours, origin="measured")
+        return _Seconds(settings.total_steps * per_step * 1.1, aside, (0.9, 1.2), "measured")
     flops, calibrated = _step_flops(facts, method, settings.precision)
     flops *= 1 + SCALING * (devices - 1)
     length = settings.max_length
@@ -100,15 +126,13 @@ def predict(facts: Facts, shape: Shape, method: Method, settings: Settings, devi
     starts = _launching(facts, shape, method, settings, (pass_tokens * share * settings.epochs, pass_tokens * passes))
     calibrated = calibrated and training >= starts[0] / devices  # nobody has measured this machine's host
     training, scoring = max(training, starts[0] / devices), max(scoring, starts[1] / devices)
-    seconds = training + scoring + aside
     low, high = (0.6, 1.7) if calibrated else (0.4, 2.5)
     tried = traced.seconds_per_token(facts, method, settings.precision, settings.gradient_checkpointing)
     if tried is not None and settings.trained == "all" and devices == 1:
-        seconds = pass_tokens * (share * settings.epochs * tried[0] + passes * tried[1]) * HOST + aside
+        training, scoring = pass_tokens * share * settings.epochs * tried[0] * HOST, pass_tokens * passes * tried[1] * HOST
         low, high = TRIED
-    hours = seconds / 3600
     known = (facts.machine.device or facts.machine.cpu_cores) and facts.data.tokens_p50 is not None and not shape.assumed
-    return Hours(predicted=hours, low=low * hours, high=high * hours, origin="estimated" if known else "assumed")
+    return _Seconds(training, scoring + aside, (low, high), "estimated" if known else "assumed")
 
 
 def _launching(

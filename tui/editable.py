@@ -29,6 +29,8 @@ SETTINGS: dict[str, str] = {
     "optimizer": _("optimizer"),
     "precision": _("precision"),
     "gradient_checkpointing": _("gradient checkpointing"),
+    "compile": _("layers compiled (torch.compile)"),
+    "kernels": _("kernels that compute"),
     "token_budget": _("tokens of a micro-batch, to start with"),
     "seed": _("seed"),
 }
@@ -44,6 +46,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "class_weights": ("true", "false"),
     "early_stopping": ("true", "false"),
     "gradient_checkpointing": ("true", "false"),
+    "compile": ("true", "false"),
+    "kernels": ("torch", "liger"),
 }
 """What may be said of settings that have few values."""
 

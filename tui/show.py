@@ -18,7 +18,7 @@ from recommender.errors import InputError
 from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.words import against_advice, duration, metric, number, size, status_word
+from tui.words import against_advice, computing_words, duration, metric, number, size, status_word
 
 MOST_METRICS = 3
 """Beside which a gain with its interval fits on 80 columns."""
@@ -84,6 +84,8 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
     peak = _("peak memory {size}").format(size=size(memory.get("peak"))) + (f" ({', '.join(tried)})" if tried else "")
     facts_line = f"{best}{early} · {peak} · {duration(seconds.get('total'))}{planned}"
     console.print(Text(facts_line, style="dim"))
+    for line in computing_words(content.get("computing")):
+        console.print(Text(line, style="dim"))
     against = [against_advice(str(line)) for line in content.get("overrides") or []]
     for line in [*(content.get("warnings") or []), *(content.get("recoveries") or []), *against]:
         if line not in left_out:  # told above

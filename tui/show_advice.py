@@ -8,6 +8,7 @@ from engine.text import one_line
 from recommender.evidence import SOURCES
 from recommender.facts import DataFacts, Facts
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Recommendation, Settings
+from recommender.setting_reasons import COMPUTING
 from tui import goal
 from tui.i18n import _, plural
 from tui.observations import columns_of, task_name
@@ -86,6 +87,8 @@ def recommendation(advice: Recommendation, console: Console) -> None:
     notes(advice, console)
     console.print()
     console.print(Text(f"{_('Settings')}  {settings_line(advice.settings)}", style="dim"))
+    computing = [r.text for r in advice.settings_reasons if r.facts.get("setting") in COMPUTING]
+    listed(console, _("How it computes"), computing)
 
 
 def own_settings(own: Candidate, cautions: list[str], console: Console) -> None:
@@ -177,5 +180,7 @@ def settings_line(s: Settings) -> str:
             _("length {tokens}").format(tokens=number(s.max_length)),
             *adapter,
             s.precision,
+            *([_("compiled (torch.compile)")] if s.compile else []),
+            *([_("Liger's kernels")] if s.kernels == "liger" else []),
         ]
     )

@@ -45,6 +45,10 @@ def machine(found: Machine, speed: Mapping[str, float] | None, console: Console)
         None: _("not tried; --try-nf4 finds out"),
     }
     lines.append((_("4-bit kernels"), tried[found.nf4]))
+    if found.backend == "cuda":
+        missing = _("not installed; pip install 'loracle[liger]' adds them")
+        there = _("{version} installed").format(version=one_line(found.liger, 20))
+        lines.append((_("Liger's kernels"), there if found.liger else missing))
     _heading(_("Machine"), _("{backend}, measured now").format(backend=found.backend), console)
     _lines(lines, console)
     if found.devices:

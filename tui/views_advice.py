@@ -155,13 +155,14 @@ def own_settings(cautions: "Iterable[Caution]") -> Content:
     return Content("\n").join(Content.styled(f"! {one_line(c.text, 300)}", "$text-warning") for c in cautions)
 
 
-def more(recommendation: "Recommendation") -> Table:
-    """Warnings, and what would change the verdict."""
+def more(recommendation: "Recommendation", computing: Iterable[str]) -> Table:
+    """Warnings, what would change the verdict, and how the chosen method computes."""
     table = list_of("")
     if recommendation.warnings:
         _list(table, _("Worth knowing"), "!", [w.text for w in recommendation.warnings])
     if recommendation.would_change:
         _list(table, _("It would change to"), sign("·"), recommendation.would_change)
+    _list(table, _("How it computes"), sign("·"), computing)
     return table
 
 
@@ -210,6 +211,8 @@ def settings_line(settings: "Settings") -> str:
         _("length {tokens}").format(tokens=settings.max_length),
         settings.precision,
         _("gradient checkpointing") if settings.gradient_checkpointing else None,
+        _("compiled (torch.compile)") if settings.compile else None,
+        _("Liger's kernels") if settings.kernels == "liger" else None,
         _("class weights") if settings.class_weights else None,
         _("early stopping by {metric}").format(metric=judged.words(settings.metric)) if settings.early_stopping else None,
     ]

@@ -12,7 +12,19 @@ from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _
 from tui.views_advice import NAMES, list_of
-from tui.words import against_advice, amount, duration, flush_right, metric, number, padded, short_name, sign, size
+from tui.words import (
+    against_advice,
+    amount,
+    computing_words,
+    duration,
+    flush_right,
+    metric,
+    number,
+    padded,
+    short_name,
+    sign,
+    size,
+)
 
 SPLITS = (
     ("before", _("untouched model")),
@@ -133,6 +145,7 @@ def cost(report: dict[str, Any]) -> Content:
     lines.append(Content(_("{steps} steps, best at step {best}").format(steps=steps, best=best)))
     if (saved := real(report.get("model_bytes"))) is not None:
         lines.append(Content(_("saved {size}").format(size=size(saved))))
+    lines += [Content(words) for words in computing_words(report.get("computing"))]
     recoveries = report.get("recoveries")
     texts = recoveries if isinstance(recoveries, list) else []
     lines += [Content(f"! {one_line(get(r, 'text') or r, 300)}") for r in texts]

@@ -37,6 +37,8 @@ PHASE_WORDS: dict[str, str] = {
     "starting": _("starting the worker"),
     "load": _("loading the model"),
     "tokenize": _("turning texts into tokens"),
+    "compile": _("compiling the layers"),
+    "kernels": _("comparing the kernels"),
     "preflight": _("trying the longest rows"),
     "reference": _("asking the untouched model"),
     "before": _("scoring the untouched model"),
@@ -227,6 +229,19 @@ def candidate_line(candidate: "Candidate") -> str:
         _("disk {size}").format(size=size(candidate.disk)),
     )
     return f"{_(METHOD_NAMES[candidate.method])}: {f' {sign(chr(0xB7))} '.join(parts)}"
+
+
+def computing_words(content: object) -> list[str]:
+    """What a run computed with, by its report: the allocator, torch.compile, the kernels; nothing of an older report."""
+    from recommender.kernels import ALLOCATOR_TIMES
+
+    if not isinstance(content, Mapping):
+        return []
+    kept = _("allocator: freed memory is kept ({times} times as fast where we measured it)").format(times=ALLOCATOR_TIMES)
+    named = {"kept": kept, "segments": _("allocator: expandable segments")}
+    allocator = named.get(str(content.get("allocator")), _("allocator: the system's own"))
+    compiled = _("torch.compile: on") if content.get("compile") is True else _("torch.compile: off")
+    return [allocator, compiled, _("kernels: Liger's") if content.get("kernels") == "liger" else _("kernels: torch's own")]
 
 
 MERGING = {

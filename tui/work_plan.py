@@ -129,6 +129,15 @@ def chain(advice: Advice) -> "tuple[Step, ...]":
     return explain(advice.facts, advice.recommendation)
 
 
+def computing(advice: Advice, method: str) -> list[str]:
+    """How that method computes and why, a sentence each: the allocator, torch.compile, the kernels."""
+    from recommender.edits import reasons_of
+    from recommender.setting_reasons import COMPUTING
+
+    found = reasons_of(advice.facts, advice.candidate(method))
+    return [found[name].text for name in COMPUTING if name in found]
+
+
 def reasons_of(advice: Advice, method: str) -> dict[str, str]:
     """Why each setting of that method is what it is, in a sentence with its sources, by name."""
     from recommender.edits import reasons_of

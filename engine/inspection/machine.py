@@ -1,6 +1,8 @@
 """Facts about this machine: accelerators, processor, and what memory and disk are really left. No torch."""
 
 import contextlib
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import time
@@ -37,6 +39,7 @@ def machine(runs: Path | None = None) -> Machine:
         cpu_cores=usable_cores(),
         cpu_bf16=cpu.bf16,
         cpu_avx512=cpu.avx512,
+        liger=liger(),
         ram_total=total,
         ram_available=available,
         disk_free=_disk_free(runs or Path()),
@@ -44,6 +47,15 @@ def machine(runs: Path | None = None) -> Machine:
         problems=found.problems,
     )
     return here.model_copy(update={"nf4": nf4.remembered(_nf4_name(here))})
+
+
+def liger() -> str | None:
+    """The version of liger-kernel, where it and the compiler that it needs are installed; nothing is imported."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("liger-kernel")
+    return None
 
 
 def _with_memory(device: Device, total: int, available: int) -> Device:

@@ -53,6 +53,8 @@ class Preflight:
         Raises:
             Refused: even so it does not fit, or the disk or the main memory cannot hold what will be saved.
         """
+        with untouched(trainer.model):
+            trainer.quicken(self.rows["train"])
         began = time.monotonic()
         self.tell.phase("preflight")
         room = self._room(trainer, built)

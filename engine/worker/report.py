@@ -1,9 +1,13 @@
 """`report.json`: what came out, what it is compared with, and how sure that is."""
 
 import itertools
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
 
 from engine.events import Event, read_events
 from engine.files import folder_size, read_json, write_json
@@ -18,6 +22,7 @@ from engine.worker.mistakes import worst
 from engine.worker.modeling import Built
 from engine.worker.samples import side_by_side
 from engine.worker.tasks.base import Task
+from recommender.plan import Plan
 
 COMPARED = ("before", "majority", "probe")
 """What the result is compared with: the untouched model, the best answer that looks at no text, a linear model."""
@@ -81,12 +86,28 @@ def write(
             "model_bytes": folder_size(run.model),
             "warnings": list(dict.fromkeys(e.get("text", "") for e in events if e["kind"] == "warning")),  # once, though resumed
             "recoveries": [e.get("text", "") for e in events if e["kind"] == "recovery"],
+            "computing": computing(plan, events),
             "overrides": plan.overrides,
             "validation": [
                 {"step": e["step"], **{k: e["metrics"][k] for k in kind.measures if k in e["metrics"]}} for e in validation
             ],
         },
     )
+
+
+def computing(plan: Plan, events: Sequence[Event]) -> dict[str, Any]:
+    """How the steps were computed: `allocator` (kept, segments, or None for the system's own), `compile`, `kernels`.
+
+    What was taken out of the model on the way counts as not used.
+    """
+    allocator = None
+    if torch.cuda.is_available():
+        allocator = "segments" if "expandable_segments:True" in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "") else None
+    elif sys.platform == "linux" and os.environ.get("MALLOC_MMAP_MAX_") == "0":
+        allocator = "kept"
+    changed = {name: value for e in events if e["kind"] == "recovery" for name, value in (e.get("after") or {}).items()}
+    used = {name: changed.get(name, getattr(plan, name)) for name in ("compile", "kernels")}
+    return {"allocator": allocator, **used}
 
 
 PROBED = 10

@@ -18,6 +18,7 @@ from engine.rundir import RunDirectory, json_object
 from engine.worker import export, report
 from engine.worker.budget import TokenBudget, give_back, what_helps
 from engine.worker.control import Control
+from engine.worker.faster import Faster
 from engine.worker.forgetting import Forgetting
 from engine.worker.health import judge_rate
 from engine.worker.held_out import HeldOut
@@ -78,13 +79,13 @@ class Session:
         task.adopt(built.model)
         tell_losses(task, rows, tell)
         task.prepare(rows["train"], next(built.model.parameters()).device)
-        with Fence() as fence:
+        with Fence() as fence, Faster(plan, tell) as faster:
             reader = Reader(task, self._budget(built, checkpoint), self._between(fence))
             compare_with(built.model, rows, reader, self.run, tell)
             on_the_way = OnTheWay(plan.task, parts.labels, parts.validation, rows["validation"].truth, tell)
             samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)
             learning = WhileLearning(samples)
-            training = Training(self.run, plan, tell, self.control, reader, rows, total_steps, on_the_way, learning)
+            training = Training(self.run, plan, tell, self.control, reader, rows, total_steps, on_the_way, learning, faster)
             held_out = HeldOut(self.run, rows["held_out"], reader, tell)
             forgetting = Forgetting(self.run, reader, tokenizer, tell, model_folder)
             trainer = training.trainer(built)

@@ -21,11 +21,12 @@ from engine.events import EventWriter
 from engine.worker.adapters import narrow, raise_rates_of_b
 from engine.worker.batches import EpochPermutation, LogicalBatch, collate, mixed
 from engine.worker.budget import TokenBudget, out_of_memory
+from engine.worker.faster import Faster
 from engine.worker.health import Step
 from engine.worker.memory import memory_now
 from engine.worker.precision import autocast
 from engine.worker.recomputing import is_recomputing
-from engine.worker.tasks.base import Task
+from engine.worker.tasks.base import Encoded, Task
 from engine.worker.watch import Watch
 from recommender.errors import TrainingFailed
 
@@ -47,11 +48,12 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         checkpoint_note: dict[str, Any],
         interrupt: Callable[[], None],
         watch: Watch | None = None,
+        faster: Faster | None = None,
     ) -> None:
         """`rows` and `validation` have the columns input_ids and targets; `evaluate_rows(model, step)` scores the latter.
 
         `checkpoint_note` is stored with every checkpoint, `interrupt` is called before every micro-batch, `watch` sees
-        every step.
+        every step, `faster` knows what was put into the model to make it quicker.
         """
         super().__init__(model=model, args=args, train_dataset=rows, eval_dataset=validation, data_collator=collate)
         # One flow decides when to score, save and stop (schedule.py); this one would add its own moments.
@@ -62,6 +64,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         self._evaluate_rows = evaluate_rows
         self._events = events
         self.watch = watch
+        self._faster = faster
         self._note = checkpoint_note
         self._interrupt = interrupt
         self._order = EpochPermutation(len(rows), args.data_seed)
@@ -97,7 +100,8 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
     def training_step(self, model: Any, inputs: LogicalBatch, num_items_in_batch: Any = None) -> torch.Tensor:
         """Gradients of the whole logical batch; its loss, a scalar.
 
-        Out of memory makes room (`TokenBudget.shrink`) and repeats the step from the same random state.
+        Out of memory makes room (`TokenBudget.shrink`) and repeats the step from the same random state; so does an error of
+        what was put into the model to make it quicker, once that is taken out.
 
         Raises:
             TrainingFailed: the loss is not a number, or memory is too small for one row.
@@ -111,17 +115,20 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             loss = torch.zeros((), device=self.args.device)
             piece: list[int] = []
             failure: BaseException | None = None
+            again = False
             try:
                 for piece in self._task.cut(lengths, self._budget.tokens, self.args.device.type):
                     self._interrupt()
                     loss += self._micro_step(model, inputs, piece)
-            except (RuntimeError, MemoryError) as error:
-                failure = out_of_memory(error)
-            if failure is None:
+            except Exception as error:
+                again = self._gave_way(error)
+                failure = None if again else out_of_memory(error)
+            if failure is None and not again:
                 self._budget.worked()
                 break
             model.zero_grad()
-            self._budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece))
+            if failure is not None:
+                self._budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece))
         if not torch.isfinite(loss):
             self._not_a_number("loss")
         return loss
@@ -135,10 +142,24 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         self.accelerator.backward(share)
         return share.detach()
 
-    def rehearse(self, batch: LogicalBatch) -> None:
-        """Forward and backward through one micro-batch, before the training; gradients are left behind, and nothing else."""
+    def quicken(self, rows: Encoded) -> None:
+        """Put into the model what the plan wants for speed, as far as it computes the same of some of the rows."""
+        if self._faster is not None:
+            self._faster.begin(self.model, rows, self.rehearse)
+
+    def _gave_way(self, error: Exception) -> bool:
+        return self._faster is not None and self._faster.gave_way(error)
+
+    def rehearse(self, batch: LogicalBatch) -> torch.Tensor:
+        """Forward and backward through one micro-batch, before the training; its loss. Only gradients are left behind."""
         self.model.train()
-        self._micro_step(self.model, batch, list(range(len(batch.targets))))
+        piece = list(range(len(batch.targets)))
+        try:
+            return self._micro_step(self.model, batch, piece)
+        except Exception as error:
+            if not self._gave_way(error):
+                raise
+        return self._micro_step(self.model, batch, piece)
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)

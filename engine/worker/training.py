@@ -12,6 +12,7 @@ from engine.files import read_json, write_json
 from engine.rundir import RunDirectory
 from engine.worker.arguments import CHOICE, choice_of, training_arguments
 from engine.worker.control import Control
+from engine.worker.faster import Faster
 from engine.worker.health import Health
 from engine.worker.held_out import kept
 from engine.worker.modeling import Built
@@ -48,6 +49,7 @@ class Training:
     total_steps: int
     on_the_way: OnTheWay
     while_learning: WhileLearning
+    faster: Faster
 
     @property
     def over(self) -> bool:
@@ -168,6 +170,7 @@ class Training:
             evaluate_rows=evaluate,
             events=self.tell.events,
             watch=watch,
+            faster=self.faster,
             checkpoint_note=environment_note(),
             interrupt=self.reader.interrupt,
         )

@@ -154,7 +154,6 @@ class RecommendationScreen(PlanStarts):
         line.display = bool(said.plain)
         self.query_one("#legend", Static).update(views.legend(recommendation))
         self.query_one("#reasons", Static).update(views.why(recommendation))
-        self.query_one("#more", Static).update(views.more(recommendation))
         self._show_chosen(choose or self.chosen)
 
     @on(CandidateCard.Chosen)
@@ -177,6 +176,8 @@ class RecommendationScreen(PlanStarts):
             card.set_class(card.id == f"card-{method}", "-chosen")
         line = views.settings_of(self.advice.candidate(method), edited=method in self.advice.edits)
         self.query_one("#settings", Static).update(line)
+        computing = engine_side.computing(self.advice, method)
+        self.query_one("#more", Static).update(views.more(self.advice.recommendation, computing))
         own = self.query_one("#own", Static)
         said = views.own_settings(self.advice.cautions(method))
         own.update(said)
