@@ -6,13 +6,13 @@ once its manifest verifies, and damaged ones are put aside under another name.
 """
 
 import contextlib
-import os
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.files import folder_size, read_json, sha256_of, sync_folder, write_json
+from engine.files import folder_size, read_json, sha256_of, sync_files, sync_folder, write_json
 from recommender.errors import TrainingFailed
 from recommender.reasons import size
 
@@ -37,15 +37,10 @@ def seal(checkpoint: Path) -> int:
     Raises:
         OSError: the disk is full or gone.
     """
+    sync_files(checkpoint)
     files: dict[str, dict[str, Any]] = {}
     for file in sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != MANIFEST):
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         files[str(file.relative_to(checkpoint))] = {"size": file.stat().st_size, "sha256": sha256_of(file)}
-    sync_folder(checkpoint)
     write_json(checkpoint / MANIFEST, {"version": 1, "step": step_of(checkpoint), "files": files})
     sync_folder(checkpoint.parent)
     return sum(f["size"] for f in files.values())
@@ -54,7 +49,7 @@ def seal(checkpoint: Path) -> int:
 @contextlib.contextmanager
 def being_written(folder: Path, what: str) -> Iterator[None]:
     """Make `folder`; when what is written inside, `what` in words, cannot be, remove it: its space is needed, and it would not
-    count.
+    count. What has nothing to do with the disk, memory that ran out above all, is raised as it is.
 
     Raises:
         TrainingFailed: the disk is full or gone, in a sentence.
@@ -62,14 +57,24 @@ def being_written(folder: Path, what: str) -> Iterator[None]:
     try:
         folder.mkdir(mode=0o700)
         yield
-    except Exception as error:  # a full disk comes as OSError, and as each library's own
+    except Exception as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if not _is_of_disk(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         free = size(shutil.disk_usage(folder.parent).free)
         raise TrainingFailed(
             f"{folder.parent}: {what} could not be written ({reason}; {free} of disk are free); earlier checkpoints are sound:"
             " free some disk, then `loracle resume`."
         ) from error
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Whether something could not be written: as OSError, or as the libraries' own."""
+    if isinstance(error, OSError):
+        return error.errno != errno.ENOMEM
+    named = type(error).__name__ == "SafetensorError"  # nothing of the worker's is imported here
+    return named or (isinstance(error, RuntimeError) and "inline_container" in str(error))  # torch.save's writer, in C++
 
 
 def damage(checkpoint: Path) -> str | None:

@@ -8,7 +8,6 @@ moment and another goes on.
 """
 
 import contextlib
-import os
 import socket
 import time
 from collections import Counter
@@ -18,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import psutil
 from pydantic import ValidationError
 
 from engine import launch, runs
 from engine.files import write_json
-from engine.rundir import RunDirectory, is_group, is_run, json_object, lives, new_folder, versioned
+from engine.processes import lives, this
+from engine.rundir import RunDirectory, is_group, is_run, json_object, new_folder, versioned
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
@@ -233,8 +232,7 @@ def _as_driver(group: Group) -> Iterator[None]:
     """
     if group.driven():
         raise InputError(f"{group.name} is being worked off already; `loracle attach {group.name}` shows it.")
-    me = {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname()}
-    write_json(group.path / "driver.json", me)
+    write_json(group.path / "driver.json", this())
     try:
         yield
     finally:

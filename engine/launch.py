@@ -166,8 +166,8 @@ def freest_device() -> dict[str, str]:
     return accelerators.only(found, device) if device else {}
 
 
-def check_disk(plan: Plan, where: Path) -> None:
-    """Refuse now what would fail at the first checkpoint.
+def check_disk(plan: Plan, where: Path, *, taken: int = 0) -> None:
+    """Refuse now what would fail at the first checkpoint; `taken` bytes of what is needed are the run's own already.
 
     Raises:
         Refused: less is free than checkpoints and result need.
@@ -176,7 +176,7 @@ def check_disk(plan: Plan, where: Path) -> None:
     weights = sum(f.stat().st_size for f in folder.glob("*.safetensors")) if folder.is_dir() else 0
     # Two verified checkpoints and a third while it is written (weights and two optimizer moments), and the result.
     needed = (3 * 3 + 1) * weights if plan.method == "full" else 200_000_000
-    needed += 50_000_000
+    needed = max(needed - taken, 0) + 50_000_000
     probe = next(p for p in (where, *where.resolve().parents) if p.exists())
     free = shutil.disk_usage(probe).free
     if free < needed:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from engine.events import read_events
 from engine.files import read_json, write_atomically, write_json
+from engine.processes import before_restart, lives
 from engine.state import FINISHED, Death, RunState, Status, fold
 from recommender.errors import InputError
 from recommender.facts import Facts
@@ -30,8 +29,6 @@ START_GRACE_SECONDS = 20.0
 """How long a run without a worker.json counts as starting."""
 LEAST_DISK = 65_536
 """Bytes: the longest event, which is the least that a worker must be able to write."""
-CLOCK_SLACK = 60.0
-"""Seconds that the time of a machine's start may be off by, after its clock was set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,7 @@ class RunDirectory:
         return json_object(self.path / "worker.json") or {}
 
     def alive(self) -> bool:
-        """Whether the worker lives: its pid exists on this host with the start time it wrote down."""
+        """Whether the worker lives: the process that it wrote down exists on this host."""
         worker = self.worker()
         if not worker:
             try:
@@ -156,8 +153,7 @@ class RunDirectory:
         worker = self.worker()
         if worker and worker.get("host") != socket.gethostname():
             return "elsewhere"
-        started = worker.get("started")
-        if isinstance(started, int | float) and started < psutil.boot_time() - CLOCK_SLACK:
+        if before_restart(worker):
             return "restarted"
         try:
             return "disk" if shutil.disk_usage(self.path).free < LEAST_DISK else "memory"
@@ -185,16 +181,6 @@ def settle(run: RunDirectory, state: RunState) -> RunState:
     elif status == "dead" and run.alive():
         state.status = "running"
     return state
-
-
-def lives(process: dict[str, Any]) -> bool:
-    """Whether that process (pid, start time) exists on this host."""
-    try:
-        found = psutil.Process(int(process["pid"]))
-        same = abs(found.create_time() - float(process["started"])) < 2.0
-        return same and found.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, KeyError, ValueError, TypeError, OverflowError):
-        return False
 
 
 def new_folder(root: Path, plan: Plan, kind: str) -> Path:

@@ -9,7 +9,7 @@ import platformdirs
 
 from engine import launch
 from engine.events import EventWriter
-from engine.files import write_atomically
+from engine.files import folder_size, write_atomically
 from engine.rundir import RunDirectory, create, is_group, is_run
 from engine.state import FINISHED
 from recommender.errors import InputError
@@ -80,6 +80,7 @@ def resume(run: RunDirectory, *, stop_at: int | None = None) -> RunDirectory:
 
     Raises:
         InputError: it is done, or is still running.
+        Refused: there is not enough disk.
     """
     state = run.state()
     if state.status == "done":
@@ -87,7 +88,7 @@ def resume(run: RunDirectory, *, stop_at: int | None = None) -> RunDirectory:
     if state.status in ("running", "starting") and run.alive():
         raise InputError(f"{run.name} is running; `loracle attach {run.name}` shows it.")
     plan = run.plan()
-    launch.check_disk(plan, run.path)
+    launch.check_disk(plan, run.path, taken=folder_size(run.checkpoints) + folder_size(run.model))
     clear_requests(run, stop_at=stop_at)
     # Until the new worker speaks, viewers see a run that starts, not one that has ended.
     (run.path / "worker.json").unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.groups import Group
 from engine.rundir import RunDirectory, is_run
 from engine.state import FINISHED
 from recommender.errors import InputError
@@ -31,6 +32,8 @@ def discard(run: RunDirectory) -> Discarded:
         InputError: it is running, or cannot be moved.
     """
     folder = run.group or run.path
+    if run.group is not None and Group(folder).driven():  # between two of its runs none of them is running
+        raise InputError(f"{folder.name} is running; stop it first, then delete it.")
     members = [RunDirectory(p) for p in folder.iterdir() if is_run(p)] if run.group is not None else [run]
     for member in members:
         if member.state().status not in FINISHED and member.alive():
@@ -52,8 +55,10 @@ def restore(thing: Discarded) -> None:
     Raises:
         InputError: it is gone, or its place is taken.
     """
-    if thing.was.exists() or not thing.now.is_dir():
-        raise InputError(f"{thing.name} cannot be brought back: {thing.was if thing.was.exists() else thing.now} is in the way.")
+    if thing.was.exists():
+        raise InputError(f"{thing.name} cannot be brought back: {thing.was} is in the way.")
+    if not thing.now.is_dir():
+        raise InputError(f"{thing.name} cannot be brought back: {thing.now} is gone.")
     try:
         os.replace(thing.now, thing.was)
     except OSError as error:

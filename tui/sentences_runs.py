@@ -155,6 +155,7 @@ SENTENCES: tuple[str, ...] = (
     marked("Name fewer candidates with --methods, give it more --hours, or start the recommended run."),
     marked("{path}: its group.json cannot be read."),
     marked("{path} cannot be brought back: {other} is in the way."),
+    marked("{path} cannot be brought back: {other} is gone."),
     marked("{path}: cannot be moved to {folder} ({why})."),
     marked("{path} cannot be brought back ({why})."),
     marked("{name} could not be left running; see {log}."),

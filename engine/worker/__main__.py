@@ -8,7 +8,6 @@ import fcntl
 import gc
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -17,12 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from engine import checkpoints
 from engine.events import EventWriter
 from engine.files import write_json
 from engine.needless import needless, without
+from engine.processes import this
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker.control import Control, StopNow
@@ -91,8 +89,7 @@ def main() -> int:
         print(f"{run.name}: another worker has this run.", file=sys.stderr)
         return Exit.REFUSED
     control = Control(run.control)
-    me = {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname()}
-    write_json(run.path / "worker.json", me | {"versions": versions()})
+    write_json(run.path / "worker.json", this() | {"versions": versions()})
     events = EventWriter(run.events)
     heartbeat = Heartbeat(events, run.path)
     last_word = threading.Lock()  # taken once, by whoever says it

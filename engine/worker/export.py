@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import checkpoints
-from engine.files import read_json, sync_folder, write_atomically, write_json
+from engine.files import read_json, sync_files, sync_folder, write_atomically, write_json
 from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker.adapters import write_as_plain_lora
@@ -27,6 +27,7 @@ def save(run: RunDirectory, task: Task, built: Built, *, tokenizer: Any, parts: 
     shutil.rmtree(beside, ignore_errors=True)
     with checkpoints.being_written(beside, "the result"):
         _write(beside, task, built, tokenizer=tokenizer, parts=parts, base=base)
+        sync_files(beside)  # a name is kept through a power cut, and what was not flushed is not: it is never written again
         beside.rename(run.model)
     sync_folder(run.path)
 

@@ -19,7 +19,7 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 
-from engine.files import folder_size, read_json, sync_folder, write_atomically, write_json
+from engine.files import folder_size, read_json, sync_files, sync_folder, write_atomically, write_json
 from engine.inspection.model import inspect_folder
 from engine.loading import split
 from engine.merging import memory_needed, part_of
@@ -88,7 +88,7 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
         outputs = _outputs(merged, rows, task)
         if dtype == torch.float32:  # else the rounding is told
             _check_same(outputs, wanted, run)
-        sync_folder(beside)
+        sync_files(beside)
         if target.exists():
             raise InputError(f"{target} exists already; name another folder with --to, or remove it.")
         beside.rename(target)

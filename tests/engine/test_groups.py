@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import groups, launch, runs
+from engine import groups, launch, runs, trash
 from engine.events import EventWriter
 from engine.files import write_json
 from engine.groups import Group, Task
@@ -110,6 +110,8 @@ def test_a_failed_run_does_not_keep_the_others_from_theirs(make: Make) -> None:
 
     def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
         assert group.driven(), "nobody may take it for stopped before its report is there"
+        with pytest.raises(InputError, match="is running"):
+            trash.discard(group.run("full-1"))
         return {"failed": sorted(failed), "complete": False}
 
     assert groups.drive(group, in_order, watch, report) == (False, frozenset({"lora-1"}))

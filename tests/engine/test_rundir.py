@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from engine import processes
 from engine.events import EventWriter
 from engine.rundir import START_GRACE_SECONDS, RunDirectory, create, is_run
 from recommender.decide import recommend
@@ -85,6 +86,20 @@ def test_a_worker_lives_while_its_pid_has_the_start_time_it_wrote(run: RunDirect
     assert run.alive()
     worker(run, started=psutil.Process().create_time() - 1000)  # the pid was given to another process since
     assert not run.alive()
+
+
+def test_a_clock_that_is_set_does_not_end_a_worker(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, begun = processes.this(), psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: begun(self) + 3600.0)
+    monkeypatch.setattr(psutil, "boot_time", lambda: time.time())
+    worker(run, **known)
+    assert run.alive()
+    worker(run, **known | {"ticks": known["ticks"] - 1})  # the pid was given to another process since
+    assert not run.alive()
+    assert run.likely_death() != "restarted"
+    worker(run, **known | {"boot": "another start of the machine"})
+    assert not run.alive()
+    assert run.likely_death() == "restarted"
 
 
 @pytest.mark.parametrize("pid", [2**22 + 1, 10**30, -5, "x", None])

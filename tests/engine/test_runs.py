@@ -1,6 +1,8 @@
 """Runs as a person handles them."""
 
 import json
+import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from engine.rundir import RunDirectory, settle
 from engine.state import RunState
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan
+from recommender.plan_file import dump
 
 PLAN = Plan.model_validate(
     {
@@ -61,6 +64,22 @@ def living(run: RunDirectory) -> None:
     writer = EventWriter(run.events)
     writer.write("run", total_steps=5)
     writer.close()
+
+
+def test_a_run_goes_on_in_the_space_that_it_has_taken_already(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start("20260101-imdb-full")
+    ended(run, "stopped")
+    (run.path / "plan.yaml").write_text(dump(PLAN.model_copy(update={"method": "lora", "rank": 8, "alpha": 16})))
+    usage = shutil.disk_usage(run.path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000_000))
+    with pytest.raises(Refused, match="of disk"):
+        runs.resume(run)
+    step = run.checkpoints / "step-3"
+    step.mkdir()
+    with (step / "adapter_model.safetensors").open("wb") as file:
+        os.truncate(file.fileno(), 180_000_000)
+    runs.resume(run)
+    assert run.state().status == "starting"
 
 
 @pytest.mark.parametrize("name", ["20260102-reviews-lora", "20260102", "last", "reviews", "runs/20260102-reviews-lora"])

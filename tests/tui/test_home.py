@@ -117,6 +117,10 @@ def test_what_lies_in_the_trash_for_long_is_deleted_and_what_is_new_is_kept(runs
     new.was.mkdir()
     with pytest.raises(InputError, match="in the way"):
         trash.restore(new)
+    new.was.rmdir()
+    new.now.rename(runs / "elsewhere")
+    with pytest.raises(InputError, match="is gone"):
+        trash.restore(new)
 
 
 async def test_the_line_of_keys_is_clicked_and_never_cut_within_a_word(

@@ -16,7 +16,7 @@ from engine import checkpoints
 from engine.events import read_events
 from engine.launch import environment
 from engine.rundir import RunDirectory
-from engine.worker import session
+from engine.worker import export, session
 from engine.worker.control import Control
 from engine.worker.modeling import build
 from recommender.plan import Plan
@@ -106,6 +106,30 @@ def test_any_error_of_a_library_becomes_one_sentence(
     assert end["cause"].startswith("KeyError: ")
     assert not {"\n", "\x1b"} & set(end["cause"])
     assert str(run.log) in end["cure"]
+
+
+def test_memory_that_runs_out_while_the_result_is_saved_is_told_as_that_and_going_on_saves_it(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*args: Any, **more: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as now:
+        now.setattr(export, "_write", short)
+        run = begin(make_plan(tiny, epochs=1, evaluations=1))
+        end = work(run)
+    assert (end["status"], end["cause"]) == ("failed", "Memory ran out while the result was saved.")
+    assert not (run.path / ".model").exists()
+    flushed: set[int] = set()
+    fsync = os.fsync
+
+    def noted(file: int) -> None:
+        flushed.add(os.fstat(file).st_ino)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert work(run)["status"] == "done"
+    assert {file.stat().st_ino for file in run.model.iterdir()} <= flushed, "a power cut would leave a model that is torn"
 
 
 BUSY = """

@@ -1,0 +1,60 @@
+"""Which process is meant, written down so that it is known again: pids are given to others, and clocks are set."""
+
+import os
+import socket
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SLACK = 2.0
+"""Seconds by which two readings of one start time may differ, where the system tells it by the clock only."""
+CLOCK_SLACK = 60.0
+"""Seconds that the time of a machine's start may be off by, after its clock was set."""
+
+
+def this() -> dict[str, Any]:
+    """This process, as a file may name it."""
+    known = {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname()}
+    return known | {"boot": boot(), "ticks": ticks(os.getpid())}
+
+
+def lives(process: dict[str, Any]) -> bool:
+    """Whether that process exists on this host; of files that name no `ticks`, by its start time."""
+    try:
+        found = psutil.Process(int(process["pid"]))
+        begun = ticks(found.pid) if process.get("ticks") else None
+        if begun is not None and process.get("boot"):
+            same = (boot(), begun) == (process["boot"], process["ticks"])
+        else:  # counted from the machine's start, whose time moves when the clock is set
+            same = abs(found.create_time() - float(process["started"])) < SLACK
+        return same and found.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, KeyError, ValueError, TypeError, OverflowError):
+        return False
+
+
+def before_restart(process: dict[str, Any]) -> bool:
+    """Whether this machine was started anew since that process was."""
+    if process.get("boot") and boot():
+        return bool(process["boot"] != boot())
+    started = process.get("started")
+    return isinstance(started, int | float) and started < psutil.boot_time() - CLOCK_SLACK
+
+
+@cache
+def boot() -> str | None:
+    """What tells this start of the machine from any other; `None` where the system, other than Linux, does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def ticks(pid: int) -> int | None:
+    """When that process began, in clock ticks since the machine did (field 22 of /proc/PID/stat); `None` where there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(stat.rpartition(b")")[2].split()[19])  # the name before it, in brackets, may hold anything
+    except (OSError, ValueError, IndexError):
+        return None
