@@ -13,7 +13,7 @@ from engine.worker.tracing.live import Marks
 from engine.worker.tracing.models import adapted, config_of, depth_of, fresh_modules, loaded, quantise, skeleton
 from engine.worker.tracing.optimizers import EightBit, OtherStates, Paged, Several
 from engine.worker.tracing.trace import workspace
-from recommender.errors import Refused
+from recommender.errors import InputError, Refused
 from recommender.step import TrainingStep
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -71,6 +71,8 @@ class PlainLoop:
                 self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        if not self.trained:
+            raise InputError(f"step.trained: no parameter of the model has {' or '.join(step.trained or ())} in its name.")
         self.optimizer = _optimizer(self.trained, step)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
         self._kept: list[torch.Tensor | None] = []

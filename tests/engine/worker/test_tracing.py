@@ -16,7 +16,7 @@ from engine.worker.tracing.own import OwnLoop
 from engine.worker.tracing.timed import Calls
 from engine.worker.tracing.trace import trace
 from engine.worker.tracing.truth import CPU, by_phase, measured, predicted, watched
-from recommender.errors import Refused
+from recommender.errors import InputError, Refused
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.step import TrainingStep
@@ -161,6 +161,12 @@ def test_a_model_without_such_a_head_is_refused_in_a_sentence() -> None:
     facts = Facts.model_validate({"model": {"config": BERT | {"model_type": "t5"}}, "step": step})
     with pytest.raises(Refused, match="cannot predict: models of type t5 have no masked_lm head"):
         estimate(facts)
+
+
+def test_a_step_that_trains_nothing_is_refused_in_a_sentence() -> None:
+    step = step_of(trained=["no_such_part"]).model_dump()
+    with pytest.raises(InputError, match=r"^step\.trained: no parameter of the model has no_such_part in its name\.$"):
+        estimate(Facts.model_validate({"model": {"config": LLAMA}, "step": step}))
 
 
 def test_counting_sees_what_is_released() -> None:
