@@ -17,20 +17,22 @@ MOST_FOUND = 15
 MOST_CACHED = 200
 
 
-def cache_folder() -> Path:
-    """Where the hub's library keeps what it downloads (its own variables, in its own order)."""
-    named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    if named:
-        return Path(named).expanduser()
+def hub_cache() -> Path:
+    """Where downloaded models go, by the variables that huggingface_hub reads, in its order."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(name):
+            return Path(os.path.expandvars(os.environ[name])).expanduser()
     home = os.environ.get("HF_HOME")
-    base = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return base.expanduser() / "hub"
+    if not home:
+        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        home = f"{caches}/huggingface"
+    return Path(os.path.expandvars(home)).expanduser() / "hub"
 
 
 def cached_models() -> list[str]:
     """Hub ids of the models whose configuration is in the cache, the last used first."""
     try:
-        folders = [p for p in cache_folder().iterdir() if p.name.startswith("models--") and p.is_dir()]
+        folders = [p for p in hub_cache().iterdir() if p.name.startswith("models--") and p.is_dir()]
         newest = sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True)[:MOST_CACHED]
         names = [p.name.removeprefix("models--").replace("--", "/") for p in newest if any(p.glob("snapshots/*/config.json"))]
     except OSError:

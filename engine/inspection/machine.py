@@ -3,13 +3,13 @@
 import contextlib
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import time
 from pathlib import Path
 
 from engine.inspection import accelerators as cards
 from engine.inspection import nf4
+from engine.inspection.hub_list import hub_cache
 from engine.inspection.limits import container_memory, process_memory
 from engine.inspection.processor import processor, usable_cores
 from recommender.facts import Device, Machine
@@ -79,18 +79,6 @@ def nf4_works(here: Machine) -> bool | None:
 
 def _nf4_name(here: Machine) -> str:
     return (here.device.name or "gpu") if here.device else f"cpu {here.cpu_name}"
-
-
-def hub_cache() -> Path:
-    """Where downloaded models go, by the variables that huggingface_hub reads, in its order."""
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if os.environ.get(name):
-            return Path(os.path.expandvars(os.environ[name])).expanduser()
-    home = os.environ.get("HF_HOME")
-    if not home:
-        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        home = f"{caches}/huggingface"
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
 
 
 def calibrate() -> dict[str, float]:

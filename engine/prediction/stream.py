@@ -1,6 +1,5 @@
 """The allocations of a traced step as a stream of events, and what the allocator shows of them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,11 +34,6 @@ class Segment:
 def phase_of(name: str) -> str:
     """`first forward` is a forward pass, `load adapters` belongs to loading."""
     return "load" if name.startswith("load") else name.removeprefix("first ")
-
-
-def events_of(segments: list[Segment]) -> Iterator[tuple[int, int]]:
-    """(number, size) of all events in order."""
-    return ((e.number, e.size) for s in segments for e in s.events)
 
 
 def peaks(segments: list[Segment], *, pooled: bool = True, expandable: bool = False) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from engine.files import folder_size, read_json, sync_files, sync_folder, write_atomically, write_json
 from engine.inspection.model import inspect_folder
 from engine.loading import split
-from engine.merging import memory_needed, part_of
+from engine.merging import BESIDE, memory_needed, part_of
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker import card, export
@@ -43,8 +43,6 @@ TOLERANCE = 1e-3
 """Of the largest output: what another order of sums in fp32 changes."""
 TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """As safetensors call them."""
-BESIDE = 30_000_000
-"""Bytes of tokenizer and card beside the weights."""
 Say = Callable[[str], None]
 
 

@@ -13,7 +13,7 @@ import torch
 
 from engine import checkpoints
 from engine.files import folder_size
-from engine.merging import memory_needed
+from engine.merging import BESIDE, memory_needed
 from engine.rundir import RunDirectory
 from engine.worker.batches import LogicalBatch
 from engine.worker.budget import LONE_TRIES, out_of_memory, what_helps
@@ -31,8 +31,6 @@ WINDOWS = 8
 """Logical batches that are looked through for the fullest micro-batch, from the longest rows to the shortest."""
 MOST_ROWS = 512
 """Of a logical batch that are looked at: a micro-batch holds fewer."""
-BESIDE = 30_000_000
-"""Bytes of tokenizer, card, scores and log beside the weights."""
 
 
 @dataclass(frozen=True, slots=True)

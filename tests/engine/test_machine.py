@@ -8,6 +8,7 @@ from engine import inspect
 from engine.inspection import accelerators
 from engine.inspection import machine as subject
 from engine.inspection.accelerators import Accelerators
+from engine.inspection.hub_list import hub_cache
 from engine.prediction import calibration
 from recommender.errors import InputError
 from recommender.facts import Backend, DataFacts, Device, Machine, ModelFacts
@@ -60,7 +61,7 @@ def test_where_downloads_go(monkeypatch: pytest.MonkeyPatch, variables: dict[str
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert subject.hub_cache() == Path(place)
+    assert hub_cache() == Path(place)
 
 
 def test_this_machine_is_described(tmp_path: Path) -> None:
