@@ -143,7 +143,7 @@ class Writing(Task):
             progress(len(rows))
         pieces = [stream[i : i + most] for i in range(0, len(stream), most)]
         pieces = [p for p in pieces if len(p) > 1]  # one token alone has nothing before it that could predict it
-        return Encoded(pieces, [list(p) for p in pieces], [0] * len(pieces))
+        return Encoded(pieces, pieces, [0] * len(pieces))  # everything is learned: nothing is held twice
 
     def note_end(self, tokenizer: Any, row: Rendered) -> None:
         """Remember what a row's last answer is closed with: generation stops there."""
