@@ -41,7 +41,7 @@ def choice_of(plan: Plan, metrics: dict[str, float]) -> float:
 
 def training_arguments(plan: Plan, output: Path, total_steps: int, *, scored: bool) -> TrainingArguments:
     """Arguments for one run. A logical batch is one "device batch", so nothing is accumulated."""
-    cuda = device_name() == "cuda"
+    device = device_name()
     return TrainingArguments(
         output_dir=str(output),
         per_device_train_batch_size=plan.effective_batch,
@@ -57,7 +57,7 @@ def training_arguments(plan: Plan, output: Path, total_steps: int, *, scored: bo
         data_seed=plan.seed,
         bf16=plan.precision == "bf16-mixed",
         fp16=plan.precision == "fp16-mixed",
-        use_cpu=not cuda,
+        use_cpu=device == "cpu",  # any other the Trainer finds as `device_name` does; Apple's and Intel's were not at hand
         eval_strategy="steps" if scored else "no",
         save_strategy="steps",
         metric_for_best_model=f"eval_{CHOICE}" if scored else None,
@@ -69,7 +69,7 @@ def training_arguments(plan: Plan, output: Path, total_steps: int, *, scored: bo
         disable_tqdm=True,
         log_level="error",
         remove_unused_columns=False,
-        dataloader_pin_memory=cuda,
+        dataloader_pin_memory=device == "cuda",
         restore_callback_states_from_checkpoint=True,
     )
 

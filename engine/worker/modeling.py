@@ -54,6 +54,12 @@ def device_name() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def device_label() -> str:
+    """The name of that accelerator, where it has one; else its kind, or `cpu`."""
+    kind = device_name()
+    return str(getattr(torch, kind).get_device_name()) if kind in ("cuda", "xpu") else kind
+
+
 def model_folder(choice: ModelChoice) -> str:
     """Where the model lies on this machine; nothing is downloaded here.
 

@@ -16,9 +16,11 @@ def environment_note() -> dict[str, Any]:
     """What exact repetition depends on beside the plan: threads (they order the sums), device, versions."""
     import torch
 
+    from engine.worker.modeling import device_label
+
     return {
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": device_label(),
         "host": platform.node(),
         "pid": os.getpid(),
         "versions": versions(),

@@ -24,7 +24,7 @@ from engine.worker.health import judge_rate
 from engine.worker.held_out import HeldOut
 from engine.worker.inputs import encoded, losses, tell_losses, verified_folder
 from engine.worker.memory import Fence, memory_available
-from engine.worker.modeling import Built, build, load_tokenizer
+from engine.worker.modeling import Built, build, device_label, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.preflight import Preflight
 from engine.worker.recomputing import recompute
@@ -190,7 +190,7 @@ class Session:
             stops_at=self.control.stop_at,
             evaluations=len(moments(total_steps, self.plan.evaluations)) if len(parts.validation) else 0,
             epochs=self.plan.epochs,
-            device=_device_label(),
+            device=device_label(),
             precision=self.plan.precision,
             parameters=built.parameters,
             trained_parameters=built.trained,
@@ -225,9 +225,3 @@ def _quieten() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.captureWarnings(True)
-
-
-def _device_label() -> str:
-    import torch
-
-    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"

@@ -110,6 +110,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         self._batch = inputs
         model.train()
         lengths = self._task.lengths(inputs.input_ids, inputs.targets)
+        weight = self._task.weight(inputs.targets)  # once: it looks at every label of the batch
         while True:
             seed_everything(mixed(self.args.seed, self.state.global_step))
             loss = torch.zeros((), device=self.args.device)
@@ -119,7 +120,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             try:
                 for piece in self._task.cut(lengths, self._budget.tokens, self.args.device.type):
                     self._interrupt()
-                    loss += self._micro_step(model, inputs, piece)
+                    loss += self._micro_step(model, inputs, piece, weight)
             except Exception as error:
                 again = self._gave_way(error)
                 failure = None if again else out_of_memory(error)
@@ -133,12 +134,12 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             self._not_a_number("loss")
         return loss
 
-    def _micro_step(self, model: Any, batch: LogicalBatch, piece: list[int]) -> torch.Tensor:
-        """Backward through one micro-batch; its share of the logical batch's loss."""
+    def _micro_step(self, model: Any, batch: LogicalBatch, piece: list[int], weight: float) -> torch.Tensor:
+        """Backward through one micro-batch; its share of the loss of the logical batch, which weighs `weight`."""
         # Not left to accelerate, which wraps the model's own forward: a packed step goes past it, to the body.
         with autocast(self.args.device, self._task.plan.precision):
             total = self._task.total(model, [batch.input_ids[i] for i in piece], [batch.targets[i] for i in piece])
-        share = total / self._task.weight(batch.targets)
+        share = total / weight
         self.accelerator.backward(share)
         return share.detach()
 
@@ -153,13 +154,13 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
     def rehearse(self, batch: LogicalBatch) -> torch.Tensor:
         """Forward and backward through one micro-batch, before the training; its loss. Only gradients are left behind."""
         self.model.train()
-        piece = list(range(len(batch.targets)))
+        piece, weight = list(range(len(batch.targets))), self._task.weight(batch.targets)
         try:
-            return self._micro_step(self.model, batch, piece)
+            return self._micro_step(self.model, batch, piece, weight)
         except Exception as error:
             if not self._gave_way(error):
                 raise
-        return self._micro_step(self.model, batch, piece)
+        return self._micro_step(self.model, batch, piece, weight)
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)

@@ -22,7 +22,7 @@ def truth_of(kind: Kind, wanted: Sequence[str | None]) -> list[Any]:
 
 def answer_of(kind: Kind, losses: torch.Tensor) -> Answer:
     """The answer of a row from the losses of its tokens, (N,)."""
-    total, count = float(losses.double().sum()), len(losses)
+    total, count = float(losses.cpu().double().sum()), len(losses)  # on the CPU: Apple's GPUs have no fp64
     texts = [None] if isinstance(kind, WrittenAnswers) else []
     return Answer([total, count, *texts], total / max(count, 1), float(count))
 

@@ -123,7 +123,7 @@ class OwnLoop:
             self._steps(trainer)
 
     def _steps(self, trainer: Any) -> None:
-        everything = list(range(len(self._batch.input_ids)))
+        everything, weight = list(range(len(self._batch.input_ids))), self._task.weight(self._batch.targets)
         for turn in range(STEPS):
             prefix = "" if turn == STEPS - 1 else "first "
             for _piece in range(self._pieces):
@@ -132,7 +132,7 @@ class OwnLoop:
                 if not self._kept:
                     self._kept.append(workspace(self._live, self._workspace, f"{prefix}forward"))
                 self._which = prefix
-                LogicalBatchTrainer._micro_step(trainer, self.model, self._batch, everything)
+                LogicalBatchTrainer._micro_step(trainer, self.model, self._batch, everything, weight)
             self._live.phase(f"{prefix}optimizer")
             torch.nn.utils.clip_grad_norm_(self.trained, self._plan.max_grad_norm)
             self.optimizer.step()

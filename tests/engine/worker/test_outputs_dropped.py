@@ -77,7 +77,7 @@ def test_outputs_are_let_go_before_backward(
         _task=side.task, args=SimpleNamespace(device=torch.device("cpu")), accelerator=SimpleNamespace(backward=backward)
     )
     batch = LogicalBatch(ids, targets)
-    LogicalBatchTrainer._micro_step(trainer, side.model, batch, list(range(len(ids))))
+    LogicalBatchTrainer._micro_step(trainer, side.model, batch, list(range(len(ids))), side.task.weight(targets))
     for hook in hooks:
         hook.remove()
     assert len(seen) >= 1

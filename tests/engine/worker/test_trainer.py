@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from engine.events import EventWriter, read_events
 from engine.loading import split
+from engine.worker import arguments
 from engine.worker.arguments import training_arguments
 from engine.worker.batches import EpochPermutation, LogicalBatch, padded
 from engine.worker.budget import TokenBudget
@@ -265,6 +266,14 @@ def test_another_error_is_not_taken_for_lack_of_memory(bench: MakeBench) -> None
     with pytest.raises(RuntimeError, match="index out of range"):
         b.trainer.training_step(b.model, b.batch(list(range(8))))
     assert not b.recovered
+
+
+@pytest.mark.parametrize(("device", "there"), [("cpu", False), ("mps", True), ("xpu", True), ("cuda", True)])
+def test_the_trainer_leaves_the_model_on_the_device_that_it_was_put_on(
+    tiny: Path, make_plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, there: bool
+) -> None:
+    monkeypatch.setattr(arguments, "device_name", lambda: device)
+    assert training_arguments(make_plan(tiny), tmp_path, 5, scored=False).use_cpu is not there
 
 
 def test_a_loss_that_is_no_number_ends_the_training(bench: MakeBench) -> None:
