@@ -169,12 +169,12 @@ def _go(group: Group, given: argparse.Namespace) -> int:
         return task
 
     try:
-        stopped, _ = groups.drive(
+        stopped = groups.drive(
             group,
             following,
             lambda begin: follow(begin, as_json=given.json, in_group=True),
             REPORTS[kind],
-        )
+        )[0]
     except KeyboardInterrupt:  # between two runs
         stopped = True
     if stopped:

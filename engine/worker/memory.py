@@ -107,8 +107,13 @@ class Fence:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, where: TracebackType | None) -> None:
+        self.lift()
+
+    def lift(self) -> None:
+        """Until it is drawn anew: what is mapped beside the heap finds no room behind what the heap keeps of freed memory."""
         if self._before is not None:
             resource.setrlimit(resource.RLIMIT_DATA, self._before)
+            self._renewed = 0.0
 
     def renew(self) -> None:
         """Draw it where the memory that is free now ends; at most twice a second."""

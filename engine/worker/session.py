@@ -96,7 +96,7 @@ class Session:
                 held_out.score_before(built, rows["train"])
                 samples.write("before", built.model)
                 forgetting.score("before", built.model)
-            trained = training.go(trainer, checkpoint)
+            trained = training.go(trainer, checkpoint, fence.lift)
             if trained is None:
                 return True
             fit = training.fit(built.model)

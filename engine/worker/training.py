@@ -1,6 +1,7 @@
 """The training of a run: steps up to its end, a pause or a stop, and the best weights of it."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,12 @@ class Training:
         """Whether an earlier life of the run came to its last step."""
         return (self.run.checkpoints / FINISHED).exists()
 
-    def go(self, trainer: LogicalBatchTrainer, checkpoint: Path | None) -> dict[str, Any] | None:
+    def go(
+        self, trainer: LogicalBatchTrainer, checkpoint: Path | None, trained: Callable[[], None] = lambda: None
+    ) -> dict[str, Any] | None:
         """Train to the end and load the best weights; facts about the training, or `None` when stopped or paused before.
+
+        `trained` is called between the two.
 
         Raises:
             TrainingFailed: it cannot go on.
@@ -70,6 +75,7 @@ class Training:
             self._score_pause(trainer.model, step, known=known)
         if pause is not None or not over:
             return None
+        trained()
         return self._load_best(trainer)
 
     def _load_best(self, trainer: LogicalBatchTrainer) -> dict[str, Any]:
