@@ -121,6 +121,8 @@ def _check_kind(config: dict[str, Any], model: ModelFacts) -> None:
     if not isinstance(kind, str) or not library.is_known(kind):
         named = f"of type {kind!r}" if kind else "without a model_type"
         raise Cannot("unknown_architecture", f"cannot predict: transformers has no model {named}; a real probe can measure it.")
+    if not any(library.has_head(_kinds(config), head) for head in library.HEADS):
+        raise Cannot("no_head", f"cannot predict: models of type {kind} have no head for text in transformers.")
     if any(library.recurs(k) for k in _kinds(config)):
         said = "go through a text by a recurrence whose kernels are not in the table; a real probe can measure it"
         raise Cannot("unknown_kernels", f"cannot predict: models of type {kind} {said}.")

@@ -32,6 +32,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"model_type": "frobnicator"}, {}, "unknown_architecture", "no model of type 'frobnicator'"),
         ({"auto_map": {"AutoModel": "x.Y"}}, {}, "custom_code", "code of its own"),
         ({"model_type": "mamba"}, {}, "unknown_kernels", "by a recurrence"),
+        ({"model_type": "vit", "vocab_size": None}, {}, "no_head", "type vit have no head for text"),
         ({"model_type": "t5"}, {"head": "masked_lm"}, "no_head", "type t5 have no masked_lm head"),
         ({"model_type": "gpt2", "n_positions": 16}, {}, "contradiction", "positions for 16 tokens"),
         ({}, {"target_modules": ["query", "value"]}, "contradiction", "named query or value; their maps are gate_proj"),
