@@ -212,6 +212,18 @@ SENTENCES: tuple[str, ...] = (
         " answers are the same, or one of them has not begun."
     ),
     marked("Raise max_length, or shorten the prompts."),
+    marked(
+        "{name}: {cut} of {rows} rows (the first is row {row}) leave nothing to learn, though they are not cut: both answers are"
+        " the same, or one of them is empty. `loracle inspect data --tokens 3` shows what is learned."
+    ),
+    marked(
+        "{name}: {cut} of {rows} rows (the first is row {row}) leave nothing to learn, though they are not cut: the model's"
+        " chat template marks nothing of them as an answer. `loracle inspect data --tokens 3` shows what is learned."
+    ),
+    marked(
+        "{name}: {cut} of {rows} rows call tools, which the model's chat template does not write down: nothing is learned from"
+        " those turns. Take a model whose template knows tools."
+    ),
     marked("{name}: nothing is left to learn from."),
     marked("{name}: {rows} rows are too few for {folds} folds; take fewer folds."),
     marked("{place}: larger than 1 MB, which no plan is."),

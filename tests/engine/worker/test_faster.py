@@ -62,6 +62,7 @@ class Backend:
         return run
 
 
+@pytest.mark.faults
 def test_a_compiled_run_learns_the_same_and_compiles_once(
     plan: Plan, usual: RunDirectory, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
