@@ -1,6 +1,7 @@
 """Loracle's side of the benchmark: its own recommended full fine-tune of the same model on the same rows."""
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ def write_rows(name: str, folder: Path) -> tuple[Path, Path]:
     files = folder / f"{name}-train.csv", folder / f"{name}-held-out.csv"
     sides = (rows.train_texts, rows.train_labels), (rows.held_out_texts, rows.held_out_labels)
     for file, (texts, labels) in zip(files, sides, strict=True):
-        with file.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["text", "label"])
-            writer.writerows(zip(texts, (rows.labels[i] for i in labels), strict=True))
+        told = io.StringIO(newline="")
+        writer = csv.writer(told)
+        writer.writerow(["text", "label"])
+        writer.writerows(zip(texts, (rows.labels[i] for i in labels), strict=True))
+        # Sides of one comparison share the file: another may be reading what stands there already.
+        if not file.exists() or file.read_bytes() != told.getvalue().encode():
+            file.write_text(told.getvalue(), encoding="utf-8", newline="")
     return files
 
 
