@@ -129,6 +129,7 @@ def test_a_ctrl_c_while_the_worker_is_being_started_stops_that_worker(
     assert told == begun[1:], "of a run that is left alone it is said that it runs"
     assert begun[1].alive()
     assert not list(begun[1].control.iterdir())
+    (begun[1].control / "stop-now").touch()
 
 
 def test_a_worker_that_died_before_it_saved_anything_leaves_no_checkpoint_to_go_on_from(
