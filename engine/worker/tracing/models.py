@@ -1,19 +1,15 @@
-"""Models without weights: the real class on the meta device, 4-bit maps and adapters included."""
+"""Models without weights: the real class on the meta device, with adapters; `four_bit.py` makes its maps 4-bit."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 import torch
 import transformers
-from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import AutoConfig
 from transformers.initialization import no_init_weights
-from transformers.pytorch_utils import Conv1D
-from transformers.quantizers.base import get_keys_to_not_convert
 
 from engine.prediction.configured import LIMITS
 from engine.worker.tracing.live import Marks
@@ -35,9 +31,6 @@ ADAPTED_AS = {
     "seq2seq": "SEQ_2_SEQ_LM",
 }
 
-
-LAID_OUT = 32
-"""Rows of a 4-bit map that are laid out together; of another number it cannot be done."""
 
 
 def config_of(content: dict[str, Any], *, layers: int | None = None, labels: int | None = None) -> Any:
@@ -138,7 +131,7 @@ def loaded(config: Any, head: str, dtype: torch.dtype, attention: str, device: s
         return empty_model(config, head, dtype, attention, device)
     model = skeleton(config, head, dtype, attention)
     for parameter in model.parameters():
-        parameter.data = _like(parameter, device)
+        parameter.data = memory_like(parameter, device)
     for module in model.modules():
         for name, buffer in module._buffers.items():
             if buffer is not None:
@@ -166,90 +159,7 @@ def empty_model(config: Any, head: str, dtype: torch.dtype, attention: str, devi
         return empty_model(config, head, dtype, "eager", device)
 
 
-def quantise(
-    model: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: list[str], device: str = "meta", repacks: bool = False
-) -> None:
-    """Put 4-bit maps in the place of linear ones, as loading with bitsandbytes does: weight after weight.
-
-    `model` is a skeleton that no memory was counted for; what stays as it is gets its memory here. With `repacks` the maps do
-    what they do on a CPU with AVX512-BF16 (`Card.repacks`).
-    """
-    functional: Any = import_module("bitsandbytes.functional")
-    tables = dict(functional.name2qmap)
-    try:
-        with _disable_current_modes():  # its tables are made at the first use in a process, on the device of that use
-            functional.name2qmap["dynamic"] = functional.create_dynamic_map().to(device)
-            functional.quantize_4bit(
-                torch.empty((64, 64), dtype=dtype, device=device), compress_statistics=double, quant_type=kind
-            )
-        _put_maps(model, functional.quantize_4bit, kind=kind, double=double, dtype=dtype, spare=spare, device=device)
-        for module in model.modules() if repacks else ():
-            if hasattr(module, "support_avx512bf16_for_cpu"):
-                module.forward = partial(_repacking, module, functional, module.forward)
-    finally:  # or the next model of this process would look into a table without contents
-        functional.name2qmap.clear()
-        functional.name2qmap.update(tables)
-    model.is_loaded_in_4bit = True
-    model.quantization_method = "bitsandbytes"
-
-
-def _repacking(module: Any, functional: Any, usual: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """bitsandbytes 0.50, `Linear4bit.forward` on such a CPU: in evaluation the weight is laid out anew, for good."""
-    state = module.weight.quant_state
-    if module.training or x.requires_grad or state.shape[0] % LAID_OUT:
-        return usual(x)
-    if not getattr(state, "packing_format_for_cpu", False):
-        module.weight.data, module.weight.quant_state = functional._convert_weight_packed_for_cpu(module.weight.data, state)
-    given, x = x.dtype, x.to(module.compute_dtype)
-    out: torch.Tensor = functional.gemv_4bit(x, module.weight, state=module.weight.quant_state)
-    if module.bias is not None:
-        out += module.bias.to(x.dtype)
-    return out.to(given)
-
-
-def _put_maps(
-    model: Any, quantize_4bit: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: list[str], device: str
-) -> None:
-    layers: Any = import_module("bitsandbytes.nn")
-    kept = set(get_keys_to_not_convert(model)) | set(spare)
-    seen: set[int] = set()
-
-    def give(parameter: torch.Tensor | None) -> None:
-        if parameter is not None and id(parameter) not in seen:  # a head may be the embeddings' own
-            seen.add(id(parameter))
-            parameter.data = _like(parameter, device)
-
-    for name, module in list(model.named_modules()):
-        if type(module) not in (nn.Linear, Conv1D):
-            for own in module._parameters.values():
-                give(own)
-            continue
-        if any(name == k or name.endswith(f".{k}") or name.startswith(f"{k}.") for k in kept):
-            for own in module.parameters():
-                give(own)
-            continue
-        with _disable_current_modes(), torch.device("meta"):
-            wide, out = module.weight.shape if type(module) is Conv1D else reversed(module.weight.shape)
-            made = layers.Linear4bit(wide, out, module.bias is not None, compute_dtype=dtype, quant_type=kind)
-        whole = _like(module.weight, device)
-        whole = whole.T if type(module) is Conv1D else whole
-        packed, state = quantize_4bit(whole, compress_statistics=double, quant_type=kind)
-        weight = torch.Tensor._make_subclass(layers.Params4bit, packed, False)
-        weight.__dict__.update(
-            blocksize=64, compress_statistics=double, quant_type=kind, quant_state=state, quant_storage=torch.uint8,
-            bnb_quantized=True, module=made,
-        )  # fmt: skip
-        del made.weight
-        made.register_parameter("weight", weight)
-        made.quant_state = state
-        made.bias = None if module.bias is None else nn.Parameter(_like(module.bias, device), requires_grad=False)
-        del whole
-        module.weight = None
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent) if parent else model, last, made)
-
-
-def _like(parameter: torch.Tensor, device: str) -> torch.Tensor:
+def memory_like(parameter: torch.Tensor, device: str) -> torch.Tensor:
     """Memory of its own; `empty_like` would have the skeleton's counted too. Not zeros on a real device."""
     return torch.empty(parameter.shape, dtype=parameter.dtype, device=device).normal_(std=0.02)
 

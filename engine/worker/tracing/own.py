@@ -14,8 +14,9 @@ from engine.worker.devices import kind_of
 from engine.worker.packing import IGNORED
 from engine.worker.precision import autocast
 from engine.worker.tasks.registry import task_of
+from engine.worker.tracing.four_bit import quantise
 from engine.worker.tracing.live import Marks
-from engine.worker.tracing.models import config_of, depth_of, fresh_modules, loaded, quantise, skeleton
+from engine.worker.tracing.models import config_of, depth_of, fresh_modules, loaded, skeleton
 from engine.worker.tracing.optimizers import EightBit
 from engine.worker.tracing.trace import workspace
 from engine.worker.trainer import LogicalBatchTrainer

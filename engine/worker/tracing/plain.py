@@ -8,9 +8,10 @@ import torch
 
 from engine.worker.token_loss import head_of, token_loss
 from engine.worker.tracing import liger
+from engine.worker.tracing.four_bit import quantise
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
-from engine.worker.tracing.models import adapted, config_of, depth_of, fresh_modules, loaded, quantise, skeleton
+from engine.worker.tracing.models import adapted, config_of, depth_of, fresh_modules, loaded, skeleton
 from engine.worker.tracing.optimizers import EightBit, OtherStates, Paged, Several
 from engine.worker.tracing.trace import workspace
 from recommender.errors import InputError, Refused
