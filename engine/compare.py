@@ -51,8 +51,9 @@ def plans(
     alone = len(methods) < 2 and len(seeds) < 2 and folds is None
     if alone or len(set(methods)) < len(methods):
         raise InputError("A comparison needs two or three different methods, or several seeds of one (--seeds 1,2,3).")
-    if folds is not None and data.eval_path is not None:
-        raise InputError("--folds and --eval exclude each other: every row is held out in one of the folds.")
+    if folds is not None and data.facts.eval_rows is not None:
+        flag = "--eval" if data.eval_path is not None else "--eval-rows"
+        raise InputError(f"--folds and {flag} exclude each other: every row is held out in one of the folds.")
     assigned = {a.partition("=")[0].strip() for a in assignments}
     for name, flag in (("seed", "--seeds"), ("data.folds", "--folds"), ("data.fold", "--folds")):
         if name in assigned:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from engine.examples.labels import labelled_pairs, marks_of, numbers, several_labels, tagged_words
 from engine.examples.pairs import preferences
 from engine.examples.written import conversations, instructions, texts
-from engine.rows import Rows, Split, agreeing, carve, check_labels, deal, key_of, labelled, sample, sort_labels, unique
+from engine.rows import Rows, Split, agreeing, carve, check_labels, deal, key_of, labelled, put_aside, sample, sort_labels, unique
 from engine.tables.read import read_table
 from engine.tables.table import Table
 from recommender import hyper
@@ -29,12 +29,16 @@ READERS: dict[Layout, Callable[[Table, DataChoice], Rows]] = {
 
 
 def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows | None]:
-    """Training rows and held-out rows (`None` without a file of their own), sampled, not yet split.
+    """Training rows and held-out rows (`None` where they are still to be carved from those), sampled, not yet split.
 
     Raises:
         InputError: unusable file or columns.
     """
-    train = sample(_read(choice, task, choice.train), choice.train_rows, choice.split_seed)
+    every = _read(choice, task, choice.train)
+    if choice.eval is None and choice.eval_rows is not None and choice.held_out_rows is None:
+        learned, aside = put_aside(len(every), choice.eval_rows, choice.train_rows, choice.split_seed)
+        return every.take(learned), every.take(aside)
+    train = sample(every, choice.train_rows, choice.split_seed)
     if choice.eval is None:
         return train, None
     return train, sample(_read(choice, task, choice.eval), choice.eval_rows, choice.split_seed)

@@ -89,6 +89,8 @@ def plan_with(
     content = _content(recommendation, chosen, model, data)
     for name, value in (choices or {}).items():
         (content if name in content else content["data"])[name] = value
+    if data.facts.eval_rows is None:
+        content["data"]["eval_rows"] = None  # of a split that was there and could not be used
     changed = plan_file.set_fields(content, list(assignments))
     for name, flag in FLAGS.items():
         if _at(changed, name) != _at(content, name):
@@ -206,7 +208,7 @@ def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInsp
             "train_rows": None,
             "eval_rows": None,
             "validation_rows": settings.validation_rows,
-            "held_out_rows": settings.held_out_rows if data.eval_path is None else None,
+            "held_out_rows": settings.held_out_rows if facts.eval_rows is None else None,
             "drop_conflicts": data.drop_conflicts,
             "split_seed": 0,
             "train_fingerprint": data.fingerprint,

@@ -170,6 +170,19 @@ def sample(rows: Rows, count: int | None, seed: int) -> Rows:
     return rows.take(chosen)
 
 
+def put_aside(rows: int, held_out: int, train_rows: int | None, seed: int) -> tuple[list[int], list[int]]:
+    """Places of the rows that are trained on and of those held out, where both come from one file, in the file's order.
+
+    Raises:
+        InputError: more than half would be held out.
+    """
+    if held_out > rows / 2:
+        raise InputError(f"--eval-rows is {held_out}, more than half of the {rows} rows there are; name a file with --eval.")
+    wanted = rows if train_rows is None else min(held_out + train_rows, rows)
+    chosen = random.Random(seed).sample(range(rows), wanted)
+    return sorted(chosen[held_out:]), sorted(chosen[:held_out])
+
+
 def key_of(text: str) -> str:
     """What makes two texts the same: case and white space do not count."""
     return " ".join(text.casefold().split())

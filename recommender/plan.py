@@ -60,7 +60,7 @@ class DataChoice(Choice):
 
     train: Source
     eval: Source | None = None
-    """The held-out file. Without it `held_out_rows` are carved from `train`."""
+    """The held-out file. Without it rows of `train` are held out."""
     text_column: Name | None = None
     label_column: Name | None = None
     columns: dict[str, Name] | None = None
@@ -74,6 +74,8 @@ class DataChoice(Choice):
     train_rows: Positive | None = None
     """Take only a seeded sample of that many rows."""
     eval_rows: Positive | None = None
+    """The same of the held-out file. Without one, and without `held_out_rows`, so many rows of `train` are held out, beside
+    `train_rows`."""
     drop_conflicts: bool = False
     """Leave out training rows whose text also appears with another label."""
     validation_rows: Count | None = None

@@ -37,7 +37,7 @@ class Draft:
     train_rows: int | None = None
     """A sample of the training rows."""
     eval_rows: int | None = None
-    """A sample of the held-out rows, where a file of them was named."""
+    """A sample of the held-out rows; where no file of them was named, so many rows of the data."""
     goal: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the goal that were said."""
     method: str = ""
@@ -55,11 +55,6 @@ class Draft:
     def assignments(self, method: str) -> list[str]:
         """The settings of that method as after `--set`."""
         return [f"{name}={value}" for name, value in self.settings.get(method, {}).items()]
-
-    @property
-    def scored_rows(self) -> int | None:
-        """The sample of the held-out rows, where a file of them is named."""
-        return self.eval_rows if self.held_out else None
 
     def wanted(self) -> "Goal":
         """The goal; the usual one where what was kept of it makes no sense."""
@@ -79,7 +74,7 @@ class Draft:
             typed += [f"--{role}-column", name] if role in ("text", "label") else ["--column", f"{role}={name}"]
         typed += ["--drop-conflicts"] if self.drop_conflicts else []
         typed += ["--train-rows", str(self.train_rows)] if self.train_rows is not None else []
-        typed += ["--eval-rows", str(self.eval_rows)] if self.eval_rows is not None and self.held_out else []
+        typed += ["--eval-rows", str(self.eval_rows)] if self.eval_rows is not None else []
         for name, flag in GOAL_FLAGS.items():
             value = self.goal.get(name)
             if value is True:

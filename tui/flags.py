@@ -60,7 +60,7 @@ def rows(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--drop-conflicts", action="store_true", help=_("leave out rows whose text also has another label"))
     parser.add_argument("--train-rows", type=int, metavar="N", help=_("a seeded sample of the training rows"))
-    parser.add_argument("--eval-rows", type=int, metavar="N", help=_("a seeded sample of the held-out rows"))
+    parser.add_argument("--eval-rows", type=int, metavar="N", help=_("a sample of --eval; without it, hold out that many"))
 
 
 def goal(parser: argparse.ArgumentParser) -> None:

@@ -59,6 +59,7 @@ SENTENCES: tuple[str, ...] = (
     marked("{place}: column {column} holds a nested value; one text a row is needed."),
     marked("{flag} is {wanted}; at least 2 rows are needed."),
     marked("{path}: fewer than two labels are left for training; give more rows."),
+    marked("--eval-rows is {wanted}, more than half of the {rows} rows there are; name a file with --eval."),
     marked("{name} is {wanted}, more than half of the {rows} rows of {file}; take fewer, or give more rows."),
     marked("{name}: there is no such model folder."),
     marked("{name} is a file; give the model's folder."),

@@ -144,7 +144,7 @@ SENTENCES: tuple[str, ...] = (
     marked("Lower max_length or token_budget, or take another method."),
     marked("--anyway runs it all the same."),
     marked("{method} instead of the recommended {advised}"),
-    marked("--folds and --eval exclude each other: every row is held out in one of the folds."),
+    marked("--folds and {flag} exclude each other: every row is held out in one of the folds."),
     marked("A pilot takes one to three different methods."),
     marked("A pilot judges by the validation rows, and there are none; give more rows or set data.validation_rows."),
     marked("The pilot would take about {time}, more than {share} of the {budget} there are."),

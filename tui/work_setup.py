@@ -100,7 +100,7 @@ def inspect_data(
         columns={} if _labelled(draft) else dict(draft.columns),
         task=draft.task or None,  # type: ignore[arg-type]  # what is none is told by the one who looks
         train_rows=draft.train_rows,
-        eval_rows=draft.scored_rows,
+        eval_rows=draft.eval_rows,
         drop_conflicts=draft.drop_conflicts,
         model_path=model_path,
         progress=progress,

@@ -33,7 +33,7 @@ def plan_of(advice: Advice, method: str, *, anyway: bool, model: "ModelInspectio
         advice.data,
         method=method,
         train_rows=advice.draft.train_rows,
-        eval_rows=advice.draft.scored_rows,
+        eval_rows=advice.draft.eval_rows,
         assignments=settings.assignments(advice.draft.assignments(method), has_plan=False),
         anyway=anyway,
     )
@@ -134,7 +134,7 @@ def _pilot(advice: Advice, model: "ModelInspection") -> "Wanted":
         advice.data,
         advice.facts,
         train_rows=advice.draft.train_rows,
-        eval_rows=advice.draft.scored_rows,
+        eval_rows=advice.draft.eval_rows,
         assignments=settings.assignments([], has_plan=False),
         own={method: advice.draft.assignments(method) for method in advice.draft.settings},
     )

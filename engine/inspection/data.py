@@ -16,7 +16,7 @@ from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
 from engine.inspection.suspicious import leak_in_text, suspicious
-from engine.rows import check_classes, sort_labels
+from engine.rows import check_classes, put_aside, sort_labels
 from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
 from engine.tables.source import Source, Told, nobody
 from engine.tables.table import Table
@@ -107,7 +107,11 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         first = counted.rows_of_mark
         check_classes(source.path, shape.columns["label"], counted.marks, first, numeric=counted.numeric)
     known = set(counted.marks)
-    counted = _sampled(source, shape, counted, request.get("train_rows"), seed=seed, told=told)
+    held_out: Counted | None = None
+    if request.get("eval_rows") and not given.eval:
+        counted, held_out = _put_aside(source, shape, counted, request, told)
+    else:
+        counted = _sampled(source, shape, counted, request.get("train_rows"), seed=seed, told=told)
     if request.get("drop_conflicts") and shape.task in CLASSIFYING and counted.contradicting():
         dropped = counted.dropped
         counted = count(source, shape, told, only=counted.agreeing())
@@ -123,7 +127,8 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         )
     if shape.task in ("multi_label", "token_classification") and not labels:
         raise InputError(f"{given.train}: no row has any label, so there is nothing to learn.")
-    held_out = _held_out(given, shape, labels, request.get("eval_rows"), seed)
+    if given.eval:
+        held_out = _held_out(given, shape, labels, request.get("eval_rows"), seed)
     total = counted_rows(counted)
     looked = look(source, shape, counted, counter, lambda done: progress(done, total, "rows"))
     progress(len(looked.texts), len(looked.texts), COMPARING)  # of many that takes seconds
@@ -144,7 +149,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         "confidence": shape.confidence,
         "preview_rows": counted.numbers[:PREVIEW_ROWS].tolist(),
         "shape": {n: getattr(shape, n) for n in ("task", "layout", "columns", "confidence", "separator")},
-        "eval_used": held_out is not None,
+        "eval_used": bool(given.eval) and held_out is not None,
     }
 
 
@@ -171,9 +176,18 @@ def _sampled(source: Source, shape: Shape, every: Counted, wanted: int | None, *
     return counted
 
 
+def _put_aside(
+    source: Source, shape: Shape, every: Counted, request: dict[str, Any], told: Told
+) -> tuple[Counted, Counted]:
+    """Rows to train on and rows to hold out, of one file, as `engine.loading.load` takes them."""
+    train, held_out = put_aside(len(every), request["eval_rows"], request.get("train_rows"), int(request.get("split_seed") or 0))
+    known, aside = (count(source, shape, told, only=set(every.numbers[places].tolist())) for places in (train, held_out))
+    known.dropped = every.dropped if request.get("train_rows") is None else 0
+    return known, aside
+
+
 def _held_out(given: Splits, shape: Shape, labels: list[str], wanted: int | None, seed: int) -> Counted | None:
-    if not given.eval:
-        return None
+    assert given.eval is not None
     try:
         source = open_source(given.eval)
         every = count(source, shape)

@@ -8,8 +8,11 @@ import pytest
 
 from engine.files import sha256_of
 from engine.inspection.data import inspect_data, percentile
+from engine.loading import split
+from engine.rows import key_of
 from recommender.errors import Exit, InputError
 from recommender.facts import DataFacts
+from recommender.plan import DataChoice
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -96,6 +99,21 @@ def test_a_sample_of_rows_is_seeded(tmp_path: Path) -> None:
     first, again, other = (looked(path, train_rows=30, split_seed=s)[1]["preview"] for s in (0, 0, 1))
     assert first == again != other
     assert looked(path, train_rows=30)[0].rows == 30
+
+
+def test_rows_of_one_file_are_held_out_as_the_run_will_hold_them_out(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", ["text,label", *reviews(100), *reviews(3), "torn,pos", "torn,neg"])
+    facts, answer = looked(path, train_rows=30, eval_rows=40)
+    assert (facts.rows, facts.eval_rows, answer["eval_path"]) == (30, 40, None)
+    choice = DataChoice(train=path, text_column="text", label_column="label", train_rows=30, eval_rows=40, validation_rows=5)
+    parts = split(choice)
+    assert parts.held_out is not None
+    left_out = parts.counts["overlap"] + parts.counts["duplicates"]
+    assert (len(parts.train) + len(parts.validation), len(parts.held_out)) == (30 - left_out, 40)
+    assert not {key_of(t) for t in parts.held_out.texts} & {key_of(t) for t in parts.train.texts + parts.validation.texts}
+    assert facts.overlap_share == pytest.approx(parts.counts["overlap"] / 40)
+    assert looked(path, eval_rows=40)[0].rows == len(reviews(100)) + 5 - 40  # without a number: the rest
+    assert "--eval-rows is 60, more than half of the 105 rows" in complaint(path, eval_rows=60)
 
 
 def test_tokens_are_counted_untruncated_with_the_models_own_tokenizer(tmp_path: Path) -> None:

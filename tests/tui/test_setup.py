@@ -252,7 +252,7 @@ async def test_the_flow_by_keyboard_and_the_draft_it_leaves(
         await wait(pilot, lambda: app.screen.query_one("#found").has_focus)
         await pilot.press("enter")
         await wait(pilot, lambda: "Hours one run may take" in screen(app))
-        await pilot.press(*"2.5", "enter", *"400", "enter")
+        await pilot.press(*"2.5", "enter", *"400", "enter", "enter")
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen))
         await pilot.press("escape", "escape", "escape", "escape", "escape")
         await wait(pilot, lambda: not isinstance(app.screen, SetupScreen))

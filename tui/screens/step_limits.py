@@ -87,12 +87,16 @@ class LimitsStep(Step):
         if self.query_one("#take", Input).value and self.train_rows is None:
             said = Content.styled(f"{sign('✗')} {_('At least 2 rows are needed.')}", "$text-error")
         self.query_one("#take-says", Static).update(said)
-        whole = held_out if self.eval_rows is None else None
+        wanted = self.eval_rows
+        whole = held_out if wanted is None else None
         of = _("A sample of the held-out rows.")
         of = _("A sample of the {rows} held-out rows.").format(rows=number(whole)) if whole else of
-        none = _("No held-out file is named: some training rows are put aside.")
-        self.query_one("#score-says", Static).update(Content.styled(of if named else none, "dim"))
-        self.query_one("#score", Input).disabled = not named
+        if not named:
+            of = _("No held-out file is named: some training rows are put aside.")
+            if wanted is not None:
+                of = _("No held-out file is named: {n} rows are put aside.").format(n=number(wanted))
+        self.query_one("#score-says", Static).update(Content.styled(of, "dim"))
+        self.query_one("#score", Input).placeholder = _("all of them") if named else _("the usual share")
 
     def take(self, hours: float | None) -> None:
         """Another time was said elsewhere."""
