@@ -142,11 +142,6 @@ def create(root: Path, kind: Kind, plans: Mapping[str, Plan], *, advice: Recomme
     return group
 
 
-def all_groups(where: Path | None = None) -> list[Group]:
-    """Groups in the runs folder and those started elsewhere, newest first."""
-    return [Group(path) for path in runs.folders(where) if is_group(path)]
-
-
 def find(name: str | Path, where: Path | None = None) -> Group | None:
     """The group that `name` means: a path, a name, the start or a part of it that nothing else has, or `last`.
 

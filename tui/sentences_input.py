@@ -80,6 +80,8 @@ SENTENCES: tuple[str, ...] = (
     marked("{place}: is a Git LFS pointer, not the weights; run `git lfs pull` in that folder."),
     marked("{folder}: the model cannot be loaded: {why}"),
     marked("The model's own head has {stored} outputs and {wanted} are needed: a new one is trained."),
+    marked("The model's own head tells {stored} and not {wanted}: a new one is trained."),
+    marked("The model's own head is trained further; it has no names for its outputs, taken to be {labels}."),
     marked("{name}: {tensor} is stored as {stored}, and config.json wants {wanted}; get the model again."),
     marked("{folder}: its tokenizer cannot be loaded: {why}"),
     marked("{name}: the model has changed since the plan was made; make a new plan."),
@@ -169,7 +171,7 @@ SENTENCES: tuple[str, ...] = (
         "{name}: there is no such file or folder here, and no data set of that name on the hub; check the name (a "
         "private one needs `hf auth login`)."
     ),
-    marked("hub data set {name}: the hub at {address} answered with HTTP {code}; try again later."),
+    marked("{name}: there is no such file or folder, and the hub at {address} answered with HTTP {code}; try again later."),
     marked("hub id {name} is not in the local cache, and the hub at {address} answered with HTTP {code}; try again later."),
     marked("hub model {name} has no config.json; it holds GGUF files, which are made for inference; choose another."),
     marked("hub model {name} has no config.json; so it is not a transformers model; choose another."),

@@ -21,6 +21,7 @@ SENTENCES: tuple[str, ...] = (
     marked("The disk of {path} was full while {doing}; what was saved before is sound."),
     marked("{path}: runs cannot be written here ({why}); choose another folder with --runs."),
     marked("Memory ran out while {doing}."),
+    marked("Memory ran out while the checkpoint of step {step} was written; what was saved before is sound."),
     marked("the model was loaded"),
     marked("texts were turned into tokens"),
     marked("the optimizer took a step"),
@@ -52,6 +53,12 @@ SENTENCES: tuple[str, ...] = (
     marked("The {what} is no longer a number at step {step}."),
     marked("loss"),
     marked("gradient"),
+    marked("validation loss"),
+    marked(
+        "The validation loss after step {step} is not a number: what the model computes of some rows is too large, or its weights"
+        " are ruined."
+    ),
+    marked("A checkpoint of such a step is never taken for the best."),
     marked("Lower learning_rate."),
     marked("Most likely learning_rate is too high (it is {rate})."),
     marked("Weights or data are damaged, or the precision is too narrow for this model."),

@@ -75,7 +75,15 @@ def _cached_or(name: str, fetch: Callable[[str], dict[str, Any]]) -> dict[str, A
     except LoracleError:
         raise
     except Exception as error:
-        raise _explained(name, error) from None
+        raise explained(
+            error,
+            what=f"hub model {name}",
+            page=name,
+            unknown=f"there is no model {name} on the hub, and no such folder here; check the name"
+            " (a private model needs `hf auth login`).",
+            lacking=f"hub id {name} is not in the local cache",
+            path="the path of a model folder",
+        ) from None
 
 
 def _cached(name: str) -> dict[str, Any] | None:
@@ -192,29 +200,22 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
     return results[0]
 
 
-def _explained(name: str, error: Exception) -> LoracleError:
+def explained(error: Exception, *, what: str, page: str, unknown: str, lacking: str, path: str) -> LoracleError:
+    """What went wrong at the hub, as a sentence about `what`, which `page` of the hub tells of.
+
+    `unknown` is said where the hub has none of that name, `lacking` where it cannot be asked; `path` is what else could be given.
+    """
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
+    hub = constants.ENDPOINT
     if isinstance(error, GatedRepoError):
-        return InputError(
-            f"hub model {name} is gated: accept its terms at {constants.ENDPOINT}/{name}, log in with `hf auth login`,"
-            " and try again."
-        )
+        return InputError(f"{what} is gated: accept its terms at {hub}/{page}, log in with `hf auth login`, and try again.")
     if isinstance(error, RepositoryNotFoundError):
-        return InputError(
-            f"there is no model {name} on the hub, and no such folder here; check the name"
-            " (a private model needs `hf auth login`)."
-        )
+        return InputError(unknown)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return Refused(f"{constants.HF_HUB_CACHE}: the disk is full; free some, or set HF_HOME, and try again.")
     if isinstance(error, HfHubHTTPError) and error.response is not None:
-        code = error.response.status_code
-        return InputError(
-            f"hub id {name} is not in the local cache, and the hub at {constants.ENDPOINT} answered with HTTP {code};"
-            " try again later."
-        )
-    return InputError(
-        f"hub id {name} is not in the local cache, and the hub cannot be reached at {constants.ENDPOINT}"
-        f" ({one_line(error, 120) or type(error).__name__}); give the path of a model folder, or try again with a network."
-    )
+        return InputError(f"{lacking}, and the hub at {hub} answered with HTTP {error.response.status_code}; try again later.")
+    why = one_line(error, 120) or type(error).__name__
+    return InputError(f"{lacking}, and the hub cannot be reached at {hub} ({why}); give {path}, or try again with a network.")

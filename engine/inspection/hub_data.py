@@ -3,7 +3,6 @@
 Files of rows are all that is fetched and read. A data set that comes as a loading script is refused: scripts are code.
 """
 
-import errno
 import re
 import shutil
 from collections import Counter, defaultdict
@@ -13,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from engine.inspection.hub import REACH_SECONDS, within
+from engine.inspection.hub import REACH_SECONDS, explained, within
 from engine.text import one_line
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.reasons import size
@@ -55,7 +54,15 @@ def locate_data(name: str) -> dict[str, Any]:
     except LoracleError:
         raise
     except Exception as error:
-        raise _explained(repo, error) from None
+        raise explained(
+            error,
+            what=f"hub data set {repo}",
+            page=f"datasets/{repo}",
+            unknown=f"{repo}: there is no such file or folder here, and no data set of that name on the hub; check the name"
+            " (a private one needs `hf auth login`).",
+            lacking=f"{repo}: there is no such file or folder",
+            path="the path of a file",
+        ) from None
 
 
 def _cached(repo: str, config: str) -> dict[str, Any] | None:
@@ -196,28 +203,3 @@ def _card(folder: Path) -> dict[str, Any]:
     except (YAMLError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _explained(repo: str, error: Exception) -> LoracleError:
-    from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
-    if isinstance(error, GatedRepoError):
-        return InputError(
-            f"hub data set {repo} is gated: accept its terms at {constants.ENDPOINT}/datasets/{repo}, log in with"
-            " `hf auth login`, and try again."
-        )
-    if isinstance(error, RepositoryNotFoundError):
-        return InputError(
-            f"{repo}: there is no such file or folder here, and no data set of that name on the hub; check the name"
-            " (a private one needs `hf auth login`)."
-        )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return Refused(f"{constants.HF_HUB_CACHE}: the disk is full; free some, or set HF_HOME, and try again.")
-    if isinstance(error, HfHubHTTPError) and error.response is not None:
-        code = error.response.status_code
-        return InputError(f"hub data set {repo}: the hub at {constants.ENDPOINT} answered with HTTP {code}; try again later.")
-    return InputError(
-        f"{repo}: there is no such file or folder, and the hub cannot be reached at {constants.ENDPOINT}"
-        f" ({one_line(error, 120) or type(error).__name__}); give the path of a file, or try again with a network."
-    )

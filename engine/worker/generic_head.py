@@ -47,7 +47,7 @@ def guessing(plan: Plan, folder: str, model: Any, tokenizer: Any, texts: Sequenc
     if hidden and tokenizer.mask_token_id is None:
         return "the tokenizer has no token that hides a word"
     try:
-        lacking = new_modules(config, folder, auto)
+        lacking = new_modules(config, folder, auto).new
     except InputError:
         lacking = ["head"]
     if lacking:

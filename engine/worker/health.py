@@ -216,11 +216,19 @@ class Health:
     # Evaluations
 
     def evaluated(self, step: int, loss: float) -> Finding | None:
-        """Take in the validation loss after a step, no number passed over; whether training and validation have parted."""
+        """Take in the validation loss after a step, of which no number is told once; whether training and validation parted."""
         training = sum(self._since) / len(self._since) if self._since else math.nan
         self._since.clear()
         if not math.isfinite(loss):
-            return None
+            if "validation_not_a_number" in self._told:
+                return None
+            self._told.add("validation_not_a_number")
+            return Finding(
+                "validation_not_a_number",
+                f"The validation loss after step {step} is not a number: what the model computes of some rows is too large, or"
+                " its weights are ruined. A checkpoint of such a step is never taken for the best.",
+                facts={"step": step},
+            )
         self._evaluations.append((step, training, loss))
         at = min(range(len(self._evaluations)), key=lambda i: self._evaluations[i][2])
         best_step, then, lowest = self._evaluations[at]

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 
 from engine.files import read_json
 from engine.inspect import local_model
+from engine.worker import own_head
 from engine.worker.adapters import with_adapters
 from engine.worker.freezing import freeze
 from engine.worker.recomputing import recompute
@@ -29,7 +30,8 @@ class Built:
 
     model: Any
     head: list[str]
-    """Names of the modules that start from random weights."""
+    """Names of the modules that are trained whole by every method: those that start from random weights, and a head of the
+    checkpoint whose outputs were put into the order of the labels."""
     parameters: int
     """Of the whole model, as if unquantised."""
     trained: int
@@ -114,7 +116,11 @@ def build(task: Task, folder: str, config: Any = None) -> Built:
     """
     plan, auto = task.plan, task.model_class()
     config = config or load_config(folder, task)
-    head = new_modules(config, folder, auto)
+    labels = [*task.config_options().get("label2id", ())]
+    head, own = new_modules(config, folder, auto, len(labels))
+    places = own_head.places_of(task, Path(folder), labels) if own else None
+    if places != [*range(len(labels))]:
+        head = sorted([*head, *own])
     if head and not task.fresh_head:
         lacking = ", ".join(head[:5])
         raise InputError(f"{folder}: has no weights for {lacking}; take a model that comes with its {task.head_words}.")
@@ -135,6 +141,11 @@ def build(task: Task, folder: str, config: Any = None) -> Built:
         task.remark(
             "head_replaced", f"The model's own head has {stored[0]} outputs and {wanted[0]} are needed: a new one is trained."
         )
+    for module in own:
+        if places is None:
+            own_head.renew(model, module)
+        else:
+            own_head.reorder(model, module, places)
     model = prepared(model, task, head)
     # Counted on the unquantised shapes: 4-bit weights are stored two to a byte.
     with torch.device("meta"):
@@ -192,8 +203,17 @@ def tells_texts_apart(config: Any) -> bool:
     return (getattr(config, "type_vocab_size", None) or 0) > 1
 
 
-def new_modules(config: Any, folder: str, auto: Any) -> list[str]:
-    """Names of the modules that the checkpoint has no weights for: the head, and a pooler where it lacks one.
+class Modules(NamedTuple):
+    """Names of the modules above the body that a run has to look after."""
+
+    new: list[str]
+    """Those that the checkpoint has no weights for: the head, and a pooler where it lacks one."""
+    own: list[str]
+    """Heads of the checkpoint that have as many outputs as there are labels."""
+
+
+def new_modules(config: Any, folder: str, auto: Any, outputs: int = 0) -> Modules:
+    """The modules that are new to the checkpoint, and its own heads of so many `outputs`.
 
     A head with another number of outputs is new as a whole.
 
@@ -215,7 +235,9 @@ def new_modules(config: Any, folder: str, auto: Any) -> list[str]:
     if sum(shapes[n] for n in lost) > MOST_MISSING * max(sum(shapes[n] for n in body), 1):
         raise InputError(f"{folder}: the weights do not match config.json; missing are {', '.join(lost[:5])} and others.")
     # `classifier.dense` and `classifier.out_proj` are one head: take the outermost module that is new as a whole.
-    return sorted({_outermost(n, missing, shapes) for n in missing})
+    new = sorted({_outermost(n, missing, shapes) for n in missing})
+    fitting = {n.partition(".")[0] for n, shape in above.items() if outputs and len(shape) and shape[0] == outputs}
+    return Modules(new, sorted(fitting - {n.partition(".")[0] for n in missing}))
 
 
 def _outermost(name: str, missing: list[str], shapes: dict[str, int]) -> str:

@@ -20,7 +20,7 @@ from engine import checkpoints
 from engine.events import EventWriter
 from engine.worker.adapters import narrow, raise_rates_of_b
 from engine.worker.batches import EpochPermutation, LogicalBatch, collate, mixed
-from engine.worker.budget import TokenBudget, out_of_memory
+from engine.worker.budget import TokenBudget, give_back, out_of_memory
 from engine.worker.faster import Faster
 from engine.worker.health import Step
 from engine.worker.memory import memory_now
@@ -211,7 +211,11 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
     # Saving and resuming
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write `step-N` and seal it; earlier checkpoints go only afterwards."""
+        """Write `step-N` and seal it; earlier checkpoints go only afterwards.
+
+        Raises:
+            TrainingFailed: it cannot be written: the disk is full or gone, or memory has no room for it.
+        """
         started = time.monotonic()
         root = Path(self.args.output_dir)
         folder = checkpoints.folder_of(root, self.state.global_step)
@@ -219,8 +223,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             return
         checkpoints.check_space(root, self.expected_bytes())
         best = self.state.best_global_step
-        with checkpoints.being_written(folder, f"the checkpoint of step {self.state.global_step}"):
-            written = self._write(folder, best)
+        written = self._written(folder, best)
         checkpoints.rotate(root, best)
         self._events.write(
             "checkpoint",
@@ -231,8 +234,23 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             best=best == self.state.global_step,
         )
 
+    def _written(self, folder: Path, best: int | None) -> int:
+        """Write everything that resuming needs, sealed, or nothing; its bytes."""
+        step = self.state.global_step
+        short: BaseException | None = None
+        while True:
+            try:
+                with checkpoints.being_written(folder, f"the checkpoint of step {step}"):
+                    return self._write(folder, best)
+            except Exception as error:
+                if short is not None:
+                    raise TrainingFailed(
+                        f"Memory ran out while the checkpoint of step {step} was written; what was saved before is sound."
+                    ) from out_of_memory(error)
+                short = out_of_memory(error)
+            give_back()  # what allocators keep of freed memory may be all it takes
+
     def _write(self, folder: Path, best: int | None) -> int:
-        """Everything that resuming needs, sealed; its bytes."""
         if best:
             self.state.best_model_checkpoint = str(checkpoints.folder_of(folder.parent, best))
         self.model.save_pretrained(folder)

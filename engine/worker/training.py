@@ -1,5 +1,6 @@
 """The training of a run: steps up to its end, a pause or a stop, and the best weights of it."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,6 +123,9 @@ class Training:
 
         Apart from the trainer's own evaluations, which choose the best checkpoint and end a training: a run that was
         paused and one that was not are to be the same.
+
+        Raises:
+            TrainingFailed: the loss is not a number, so that there is nothing to compare.
         """
         rows = self.rows["validation"]
         if not len(rows) or self.control.stop_at is None:
@@ -130,6 +134,8 @@ class Training:
         found = self.reader.task.kind.summary(rows.truth, said.answers)
         if not known:
             self._tell_evaluation(step, said)
+        if not math.isfinite(said.loss):
+            self._watch().not_a_number("validation loss", step)
         content = {"step": step, **kept(self.reader.task.kind, found, rows.truth, said.answers)}
         write_json(self.run.validation_scores(self.control.stop_at), content, indent=None)
 
@@ -142,10 +148,16 @@ class Training:
 
     def fit(self, model: Any) -> dict[str, float]:
         """Loss of the best weights on rows that were trained on, without dropout: beside the validation loss it shows
-        overfitting, which the losses of the steps do not (they are computed with dropout, by a model still changing)."""
+        overfitting, which the losses of the steps do not (they are computed with dropout, by a model still changing).
+
+        Raises:
+            TrainingFailed: it is not a number: the last step has ruined the weights.
+        """
         train = self.rows["train"]
         chosen = random.Random(self.plan.seed).sample(range(len(train)), min(len(train), FIT_ROWS))
         said = self.reader.score(model, train.take(chosen), self.tell.progress("after", len(chosen)))
+        if not math.isfinite(said.loss):
+            self._watch().not_a_number("loss", self.total_steps)
         return {"training_loss": said.loss, "rows": len(chosen)}
 
     def _watch(self) -> Watch:

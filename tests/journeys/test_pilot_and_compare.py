@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine import groups
+from engine import runs
 from engine.events import read_events
 from engine.groups import Group
-from engine.rundir import RunDirectory
+from engine.rundir import RunDirectory, is_group
 from tests.conftest import HELD_OUT, TRAIN, json_lines
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -22,11 +22,15 @@ Background = Callable[..., "subprocess.Popen[str]"]
 PATIENCE = 100.0
 
 
+def all_groups(folder: Path) -> list[Group]:
+    return [Group(path) for path in runs.folders(folder) if is_group(path)]
+
+
 @pytest.fixture
 def nobody_left(tmp_path: Path) -> Iterator[None]:
     """Workers that a failing test would leave behind are ended."""
     yield
-    for group in groups.all_groups(tmp_path / "runs"):
+    for group in all_groups(tmp_path / "runs"):
         for run in group.begun():
             if run.worker() and run.alive():
                 psutil.Process(int(run.worker()["pid"])).kill()
@@ -36,7 +40,7 @@ def training(folder: Path, key: str, beyond: int = 0) -> tuple[Group, RunDirecto
     """The only group, once its run of that key is training beyond that step."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        for group in groups.all_groups(folder):
+        for group in all_groups(folder):
             run = group.run(key)
             if run.events.exists():
                 state = run.state()

@@ -147,3 +147,39 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(tiny: Path, tmp_pat
     file.write_text(json.dumps(settings | {"eos_token": "[SEP]"}))
     tokenizer = load_tokenizer(str(folder))
     assert tokenizer.pad_token == "[SEP]"
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "rows", "told"),
+    [
+        (["a", "b", "c"], ["a", "b", "c"], [0, 1, 2], None),
+        (["C", "A", "B"], ["a", "b", "c"], [1, 2, 0], None),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], ["0", "2", "1"], [0, 2, 1], None),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], ["a", "b", "c"], [0, 1, 2], "no names for its outputs, taken to be a, b, c."),
+        (["toxic", "rude", "ok"], ["a", "b", "c"], None, "tells toxic, rude, ok and not a, b, c: a new one is trained."),
+    ],
+)
+@pytest.mark.parametrize(("model", "method"), [("tiny", "full"), ("tiny_roberta", "lora"), ("tiny_llama", "qlora")])
+def test_a_head_of_the_right_size_is_trained_further_only_for_its_own_labels(
+    request: pytest.FixtureRequest, make_plan: MakePlan, tmp_path: Path, model: str, method: str,
+    names: list[str], labels: list[str], rows: list[int] | None, told: str | None,
+) -> None:  # fmt: skip
+    from transformers import AutoModelForSequenceClassification
+
+    folder = request.getfixturevalue(model)
+    shutil.copytree(folder, tmp_path / "own")
+    own = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3, id2label=dict(enumerate(names)))
+    own.save_pretrained(tmp_path / "own")
+    plan = make_plan(tmp_path / "own", method)
+    task = task_of(plan, labels, load_tokenizer(plan.model.id).pad_token_id)
+    made = build(task, plan.model.id)
+    outputs = {"tiny": "classifier", "tiny_roberta": "classifier.out_proj", "tiny_llama": "score"}[model]
+    stored = own.get_submodule(outputs).weight
+    (found,) = (p for name, p in head_weights(made.model, [outputs]).items() if name.endswith("weight"))
+    assert found.requires_grad
+    if rows is None:
+        assert not any(torch.equal(row, other) for row in found for other in stored)
+        assert 0 < found.std() < 0.03, "as new heads are"
+    else:
+        assert torch.equal(found, stored[rows])
+    assert [told is not None and said.endswith(told) for said in task.remarks.values()] == [True] * (told is not None)

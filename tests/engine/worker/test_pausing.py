@@ -1,6 +1,7 @@
 """A run that pauses after a given step, and goes on as if it never had."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from engine import checkpoints, runs
 from engine.events import read_events
 from engine.files import read_json, sha256_of
 from engine.rundir import RunDirectory
+from engine.worker.tasks.classification import Classification
 from engine.worker.training import FINISHED
 from recommender.plan import Plan
+from tests.engine.worker.inside import events, work
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
@@ -61,6 +64,26 @@ def test_a_pause_at_an_evaluation_scores_what_the_evaluation_scored(
     told = [e for e in read_events(run.events) if e["kind"] == "evaluation" and e["split"] == "validation"]
     assert [e["step"] for e in told] == [8]
     assert read_json(run.validation_scores(8))["score"]["loss"] == told[0]["metrics"]["loss"]
+
+
+def test_a_pause_whose_validation_loss_is_no_number_ends_with_a_sentence_and_goes_on_without_the_pause(
+    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Classification.answers
+    plan = make_plan(tiny, epochs=0.5, evaluations=2)
+    run = begin(plan)
+    pause_at(run, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Classification, "answers", lambda *args: [a._replace(loss=math.nan) for a in answers(*args)])
+        end = work(run)
+    assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, 3)
+    assert end["cause"].startswith("The validation loss is no longer a number at step 3. Most likely learning_rate is too high")
+    assert "--set learning_rate=" in end["cure"]
+    said = [e["text"] for e in events(run, "warning")]
+    assert any(text.startswith("The validation loss after step 3 is not a number") for text in said)
+    pause_at(run, None)
+    run_here(plan, again=run)
+    assert (run.report() or {})["steps"] == 6
 
 
 def test_asking_again_for_a_pause_that_was_reached_trains_nothing(

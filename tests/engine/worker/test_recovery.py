@@ -190,6 +190,26 @@ def test_an_optimizer_step_without_memory_is_one_sentence(
     assert end["cause"] == "Memory ran out while the optimizer took a step."
 
 
+def test_a_checkpoint_without_memory_is_tried_again_and_then_one_sentence(
+    tiny_still: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = LogicalBatchTrainer._write, iter([False, True, False, True, True])
+
+    def full(self: Any, folder: Path, best: int | None) -> int:
+        written = write(self, folder, best)
+        if next(calls):
+            raise MemoryError
+        return written
+
+    monkeypatch.setattr(LogicalBatchTrainer, "_write", full)
+    run = begin(make_plan(tiny_still, epochs=1.0, evaluations=3))
+    end = work(run)
+    assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, 8)
+    assert end["cause"] == "Memory ran out while the checkpoint of step 12 was written; what was saved before is sound."
+    assert "goes on from step 8" in end["cure"]
+    assert sorted(folder.name for folder in run.checkpoints.iterdir()) == ["step-4", "step-8"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts what is asked for on Linux only")
 def test_the_fence_makes_the_allocator_say_no_instead_of_the_kernel_kill() -> None:
     """For real, in a process of its own: 300 MB may still be taken, 1 GB not, and afterwards all again.
