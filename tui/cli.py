@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recommender.errors import Exit, LoracleError
-from tui import flags, flags_group, i18n, settings
+from tui import flags, flags_group, i18n, keys, settings
 from tui.i18n import _
 from tui.parser import Parser
 
@@ -70,8 +70,8 @@ def _answer(given: argparse.Namespace, parser: Parser) -> int:
         if getattr(given, name):
             parser.error(_("{flag} belongs to --auto").format(flag=f"--{name.replace('_', '-')}"))
     if said := flags.said_goal(given):
-        words = _("{flag} belongs to --auto and plan; in the app, g asks for it")
-        parser.error(words.format(flag=flags.GOAL_FLAGS[next(iter(said))]))
+        words = _("{flag} belongs to --auto and plan; in the app, {goal} asks for it")
+        parser.error(words.format(flag=flags.GOAL_FLAGS[next(iter(said))], goal=keys.name("goal", "g")))
     from tui import plain
 
     if plain.wanted(given.plain):

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from engine.text import one_line
+from tui import keys
 from tui.error_words import in_words
 from tui.i18n import _
 
@@ -32,14 +33,15 @@ def ending(state: "RunState") -> str:
     """How a run ended and which key goes on; empty while it goes on."""
     cause, cure = (one_line(in_words(one_line((state.end or {}).get(part) or "", 2_000)), 200) for part in ("cause", "cure"))
     at = _(" at the checkpoint of step {step}").format(step=state.checkpoint) if state.checkpoint else ""
+    resume = keys.name("resume", "r")
     match state.status:
         case "done":
-            return _("Done: enter shows the result.")
+            return _("Done: {key} shows the result.").format(key=keys.name("result", "enter"))
         case "stopped":
-            return _("Stopped{where}: r goes on with it.").format(where=at)
+            return _("Stopped{where}: {key} goes on with it.").format(where=at, key=resume)
         case "failed":
-            words = _("Failed: {cause} {cure} r tries again from the newest checkpoint.")
-            return words.format(cause=cause or _("the worker gave no cause"), cure=cure)
+            words = _("Failed: {cause} {cure} {key} tries again from the newest checkpoint.")
+            return words.format(cause=cause or _("the worker gave no cause"), cure=cure, key=resume)
         case "refused":
             return _("Refused: {cause} {cure}").format(cause=cause, cure=cure)
         case "dead":
@@ -48,6 +50,7 @@ def ending(state: "RunState") -> str:
 
 
 def _resuming(state: "RunState") -> str:
+    resume = keys.name("resume", "r")
     if state.checkpoint:
-        return _("r resumes the run from the checkpoint of step {step}.").format(step=state.checkpoint)
-    return _("r resumes the run; it had no checkpoint yet and begins again.")
+        return _("{key} resumes the run from the checkpoint of step {step}.").format(key=resume, step=state.checkpoint)
+    return _("{key} resumes the run; it had no checkpoint yet and begins again.").format(key=resume)

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tui.i18n import _
+
 if TYPE_CHECKING:
     from textual.binding import ActiveBinding
     from textual.screen import Screen
@@ -14,6 +16,18 @@ def chosen() -> dict[str, str]:
     """Action ids and the keys that the person wants for them: `stop=ctrl+s;quit=ctrl+x,f10`."""
     pairs = (pair.partition("=") for pair in os.environ.get("LORACLE_KEYS", "").split(";"))
     return {name.strip(): keys.strip() for name, sign, keys in pairs if sign and name.strip() and keys.strip()}
+
+
+def name(action: str, usual: str) -> str:
+    """The key of an action, for a sentence that names it: the person's own, else the usual one."""
+    own = chosen().get(action, "").partition(",")[0].strip()
+    if not own:
+        return {"enter": _("enter"), "space": _("space"), "up": _("up"), "backspace": _("backspace")}.get(usual, usual)
+    from textual.keys import format_key
+
+    *modifiers, key = own.split("+")
+    shown = format_key(key)
+    return "+".join([*modifiers, shown.upper() if shown[:1] == "f" and shown[1:].isdigit() else shown])
 
 
 def unknown(names: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tui import keys
 from tui.endings import ending
 from tui.i18n import _, plural
 from tui.views_run import LIVE, best, real, whole
@@ -57,7 +58,8 @@ def _pressing(state: "RunState", now: float) -> list[str]:
     silent = now - state.updated if state.updated is not None else 0.0
     usual = state.seconds_per_step
     if silent > SILENT_SECONDS:
-        found.append(_("The worker has said nothing for {time}; it may hang. x stops it.").format(time=duration(silent)))
+        words = _("The worker has said nothing for {time}; it may hang. {key} stops it.")
+        found.append(words.format(time=duration(silent), key=keys.name("stop", "x")))
     elif usual is not None and state.phase == "train" and state.last_step_time is not None:
         waited = now - state.last_step_time
         if waited > max(SLOW_STEP * usual, SILENT_SECONDS):

@@ -9,7 +9,7 @@ from rich.text import Text
 from textual.content import Content
 
 from engine.text import one_line
-from tui import judged
+from tui import judged, keys
 from tui.error_words import in_words as translated
 from tui.goal import in_words
 from tui.i18n import _
@@ -47,9 +47,10 @@ def verdict(recommendation: "Recommendation") -> Content:
             return Content.styled(said, "$text-error")
         case method:
             second = _(" Second: {method}.").format(method=NAMES[recommendation.runner_up]) if recommendation.runner_up else ""
-            sure = {"clear": _("clearly"), "likely": _("likely the best"), "close": _("a close call: p tries both")}
+            close = _("a close call: {pilot} tries both").format(pilot=keys.name("pilot", "p"))
+            sure = {"clear": _("clearly"), "likely": _("likely the best"), "close": close}
             said = _("Recommended: {method} ({sure}).").format(method=NAMES[method], sure=sure[recommendation.confidence])
-            return Content(f"{said}{second} {_('Enter starts it.')}")
+            return Content(f"{said}{second} {_('{start} starts it.').format(start=keys.name('start', 'enter'))}")
 
 
 def now(recommendation: "Recommendation") -> Content:
@@ -75,21 +76,31 @@ def answer(asked: "Question", one: "Answer") -> Content:
 
 def goal(said: "Goal", questions: "Iterable[Question]") -> Content:
     """What was said about the goal, or that saying something would change the advice; empty where neither is so."""
-    words = in_words(said)
+    words, key = in_words(said), keys.name("goal", "g")
     if words:
-        return Content(_("Goal: {words}. g changes it.").format(words="; ".join(words)))
+        return Content(_("Goal: {words}. {key} changes it.").format(words="; ".join(words), key=key))
     if not any(q.matters for q in questions):
         return Content("")
     methods = dict.fromkeys(NAMES[a.verdict] for q in questions for a in q.news if not a.changes and a.verdict in NAMES)
     if methods:
-        return Content(_("g: what you want could make it {methods}.").format(methods=_(" or ").join(methods)))
-    return Content(_("g: what you want could change this advice."))
+        return Content(_("{key}: what you want could make it {methods}.").format(key=key, methods=_(" or ").join(methods)))
+    return Content(_("{key}: what you want could change this advice.").format(key=key))
 
 
 def card(
-    candidate: "Candidate", heading: str, whole: int | None, width: int, *, roomy: bool, counting: bool = False
+    candidate: "Candidate",
+    heading: str,
+    whole: int | None,
+    width: int,
+    *,
+    roomy: bool,
+    counting: bool = False,
+    trying: bool = False,
 ) -> Content:
-    """One candidate, judged. `whole` is the model's number of parameters; `counting` marks memory that is not yet counted."""
+    """One candidate, judged. `whole` is the model's number of parameters.
+
+    What is being found out is marked: `counting` memory that is not yet counted, `trying` a time that bf16 may shorten.
+    """
     memory, hours = candidate.memory, candidate.hours
     if not candidate.fits:
         fit = (f"{sign('✗')} {memory_verdict(candidate)}", "bold $text-error")
@@ -98,9 +109,11 @@ def card(
     part = f" ({share(min(candidate.trained_parameters / whole, 1.0))})" if whole else ""
     about = {"measured": "", "estimated": "~", "assumed": "~"}
     old = _(" (counting…)") if counting and not memory.phases else ""  # neither counted nor what follows from something counted
+    provisional = _(" (trying bf16…)") if trying and candidate.settings.precision == "fp32" else ""
+    time = f"{about[hours.origin]}{duration(hours.predicted * 3600)}"
     rows = [
         (_("memory"), f"{about[memory.origin]}{memory_sum(candidate)}{old}"),
-        (_("time"), f"{about[hours.origin]}{duration(hours.predicted * 3600)}"),
+        (_("time"), f"{time}{provisional}"),
         (_("trains"), f"{amount(candidate.trained_parameters)}{part}"),
         (_("disk"), size(candidate.disk)),
         (_("result"), RESULTS[candidate.method]),
@@ -117,6 +130,8 @@ def card(
     lines.append(candidate_bar(memory.parts, memory.predicted, memory.available, width))
     if column + cell_len(rows[0][1]) > width:  # a card of 80 columns has no cell to spare, and a unit cut off misleads
         rows[0] = (rows[0][0], f"{about[memory.origin]}{memory_sum(candidate, brief=True)}{sign('…') if old else ''}")
+    if provisional and column + cell_len(time + provisional) > width:
+        rows = [(name, f"{time}{sign('…')}" if text == f"{time}{provisional}" else text) for name, text in rows]
     lines += [Content(f"{name}{' ' * (column - cell_len(name))}{text}") for name, text in rows]
     return Content("\n").join(lines)
 

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from engine.text import one_line
-from tui import views_advice
+from tui import keys, views_advice
 from tui.i18n import _, plural
 from tui.observations import TASKS, columns_of, conflicts, of_data, task_name
 from tui.words import amount, number, padded, sign, size
@@ -52,11 +52,13 @@ def data_facts(data: "DataInspection") -> Content:
 
 def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) -> Content:
     """What the rows are taken for and what is odd about them, a line each, with the key that would change it."""
-    facts = data.facts
+    facts, leave = data.facts, keys.name("conflicts", "x")
+    another = _("{key} another task").format(key=keys.name("task", "t"))
+    others = _("{key} others").format(key=keys.name("columns", "c"))
     columns = ", ".join(f"{_(role)}: {one_line(name, 30)}" for role, name in columns_of(facts).items())
     lines = [
-        _keyed(_ok(), _("taken for {task}").format(task=task_name(facts)), _("t another task")),
-        _keyed(_ok(), _("columns {columns}").format(columns=columns), _("c others")),
+        _keyed(_ok(), _("taken for {task}").format(task=task_name(facts)), another),
+        _keyed(_ok(), _("columns {columns}").format(columns=columns), others),
     ]
     form = " ".join(filter(None, (facts.format, facts.encoding if facts.encoding not in (None, "utf-8", "utf-8-sig") else None)))
     if form:
@@ -64,16 +66,16 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) 
     lines += [Content.assemble(_ok(), class_counts(data))] if facts.labels else []
     odd = list(of_data(facts))
     if data.drop_conflicts:
-        lines.append(_keyed(_ok(), _("rows that contradict others are left out"), _("x takes them")))
+        lines.append(_keyed(_ok(), _("rows that contradict others are left out"), _("{key} takes them").format(key=leave)))
     elif facts.conflict_share:
         sentence = conflicts(facts.conflict_share)
         odd.remove(sentence)
-        lines.append(_keyed(("! ", "bold $text-warning"), sentence, _("x leaves them out")))
+        lines.append(_keyed(("! ", "bold $text-warning"), sentence, _("{key} leaves them out").format(key=leave)))
     if data.confidence < 0.8:
         odd.append(_("the columns are a guess: check them"))
     lines += [_odd(sentence) for sentence in odd]
     if cut is not None:
-        fix = _("l reads up to {n}").format(n=number(longer)) if longer is not None else ""
+        fix = _("{key} reads up to {n}").format(key=keys.name("longer", "l"), n=number(longer)) if longer is not None else ""
         lines.append(_keyed(("! ", "bold $text-warning"), one_line(cut.text, 300), fix))
     return Content("\n").join(lines)
 

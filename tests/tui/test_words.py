@@ -2,10 +2,11 @@
 
 import pytest
 
-from engine.state import RunState
+from engine.state import RunState, fold
 from recommender.decide import recommend
 from recommender.facts import Facts
-from tui import words
+from tui import keys, words
+from tui.endings import ending
 from tui.views_advice import card
 
 
@@ -67,3 +68,11 @@ def test_no_unit_is_cut_off_on_a_card_of_80_columns(facts: Facts) -> None:
     said = card(candidate.model_copy(update={"memory": memory}), "2 LoRA", None, 22, roomy=False, counting=True).plain
     assert "~16.5/25.3 GB…" in said
     assert max(map(len, said.split("\n"))) <= 22
+
+
+def test_texts_name_the_keys_that_a_person_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = fold([{"seq": 1, "kind": "run"}, {"seq": 2, "kind": "end", "status": "stopped", "code": 5}])
+    assert ending(stopped) == "Stopped: r goes on with it."
+    monkeypatch.setenv("LORACLE_KEYS", "resume=f5,ctrl+r;goal=ctrl+g;zoom-in=plus")
+    assert ending(stopped) == "Stopped: F5 goes on with it."
+    assert [keys.name("goal", "g"), keys.name("zoom-in", ">"), keys.name("mark", "space")] == ["ctrl+g", "+", "space"]

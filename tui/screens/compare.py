@@ -12,12 +12,13 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.text import one_line
-from tui import comparing
+from tui import comparing, keys
 from tui import views_compare as views
 from tui.background import in_thread
 from tui.i18n import _
 from tui.screens.base import LoracleScreen
 from tui.screens.run_keys import ChartKeys
+from tui.views_advice import NAMES
 from tui.views_run import evaluation_losses, last_step_of
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
@@ -91,7 +92,9 @@ class CompareScreen(ChartKeys):
 class ChooseRuns(LoracleScreen):
     """Which runs to compare one with."""
 
-    ABOUT = _("space marks up to three runs, enter compares them with the first one.")
+    ABOUT = _("{mark} marks up to three runs, {go} compares them with the first one.").format(
+        mark=keys.name("mark", "space"), go=keys.name("compare-go", "enter")
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", _("Mark"), id="mark", tooltip=_("Choose the run under the cursor, or not")),
         Binding("enter", "go", _("Compare"), id="compare-go", priority=True, tooltip=_("Compare the marked runs")),
@@ -121,13 +124,14 @@ class ChooseRuns(LoracleScreen):
         if self._rows:
             options.highlighted = 0
         else:
-            nothing = Content.styled(_("There is no other run yet; esc goes back."), "$text-muted")
-            options.add_option(Option(nothing, disabled=True))
+            words = _("There is no other run yet; {back} goes back.").format(back=keys.name("back", "esc"))
+            options.add_option(Option(Content.styled(words, "$text-muted"), disabled=True))
 
     def _words(self, index: int) -> Content:
         row = self._rows[index]
         mark = sign("●") if index in self._marked else sign("○")
-        return Content(f"{mark} {padded(one_line(row.run.name, 60), 44)} {padded(status_with_sign(row.status), 12)} {row.method}")
+        method = NAMES.get(row.method, _("unreadable"))
+        return Content(f"{mark} {padded(one_line(row.run.name, 60), 44)} {padded(status_with_sign(row.status), 12)} {method}")
 
     def action_mark(self) -> None:
         """Mark, or take the mark away."""

@@ -17,7 +17,7 @@ class ConfirmScreen(ModalScreen[bool]):
     """Yes or back; going back is what enter does unless the other button was chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(False)", _("Back"), id="answer-back"),
+        Binding("escape", "dismiss(False)", _("Back"), id="back"),
         Binding("left,right,up,down", "app.focus_next", _("Choose"), id="answer-other", show=False),
     ]
 

@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 from engine.text import one_line
 from recommender.errors import LoracleError
 from recommender.facts import CLASSIFYING
-from tui import editable
+from tui import editable, keys
 from tui import views_advice as views
 from tui import work_plan as engine_side
 from tui.error_words import in_words
@@ -31,23 +31,26 @@ class EditScreen(ModalScreen[None]):
     """Every change is judged at once: recommending is arithmetic and takes milliseconds."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", _("Back")),
-        Binding("ctrl+z,delete", "advised", _("As advised")),
-        Binding("space", "next_choice", show=False),
+        Binding("escape", "back", _("Back"), id="back"),
+        Binding("delete,ctrl+z", "advised", _("As advised"), id="advised", tooltip=_("Take the advised value")),
+        Binding("space", "next_choice", _("Next choice"), id="next-choice", show=False,
+                tooltip=_("Of a setting with few values, the next one")),
         Binding("j", "move(1)", show=False),
         Binding("k", "move(-1)", show=False),
     ]
 
-    def __init__(self, advice: engine_side.Advice, method: str, taken: Callable[[engine_side.Advice], None]) -> None:
+    def __init__(
+        self, now: Callable[[], engine_side.Advice], method: str, taken: Callable[[engine_side.Advice], None]
+    ) -> None:
+        """`now` gives the advice of the screen below, which `taken` changes."""
         super().__init__()
-        self._advice, self._method, self._taken = advice, method, taken
-        self._tried = advice
+        self._now, self._method, self._taken = now, method, taken
+        advice = self._tried = now()
         """With what stands in the field, as far as that can be read."""
         facts = advice.data.facts
         classifies = facts.task in (None, *CLASSIFYING)
         self._names = editable.names(method, held_out=advice.data.eval_path is not None, classifies=classifies)
         self._reasons = engine_side.reasons_of(advice, method)
-        self._usual = engine_side.plan_with(advice, method, [])
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="edit"):
@@ -66,6 +69,10 @@ class EditScreen(ModalScreen[None]):
         self.query_one("#settings-list").focus()
 
     @property
+    def _advice(self) -> engine_side.Advice:
+        return self._now()
+
+    @property
     def name_now(self) -> str:
         """The setting under the cursor."""
         return self._names[self.query_one("#settings-list", OptionList).highlighted or 0]
@@ -75,15 +82,16 @@ class EditScreen(ModalScreen[None]):
         plan = engine_side.plan_with(self._advice, self._method, self._advice.draft.assignments(self._method))
         settings = self.query_one("#settings-list", OptionList)
         settings.clear_options()
-        settings.add_options([Option(self._line(name, plan)) for name in self._names])
+        usual = engine_side.plan_with(self._advice, self._method, [])
+        settings.add_options([Option(self._line(name, plan, usual)) for name in self._names])
         settings.highlighted = at
         changed = len(self._advice.draft.settings.get(self._method, {}))
         count = _("{n} changed").format(n=changed) if changed else _("as advised")
         title = _("Settings of {method}").format(method=views.NAMES[self._method])
         self.query_one("#edit-title", Static).update(Content.assemble((title, "bold"), f" {sign('·')} {count}"))
 
-    def _line(self, name: str, plan: "Plan") -> Content:
-        value, usual = (editable.written(engine_side.setting_of(p, name)) for p in (plan, self._usual))
+    def _line(self, name: str, plan: "Plan", advised: "Plan") -> Content:
+        value, usual = (editable.written(engine_side.setting_of(p, name)) for p in (plan, advised))
         words = editable.SETTINGS[name]
         line = Content.assemble(padded(words, 40), (padded(value or sign("–"), 14), "bold" if value != usual else ""))
         if value != usual:
@@ -120,13 +128,13 @@ class EditScreen(ModalScreen[None]):
         """Keep what was typed, if it can be kept."""
         value = self.query_one("#edit-value", Input).value.strip()
         try:
-            self._advice = engine_side.change(self._advice, self._method, self.name_now, value or None)
+            advice = engine_side.change(self._advice, self._method, self.name_now, value or None)
         except LoracleError:  # is being said already
             return
-        self._kept()
+        self._keep(advice)
 
-    def _kept(self) -> None:
-        self._taken(self._advice)
+    def _keep(self, advice: engine_side.Advice) -> None:
+        self._taken(advice)
         at = self.query_one("#settings-list", OptionList).highlighted or 0
         self._list(at)
         self.query_one("#settings-list").focus()
@@ -134,8 +142,7 @@ class EditScreen(ModalScreen[None]):
 
     def action_advised(self) -> None:
         """Take the advised value back."""
-        self._advice = engine_side.change(self._advice, self._method, self.name_now, None)
-        self._kept()
+        self._keep(engine_side.change(self._advice, self._method, self.name_now, None))
 
     def action_next_choice(self) -> None:
         """Of a setting with few values, the next one."""
@@ -148,10 +155,10 @@ class EditScreen(ModalScreen[None]):
         for step in range(1, len(choices)):
             try:
                 value = choices[(start + step) % len(choices)]
-                self._advice = engine_side.change(self._advice, self._method, self.name_now, value)
+                advice = engine_side.change(self._advice, self._method, self.name_now, value)
             except LoracleError:  # one of them may need another setting first
                 continue
-            self._kept()
+            self._keep(advice)
             return
 
     def action_back(self) -> None:
@@ -174,12 +181,12 @@ class EditScreen(ModalScreen[None]):
     def _keys(self) -> None:
         """The keys that work where the focus is."""
         editing = self.query_one("#edit-value").has_focus
-        keys = (
-            _("enter keeps it · esc leaves it")
-            if editing
-            else _("enter changes · space next choice · del as advised · esc goes back")
-        )
-        self.query_one("#edit-keys", Static).update(Content.styled(keys, "dim"))
+        back = keys.name("back", "esc")
+        said = _("enter keeps it · {back} leaves it").format(back=back)
+        if not editing:
+            words = _("enter changes · {next} next choice · {advised} as advised · {back} goes back")
+            said = words.format(next=keys.name("next-choice", "space"), advised=keys.name("advised", "del"), back=back)
+        self.query_one("#edit-keys", Static).update(Content.styled(said, "dim"))
 
     def _say(self, wrong: str | None) -> None:
         """What the settings as they stand would take, what is wrong with them, and why the advised value is what it is."""

@@ -1,8 +1,10 @@
 """Picking a file, by keyboard alone."""
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
+from rich.cells import cell_len, set_cell_size
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,25 +15,26 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.text import one_line
+from tui import keys
 from tui.background import in_thread
 from tui.i18n import _
-from tui.paths import Entry, entries
-from tui.words import padded, size
+from tui.paths import MOST, Entry, entries
+from tui.words import number, padded, sign, size
 
 
 class FilesScreen(ModalScreen[Path | None]):
     """Folders and readable data files (or folders that hold a model); enter opens or picks."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", _("Back")),
-        Binding("backspace,left", "up", _("Folder above")),
+        Binding("escape", "dismiss(None)", _("Back"), id="back"),
+        Binding("backspace,left", "up", _("Folder above"), id="folder-above"),
         Binding("j", "down", show=False),
         Binding("k", "up_one", show=False),
     ]
 
     def __init__(self, start: Path, *, folders: bool) -> None:
         super().__init__()
-        self._folder = start if start.is_dir() else start.parent
+        self._folder = next((place for place in (start, *start.parents) if os.path.isdir(place)), Path())
         self._folders = folders
         self._entries: list[Entry] = []
 
@@ -42,7 +45,9 @@ class FilesScreen(ModalScreen[Path | None]):
             what = _("enter opens a folder or takes a file or set")
             if self._folders:
                 what = _("enter opens a folder or takes the model in it")
-            yield Static(Content.styled(f"\n{what} · {_('backspace folder above · esc back')}", "dim"), markup=False)
+            words = _("{up} folder above · {back} back")
+            said = words.format(up=keys.name("folder-above", "backspace"), back=keys.name("back", "esc"))
+            yield Static(Content.styled(f"\n{what}\n{said}", "dim"), markup=False)
 
     def on_mount(self) -> None:
         self.query_one(OptionList).focus()
@@ -60,7 +65,11 @@ class FilesScreen(ModalScreen[Path | None]):
         self._folder, self._entries = folder, found
         # One line only, its end kept: a long path on two lines would push the keys below out of the dialog.
         shown, width = one_line(folder, 4_000), max(where.size.width, 20)
-        where.update(Content.styled(shown if len(shown) <= width else f"…{shown[1 - width :]}", "bold"))
+        many = "  " + _("the first {n}").format(n=number(MOST)) if len(found) >= MOST else ""
+        width -= cell_len(many)
+        if cell_len(shown) > width:
+            shown = sign("…") + set_cell_size(shown[::-1], width - 1)[::-1]
+        where.update(Content.assemble((shown, "bold"), (many, "$text-warning")))
         options = self.query_one(OptionList)
         options.clear_options()
         options.add_option(Option(Content("../")))
@@ -81,7 +90,7 @@ class FilesScreen(ModalScreen[Path | None]):
     def _is_whole(self, folder: Path) -> bool:
         """Whether the folder itself is meant: a model, or a set that `datasets` has saved."""
         marks = ("config.json",) if self._folders else ("dataset_info.json", "dataset_dict.json")
-        return any((folder / mark).is_file() for mark in marks)
+        return any(os.path.isfile(folder / mark) for mark in marks)  # of a closed folder it says no, where pathlib raises
 
     def action_up(self) -> None:
         """Open the folder above."""

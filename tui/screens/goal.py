@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui import keys
 from tui import views_advice as views
 from tui import work_plan as engine_side
 from tui.background import in_thread
@@ -24,18 +25,19 @@ if TYPE_CHECKING:
 class GoalScreen(ModalScreen[None]):
     """Every answer is decided on at once; the screen below shows the new advice as soon as it is there.
 
-    At least one question of `advice` must matter, or have been answered.
+    At least one question of the advice must matter, or have been answered. `now` gives the advice of the screen below.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,g,q", "dismiss", _("Back")),
+        Binding("escape,g,q", "dismiss", _("Back"), id="back"),
         Binding("j", "move(1)", show=False),
         Binding("k", "move(-1)", show=False),
     ]
 
-    def __init__(self, advice: engine_side.Advice, decided: Callable[[engine_side.Advice], None]) -> None:
+    def __init__(self, now: Callable[[], engine_side.Advice], decided: Callable[[engine_side.Advice], None]) -> None:
         super().__init__()
-        self._advice, self._decided = advice, decided
+        self._now, self._decided = now, decided
+        self._goal = now().facts.goal
         self._shown: set[str] = set()
         """Fields that were shown once; they stay, so that nothing moves away under the cursor."""
         self._answers: dict[str, tuple[str, Answer]] = {}
@@ -45,7 +47,8 @@ class GoalScreen(ModalScreen[None]):
         with Vertical(id="dialog", classes="goal"):
             yield Static(id="goal-now", markup=False)
             yield OptionList(id="questions", markup=False)
-            yield Static(Content.styled(_("up and down move, enter chooses, esc goes back"), "dim"), markup=False)
+            said = _("up and down move, enter chooses, {back} goes back").format(back=keys.name("back", "esc"))
+            yield Static(Content.styled(said, "dim"), markup=False)
 
     def on_mount(self) -> None:
         self._show()
@@ -53,14 +56,15 @@ class GoalScreen(ModalScreen[None]):
 
     def _show(self) -> None:
         """Draw the questions, and keep the cursor on its answer."""
-        asked = [q for q in self._advice.questions if q.matters or q.current != q.default or q.field in self._shown]
+        advice = self._now()
+        asked = [q for q in advice.questions if q.matters or q.current != q.default or q.field in self._shown]
         self._shown |= {q.field for q in asked}
         questions = self.query_one("#questions", OptionList)
         at = questions.highlighted_option.id if questions.highlighted_option is not None else None
         questions.clear_options()
         questions.add_options(self._lines(asked))
         questions.highlighted = questions.get_option_index(at) if at in self._answers and at else self._first(asked)
-        self.query_one("#goal-now", Static).update(views.now(self._advice.recommendation))
+        self.query_one("#goal-now", Static).update(views.now(advice.recommendation))
 
     def _lines(self, asked: "list[Question]") -> list[Option]:
         self._answers = {}
@@ -81,13 +85,17 @@ class GoalScreen(ModalScreen[None]):
     def _chosen(self, event: OptionList.OptionSelected) -> None:
         if event.option.id in self._answers:
             field, answer = self._answers[event.option.id]
-            self._reconsider(field, answer.value)
+            self._goal = self._goal.model_copy(update={field: answer.value})
+            self._reconsider()
 
     @work(exclusive=True, group="goal", exit_on_error=False)
-    async def _reconsider(self, field: str, value: object) -> None:
-        goal = self._advice.facts.goal.model_copy(update={field: value})
-        self._advice = await in_thread(engine_side.reconsider, self._advice, goal)
-        self._decided(self._advice)
+    async def _reconsider(self) -> None:
+        """Exclusive: a newer answer, which holds those before it, takes the place of one that is still decided on."""
+        made = now = None
+        while made is None or self._now() is not now:  # something was measured meanwhile
+            now = self._now()
+            made = await in_thread(engine_side.reconsider, now, self._goal)
+        self._decided(made)
         self._show()
 
     def action_move(self, step: int) -> None:

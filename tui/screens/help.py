@@ -12,7 +12,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from tui.i18n import _
-from tui.keys import own_bindings
+from tui.keys import name, own_bindings
 
 ALWAYS = (
     ("tab, shift+tab", _("next and previous part")),
@@ -25,7 +25,7 @@ ALWAYS = (
 class HelpScreen(ModalScreen[None]):
     """What the focused part is, and a list of keys, taken from what is bound, so that it cannot be out of date."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,question_mark,q,enter", "dismiss", _("Back"), id="help-back")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,question_mark,q,enter", "dismiss", _("Back"), id="back")]
 
     def __init__(self, screen: "Screen[None]") -> None:
         super().__init__()
@@ -39,7 +39,8 @@ class HelpScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         dialog = self.query_one("#dialog")
-        dialog.border_subtitle = _("arrows scroll · esc goes back")  # in the frame: a long list would push it out of sight
+        # In the frame: a long list would push it out of sight.
+        dialog.border_subtitle = _("arrows scroll · {back} goes back").format(back=name("back", "esc"))
         dialog.focus()
 
 

@@ -11,13 +11,14 @@ from textual.widgets import DataTable, Static
 
 from engine.text import one_line
 from recommender.errors import LoracleError
-from tui import judged
+from tui import judged, keys
 from tui.background import in_thread
 from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
-from tui.words import metric, seconds_ago, short_name, sign, status_with_sign
+from tui.views_advice import NAMES
+from tui.words import metric, seconds_ago, short_name, sign, status_with_sign, status_word
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -39,14 +40,15 @@ class HomeScreen(LoracleScreen):
     ABOUT = _("All runs, newest first. A run that is going on can be watched; a stopped or dead one can be resumed.")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", _("New run"), id="new", tooltip=_("Choose a model and data")),
-        Binding("enter", "open", _("Open"), id="open", tooltip=_("Watch the run, or see its result")),
-        Binding("a", "attach", _("Attach"), id="attach", tooltip=_("Watch what is going on, or the run under the cursor")),
+        Binding("enter", "open", _("Open"), id="open", priority=True, tooltip=_("Watch the run, or see its result")),
+        Binding("a", "attach", _("Attach"), id="attach", show=False,
+                tooltip=_("Watch what is going on, or the run under the cursor")),
         Binding("r", "resume", _("Resume"), id="resume", show=False, tooltip=_("Go on with a stopped, failed or dead run")),
-        Binding("space", "mark", _("Mark"), id="mark", show=False, tooltip=_("Mark runs, to compare them with v")),
+        Binding("space", "mark", _("Mark"), id="mark", show=False, tooltip=_("Mark runs, to compare them")),
         Binding("v", "compare", _("Compare"), id="compare", tooltip=_("Compare the marked runs, or choose some")),
         Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),
         Binding("delete,backspace", "delete", _("Delete"), id="delete", key_display="del",
-                tooltip=_("Move the run to the trash; u brings it back until the app is left")),
+                tooltip=_("Move the run to the trash; it can be brought back until the app is left")),
         Binding("u", "undo", _("Undo"), id="undo", show=False, tooltip=_("Bring back the run that was deleted last")),
         Binding("j", "down", id="down", show=False),
         Binding("k", "up", id="up", show=False),
@@ -103,13 +105,13 @@ class HomeScreen(LoracleScreen):
     def _show(self, rows: "list[RunRow]") -> None:
         """Only what changed is written, so that neither cursor nor scrolling jump."""
         table = self.query_one(DataTable)
-        keys = [str(row.run.path) for row in rows]
-        same = keys == [str(row.run.path) for row in self._rows] and table.row_count == len(rows)
+        paths = [str(row.run.path) for row in rows]
+        same = paths == [str(row.run.path) for row in self._rows] and table.row_count == len(rows)
         chosen = self._chosen()
         if bool(rows) != bool(self._rows):
             self.call_after_refresh(self.refresh_bindings)
         self._rows = rows
-        self._marked &= set(keys)
+        self._marked &= set(paths)
         if same:
             for y, row in enumerate(rows):
                 for x, cell in enumerate(self._cells(row)):
@@ -117,10 +119,10 @@ class HomeScreen(LoracleScreen):
                         table.update_cell_at((y, x), cell)  # type: ignore[arg-type]
         else:
             table.clear()
-            for row, key in zip(rows, keys, strict=True):
+            for row, key in zip(rows, paths, strict=True):
                 table.add_row(*self._cells(row), key=key)
-            if chosen is not None and str(chosen.run.path) in keys:
-                table.move_cursor(row=keys.index(str(chosen.run.path)))
+            if chosen is not None and str(chosen.run.path) in paths:
+                table.move_cursor(row=paths.index(str(chosen.run.path)))
         self._note()
         table.display = bool(rows)
         if rows and self.app.screen is self and self.focused is None:
@@ -131,25 +133,27 @@ class HomeScreen(LoracleScreen):
         score = f"{name} {metric(row.score)}" if row.score is not None else metric(None)
         mark = f"{sign('●')} " if str(row.run.path) in self._marked else "  "
         cells = (
-            one_line(row.run.name, NAME_CELLS if self.size.width < 110 else 80),
+            one_line(row.run.name, 80) if self.has_class("-wide") else one_line(short_name(row.run.name), NAME_CELLS),
             status_with_sign(row.status),
-            row.method,
+            NAMES.get(row.method, _("unreadable")),
             score,
             seconds_ago(row.started),
         )
         return [Text(mark + one_line(cells[0])), *(Text(one_line(cell)) for cell in cells[1:])]
 
     def _note(self) -> None:
+        new, compare = keys.name("new", "n"), keys.name("compare", "v")
         if self.loracle.discarded:
-            words = _("{name} is in the trash: u brings it back until the app is left.")
-            said = words.format(name=one_line(short_name(self.loracle.discarded[-1].name), 26))
+            words = _("{name} is in the trash: {undo} brings it back until the app is left.")
+            said = words.format(name=one_line(short_name(self.loracle.discarded[-1].name), 26), undo=keys.name("undo", "u"))
         elif not self._rows:
-            said = _("No run yet: press n for the first one.")
+            said = _("No run yet: press {new} for the first one.").format(new=new)
         elif self._marked:
-            words = plural("{n} run marked · v compares", "{n} runs marked · v compares", len(self._marked))
-            said = words.format(n=len(self._marked))
+            words = plural("{n} run marked · {compare} compares", "{n} runs marked · {compare} compares", len(self._marked))
+            said = words.format(n=len(self._marked), compare=compare)
         else:
-            said = _("enter opens a run · n starts a new one · space marks, v compares")
+            words = _("{open} opens a run · {new} starts a new one · {mark} marks, {compare} compares")
+            said = words.format(open=keys.name("open", "enter"), new=new, mark=keys.name("mark", "space"), compare=compare)
         self.query_one("#note", Static).update(Content.styled(said.replace("·", sign("·")), "$text-muted"))
 
     def _chosen(self) -> "RunRow | None":
@@ -198,7 +202,7 @@ class HomeScreen(LoracleScreen):
             self.app.push_screen(RunScreen(row.run, resume=True))
         else:
             words = _("{name} is {state}: only a stopped, failed or dead run can be resumed.")
-            self.say(words.format(name=row.run.name, state=row.status), "warning")
+            self.say(words.format(name=row.run.name, state=status_word(row.status)), "warning")
 
     def action_mark(self) -> None:
         """Mark the run under the cursor, or take the mark away."""
@@ -235,8 +239,9 @@ class HomeScreen(LoracleScreen):
         if row.run.group is None:
             self._discard(row.run)
             return
-        words = _("{name} belongs to {group}. Delete the whole group? u brings it back until the app is left.")
-        question = Content(words.format(name=one_line(row.run.path.name, 60), group=one_line(row.run.group.name, 60)))
+        words = _("{name} belongs to {group}. Delete the whole group? {undo} brings it back until the app is left.")
+        name, group = one_line(row.run.path.name, 60), one_line(row.run.group.name, 60)
+        question = Content(words.format(name=name, group=group, undo=keys.name("undo", "u")))
         run = row.run
 
         def answered(yes: bool | None) -> None:

@@ -1,5 +1,6 @@
 """Where a merged model goes: a folder, and a question where an earlier merge lies there."""
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ class MergeScreen(ModalScreen["tuple[Path, bool] | None"]):
     """Answers with the folder, and whether what lies there is to be replaced."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", _("Back")),
+        Binding("escape", "dismiss(None)", _("Back"), id="back"),
         Binding("up,left", "app.focus_previous", show=False),
         Binding("down,right", "app.focus_next", show=False),
     ]
@@ -57,7 +58,7 @@ class MergeScreen(ModalScreen["tuple[Path, bool] | None"]):
     @property
     def _folder(self) -> Path | None:
         typed = self.query_one("#merge-to", PathInput).value.strip()
-        return Path(typed).expanduser().absolute() if typed else None
+        return Path(os.path.expanduser(typed)).absolute() if typed else None
 
     @work(exclusive=True, group="look", exit_on_error=False)
     async def _look(self) -> None:
@@ -102,6 +103,6 @@ class MergeScreen(ModalScreen["tuple[Path, bool] | None"]):
 def _what_lies_in(folder: Path) -> str:
     from engine.merging import is_merged
 
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return ""
     return "merged" if is_merged(folder) else "else"

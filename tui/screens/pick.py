@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui import keys
 from tui.i18n import _
 
 
@@ -19,7 +20,7 @@ class PickScreen(ModalScreen[str | None]):
     """Answers with the name of what was picked."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", _("Back")),
+        Binding("escape", "dismiss(None)", _("Back"), id="back"),
         Binding("j", "move(1)", show=False),
         Binding("k", "move(-1)", show=False),
     ]
@@ -32,7 +33,8 @@ class PickScreen(ModalScreen[str | None]):
         with Vertical(id="dialog"):
             yield Static(Content.styled(self._title, "bold"), markup=False)
             yield OptionList(*(Option(words) for _name, words in self._options), id="picks", markup=False, compact=True)
-            yield Static(Content.styled(_("enter takes it · esc goes back"), "dim"), markup=False)
+            said = _("enter takes it · {back} goes back").format(back=keys.name("back", "esc"))
+            yield Static(Content.styled(said, "dim"), markup=False)
 
     def on_mount(self) -> None:
         self.query_one("#picks").focus()

@@ -9,6 +9,7 @@ from textual.widgets import Static
 
 from engine.text import one_line
 from recommender.errors import LoracleError
+from tui import keys
 from tui import views_advice as views
 from tui import work_start as starting
 from tui.background import in_thread
@@ -31,27 +32,42 @@ class PlanStarts(LoracleScreen):
     chosen = ""
     """The method."""
     _starting = False
+    _trying = False
+    """Whether it is being found out if bf16 pays: what is started before that would compute in fp32, often twice as long."""
+    _waiting = ""
+    """The action that comes after that."""
 
     def action_start(self) -> None:
         """Start the chosen method, after a question where the advice is against it."""
-        if self.advice is None or self._starting:
+        if self.advice is None or self._starting or self._waits("start"):
             return
         obstacle = starting.obstacle(self.advice, self.chosen)
         if obstacle is None:
+            self._starting = True
             self._start(anyway=False)
         elif obstacle.final:
             self._message(_("This cannot start. {why}").format(why=obstacle.text))
         else:
             self.app.push_screen(ConfirmScreen(views.against(obstacle.text), _("Start anyway")), self._answered)
 
+    def _waits(self, action: str) -> bool:
+        """Whether it is better to wait for the trial of bf16 first; who asks again does not."""
+        if not self._trying or self._waiting == action:
+            self._waiting = ""
+            return False
+        self._waiting = action
+        key = keys.name("start", "enter") if action == "start" else keys.name("pilot", "p")
+        self._message(_("Starts once bf16 was tried, in seconds; {key} again starts now, in fp32.").format(key=key), wrong=False)
+        return True
+
     def _answered(self, yes: bool | None) -> None:
         if yes:
+            self._starting = True
             self._start(anyway=True)
 
     @work(exclusive=True, group="start", exit_on_error=False)
     async def _start(self, *, anyway: bool) -> None:
         assert self.advice is not None
-        self._starting = True
         for group in ("advice", "counting"):  # what goes on there would only slow the run down
             self.workers.cancel_group(self, group)
         self._message(views.starting(self.advice), wrong=False)
@@ -64,27 +80,29 @@ class PlanStarts(LoracleScreen):
             self._starting = False
         self.loracle.open_run(run)
 
-    @work(exclusive=True, group="start", exit_on_error=False)
-    async def action_pilot(self) -> None:
+    def action_pilot(self) -> None:
         """Ask whether a pilot is to be started, with what it would do."""
-        if self.advice is None or self._starting:
-            return
+        if self.advice is not None and not self._starting and not self._waits("pilot"):
+            self._ask_for_pilot(self.advice)
+
+    @work(exclusive=True, group="start", exit_on_error=False)
+    async def _ask_for_pilot(self, advice: Advice) -> None:
         try:
-            hours, names = await in_thread(starting.pilot_hours, self.advice)
+            hours, names = await in_thread(starting.pilot_hours, advice)
         except LoracleError as error:
             self._message(_("No pilot: {why}").format(why=in_words(error.message)))
             return
-        question = views.pilot(names, duration(3600 * hours), own=bool(self.advice.draft.settings))
+        question = views.pilot(names, duration(3600 * hours), own=bool(advice.draft.settings))
         self.app.push_screen(ConfirmScreen(question, _("Start the pilot")), self._pilot_wanted)
 
     def _pilot_wanted(self, yes: bool | None) -> None:
         if yes:
+            self._starting = True
             self._start_pilot()
 
     @work(exclusive=True, group="start", exit_on_error=False)
     async def _start_pilot(self) -> None:
         assert self.advice is not None
-        self._starting = True
         self._message(_("starting the pilot…"), wrong=False)
         try:
             run = await in_thread(starting.start_pilot, self.advice, self.loracle.runs)
@@ -100,5 +118,4 @@ class PlanStarts(LoracleScreen):
 
     def _message(self, text: str, *, wrong: bool = True) -> None:
         line = self.query_one("#message", Static)
-        line.display = bool(text)
         line.update(Content.styled(one_line(text, 500), "$text-error" if wrong else "dim"))

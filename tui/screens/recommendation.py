@@ -94,26 +94,35 @@ class RecommendationScreen(PlanStarts):
         except LoracleError as error:
             self._message(in_words(error.message))
             return
+        self._trying = measuring.wants_trial(advice)
         self._take(advice, choose=self._draft.method or advice.recommendation.best.method)
-        if measuring.wants_trial(advice):
+        if self._trying:
             await self._try_bf16(advice)
         self._count()
 
     async def _try_bf16(self, advice: engine_side.Advice) -> None:
-        """Find out whether this processor is faster in bf16, beside a plan that can be read and started already."""
-        said = _("Trying bf16 on this processor, once for this model; the plan can be started without waiting.")
-        self._message(said, wrong=False)
+        """Find out whether this processor is faster in bf16, beside a plan that can be read already; a start waits for it."""
         cancel = cancel_handle()
         try:
             facts = await in_thread(measuring.tried, advice, cancel)
         finally:
             cancel.cancel()  # whoever leaves does not want it any more
-        if self.advice is None or self._starting:
+            self._trying = False
+        if self._starting:
             return
-        self._message("")
-        if facts.measured.bf16 is not None:
-            now = self.advice  # what was said meanwhile holds
-            self._take(await in_thread(measuring.measured_again, now, facts))
+        await self._take_measured(lambda now: measuring.measured_again(now, facts))
+        waiting, self._waiting = self._waiting, ""
+        if waiting and self.app.screen is self:
+            await self.run_action(waiting)
+
+    async def _take_measured(self, measured: "Callable[[engine_side.Advice], engine_side.Advice]") -> None:
+        """Show the advice with something that was measured; what is said while it is decided anew holds."""
+        made = now = None
+        while made is None or self.advice is not now:
+            now = self.advice
+            assert now is not None
+            made = await in_thread(measured, now)
+        self._take(made)
 
     @work(exclusive=True, group="counting", exit_on_error=False)
     async def _count(self) -> None:
@@ -129,10 +138,11 @@ class RecommendationScreen(PlanStarts):
             cancel.cancel()
         self._counting = False  # not where this was given up: then the next one counts
         if not self._starting:
-            self._take(await in_thread(measuring.with_profile, self.advice, facts))
+            await self._take_measured(lambda now: measuring.with_profile(now, facts))
 
     def _changed(self, advice: engine_side.Advice) -> None:
         """Show what a person has changed, at once, and count it."""
+        self._waiting = ""
         self._take(advice)
         self._count()
 
@@ -146,7 +156,7 @@ class RecommendationScreen(PlanStarts):
             candidate = advice.candidate(method)
             heading = views.heading(candidate, index, starred=method == recommendation.verdict, edited=method in advice.edits)
             card = self.query_one(f"#card-{method}", CandidateCard)
-            card.show(candidate, heading, self._model.facts.parameters, counting=self._counting)
+            card.show(candidate, heading, self._model.facts.parameters, counting=self._counting, trying=self._trying)
         self.query_one("#verdict", Static).update(views.verdict(recommendation))
         said = views.goal(advice.facts.goal, advice.questions)
         line = self.query_one("#goal", Static)
@@ -164,6 +174,7 @@ class RecommendationScreen(PlanStarts):
         """Choose a method; its settings are shown."""
         if self.advice is None:
             return
+        self._waiting = ""
         self._show_chosen(method)
         self._draft = self.advice.draft
         if self._keep is not None:
@@ -182,7 +193,8 @@ class RecommendationScreen(PlanStarts):
         said = views.own_settings(self.advice.cautions(method))
         own.update(said)
         own.display = bool(said.plain)
-        self._message("")
+        doing = _("… trying bf16 here, once for this model; a start waits for it.")
+        self._message(doing if self._trying else "", wrong=False)
 
     def action_beside(self, step: int) -> None:
         """Choose the next card."""
@@ -197,7 +209,7 @@ class RecommendationScreen(PlanStarts):
         if self.advice is None:
             return
         if any(q.matters or q.current != q.default for q in self.advice.questions):
-            self.app.push_screen(GoalScreen(self.advice, self._changed))
+            self.app.push_screen(GoalScreen(self._now, self._changed))
         else:
             self._message(_("Nothing that you could say about your goal would change this advice."), wrong=False)
 
@@ -207,7 +219,12 @@ class RecommendationScreen(PlanStarts):
             return
         from tui.screens.edit import EditScreen
 
-        self.app.push_screen(EditScreen(self.advice, self.chosen, self._changed))
+        self.app.push_screen(EditScreen(self._now, self.chosen, self._changed))
+
+    def _now(self) -> engine_side.Advice:
+        """The advice, for a dialog: what is measured while it is open changes it."""
+        assert self.advice is not None
+        return self.advice
 
     def copyable(self) -> tuple[str, str] | None:
         """The recommendation as text."""

@@ -13,8 +13,8 @@ from textual.widgets import Static
 
 from engine.text import one_line
 from recommender.errors import LoracleError
+from tui import keys, views_wrong
 from tui import views_result as views
-from tui import views_wrong
 from tui import work as engine_side
 from tui.background import in_thread
 from tui.error_words import in_words
@@ -101,8 +101,8 @@ class ResultScreen(PanesScreen):
             self._problem(in_words(error.message))
             return
         if report is None:
-            words = _("{file} is missing or damaged; w shows the run's curve and log.")
-            self._problem(words.format(file=self.run_directory.report_file))
+            words = _("{file} is missing or damaged; {watch} shows the run's curve and log.")
+            self._problem(words.format(file=self.run_directory.report_file, watch=keys.name("watch", "w")))
             return
         self._show(report)
 

@@ -10,6 +10,7 @@ from textual.containers import Container
 from textual.content import Content
 
 from engine.text import one_line
+from tui import keys
 from tui import views_run as views
 from tui.background import in_thread
 from tui.endings import ending
@@ -17,7 +18,7 @@ from tui.i18n import _
 from tui.live_advice import Advice, advice
 from tui.run_log import LogLine, printed
 from tui.screens.run_asks import RunAsks
-from tui.screens.run_keys import NO_WORDS
+from tui.screens.run_keys import NO_WORDS, log_title
 from tui.views_run import LIVE
 from tui.watching import Live, Watched
 from tui.widgets.log_pane import LogPane
@@ -41,7 +42,7 @@ SETTLE_SECONDS = 2.0
 PATIENCE = 30.0
 """Seconds a resumed worker may take to say its first word before it counts as dead."""
 LEAVING = _("Leaving keeps it running; `loracle attach` comes back to it.")
-CHART_HELP = _("s smooths, l log scale, a axis, < > zoom, [ ] move, b characters; the mouse wheel zooms and its place is told.")
+CHART_HELP = _("The mouse wheel zooms, and the place under the mouse is told.")
 
 
 class RunScreen(RunAsks):
@@ -73,7 +74,7 @@ class RunScreen(RunAsks):
             yield self._lower(TextPane(5, f"{_('evaluations')}   {sign('●')} {_('best')}", id="evaluations"))
             yield self._lower(TextPane(6, _("samples"), id="samples"))
             yield self._lower(TextPane(7, _("advice"), id="advice"))
-            log = LogPane(4, _("log   / search   f follow   w worker.log"), id="log")
+            log = LogPane(4, log_title(), id="log")
             log.add_class("lower", "-shown")
             yield log
         yield Quiet(id="hint", grows=True)
@@ -202,7 +203,7 @@ class RunScreen(RunAsks):
     def _right(self, now: float) -> Content:
         assert self._following is not None
         if self.frozen:
-            return Content.styled(_("frozen · space goes on"), "$text-warning")
+            return Content.styled(_("frozen · {freeze} goes on").format(freeze=keys.name("freeze", "space")), "$text-warning")
         return views.time_left(self._following.state, now)
 
     def _draw_to_size(self) -> None:

@@ -7,6 +7,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from recommender.errors import LoracleError
+from tui import keys
 from tui import work as engine_side
 from tui.background import in_thread
 from tui.error_words import in_words
@@ -46,8 +47,9 @@ class RunAsks(RunKeys):
 
     def action_stop_now(self) -> None:
         """Ask the person, then the worker."""
-        question = _("Stop at once? Steps since the last checkpoint are lost. x stops after this step and saves.")
-        self.app.push_screen(ConfirmScreen(Content(question), _("Stop now")), self._stop_now_answered)
+        words = _("Stop at once? Steps since the last checkpoint are lost. {stop} stops after this step and saves.")
+        question = Content(words.format(stop=keys.name("stop", "x")))
+        self.app.push_screen(ConfirmScreen(question, _("Stop now")), self._stop_now_answered)
 
     def _stop_now_answered(self, yes: bool | None) -> None:
         if yes:

@@ -7,6 +7,7 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
+from tui import keys
 from tui.background import in_thread
 from tui.i18n import _
 from tui.run_log import LogLine, printed
@@ -23,6 +24,13 @@ WORKER_LOG_LINES = 2_000
 TITLE_CELLS = 6
 """Of a frame, that its title cannot have: corners, blanks, and the pane's number."""
 NO_WORDS = _("worker.log is empty: the worker may have been killed, for instance for its memory")
+
+
+def log_title(*, of_worker: bool = False) -> str:
+    """What the frame of the log says: what is shown, and its keys."""
+    said = {"search": keys.name("search", "/"), "follow": keys.name("follow", "f"), "worker": keys.name("worker-log", "w")}
+    words = _("worker.log   {worker} events   {search} search") if of_worker else None
+    return (words or _("log   {search} search   {follow} follow   {worker} worker.log")).format(**said)
 
 
 class ChartKeys(PanesScreen):
@@ -50,15 +58,15 @@ class ChartKeys(PanesScreen):
 
     def chart_title(self) -> None:
         """What the frame of the chart says: the lines, and the choices with their keys."""
-        chart = self._chart
+        chart, smooth, scale = self._chart, keys.name("smooth", "s"), keys.name("log-scale", "l")
         parts = [
             f"{_('loss')} {sign('─')} {_('train')} {sign('●')} {_('eval')}",
-            f"s {chart.smoothing:g}" if chart.smoothing else _("s raw"),
-            "l log" if chart.log_scale else "l lin",
-            f"a {_(chart.axis)}",
+            f"{smooth} {chart.smoothing:g}" if chart.smoothing else _("{key} raw").format(key=smooth),
+            f"{scale} log" if chart.log_scale else f"{scale} lin",
+            f"{keys.name('axis', 'a')} {_(chart.axis)}",
         ]
         if chart.zoom > 1:
-            parts.append(f"<> {chart.zoom}x")
+            parts.append(f"{keys.name('zoom-out', '<')}{keys.name('zoom-in', '>')} {chart.zoom}x")
         gap = "  " if self.app.size.width >= 110 else " "
         pane = self.query_one("#loss", Pane)
         while len(parts) > 1 and pane.size.width and cell_len(gap.join(parts)) > pane.size.width - TITLE_CELLS:
@@ -92,7 +100,7 @@ class ChartKeys(PanesScreen):
     def action_pan(self, share: float) -> None:
         """Along a zoomed curve."""
         if self._chart.zoom == 1:
-            self.say(_("The whole curve is in sight; > looks nearer first."))
+            self.say(_("The whole curve is in sight; {zoom} looks nearer first.").format(zoom=keys.name("zoom-in", ">")))
         self._chart.pan(share)
 
     def action_symbols(self) -> None:
@@ -135,8 +143,8 @@ class RunKeys(ChartKeys):
         if self._shows_worker_log:
             words = await in_thread(self._following.run.last_words, WORKER_LOG_LINES)
             pane.replace(printed(words) or [LogLine("", NO_WORDS, "muted")])
-            pane.title_words(_("worker.log   w events   / search"))
+            pane.title_words(log_title(of_worker=True))
         else:
             pane.replace(self._following.log.lines)
-            pane.title_words(_("log   / search   f follow   w worker.log"))
+            pane.title_words(log_title())
         self.action_pane(pane.number)

@@ -1,5 +1,6 @@
 """Set-up: goal, model, data, limits, and on to the plan. It can be left at any moment; the draft is kept."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +14,7 @@ from textual.timer import Timer
 from textual.widgets import Button, ContentSwitcher, Static
 
 from tui import draft as drafts
+from tui import keys
 from tui import views_setup as views
 from tui import work_setup as engine_side
 from tui.background import in_thread
@@ -36,7 +38,9 @@ KEEP_AFTER = 0.6
 class SetupScreen(LoracleScreen):
     """Four steps and a line that says what memory the three methods would need so far."""
 
-    ABOUT = _("Say what you know, in any order; enter goes on, esc goes back, and what you said is kept when you leave.")
+    ABOUT = _(
+        "Say what you know, in any order; enter goes on, {back} goes back, and what you said is kept when you leave."
+    ).format(back=keys.name("back", "esc"))
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "recommend", _("Plan"), id="recommend", tooltip=_("Compare full, LoRA and QLoRA")),
         Binding("ctrl+o", "browse", _("Browse files"), id="browse", tooltip=_("Pick the file of this field from a list")),
@@ -65,6 +69,11 @@ class SetupScreen(LoracleScreen):
             yield Static(id="ready", markup=False)
             yield Button(_("Back"), id="before", compact=True)
             yield Button(_("Next"), id="go", variant="primary", compact=True)
+
+    def on_unmount(self) -> None:
+        """What was said in the last moment."""
+        if self._keeping is not None:
+            drafts.keep(self.draft)
 
     def on_mount(self) -> None:
         self.loracle.look_at_machine()
@@ -162,7 +171,7 @@ class SetupScreen(LoracleScreen):
         done = {s.TITLE: s.ready for s in steps} | {_("Plan"): False}
         self.query_one(StepBar).show(done, self.step.TITLE)
         missing = [s.TITLE for s in steps if not s.ready]
-        text = _("Ready: ctrl+r compares full, LoRA and QLoRA.")
+        text = _("Ready: {key} compares full, LoRA and QLoRA.").format(key=keys.name("recommend", "ctrl+r"))
         if missing:
             text = _("Still needed: {steps}.").format(steps=", ".join(missing))
         self.query_one("#ready", Static).update(Content(text))
@@ -200,7 +209,6 @@ class SetupScreen(LoracleScreen):
         if at > 0:
             self._show(STEPS[at - 1])
         else:
-            drafts.keep(self.draft)
             super().action_back()
 
     @on(StepBar.Pressed)
@@ -262,7 +270,7 @@ class SetupScreen(LoracleScreen):
         focused = self.focused.id if self.focused is not None else None
         usual = "model" if isinstance(self.step, ModelStep) else "data"
         target = focused if focused in ("model", "data", "held-out") else usual
-        start = Path(self.field(target).value or ".").expanduser()
+        start = Path(os.path.expanduser(self.field(target).value or "."))
 
         def picked(path: Path | None) -> None:
             if path is not None:

@@ -1,7 +1,7 @@
 """Set-up, data: files of rows, what was found in them, and what can be put right with one key."""
 
 import asyncio
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
@@ -15,6 +15,7 @@ from textual.widgets import Input, Static
 
 from engine.text import one_line
 from recommender.errors import LoracleError
+from tui import keys
 from tui import views_setup as views
 from tui import work_setup as engine_side
 from tui.background import in_thread
@@ -39,7 +40,7 @@ PAUSE = 0.35
 class Found(VerticalScroll):
     """What was found; its keys put things right, so they work while it has the focus."""
 
-    HELP = _("What the rows are taken for and what is odd about them; t, c, x and l change how they are read.")
+    HELP = _("What the rows are taken for and what is odd about them; its keys change how they are read.")
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "done", _("Next"), id="data-next", tooltip=_("On to the next step")),
@@ -111,7 +112,7 @@ class DataStep(Step):
         self._longer: int | None = None
 
     def compose(self) -> ComposeResult:
-        hint = _("A file, a saved set or a hub id; tab completes, ctrl+o lists.")
+        hint = _("A file, a saved set or a hub id; tab completes, {browse} lists.").format(browse=keys.name("browse", "ctrl+o"))
         yield Field(_("Training data"), self._start.data, name="data", files=True, placeholder=_("path to a file"), hint=hint)
         hint = _("Scored before and after; without it some rows are put aside.")
         held_out = self._start.held_out
@@ -213,12 +214,13 @@ class DataStep(Step):
         except asyncio.CancelledError:
             reading.cancel()
             raise
-        except LoracleError as error:
-            if draft.held_out and draft.held_out != draft.data and draft.held_out in error.message:
-                held_out.wrong(in_words(error.message))
+        except (LoracleError, OSError, RuntimeError) as error:
+            message = getattr(error, "message", str(error))
+            if draft.held_out and draft.held_out != draft.data and draft.held_out in message:
+                held_out.wrong(in_words(message))
                 field.hint(_("waits for the held-out file"))
             else:
-                field.wrong(in_words(error.message))
+                field.wrong(in_words(message))
             self.looking = False
             return
         self._reading = None
@@ -290,4 +292,4 @@ class DataStep(Step):
 
 
 def _are_files(*names: str) -> bool:
-    return all(Path(n).expanduser().is_file() for n in names if n)
+    return all(os.path.isfile(os.path.expanduser(n)) for n in names if n)

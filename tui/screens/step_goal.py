@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui import keys
 from tui.draft import Draft
 from tui.goal import TO_LEARN
 from tui.i18n import _
@@ -57,9 +58,10 @@ class GoalStep(Step):
         lines = [
             _("Enter goes on. Everything can be changed later; nothing has to be said."),
             "",
-            _("New here? d tries the demo: a small encoder learns to sort 600 support messages."),
+            _("New here? {key} tries the demo: a small encoder learns to sort 600 messages.").format(key=keys.name("demo", "d")),
         ]
-        lines += [_("D tries the chat demo: a small model learns to answer in 212 conversations.")] if chat else []
+        words = _("{key} tries the chat demo: a small model learns to answer in 212 conversations.")
+        lines += [words.format(key=keys.name("demo-chat", "D"))] if chat else []
         self.query_one("#goal-more", Static).update(Content.styled("\n".join(lines), "$text-muted"))
         self.refresh_bindings()
 

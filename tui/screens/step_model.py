@@ -1,8 +1,8 @@
 """Set-up, model: typed, or taken from what was used last, lies here, is in the hub's cache, or is found on the hub."""
 
 import asyncio
+import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import on, work
@@ -193,8 +193,8 @@ class ModelStep(Step):
         self.field.hint(_("looking…"))
         try:
             self.known = await in_thread(engine_side.inspect_model, name)
-        except LoracleError as error:
-            self.field.wrong(in_words(error.message))
+        except (LoracleError, OSError, RuntimeError) as error:
+            self.field.wrong(in_words(getattr(error, "message", str(error))))
             self.looking = self._going_on = False
             return
         self.field.note(views.model_facts(self.known))
@@ -211,4 +211,4 @@ def _line(name: str, where: str) -> Content:
 
 
 def _is_local_model(name: str) -> bool:
-    return name in ("demo", "demo-chat") or (Path(name).expanduser() / "config.json").is_file()
+    return name in ("demo", "demo-chat") or os.path.isfile(os.path.join(os.path.expanduser(name), "config.json"))

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui import keys
 from tui.i18n import _
 
 
@@ -17,7 +18,7 @@ class TextScreen(ModalScreen[None]):
     """Shows what it was given."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,w,enter", "dismiss", _("Back")),
+        Binding("escape,q,w,enter", "dismiss", _("Back"), id="back"),
         Binding("j", "scroll(1)", show=False),
         Binding("k", "scroll(-1)", show=False),
     ]
@@ -31,7 +32,8 @@ class TextScreen(ModalScreen[None]):
             yield Static(Content.styled(self._title, "bold"), markup=False)
             with VerticalScroll(id="scroll"):
                 yield Static(self._text, markup=False)
-            yield Static(Content.styled(_("arrows scroll · esc goes back"), "dim"), markup=False)
+            said = _("arrows scroll · {back} goes back").format(back=keys.name("back", "esc"))
+            yield Static(Content.styled(said, "dim"), markup=False)
 
     def on_mount(self) -> None:
         self.query_one("#scroll").focus()

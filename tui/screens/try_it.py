@@ -13,6 +13,7 @@ from textual.widgets import Input
 
 from engine.text import clean, one_line
 from recommender.errors import LoracleError
+from tui import keys
 from tui.background import in_thread
 from tui.error_words import in_words
 from tui.i18n import _
@@ -133,7 +134,8 @@ class TryScreen(PanesScreen):
         for side in ("base", "tuned"):
             self.query_one(f"#said-{side}", TextPane).show(Content.assemble(question, "\n\n", answer(found.get(side))))
         took = found.get("seconds")
-        self._idle(_("Answered in {time}. Up brings back a text.").format(time=duration(float(took) if took else None)))
+        words = _("Answered in {time}; {key} brings back a text.")
+        self._idle(words.format(time=duration(float(took) if took else None), key=keys.name("text-earlier", "up")))
 
     def action_recall(self, step: int) -> None:
         """Texts typed before."""

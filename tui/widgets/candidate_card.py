@@ -29,11 +29,13 @@ class CandidateCard(Static):
     def __init__(self, method: str) -> None:
         super().__init__(id=f"card-{method}", markup=False)
         self._method = method
-        self._shown: tuple[Candidate, str, int | None, bool] | None = None
+        self._shown: tuple[Candidate, str, int | None, bool, bool] | None = None
 
-    def show(self, candidate: "Candidate", heading: str, whole: int | None, *, counting: bool = False) -> None:
-        """Show this candidate. `whole` is the model's number of parameters; `counting` marks memory that is not yet counted."""
-        self._shown = (candidate, heading, whole, counting)
+    def show(
+        self, candidate: "Candidate", heading: str, whole: int | None, *, counting: bool = False, trying: bool = False
+    ) -> None:
+        """Show this candidate, as `views_advice.card` does."""
+        self._shown = (candidate, heading, whole, counting, trying)
         self.on_resize()
 
     def on_resize(self) -> None:
@@ -42,8 +44,8 @@ class CandidateCard(Static):
             return
         width = max(self.content_size.width, 10)
         roomy = width >= ROOMY and self.content_size.height >= ROOMY_LINES
-        candidate, heading, whole, counting = self._shown
-        self.update(views.card(candidate, heading, whole, width, roomy=roomy, counting=counting))
+        candidate, heading, whole, counting, trying = self._shown
+        self.update(views.card(candidate, heading, whole, width, roomy=roomy, counting=counting, trying=trying))
 
     def on_click(self, event: events.Click) -> None:
         """Choose this one."""

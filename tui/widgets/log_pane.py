@@ -8,12 +8,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
+from tui import keys
 from tui.i18n import _, plural
 from tui.run_log import LogLine
 from tui.widgets.log_view import LogView
 from tui.widgets.pane import Pane
 
-SEARCH = _("Search the log: enter finds, n and N go on, esc closes")
+SEARCH = _("Search the log: enter finds, {earlier} and {later} go on, {close} closes").format(
+    earlier=keys.name("log-earlier", "n"), later=keys.name("log-later", "N"), close=keys.name("close-search", "esc")
+)
 
 
 class LogPane(Pane):
