@@ -25,6 +25,9 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 * 1024**3
 pages takes as long as the arithmetic. Keeping them on the heap took padded BERT batches from 1.6 to 2.6 rows/s; raising
 the mmap threshold alone is not enough, glibc caps it at 32 MiB (benchmarks/results)."""
 
+ALLOCATOR_GPU = "expandable_segments:True"
+"""torch's memory of a GPU grows where it ends: micro-batches are of ever other sizes, and blocks of one fit no other."""
+
 WAITING = {"GOMP_SPINCOUNT": "1000"}
 """How often a thread of GNU's OpenMP, which torch has on Linux, looks whether the others are ready before it sleeps. As usual it
 looks 300,000 times, and beside other work a step on short rows takes three times as long; one that sleeps at once (`PASSIVE`)
@@ -135,8 +138,13 @@ def environment() -> dict[str, str]:
     }
     env.pop("PYTHONPATH", None)
     env |= arithmetic()
-    env.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    env.setdefault("PYTORCH_CUDA_ALLOC_CONF", ALLOCATOR_GPU)
     return env | freest_device()
+
+
+def expandable() -> bool:
+    """Whether a worker's memory on a GPU grows in place; a person may have said otherwise in the environment."""
+    return ALLOCATOR_GPU in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ALLOCATOR_GPU)
 
 
 def arithmetic() -> dict[str, str]:

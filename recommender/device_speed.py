@@ -115,10 +115,13 @@ def device_flops(machine: Machine, facts: Facts, precision: Precision) -> tuple[
     published = _published(PUBLISHED_FLOPS, name) or wide or UNKNOWN_FLOPS
     if precision == "fp32":
         published = wide or published / SLOWER_IN_FP32
+    return published * mig_share(name), False
+
+
+def mig_share(name: str) -> float:
+    """Of a card's processors, and about of its bandwidth, what a slice of it has; 1 of a whole card."""
     slices = _MIG.search(name)
-    if slices:
-        published *= min(int(slices[1]), MIG_SLICES) / MIG_SLICES
-    return published, False
+    return min(int(slices[1]), MIG_SLICES) / MIG_SLICES if slices else 1.0
 
 
 def _published(table: tuple[tuple[str, float], ...], name: str) -> float | None:

@@ -6,7 +6,7 @@ The JSON names are an interface (`loracle inspect`, `loracle plan --facts`). Eve
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from recommender.base import Given
 from recommender.step import TrainingStep
@@ -255,12 +255,30 @@ class Measured(Given):
     """What a trace, a probe or a calibration found; it outranks every estimate."""
 
     memory_profile: dict[str, Any] | None = None
+    """`steps`, a list of what traces have counted; `runs`, by method the factor that runs have shown; `context`, bytes that a
+    process holds on this device beside torch's memory."""
     seconds_per_step: dict[str, Annotated[float, Field(gt=0, le=1e9)]] | None = None
     """Keyed by method, at that method's own settings."""
     matmul_flops: dict[str, Annotated[float, Field(ge=1e3, le=1e21)]] | None = None
     """Keyed by precision, floating-point operations per second."""
+    bandwidth: Annotated[float, Field(ge=1e6, le=1e16)] | None = None
+    """Bytes a second that are read and written."""
     bf16: dict[str, Bf16Trial] | None = None
     """Keyed by method: whether bf16 pays on a CPU. A method that is not there was not tried."""
+
+    @field_validator("memory_profile")
+    @classmethod
+    def _of_that_form(cls, profile: dict[str, Any] | None) -> dict[str, Any] | None:
+        """What a single step says is looked at where it is read: a newer version may have written more."""
+        found = {name: value for name, value in (profile or {}).items() if value is not None}
+        context = found.get("context", 0)
+        if not isinstance(found.get("steps", []), list):
+            raise ValueError("steps has to be a list")
+        if not isinstance(found.get("runs", {}), dict):
+            raise ValueError("runs has to be an object of numbers by method")
+        if isinstance(context, bool) or not isinstance(context, int | float) or not 0 <= context < 1e12:
+            raise ValueError("context has to be a number of bytes")
+        return found or None
 
 
 class Facts(Given):

@@ -35,6 +35,8 @@ SCALING = 0.85
 HOST = 1.2
 """What Python, autograd and cold caches add to the operations of a step on a CPU: the middle of four steps of MiniLM, full
 (benchmarks/prediction/times.py; the other cells there have not been looked at for it)."""
+MEASURED = 1.1
+"""Times a measured step that the steps of a run take: saving, and steps that others disturb."""
 TRIED = (0.75, 1.5)
 """Interval of the time, where a step's own operations were tried on this machine."""
 START_UP_SECONDS = 25.0
@@ -106,9 +108,6 @@ def training_seconds(facts: Facts, shape: Shape, method: Method, settings: Setti
 
 def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, devices: int) -> _Seconds:
     aside = START_UP_SECONDS + _writing(facts, shape, method, settings)
-    per_step = (facts.measured.seconds_per_step or {}).get(method)
-    if per_step:
-        return _Seconds(settings.total_steps * per_step * 1.1, aside, (0.9, 1.2), "measured")
     flops, calibrated = _step_flops(facts, method, settings.precision)
     flops *= 1 + SCALING * (devices - 1)
     length = settings.max_length
@@ -128,10 +127,15 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     calibrated = calibrated and training >= starts[0] / devices  # nobody has measured this machine's host
     training, scoring = max(training, starts[0] / devices), max(scoring, starts[1] / devices)
     low, high = (0.6, 1.7) if calibrated else (0.4, 2.5)
-    tried = traced.seconds_per_token(facts, method, settings.precision, settings.gradient_checkpointing)
+    tried = traced.tried(facts, method, settings.precision, settings.gradient_checkpointing)
     if tried is not None and settings.trained == "all" and devices == 1:
-        training, scoring = pass_tokens * share * settings.epochs * tried[0] * HOST, pass_tokens * passes * tried[1] * HOST
+        training = (pass_tokens * share * settings.epochs * tried.token + settings.total_steps * tried.update) * HOST
+        scoring = pass_tokens * passes * tried.scored * HOST
         low, high = TRIED
+    per_step = (facts.measured.seconds_per_step or {}).get(method)
+    if per_step:
+        measured = settings.total_steps * per_step * MEASURED
+        return _Seconds(measured, scoring * measured / max(training, 1e-9) + aside, (0.9, 1.2), "measured")
     known = (facts.machine.device or facts.machine.cpu_cores) and facts.data.tokens_p50 is not None and not shape.assumed
     return _Seconds(training, scoring + aside, (low, high), "estimated" if known else "assumed")
 

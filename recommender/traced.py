@@ -13,6 +13,10 @@ RESERVE = 1.05
 """What CUDA's allocator keeps beyond the tensors changes with the sizes: by -2% to +5% of the whole (results/what_if.json)."""
 
 
+SLOWEST = 1e6
+"""Seconds of a token or of an update that nobody has waited for."""
+
+
 class Counted(NamedTuple):
     """What the trace says."""
 
@@ -43,7 +47,7 @@ def counted(facts: Facts) -> list[Counted]:
             phases = {str(p): {str(k): int(v) for k, v in held.items()} for p, held in (entry.get("phases") or {}).items()}
             low, high = min(low, peak), max(high, peak)
             found.append(Counted(step, peak, parts, low, high, phases, int(entry.get("most", high)), entry.get("fit")))
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
     return found
 
@@ -79,17 +83,29 @@ def at_once(facts: Facts, step: Step) -> Counted | None:
     return None
 
 
-def seconds_per_token(facts: Facts, method: str, precision: str, checkpointing: bool) -> tuple[float, float] | None:
-    """Of training and of scoring, as the operations of a traced step took here; the newest of that kind."""
+class Tried(NamedTuple):
+    """Seconds that the operations of a traced step took here."""
+
+    token: float
+    """Of a token in training."""
+    update: float
+    """Of the optimizer, once a step, whatever its batch."""
+    scored: float
+    """Of a token that is only scored."""
+
+
+def tried(facts: Facts, method: str, precision: str, checkpointing: bool) -> Tried | None:
+    """Of the newest traced step of that kind that was tried."""
     for entry in reversed((facts.measured.memory_profile or {}).get("steps") or ()):
         try:
             step, told = entry["step"], entry["seconds"]
             kind = (step["method"], step["precision"], step["gradient_checkpointing"], step.get("trained", "all"))
-            train, evaluate = float(told["train"]), float(told["evaluate"])
+            found = Tried(float(told["train"]), float(told.get("update", 0.0)), float(told["evaluate"]))
         except (KeyError, TypeError, ValueError):
             continue
-        if kind == (method, precision, checkpointing, "all") and train > 0 <= evaluate:
-            return train, evaluate
+        sound = 0 < found.token < SLOWEST and 0 <= found.update < SLOWEST and 0 <= found.scored < SLOWEST
+        if sound and kind == (method, precision, checkpointing, "all"):
+            return found
     return None
 
 

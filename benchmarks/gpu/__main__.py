@@ -44,15 +44,20 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs-gpu"), help="where results are kept (default runs-gpu)")
     parser.add_argument("--smoke", action="store_true", help="small models, to see that everything runs")
     given = parser.parse_args()
-    unknown = [p for p in given.pieces if p.partition("=")[0] not in PIECES]
+    named = [p.partition("=") for p in given.pieces]
+    unknown = [name for name, _, _ in named if name not in PIECES]
     if unknown:
         parser.error(f"no piece is called {unknown[0]}; there are {', '.join(PIECES)}")
+    wrong = [most for _, _, most in named if most and not most.replace(".", "", 1).isdigit()]
+    if wrong:
+        parser.error(f"{wrong[0]} is no number of minutes")
+    if given.what == "piece" and len(named) != 1:
+        parser.error("`piece` needs the name of one")
     out = given.out.resolve()
     if given.what == "piece":
-        (name,) = given.pieces
-        return piece(name, out, given.minutes, given.smoke)
+        return piece(named[0][0], out, given.minutes, given.smoke)
     if given.what == "run":
-        run([p.partition("=") for p in given.pieces or PIECES], out, given.minutes, given.smoke)
+        run(named or [(name, "", "") for name in PIECES], out, given.minutes, given.smoke)
     for name in PIECES:
         gather(name, out)
     return show(out)
@@ -87,29 +92,31 @@ def run(pieces: list[tuple[str, str, str]], out: Path, minutes: float, smoke: bo
     out.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * minutes
     times = {name: 60 * float(most or PIECES[name][1]) for name, _, most in pieces}
-    waiting: dict[str, subprocess.Popen[bytes]] = {}
+    begun: dict[str, subprocess.Popen[bytes]] = {}
     (out / "turn").write_text("")
-    for place, name in enumerate(times):
-        allowed = min(times[name], end - time.monotonic())
-        if allowed < 10:
-            print(f"{name}: no time is left", flush=True)
-            break
-        process = waiting.pop(name, None) or begin(name, times[name], out, smoke)
-        while process.poll() is None and (out / "turn").read_text() != name:
-            time.sleep(0.1)  # it must have its turn before the next one can ask for it
-        for following in list(times)[place + 1 : place + 2]:
-            waiting[following] = begin(following, times[following], out, smoke)
-        started = time.monotonic()
-        try:
-            said = f"exit {process.wait(allowed)}"
-        except subprocess.TimeoutExpired:
+    try:
+        for place, name in enumerate(times):
+            allowed = min(times[name], end - time.monotonic())
+            if allowed < 10:
+                print(f"{name}: no time is left", flush=True)
+                break
+            process = begun.get(name) or begun.setdefault(name, begin(name, times[name], out, smoke))
+            while process.poll() is None and (out / "turn").read_text() != name and time.monotonic() < end:
+                time.sleep(0.1)  # it must have its turn before the next one can ask for it
+            for following in list(times)[place + 1 : place + 2]:
+                begun[following] = begin(following, times[following], out, smoke)
+            started = time.monotonic()
+            try:
+                said = f"exit {process.wait(min(allowed, max(end - started, 1)))}"
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                said = "cut off"
+            print(f"{name}: {said} after {time.monotonic() - started:.0f} s", flush=True)
+    finally:  # a Ctrl-C too leaves nothing behind on the card
+        for process in begun.values():
             process.kill()
             process.wait()
-            said = "cut off"
-        print(f"{name}: {said} after {time.monotonic() - started:.0f} s", flush=True)
-    for process in waiting.values():
-        process.kill()
-        process.wait()
 
 
 def begin(name: str, allowed: float, out: Path, smoke: bool) -> "subprocess.Popen[bytes]":

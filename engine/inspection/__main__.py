@@ -81,7 +81,7 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
         case "calibrate":
             from engine.worker.tracing.calibration import calibrate
 
-            return calibrate()
+            return calibrate(request["backend"], request["uuid"])
         case "nf4":
             from engine.inspection.nf4 import trial
 

@@ -71,10 +71,13 @@ def nf4_works(here: Machine) -> bool | None:
 
     `None` when it could not be told, because no answer came in time or memory was short.
     """
-    device = here.device
+    return nf4.works(_nf4_name(here), here.backend, only_device(here))
+
+
+def only_device(here: Machine) -> dict[str, str]:
+    """Environment variables that show a child the device that would train, and no other; without one the processor alone."""
     found = cards.Accelerators(here.backend, here.devices, ())
-    only = cards.only(found, device) if device else {"CUDA_VISIBLE_DEVICES": ""}
-    return nf4.works(_nf4_name(here), here.backend, only)
+    return cards.only(found, here.device) if here.device else {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def _nf4_name(here: Machine) -> str:

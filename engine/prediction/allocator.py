@@ -3,7 +3,8 @@
 The rules are those of c10/cuda/CUDACachingAllocator.cpp with its defaults and one stream: sizes round up to 512 bytes; blocks of
 at most 1 MiB come from segments of 2 MiB, below 10 MiB from segments of 20 MiB, larger ones from a segment of their own in
 steps of 2 MiB; the smallest free block that fits is taken, the lower address first; a large block is split only when more than
-1 MiB is left of it, so that it may count for up to 1 MiB more than its tensor; neighbours that are both free become one.
+1 MiB is left of it, so that it may count for up to 1 MiB more than its tensor; neighbours that are both free become one. With
+expandable segments each pool is one segment that grows by pages, and whatever is left of a block is split off.
 Not modelled: garbage collection and the retry at the limit, which return free segments when memory runs short.
 """
 
@@ -75,7 +76,7 @@ class Allocator:
         pool = self._pools[size > SMALL]
         block = pool.take(size) or self._grow(pool, size)
         left = block.size - size
-        if left > SMALL if pool.large else left >= GRANULE:
+        if left > SMALL if pool.large and not self._expandable else left >= GRANULE:
             rest = _Block(block.address + size, left, pool, before=block, after=block.after)
             if rest.after is not None:
                 rest.after.before = rest

@@ -23,6 +23,8 @@ TRACES = "traces"
 MEMORY = 24 * 1024**3
 """Address space; torch alone reserves several GiB that it never touches."""
 MOST_TOKENS = 1 << 31
+KNOWN = ("cpu", "cuda")
+"""Backends whose kernels and allocator are traced."""
 
 
 def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
@@ -34,6 +36,9 @@ def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
     step = facts.step
     if step is None:
         raise Cannot("no_step", "the facts have no `step`; estimate needs to know which step is meant.", 2)
+    if facts.machine.backend not in KNOWN:
+        said = f"kernels and allocator of the backend {facts.machine.backend} are not in the table; a real probe can measure it"
+        raise Cannot("unknown_device", f"cannot predict: {said}.")
     try:
         check(step, facts)
     except InputError as error:
@@ -56,7 +61,7 @@ def traced(
     Raises:
         Cannot: it cannot be traced.
     """
-    key = key_of(kind, request)
+    key = key_of(kind, {"asked": request, "environment": arithmetic()})  # under it operations are timed
     known = remembering.remembered(key, TRACES)
     if known is not None:
         return known
@@ -79,9 +84,10 @@ def key_of(kind: str, request: dict[str, Any]) -> str:
 @cache
 def code_of_traces() -> str:
     """A fingerprint of the code that traces: newer code never serves what older code found."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     whole = hashlib.sha256()
-    for file in sorted([*root.glob("prediction/*.py"), *root.glob("worker/**/*.py")]):
+    folders = ("engine/prediction", "engine/worker", "recommender")  # all that a child computes with
+    for file in sorted(file for folder in folders for file in (root / folder).rglob("*.py")):
         whole.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     return whole.hexdigest()
 

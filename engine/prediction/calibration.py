@@ -3,13 +3,18 @@
 import contextlib
 import json
 import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from engine.files import read_json, write_json
+from engine.inspection import machine as here
 from engine.inspection.child import ask
 from engine.inspection.nf4 import state_folder
+from engine.launch import arithmetic
+from recommender.errors import InputError
 from recommender.facts import Machine
 
 SECONDS = 120.0
@@ -21,13 +26,20 @@ SPREAD = 0.05
 """How far apart they may be."""
 
 
+OF_TORCH = ("matmul_flops", "bandwidth", "launch", "context", "name", "busy", "torch")
+"""What another version of torch would do otherwise."""
+
+
 def measure(machine: Machine) -> dict[str, Any]:
-    """Measure this machine's device now (under 30 s) and keep the result; not where others kept it `busy`: it would seem slow.
+    """Measure the device that would train, now (under 30 s), as a run would use it, and keep the result; not where others kept it
+    `busy`: it would seem slow.
 
     Raises:
-        InputError: the device cannot be measured.
+        InputError: the device cannot be measured, or the result cannot be kept.
     """
-    found = ask("calibrate", {}, about="this device", timeout=SECONDS)
+    asked = {"backend": machine.backend, "uuid": machine.device.uuid if machine.device else None}
+    environment = arithmetic() | here.only_device(machine)
+    found = ask("calibrate", asked, about="this device", timeout=SECONDS, extra=environment)
     if not found["busy"]:
         _keep(machine, found)
     return found
@@ -39,14 +51,12 @@ def fastest_reading(machine: Machine) -> dict[str, float]:
     Other work, that of the app itself too, can only make a processor seem slower. So that the app and the command line
     promise the same time, all of them go by the same reading.
     """
-    from engine.inspection.machine import calibrate
-
-    now, kept = calibrate(), (remembered(machine) or {}).get("reading")
+    now, kept = here.calibrate(), (remembered(machine) or {}).get("reading")
     rate = now.get("fp32", 0.0)
-    if isinstance(kept, dict) and rate <= kept["fp32"] and time.time() - kept["time"] < FRESH_SECONDS:
+    if kept is not None and rate <= kept["fp32"] and time.time() - kept["time"] < FRESH_SECONDS:
         return {"fp32": float(kept["fp32"])}
     if rate:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(InputError):
             _keep(machine, {"reading": {"fp32": rate, "time": time.time()}})
     return now
 
@@ -56,6 +66,9 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> tuple[
 
     `reports` are (name of the run, content of its `report.json`), the oldest first. Their predictions already had the factors
     of before in them.
+
+    Raises:
+        InputError: the result cannot be kept.
     """
     known = remembered(machine) or {}
     before = {str(k): float(v) for k, v in (known.get("runs") or {}).items()}
@@ -69,14 +82,46 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> tuple[
 
 def _keep(machine: Machine, found: dict[str, Any]) -> None:
     path = _path()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(path, _kept() | {_key(machine): (remembered(machine) or {}) | found})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_json(path, _kept() | {_key(machine): (remembered(machine) or {}) | found})
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}).") from None
 
 
 def remembered(machine: Machine) -> dict[str, Any] | None:
-    """What was measured of this machine's device; `None` when nothing was."""
+    """What was measured of this machine's device, with the torch that is installed; `None` when nothing was."""
     found = _kept().get(_key(machine))
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    known = {name: value for name, value in found.items() if _FORMS.get(name, lambda _: True)(value)}
+    then = str(known.get("torch", "")).partition("+")[0]  # the build's name behind it is not in every package's version
+    return known if then in ("", _torch()) else {n: v for n, v in known.items() if n not in OF_TORCH}
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _are_rates(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_rate, value.values()))
+
+
+_FORMS: dict[str, Callable[[Any], bool]] = {
+    "matmul_flops": _are_rates,
+    "runs": _are_rates,
+    "context": _is_rate,
+    "bandwidth": _is_rate,
+    "reading": lambda value: _are_rates(value) and {"fp32", "time"} <= value.keys(),
+}
+"""A file that somebody has changed says nothing where it is not of this form."""
+
+
+def _torch() -> str | None:
+    try:
+        return version("torch").partition("+")[0]
+    except PackageNotFoundError:
+        return None
 
 
 def learned(reports: list[dict[str, Any]]) -> dict[str, float]:

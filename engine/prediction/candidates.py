@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.inspection.child import Cancel
-from engine.prediction.ask import traced
+from engine.launch import expandable
+from engine.prediction.ask import KNOWN, traced
 from engine.prediction.configured import Cannot, checked
 from recommender.facts import Facts
 from recommender.recommendation import Candidate
@@ -47,7 +48,7 @@ def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False,
              for c in sorted(shown, key=lambda c: c.method) if c.method in steps]  # fmt: skip
     try:
         model = checked(facts.model)
-        request = {"facts": _steady(facts.model_copy(update={"model": model})), "plans": plans}
+        request = {"facts": _steady(facts.model_copy(update={"model": model})), "plans": plans, "expandable": expandable()}
         about = facts.model.id or "the model"
         found = traced("candidates", request, about=about, seconds=SECONDS, cancel=cancel)
     except Cannot:
@@ -67,7 +68,7 @@ def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False,
 
 
 def _can_be_traced(facts: Facts) -> bool:
-    return os.environ.get(OFF) != "0" and facts.machine.backend in ("cpu", "cuda")
+    return os.environ.get(OFF) != "0" and facts.machine.backend in KNOWN
 
 
 def _steady(facts: Facts) -> dict[str, Any]:

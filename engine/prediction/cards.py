@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+from recommender.device_speed import mig_share
 from recommender.facts import Machine
 
 CONTEXT = (560_000_000, 300_000_000, 1_000_000_000)
@@ -75,6 +76,8 @@ def known_of(machine: Machine) -> tuple[Known, bool]:
     name = (device.name or "") if device else ""
     found = next((k for key, k in _CARDS if re.search(rf"(?<!\d){key}(?!\d)", name)), None)
     known = found or _USUAL
+    part = mig_share(name)
+    known = known._replace(processors=max(int(part * known.processors), 1), bandwidth=part * known.bandwidth)
     if device is not None and device.compute_capability is not None:
         known = known._replace(capability=device.compute_capability)
     return known, found is not None

@@ -46,6 +46,8 @@ def peaks(segments: list[Segment], *, pooled: bool = True, expandable: bool = Fa
     for segment in segments:
         allocator.peak_allocated, allocator.peak_reserved = allocator.allocated, allocator.reserved
         found = by_phase.setdefault(segment.phase, {"allocated": 0, "reserved": 0, "parts": {}})
+        if allocator.allocated > found["allocated"]:  # a phase may hold most where it begins, and make nothing
+            found["allocated"], found["parts"] = allocator.allocated, dict(alive)
         for event in segment.events:
             if event.number == 0:
                 allocator.empty_cache()

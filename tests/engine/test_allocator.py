@@ -35,8 +35,9 @@ def test_the_smallest_free_block_is_taken_and_neighbours_become_one() -> None:
 
 def test_a_block_that_is_too_small_stays_and_more_is_reserved() -> None:
     assert counters([(1, 30 * MIB), (1, -1), (2, 32 * MIB)]) == (32 * MIB, 62 * MIB)
-    # With expandable segments the free end grows instead.
+    # With expandable segments the free end grows instead, and of a block no more counts than is asked for.
     assert counters([(1, 30 * MIB), (1, -1), (2, 32 * MIB)], expandable=True) == (32 * MIB, 40 * MIB)
+    assert counters([(1, 11 * MIB), (2, 9 * MIB)], expandable=True) == (20 * MIB, 20 * MIB)
 
 
 def test_an_emptied_cache_gives_back_whole_segments_only() -> None:

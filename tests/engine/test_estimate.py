@@ -2,17 +2,21 @@
 
 import json
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.inspection.machine import only_device
+from engine.prediction import calibration
 from engine.prediction.ask import estimate
-from engine.prediction.calibration import learn, learned, remembered
+from engine.prediction.calibration import learn, learned, measure, remembered
 from engine.prediction.configured import Cannot, checked
 from engine.prediction.sharing import held_of, on_each
-from engine.prediction.stream import Event, Segment
+from engine.prediction.stream import Event, Segment, peaks
 from recommender.decide import recommend
+from recommender.errors import InputError
 from recommender.facts import Facts, Machine, ModelFacts
 from recommender.step import TrainingStep
 from tests.conftest import Command
@@ -58,6 +62,14 @@ def test_what_cannot_be_predicted_is_said_at_once(model: dict[str, Any], step: d
     assert caught.value.code == code
     assert words in caught.value.text
     assert "\n" not in caught.value.text
+
+
+@pytest.mark.parametrize("backend", ["mps", "rocm", "xpu"])
+def test_a_device_whose_kernels_nobody_has_looked_at_is_not_taken_for_nvidias(backend: str) -> None:
+    machine = {"backend": backend, "devices": [{"name": "a GPU", "memory_total": 16 * 10**9}]}
+    with pytest.raises(Cannot, match=f"allocator of the backend {backend} are not in the table") as caught:
+        estimate(Facts.model_validate({"machine": machine, "model": {"config": CONFIG}, "step": STEP}))
+    assert (caught.value.code, caught.value.exit_code) == ("unknown_device", 3)
 
 
 def test_a_number_that_the_configuration_lacks_is_taken_from_the_facts() -> None:
@@ -121,12 +133,52 @@ def test_states_are_divided_and_copies_are_not() -> None:
     events = [Event(1, 4000, "empty|weights"), Event(2, 8000, "zeros|optimizer"), Event(3, 4000, "mm|gradients")]
     segments = [Segment("load", events[:2]), Segment("backward", events[2:])]
 
+    held = held_of(segments)
+
     def more(devices: int, sharding: str | None) -> int:
         step = TrainingStep.model_validate(STEP | {"devices": devices, "sharding": sharding})
-        held = held_of(segments)
         return on_each(held, held, step, layers=4)
 
     assert more(1, None) == 0
     assert more(4, "ddp") == 4000
     assert more(4, "zero1") == -6000 + 4000
     assert more(4, "fsdp") == -6000 - 3000 - 3000 + 2000
+    # A phase that makes nothing, as that of a fused optimizer, holds and divides what was there when it began.
+    found = peaks([*segments, Segment("optimizer")], pooled=False)["phases"]["optimizer"]
+    assert found == {"allocated": 16_000, "reserved": 16_000, "parts": held}
+
+
+def test_the_card_that_would_train_is_the_one_that_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the threads that a run has; kept for as long as torch is the same."""
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
+    cards = [{"name": n, "uuid": f"GPU-{n}", "memory_free": free * 10**9} for n, free in (("full", 1), ("free", 20))]
+    machine = Machine.model_validate({"backend": "cuda", "devices": cards})
+    asked: dict[str, Any] = {}
+
+    def ask(kind: str, request: dict[str, Any], *, extra: dict[str, str], **_: Any) -> dict[str, Any]:
+        asked.update(request | extra)
+        return {"busy": False, "torch": version, "matmul_flops": {"fp32": 1e12}, "context": 5 * 10**8}
+
+    monkeypatch.setattr(calibration, "ask", ask)
+    version = metadata.version("torch").partition("+")[0] + "+of another build"
+    found = measure(machine)
+    assert asked["backend"] == "cuda"
+    assert asked["CUDA_VISIBLE_DEVICES"] == asked["uuid"] == "GPU-free"
+    assert "OMP_NUM_THREADS" in asked
+    assert remembered(machine) == found
+    assert only_device(Machine(backend="cpu")) == {"CUDA_VISIBLE_DEVICES": ""}
+    version = "1.0"
+    measure(machine)
+    assert remembered(machine) == {}  # what another torch did says nothing of this one
+
+
+def test_a_damaged_or_closed_state_folder_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
+    machine = Machine(backend="cpu", cpu_cores=2)
+    calibration._keep(machine, {"matmul_flops": {"fp32": 1e11}, "context": 10**9, "runs": {"full": 1.1}})
+    file = tmp_path / "devices.json"
+    file.write_text(file.read_text().replace("100000000000.0", '"fast"').replace("1000000000", "-1"))
+    assert remembered(machine) == {"runs": {"full": 1.1}}
+    monkeypatch.setenv("LORACLE_STATE", str(file / "below a file"))
+    with pytest.raises(InputError, match=r"devices\.json cannot be written \(Not a directory\)\.$"):
+        calibration._keep(machine, {"runs": {"full": 1.2}})

@@ -92,6 +92,9 @@ def test_unknown_keys_are_ignored_and_absent_ones_mean_not_known() -> None:
         {"model": {"family": "oracle"}},
         {"goal": {"time_budget_hours": -1}},
         {"measured": {"seconds_per_step": {"full": 0}}},
+        {"measured": {"memory_profile": {"steps": 5}}},
+        {"measured": {"memory_profile": {"runs": [1]}}},
+        {"measured": {"memory_profile": {"context": "much"}}},
     ],
 )
 def test_impossible_facts_are_refused_by_name(wrong: dict[str, Any]) -> None:

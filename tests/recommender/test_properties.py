@@ -39,6 +39,13 @@ BROUGHT = [
     "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "modules_to_save", "load_in_4bit", "lora",
 ]  # fmt: skip
 CUT = st.fixed_dictionaries({"length": st.integers(0, 9), "rows_cut": st.just(10**18), "tokens_kept": st.just(0)})
+RUNS = st.dictionaries(st.sampled_from(METHODS), JSON, max_size=2)
+COUNTED = part(
+    step=part(method=st.sampled_from(METHODS), precision=st.just("fp32"), gradient_checkpointing=st.booleans()),
+    parts=st.just({"weights": 1}),
+    seconds=part(**dict.fromkeys(["train", "update", "evaluate"], JSON)),
+    **dict.fromkeys(["peak", "low", "high", "most", "fit"], JSON),
+)
 DEVICE = part(name=TEXT, memory_total=COUNT, memory_free=COUNT, bf16=FLAG, compute_capability=st.none() | st.just([8, 0]))
 FACTS = part(
     machine=part(
@@ -88,6 +95,7 @@ FACTS = part(
     ),
     measured=part(
         seconds_per_step=st.none() | st.dictionaries(st.sampled_from(METHODS), st.floats(1e-9, 1e9)),
+        memory_profile=st.none() | part(steps=st.none() | st.lists(JSON | COUNTED, max_size=2), runs=st.none() | RUNS),
         matmul_flops=st.none() | st.dictionaries(st.sampled_from(["fp32", "bf16"]), st.floats(1e3, 1e21)),
         bf16=st.none()
         | st.dictionaries(

@@ -137,11 +137,31 @@ def test_operations_that_were_tried_here_tell_the_time_instead_of_published_spee
     facts = Facts.model_validate({"machine": machine, "model": model, "data": data})
     full = recommend(facts).candidate("full")
 
-    def hours(train: float) -> float:
+    def hours(train: float, update: float = 0.0) -> float:
         step = {"method": "full", "precision": full.settings.precision, "gradient_checkpointing": False}
-        entry = {"step": step, "seconds": {"train": train, "evaluate": train / 3}}
+        entry = {"step": step, "seconds": {"train": train, "update": update, "evaluate": train / 3}}
         profile = facts.measured.model_copy(update={"memory_profile": {"steps": [entry]}})
         return recommend(facts.model_copy(update={"measured": profile})).candidate("full").hours.predicted
 
     tokens = full.settings.epochs * 200_000
     assert tokens * 0.5e-3 / 3600 < hours(1e-3) - hours(0.0005) < tokens * 1e-3 / 3600
+    updates = full.settings.total_steps * timing.HOST * 2.0 / 3600  # one a step, however many tokens it has
+    assert hours(1e-3, 2.0) - hours(1e-3) == pytest.approx(updates, rel=1e-6)
+
+
+def test_scoring_takes_its_time_beside_steps_that_were_measured() -> None:
+    model = {"parameters": 22_000_000, "embedding_parameters": 11_000_000, "layers": 6, "hidden_size": 384}
+    data = {"task": "classification", "rows": 1000, "tokens_p50": 50, "tokens_total": 50_000, "tokens_max": 60}
+    machine = {"backend": "cpu", "cpu_cores": 2, "ram_available": 8 * 10**9}
+
+    def hours(eval_rows: int) -> tuple[float, int]:
+        measured = {"seconds_per_step": {"full": 1.0}}
+        facts = {"machine": machine, "model": model, "data": data | {"eval_rows": eval_rows}, "measured": measured}
+        found = recommend(Facts.model_validate(facts)).candidate("full")
+        assert found.hours.origin == "measured"
+        return found.hours.predicted, found.settings.total_steps
+
+    (few, steps), (many, _) = hours(100), hours(20_000)
+    rows = 2 * 19_900  # scored before and after; a step trains 16 rows, and scoring takes a third of training
+    assert 3600 * (many - few) == pytest.approx(rows / 16 / 3 * timing.MEASURED, rel=0.35)
+    assert steps / 3600 < few < 2 * steps / 3600

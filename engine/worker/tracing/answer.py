@@ -18,7 +18,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     warnings.simplefilter("ignore")  # of the libraries about one another; nobody reads a child's warnings
     if request["kind"] in ("candidates", "fits"):
         asked = request["asked"]
-        return (candidates if request["kind"] == "candidates" else fits)(Facts.model_validate(asked["facts"]), asked["plans"])
+        facts = Facts.model_validate(asked["facts"])
+        if request["kind"] == "fits":
+            return fits(facts, asked["plans"])
+        return candidates(facts, asked["plans"], expandable=asked["expandable"])
     if request["kind"] == "bf16":
         from engine.worker.bf16_trial import trials
 

@@ -56,16 +56,19 @@ def attend(  # noqa: PLR0917 - torch's order
 def kernel_for(  # noqa: PLR0917 - torch's order
     query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, enable_gqa: bool, wanted: str | None, card: Card
 ) -> str:
-    """cudnn, flash, efficient or math: the one wanted, or the first that can; what cannot is replaced as torch does."""
+    """cudnn, flash, efficient or math: the one wanted, or the first that can; what cannot is replaced as torch does.
+
+    Cards before Ampere have no flash attention, and their efficient kernels take no bf16 (sdp_utils.cpp).
+    """
     grouped = enable_gqa and key.shape[1] != query.shape[1]
     half = query.dtype in HALVES
-    if wanted == "math":
+    if wanted == "math" or (query.dtype == torch.bfloat16 and not card.has_flash):
         return "math"
     if wanted == "efficient":
         return "efficient"
-    if wanted is None and half and card.capability in ((9, 0), (10, 0)) and query.shape[-1] <= 128:
+    if wanted is None and half and card.capability[0] in (9, 10) and query.shape[-1] <= 128:
         return "cudnn"  # sdp_utils.cpp, `check_prefer_cudnn_attention`
-    if mask is None and half and query.shape[-1] <= 256:
+    if mask is None and half and card.has_flash and query.shape[-1] <= 256:
         return "flash"
     return "math" if grouped else "efficient"
 

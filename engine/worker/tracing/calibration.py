@@ -1,5 +1,6 @@
 """What this device does in a second and what a process holds on it, measured: for the time and the memory of a step."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,34 +14,55 @@ SHAPES = ((2048, 768, 768), (2048, 768, 3072), (2048, 2048, 2048), (2048, 4096, 
 """(rows, in, out) of linear maps from BERT-base to an 8B model; those that take too long here are left out."""
 COPIED = 256 * 2**20
 """Bytes that are copied to measure bandwidth: more than any cache holds."""
+TURN = 0.01
+"""Seconds of a turn on a GPU, about."""
 LAUNCHES = 200
 UNDISTURBED = 0.85
 """Of the time of its processors, what a product must have got: else somebody else computes here too."""
+KINDS = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
+"""torch's names of devices, by backend."""
+CONTEXTS = (5e7, 5e9)
+"""Bytes between which a context may lie; else somebody else took or gave back memory meanwhile."""
 
 
-def calibrate() -> dict[str, Any]:
-    """Operations a second by precision, bytes a second, seconds an operation waits for the host, bytes of context."""
-    cuda = torch.cuda.is_available()
+def calibrate(backend: str, uuid: str | None = None) -> dict[str, Any]:
+    """Operations a second by precision, bytes a second, seconds an operation waits for the host, bytes of context.
+
+    Of the first device of that backend that this process sees; `uuid` names it to NVIDIA's driver.
+    """
+    device = torch.device(KINDS.get(backend, "cpu"))
+    cuda = device.type == "cuda"
+    before = _in_use(uuid) if backend == "cuda" else None  # torch's own count begins with a context that is there already
     wall, worked = time.perf_counter(), time.process_time()
-    device = torch.device("cuda" if cuda else "cpu")
-    found: dict[str, Any] = {"name": torch.cuda.get_device_name() if cuda else "cpu", "torch": torch.__version__}
-    before = torch.cuda.mem_get_info()[0] if cuda else 0
+    found: dict[str, Any] = {"name": torch.cuda.get_device_name() if cuda else device.type, "torch": torch.__version__}
     small = torch.ones(64, 64, device=device)
     flops: dict[str, float] = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        rate = _products(device, dtype)
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        rate = None if name == "fp16" and device.type == "cpu" else _products(device, dtype)  # no plan computes in it there
         if rate is not None:
             flops[name] = rate
     found["matmul_flops"] = flops
     got = (time.process_time() - worked) / (time.perf_counter() - wall) / torch.get_num_threads()
-    found["busy"] = not cuda and got < UNDISTURBED
+    found["busy"] = device.type == "cpu" and got < UNDISTURBED
     source, target = (torch.empty(COPIED, dtype=torch.uint8, device=device) for _ in range(2))
     found["bandwidth"] = 2 * COPIED / _fastest(lambda: target.copy_(source), device)
     found["launch"] = _fastest(lambda: _chain(small), device) / LAUNCHES
-    if cuda:
-        torch.cuda.synchronize()
-        found["context"] = before - torch.cuda.mem_get_info()[0] - torch.cuda.memory_reserved()
+    if before is not None and (now := _in_use(uuid)) is not None:
+        context = now - before - torch.cuda.memory_reserved()
+        if CONTEXTS[0] < context < CONTEXTS[1]:
+            found["context"] = context
     return found
+
+
+def _in_use(uuid: str | None) -> int | None:
+    """Bytes of an NVIDIA card that are taken, as its driver says, which makes no context for it; `None` where it does not say."""
+    with contextlib.suppress(Exception):  # no driver's library, no such name, a slice that it does not count
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid) if uuid else pynvml.nvmlDeviceGetHandleByIndex(0)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+    return None
 
 
 def _products(device: torch.device, dtype: torch.dtype) -> float | None:
@@ -64,14 +86,21 @@ def _chain(values: torch.Tensor) -> None:
 
 
 def _fastest(call: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of the fastest call: the others were disturbed by somebody else."""
+    """Seconds of a call in the fastest turn: the others were disturbed by somebody else.
+
+    A GPU is asked for so many calls in a turn that starting and waiting, tens of microseconds, are little beside them.
+    """
     call()
-    fastest, end = float("inf"), time.perf_counter() + SECONDS
+    fastest, end, times = float("inf"), time.perf_counter() + SECONDS, 1
     while True:
         begin = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        fastest = min(fastest, time.perf_counter() - begin)
+        for _ in range(times):
+            call()
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+        took = time.perf_counter() - begin
+        fastest = min(fastest, took / times)
         if time.perf_counter() >= end:
             return fastest
+        if device.type != "cpu" and took < TURN:
+            times *= 2

@@ -30,8 +30,9 @@ TRIED = 3
 """Neighbouring sizes that are traced until one takes the same way."""
 
 
-def candidates(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
-    """Peak, its interval and its parts by method; methods whose step cannot be traced are left out.
+def candidates(facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool = True) -> dict[str, Any]:
+    """Peak, its interval and its parts by method; methods whose step cannot be traced are left out. `expandable` is how a card's
+    allocator grows.
 
     Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. On a CPU,
     which is taken for this one, also the seconds that a token takes in training and in scoring.
@@ -45,10 +46,10 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
             continue
         try:
             step = _Step(facts, one, card, timed=not pooled)
-            told = peaks(step.segments(), pooled=pooled)
+            told = peaks(step.segments(), pooled=pooled, expandable=expandable)
             whole = told
             if learned_share(facts) != 1 and HEADS[one["task"]] == "causal_lm":
-                whole = peaks(_Step(facts, one, card, learned=1.0).segments(), pooled=pooled)
+                whole = peaks(_Step(facts, one, card, learned=1.0).segments(), pooled=pooled, expandable=expandable)
             seconds = step.seconds
         except UNTRACEABLE:
             continue
@@ -110,7 +111,7 @@ class _Step:
 
     @property
     def seconds(self) -> dict[str, float] | None:
-        """Of a token in training and in scoring, where the step was timed."""
+        """Of a token in training and in scoring and of the optimizer's step, where that was timed."""
         if not self._calls:
             return None
         told = {layers: calls.seconds(_TRIED, within=TRYING) for layers, calls in self._calls.items()}
@@ -121,8 +122,8 @@ class _Step:
         if whole is None:
             return None
         tokens = self._one["rows"] * self._one["length"]
-        training = sum(seconds for phase, seconds in whole.items() if phase != "evaluation")
-        return {"train": training / tokens / self._one["pieces"], "evaluate": whole.get("evaluation", 0.0) / tokens}
+        update, scored = (whole.pop(phase, 0.0) for phase in ("optimizer", "evaluation"))
+        return {"train": sum(whole.values()) / tokens / self._one["pieces"], "update": update, "evaluate": scored / tokens}
 
     def segments(self, *, fits: bool = False) -> list[Segment]:
         """The stream at the whole depth; with `fits` its blocks have terms, unless no neighbour takes the same way."""

@@ -195,7 +195,7 @@ def at_depth(
 
 
 def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: Facts) -> _Predicted:
-    speed, measured = _speed(facts)
+    speed, measured = _speed(facts, step)
     try:
         segments, busy, count = at_depth(content, step, card, speed, learned_share(facts))
         layers = models.depth_of(models.config_of(content))
@@ -209,15 +209,19 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
     return _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, step, layers, card)
 
 
-def _speed(facts: Facts) -> tuple[work.Speed, bool]:
-    """Operations and bytes a second, and whether they were measured on this device."""
-    narrow, measured = device_flops(facts.machine, facts, "bf16-mixed")
-    wide, wide_measured = device_flops(facts.machine, facts, "fp32")
+def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
+    """Operations and bytes a second, and whether the precision that the step computes in was measured on this device."""
+    computed_in = step.autocast or step.base_dtype
+    narrow, half_measured = device_flops(facts.machine, facts, "fp16-mixed" if computed_in == "float16" else "bf16-mixed")
+    wide, measured = device_flops(facts.machine, facts, "fp32")
+    measured = measured if computed_in == "float32" else half_measured
     if facts.machine.device is None and facts.machine.backend == "cpu":
-        return work.Speed(0.8 * narrow, 0.8 * wide, 10e9, launch=8e-6), wide_measured
+        narrow = narrow if half_measured else wide  # with hardware for it faster, without it slower
+        return work.Speed(0.8 * narrow, 0.8 * wide, facts.measured.bandwidth or 10e9, launch=8e-6), measured
     known, _ = known_of(facts.machine)
     arithmetic, traffic = EFFICIENCY
-    return work.Speed(arithmetic * narrow, arithmetic * wide, traffic * known.bandwidth), measured
+    bandwidth = facts.measured.bandwidth or traffic * known.bandwidth
+    return work.Speed(arithmetic * narrow, arithmetic * wide, bandwidth), measured
 
 
 def _range(point: int, margins: tuple[float, float], low: int, high: int) -> dict[str, int]:

@@ -13,9 +13,9 @@ import torch
 
 aten = torch.ops.aten
 MIB = 2**20
-WORKSPACE = {9: 32 * MIB}
-"""cuBLAS's workspace of a handle by compute capability; forward and backward threads have a handle each (CUDABlas.cpp,
-`getChosenWorkspaceSize`: `:4096:8` on Hopper, `:4096:2:16:8` elsewhere)."""
+WORKSPACE = dict.fromkeys((9, 10, 12), 32 * MIB)
+"""cuBLAS's workspace of a handle by compute capability; forward and backward threads have a handle each (CublasHandlePool.cpp,
+`parseChosenWorkspaceSize`: 32 MiB on Hopper and Blackwell, `:4096:2:16:8` elsewhere)."""
 WORKSPACE_ELSEWHERE = 8 * MIB + 128 * 1024
 THREADS = {(7, 5): 1024, (8, 6): 1536, (8, 7): 1536, (8, 9): 1536, (12, 0): 1536}
 """That a multiprocessor runs at once, where it is not 2,048 (CUDA's programming guide, compute capabilities)."""
@@ -33,6 +33,11 @@ class Card(NamedTuple):
     """Streaming multiprocessors; they decide when 4-bit maps are multiplied without unpacking them."""
     repacks: bool = False
     """Whether it is a CPU with AVX512-BF16, for which bitsandbytes lays out 4-bit maps anew when they are first evaluated."""
+
+    @property
+    def has_flash(self) -> bool:
+        """Whether torch's flash attention runs on it (sdp_utils.cpp, `check_flash_attention_hardware_support`)."""
+        return self.kind == "cuda" and self.capability >= (8, 0)
 
     @property
     def workspace(self) -> int:

@@ -15,6 +15,7 @@ from torch.autograd.graph import _engine_run_backward
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from engine.worker import attention as own_attention
 from engine.worker import devices
 from engine.worker.tracing.attending import attend
 from engine.worker.tracing.kernels import Card
@@ -156,6 +157,10 @@ def _attention(func: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
     return attend(*args, **kwargs, card=_state.card, wanted=_state.attention)
 
 
+def _without_flash(*_: Any, **__: Any) -> torch.Tensor:
+    raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")  # as torch says on such a card
+
+
 @contextlib.contextmanager
 def pretending(card: Card, attention: str | None = None) -> Iterator[None]:
     """Within it the meta device is that card; `attention` pins a kernel of `scaled_dot_product_attention`."""
@@ -178,6 +183,8 @@ def pretending(card: Card, attention: str | None = None) -> Iterator[None]:
         (torch.amp, "is_autocast_available", lambda kind: kind in kinds or available(kind)),
         (base, "_get_fused_kernels_supported_devices", lambda: [*supported, "meta"]),
     ]
+    if not card.has_flash:
+        changes.append((own_attention, "_variable_length", _without_flash))
     with contextlib.ExitStack() as stack:
         for owner, name, value in changes:
             stack.enter_context(mock.patch.object(owner, name, value))

@@ -135,6 +135,18 @@ def test_kernels_of_another_card_are_not_those_of_a_cpu() -> None:
     gpu, hopper, cpu = (peaks(traced(BERT, step, c, None).segments) for c in (Card(), Card(capability=(9, 0)), CPU))
     assert gpu["parts"]["activations"] < 0.7 * cpu["parts"]["activations"]
     assert hopper["parts"]["workspace"] - gpu["parts"]["workspace"] == 2 * (32 * 2**20 - Card().workspace)
+    assert Card(capability=(12, 0)).workspace == 32 * 2**20  # Blackwell's is as large
+
+
+@pytest.mark.parametrize("loss", ["plain", "chunked"])
+def test_a_card_without_flash_attention_keeps_scores_of_grouped_heads(loss: str) -> None:
+    step = step_of(method="lora", length=256, base_dtype="float16", loss=loss, optimizer_implementation="fused")
+    turing, ampere = (traced(LLAMA, step, Card(capability=c), None) for c in ((7, 5), (8, 6)))
+    assert any("flash" in name or "varlen" in name for name in ampere.recorded.names)
+    assert not any("flash" in name for name in turing.recorded.names)
+    scores = 7 * 4 * 4 * 256**2 * 4  # layers, rows, heads, fp32
+    old, new = (peaks(t.segments)["parts"]["activations"] for t in (turing, ampere))
+    assert old - new > scores
 
 
 def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:
