@@ -65,10 +65,6 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
     Raises:
         InputError: no such column, or a value that is neither text nor number.
     """
-    for name in (text_column, label_column):
-        if name not in table.columns:
-            known = ", ".join(one_line(c, 40) for c in list(table.columns)[:8])
-            raise InputError(f"{table.path}: has no column {one_line(name, 60)}; its columns are {known}.")
     texts = _texts(table, text_column)
     labels = [label.strip() for label in _texts(table, label_column)]
     kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if label and text and not text.isspace()]
@@ -129,7 +125,7 @@ def _slip(counts: Counter[str]) -> tuple[str, float, float] | None:
 
 def holds_numbers(table: Table, name: str) -> bool:
     """Whether labels are written as numbers, which JSON and parquet tell from words; NaN is a missing one."""
-    values = table.columns[name]
+    values = table.values(name)
     return not {int, float}.isdisjoint(map(type, values)) and any(type(v) in (int, float) and v == v for v in values)  # noqa: PLR0124
 
 
@@ -142,7 +138,7 @@ def _is_number(text: str) -> bool:
 
 
 def _texts(table: Table, name: str) -> list[str]:
-    values = table.columns[name]
+    values = table.values(name)
     if not {list, dict}.isdisjoint(map(type, values)):
         row = next(i for i, value in enumerate(values) if isinstance(value, list | dict))
         raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds a nested value; one text a row is needed.")

@@ -17,6 +17,7 @@ from engine.examples.written import (
     opened,
     said_and_asked,
 )
+from engine.inspection.layouts import MAY_LACK
 from engine.rows import Rows, as_text
 from engine.tables.table import Table
 from recommender.errors import InputError
@@ -45,7 +46,8 @@ def preferences(table: Table, choice: DataChoice) -> Rows:
         InputError: a column is missing, or a row is no such pair.
     """
     roles = choice.columns or {}
-    columns = {role: column_values(table, name) for role, name in roles.items()}
+    table = table.filled(name for role, name in roles.items() if role in MAY_LACK)
+    columns = {role: table.values(name) for role, name in roles.items()}
     tools = table.columns.get("tools")
     kept = Kept(table)
     for i in range(table.rows):
@@ -58,18 +60,6 @@ def preferences(table: Table, choice: DataChoice) -> Rows:
         item = {"messages": found.prompt, "chosen": found.chosen, "rejected": found.rejected, "tools": given}
         kept.add(as_one_text(found.prompt), item, table.number(i))
     return kept.rows()
-
-
-def column_values(table: Table, name: str) -> list[Any]:
-    """A column of the table.
-
-    Raises:
-        InputError: it has no such column.
-    """
-    if name not in table.columns:
-        known = ", ".join(list(table.columns)[:8])
-        raise InputError(f"{table.path}: has no column {name}; its columns are {known}.")
-    return table.columns[name]
 
 
 def pair(row: dict[str, Any], fault: Callable[[str, str], InputError]) -> Pair | None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.inspection.layouts import MAY_LACK
 from engine.rows import Rows, as_text
 from engine.tables.table import Table
 from engine.text import one_line
@@ -32,12 +33,10 @@ def conversations(table: Table, choice: DataChoice) -> Rows:
     Raises:
         InputError: a conversation that no model could have had.
     """
-    name = _column(table, choice, "messages")
+    name = _column(choice, "messages")
     tools = table.columns.get("tools")
     kept = Kept(table)
-    systems = "system" in (choice.columns or {})
-    for i, value in enumerate(table.columns[name]):
-        system = _text(table, choice, "system", i) if systems else ""
+    for i, (value, system) in enumerate(zip(table.values(name), _texts(table, choice, "system"), strict=True)):
         messages = conversation(value, fault_at(table, i, name), system)
         said, asked = said_and_asked(messages)
         if not said:
@@ -59,9 +58,8 @@ def instructions(table: Table, choice: DataChoice) -> Rows:
     ask = next(r for r in ("instruction", "prompt", "source") if r in roles)
     say = next(r for r in ("output", "completion", "target") if r in roles)
     kept = Kept(table)
-    for i in range(table.rows):
-        prompt, answer = _text(table, choice, ask, i), _text(table, choice, say, i)
-        more, system = (_text(table, choice, role, i) if role in roles else "" for role in ("input", "system"))
+    columns = (_texts(table, choice, role) for role in (ask, say, "input", "system"))
+    for i, (prompt, answer, more, system) in enumerate(zip(*columns, strict=True)):
         if not prompt or not answer:
             kept.dropped += 1
             continue
@@ -79,8 +77,7 @@ def texts(table: Table, choice: DataChoice) -> Rows:
         InputError: a column is missing, or holds a nested value.
     """
     kept = Kept(table)
-    for i in range(table.rows):
-        text = _text(table, choice, "text", i)
+    for i, text in enumerate(_texts(table, choice, "text")):
         if text:
             kept.add(text, text, table.number(i))
         else:
@@ -219,27 +216,23 @@ class Kept:
         return Rows(self._texts, [""] * len(self._texts), self._numbers, self.dropped, self._items, self._source)
 
 
-def _column(table: Table, choice: DataChoice, role: str) -> str:
+def _column(choice: DataChoice, role: str) -> str:
     name = (choice.columns or {}).get(role)
     if name is None:
         raise InputError(f"the plan says not which column holds the {role} (data.columns).")
-    if name not in table.columns:
-        known = ", ".join(one_line(c, 40) for c in list(table.columns)[:8])
-        raise InputError(f"{table.path}: has no column {one_line(name, 60)}; its columns are {known}.")
     return name
 
 
-def _text(table: Table, choice: DataChoice, role: str, row: int) -> str:
-    name = (choice.columns or {}).get(role, "")
-    outer, _, inner = name.partition(".")  # a field of an object: translation.en
-    if name not in table.columns and inner and outer in table.columns:
-        holder = table.columns[outer][row]
-        value = holder.get(inner) if isinstance(holder, dict) else None
-    else:
-        value = table.columns[_column(table, choice, role)][row]
-    if isinstance(value, list | dict):
-        raise fault_at(table, row, name)("holds a nested value; one text a row is needed")
-    return as_text(value).strip()
+def _texts(table: Table, choice: DataChoice, role: str) -> list[str]:
+    """The texts of that role, one a row; nothing where rows may do without it and do."""
+    if role in MAY_LACK and not table.holds((choice.columns or {}).get(role, "")):
+        return [""] * table.rows
+    name = _column(choice, role)
+    values = table.values(name)
+    nested = next((i for i, value in enumerate(values) if isinstance(value, list | dict)), None)
+    if nested is not None:
+        raise fault_at(table, nested, name)("holds a nested value; one text a row is needed")
+    return [as_text(value).strip() for value in values]
 
 
 def fault_at(table: Table, row: int, name: str) -> Fault:

@@ -40,6 +40,8 @@ OPTIONAL: dict[Layout, tuple[str, ...]] = {
     "text_label": ("text_pair",),
     "text_number": ("text_pair",),
 }
+MAY_LACK = ("input", "system")
+"""Roles of columns that another file of such rows, a held-out one, need not have."""
 KNOWN_ROLES = tuple(dict.fromkeys(role for roles in (*reversed(ROLES.values()), *OPTIONAL.values()) for role in roles))
 
 

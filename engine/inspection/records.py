@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
 from engine.examples.written import conversation, said_and_asked
-from engine.inspection.layouts import Shape
+from engine.inspection.layouts import MAY_LACK, Shape
 from engine.inspection.several import split
 from engine.rows import as_text, holds_numbers, labelled
 from engine.tables.source import Source, Told, nobody
@@ -53,11 +53,26 @@ class Records:
 def stream(source: Source, shape: Shape, told: Told = nobody, only: "set[int] | None" = None) -> Iterator[Records]:
     """The usable rows of a file batch by batch; `only` those with these numbers.
 
+    A field that no row of a batch has is empty in all of them.
+
     Raises:
-        InputError: a row that is not of that shape.
+        InputError: a row that is not of that shape, or a column that no batch has.
     """
+    columns = set(shape.columns.values())
+    lacking = [name for role, name in shape.columns.items() if role not in MAY_LACK] if only is None else []
+    if source.names:  # of json they are known at the end only
+        _check_there(Table(source.path, source.format, {name: [] for name in source.names}), lacking)
+    table = None
     for table in source.batches(told, only):
-        yield records(table, shape)
+        lacking = [name for name in lacking if not table.holds(name)]
+        yield records(table.filled(columns), shape)
+    if table is not None:
+        _check_there(table, lacking)
+
+
+def _check_there(table: Table, columns: list[str]) -> None:
+    for name in columns:
+        table.values(name)
 
 
 def records(table: Table, shape: Shape) -> Records:
@@ -70,7 +85,8 @@ def records(table: Table, shape: Shape) -> Records:
         rows = labelled(table, shape.columns["text"], shape.columns["label"])
         numeric = holds_numbers(table, shape.columns["label"])
         return Records(list(map(Record, rows.texts, rows.labels)), rows.numbers, rows.dropped, numeric)
-    columns = {role: _values(table, name) for role, name in shape.columns.items()}
+    table = table.filled(name for role, name in shape.columns.items() if role in MAY_LACK)
+    columns = {role: table.values(name) for role, name in shape.columns.items()}
     make = _MAKERS[shape.layout]
     found = Records(numeric=shape.layout == "text_label" and holds_numbers(table, shape.columns["label"]))
     for i in range(table.rows):
@@ -82,16 +98,6 @@ def records(table: Table, shape: Shape) -> Records:
             found.rows.append(made)
             found.numbers.append(table.number(i))
     return found
-
-
-def _values(table: Table, name: str) -> list[Any]:
-    if name in table.columns:
-        return table.columns[name]
-    outer, _, inner = name.partition(".")  # a field of an object: translation.en
-    if inner and outer in table.columns:
-        return [v.get(inner) if isinstance(v, dict) else None for v in table.columns[outer]]
-    known = ", ".join(one_line(c, 40) for c in list(table.columns)[:8])
-    raise InputError(f"{table.path}: has no column {one_line(name, 60)}; its columns are {known}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,13 +45,11 @@ def first_rows(source: Source, most: int | None) -> Table:
     rows = 0
     with told_plainly(source.path):
         for batch in source.batches():
-            for column in batch.columns.keys() - columns.keys():
-                columns[column] = [None] * rows  # a field that no earlier object had
+            for column in batch.columns:
+                columns.setdefault(column, [None] * rows)  # a field that no earlier object had
             for column, values in columns.items():
                 values += batch.columns.get(column) or [None] * batch.rows
             rows += batch.rows
-            order = list(batch.columns)
-            columns = {n: columns[n] for n in sorted(columns, key=order.index)} if order != list(columns) else columns
             if most is not None and rows >= most:
                 break
     return Table(source.path, source.format, columns)

@@ -1,9 +1,12 @@
 """Rows in memory: a whole file, or one batch of it."""
 
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from engine.text import one_line
+from recommender.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,29 @@ class Table:
     def where(self, row: int) -> str:
         """Where that row stands, for messages."""
         return f"{self.path.name}: row {self.number(row)}"
+
+    def values(self, name: str) -> list[Any]:
+        """The column of that name, or a field of a column of objects (`translation.en`).
+
+        Raises:
+            InputError: there is none.
+        """
+        if name in self.columns:
+            return self.columns[name]
+        outer, _, inner = name.partition(".")
+        if not inner or outer not in self.columns:
+            known = ", ".join(one_line(c, 40) for c in list(self.columns)[:8])
+            raise InputError(f"{self.path}: has no column {one_line(name, 60)}; its columns are {known}.")
+        return [value.get(inner) if isinstance(value, dict) else None for value in self.columns[outer]]
+
+    def holds(self, name: str) -> bool:
+        """Whether `values` would find it."""
+        return name in self.columns or ("." in name and name.partition(".")[0] in self.columns)
+
+    def filled(self, names: Iterable[str]) -> "Table":
+        """With nothing in every row of those columns that it has not: of some rows no object may have had the field."""
+        lacking = [name for name in names if not self.holds(name)]
+        return replace(self, columns=self.columns | {name: [None] * self.rows for name in lacking}) if lacking else self
 
     def only(self, wanted: Container[int]) -> "Table":
         """The rows with these numbers."""

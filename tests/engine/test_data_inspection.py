@@ -8,7 +8,7 @@ import pytest
 
 from engine.files import sha256_of
 from engine.inspection.data import inspect_data, percentile
-from engine.loading import split
+from engine.loading import load, split
 from engine.rows import key_of
 from recommender.errors import Exit, InputError
 from recommender.facts import DataFacts
@@ -92,6 +92,36 @@ def test_repeats_contradictions_overlap_and_gaps_are_counted(tmp_path: Path) -> 
     assert facts.duplicate_share == pytest.approx(1 / 5)
     assert facts.conflict_share == pytest.approx(2 / 5)
     assert facts.overlap_share == pytest.approx(1 / 2)
+
+
+def test_a_field_that_some_rows_lack_is_empty_in_them(tmp_path: Path) -> None:
+    """Of JSON lines a row has the fields that it has: the first ones lack `input`, and the second file lacks it wholly."""
+    rows: list[dict[str, Any]] = [{"instruction": f"Tell me about thing {i}", "output": f"That is thing number {i}."} for i in range(60)]
+    for row in rows[40:]:
+        row["input"] = "and say it in a word"
+    late = put(tmp_path, "late.jsonl", [json.dumps(row) for row in rows])
+    columns = {"instruction": "instruction", "input": "input", "output": "output"}
+    for options in ({}, {"train_rows": 5}):
+        facts, answer = looked(late, **options)
+        assert (facts.columns, len(answer["preview"])) == (columns, min(facts.rows or 0, 20))
+    for name, some in (("part-1.jsonl", rows[40:]), ("part-2.jsonl", rows[:40])):
+        put(tmp_path, name, [json.dumps(row) for row in some])
+    facts, _ = looked(str(tmp_path / "part-*.jsonl"), eval=str(tmp_path / "part-2.jsonl"))
+    assert (facts.rows, facts.eval_rows) == (60, 40)
+    choice = DataChoice(train=str(tmp_path / "part-*.jsonl"), eval=str(tmp_path / "part-2.jsonl"), layout="alpaca", columns=columns)
+    train, held_out = load(choice, "instruction")
+    asked = [item["messages"][0]["content"] for item in train.items or ()]
+    assert (asked[0], asked[20], len(held_out or ())) == ("Tell me about thing 40\n\nand say it in a word", "Tell me about thing 0", 40)
+
+
+def test_a_field_of_an_object_is_a_column_for_inspection_and_run(tmp_path: Path) -> None:
+    rows = [{"asked": f"What is {i}?", "said": {"good": f"It is {i}.", "bad": f"Not {i}."}} for i in range(30)]
+    path = put(tmp_path, "pairs.jsonl", [json.dumps(row) for row in rows])
+    columns = {"prompt": "asked", "chosen": "said.good", "rejected": "said.bad"}
+    facts, _ = looked(path, columns=columns, task="preference")
+    assert (facts.rows, facts.columns) == (30, columns)
+    found, _ = load(DataChoice(train=path, layout="preference", columns=columns), "preference")
+    assert [message["content"] for message in (found.items or [])[3]["rejected"]] == ["Not 3."]
 
 
 def test_a_sample_of_rows_is_seeded(tmp_path: Path) -> None:
