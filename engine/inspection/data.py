@@ -52,7 +52,7 @@ def inspect_data(request: dict[str, Any], progress: Progress = lambda done, tota
     given = resolve(request["train"], request.get("eval"), request.get("splits"))
     with told_plainly(Path(given.train)):
         states = _states(given)
-        prints = (fingerprint(given.train), fingerprint(given.eval) if given.eval else None)
+        prints = [fingerprint(name) for name in (given.train, *given.eval)]
         key = cache.key_for(_what_decides(request, given, prints))
         answer = cache.remembered(key)
         if answer is None:
@@ -61,27 +61,26 @@ def inspect_data(request: dict[str, Any], progress: Progress = lambda done, tota
                 raise InputError(f"{given.train}: changed while it was read; wait until it is complete, and try again.")
             cache.remember(key, answer)
         shape, numbers = Shape(**answer.pop("shape")), answer.pop("preview_rows")
-        used = given.eval if answer.pop("eval_used") else None
+        used = answer.pop("eval_used")
         return {
             **answer,
             "preview": _preview(open_source(given.train), shape, numbers),
             "path": given.path(given.train),
-            "eval_path": given.path(used) if used else None,
+            "eval_path": given.path(given.eval[used]) if used is not None else None,
             "fingerprint": prints[0],
-            "eval_fingerprint": prints[1] if used else None,
+            "eval_fingerprint": prints[1 + used] if used is not None else None,
             "label_separator": shape.separator,
             "splits": {name: given.path(file) for name, file in given.splits.items()},
         }
 
 
 def _states(given: Splits) -> list[tuple[int, int]]:
-    names = (given.train, given.eval) if given.eval else (given.train,)
-    return [(s.st_mtime_ns, s.st_size) for name in names for s in (p.stat() for p in files_of(name))]
+    return [(s.st_mtime_ns, s.st_size) for name in (given.train, *given.eval) for s in (p.stat() for p in files_of(name))]
 
 
-def _what_decides(request: dict[str, Any], given: Splits, prints: tuple[str, str | None]) -> dict[str, Any]:
+def _what_decides(request: dict[str, Any], given: Splits, prints: list[str]) -> dict[str, Any]:
     names = ("task", "columns", "text_column", "label_column", "train_rows", "eval_rows", "split_seed", "drop_conflicts")
-    suffixes = [Path(name).suffixes[-2:] for name in (given.train, given.eval or "")]
+    suffixes = [Path(name).suffixes[-2:] for name in (given.train, *given.eval)]
     tokenizer = tokens.tokenizer_fingerprint(request.get("model"))
     options = {n: request.get(n) for n in names}
     apart = tokens.reads_apart(request.get("model"))
@@ -108,6 +107,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         check_classes(source.path, shape.columns["label"], counted.marks, first, numeric=counted.numeric)
     known = set(counted.marks)
     held_out: Counted | None = None
+    used: int | None = None
     if request.get("eval_rows") and not given.eval:
         counted, held_out = _put_aside(source, shape, counted, request, told)
     else:
@@ -128,7 +128,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
     if shape.task in ("multi_label", "token_classification") and not labels:
         raise InputError(f"{given.train}: no row has any label, so there is nothing to learn.")
     if given.eval:
-        held_out = _held_out(given, shape, labels, request.get("eval_rows"), seed)
+        held_out, used = _held_out(given, shape, labels, request.get("eval_rows"), seed)
     total = counted_rows(counted)
     looked = look(source, shape, counted, counter, lambda done: progress(done, total, "rows"))
     progress(len(looked.texts), len(looked.texts), COMPARING)  # of many that takes seconds
@@ -149,7 +149,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         "confidence": shape.confidence,
         "preview_rows": counted.numbers[:PREVIEW_ROWS].tolist(),
         "shape": {n: getattr(shape, n) for n in ("task", "layout", "columns", "confidence", "separator")},
-        "eval_used": bool(given.eval) and held_out is not None,
+        "eval_used": used,
     }
 
 
@@ -186,21 +186,25 @@ def _put_aside(
     return known, aside
 
 
-def _held_out(given: Splits, shape: Shape, labels: list[str], wanted: int | None, seed: int) -> Counted | None:
-    assert given.eval is not None
-    try:
-        source = open_source(given.eval)
-        every = count(source, shape)
-        if not len(every):
-            if not every.dropped:
-                raise InputError(f"{given.eval} has a header and no rows.")
-            raise InputError(f"{given.eval}: no row has both a text and a label.")
-        _check_labels(given.eval, every, labels)
-    except InputError:
-        if given.offered:  # a split that nobody asked for, and whose labels are kept secret or differ
-            return None
-        raise
-    return _sampled(source, shape, every, wanted, seed=seed, told=nobody)
+def _held_out(
+    given: Splits, shape: Shape, labels: list[str], wanted: int | None, seed: int
+) -> tuple[Counted | None, int | None]:
+    """The held-out rows, and which of `given.eval` they are from."""
+    for place, name in enumerate(given.eval):
+        try:
+            source = open_source(name)
+            every = count(source, shape)
+            if not len(every):
+                if not every.dropped:
+                    raise InputError(f"{name} has a header and no rows.")
+                raise InputError(f"{name}: no row has both a text and a label.")
+            _check_labels(name, every, labels)
+        except InputError:
+            if given.offered:  # a split that nobody asked for, and whose labels are kept secret or differ
+                continue
+            raise
+        return _sampled(source, shape, every, wanted, seed=seed, told=nobody), place
+    return None, None
 
 
 def _check_labels(name: str, held_out: Counted, labels: list[str]) -> None:

@@ -9,7 +9,7 @@ from engine.text import one_line
 from recommender.errors import InputError
 
 HELD_OUT_NAMES = ("test", "validation", "valid", "val", "dev", "eval", "evaluation")
-"""The split that is held out when nobody says which: the first of these that there is."""
+"""The split that is held out when nobody says which: the first of these that there is and that can be scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,10 @@ class Splits:
     """Names of files as `engine.tables.read` takes them."""
 
     train: str
-    eval: str | None
+    eval: tuple[str, ...]
+    """What may be held out, the first that can be scored."""
     offered: bool = False
-    """Whether `eval` came with the data set and was not asked for."""
+    """Whether those came with the data set and were not asked for."""
     splits: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
@@ -39,13 +40,14 @@ def resolve(train: str, held_out: str | None, splits: dict[str, str] | None = No
             splits = {name: str(path) for name, path in splits_of(Path(train).expanduser()).items()}
         except OSError:
             splits = {}
+    asked = (held_out,) if held_out is not None else ()
     if not splits:
-        return Splits(train, held_out)
+        return Splits(train, asked)
     chosen = splits.get("train") or (next(iter(splits.values())) if len(splits) == 1 else None)
     if chosen is None:
         listed = ", ".join(one_line(name, 40) for name in splits)
         raise InputError(f"{train}: has the splits {listed} and none called train; give the folder of one of them.")
     if held_out is not None:
-        return Splits(chosen, splits.get(held_out, held_out), splits=splits)
-    offered = next((splits[n] for n in HELD_OUT_NAMES if n in splits), None)
-    return Splits(chosen, offered, offered=offered is not None, splits=splits)
+        return Splits(chosen, (splits.get(held_out, held_out),), splits=splits)
+    offered = tuple(splits[n] for n in HELD_OUT_NAMES if n in splits)
+    return Splits(chosen, offered, offered=bool(offered), splits=splits)

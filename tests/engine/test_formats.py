@@ -151,7 +151,7 @@ def test_the_test_split_of_a_saved_set_is_held_out(saved: Path) -> None:
     assert fingerprint(answer["path"]) == answer["fingerprint"]
 
 
-def test_a_split_whose_labels_are_secret_is_not_held_out(saved: Path) -> None:
+def test_where_the_labels_of_the_test_split_are_secret_the_validation_split_is_held_out(saved: Path) -> None:
     from datasets import Dataset, load_from_disk
 
     secret = load_from_disk(str(saved / "test")).map(lambda row: {"label": -1})
@@ -163,8 +163,15 @@ def test_a_split_whose_labels_are_secret_is_not_held_out(saved: Path) -> None:
     for file in (saved / "moved").iterdir():
         file.rename(saved / "test" / file.name)
     answer = inspect_data({"train": str(saved)})
-    assert answer["eval_path"] is None
-    assert answer["facts"]["eval_rows"] is None
+    assert answer["eval_path"] is answer["facts"]["eval_rows"] is answer["eval_fingerprint"] is None
+    (saved / "validation").mkdir()
+    for file in (saved / "train").iterdir():
+        (saved / "validation" / file.name).write_bytes(file.read_bytes())
+    (saved / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test", "validation"]}))
+    for _ in range(2):  # found, and remembered
+        answer = inspect_data({"train": str(saved)})
+        assert (answer["eval_path"], answer["facts"]["eval_rows"]) == (str(saved / "validation"), 30)
+        assert answer["eval_fingerprint"] == fingerprint(str(saved / "validation"))
 
 
 def test_a_saved_set_that_lacks_a_file(saved: Path) -> None:
