@@ -71,8 +71,9 @@ class DataInspection:
 def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machine:
     """This machine now; never raises. `try_nf4` finds out whether 4-bit kernels run here (seconds, the first time)."""
     from engine.inspection.machine import machine, nf4_works
+    from engine.runs import runs_root
 
-    found = machine(runs)
+    found = machine(runs_root(runs))
     if try_nf4 and found.nf4 is None:
         return found.model_copy(update={"nf4": nf4_works(found)})
     return found

@@ -164,10 +164,16 @@ def threads() -> int:
 
 
 def freest_device() -> dict[str, str]:
-    """What shows the worker one accelerator, the freest: Trainer would spread over all of them without asking."""
+    """What shows the worker one accelerator, the freest: Trainer would spread over all of them without asking.
+
+    Cards that are there and that nobody was to use, because their driver hangs or torch is too new for them, are hidden: torch
+    would take them, and the plan was made for the CPU.
+    """
     if sys.platform == "darwin":
         return {}  # one at most, and only torch could tell: seconds that buy nothing
     found = accelerators.accelerators()
+    if not found.devices and found.problems:
+        return accelerators.NONE
     # On CUDA a card without a name of its own cannot be chosen.
     choices = tuple(d for d in found.devices if d.memory_free is not None and (d.uuid or found.backend != "cuda"))
     device = Machine(backend=found.backend, devices=choices).device

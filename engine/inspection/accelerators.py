@@ -39,7 +39,7 @@ def accelerators() -> Accelerators:
     problems: tuple[str, ...]
     backend: Backend = "cpu"
     if "cuda" in build:
-        backend, (devices, problems) = "cuda", nvidia.look(build["cuda"])
+        backend, (devices, problems) = "cuda", nvidia.look(build["cuda"], wheel="wheel" in build)
     elif "hip" in build:
         backend, (devices, problems) = "rocm", amd.look()
     elif "xpu" in build:
@@ -52,14 +52,19 @@ def accelerators() -> Accelerators:
 
 
 def torch_build(places: Sequence[str] | None = None) -> dict[str, str]:
-    """What torch was built for, `cuda`, `hip` or `xpu` with its version, from its version file; nothing is imported."""
+    """What torch was built for, `cuda`, `hip` or `xpu` with its version, from its version file; nothing is imported.
+
+    `wheel` is what PyTorch calls its own builds for CUDA (cu128).
+    """
     with contextlib.suppress(ImportError, OSError, ValueError):
         if places is None:
             spec = importlib.util.find_spec("torch")
             places = list(spec.submodule_search_locations or []) if spec else []
         for place in places:
             text = (Path(place) / "version.py").read_text(errors="replace")
-            return dict(re.findall(r"^(cuda|hip|xpu)\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE))
+            built = dict(re.findall(r"^(cuda|hip|xpu)\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE))
+            own = re.search(r"^__version__\s*=\s*['\"][^'\"]*\+(cu[0-9]+)['\"]", text, re.MULTILINE)
+            return built | {"wheel": own.group(1)} if own else built
     return {}
 
 
@@ -130,6 +135,10 @@ def _multiplies_bf16(device: str) -> bool:
         return bool((ones @ ones)[0, 0].item() == 8)
     except (RuntimeError, TypeError):
         return False
+
+
+NONE = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1"}
+"""Environment variables that hide every GPU from a process, NVIDIA's and AMD's."""
 
 
 def only(found: Accelerators, device: Device) -> dict[str, str]:

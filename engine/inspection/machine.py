@@ -19,7 +19,7 @@ CALIBRATION_SIDE = 1024
 """Square matrices of this side: large enough to keep every core busy, 20 to 50 ms on two of them."""
 
 
-def machine(runs: Path | None = None) -> Machine:
+def machine(runs: Path = Path()) -> Machine:
     """This machine now, with every accelerator that it lets this process use. `nf4` is what an earlier trial found.
 
     Never raises; what could not be found out is in `problems`.
@@ -42,7 +42,7 @@ def machine(runs: Path | None = None) -> Machine:
         liger=liger(),
         ram_total=total,
         ram_available=available,
-        disk_free=_disk_free(runs or Path()),
+        disk_free=_disk_free(runs),
         hub_disk_free=_disk_free(hub_cache()),
         problems=found.problems,
     )
@@ -77,7 +77,7 @@ def nf4_works(here: Machine) -> bool | None:
 def only_device(here: Machine) -> dict[str, str]:
     """Environment variables that show a child the device that would train, and no other; without one the processor alone."""
     found = cards.Accelerators(here.backend, here.devices, ())
-    return cards.only(found, here.device) if here.device else {"CUDA_VISIBLE_DEVICES": ""}
+    return cards.only(found, here.device) if here.device else cards.NONE
 
 
 def _nf4_name(here: Machine) -> str:

@@ -17,7 +17,6 @@ DRIVER_SECONDS = 20.0
 """Without the persistence daemon a driver wakes every card first, which takes a second or two each."""
 _NOT_SUPPORTED = 3
 """NVML's code for what a card does not offer."""
-_OLDEST_FOR_CUDA_13 = (7, 5)
 
 
 def card_present() -> bool:
@@ -36,10 +35,11 @@ def driver_present() -> bool:
     return card_present() or windows.exists() or any(Path(f, "libnvidia-ml.so.1").exists() for f in folders if f)
 
 
-def look(torch_cuda: str) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+def look(torch_cuda: str, *, wheel: bool = False) -> tuple[tuple[Device, ...], tuple[str, ...]]:
     """The cards and slices that this process may use now, and what could not be found out.
 
-    `torch_cuda` is the version of CUDA that the installed torch needs. Never raises.
+    `torch_cuda` is the version of CUDA that the installed torch needs; `wheel` says whether PyTorch itself has built it. Never
+    raises.
     """
     if not driver_present():
         return (), ()
@@ -62,12 +62,19 @@ def look(torch_cuda: str) -> tuple[tuple[Device, ...], tuple[str, ...]]:
     too_old = _too_old(torch_cuda, answer["cuda"])
     if too_old and shown:
         return (), (*problems, too_old)
-    if torch_cuda.partition(".")[0] == "13":
-        for device in [d for d in shown if d.compute_capability and d.compute_capability < _OLDEST_FOR_CUDA_13]:
-            shown.remove(device)
-            cure = "torch for CUDA 12.6 can use it"
-            problems.append(f"{device.name} is too old for the installed torch (CUDA {torch_cuda}), so it is not used; {cure}.")
+    oldest = _oldest(torch_cuda, wheel=wheel)
+    for device in [d for d in shown if d.compute_capability and d.compute_capability < oldest]:
+        shown.remove(device)
+        cure = "torch for CUDA 12.6 can use it"
+        problems.append(f"{device.name} is too old for the installed torch (CUDA {torch_cuda}), so it is not used; {cure}.")
     return tuple(shown), tuple(problems)
+
+
+def _oldest(torch_cuda: str, *, wheel: bool) -> tuple[int, int]:
+    """The compute capability that a card must have: CUDA 13 compiles for Turing and later, and since 2.8 PyTorch's own builds for
+    CUDA 12.8 and 12.9 hold nothing for cards before Volta (its support matrix; pytorch issue 157517)."""
+    major, minor = [*(int(n) for n in re.findall("[0-9]+", torch_cuda)), 0, 0][:2]
+    return (7, 5) if major >= 13 else (7, 0) if wheel and (major, minor) >= (12, 8) else (0, 0)
 
 
 def _too_old(torch_cuda: str, driver: int | None) -> str | None:

@@ -57,6 +57,14 @@ def test_without_a_gpu_nothing_is_said_about_gpus(gpus: list[Device], monkeypatc
     assert "CUDA_VISIBLE_DEVICES" not in launch.environment()
 
 
+def test_a_gpu_that_is_not_to_be_used_is_hidden_from_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its card is too old for the installed torch, say: the plan was made for the CPU, and torch would take the card."""
+    found_out = Accelerators("cpu", (), ("The card is too old, so it is not used.",))
+    monkeypatch.setattr(accelerators, "accelerators", lambda: found_out)
+    found = launch.environment()
+    assert found["CUDA_VISIBLE_DEVICES"] == found["HIP_VISIBLE_DEVICES"] == "-1"
+
+
 def test_the_worker_is_offline_and_imports_nothing_by_accident(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -228,7 +228,13 @@ def test_a_card_that_torch_no_longer_supports(driver: Driver) -> None:
     devices, problems = subject.look("13.0")
     assert [device.name for device in devices] == ["Tesla T4"]
     assert "NVIDIA A100 is too old for the installed torch (CUDA 13.0)" in problems[0]
-    assert len(subject.look("12.6")[0]) == 2
+    assert len(subject.look("12.6", wheel=True)[0]) == 2
+    assert len(subject.look("12.8", wheel=True)[0]) == 2
+    driver.answers["nvmlDeviceGetCudaComputeCapability"] = lambda card: [(6, 1), (7, 0)][card]
+    devices, problems = subject.look("12.8", wheel=True)
+    assert [device.name for device in devices] == ["Tesla T4"]
+    assert "NVIDIA A100 is too old for the installed torch (CUDA 12.8), so it is not used; torch for CUDA 12.6" in problems[0]
+    assert len(subject.look("12.8")[0]) == 2, "others' builds hold kernels for such cards"
 
 
 def test_numbers_that_cannot_be_are_not_believed(driver: Driver) -> None:
