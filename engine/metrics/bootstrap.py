@@ -40,7 +40,7 @@ class _Judged:
         """Each metric for each of the (samples, rows) drawn."""
         found = self._kind.from_sums(np.asarray(drawn @ self._table))
         if self._losses is not None:
-            found["loss"] = (drawn @ (self._losses * self._weights)) / (drawn @ self._weights)
+            found["loss"] = _weighted(drawn, self._losses, self._weights)
         return found
 
 
@@ -105,12 +105,19 @@ def mean_gap(worse: Answers, better: Answers) -> tuple[float, float]:
     """Difference of two models' mean losses on the same rows, and its standard error."""
     weights = np.ones(len(worse.losses or ())) if worse.weights is None else np.asarray(worse.weights, dtype=float)
     behind = np.asarray(worse.losses, dtype=float) - np.asarray(better.losses, dtype=float)
-    means = np.concatenate([(drawn @ (behind * weights)) / (drawn @ weights) for drawn in _draws(len(behind), 0)])
-    return mean_loss(worse) - mean_loss(better), float(np.std(means, ddof=1))
+    means = np.concatenate([_weighted(drawn, behind, weights) for drawn in _draws(len(behind), 0)])
+    return mean_loss(worse) - mean_loss(better), float(np.nanstd(means, ddof=1))
+
+
+def _weighted(drawn: Floats, values: Floats, weights: Floats) -> Floats:
+    """The mean of values by weight for each of the (samples, rows) drawn; no number where only rows without weight were."""
+    whole = drawn @ weights
+    found: Floats = np.divide(drawn @ (values * weights), whole, out=np.full(len(drawn), np.nan), where=whole > 0)
+    return found
 
 
 def _interval(values: Floats) -> dict[str, float]:
-    return {"low": float(np.quantile(values, 0.025)), "high": float(np.quantile(values, 0.975))}
+    return {"low": float(np.nanquantile(values, 0.025)), "high": float(np.nanquantile(values, 0.975))}
 
 
 def _mean(values: Sequence[float]) -> float:

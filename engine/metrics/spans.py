@@ -1,14 +1,14 @@
 """Spans in a row of tags, found by seqeval.
 
 Its usual mode follows the CoNLL evaluation script (Tjong Kim Sang & Buchholz 2000), reads IOB1, IOB2 and IOBES alike, and takes
-a span that begins with I for one. BILOU says L for E and U for S.
+a span that begins with I for one. BILOU says L for E and U for S, BMES M for I.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 OUTSIDE = "O"
-_MARKS = {"L": "E", "U": "S"}
+_MARKS = {"L": "E", "U": "S", "M": "I"}
 
 
 class Span(NamedTuple):
@@ -23,7 +23,7 @@ class Span(NamedTuple):
 def has_spans(labels: Sequence[str]) -> bool:
     """Whether the tags mark beginnings and insides; tags of other kinds (parts of speech) each stand for one word."""
     tags = [label for label in labels if label != OUTSIDE]
-    return bool(tags) and all(label[:2] in ("B-", "I-", "E-", "S-", "L-", "U-") and len(label) > 2 for label in tags)
+    return bool(tags) and all(label[:2] in ("B-", "I-", "E-", "S-", "L-", "U-", "M-") and len(label) > 2 for label in tags)
 
 
 def spans(tags: Sequence[str | None], *, joined: bool = True) -> list[Span]:

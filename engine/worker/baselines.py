@@ -25,18 +25,24 @@ def majority(train: Sequence[int], rows: int) -> list[int]:
 def probe(
     train: Floats, labels: Sequence[int], held_out: Floats, truth: Sequence[int], classes: int
 ) -> tuple[list[int], list[float]]:
-    """Predictions for `held_out`, and their cross-entropies, of a logistic regression on embeddings (rows, hidden)."""
+    """Predictions for `held_out`, and their cross-entropies, of a logistic regression on embeddings (rows, hidden).
+
+    Where a class is so rare that the training rows at hand are all of another, that other is always answered.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=500))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(train, labels)
     shares = np.full((len(held_out), classes), LEAST)
-    shares[:, model.classes_] = np.maximum(model.predict_proba(held_out), LEAST)
+    if len(set(labels)) == 1:
+        shares[:, labels[0]] = 1.0
+    else:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=500))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(train, labels)
+        shares[:, model.classes_] = np.maximum(model.predict_proba(held_out), LEAST)
     losses = -np.log(shares[np.arange(len(truth)), list(truth)])
     return [int(x) for x in shares.argmax(-1)], losses.tolist()
 

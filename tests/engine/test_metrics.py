@@ -101,6 +101,9 @@ def test_the_probe_learns_what_is_linear_and_survives_a_class_it_never_saw() -> 
     assert 0 < np.mean(losses) < 0.2
     _, unseen = probe(seen, labels.tolist(), seen[:1], [2], 3)
     assert np.isfinite(unseen).all()
+    predicted, losses = probe(seen, [1] * 80, seen[:2], [1, 0], 3)  # ten rows of another class among 100,000: a sample holds none
+    assert predicted == [1, 1]
+    assert losses[0] == 0 < losses[1] < np.inf
 
 
 def answers_of(truth: list[int], right: float, seeds: int, classes: int, start: int) -> list[Answers]:
@@ -148,3 +151,10 @@ def test_the_error_of_a_mean_gap_is_that_of_paired_differences() -> None:
     gap, error = bootstrap.mean_gap(Answers([], worse.tolist()), Answers([], better.tolist()))
     assert gap == pytest.approx((worse - better).mean())
     assert error == pytest.approx((worse - better).std(ddof=1) / 500**0.5, rel=0.1)
+
+
+def test_rows_that_weigh_nothing_leave_intervals_that_are_numbers() -> None:
+    """Two rows, one of which was cut before its first word: a quarter of the draws hold that one alone."""
+    first, last = (Answers([0, 0], [loss, 0.0], [5.0, 0.0]) for loss in (2.0, 1.0))
+    assert bootstrap.gain(TWO, [0, 0], first, last, 1)["loss"] == {"gain": -1.0, "low": -1.0, "high": -1.0}
+    assert bootstrap.mean_gap(first, last) == (1.0, 0.0)

@@ -73,6 +73,7 @@ def test_an_answer_that_never_varies_correlates_with_nothing() -> None:
         ("B-per I-loc I-loc", [("per", 0, 1), ("loc", 1, 3)]),  # an I of another type begins a span
         ("S-per B-loc I-loc E-loc I-loc", [("per", 0, 1), ("loc", 1, 4), ("loc", 4, 5)]),
         ("U-per B-loc L-loc", [("per", 0, 1), ("loc", 1, 3)]),
+        ("B-per M-per M-per E-per S-loc", [("per", 0, 4), ("loc", 4, 5)]),
         ("O O", []),
         ("B-a-b I-a-b", [("a-b", 0, 2)]),
     ],
@@ -114,6 +115,7 @@ def test_words_that_were_never_read_are_wrong() -> None:
 
 def test_tags_that_mark_no_spans_are_words_of_their_own() -> None:
     assert not has_spans(["NOUN", "VERB"])
+    assert has_spans(["O", "B-x", "M-x", "E-x", "S-x"])
     found = Tags(["NOUN", "VERB"]).summary([[0, 0, 1]], Answers([[0, 1, 1]], None))
     assert found["span_f1"] == found["token_accuracy"] == pytest.approx(2 / 3)
 
