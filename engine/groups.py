@@ -8,6 +8,7 @@ moment and another goes on.
 """
 
 import contextlib
+import re
 import socket
 import time
 from collections import Counter
@@ -29,6 +30,8 @@ from recommender.plan import Plan
 from recommender.recommendation import Recommendation
 
 Kind = Literal["compare", "pilot"]
+_KEY = re.compile("[a-z0-9][a-z0-9_-]*")
+"""A run's key is the name of its folder, which is emptied before the run begins: it must not lead out of the group's."""
 REVIVALS = 1
 """How often a run whose worker died is taken up again before it counts as failed."""
 
@@ -73,7 +76,8 @@ class Group:
             InputError: damaged, or written by a newer version.
         """
         found = versioned(self.path / "group.json")
-        if found is None or found.get("kind") not in ("compare", "pilot") or not isinstance(found.get("plans"), dict):
+        plans = found.get("plans") if found and found.get("kind") in ("compare", "pilot") else None
+        if found is None or not isinstance(plans, dict) or not plans or not all(map(_KEY.fullmatch, plans)):
             raise InputError(f"{self.path}: its group.json cannot be read.")
         return found
 

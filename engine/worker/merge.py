@@ -5,6 +5,7 @@ It says `{"doing": PHASE}` a line, and at the end `{"merged": {...}}`, or `{"err
 
 import glob
 import json
+import math
 import os
 import shutil
 import sys
@@ -86,6 +87,11 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
         outputs = _outputs(merged, rows, task)
         if dtype == torch.float32:  # else the rounding is told
             _check_same(outputs, wanted, run)
+        elif not math.isfinite(_largest(outputs)):
+            raise Refused(
+                f"Merged and rounded to {str(dtype).removeprefix('torch.')}, as the base is stored, the model computes no numbers"
+                f" (some weights are too large for that type), so it was not kept; use the adapter in {run.model}."
+            )
         sync_files(beside)
         if target.exists():
             raise InputError(f"{target} exists already; name another folder with --to, or remove it.")
@@ -187,12 +193,12 @@ def _outputs(model: Any, rows: Sequence[list[int]], task: Task) -> list[torch.Te
 
 
 def _difference(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float | None:
-    return max((float((a - b).abs().max()) for a, b in zip(some, others, strict=True)), default=None)
+    return _largest([a - b for a, b in zip(some, others, strict=True)]) if some else None
 
 
 def _check_same(outputs: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], run: RunDirectory) -> None:
     apart = _difference(outputs, wanted)
-    if apart is not None and apart > TOLERANCE * _largest(wanted):
+    if apart is not None and not apart <= TOLERANCE * _largest(wanted):
         raise Refused(
             f"The merged model's outputs differ from the adapter's by {apart:.3g}, more than rounding explains, so it was not"
             f" kept; use the adapter in {run.model}."
@@ -200,7 +206,8 @@ def _check_same(outputs: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor],
 
 
 def _largest(outputs: Sequence[torch.Tensor]) -> float:
-    return max((float(one.abs().max()) for one in outputs), default=0.0)
+    """Not a number where one of them is none."""
+    return float(torch.stack([one.abs().max() for one in outputs]).max()) if outputs else 0.0
 
 
 def _write(folder: Path, model: Any, tokenizer: Any, run: RunDirectory, task: Task) -> None:

@@ -196,7 +196,13 @@ def test_two_drivers_at_once_are_refused(make: Make) -> None:
     groups.drive(group, in_order, second)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"version": 1, "kind": "compare"}', '{"kind": "x", "plans": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "[]", '{"version": 1, "kind": "compare"}', '{"kind": "x", "plans": {}}', '{"kind": "compare", "plans": {}}',
+        '{"kind": "compare", "plans": {"../elsewhere": {}}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_group_says_so(make: Make, content: str) -> None:
     group = make()
     (group.path / "group.json").write_text(content)

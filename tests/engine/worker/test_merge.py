@@ -125,6 +125,21 @@ def test_weights_stored_in_16_bit_are_rounded_once_and_what_that_changes_is_told
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole")
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
+    # An adapter whose weights fit into fp32 and bf16, but not into fp16.
+    for folder, scale, kind in ((tmp_path / "narrow", 1.0, torch.float16), (run.model, 1e5, torch.float32)):
+        for file in folder.glob("*.safetensors"):
+            save_file({name: (scale * t.float()).to(kind) for name, t in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(Refused, match="rounded to float16, as the base is stored, the model computes no numbers"):
+        merged(run, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_outputs_that_are_no_numbers_are_never_the_same(tmp_path: Path) -> None:
+    broken, sound = [[torch.ones(2), torch.tensor([1.0, last])] for last in (torch.nan, 1.0)]
+    for pair in ((broken, sound), (sound, broken), (broken, broken)):
+        with pytest.raises(Refused, match="more than rounding explains"):
+            merge._check_same(*pair, RunDirectory(tmp_path))
+
 
 def test_what_cannot_be_merged_is_refused_and_nothing_is_left(
     finished: Callable[[str], RunDirectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
