@@ -102,10 +102,19 @@ def _first_row(path: Path, text: str, delimiter: str) -> tuple[list[str], int]:
             consumed += len(line)
             yield line
 
+    line = next(io.StringIO(text, newline=""))
+    plain = line.rstrip("\r\n").split(delimiter)
+    if delimiter == "\t" and line.count('"') % 2 and len(plain) == _usual_width(text):
+        return plain, len(line)  # a lone mark is part of a text
     try:
         return next(csv.reader(lines(), delimiter=delimiter)), consumed
     except csv.Error as error:
         raise InputError(f"{path}:1: the header cannot be read ({error}).") from None
+
+
+def _usual_width(text: str) -> int:
+    """Fields of most lines of tab-separated text, quotation marks being part of it."""
+    return Counter(map(len, _rows(text, "\t", 200))).most_common(1)[0][0]
 
 
 def _is_header(first: list[str], rows: list[list[str]]) -> bool:

@@ -96,7 +96,7 @@ def test_repeats_contradictions_overlap_and_gaps_are_counted(tmp_path: Path) -> 
 
 def test_a_field_that_some_rows_lack_is_empty_in_them(tmp_path: Path) -> None:
     """Of JSON lines a row has the fields that it has: the first ones lack `input`, and the second file lacks it wholly."""
-    rows: list[dict[str, Any]] = [{"instruction": f"Tell me about thing {i}", "output": f"That is thing number {i}."} for i in range(60)]
+    rows = [{"instruction": f"Tell me about thing {i}", "output": f"That is thing number {i}."} for i in range(60)]
     for row in rows[40:]:
         row["input"] = "and say it in a word"
     late = put(tmp_path, "late.jsonl", [json.dumps(row) for row in rows])
@@ -108,10 +108,11 @@ def test_a_field_that_some_rows_lack_is_empty_in_them(tmp_path: Path) -> None:
         put(tmp_path, name, [json.dumps(row) for row in some])
     facts, _ = looked(str(tmp_path / "part-*.jsonl"), eval=str(tmp_path / "part-2.jsonl"))
     assert (facts.rows, facts.eval_rows) == (60, 40)
-    choice = DataChoice(train=str(tmp_path / "part-*.jsonl"), eval=str(tmp_path / "part-2.jsonl"), layout="alpaca", columns=columns)
-    train, held_out = load(choice, "instruction")
+    part, both = str(tmp_path / "part-2.jsonl"), str(tmp_path / "part-*.jsonl")
+    train, held_out = load(DataChoice(train=both, eval=part, layout="alpaca", columns=columns), "instruction")
     asked = [item["messages"][0]["content"] for item in train.items or ()]
-    assert (asked[0], asked[20], len(held_out or ())) == ("Tell me about thing 40\n\nand say it in a word", "Tell me about thing 0", 40)
+    assert (asked[0], asked[20]) == ("Tell me about thing 40\n\nand say it in a word", "Tell me about thing 0")
+    assert len(held_out or ()) == 40
 
 
 def test_a_field_of_an_object_is_a_column_for_inspection_and_run(tmp_path: Path) -> None:
@@ -228,6 +229,8 @@ def test_a_held_out_file_with_other_columns(tmp_path: Path) -> None:
     train = put(tmp_path, "train.csv", ["text,label", *reviews(20)])
     held_out = put(tmp_path, "test.csv", ["review,score", "fine,pos"])
     assert "test.csv: has no column text; its columns are review, score" in complaint(train, eval=held_out)
+    held_out = put(tmp_path, "test.jsonl", ['{"review": "fine", "label": "pos"}'] * 3)
+    assert "test.jsonl: has no column text; its columns are review, label" in complaint(train, eval=held_out)
 
 
 def test_too_small_a_sample(tmp_path: Path) -> None:

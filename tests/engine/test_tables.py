@@ -41,6 +41,12 @@ def test_tab_separated_text_may_hold_lone_quotes(tmp_path: Path) -> None:
     assert found == {"sentence": ['"an open quote', 'he said "x"', '"quoted" and on'], "label": ["1", "0", "1"]}
 
 
+def test_the_first_of_tab_separated_rows_without_a_header_may_begin_with_a_lone_quote(tmp_path: Path) -> None:
+    found = columns(tmp_path, "a.tsv", '"An open quote, said he\t1\n' + "some words of text\t0\nmore of them here\t1\n" * 5)
+    assert found["column 1"][:2] == ['"An open quote, said he', "some words of text"]
+    assert found["column 2"][:2] == ["1", "0"]
+
+
 def test_tab_separated_fields_may_be_quoted(tmp_path: Path) -> None:
     found = columns(tmp_path, "a.tsv", 'sentence\tlabel\n"two\nlines"\t1\n"he said ""x"""\t0\n')
     assert found == {"sentence": ["two\nlines", 'he said "x"'], "label": ["1", "0"]}
