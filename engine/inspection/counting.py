@@ -20,6 +20,8 @@ from recommender.errors import InputError
 from recommender.facts import CLASSIFYING
 
 Numbers = npt.NDArray[np.int64]
+LEAST_OF_A_LABEL = 5
+"""How often each of very many labels must stand on average; keywords that anybody may write down mostly stand once."""
 _MIX = 0x9E3779B97F4A7C15
 """An odd number that spreads the bits of one hash before another is put over it."""
 
@@ -104,6 +106,13 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
                 f"{source.path}: column {one_line(shape.columns['label'], 60)} has more than {MOST_CLASSES:,} different values:"
                 " that looks free-form, not like labels; name another one with --label-column."
             )
+    if len(counted.marks) > MOST_CLASSES and counted.marks.total() < LEAST_OF_A_LABEL * len(counted.marks):
+        role = "tags" if shape.layout == "tokens_tags" else "label"
+        raise InputError(
+            f"{source.path}: column {one_line(shape.columns.get(role, role), 60)} has {len(counted.marks)} different values in"
+            f" {sum(len(part[0]) for part in parts)} rows: that looks free-form, not like labels; name another one with"
+            f" {'--column tags=…' if role == 'tags' else '--label-column'}."
+        )
     if parts:
         joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
         counted.numbers, counted.keys, counted.targets, counted.characters, counted.groups = joined

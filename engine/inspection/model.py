@@ -134,6 +134,8 @@ def _dimensions(folder: Path, config: dict[str, Any]) -> dict[str, int | None]:
         for name, value in ((n, level.get(n)) for level in levels for n in names):
             if value is None:
                 continue
+            if isinstance(value, list) and value and all(type(one) is int for one in value):
+                value = max(value)  # one a layer
             if type(value) is not int or not 1 <= value <= most:
                 if fact == "max_positions" and value == -1:  # XLNet and T5: no limit
                     break

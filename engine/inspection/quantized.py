@@ -35,12 +35,16 @@ def bits_of(config: dict[str, Any]) -> int | None:
     for group in groups.values() if isinstance(groups, dict) else ():
         weights = group.get("weights") if isinstance(group, dict) else None
         named.append(weights.get("num_bits") if isinstance(weights, dict) else None)
+    nested = settings.get("quant_config")
+    inside = nested.get("weight_quant_params") if isinstance(nested, dict) else None
+    named.append(inside.get("nbits") if isinstance(inside, dict) else None)  # hqq's
     found = next((bits for bits in named if type(bits) is int and 1 <= bits <= 8), None)
     if found is not None:
         return found
-    # torchao, modelopt and quanto write the type into a word: int4_weight_only, NVFP4, qint2.
+    # torchao, modelopt and quanto write the type into a word: Int8DynamicActivationInt4WeightConfig, W4A16_AWQ, NVFP4, qint2.
     words = " ".join(str(settings.get(name)) for name in ("quant_algo", "quant_type", "weights"))
-    written = re.search(r"(?:int|fp|FP|INT|uint)([1-8])(?![0-9])", words)
-    if written:
-        return int(written.group(1))
+    for pattern in (r"(?:int|float|fp)([1-8])_?weight", r"(?<![a-z])w([1-8])a\d", r"(?:int|float|fp)([1-8])(?![0-9])"):
+        written = re.search(pattern, words, re.IGNORECASE)
+        if written:
+            return int(written.group(1))
     return 2 if method == "bitnet" else 4 if method.lower() in _FOUR_BITS else 8

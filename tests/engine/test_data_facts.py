@@ -134,6 +134,7 @@ def test_near_duplicates_differ_only_a_little(tmp_path: Path) -> None:
     halves = [" ".join(t.split()[:15] + prose(rng, 15).split()) for t in texts[40:80]]
     assert near_duplicates(texts) == 0
     assert near_duplicates([*texts, *twins, *halves]) == 40
+    assert near_duplicates([chr(0x1F600 + i) * 3 for i in range(30)]) == 0, "texts without a letter are not all the same"
     shouted = [f"{t.upper()} !!" for t in texts[:40]]
     rows = [{"text": t, "label": i % 2} for i, t in enumerate([*texts, *shouted])]
     facts = looked(put(tmp_path, "a.jsonl", rows))

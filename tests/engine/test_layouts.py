@@ -112,6 +112,14 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
 }  # fmt: skip
 
 
+def test_keywords_that_stand_once_each_are_no_labels(tmp_path: Path) -> None:
+    path = tmp_path / "keywords.jsonl"
+    rng = random.Random(0)
+    path.write_text("".join(json.dumps({"text": prose(rng), "keywords": [f"{i}-a", f"{i}-b"]}) + "\n" for i in range(600)))
+    with pytest.raises(InputError, match=r"column keywords has 1200 different values in 600 rows: that looks free-form"):
+        looked(path)
+
+
 @pytest.mark.parametrize("name", OBJECTS)
 def test_layouts_of_objects(tmp_path: Path, name: str) -> None:
     make, task, layout, columns = OBJECTS[name]

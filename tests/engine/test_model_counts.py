@@ -12,6 +12,7 @@ import transformers
 from transformers.pytorch_utils import Conv1D
 
 from engine.inspection.model import inspect_folder
+from engine.inspection.quantized import bits_of
 from recommender.facts import ModelFacts
 
 SIZES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "I8": 1, "I64": 8, "I32": 4, "F8_E4M3": 1}
@@ -303,6 +304,23 @@ def test_packed_layers_count_as_if_unpacked(
     assert facts.quantization == settings["quant_method"]
     assert (facts.parameters, facts.linear_parameters) == (truth["total"], truth["linear"])
     assert facts.embedding_parameters == truth["tables"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "bits"),
+    [
+        ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_data": {}}}}, 4),
+        ({"quant_method": "torchao", "quant_type": "int8_dynamic_activation_int4_weight"}, 4),
+        ({"quant_method": "torchao", "quant_type": "float8_weight_only"}, 8),
+        ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, 4),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 4),
+        ({"quant_method": "quanto", "weights": "qint2"}, 2),
+        ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 3, "group_size": 64}}}, 3),
+        ({"quant_method": "somebody's"}, 8),
+    ],
+)
+def test_bits_of_a_weight_as_libraries_write_them_down(settings: dict[str, Any], bits: int) -> None:
+    assert bits_of({"quantization_config": settings}) == bits
 
 
 def test_what_is_quantised_in_this_stack_is_what_counts_as_linear(tmp_path: Path) -> None:

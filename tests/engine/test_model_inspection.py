@@ -214,6 +214,10 @@ def test_a_family_that_is_not_listed_is_told_by_its_architecture(tmp_path: Path)
     assert facts_of(model(tmp_path / "m", config)).family == "decoder"
 
 
+def test_of_a_dimension_for_each_layer_the_largest_counts(tmp_path: Path) -> None:
+    assert facts_of(model(tmp_path / "m", {**BERT, "intermediate_size": [16, 32, 16]})).intermediate_size == 32
+
+
 def test_a_quantised_checkpoint_is_a_fact(tmp_path: Path) -> None:
     config = {**BERT, "model_type": "llama", "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
     tensors: Shapes = {
@@ -349,6 +353,7 @@ def test_a_tensor_that_cannot_be(tmp_path: Path, entry: object) -> None:
         ({"hidden_size": "8"}, 'hidden_size is "8"'),
         ({"hidden_size": True}, "hidden_size is true"),
         ({"hidden_size": 8.0}, "hidden_size is 8.0"),
+        ({"intermediate_size": [8, 0, "9"]}, "intermediate_size is [8, 0"),
         ({"model_type": None}, "names no model_type"),
     ],
 )
