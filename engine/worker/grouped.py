@@ -127,6 +127,9 @@ def attend(
         elif only_causal and not p and kind_of(query.device) == "cpu" and tiled.pays(shape[1], q.dtype):
             out = tiled.attend(q, k, v, scaling if scaling is not None else q.shape[-1] ** -0.5)
         else:
+            fewer = q.shape[1] // k.shape[1]
+            if fewer > 1 and not takes_groups(q, k, mask, p, only_causal):
+                k, v = (t.repeat_interleave(fewer, 1) for t in (k, v))
             out = functional.scaled_dot_product_attention(
                 q, k, v, mask, p, is_causal=only_causal, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
             )
@@ -134,6 +137,19 @@ def attend(
     joined = torch.cat(found) if len(found) > 1 else found[0]
     out = joined if way.places is None else _Gathered.apply(joined, way.places)
     return out.unsqueeze(0)
+
+
+def takes_groups(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, p: float, causal: bool) -> bool:
+    """Whether torch has a kernel here that keeps no scores and reads fewer heads of keys than of queries.
+
+    On NVIDIA's cards before Ampere, in fp32 and beside a mask there is none. Another kernel can do it with repeated keys, which
+    take as much as the queries; the scores of 1,024 tokens take 16 times that, or 32 in fp32.
+    """
+    if kind_of(query.device) != "cuda":
+        return True
+    asked = torch.backends.cuda.SDPAParams(query, key, key, mask, p, causal, True)
+    fused = (torch.backends.cuda.can_use_flash_attention, torch.backends.cuda.can_use_efficient_attention)
+    return any(can(asked) for can in fused)
 
 
 def _visible(

@@ -73,6 +73,12 @@ def kernel_for(  # noqa: PLR0917 - torch's order
     return "math" if grouped else "efficient"
 
 
+def takes_groups(card: Card, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, *_: Any) -> bool:
+    """`grouped.takes_groups` of a card that is not here; on a CPU the question does not arise."""
+    kernel = kernel_for(query, key, mask, True, None, card)
+    return card.kind == "cpu" or kernel == "flash" or (kernel == "cudnn" and mask is None)
+
+
 def _aligned(mask: torch.Tensor) -> torch.Tensor:
     """The bias laid out so that rows begin at multiples of 16 bytes (attention.cpp, `pad_bias`)."""
     last = mask.shape[-1]

@@ -6,6 +6,7 @@ called that the device would call; torch knows the shapes of its results and wha
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from typing import Any
 from unittest import mock
@@ -16,8 +17,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from engine.worker import attention as own_attention
-from engine.worker import devices
-from engine.worker.tracing.attending import attend
+from engine.worker import devices, grouped
+from engine.worker.tracing.attending import attend, takes_groups
 from engine.worker.tracing.kernels import Card
 
 aten = torch.ops.aten
@@ -182,6 +183,7 @@ def pretending(card: Card, attention: str | None = None) -> Iterator[None]:
         (torch, "get_autocast_dtype", lambda kind: _state.autocast[1] if kind in kinds else which(kind)),
         (torch.amp, "is_autocast_available", lambda kind: kind in kinds or available(kind)),
         (base, "_get_fused_kernels_supported_devices", lambda: [*supported, "meta"]),
+        (grouped, "takes_groups", partial(takes_groups, card)),
     ]
     if not card.has_flash:
         changes.append((own_attention, "_variable_length", _without_flash))

@@ -139,14 +139,15 @@ def test_kernels_of_another_card_are_not_those_of_a_cpu() -> None:
 
 
 @pytest.mark.parametrize("loss", ["plain", "chunked"])
-def test_a_card_without_flash_attention_keeps_scores_of_grouped_heads(loss: str) -> None:
+def test_a_card_without_flash_attention_keeps_scores_of_grouped_heads_except_in_our_step(loss: str) -> None:
+    """torch's other kernels read as many heads of keys as of queries, which our step gives them."""
     step = step_of(method="lora", length=256, base_dtype="float16", loss=loss, optimizer_implementation="fused")
     turing, ampere = (traced(LLAMA, step, Card(capability=c), None) for c in ((7, 5), (8, 6)))
     assert any("flash" in name or "varlen" in name for name in ampere.recorded.names)
     assert not any("flash" in name for name in turing.recorded.names)
     scores = 7 * 4 * 4 * 256**2 * 4  # layers, rows, heads, fp32
     old, new = (peaks(t.segments)["parts"]["activations"] for t in (turing, ampere))
-    assert old - new > scores
+    assert old - new > scores if loss == "plain" else old - new < 0.1 * scores
 
 
 def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:

@@ -226,6 +226,18 @@ def test_attention_in_groups(lengths: tuple[int, ...], window: int | None, causa
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_keys_that_are_repeated_for_a_card_without_such_kernels_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [torch.randn(1, heads, 23, 8) for heads in (4, 2, 2)]
+    found = []
+    for takes in (True, False):
+        monkeypatch.setattr(grouped, "takes_groups", lambda *_, takes=takes: takes)
+        q, k, v = (t.clone().requires_grad_() for t in parts)
+        out = grouped.attend(q, k, v, lengths=(14, 9), p=0.0, scaling=None, causal=True, window=5)
+        found.append((out, *torch.autograd.grad(out.square().sum(), (q, k, v))))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_attention_with_dropout_has_the_expectation_of_attention_without() -> None:
     q, k, v = (torch.randn(1, 2, 24, 8) for _ in range(3))
     options: dict[str, Any] = {"lengths": (14, 10), "scaling": None, "causal": False, "window": None}
