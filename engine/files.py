@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
+def expanded(name: str | Path) -> Path:
+    """`name` with the home folder that `~` stands for; of a person whom the system does not know it stays as it is."""
+    return Path(os.path.expanduser(name))
+
+
 def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> None:
     """Write to a file beside `path`, flush it to the disk, then take its name."""
     data = content.encode() if isinstance(content, str) else content

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import demo_chat
+from engine.files import expanded
 from engine.inspection.child import Cancel, Progress, ask
 from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task
@@ -116,7 +117,7 @@ def local_model(name: str) -> Path | None:
     """
     if not name.strip() or "\x00" in name:
         raise InputError("the model has no name; give a folder, a hub id (like org/name), demo or demo-chat.")
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         if path.is_dir():
             return path

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import launch
-from engine.files import read_json
+from engine.files import expanded, read_json
 from engine.rundir import RunDirectory
 from recommender.errors import Exit, InputError, LoracleError, Refused, TrainingFailed
 
@@ -68,7 +68,7 @@ def target_of(run: RunDirectory, to: Path | None = None, *, replace: bool = Fals
         InputError: the run has no adapter to merge, or something else is there already.
     """
     check_adapter(run)
-    target = (to.expanduser() if to is not None else run.path / "merged").absolute()
+    target = (expanded(to) if to is not None else run.path / "merged").absolute()
     if target.exists() and not (replace and is_merged(target)):
         raise InputError(f"{target} exists already; name another folder with --to, or remove it.")
     return target

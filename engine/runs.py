@@ -9,7 +9,7 @@ import platformdirs
 
 from engine import launch
 from engine.events import EventWriter
-from engine.files import folder_size, write_atomically
+from engine.files import expanded, folder_size, write_atomically
 from engine.rundir import RunDirectory, create, is_group, is_run
 from engine.state import FINISHED
 from recommender.errors import InputError
@@ -121,7 +121,7 @@ def stop(run: RunDirectory, *, now: bool = False) -> None:
 
 def runs_root(runs: Path | None = None) -> Path:
     """Where runs go: `--runs`, else `LORACLE_RUNS`, else `./runs`."""
-    return Path(runs or os.environ.get("LORACLE_RUNS") or "runs").expanduser()
+    return expanded(runs or os.environ.get("LORACLE_RUNS") or "runs")
 
 
 def all_runs(runs: Path | None = None) -> Iterator[RunDirectory]:

@@ -64,6 +64,7 @@ class LoracleApp(App[None]):
         *,
         model: str | None = None,
         data: str | None = None,
+        draft: "Draft | None" = None,
         runs: Path | None = None,
         attach: "RunDirectory | None" = None,
     ) -> None:
@@ -75,10 +76,15 @@ class LoracleApp(App[None]):
         self._loop_of_app: asyncio.AbstractEventLoop | None = None
         self.left_running: RunDirectory | None = None
         """The live run on the screen when the app was left."""
-        self._first_model, self._first_data, self._first_run = model, data, attach
+        self._first_draft, self._first_run = draft, attach
+        if draft is None and (model or data):
+            from tui.draft import Draft
+
+            self._first_draft = Draft(model=model or "", data=data or "")
         self._run_list = RunList()
         self.merges = Merges(self)
         self._quit_question: ModalScreen[bool] | None = None
+        self._news = terminal.News()
         self.discarded: list[Discarded] = []
         """Runs in the trash, which may be brought back until the app is left."""
         self._choose_theme()
@@ -87,14 +93,14 @@ class LoracleApp(App[None]):
 
     def get_default_screen(self) -> HomeScreen:
         """Home lies under everything."""
-        return HomeScreen(go_to_setup=not (self._first_model or self._first_data or self._first_run))
+        return HomeScreen(go_to_setup=self._first_draft is None and self._first_run is None)
 
     def on_mount(self) -> None:
         self._loop_of_app = asyncio.get_running_loop()
         if self._first_run is not None:
             self.open_run(self._first_run)
-        elif self._first_model or self._first_data:
-            self.open_setup(self._first_model or "", self._first_data or "")
+        elif self._first_draft is not None:
+            self.open_setup(self._first_draft)
         if not self.is_headless:  # tests have one app after the other in a process, and would keep them all
             # What was imported stays: looking through it for garbage again and again would take 60 to 100 ms each time.
             self.call_after_refresh(gc.freeze)
@@ -134,12 +140,14 @@ class LoracleApp(App[None]):
 
     def leave(self, code: int) -> None:
         """Leave by the front door, from a signal handler: Textual restores the terminal on exit, but not on signals."""
-        if self._loop_of_app is None:
+        if self._loop_of_app is None or self._loop_of_app.is_closed():
             raise SystemExit(code)
         self._loop_of_app.call_soon_threadsafe(self._exit_with, code)
 
     def _exit_with(self, code: int) -> None:
         self._note_running()
+        if self._driver is not None:
+            self._news.were_read(self._driver.write)
         self.exit(return_code=code)
 
     def _note_running(self) -> None:
@@ -190,11 +198,11 @@ class LoracleApp(App[None]):
         if not self._exit:
             super()._handle_exception(error)
 
-    def open_setup(self, model: str = "", data: str = "", draft: "Draft | None" = None) -> None:
-        """Show the set-up screen, with what the draft says already."""
+    def open_setup(self, draft: "Draft | None" = None) -> None:
+        """Show the set-up screen, with what the draft says already; without one, with what was left behind."""
         from tui.screens.setup import SetupScreen
 
-        self.push_screen(SetupScreen(model, data, draft))
+        self.push_screen(SetupScreen(draft.model if draft is not None else "", draft=draft))
 
     def list_runs(self) -> "list[RunRow]":
         """All runs, newest first; blocks, so it is called in a thread."""
@@ -228,7 +236,7 @@ class LoracleApp(App[None]):
         except LoracleError as error:
             self.notify(one_line(in_words(error.message), 400), severity="warning", markup=False)
             return
-        self.open_setup(draft=of_plan(plan))
+        self.open_setup(of_plan(plan))
 
     def open_run(self, run: "RunDirectory", *, result: bool = False) -> None:
         """Show a run, or its result, on top of the list of runs."""
@@ -274,7 +282,7 @@ class LoracleApp(App[None]):
 
     def copy_to_clipboard(self, text: str) -> None:
         """Copy out: through the terminal, wherever it runs, and by this machine's own helper if it has one."""
-        super().copy_to_clipboard(text)
+        super().copy_to_clipboard(text.encode("utf-8", "replace").decode())  # a file's name may hold bytes that are no text
         self.run_worker(in_thread(terminal.copy_locally, text), exit_on_error=False, group="clipboard")
 
     def tell_elsewhere(self, run: "RunDirectory", status: str) -> None:
@@ -282,9 +290,9 @@ class LoracleApp(App[None]):
         if self.app_focus or self._driver is None:
             return
         name, state = one_line(run.name, 60), status_with_sign(status)
-        terminal.announce(self._driver.write, f"{state} · {name}", f"Loracle: {name}: {state}")
+        self._news.tell(self._driver.write, f"{state} · {name}", f"Loracle: {name}: {state}")
 
     def _watch_app_focus(self, focus: bool) -> None:
         super()._watch_app_focus(focus)
-        if focus and self._driver is not None and self._running:
-            self._driver.write(terminal.title_sequence("Loracle"))
+        if focus and self._driver is not None:
+            self._news.were_read(self._driver.write)

@@ -1,12 +1,13 @@
 """The command line: what may be typed, and who answers. Imports nothing but the parser's own library."""
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recommender.errors import Exit, LoracleError
-from tui import flags, flags_group, i18n, keys, settings
+from tui import flags, flags_group, i18n, settings
 from tui.i18n import _
 from tui.parser import Parser
 
@@ -14,6 +15,7 @@ from tui.parser import Parser
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     problem = _speak()
+    _write_anything()
     parser = _parser()
     typed = sys.argv[1:] if arguments is None else arguments
     given = parser.read(typed)
@@ -22,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.auto:
             parser.error(_("--auto is a way of its own and takes no command; leave one of the two away"))
         parser.error(_("options go after the command, as in `loracle {command} --help`").format(command=given.command))
+    if getattr(given, "json", False):
+        _write_anything("utf-8")
     try:
         if problem is not None:
             raise problem
@@ -41,6 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output went away; Python would complain once more when it flushes at the end.
         sys.stdout = None
         return int(Exit.DONE)
+    except OSError as error:  # a folder that may not be read, a disk that is full
+        if error.filename is None:
+            raise
+        from engine.text import one_line
+        from tui.error_words import in_words
+
+        why = in_words(error.strerror or type(error).__name__)
+        print(_("loracle: {file}: {why}.").format(file=one_line(error.filename, 1_000), why=why), file=sys.stderr)
+        return int(Exit.USAGE)
+
+
+def _write_anything(encoding: str | None = None) -> None:
+    """What an output's encoding lacks is written out (`\\u4e2d`) and ends nothing; JSON has an encoding of its own."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 def _speak() -> LoracleError | None:
@@ -55,30 +74,37 @@ def _speak() -> LoracleError | None:
 
 
 def _answer(given: argparse.Namespace, parser: Parser) -> int:
+    if given.command is None and not given.auto:
+        return _ask(given, parser)
     if hasattr(given, "assignments"):
         given.assignments = settings.assignments(given.assignments, has_plan=given.command == "run")
     if given.command is not None:
         answer: Callable[[argparse.Namespace], int] = given.answer
         return answer(given)
-    if given.auto:
-        if given.model is None or given.data is None:
-            parser.error(_("--auto needs --model and --data"))
-        from tui.commands_advice import auto
+    if given.model is None or given.data is None:
+        parser.error(_("--auto needs --model and --data"))
+    from tui.commands_advice import auto
 
-        return auto(given)
-    for name in ("json", "dry_run", "detach"):
+    return auto(given)
+
+
+def _ask(given: argparse.Namespace, parser: Parser) -> int:
+    """The app, or prompts, beginning with what the flags say."""
+    for name in ("json", "dry_run", "detach", "anyway"):
         if getattr(given, name):
             parser.error(_("{flag} belongs to --auto").format(flag=f"--{name.replace('_', '-')}"))
-    if said := flags.said_goal(given):
-        words = _("{flag} belongs to --auto and plan; in the app, {goal} asks for it")
-        parser.error(words.format(flag=flags.GOAL_FLAGS[next(iter(said))], goal=keys.name("goal", "g")))
+    of_a_plan = {"--method": given.method is not None, "--seed": given.seed != 1, "--set": bool(given.assignments)}
+    if (given.model is None or given.data is None) and any(of_a_plan.values()):
+        flag = next(flag for flag, said in of_a_plan.items() if said)
+        parser.error(_("{flag} needs --model and --data beside it").format(flag=flag))
     from tui import plain
+    from tui.draft import of_flags
 
     if plain.wanted(given.plain):
-        return plain.ask(given.model or "", given.data or "", given.runs, main)
+        return plain.ask(of_flags(given), given.runs, main)
     from tui.start import run_app
 
-    return run_app(model=given.model, data=given.data, runs=given.runs)
+    return run_app(draft=of_flags(given), runs=given.runs)
 
 
 def _parser() -> Parser:

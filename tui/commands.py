@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,7 @@ from recommender.errors import Exit, InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Recommendation
-from tui import show
+from tui import plain, show
 from tui.headless import attach_to, follow, leave
 from tui.i18n import _
 from tui.words import MERGING, merged_words
@@ -54,12 +53,12 @@ def runs(given: argparse.Namespace) -> int:
 
 
 def attach(given: argparse.Namespace) -> int:
-    """Watch a run: in the app on a terminal, as lines anywhere else."""
+    """Watch a run: in the app where it can be shown, as lines anywhere else, and for whoever asked for them."""
     group = groups.find(given.run, given.runs)
     if group is not None:
         return _of_groups("attach")(group, given)
     found = engine_runs.attach(given.run, given.runs)
-    if given.json or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+    if given.json or plain.wanted():
         return attach_to(found, as_json=given.json)
     from tui.start import run_app
 

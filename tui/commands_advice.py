@@ -80,6 +80,8 @@ def plan(given: argparse.Namespace) -> int:
     writes = str(wanted) != "-"
     if writes and wanted.is_dir():
         raise InputError(f"{wanted} is a folder; name a file with -o.")
+    if writes and not wanted.absolute().parent.is_dir():
+        raise InputError(f"{wanted}: there is no folder {wanted.parent}.")
     if writes and wanted.exists() and not given.force:
         raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
     look = look_at(given)

@@ -8,14 +8,16 @@ from engine.inspect import inspect_machine
 from engine.prediction import calibration
 from engine.prediction.ask import as_json, estimate
 from engine.prediction.configured import Cannot
+from engine.rundir import RunDirectory
 from engine.runs import all_runs
 from engine.text import clean
 from recommender.errors import Exit, InputError
 from recommender.facts import Facts
 from tui.commands_advice import facts_from
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.show import Screen
-from tui.words import size
+from tui.words import duration, size
 
 PHASES = ("load", "forward", "loss", "backward", "optimizer", "evaluation", "save")
 
@@ -29,7 +31,7 @@ def command(given: argparse.Namespace) -> int:
         if given.json:
             print(as_json({"cannot": {"code": error.code, "text": text}}))
         else:
-            print(f"loracle: {text}", file=sys.stderr)
+            print(f"loracle: {in_words(text)}", file=sys.stderr)
         return error.exit_code
     if given.json:
         print(as_json({"estimate": found}))
@@ -43,7 +45,7 @@ def calibrate(given: argparse.Namespace) -> int:
     machine = inspect_machine()
     before = calibration.remembered(machine)
     found = calibration.measure(machine)
-    past = sorted((r.name, r.report() or {}) for r in all_runs(given.runs))
+    past = sorted(((r.name, _report(r)) for r in all_runs(given.runs)), key=lambda one: one[0])
     old, factors = calibration.learn(machine, past)
     if given.json:
         print(as_json({"device": found, "before": before, "runs": factors, "runs_before": old}))
@@ -61,6 +63,13 @@ def calibrate(given: argparse.Namespace) -> int:
             text += " " + _("Predictions of {method} are multiplied by it from now on (before: {was:.2f}).")
         screen.print(text.format(method=method, factor=factor, was=old.get(method, 1.0)))
     return Exit.DONE
+
+
+def _report(run: RunDirectory) -> dict[str, Any]:
+    try:
+        return run.report() or {}
+    except InputError:  # of a newer version
+        return {}
 
 
 def _flat(found: dict[str, Any]) -> dict[str, Any]:
@@ -93,8 +102,8 @@ def _show(found: dict[str, Any]) -> None:
     parts = sorted(((n, b) for n, b in found["parts"].items() if b > 2**20), key=lambda p: -p[1])
     screen.print(_("At the peak: {parts}").format(parts=", ".join(f"{n} {size(b)}" for n, b in parts)))
     step = found["seconds_per_step"]
-    screen.print(_("A step takes about {seconds:.3g} s (between {low:.3g} and {high:.3g})").format(
-        seconds=step["predicted"], low=step["low"], high=step["high"]
+    screen.print(_("A step takes about {time} (between {low} and {high})").format(
+        time=duration(step["predicted"]), low=duration(step["low"]), high=duration(step["high"])
     ))  # fmt: skip
     if found["assumed"]:
         names = ", ".join(found["assumed"])

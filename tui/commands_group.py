@@ -20,7 +20,7 @@ from recommender.recommendation import METHODS
 from tui import driver, show_groups
 from tui.headless import follow, watch
 from tui.i18n import _
-from tui.show import Screen, listed
+from tui.show import Screen, listed, whole
 from tui.words import duration, status_word
 
 FOLLOWING: dict[str, groups.Next] = {"compare": comparing.next_task, "pilot": pilot_course.next_task}
@@ -113,7 +113,7 @@ def attach(group: Group, given: argparse.Namespace) -> int:
         words = _("{name} is {state}. Go on: loracle resume {name}")
         print(words.format(name=group.name, state=status_word(group.status())), file=sys.stderr)
         return Exit.STOPPED
-    _show(content, given)
+    _show(group, content, given)
     return Exit.DONE if content.get("complete") else Exit.FAILED
 
 
@@ -126,7 +126,10 @@ def resume(group: Group, given: argparse.Namespace) -> int:
 
 def stop(group: Group, given: argparse.Namespace) -> int:
     """Ask the run that is going on to stop; the group then ends with it."""
-    run = group.current()
+    run, deadline = group.current(), time.monotonic() + driver.PATIENCE
+    while run is None and group.driven() and time.monotonic() < deadline:  # between two of its runs
+        time.sleep(0.2)
+        run = group.current()
     if run is None:
         raise InputError(f"{group.name} is not running (it is {group.status()}).")
     runs.stop(run, now=given.now)
@@ -141,7 +144,7 @@ def report(group: Group, given: argparse.Namespace) -> int:
     content = group.report()
     if content is None:
         raise InputError(f"{group.name} has no report: it is {group.status()}. `loracle resume {group.name}` goes on with it.")
-    _show(content, given)
+    _show(group, content, given)
     return Exit.DONE
 
 
@@ -181,7 +184,7 @@ def _go(group: Group, given: argparse.Namespace) -> int:
         print(_("{name} is stopped; `loracle resume {name}` goes on with it.").format(name=group.name), file=sys.stderr)
         return Exit.STOPPED
     content = group.report() or {}
-    _show(content, given)
+    _show(group, content, given)
     return Exit.DONE if content.get("complete") else Exit.FAILED
 
 
@@ -193,10 +196,11 @@ def _announce(run: RunDirectory, stop_at: int | None, *, as_json: bool) -> None:
         Screen(stderr=True).print(Text(f"{one_line(run.name, 200)}{until}", style="bold"))
 
 
-def _show(content: dict[str, Any], given: argparse.Namespace) -> None:
+def _show(group: Group, content: dict[str, Any], given: argparse.Namespace) -> None:
     if given.json:
         print(json.dumps(content, ensure_ascii=False), flush=True)
-    else:
+        return
+    with whole(group.report_file):
         show_groups.report(content, Screen())
 
 

@@ -4,20 +4,23 @@ import contextlib
 import json
 import os
 import shlex
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.files import read_json, write_atomically
+from engine.files import expanded, read_json, write_atomically
 from engine.inspection.nf4 import state_folder
-from tui.flags import GOAL_FLAGS
+from tui.flags import GOAL_FLAGS, METHODS, said_goal
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from recommender.facts import Goal
     from recommender.plan import Plan
 
 MOST_RECENT = 12
+_writing = threading.Lock()
 LARGEST = 1_000_000
 
 
@@ -92,7 +95,7 @@ class Draft:
 
 
 def _everywhere(name: str) -> str:
-    path = Path(name).expanduser()
+    path = expanded(name)
     return str(path.absolute()) if os.path.lexists(path) else name
 
 
@@ -113,6 +116,36 @@ def of_plan(plan: "Plan") -> Draft:
         method=plan.method,
         settings={plan.method: own},
     )
+
+
+def of_flags(given: "Namespace") -> Draft | None:
+    """What was said on the command line; `None` where nothing was. Settings hold for every method that has them, or for the
+    one that was named.
+
+    Raises:
+        InputError: there is no such setting.
+    """
+    pairs = [*([f"seed={given.seed}"] if given.seed != 1 else []), *given.assignments]
+    if pairs:
+        from recommender.plan_file import set_fields
+
+        set_fields({}, pairs)
+    own = {name.strip(): value for name, _sign, value in (pair.partition("=") for pair in pairs)}
+    roles = {"text": given.text_column, "label": given.label_column, **dict(given.columns)}
+    draft = Draft(
+        model=given.model or "",
+        data=given.data or "",
+        held_out=given.eval or "",
+        task=given.task or "",
+        columns={role: name for role, name in roles.items() if name},
+        drop_conflicts=given.drop_conflicts,
+        train_rows=given.train_rows,
+        eval_rows=given.eval_rows,
+        goal=said_goal(given),
+        method=given.method or "",
+        settings=dict.fromkeys((given.method,) if given.method else METHODS, own) if own else {},
+    )
+    return draft if draft != Draft() else None
 
 
 NOT_SETTINGS = frozenset({"version", "model", "data", "task", "method", "overrides"})
@@ -163,7 +196,7 @@ def _read(name: str) -> dict[str, Any]:
 
 def _write(name: str, content: Mapping[str, Any]) -> None:
     """A state folder that cannot be written only means that nothing is remembered."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), _writing:  # the app's threads may write at once, and would mix their bytes
         folder = state_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(folder / name, json.dumps(content, ensure_ascii=False))
+        write_atomically(folder / name, json.dumps(content))  # names may hold bytes that are no text

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tui.i18n import _
 
+METHODS = ("full", "lora", "qlora")
 PURPOSES = ("task", "assistant", "style", "knowledge", "domain", "code")
 TASKS = (
     "classification",
@@ -41,7 +42,7 @@ def situation(parser: argparse.ArgumentParser) -> None:
     """Model, data, method and what may be sampled or set."""
     parser.add_argument("--model", metavar="ID", help=_("a model folder, a hub id, or `demo`"))
     parser.add_argument("--data", metavar="FILE", help=data_help())
-    parser.add_argument("--method", choices=("full", "lora", "qlora"), help=_("take this method whatever is recommended"))
+    parser.add_argument("--method", choices=METHODS, help=_("take this method whatever is recommended"))
     rows(parser)
     parser.add_argument("--seed", type=int, default=1, metavar="N", help=_("of all that is left to chance (default 1)"))
     assignments(parser)

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Callable
 
 from tui import flags
+from tui.flags import METHODS
 from tui.i18n import _
 from tui.parser import Parser
 
-METHODS = ("full", "lora", "qlora")
 Answer = Callable[[argparse.Namespace], int]
 
 

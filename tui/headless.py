@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
@@ -16,18 +15,19 @@ from rich.text import Text
 from engine.events import Event, EventTail
 from engine.groups import Begin
 from engine.rundir import RunDirectory, settle
-from engine.runs import stop
 from engine.state import FINISHED, RunState
 from engine.text import clean, one_line
-from recommender.errors import Exit, InputError
+from recommender.errors import Exit
 from tui import judged, show
 from tui.endings import death
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.words import clock, duration, number, padded, phase_words, preflight_words
+from tui.stopping import stopping_by_signals
+from tui.words import clock, duration, end_clock, number, padded, phase_words, preflight_words
 from tui.worker_words import warning_words
 
 POLL_SECONDS = 0.25
+CHUNK = 4 * 1024 * 1024
 LINE_EVERY = 10.0
 """Seconds between progress lines where there is no terminal to redraw."""
 
@@ -41,7 +41,7 @@ def follow(begin: Begin, *, as_json: bool, in_group: bool = False) -> int:
     Raises:
         LoracleError: it cannot be started.
     """
-    with _stopping() as stopping:
+    with stopping_by_signals() as stopping:
         run, offset = begin()
         stopping.found(run)
         code = watch(run, as_json=as_json, offset=offset, in_group=in_group)
@@ -57,7 +57,7 @@ def leave(begin: Begin, told: Callable[[RunDirectory], None]) -> int:
     Raises:
         LoracleError: it cannot be started.
     """
-    with _stopping() as stopping:
+    with stopping_by_signals() as stopping:
         told(begin()[0])
     return Exit.INTERRUPTED if stopping.asked else Exit.DONE
 
@@ -76,10 +76,9 @@ def watch(run: RunDirectory, *, as_json: bool, offset: int = 0, in_group: bool =
     state = RunState()
     tail = EventTail(run.events)
     if offset:  # what happened before is known already: fold it silently
-        for event in EventTail(run.events).poll():
-            state.apply(event)
+        _fold(run, state, offset)
         tail = EventTail(run.events, offset)
-        state.status = "starting"
+        state.status, state.phase = "starting", "starting"
     view: _View = _JsonView() if as_json else _view()
     with view:
         while True:
@@ -89,10 +88,22 @@ def watch(run: RunDirectory, *, as_json: bool, offset: int = 0, in_group: bool =
                 view.event(event, state)
             settle(run, state)
             view.tick(state)
-            if state.status in FINISHED or state.status == "dead":
+            if not _goes_on(state):
                 break
             time.sleep(POLL_SECONDS)
     return _closing(run, state, as_json=as_json, in_group=in_group)
+
+
+def _goes_on(state: RunState) -> bool:
+    return state.status not in FINISHED and state.status != "dead"
+
+
+def _fold(run: RunDirectory, state: RunState, offset: int) -> None:
+    """Take in the events before `offset`, some megabytes at a time."""
+    tail = EventTail(run.events)
+    for begin in range(0, offset, CHUNK):
+        for event in tail.poll(min(CHUNK, offset - begin)):
+            state.apply(event)
 
 
 def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: bool) -> int:
@@ -119,47 +130,6 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
         narration.print(Text(_("{name}: {cause}. {cure}").format(name=run.name, cause=cause, cure=cure)))
     code = end.get("code")
     return int(code) if isinstance(code, int) else Exit.FAILED
-
-
-class _Stopping:
-    """Signals to this process as requests to a worker; those that come while it is being started are passed on once it is."""
-
-    def __init__(self) -> None:
-        self.asked: list[int] = []
-        self._run: RunDirectory | None = None
-
-    def found(self, run: RunDirectory) -> None:
-        """The worker of `run` is started."""
-        self._run = run
-        if self.asked:
-            self._pass_on(run)
-
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        """A signal came."""
-        self.asked.append(number)
-        if self._run is not None:
-            self._pass_on(self._run)
-
-    def _pass_on(self, run: RunDirectory) -> None:
-        now = len(self.asked) > 1
-        with contextlib.suppress(InputError):  # it may have ended in this moment
-            stop(run, now=now)
-        gently = _("Stopping after this step, with a checkpoint. Once more stops at once.")
-        with contextlib.suppress(OSError):
-            os.write(2, f"\n{_('Stopping at once.') if now else gently}\n".encode())
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[_Stopping]:
-    """While inside, signals do not end this process."""
-    stopping = _Stopping()
-    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
-    before = {n: signal.signal(n, stopping.hear) for n in numbers}
-    try:
-        yield stopping
-    finally:
-        for n, handler in before.items():
-            signal.signal(n, handler)
 
 
 class _View:
@@ -203,13 +173,16 @@ class _LineView(_View):
         self._phase = self._line = ""
 
     def event(self, event: Event, state: RunState) -> None:
-        line = milestone(event)
+        try:
+            line = milestone(event)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError):  # a log may hold anything
+            return
         if line is not None:
             self._print(line)
 
     def tick(self, state: RunState) -> None:
         now = time.monotonic()
-        if state.status != "running" or (now - self._said < LINE_EVERY and state.phase == self._phase):
+        if not _goes_on(state) or (now - self._said < LINE_EVERY and state.phase == self._phase):
             return
         self._said, self._phase = now, state.phase
         line = progress(state)
@@ -237,7 +210,7 @@ class _LiveView(_LineView):
         self._live.stop()
 
     def tick(self, state: RunState) -> None:
-        if state.status in ("running", "starting"):
+        if _goes_on(state):
             self._live.update(Text(progress(state), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
@@ -281,8 +254,6 @@ def _run_words(event: Event) -> str:
 
 def progress(state: RunState) -> str:
     """Where the run is, in one line."""
-    if state.status == "starting":
-        return f"{_('starting the worker')} …"
     if state.phase != "train" or not state.total_steps:
         return f"{phase_words(state)} …"
     parts = [_("step {now}/{all}").format(now=state.step, all=state.total_steps)]
@@ -294,5 +265,5 @@ def progress(state: RunState) -> str:
     left = state.seconds_left
     if left is not None:
         words = _("about {time} left, ends about {clock}")
-        parts.append(words.format(time=duration(left), clock=clock(time.time() + left)))
+        parts.append(words.format(time=duration(left), clock=end_clock(left)))
     return " · ".join(parts)

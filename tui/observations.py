@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from engine.text import one_line
-from tui.i18n import _
+from tui.i18n import _, plural
 from tui.words import number, share
 
 if TYPE_CHECKING:
@@ -48,7 +48,12 @@ def of_data(facts: "DataFacts") -> list[str]:
         text = _("{share} of the held-out rows are also in the training data; those are not trained on")
         found.append(text.format(share=share(facts.overlap_share)))
     if facts.empty_rows:
-        found.append(_("{n} rows have no text or no label and are left out").format(n=number(facts.empty_rows)))
+        text = plural(
+            "{n} row has no text or no label and is left out",
+            "{n} rows have no text or no label and are left out",
+            facts.empty_rows,
+        )
+        found.append(text.format(n=number(facts.empty_rows)))
     found += [_suspicious(s) for s in facts.suspicious_columns]
     return found
 

@@ -4,9 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.files import expanded
 from engine.text import clean
 
-DATA_SUFFIXES = frozenset(".csv .tsv .json .jsonl .ndjson .parquet .pq .arrow .txt .gz .conll".split())  # noqa: SIM905
+READ = ".csv .tsv .json .jsonl .ndjson .parquet .pq .arrow .feather .txt .gz .conll .conllu .bio .iob .iob2"
+DATA_SUFFIXES = frozenset(READ.split())
 MOST = 2_000
 """Entries of one folder that are looked at."""
 
@@ -21,8 +23,8 @@ class Entry:
     size: int
 
 
-def entries(folder: Path, *, files: bool = True, hidden: bool = False) -> list[Entry]:
-    """Folders and readable data files in `folder`, folders first.
+def entries(folder: Path, *, files: bool = True, hidden: bool = False, start: str = "") -> list[Entry]:
+    """Folders and readable data files in `folder` whose names begin with `start`, folders first.
 
     Names that hold control characters are left out: they cannot be shown or typed safely.
 
@@ -34,7 +36,7 @@ def entries(folder: Path, *, files: bool = True, hidden: bool = False) -> list[E
         for item in items:
             if len(found) >= MOST:
                 break
-            if clean(item.name) != item.name or (item.name.startswith(".") and not hidden):
+            if not item.name.startswith(start) or clean(item.name) != item.name or (item.name.startswith(".") and not hidden):
                 continue
             try:
                 if item.is_dir():
@@ -55,10 +57,10 @@ def completions(typed: str, *, files: bool = True) -> list[str]:
     head, slash, start = typed.rpartition("/")
     base = head + slash
     try:
-        inside = entries(Path(base or ".").expanduser(), files=files, hidden=start.startswith("."))
+        inside = entries(expanded(base or "."), files=files, hidden=start.startswith("."), start=start)
     except (OSError, ValueError, RuntimeError):
         return []
-    return [f"{base}{e.name}{'/' if e.folder else ''}" for e in inside if e.name.startswith(start)]
+    return [f"{base}{e.name}{'/' if e.folder else ''}" for e in inside]
 
 
 def common_start(candidates: list[str]) -> str:

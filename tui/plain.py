@@ -5,6 +5,7 @@ one that is not UTF-8. The questions go to standard error, what comes out to sta
 """
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -19,15 +20,15 @@ from tui import draft as drafts
 from tui import flags, work_setup
 from tui.draft import Draft
 from tui.error_words import in_words
+from tui.flags import METHODS
 from tui.goal import TO_LEARN
-from tui.i18n import _
+from tui.i18n import _, plural
 from tui.observations import TASKS, columns_of, of_data
 from tui.words import number
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
 
-METHODS = ("full", "lora", "qlora")
 Run = Callable[[list[str]], int]
 """Runs what would be typed after `loracle`; its exit code."""
 
@@ -36,7 +37,7 @@ class InputEnded(InputError):
     """Nobody is there to be asked."""
 
 
-def wanted(asked_for: bool) -> bool:
+def wanted(asked_for: bool = False) -> bool:
     """Whether prompts take the place of the app: asked for, or the only thing this terminal can show."""
     if asked_for or os.environ.get("ACCESSIBLE", "") not in ("", "0"):
         return True
@@ -45,22 +46,40 @@ def wanted(asked_for: bool) -> bool:
     return "utf" not in (sys.stdout.encoding or "").lower()
 
 
-def ask(model: str, data: str, runs: Path | None, run: Run) -> int:
-    """Ask for everything, show the plan, and start it; the run's exit code.
+def ask(said: Draft | None, runs: Path | None, run: Run) -> int:
+    """Ask for everything, beginning with what was `said` (else with what was left behind), show the plan, and start it.
+
+    Returns the run's exit code.
 
     Raises:
         InputEnded: the input ended before everything was said.
     """
     _say(_("Loracle: choose and run a fine-tune. Empty answers take what stands in brackets; ctrl+c leaves."))
-    draft = Draft(model=model, data=data) if model or data else drafts.kept()
-    draft = _goal(draft)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    before = said or drafts.kept()
+    draft = _goal(before)
     found = _model(draft.model)
     draft = replace(draft, model=found[0])
     draft, rows = _data(draft, found[1])
     draft = _limits(draft, rows)
+    if (draft.model, draft.data) != (before.model, before.data):
+        draft = replace(draft, settings={}, method="")  # they were for something else
     drafts.keep(draft)
-    code = run([*draft.arguments(), "--dry-run", *_runs(runs)])
-    return _choose(draft, runs, run) if code in (Exit.DONE, Exit.REFUSED) else code
+    own = _own(draft)
+    code = run([*_typed(draft, draft.method, own), "--dry-run", *_runs(runs)])
+    return _choose(draft, own, runs, run) if code in (Exit.DONE, Exit.REFUSED) else code
+
+
+def _own(draft: Draft) -> list[str]:
+    """Settings that were said already, as after `loracle`: those of the method that was chosen, else what all have in common."""
+    first, *others = [draft.assignments(method) for method in ((draft.method,) if draft.method else METHODS)]
+    return [word for setting in first if all(setting in other for other in others) for word in ("--set", setting)]
+
+
+def _typed(draft: Draft, method: str, own: list[str]) -> list[str]:
+    """What to type after `loracle` for that: no settings but those that the person sees here."""
+    return [*replace(draft, settings={}).arguments(method), *own]
 
 
 def _goal(draft: Draft) -> Draft:
@@ -101,7 +120,10 @@ def _data(draft: Draft, model: "ModelInspection") -> "tuple[Draft, DataInspectio
         usual = draft.data or (demo.data if demo is not None else "")
         name = _answer(_("Training data: a file, a saved set or a hub id"), usual)
         used = demo.held_out if demo is not None and name == demo.data else draft.held_out if name == draft.data else ""
-        held_out = _answer(_("Held-out data to score before and after, if there is any"), used)
+        question = _("Held-out data to score before and after, or - for none") if used else _(
+            "Held-out data to score before and after, if there is any"
+        )
+        held_out = _answer(question, used)
         others = {} if name == draft.data else {"task": "", "columns": {}, "drop_conflicts": False}
         draft = replace(draft, data=name, held_out="" if held_out == "-" else held_out, **others)  # type: ignore[arg-type]
         try:
@@ -123,7 +145,8 @@ def _tell(rows: "DataInspection") -> None:
     """What was found in the rows."""
     task = rows.facts.task
     columns = ", ".join(f"{role}: {one_line(c, 30)}" for role, c in columns_of(rows.facts).items())
-    of = _("{n} rows, taken for {task}.").format(n=number(rows.facts.rows), task=TASKS[task] if task else "?")
+    of = plural("{n} row, taken for {task}.", "{n} rows, taken for {task}.", rows.facts.rows or 0)
+    of = of.format(n=number(rows.facts.rows), task=TASKS[task] if task else "?")
     _say(f"{of} {columns}".strip())
     for odd in of_data(rows.facts):
         _say(f"! {odd}")
@@ -132,8 +155,10 @@ def _tell(rows: "DataInspection") -> None:
 def _read_otherwise(draft: Draft, rows: "DataInspection") -> Draft:
     """Another task, other columns, or without the rows that contradict others; the same draft where all is well."""
     task = rows.facts.task or ""
-    other = _answer(_("Another task? One of {tasks}").format(tasks=", ".join(TASKS)), task)
-    if other != task and other in TASKS:
+    question = _("Another task? One of {tasks}").format(tasks=", ".join(TASKS))
+    while (other := _answer(question, task)) not in (task, *TASKS):
+        _say(_("{text} is no such task.").format(text=one_line(other, 40)))
+    if other != task:
         return replace(draft, task=other, columns={})
     named = columns_of(rows.facts)
     told = _("Other columns? As in {example}; there are {columns}")
@@ -154,48 +179,49 @@ def _limits(draft: Draft, rows: "DataInspection") -> Draft:
     take = _number(
         _("Rows to train on, or - for all {n}").format(n=number(rows.facts.rows)), str(draft.train_rows or "-"), least=2
     )
-    score = None
-    if rows.facts.eval_rows is not None:
+    of = _("Rows to put aside and be scored on, or - for the usual share")
+    if draft.held_out or rows.eval_path is not None:
         of = _("Held-out rows to be scored on, or - for all {n}").format(n=number(rows.facts.eval_rows))
-        score = _number(of, str(draft.eval_rows or "-"), least=1)
+    score = _number(of, str(draft.eval_rows or "-"), least=1)
     goal = {name: value for name, value in draft.goal.items() if name != "time_budget_hours"}
     goal |= {"time_budget_hours": limit} if limit is not None else {}
     samples = {name: int(n) if n is not None else None for name, n in (("train_rows", take), ("eval_rows", score))}
     return replace(draft, goal=goal, **samples)  # type: ignore[arg-type]
 
 
-def _choose(draft: Draft, runs: Path | None, run: Run) -> int:
+def _choose(draft: Draft, own: list[str], runs: Path | None, run: Run) -> int:
     """The recommendation stands above: take it, another method, other settings or another goal, or nothing."""
-    own: list[str] = []
     question = _(
         "Start it? enter for the advised way; full, lora or qlora for another; NAME=VALUE for a setting, or a flag named above,"
         " to see it anew; no to leave"
     )
     while True:
-        chosen = _answer(question, "")
+        chosen = _answer(question, draft.method)
         if chosen.lower() in ("no", "n", "q", _("no")):
             _say(_("Nothing was started. The same, without questions:"))
-            print(shlex.join([*shlex.split(draft.command()), *own]), flush=True)
+            print(shlex.join(["loracle", *_typed(draft, draft.method, own)]), flush=True)
             return Exit.DONE
         if "=" in chosen or chosen.startswith("-"):
             try:
-                draft, own = _changed(draft, own, chosen)
+                wanted, settings = _changed(draft, own, chosen)
             except InputError as error:
                 _say(in_words(error.message))
                 continue
-            code = run([*draft.arguments(), *own, "--dry-run", *_runs(runs)])
-            own = own if code in (Exit.DONE, Exit.REFUSED) else []
+            code = run([*_typed(wanted, wanted.method, settings), "--dry-run", *_runs(runs)])
+            if code not in (Exit.DONE, Exit.REFUSED):  # said already; what was said before it still holds
+                continue
+            draft, own = wanted, settings
             if own:
                 _say(_("Settings of your own that the run gets: {settings}.").format(settings=", ".join(own[1::2])))
             continue
         method = chosen.lower()
         if method not in ("", "yes", "y", _("yes"), *METHODS):
             continue
-        typed = [*draft.arguments(method if method in METHODS else ""), *own, *_runs(runs)]
+        typed = [*_typed(draft, method if method in METHODS else draft.method, own), *_runs(runs)]
         code = run(typed)
         if code == Exit.REFUSED and _yes(_("Start it all the same?")):
             code = run([*typed, "--anyway"])
-        if code != Exit.REFUSED:
+        if code in (Exit.DONE, Exit.FAILED, Exit.STOPPED):  # else nothing was started, and the answers are kept
             drafts.used(draft)
         return code
 
@@ -219,12 +245,12 @@ def _changed(draft: Draft, own: list[str], text: str) -> tuple[Draft, list[str]]
     return replace(draft, goal=dict(draft.goal) | flags.said_goal(given)), [*own, *pairs]
 
 
-def _yes(question: str) -> bool:
-    return _answer(f"{question} {_('yes or no')}", _("no")).lower() in ("yes", "y", _("yes"))
-
-
 def _runs(runs: Path | None) -> list[str]:
     return ["--runs", str(runs)] if runs is not None else []
+
+
+def _yes(question: str) -> bool:
+    return _answer(f"{question} {_('yes or no')}", _("no")).lower() in ("yes", "y", _("yes"))
 
 
 def _number(question: str, usual: str, least: float = 0) -> float | None:

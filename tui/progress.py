@@ -4,8 +4,10 @@ import sys
 import time
 from typing import TextIO
 
+from rich.cells import cell_len
+
 from tui.i18n import _
-from tui.words import number, sign
+from tui.words import number, padded, sign
 
 PATIENCE = 0.8
 """Seconds before anything is said: what is quick needs no words."""
@@ -35,9 +37,9 @@ class ProgressLine:
             return
         self._said = now
         line = f"{self._what}: {amount(done, total, unit)} {sign('…')}"
-        self._stream.write("\r" + line.ljust(self._width))
+        self._stream.write("\r" + padded(line, self._width))
         self._stream.flush()
-        self._width = len(line)
+        self._width = cell_len(line)
 
 
 def amount(done: int, total: int, unit: str) -> str:
@@ -46,7 +48,5 @@ def amount(done: int, total: int, unit: str) -> str:
         return _("comparing {n} texts with each other").format(n=number(done))
     if unit == "bytes":
         return f"{100 * done // total}%" if total else f"{done / 1e6:,.0f} MB"
-    if unit == "rows":
-        words = _("{done} of {total} rows") if total else _("{done} rows")
-        return words.format(done=number(done), total=number(total))
-    return f"{number(done)}{f' of {number(total)}' if total else ''} {unit}"
+    words = _("{done} of {total} rows") if total else _("{done} rows")
+    return words.format(done=number(done), total=number(total))

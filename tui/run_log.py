@@ -8,7 +8,7 @@ from engine.text import clean, one_line
 from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.words import PHASE_WORDS, metric, preflight_words, status_word
+from tui.words import PHASE_WORDS, as_number, metric, preflight_words, status_word
 from tui.worker_words import warning_words
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ class RunLog:
 
     def take(self, event: "Event") -> LogLine | None:
         """The line of an event, which is kept too; `None` where the log does not show it."""
-        moment = event.get("time")
-        when = float(moment) if isinstance(moment, int | float) else 0.0
+        when = as_number(event.get("time")) or 0.0
         if event["kind"] == "step":
             if 0 <= when - self._last_step < STEP_SECONDS:
                 return None
@@ -116,7 +115,7 @@ def event_line(event: "Event") -> tuple[str, str] | None:
 def _run_line(event: dict[str, Any]) -> str:
     resumed = event.get("resumed_from")
     where = _(" on {device}").format(device=one_line(event.get("device"), 40)) if event.get("device") else ""
-    how = f" ({one_line(event['resume'], 120)})" if event.get("resume") else ""
+    how = f" ({in_words(one_line(event['resume'], 300))})" if event.get("resume") else ""
     if resumed is None:
         return _("the worker runs") + where
     return _("resumed from step {step}").format(step=one_line(resumed, 12)) + how + where

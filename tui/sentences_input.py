@@ -254,6 +254,7 @@ SENTENCES: tuple[str, ...] = (
     marked("{path}: is not UTF-8 text."),
     marked("{path}: cannot be read as text ({why})."),
     marked("{path} is a folder; name a file with -o."),
+    marked("{file}: there is no folder {folder}."),
     marked("{path} cannot be written ({why})."),
     marked("--seed {value}: must not be negative."),
     marked("--facts takes the place of --model and --data; give one or the other."),

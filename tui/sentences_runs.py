@@ -3,6 +3,7 @@
 from recommender.language import marked
 
 SENTENCES: tuple[str, ...] = (
+    marked("{file}: is damaged; what could be read of it stands above."),
     marked("{path}: the disk is full; free some, or set HF_HOME, and try again."),
     marked("{path}: hub model {name} takes {needed} of disk and {free} are free. Free some, or set HF_HOME."),
     marked("{path}: the run needs about {needed} of disk and {free} are free. Free some, or use --runs."),

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from engine.files import expanded
 from recommender.errors import Exit, InputError
 from tui.i18n import _
 
@@ -35,7 +36,7 @@ def serve(given: argparse.Namespace) -> int:
     except ImportError:
         raise InputError(_("serving needs an extra that is not installed; run pip install 'loracle[serve]'.")) from None
     _check_free(given.port)
-    runs = ["--runs", str(given.runs.expanduser().absolute())] if given.runs is not None else []
+    runs = ["--runs", str(expanded(given.runs).absolute())] if given.runs is not None else []
     # `exec` makes the app a child of the server itself, so that it notices when the server is gone.
     command = f"exec {shlex.join([sys.executable, '-P', '-m', 'tui.serve', *runs])}"
     _server(command, given.port).serve()
@@ -46,7 +47,7 @@ def _check_free(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((HOST, port if port else -1))  # 0 would be any port, whose pages are not ours to know
         except (OSError, OverflowError):
             text = _("port {port} cannot be used here: it is taken, or not allowed; name another with --port.")
             raise InputError(text.format(port=port)) from None

@@ -53,7 +53,7 @@ def config_file() -> Path:
     """config.toml in the user's configuration folder; `LORACLE_CONFIG` names another file."""
     named = os.environ.get("LORACLE_CONFIG")
     if named:
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     import platformdirs
 
     return platformdirs.user_config_path("loracle", appauthor=False) / "config.toml"

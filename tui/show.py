@@ -1,8 +1,9 @@
 """Runs and report as text for a terminal. Everything foreign is cleaned and never markup."""
 
+import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,30 @@ class Screen(Console):
         os.close(nowhere)
 
 
+@contextlib.contextmanager
+def whole(file: Path) -> Iterator[None]:
+    """While what a file holds is shown: it may be damaged anywhere.
+
+    Raises:
+        InputError: it is.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise InputError(f"{file}: is damaged; what could be read of it stands above.") from None
+
+
 def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> None:
-    """The before/after report."""
+    """The before/after report.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    with whole(run.report_file):
+        _report(content, run, console)
+
+
+def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> None:
     rows = content.get("rows") or {}
     console.print()
     words = _("{name}: before and after, on {rows} held-out rows")

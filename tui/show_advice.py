@@ -31,7 +31,11 @@ def facts(found: Facts, console: Console) -> None:
         free, total = size(device.memory_free), size(device.memory_total)
         here = words.format(name=one_line(device.name or "GPU", 60), free=free, total=total) + more
     else:
-        words = _("{name}, {cores} cores, {free} of memory free now, no GPU")
+        words = plural(
+            "{name}, {cores} core, {free} of memory free now, no GPU",
+            "{name}, {cores} cores, {free} of memory free now, no GPU",
+            machine.cpu_cores or 0,
+        )
         name = one_line(machine.cpu_name or "CPU", 60)
         here = words.format(name=name, cores=number(machine.cpu_cores), free=size(machine.ram_available))
     table.add_row(_("Machine"), Text(here))

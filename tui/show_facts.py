@@ -9,7 +9,7 @@ from rich.text import Text
 from engine.inspect import DataInspection, ModelInspection
 from engine.text import one_line
 from recommender.facts import CLASSIFYING, DataFacts, Device, Machine, Truncation
-from tui.i18n import _
+from tui.i18n import _, plural
 from tui.observations import columns_of, of_data, task_name
 from tui.show import listed
 from tui.words import amount, number, share, sign, size
@@ -29,7 +29,8 @@ def machine(found: Machine, speed: Mapping[str, float] | None, console: Console)
         lines.append((_("Accelerator"), _("none found: training would run on the processor")))
     bf16 = {True: _("bf16 in hardware"), False: _("no bf16"), None: None}[found.cpu_bf16]
     avx = {True: "AVX-512", False: _("no AVX-512"), None: None}[found.cpu_avx512]
-    cores = _("{n} cores usable").format(n=number(found.cpu_cores)) if found.cpu_cores else None
+    words = plural("{n} core usable", "{n} cores usable", found.cpu_cores or 0)
+    cores = words.format(n=number(found.cpu_cores)) if found.cpu_cores else None
     lines.append((_("Processor"), _joined([one_line(found.cpu_name, 60) if found.cpu_name else None, cores, avx, bf16])))
     for precision, flops in (speed or {}).items():
         words = _("{n} billion operations a second in {precision} (measured now)")

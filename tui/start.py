@@ -13,20 +13,23 @@ from tui.signals import HUNG_UP, catch_signals, end_children, forget_terminal
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
+    from tui.draft import Draft
 
 
 def run_app(
     *,
-    model: str | None = None,
-    data: str | None = None,
+    draft: "Draft | None" = None,
     runs: Path | None = None,
     attach: "RunDirectory | None" = None,
 ) -> int:
-    """Show the app until it is left; its exit code (0; 2 without a terminal; 129, 130, 143 after a signal)."""
+    """Show the app until it is left; its exit code (0; 2 without a terminal; 129, 130, 143 after a signal).
+
+    It begins with set-up where there is a `draft`, with a run where one is to be attached to, else with the list of runs.
+    """
     if reason := no_terminal():
         print(reason, file=sys.stderr)
         return int(Exit.USAGE)
-    app = LoracleApp(model=model, data=data, runs=runs, attach=attach)
+    app = LoracleApp(draft=draft, runs=runs, attach=attach)
     catch_signals(app.leave)
     app.run()
     end_children()

@@ -3,7 +3,6 @@
 Escape sequences reach the terminal of the person, over ssh too; a local helper serves where the terminal ignores them.
 """
 
-import base64
 import os
 import shutil
 import subprocess
@@ -20,11 +19,6 @@ _HELPERS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("WSL_DISTRO_NAME",), ("clip.exe",)),
 )
 """What must be set for a helper to have somebody to talk to, and its command."""
-
-
-def clipboard_sequence(text: str) -> str:
-    """OSC 52: the terminal puts it into the clipboard of the machine that it runs on."""
-    return f"\x1b]52;c;{base64.b64encode(text.encode('utf-8', 'replace')).decode()}\a"
 
 
 def copy_locally(text: str) -> bool:
@@ -58,12 +52,31 @@ def _helper() -> tuple[str, ...] | None:
     return None
 
 
-def announce(write: Callable[[str], None], title: str, words: str) -> None:
-    """Tell a person who looks elsewhere: bell (unless `LORACLE_BELL` is empty), title, and OSC 9 for the desktop."""
-    if os.environ.get("LORACLE_BELL", "1"):
-        write("\a")
-    write(title_sequence(title))
-    write(f"\x1b]9;{one_line(words, 200)}\a")
+KEEP_TITLE, TITLE_BACK = "\x1b[22;2t", "\x1b[23;2t"
+"""The title as it is, kept by the terminal, and back (xterm's; what does not know them passes over them)."""
+
+
+class News:
+    """What a person who looks elsewhere is told; the window's title, which says it too, is given back afterwards."""
+
+    def __init__(self) -> None:
+        self._unread = False
+
+    def tell(self, write: Callable[[str], None], title: str, words: str) -> None:
+        """Bell (unless `LORACLE_BELL` is empty), title, and OSC 9 for the desktop."""
+        if os.environ.get("LORACLE_BELL", "1"):
+            write("\a")
+        if not self._unread:
+            write(KEEP_TITLE)
+        self._unread = True
+        write(title_sequence(title))
+        write(f"\x1b]9;{one_line(words, 200)}\a")
+
+    def were_read(self, write: Callable[[str], None]) -> None:
+        """The person looks here again, or leaves."""
+        if self._unread:
+            self._unread = False
+            write(title_sequence("Loracle") + TITLE_BACK)
 
 
 def title_sequence(title: str) -> str:

@@ -1,6 +1,5 @@
 """A live run as text: every function takes the state and returns what to show."""
 
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from tui.words import (
     amount,
     clock,
     duration,
+    end_clock,
     flush_right,
     metric,
     number,
@@ -33,10 +33,14 @@ if TYPE_CHECKING:
     from engine.state import RunState
 
 LIVE = ("starting", "running")
-PHASES = ("load", "tokenize", "preflight", "before", "samples", "forgetting", "train", "save", "after", "probe")
+_BEFORE = ("load", "tokenize", "reference", "compile", "kernels", "preflight", "before", "answers", "samples", "forgetting")
+PHASES = (*_BEFORE, "train", "save", "after", "probe")
 """In the order of a run."""
+OF_SOME = ("reference", "compile", "kernels", "answers", "samples", "forgetting", "probe")
+"""Those that only some runs have."""
 TRAINING = ("train", "evaluate")
 """Phases during which the bar counts steps."""
+UNITS = {"rows": _("rows"), "steps": _("steps"), "answers": _("answers")}
 TREND_STEPS = 50
 
 
@@ -59,7 +63,7 @@ def time_left(state: "RunState", now: float | None = None) -> Content:
         said = real(state.info.get("predicted_seconds"))
         return Content(_("planned: about {time}").format(time=duration(said)) if said else "")
     words = _("about {time} left · ends {clock}")
-    return Content(words.format(time=duration(left), clock=clock((now or time.time()) + left)))
+    return Content(words.format(time=duration(left), clock=end_clock(left, now)))
 
 
 def progress(state: "RunState", width: int) -> Content:
@@ -67,7 +71,7 @@ def progress(state: "RunState", width: int) -> Content:
     if state.phase in TRAINING or not state.phase_total or state.status not in LIVE:
         done, total, unit = state.step, state.total_steps, _("step")
     else:
-        done, total, unit = state.phase_done, state.phase_total, one_line(state.phase_unit, 12)
+        done, total, unit = state.phase_done, state.phase_total, UNITS.get(state.phase_unit, one_line(state.phase_unit, 12))
     share = done / total if total else 0.0
     words = f" {unit} {number(done)}/{number(total)} {100 * share:3.0f}%" if total else " "
     if state.status == "done" and done < total:
@@ -78,7 +82,7 @@ def progress(state: "RunState", width: int) -> Content:
 def phases(state: "RunState", width: int) -> Content:
     """What was done and how long it took, what is being done, what is still to come; the first fall away if it is too much."""
     parts = []
-    here = "train" if state.phase in TRAINING else state.phase
+    here = "train" if state.phase in (*TRAINING, "pause") else state.phase
     now = PHASES.index(here) if here in PHASES else -1
     for n, name in enumerate(PHASES):
         spent = state.phase_seconds.get(name)
@@ -88,7 +92,7 @@ def phases(state: "RunState", width: int) -> Content:
             parts.append((f"{sign('▶')} {_SHORT[name]} {duration(spent)}", "bold"))
         elif spent is not None:
             parts.append((f"{sign('✓')} {_SHORT[name]} {duration(spent)}", "$text-muted"))
-        elif n > now and name not in ("probe", "samples", "forgetting") and state.status in LIVE:
+        elif n > now and name not in OF_SOME and state.status in LIVE:
             parts.append((f"{sign('○')} {_SHORT[name]}", "$text-disabled"))
     said = Content("  ").join(Content.styled(*part) for part in parts)
     while said.cell_length > width and len(parts) > 1:
@@ -100,9 +104,13 @@ def phases(state: "RunState", width: int) -> Content:
 _SHORT = {
     "load": _("load"),
     "tokenize": _("tokens"),
+    "reference": _("base"),
+    "compile": _("compile"),
+    "kernels": _("kernels"),
     "preflight": _("try"),
     "before": _("score before"),
     "probe": _("probe"),
+    "answers": _("answers"),
     "samples": _("samples"),
     "forgetting": _("generic text"),
     "train": _("train"),

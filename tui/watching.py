@@ -3,6 +3,7 @@
 Blocking calls, for threads; nothing heavy is imported at module level.
 """
 
+import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -89,6 +90,7 @@ class Playback:
         self._moments, self._ends = _timeline(run)
         self._offset, self._taken = 0, 0
         self._position, self._asked = 0.0, time.monotonic()
+        self._moving = threading.Lock()
 
     @property
     def length(self) -> float:
@@ -107,20 +109,26 @@ class Playback:
 
     def poll(self) -> list[LogLine]:
         """What became due since the last poll."""
-        now = time.monotonic()
-        if not self.paused:
-            self._position = min(self._position + (now - self._asked) * self.speed, self.length)
-        self._asked = now
-        return self._play_on()
+        if not self._moving.acquire(blocking=False):  # a thread of the screen jumps
+            return []
+        try:
+            now = time.monotonic()
+            if not self.paused:
+                self._position = min(self._position + (now - self._asked) * self.speed, self.length)
+            self._asked = now
+            return self._play_on()
+        finally:
+            self._moving.release()
 
     def seek(self, position: float) -> None:
-        """Go to that second; backwards means from the begin once more."""
-        position = min(max(position, 0.0), self.length)
-        if position < self._position:
-            self.state, self.log = RunState(), RunLog()
-            self._offset, self._taken = 0, 0
-        self._position = position
-        self._play_on()
+        """Go to that second; backwards means from the begin once more. One jump waits for the other."""
+        with self._moving:
+            position = min(max(position, 0.0), self.length)
+            if position < self._position:
+                self.state, self.log = RunState(), RunLog()
+                self._offset, self._taken = 0, 0
+            self._position = position
+            self._play_on()
 
     def _play_on(self) -> list[LogLine]:
         from bisect import bisect_right

@@ -77,12 +77,16 @@ def number(n: float | None) -> str:
     return sign("–") if n is None else f"{n:,.0f}".replace(",", " ")
 
 
+ALMOST = 0.9995
+"""Of a unit: what would be rounded to a thousand of the smaller one is said in the larger."""
+
+
 def amount(n: float | None) -> str:
     """A large count in three digits: `22.7 M`."""
     if n is None:
         return sign("–")
     for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e4)):
-        if n >= factor:
+        if n >= (factor if unit == "k" else ALMOST * factor):
             scaled = n / (1e3 if unit == "k" else factor)
             return f"{scaled:.0f} {unit}" if scaled >= 100 or unit == "k" else f"{scaled:.3g} {unit}"
     return number(n)
@@ -118,24 +122,37 @@ def share(value: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds: `45 s`, `12 min`, `3.5 h`; below ten seconds one decimal."""
+    """Seconds: `45 s`, `12 min`, `3.5 h`; below ten seconds one decimal, `34 ms` where that would be zero."""
     from recommender.reasons import duration as time_in_words
 
     if seconds is None:
         return sign("–")
-    return f"{seconds:.1f} s" if seconds < 10 else time_in_words(seconds)
+    if 0 < seconds < 0.0995:
+        return f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 9.95 else time_in_words(seconds)
 
 
 def seconds_ago(moment: float | None, now: float | None = None) -> str:
     """How long ago a wall-clock time was: `0.8 s ago`, `3 h ago`."""
     if moment is None:
         return sign("–")
-    return _("{time} ago").format(time=duration(max((now or time.time()) - moment, 0.0)))
+    since = (now or time.time()) - moment
+    return _("{time} ago").format(time=duration(since if since >= 0.1 else 0.0))
 
 
 def clock(moment: float | None) -> str:
     """A wall-clock time as people read it: `14:32`."""
     return sign("–") if moment is None else time.strftime("%H:%M", time.localtime(moment))
+
+
+UNMISTAKABLE = 12 * 3600.0
+"""Seconds within which a time on the clock needs no day beside it."""
+
+
+def end_clock(left: float, now: float | None = None) -> str:
+    """When something ends that takes so many seconds more: `14:32`, or with its day, `2026-11-30 14:32`."""
+    moment = (now or time.time()) + left
+    return clock(moment) if left < UNMISTAKABLE else time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
 
 
 def short_name(name: str) -> str:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from engine.files import expanded
 from engine.inspection.child import ask
 from engine.text import clean
 from recommender.errors import LoracleError
@@ -21,12 +22,12 @@ def hub_cache() -> Path:
     """Where downloaded models go, by the variables that huggingface_hub reads, in its order."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(name):
-            return Path(os.path.expandvars(os.environ[name])).expanduser()
+            return expanded(os.path.expandvars(os.environ[name]))
     home = os.environ.get("HF_HOME")
     if not home:
         caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         home = f"{caches}/huggingface"
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
+    return expanded(os.path.expandvars(home)) / "hub"
 
 
 def cached_models() -> list[str]:

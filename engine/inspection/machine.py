@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+from engine.files import expanded
 from engine.inspection import accelerators as cards
 from engine.inspection import nf4
 from engine.inspection.hub_list import hub_cache
@@ -106,6 +107,6 @@ def calibrate() -> dict[str, float]:
 
 def _disk_free(where: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        there = where.expanduser().absolute()
+        there = expanded(where).absolute()
         return shutil.disk_usage(next(p for p in (there, *there.parents) if p.exists())).free
     return None

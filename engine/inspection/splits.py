@@ -2,8 +2,8 @@
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from engine.files import expanded
 from engine.tables.arrow import splits_of
 from engine.text import one_line
 from recommender.errors import InputError
@@ -26,7 +26,7 @@ class Splits:
     @staticmethod
     def path(name: str) -> str:
         """The absolute form of a name; links stay, the hub cache's files lose their suffix without them."""
-        return os.path.abspath(os.path.expanduser(name))
+        return os.path.abspath(expanded(name))
 
 
 def resolve(train: str, held_out: str | None, splits: dict[str, str] | None = None) -> Splits:
@@ -37,7 +37,7 @@ def resolve(train: str, held_out: str | None, splits: dict[str, str] | None = No
     """
     if splits is None:
         try:
-            splits = {name: str(path) for name, path in splits_of(Path(train).expanduser()).items()}
+            splits = {name: str(path) for name, path in splits_of(expanded(train)).items()}
         except OSError:
             splits = {}
     asked = (held_out,) if held_out is not None else ()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from engine.files import sha256_of
+from engine.files import expanded, sha256_of
 from engine.tables.arrow import is_saved, open_arrow, open_parquet, open_saved, saved_files, splits_of
 from engine.tables.delimited import open_delimited
 from engine.tables.encoding import open_text
@@ -65,7 +65,7 @@ def open_source(name: str) -> Source:
     with told_plainly(Path(name)):
         if len(paths) == 1:
             return open_saved(paths[0]) if paths[0].is_dir() else _open(paths[0])
-        return _together(Path(name).expanduser(), [_open(path) for path in paths])
+        return _together(expanded(name), [_open(path) for path in paths])
 
 
 def fingerprint(name: str) -> str:
@@ -91,13 +91,13 @@ def files_of(name: str) -> list[Path]:
     Raises:
         InputError: it means nothing of that kind.
     """
-    if "*" in name and not Path(name).expanduser().exists():
-        pattern = Path(name).expanduser()
+    if "*" in name and not expanded(name).exists():
+        pattern = expanded(name)
         found = sorted(p for p in pattern.parent.glob(pattern.name) if p.is_file())
         if not found:
             raise InputError(f"{name}: no file is called like that.")
         return [existing_file(str(path)) for path in found]
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     try:
         if folder.is_dir() and is_saved(folder):
             return [folder]
@@ -129,7 +129,7 @@ def existing_file(name: str) -> Path:
     """
     if "://" in name:
         raise InputError(f"{name}: addresses are not read; download the file and give its path.")
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

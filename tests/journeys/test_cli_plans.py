@@ -152,10 +152,6 @@ def test_what_facts_alone_cannot_answer_is_refused_and_not_ignored(loracle: Comm
     assert "leave out --train-rows, -o, --set." in said
 
 
-def test_a_goal_without_a_command_is_not_lost(loracle: Command) -> None:
-    assert "--purpose belongs to --auto and plan" in refused(loracle("--purpose", "code"))
-
-
 @pytest.mark.parametrize(
     ("content", "told"),
     [

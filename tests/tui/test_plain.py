@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,24 +48,26 @@ def test_answers_become_the_command_that_auto_takes(
         typed.append(arguments)
         return 0
 
-    answers(monkeypatch, "9", "code", "nonsense", "small", "rows.csv", "", "", "", "half an hour", "0.5", "200", "lora")
-    assert plain.ask("", "", tmp_path, run) == 0
+    said = ["9", "code", "nonsense", "small", "rows.csv", "", "tagging", "", "", "half an hour", "0.5", "200", "", "lora"]
+    answers(monkeypatch, *said)
+    assert plain.ask(None, tmp_path, run) == 0
     common = ["--auto", "--model", "small", "--data", "rows.csv", "--train-rows", "200", "--purpose", "code", "--hours", "0.5"]
     assert typed == [[*common, "--dry-run", "--runs", str(tmp_path)], [*common, "--method", "lora", "--runs", str(tmp_path)]]
-    said = capsys.readouterr()
-    assert "there is no such model folder" in said.err
-    assert "600 rows, taken for classification. " in said.err
-    assert "6% of the rows repeat another row" in said.err
-    assert "9 is no such number" in said.err
-    assert "half an hour is no such number" in said.err
-    assert said.out == ""
+    told = capsys.readouterr()
+    assert "there is no such model folder" in told.err
+    assert "600 rows, taken for classification. " in told.err
+    assert "6% of the rows repeat another row" in told.err
+    assert "9 is no such number" in told.err
+    assert "tagging is no such task" in told.err
+    assert "half an hour is no such number" in told.err
+    assert told.out == ""
     assert draft.kept() == draft.Draft()
     assert draft.recent("model") == ["small"]
 
 
 def test_a_task_can_be_changed(known: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    answers(monkeypatch, "", "small", "rows.csv", "held.csv", "regression", "", "", "", "-", "-", "no")
-    assert plain.ask("", "", None, lambda arguments: 0) == 0
+    answers(monkeypatch, "", "small", "rows.csv", "held.csv", "regression", "", "", "", "-", "-", "-", "no")
+    assert plain.ask(None, None, lambda arguments: 0) == 0
     assert known == [("rows.csv", "held.csv", None), ("rows.csv", "held.csv", "regression")]
     command = shlex.split(capsys.readouterr().out)
     assert command[:2] == ["loracle", "--auto"]
@@ -84,19 +87,20 @@ def test_columns_samples_settings_and_the_goal_are_asked_for_too(
 
     def run(arguments: list[str]) -> int:
         typed.append(arguments)
-        return 0
+        return 2 if "rnak=9" in arguments else 0
 
     monkeypatch.setattr("engine.inspect.inspect_data", rows)
     said = ["", "small", "rows.csv", "held.csv", "", "text=id", "", "", "yes", "", "", "yes", "-", "-", "50"]
-    answers(monkeypatch, *said, "rank=8", "--forgetting much", "--forgetting high", "lora")
-    assert plain.ask("", "", None, run) == 0
+    answers(monkeypatch, *said, "rank=8", "rnak=9", "--forgetting much", "--forgetting high", "lora")
+    assert plain.ask(None, None, run) == 0
     assert [r["text_column"] for r in read] == [None, "id", "id"]
     assert [r["drop_conflicts"] for r in read] == [False, False, True]
     told = capsys.readouterr().err
     assert "much" in told
     assert "Settings of your own that the run gets: rank=8." in told
     assert [("--dry-run" in t, "--set" in t, "--forgetting" in t, "lora" in t) for t in typed] == [
-        (True, False, False, False), (True, True, False, False), (True, True, True, False), (False, True, True, True),
+        (True, False, False, False), (True, True, False, False), (True, True, False, False), (True, True, True, False),
+        (False, True, True, True),
     ]  # fmt: skip
     assert shlex.join(typed[-1]).endswith("--drop-conflicts --eval-rows 50 --forgetting high --method lora --set rank=8")
 
@@ -109,9 +113,43 @@ def test_what_is_refused_is_run_only_when_insisted_on(monkeypatch: pytest.Monkey
         typed.append(arguments)
         return 0 if "--anyway" in arguments else 3
 
-    answers(monkeypatch, "", "small", "rows.csv", "", "", "", "", "", "", "yes")
-    assert plain.ask("", "", None, run) == 0
+    answers(monkeypatch, "", "small", "rows.csv", *[""] * 7, "yes")
+    assert plain.ask(None, None, run) == 0
     assert [("--dry-run" in a, "--anyway" in a) for a in typed] == [(True, False), (False, False), (False, True)]
+
+
+@pytest.mark.usefixtures("known")
+def test_a_run_has_the_settings_that_were_shown_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was set on the plan screen, and kept, belongs to its method, its model and its data."""
+    typed: list[str] = []
+
+    def run(arguments: list[str]) -> int:
+        typed.append(shlex.join(arguments))
+        return 0
+
+    kept = draft.Draft(model="small", data="rows.csv", settings={"lora": {"rank": "64"}, "full": {"epochs": "1"}})
+    lora = replace(kept, method="lora")
+    for one, data, chosen in ((kept, "", "lora"), (lora, "", ""), (lora, "x.csv", "lora")):
+        draft.keep(one)
+        answers(monkeypatch, "", "", data, *[""] * 6, chosen)
+        assert plain.ask(None, None, run) == 0
+    assert ["rank=64" in line for line in typed] == [False, False, True, True, False, False]
+    assert typed[2].replace(" --dry-run", "") == typed[3]
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(("code", "kept"), [(2, True), (130, True), (3, True), (0, False), (5, False)])
+def test_answers_are_forgotten_only_once_a_run_was_started(monkeypatch: pytest.MonkeyPatch, code: int, kept: bool) -> None:
+    answers(monkeypatch, "", "small", "rows.csv", *[""] * 7, "no")
+    assert plain.ask(None, None, lambda arguments: 0 if "--dry-run" in arguments else code) == code
+    assert (draft.kept().data == "rows.csv") is kept
+
+
+def test_input_that_is_no_text_is_a_wrong_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n1\n"), encoding="utf-8"))
+    with pytest.raises(plain.InputEnded):
+        plain.ask(draft.Draft(model="demo"), None, lambda arguments: 0)
+    assert "is no such number" in capsys.readouterr().err
 
 
 def test_the_end_of_the_input_exits_2_and_what_was_said_is_kept() -> None:

@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from rich.cells import cell_len
 
 from tui import progress
 from tui.progress import ProgressLine, amount
@@ -30,6 +31,14 @@ def test_a_terminal_sees_one_line_that_goes_away() -> None:
     last = drawn.rsplit("\r", 2)
     assert last[1].strip() == ""
     assert last[2] == ""
+
+
+def test_a_line_of_wide_characters_goes_away_whole() -> None:
+    stream = Terminal()
+    with ProgressLine("正在读取 rows.csv", stream) as line:
+        line(1, 2, "rows")
+    shown, blanks = stream.getvalue().split("\r")[1:3]
+    assert len(blanks) == cell_len(shown)
 
 
 def test_a_file_sees_nothing() -> None:

@@ -1,5 +1,6 @@
 """A recorded run, played back."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,31 @@ def test_a_recording_runs_at_its_speed_with_pauses_cut_short(recorded: Any, monk
     assert recording.state.status == "done"
     recording.seek(3.0)
     assert (recording.state.step, recording.state.status) == (3, "running")
+
+
+def test_jumps_one_upon_the_other_take_every_event_once(recorded: Any) -> None:
+    recording = Playback(recorded)
+    taken: list[int] = []
+    first_began, go_on = threading.Event(), threading.Event()
+    take = recording.log.take
+
+    def slowly(event: Any) -> Any:
+        taken.append(event["seq"])
+        first_began.set()
+        go_on.wait(10)
+        return take(event)
+
+    recording.log.take = slowly  # type: ignore[method-assign]
+    jumps = [threading.Thread(target=recording.seek, args=(place,)) for place in (10.0, recording.length)]
+    jumps[0].start()
+    assert first_began.wait(10)
+    jumps[1].start()
+    assert recording.poll() == [], "the screen waits for no jump"
+    go_on.set()
+    for jump in jumps:
+        jump.join(10)
+    assert taken == sorted(set(taken))
+    assert recording.state.step == 20
 
 
 async def test_keys_play_faster_hold_and_jump(

@@ -1,5 +1,6 @@
 """The app in a real (pseudo) terminal: starting light, leaving it as it was."""
 
+import asyncio
 import os
 import pty
 import select
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tui.app import LoracleApp
 from tui.start import no_terminal
+from tui.terminal import KEEP_TITLE, TITLE_BACK, News
 
 ALTERNATE_ON, ALTERNATE_OFF, MOUSE_OFF = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?1000l"
 START = (
-    "import sys; from pathlib import Path; from tui.start import run_app;"
-    "sys.exit(run_app(runs=Path(sys.argv[1]), model=(sys.argv[2:] or [None])[0], data=(sys.argv[3:] or [None])[0]))"
+    "import sys; from pathlib import Path; from tui.draft import Draft; from tui.start import run_app;"
+    "sys.exit(run_app(runs=Path(sys.argv[1]), draft=Draft(*sys.argv[2:]) if sys.argv[2:] else None))"
 )
 
 
@@ -138,3 +141,34 @@ def test_a_terminal_that_cannot_move_its_cursor_is_refused(monkeypatch: pytest.M
     reason = no_terminal()
     assert reason is not None
     assert "--auto" in reason
+
+
+async def test_a_signal_after_the_app_has_ended_ends_the_program(tmp_path: Path) -> None:
+    """While the trash is emptied, which takes seconds for large models."""
+    app = LoracleApp(runs=tmp_path)
+    app._loop_of_app = asyncio.new_event_loop()
+    app._loop_of_app.close()
+    with pytest.raises(SystemExit) as end:
+        app.leave(130)
+    assert end.value.code == 130
+
+
+def test_the_windows_title_is_given_back() -> None:
+    written: list[str] = []
+    news = News()
+    news.were_read(written.append)
+    assert written == [], "a title that nobody changed is left alone"
+    news.tell(written.append, "done", "one")
+    news.tell(written.append, "done", "two")
+    news.were_read(written.append)
+    news.were_read(written.append)
+    said = "".join(written)
+    assert said.count(KEEP_TITLE) == said.count(TITLE_BACK) == 1
+    assert said.index(KEEP_TITLE) < said.index("\x1b]2;done") < said.index(TITLE_BACK)
+
+
+async def test_a_name_that_is_no_text_is_copied_as_far_as_it_is(tmp_path: Path) -> None:
+    app = LoracleApp(runs=tmp_path)
+    async with app.run_test(size=(80, 24)):
+        app.copy_to_clipboard("/runs/\udcff-rows")
+        assert app.clipboard == "/runs/?-rows"

@@ -1,12 +1,15 @@
 """Numbers and states in words."""
 
+import time
+
 import pytest
 
 from engine.state import RunState, fold
 from recommender.decide import recommend
 from recommender.facts import Facts
-from tui import keys, words
+from tui import keys, views_run, words
 from tui.endings import ending
+from tui.run_log import RunLog
 from tui.views_advice import card
 
 
@@ -15,6 +18,9 @@ def test_numbers_read_well() -> None:
     assert words.amount(22_713_600) == "22.7 M"
     assert words.amount(596_000_000) == "596 M"
     assert words.amount(980) == "980"
+    assert words.amount(999_999) == "1 M"
+    assert words.amount(999_600_000) == "1 B"
+    assert [words.duration(s) for s in (0.0, 0.0341, 0.12, 9.97, 1_234.0)] == ["0.0 s", "34 ms", "0.1 s", "10 s", "21 min"]
     assert words.metric(0.84249) == "0.842"
     assert words.rate(2e-5) == "2e-5"
     assert words.rate(0.00011) == "1.1e-4"
@@ -30,6 +36,14 @@ def test_ago_counts_from_the_given_moment() -> None:
     assert words.seconds_ago(100.0, now=100.8) == "0.8 s ago"
     assert words.seconds_ago(0.0, now=7200.0) == "2.0 h ago"
     assert words.seconds_ago(200.0, now=100.0) == "0.0 s ago"
+    assert words.seconds_ago(100.0, now=100.03) == "0.0 s ago"
+
+
+def test_an_end_that_is_not_today_says_its_day() -> None:
+    noon = time.mktime((2026, 11, 28, 12, 0, 0, 0, 0, -1))
+    assert words.end_clock(3_600.0, noon) == "13:00"
+    assert words.end_clock(11 * 3_600.0, noon) == "23:00"
+    assert words.end_clock(50 * 3_600.0, noon) == "2026-11-30 14:00"
 
 
 def test_a_phase_says_how_far_it_is() -> None:
@@ -76,3 +90,17 @@ def test_texts_name_the_keys_that_a_person_has(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LORACLE_KEYS", "resume=f5,ctrl+r;goal=ctrl+g;zoom-in=plus")
     assert ending(stopped) == "Stopped: F5 goes on with it."
     assert [keys.name("goal", "g"), keys.name("zoom-in", ">"), keys.name("mark", "space")] == ["ctrl+g", "+", "space"]
+
+
+def test_an_event_of_any_time_is_a_line_of_the_log() -> None:
+    log = RunLog()
+    for number, when in enumerate((10**400, "noon", None)):
+        assert log.take({"kind": "checkpoint", "seq": number, "time": when, "step": number}) is not None
+
+
+@pytest.mark.parametrize("phase", ["reference", "compile", "kernels", "answers", "pause"])
+def test_every_phase_of_a_run_is_marked_as_going_on(phase: str) -> None:
+    state = RunState(status="running", phase=phase, phase_done=3, phase_total=9, phase_unit="rows")
+    state.phase_seconds = {"load": 2.0, "tokenize": 1.0}
+    assert words.sign("▶") in views_run.phases(state, 200).plain
+    assert "rows 3/9" in views_run.progress(state, 80).plain

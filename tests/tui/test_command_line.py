@@ -1,0 +1,232 @@
+"""The command line around the commands: where flags go, what is written where, and what never ends in a traceback."""
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from engine.runs import runs_root
+from engine.state import RunState
+from recommender.errors import InputError
+from tui import commands_estimate, commands_group, headless, serve, stopping
+from tui.cli import main
+from tui.draft import Draft
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ends are a terminal that shows the app. Called in a test: pytest puts its own ends back before that."""
+    monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO()))
+    monkeypatch.setattr(sys, "stdout", Terminal(io.BytesIO(), encoding="utf-8"))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("ACCESSIBLE", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("", None),
+        ("--data a.csv --eval b.csv", Draft(data="a.csv", held_out="b.csv")),
+        ("--task regression --text-column x --column prompt=q --drop-conflicts --train-rows 9 --eval-rows 3 --hours 2",
+         Draft(task="regression", columns={"text": "x", "prompt": "q"}, drop_conflicts=True, train_rows=9, eval_rows=3,
+               goal={"time_budget_hours": 2.0})),
+        ("--model m --data a.csv --method lora --seed 7 --set rank=8",
+         Draft(model="m", data="a.csv", method="lora", settings={"lora": {"seed": "7", "rank": "8"}})),
+        ("--model m --data a.csv --set epochs=1",
+         Draft(model="m", data="a.csv", settings={m: {"epochs": "1"} for m in ("full", "lora", "qlora")})),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("prompts", [False, True])
+def test_what_flags_say_is_where_app_and_prompts_begin(
+    flags: str, said: Draft | None, prompts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[bool, Draft | None]] = []
+
+    def app(*, draft: Draft | None, runs: Path | None) -> int:
+        begun.append((False, draft))
+        return 0
+
+    def ask(draft: Draft | None, runs: Path | None, run: object) -> int:
+        begun.append((True, draft))
+        return 0
+
+    monkeypatch.setattr("tui.start.run_app", app)
+    monkeypatch.setattr("tui.plain.ask", ask)
+    in_a_terminal(monkeypatch)
+    assert main([*flags.split(), *(["--plain"] if prompts else [])]) == 0
+    assert begun == [(prompts, said)]
+
+
+@pytest.mark.parametrize("flags", ["--anyway", "--method lora", "--data a.csv --set rank=8", "--model m --data a --set rnak=8"])
+def test_what_the_app_cannot_take_is_refused_and_not_ignored(flags: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: Any = main(flags.split())
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert flags.split()[-2 if "=" in flags else 0].partition("=")[0] in capsys.readouterr().err
+
+
+def test_whoever_asked_for_lines_attaches_with_lines(
+    make_run: Callable[..., Any], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.end("stopped", 5, cause="Stopped")
+    in_a_terminal(monkeypatch)
+    monkeypatch.setattr("tui.start.run_app", lambda **options: pytest.fail("the app was shown"))
+    monkeypatch.setenv("ACCESSIBLE", "1")
+    assert main(["attach", "last", "--runs", str(runs)]) == 5
+
+
+def test_what_an_output_cannot_show_is_written_out_and_json_is_utf_8(
+    make_run: Callable[..., Any], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_run()
+    worker.report(statements=["中文 → better"], name="rows")
+    written = {}
+    for flag in ((), ("--json",)):
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+        assert main(["report", worker.run.name, "--runs", str(runs), *flag]) == 0
+        written[flag] = raw.getvalue()
+    assert b"\\u4e2d\\u6587 \\u2192 better" in written[()]
+    assert json.loads(written[("--json",)].decode())["statements"] == ["中文 → better"]
+
+
+def test_a_home_that_nobody_has_is_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "--runs", "~nobody-at-all/runs"]) == 0
+    assert "No runs in ~nobody-at-all/runs." in capsys.readouterr().out
+    assert main(["inspect", "model", "~nobody-at-all/model"]) == 2
+    assert "there is no such model folder" in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_read_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def closed(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied", "/root/runs")
+
+    monkeypatch.setattr("engine.runs.folders", closed)
+    assert main(["runs"]) == 2
+    assert capsys.readouterr().err == "loracle: /root/runs: Permission denied.\n"
+
+
+@pytest.mark.parametrize("broken", [{"scores": [1]}, {"rows": "many"}, {"memory": {"peak": "much"}}])
+def test_a_damaged_report_is_a_sentence(
+    broken: dict[str, Any], make_run: Callable[..., Any], runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run().report(**broken)
+    assert main(["report", "last", "--runs", str(runs)]) == 2
+    assert "report.json: is damaged" in capsys.readouterr().err
+
+
+def test_a_plan_that_cannot_be_written_is_refused_before_the_long_look(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--model", "demo", "--data", "missing.csv", "-o", "no-such-folder/plan.yaml"]) == 2
+    assert "there is no folder no-such-folder" in capsys.readouterr().err
+
+
+def test_any_port_is_no_port() -> None:
+    with pytest.raises(InputError):
+        serve._check_free(0)
+
+
+def test_a_stop_that_cannot_be_asked_for_says_so(
+    make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(run: object, *, now: bool) -> None:
+        raise OSError(28, "No space left on device")
+
+    def ended(run: object, *, now: bool) -> None:
+        raise InputError("it is not running")
+
+    told = []
+    for answer in (full, ended):
+        monkeypatch.setattr("tui.stopping.stop", answer)
+        asked = stopping.Stopping()
+        asked.found(make_run().run)
+        asked.hear(2, None)
+        told.append(capfd.readouterr().err.strip())
+    assert "cannot be asked to stop (No space left on device) and goes on" in told[0]
+    assert told[1] == ""
+
+
+def test_without_a_terminal_one_hears_what_a_worker_does_before_it_trains() -> None:
+    out = io.StringIO()
+    view = headless._LineView(Console(file=out, width=200))
+    state = RunState()
+    for phase, done in (("starting", 0), ("load", 0), ("tokenize", 500)):
+        state.phase, state.phase_done, state.phase_total = phase, done, 1_000 if done else 0
+        view.tick(state)
+    assert out.getvalue().splitlines() == [
+        "starting the worker …",
+        "loading the model …",
+        "turning texts into tokens 500/1 000 …",
+    ]
+
+
+def test_a_damaged_event_ends_no_view() -> None:
+    out = io.StringIO()
+    headless._LineView(Console(file=out)).event({"kind": "run", "seq": 1, "time": "noon", "train_rows": []}, RunState())
+    assert out.getvalue() == ""
+
+
+def test_what_was_known_before_a_resume_is_read_up_to_there(
+    make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.steps(1, 20)
+    offset = worker.run.events.stat().st_size
+    worker.steps(21, 30)
+    monkeypatch.setattr(headless, "CHUNK", 300)
+    state = RunState()
+    headless._fold(worker.run, state, offset)
+    assert (state.step, len(state.losses)) == (20, 20)
+
+
+def test_a_group_between_two_of_its_runs_can_be_stopped(monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., Any]) -> None:
+    run = make_run().run
+    found = iter((None, None, run))
+
+    class Between:
+        name = "a-group"
+
+        def current(self) -> Any:
+            return next(found)
+
+        def driven(self) -> bool:
+            return True
+
+    asked: list[Any] = []
+    monkeypatch.setattr("engine.runs.stop", lambda run, *, now: asked.append((run, now)))
+    assert commands_group.stop(Between(), argparse.Namespace(now=False)) == 0  # type: ignore[arg-type]
+    assert asked == [(run, False)]
+
+
+def test_runs_of_one_name_are_no_obstacle_to_calibrating(monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., Any]) -> None:
+    first = make_run()
+    first.report()
+    newer = make_run("other")
+    newer.report(version=99)
+    learned: list[Any] = []
+
+    def learn(machine: object, past: list[Any]) -> tuple[dict[str, float], dict[str, float]]:
+        learned.extend(past)
+        return {}, {}
+
+    monkeypatch.setattr(commands_estimate, "all_runs", lambda runs: [first.run, newer.run, first.run])
+    monkeypatch.setattr(commands_estimate, "inspect_machine", lambda: None)
+    monkeypatch.setattr("engine.prediction.calibration.remembered", lambda machine: None)
+    monkeypatch.setattr("engine.prediction.calibration.measure", lambda machine: {"busy": False})
+    monkeypatch.setattr("engine.prediction.calibration.learn", learn)
+    assert commands_estimate.calibrate(argparse.Namespace(runs=runs_root(), json=False)) == 0
+    assert sorted(bool(report) for _name, report in learned) == [False, True, True]

@@ -1,0 +1,58 @@
+"""Signals to this process, while it follows a run, as requests to the run's worker."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from engine.rundir import RunDirectory
+from engine.runs import stop
+from recommender.errors import InputError
+from tui.i18n import _
+
+
+class Stopping:
+    """Signals to this process as requests to a worker; those that come while it is being started are passed on once it is."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self._run: RunDirectory | None = None
+
+    def found(self, run: RunDirectory) -> None:
+        """The worker of `run` is started."""
+        self._run = run
+        if self.asked:
+            self._pass_on(run)
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self.asked.append(number)
+        if self._run is not None:
+            self._pass_on(self._run)
+
+    def _pass_on(self, run: RunDirectory) -> None:
+        now = len(self.asked) > 1
+        gently = _("Stopping after this step, with a checkpoint. Once more stops at once.")
+        words = _("Stopping at once.") if now else gently
+        try:
+            stop(run, now=now)
+        except InputError:  # it has ended in this moment
+            return
+        except OSError as error:  # its disk may be full
+            words = _("{name} cannot be asked to stop ({why}) and goes on.").format(name=run.name, why=error.strerror)
+        with contextlib.suppress(OSError):
+            os.write(2, f"\n{words}\n".encode())
+
+
+@contextlib.contextmanager
+def stopping_by_signals() -> Iterator[Stopping]:
+    """While inside, signals do not end this process."""
+    stopping = Stopping()
+    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+    before = {n: signal.signal(n, stopping.hear) for n in numbers}
+    try:
+        yield stopping
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
