@@ -42,6 +42,10 @@ SENTENCES: tuple[str, ...] = (
     marked("{name}: reading it was stopped; most likely the machine ran out of memory. Use a smaller file or free some memory."),
     marked("{name}: reading it crashed ({signal}); the file is damaged or needs more memory than there is."),
     marked("{path}: has no column {column}; its columns are {known}."),
+    marked(
+        "{path}: column {column} holds several answers to what is asked, which no task here reads; write the right one as a text"
+        " into a column of its own and take --task instruction, or name other columns with --column."
+    ),
     marked("{path}: has no column {column} ({flag}); its columns are {known}."),
     marked(
         "{path}: has one column only ({column}); a text column and a label column are needed (--task "

@@ -180,6 +180,10 @@ SENTENCES: tuple[str, ...] = (
         "The merged model's outputs differ from the adapter's by {size}, more than rounding explains, so it was "
         "not kept; use the adapter in {path}."
     ),
+    marked(
+        "Merged and rounded to {type}, as the base is stored, the model computes no numbers (some weights are too large for that"
+        " type), so it was not kept; use the adapter in {path}."
+    ),
     marked("{path}: the merged model cannot be written ({why})."),
     marked("Memory ran out while the adapter was merged; nothing is left of it."),
     marked("The adapter cannot be merged ({why})."),

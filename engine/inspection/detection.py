@@ -21,6 +21,7 @@ from engine.inspection.columns import (
 from engine.inspection.layouts import KNOWN_ROLES, OPTIONAL, ROLES, TASKS, Shape
 from engine.inspection.several import separator_of
 from engine.tables.table import Table
+from engine.text import one_line
 from recommender.errors import InputError
 from recommender.facts import Layout, Task
 
@@ -40,7 +41,14 @@ _PAIRS = (
     ("question", "passage"),
     ("question", "context"),
     ("query", "passage"),
+    ("query", "document"),
+    ("claim", "evidence"),
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("question", "answer"),
 )
+_ASKED = frozenset({"question", "query", "prompt", "context", "ctx"})
+_SEVERAL_ANSWERS = ("answers", "choices", "options", "endings")
 _NUMBERS = ("score", "rating", "price", "value", "similarity", "label", "target", "y", "stars", "grade", "points", "age", "count")
 _CODES = "ar bg cs da de el en es et fa fi fr he hi hr hu id it ja ko nl no pl pt ro ru sk sv th tr uk vi zh"
 _LANGUAGES = frozenset(_CODES.split())
@@ -202,6 +210,8 @@ def _by_names(
 
 
 def _text_labels(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
+    if not named and task is None:
+        _refuse_several_answers(table, columns)
     text = named.get("text") or best(columns, text_score, exclude=named.get("label"))
     if text is None:
         return None
@@ -221,6 +231,18 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
     if len(flags) >= (2 if task == "multi_label" else 3):
         return Shape("multi_label", "text_labels", {"text": text} | {f"label {i}": n for i, n in enumerate(flags, 1)}, 0.85)
     return None
+
+
+def _refuse_several_answers(table: Table, columns: list[Column]) -> None:
+    """Questions with answers cut out of a text, or to choose from, look like labels and pairs and are neither."""
+    by_name = {c.name.lower(): c for c in columns}
+    found = next((by_name[n] for n in _SEVERAL_ANSWERS if n in by_name and by_name[n].kind != "value"), None)
+    if found is not None and not _ASKED.isdisjoint(by_name):
+        raise InputError(
+            f"{table.path}: column {one_line(found.name, 60)} holds several answers to what is asked, which no task here reads;"
+            " write the right one as a text into a column of its own and take --task instruction, or name other columns with"
+            " --column."
+        )
 
 
 def _parted(table: Table, columns: list[Column], text: str) -> str | None:
@@ -288,6 +310,8 @@ def _is_raw(table: Table, columns: list[Column], named: dict[str, str], task: Ta
     others = [c for c in columns if c.name.lower() not in _RAW]
     texts = [c for c in columns if c.name.lower() in _RAW and c.prose]
     labels = [c for c in others if c.few and c.distinct > 1 and (c.numeric < 0.5 or c.name.lower() in LABEL_NAMES)]
+    # Of many classes, as of intents, a small file shows each a few times only.
+    labels += [c for c in others if c.name.lower() in LABEL_NAMES and c.kind == "value" and 1 < c.distinct <= 0.5 * c.rows]
     return table.format == "text" or (len(columns) == 1 and columns[0].kind == "value") or bool(texts and not labels)
 
 

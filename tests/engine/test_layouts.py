@@ -105,6 +105,14 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
         lambda i, r: {"question": prose(r), "passage": prose(r, 40), "answer": i % 3 == 0},
         "classification", "text_label", {"text": "question", "text_pair": "passage", "label": "answer"},
     ),
+    "intents": (
+        lambda i, r: {"utterance": prose(r), "intent": f"intent {i % 25}"},
+        "classification", "text_label", {"text": "utterance", "label": "intent"},
+    ),
+    "judged-answers": (
+        lambda i, r: {"prompt": prose(r), "completion": prose(r, 20), "label": i % 2 == 0},
+        "classification", "text_label", {"text": "prompt", "text_pair": "completion", "label": "label"},
+    ),
     "plain-labels": (
         lambda i, r: {"text": prose(r), "label": i % 3},
         "classification", "text_label", {"text": "text", "label": "label"},
@@ -118,6 +126,17 @@ def test_keywords_that_stand_once_each_are_no_labels(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({"text": prose(rng), "keywords": [f"{i}-a", f"{i}-b"]}) + "\n" for i in range(600)))
     with pytest.raises(InputError, match=r"column keywords has 1200 different values in 600 rows: that looks free-form"):
         looked(path)
+
+
+@pytest.mark.parametrize(
+    "answers", [{"answers": {"text": ["a man"], "answer_start": [5]}}, {"choices": ["a", "b", "c", "d"], "answer": 2}]
+)
+def test_questions_with_several_answers_are_told_and_not_guessed_at(tmp_path: Path, answers: dict[str, Any]) -> None:
+    make: Make = lambda i, r: {"title": f"Title_{i // 9}", "context": prose(r, 40), "question": f"{prose(r)}?"} | answers  # noqa: E731
+    path = write(tmp_path, "questions.jsonl", make)
+    with pytest.raises(InputError, match=f"column {next(iter(answers))} holds several answers to what is asked"):
+        looked(path)
+    assert looked(path, columns={"text": "context", "label": "title"}).classes == 7
 
 
 @pytest.mark.parametrize("name", OBJECTS)
