@@ -2,9 +2,8 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from engine.tables.table import Table
@@ -72,69 +71,6 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
     if len(kept) == len(texts):
         return Rows(texts, labels, numbers)
     return Rows([texts[i] for i in kept], [labels[i] for i in kept], numbers, len(texts) - len(kept))
-
-
-FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
-"""A number of so few rows, beside others of so many each that follow one another, is a slip or a mark of something missing."""
-
-
-def check_classes(file: Path, column: str, counts: Counter[str], first: Mapping[str, int], *, numeric: bool) -> None:
-    """The labels of a whole file look like names of classes; a part of it would show neither what is rare nor what is mixed.
-
-    `counts` has the rows of each label, `first` its first row, counted from 1; `numeric` says whether the file tells numbers from
-    words (`holds_numbers`).
-
-    Raises:
-        InputError: words among numbers or numbers among words, or a slip among numbers; naming the first such row.
-    """
-    where, name = f"{file.name}: row {{row}}", one_line(column, 60)
-    words, numbers = ({x for x in counts if _is_number(x) is kind} for kind in (False, True))
-    if numeric and words and numbers:
-        rarer = sum(counts[x] for x in words) < sum(counts[x] for x in numbers)
-        few, kind, others = (words, "a word", "numbers") if rarer else (numbers, "a number", "words")
-        label = min(few, key=first.__getitem__)
-        raise InputError(
-            f"{where.format(row=first[label])}: column {name} holds {kind}, {one_line(label, 40)}, where other rows hold"
-            f" {others}; write all labels alike."
-        )
-    slip = None if words else _slip(counts)
-    if slip is not None:
-        label, lowest, highest = slip
-        cure = "name the classes by words" if float(label).is_integer() else "take --task regression"
-        raise InputError(
-            f"{where.format(row=first[label])}: column {name} holds {one_line(label, 40)}, where the other labels are the whole"
-            f" numbers {lowest:g} to {highest:g}; mend it or leave the row out. If it is meant, {cure}."
-        )
-
-
-def _slip(counts: Counter[str]) -> tuple[str, float, float] | None:
-    """A label that is hardly meant, and the range of the others: classes numbered through hold no -5, 50 or 0.5 in a row or two.
-
-    Numbers with gaps, and numbers of more rows, may well be meant.
-    """
-    usual = sorted(float(label) for label, n in counts.items() if n >= MANY_ROWS)
-    through = len(usual) > 1 and usual == [usual[0] + i for i in range(len(usual))] and usual[0].is_integer()
-    rare = {label: float(label) for label, n in counts.items() if n < MANY_ROWS}
-    if not through or len(rare) > FEW_LABELS or any(counts[label] > FEW_ROWS for label in rare):
-        return None
-    for label, number in rare.items():
-        if not (number.is_integer() and usual[0] - 1 <= number <= usual[-1] + 1):
-            return label, usual[0], usual[-1]
-    return None
-
-
-def holds_numbers(table: Table, name: str) -> bool:
-    """Whether labels are written as numbers, which JSON and parquet tell from words; NaN is a missing one."""
-    values = table.values(name)
-    return not {int, float}.isdisjoint(map(type, values)) and any(type(v) in (int, float) and v == v for v in values)  # noqa: PLR0124
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _texts(table: Table, name: str) -> list[str]:

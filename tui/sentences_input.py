@@ -15,6 +15,9 @@ SENTENCES: tuple[str, ...] = (
     marked("{name} holds no rows."),
     marked("{name} holds no rows, only blank lines."),
     marked("{name} is an archive; unpack it and give the file inside."),
+    marked("{path} is a spreadsheet; save it as csv, in UTF-8, and give that file."),
+    marked("{path}: is a Git LFS pointer, not the rows; run `git lfs pull` in that folder."),
+    marked("{path}: is a web page, not a file of rows; download the file itself."),
     marked("{name} is a folder; give a file with rows."),
     marked("{name} is a folder; give a file with rows; did you mean {near}?"),
     marked("{name} is a folder of several splits; give one of them, like {split}."),
@@ -127,6 +130,11 @@ SENTENCES: tuple[str, ...] = (
     marked("no text"),
     marked("nothing to read or nothing to learn"),
     marked("{name}: every text appears with several labels; without those rows nothing is left."),
+    marked("{place}: column {column} holds {value}, where other rows hold {usual}; write all labels alike."),
+    marked(
+        "{place}: column {column} holds {value}, as data frames write what is missing; leave such rows out, or give them a class."
+    ),
+    marked("{path}: column {column} holds numbers with a comma ({value}); write them with a point."),
     marked("{place}: column {column} holds {kind}, {value}, where other rows hold {others}; write all labels alike."),
     marked("a word"),
     marked("a number"),

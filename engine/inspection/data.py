@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.inspection import cache, tokens
+from engine.inspection.classes import check_classes
 from engine.inspection.columns import LOOK_AT, describe
 from engine.inspection.counting import Counted, Looked, count, counted_rows, look
 from engine.inspection.detection import detect
@@ -16,7 +17,7 @@ from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
 from engine.inspection.suspicious import leak_in_text, suspicious
-from engine.rows import check_classes, put_aside, sort_labels
+from engine.rows import put_aside, sort_labels
 from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
 from engine.tables.source import Source, Told, nobody
 from engine.tables.table import Table

@@ -7,7 +7,6 @@ from typing import Any
 from engine.examples.written import ROLES as ROLES_OF
 from engine.inspection.columns import (
     LABEL_NAMES,
-    TEXT_NAMES,
     Column,
     best,
     check_names,
@@ -19,40 +18,12 @@ from engine.inspection.columns import (
     text_score,
 )
 from engine.inspection.layouts import KNOWN_ROLES, OPTIONAL, ROLES, TASKS, Shape
+from engine.inspection.misleading import refuse_decimal_commas, refuse_several_answers
 from engine.inspection.several import separator_of
+from engine.inspection.usual import COMPLETIONS, LANGUAGES, NUMBERS, PAIRS, PROMPTS, RAW, SOURCES, TARGETS
 from engine.tables.table import Table
-from engine.text import one_line
 from recommender.errors import InputError
 from recommender.facts import Layout, Task
-
-_PROMPTS = ("prompt", "question", "query", "input", "instruction", "problem", "user", "human", "request")
-_COMPLETIONS = ("completion", "response", "answer", "output", "solution", "reply", "assistant", "generation", "target")
-_SOURCES = ("document", "article", "text", "source", "src", "dialogue", "dialog", "report", "source_text", "input_text")
-_TARGETS = ("summary", "highlights", "target", "tgt", "abstract", "headline", "target_text", "translation", "corrected", "simple")
-_PAIRS = (
-    ("premise", "hypothesis"),
-    ("sentence1", "sentence2"),
-    ("sentence_1", "sentence_2"),
-    ("sentence_a", "sentence_b"),
-    ("question1", "question2"),
-    ("text1", "text2"),
-    ("text_a", "text_b"),
-    ("question", "sentence"),
-    ("question", "passage"),
-    ("question", "context"),
-    ("query", "passage"),
-    ("query", "document"),
-    ("claim", "evidence"),
-    ("prompt", "completion"),
-    ("prompt", "response"),
-    ("question", "answer"),
-)
-_ASKED = frozenset({"question", "query", "prompt", "context", "ctx"})
-_SEVERAL_ANSWERS = ("answers", "choices", "options", "endings")
-_NUMBERS = ("score", "rating", "price", "value", "similarity", "label", "target", "y", "stars", "grade", "points", "age", "count")
-_CODES = "ar bg cs da de el en es et fa fi fr he hi hr hu id it ja ko nl no pl pt ro ru sk sv th tr uk vi zh"
-_LANGUAGES = frozenset(_CODES.split())
-_RAW = TEXT_NAMES | {"raw_content", "markdown", "code", "article", "page", "passage", "story", "abstract"}
 
 
 def detect(table: Table, named: dict[str, str], task: Task | None) -> Shape:
@@ -102,7 +73,7 @@ def _preference(table: Table, columns: list[Column], named: dict[str, str], task
         # A column of prompts would only repeat how they begin.
         return Shape("preference", "preference", roles | _system(columns, named), 0.97)
     # An instruction with an input beside it comes before the input alone.
-    usual = ("prompt", "instruction", *_PROMPTS, "conversations", "conversation", "messages", "context")
+    usual = ("prompt", "instruction", *PROMPTS, "conversations", "conversation", "messages", "context")
     prompt = named.get("prompt") or _named(columns, usual)
     more = named.get("input") or (_named(columns, ("input",)) if prompt and prompt.lower() == "instruction" else None)
     found = {"prompt": prompt, "input": more if more != prompt else None}
@@ -165,7 +136,7 @@ def _alike(first: Iterable[Any], second: Iterable[Any]) -> bool:
 def _alpaca(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
     values = [c for c in columns if c.kind == "value"]
     instruction = _named(values, ("instruction", "instructions"), named, "instruction")
-    output = named.get("output") or _named([c for c in values if c.prose or task], ("output", *_COMPLETIONS))
+    output = named.get("output") or _named([c for c in values if c.prose or task], ("output", *COMPLETIONS))
     if instruction is None or output is None:
         return None
     extra = named.get("input") or _named(values, ("input", "context"))
@@ -174,19 +145,19 @@ def _alpaca(_: Table, columns: list[Column], named: dict[str, str], task: Task |
 
 
 def _prompt_completion(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
-    names = ("prompt", _PROMPTS), ("completion", _COMPLETIONS)
+    names = ("prompt", PROMPTS), ("completion", COMPLETIONS)
     return _by_names(columns, named, "prompt_completion", *names, trust=task is not None)
 
 
 def _source_target(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
-    nested = next((c for c in columns if c.kind == "object" and len(c.keys) == 2 and c.keys <= _LANGUAGES), None)
+    nested = next((c for c in columns if c.kind == "object" and len(c.keys) == 2 and c.keys <= LANGUAGES), None)
     if nested is not None and not named:
         one, other = sorted(nested.keys)
         return Shape("seq2seq", "source_target", {"source": f"{nested.name}.{one}", "target": f"{nested.name}.{other}"}, 0.9)
-    languages = [c.name for c in columns if c.name.lower() in _LANGUAGES and c.kind == "value"]
+    languages = [c.name for c in columns if c.name.lower() in LANGUAGES and c.kind == "value"]
     if len(languages) == 2 and not named:
         return Shape("seq2seq", "source_target", {"source": languages[0], "target": languages[1]}, 0.9)
-    return _by_names(columns, named, "source_target", ("source", _SOURCES), ("target", _TARGETS), trust=task is not None)
+    return _by_names(columns, named, "source_target", ("source", SOURCES), ("target", TARGETS), trust=task is not None)
 
 
 def _by_names(
@@ -211,7 +182,7 @@ def _by_names(
 
 def _text_labels(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
     if not named and task is None:
-        _refuse_several_answers(table, columns)
+        refuse_several_answers(table, columns)
     text = named.get("text") or best(columns, text_score, exclude=named.get("label"))
     if text is None:
         return None
@@ -220,6 +191,8 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
         usual = [c for c in lists if c.name.lower().rstrip("s") in LABEL_NAMES or c.name.lower() in ("genres", "categories")]
         column = (usual or lists)[0]
         return Shape("multi_label", "text_labels", {"text": text, "label": column.name}, 0.95 if usual else 0.75)
+    if not named:
+        refuse_decimal_commas(table, columns)
     usual_names = (*LABEL_NAMES, "tags", "genres", "genre", "categories", "topics", "emotions")
     label = named.get("label") or _named(columns, usual_names) or _parted(table, columns, text)
     if label is not None:
@@ -231,18 +204,6 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
     if len(flags) >= (2 if task == "multi_label" else 3):
         return Shape("multi_label", "text_labels", {"text": text} | {f"label {i}": n for i, n in enumerate(flags, 1)}, 0.85)
     return None
-
-
-def _refuse_several_answers(table: Table, columns: list[Column]) -> None:
-    """Questions with answers cut out of a text, or to choose from, look like labels and pairs and are neither."""
-    by_name = {c.name.lower(): c for c in columns}
-    found = next((by_name[n] for n in _SEVERAL_ANSWERS if n in by_name and by_name[n].kind != "value"), None)
-    if found is not None and not _ASKED.isdisjoint(by_name):
-        raise InputError(
-            f"{table.path}: column {one_line(found.name, 60)} holds several answers to what is asked, which no task here reads;"
-            " write the right one as a text into a column of its own and take --task instruction, or name other columns with"
-            " --column."
-        )
 
 
 def _parted(table: Table, columns: list[Column], text: str) -> str | None:
@@ -258,7 +219,7 @@ def _text_number(_: Table, columns: list[Column], named: dict[str, str], task: T
         named_label = any(c.name.lower() in LABEL_NAMES and c.few and c.fractions < 0.05 for c in columns)
         if "label" not in named and named_label:
             return None
-    label = named.get("label") or _named(numbers, _NUMBERS) or (numbers[0].name if numbers else None)
+    label = named.get("label") or _named(numbers, NUMBERS) or (numbers[0].name if numbers else None)
     if label is None or not (numbers or task == "regression"):
         return None
     pair = _pair(columns, named)
@@ -266,7 +227,7 @@ def _text_number(_: Table, columns: list[Column], named: dict[str, str], task: T
     if text is None:
         return None
     others = {"text_pair": pair[1]} if pair and pair[0] == text else {}
-    sure = 0.9 if label.lower() in _NUMBERS else 0.75
+    sure = 0.9 if label.lower() in NUMBERS else 0.75
     return Shape("regression", "text_number", {"text": text, **others, "label": label}, sure)
 
 
@@ -274,14 +235,14 @@ def _measured(c: Column) -> bool:
     """Whether numbers measure something: with fractions and many different ones, or many under a name that says so."""
     if c.fractions > 0.05:
         return c.distinct > 10
-    return c.name.lower() in _NUMBERS and 20 < c.distinct <= 0.8 * c.rows
+    return c.name.lower() in NUMBERS and 20 < c.distinct <= 0.8 * c.rows
 
 
 def _pair(columns: list[Column], named: dict[str, str]) -> tuple[str, str] | None:
     if "text_pair" in named:
         return named.get("text") or best(columns, text_score, exclude=named["text_pair"]) or "", named["text_pair"]
     by_name = {c.name.lower(): c for c in columns if c.kind == "value" and c.spaced > 0.3}
-    found = next(((by_name[a].name, by_name[b].name) for a, b in _PAIRS if a in by_name and b in by_name), None)
+    found = next(((by_name[a].name, by_name[b].name) for a, b in PAIRS if a in by_name and b in by_name), None)
     return found if found and named.get("text", found[0]) == found[0] else None
 
 
@@ -307,8 +268,8 @@ def _is_raw(table: Table, columns: list[Column], named: dict[str, str], task: Ta
     """Whether there is a text and nothing that could be its label. A csv file of one column is asked about instead."""
     if task is not None or "label" in named or paired or table.format in ("csv", "tsv"):
         return False
-    others = [c for c in columns if c.name.lower() not in _RAW]
-    texts = [c for c in columns if c.name.lower() in _RAW and c.prose]
+    others = [c for c in columns if c.name.lower() not in RAW]
+    texts = [c for c in columns if c.name.lower() in RAW and c.prose]
     labels = [c for c in others if c.few and c.distinct > 1 and (c.numeric < 0.5 or c.name.lower() in LABEL_NAMES)]
     # Of many classes, as of intents, a small file shows each a few times only.
     labels += [c for c in others if c.name.lower() in LABEL_NAMES and c.kind == "value" and 1 < c.distinct <= 0.5 * c.rows]
@@ -316,7 +277,7 @@ def _is_raw(table: Table, columns: list[Column], named: dict[str, str], task: Ta
 
 
 def _text(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
-    text = named.get("text") or best([c for c in columns if c.name.lower() in _RAW], text_score) or best(columns, text_score)
+    text = named.get("text") or best([c for c in columns if c.name.lower() in RAW], text_score) or best(columns, text_score)
     sure = 0.95 if table.format == "text" else 0.8 if len(columns) == 1 else 0.6
     return Shape("continued_pretraining", "text", {"text": text}, sure) if text else None
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
 from engine.examples.written import conversation, said_and_asked
+from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import MAY_LACK, Shape
 from engine.inspection.several import split
-from engine.rows import as_text, holds_numbers, labelled
+from engine.rows import as_text, labelled
 from engine.tables.source import Source, Told, nobody
 from engine.tables.table import Table
 from engine.text import one_line

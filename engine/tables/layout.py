@@ -27,6 +27,8 @@ _NAMES = (
 COMMON_NAMES = frozenset(_NAMES.split())
 """Words that stand in a header and hardly ever in a first row of data."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_SAID = re.compile(r'"?sep=([,\t;|])"?(?:\r\n|\n|\r)', re.IGNORECASE)
+"""What spreadsheets write before the first row, and leave out of what they show."""
 _NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
 
 
@@ -47,8 +49,11 @@ def layout_of(file: TextFile, kind: str) -> Layout:
     text = raw.lstrip("\r\n")
     if not text.strip():
         raise InputError(f"{file.path} holds no rows, only blank lines.")
+    said = _SAID.match(text)
+    if said is not None:
+        text = text[said.end() :]
     first = _LINE_END.split(text, maxsplit=1)[0]
-    delimiter = "\t" if kind == "tsv" else separator_of(text, first)
+    delimiter = said.group(1) if said is not None else "\t" if kind == "tsv" else separator_of(text, first)
     names, length = _first_row(file.path, text, delimiter)
     header = _is_header(names, _rows(text[length:], delimiter, 1_000))
     if header:

@@ -1,8 +1,9 @@
-"""Plain text, and tagged tokens (CoNLL): rows that are several lines of a file."""
+"""Plain text, texts behind their labels (fastText), and tagged tokens (CoNLL), whose rows are several lines of a file."""
 
 import re
 from collections.abc import Iterator
 from functools import partial
+from itertools import takewhile
 
 from engine.tables.bounds import LONGEST_TEXT
 from engine.tables.encoding import TextFile
@@ -11,6 +12,8 @@ from engine.tables.table import Table
 from recommender.errors import InputError
 
 _TAG = re.compile(rb"O|[BIESLUM]-\S+")
+LABEL = "__label__"
+"""What fastText writes before a label, at the beginning of the text."""
 _UNIVERSAL = 10
 """Columns of a CoNLL-U file: id, form, lemma, universal part of speech, ..."""
 
@@ -60,6 +63,42 @@ def _plain(file: TextFile, by_line: bool, told: Told, _: Wanted) -> Iterator[Tab
 def _and_a_blank(lines: Iterator[bytes]) -> Iterator[bytes]:
     yield from lines
     yield b""
+
+
+def open_marked(file: TextFile) -> Source:
+    """Texts behind their labels, as fastText reads them, a line each: columns `text` and `label`.
+
+    Where some have several labels, or none, each has a list of them.
+    """
+    mark = LABEL.encode()
+    begins = (line.split(maxsplit=2)[:2] for line in file.lines())
+    several = any(words and sum(word.startswith(mark) for word in words) != 1 for words in begins)
+    size = file.path.stat().st_size
+    return Source(file.path, "fasttext", partial(_marked, file, several), size, "bytes", ("text", "label"), file.encoding)
+
+
+def _marked(file: TextFile, several: bool, told: Told, _: Wanted) -> Iterator[Table]:
+    texts: list[str] = []
+    labels: list[list[str]] = []
+    size = start = 0
+
+    def batch() -> Table:
+        return Table(file.path, "fasttext", {"text": texts, "label": labels if several else [row[0] for row in labels]}, start)
+
+    for line in file.lines(told):
+        words = line.decode("utf-8").split()
+        if not words:
+            continue
+        marks = list(takewhile(lambda word: word.startswith(LABEL), words))
+        texts.append(" ".join(words[len(marks) :]))
+        labels.append([mark.removeprefix(LABEL) for mark in marks])
+        size += len(line)
+        if len(texts) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield batch()
+            start += len(texts)
+            texts, labels, size = [], [], 0
+    if texts:
+        yield batch()
 
 
 def looks_tagged(head: str) -> bool:

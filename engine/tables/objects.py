@@ -68,6 +68,8 @@ def _json(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
 
 def _inside(file: TextFile, content: Any) -> list[Any]:
     """The rows of a JSON file whose outermost thing is no list."""
+    if isinstance(content, dict) and (found := _of_data_frame(content)) is not None:
+        return found
     lists = {k: v for k, v in content.items() if isinstance(v, list)} if isinstance(content, dict) else {}
     if len(lists) == 1:
         return next(iter(lists.values()))
@@ -77,6 +79,19 @@ def _inside(file: TextFile, content: Any) -> list[Any]:
     if lists and len(lists) == len(content) and len({len(v) for v in lists.values()}) == 1:  # a list a column
         return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
     raise InputError(f"{file.path}: a list of objects was expected.")
+
+
+def _of_data_frame(content: dict[str, Any]) -> list[Any] | None:
+    """The rows of what pandas writes: by column and index (its usual way), by index, or columns and data apart."""
+    names, data = content.get("columns"), content.get("data")
+    if isinstance(names, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
+        return [dict(zip(map(str, names), row, strict=False)) for row in data]
+    first = next(iter(content.values()), None)
+    if not isinstance(first, dict) or not first or not all(isinstance(v, dict) for v in content.values()):
+        return None
+    if not all(key.isdigit() for key in first):
+        return list(content.values())
+    return [{name: values.get(key) for name, values in content.items()} for key in first]
 
 
 def _items(file: TextFile, told: Told) -> Iterator[tuple[Any, int]]:

@@ -14,7 +14,7 @@ from engine.tables.arrow import is_saved, open_arrow, open_parquet, open_saved, 
 from engine.tables.delimited import open_delimited
 from engine.tables.encoding import open_text
 from engine.tables.layout import DELIMITERS
-from engine.tables.lines import looks_tagged, open_plain, open_tagged
+from engine.tables.lines import LABEL, looks_tagged, open_marked, open_plain, open_tagged
 from engine.tables.objects import open_json, open_jsonl
 from engine.tables.source import Source, Told, Wanted
 from engine.tables.table import Table
@@ -23,6 +23,8 @@ from recommender.errors import InputError
 DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".txt")
 _TAGGED = (".conll", ".conllu", ".bio", ".iob", ".iob2")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".bz2", ".xz", ".7z", ".zst", ".rar")
+_SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _ARCHIVE_STARTS = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd", b"Rar!\x1a\x07")
 
 
@@ -170,8 +172,12 @@ def _similar(path: Path) -> str | None:
 
 def _open(path: Path) -> Source:
     with path.open("rb") as file:
-        start = file.read(8)
+        start = file.read(64)
     suffix = path.suffix.lower()
+    if start.startswith(_POINTER):
+        raise InputError(f"{path}: is a Git LFS pointer, not the rows; run `git lfs pull` in that folder.")
+    if suffix in _SHEETS:
+        raise InputError(f"{path} is a spreadsheet; save it as csv, in UTF-8, and give that file.")
     if start.startswith(b"PAR1"):
         return open_parquet(path)
     if start.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
@@ -189,11 +195,13 @@ def _open_text(path: Path) -> Source:
     suffix = Path(name.removesuffix(".gz") if file.packed else name).suffix
     head = file.head(64 << 10)
     opening = head.lstrip()[:1]
+    if head.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):
+        raise InputError(f"{path}: is a web page, not a file of rows; download the file itself.")
     several = head.lstrip().startswith("{") and "}\n{" in head.replace("\r", "")
     if suffix in _TAGGED:
         return open_tagged(file)
     if suffix in (".jsonl", ".ndjson"):
-        return open_jsonl(file)
+        return open_json(file) if re.match(r"\s*\[\s*\{", head) else open_jsonl(file)
     if suffix == ".json":
         return open_jsonl(file) if several else open_json(file)
     if suffix == ".tsv":
@@ -204,6 +212,8 @@ def _open_text(path: Path) -> Source:
         return open_jsonl(file) if opening == "{" else open_json(file)
     if looks_tagged(head):
         return open_tagged(file)
+    if head.lstrip().startswith(LABEL):
+        return open_marked(file)
     if suffix in (".txt", ".text", ".md") and not _is_separated(head):
         return open_plain(file)
     return open_delimited(file, "csv")

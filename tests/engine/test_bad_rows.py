@@ -150,6 +150,23 @@ def test_a_number_far_from_classes_that_are_numbered_through_is_a_slip(
         assert inspect_data(given)["facts"]["task"] == "classification"
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["good", "bad", "Good"], "row 3: column label holds Good, where other rows hold good; write all labels alike"),
+        (["good", "bad", "nan"], "row 3: column label holds nan, as data frames write what is missing; leave such rows out"),
+        (["x", "X"], None),  # letters may differ by case alone
+    ],
+)
+def test_one_class_is_not_written_in_two_ways(tmp_path: Path, labels: list[str], said: str | None) -> None:
+    content = csv([f"some words {i} of it,{label}" for i, label in enumerate([*labels, *labels[:2] * 15])])
+    if said is not None:
+        assert said in refused(tmp_path / "rows.csv", content)
+        return
+    (tmp_path / "rows.csv").write_text(content)
+    assert inspect_data({"train": str(tmp_path / "rows.csv")})["facts"]["labels"] == ["X", "x"]
+
+
 def test_words_among_numbers_are_found_wherever_the_file_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.tables.objects.BATCH_ROWS", 30)
     said = refused(tmp_path / "cut.jsonl", lines(LABELLED | {"label": 3}, LABELLED | {"label": "b"}))

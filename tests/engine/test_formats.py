@@ -83,6 +83,12 @@ def test_raw_text_is_a_row_a_paragraph_or_a_line(tmp_path: Path) -> None:
     assert read_table(str(tmp_path / "b.txt")).columns == {"text": ["Once, there was a king.", "He had, alas, no heir."]}
 
 
+def test_texts_behind_several_labels(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("__label__x __label__y one text\n__label__x another __label__\n  no label\n")
+    found = read_table(str(tmp_path / "a.txt"))
+    assert found.columns == {"text": ["one text", "another __label__", "no label"], "label": [["x", "y"], ["x"], []]}
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

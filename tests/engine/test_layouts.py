@@ -191,6 +191,12 @@ SEPARATED: dict[str, tuple[list[str], Make, str, dict[str, str]]] = {
 }  # fmt: skip
 
 
+def test_measures_with_a_decimal_comma_are_no_pairs_of_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "semicolon.csv", lambda i, r: [prose(r), f"{i % 7},{i % 10}"], ["text", "score"])
+    with pytest.raises(InputError, match=r"column score holds numbers with a comma \(0,0\); write them with a point"):
+        looked(path)
+
+
 @pytest.mark.parametrize("name", SEPARATED)
 def test_layouts_of_separated_values(tmp_path: Path, name: str) -> None:
     header, make, task, columns = SEPARATED[name]

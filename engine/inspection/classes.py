@@ -1,0 +1,87 @@
+"""Whether the labels of a whole file look like names of classes, or hold slips that would become classes of their own."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from engine.rows import key_of
+from engine.tables.table import Table
+from engine.text import one_line
+from recommender.errors import InputError
+
+FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
+"""A number of so few rows, beside others of so many each that follow one another, is a slip or a mark of something missing."""
+
+
+def check_classes(file: Path, column: str, counts: Counter[str], first: Mapping[str, int], *, numeric: bool) -> None:
+    """The labels of a whole file look like names of classes; a part of it would show neither what is rare nor what is mixed.
+
+    `counts` has the rows of each label, `first` its first row, counted from 1; `numeric` says whether the file tells numbers from
+    words (`holds_numbers`).
+
+    Raises:
+        InputError: words among numbers or numbers among words, a slip among numbers, a missing one written out, or one label
+            written in two ways; naming the first such row.
+    """
+    where, name = f"{file.name}: row {{row}}", one_line(column, 60)
+    missing = next((label for label in counts if label.casefold() in ("nan", "<na>")), None)
+    if missing is not None:
+        raise InputError(
+            f"{where.format(row=first[missing])}: column {name} holds {missing}, as data frames write what is missing; leave such"
+            " rows out, or give them a class."
+        )
+    alike: dict[str, str] = {}
+    for label in sorted(counts, key=lambda x: -counts[x]):
+        usual = alike.setdefault(key_of(label), label)
+        if usual != label and len(label) > 1:
+            raise InputError(
+                f"{where.format(row=first[label])}: column {name} holds {one_line(label, 40)}, where other rows hold"
+                f" {one_line(usual, 40)}; write all labels alike."
+            )
+    words, numbers = ({x for x in counts if _is_number(x) is kind} for kind in (False, True))
+    if numeric and words and numbers:
+        rarer = sum(counts[x] for x in words) < sum(counts[x] for x in numbers)
+        few, kind, others = (words, "a word", "numbers") if rarer else (numbers, "a number", "words")
+        label = min(few, key=first.__getitem__)
+        raise InputError(
+            f"{where.format(row=first[label])}: column {name} holds {kind}, {one_line(label, 40)}, where other rows hold"
+            f" {others}; write all labels alike."
+        )
+    slip = None if words else _slip(counts)
+    if slip is not None:
+        label, lowest, highest = slip
+        cure = "name the classes by words" if float(label).is_integer() else "take --task regression"
+        raise InputError(
+            f"{where.format(row=first[label])}: column {name} holds {one_line(label, 40)}, where the other labels are the whole"
+            f" numbers {lowest:g} to {highest:g}; mend it or leave the row out. If it is meant, {cure}."
+        )
+
+
+def _slip(counts: Counter[str]) -> tuple[str, float, float] | None:
+    """A label that is hardly meant, and the range of the others: classes numbered through hold no -5, 50 or 0.5 in a row or two.
+
+    Numbers with gaps, and numbers of more rows, may well be meant.
+    """
+    usual = sorted(float(label) for label, n in counts.items() if n >= MANY_ROWS)
+    through = len(usual) > 1 and usual == [usual[0] + i for i in range(len(usual))] and usual[0].is_integer()
+    rare = {label: float(label) for label, n in counts.items() if n < MANY_ROWS}
+    if not through or len(rare) > FEW_LABELS or any(counts[label] > FEW_ROWS for label in rare):
+        return None
+    for label, number in rare.items():
+        if not (number.is_integer() and usual[0] - 1 <= number <= usual[-1] + 1):
+            return label, usual[0], usual[-1]
+    return None
+
+
+def holds_numbers(table: Table, name: str) -> bool:
+    """Whether labels are written as numbers, which JSON and parquet tell from words; NaN is a missing one."""
+    values = table.values(name)
+    return not {int, float}.isdisjoint(map(type, values)) and any(type(v) in (int, float) and v == v for v in values)  # noqa: PLR0124
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
