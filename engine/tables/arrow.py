@@ -28,7 +28,7 @@ def open_parquet(path: Path) -> Source:
         with pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise _unread(path, "parquet", error) from None
+        raise InputError(f"{path}: damaged parquet file: {_sentence(error)}.") from None
     return Source(path, "parquet", partial(_parquet, path), rows, "rows", _readable(schema))
 
 
@@ -49,7 +49,7 @@ def _parquet(path: Path, told: Told, _: Wanted) -> Iterator[Table]:
                     start += batch.num_rows
                     told(start)
     except (pa.ArrowException, OSError) as error:
-        raise _unread(path, "parquet", error) from None
+        raise InputError(f"{path}: damaged parquet file: {_sentence(error)}.") from None
 
 
 def open_arrow(path: Path, files: list[Path] | None = None) -> Source:
@@ -67,7 +67,7 @@ def open_arrow(path: Path, files: list[Path] | None = None) -> Source:
             with pa.memory_map(str(file)) as mapped:
                 names = names or _readable(_opened(mapped).schema)
         except (pa.ArrowException, OSError) as error:
-            raise _unread(file, "Arrow", error) from None
+            raise InputError(f"{file}: damaged Arrow file: {_sentence(error)}.") from None
     return Source(path, "arrow", partial(_arrow, path, files), sum(f.stat().st_size for f in files), "bytes", names)
 
 
@@ -97,7 +97,7 @@ def _arrow(path: Path, files: list[Path], told: Told, _: Wanted) -> Iterator[Tab
                         start += batch.num_rows
                     told(read + (file.stat().st_size if whole else mapped.tell()))
         except (pa.ArrowException, OSError) as error:
-            raise _unread(file, "Arrow", error) from None
+            raise InputError(f"{file}: damaged Arrow file: {_sentence(error)}.") from None
         read += file.stat().st_size
 
 
@@ -197,8 +197,8 @@ def _turn(feature: Any) -> Turn | None:
     return None
 
 
-def _unread(path: Path, kind: str, error: Exception) -> InputError:
-    if isinstance(error, MemoryError):  # pyarrow's own is one of its exceptions too
-        return InputError(f"{path}: does not fit into memory.")
-    sentence = one_line(str(error).partition("\n")[0], 200).rstrip(".")
-    return InputError(f"{path}: damaged {kind} file: {sentence}.")
+def _sentence(error: Exception) -> str:
+    """What pyarrow says is wrong; where memory ran out, which is one of its exceptions too, that is raised instead."""
+    if isinstance(error, MemoryError):
+        raise error
+    return one_line(str(error).partition("\n")[0], 200).rstrip(".")

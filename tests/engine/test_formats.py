@@ -122,6 +122,19 @@ def test_arrow(tmp_path: Path, kind: str) -> None:
     assert read_table(str(tmp_path / "a.arrow")).columns == COLUMNS
 
 
+def test_a_parquet_file_that_memory_is_too_small_for_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def full(*_: object, **__: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 9 failed")
+
+    pq.write_table(pa.table({"text": ["a"], "label": ["b"]}), tmp_path / "a.parquet")
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", full)
+    with pytest.raises(InputError, match=r"a\.parquet: does not fit into memory"):
+        read_table(str(tmp_path / "a.parquet"))
+
+
 def test_a_damaged_arrow_file(tmp_path: Path) -> None:
     (tmp_path / "a.arrow").write_bytes(b"ARROW1\x00\x00 and nothing that follows")
     with pytest.raises(InputError, match=r"a\.arrow: damaged Arrow file"):
