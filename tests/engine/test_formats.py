@@ -122,7 +122,7 @@ def test_arrow(tmp_path: Path, kind: str) -> None:
     assert read_table(str(tmp_path / "a.arrow")).columns == COLUMNS
 
 
-def test_a_parquet_file_that_memory_is_too_small_for_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parquet_file_too_large_for_memory_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
