@@ -76,7 +76,7 @@ def encoded(plan: Any) -> Any:
 
     parts, tokenizer = split(plan.data, plan.task), load_tokenizer(plan.model.id)
     rows = task_of(plan, parts.labels, tokenizer.pad_token_id).encode(tokenizer, parts.train)
-    return Dataset.from_dict({"input_ids": rows.input_ids, "labels": rows.targets}), tokenizer
+    return Dataset.from_dict({"input_ids": list(rows.input_ids), "labels": list(rows.targets)}), tokenizer
 
 
 def trl_trainer(side: str, plan: Any, output: Path) -> Any:

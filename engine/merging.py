@@ -58,7 +58,7 @@ def check_adapter(run: RunDirectory) -> None:
     if state.status != "done" or not run.model.is_dir():
         raise InputError(f"{run.name} is not done (it is {state.status}), so there is nothing to merge yet.")
     if run.plan().method == "full":
-        raise InputError(f"{run.name} trained all weights: {run.model} is the whole model already, there is nothing to merge.")
+        raise InputError(f"{run.name} has no adapter: {run.model} is the whole model already, there is nothing to merge.")
 
 
 def target_of(run: RunDirectory, to: Path | None = None, *, replace: bool = False) -> Path:

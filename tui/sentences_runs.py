@@ -113,7 +113,7 @@ SENTENCES: tuple[str, ...] = (
     marked("The models are gone: their process ended. Leave this screen and come back."),
     marked("{name} has no saved model yet."),
     marked("{name} is not done (it is {status}), so there is nothing to merge yet."),
-    marked("{name} trained all weights: {path} is the whole model already, there is nothing to merge."),
+    marked("{name} has no adapter: {path} is the whole model already, there is nothing to merge."),
     marked("{path} exists already; name another folder with --to, or remove it."),
     marked("Merging takes {needed} of main memory, and {free} are free. Close what uses it."),
     marked("{path}: the merged model needs {needed} of disk, and {free} are free. Use --to elsewhere."),

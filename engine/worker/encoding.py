@@ -5,18 +5,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.worker.batches import typed
+from engine.worker.token_rows import TokenRows
 
 CHUNK = 1_000
+NO_WORD = -1
 
 
 @dataclass(slots=True)
 class Tokens:
     """Token ids of texts, special tokens included, unpadded, and what was lost by cutting them."""
 
-    input_ids: list[list[int]] = field(default_factory=list)
+    input_ids: TokenRows = field(default_factory=TokenRows)
     """Of pairs with their types (`batches.typed`) where the model knows any."""
-    words: list[list[int | None]] = field(default_factory=list)
-    """The word that each token belongs to, where words were given; nothing for special tokens."""
+    words: TokenRows = field(default_factory=TokenRows)
+    """The word that each token belongs to, where words were given; `NO_WORD` for special tokens."""
     lost: list[int] = field(default_factory=list)
     """Tokens that were cut off each text."""
 
@@ -40,8 +42,10 @@ def token_ids(
     words: bool = False,
     as_targets: bool = False,
 ) -> Tokens:
-    """Texts, or lists of `words`, cut at `max_length`; `as_targets` where they are to be written by an encoder-decoder."""
+    """Texts, or lists of `words`, cut at `max_length`; `as_targets` where they are to be written by an encoder-decoder, and end
+    with its end token if there is room."""
     found = Tokens()
+    end = tokenizer.eos_token_id if as_targets else None
     special = tokenizer.num_special_tokens_to_add()
     for start in range(0, len(texts), CHUNK):
         # Said in full: tokenizer files carry the truncation and padding of their last user (128 in MiniLM's).
@@ -54,9 +58,12 @@ def token_ids(
             return_token_type_ids=False,
             is_split_into_words=words,
         )
-        found.input_ids += batch["input_ids"]
-        if words:
-            found.words += [batch.word_ids(i) for i in range(len(batch["input_ids"]))]
+        for ids in batch["input_ids"]:  # most tokenizers write the end themselves; without it nothing would teach to stop
+            if end is not None and ids[-1:] != [end] and len(ids) < max_length:
+                ids.append(end)
+            found.input_ids.append(ids)
+        for i in range(len(batch["input_ids"]) if words else 0):
+            found.words.append(NO_WORD if word is None else word for word in batch.word_ids(i))
         found.lost += _overflow(batch, special)
         if progress is not None:
             progress(len(found.input_ids))

@@ -14,6 +14,7 @@ from engine.worker.compiled import Compiled
 from engine.worker.liger import Liger
 from engine.worker.narrator import Narrator
 from engine.worker.tasks.base import Encoded
+from engine.worker.token_rows import lengths_of
 from recommender.errors import LoracleError
 from recommender.plan import Plan
 
@@ -113,11 +114,11 @@ class Faster:
 
 def some_of(rows: Encoded, most: int) -> LogicalBatch:
     """Rows of a middling length: one, or a few of at most so many tokens together."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows.input_ids[i]))
-    middle = order[len(order) // 2 :]
-    taken, tokens = middle[:1], len(rows.input_ids[middle[0]])
+    lengths = lengths_of(rows.input_ids)
+    middle = sorted(range(len(rows)), key=lambda i: lengths[i])[len(rows) // 2 :]
+    taken, tokens = middle[:1], lengths[middle[0]]
     for i in middle[1:]:
-        tokens += len(rows.input_ids[i])
+        tokens += lengths[i]
         if tokens > most or len(taken) == MOST_ROWS:
             break
         taken.append(i)

@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class HeldOut:
         seen = self.reader.embed(built.body, some.input_ids, progress)
         shown = self.reader.embed(built.body, self.rows.input_ids, lambda n: progress(len(some) + n))
         try:
-            found = task.probe(seen, some.targets, shown, self.rows.targets)
+            found = task.probe(seen, list(some.targets), shown, list(self.rows.targets))
         except (RuntimeError, MemoryError, ImportError, OSError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -95,7 +95,7 @@ class HeldOut:
         self.tell.events.write("evaluation", step=step, split=name, metrics=shown)
 
 
-def kept(kind: Kind, score: dict[str, Any], truth: list[Any], answers: Answers) -> dict[str, Any]:
+def kept(kind: Kind, score: dict[str, Any], truth: Sequence[Any], answers: Answers) -> dict[str, Any]:
     """Scores as a file of the run keeps them: with every answer behind them, and what it is compared with."""
     return {
         "score": score,

@@ -20,5 +20,4 @@ def compare_with(model: object, rows: dict[str, Encoded], reader: Reader, run: R
         if use not in found or len(found[use]) != len(which):
             found[use] = reader.reference(model, which, tell.progress("reference", len(which)))
             write_json(file, found, indent=None)
-        for target, values in zip(which.targets, found[use], strict=True):
-            target["reference"] = values
+        which.targets.fields["reference"] = found[use]  # type: ignore[attr-defined]  # of pairs they are `Records`

@@ -13,6 +13,7 @@ from engine.worker.batches import padded
 from engine.worker.budget import TokenBudget, out_of_memory
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
+from engine.worker.token_rows import lengths_of
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Found = TypeVar("Found")
@@ -72,7 +73,7 @@ class Reader:
             found: list[list[float]] = self.task.likelihoods(model, ids, targets).tolist()
             return found
 
-        return self._through(model, list(map(len, rows.input_ids)), likelihoods, progress)
+        return self._through(model, lengths_of(rows.input_ids), likelihoods, progress)
 
     def embed(self, base: Any, input_ids: Sequence[Sequence[int]], progress: Progress | None = None) -> Floats:
         """Mean of the last hidden states over real tokens, (rows, hidden), from a model without its head.
@@ -89,7 +90,7 @@ class Reader:
             rows: Floats = ((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy()
             return list(rows)
 
-        return np.stack(self._through(base, list(map(len, input_ids)), pooled, progress))
+        return np.stack(self._through(base, lengths_of(input_ids), pooled, progress))
 
     def _through(
         self,

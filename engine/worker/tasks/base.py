@@ -16,6 +16,7 @@ from engine.worker import dropout, fused_lora, unpadded
 from engine.worker.batches import OVERHEAD, cut
 from engine.worker.packing import cut_packed
 from engine.worker.precision import autocast
+from engine.worker.token_rows import lengths_of, taken
 from recommender.facts import Family
 from recommender.plan import Plan
 
@@ -31,11 +32,11 @@ Begin = Callable[[str, int], Progress]
 class Encoded:
     """Rows as the model reads them."""
 
-    input_ids: list[list[int]]
-    """Cut at the plan's `max_length`, unpadded."""
-    targets: list[Any]
+    input_ids: Sequence[list[int]]
+    """Cut at the plan's `max_length`, unpadded; of many rows `TokenRows`."""
+    targets: Sequence[Any]
     """What the task's loss compares with: a class, a number, a label a token, ..."""
-    truth: list[Any]
+    truth: Sequence[Any]
     """What the task's metrics compare with, as JSON; often the targets."""
     rows_cut: int = 0
     """Rows longer than `max_length`."""
@@ -55,7 +56,7 @@ class Encoded:
 
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The rows at `indices`, in that order."""
-        input_ids, targets, truth = ([values[i] for i in indices] for values in (self.input_ids, self.targets, self.truth))
+        input_ids, targets, truth = (taken(values, indices) for values in (self.input_ids, self.targets, self.truth))
         return Encoded(input_ids, targets, truth)
 
 
@@ -159,7 +160,7 @@ class Task(ABC):
 
     def lengths(self, input_ids: Sequence[Sequence[int]], targets: Sequence[Any]) -> list[int]:
         """Tokens of each row that micro-batches are cut by: what is read."""
-        return list(map(len, input_ids))
+        return lengths_of(input_ids)
 
     def cut(self, lengths: Sequence[int], token_budget: int, device: str) -> list[list[int]]:
         """Indices of the micro-batches of a logical batch: without padding as few as the budget allows."""

@@ -18,6 +18,7 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt
 from engine.worker.tasks.conversation import prompt_of, sides
 from engine.worker.tasks.writing import TELL_EVERY, Writing, why_untrained
+from engine.worker.token_rows import Records, TokenRows
 
 
 class Preference(Writing):
@@ -38,7 +39,7 @@ class Preference(Writing):
         """
         self.prepare_tokenizer(tokenizer)
         most = self.plan.max_length
-        input_ids, targets = [], []
+        input_ids, labels, first = TokenRows(), TokenRows(), []
         rows_cut = tokens_cut = 0
         untrained: dict[int, bool] = {}
         for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
@@ -49,7 +50,8 @@ class Preference(Writing):
             (chosen, said), (rejected, instead) = ((side.ids[:most], side.labels[:most]) for side in pair)
             if chosen != rejected and learned(said) and learned(instead):
                 input_ids.append(chosen + rejected)
-                targets.append({"labels": said + instead, "chosen": len(chosen), "reference": [0.0, 0.0]})
+                labels.append(said + instead)
+                first.append(len(chosen))
             else:
                 untrained[number] = lost > 0
             for side in pair:
@@ -58,6 +60,7 @@ class Preference(Writing):
                 progress(i + 1)
         cut = f"within max_length ({most} tokens) both answers are the same, or one of them has not begun"
         why = why_untrained(rows, untrained, cut=cut, whole="both answers are the same, or one of them is empty.")
+        targets = Records(labels=labels, chosen=first, reference=[[0.0, 0.0]] * len(first))
         return Encoded(input_ids, targets, [0] * len(input_ids), rows_cut, tokens_cut, len(untrained), why)
 
     def likelihoods(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:

@@ -17,6 +17,7 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_loss, token_losses
+from engine.worker.token_rows import lengths_of
 from recommender.errors import InputError
 
 USE = """\
@@ -62,12 +63,8 @@ class Seq2Seq(Task):
         most = self.plan.max_length
         read = token_ids(tokenizer, [source for source, _ in pairs], most, progress)
         said = token_ids(tokenizer, [target for _, target in pairs], most, as_targets=True)
-        end = tokenizer.eos_token_id
-        for ids in said.input_ids:  # most tokenizers write the end themselves; without it nothing would teach to stop
-            if end is not None and ids[-1:] != [end] and len(ids) < most:
-                ids.append(end)
         lost = [a + b for a, b in zip(read.lost, said.lost, strict=True)]
-        self.longest = max([self.longest, *map(len, said.input_ids)])
+        self.longest = max([self.longest, *said.input_ids.lengths()])
         truth = truth_of(self.kind, [target for _, target in pairs])
         return Encoded(read.input_ids, said.input_ids, truth, sum(n > 0 for n in lost), sum(lost))
 
@@ -103,7 +100,7 @@ class Seq2Seq(Task):
 
     def lengths(self, input_ids: Sequence[Sequence[int]], targets: Sequence[Any]) -> list[int]:
         """The longer of what is read and what is written: to either all rows of a micro-batch may be padded."""
-        return [max(len(read), len(written)) for read, written in zip(input_ids, targets, strict=True)]
+        return list(map(max, lengths_of(input_ids), lengths_of(targets)))
 
     def weight(self, targets: Sequence[Any]) -> float:
         """Written tokens of the logical batch."""

@@ -10,9 +10,10 @@ from torch.nn import functional
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
 from engine.worker.batches import padded
-from engine.worker.encoding import token_ids
+from engine.worker.encoding import NO_WORD, token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
 from engine.worker.tasks.heads import listed, names
+from engine.worker.token_rows import Records, TokenRows
 from recommender.errors import InputError
 from recommender.facts import Family
 
@@ -37,7 +38,11 @@ for place, word in enumerate(words):
 
 class TaggedWords(Task):
     """Token classification: a word's tag is learned and told at its first token; by a decoder, which has not read the rest of
-    the word there, at its last."""
+    the word there, at its last.
+
+    A row's target holds, of the words that are read, the `places` where they are told, which `words` they are, and their
+    `tags`; and the `count` of all words.
+    """
 
     auto_model = "AutoModelForTokenClassification"
     adapter_type = "TOKEN_CLS"
@@ -61,18 +66,24 @@ class TaggedWords(Task):
         if not getattr(tokenizer, "is_fast", False):
             raise InputError(f"{self.plan.model.id}: its tokenizer does not tell tokens by words (it has no tokenizer.json).")
         index = {label: i for i, label in enumerate(self.labels)}
-        truth = [[index[tag] for tag in item["tags"]] for item in rows.items or ()]
+        truth = TokenRows([index[tag] for tag in item["tags"]] for item in rows.items or ())
         words = [item["words"] for item in rows.items or ()]
         found = token_ids(tokenizer, words, self.plan.max_length, progress, words=True)
-        targets = [_target(tags, of_words, self.family) for tags, of_words in zip(truth, found.words, strict=True)]
-        every = sum(map(len, truth))
+        where, told, tags = TokenRows(), TokenRows(), TokenRows()
+        for of_row, of_words in zip(truth, found.words, strict=True):
+            first = places(of_words, self.family)
+            where.append(first.values())
+            told.append(first)
+            tags.append(of_row[word] for word in first)
+        targets = Records(places=where, words=told, tags=tags, count=truth.lengths())
+        every = sum(truth.lengths())
         if all(label.isdigit() for label in self.labels):
             self.remark(
                 "numbered_tags",
                 "The tags are numbers without names: spans cannot be told, and every word counts by itself. Write names such as"
                 " B-person into the data.",
             )
-        lost = every - sum(len(target["tags"]) for target in targets)
+        lost = every - sum(tags.lengths())
         if lost:
             self.remark("words_lost", f"{lost:,} of {every:,} words are not read; in scores their tags count as wrong.")
         return Encoded(found.input_ids, targets, truth, found.rows_cut, found.tokens_cut)
@@ -142,13 +153,6 @@ def places(words: Sequence[int | None], family: Family | None) -> dict[int, int]
     """Where each word that is read is told: at its first token, by a decoder at its last. `words` are those of the tokens."""
     told: dict[int, int] = {}
     for place, word in enumerate(words):
-        if word is not None and (family == "decoder" or word not in told):
+        if word is not None and word != NO_WORD and (family == "decoder" or word not in told):
             told[word] = place
     return told
-
-
-def _target(tags: Sequence[int], words: Sequence[int | None], family: Family | None) -> dict[str, Any]:
-    """The words that are read: the `places` where they are told, which `words` they are, and their `tags`; and the `count` of
-    all words."""
-    told = places(words, family)
-    return {"places": [*told.values()], "words": [*told], "tags": [tags[word] for word in told], "count": len(tags)}

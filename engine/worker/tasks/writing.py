@@ -19,6 +19,7 @@ from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, T
 from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered, unwritten_calls
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_losses
+from engine.worker.token_rows import TokenRows
 from recommender.errors import InputError
 
 TELL_EVERY = 200
@@ -100,7 +101,7 @@ class Writing(Task):
 
     def _conversations(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Encoded:
         most = self.plan.max_length
-        input_ids, targets, wanted = [], [], []
+        input_ids, targets, wanted = TokenRows(), TokenRows(), []
         rows_cut = tokens_cut = uncalled = 0
         untrained: dict[int, bool] = {}
         for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
@@ -133,16 +134,20 @@ class Writing(Task):
     def _pieces(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Encoded:
         """One stream of all texts, each ended by the end token, in pieces of `max_length`: nothing is lost."""
         most, end = self.plan.max_length, tokenizer.eos_token_id
+        pieces = TokenRows()
         stream: list[int] = []
         for i, text in enumerate(rows.items or ()):
             ids = tokenizer(text, truncation=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
             stream += ids if end is None or ids[-1:] == [end] else [*ids, end]
+            whole = len(stream) // most * most
+            pieces.extend(stream[j : j + most] for j in range(0, whole, most))
+            del stream[:whole]
             if progress is not None and (i + 1) % TELL_EVERY == 0:
                 progress(i + 1)
         if progress is not None:
             progress(len(rows))
-        pieces = [stream[i : i + most] for i in range(0, len(stream), most)]
-        pieces = [p for p in pieces if len(p) > 1]  # one token alone has nothing before it that could predict it
+        if len(stream) > 1:  # one token alone has nothing before it that could predict it
+            pieces.append(stream)
         return Encoded(pieces, pieces, [0] * len(pieces))  # everything is learned: nothing is held twice
 
     def note_end(self, tokenizer: Any, row: Rendered) -> None:

@@ -161,14 +161,14 @@ def test_the_gradient_of_a_cut_batch_is_that_of_the_whole_padded_or_not(
         checkpoint_note={},
         interrupt=lambda: None,
     )
-    batch = LogicalBatch(rows.input_ids[:16], rows.targets[:16])
+    batch = LogicalBatch(list(rows.input_ids[:16]), list(rows.targets[:16]))
     assert len(set(map(len, batch.input_ids))) > 5
     assert sum(map(len, batch.input_ids)) > 2 * plan.token_budget
 
     def gradients() -> dict[str, torch.Tensor]:
         return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
-    expected_loss = whole_loss(plan.task, model, batch, work.pad, len(parts.labels), rows.targets)
+    expected_loss = whole_loss(plan.task, model, batch, work.pad, len(parts.labels), list(rows.targets))
     expected_loss.backward()
     expected = gradients()
     assert any(g.abs().max() > 1e-4 for g in expected.values())

@@ -20,6 +20,7 @@ from engine.worker.budget import TokenBudget
 from engine.worker.modeling import load_config, load_tokenizer
 from engine.worker.scoring import Reader
 from engine.worker.tasks.registry import task_of
+from engine.worker.token_rows import Records
 from recommender.errors import InputError, Refused
 from recommender.facts import Family
 from recommender.plan import Plan
@@ -101,8 +102,8 @@ def test_a_merged_model_of_any_work_scores_as_the_report_says(
     rows = known.encode(tokenizer, parts.held_out)
     reader = Reader(known, TokenBudget(500, lambda before, after: None), lambda: None)
     if known.has_reference:
-        for target, values in zip(rows.targets, read_json(run.scores / "reference.json")["held_out"], strict=True):
-            target["reference"] = values
+        assert isinstance(rows.targets, Records)
+        rows.targets.fields["reference"] = read_json(run.scores / "reference.json")["held_out"]
     wanted = read_json(run.scores / "after.json")["score"]["loss"]
     assert reader.score(whole, rows).loss == pytest.approx(wanted, rel=1e-3 if method == "lora" else 0.2)
     if work == "chat":

@@ -21,6 +21,7 @@ from engine.worker.modeling import build, load_tokenizer
 from engine.worker.scoring import Reader
 from engine.worker.tasks.preference import Preference
 from engine.worker.tasks.registry import task_of
+from engine.worker.token_rows import Records
 from recommender.errors import InputError
 from recommender.plan import DataChoice, Plan
 from tests.engine.worker.exact import assert_same, cut_step, gradients
@@ -86,9 +87,9 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(
     assert causal.is_packed(model) is packed
     reader = Reader(task, TokenBudget(400, lambda before, after: None), lambda: None)
     reference = reader.reference(model, rows)
-    for target, values in zip(rows.targets, reference, strict=True):
-        target["reference"] = values
-    at_first = task.answers(model, rows.input_ids, rows.targets)
+    assert isinstance(rows.targets, Records)
+    rows.targets.fields["reference"] = reference
+    at_first = task.answers(model, list(rows.input_ids), list(rows.targets))
     assert all(a.loss == pytest.approx(0.6931, abs=1e-3) for a in at_first), "an untouched model prefers neither"
     with torch.no_grad():
         for name, p in model.named_parameters():
