@@ -6,15 +6,17 @@ from typing import Any
 
 from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_machine, inspect_model
 from engine.inspection.layouts import KNOWN_ROLES
+from engine.text import one_line
 from recommender import plan_file
 from recommender.candidates import why_not
 from recommender.errors import InputError, Refused
 from recommender.facts import DataFacts, Facts, Family, Task
-from recommender.gates import PHYSICS
+from recommender.gates import OF_DECODERS, PHYSICS
 from recommender.hyper import counted_rows, split_of
 from recommender.lints import lint_for
 from recommender.plan import Plan
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Caution, Recommendation
+from recommender.shape import quantised_elsewhere
 
 FLAGS = {
     "model.id": "--model",
@@ -32,8 +34,6 @@ FLAGS = {
 """Fields that the advice rests on: changed afterwards, the advice would be about another run."""
 LENGTHEN = frozenset({"epochs", "effective_batch", "validation_rows", "held_out_rows"})
 """Settings that make a run longer or shorter."""
-OF_DECODERS: tuple[Task, ...] = ("preference", "continued_pretraining")
-"""Tasks that encoder-decoders are not trained for here."""
 
 
 def plan_for(
@@ -126,11 +126,16 @@ def check_trainable(model: ModelInspection) -> None:
     """Refuse weights that facts can be told of and that nothing here trains.
 
     Raises:
-        InputError: they are GGUF.
+        InputError: they are GGUF, or quantised by anything but bitsandbytes.
     """
+    name = model.facts.id or model.path
     if model.facts.weights_format == "gguf":
-        name = model.facts.id or model.path
         raise InputError(f"{name}: GGUF weights are made for inference and cannot be trained; get the model as safetensors.")
+    if quantised_elsewhere(model.facts):
+        how = one_line(model.facts.quantization or "", 40)
+        raise InputError(
+            f"{name}: its weights are quantised for running it ({how}) and cannot be trained on here; get the original ones."
+        )
 
 
 def check_task(task: Task | None, family: Family | None) -> None:
@@ -139,8 +144,8 @@ def check_task(task: Task | None, family: Family | None) -> None:
     Raises:
         InputError: this version cannot train it.
     """
-    if family == "encoder-decoder" and task in OF_DECODERS:
-        raise InputError(f"for {task} this version trains decoders, and the model is an encoder-decoder; take a decoder.")
+    if family not in ("decoder", None) and task in OF_DECODERS:
+        raise InputError(f"for {task} this version trains decoders, and the model is an {family}; take a decoder.")
 
 
 def _check_length(plan: Plan, model: ModelInspection) -> None:

@@ -10,7 +10,7 @@ from recommender.memory import Placed, as_memory, groups_of, place, undivided
 from recommender.plan import Plan
 from recommender.reasons import reason, size
 from recommender.recommendation import METHOD_NAMES, Candidate, Hours, Method, Reason, Settings
-from recommender.shape import Shape, checkpoint_bytes_per_parameter, shape_of, tuned_as_encoder
+from recommender.shape import Shape, checkpoint_bytes_per_parameter, quantised_elsewhere, shape_of, tuned_as_encoder
 from recommender.variants import Group, last_layers, step_of, variants
 
 _ADAPTER_METHODS: tuple[Method, Method] = ("lora", "qlora")
@@ -137,8 +137,7 @@ def cannot_run(facts: Facts, method: Method) -> Reason | None:
     """What rules the method out on this machine and model whatever its size: kernels, quantisation, room for the download."""
     name = METHOD_NAMES[method]
     quantised = facts.model.quantization
-    own_kernels = quantised is not None and not any(n in quantised.lower() for n in ("nf4", "bitsandbytes", "bnb", "fp4"))
-    if method == "qlora" and not has_nf4(facts) and not own_kernels:
+    if method == "qlora" and not has_nf4(facts) and not quantised_elsewhere(facts.model):
         return reason("no_nf4", {"method": name, "nf4": False, "backend": facts.machine.backend}, "E33")
     if quantised and method != "qlora":
         return reason("already_quantised", {"method": name, "quantization": quantised}, "K")

@@ -89,7 +89,10 @@ SENTENCES: dict[str, str] = {
     "G6_too_little_raw_text": "{trained_tokens:short} tokens of raw text are too few to teach a model anything it would keep.",
     "G7_changing_facts": "Facts that change belong in retrieval; fine-tuning teaches form and behaviour.",
     "G9_cannot_write": "An encoder cannot write text, which the task ({task}) asks for.",
+    "G9_decoders_only": "For this task ({task}) only decoders are trained here.",
     "G10_gguf": "A GGUF file is made for running a model, not for training it.",
+    "G11_quantised": "These weights were quantised for running the model ({quantization}); trained are plain weights, or those "
+    "that bitsandbytes quantised.",
     # warnings
     "contradictions": "{share:share} of your rows have a text that also appears with another label; no method can score "
     "above about {cap:share}.",
@@ -266,6 +269,7 @@ SENTENCES: dict[str, str] = {
     "instead_prompt": "Write a prompt with your best examples in it and see how far that goes.",
     "instead_in_prompt": "Put the text into the prompt or a search index; or collect far more of it.",
     "instead_decoder": "Take a model that writes: a decoder, or an encoder-decoder such as T5.",
+    "instead_decoder_only": "Take a decoder: a model in the manner of Llama or Qwen.",
     "instead_original_weights": "Take the original weights (safetensors), fine-tune those, and convert the result to GGUF.",
     "instead_free_device": "End what other programs hold on this device ({held:size}): {method} would then fit.",
     "instead_smaller_model": "Take a smaller model, or a machine with at least {needed:size} free.",

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from recommender.counting import classes_of, distinct_rows, rows_of, smallest_class, trained_tokens
-from recommender.facts import CLASSIFYING, DataFacts, Facts
+from recommender.facts import CLASSIFYING, DataFacts, Facts, Task
 from recommender.reasons import reason, sentence
 from recommender.recommendation import METHODS, Method, Reason
-from recommender.shape import Shape
+from recommender.shape import Shape, quantised_elsewhere
 
-PHYSICS = frozenset({"G1_one_label", "G9_cannot_write", "G10_gguf"})
+PHYSICS = frozenset({"G1_one_label", "G9_cannot_write", "G10_gguf", "G11_quantised"})
 """Gates behind which there is nothing to learn, or no way to: no override helps."""
+OF_DECODERS: tuple[Task, ...] = ("preference", "continued_pretraining")
+"""Tasks that only decoders are trained for here."""
 LEAST_RAW_TOKENS = 100_000
 """Below so many tokens of raw text continued pre-training only memorises (K)."""
 RARE = 16
@@ -72,12 +74,17 @@ def _nothing_to_learn(data: DataFacts) -> list[Gate]:
 def _wrong_model(facts: Facts, shape: Shape) -> list[Gate]:
     gates: list[Gate] = []
     task = facts.data.task or "classification"
-    if shape.family == "encoder" and task in ("instruction", "chat", "preference", "seq2seq"):
+    if shape.family != "decoder" and task in OF_DECODERS:
+        found = reason("G9_cannot_write", {"family": shape.family, "task": task}, "K", wording="G9_decoders_only")
+        gates.append(Gate(found, (sentence("instead_decoder_only"),)))
+    elif shape.family == "encoder" and task not in CLASSIFYING:
         known = {"family": shape.family, "task": task}
         gates.append(_gate("G9_cannot_write", known, ["K"], sentence("instead_decoder")))
     quantised = (facts.model.quantization or "").lower()
     if facts.model.weights_format == "gguf" or quantised.startswith("gguf"):
         gates.append(_gate("G10_gguf", {"format": "gguf"}, ["K"], sentence("instead_original_weights")))
+    elif quantised_elsewhere(facts.model):
+        gates.append(_gate("G11_quantised", {"quantization": facts.model.quantization}, ["K"], sentence("instead_original")))
     return gates
 
 

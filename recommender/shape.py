@@ -10,6 +10,7 @@ from recommender.names import experts_in_name, size_in_name
 BYTES_BY_DTYPE = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1, "uint8": 1, "int8": 1}
 _FP16_HOSTILE = re.compile(r"gemma|qwen3[_.-]?5|qwen3[_.-]?moe|(^|[^a-z])(m|u|um|by|long)?t5|mt0", re.IGNORECASE)
 """Families that overflow in fp16: Gemma, Qwen3.5 and Qwen3-MoE (E32), the T5 family (trained in bf16, known to overflow)."""
+_BITSANDBYTES = re.compile(r"bitsandbytes|llm_int8|(?<![a-z])(bnb|nf4|fp4)", re.IGNORECASE)
 _GENERATORS = re.compile(r"causallm|lmheadmodel|llama|mistral|qwen|gpt|phi|gemma|falcon|bloom|opt\b", re.IGNORECASE)
 _TRANSLATORS = re.compile(r"conditionalgeneration|t5|bart|pegasus|marian", re.IGNORECASE)
 POSITIONS_AFTER_PADDING = frozenset((
@@ -231,6 +232,12 @@ def quantised_bytes(model: ModelFacts) -> float | None:
     if not model.quantization:
         return None
     return 1.05 if re.search(r"8bit|int8|fp8|float8|8-bit|w8|q8|llm_int8", model.quantization.lower()) else 0.55
+
+
+def quantised_elsewhere(model: ModelFacts) -> bool:
+    """Whether the checkpoint is quantised by anything but bitsandbytes (GPTQ, AWQ, fp8, mxfp4, ...), whose weights adapters are
+    not trained on here."""
+    return bool(model.quantization) and not _BITSANDBYTES.search(model.quantization or "")
 
 
 def counts_as_encoder(shape: Shape, data: DataFacts) -> bool:

@@ -93,7 +93,8 @@ SENTENCES: tuple[str, ...] = (
     marked("{name}: the model has changed since the plan was made; make a new plan."),
     marked("{name}: is not the model that the plan was made for; make a new plan."),
     marked("{name}: GGUF weights are made for inference and cannot be trained; get the model as safetensors."),
-    marked("for {task} this version trains decoders, and the model is an encoder-decoder; take a decoder."),
+    marked("{name}: its weights are quantised for running it ({how}) and cannot be trained on here; get the original ones."),
+    marked("for {task} this version trains decoders, and the model is an {kind}; take a decoder."),
     marked("max_length is {length}, and {model} reads {positions} tokens at most."),
     marked(
         "hub id {name} is not in the local cache, and the hub cannot be reached at {address} ({why}); give the "

@@ -58,7 +58,7 @@ def test_another_method_than_the_recommended_runs_and_is_recorded() -> None:
     assert len(plan.overrides) >= 1
 
 
-def test_gguf_weights_have_facts_and_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_made_for_running_a_model_have_facts_and_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     recommendation, model, data = situation()
     gguf = replace(model, facts=model.facts.model_copy(update={"weights_format": "gguf", "id": "tiny.gguf"}))
     with pytest.raises(InputError, match=r"tiny\.gguf: GGUF weights are made for inference and cannot be trained"):
@@ -67,6 +67,9 @@ def test_gguf_weights_have_facts_and_no_plan(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(planning, "inspect_model", lambda name: gguf)
     with pytest.raises(InputError, match="made for inference"):
         completed(plan)
+    gptq = replace(model, facts=model.facts.model_copy(update={"quantization": "gptq", "id": "tiny-gptq"}))
+    with pytest.raises(InputError, match=r"tiny-gptq: its weights are quantised for running it \(gptq\)"):
+        plan_for(recommendation, gptq, data)
 
 
 def test_assignments_change_the_plan() -> None:

@@ -214,10 +214,25 @@ def test_what_cannot_run_here_is_ruled_out(machine: dict[str, Any], removed_by: 
 
 
 def test_a_quantised_checkpoint_takes_adapters_only() -> None:
-    advice = advise(gpu(200), LLAMA_8B | {"quantization": "gptq"}, INSTRUCTIONS)
+    advice = advise(gpu(200), LLAMA_8B | {"quantization": "bitsandbytes"}, INSTRUCTIONS)
     assert removed(advice)["full"] == "already_quantised"
     assert removed(advice)["lora"] == "already_quantised"
     assert advice.verdict == "qlora"
+
+
+@pytest.mark.parametrize("how", ["gptq", "awq", "fp8", "mxfp4", "compressed-tensors"])
+def test_what_others_quantised_is_not_recommended_for_training(how: str) -> None:
+    advice = advise(gpu(200), LLAMA_8B | {"quantization": how}, INSTRUCTIONS)
+    assert (advice.verdict, advice.reasons[0].code) == ("not_yet", "G11_quantised")
+    assert how in advice.reasons[0].text
+    assert advice.instead == ("Take the original, unquantised weights of this model.",)
+
+
+def test_an_encoder_is_not_recommended_for_what_it_cannot_do() -> None:
+    raw = {"task": "continued_pretraining", "rows": 10_000, "unique_rows": 10_000, "tokens_p50": 200, "tokens_total": 2_000_000}
+    for data in (INSTRUCTIONS, raw):
+        advice = advise(gpu(24), BERT, data)
+        assert (advice.verdict, advice.reasons[0].code) == ("not_yet", "G9_cannot_write")
 
 
 def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:

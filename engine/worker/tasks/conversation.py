@@ -1,11 +1,13 @@
 """Conversations as token ids, and which of the tokens are learned: what the assistant says, with the mark that ends its turn.
 
 Templates need no generation marks: the text up to an answer and the text with it are rendered, and the answer is what the
-second has more. Both must be beginnings of the whole, or the answer's place could not be told.
+second has more. Where they are no beginnings of the whole, because the template writes an answer otherwise once another turn
+follows (Qwen3 and Phi-3 do) or asks for it with a thought begun, it is looked for by its own words.
 """
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from engine.text import one_line
@@ -110,22 +112,77 @@ def _answers(
     tokenizer: Any, messages: list[Any], tools: Any, whole: str, where: str, *, since: int
 ) -> list[tuple[int, int]] | None:
     """Where in the whole text each answer from `since` on begins and ends; `None` where the template does not let it be told."""
-    specials = tuple(t for t in tokenizer.all_special_tokens if t)
+    specials = tuple(special_tokens(tokenizer))
     spans = []
     for i, message in enumerate(messages):
         if i < since or message["role"] != "assistant":
             continue
         before = _text(tokenizer, messages[:i], tools, where, ask=True)
         after = whole if i == len(messages) - 1 else _text(tokenizer, messages[: i + 1], tools, where)
-        if not (after.startswith(before) and whole.startswith(after)):
+        if after.startswith(before) and whole.startswith(after):
+            # The line end that many templates put behind the end of a turn belongs to the next one.
+            end = len(after.rstrip()) if after.rstrip().endswith(specials) else len(after)
+            span: tuple[int, int] | None = (len(before), end)
+        else:
+            plain = _text(tokenizer, messages[:i], tools, where) if i else ""
+            span = _by_its_words(message, whole, after, asked=before, so_far=_shared(plain, before), specials=specials)
+        if span is None:
             return None
-        if not _says_calls(message, after[len(before) :]):
+        if not _says_calls(message, whole[slice(*span)]):
             continue  # an empty answer, from which a model would learn to say nothing
-        # The line end that many templates put behind the end of a turn belongs to the next one.
-        end = len(after.rstrip()) if after.rstrip().endswith(specials) else len(after)
-        if end > len(before):
-            spans.append((len(before), end))
+        if span[1] > span[0]:
+            spans.append(span)
     return spans
+
+
+def _by_its_words(
+    message: dict[str, Any], whole: str, after: str, *, asked: str, so_far: str, specials: Sequence[str]
+) -> tuple[int, int] | None:
+    """Where in the whole an answer stands that its template writes otherwise there than at the end of a conversation.
+
+    `after` ends with it; `so_far` is what stands before it, `asked` that and what asks for it. Found by its text, or by the name
+    of the first tool that it calls; its end is what stands behind that in both. `None` where it is not all there.
+    """
+    calls = message.get("tool_calls") or ()
+    words = str(message["content"] or "").strip() or _name_of(calls[0] if calls else {})
+    shared = _shared(asked, whole)
+    if not words or len(shared) < len(so_far):
+        return None
+    if shared == asked:
+        start, at = len(asked), whole.find(words, len(asked))
+    else:  # what asks for it is another beginning than the one it has here: the two part in its first letters at the latest
+        nearest = (len(shared) - n for n in range(len(shared) - len(so_far) + 1))
+        start = at = next((place for place in nearest if whole.startswith(words, place)), -1)
+    if at < 0 or (whole[start:at].strip() and not (calls and not message["content"])):
+        return None
+    rest, same = whole[at + len(words) :], ""
+    place = after.find(words, len(so_far))
+    while place >= 0:  # the words may stand in what the template puts before them, too
+        same = max(same, _shared(rest, after[place + len(words) :]), key=len)
+        place = after.find(words, place + 1)
+    if rest and not same:
+        return None  # not these words, but a part of others
+    closed = max((same.rfind(token) + len(token) for token in specials if token in same), default=len(same))
+    return start, at + len(words) + closed
+
+
+def _shared(a: str, b: str) -> str:
+    """The beginning that both have."""
+    return a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
+
+
+@lru_cache(maxsize=8)
+def special_tokens(tokenizer: Any) -> frozenset[str]:
+    """Tokens that are no text: those with a name, and those that the tokenizer's file calls special, as the ends of turns of
+    Llama 3, Phi and Gemma are."""
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return frozenset(token for token in (*tokenizer.all_special_tokens, *added) if token)
+
+
+@lru_cache(maxsize=8)
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """The ids of those."""
+    return frozenset(tokenizer.convert_tokens_to_ids(sorted(special_tokens(tokenizer))))
 
 
 def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
@@ -144,7 +201,11 @@ def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
 def _says_calls(message: dict[str, Any], text: str) -> bool:
     """Whether the names of the tools that a message calls stand in that text."""
     calls = message.get("tool_calls") or ()
-    return all(str((call.get("function") or call).get("name", "")) in text for call in calls)
+    return all(_name_of(call) in text for call in calls)
+
+
+def _name_of(call: dict[str, Any]) -> str:
+    return str((call.get("function") or call).get("name", ""))
 
 
 def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rendered:
@@ -155,23 +216,26 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
     """
     if "generation %}" not in str(tokenizer.chat_template).replace("-%}", " %}").replace("  ", " "):
         raise InputError(
-            f"{where}: the model's chat template rewrites earlier turns and marks no answers ({{% generation %}}), so what is to"
-            " be learned cannot be told apart; give the tokenizer a template with such marks, or rows of one answer each."
+            f"{where}: the model's chat template leaves out or rewrites answers and marks none ({{% generation %}}), so what is"
+            " to be learned cannot be told apart; give the tokenizer a template with such marks, or rows of one answer each,"
+            " without thoughts that it leaves out."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = tokenizer.apply_chat_template(
             messages, tools=tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
-    ids = list(found["input_ids"])
-    return Rendered(ids, [i if learned else IGNORED for i, learned in zip(ids, found["assistant_masks"], strict=True)])
+    ids, marked = list(found["input_ids"]), found["assistant_masks"]
+    # Some templates close the mark before the token that ends the turn.
+    learned = [m or (i > 0 and marked[i - 1] and ids[i] in special_ids(tokenizer)) for i, m in enumerate(marked)]
+    return _closed(tokenizer, Rendered(ids, [i if is_learned else IGNORED for i, is_learned in zip(ids, learned, strict=True)]))
 
 
 def _closed(tokenizer: Any, row: Rendered) -> Rendered:
     """With an end token learned last where the template puts none there: a model must learn to stop."""
     learned = [label for label in row.labels if label != IGNORED]
     end = tokenizer.eos_token_id
-    if not learned or end is None or learned[-1] in tokenizer.all_special_ids:
+    if not learned or end is None or learned[-1] in special_ids(tokenizer):
         return row
     last = max(i for i, label in enumerate(row.labels) if label != IGNORED)
     return Rendered([*row.ids[: last + 1], end], [*row.labels[: last + 1], end])

@@ -16,7 +16,7 @@ from engine.worker.packing import IGNORED, learned, pack
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
-from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered, unwritten_calls
+from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered, special_ids, unwritten_calls
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_losses
 from engine.worker.token_rows import TokenRows
@@ -64,7 +64,8 @@ class Writing(Task):
 
     tokenizer: Any = None
     ends: tuple[int, ...] = ()
-    """Tokens that end an answer: the tokenizer's end token, and what the template closes a turn with."""
+    """Tokens that end an answer: the tokenizer's end token, what the template closes a turn with, and what the model's own
+    settings for writing name."""
 
     def config_options(self) -> dict[str, Any]:
         """Nothing: labels are words of the vocabulary."""
@@ -153,7 +154,7 @@ class Writing(Task):
     def note_end(self, tokenizer: Any, row: Rendered) -> None:
         """Remember what a row's last answer is closed with: generation stops there."""
         last = next((label for label in reversed(row.labels) if label != IGNORED), IGNORED)
-        if last in tokenizer.all_special_ids and last not in self.ends:
+        if last in special_ids(tokenizer) and last not in self.ends:
             self.ends = (*self.ends, last)
 
     def adopt(self, model: Any) -> None:
@@ -170,6 +171,8 @@ class Writing(Task):
         self.hasten(model)
         generation = getattr(inner, "generation_config", None)
         if generation is not None and self.ends:
+            own = generation.eos_token_id  # the model's own ends stay: Llama 3's and Gemma's have several, some for turns
+            self.ends = tuple(dict.fromkeys((*self.ends, *([own] if isinstance(own, int) else own or ()))))
             generation.eos_token_id = list(self.ends) if len(self.ends) > 1 else self.ends[0]
             try:
                 generation.validate(strict=True)

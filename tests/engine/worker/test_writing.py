@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import AddedToken
 
 from engine import checkpoints
 from engine.events import EventWriter, read_events
@@ -123,11 +124,70 @@ def test_only_answers_are_learned_each_with_the_end_of_its_turn(tokenizer: Any) 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused_unless_it_marks_the_answers(tiny_chat: Path) -> None:
     without = with_template(tiny_chat, FORGETFUL.replace("MARK", "").replace("END", ""))
-    with pytest.raises(InputError, match=r"data\.jsonl: row 7: .*rewrites earlier turns"):
+    with pytest.raises(InputError, match=r"data\.jsonl: row 7: .*leaves out or rewrites answers"):
         conversation.rendered(without, item(), "data.jsonl: row 7")
     marked = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
     row = conversation.rendered(with_template(tiny_chat, marked), item(), "x")
     assert shown(without, row) == ["Since Monday.<|im_end|>"]
+
+
+THINKING = "{% if m['role'] == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+OTHERWISE = {
+    "thinks last": (THINKING, "", ["On its way.<|im_end|>", "<think>\n\n</think>\n\nSince Monday.<|im_end|>"]),
+    "ends the text": ("", "{% else %}{{ eos_token }}", ["On its way.<|im_end|>", "Since Monday.<|im_end|>\n<|endoftext|>"]),
+    "asks with a thought": ("", "{{ '<think>\n' }}", ["On its way.<|im_end|>", "Since Monday.<|im_end|>"]),
+}
+"""What stands before an answer, and behind what asks for one: as in the templates of Qwen3, Phi-3 and distilled R1 models."""
+
+
+def otherwise(folder: Path, case: str) -> Any:
+    before, behind, _ = OTHERWISE[case]
+    calls = "{% if m['tool_calls'] %}{{ '<call>' + m['tool_calls'][0]['function']['name'] + '</call>' }}{% endif %}"
+    turn = "{{ '<|im_start|>' + m['role'] + '\n' }}" + before + "{{ m['content'] }}" + calls + "{{ '<|im_end|>\n' }}"
+    asks = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}" + behind + "{% endif %}"
+    return with_template(folder, "{% for m in messages %}" + turn + "{% endfor %}" + asks)
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_an_answer_that_is_written_otherwise_once_another_follows_is_found_by_its_words(tiny_chat: Path, case: str) -> None:
+    tokenizer = otherwise(tiny_chat, case)
+    row = conversation.rendered(tokenizer, item(TALK[1:]), "x")
+    assert shown(tokenizer, row) == OTHERWISE[case][2]
+    assert tokenizer.decode(row.ids) == tokenizer.apply_chat_template(TALK[1:], tokenize=False)
+    short = [TALK[1], TALK[2] | {"content": "n"}, TALK[3], TALK[4] | {"content": "k"}]  # letters of what stands around them
+    assert [text.replace("<think>\n\n</think>\n\n", "")[:2] for text in shown(
+        tokenizer, conversation.rendered(tokenizer, item(short), "x")
+    )] == ["n<", "k<"]  # fmt: skip
+
+
+def test_a_call_before_the_last_answer_is_learned_where_only_that_is_thought_about(tiny_chat: Path) -> None:
+    called = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}
+    calling: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [called]}
+    turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
+    tokenizer = otherwise(tiny_chat, "thinks last")
+    learned = shown(tokenizer, conversation.rendered(tokenizer, item(turns), "x"))
+    assert learned == ["<call>weather</call><|im_end|>", "<think>\n\n</think>\n\nOn its way.<|im_end|>"]
+
+
+def test_ends_of_turns_without_a_name_are_ends_and_a_models_own_stay(tiny_chat: Path) -> None:
+    tokenizer = with_template(tiny_chat, CHATML.replace("<|im_end|>", "<|done|>"))
+    tokenizer.add_tokens([AddedToken("<|done|>", special=True)])  # as Llama 3, Phi and Gemma have them
+    row = conversation.rendered(tokenizer, item(), "x")
+    assert shown(tokenizer, row) == ["On its way.<|done|>", "Since Monday.<|done|>"]
+    task = Writing(plan_of(tiny_chat), [], 0)
+    task.prepare_tokenizer(tokenizer)
+    task.note_end(tokenizer, row)
+    model = build(task, str(tiny_chat)).model
+    model.generation_config.eos_token_id = [1, 5]
+    task.adopt(model)
+    assert model.generation_config.eos_token_id == [1, tokenizer.convert_tokens_to_ids("<|done|>"), 5]
+
+
+def test_a_mark_that_closes_before_the_end_of_the_turn_lets_it_be_learned(tiny_chat: Path) -> None:
+    marked = FORGETFUL.replace("MARK{{ message['content'] + '<|im_end|>' }}END", "MARK{{ message['content'] }}END<|im_end|>")
+    marked = marked.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
+    tokenizer = with_template(tiny_chat, marked)
+    assert shown(tokenizer, conversation.rendered(tokenizer, item(), "x")) == ["Since Monday.<|im_end|>"]
 
 
 def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_chat: Path, writer: Path, tmp_path: Path) -> None:
