@@ -182,12 +182,16 @@ class LoracleApp(App[None]):
 
     def action_command_palette(self) -> None:
         """All commands, to be searched by name."""
+        from tui.screens.palette import Palette
+
         if not isinstance(self.screen, CommandPalette):
-            self.push_screen(CommandPalette(placeholder=_("Search for commands…"), id="--command-palette"))
+            self.push_screen(Palette(placeholder=_("Search for commands…"), id="--command-palette"))
 
     def search_themes(self) -> None:
         """All themes, to be searched by name."""
-        self.push_screen(CommandPalette(providers=[ThemeProvider], placeholder=_("Search for themes…")))
+        from tui.screens.palette import Palette
+
+        self.push_screen(Palette(providers=[ThemeProvider], placeholder=_("Search for themes…")))
 
     def _quit_answered(self, yes: bool | None) -> None:
         if yes:

@@ -31,6 +31,8 @@ def death(state: "RunState") -> str:
 
 def ending(state: "RunState") -> str:
     """How a run ended and which key goes on; empty while it goes on."""
+    if state.status in ("starting", "running"):
+        return ""
     cause, cure = (one_line(in_words(one_line((state.end or {}).get(part) or "", 2_000)), 200) for part in ("cause", "cure"))
     at = _(" at the checkpoint of step {step}").format(step=state.checkpoint) if state.checkpoint else ""
     resume = keys.name("resume", "r")

@@ -19,14 +19,32 @@ OF_LIBRARIES = (
     marked("{place}: {field} must be less than or equal to {most} (it is {value})."),
     marked("{place}: {field} must be less than {most} (it is {value})."),
     marked("{place}: {field} must be {known} (it is {value})."),
+    marked("{place}: metric {metric} is none of task {task}; it has {known}."),
+    marked("{place}: trained: {part} belongs to method full."),
+    marked("{place}: trained: last_layers and a number of last_layers go together."),
+    marked("{place}: method {method} needs rank and alpha."),
+    marked("{place}: method {method} needs {field}."),
+    marked("{place}: {field} belongs to methods lora and qlora."),
+    marked("{place}: adapter_dtype bf16 belongs to methods lora and qlora with precision bf16-mixed."),
+    marked("{place}: pissa needs weights that are not in 4 bit: take method lora."),
+    marked("{place}: pissa and dora exclude each other."),
+    marked("{place}: pissa needs dropout: 0, because its adapters hold the main part of the weights."),
+    marked("{place}: compile and kernels: liger exclude each other; with compile say kernels: torch."),
+    marked("{place}: folds and fold go together, and fold is counted from 0."),
+    marked("{place}: folds and a held-out file exclude each other."),
+    marked("{place}: {label} is named more than once."),
+    marked("{place}: this plan is of version {version}; this Loracle reads up to {known}: update Loracle."),
+    marked("{place}: must be all-linear or names of modules."),
     marked("No such file or directory"),
     marked("Permission denied"),
     marked("Is a directory"),
     marked("No space left on device"),
     marked("Read-only file system"),
 )
-"""What the system and pydantic say within those sentences."""
+"""What the system, pydantic and the checks of a plan say within those sentences."""
 _BETWEEN = re.compile(r"(?<=[.!?。]) (?=[A-Z`]|--)")
+_LISTED = re.compile(r"(?<=') or (?=')")
+"""Between the last two of the values that may be chosen from."""
 Listed = list[tuple[str, str, bool]]
 """Templates, what they are in the language in use, and whether words of ours stand in the braces."""
 
@@ -37,7 +55,8 @@ def in_words(text: str) -> str:
     if not listed:
         return text
     listed += _reasons()
-    return "\n".join(_whole(line, listed) for line in text.split("\n"))
+    told = "\n".join(_whole(line, listed) for line in text.split("\n"))
+    return _LISTED.sub(said(" or "), told)
 
 
 def _reasons() -> Listed:
@@ -65,7 +84,8 @@ def _one(text: str, listed: Listed) -> str | None:
         pattern, longest = _pattern(template)
         found = pattern.fullmatch(text) if longest in text else None
         if found is not None:
-            values = {name: said(value) if ours else _whole(value, listed) for name, value in found.groupdict().items()}
+            named = found.groupdict().items()
+            values = {name: said(value) if ours or name == "metric" else _whole(value, listed) for name, value in named}
             return words.format_map(values)
     return None
 

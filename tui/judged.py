@@ -16,7 +16,7 @@ def shown(scores: Iterable[Mapping[str, Any] | None]) -> list[str]:
 
 def words(name: str) -> str:
     """The metric's name for people."""
-    return MEASURES[name].words if name in MEASURES else name
+    return _(MEASURES[name].words) if name in MEASURES else name
 
 
 def in_line(score: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from engine.metrics.measures import MEASURES
@@ -9,7 +10,7 @@ from engine.text import one_line
 from tui import judged
 from tui.i18n import _
 from tui.views_result import get, real
-from tui.words import amount, duration, metric, number, padded, short_name, sign, size, status_with_sign
+from tui.words import amount, clock, duration, metric, number, padded, short_name, sign, size, status_with_sign
 
 if TYPE_CHECKING:
     from tui.comparing import Comparison
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 NAMES = 16
 """Cells of the names on the left."""
 NARROWEST, WIDEST = 13, 26
+BESIDE_NAMES = 18
+"""Cells of letter, time and state in the legend."""
 INTERVAL = 22
 """Cells that a score with both ends of its interval takes."""
 WHY_NOT = {
@@ -27,11 +30,13 @@ STYLES = ("$text-accent", "$text-primary", "$text-success", "$text-error")
 """Of the letters, as the curves are drawn."""
 
 
-def legend(made: "Comparison") -> Content:
-    """Which letter is which run."""
+def legend(made: "Comparison", width: int) -> Content:
+    """Which letter is which run, in `width` cells; runs of one data set have one name, so when they began is told too."""
     lines = []
+    names = [one_line(short_name(c.run.name), max(width - BESIDE_NAMES, 8)) for c in made.runs]
+    longest = max(map(cell_len, names), default=0)
     for n, c in enumerate(made.runs):
-        said = f"{one_line(short_name(c.run.name), 60)}  {status_with_sign(c.state.status)}"
+        said = f"{padded(names[n], longest)} {clock(c.state.started)} {status_with_sign(c.state.status)}"
         lines.append(Content.assemble((f"{c.letter} ", f"bold {STYLES[n]}"), said))
     return Content("\n").join(lines)
 
@@ -57,7 +62,7 @@ def _tail(value: str, column: int) -> str:
 
 
 def _heads(made: "Comparison", column: int) -> Content:
-    names = [f"{c.letter} {one_line(short_name(c.run.path.name), column - 4):<{column - 2}}" for c in made.runs]
+    names = [f"{c.letter} {padded(one_line(short_name(c.run.path.name), column - 4), column - 2)}" for c in made.runs]
     return Content.assemble(" " * NAMES, *zip(names, STYLES, strict=False))
 
 
@@ -90,7 +95,7 @@ def results(made: "Comparison", width: int) -> Content:
 
 def _row(name: str, values: list[str], column: int) -> Content:
     label = one_line(name, NAMES - 1)
-    return Content.assemble((padded(label, NAMES), "$text-muted"), "".join(f"{v:<{column}}" for v in values).rstrip())
+    return Content.assemble((padded(label, NAMES), "$text-muted"), "".join(padded(v, column) for v in values).rstrip())
 
 
 def _interval(made: "Comparison", letter: str, name: str, column: int) -> str:
@@ -121,7 +126,7 @@ def _differences(made: "Comparison") -> list[Content]:
             letter=c.letter,
             best=best,
             gain=measure.difference(d["mean"]) + (_(" points of") if measure.points else ""),
-            metric=measure.words,
+            metric=judged.words(metric_name),
             low=measure.difference(d["low"]),
             high=measure.difference(d["high"]),
         )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 from textual.content import Content
@@ -60,12 +61,16 @@ WIDE_CELLS, NARROW_CELLS = 48, 27
 """Of the columns of scores, on a terminal of 110 columns and on one of 80."""
 
 
+ROOMY_COST, NARROW_COST = (8, 10, 10), (6, 8, 7)
+"""Of the columns of what a run cost: name, planned, real. The narrow ones leave room for the mark of what went beyond."""
+
+
 def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
     """Before and after on the same rows, with the baselines between; gains in one metric or, where there is room, in two."""
     lines: list[Content] = []
     names = judged.shown(get(report, "scores", split) for split, _words in SPLITS)
     for part in _beside_each_other(names, WIDE_CELLS if roomy else NARROW_CELLS):
-        lines.append(Content.styled(f"{'':<16}" + "".join(f"{judged.words(n):>{_width(n)}}" for n in part), "$text-muted"))
+        lines.append(Content.styled(f"{'':<16}" + "".join(flush_right(judged.words(n), _width(n)) for n in part), "$text-muted"))
         for split, words in SPLITS:
             found = get(report, "scores", split)
             if not isinstance(found, dict):
@@ -78,7 +83,7 @@ def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
     if gains:
         lines += [Content("")] if roomy else []
         lines.append(Content.styled(_("Gain of the trained model, 95% interval"), "bold"))
-        heads = padded(_("over the"), 16) + "".join(f"{judged.words(n):<21}" for n in told)
+        heads = padded(_("over the"), 16) + "".join(padded(judged.words(n), 21) for n in told)
         lines += [Content.styled(heads.rstrip(), "$text-muted"), *gains]
         if any("!" in gain.plain for gain in gains):
             lines.append(Content.styled(_("! the interval contains zero: not shown to differ"), "$text-warning"))
@@ -102,7 +107,7 @@ def scores_title(report: dict[str, Any]) -> str:
 
 
 def _width(name: str) -> int:
-    return max(len(judged.words(name)) + 1, 9)
+    return max(cell_len(judged.words(name)) + 1, 9)
 
 
 def _gain(report: dict[str, Any], split: str, words: str, told: list[str]) -> Content:
@@ -129,13 +134,16 @@ def statements(report: dict[str, Any]) -> Table:
     return table
 
 
-def cost(report: dict[str, Any]) -> Content:
+def cost(report: dict[str, Any], *, roomy: bool = True) -> Content:
     """What was promised, and what it took."""
-    lines = [Content.styled(f"{'':<8}{flush_right(_('planned'), 10)}{flush_right(_('real'), 10)}", "$text-muted")]
+    widths = ROOMY_COST if roomy else NARROW_COST
+    name, planned_cells, real_cells = widths
+    heads = " " * name + flush_right(_("planned"), planned_cells) + flush_right(_("real"), real_cells)
+    lines = [Content.styled(heads, "$text-muted")]
     said, real_memory = (real(get(report, "memory", n)) for n in ("predicted", "peak"))
     planned, total = (real(get(report, "seconds", n)) for n in ("predicted", "total"))
-    lines.append(_against(_("memory"), size(said), size(real_memory), said, real_memory))
-    lines.append(_against(_("time"), duration(planned), duration(total), planned, total))
+    lines.append(_against(_("memory"), (size(said), size(real_memory)), said, real_memory, widths))
+    lines.append(_against(_("time"), (duration(planned), duration(total)), planned, total, widths))
     if (tried := real(get(report, "memory", "probed"))) is not None:
         lines.append(Content(_("tried {size} before the first step").format(size=size(tried))))
     trained, whole = real(report.get("trained_parameters")), real(report.get("parameters"))
@@ -152,11 +160,14 @@ def cost(report: dict[str, Any]) -> Content:
     return Content("\n").join(lines)
 
 
-def _against(name: str, said: str, was: str, planned: float | None, found: float | None) -> Content:
+def _against(
+    name: str, words: tuple[str, str], planned: float | None, found: float | None, widths: tuple[int, int, int]
+) -> Content:
     """One line; more than half beyond the promise is marked."""
     over = planned is not None and found is not None and found > 1.5 * planned > 0
-    mark = f"  ! {found / planned:.1f}x" if over and found and planned else ""
-    return Content.assemble(f"{padded(name, 8)}{said:>10}{was:>10}", (mark, "$text-warning"))
+    mark = f" !{found / planned:.1f}x" if over and found and planned else ""
+    first, said, was = widths
+    return Content.assemble(f"{padded(name, first)}{words[0]:>{said}}{words[1]:>{was}}", (mark, "$text-warning"))
 
 
 def samples(report: dict[str, Any]) -> Table | Content:

@@ -23,6 +23,7 @@ from tui.words import (
     phase_words,
     rate,
     seconds_ago,
+    short_name,
     sign,
     size,
     status_with_sign,
@@ -44,14 +45,15 @@ UNITS = {"rows": _("rows"), "steps": _("steps"), "answers": _("answers")}
 TREND_STEPS = 50
 
 
-def headline(name: str, state: "RunState") -> Content:
-    """Name and phase, or how it ended."""
+def headline(name: str, state: "RunState", *, roomy: bool = True) -> Content:
+    """Name and phase, or how it ended; where there is little room without the method and the time in the name."""
     words = phase_words(state) if state.status in LIVE else status_with_sign(state.status)
-    method = NAMES.get(str(state.info.get("method")), "")
+    method = NAMES.get(str(state.info.get("method")), "") if roomy or state.status not in LIVE else ""
     epochs = real(state.info.get("epochs"))
     epoch = _("epoch {now}/{all}").format(now=f"{state.epoch:.1f}", all=f"{epochs:g}") if state.epoch and epochs else ""
     parts = [words, *(p for p in (epoch if state.status == "running" else "", method) if p)]
-    return Content.assemble((one_line(name, 60), "bold"), *(f" {sign('·')} {part}" for part in parts))
+    shown = one_line(name if roomy else short_name(name), 60)
+    return Content.assemble((shown, "bold"), *(f" {sign('·')} {part}" for part in parts))
 
 
 def time_left(state: "RunState", now: float | None = None) -> Content:
@@ -221,7 +223,7 @@ def evaluations(state: "RunState", metric_name: str) -> Content:
     found = [e for e in state.evaluations if e.split == "validation"]
     top = best(state, metric_name)
     measured = [n for n in judged.shown(e.metrics for e in found) if n != "loss"] or [metric_name]
-    heads = "".join(f" {judged.words(n):>10}" for n in measured if n != "loss")
+    heads = "".join(f" {flush_right(judged.words(n), 10)}" for n in measured if n != "loss")
     lines = [Content.styled(f"{flush_right(_('step'), 7)} {flush_right(_('loss'), 8)}{heads}", "$text-muted")]
     for e in reversed(found):
         mark = sign("●") if top and e.step == top[0] else ""  # in front: behind two metrics there is no cell left for it

@@ -67,9 +67,10 @@ async def test_another_size_during_a_run_shows_what_there_is_room_for(
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "step 5/100" in screen(app))
-        assert "5 evaluations" not in screen(app)
-        await pilot.press("5")
-        await wait(pilot, lambda: "5 evaluations" in screen(app) and "4 log" not in screen(app))
+        await wait(pilot, lambda: "5 evaluations · 6 samples · 7 advice" in screen(app))  # in the frame of the log
+        y, line = next((y, line) for y, line in enumerate(screen(app).splitlines()) if "6 samples" in line)
+        await pilot.click(offset=(line.index("5 evaluations") + 2, y))
+        await wait(pilot, lambda: "─ 5 evaluations" in screen(app) and "4 log · 6 samples" in screen(app))
         await pilot.resize_terminal(120, 40)
         await wait(pilot, lambda: all(part in screen(app) for part in ("▶ train", "5 evaluations", "7 advice", "4 log")))
         await pilot.resize_terminal(80, 24)

@@ -74,7 +74,6 @@ class CompareScreen(ChartKeys):
 
     def on_resize(self, event: events.Resize) -> None:
         """Tables are made for the width there is."""
-        super().on_resize(event)
         self.call_after_refresh(self.chart_title)
         if self._made is not None:
             self._show(self._made)
@@ -83,7 +82,8 @@ class CompareScreen(ChartKeys):
         self.headline(Content.styled(_("comparing {n} runs").format(n=len(made.runs)), "bold"), Content(""))
         lines = [Line(c.state.losses, evaluation_losses(c.state), c.letter, last=last_step_of(c.state)) for c in made.runs]
         self.query_one(LossChart).show(*lines)
-        self.query_one("#legend-of", TextPane).show(views.legend(made))
+        legend = self.query_one("#legend-of", TextPane)
+        legend.show(views.legend(made, legend.scrollable_content_region.width))
         width = self.size.width - 6
         self.query_one("#results", TextPane).show(views.results(made, width))
         self.query_one("#differing", TextPane).show(views.settings(made, width))

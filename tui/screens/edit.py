@@ -9,7 +9,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import DescendantFocus
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -21,13 +20,14 @@ from tui import views_advice as views
 from tui import work_plan as engine_side
 from tui.error_words import in_words
 from tui.i18n import _
+from tui.screens.dialog import Dialog
 from tui.words import padded, sign
 
 if TYPE_CHECKING:
     from recommender.plan import Plan
 
 
-class EditScreen(ModalScreen[None]):
+class EditScreen(Dialog[None]):
     """Every change is judged at once: recommending is arithmetic and takes milliseconds."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

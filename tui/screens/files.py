@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -19,10 +18,11 @@ from tui import keys
 from tui.background import in_thread
 from tui.i18n import _
 from tui.paths import MOST, Entry, entries
+from tui.screens.dialog import Dialog
 from tui.words import number, padded, sign, size
 
 
-class FilesScreen(ModalScreen[Path | None]):
+class FilesScreen(Dialog[Path | None]):
     """Folders and readable data files (or folders that hold a model); enter opens or picks."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

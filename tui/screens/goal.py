@@ -8,7 +8,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -17,12 +16,13 @@ from tui import views_advice as views
 from tui import work_plan as engine_side
 from tui.background import in_thread
 from tui.i18n import _
+from tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
     from recommender.questions import Answer, Question
 
 
-class GoalScreen(ModalScreen[None]):
+class GoalScreen(Dialog[None]):
     """Every answer is decided on at once; the screen below shows the new advice as soon as it is there.
 
     At least one question of the advice must matter, or have been answered. `now` gives the advice of the screen below.

@@ -1,6 +1,6 @@
 """Help: every key that works on the screen below."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.table import Table
 from rich.text import Text
@@ -27,7 +27,7 @@ class HelpScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,question_mark,q,enter", "dismiss", _("Back"), id="back")]
 
-    def __init__(self, screen: "Screen[None]") -> None:
+    def __init__(self, screen: "Screen[Any]") -> None:
         super().__init__()
         self._lines = key_lines(screen)
         self._about = about(screen)
@@ -44,7 +44,7 @@ class HelpScreen(ModalScreen[None]):
         dialog.focus()
 
 
-def about(screen: "Screen[None]") -> Content:
+def about(screen: "Screen[Any]") -> Content:
     """What the screen is for, and what the part is that has the focus."""
     parts = [str(getattr(screen, "ABOUT", ""))]
     for node in screen.focused.ancestors_with_self if screen.focused is not None else ():
@@ -55,7 +55,7 @@ def about(screen: "Screen[None]") -> Content:
     return Content("\n\n".join(p for p in parts if p) + "\n")
 
 
-def key_lines(screen: "Screen[None]") -> Table:
+def key_lines(screen: "Screen[Any]") -> Table:
     """Key and meaning, one a line: of the part that has the focus, of the screen, of the app."""
     app = screen.app
     found = own_bindings(screen)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.rundir import RunDirectory
     from tui.run_rows import RunRow
 
-SHORT = {"accuracy": "acc"}
+SHORT = {"accuracy": _("acc")}
 REFRESH_SECONDS = 5.0
 RESUMABLE = ("stopped", "failed", "dead")
 LIVE = ("starting", "running")

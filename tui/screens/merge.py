@@ -9,16 +9,16 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from tui.background import in_thread
 from tui.i18n import _
+from tui.screens.dialog import Dialog
 from tui.widgets.path_input import PathInput
 from tui.words import sign
 
 
-class MergeScreen(ModalScreen["tuple[Path, bool] | None"]):
+class MergeScreen(Dialog["tuple[Path, bool] | None"]):
     """Answers with the folder, and whether what lies there is to be replaced."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

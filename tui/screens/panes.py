@@ -2,11 +2,14 @@
 
 from typing import ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
+from textual.content import Content
 
 from tui.i18n import _
 from tui.screens.base import LoracleScreen
 from tui.widgets.pane import Pane
+from tui.words import sign
 
 
 class PanesScreen(LoracleScreen):
@@ -21,6 +24,20 @@ class PanesScreen(LoracleScreen):
     ]
 
     _enlarged: Pane | None = None
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another size may hide other panes. (Textual calls the handlers of all classes.)"""
+        self.call_after_refresh(self._tell_hidden)
+
+    def _tell_hidden(self) -> None:
+        """In the frame of the lowest pane in sight stand those that have no room."""
+        lower = [pane for pane in self.query(Pane) if pane.has_class("lower")]
+        seen = [pane for pane in lower if pane.display]
+        hidden = sorted((pane for pane in lower if not pane.display), key=lambda pane: pane.number)
+        names = [f"[@click=screen.pane({p.number})]{p.number} {p.name_of}[/]" for p in hidden]
+        for pane in seen:
+            pane.others = Content.from_markup(f" {sign('·')} ".join(names)) if pane is seen[-1] else Content("")
+            pane.say_below()
 
     def action_pane(self, number: int) -> None:
         """Focus the pane with that number."""
@@ -60,6 +77,7 @@ class PanesScreen(LoracleScreen):
     def _rearranged(self) -> None:
         """What comes into sight is drawn before it is laid out, and only what depends on its size once more after that."""
         self.appeared()
+        self.call_after_refresh(self._tell_hidden)
         self.call_after_refresh(self.arranged)
 
     def appeared(self) -> None:

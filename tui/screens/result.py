@@ -114,7 +114,6 @@ class ResultScreen(PanesScreen):
 
     def on_resize(self, event: events.Resize) -> None:
         """Tables are made for the width there is."""
-        super().on_resize(event)
         self.call_after_refresh(self._fit)
 
     def _fit(self) -> None:
@@ -134,7 +133,7 @@ class ResultScreen(PanesScreen):
         nothing = Content.styled(_("Nothing was kept of single rows."), "$text-muted")
         return {
             "scores": [views.scores(report, roomy=self.has_class("-wide"))],
-            "cost": [views.cost(report)],
+            "cost": [views.cost(report, roomy=self.has_class("-wide"))],
             "wrong": shown or [nothing],
             "means": [views.statements(report), views.where(report, self._folder)],
         }

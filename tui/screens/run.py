@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -25,7 +25,7 @@ from tui.widgets.log_pane import LogPane
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
 from tui.widgets.quiet import Quiet
-from tui.words import short_name, sign
+from tui.words import sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -62,6 +62,7 @@ class RunScreen(RunAsks):
         self._resume_first = resume
         self._settled = self._drawn = self._spent = self._quiet_until = 0.0
         self._was_live = False
+        self._evaluations_shown: object = None
         self._ended_shown: str | None = None
 
     def body(self) -> ComposeResult:
@@ -150,9 +151,8 @@ class RunScreen(RunAsks):
             self.loracle.open_run(self.run_directory, result=True)
         self._was_live = self._was_live or live
 
-    def on_resize(self, event: object) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """Bars are as wide as there is room."""
-        super().on_resize(event)  # type: ignore[arg-type]
         self.call_after_refresh(self.chart_title)
         self.call_after_refresh(self.appeared)
 
@@ -176,8 +176,8 @@ class RunScreen(RunAsks):
         self._line.evaluations, self._line.last = views.evaluation_losses(state), views.last_step_of(state)
         metric = following.plan.metric if following.plan is not None else "macro_f1"
         roomy = self.has_class("-tall")
-        name = self.run_directory.name
-        self.headline(views.headline(name if self.has_class("-wide") else short_name(name), state), self._right(now))
+        left = views.headline(self.run_directory.name, state, roomy=self.has_class("-wide"))
+        self.headline(left, self._right(now))
         width = max(self.size.width - 2, 20)
         self.query_one("#progress", Quiet).show(views.progress(state, width))
         if roomy:
@@ -194,7 +194,9 @@ class RunScreen(RunAsks):
         panes = {pane.id: pane for pane in self.query(Pane) if pane.display}
         if "loss" in panes:
             self.query_one(LossChart).show(cast(Line, self._line))
-        if isinstance(pane := panes.get("evaluations"), TextPane):
+        told_of = id(state), len(state.evaluations)
+        if isinstance(pane := panes.get("evaluations"), TextPane) and told_of != self._evaluations_shown:
+            self._evaluations_shown = told_of
             pane.show(views.evaluations(state, metric))
         if isinstance(pane := panes.get("advice"), TextPane):
             pane.show(Content("\n").join(Content.styled(a.text, a.style) for a in told))

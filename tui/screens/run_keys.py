@@ -5,13 +5,13 @@ from typing import ClassVar
 from rich.cells import cell_len
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.content import Content
 
 from tui import keys
 from tui.background import in_thread
 from tui.i18n import _
 from tui.run_log import LogLine, printed
 from tui.screens.panes import PanesScreen
+from tui.views_run import LIVE
 from tui.watching import Watched
 from tui.widgets.log_pane import LogPane
 from tui.widgets.loss_chart import SMOOTHING, LossChart
@@ -75,7 +75,7 @@ class ChartKeys(PanesScreen):
 
     @on(LossChart.Pointed)
     def _pointed(self, event: LossChart.Pointed) -> None:
-        self.query_one("#loss", Pane).border_subtitle = Content(event.words)
+        self.query_one("#loss", Pane).say_below(event.words)
 
     def action_smooth(self) -> None:
         """The next smoothing."""
@@ -142,7 +142,8 @@ class RunKeys(ChartKeys):
         self._shows_worker_log = not self._shows_worker_log
         if self._shows_worker_log:
             words = await in_thread(self._following.run.last_words, WORKER_LOG_LINES)
-            pane.replace(printed(words) or [LogLine("", NO_WORDS, "muted")])
+            nothing = _("worker.log is empty: nothing was printed so far") if self._following.state.status in LIVE else NO_WORDS
+            pane.replace(printed(words) or [LogLine("", nothing, "muted")])
             pane.title_words(log_title(of_worker=True))
         else:
             pane.replace(self._following.log.lines)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from engine.trying import Trial
 
 TICK_SECONDS = 0.5
-BAR = 20
+LABEL, MOST_BAR, AFTER = 17, 20, 6
+"""Cells of a label, of the longest bar, and of the share behind it."""
 MOST_KEPT = 50
 
 
@@ -132,7 +133,9 @@ class TryScreen(PanesScreen):
             self._idle(in_words(error.message), wrong=True)
             return
         for side in ("base", "tuned"):
-            self.query_one(f"#said-{side}", TextPane).show(Content.assemble(question, "\n\n", answer(found.get(side))))
+            pane = self.query_one(f"#said-{side}", TextPane)
+            said = answer(found.get(side), pane.scrollable_content_region.width)
+            pane.show(Content.assemble(question, "\n\n", said))
         took = found.get("seconds")
         words = _("Answered in {time}; {key} brings back a text.")
         self._idle(words.format(time=duration(float(took) if took else None), key=keys.name("text-earlier", "up")))
@@ -146,8 +149,8 @@ class TryScreen(PanesScreen):
             field.cursor_position = len(field.value)
 
 
-def answer(found: Any) -> Content:
-    """What a model said, with how sure it is of each label."""
+def answer(found: Any, width: int) -> Content:
+    """What a model said, with how sure it is of each label, in `width` cells."""
     if not isinstance(found, dict):
         return Content("")
     lines = [Content.styled(clean(found.get("text") or _("(nothing)"), 10_000), "$text-accent")]
@@ -155,9 +158,10 @@ def answer(found: Any) -> Content:
     if shares:
         lines.append(Content(""))
     full, empty = ("█", "·") if unicode_terminal() else ("#", ".")
+    room = min(max(width - LABEL - AFTER, 4), MOST_BAR)
     for label, value in shares:
         part = float(value) if isinstance(value, int | float) else 0.0
-        cells = round(part * BAR)
-        bar = Content.assemble((full * cells, "$primary"), (empty * (BAR - cells), "$text-disabled"))
-        lines.append(Content.assemble(padded(one_line(label, 16), 17), bar, f" {share(part):>5}"))
+        cells = round(part * room)
+        bar = Content.assemble((full * cells, "$primary"), (empty * (room - cells), "$text-disabled"))
+        lines.append(Content.assemble(padded(one_line(label, LABEL - 1), LABEL), bar, f" {share(part):>5}"))
     return Content("\n").join(lines)

@@ -76,7 +76,7 @@ class LogPane(Pane):
         self.view.search("")
         self._input.display = False
         self._input.value = ""
-        self.border_subtitle = ""
+        self.say_below()
         self.view.focus()
 
     @on(Input.Submitted)
@@ -84,6 +84,6 @@ class LogPane(Pane):
         event.stop()
         needle = event.value.strip()
         found = self.view.search(needle)
-        self.border_subtitle = plural("{n} match", "{n} matches", found).format(n=found) if needle else ""
+        self.say_below(plural("{n} match", "{n} matches", found).format(n=found) if needle else "")
         if found:
             self.view.focus()

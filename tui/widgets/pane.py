@@ -25,14 +25,25 @@ class Pane(VerticalScroll):
         self.about = help
         """For the help while this has the focus."""
         self._words = title
+        self.others = Content("")
+        """Panes that this one hides, for its frame."""
 
     def on_mount(self) -> None:
         self.title_words(self._words)
+
+    @property
+    def name_of(self) -> str:
+        """Its title without what else stands there."""
+        return self._words.partition("   ")[0]
 
     def title_words(self, words: str) -> None:
         """Change what stands in the frame."""
         self._words = words
         self.border_title = Content(f"{self.number} {words}") if self.number else Content(words)
+
+    def say_below(self, words: str = "") -> None:
+        """Change what stands in the frame below; without words the panes that this one hides, each to be clicked."""
+        self.border_subtitle = Content(words) if words else self.others
 
     def copied(self) -> tuple[str, str]:
         """What `y` copies."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from tui.i18n import _
 from tui.widgets.raster import View
 from tui.words import amount, duration, number
 
@@ -52,7 +53,7 @@ def place_words(place: float, axis: str, *, unit: bool = True) -> str:
     words = amount(place) if axis == "tokens" else number(place)
     if not unit:
         return words
-    return f"{words} tok" if axis == "tokens" else f"step {words}"
+    return f"{words} tok" if axis == "tokens" else f"{_('step')} {words}"
 
 
 def after(choices: Sequence[str] | Sequence[float], now: str | float) -> int:
