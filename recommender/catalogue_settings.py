@@ -39,6 +39,8 @@ SETTINGS: dict[str, str] = {
     "S_targets": "Adapters on all linear layers: on attention alone they learn less at the same size.",
     "S_dropout": "LoRA dropout {dropout:num}: {unique_rows:count} rows and {parameters:short} parameters leave room to overfit.",
     "S_dropout_none": "No LoRA dropout: it did not help at this size of model and data.",
+    "S_dropout_none_experts": "No LoRA dropout: the {experts} experts of a layer are one weight, and adapters of such a weight "
+    "know none.",
     "S_dropout_none_small": "No LoRA dropout: below {limit:short} parameters a model has little to spare.",
     "S_dropout_none_text": "No LoRA dropout: one pass over raw text leaves little room to overfit.",
     "S_adapters_fp32": "Adapters, their gradients and moments in fp32: in bf16 they would take {saved:size} less, and lose the "

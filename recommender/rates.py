@@ -179,8 +179,13 @@ def capacity(shape: Shape, rank: int) -> int:
 
 
 def dropout_of(shape: Shape, data: DataFacts, encoder: bool) -> float:
-    """LoRA dropout: 0.1 below 1,000 rows, else 0.05; none below 2B and for raw text (K), nor above 13B from 10,000 (E20)."""
+    """LoRA dropout: 0.1 below 1,000 rows, else 0.05; none below 2B and for raw text (K), nor above 13B from 10,000 (E20).
+
+    None in a mixture of experts: peft adapts all experts of a layer as one weight, which knows none.
+    """
     n, u = shape.parameters, distinct_rows(data)
+    if shape.experts > 1:
+        return 0.0
     if not encoder and (n < NO_DROPOUT_BELOW or (n > 13e9 and u >= 10_000) or data.task == "continued_pretraining"):
         return 0.0
     return 0.1 if u < 1_000 and (encoder or n <= 13e9) else 0.05

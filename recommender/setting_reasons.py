@@ -125,7 +125,9 @@ def _adapters(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]
     )
     yield _because("target_modules", "S_targets", {"target_modules": settings.target_modules}, "E1", "E5")
     dropped = {"dropout": settings.dropout, "unique_rows": distinct_rows(data), "parameters": shape.parameters}
-    if settings.dropout or (shape.parameters >= rates.NO_DROPOUT_BELOW and data.task != "continued_pretraining"):
+    if shape.experts > 1 and not settings.dropout:
+        yield _because("dropout", "S_dropout_none_experts", dropped | {"experts": shape.experts}, "K")
+    elif settings.dropout or (shape.parameters >= rates.NO_DROPOUT_BELOW and data.task != "continued_pretraining"):
         yield _because("dropout", "S_dropout" if settings.dropout else "S_dropout_none", dropped, "E20")
     elif data.task == "continued_pretraining":
         yield _because("dropout", "S_dropout_none_text", dropped, "K")

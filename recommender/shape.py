@@ -51,7 +51,7 @@ class Shape:
     active_parameters: int = 0
     """That one token passes through; all of them in a dense model."""
     never_quantised: int = 0
-    """Of the linear maps, what 4-bit loading leaves in 16 bit: the experts of a mixture, where they were counted."""
+    """Of the linear maps, what 4-bit loading leaves in 16 bit: the experts of a mixture."""
     assumed: tuple[str, ...] = field(default=())
     """Facts that were not known, with the value taken instead, e.g. `layers 12`."""
 
@@ -89,11 +89,11 @@ class Shape:
     def adapter_parameters_per_rank(self) -> int:
         """Sum of d_in + d_out over all adapted linear layers: what one unit of LoRA rank costs.
 
-        In a mixture each expert gets an adapter of rank / experts a token sees, so that a token meets the whole rank (E1).
+        In a mixture every expert gets an adapter; its gate and its way up are one weight, adapted at twice the rank (peft 0.21).
         """
         h, i, kv = self.hidden, self.intermediate, self.key_value_width
         attention = 2 * (h + h) + 2 * (h + kv)
-        mlp = (3 if self.gated else 2) * (h + i) * self.experts // max(self.experts_per_token, 1)
+        mlp = (3 * h + 5 * i) * self.experts if self.experts > 1 else (3 if self.gated else 2) * (h + i)
         return self.blocks * (attention + mlp)
 
 
@@ -121,7 +121,8 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
     vocabulary = known("vocabulary_size", model.vocabulary_size, 32_000)
     embeddings = known("embedding_parameters", model.embedding_parameters, vocabulary * hidden)
     experts, per_token = _experts_of(model)
-    body = layers * (4 * hidden * hidden + (3 if family == "decoder" else 2) * hidden * intermediate * experts)
+    wide = (_number_in(config, ("moe_intermediate_size",)) or intermediate) if experts > 1 else intermediate
+    body = layers * (4 * hidden * hidden + (3 if family == "decoder" else 2) * hidden * wide * experts)
     heads = known("attention_heads", model.attention_heads, max(hidden // 64, 1)) or 1
     shape = Shape(
         family=family,
@@ -152,6 +153,7 @@ def _with_experts(shape: Shape, experts: int, per_token: int, active: int | None
     return replace(
         shape,
         intermediate=max(width, 1),
+        never_quantised=shape.never_quantised or in_experts,
         experts=experts,
         experts_per_token=per_token,
         active_parameters=min(active or shape.parameters - left_out, shape.parameters),

@@ -174,6 +174,8 @@ SENTENCES: tuple[str, ...] = (
     marked("{path}: its layers cannot be told apart; use trained: all or no_embeddings."),
     marked("last_layers is {wanted}, and {name} has {layers} layers."),
     marked("target_modules {names}: {why}"),
+    marked("{setting}: the experts of a layer are one weight, whose adapters know none; set it to 0."),
+    marked("{setting}: the experts of a layer are one weight, whose adapters know none; leave it out."),
     marked("{name}: the model has changed since the run was made, so the adapter does not belong to it."),
     marked("{path}: the base is stored quantised, so nothing can be merged into it; use the adapter as it is."),
     marked(

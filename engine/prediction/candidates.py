@@ -11,7 +11,6 @@ from engine.prediction.ask import KNOWN, traced
 from engine.prediction.configured import Cannot, checked
 from recommender.facts import Facts
 from recommender.recommendation import Candidate
-from recommender.shape import shape_of
 from recommender.traced import as_facts, counted, longest_sequence, longest_unit
 from recommender.variants import step_of
 
@@ -42,7 +41,6 @@ def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False,
     """
     if not _can_be_traced(facts):
         return facts
-    shape = shape_of(facts.model, facts.data.task)
     steps = {c.method: step_of(facts, c.method, c.settings) for c in shown if c.devices == 1}
     plans = [_wanted(facts, c.settings.model_dump(mode="json"), c.method, steps[c.method].micro_tokens)
              for c in sorted(shown, key=lambda c: c.method) if c.method in steps]  # fmt: skip
@@ -58,7 +56,7 @@ def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False,
         for method, fit in grows.items():
             found["steps"].get(method, {})["fit"] = fit
     entries = [as_facts(steps[method], **answer) for method, answer in found["steps"].items() if method in steps]
-    if not entries or shape.experts > 1:
+    if not entries:
         return facts
     profile = dict(facts.measured.memory_profile or {})
     new = [e["step"] for e in entries]

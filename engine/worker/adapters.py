@@ -1,6 +1,7 @@
 """LoRA and its extras: rank-stabilised scale, DoRA, PiSSA, LoRA+."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,12 @@ def with_adapters(model: Any, task: Task, head: list[str]) -> Any:
             ),
         )
     except ValueError as error:
+        said = re.search(r"ParamWrapper does not work with (?:`?lora_|`?use_)?(\w+)", str(error))
+        if said is not None:
+            which = "set it to 0" if said[1] == "dropout" else "leave it out"
+            raise InputError(f"{said[1]}: the experts of a layer are one weight, whose adapters know none; {which}.") from None
         raise InputError(f"target_modules {targets}: {str(error).strip().splitlines()[0]}") from None
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise InputError(f"pissa: {str(error).strip().splitlines()[0]}") from None
     if plan.adapter_dtype == "bf16":
         narrow(adapted)

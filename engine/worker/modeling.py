@@ -9,6 +9,8 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from engine.files import read_json
 from engine.inspect import local_model
@@ -223,7 +225,7 @@ def new_modules(config: Any, folder: str, auto: Any, outputs: int = 0) -> Module
     with torch.device("meta"):
         model = auto.from_config(config)
     prefix = model.base_model_prefix
-    stored = stored_shapes(Path(folder))
+    stored = _as_loaded(model, stored_shapes(Path(folder)))
     shapes = {name: p.numel() for name, p in model.named_parameters()}
     found = {name: _stored_as(name, prefix, stored) for name in shapes}
     body = [n for n in shapes if n.startswith(f"{prefix}.")]
@@ -238,6 +240,14 @@ def new_modules(config: Any, folder: str, auto: Any, outputs: int = 0) -> Module
     new = sorted({_outermost(n, missing, shapes) for n in missing})
     fitting = {n.partition(".")[0] for n, shape in above.items() if outputs and len(shape) and shape[0] == outputs}
     return Modules(new, sorted(fitting - {n.partition(".")[0] for n in missing}))
+
+
+def _as_loaded(model: Any, stored: dict[str, torch.Size]) -> dict[str, torch.Size]:
+    """Beside the stored names those under which transformers loads them: experts stored one by one become one weight."""
+    rules = get_model_conversion_mapping(model)
+    renamings = [r for r in rules if isinstance(r, WeightRenaming)]
+    converters = [r for r in rules if isinstance(r, WeightConverter)]
+    return {rename_source_key(name, renamings, converters)[0]: shape for name, shape in stored.items()} | stored
 
 
 def _outermost(name: str, missing: list[str], shapes: dict[str, int]) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from engine.worker.tracing.models import memory_like
 
@@ -62,7 +63,7 @@ def _put_maps(
     model: Any, quantize_4bit: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: list[str], device: str
 ) -> None:
     layers: Any = import_module("bitsandbytes.nn")
-    kept = set(get_keys_to_not_convert(model)) | set(spare)
+    kept = [*get_keys_to_not_convert(model), *(model._keep_in_fp32_modules or ()), *spare]
     seen: set[int] = set()
 
     def give(parameter: torch.Tensor | None) -> None:
@@ -75,7 +76,7 @@ def _put_maps(
             for own in module._parameters.values():
                 give(own)
             continue
-        if any(name == k or name.endswith(f".{k}") or name.startswith(f"{k}.") for k in kept):
+        if not should_convert_module(name, kept):
             for own in module.parameters():
                 give(own)
             continue

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils.flop_counter import flop_registry
 
 from engine.prediction.stream import OF_KERNEL, Event, Segment
+from engine.worker.tracing.shapes import flops_of, result_of
 
 aten = torch.ops.aten
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -168,7 +168,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
             return said
         if func is aten.add.Tensor and self._sums_gradients(args):
             func = aten.add_.Tensor
-        out = None if func in _WITHOUT_META else _all_of(args[0]) if _asks_where(func, args) else func(*args, **kwargs)
+        out = result_of(func, args, kwargs)
         recorded = self.recorded
         position = len(recorded.names)
         written = 0
@@ -184,8 +184,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         if blocks:
             recorded.temporaries[position] = blocks
         recorded.names.append(func.__name__ if hasattr(func, "__name__") else str(func))
-        counted = flop_registry.get(getattr(func, "_overloadpacket", None))
-        recorded.flops.append(int(counted(*args, **kwargs, out_val=out)) if counted is not None else 0)
+        recorded.flops.append(flops_of(func, args, kwargs, out))
         first = next(iter(_tensors(args)), None)
         recorded.narrow.append(first is not None and first.element_size() <= 2 and first.dtype.is_floating_point)
         recorded.traffic.append(written + sum(_bytes(t) for t in _tensors(args)) if _moves(func, written) else 0)
@@ -255,19 +254,6 @@ def _alone() -> tuple[int, int]:
         with Look():
             torch.autograd.backward([ends])
     return found[0] if found else (0, 0)
-
-
-_WITHOUT_META = {aten._fused_adamw_.default, aten._fused_adam_.default, aten._fused_adamw_.tensor_lr}
-"""In-place kernels that torch has no meta version of; they return nothing."""
-
-
-def _asks_where(func: Any, args: Any) -> bool:
-    return bool(func is aten.nonzero.default and args[0].device.type == "meta")
-
-
-def _all_of(asked: torch.Tensor) -> torch.Tensor:
-    """What `nonzero` says at most: every place."""
-    return torch.empty((asked.numel(), asked.dim()), dtype=torch.int64, device="meta")
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:

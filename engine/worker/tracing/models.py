@@ -152,6 +152,10 @@ def empty_model(config: Any, head: str, dtype: torch.dtype, attention: str, devi
         with torch.device(device), no_init_weights() if device == "meta" else contextlib.nullcontext():
             model = auto.from_config(config, dtype=dtype, attn_implementation=attention)
         model.tie_weights()  # left out with the values
+        wide = tuple(model._get_dtype_plan(dtype))  # which `from_config` passes over, and `from_pretrained` does not
+        for name, p in model.named_parameters() if wide else ():
+            if any(part in name for part in wide):  # anywhere in it, as there
+                p.data = p.data.float()
         return model
     except ValueError as error:
         if attention == "eager" or ("attn" not in str(error).lower() and "sdpa" not in str(error).lower()):

@@ -76,6 +76,30 @@ def test_qlora_quantises_the_layers_and_nothing_new(
     assert not [n for n in layers if any(f".{h}." in f"{n}." for h in made.head)]
 
 
+def test_experts_that_are_stored_one_by_one_are_found_adapted_and_left_whole_by_4_bit_loading(
+    tiny_llama: Path, make_plan: MakePlan, tmp_path: Path
+) -> None:
+    """In memory all experts of a layer are one weight. bitsandbytes quantises linear modules only, and peft adapts such weights
+    without dropout."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    folder = tmp_path / "mixture"
+    shutil.copytree(tiny_llama, folder)
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": 0}
+    MixtralForCausalLM(
+        MixtralConfig(vocab_size=size, intermediate_size=128, num_local_experts=4, num_experts_per_tok=2, **shape)
+    ).save_pretrained(folder)
+    with pytest.raises(InputError, match="dropout: the experts of a layer are one weight"):
+        built(make_plan(folder, "qlora", dropout=0.1))
+    made = built(make_plan(folder, "qlora", dropout=0.0))
+    kinds = {n: type(p).__name__ for n, p in made.model.named_parameters()}
+    assert {kind for n, kind in kinds.items() if "experts" in n} == {"Parameter"}
+    assert [n for n, kind in kinds.items() if kind == "Params4bit" and "q_proj" in n]
+    assert len([n for n, p in made.model.named_parameters() if "experts" in n and "lora_A" in n and p.requires_grad]) == 4
+    assert made.head == ["score"]
+
+
 def test_a_4_bit_model_that_was_scored_still_has_its_gradients(tiny_still: Path, make_plan: MakePlan) -> None:
     """Some CPUs take another kernel for layers that were once in evaluation mode, one that knows no backward pass."""
     plan = make_plan(tiny_still, "qlora", dropout=0.0)

@@ -36,6 +36,10 @@ T5: dict[str, Any] = {
 GPT2: dict[str, Any] = {
     "model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 128, "vocab_size": 2000,
 }  # fmt: skip
+MIXTURE: dict[str, Any] = LLAMA | {
+    "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2, "num_hidden_layers": 3,
+    "tie_word_embeddings": False,
+}  # fmt: skip
 GEMMA: dict[str, Any] = LLAMA | {
     "model_type": "gemma3_text", "num_key_value_heads": 1, "head_dim": 16, "sliding_window": 64,
 }  # fmt: skip
@@ -70,7 +74,9 @@ CELLS: dict[str, dict[str, Any]] = {
     "bert, masked_lm": {"head": "masked_lm", "gradient_checkpointing": "layer"},
     "own, lora": {"method": "lora", "loss": "chunked"},
     "own, bert": {"head": "classification", "loss": "chunked", "padded": True},
-    "t5": {"method": "lora", "target_length": 16},
+    "t5, qlora": {"method": "qlora", "target_length": 16},
+    "mixture, qlora": {"method": "qlora", "base_dtype": "bfloat16"},
+    "mixture, own lora": {"method": "lora", "loss": "chunked"},
     "gpt2, qlora": {"method": "qlora", "gradient_checkpointing": "layer"},
 }
 
@@ -78,7 +84,7 @@ CELLS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CELLS)
 def test_live_bytes_of_every_phase_are_those_that_the_cpu_shows(name: str) -> None:
     step = step_of(**CELLS[name])
-    config = {"t5": T5, "gpt2, qlora": GPT2}.get(name) or MODELS[step.head or ""]
+    config = {"t5": T5, "gpt2": GPT2, "mixture": MIXTURE}.get(name.partition(",")[0]) or MODELS[step.head or ""]
     truth, claim = measured(config, step)["phases"], predicted(config, step)
     assert {p: claim[p] / b for p, b in truth.items()} == {p: pytest.approx(1, abs=GATE) for p in truth}
 
