@@ -3,11 +3,7 @@
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-
-from engine.files import read_json
-from recommender.plan import Plan
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
@@ -39,15 +35,3 @@ def compare(note: dict[str, Any]) -> str:
     old, new = note.get("versions") or {}, now["versions"]
     changed += [f"{name} was {old.get(name)}, is {new[name]}" for name in new if old.get(name) != new[name]]
     return f"approximate: {'; '.join(changed)}" if changed else "exact"
-
-
-def patience_ended(checkpoint: Path, plan: Plan) -> bool:
-    """Whether early stopping ended the training with that checkpoint.
-
-    A worker that was stopped, paused or killed at this very step has not noted it anywhere else.
-    """
-    if not plan.early_stopping:
-        return False
-    kept = read_json(checkpoint / "trainer_state.json").get("stateful_callbacks", {})
-    waited = kept.get("EarlyStoppingCallback", {}).get("attributes", {}).get("early_stopping_patience_counter", 0)
-    return bool(waited >= plan.patience)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback
-
 from engine import checkpoints
 from engine.files import read_json, write_json
 from engine.rundir import RunDirectory
@@ -19,7 +17,8 @@ from engine.worker.health import Health
 from engine.worker.held_out import kept
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
-from engine.worker.resuming import environment_note, patience_ended
+from engine.worker.patience import EarlyStopping, patience_ended
+from engine.worker.resuming import environment_note
 from engine.worker.samples import OnTheWay, WhileLearning
 from engine.worker.schedule import Schedule, moments
 from engine.worker.scoring import Reader, Scored
@@ -31,8 +30,6 @@ from recommender.plan import Plan
 
 FINISHED = "finished.json"
 """Beside the checkpoints once training is over: resuming then goes straight to saving and scoring."""
-LEAST_GAIN = 0.0005
-"""What an evaluation must gain to count for early stopping; rounding gains a little for ever."""
 FIT_ROWS = 500
 """Training rows scored after the training, at most."""
 
@@ -194,7 +191,7 @@ class Training:
         )
         trainer.add_callback(Schedule(moments(self.total_steps, plan.evaluations), self.control, scores=scored))
         if plan.early_stopping and scored:
-            trainer.add_callback(EarlyStoppingCallback(plan.patience, LEAST_GAIN))
+            trainer.add_callback(EarlyStopping(plan.patience))
         return trainer
 
 
