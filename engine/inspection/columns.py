@@ -1,5 +1,6 @@
 """What columns look like, and which is the text and which the label: told from names and contents."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -41,7 +42,7 @@ class Column:
     flags: bool = False
     """Nothing but 0 and 1, or true and false, and both of them."""
     keys: frozenset[str] = frozenset()
-    """Fields that every object has."""
+    """Fields that most objects have: a message that only calls a tool need not have a text."""
 
     @property
     def prose(self) -> bool:
@@ -67,7 +68,8 @@ def _described(name: str, values: Sequence[Any]) -> Column:
     filled = sum(bool(v) for v in present) / max(len(values), 1)
     if kind in ("turns", "object"):
         objects = [o for v in present for o in (v if isinstance(v, list) else [v]) if isinstance(o, dict)]
-        keys = frozenset.intersection(*(frozenset(map(str, o)) for o in objects[:1_000])) if objects else frozenset()
+        some = objects[:1_000]
+        keys = frozenset(key for key, n in Counter(str(k) for o in some for k in o).items() if 2 * n > len(some))
         return Column(name, kind, filled, len(objects), 0.0, 0.0, len(present), keys=keys)
     items = [i for v in present for i in (v if isinstance(v, list) else [v])] if kind == "list" else present
     shown = [t for t in ("" if i is None else str(i) for i in items) if t.strip()]

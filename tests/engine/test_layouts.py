@@ -65,6 +65,11 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
         "instruction", "prompt_completion", {"prompt": "question", "completion": "answer"},
     ),
     "chat": (lambda i, r: {"messages": talk(r)}, "chat", "messages", {"messages": "messages"}),
+    "calls": (
+        lambda i, r: {"messages": [talk(r)[0], {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]},
+                                   {"role": "tool", "content": "5"}, talk(r)[1]]},
+        "chat", "messages", {"messages": "messages"},
+    ),
     "sharegpt": (
         lambda i, r: {"conversations": talk(r, "from", "value", ("human", "gpt"))},
         "chat", "sharegpt", {"messages": "conversations"},
