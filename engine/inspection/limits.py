@@ -15,12 +15,12 @@ def container_memory(root: Path = ROOT, own: Path = OWN) -> tuple[int, int]:
     """The container's memory limit and what it leaves, in bytes; both `NO_LIMIT` where there is none."""
     limit = room = NO_LIMIT
     for group, unified in _groups(root, own, "memory"):
-        if unified:
-            most, used, idle = "memory.max", "memory.current", "inactive_file"
+        if unified:  # above `high` nothing is killed, and everything waits until the kernel has found memory
+            limits, used, idle = ("memory.max", "memory.high"), "memory.current", "inactive_file"
         else:
-            most, used, idle = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-        bytes_at_most = _number(group / most)
-        if bytes_at_most is None or bytes_at_most >= NO_LIMIT:
+            limits, used, idle = ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"
+        bytes_at_most = min((n for name in limits if (n := _number(group / name)) is not None), default=NO_LIMIT)
+        if bytes_at_most >= NO_LIMIT:
             continue
         limit = min(limit, bytes_at_most)
         # File pages that nobody uses are given back before anything is killed.

@@ -154,7 +154,7 @@ def _about_folder(name: str, path: Path) -> str:
     splits = list(splits_of(path))
     if splits:
         return f"{name} is a folder of several splits; give one of them, like {path / splits[0]}."
-    inside = sorted(p.name for p in path.iterdir() if p.suffix in DATA_SUFFIXES[:6])
+    inside = sorted((p.name for p in path.iterdir() if p.suffix in DATA_SUFFIXES), key=lambda n: ("train" not in n.lower(), n))
     hint = f"; did you mean {path / inside[0]}?" if inside else "."
     return f"{name} is a folder; give a file with rows{hint}"
 

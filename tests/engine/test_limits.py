@@ -34,6 +34,8 @@ def test_the_tightest_group_limits_memory(tmp_path: Path) -> None:
         },
     )
     assert container_memory(tmp_path / "cg", tmp_path / "own") == (4 * GIB, 2 * GIB)
+    group(tmp_path, {"cg/outer/inner/memory.high": f"{3 * GIB // 2}\n"})  # where the kernel begins to hold processes back
+    assert container_memory(tmp_path / "cg", tmp_path / "own") == (3 * GIB // 2, GIB // 2)
 
 
 def test_the_older_kind_of_group(tmp_path: Path) -> None:

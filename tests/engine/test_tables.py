@@ -142,6 +142,9 @@ def test_a_folder_names_the_file_inside(tmp_path: Path) -> None:
     put(tmp_path, "reviews.csv", "text,label\n")
     with pytest.raises(InputError, match=r"is a folder.*reviews\.csv"):
         read_table(str(tmp_path))
+    put(tmp_path, "train.csv", "text,label\n")
+    with pytest.raises(InputError, match=r"is a folder.*train\.csv"):
+        read_table(str(tmp_path))
 
 
 def test_an_address_is_not_a_file() -> None:
