@@ -14,9 +14,11 @@ _MIG = re.compile(r"MIG (\d)g", re.IGNORECASE)
 PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
     ("B200", 2250e12),
     ("H200", 989e12),
-    ("H100", 989e12),
+    ("H100 PCIe", 756e12),
+    ("H100 NVL", 835e12),
+    ("H[18]00", 989e12),
     ("H20", 148e12),
-    ("A100", 312e12),
+    ("A[18]00", 312e12),
     ("L40S", 362e12),
     ("L40", 181e12),
     ("A6000", 155e12),
@@ -63,8 +65,8 @@ PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
     ("1650", 6e12),
     ("A770", 70e12),
 )
-"""Dense 16-bit tensor throughput with fp32 accumulation, from the vendors' data sheets, operations per second. Of an MI250 one
-die, which is what torch sees as a device."""
+"""Dense 16-bit tensor throughput with fp32 accumulation, from the vendors' data sheets, operations per second; an A800
+and an H800 compute as an A100 and an H100 do. Of an MI250 one die, which is what torch sees as a device."""
 FP32_FLOPS: tuple[tuple[str, float], ...] = (
     ("V100", 14e12),
     ("TITAN V", 14.9e12),
