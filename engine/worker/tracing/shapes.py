@@ -1,5 +1,6 @@
 """Results of operations that torch cannot tell without contents, and arithmetic that it does not count."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,8 +34,29 @@ def _grouped(a: torch.Tensor, b: torch.Tensor, ends: torch.Tensor | None = None)
     return torch.empty((groups, rows, columns) if alike else (rows, columns), dtype=a.dtype, device="meta")
 
 
+def _four_bit(args: Any) -> int:
+    """Rows (..., in) with a packed weight of shape (out, in), the third argument."""
+    return 2 * int(args[0].numel()) * int(args[2][0])
+
+
+_ARITHMETIC: dict[str, Callable[[Any], int]] = {
+    "bitsandbytes.gemm_4bit.default": _four_bit,
+    "bitsandbytes.gemv_4bit.default": _four_bit,
+    # Query and key, (rows, heads, length, width): two products there, five back; causal ones as if all were seen, as in torch.
+    "aten._scaled_dot_product_flash_attention_for_cpu.default": lambda args: 4 * args[0].numel() * args[1].shape[2],
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": lambda args: 10 * args[1].numel() * args[2].shape[2],
+    # Of sequences end to end, (tokens, heads, width), every token sees as many as the longest sequence has.
+    "torch_attn._varlen_attn.default": lambda args: 4 * args[0].numel() * args[6],
+    "torch_attn._varlen_attn_backward.default": lambda args: 10 * args[1].numel() * args[9],
+}
+"""What torch's table of arithmetic (flop_counter.py) lacks, by the operation's name: libraries register theirs when they like."""
+
+
 def flops_of(func: Any, args: Any, kwargs: Any, out: Any) -> int:
     """Additions and multiplications."""
+    own = _ARITHMETIC.get(str(func))
+    if own is not None:
+        return int(own(args))
     if func is _GROUPED:
         return 2 * int(args[0].numel()) * int(args[1].shape[-1]) // (args[0].shape[0] if args[0].dim() > args[1].dim() else 1)
     counted = flop_registry.get(getattr(func, "_overloadpacket", None))

@@ -214,3 +214,17 @@ def test_the_operations_of_a_step_can_all_be_tried_here_and_a_longer_step_takes_
         return sum(found.values())
 
     assert seconds([60] * 64) > 2 * seconds([60] * 2)
+
+
+@pytest.mark.parametrize("loss", ["plain", "chunked"])
+def test_maps_in_4_bit_and_attention_end_to_end_cost_the_arithmetic_that_others_cost(loss: str) -> None:
+    """An operation that torch cannot count would make a step as fast as its memory: QLoRA's forward pass, packed attention."""
+    made = {"length": 256, "base_dtype": "bfloat16", "loss": loss, "optimizer_implementation": "fused", "kbit_prepared": False}
+
+    def counted(method: str, card: Card) -> float:
+        step = step_of(**{k: v for k, v in made.items() if method == "qlora" or k != "kbit_prepared"}, method=method)
+        return float(sum(traced(LLAMA, step, card, None).recorded.flops))
+
+    gpu, cpu = Card(), Card("cpu")
+    assert counted("qlora", gpu) == pytest.approx(counted("lora", gpu), rel=0.05)
+    assert counted("lora", gpu) > 0.95 * counted("lora", cpu)  # which leaves out what a token does not see
