@@ -14,6 +14,7 @@ OWN = Path("/proc/self/cgroup")
 def container_memory(root: Path = ROOT, own: Path = OWN) -> tuple[int, int]:
     """The container's memory limit and what it leaves, in bytes; both `NO_LIMIT` where there is none."""
     limit = room = NO_LIMIT
+    limits: tuple[str, ...]
     for group, unified in _groups(root, own, "memory"):
         if unified:  # above `high` nothing is killed, and everything waits until the kernel has found memory
             limits, used, idle = ("memory.max", "memory.high"), "memory.current", "inactive_file"
