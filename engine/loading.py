@@ -1,6 +1,7 @@
 """From a plan's files to the rows of a run: read, sampled, repeats removed, split. The same for inspection and for the run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from engine.examples.labels import labelled_pairs, marks_of, numbers, several_labels, tagged_words
 from engine.examples.pairs import preferences
@@ -37,7 +38,8 @@ def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows 
     every = _read(choice, task, choice.train)
     if choice.eval is None and choice.eval_rows is not None and choice.held_out_rows is None:
         learned, aside = put_aside(len(every), choice.eval_rows, choice.train_rows, choice.split_seed)
-        return every.take(learned), every.take(aside)
+        # Of a sample nothing was dropped, as `sample` has it.
+        return replace(every.take(learned), dropped=every.dropped if choice.train_rows is None else 0), every.take(aside)
     train = sample(every, choice.train_rows, choice.split_seed)
     if choice.eval is None:
         return train, None

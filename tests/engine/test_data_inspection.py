@@ -143,7 +143,10 @@ def test_rows_of_one_file_are_held_out_as_the_run_will_hold_them_out(tmp_path: P
     assert (len(parts.train) + len(parts.validation), len(parts.held_out)) == (30 - left_out, 40)
     assert not {key_of(t) for t in parts.held_out.texts} & {key_of(t) for t in parts.train.texts + parts.validation.texts}
     assert facts.overlap_share == pytest.approx(parts.counts["overlap"] / 40)
-    assert looked(path, eval_rows=40)[0].rows == len(reviews(100)) + 5 - 40  # without a number: the rest
+    with_gaps = put(tmp_path, "gaps.csv", ["text,label", *reviews(105), "a text without,", ",neg"])
+    rest, _ = looked(with_gaps, eval_rows=40)  # without a number: the rest
+    parts = split(DataChoice(train=with_gaps, text_column="text", label_column="label", eval_rows=40))
+    assert (rest.rows, rest.empty_rows) == (65, 2) == (parts.counts["rows"], parts.counts["empty"])
     assert "--eval-rows is 60, more than half of the 105 rows" in complaint(path, eval_rows=60)
 
 
