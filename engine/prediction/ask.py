@@ -5,6 +5,7 @@ Answers are kept by what they depend on: the facts, the installed libraries and 
 
 import hashlib
 import json
+import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -65,12 +66,16 @@ def traced(
     known = remembering.remembered(key, TRACES)
     if known is not None:
         return known
+    begun = time.monotonic()
     try:
         asked = {"kind": kind, "asked": request}  # under the worker's threads and allocator: some operations are timed
         answer = ask("trace", asked, about=about, timeout=seconds, memory=MEMORY, extra=arithmetic(), cancel=cancel)
     except Refused as error:
         raise Cannot("untraceable", error.message) from None
     except InputError as error:
+        if time.monotonic() - begun >= seconds:
+            said = f"counting this step took longer than {seconds:.0f} seconds; a real probe can measure it"
+            raise Cannot("too_slow", f"cannot predict: {said}.") from None
         raise Cannot("unusable", error.message, 2) from None
     remembering.remember(key, answer, TRACES)
     return answer

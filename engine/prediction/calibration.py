@@ -16,6 +16,7 @@ from engine.inspection.nf4 import state_folder
 from engine.launch import arithmetic
 from recommender.errors import InputError
 from recommender.facts import Machine
+from recommender.recommendation import METHODS
 
 SECONDS = 120.0
 FRESH_SECONDS = 7 * 86_400.0
@@ -72,11 +73,14 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> tuple[
     """
     known = remembered(machine) or {}
     before = {str(k): float(v) for k, v in (known.get("runs") or {}).items()}
-    new = [(name, report) for name, report in reports if name > str(known.get("runs_until") or "")]
+    until = known.get("runs_until") or {}
+    last = dict(until) if isinstance(until, dict) else dict.fromkeys(METHODS, until)  # one name for all, as older versions wrote
+    new = [(name, report) for name, report in reports if name > str(last.get(str(report.get("method")), ""))]
     found = learned([report for _, report in new])
     now = before | {method: before.get(method, 1.0) * factor for method, factor in found.items()}
-    if found:
-        _keep(machine, {"runs": now, "runs_until": new[-1][0]})
+    if found:  # what other methods' runs say is not whole yet, and is looked at again
+        last |= {str(report["method"]): name for name, report in new if report.get("method") in found}
+        _keep(machine, {"runs": now, "runs_until": last})
     return before, now
 
 

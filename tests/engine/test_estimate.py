@@ -10,7 +10,7 @@ import pytest
 
 from engine.inspection.machine import only_device
 from engine.prediction import calibration
-from engine.prediction.ask import estimate
+from engine.prediction.ask import estimate, traced
 from engine.prediction.calibration import learn, learned, measure, remembered
 from engine.prediction.configured import Cannot, checked
 from engine.prediction.sharing import held_of, on_each
@@ -62,6 +62,12 @@ def test_what_cannot_be_predicted_is_said_at_once(model: dict[str, Any], step: d
     assert caught.value.code == code
     assert words in caught.value.text
     assert "\n" not in caught.value.text
+
+
+def test_a_step_that_takes_too_long_to_count_is_no_bad_input() -> None:
+    with pytest.raises(Cannot, match=r"^cannot predict: counting this step took longer than 0 seconds; a real") as caught:
+        traced("estimate", {}, about="the step", seconds=0.05)
+    assert (caught.value.code, caught.value.exit_code) == ("too_slow", 3)
 
 
 @pytest.mark.parametrize("backend", ["mps", "rocm", "xpu"])
@@ -117,6 +123,9 @@ def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch:
     runs = [(f"2026112{n}-run", {"method": "full", "memory": {"predicted": 100, "peak": 120 + n}}) for n in range(3)]
     assert learn(machine, runs) == ({}, {"full": 1.21})
     assert learn(machine, runs) == ({"full": 1.21}, {"full": 1.21})  # the same three runs say nothing new
+    other = [(f"2026112{n}-run", {"method": "lora", "memory": {"predicted": 100, "peak": 110}}) for n in range(3)]
+    assert learn(machine, [*runs, *other])[1] == {"full": 1.21, "lora": 1.1}, "older runs of another method count still"
+    assert learn(machine, [*runs, *other])[1] == {"full": 1.21, "lora": 1.1}
     known = remembered(machine)
     assert known is not None
     model = {"parameters": 10**8, "layers": 12, "hidden_size": 768, "attention_heads": 12, "vocabulary_size": 30_000}
