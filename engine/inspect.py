@@ -80,20 +80,20 @@ def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machi
     return found
 
 
-def inspect_model(name: str, *, weights: bool = True) -> ModelInspection:
+def inspect_model(name: str, *, weights: bool = True, cancel: Cancel | None = None) -> ModelInspection:
     """A model by folder, by hub id, `demo` or `demo-chat`; or a GGUF file, whose facts can be told and which cannot be trained.
 
     A hub model that is not in the cache is downloaded; without `weights` only its description is: config, tokenizer
     and the headers of its weights, which is all that facts and a recommendation need.
 
     Raises:
-        InputError: there is no such model, or it cannot be used.
+        InputError: there is no such model, it cannot be used, or looking at it was cancelled.
         Refused: not enough disk to download it.
     """
     folder = local_model(name)
     revision = None
     if folder is None and not weights:
-        answer = ask("hub_facts", {"id": name}, about=name, timeout=FACTS_SECONDS, memory=MODEL_MEMORY)
+        answer = ask("hub_facts", {"id": name}, about=name, timeout=FACTS_SECONDS, memory=MODEL_MEMORY, cancel=cancel)
         return ModelInspection(
             ModelFacts.model_validate(answer["facts"]),
             answer["path"],
@@ -102,10 +102,10 @@ def inspect_model(name: str, *, weights: bool = True) -> ModelInspection:
             weights_here=answer["weights_here"],
         )
     if folder is None:
-        found = ask("hub", {"id": name}, about=name, timeout=DOWNLOAD_SECONDS)
+        found = ask("hub", {"id": name}, about=name, timeout=DOWNLOAD_SECONDS, cancel=cancel)
         folder, revision = Path(found["path"]), found["revision"]
     request = {"path": os.path.abspath(folder), "id": name}
-    answer = ask("model", request, about=name, timeout=MODEL_SECONDS, memory=MODEL_MEMORY)
+    answer = ask("model", request, about=name, timeout=MODEL_SECONDS, memory=MODEL_MEMORY, cancel=cancel)
     return ModelInspection(ModelFacts.model_validate(answer["facts"]), answer["path"], revision, answer["fingerprint"])
 
 

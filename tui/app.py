@@ -233,14 +233,14 @@ class LoracleApp(App[None]):
     def open_again(self, run: "RunDirectory") -> None:
         """Start from what a run was made of, to change it."""
         from recommender.errors import LoracleError
-        from tui.draft import of_plan
+        from tui.draft import of_run
 
         try:
-            plan = run.plan()
+            draft = of_run(run)
         except LoracleError as error:
             self.notify(one_line(in_words(error.message), 400), severity="warning", markup=False)
             return
-        self.open_setup(of_plan(plan))
+        self.open_setup(draft)
 
     def open_run(self, run: "RunDirectory", *, result: bool = False) -> None:
         """Show a run, or its result, on top of the list of runs."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from engine.files import expanded, read_json, write_atomically
 from engine.inspection.nf4 import state_folder
-from tui.flags import GOAL_FLAGS, METHODS, said_goal
+from tui.flags import GOAL_FLAGS, METHODS, as_typed, said_goal
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from engine.rundir import RunDirectory
     from recommender.facts import Goal
     from recommender.plan import Plan
 
@@ -60,13 +61,16 @@ class Draft:
         return [f"{name}={value}" for name, value in self.settings.get(method, {}).items()]
 
     def wanted(self) -> "Goal":
-        """The goal; the usual one where what was kept of it makes no sense."""
+        """The goal, without what was kept of it and makes no sense."""
+        from pydantic import ValidationError
+
         from recommender.facts import Goal
 
         try:
             return Goal.model_validate(dict(self.goal))
-        except ValueError:
-            return Goal()
+        except ValidationError as error:
+            wrong = {part["loc"][0] for part in error.errors() if part["loc"]}
+        return Goal.model_validate({name: value for name, value in self.goal.items() if name not in wrong})
 
     def arguments(self, method: str = "", *, anyway: bool = False) -> list[str]:
         """What to type after `loracle` for this run and that method; files are named so that it works in any folder."""
@@ -99,11 +103,28 @@ def _everywhere(name: str) -> str:
     return str(path.absolute()) if os.path.lexists(path) else name
 
 
+def of_run(run: "RunDirectory") -> Draft:
+    """What one would have said to get that run, with the goal that its advice was for.
+
+    Raises:
+        InputError: its plan cannot be read.
+    """
+    from engine.rundir import json_object
+    from recommender.facts import Goal
+
+    kept = (json_object((run.group or run.path) / "facts.json") or {}).get("goal")
+    said = {name: value for name, value in kept.items() if value is not None} if isinstance(kept, dict) else {}
+    goal = Draft(goal=said).wanted()
+    others = {name: value for name, value in goal if value != getattr(Goal(), name)}
+    return replace(of_plan(run.plan()), goal=others)
+
+
 def of_plan(plan: "Plan") -> Draft:
     """What one would have said to get that plan."""
     content = plan.model_dump(mode="json")
     roles = {role: name for role in ("text", "label") if (name := content["data"][f"{role}_column"])}
-    own = {n: _written(v) for n, v in content.items() if n not in NOT_SETTINGS and v is not None}
+    own = {n: as_typed(v) for n, v in content.items() if n not in NOT_SETTINGS and v is not None}
+    own |= {f"data.{n}": str(v) for n in OF_ROWS if (v := content["data"][n]) is not None}
     return Draft(
         model=plan.model.id,
         data=plan.data.train,
@@ -149,10 +170,8 @@ def of_flags(given: "Namespace") -> Draft | None:
 
 
 NOT_SETTINGS = frozenset({"version", "model", "data", "task", "method", "overrides"})
-
-
-def _written(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+OF_ROWS = ("validation_rows", "held_out_rows")
+"""Settings that a plan has among its data."""
 
 
 def kept() -> Draft:

@@ -91,6 +91,11 @@ def assignments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def as_typed(value: object) -> str:
+    """A value of a plan's field, as it is typed after `--set`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def as_json(parser: argparse.ArgumentParser) -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help=_("one JSON object a line, and nothing else"))
@@ -102,9 +107,9 @@ def runs(parser: argparse.ArgumentParser) -> None:
 
 
 def _column(text: str) -> tuple[str, str]:
-    role, _, name = text.partition("=")
+    role, _sign, name = text.partition("=")
     if not role or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not ROLE=NAME, as in prompt=question")
+        raise argparse.ArgumentTypeError(_("{text!r} is not ROLE=NAME, as in prompt=question").format(text=text))
     return role, name
 
 
@@ -114,7 +119,7 @@ def _hours(text: str) -> float:
     except ValueError:
         hours = math.nan
     if not 0 < hours <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours above 0")
+        raise argparse.ArgumentTypeError(_("{text!r} is no number of hours above 0").format(text=text))
     return hours
 
 
@@ -124,5 +129,5 @@ def _count(text: str) -> int:
     except ValueError:
         count = 0
     if not 1 <= count <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
+        raise argparse.ArgumentTypeError(_("{text!r} is no whole number from 1 up").format(text=text))
     return count

@@ -44,22 +44,23 @@ def _methods(text: str) -> list[str]:
     named = [part.strip() for part in text.split(",")]
     for name in named:
         if name not in METHODS:
-            raise argparse.ArgumentTypeError(f"{name!r} is no method; the methods are {', '.join(METHODS)}")
+            words = _("{name!r} is no method; the methods are {methods}")
+            raise argparse.ArgumentTypeError(words.format(name=name, methods=", ".join(METHODS)))
         if named.count(name) > 1:
-            raise argparse.ArgumentTypeError(f"{name!r} is named more than once")
+            raise argparse.ArgumentTypeError(_("{name!r} is named more than once").format(name=name))
     return named
 
 
 def _seeds(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in parts) or len(set(parts)) < len(parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of different seeds like 1,2,3")
+        raise argparse.ArgumentTypeError(_("{text!r} is no list of different seeds like 1,2,3").format(text=text))
     return [int(part) for part in parts]
 
 
 def _folds(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 2 <= int(text) <= 20):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of folds from 2 to 20")
+        raise argparse.ArgumentTypeError(_("{text!r} is no number of folds from 2 to 20").format(text=text))
     return int(text)
 
 
@@ -69,5 +70,5 @@ def _share(text: str) -> float:
     except ValueError:
         share = 0.0
     if not 0 < share <= 0.5:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share above 0 and up to 0.5")
+        raise argparse.ArgumentTypeError(_("{text!r} is no share above 0 and up to 0.5").format(text=text))
     return share

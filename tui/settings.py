@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recommender.errors import InputError
+from tui.flags import as_typed
 
 MAX_BYTES = 1_000_000
 
@@ -130,7 +131,7 @@ def _take_fields(plan: Mapping[str, Any], text: str, file: Path) -> list[str]:
         if name.startswith(OF_ONE_RUN):
             wrong.append(f"{where}: {name} belongs to one run and cannot be set for all of them.")
             continue
-        written = str(value).lower() if isinstance(value, bool) else str(value)
+        written = as_typed(value)
         try:
             plan_file.set_fields({}, [f"{name}={written}"])
         except InputError as error:

@@ -30,6 +30,8 @@ ROWS = {
     "after": _("after"),
 }
 
+UNBOUND = 1_000
+"""Columns where there is no terminal that has some."""
 SAMPLE_LENGTH = 400
 """Characters shown of a prompt or an answer; the report keeps more."""
 
@@ -178,7 +180,12 @@ def run_table(runs: Sequence[RunDirectory], console: Console) -> None:
         age = duration(time.time() - f["started"]) if f["started"] else ""
         name = one_line(f["name"]) if group is None else f"  {one_line(run.path.name)}"
         table.add_row(Text(name), status_word(f["state"]), Text(one_line(f["method"] or "")), steps, result, age)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = UNBOUND  # whoever reads a pipe wants names whole
     console.print(table)
+
+
+KINDS = {"compare": _("comparison"), "pilot": _("pilot"), "": ""}
 
 
 def _group_row(group: Group, table: Table) -> None:
@@ -186,9 +193,9 @@ def _group_row(group: Group, table: Table) -> None:
     try:
         content = group.content()
     except InputError:
-        content = {"kind": "group", "plans": {}}
+        content = {"kind": "", "plans": {}}
     age = duration(time.time() - content["created"]) if "created" in content else ""
-    table.add_row(Text(one_line(group.name)), status_word(group.status()), content["kind"], "", "", age)
+    table.add_row(Text(one_line(group.name)), status_word(group.status()), KINDS[content["kind"]], "", "", age)
 
 
 def run_facts(run: RunDirectory) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from engine.text import clean
+from tui.i18n import _
+from tui.words import number
 
 BRACKETS = ("⟦", "⟧")
 
@@ -15,13 +17,17 @@ def rows(shown: Mapping[str, Any], console: Console) -> None:
     """Each row: its numbers, then its text."""
     before, after = BRACKETS if console.encoding.lower().startswith("utf") else ("[[", "]]")
     console.print()
-    console.print(Text.assemble(f"What is learned stands in {before}", ("brackets", "bold green"), after, style="dim"))
+    head = _("What is learned stands in")
+    console.print(Text.assemble(f"{head} {before}", (_("brackets"), "bold green"), after, style="dim"))
     if shown["plain_template"]:
-        console.print(Text("The model has no chat template; a plain one is used, and saved with the result.", style="dim"))
+        words = _("The model has no chat template; a plain one is used, and saved with the result.")
+        console.print(Text(words, style="dim"))
     for row in shown["rows"]:
         console.print()
-        part = f", {row['part']}" if row["part"] else ""
-        console.print(Text(f"Row {row['row']}{part}: {row['tokens']} tokens, {row['trained']} learned", style="bold"))
+        part = f", {_(row['part'])}" if row["part"] else ""
+        words = _("Row {row}{part}: {tokens} tokens, {trained} learned")
+        told = {name: number(row[name]) for name in ("row", "tokens", "trained")}
+        console.print(Text(words.format(part=part, **told), style="bold"))
         text = Text(overflow="fold")
         for piece, learned in row["pieces"]:
             text.append(f"{before}{clean(piece)}{after}" if learned else clean(piece), style="green" if learned else "")

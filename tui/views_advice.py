@@ -12,7 +12,7 @@ from engine.text import one_line
 from tui import judged, keys
 from tui.error_words import in_words as translated
 from tui.goal import in_words
-from tui.i18n import _
+from tui.i18n import _, plural
 from tui.widgets.bars import PARTS, candidate_bar
 from tui.words import amount, candidate_line, duration, memory_sum, memory_verdict, number, rate, share, sign, size
 
@@ -222,7 +222,9 @@ def settings_line(settings: "Settings") -> str:
         _("rank {rank}, alpha {alpha}").format(rank=settings.rank, alpha=settings.alpha) if settings.rank else None,
         f"lr {rate(settings.learning_rate)} {_(settings.schedule)}",
         _("batch {rows}").format(rows=settings.effective_batch),
-        _("{epochs} epochs = {steps} steps").format(epochs=f"{settings.epochs:g}", steps=number(settings.total_steps)),
+        plural("{epochs} epoch = {steps} steps", "{epochs} epochs = {steps} steps", settings.epochs).format(
+            epochs=f"{settings.epochs:g}", steps=number(settings.total_steps)
+        ),
         _("length {tokens}").format(tokens=settings.max_length),
         settings.precision,
         _("gradient checkpointing") if settings.gradient_checkpointing else None,
@@ -279,7 +281,8 @@ def starting(advice: "Advice") -> str:
     if advice.model.weights_here:
         return _("starting…")
     weights = size(advice.model.facts.weights_bytes)
-    return _("downloading the model ({size}), then starting…").format(size=weights)
+    words = _("downloading the model ({size}), then starting… {key} gives it up")
+    return words.format(size=weights, key=keys.name("back", "esc"))
 
 
 def pilot(names: list[str], takes: str, *, own: bool) -> Content:

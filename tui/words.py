@@ -23,6 +23,7 @@ STATUS_WORDS: dict[str, str] = {
     "failed": _("failed"),
     "refused": _("refused"),
     "dead": _("died"),
+    "damaged": _("damaged"),
 }
 STATUS_SIGNS: dict[str, str] = {
     "starting": "…",

@@ -9,10 +9,12 @@ from recommender.errors import InputError, Refused
 from tui import draft as drafts
 from tui import settings
 from tui.error_words import in_words
+from tui.i18n import _
 from tui.work_plan import Advice
 
 if TYPE_CHECKING:
     from engine.inspect import ModelInspection
+    from engine.inspection.child import Cancel
     from engine.pilot import Wanted
     from engine.rundir import RunDirectory
     from recommender.plan import Plan
@@ -65,28 +67,39 @@ def obstacle(advice: Advice, method: str) -> Obstacle | None:
     return None
 
 
-def start(advice: Advice, method: str, anyway: bool, runs: Path | None) -> "RunDirectory":
-    """Write the plan for that method and start its worker.
+def start(advice: Advice, method: str, anyway: bool, runs: Path | None, cancel: "Cancel") -> "RunDirectory":
+    """Write the plan for that method and start its worker, unless that is given up while the model is downloaded.
 
     Raises:
-        InputError: the runs folder cannot be written.
+        InputError: the runs folder cannot be written, or it was given up.
         Refused: it would not fit, or the advice is against it and `anyway` is not given.
     """
     from engine.runs import start
 
-    plan = plan_of(advice, method, anyway=anyway, model=_with_weights(advice))
+    plan = plan_of(advice, method, anyway=anyway, model=_with_weights(advice, cancel))
+    _check_wanted(cancel)
     run = start(plan, advice.recommendation, runs, facts=advice.facts)
     drafts.used(advice.draft)
     return run
 
 
-def _with_weights(advice: Advice) -> "ModelInspection":
+def _check_wanted(cancel: "Cancel") -> None:
+    """Whoever has left the plan must not find a run that goes on.
+
+    Raises:
+        InputError: it was given up.
+    """
+    if cancel.cancelled:
+        raise InputError(_("The start was given up; nothing was started."))
+
+
+def _with_weights(advice: Advice, cancel: "Cancel") -> "ModelInspection":
     """From the hub; as long as nobody wanted to train, its description was enough."""
     if advice.model.weights_here:
         return advice.model
     from engine.inspect import inspect_model
 
-    return inspect_model(str(advice.model.facts.id))
+    return inspect_model(str(advice.model.facts.id), cancel=cancel)
 
 
 def pilot_hours(advice: Advice) -> tuple[float, list[str]]:
@@ -100,18 +113,19 @@ def pilot_hours(advice: Advice) -> tuple[float, list[str]]:
     return plan.hours, list(plan.labels.values())
 
 
-def start_pilot(advice: Advice, runs: Path | None) -> "RunDirectory | None":
-    """Start a pilot in a process of its own; its first run, once it has begun.
+def start_pilot(advice: Advice, runs: Path | None, cancel: "Cancel") -> "RunDirectory | None":
+    """Start a pilot in a process of its own, unless that is given up before; its first run, once it has begun.
 
     Raises:
         Refused: a pilot cannot run here, or takes more than its share of the time.
-        InputError: no rows are left to judge by, or the runs folder cannot be written.
+        InputError: no rows are left to judge by, the runs folder cannot be written, or it was given up.
     """
     from engine import groups
     from engine.runs import runs_root
     from tui import driver
 
-    plan = _pilot(advice, _with_weights(advice))
+    plan = _pilot(advice, _with_weights(advice, cancel))
+    _check_wanted(cancel)
     kept = {"mode": plan.mode, "labels": plan.labels, "stages": plan.stages, "raised": plan.raised}
     group = groups.create(
         runs_root(runs), "pilot", plan.plans, advice=advice.recommendation, facts=advice.facts, left_out=plan.left_out, **kept

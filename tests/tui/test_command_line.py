@@ -104,6 +104,17 @@ def test_what_an_output_cannot_show_is_written_out_and_json_is_utf_8(
     assert json.loads(written[("--json",)].decode())["statements"] == ["中文 → better"]
 
 
+def test_who_reads_a_pipe_gets_names_whole(
+    make_run: Callable[..., Any], runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    worker = make_run("a-data-set-with-a-very-long-name-indeed")
+    worker.begin()
+    worker.end("stopped", 5)
+    assert main(["runs", "--runs", str(runs)]) == 0
+    assert worker.run.name in capsys.readouterr().out
+
+
 def test_a_home_that_nobody_has_is_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "--runs", "~nobody-at-all/runs"]) == 0
     assert "No runs in ~nobody-at-all/runs." in capsys.readouterr().out

@@ -2,9 +2,13 @@
 
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from recommender.facts import Facts, Goal
+from recommender.plan_file import dump
 from tui import draft as drafts
 from tui.draft import Draft
 
@@ -26,3 +30,22 @@ def test_threads_that_keep_a_draft_at_once_leave_a_whole_one(monkeypatch: pytest
     for thread in threads:
         thread.join()
     assert most == [1, 1, 1, 1]
+
+
+def test_a_run_again_has_the_goal_and_the_rows_that_it_was_advised_for(make_run: Callable[..., Any], facts: Facts) -> None:
+    run = make_run().run
+    goal = Goal(time_budget_hours=2.0, forgetting="high")
+    (run.path / "facts.json").write_text(facts.model_copy(update={"goal": goal}).model_dump_json())
+    plan = run.plan()
+    rows = plan.data.model_copy(update={"validation_rows": 77})
+    (run.path / "plan.yaml").write_text(dump(plan.model_copy(update={"data": rows})))
+    draft = drafts.of_run(run)
+    assert draft.goal == {"time_budget_hours": 2.0, "forgetting": "high"}
+    assert draft.settings["lora"]["data.validation_rows"] == "77"
+    (run.path / "facts.json").unlink()
+    assert drafts.of_run(run).goal == {}
+
+
+def test_one_answer_out_of_range_takes_no_other_with_it() -> None:
+    goal = Draft(goal={"time_budget_hours": 99_999_999, "purpose": "code", "forgetting": "very"}).wanted()
+    assert (goal.time_budget_hours, goal.purpose, goal.forgetting) == (None, "code", "low")

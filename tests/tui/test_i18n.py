@@ -131,6 +131,10 @@ def test_help_and_complaints_about_what_was_typed_are_said_in_the_language(
     with pytest.raises(SystemExit):
         cli.main(["--nonsense"])
     assert "没有 --nonsense 这个选项" in capsys.readouterr().err
+    for flags, told in (("plan --hours 0", "不是大于 0 的小时数"), ("pilot --model a --data b --share 2", "不超过 0.5 的比例")):
+        with pytest.raises(SystemExit):
+            cli.main(flags.split())
+        assert told in capsys.readouterr().err
 
 
 def skeletons() -> str:

@@ -1,6 +1,7 @@
 """The plan screen: settings changed and judged while one types, the run as a command, a pilot."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -259,3 +260,31 @@ def test_training_the_last_layers_names_how_many(advice: work_plan.Advice) -> No
     assert work_start.plan_of(changed, "full", anyway=False).last_layers == 2
     back = work_plan.change(changed, "full", "trained", "all")
     assert back.draft.settings == {}
+
+
+async def test_leaving_while_the_model_is_downloaded_starts_nothing(
+    runs: Path, plan_screen: RecommendationScreen, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    begun, over, started = threading.Event(), threading.Event(), []
+
+    def download(name: str, *, cancel: Any) -> ModelInspection:
+        begun.set()
+        while not cancel.cancelled:
+            time.sleep(0.01)
+        over.set()
+        return replace(plan_screen._model, weights_here=True)
+
+    monkeypatch.setattr("engine.inspect.inspect_model", download)
+    monkeypatch.setattr("engine.runs.start", lambda *arguments, **options: started.append(arguments))
+    plan_screen._model = replace(plan_screen._model, weights_here=False)
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(plan_screen)
+        await wait(pilot, lambda: plan_screen.advice is not None and not plan_screen._counting)
+        await pilot.press("enter")
+        await wait(pilot, begun.is_set)
+        assert "esc gives it up" in screen(app)
+        await pilot.press("escape")
+        await wait(pilot, over.is_set)
+        await pilot.pause(0.1)
+    assert started == []

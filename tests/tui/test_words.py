@@ -1,16 +1,17 @@
 """Numbers and states in words."""
 
 import time
+from typing import Any
 
 import pytest
 
 from engine.state import RunState, fold
 from recommender.decide import recommend
 from recommender.facts import Facts
-from tui import keys, views_run, words
+from tui import keys, live_advice, views_run, words
 from tui.endings import ending
 from tui.run_log import RunLog
-from tui.views_advice import card
+from tui.views_advice import card, settings_line
 
 
 def test_numbers_read_well() -> None:
@@ -90,6 +91,25 @@ def test_texts_name_the_keys_that_a_person_has(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LORACLE_KEYS", "resume=f5,ctrl+r;goal=ctrl+g;zoom-in=plus")
     assert ending(stopped) == "Stopped: F5 goes on with it."
     assert [keys.name("goal", "g"), keys.name("zoom-in", ">"), keys.name("mark", "space")] == ["ctrl+g", "+", "space"]
+
+
+def test_of_a_thousand_warnings_only_those_that_are_shown_are_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def words_of(event: Any) -> str:
+        said.append(event["text"])
+        return str(event["text"])
+
+    monkeypatch.setattr(live_advice, "warning_words", words_of)
+    assert live_advice._told([{"text": "again"}] * 1_000, 5) == ["again"]
+    assert live_advice._told([{"text": str(n)} for n in range(1_000)], 3) == ["999", "998", "997"]
+    assert len(said) == 4
+
+
+def test_one_epoch_is_one(facts: Facts) -> None:
+    settings = recommend(facts).candidate("lora").settings
+    assert "1 epoch = " in settings_line(settings.model_copy(update={"epochs": 1.0}))
+    assert "2 epochs = " in settings_line(settings.model_copy(update={"epochs": 2.0}))
 
 
 def test_an_event_of_any_time_is_a_line_of_the_log() -> None:

@@ -19,6 +19,7 @@ from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.words import duration
 from tui.work_plan import Advice
+from tui.work_setup import cancel_handle
 
 
 class PlanStarts(LoracleScreen):
@@ -71,12 +72,14 @@ class PlanStarts(LoracleScreen):
         for group in ("advice", "counting"):  # what goes on there would only slow the run down
             self.workers.cancel_group(self, group)
         self._message(views.starting(self.advice), wrong=False)
+        cancel = cancel_handle()
         try:
-            run = await in_thread(starting.start, self.advice, self.chosen, anyway, self.loracle.runs)
+            run = await in_thread(starting.start, self.advice, self.chosen, anyway, self.loracle.runs, cancel)
         except LoracleError as error:
             self._message(in_words(error.message))
             return
         finally:
+            cancel.cancel()  # whoever leaves does not want it any more
             self._starting = False
         self.loracle.open_run(run)
 
@@ -104,12 +107,14 @@ class PlanStarts(LoracleScreen):
     async def _start_pilot(self) -> None:
         assert self.advice is not None
         self._message(_("starting the pilot…"), wrong=False)
+        cancel = cancel_handle()
         try:
-            run = await in_thread(starting.start_pilot, self.advice, self.loracle.runs)
+            run = await in_thread(starting.start_pilot, self.advice, self.loracle.runs, cancel)
         except LoracleError as error:
             self._message(in_words(error.message))
             return
         finally:
+            cancel.cancel()
             self._starting = False
         if run is None:
             self._message(_("The pilot has begun; the list of runs shows it."), wrong=False)
