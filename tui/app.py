@@ -20,7 +20,7 @@ from textual.screen import ModalScreen, Screen
 from textual.theme import ThemeProvider
 
 from engine.text import one_line
-from tui import kept, keys, terminal
+from tui import kept, keys, settings, terminal
 from tui.background import in_thread
 from tui.error_words import in_words
 from tui.i18n import _
@@ -105,8 +105,7 @@ class LoracleApp(App[None]):
             # What was imported stays: looking through it for garbage again and again would take 60 to 100 ms each time.
             self.call_after_refresh(gc.freeze)
         self.theme_changed_signal.subscribe(self, lambda theme: kept.remember(theme=theme.name))
-        if self._own_keys:
-            self.call_after_refresh(self._check_keys)
+        self.call_after_refresh(self._check_settings)
 
     def _choose_theme(self) -> None:
         """The theme of the settings, else the one that was chosen last."""
@@ -115,8 +114,9 @@ class LoracleApp(App[None]):
                 self.theme = name
                 return
 
-    def _check_keys(self) -> None:
-        for sentence in keys.unknown(self._own_keys, keys.all_ids()):
+    def _check_settings(self) -> None:
+        unknown = keys.unknown(self._own_keys, keys.all_ids()) if self._own_keys else []
+        for sentence in [*unknown, *settings.unknown_theme(self.available_themes)]:
             self.notify(sentence, severity="warning", markup=False, timeout=15)
 
     def look_at_machine(self) -> None:

@@ -42,8 +42,10 @@ def ending(state: "RunState") -> str:
         case "stopped":
             return _("Stopped{where}: {key} goes on with it.").format(where=at, key=resume)
         case "failed":
-            words = _("Failed: {cause} {cure} {key} tries again from the newest checkpoint.")
-            return words.format(cause=cause or _("the worker gave no cause"), cure=cure, key=resume)
+            newest, anew = _("{key} tries again from the newest checkpoint."), _("{key} tries again from the beginning.")
+            again = (newest if state.checkpoint else anew).format(key=resume)
+            said = (cause or _("The worker gave no cause."), cure, again)
+            return _("Failed: {words}").format(words=" ".join(filter(None, said)))
         case "refused":
             return _("Refused: {cause} {cure}").format(cause=cause, cure=cure)
         case "dead":

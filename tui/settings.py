@@ -7,12 +7,14 @@ children too, looks at one place. Fields of a plan stand in its table `[plan]`, 
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.text import one_line
 from recommender.errors import InputError
 from tui.flags import as_typed
+from tui.i18n import _
 
 MAX_BYTES = 1_000_000
 
@@ -103,6 +105,17 @@ def assignments(given: Sequence[str], *, has_plan: bool) -> list[str]:
         written[_field(pair)] = pair
     said = {_field(pair) for pair in given}
     return [*(pair for name, pair in written.items() if name not in said), *given]
+
+
+def unknown_theme(known: Iterable[str]) -> list[str]:
+    """A sentence, where the settings name a theme that there is not."""
+    name = os.environ.get("LORACLE_THEME", "")
+    if not name or name in known:
+        return []
+    close = difflib.get_close_matches(name, known, 1)
+    if not close:
+        return [_("theme {name}: there is none of this name.").format(name=one_line(name, 60))]
+    return [_("theme {name}: there is none of this name; the nearest is {near}.").format(name=one_line(name, 60), near=close[0])]
 
 
 def _field(assignment: str) -> str:

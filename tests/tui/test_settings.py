@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.widgets import DataTable
 
 from recommender.errors import InputError
 from tui import settings
+from tui.app import LoracleApp
 from tui.cli import main
 
 
@@ -64,3 +67,14 @@ def test_help_works_whatever_the_file_says(config: Path, capsys: pytest.CaptureF
         main(["--help"])
     assert left.value.code == 0
     assert "exit codes" in capsys.readouterr().out
+
+
+async def test_a_theme_that_there_is_not_is_told_with_the_nearest(
+    runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch, wait: Any
+) -> None:
+    make_run()  # else set-up would be opened in this very moment
+    monkeypatch.setenv("LORACLE_THEME", "nrod")
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: any("the nearest is nord" in n.message for n in app._notifications))
+        await wait(pilot, lambda: bool(app.screen.query_one(DataTable).row_count))

@@ -93,6 +93,14 @@ def test_texts_name_the_keys_that_a_person_has(monkeypatch: pytest.MonkeyPatch) 
     assert [keys.name("goal", "g"), keys.name("zoom-in", ">"), keys.name("mark", "space")] == ["ctrl+g", "+", "space"]
 
 
+def test_a_failed_run_is_tried_again_from_where_it_has_something() -> None:
+    began, failed = {"seq": 1, "kind": "run"}, {"seq": 3, "kind": "end", "status": "failed", "code": 4}
+    assert ending(fold([began, failed])) == "Failed: The worker gave no cause. r tries again from the beginning."
+    kept = {"seq": 2, "kind": "checkpoint", "step": 20}
+    told = ending(fold([began, kept, failed | {"cause": "Memory ran out.", "cure": "Take LoRA."}]))
+    assert told == "Failed: Memory ran out. Take LoRA. r tries again from the newest checkpoint."
+
+
 def test_of_a_thousand_warnings_only_those_that_are_shown_are_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
 
