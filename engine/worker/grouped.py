@@ -186,11 +186,11 @@ class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
         p: float,
         scale: float,
     ) -> torch.Tensor:
-        ctx.known = (query.shape, share := dropout.share_kept(p), scale)
+        ctx.known = (query.shape, share := 1 - p, scale)
         with torch.autocast("cpu", enabled=False):
             q, k, v = (t.flatten(0, 1) for t in (query, key, value))
             probabilities = q.new_empty((len(q), q.shape[1], q.shape[1]))
-            kept = torch.empty_like(probabilities, dtype=torch.uint8)
+            kept = torch.empty_like(probabilities, dtype=torch.int8)
             out = torch.empty_like(v)
             unseen = None  # added: filling through a mask takes ten times as long
             if seen is not None:
@@ -200,7 +200,8 @@ class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
                 if unseen is not None:
                     scores.unflatten(0, (sequences.stop - sequences.start, -1)).add_(unseen[sequences])
                 torch.softmax(scores, -1, out=probabilities[part])
-                _products(probabilities[part] * dropout.draw(kept[part], p), v[part], 1 / share, out[part])
+                stays = dropout.bits_of(dropout.draw(kept[part], p), scores)
+                _products(dropout.masked(probabilities[part], stays, scores), v[part], 1 / share, out[part])
         ctx.save_for_backward(q, k, v, probabilities, kept)
         return out.view(query.shape)
 
@@ -211,9 +212,11 @@ class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
         gradient = outer[0].flatten(0, 1)
         by_query, by_key, by_value = (torch.empty_like(t) for t in (q, k, v))
         for part, _ in _tiles(*shape[:3]):
-            likely, stays, outside = probabilities[part], kept[part], gradient[part]
-            _products((likely * stays).transpose(1, 2), outside, 1 / share, by_value[part])
-            by_probability = _products(outside, v[part].transpose(1, 2), 1 / share).mul_(stays)
+            likely, outside = probabilities[part], gradient[part]
+            stays = dropout.bits_of(kept[part], likely)
+            _products(dropout.masked(likely, stays).transpose(1, 2), outside, 1 / share, by_value[part])
+            by_probability = _products(outside, v[part].transpose(1, 2), 1 / share)
+            dropout.masked(by_probability, stays, by_probability)
             by_score = torch._softmax_backward_data(by_probability, likely, -1, likely.dtype)
             _products(by_score, k[part], scale, by_query[part])
             _products(by_score.transpose(1, 2), q[part], scale, by_key[part])

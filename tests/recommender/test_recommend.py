@@ -101,7 +101,7 @@ def test_below_30_million_parameters_adapters_save_nothing() -> None:
     advice = advise(CPU, MINI_LM, SUPPORT)
     assert (advice.verdict, advice.runner_up) == ("full", "lora")
     assert removed(advice) == {"full": None, "lora": "D3_too_small_for_adapters", "qlora": "D1_qlora_saves_little"}
-    assert (advice.settings.precision, advice.settings.token_budget) == ("fp32", 1024)
+    assert (advice.settings.precision, advice.settings.token_budget) == ("fp32", 4096)
     assert (advice.settings.learning_rate, advice.settings.epochs, advice.settings.max_length) == (1e-4, 10, 96)
     assert advice.settings.seeds == (1, 2, 3, 4, 5)
 

@@ -247,6 +247,34 @@ def test_attention_with_dropout_has_the_expectation_of_attention_without() -> No
     assert float((mean - wanted).abs().mean()) < 0.035
 
 
+def _attend_from_seed(*inputs: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(3)
+    return grouped.attend(*inputs, lengths=(7, 5, 4), p=0.3, scaling=None, causal=False, window=None)
+
+
+def test_attention_goes_back_through_what_it_dropped() -> None:
+    """Against finite differences, with the same draws each time; and in 16 bit as in fp32."""
+    parts = [torch.randn(1, 2, 16, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    assert torch.autograd.gradcheck(_attend_from_seed, parts)
+    outer = torch.randn(1, 16, 2, 4)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        narrow = [t.detach().to(dtype).requires_grad_() for t in parts]
+        out = _attend_from_seed(*narrow)
+        found.append((out.detach(), *torch.autograd.grad((out * outer).sum(), narrow)))
+    for wide, narrow in zip(*found, strict=True):
+        assert float((wide - narrow).norm() / wide.norm()) < 0.02
+
+
+@pytest.mark.parametrize("p", [0.001, 0.05, 0.1])
+def test_draws_drop_their_share_though_a_byte_knows_only_256ths(p: float) -> None:
+    kept = torch.empty(20_000, dtype=torch.int8)
+    dropped = [float((dropout.draw(kept, p) == 0).float().mean()) for _ in range(200)]
+    assert set(kept.unique().tolist()) == {0, -1}
+    error = (p / len(kept) / 200) ** 0.5 + (1 / 256 / 200**0.5 / 2 if p > 1 / 16 else 0)
+    assert abs(sum(dropped) / 200 - p) < 4 * error
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_dropout_drops_its_share_everywhere_and_scales_the_rest(p: float) -> None:
     layer = nn.Sequential(nn.Linear(64, 64), nn.Dropout(p))
