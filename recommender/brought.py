@@ -18,12 +18,17 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "precision": ("precision",),
     "dtype": ("torch_dtype", "dtype", "load_dtype"),
     "metric": ("metric", "metric_for_best_model"),
+    "label_smoothing": ("label_smoothing", "label_smoothing_factor"),
     "modules_to_save": ("modules_to_save", "additional_target"),
     "bias_correction": ("bias_correction", "correct_bias", "bias_corrected"),
     "compile": ("compile", "torch_compile"),
     "seeds": ("seeds", "seed"),
     "padding": ("padding", "pad_to_max_length", "pad_to_sequence_len"),
 }
+AS_THEY_ARE = (
+    "early_stopping", "train_head", "rows", "fp16", "task_type", "use_rslora", "class_weights", "preference_beta", "dropout",
+)  # fmt: skip
+"""Settings that everybody calls the same."""
 BATCH_WHOLE = ("effective_batch", "global_batch_size", "total_batch_size")
 """Names that mean all rows of a step, accumulation and devices included."""
 BATCH = ("batch_size", "train_batch_size")
@@ -42,7 +47,7 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
     found["method"] = _method(flat, found)
     found["precision"] = found["precision"] or MIXED.get(str(flat.get("mixed_precision")).lower())
     found["kernels"] = "liger" if flat.get("use_liger_kernel") is True or flat.get("kernels") == "liger" else None
-    for name in ("early_stopping", "train_head", "rows", "fp16", "task_type", "use_rslora"):
+    for name in AS_THEY_ARE:
         found[name] = flat.get(name)
     if found["early_stopping"] is None:
         found["early_stopping"] = number(flat, "early_stopping_patience") is not None or None

@@ -206,6 +206,8 @@ SENTENCES: dict[str, str] = {
     "truncates": "At {length:count} tokens about {share:share} of the rows are cut.",
     "truncates_half": "At {length:count} tokens at least {share:share} of the rows are cut.",
     "longer_than_model": "{length} tokens are more than the {reads} this model reads.",
+    "without_effect": "{setting} changes nothing: the loss of this task ({task}) does not look at it.",
+    "without_effect_in_full": "{setting}: without effect, because full fine-tuning has no adapters.",
     "one_seed": "One seed on {unique_rows:count} rows can mislead by several points: compare {seeds} and report mean and spread.",
     "compile_short": "torch.compile would save about {saved:hours} of this run and cost about {cost:hours}: leave it off.",
     "compile_useless": "torch.compile saved nothing of a step of this kind where it was measured: leave it off.",

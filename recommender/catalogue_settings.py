@@ -18,6 +18,8 @@ SETTINGS: dict[str, str] = {
     "the model starts to recite.",
     "S_epochs_one": "One pass over {unique_rows:count} rows: with so many, a second gains little.",
     "S_epochs_text": "One pass: repeating the same text makes a model recite it.",
+    "S_epochs_text_few": "{epochs:num} passes: one over so little text is {once:count} steps, and up to four did no harm where "
+    "it was tried.",
     "S_epochs_pairs": "One pass: preferences are learned in the first; more only drives the model away from what it was.",
     "S_effective_batch": "{effective_batch} rows a step, the usual batch for a model and a data set of this size "
     "({rows:count} training rows).",

@@ -64,6 +64,8 @@ def settings_for(facts: Facts, shape: Shape, method: Method, trained: Trained = 
     epochs = rates.epochs_of(shape, data, method, encoder, trained)
     usual = rates.usual_batch(shape, data, method, encoder=encoder, rows=rows, length=length)
     batch = rates.effective_batch_of(usual, encoder=encoder, rows=rows, epochs=epochs)
+    if data.task == "continued_pretraining":
+        epochs = rates.passes_over_text(rows, batch)
     steps = rates.steps_of(rows, epochs, batch)
     adapters = method != "full"
     rank = rates.rank_of(shape, data, facts.goal, encoder) if adapters else None

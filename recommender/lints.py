@@ -21,6 +21,14 @@ HIGH_LORA_RATE = 3e-3
 MANY_EPOCHS = 30
 MANY_EPOCHS_WRITING = 8
 """Without early stopping. Models that write gained nothing after 2 passes in one sweep; LIMA picked at 5 to 10 by hand (E30)."""
+HEARD_BY: dict[str, tuple[str, ...]] = {
+    "class_weights": ("classification", "multi_label", "token_classification"),
+    "label_smoothing": ("classification", "token_classification", "preference"),
+    "preference_beta": ("preference",),
+}
+"""Tasks whose loss looks at a setting (`engine.worker.tasks`)."""
+USUAL_BETA = 0.1
+"""Which plans of every task hold."""
 ATTENTION = frozenset(
     {"q_proj", "k_proj", "v_proj", "o_proj", "query", "key", "value", "q", "k", "v", "o", "qkv_proj", "c_attn", "q_lin", "v_lin"}
     | {"query_key_value", "k_lin", "out_lin", "attn.c_attn"}
@@ -72,6 +80,7 @@ def lint(
         *_adapters(s, data, decoder),
         *_precision(s, facts),
         *_lengths(s, data, shape, own),
+        *_without_effect(s, data),
     ]
     counts = data.label_counts or ()
     if counts and str(s.get("metric", "")).removeprefix("eval_") == "accuracy" and max(counts) > 0.8 * max(sum(counts), 1):
@@ -198,6 +207,22 @@ def _computing(s: Mapping[str, Any], facts: Facts, shape: Shape, method: Method,
     why = kernels.without_liger(facts, shape) if s.get("kernels") == "liger" else None
     if why is not None:
         yield caution(f"liger_{why}", kernels="liger")
+
+
+def _without_effect(s: Mapping[str, Any], data: DataFacts) -> Iterator[Caution]:
+    """Settings that another task, or another method, would look at."""
+    task = data.task or "classification"
+    given = {
+        "class_weights": s.get("class_weights") is True,
+        "label_smoothing": number(s, "label_smoothing") is not None,
+        "preference_beta": number(s, "preference_beta") not in (None, USUAL_BETA),
+    }
+    for name, is_given in given.items():
+        if is_given and task not in HEARD_BY[name]:
+            yield caution("without_effect", setting=name, task=task)
+    if s.get("method") == "full" and number(s, "rank") is not None:
+        named = [name for name in ("rank", "alpha", "dropout", "target_modules") if s.get(name)]
+        yield caution("without_effect", wording="without_effect_in_full", setting=", ".join(named), task=task)
 
 
 def _lengths(s: Mapping[str, Any], data: DataFacts, shape: Shape | None, own: bool) -> Iterator[Caution]:

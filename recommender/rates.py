@@ -12,6 +12,7 @@ BITS_A_PARAMETER = 2
 """What an adapter's parameter can hold, in trained tokens (E2)."""
 SHORT_RUN_STEPS = 100
 """Below so many steps a run hardly learns, and LoRA wants 1.5 times the rate (E1, E12)."""
+MOST_PASSES_OVER_TEXT = 4
 BERT_EMBEDDINGS = 24_000_000
 NO_DROPOUT_BELOW = 2e9
 """Parameters of a model that writes, whose adapters are too small a part of little to need LoRA dropout (K)."""
@@ -140,6 +141,11 @@ def effective_batch_of(usual: int, *, encoder: bool, rows: int, epochs: float) -
     while batch > least and steps_of(rows, epochs, batch) < SHORT_RUN_STEPS:
         batch //= 2
     return batch
+
+
+def passes_over_text(rows: int, batch: int) -> int:
+    """Passes over so many blocks of raw text: one, and up to four, which did no harm in pre-training (E30), for 100 steps."""
+    return min(MOST_PASSES_OVER_TEXT, math.ceil(SHORT_RUN_STEPS / steps_of(rows, 1, batch)))
 
 
 def warmup_share(data: DataFacts, encoder: bool) -> float:

@@ -72,7 +72,10 @@ def _length_of_run(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Re
     data, settings = facts.data, chosen.settings
     encoder, unique = tuned_as_encoder(shape, data), distinct_rows(data)
     known: dict[str, Any] = {"epochs": settings.epochs, "unique_rows": unique}
-    if data.task in ("continued_pretraining", "preference"):
+    if data.task == "continued_pretraining" and settings.epochs > 1:
+        once = round(settings.total_steps / settings.epochs)
+        yield _because("epochs", "S_epochs_text_few", {"epochs": settings.epochs, "once": once}, "E12", "E30")
+    elif data.task in ("continued_pretraining", "preference"):
         yield _because("epochs", "S_epochs_text" if data.task == "continued_pretraining" else "S_epochs_pairs", known, "E30")
     elif settings.epochs == 1:
         yield _because("epochs", "S_epochs_one", known, "E30")

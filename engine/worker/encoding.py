@@ -42,8 +42,10 @@ def token_ids(
     words: bool = False,
     as_targets: bool = False,
 ) -> Tokens:
-    """Texts, or lists of `words`, cut at `max_length`; `as_targets` where they are to be written by an encoder-decoder, and end
-    with its end token if there is room."""
+    """Texts, or lists of `words`, cut at `max_length`; `as_targets` where they are to be written by an encoder-decoder.
+
+    Of those the whole ones end with the end token if there is room; one that was cut does not, or it would teach to stop there.
+    """
     found = Tokens()
     end = tokenizer.eos_token_id if as_targets else None
     special = tokenizer.num_special_tokens_to_add()
@@ -58,13 +60,16 @@ def token_ids(
             return_token_type_ids=False,
             is_split_into_words=words,
         )
-        for ids in batch["input_ids"]:  # most tokenizers write the end themselves; without it nothing would teach to stop
-            if end is not None and ids[-1:] != [end] and len(ids) < max_length:
+        lost = _overflow(batch, special)
+        for ids, cut in zip(batch["input_ids"], lost, strict=True):  # most tokenizers write the end themselves, behind a cut too
+            if end is not None and cut and ids[-1:] == [end] and len(ids) > 1:
+                ids.pop()
+            elif end is not None and not cut and ids[-1:] != [end] and len(ids) < max_length:
                 ids.append(end)
             found.input_ids.append(ids)
         for i in range(len(batch["input_ids"]) if words else 0):
             found.words.append(NO_WORD if word is None else word for word in batch.word_ids(i))
-        found.lost += _overflow(batch, special)
+        found.lost += lost
         if progress is not None:
             progress(len(found.input_ids))
     return found

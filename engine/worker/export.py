@@ -12,6 +12,7 @@ from engine.worker.adapters import write_as_plain_lora
 from engine.worker.card import model_card
 from engine.worker.modeling import Built, device_name, keep_trainable, quantization, weights_dtype
 from engine.worker.tasks.base import Task
+from recommender.facts import CLASSIFYING
 from recommender.plan import Plan
 
 
@@ -54,12 +55,15 @@ def _write(beside: Path, task: Task, built: Built, *, tokenizer: Any, parts: Spl
         config.pop("_name_or_path", None)
         config["dtype"] = "float32"
         write_json(beside / "config.json", config)
-    # What the tokenizer's file says about length is what others will run with: make it what was trained.
-    tokenizer.model_max_length = plan.max_length
+    # What the tokenizer's file says about length is what others will run with. A head has learned from texts of that length at
+    # most; a model that writes goes on reading as far as it could: servers take the number for all that is asked and answered.
+    classifies = plan.task in CLASSIFYING
+    if classifies:
+        tokenizer.model_max_length = plan.max_length
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_padding()
-        backend.enable_truncation(plan.max_length)
+        backend.enable_truncation(plan.max_length) if classifies else backend.no_truncation()
     tokenizer.save_pretrained(beside)
     kept = {"method": plan.method, "max_length": plan.max_length, "precision": plan.precision, "new_modules": built.head}
     write_json(beside / "loracle.json", {"version": 1} | kept)

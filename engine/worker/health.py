@@ -205,6 +205,8 @@ class Health:
             return None
         text = f"After {step.step} steps the loss is where it began ({lately:.3g}; {self.first:.3g} at first)."
         facts = {"step": step.step, "loss": lately, "first": self.first}
+        if not too_fast and self._plan.task == "continued_pretraining":
+            return None  # much of it the model knows already, and each batch is other text: a loss that stays level says little
         if too_fast:
             return Finding("no_progress", f"{text} {self._rate_words()}", setting=self._slower(), stop=True, facts=facts)
         likely = (
@@ -286,8 +288,11 @@ def judge_rate(plan: Plan, suggested: float | None = None) -> Finding | None:
     if rate >= HOPELESS_RATE:
         text = f"learning_rate {rate:g} moves every weight by about that much at each step, and weights are about 0.05: nothing"
         return Finding("learning_rate_hopeless", f"{text} of the model would be left.", setting=setting, stop=True, facts=facts)
-    if fastest > (high if plan.lora_plus_ratio is None else 5 * high):
-        text = f"learning_rate {rate:g} is above {high:g}, which no fine-tune of this kind is known to have survived for long."
+    most = high if plan.lora_plus_ratio is None else 5 * high
+    if fastest > most:
+        what = f"learning_rate {rate:g}" + (f" times lora_plus_ratio {plan.lora_plus_ratio:g}" if plan.lora_plus_ratio else "")
+        text = f"{what} is above {most:g}, which no fine-tune of this kind is known to have survived for long."
+        facts |= {"learning_rate": fastest, "high": most}
         return Finding("learning_rate_high", text, setting=setting, facts=facts)
     if rate < low:
         text = f"learning_rate {rate:g} is so low that next to nothing is learned."

@@ -166,3 +166,15 @@ def test_what_accelerate_calls_mixed_is_mixed(said: str, meant: str) -> None:
 def test_warm_up_steps_below_one_are_a_share_of_the_run() -> None:
     assert canonical({"warmup_steps": 0.3})["warmup_ratio"] == 0.3
     assert "long_warmup" in {c.code for c in lint({"warmup_steps": 0.3}, DataFacts())}
+
+
+def test_settings_that_nothing_here_looks_at_are_named() -> None:
+    brought = {"method": "full", "rank": 8, "alpha": 16, "class_weights": True, "preference_beta": 0.2}
+    brought |= {"label_smoothing_factor": 0.1}
+    told = [c.text for c in lint(brought, DataFacts(task="chat")) if c.code == "without_effect"]
+    assert [text.split(" changes nothing")[0] for text in told[:3]] == ["class_weights", "label_smoothing", "preference_beta"]
+    assert told[3] == "rank, alpha: without effect, because full fine-tuning has no adapters."
+    heard = {"classification": ("class_weights", "label_smoothing"), "preference": ("label_smoothing", "preference_beta")}
+    for task, names in heard.items():
+        plan = {"method": "lora", "rank": 8, **{name: brought.get(name, 0.1) for name in names}}
+        assert "without_effect" not in {c.code for c in lint(plan, DataFacts.model_validate({"task": task}))}

@@ -106,6 +106,8 @@ def test_a_loss_of_zero_from_the_start_is_a_leak_and_one_that_got_there_is_not()
 def test_a_run_that_learns_nothing_is_told_once() -> None:
     found = watched([1.79 + 0.02 * (n % 3) for n in range(400)])
     assert [(f.code, f.stop) for f in found] == [("no_progress", False)]
+    raw_text = [2.81 + 0.05 * (n % 3) for n in range(400)]  # which the model could write before
+    assert watched(raw_text, task="continued_pretraining", metric="loss") == []
 
 
 def test_a_rate_outside_the_sane_range_that_teaches_nothing_is_the_end() -> None:
@@ -157,6 +159,7 @@ def test_lora_plus_counts_its_faster_half() -> None:
     found = judge_rate(plan("lora", learning_rate=9e-3, lora_plus_ratio=16.0))
     assert found is not None
     assert found.code == "learning_rate_high"
+    assert "learning_rate 0.009 times lora_plus_ratio 16 is above 0.05" in found.text
 
 
 def parted(training: list[float], validation: list[float]) -> list[tuple[int, Finding]]:

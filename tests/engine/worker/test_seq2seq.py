@@ -60,6 +60,11 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(tiny_t5: Path, rows_file
     assert isinstance(task, Seq2Seq)
     rows = task.encode(tokenizer, split(plan.data, "seq2seq").train).take(range(12))
     assert all(labels[-1] == tokenizer.eos_token_id for labels in rows.targets), "the end is learned"
+    short = task_of(plan.model_copy(update={"max_length": 4}), [], tokenizer.pad_token_id, "encoder-decoder")
+    cut = short.encode(tokenizer, split(plan.data, "seq2seq").train).take(range(12))
+    assert {len(labels) for labels in rows.targets} - {1, 2, 3, 4}
+    parts = [list(labels if len(labels) <= 4 else labels[:3]) for labels in rows.targets]
+    assert [list(labels) for labels in cut.targets] == parts, "but not where the text goes on"
     torch.manual_seed(0)
     model = build(task, str(tiny_t5)).model
     stir(model)

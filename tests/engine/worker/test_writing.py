@@ -393,6 +393,8 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     assert [e["split"] for e in told if e not in learning] == ["before"] * 6 + ["after"] * 6
     assert [s["after"] for s in report["samples"]] == [e["answer"] for e in told if e["split"] == "after"]
 
+    assert load_tokenizer(str(run.model)).model_max_length == 256, "servers would take 192 for question and answer together"
+    assert json.loads((run.model / "tokenizer.json").read_text())["truncation"] is None
     code = re.search(r"```python\n(.*?)```", (run.model / "README.md").read_text(), re.DOTALL)
     assert code
     question = report["samples"][0]["prompt"]
