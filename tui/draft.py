@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.files import expanded, read_json, write_atomically
 from engine.inspection.nf4 import state_folder
+from tui import editable
 from tui.flags import GOAL_FLAGS, METHODS, as_typed, said_goal
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ def of_flags(given: "Namespace") -> Draft | None:
 
         set_fields({}, pairs)
     own = {name.strip(): value for name, _sign, value in (pair.partition("=") for pair in pairs)}
+    of_all = {m: {n: v for n, v in own.items() if n not in editable.meaningless(m)} for m in METHODS}
     roles = {"text": given.text_column, "label": given.label_column, **dict(given.columns)}
     draft = Draft(
         model=given.model or "",
@@ -164,7 +166,7 @@ def of_flags(given: "Namespace") -> Draft | None:
         eval_rows=given.eval_rows,
         goal=said_goal(given),
         method=given.method or "",
-        settings=dict.fromkeys((given.method,) if given.method else METHODS, own) if own else {},
+        settings={given.method: own} if own and given.method else {m: said for m, said in of_all.items() if said},
     )
     return draft if draft != Draft() else None
 

@@ -52,10 +52,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
 """What may be said of settings that have few values."""
 
 
+def meaningless(method: str) -> frozenset[str]:
+    """Settings of other methods than that."""
+    return _ADAPTERS if method == "full" else _FULL
+
+
 def names(method: str, *, held_out: bool, classifies: bool) -> list[str]:
     """The settings that mean something for that method; `held_out` when a file of held-out rows was given."""
-    out = _ADAPTERS if method == "full" else _FULL
-    out = out | ({"data.held_out_rows"} if held_out else set())
+    out = meaningless(method) | ({"data.held_out_rows"} if held_out else set())
     out = out | (set() if classifies else {"class_weights", "label_smoothing"})
     return [name for name in SETTINGS if name not in out]
 

@@ -72,9 +72,13 @@ def ask(said: Draft | None, runs: Path | None, run: Run) -> int:
 
 
 def _own(draft: Draft) -> list[str]:
-    """Settings that were said already, as after `loracle`: those of the method that was chosen, else what all have in common."""
-    first, *others = [draft.assignments(method) for method in ((draft.method,) if draft.method else METHODS)]
-    return [word for setting in first if all(setting in other for other in others) for word in ("--set", setting)]
+    """Settings that were said already, as after `loracle`: those of the method that was chosen, else of more than one."""
+    if draft.method:
+        found = draft.assignments(draft.method)
+    else:
+        every = [setting for method in METHODS for setting in draft.assignments(method)]
+        found = [setting for setting in dict.fromkeys(every) if every.count(setting) > 1]
+    return [word for setting in found for word in ("--set", setting)]
 
 
 def _typed(draft: Draft, method: str, own: list[str]) -> list[str]:

@@ -218,8 +218,9 @@ def _list(table: Table, heading: str, mark: str, texts: Iterable[str]) -> None:
 
 def settings_line(settings: "Settings") -> str:
     """The settings that matter, in one line."""
+    adapters = _("rank {rank}, alpha {alpha}").format(rank=settings.rank, alpha=settings.alpha)
     parts = [
-        _("rank {rank}, alpha {alpha}").format(rank=settings.rank, alpha=settings.alpha) if settings.rank else None,
+        adapters if settings.rank and settings.alpha else None,
         f"lr {rate(settings.learning_rate)} {_(settings.schedule)}",
         _("batch {rows}").format(rows=settings.effective_batch),
         plural("{epochs} epoch = {steps} steps", "{epochs} epochs = {steps} steps", settings.epochs).format(

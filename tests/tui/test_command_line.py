@@ -42,8 +42,9 @@ def in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
                goal={"time_budget_hours": 2.0})),
         ("--model m --data a.csv --method lora --seed 7 --set rank=8",
          Draft(model="m", data="a.csv", method="lora", settings={"lora": {"seed": "7", "rank": "8"}})),
-        ("--model m --data a.csv --set epochs=1",
-         Draft(model="m", data="a.csv", settings={m: {"epochs": "1"} for m in ("full", "lora", "qlora")})),
+        ("--model m --data a.csv --set epochs=1 --set rank=8",
+         Draft(model="m", data="a.csv", settings={"full": {"epochs": "1"}, "lora": {"epochs": "1", "rank": "8"},
+                                                  "qlora": {"epochs": "1", "rank": "8"}})),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("prompts", [False, True])

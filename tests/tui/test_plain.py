@@ -135,6 +135,10 @@ def test_a_run_has_the_settings_that_were_shown_and_no_others(monkeypatch: pytes
         assert plain.ask(None, None, run) == 0
     assert ["rank=64" in line for line in typed] == [False, False, True, True, False, False]
     assert typed[2].replace(" --dry-run", "") == typed[3]
+    answers(monkeypatch, "", "", "", *[""] * 6, "")
+    of_both = {"full": {"epochs": "1"}, "lora": {"rank": "8"}, "qlora": {"rank": "8"}}
+    assert plain.ask(replace(kept, settings=of_both), None, run) == 0
+    assert typed[-1].endswith("--set rank=8"), "a flag that two methods know"
 
 
 @pytest.mark.usefixtures("known")
