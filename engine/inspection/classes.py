@@ -1,5 +1,6 @@
 """Whether the labels of a whole file look like names of classes, or hold slips that would become classes of their own."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,8 @@ from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
 
+_WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
+"""A whole number with a point, as data frames write a column in which something was missing."""
 FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
 """A number of so few rows, beside others of so many each that follow one another, is a slip or a mark of something missing."""
 
@@ -32,7 +35,7 @@ def check_classes(file: Path, column: str, counts: Counter[str], first: Mapping[
         )
     alike: dict[str, str] = {}
     for label in sorted(counts, key=lambda x: -counts[x]):
-        usual = alike.setdefault(key_of(label), label)
+        usual = alike.setdefault(_WHOLE.sub(r"\1", key_of(label)), label)
         if usual != label and len(label) > 1:
             raise InputError(
                 f"{where.format(row=first[label])}: column {name} holds {one_line(label, 40)}, where other rows hold"

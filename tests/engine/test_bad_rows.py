@@ -155,6 +155,7 @@ def test_a_number_far_from_classes_that_are_numbered_through_is_a_slip(
     [
         (["good", "bad", "Good"], "row 3: column label holds Good, where other rows hold good; write all labels alike"),
         (["good", "bad", "nan"], "row 3: column label holds nan, as data frames write what is missing; leave such rows out"),
+        (["1", "0", "1.0"], "row 3: column label holds 1.0, where other rows hold 1; write all labels alike"),
         (["x", "X"], None),  # letters may differ by case alone
     ],
 )
