@@ -24,7 +24,7 @@ from engine.worker.encoding import parts_pairs
 from engine.worker.modeling import load_config, load_tokenizer, model_folder, tells_texts_apart
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Task
-from engine.worker.tasks.conversation import rendered
+from engine.worker.tasks.conversation import rendered, special_ids
 from engine.worker.tasks.multi_label import THRESHOLD
 from engine.worker.tasks.registry import task_of
 from engine.worker.tasks.tags import places
@@ -151,7 +151,7 @@ class Trial:
         messages = [{"role": "user", "content": text}, {"role": "assistant", "content": "."}]
         asked = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
         learned = [i for i in rendered(self.tokenizer, {"messages": messages, "tools": None}, "the text").labels if i >= 0]
-        if learned and learned[-1] in self.tokenizer.all_special_ids:
+        if learned and learned[-1] in special_ids(self.tokenizer):
             ends = list(dict.fromkeys([*ends, learned[-1]]))
         return list(self.tokenizer(asked, add_special_tokens=False)["input_ids"]), ends
 

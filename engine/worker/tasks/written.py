@@ -14,6 +14,9 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin
 from recommender.timing import ANSWER_TOKENS, ANSWERS
 
+THOUGHT = "</think>"
+"""What ends a thought in the texts of most models that think."""
+
 
 def truth_of(kind: Kind, wanted: Sequence[str | None]) -> list[Any]:
     """What the metrics compare with: the wanted texts where they look at any, `None` where there is none."""
@@ -25,6 +28,11 @@ def answer_of(kind: Kind, losses: torch.Tensor) -> Answer:
     total, count = float(losses.cpu().double().sum()), len(losses)  # on the CPU: Apple's GPUs have no fp64
     texts = [None] if isinstance(kind, WrittenAnswers) else []
     return Answer([total, count, *texts], total / max(count, 1), float(count))
+
+
+def behind_thought(text: str, wanted: str) -> str:
+    """What is answered, where the model begins with a thought (under Qwen3's template with an empty one) and none is wanted."""
+    return text if THOUGHT in wanted else text.rpartition(THOUGHT)[2].strip()
 
 
 def with_texts(
@@ -56,5 +64,5 @@ def with_texts(
     texts = write_all(reader, tokenizer, model, [prompts[i] for i in chosen], new_tokens=new, progress=progress)
     predicted = list(said.predicted)
     for i, text in zip(chosen, texts, strict=True):
-        predicted[i] = [*predicted[i][:2], text]
+        predicted[i] = [*predicted[i][:2], behind_thought(text, truth[i] or "")]
     return replace(said, predicted=predicted)

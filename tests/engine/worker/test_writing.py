@@ -28,7 +28,7 @@ from engine.worker.modeling import build, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.packing import IGNORED
 from engine.worker.scoring import Reader
-from engine.worker.tasks import conversation
+from engine.worker.tasks import conversation, written
 from engine.worker.tasks.writing import Writing
 from engine.worker.training import FINISHED
 from recommender.errors import InputError
@@ -158,6 +158,13 @@ def test_an_answer_that_is_written_otherwise_once_another_follows_is_found_by_it
     assert [text.replace("<think>\n\n</think>\n\n", "")[:2] for text in shown(
         tokenizer, conversation.rendered(tokenizer, item(short), "x")
     )] == ["n<", "k<"]  # fmt: skip
+
+
+def test_a_thought_that_a_template_begins_answers_with_is_no_part_of_what_is_compared() -> None:
+    said = "<think>\n\n</think>\n\nSince Monday."
+    assert written.behind_thought(said, "Since Monday.") == "Since Monday."
+    assert written.behind_thought(said, "<think>\nhm\n</think>\n\nSince Monday.") == said
+    assert written.behind_thought("Since Monday.", "On its way.") == "Since Monday."
 
 
 def test_a_call_before_the_last_answer_is_learned_where_only_that_is_thought_about(tiny_chat: Path) -> None:
