@@ -63,12 +63,17 @@ def attach(name: str | Path, runs: Path | None = None) -> RunDirectory:
             raise InputError(f"There is no run yet in {runs_root(runs)}.")
         return known[0]
     exact = [r for r in known if r.name == str(name)]
+    here = runs_root(runs).resolve()
+    # Of a copied project's runs those in the folder at hand are meant.
+    exact = [r for r in exact if r.path.is_relative_to(here)] or exact
     found = exact or [r for r in known if r.name.startswith(str(name))]
     if not found and str(name):
         found = [r for r in known if str(name) in r.name]
     if not found:
         raise InputError(f"No run is called {name}. `loracle runs` lists them.")
-    if len(found) > 1 and not exact:
+    if len(exact) > 1:
+        raise InputError(f"{name} may be any of {', '.join(sorted(str(r.path) for r in exact)[:5])}: give its path.")
+    if len(found) > 1:
         raise InputError(f"{name} may be any of {', '.join(sorted(r.name for r in found)[:5])}: give more of the name.")
     return found[0]
 

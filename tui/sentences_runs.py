@@ -143,6 +143,7 @@ SENTENCES: tuple[str, ...] = (
     marked("No rows were held out, so nothing can be said about the gain."),
     marked("{path}: {wrong}, and no other checkpoint is sound; start the run again."),
     marked("{name} may be any of {names}: give more of the name."),
+    marked("{name} may be any of {names}: give its path."),
     marked("{name} is done; `loracle report {run}` shows what came out."),
     marked("{name} is running; `loracle attach {run}` shows it."),
     marked("{name} is being worked off already; `loracle attach {run}` shows it."),

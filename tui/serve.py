@@ -104,6 +104,7 @@ def tab(arguments: list[str]) -> int:
     threading.Thread(target=_leave_with_server, args=(app, os.getppid()), daemon=True).start()
     app.run()
     end_children()
+    app.empty_trash()
     return app.return_code or 0
 
 

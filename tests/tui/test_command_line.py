@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from engine.runs import runs_root
+from engine.runs import attach, remember, runs_root
 from engine.state import RunState
 from recommender.errors import InputError
 from tui import commands_estimate, commands_group, headless, serve, stopping
@@ -242,3 +243,21 @@ def test_runs_of_one_name_are_no_obstacle_to_calibrating(monkeypatch: pytest.Mon
     monkeypatch.setattr("engine.prediction.calibration.learn", learn)
     assert commands_estimate.calibrate(argparse.Namespace(runs=runs_root(), json=False)) == 0
     assert sorted(bool(report) for _name, report in learned) == [False, True, True]
+
+
+def test_of_runs_with_one_name_the_one_at_hand_is_meant_or_none(
+    make_run: Callable[..., Any], runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a copied project has them."""
+    run = make_run().run
+    copies = [tmp_path / place / "runs" for place in ("copy", "other")]
+    for copy in copies:
+        shutil.copytree(runs, copy)
+        remember(copy / run.name)
+    monkeypatch.chdir(tmp_path)
+    assert attach(run.name).path == run.path.resolve()
+    monkeypatch.chdir(tmp_path / "copy")
+    assert attach(run.name).path == (copies[0] / run.name).resolve()
+    monkeypatch.chdir(tmp_path.parent)
+    with pytest.raises(InputError, match="give its path"):
+        attach(run.name)

@@ -13,6 +13,7 @@ from recommender.errors import InputError
 from tui.app import LoracleApp
 from tui.run_rows import RunList
 from tui.screens.compare import CompareScreen
+from tui.screens.home import HomeScreen
 from tui.screens.run import RunScreen
 
 Screen = Callable[[LoracleApp], str]
@@ -152,3 +153,14 @@ async def test_where_there_are_no_runs_nothing_is_offered_for_them(runs: Path, s
         assert "New run" in line
         assert "Delete" not in line
         assert "Compare" not in line
+
+
+async def test_who_leaves_from_home_is_told_what_goes_on(runs: Path, make_run: Any, wait: Any) -> None:
+    worker = make_run()
+    worker.begin()
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, HomeScreen) and app.screen.live_run is not None)
+        await pilot.press("ctrl+q")
+    assert app.left_running is not None
+    assert app.left_running.path == worker.run.path

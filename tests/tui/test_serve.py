@@ -19,7 +19,10 @@ import psutil
 import pytest
 
 from engine.runs import all_runs, stop
+from engine.trash import Discarded
+from tui.app import LoracleApp
 from tui.cli import main
+from tui.serve import tab
 
 aiohttp = pytest.importorskip("aiohttp", reason="the extra `serve` is not installed")
 pytest.importorskip("textual_serve", reason="the extra `serve` is not installed")
@@ -206,3 +209,12 @@ async def _shown(devtools: str, served: Served) -> bytes:
             picture = base64.b64decode((await ask("Page.captureScreenshot"))["data"])
         await session.get(f"{devtools}/json/close/{target['id']}")
         return picture
+
+
+def test_a_tab_that_closes_empties_its_trash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    thrown = tmp_path / ".trash" / "1-a-run"
+    thrown.mkdir(parents=True)
+    monkeypatch.setattr("tui.serve._leave_with_server", lambda app, server: None)
+    monkeypatch.setattr(LoracleApp, "run", lambda app: app.discarded.append(Discarded("a-run", tmp_path / "a-run", thrown)))
+    assert tab(["--runs", str(tmp_path)]) == 0
+    assert not thrown.exists()

@@ -62,6 +62,11 @@ class HomeScreen(LoracleScreen):
         self._rows: list[RunRow] = []
         self._marked: set[str] = set()
 
+    @property
+    def live_run(self) -> "RunDirectory | None":
+        """A run of the list that is going on: whoever leaves from here is told of it too."""
+        return next((row.run for row in self._rows if row.status in LIVE), None)
+
     def body(self) -> ComposeResult:
         table: DataTable[Text] = DataTable(id="runs", cursor_type="row", zebra_stripes=True)
         yield table
