@@ -1,10 +1,10 @@
 """The child: `python -P -m engine.inspection KIND`, a JSON request on stdin, one JSON answer on stdout.
 
 Kinds: `model` (a folder's facts), `hub` (find or download a model), `hub_facts` (describe one), `hub_search` (models by
-name), `data` (facts of a file of rows), `dataset` (find or download a data set), `trace` (a training step without weights:
-its memory and time), `calibrate` (measure the device), `nf4` (try the 4-bit kernels), `nvidia` (ask its driver),
-`torch_devices` (Intel's and Apple's). The answer is `{"ok": ...}` or `{"error": message, "exit": code}`. A request with
-`progress` gets lines `{"progress": [done, total, unit]}` before it.
+name), `data` (facts of a file of rows), `learned` (rows as a model reads them), `dataset` (find or download a data set),
+`trace` (a training step without weights: its memory and time), `calibrate` (measure the device), `nf4` (try the 4-bit
+kernels), `nvidia` (ask its driver), `torch_devices` (Intel's and Apple's). The answer is `{"ok": ...}` or `{"error": message,
+"exit": code}`. A request with `progress` gets lines `{"progress": [done, total, unit]}` before it.
 """
 
 import gc

@@ -36,7 +36,7 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 def gguf_file(path: Path) -> Path | None:
-    """The GGUF file that a path means: itself, or the only model in a folder without config and safetensors.
+    """The GGUF file that a path means: itself, or the only model in a folder without safetensors.
 
     Raises:
         InputError: the folder holds several.
