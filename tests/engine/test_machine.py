@@ -162,3 +162,12 @@ def test_the_fastest_reading_of_the_last_days_counts_for_every_front_end(monkeyp
     assert calibration.fastest_reading(CPU) == {"fp32": 1e11}, "it is busy now"
     monkeypatch.setattr(calibration, "FRESH_SECONDS", 0.0)
     assert calibration.fastest_reading(CPU) == {"fp32": 4e10}, "that was long ago"
+
+
+def test_the_disk_is_the_one_that_the_runs_go_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(subject, "_disk_free", asked.append)
+    monkeypatch.setenv("LORACLE_RUNS", str(tmp_path / "elsewhere"))
+    inspect.inspect_machine()
+    inspect.inspect_machine(tmp_path / "named")
+    assert [asked[0], asked[2]] == [tmp_path / "elsewhere", tmp_path / "named"]
