@@ -150,9 +150,9 @@ def _by_its_words(
         return None
     if shared == asked:
         start, at = len(asked), whole.find(words, len(asked))
-    else:  # what asks for it is another beginning than the one it has here: the two part in its first letters at the latest
-        nearest = (len(shared) - n for n in range(len(shared) - len(so_far) + 1))
-        start = at = next((place for place in nearest if whole.startswith(words, place)), -1)
+    else:  # what asks for it is another beginning than the one it has here: it is what `after` has before its closing tokens
+        said = _unclosed(after, specials)
+        start = at = len(said) - len(words) if said.endswith(words) and whole.startswith(said) else -1
     if at < 0 or (whole[start:at].strip() and not (calls and not message["content"])):
         return None
     rest, same = whole[at + len(words) :], ""
@@ -164,6 +164,13 @@ def _by_its_words(
         return None  # not these words, but a part of others
     closed = max((same.rfind(token) + len(token) for token in specials if token in same), default=len(same))
     return start, at + len(words) + closed
+
+
+def _unclosed(text: str, specials: Sequence[str]) -> str:
+    """Without the white space and special tokens at its end."""
+    while (shorter := next((text.removesuffix(s) for s in specials if text.endswith(s)), text.rstrip())) != text:
+        text = shorter
+    return text
 
 
 def _shared(a: str, b: str) -> str:

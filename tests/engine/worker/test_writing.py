@@ -154,10 +154,10 @@ def test_an_answer_that_is_written_otherwise_once_another_follows_is_found_by_it
     row = conversation.rendered(tokenizer, item(TALK[1:]), "x")
     assert shown(tokenizer, row) == OTHERWISE[case][2]
     assert tokenizer.decode(row.ids) == tokenizer.apply_chat_template(TALK[1:], tokenize=False)
-    short = [TALK[1], TALK[2] | {"content": "n"}, TALK[3], TALK[4] | {"content": "k"}]  # letters of what stands around them
+    short = [TALK[1], TALK[2] | {"content": "<"}, TALK[3], TALK[4] | {"content": "n"}]  # letters of what stands around them
     assert [text.replace("<think>\n\n</think>\n\n", "")[:2] for text in shown(
         tokenizer, conversation.rendered(tokenizer, item(short), "x")
-    )] == ["n<", "k<"]  # fmt: skip
+    )] == ["<<", "n<"]  # fmt: skip
 
 
 def test_a_thought_that_a_template_begins_answers_with_is_no_part_of_what_is_compared() -> None:
