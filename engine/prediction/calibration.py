@@ -75,7 +75,9 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> tuple[
     before = {str(k): float(v) for k, v in (known.get("runs") or {}).items()}
     until = known.get("runs_until") or {}
     last = dict(until) if isinstance(until, dict) else dict.fromkeys(METHODS, until)  # one name for all, as older versions wrote
-    new = [(name, report) for name, report in reports if name > str(last.get(str(report.get("method")), ""))]
+    by = "allocator" if machine.device else "process"  # of a GPU's memory a process counts what its allocator holds
+    there = [(name, report) for name, report in reports if (report.get("memory") or {}).get("by", "process") == by]
+    new = [(name, report) for name, report in there if name > str(last.get(str(report.get("method")), ""))]
     found = learned([report for _, report in new])
     now = before | {method: before.get(method, 1.0) * factor for method, factor in found.items()}
     if found:  # what other methods' runs say is not whole yet, and is looked at again

@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -34,6 +34,11 @@ def memory_now() -> int:
     """Bytes held now: by the allocator of the GPU in use, else by this process."""
     cuda = _cuda()
     return int(cuda.memory_reserved()) if cuda else int(psutil.Process().memory_info().rss)
+
+
+def counted_by() -> Literal["allocator", "process"]:
+    """Whose bytes these functions count: a GPU's allocator, beside which a context lies, or all of this process."""
+    return "allocator" if _cuda() else "process"
 
 
 def memory_available() -> int:

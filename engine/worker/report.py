@@ -17,7 +17,7 @@ from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker import forgetting
 from engine.worker.held_out import answers_in
-from engine.worker.memory import memory_peak
+from engine.worker.memory import counted_by, memory_peak
 from engine.worker.mistakes import worst
 from engine.worker.modeling import Built
 from engine.worker.samples import side_by_side
@@ -68,7 +68,12 @@ def write(
             "gains": gains,
             "forgetting": forgotten,
             "statements": statements(kind, gains, scores) + ([forgetting.statement(forgotten)] if forgotten else []),
-            "memory": {"predicted": expected.get("memory"), "probed": probed(events), "peak": memory_most(events)},
+            "memory": {
+                "predicted": expected.get("memory"),
+                "probed": probed(events),
+                "peak": memory_most(events),
+                "by": counted_by(),
+            },
             "seconds": {
                 "predicted": expected.get("seconds"),
                 "probed": from_first_steps(events, training["total_steps"]),

@@ -23,7 +23,7 @@ from engine.worker.forgetting import Forgetting
 from engine.worker.health import judge_rate
 from engine.worker.held_out import HeldOut
 from engine.worker.inputs import encoded, losses, tell_losses, verified_folder
-from engine.worker.memory import Fence, memory_available
+from engine.worker.memory import Fence, counted_by, memory_available
 from engine.worker.modeling import Built, build, device_label, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.preflight import Preflight
@@ -205,15 +205,19 @@ class Session:
 
 
 def _expected(run: RunDirectory, plan: Plan) -> dict[str, Any]:
-    """What was said that a run of that plan takes, its own settings among the advised: bytes, seconds, bytes available."""
+    """What was said that a run of that plan takes, its own settings among the advised: bytes, seconds, bytes available.
+
+    Bytes are those that a run counts of itself (`memory.counted_by`): on a GPU without the context.
+    """
     advice = run.recommendation() or {}
     for known in advice.get("candidates") or []:
         if known.get("method") == plan.method:
             with contextlib.suppress(ValidationError):
                 facts = Facts.model_validate(json_object(run.path / "facts.json"))
                 known = edited(facts, Candidate.model_validate(known), plan).candidate.model_dump()
+            beside = known["memory"]["parts"].get("runtime", 0) if counted_by() == "allocator" else 0
             return {
-                "memory": known["memory"]["predicted"],
+                "memory": max(known["memory"]["predicted"] - beside, 0),
                 "seconds": known["hours"]["predicted"] * 3600,
                 "available": known["memory"]["available"],
             }

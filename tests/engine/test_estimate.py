@@ -120,12 +120,18 @@ def test_runs_are_believed_only_when_three_agree() -> None:
 def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
     machine = Machine.model_validate({"backend": "cpu", "cpu_cores": 2, "ram_available": 8 * 10**9})
-    runs = [(f"2026112{n}-run", {"method": "full", "memory": {"predicted": 100, "peak": 120 + n}}) for n in range(3)]
+    runs: list[tuple[str, dict[str, Any]]] = [
+        (f"2026112{n}-run", {"method": "full", "memory": {"predicted": 100, "peak": 120 + n}}) for n in range(3)
+    ]
     assert learn(machine, runs) == ({}, {"full": 1.21})
     assert learn(machine, runs) == ({"full": 1.21}, {"full": 1.21})  # the same three runs say nothing new
     other = [(f"2026112{n}-run", {"method": "lora", "memory": {"predicted": 100, "peak": 110}}) for n in range(3)]
     assert learn(machine, [*runs, *other])[1] == {"full": 1.21, "lora": 1.1}, "older runs of another method count still"
     assert learn(machine, [*runs, *other])[1] == {"full": 1.21, "lora": 1.1}
+    card = Machine.model_validate({"backend": "cuda", "devices": [{"name": "a card"}]})
+    for by, factors in (("process", {}), ("allocator", {"full": 1.21})):  # with and without a context: no two of a kind
+        there = [(name, report | {"memory": report["memory"] | {"by": by}}) for name, report in runs]
+        assert learn(card, there)[1] == factors
     known = remembered(machine)
     assert known is not None
     model = {"parameters": 10**8, "layers": 12, "hidden_size": 768, "attention_heads": 12, "vocabulary_size": 30_000}

@@ -299,7 +299,9 @@ def _built_with_little_memory(*args: Any) -> Any:
     return built
 
 
-def test_what_a_run_was_said_to_take_is_of_its_own_settings(tiny: Path, make_plan: MakePlan, tmp_path: Path) -> None:
+def test_what_a_run_was_said_to_take_is_of_its_own_settings(
+    tiny: Path, make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = json.loads((Path(__file__).parents[2] / "recommender" / "facts_example.json").read_text())
     facts = Facts.model_validate(content)
     advice = recommend(facts)
@@ -311,3 +313,6 @@ def test_what_a_run_was_said_to_take_is_of_its_own_settings(tiny: Path, make_pla
     assert said[0]["memory"] == pytest.approx(advice.candidate("lora").memory.predicted, rel=0.1)
     assert said[1]["memory"] < 0.8 * said[0]["memory"]
     assert said[1]["seconds"] != said[0]["seconds"]
+    monkeypatch.setattr(session, "counted_by", lambda: "allocator")  # a GPU's, which does not count its context
+    on_a_gpu = session._expected(create(tmp_path / "gpu", plan, advice, facts), plan)
+    assert said[0]["memory"] - on_a_gpu["memory"] == advice.candidate("lora").memory.parts["runtime"] > 10**8
