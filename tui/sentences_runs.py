@@ -60,6 +60,8 @@ SENTENCES: tuple[str, ...] = (
         " are ruined."
     ),
     marked("A checkpoint of such a step is never taken for the best."),
+    marked("Of the rows of that step {count} alone have none, as the one that begins: {text}"),
+    marked("Leave such rows out, or get the model again: its weights may be damaged for a word of theirs."),
     marked("Lower learning_rate."),
     marked("Most likely learning_rate is too high (it is {rate})."),
     marked("Weights or data are damaged, or the precision is too narrow for this model."),

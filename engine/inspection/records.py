@@ -16,6 +16,9 @@ from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
 
+LARGEST = 1e30
+"""Of a number to be told: 32-bit numbers end at 3e38, and errors are squared."""
+
 
 class Record(NamedTuple):
     """One row."""
@@ -148,11 +151,13 @@ def _number(row: _Row) -> Record | None:
     if not text or not label:
         return None
     try:
-        finite = math.isfinite(float(label))
+        value = float(label)
     except ValueError:
-        finite = False
-    if not finite:
+        value = math.nan
+    if not math.isfinite(value):
         raise row.fault("label", f"holds {one_line(label, 40)}, which is no number")
+    if abs(value) > LARGEST:
+        raise row.fault("label", f"holds {one_line(label, 40)}, too large to compute with (at most {LARGEST:g})")
     return Record(text, label, parts=_parts(row))
 
 

@@ -6,7 +6,7 @@ beside the reason, and `tests/engine/worker/test_health.py` holds them against r
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
@@ -254,14 +254,18 @@ class Health:
 
     # Words
 
-    def not_a_number(self, what: str, step: int) -> Finding:
-        """A loss or a gradient that is no number."""
-        if step == 1 and not self._begun:
-            likely, setting = "Weights or data are damaged, or the precision is too narrow for this model.", "precision=fp32"
+    def not_a_number(self, what: str, step: int, rows: Sequence[str] = ()) -> Finding:
+        """A loss or a gradient that is no number; `rows` are the beginnings of those that alone have it."""
+        wider, cure = "" if self._plan.precision == "fp32" else "precision=fp32", ""
+        if rows:
+            likely = f"Of the rows of that step {len(rows)} alone have none, as the one that begins: {rows[0]}"
+            setting, cure = wider, "Leave such rows out, or get the model again: its weights may be damaged for a word of theirs."
+        elif step == 1 and not self._begun:
+            likely, setting = "Weights or data are damaged, or the precision is too narrow for this model.", wider
         else:
             likely, setting = self._rate_words(), self._slower()
         return Finding(
-            "not_a_number", f"The {what} is no longer a number at step {step}. {likely}", setting=setting, stop=True,
+            "not_a_number", f"The {what} is no longer a number at step {step}. {likely}", cure, setting=setting, stop=True,
             facts={"step": step},
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ are the step itself (cut under a token budget, normalised by the logical batch),
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from engine.worker.tasks.base import Encoded, Task
 from engine.worker.watch import Watch
 from recommender.errors import TrainingFailed
 
+MOST_TRIED = 64
+"""Rows of a batch that are looked at one by one when its loss is no number."""
+
 
 class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transformers here
     """A Trainer whose DataLoader yields whole logical batches."""
@@ -49,11 +52,12 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         interrupt: Callable[[], None],
         watch: Watch | None = None,
         faster: Faster | None = None,
+        show: Callable[[Sequence[int]], str] = str,
     ) -> None:
         """`rows` and `validation` have the columns input_ids and targets; `evaluate_rows(model, step)` scores the latter.
 
         `checkpoint_note` is stored with every checkpoint, `interrupt` is called before every micro-batch, `watch` sees
-        every step, `faster` knows what was put into the model to make it quicker.
+        every step, `faster` knows what was put into the model to make it quicker, `show` makes a row's beginning readable.
         """
         super().__init__(model=model, args=args, train_dataset=rows, eval_dataset=validation, data_collator=collate)
         # One flow decides when to score, save and stop (schedule.py); this one would add its own moments.
@@ -65,6 +69,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         self._events = events
         self.watch = watch
         self._faster = faster
+        self._show = show
         self._note = checkpoint_note
         self._interrupt = interrupt
         self._order = EpochPermutation(len(rows), args.data_seed)
@@ -131,7 +136,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             if failure is not None:
                 self._budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece))
         if not torch.isfinite(loss):
-            self._not_a_number("loss")
+            self._not_a_number("loss", self._overflowing(model, inputs))
         return loss
 
     def _micro_step(self, model: Any, batch: LogicalBatch, piece: list[int], weight: float) -> torch.Tensor:
@@ -169,15 +174,23 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             self._not_a_number("gradient")
         return norm
 
-    def _not_a_number(self, what: str) -> None:
-        """End the training before that reaches the weights.
+    def _overflowing(self, model: Any, batch: LogicalBatch) -> list[str]:
+        """Beginnings of the rows whose loss is no number where others have one; none where the model is ruined for all."""
+        sizes = range(min(len(batch.targets), MOST_TRIED))
+        with torch.no_grad(), autocast(self.args.device, self._task.plan.precision):
+            losses = [self._task.total(model, [batch.input_ids[i]], [batch.targets[i]]) for i in sizes]
+        wrong = [i for i in sizes if not torch.isfinite(losses[i])]
+        return [self._show(batch.input_ids[i]) for i in wrong] if len(wrong) < len(sizes) else []
+
+    def _not_a_number(self, what: str, rows: Sequence[str] = ()) -> None:
+        """End the training before that reaches the weights; `rows` are those that alone have it.
 
         Raises:
             TrainingFailed: always.
         """
         step = self.state.global_step + 1
         if self.watch is not None:
-            self.watch.not_a_number(what, step)
+            self.watch.not_a_number(what, step, rows)
         raise TrainingFailed(f"The {what} is no longer a number at step {step}. Lower learning_rate.")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 from engine import checkpoints
 from engine.files import read_json, write_json
 from engine.rundir import RunDirectory
+from engine.text import one_line
 from engine.worker.arguments import CHOICE, choice_of, training_arguments
+from engine.worker.batches import TYPE
 from engine.worker.control import Control
 from engine.worker.faster import Faster
 from engine.worker.health import Health
@@ -157,6 +159,11 @@ class Training:
             self._watch().not_a_number("loss", self.total_steps)
         return {"training_loss": said.loss, "rows": len(chosen)}
 
+    def _beginning(self, ids: Sequence[int]) -> str:
+        """What a row begins with, as text."""
+        words = self.while_learning.samples.tokenizer.decode([i % TYPE for i in ids], skip_special_tokens=True)
+        return one_line(words, 60)
+
     def _watch(self) -> Watch:
         return Watch(self.run, Health(self.plan, suggested_rate(self.run, self.plan.method)), self.tell)
 
@@ -188,6 +195,7 @@ class Training:
             faster=self.faster,
             checkpoint_note=environment_note(),
             interrupt=self.reader.interrupt,
+            show=self._beginning,
         )
         trainer.add_callback(Schedule(moments(self.total_steps, plan.evaluations), self.control, scores=scored))
         if plan.early_stopping and scored:

@@ -1,5 +1,6 @@
 """The health watch of a run: what it finds is told, and ends the training where going on would do damage."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine import checkpoints
@@ -55,13 +56,13 @@ class Watch:
         self.tell.warn(finding.code, finding.text, **finding.facts)
         raise TrainingFailed(finding.text, self._cure(finding))
 
-    def not_a_number(self, what: str, step: int) -> None:
-        """End the training: its loss or its gradient is no number.
+    def not_a_number(self, what: str, step: int, rows: Sequence[str] = ()) -> None:
+        """End the training: its loss or its gradient is no number, for those `rows` alone where there are any.
 
         Raises:
             TrainingFailed: always.
         """
-        self.say(self.health.not_a_number(what, step))
+        self.say(self.health.not_a_number(what, step, rows))
 
     def _cure(self, finding: Finding) -> str:
         """What to do, as a command; and what is kept."""

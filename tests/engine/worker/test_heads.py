@@ -289,6 +289,7 @@ def test_the_cards_own_code_gives_the_reports_predictions(
     [
         ("multi_label", {"text": "a text", "topics": "money"}, "row 3: column topics holds no list"),
         ("regression", {"text": "a text", "minutes": "many"}, "row 3: column minutes holds many, which is no number"),
+        ("regression", {"text": "a text", "minutes": "1e200"}, "row 3: column minutes holds 1e200, too large to compute with"),
         ("regression", {"text": "a text", "minutes": [1]}, "row 3: column minutes holds a nested value"),
         ("token_classification", {"words": ["a", "b"], "tags": ["O"]}, "row 3: column tags holds 1 tags for 2 tokens"),
         ("token_classification", {"words": ["a", "b"], "tags": ["O", ""]}, "row 3: column tags holds an empty tag"),

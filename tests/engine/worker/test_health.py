@@ -2,6 +2,7 @@
 
 import math
 import random
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from engine.events import EventWriter
 from engine.rundir import RunDirectory
@@ -16,6 +19,7 @@ from engine.worker.health import Finding, Health, Step, judge_rate, replay
 from engine.worker.narrator import Narrator
 from engine.worker.watch import Watch
 from recommender.plan import Plan
+from tests.engine.worker.inside import work
 
 
 def plan(method: str = "full", **fields: Any) -> Plan:
@@ -124,9 +128,10 @@ def test_fp16_may_skip_its_first_steps_and_not_all() -> None:
 
 
 def test_no_number_at_the_first_step_is_not_blamed_on_the_rate() -> None:
-    at_once = Health(plan()).not_a_number("loss", 1)
+    at_once = Health(plan(precision="bf16-mixed")).not_a_number("loss", 1)
     assert "learning_rate" not in at_once.text
     assert at_once.setting == "precision=fp32"
+    assert not Health(plan(precision="fp32")).not_a_number("loss", 1).setting, "it is that already"
     later = Health(plan(learning_rate=0.01), suggested_rate=2e-5)
     later.see(Step(1, 2.0, 1.0))
     assert later.not_a_number("gradient", 2).setting == "learning_rate=2e-05"
@@ -226,7 +231,7 @@ def test_a_run_that_goes_wrong_ends_early_with_its_best_weights_and_what_to_do(
     """By a rate that a model does not survive; and by one that is sane by itself, on a model that answers it with ten times
     the step."""
     from engine.worker.tasks.classification import Classification
-    from tests.engine.worker.inside import events, work
+    from tests.engine.worker.inside import events
 
     if rate is None:
         total, calls = Classification.total, iter(range(10**6))
@@ -246,6 +251,29 @@ def test_a_run_that_goes_wrong_ends_early_with_its_best_weights_and_what_to_do(
     codes = [e["code"] for e in events(run, "warning")]
     codes = [code for code in codes if code not in ("rows_cut", "overfitting")]  # whether a ruined model overfits too is chance
     assert codes == (["learning_rate_high", "no_progress"] if rate else ["diverging", "diverging"])
+
+
+def test_a_row_on_which_alone_the_model_overflows_is_named_and_the_rate_is_not_blamed(
+    tiny: Path, make_plan: MakePlan, begin: Here, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny, tmp_path / "damaged")
+    (weights,) = (tmp_path / "damaged").glob("*.safetensors")
+    tensors = load_file(weights)
+    word = AutoTokenizer.from_pretrained(tiny).convert_tokens_to_ids("parcel")
+    tensors["embeddings.word_embeddings.weight"][word] = math.inf
+    save_file(tensors, weights, {"format": "pt"})
+    rows = [f"number {i} is {'ab'[i % 2]},{'ab'[i % 2]}" for i in range(60)]
+    rows[20] = "the parcel is a,a"
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    (tmp_path / "held-out.csv").write_text("text,label\nit is a,a\nit is b,b\n")
+    files = {"train": str(tmp_path / "rows.csv"), "eval": str(tmp_path / "held-out.csv"), "labels": ["a", "b"]}
+    data = files | {"train_rows": None, "eval_rows": None, "validation_rows": 0}
+    run = begin(make_plan(tmp_path / "damaged", data=data, effective_batch=8, early_stopping=False, evaluations=12))
+    end = work(run)
+    assert (end["status"], end["code"]) == ("failed", 4)
+    assert "Of the rows of that step 1 alone have none, as the one that begins: the parcel is a" in end["cause"]
+    assert "Leave such rows out" in end["cure"]
+    assert "learning_rate" not in end["cause"] + end["cure"]
 
 
 def test_a_run_with_scores_of_many_rows_and_a_loss_that_was_no_number_goes_on(
