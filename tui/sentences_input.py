@@ -164,7 +164,7 @@ SENTENCES: tuple[str, ...] = (
     marked("{place}: a paragraph of over {size} bytes; part it by blank lines."),
     marked("{path}: not usable as JSON (nested too deeply, or with numbers too long)."),
     marked("{place}: not usable as JSON (nested too deeply, or numbers too long)."),
-    marked("{path}: more than {most} different fields."),
+    marked("{path}: more than {most} different fields; keep those for what is read and what is learned."),
     marked("{name}: names files of different formats; give those of one format."),
     marked("{path}: names the split {split}, which is not in the folder."),
     marked("{path}: the saved data set is not complete."),

@@ -216,7 +216,8 @@ def _tables(
         if not item.keys() <= names.keys():
             names.update(dict.fromkeys(item))
             if len(names) > MOST_COLUMNS:
-                raise InputError(f"{where(i)}: more than {MOST_COLUMNS:,} different fields.")
+                what = "keep those for what is read and what is learned"
+                raise InputError(f"{where(i)}: more than {MOST_COLUMNS:,} different fields; {what}.")
         waiting.append(item)
         size += length
         if len(waiting) >= BATCH_ROWS or size >= BATCH_BYTES:
