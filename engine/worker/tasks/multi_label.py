@@ -1,5 +1,6 @@
 """Any number of labels a row: each label is a question of yes or no."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -49,11 +50,17 @@ class MultiLabel(RowHead):
         return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:
-        """Weights that make a label's given and not given rows count alike in all."""
+        """Weights between alike for every row and alike for given and not given in all: the square root of how many times more
+        rows lack a label than have it (E27).
+
+        With the whole of it a label is given wherever it is likelier than usual: a linear model on MiniLM's embeddings of SST-2,
+        asked which of twelve words was taken out, gave 1,345 labels for 380 true ones (micro-F1 0.234); with the root 384 of
+        them (0.238), without weights 20 (0.050).
+        """
         if self.plan.class_weights:
             given = Counter(label for row in train.targets for label in row)
             counts = (max(given[i], 1) for i in range(len(self.labels)))
-            self.weights = torch.tensor([max(len(train) - n, 1) / n for n in counts], device=device)
+            self.weights = torch.tensor([math.sqrt(max(len(train) - n, 1) / n) for n in counts], device=device)
 
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Binary cross-entropy, mean over labels, sum over rows."""
