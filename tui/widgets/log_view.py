@@ -10,11 +10,14 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 
 from tui.i18n import _
 from tui.run_log import MOST_LINES, STYLES, LogLine
+from tui.widgets.quiet import QuietBar
 
 INDENT = 10
 """Cells that a wrapped line is set in by: as wide as the clock."""
@@ -41,6 +44,8 @@ class LogView(ScrollView, can_focus=True):
         Binding("k", "scroll_up", id="log-up", show=False),
     ]
     ALLOW_MAXIMIZE = False
+    virtual_size = Reactive(Size(0, 0), layout=False)
+    """As with `Pane`."""
     COMPONENT_CLASSES: ClassVar[set[str]] = {"log--clock", "log--match", *(f"log--{style}" for style in STYLES)}
 
     def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's own name
@@ -54,6 +59,11 @@ class LogView(ScrollView, can_focus=True):
         """The row of the match that was gone to."""
         self._base: Style | None = None
         """What all rows are drawn on: found by looking through all ancestors, so kept."""
+
+    @property
+    def vertical_scrollbar(self) -> ScrollBar:
+        """As Textual has it, but quiet."""
+        return QuietBar.of(self)
 
     def notify_style_update(self) -> None:
         """Other colours."""

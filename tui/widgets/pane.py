@@ -7,9 +7,10 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.geometry import Size
 from textual.reactive import Reactive
+from textual.scrollbar import ScrollBar
 from textual.widget import Widget
 
-from tui.widgets.quiet import Quiet
+from tui.widgets.quiet import Quiet, QuietBar
 
 
 class Pane(VerticalScroll):
@@ -25,8 +26,14 @@ class Pane(VerticalScroll):
         self.about = help
         """For the help while this has the focus."""
         self._words = title
+        self._frame: dict[str, Content] = {}
         self.others = Content("")
         """Panes that this one hides, for its frame."""
+
+    @property
+    def vertical_scrollbar(self) -> ScrollBar:
+        """As Textual has it, but quiet."""
+        return QuietBar.of(self)
 
     def on_mount(self) -> None:
         self.title_words(self._words)
@@ -39,11 +46,17 @@ class Pane(VerticalScroll):
     def title_words(self, words: str) -> None:
         """Change what stands in the frame."""
         self._words = words
-        self.border_title = Content(f"{self.number} {words}") if self.number else Content(words)
+        self._write_frame("border_title", Content(f"{self.number} {words}") if self.number else Content(words))
 
     def say_below(self, words: str = "") -> None:
         """Change what stands in the frame below; without words the panes that this one hides, each to be clicked."""
-        self.border_subtitle = Content(words) if words else self.others
+        self._write_frame("border_subtitle", Content(words) if words else self.others)
+
+    def _write_frame(self, where: str, words: Content) -> None:
+        """Only where it is another text: Textual paints the whole pane whenever one is set."""
+        if self._frame.get(where) != words:
+            self._frame[where] = words
+            setattr(self, where, words)
 
     def copied(self) -> tuple[str, str]:
         """What `y` copies."""

@@ -3,6 +3,7 @@
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.reactive import Reactive
+from textual.scrollbar import ScrollBar
 from textual.widget import Widget
 
 
@@ -36,6 +37,21 @@ class Quiet(Widget):
             self.refresh(layout=self._grows)
         else:
             self.refresh(*(Region(0, line, width, 1) for line in changed))
+
+
+class QuietBar(ScrollBar):
+    """A scroll bar whose new size, which a layout has given, asks for no second layout."""
+
+    virtual_size = Reactive(Size(0, 0), layout=False)
+
+    @classmethod
+    def of(cls, widget: Widget) -> ScrollBar:
+        """The vertical one of that widget, for its `vertical_scrollbar`."""
+        if widget._vertical_scrollbar is None:
+            widget._vertical_scrollbar = bar = cls(vertical=True, name="vertical", thickness=widget.scrollbar_size_vertical)
+            bar.display = False
+            widget.app._start_widget(widget, bar)
+        return widget._vertical_scrollbar
 
 
 def _same(one: Content, other: Content) -> bool:
