@@ -11,6 +11,7 @@ import pytest
 
 from tui.app import LoracleApp
 from tui.screens.compare import ChooseRuns, CompareScreen
+from tui.screens.help import HelpScreen
 from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
 from tui.screens.try_it import TryScreen
@@ -150,7 +151,10 @@ async def test_runs_are_compared_on_the_rows_they_share(
         await result_of(app, run, pilot, wait, screen)
         await pilot.press("v")
         await wait(pilot, lambda: isinstance(app.screen, ChooseRuns) and "other-full" in screen(app))
-        await pilot.press("space", "enter")
+        row = next(y for y, line in enumerate(screen(app).splitlines()) if "other-full" in line)
+        await pilot.click(offset=(10, row))
+        await wait(pilot, lambda: re.search(r"● \S*other-full", screen(app)))
+        await pilot.press("enter")
         await wait(pilot, lambda: isinstance(app.screen, CompareScreen) and "B against A" in " ".join(screen(app).split()))
         shown = " ".join(screen(app).replace("│", " ").split())
         assert "0.967 (" in shown
@@ -162,6 +166,26 @@ async def test_runs_are_compared_on_the_rows_they_share(
         assert "epochs" not in screen(app)
         await pilot.press("escape")
         await wait(pilot, lambda: isinstance(app.screen, ResultScreen))
+
+
+async def test_the_mouse_leaves_a_dialog_and_letters_are_no_keys_while_one_types(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    worker = make_run()
+    worker.begin()
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "/ search" in screen(app) and "x Stop and save" in screen(app))
+        y, line = next((y, line) for y, line in enumerate(screen(app).splitlines()) if "/ search" in line)
+        await pilot.click(offset=(line.index("/ search"), y))
+        await wait(pilot, lambda: "esc Close search" in screen(app).splitlines()[-1])
+        assert "x Stop and save" not in screen(app)
+        await pilot.press("escape", "f1")
+        await wait(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await pilot.click(offset=(40, 12))
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.click(offset=(0, 12))
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen))
 
 
 async def test_runs_on_other_rows_get_no_interval(runs: Path, done: Any, screen: Screen, wait: Any) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -133,8 +133,9 @@ class ChooseRuns(LoracleScreen):
         method = NAMES.get(row.method, _("unreadable"))
         return Content(f"{mark} {padded(one_line(row.run.name, 60), 44)} {padded(status_with_sign(row.status), 12)} {method}")
 
+    @on(OptionList.OptionSelected)
     def action_mark(self) -> None:
-        """Mark, or take the mark away."""
+        """Mark, or take the mark away; a click does so too, and enter goes on."""
         options = self.query_one(OptionList)
         at = options.highlighted
         if at is None or not self._rows:

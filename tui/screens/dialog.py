@@ -1,7 +1,8 @@
-"""What all dialogs share: help."""
+"""What all dialogs share: help, and a way back for the mouse."""
 
 from typing import ClassVar, TypeVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
@@ -16,6 +17,13 @@ class Dialog(ModalScreen[Answer]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1", "help", _("Help"), key_display="F1", id="help", show=False, tooltip=_("All keys that work here"))
     ]
+
+    async def on_click(self, event: events.Click) -> None:
+        """Beside the dialog goes back, as the key does."""
+        back = next((a.binding.action for a in self.active_bindings.values() if a.binding.id == "back"), None)
+        beside = not self.query_one("#dialog").region.contains_point(event.screen_offset)
+        if beside and back is not None:
+            await self.run_action(back)
 
     def action_help(self) -> None:
         """Show the keys."""

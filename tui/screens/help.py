@@ -8,11 +8,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widgets import Static
 
 from tui.i18n import _
 from tui.keys import name, own_bindings
+from tui.screens.dialog import Dialog
 
 ALWAYS = (
     ("tab, shift+tab", _("next and previous part")),
@@ -22,7 +23,7 @@ ALWAYS = (
 )
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Dialog[None]):
     """What the focused part is, and a list of keys, taken from what is bound, so that it cannot be out of date."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,question_mark,q,enter", "dismiss", _("Back"), id="back")]

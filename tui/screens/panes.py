@@ -8,7 +8,7 @@ from textual.content import Content
 
 from tui.i18n import _
 from tui.screens.base import LoracleScreen
-from tui.widgets.pane import Pane
+from tui.widgets.pane import Pane, clicked
 from tui.words import sign
 
 
@@ -34,9 +34,9 @@ class PanesScreen(LoracleScreen):
         lower = [pane for pane in self.query(Pane) if pane.has_class("lower")]
         seen = [pane for pane in lower if pane.display]
         hidden = sorted((pane for pane in lower if not pane.display), key=lambda pane: pane.number)
-        names = [f"[@click=screen.pane({p.number})]{p.number} {p.name_of}[/]" for p in hidden]
+        names = [clicked(f"{p.number} {p.name_of}", f"pane({p.number})") for p in hidden]
         for pane in seen:
-            pane.others = Content.from_markup(f" {sign('·')} ".join(names)) if pane is seen[-1] else Content("")
+            pane.others = Content(f" {sign('·')} ").join(names) if pane is seen[-1] else Content("")
             pane.say_below()
 
     def action_pane(self, number: int) -> None:

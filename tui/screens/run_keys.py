@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from rich.cells import cell_len
 from textual import on, work
 from textual.binding import Binding, BindingType
+from textual.content import Content
 
 from tui import keys
 from tui.background import in_thread
@@ -15,7 +15,7 @@ from tui.views_run import LIVE
 from tui.watching import Watched
 from tui.widgets.log_pane import LogPane
 from tui.widgets.loss_chart import SMOOTHING, LossChart
-from tui.widgets.pane import Pane
+from tui.widgets.pane import Pane, clicked
 from tui.widgets.raster import Symbols
 from tui.widgets.scales import AXES, after
 from tui.words import sign, unicode_terminal
@@ -26,11 +26,13 @@ TITLE_CELLS = 6
 NO_WORDS = _("worker.log is empty: the worker may have been killed, for instance for its memory")
 
 
-def log_title(*, of_worker: bool = False) -> str:
+def log_title(*, of_worker: bool = False) -> Content:
     """What the frame of the log says: what is shown, and its keys."""
     said = {"search": keys.name("search", "/"), "follow": keys.name("follow", "f"), "worker": keys.name("worker-log", "w")}
     words = _("worker.log   {worker} events   {search} search") if of_worker else None
-    return (words or _("log   {search} search   {follow} follow   {worker} worker.log")).format(**said)
+    parts = (words or _("log   {search} search   {follow} follow   {worker} worker.log")).format(**said).split("   ")
+    actions = ("worker_log", "log('search')") if of_worker else ("log('search')", "log('follow')", "worker_log")
+    return Content("   ").join([Content(parts[0]), *(clicked(*pair) for pair in zip(parts[1:], actions, strict=True))])
 
 
 class ChartKeys(PanesScreen):
@@ -59,19 +61,20 @@ class ChartKeys(PanesScreen):
     def chart_title(self) -> None:
         """What the frame of the chart says: the lines, and the choices with their keys."""
         chart, smooth, scale = self._chart, keys.name("smooth", "s"), keys.name("log-scale", "l")
-        parts = [
-            f"{_('loss')} {sign('─')} {_('train')} {sign('●')} {_('eval')}",
-            f"{smooth} {chart.smoothing:g}" if chart.smoothing else _("{key} raw").format(key=smooth),
-            f"{scale} log" if chart.log_scale else f"{scale} lin",
-            f"{keys.name('axis', 'a')} {_(chart.axis)}",
+        parts = [Content(f"{_('loss')} {sign('─')} {_('train')} {sign('●')} {_('eval')}")]
+        choices = [
+            ("smooth", f"{smooth} {chart.smoothing:g}" if chart.smoothing else _("{key} raw").format(key=smooth)),
+            ("log_scale", f"{scale} log" if chart.log_scale else f"{scale} lin"),
+            ("axis", f"{keys.name('axis', 'a')} {_(chart.axis)}"),
         ]
         if chart.zoom > 1:
-            parts.append(f"{keys.name('zoom-out', '<')}{keys.name('zoom-in', '>')} {chart.zoom}x")
+            choices.append(("zoom(0.5)", f"{keys.name('zoom-out', '<')}{keys.name('zoom-in', '>')} {chart.zoom}x"))
+        parts += [clicked(words, action) for action, words in choices]
         gap = "  " if self.app.size.width >= 110 else " "
         pane = self.query_one("#loss", Pane)
-        while len(parts) > 1 and pane.size.width and cell_len(gap.join(parts)) > pane.size.width - TITLE_CELLS:
+        while len(parts) > 1 and pane.size.width and Content(gap).join(parts).cell_length > pane.size.width - TITLE_CELLS:
             parts.pop()  # the help has all of them
-        pane.title_words(gap.join(parts))
+        pane.title_words(Content(gap).join(parts))
 
     @on(LossChart.Pointed)
     def _pointed(self, event: LossChart.Pointed) -> None:
@@ -127,6 +130,10 @@ class RunKeys(ChartKeys):
 
     def _draw(self) -> None:
         raise NotImplementedError
+
+    async def action_log(self, what: str) -> None:
+        """An action of the log, from its frame."""
+        await self.query_one(LogPane).run_action(what)
 
     def action_freeze(self) -> None:
         """Hold still, or go on."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from textual import events
 from textual.content import Content
+from textual.keys import key_to_character
 from textual.widget import Widget
+from textual.widgets import Input
 
 if TYPE_CHECKING:
     from textual.binding import ActiveBinding
@@ -18,7 +20,10 @@ KEY, MEANING, OFF = "bold $footer-key-foreground", "$footer-description-foregrou
 
 
 class KeyLine(Widget):
-    """A click is the key. What does not fit whole is left out; the command palette, which has all, keeps the right end."""
+    """A click is the key, and a letter is no key while one types.
+
+    What does not fit whole is left out; the command palette, which has all, keeps the right end.
+    """
 
     ALLOW_SELECT = False
     DEFAULT_CSS = "KeyLine { dock: bottom; height: 1; background: $footer-background; }"
@@ -51,7 +56,9 @@ class KeyLine(Widget):
             return
         active = self.screen.active_bindings
         palette = next((a for a in active.values() if a.binding.action == "command_palette"), None)
-        keys = {a.binding.action: a for a in reversed(active.values()) if a.binding.show}
+        typing = isinstance(self.screen.focused, Input)
+        known = (a for a in reversed(active.values()) if a.binding.show and not (typing and _is_typed(a.binding.key)))
+        keys = {a.binding.action: a for a in known}
         parts = [(self._part(one), one) for one in reversed(keys.values())]
         last = self._part(palette) if palette is not None else Content("")
         room = self.size.width - last.cell_length
@@ -92,4 +99,9 @@ class KeyLine(Widget):
         event.stop()
         one = self._at(event.x)
         if one is not None and one.enabled:
-            self.app.simulate_key(one.binding.key)
+            self.call_later(self.app.run_action, one.binding.action, one.node)  # the key itself might be typed into a field
+
+
+def _is_typed(key: str) -> bool:
+    character = key_to_character(key)
+    return character is not None and character.isprintable()

@@ -6,6 +6,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.widgets import Input
 
 from tui import keys
@@ -25,10 +26,10 @@ class LogPane(Pane):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "search", _("Search"), key_display="/", id="search", show=False, tooltip=_("Search the log")),
         Binding("f", "follow", _("Follow"), id="follow", show=False, tooltip=_("Go to the end of the log and follow it")),
-        Binding("escape", "close_search", id="close-search", show=False),
+        Binding("escape", "close_search", _("Close search"), id="close-search"),
     ]
 
-    def __init__(self, number: int, title: str, *, id: str, help: str = "") -> None:  # noqa: A002 - Textual's names
+    def __init__(self, number: int, title: str | Content, *, id: str, help: str = "") -> None:  # noqa: A002 - Textual's names
         super().__init__(number, title, id=id, help=help)
         self.can_focus = False
         self.view = LogView(id=f"{id}-view")

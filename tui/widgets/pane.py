@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.reactive import Reactive
 from textual.scrollbar import ScrollBar
+from textual.style import Style
 from textual.widget import Widget
 
 from tui.widgets.quiet import Quiet, QuietBar
@@ -20,12 +21,12 @@ class Pane(VerticalScroll):
     virtual_size = Reactive(Size(0, 0), layout=False)
     """As with `Quiet`: scroll bars that come or go ask for a layout themselves."""
 
-    def __init__(self, number: int, title: str, *children: Widget, id: str, help: str = "") -> None:  # noqa: A002 - Textual's names
+    def __init__(self, number: int, title: str | Content, *children: Widget, id: str, help: str = "") -> None:  # noqa: A002 - Textual's names
         super().__init__(*children, id=id, classes="pane", can_focus=True, can_maximize=True)
         self.number = number
         self.about = help
         """For the help while this has the focus."""
-        self._words = title
+        self._title, self._words = title, str(title)
         self._frame: dict[str, Content] = {}
         self.others = Content("")
         """Panes that this one hides, for its frame."""
@@ -36,17 +37,17 @@ class Pane(VerticalScroll):
         return QuietBar.of(self)
 
     def on_mount(self) -> None:
-        self.title_words(self._words)
+        self.title_words(self._title)
 
     @property
     def name_of(self) -> str:
         """Its title without what else stands there."""
         return self._words.partition("   ")[0]
 
-    def title_words(self, words: str) -> None:
-        """Change what stands in the frame."""
-        self._words = words
-        self._write_frame("border_title", Content(f"{self.number} {words}") if self.number else Content(words))
+    def title_words(self, words: str | Content) -> None:
+        """Change what stands in the frame; parts of it may be clicked."""
+        self._words = str(words)
+        self._write_frame("border_title", Content.assemble(f"{self.number} " if self.number else "", words))
 
     def say_below(self, words: str = "") -> None:
         """Change what stands in the frame below; without words the panes that this one hides, each to be clicked."""
@@ -61,6 +62,11 @@ class Pane(VerticalScroll):
     def copied(self) -> tuple[str, str]:
         """What `y` copies."""
         return self._words, "\n".join(q.render().plain for q in self.query(Quiet)).rstrip()
+
+
+def clicked(words: str, action: str) -> Content:
+    """Words that do that action of the screen when they are clicked."""
+    return Content(words).stylize(Style.from_meta({"@click": f"screen.{action}"}))
 
 
 class TextPane(Pane):
