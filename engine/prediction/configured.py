@@ -66,6 +66,8 @@ def checked(model: ModelFacts) -> ModelFacts:
         if not found and getattr(model, fact) is not None:
             found = [(names[0], getattr(model, fact))]
             filled[names[0]] = found[0][1]
+        if not found and fact == "layers" and isinstance(blocks := config.get("block_sizes"), list):
+            found = [("block_sizes", sum(b for b in blocks if isinstance(b, int)))]
         if not found and text:  # such files leave out what their class has by itself
             continue
         if not found:
@@ -89,6 +91,9 @@ def check_step(step: TrainingStep, config: dict[str, Any], head: str) -> None:
     kind = str(config["model_type"])
     if not library.has_head(_kinds(config), head):
         raise Cannot("no_head", f"cannot predict: models of type {kind} have no {head} head in transformers.")
+    if step.checkpointed and not library.recomputes(kind):
+        said = f"gradient_checkpointing is {step.gradient_checkpointing}, and models of type {kind} have none in transformers"
+        raise Cannot("contradiction", f"step: {said}.", 2)
     most = library.positions(kind, config)
     if most is not None and step.length > most:
         raise Cannot("contradiction", f"step: length is {step.length}, and the model has positions for {most} tokens.", 2)
@@ -123,6 +128,11 @@ def _check_kind(config: dict[str, Any], model: ModelFacts) -> None:
         raise Cannot("unknown_architecture", f"cannot predict: transformers has no model {named}; a real probe can measure it.")
     if not any(library.has_head(_kinds(config), head) for head in library.HEADS):
         raise Cannot("no_head", f"cannot predict: models of type {kind} have no head for text in transformers.")
+    if library.hears(kind):
+        raise Cannot("no_head", f"cannot predict: models of type {kind} read sound, and Loracle trains on text.")
+    if any(library.attends_by_text(k) for k in _kinds(config)):
+        said = "let some tokens of a text attend to all others, and keep more or less accordingly; a real probe can measure it"
+        raise Cannot("unknown_kernels", f"cannot predict: models of type {kind} {said}.")
     if any(library.recurs(k) for k in _kinds(config)):
         said = "go through a text by a recurrence whose kernels are not in the table; a real probe can measure it"
         raise Cannot("unknown_kernels", f"cannot predict: models of type {kind} {said}.")

@@ -45,7 +45,8 @@ def is_known(kind: str) -> bool:
 
 def kind_of(architecture: str) -> str | None:
     """The type of models of that class."""
-    found = re.search(rf'\("([\w-]+)", "{re.escape(architecture)}"\)', _text("auto", "modeling_auto.py"))
+    known = rf'\("([\w-]+)", "{re.escape(architecture)}"\)'  # the code that came with some wrote their names in capitals
+    found = re.search(known, _text("auto", "modeling_auto.py"), re.IGNORECASE)
     return found[1] if found else None
 
 
@@ -82,6 +83,23 @@ def _special() -> str:
 def recurs(kind: str) -> bool:
     """Whether such models go through a text by a recurrence with kernels of its own."""
     return _RECURRENT.search(_modeling(kind)) is not None
+
+
+def attends_by_text(kind: str) -> bool:
+    """Whether what such models keep depends on which of a text's tokens attend to all others."""
+    return "is_global_attn" in _modeling(kind)
+
+
+def recomputes(kind: str) -> bool:
+    """Whether layers of such models can be computed again in the backward pass."""
+    whole = _modeling(kind)
+    return not whole or "AutoModel" in whole or "supports_gradient_checkpointing = True" in whole
+
+
+def hears(kind: str) -> bool:
+    """Whether such models read sound."""
+    table = re.search(r"MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES = (.*?)\n\)", _text("auto", "modeling_auto.py"), re.DOTALL)
+    return table is not None and f'("{kind}"' in table[1]
 
 
 def lacks(kind: str, modules: list[str]) -> list[str]:

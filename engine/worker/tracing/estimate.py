@@ -202,6 +202,9 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
     except (Refused, InputError):
         raise
     except Exception as error:  # whatever a model's code raises on tensors without content
+        if "scalar type" in str(error) or "same dtype" in str(error):
+            wrong = f"the model's own code mixes {step.base_dtype} with another type, which ends the step on any device"
+            raise InputError(f"step: {wrong}; take base_dtype float32, with autocast if wanted.") from error
         said = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])[:240]
         raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
     whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch

@@ -115,7 +115,7 @@ def extendable(config: Any, length: int) -> bool:
     kinds = set(getattr(text, "layer_types", None) or ())
     if kinds == ATTENDING and length < (getattr(text, "sliding_window", None) or 0):
         kinds = set()
-    sparse = any(getattr(text, name, None) for name in ("mlp_layer_types", "first_k_dense_replace", "no_rope_layers"))
+    sparse = any(getattr(text, name, None) for name in ("mlp_layer_types", "first_k_dense_replace", "no_rope_layers", "block_sizes"))
     return len(kinds) <= 1 and not sparse and not getattr(config, "is_encoder_decoder", False)
 
 
@@ -151,6 +151,7 @@ def empty_model(config: Any, head: str, dtype: torch.dtype, attention: str, devi
     try:
         with torch.device(device), no_init_weights() if device == "meta" else contextlib.nullcontext():
             model = auto.from_config(config, dtype=dtype, attn_implementation=attention)
+        model.to(device)  # `torch.FloatTensor(...)` makes tensors where it likes
         model.tie_weights()  # left out with the values
         wide = tuple(model._get_dtype_plan(dtype))  # which `from_config` passes over, and `from_pretrained` does not
         for name, p in model.named_parameters() if wide else ():
