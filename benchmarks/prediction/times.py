@@ -1,7 +1,9 @@
 """Seconds of a step on this CPU, predicted and measured, for MiniLM and SmolLM2-135M with random weights.
 
     python -m benchmarks.prediction.times [--cells N]          measures what is lacking in results/prediction_times.json
-    python -m benchmarks.prediction.times --runs FOLDER...     how well the first ten steps of finished runs tell the others
+    python -m benchmarks.prediction.times --again              measures all of them anew
+    python -m benchmarks.prediction.times --runs FOLDER...     how well the first ten steps of finished runs tell the others, and
+                                                               what the time left was said to be after 10, 20 and 50 of them
 
 Measured is the processor time of the engine's own step over the number of threads, the median of the steps after the first two:
 what the step would take if nobody else computed here. Predicted is the traced step, each kind of its operations run here once
@@ -22,6 +24,8 @@ from unittest import mock
 import torch
 
 from benchmarks.prediction.models import MINILM, SMOLLM2
+from engine.events import read_events
+from engine.state import RunState
 from engine.worker.tracing import own
 from engine.worker.tracing.candidates import _plan
 from engine.worker.tracing.kernels import Card
@@ -47,6 +51,8 @@ STEPS = 7
 PROBED = 10
 """Steps of a run after which the others are told."""
 FEWEST = 30
+ASKED = (10, 20, 50)
+"""Steps after which the time left is looked at."""
 
 
 class Clock:
@@ -110,6 +116,22 @@ def told_by_ten(folder: Path) -> dict[str, Any] | None:
     return about | {"steps": len(steps), "seconds": round(took, 1), "error": round(error, 1)}
 
 
+def told_left(folder: Path) -> dict[str, Any] | None:
+    """What a finished run said of the time left, to its very end, after some steps; `None` where nothing was said.
+
+    Seconds said and true, by step. The run is folded again event by event, as whoever watched it did.
+    """
+    state, asked, last = RunState(), {}, None
+    for last in read_events(folder / "events.jsonl"):
+        state.apply(last)
+        if last["kind"] == "step" and state.step in ASKED:
+            asked[state.step] = (state.seconds_left, last["time"])
+    if last is None or last["kind"] != "end" or state.status != "done":
+        return None
+    said = {step: [round(left, 1), round(last["time"] - at, 1)] for step, (left, at) in asked.items() if left is not None}
+    return {"run": folder.name, "steps": state.step, "left": said} if said else None
+
+
 def spread(errors: list[float]) -> dict[str, float]:
     """The distribution of errors, in hundredths."""
     sizes = sorted(map(abs, errors))
@@ -122,9 +144,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1000, help="at most so many new ones")
     parser.add_argument("--runs", nargs="+", type=Path, default=[], help="folders of finished runs")
+    parser.add_argument("--again", action="store_true", help="forget the cells that were measured")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if given.again:
+        known["cells"] = {}
     cells: dict[str, Any] = known.setdefault("cells", {})
     for one in CELLS:
         key = " ".join(map(str, one[:5])) + f" {one[5]}" + (" checkpointing" if one[6] else "")
@@ -137,7 +162,10 @@ def main() -> None:
         RESULTS.write_text(json.dumps(known, indent=0) + "\n")
     if given.runs:
         found = [told for folder in given.runs if (told := told_by_ten(folder)) is not None]
-        known |= {"runs": found, "after": spread([r["error"] for r in found])}
+        left = [told for folder in given.runs if (told := told_left(folder)) is not None]
+        known |= {"runs": found, "after": spread([r["error"] for r in found]), "left": left}
+        for told in left:
+            print(told)
         RESULTS.write_text(json.dumps(known, indent=0) + "\n")
     print({name: known[name] for name in ("before", "after") if name in known})
 

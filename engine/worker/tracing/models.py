@@ -115,7 +115,8 @@ def extendable(config: Any, length: int) -> bool:
     kinds = set(getattr(text, "layer_types", None) or ())
     if kinds == ATTENDING and length < (getattr(text, "sliding_window", None) or 0):
         kinds = set()
-    sparse = any(getattr(text, name, None) for name in ("mlp_layer_types", "first_k_dense_replace", "no_rope_layers", "block_sizes"))
+    uneven = ("mlp_layer_types", "first_k_dense_replace", "no_rope_layers", "block_sizes")
+    sparse = any(getattr(text, name, None) for name in uneven)
     return len(kinds) <= 1 and not sparse and not getattr(config, "is_encoder_decoder", False)
 
 

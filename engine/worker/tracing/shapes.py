@@ -1,6 +1,7 @@
 """Results of operations that torch cannot tell without contents, and arithmetic that it does not count."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch.utils.flop_counter import flop_registry
 aten = torch.ops.aten
 _IN_PLACE = {aten._fused_adamw_.default, aten._fused_adam_.default, aten._fused_adamw_.tensor_lr}
 """Kernels without a meta version that return nothing."""
+_FILLING = {aten.normal_.default, aten.uniform_.default, aten.zero_.default, aten.fill_.Scalar}
+"""Without contents nothing happens, and asking for nothing takes half a millisecond."""
 _GROUPED = aten._grouped_mm.default
 """Products of experts with their tokens. The meta version knows bf16 alone; CPUs and cards from compute capability 8.0 on have
 fp32 and fp16 too, a group after the other in the result's memory (GroupedBlas.cpp, `_grouped_mm_cuda`)."""
@@ -18,12 +21,86 @@ def result_of(func: Any, args: Any, kwargs: Any) -> Any:
     """What an operation returns on the meta device."""
     if func in _IN_PLACE:
         return None
-    if args and isinstance(args[0], torch.Tensor) and args[0].is_meta:
+    first = args[0][0] if args and isinstance(args[0], list | tuple) and args[0] else args[0] if args else None
+    if isinstance(first, torch.Tensor) and first.is_meta:
+        if func in _FILLING:
+            return args[0]
+        if _on_lists(func):
+            return None
         if func is aten.nonzero.default:  # at most: every place
             return torch.empty((args[0].numel(), args[0].dim()), dtype=torch.int64, device="meta")
         if func is _GROUPED:
             return _grouped(*args[:3])
+        return _remembered(func, args, kwargs)
     return func(*args, **kwargs)
+
+
+_Outline = tuple[Any, Any, torch.dtype] | None
+_KNOWN: dict[Any, list[_Outline] | None] = {}
+"""By operation and what it was given: sizes, strides and types of its results; `None` where it has to be asked every time. Meta
+versions in Python take up to a millisecond, and a step calls them with the same shapes in every layer."""
+
+
+class _Odd(Exception):
+    """An argument of which more than its shape matters."""
+
+
+def _remembered(func: Any, args: Any, kwargs: Any) -> Any:
+    if not _makes_new(func):
+        return func(*args, **kwargs)
+    try:
+        key = (func, *map(_described, args), *((name, _described(value)) for name, value in kwargs.items()))
+        known = _KNOWN.get(key, ())
+    except (_Odd, TypeError):
+        return func(*args, **kwargs)
+    if known is None:
+        return func(*args, **kwargs)
+    if known == ():
+        out = func(*args, **kwargs)
+        _KNOWN[key] = _outlines(out)
+        return out
+    made = [None if o is None else torch.empty_strided(o[0], o[1], dtype=o[2], device="meta") for o in known]
+    returns = func._schema.returns
+    return tuple(made) if len(returns) > 1 else made[0] if str(returns[0].type) == "Tensor" else made
+
+
+@cache
+def _on_lists(func: Any) -> bool:
+    """Whether it changes lists of tensors in place."""
+    name = str(func._schema.name)
+    return name.startswith("aten::_foreach_") and name.endswith("_")
+
+
+@cache
+def _makes_new(func: Any) -> bool:
+    """Whether its results are tensors with memory of their own."""
+    schema = func._schema
+    if not str(schema.name).startswith("aten::") or func is aten._unsafe_view.default:  # which lies about that
+        return False
+    shared = any(a.alias_info is not None for a in (*schema.arguments, *schema.returns))
+    returned = [str(r.type) for r in schema.returns]
+    return not shared and (returned == ["List[Tensor]"] or {*returned} == {"Tensor"})
+
+
+def _described(value: Any) -> Any:
+    """
+    Raises:
+        _Odd: more than its shape matters.
+    """
+    if isinstance(value, torch.Tensor):
+        if type(value) not in (torch.Tensor, torch.nn.Parameter) or not value.is_meta:
+            raise _Odd
+        return value.shape, value.stride(), value.dtype
+    if isinstance(value, list | tuple):
+        return tuple(map(_described, value))
+    return type(value), value
+
+
+def _outlines(out: Any) -> list[_Outline] | None:
+    results = out if isinstance(out, tuple | list) else [out]
+    if any(t is not None and (type(t) is not torch.Tensor or not t.is_meta) for t in results):
+        return None
+    return [None if t is None else (t.shape, t.stride(), t.dtype) for t in results]
 
 
 def _grouped(a: torch.Tensor, b: torch.Tensor, ends: torch.Tensor | None = None) -> torch.Tensor:

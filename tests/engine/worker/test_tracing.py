@@ -127,6 +127,15 @@ def test_two_shallow_traces_tell_a_deep_model_to_the_byte(given: dict[str, Any])
     assert peaks(extended(less.segments, more.segments, 7)) == peaks(whole.segments)
 
 
+def test_a_step_that_ends_on_every_device_is_refused_as_that() -> None:
+    """Weights that a model's code makes fp32 whatever it is told."""
+    config = BERT | {"model_type": "deberta", "num_hidden_layers": 1, "relative_attention": True, "pos_att_type": ["c2p"]}
+    step = {"method": "full", "micro_batch_rows": 2, "length": 16, "head": "masked_lm", "base_dtype": "bfloat16", "padded": False}
+    facts = Facts.model_validate({"machine": {"backend": "cpu"}, "model": {"config": config}, "step": step})
+    with pytest.raises(InputError, match="mixes bfloat16 with another type"):
+        estimate(facts)
+
+
 def test_what_a_step_keeps_is_told_by_part() -> None:
     found = peaks(traced(LLAMA, step_of(method="lora", micro_batch_rows=8), Card(), None).segments)
     assert sum(found["parts"].values()) == pytest.approx(max(p["allocated"] for p in found["phases"].values()), rel=0.01)
