@@ -176,3 +176,21 @@ def screen() -> Callable[[LoracleApp], str]:
 @pytest.fixture
 def wait() -> Any:
     return until
+
+
+@pytest.fixture
+def known(
+    monkeypatch: pytest.MonkeyPatch, machine: Machine, model: ModelInspection, make_data: Callable[..., DataInspection]
+) -> None:
+    """Machine, model and data as by hand: nothing is looked at."""
+    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
+    monkeypatch.setattr("engine.inspect.inspect_model", lambda name, **options: model)
+    monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data())
+    monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\nhello,a\nbye,b\n")
+    return file

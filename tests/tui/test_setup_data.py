@@ -1,0 +1,141 @@
+"""Set-up, data: what was found is put right with a key, samples, files."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.inspect import DataInspection
+from tests.tui.driving import ready
+from tui.app import LoracleApp
+from tui.screens.recommendation import RecommendationScreen
+from tui.screens.setup import SetupScreen
+
+Screen = Callable[[LoracleApp], str]
+
+
+@pytest.mark.usefixtures("known")
+async def test_a_sample_of_the_held_out_rows_is_asked_for_and_goes_into_the_command(
+    *, rows: Path, runs: Path, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch, screen: Screen,
+    wait: Any,
+) -> None:  # fmt: skip
+    asked: list[int | None] = []
+
+    def inspect(data: str, **options: Any) -> DataInspection:
+        asked.append(options["eval_rows"])
+        return make_data(eval_rows=options["eval_rows"] or 120 if options["eval"] else None)
+
+    monkeypatch.setattr("engine.inspect.inspect_data", inspect)
+    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        setup = app.screen
+        assert isinstance(setup, SetupScreen)
+        setup.action_go("limits")
+        await wait(pilot, lambda: "No held-out file is named" in screen(app))
+        setup.field("held-out").fill(str(rows))
+        await wait(pilot, lambda: "A sample of the 120 held-out rows." in screen(app))
+        await pilot.press("enter", "enter", "5", "0")
+        await wait(pilot, lambda: asked[-1] == 50 and ready(app))
+        assert setup.draft.eval_rows == 50
+        assert "--eval-rows 50" in setup.draft.command()
+
+
+@pytest.mark.usefixtures("known")
+async def test_columns_and_task_are_changed_where_they_are_shown(
+    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    asked: list[tuple[object, object, object]] = []
+
+    def data(name: str, **options: Any) -> Any:
+        asked.append((options["text_column"], options["label_column"], options["task"]))
+        return make_data(label_column=options["label_column"] or "label")
+
+    monkeypatch.setattr("engine.inspect.inspect_data", data)
+    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        app.screen.query_one("#found").focus()
+        await pilot.press("c")
+        await wait(pilot, lambda: "label: label" in screen(app))
+        await pilot.press("j", "enter")
+        await wait(pilot, lambda: "which column?" in screen(app))
+        await pilot.press("j", "j", "enter")
+        await wait(pilot, lambda: ("text", "id", None) in asked and ready(app))
+        await pilot.press("t")
+        await wait(pilot, lambda: "What are the rows for?" in screen(app))
+        await pilot.press("j", "j", "enter")
+        await wait(pilot, lambda: (None, None, "regression") in asked and ready(app))
+        setup = app.screen
+        assert isinstance(setup, SetupScreen)
+        assert setup.draft.task == "regression"
+
+
+@pytest.mark.usefixtures("known")
+async def test_rows_that_are_cut_are_read_to_their_end_with_one_key(
+    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    long = {"tokens_p50": 300, "tokens_p95": 400, "tokens_p99": 560, "tokens_max": 600}
+    cut = [{"length": 400, "rows_cut": 60, "tokens_kept": 250_000}]
+    monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(**long, truncation=cut))
+    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        app.screen.query_one("#found").focus()
+        await wait(pilot, lambda: "l reads" in screen(app))
+        await pilot.press("l", "ctrl+r")
+        await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
+        assert isinstance(app.screen, RecommendationScreen)
+        assert app.screen.advice is not None
+        assert {m: app.screen.advice.candidate(m).settings.max_length for m in ("full", "lora")} == {"full": 512, "lora": 512}
+
+
+@pytest.mark.usefixtures("known")
+async def test_rows_that_contradict_others_are_left_out_with_one_key(
+    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    def data(name: str, **options: Any) -> Any:
+        found = make_data(conflict_share=0.0 if options["drop_conflicts"] else 0.04)
+        return dataclasses.replace(found, drop_conflicts=options["drop_conflicts"])
+
+    monkeypatch.setattr("engine.inspect.inspect_data", data)
+    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        app.screen.query_one("#found").focus()
+        await wait(pilot, lambda: "4% of the rows have a text that also" in screen(app))
+        await pilot.press("x")
+        await wait(pilot, lambda: "rows that contradict others are left out" in screen(app))
+        setup = app.screen
+        assert isinstance(setup, SetupScreen)
+        assert "--drop-conflicts" in setup.draft.arguments()
+        await pilot.press("x")
+        await wait(pilot, lambda: "4% of the rows have a text that also" in screen(app))
+
+
+@pytest.mark.usefixtures("known")
+async def test_files_are_completed_and_picked_by_keyboard(tmp_path: Path, runs: Path, screen: Screen, wait: Any) -> None:
+    folder = tmp_path / "a folder with a name so long that its path takes more than one line of the dialog" / "many"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "train-one.csv").write_text("text,label\na,b\n")
+    (folder / "train-two.csv").write_text("text,label\na,b\n")
+    (folder / "notes.bin").write_bytes(b"x")
+    (folder / "bad\x1b]0;title\x07.csv").write_text("text,label\na,b\n")
+    app = LoracleApp(model="demo", runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen))
+        setup = app.screen
+        assert isinstance(setup, SetupScreen)
+        setup.query_one("#data").focus()
+        setup.field("data").fill(f"{folder}/tr")
+        await pilot.press("tab")
+        await wait(pilot, lambda: setup.field("data").value == f"{folder}/train-")
+        await wait(pilot, lambda: "train-one.csv · train-two.csv" in screen(app))
+        await pilot.press("ctrl+o")
+        await wait(pilot, lambda: "train-two.csv" in screen(app) and "folder above" in screen(app))
+        assert "notes.bin" not in screen(app)
+        assert "title" not in screen(app)
+        await pilot.press("down", "enter")
+        await wait(pilot, lambda: setup.field("data").value == str(folder / "train-one.csv"))

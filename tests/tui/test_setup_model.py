@@ -1,0 +1,87 @@
+"""Set-up, model: from the cache, from the hub, and late answers."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import OptionList
+
+from engine.inspect import ModelInspection
+from recommender.errors import InputError
+from tui import work_setup
+from tui.app import LoracleApp
+from tui.screens.setup import SetupScreen
+
+Screen = Callable[[LoracleApp], str]
+
+
+@pytest.mark.usefixtures("known")
+async def test_a_late_answer_about_an_older_model_is_dropped(
+    *, rows: Path, runs: Path, model: ModelInspection, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    asked: list[str] = []
+    release = threading.Event()
+
+    def slow(name: str, **options: Any) -> ModelInspection:
+        asked.append(name)
+        if name == "first-model":
+            release.wait(20)
+            raise InputError("the older answer")
+        return model
+
+    monkeypatch.setattr("engine.inspect.inspect_model", slow)
+    app = LoracleApp(model="first-model", data=str(rows), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
+        await pilot.press("escape")
+        await wait(pilot, lambda: asked == ["first-model"])
+        assert isinstance(app.screen, SetupScreen)
+        app.screen.field("model").fill("demo")
+        await wait(pilot, lambda: "22.7 M" in screen(app))
+        release.set()
+        await pilot.pause(0.3)
+        assert "the older answer" not in screen(app)
+        assert "22.7 M" in screen(app)
+
+
+@pytest.mark.usefixtures("known")
+async def test_models_come_from_the_cache_and_from_the_hub(
+    *, tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    snapshot = tmp_path / "hub" / "models--org--cached-model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("engine.inspection.hub_list.found_on_hub", lambda text: [f"org/{text}-from-hub", "bad\x1b[31m"])
+    app = LoracleApp(model="", data="x.csv", runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
+        app.screen._show("model")  # type: ignore[attr-defined]
+        await wait(pilot, lambda: "org/cached-model" in screen(app))
+        await pilot.press(*"zebra")
+        await wait(pilot, lambda: "org/zebra-from-hub" in screen(app))
+        assert "org/cached-model" not in screen(app)
+        assert app.screen.query_one("#models", OptionList).option_count == 1
+
+
+@pytest.mark.usefixtures("known")
+async def test_without_a_network_the_search_says_so_and_rests(
+    *, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert work_setup.models_on_hub("bert") is None
+    asked: list[str] = []
+    monkeypatch.setattr("engine.inspection.hub_list.found_on_hub", asked.append)
+    monkeypatch.setattr("tui.screens.step_model.SEARCH_PAUSE", 0.0)
+    app = LoracleApp(model="", data="x.csv", runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
+        app.screen._show("model")  # type: ignore[attr-defined]
+        await pilot.press(*"zebra")
+        await wait(pilot, lambda: "no connection to the hub" in screen(app))
+        before = len(asked)
+        await pilot.press(*"fish")
+        await pilot.pause(0.1)
+        assert len(asked) == before
