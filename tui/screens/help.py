@@ -35,7 +35,8 @@ class HelpScreen(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="dialog", classes="help"):
-            yield Static(Content.assemble((_("Help"), "bold"), "\n\n", self._about), markup=False)
+            yield Static(Content.styled(_("Help"), "bold"), markup=False)
+            yield Static(Content.assemble("\n", self._about), markup=False)
             yield Static(self._lines, markup=False)
 
     def on_mount(self) -> None:
@@ -53,7 +54,8 @@ def about(screen: "Screen[Any]") -> Content:
         if node is not screen and isinstance(said, str) and said:
             parts.append(said)
             break
-    return Content("\n\n".join(p for p in parts if p) + "\n")
+    said = "\n\n".join(p for p in parts if p)
+    return Content(f"{said}\n" if said else "")
 
 
 def key_lines(screen: "Screen[Any]") -> Table:
