@@ -265,7 +265,7 @@ def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Loo
 def _origin(shape: Shape, looked: Looked, counter: tokens.Counter) -> Literal["measured", "estimated", "assumed"]:
     if not counter.own:
         return "assumed"
-    # What a chat template adds is not rendered but estimated.
+    # What a chat template adds is counted of one exchange, not of every row.
     return "estimated" if looked.sampled or shape.task in ("chat", "preference") else "measured"
 
 

@@ -185,7 +185,8 @@ def _tags(row: _Row) -> Record | None:
 def _written(read: str, more: str, written: str) -> Callable[[_Row], Record | None]:
     def make(row: _Row) -> Record | None:
         system, prompt, extra, target = (row.text(role) for role in ("system", read, more, written))
-        return Record("\n".join(t for t in (system, prompt, extra) if t), target) if prompt and target else None
+        whole = "\n".join(t for t in (system, prompt, extra) if t)
+        return Record(whole, target, turns=3 if system else 2) if prompt and target else None
 
     return make
 

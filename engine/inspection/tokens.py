@@ -1,10 +1,12 @@
 """Token counts with the model's own tokenizer, before truncation."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.files import read_json, sha256_of
+from engine.inspection import templates
 from engine.inspection.records import Record
 from recommender.errors import InputError
 from recommender.facts import Task
@@ -18,8 +20,6 @@ LONGEST_ROWS = 100
 """Rows with most characters that are always counted: a sample alone would miss the longest row."""
 CHARACTERS_PER_TOKEN = 4
 """Of usual English text, for models whose tokenizer is not a tokenizer.json."""
-TURN_TOKENS = 4
-"""What chat templates put around a message: a mark, the speaker, a line end and a closing mark (ChatML: 4 to 5)."""
 CHUNK = 2_000
 
 
@@ -44,7 +44,7 @@ class Counter:
             InputError: its tokenizer file is damaged.
         """
         self._tokenizer: Any = None
-        self._apart = reads_apart(model)
+        self._apart, self._model = reads_apart(model), model
         file = tokenizer_file(model)
         if file is None:
             return
@@ -62,6 +62,13 @@ class Counter:
     def own(self) -> bool:
         """Whether it is the model's own tokenizer that counts."""
         return self._tokenizer is not None
+
+    @cached_property
+    def _around(self) -> templates.Around:
+        """What a message costs beside its words, and a conversation."""
+        if self._tokenizer is None:
+            return templates.USUAL
+        return templates.around(self._model, lambda text, special: self.lengths([text], special=special)[0])
 
     def lengths(self, texts: Sequence[str], *, special: bool) -> list[int]:
         """Tokens of each text, `special` ones (start, end) included or not."""
@@ -83,7 +90,9 @@ class Counter:
             return Counts(whole, whole, none)
         read = self.lengths([r.text for r in rows], special=True)
         said = [n + 1 for n in self.lengths([r.target for r in rows], special=False)]  # and the end that is to be learned
-        around = [TURN_TOKENS * r.turns for r in rows]
+        once, turn = (0, 0.0) if self._apart else self._around
+        # With a system message of its own, which makes their number odd, a row does without the template's.
+        around = [round(turn * r.turns) + (once if r.turns % 2 == 0 or once < 0 else 0) for r in rows]
         if task == "preference":
             other = [n + 1 for n in self.lengths([r.other for r in rows], special=False)]
             whole = [a + max(b, c) + w for a, b, c, w in zip(read, said, other, around, strict=True)]
@@ -91,7 +100,8 @@ class Counter:
         if self._apart:
             return Counts([max(a, b) for a, b in zip(read, said, strict=True)], said, none)
         begun = self.lengths([r.begin if r.begin is not None else "" for r in rows], special=True)
-        before = [a if r.begin is None else b for r, a, b in zip(rows, read, begun, strict=True)]
+        wraps = (w if r.begin is None else max(once, 0) + 2 * round(turn) for r, w in zip(rows, around, strict=True))
+        before = [w + (a if r.begin is None else b) for r, a, b, w in zip(rows, read, begun, wraps, strict=True)]
         return Counts([a + b + w for a, b, w in zip(read, said, around, strict=True)], said, before)
 
 
@@ -107,7 +117,7 @@ def reads_apart(model: str | None) -> bool:
     return file is not None and file.is_file() and bool(read_json(file).get("is_encoder_decoder"))
 
 
-def tokenizer_fingerprint(model: str | None) -> str | None:
-    """SHA-256 of that file."""
+def tokenizer_fingerprint(model: str | None) -> list[str] | None:
+    """SHA-256 of that file, and of those of the chat template."""
     file = tokenizer_file(model)
-    return sha256_of(file) if file is not None else None
+    return [sha256_of(name) for name in (file, *templates.files(model))] if file is not None else None

@@ -52,10 +52,10 @@ def model(tmp_path: Path) -> str:
 def test_prompts_are_read_and_answers_learned(tmp_path: Path, model: str) -> None:
     rows = [{"instruction": f"say it {i}", "input": "", "output": "one two three four" + " five" * i} for i in range(4)]
     facts = looked(put(tmp_path, "a.jsonl", rows), model=model)
-    # start, three words, end; the answer and its end
-    assert facts.tokens_max == 5 + 7 + 1
+    form = 2 * 3  # "### Instruction:" and "### Response:", in which a model without a template is asked
+    assert facts.tokens_max == 3 + 7 + form
     assert facts.trained_tokens == 5 + 6 + 7 + 8
-    assert facts.tokens_total == 4 * 5 + 5 + 6 + 7 + 8
+    assert facts.tokens_total == 4 * (3 + form) + 4 + 5 + 6 + 7
     assert facts.tokens_origin == "measured"
     assert facts.conflict_share is None
 
@@ -74,8 +74,22 @@ def test_only_what_the_assistant_says_is_learned(tmp_path: Path, model: str) -> 
     )
     facts = looked(path, model=model)
     assert (facts.rows, facts.empty_rows, facts.trained_tokens) == (3, 1, 3 * 4)
-    assert facts.tokens_max == 5 + 4 + 3 * tokens.TURN_TOKENS
+    assert facts.tokens_max == 5 + 4 + 3 * 3 - 3
     assert facts.tokens_origin == "estimated"  # a template adds what is not rendered here
+
+
+def test_what_the_models_template_adds_by_itself_is_counted(tmp_path: Path, model: str) -> None:
+    default = "{% if messages[0].role != 'system' %}system: you are kind and short {% endif %}"
+    turns = "{% for m in messages %}{{ m.role }}: {{ m.content }} . {% endfor %}"
+    (Path(model) / "chat_template.jinja").write_text(default + turns)
+    asked = [{"instruction": f"say it {i}", "output": f"one {i}", "input": ""} for i in range(3)]
+    system = [{"system": "be brief", **row} for row in asked]
+    for rows, longest in ((asked, 7 + 2 * 3 + 3 + 2), (system, 3 * 3 + 2 + 3 + 2)):
+        found = looked(put(tmp_path, "a.jsonl", rows), model=model)
+        assert found.tokens_max is not None
+        assert longest <= found.tokens_max <= longest + 3  # start and end of a text alone, and the end of an answer
+    (Path(model) / "chat_template.jinja").write_text("{{ raise_exception('not you') }}")
+    assert looked(put(tmp_path, "a.jsonl", asked), model=model).tokens_max == 5 + 3 + 2 * 4
 
 
 def test_an_unknown_speaker_is_named_with_its_row(tmp_path: Path) -> None:
@@ -87,7 +101,7 @@ def test_an_unknown_speaker_is_named_with_its_row(tmp_path: Path) -> None:
 def test_both_answers_of_a_preference_are_learned(tmp_path: Path, model: str) -> None:
     path = put(tmp_path, "a.jsonl", [{"prompt": f"ask {i}", "chosen": "a b c", "rejected": "a"} for i in range(3)])
     facts = looked(path, model=model)
-    template = 2 * 4  # around a question and an answer
+    template = 2 * 3 - 3  # "### Instruction:" and "### Response:", without the ends of a text
     assert (facts.tokens_max, facts.trained_tokens) == (4 + 4 + template, 3 * (4 + 2))
 
 

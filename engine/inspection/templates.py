@@ -1,0 +1,107 @@
+"""What a model's chat template writes around messages, in tokens: marks, speakers, and the system message that many add by
+themselves. Rendered without transformers, as transformers renders it."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.files import read_json
+
+ASKED, ANSWERED = "a question", "an answer"
+"""What is rendered to see what stands around it."""
+
+
+PLAIN = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '### Instruction:\n' + message['content'] + '\n\n' }}"
+    "{% elif message['role'] == 'assistant' %}{{ '### Response:\n' + message['content'] + eos_token + '\n\n' }}"
+    "{% elif message['role'] == 'tool' %}{{ '### Input:\n' + message['content'] + '\n\n' }}"
+    "{% else %}{{ message['content'] + '\n\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"
+)
+"""For models that come without a template: the form of the Alpaca data, each answer closed by the end token."""
+
+
+class Around(NamedTuple):
+    """Tokens that a template adds."""
+
+    once: int
+    """A conversation: a default system message, a date; less than nothing where it lacks the ends that a text alone gets."""
+    turn: float
+    """A message."""
+
+
+USUAL = Around(0, 4)
+"""Where a template cannot be rendered here: a mark, the speaker, a line end and a closing mark (ChatML: 4 to 5)."""
+
+
+def around(model: str | None, tokens: Callable[[str, bool], int]) -> Around:
+    """What the template of that model folder adds; `tokens` counts those of a text, with or without special ones."""
+    template, names = _template(model) if model is not None else (PLAIN, {})
+    exchange = [{"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWERED}]
+    try:
+        one, two = (tokens(_rendered(template, exchange * n, names), False) for n in (1, 2))
+    except Exception:  # a template is a program of somebody else's, and may fail in any way
+        return USUAL
+    asked, answered = tokens(ASKED, False), tokens(ANSWERED, False)
+    turn = max((two - one - asked - answered) / 2, 0.0)
+    said = tokens(ASKED, True) + answered + 1  # as a row is counted: its special tokens, and the end that is learned
+    return Around(round(one - said - 2 * turn), turn)
+
+
+def files(model: str | None) -> list[Path]:
+    """The files of a model folder that its template may stand in."""
+    if model is None:
+        return []
+    return [p for name in ("chat_template.jinja", "tokenizer_config.json") if (p := Path(model) / name).is_file()]
+
+
+def _template(model: str) -> tuple[str, dict[str, str]]:
+    """The template, and the special tokens it may name."""
+    own = Path(model) / "chat_template.jinja"
+    config: dict[str, Any] = {}
+    found: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        read = read_json(Path(model) / "tokenizer_config.json")
+        config = read if isinstance(read, dict) else {}
+    with contextlib.suppress(OSError, ValueError):
+        found = own.read_text(encoding="utf-8") if own.is_file() else config.get("chat_template")
+    if isinstance(found, list):  # several, by name
+        found = next((t.get("template") for t in found if isinstance(t, dict) and t.get("name") == "default"), None)
+    named = {name: config.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in named.items()}
+    names = {name: text if isinstance(text, str) else "" for name, text in texts.items()}
+    return (found if isinstance(found, str) and found else PLAIN), names
+
+
+def _rendered(template: str, messages: list[dict[str, str]], names: dict[str, str]) -> str:
+    """Raises whatever the template raises."""
+    from jinja2 import TemplateError
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.nodes import CallBlock
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """The marks around answers, which change nothing of the text."""
+
+        tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
+
+        def _same(self, caller: Callable[[], str]) -> str:
+            return caller()
+
+    def fail(message: str) -> None:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    environment.filters["tojson"] = lambda value, **how: json.dumps(value, ensure_ascii=False)
+    environment.globals["raise_exception"] = fail
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(template).render(messages=messages, tools=None, add_generation_prompt=False, **names)
