@@ -81,6 +81,8 @@ def _afterwards(state: "RunState") -> float:
     """What follows the last step: as long as the same rows and prompts took before the training, by the same code."""
     before = state.scores("before") if state.scores("after") is None else None
     final = before.get("seconds", 0.0) if before else 0.0
+    scored, more = _count(before.get("rows")) if before else 0, _count(state.info.get("rows_afterwards"))
+    final += final * more / scored if scored else 0.0
     written = any(s.get("split") == "after" for s in state.samples.values())
     return final + (0.0 if written else state.phase_seconds.get("samples", 0.0))
 

@@ -16,6 +16,7 @@ from engine.loading import split
 from engine.rows import Split
 from engine.rundir import RunDirectory, json_object
 from engine.worker import export, report
+from engine.worker.baselines import PROBE_ROWS
 from engine.worker.budget import TokenBudget, give_back, what_helps
 from engine.worker.control import Control
 from engine.worker.faster import Faster
@@ -36,7 +37,7 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded, Task
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import seed_everything
-from engine.worker.training import Training, suggested_rate
+from engine.worker.training import FIT_ROWS, Training, suggested_rate
 from recommender.edits import edited
 from recommender.errors import Refused
 from recommender.facts import Facts
@@ -186,6 +187,7 @@ class Session:
             validation_rows=len(parts.validation),
             held_out_rows=len(parts.held_out),
             counts=parts.counts,
+            rows_afterwards=_read_afterwards(task, rows),
             total_steps=total_steps,
             stops_at=self.control.stop_at,
             evaluations=len(moments(total_steps, self.plan.evaluations)) if len(parts.validation) else 0,
@@ -202,6 +204,14 @@ class Session:
             resumed_from=resumed,
             resume=compare(read_json(checkpoint / "loracle.json")) if checkpoint else None,
         )
+
+
+def _read_afterwards(task: Task, rows: dict[str, Encoded]) -> int:
+    """Rows read once more after the training, beside the scoring: for the loss on training rows, and for the probe."""
+    if not task.has_probe or not len(rows["held_out"]):  # of tasks that write, most of a scoring's time may be the writing
+        return 0
+    train = len(rows["train"])
+    return min(FIT_ROWS, train) + min(PROBE_ROWS, train) + len(rows["held_out"])
 
 
 def _expected(run: RunDirectory, plan: Plan) -> dict[str, Any]:

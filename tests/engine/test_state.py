@@ -73,6 +73,9 @@ def test_a_run_that_ended_counts_as_starting_once_a_new_worker_loads() -> None:
 def test_time_left_counts_steps_evaluations_and_the_final_scoring() -> None:
     state = fold(events(run(), scored(0, "before", 7.0), step(1), step(2), scored(2, seconds=3.0)))
     assert state.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0)
+    before = ("evaluation", {"step": 0, "split": "before", "metrics": {"rows": 20, "seconds": 7.0}})
+    probed = fold(events(run(rows_afterwards=60), before, step(1), step(2), scored(2)))
+    assert probed.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0 + 3 * 7.0), "the probe reads three times as many rows"
 
 
 def test_once_the_result_is_saved_no_step_is_waited_for() -> None:
