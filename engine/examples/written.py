@@ -163,7 +163,7 @@ def _check_order(before: Message | None, message: Message, place: int, fault: Fa
         if before is not None:
             raise fault(f"holds a system message in place {place}; it must be the first")
     elif role == "assistant" and last in (None, "system"):
-        raise fault(f"begins with the assistant (message {place}), with no question before")
+        raise fault(f"begins with the assistant (message {place}), with no question before; leave that message out")
     elif role == last:
         raise fault(f"holds two messages of the {role} in a row ({place - 1} and {place})")
 
