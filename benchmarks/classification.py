@@ -108,7 +108,7 @@ def speed(job: tuple[str, str, str], steps: int, against: list[str], work: Path)
         "method": method,
         "precision": precision,
         "against": {peer: figures for peer, (figures, _) in taken.items()},
-        "share_of_matmul_peak": share_of_peak(operations(data, method), taken),
+        "share_of_matmul_peak": share_of_peak(operations(data, method), taken, precision),
         "machine": machine(),
     }
 

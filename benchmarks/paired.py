@@ -200,14 +200,16 @@ def beside(
     return found
 
 
-def share_of_peak(operations: float, pairs: Mapping[str, tuple[dict[str, Any], dict[str, Taken]]]) -> dict[str, float]:
-    """What part of the fp32 matrix-product peak, measured here and now, the useful products of Loracle's steps make up.
+def share_of_peak(
+    operations: float, pairs: Mapping[str, tuple[dict[str, Any], dict[str, Taken]]], precision: str = "fp32"
+) -> dict[str, float]:
+    """What part of the matrix-product peak in that precision, measured here and now, the useful products of Loracle's steps are.
 
     `operations` are those of one row or token. All by the seconds that the cores computed: other work on the machine, which would
     fall on the steps and not on the peak, does not show in them; nor does a core that waits for the other.
     """
     own = [taken["loracle"] for _, taken in pairs.values() if "loracle" in taken]
-    peak, reached = matmul_peak(), max(t.rate_computed for t in own) * operations
+    peak, reached = matmul_peak(precision), max(t.rate_computed for t in own) * operations
     return {
         "peak_gflops_a_core": round(peak / 1e9, 1),
         "reached_gflops_a_core": round(reached / 1e9, 1),
@@ -296,11 +298,11 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def matmul_peak(size: int = 2048, repeats: int = 15) -> float:
-    """fp32 operations of torch's own square matrix product in a second of one core, the best of some."""
+def matmul_peak(precision: str = "fp32", size: int = 2048, repeats: int = 15) -> float:
+    """Operations of torch's own square matrix product in a second of one core, the best of some."""
     import torch
 
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    a, b = torch.randn(2, size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     computed = []
     for _ in range(repeats):
         started = time.process_time()

@@ -32,9 +32,9 @@ LAUNCHING_FORWARD = 0.3
 """Of them, where rows are only scored."""
 SCALING = 0.85
 """Of each further device's speed that reaches the run: the rest goes into exchanging gradients (K)."""
-HOST = 1.2
-"""What Python, autograd and cold caches add to the operations of a step on a CPU: the middle of four steps of MiniLM, full
-(benchmarks/prediction/times.py; the other cells there have not been looked at for it)."""
+HOST = 1.55
+"""What Python, autograd and cold caches add to the operations of a step on a CPU, by the clock of an idle machine: the middle of
+four steps of MiniLM, full (benchmarks/prediction/times.py; the other cells there have not been looked at for it)."""
 MEASURED = 1.1
 """Times a measured step that the steps of a run take: saving, and steps that others disturb."""
 TRIED = (0.75, 1.5)
