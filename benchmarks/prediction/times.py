@@ -8,7 +8,8 @@
 Measured is the processor time of the engine's own step over the number of threads, the median of the steps after the first two:
 what the step would take if nobody else computed here. Predicted is the traced step, each kind of its operations run here once
 (`engine.worker.tracing.timed`), and half as much again for the host: that was taken from the first four cells, the others were
-not looked at for it. To be run with the environment of Loracle's worker (`engine.launch`): how threads wait is in both. Runs are told by the wall clock, as a person sees them, on a machine that may be busy.
+not looked at for it. To be run with the environment of Loracle's worker (`engine.launch`): how threads wait is in both. Runs are
+told by the wall clock, as a person sees them, on a machine that may be busy.
 """
 
 import argparse
