@@ -50,7 +50,9 @@ def verdict(recommendation: "Recommendation") -> Content:
             close = _("a close call: {pilot} tries both").format(pilot=keys.name("pilot", "p"))
             sure = {"clear": _("clearly"), "likely": _("likely the best"), "close": close}
             said = _("Recommended: {method} ({sure}).").format(method=NAMES[method], sure=sure[recommendation.confidence])
-            return Content(f"{said}{second} {_('{start} starts it.').format(start=keys.name('start', 'enter'))}")
+            start = keys.name("start", "enter")
+            begins = start[:1].upper() + start[1:] if len(start) > 1 else start  # a sentence; a letter alone is another key so
+            return Content(f"{said}{second} {_('{start} starts it.').format(start=begins)}")
 
 
 def now(recommendation: "Recommendation") -> Content:

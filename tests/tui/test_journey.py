@@ -34,7 +34,7 @@ def test_from_set_up_to_the_result_by_keyboard_alone(tmp_path: Path, tiny: Path,
         screen.then("j" + ENTER, "enter keeps it")
         screen.then("1", " 32 steps")  # takes the place of what stood there
         screen.then(ENTER, "1 changed")
-        screen.then(ESCAPE, "enter starts it", gone="Settings of")
+        screen.then(ESCAPE, "Enter starts it", gone="Settings of")
         screen.press(ENTER)
         screen.wait("before and after")  # the run is watched to its end, and leads there
         screen.then("t", "Ready: type a text")

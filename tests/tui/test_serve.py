@@ -98,7 +98,7 @@ def test_closing_the_tab_never_ends_a_run(served: Served, runs: Path) -> None:
         async with aiohttp.ClientSession() as session, session.ws_connect(f"{served.url}/ws?width=80&height=24") as websocket:
             await until(websocket, b"What is the model to learn?")
             await websocket.send_str(json.dumps(["stdin", "d"]))
-            await until(websocket, b"enter starts it")
+            await until(websocket, b"Enter starts it")
             await websocket.send_str(json.dumps(["stdin", "\r"]))
             while not any(run.alive() for run in all_runs(runs)):
                 await asyncio.sleep(0.2)
