@@ -1,5 +1,6 @@
 """The model of a run: loaded safely, with a new head, prepared for full, LoRA or QLoRA training."""
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from recommender.plan import ModelChoice, Plan
 
 MOST_MISSING = 0.05
 """Share of the body's weights that may be absent from a checkpoint (a pooler is) before it is the wrong checkpoint."""
+
+# bitsandbytes warns of a package of kernels that it would fetch from the hub; nobody here asked for that.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @dataclass(slots=True)

@@ -86,6 +86,8 @@ class RunScreen(RunAsks):
         return pane
 
     def on_mount(self) -> None:
+        if not self.query(LossChart):  # the app is being left, and mounts nothing any more
+            return
         self.headline(Content.styled(one_line(self.run_directory.name, 60), "bold"), Content(_("reading its log…")))
         self.chart_title()
         self.query_one(LogPane).view.focus()
