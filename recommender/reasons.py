@@ -1,6 +1,6 @@
 """Reasons and warnings: a code, the facts that made it fire, and the sentence that one renderer fills from those facts.
 
-The sentences stand in `catalogue` and `catalogue_settings`; another language is another catalogue (`language`). Number
+The sentences stand in the `catalogue` modules; another language is another catalogue (`language`). Number
 formats: `:size` bytes, `:share` percent, `:count` 1 234, `:short` 1.2k, `:hours` time, `:num` a short number.
 """
 

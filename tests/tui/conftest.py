@@ -194,3 +194,17 @@ def rows(tmp_path: Path) -> Path:
     file = tmp_path / "rows.csv"
     file.write_text("text,label\nhello,a\nbye,b\n")
     return file
+
+
+@pytest.fixture
+def started(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """Plans that were started, none for real."""
+    plans: list[Plan] = []
+    run = make_run().run
+
+    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts) -> Any:
+        plans.append(plan)
+        return run
+
+    monkeypatch.setattr("engine.runs.start", start)
+    return plans

@@ -46,17 +46,9 @@ def plan_screen(
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_a_setting_is_changed_and_judged_at_once(
-    *, size: tuple[int, int], runs: Path, plan_screen: RecommendationScreen, make_run: Any, monkeypatch: pytest.MonkeyPatch,
+    *, size: tuple[int, int], runs: Path, plan_screen: RecommendationScreen, started: list[Plan],
     screen: Screen, wait: Any,
 ) -> None:  # fmt: skip
-    started: list[Plan] = []
-    run = make_run().run
-
-    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts) -> Any:
-        started.append(plan)
-        return run
-
-    monkeypatch.setattr("engine.runs.start", start)
     app = LoracleApp(runs=runs)
     async with app.run_test(size=size) as pilot:
         await app.push_screen(plan_screen)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recommender.errors import Refused
-from recommender.facts import Facts, Machine
+from recommender.facts import Machine
 from recommender.plan import Plan
 from tests.tui.driving import ready
 from tui.app import LoracleApp
@@ -19,17 +19,9 @@ Screen = Callable[[LoracleApp], str]
 
 @pytest.mark.usefixtures("known")
 async def test_advice_against_a_run_asks_before_starting(
-    *, rows: Path, runs: Path, make_data: Any, make_run: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    *, rows: Path, runs: Path, make_data: Any, started: list[Plan], monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(rows_each=12))
-    started: list[Plan] = []
-    run = make_run().run
-
-    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts) -> Any:
-        started.append(plan)
-        return run
-
-    monkeypatch.setattr("engine.runs.start", start)
     app = LoracleApp(model="demo", data=str(rows), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app))

@@ -1,0 +1,130 @@
+"""The sentences of warnings and lints, by code: what a person should know of data, machine and settings."""
+
+CAUTIONS: dict[str, str] = {
+    # warnings
+    "contradictions": "{share:share} of your rows have a text that also appears with another label; no method can score "
+    "above about {cap:share}.",
+    "duplicates": "{share:share} of the rows repeat another row's text. They are counted once and never split between "
+    "training and scoring: {unique_rows:count} rows count.",
+    "duplicates_and_near": "{share:share} of the rows repeat another row's text. They are counted once and never split between "
+    "training and scoring.",
+    "near_duplicates": "Another {share:share} of the rows differ from an earlier one only a little; keep them on one side of "
+    "the split. {unique_rows:count} rows say something new.",
+    "overlap": "{share:share} of the held-out rows are also in the training data. They are left out of training, or the "
+    "score would be too good.",
+    "leak": "Column {column} seems to give the label away: keep it out of the text.",
+    "nothing_held_out": "Nothing can be held out of so few texts: no score, before or after, will say whether it helped. Bring "
+    "held-out text, or cut the text into files of its own, such as chapters.",
+    "small_held_out": "Your {rows:count} held-out rows measure to about {points:num} points either way; smaller differences "
+    "are noise.",
+    "imbalanced": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights; "
+    "choose the threshold on validation rows.",
+    "imbalanced_classes": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights.",
+    "imbalanced_labels": "The most frequent label has {most:count} rows, the rarest {least:count}: rare ones get more weight.",
+    "rare_positive": "The rare class holds {share:share} of the rows: look at precision and recall (PR-AUC), accuracy says "
+    "nothing; if recall stays low, show it more often.",
+    "rare_class": "One class has fewer than {least} rows: its score will be chance. Merge it with another, or label more.",
+    "rare_classes": "{classes} classes have fewer than {least} rows: their scores will be chance. Merge them, or label more.",
+    "absent_class": "A named class has no row at all and cannot be learned.",
+    "absent_classes": "{classes} named classes have no row at all and cannot be learned.",
+    "few_examples": "{rows:count} examples can tell whether tuning helps; a prompt with the best of them costs nothing: "
+    "compare both.",
+    "preference_on_base": "Preferences sharpen a model that already follows instructions; this is a base model: fine-tune it "
+    "on instructions first.",
+    "raw_text_on_instruct": "Raw text wears off how an instruct model answers: take the base model, or tune on instructions "
+    "again afterwards.",
+    "no_chat_template": "The model has no chat template: one must be chosen, and kept with the model.",
+    "truncated": "{rows:count} rows ({share:share}) are longer than {length:count} tokens and are cut there: {tokens:count} "
+    "tokens are lost.",
+    "untrained": "The answers of {rows:count} rows ({share:share}) begin behind {length:count} tokens: nothing is learned from "
+    "them. Above a tenth the run refuses to start; raise max_length, or shorten the prompts.",
+    "left_out": "{rows:count} rows have nothing to read, or nothing to learn, and are left out.",
+    "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred than "
+    "{tokens:count}.",
+    "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one in a "
+    "hundred than {tokens:count}: the rest is cut. Split long texts, or take a model that reads more.",
+    "long_texts_half": "At least {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one "
+    "in a hundred than {tokens:count}: the rest is cut. Split long texts, or take a model that reads more.",
+    "long_documents": "Many texts are longer than the {reads:count} tokens that this model reads (one in twenty has more than "
+    "{tokens:count}). Try in this order, and compare on validation rows: keep head and tail of each text, cut it into chunks "
+    "and pool their scores, take an encoder for long texts.",
+    "long_documents_half": "Half of the texts have more than {tokens:count} tokens, and this model reads {reads:count}. Try in "
+    "this order, and compare on validation rows: keep head and tail of each text, cut it into chunks and pool their scores, "
+    "take an encoder for long texts.",
+    "long_documents_read_long": "Many texts are longer than the {reads:count} tokens that this model reads (one in twenty has "
+    "more than {tokens:count}). Keep head and tail of each text, or cut it into chunks and pool their scores; compare on "
+    "validation rows.",
+    "unused_devices": "{present} devices are here; one run of Loracle uses {used}.",
+    "device_left_out": "{used} of {usable} devices are used; the others have too little free memory to help.",
+    "sharded": "{method} is planned sharded over {devices} devices: weights and optimizer states divided among them (FSDP).",
+    "busy_device": "Other programs hold {held:size} of this device's {total:size}; ending them would leave more room.",
+    "fp16_hostile": "This family of models overflows in half precision and the device has no bf16: trained in {precision}, "
+    "which takes twice the memory.",
+    "experts_stay_whole": "{bits}-bit loading leaves this mixture's experts ({experts:short} parameters) as they are: QLoRA "
+    "saves little here.",
+    "nf4_untried": "The {bits}-bit kernels were not tried on this machine; a trial runs before training.",
+    "slow": "This would take about {hours:hours} here. Before waiting that long: shorter texts, fewer rows, a smaller model, "
+    "or a rented GPU.",
+    "slow_device": "This would take about {hours:hours} here. Before waiting that long: shorter texts, fewer rows, a smaller "
+    "model, or more and faster devices.",
+    "slow_raw_text": "This would take about {hours:hours} here. Before waiting that long: the best part of the text, a smaller "
+    "model, or more and faster devices.",
+    "sequential_adapters": "{updates} updates, one after another: merged adapters wear the base down. Train each new adapter "
+    "from the original base, on old and new rows together.",
+    "sequential_full": "{updates} updates, one after another: mix old rows into each, or the model forgets what came before.",
+    "score_in_4_bit": "It ships in {bits} bits but is trained in more: quantise the result and score that, before you trust it.",
+    "check_forgetting": "To see what is forgotten, compare the loss on a few hundred general texts before and after; a rise "
+    "of more than {rise:share} is a warning.",
+    "pilot": "{leader} and {second} are close ({margin:num} points apart): `loracle pilot` tries both and goes on with the "
+    "winner.",
+    "brought_method": "You brought {brought}; these facts speak for {method}.",
+    "assumed": "Not known and assumed: {names}.",
+    # lints
+    "warmup_longer_than_run": "The warm-up ({warmup_steps} steps) is longer than the whole run ({total_steps} steps): the "
+    "learning rate never reaches its value, ends at {reached:share} of it and never decays.",
+    "long_warmup": "The warm-up takes {share:share} of the run; {least:share} to {most:share} is usual.",
+    "few_steps": "Only {total_steps} optimizer steps; aim for {wanted} or more: lower the effective batch or add epochs.",
+    "few_steps_given": "Only {total_steps} optimizer steps; aim for {wanted} or more.",
+    "rows_unseen": "{total_steps:count} steps of {effective_batch} rows see {seen:count} of your {rows:count} rows; one pass "
+    "takes {needed:count} steps.",
+    "many_epochs": "{epochs:num} epochs without early stopping overfit.",
+    "many_epochs_writing": "{epochs:num} epochs without early stopping overfit a model that writes; {least} to {most} are usual.",
+    "low_lora_rate": "A learning rate of {learning_rate:num} is far too low for LoRA; {suggested:num} is usual here.",
+    "high_full_rate": "A learning rate of {learning_rate:num} is high for full fine-tuning; {suggested:num} is usual here.",
+    "high_lora_rate": "A learning rate of {learning_rate:num} makes LoRA diverge; {suggested:num} is usual here.",
+    "high_lora_rate_for_size": "A learning rate of {learning_rate:num} is far too high for LoRA on a model of this size; "
+    "{suggested:num} is usual here.",
+    "high_lora_rate_alpha": "A learning rate of {learning_rate:num} with alpha {alpha} acts like {acts:num} and makes LoRA "
+    "diverge; {suggested:num} with alpha {usual} is usual here.",
+    "high_preference_rate": "A learning rate of {learning_rate:num} breaks a model trained on preferences; {suggested:num} "
+    "is usual here.",
+    "alpha_without_rate": "Alpha acts like a learning rate: {alpha} is {times:num} times what a rate of {learning_rate:num} "
+    "is meant for; divide the rate by up to as much, or take alpha {usual}.",
+    "alpha_without_rate_low": "Alpha acts like a learning rate: {alpha} is {times:num} times what a rate of "
+    "{learning_rate:num} is meant for, so the adapters hardly move; take alpha {usual}.",
+    "large_batch_lora": "LoRA loses against full fine-tuning with batches beyond {clearly}, whatever its rank; you have "
+    "{effective_batch}.",
+    "attention_only": "LoRA on attention alone is the weak choice: {all_targets} layers learn more at the same size.",
+    "pure_fp16": "Pure fp16 ends in NaN: take bf16, or fp16 mixed with fp32 weights.",
+    "fp16_where_bf16_works": "Mixed fp16 needs loss scaling and can overflow; this device has bf16, which does not.",
+    "fp16_overflows": "This family of models overflows in fp16, mixed or not: take bf16 or fp32.",
+    "accuracy_on_skewed": "Accuracy says little when the largest class holds {share:share} of the rows; macro-F1 is better.",
+    "padded_to_maximum": "Padding every row to {length} tokens wastes most of the work: {few:share} of the texts have more "
+    "than {tokens:count}. Pad to the longest of a batch.",
+    "truncates": "At {length:count} tokens about {share:share} of the rows are cut.",
+    "truncates_half": "At {length:count} tokens at least {share:share} of the rows are cut.",
+    "longer_than_model": "{length} tokens are more than the {reads} this model reads.",
+    "without_effect": "{setting} changes nothing: the loss of this task ({task}) does not look at it.",
+    "without_effect_in_full": "{setting}: without effect, because full fine-tuning has no adapters.",
+    "one_seed": "One seed on {unique_rows:count} rows can mislead by several points: compare {seeds} and report mean and spread.",
+    "compile_short": "torch.compile would save about {saved:hours} of this run and cost about {cost:hours}: leave it off.",
+    "compile_useless": "torch.compile saved nothing of a step of this kind where it was measured: leave it off.",
+    "compile_unmeasured": "Whether torch.compile pays for a step of this kind was not measured: compare the seconds of a step. "
+    "What it keeps in memory is not counted; the estimate's interval is only made wider.",
+    "liger_no_gpu": "Liger's kernels need an NVIDIA GPU: torch's own compute instead.",
+    "liger_missing": "Liger's kernels are not installed (`pip install 'loracle[liger]'`): torch's own compute instead.",
+    "liger_model": "Loracle does not take Liger's kernels for models of this kind by itself: they are used only if Liger knows "
+    "it and a batch agrees with torch's own.",
+    "no_bias_correction": "Adam without bias correction makes small-data fine-tuning unstable: switch it on.",
+    "untrained_head": "The classifier head starts from random weights and must be trained beside the adapters (modules_to_save).",
+}
