@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -11,6 +12,10 @@ from engine.runs import stop
 from recommender.errors import InputError
 from tui.i18n import _
 
+SAME = 0.5
+"""Seconds within which a second signal is the same request: `make` passes on a SIGTERM that its whole group was sent, so that
+one `timeout` reaches this process twice, and the run would lose what it learned since its checkpoint."""
+
 
 class Stopping:
     """Signals to this process as requests to a worker; those that come while it is being started are passed on once it is."""
@@ -18,6 +23,7 @@ class Stopping:
     def __init__(self) -> None:
         self.asked: list[int] = []
         self._run: RunDirectory | None = None
+        self._last = -SAME
 
     def found(self, run: RunDirectory) -> None:
         """The worker of `run` is started."""
@@ -27,6 +33,9 @@ class Stopping:
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal came."""
+        before, self._last = self._last, time.monotonic()
+        if self._last - before < SAME:
+            return
         self.asked.append(number)
         if self._run is not None:
             self._pass_on(self._run)

@@ -172,6 +172,21 @@ def test_a_stop_that_cannot_be_asked_for_says_so(
     assert told[1] == ""
 
 
+def test_a_signal_that_comes_twice_at_once_is_one_request(make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under `timeout 60 make demo`: the group is told, and make tells its child once more."""
+    told: list[bool] = []
+    now = iter((100.0, 100.01, 102.0))
+    monkeypatch.setattr("tui.stopping.stop", lambda run, *, now: told.append(now))
+    monkeypatch.setattr("tui.stopping.time.monotonic", lambda: next(now))
+    asked = stopping.Stopping()
+    asked.found(make_run().run)
+    asked.hear(15, None)
+    asked.hear(15, None)
+    assert told == [False]
+    asked.hear(15, None)
+    assert told == [False, True]
+
+
 def test_without_a_terminal_one_hears_what_a_worker_does_before_it_trains() -> None:
     out = io.StringIO()
     view = headless._LineView(Console(file=out, width=200))
