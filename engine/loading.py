@@ -1,5 +1,6 @@
 """From a plan's files to the rows of a run: read, sampled, repeats removed, split. The same for inspection and for the run."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -37,7 +38,8 @@ def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows 
     """
     every = _read(choice, task, choice.train)
     if choice.eval is None and choice.eval_rows is not None and choice.held_out_rows is None:
-        learned, aside = put_aside(len(every), choice.eval_rows, choice.train_rows, choice.split_seed)
+        groups = None if every.groups is None and task != "preference" else every.keys()
+        learned, aside = put_aside(len(every), choice.eval_rows, choice.train_rows, choice.split_seed, groups)
         # Of a sample nothing was dropped, as `sample` has it.
         return replace(every.take(learned), dropped=every.dropped if choice.train_rows is None else 0), every.take(aside)
     train = sample(every, choice.train_rows, choice.split_seed)
@@ -59,7 +61,7 @@ def _read(choice: DataChoice, task: Task, name: str) -> Rows:
 
 
 def split(choice: DataChoice, task: Task = "classification") -> Split:
-    """The rows of a run: repeats removed, then split by text so that no text stands on two sides.
+    """The rows of a run: repeats removed, then split so that no text, and nothing that rows are grouped by, is on two sides.
 
     Raises:
         InputError: nothing to learn, or labels that do not match the plan.
@@ -72,27 +74,30 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
         settled = agreeing(once)
         counts["conflicts"] = len(once) - len(settled)
         once = settled
+    counts["together"] = together(once, task)
     counts["overlap"] = 0
     if held_out is not None:
         shown = {key_of(t) for t in held_out.texts}
         kept = [i for i, t in enumerate(once.texts) if key_of(t) not in shown]
         counts["overlap"] = len(once) - len(kept)
         once = once.take(kept)
+        if choice.eval is None and counts["together"] and not set(held_out.keys()).isdisjoint(once.keys()):
+            counts["torn"] = 1
     marks = marks_of(once, task)
     labels = choice.labels or sort_labels({mark for row in marks or () for mark in row})
     if marks is not None:
         check_labels(once, marks, labels, choice.train)
     if choice.folds is not None and choice.fold is not None:
-        held_out, once = _fold_of(once, choice.folds, choice.fold, choice)
+        held_out, once = _fold_of(once, choice.folds, choice.fold, choice, counts)
     if held_out is not None and marks is not None:
         check_labels(held_out, marks_of(held_out, task) or (), labels, choice.eval or "")
     facts = DataFacts(rows=len(once), unique_rows=len(once), eval_rows=len(held_out) if held_out is not None else None)
     defaults = hyper.split_of(facts)
     if held_out is None:
         wanted = choice.held_out_rows if choice.held_out_rows is not None else defaults.held_out
-        held_out, once = _carved(once, "held_out_rows", wanted, choice.split_seed, choice.train)
+        held_out, once = _carved(once, "held_out_rows", wanted, choice, counts)
     wanted = choice.validation_rows if choice.validation_rows is not None else defaults.validation
-    validation, train = _carved(once, "validation_rows", wanted, choice.split_seed + 1, choice.train)
+    validation, train = _carved(once, "validation_rows", wanted, choice, counts)
     if task == "classification" and len(set(train.labels)) < 2:
         raise InputError(f"{choice.train}: fewer than two labels are left for training; give more rows.")
     if task == "regression" and len(set(train.items or ())) < 2:
@@ -102,25 +107,41 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     return Split(train, validation, held_out, labels, counts)
 
 
-def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice) -> tuple[Rows, Rows]:
+def together(rows: Rows, task: Task) -> int:
+    """How many rows share with another one what decides on which side of a split they stand, their whole text aside."""
+    if rows.groups is None and task != "preference":
+        return 0
+    return sum(n for n in Counter(rows.keys()).values() if n > 1)
+
+
+def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice, counts: dict[str, int]) -> tuple[Rows, Rows]:
     """The rows of that fold, and all others.
 
     Raises:
         InputError: there are too few rows for so many folds.
     """
     dealt = deal(rows, folds, choice.split_seed)
+    if rows.groups is not None and min(map(dealt.count, range(folds))) < len(rows) / folds / 2:
+        rows, counts["torn"] = replace(rows, groups=None), 1
+        dealt = deal(rows, folds, choice.split_seed)
     held_out = rows.take([i for i, n in enumerate(dealt) if n == fold])
     if not len(held_out):
         raise InputError(f"{choice.train}: {len(rows)} rows are too few for {folds} folds; take fewer folds.")
     return held_out, rows.take([i for i, n in enumerate(dealt) if n != fold])
 
 
-def _carved(rows: Rows, name: str, wanted: int, seed: int, file: str) -> tuple[Rows, Rows]:
-    """`carve`, unless that would take more than half of the rows.
+def _carved(rows: Rows, name: str, wanted: int, choice: DataChoice, counts: dict[str, int]) -> tuple[Rows, Rows]:
+    """`carve`, unless that would take more than half of the rows; where groups are too large for that, without them.
 
     Raises:
         InputError: it would.
     """
     if wanted > len(rows) / 2:
-        raise InputError(f"{name} is {wanted}, more than half of the {len(rows)} rows of {file}; take fewer, or give more rows.")
-    return carve(rows, wanted, seed)
+        n, file = len(rows), choice.train
+        raise InputError(f"{name} is {wanted}, more than half of the {n} rows of {file}; take fewer, or give more rows.")
+    seed = choice.split_seed + (name == "validation_rows")
+    out, rest = carve(rows, wanted, seed)
+    if rows.groups is None or len(out) >= wanted / 2:
+        return out, rest
+    counts["torn"] = 1
+    return carve(replace(rows, groups=None), wanted, seed)

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,8 @@ from recommender.errors import InputError
 class Rows:
     """Texts with their labels; `numbers` are row numbers in the file, counted from 1.
 
-    Rows with equal texts never stand on two sides of a split, and splits are stratified by label: where rows have no single
-    class it is the rarest of theirs, or empty.
+    Rows of one group, or with equal texts, never stand on two sides of a split, and splits are stratified by label: where rows
+    have no single class it is the rarest of theirs, or empty.
     """
 
     texts: list[str]
@@ -30,6 +30,9 @@ class Rows:
     """Name of the file, for messages."""
     parts: list[tuple[str, ...]] | None = None
     """The two texts of each row, where pairs of texts are judged; `texts` hold both, a line each."""
+    groups: list[str] | None = None
+    """What rows share that must not be on two sides of a split: a prompt, a first message, one of two texts that are judged
+    together. `None` where that is the text."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -43,7 +46,14 @@ class Rows:
             items=None if self.items is None else [self.items[i] for i in indices],
             source=self.source,
             parts=None if self.parts is None else [self.parts[i] for i in indices],
+            groups=None if self.groups is None else [self.groups[i] for i in indices],
         )
+
+    def keys(self) -> list[str]:
+        """What decides on which side of a split each row stands."""
+        if self.groups is None:
+            return list(map(key_of, self.texts))
+        return [key_of(group or text) for group, text in zip(self.groups, self.texts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,8 @@ class Split:
     held_out: Rows
     labels: list[str]
     counts: dict[str, int] = field(default_factory=dict)
-    """rows, empty, eval_empty, duplicates, conflicts, overlap: how many rows each step found."""
+    """rows, empty, eval_empty, duplicates, conflicts, overlap: how many rows each step found; together: how many share their
+    prompt, first message or text with others; torn: 1 where too many did to be kept on one side."""
 
 
 def labelled(table: Table, text_column: str, label_column: str) -> Rows:
@@ -102,8 +113,12 @@ def sample(rows: Rows, count: int | None, seed: int) -> Rows:
     return rows.take(chosen)
 
 
-def put_aside(rows: int, held_out: int, train_rows: int | None, seed: int) -> tuple[list[int], list[int]]:
+def put_aside(
+    rows: int, held_out: int, train_rows: int | None, seed: int, groups: Sequence[Hashable] | None = None
+) -> tuple[list[int], list[int]]:
     """Places of the rows that are trained on and of those held out, where both come from one file, in the file's order.
+
+    `groups` tell which rows belong together: whole groups are held out, unless they are too large for that.
 
     Raises:
         InputError: more than half would be held out.
@@ -111,8 +126,35 @@ def put_aside(rows: int, held_out: int, train_rows: int | None, seed: int) -> tu
     if held_out > rows / 2:
         raise InputError(f"--eval-rows is {held_out}, more than half of the {rows} rows there are; name a file with --eval.")
     wanted = rows if train_rows is None else min(held_out + train_rows, rows)
+    if groups is not None and len(set(groups)) < rows:
+        order = random.Random(seed)
+        aside = _whole_groups(groups, held_out, order)
+        if 2 * len(aside) >= held_out:
+            kept = set(aside)
+            rest = [i for i in range(rows) if i not in kept]
+            return sorted(order.sample(rest, min(wanted - held_out, len(rest)) if train_rows else len(rest))), sorted(aside)
     chosen = random.Random(seed).sample(range(rows), wanted)
     return sorted(chosen[held_out:]), sorted(chosen[:held_out])
+
+
+def _whole_groups(groups: Sequence[Hashable], count: int, order: random.Random) -> list[int]:
+    """Places of about `count` rows, whole groups of them."""
+    members_of: dict[Hashable, list[int]] = defaultdict(list)
+    for i, group in enumerate(groups):
+        members_of[group].append(i)
+    shuffled = list(members_of.values())
+    order.shuffle(shuffled)
+    taken: list[int] = []
+    for members in shuffled:
+        if len(taken) + len(members) <= count:
+            taken += members
+    return taken
+
+
+def shared_texts(parts: Sequence[tuple[str, ...]]) -> list[str]:
+    """Of the texts that are judged together those that rows share: of premises and hypotheses, or of passages and questions, the
+    side with fewer different ones."""
+    return list(min(zip(*parts, strict=True), key=lambda side: len(set(map(key_of, side)))))
 
 
 def key_of(text: str) -> str:
@@ -173,36 +215,41 @@ def check_labels(rows: Rows, marks: Sequence[Sequence[str]], labels: list[str], 
 
 
 def carve(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
-    """`count` rows taken out, stratified by label, whole groups of equal texts at a time; and the rest.
+    """`count` rows taken out, stratified by label, whole groups at a time; and the rest.
 
     A class keeps at least one row on the side that stays. What the shares of the classes lack to whole rows goes to those that
     lack most (largest remainder), so that many small classes give `count` rows too.
     """
     if count <= 0 or len(rows) < 2:
         return rows.take([]), rows
-    by_label = _groups_by_label(rows)
-    order = random.Random(seed)
-    quotas = _quotas({label: sum(map(len, groups)) for label, groups in by_label.items()}, count, seed)
+    sizes = Counter(rows.labels)
+    quotas = _quotas(sizes, count, seed)
+    wanted = quotas.total()
     taken: list[int] = []
-    for label in sorted(by_label):
-        members_of = by_label[label]
-        order.shuffle(members_of)
-        picked = 0
-        for members in members_of:
-            if picked + len(members) > quotas[label]:
-                continue
-            taken += members
-            picked += len(members)
+    picked: Counter[str] = Counter()
+    left = list(_shuffled(rows, seed))
+    for needed in (1.0, 0.5):  # where groups hold several labels and one of these is full, the others go on filling up
+        over = []
+        for members in left if len(taken) < wanted else ():
+            own = Counter(rows.labels[i] for i in members)
+            lacking = sum(n for label, n in own.items() if picked[label] + n <= quotas[label])
+            stays = all(picked[label] + n < sizes[label] for label, n in own.items())
+            if stays and lacking >= needed * len(members) and len(taken) + len(members) <= wanted:
+                taken += members
+                picked.update(own)
+            else:
+                over.append(members)
+        left = over
     chosen = set(taken)
     return rows.take(sorted(taken)), rows.take([i for i in range(len(rows)) if i not in chosen])
 
 
-def _quotas(sizes: dict[str, int], count: int, seed: int) -> dict[str, int]:
+def _quotas(sizes: Counter[str], count: int, seed: int) -> Counter[str]:
     """How many rows each class gives, of so many that it has; `count` in all where they can."""
-    share = min(count / sum(sizes.values()), 0.9)
+    share = min(count / sizes.total(), 0.9)
     exact = {label: share * size for label, size in sizes.items()}
-    quotas = {label: min(round(exact[label]), size - 1) for label, size in sizes.items()}
-    lacking = round(sum(exact.values())) - sum(quotas.values())
+    quotas = Counter({label: min(round(exact[label]), size - 1) for label, size in sizes.items()})
+    lacking = round(sum(exact.values())) - quotas.total()
     step = 1 if lacking > 0 else -1
     shuffled = random.Random(seed).sample(sorted(sizes), len(sizes))  # classes of equal size lack equally much
     for _ in range(abs(lacking)):
@@ -214,33 +261,35 @@ def _quotas(sizes: dict[str, int], count: int, seed: int) -> dict[str, int]:
 
 
 def deal(rows: Rows, folds: int, seed: int) -> list[int]:
-    """The fold of each row, counted from 0: stratified by label, whole groups of equal texts at a time.
+    """The fold of each row, counted from 0: stratified by label, whole groups at a time.
 
-    A group goes to the fold that has the fewest rows of its label, and of several the one with the fewest rows in all.
+    A group goes to the fold that has the fewest rows of its labels, and of several the one with the fewest rows in all.
     """
-    by_label = _groups_by_label(rows)
-    order = random.Random(seed)
     dealt = [0] * len(rows)
     sizes = [0] * folds
-    for label in sorted(by_label):
-        members_of = by_label[label]
-        order.shuffle(members_of)
-        of_label = [0] * folds
-        for members in members_of:
-            fold = min(range(folds), key=list(zip(of_label, sizes, strict=True)).__getitem__)
-            of_label[fold] += len(members)
-            sizes[fold] += len(members)
-            for i in members:
-                dealt[i] = fold
+    of_label: dict[str, list[int]] = defaultdict(lambda: [0] * folds)
+    for members in _shuffled(rows, seed):
+        own = Counter(rows.labels[i] for i in members)
+        alike = [sum(n * of_label[label][fold] for label, n in own.items()) for fold in range(folds)]
+        fold = min(range(folds), key=list(zip(alike, sizes, strict=True)).__getitem__)
+        sizes[fold] += len(members)
+        for label, n in own.items():
+            of_label[label][fold] += n
+        for i in members:
+            dealt[i] = fold
     return dealt
 
 
-def _groups_by_label(rows: Rows) -> dict[str, list[list[int]]]:
-    """Indices of the rows, those with equal texts together, by the label of each group's first row."""
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for i, text in enumerate(rows.texts):
-        groups[key_of(text)].append(i)
+def _shuffled(rows: Rows, seed: int) -> Iterator[list[int]]:
+    """Indices of the rows, a group at a time, label by label: a group counts to the rarest of its labels."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, key in enumerate(rows.keys()):
+        groups[key].append(i)
+    sizes = Counter(rows.labels)
     by_label: dict[str, list[list[int]]] = defaultdict(list)
     for members in groups.values():
-        by_label[rows.labels[members[0]]].append(members)
-    return by_label
+        by_label[min((rows.labels[i] for i in members), key=lambda label: (sizes[label], label))].append(members)
+    order = random.Random(seed)
+    for label in sorted(by_label):
+        order.shuffle(by_label[label])
+        yield from by_label[label]

@@ -10,6 +10,8 @@ CAUTIONS: dict[str, str] = {
     "training and scoring.",
     "near_duplicates": "Another {share:share} of the rows differ from an earlier one only a little; keep them on one side of "
     "the split. {unique_rows:count} rows say something new.",
+    "shared": "{share:share} of the rows share their question, or their first message or text, with others. They stay on one "
+    "side of every split, or the score would be too good.",
     "overlap": "{share:share} of the held-out rows are also in the training data. They are left out of training, or the "
     "score would be too good.",
     "leak": "Column {column} seems to give the label away: keep it out of the text.",

@@ -27,8 +27,7 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
         yield caution("duplicates", wording=wording, share=data.duplicate_share, unique_rows=distinct_rows(data))
     if near:
         yield caution("near_duplicates", share=data.near_duplicate_share, unique_rows=distinct_rows(data))
-    if (data.overlap_share or 0) > 0:
-        yield caution("overlap", share=data.overlap_share)
+    yield from (caution(code, share=n) for code, n in (("shared", data.shared_share), ("overlap", data.overlap_share)) if n)
     if data.empty_rows:
         yield caution("left_out", rows=data.empty_rows)
     for suspicion in data.suspicious_columns:

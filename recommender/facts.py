@@ -207,6 +207,9 @@ class DataFacts(Given):
     near_duplicate_share: Share | None = None
     """Rows that differ from an earlier one only a little, beyond the exact repeats; estimated on a sample of large files."""
     suspicious_columns: tuple[Suspicion, ...] = ()
+    shared_share: Share | None = None
+    """Rows that share their prompt, their first message or one of two texts with another row and are kept on one side of a split
+    with it; `None` where rows have no such part."""
     language: str | None = None
     """A hint, as an ISO 639-1 code."""
     text_column: str | None = None

@@ -42,6 +42,9 @@ def of_data(facts: "DataFacts") -> list[str]:
     if facts.near_duplicate_share:
         text = _("{share} more differ from an earlier row only a little")
         found.append(text.format(share=share(facts.near_duplicate_share)))
+    if facts.shared_share:
+        text = _("{share} of the rows share their question, or their first message or text, with others; those stay together")
+        found.append(text.format(share=share(facts.shared_share)))
     if facts.conflict_share:
         found.append(conflicts(facts.conflict_share))
     if facts.overlap_share:

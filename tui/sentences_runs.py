@@ -255,6 +255,11 @@ SENTENCES: tuple[str, ...] = (
     marked("{rows} rows of the held-out file had nothing to read, or nothing to learn, and were left out."),
     marked("{rows} rows whose text also appears with another label were left out."),
     marked("{rows} rows repeat another one and were left out."),
+    marked("{rows} rows share their question, or their first message or text, with others; none is on two sides."),
+    marked(
+        "Too many rows share one question, first message or text to keep them on one side of the split: scores may be too good."
+        " Give held-out rows of your own with --eval."
+    ),
     marked("{rows} training rows are among the held-out ones too and were left out of the training."),
     marked("validation"),
     marked("held-out"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Records, records
-from engine.rows import Rows
+from engine.rows import Rows, shared_texts
 from engine.tables.table import Table
 from recommender.facts import Layout, Task
 from recommender.plan import DataChoice
@@ -72,8 +72,9 @@ def _read(table: Table, choice: DataChoice, task: Task, layout: Layout) -> Recor
 def _rows(found: Records, items: list[Any], strata: list[str]) -> Rows:
     texts = [row.text for row in found.rows]
     parts = [row.parts for row in found.rows]
-    return Rows(texts, strata, found.numbers, found.dropped, items, parts=parts if any(parts) else None)
-
+    if not any(parts):
+        return Rows(texts, strata, found.numbers, found.dropped, items)
+    return Rows(texts, strata, found.numbers, found.dropped, items, parts=parts, groups=shared_texts(parts))
 
 
 def _rarest(marks: Sequence[Sequence[str]]) -> list[str]:

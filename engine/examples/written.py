@@ -44,7 +44,7 @@ def conversations(table: Table, choice: DataChoice) -> Rows:
             continue
         given = None if tools is None else given_tools(tools[i], fault_at(table, i, "tools"))
         whole = "\n".join((*asked, *said))  # as inspection tells rows apart
-        kept.add(whole, {"messages": messages, "tools": given}, table.number(i))
+        kept.add(whole, {"messages": messages, "tools": given}, table.number(i), first_asked(messages) or "\n".join(asked))
     return kept.rows()
 
 
@@ -66,7 +66,7 @@ def instructions(table: Table, choice: DataChoice) -> Rows:
         asked = f"{prompt}\n\n{more}" if more else prompt
         messages = opened([{"role": "user", "content": asked}, {"role": "assistant", "content": answer}], system)
         whole = "\n".join(t for t in (system, prompt, more, answer) if t)
-        kept.add(whole, {"messages": messages, "tools": None}, table.number(i))
+        kept.add(whole, {"messages": messages, "tools": None}, table.number(i), asked)
     return kept.rows()
 
 
@@ -121,6 +121,11 @@ def said_and_asked(messages: Sequence[Message]) -> tuple[list[str], list[str]]:
     """What the assistant says, and what it reads; messages without words left out."""
     texts = [(m["role"] == "assistant", _spoken(m)) for m in messages]
     return [t for mine, t in texts if mine and t.strip()], [t for mine, t in texts if not mine and t.strip()]
+
+
+def first_asked(messages: Sequence[Message]) -> str:
+    """What a conversation begins with, its system message aside; nothing where that has no words."""
+    return next((_spoken(message) for message in messages if message["role"] == "user"), "")
 
 
 def _spoken(message: Message) -> str:
@@ -203,17 +208,20 @@ class Kept:
         self._texts: list[str] = []
         self._items: list[Any] = []
         self._numbers: list[int] = []
+        self._groups: list[str] = []
         self.dropped = 0
 
-    def add(self, text: str, item: Any, number: int) -> None:
-        """A row; `text` tells it from others."""
+    def add(self, text: str, item: Any, number: int, group: str = "") -> None:
+        """A row; `text` tells it from others, `group` is what rows may share that stay together."""
         self._texts.append(text)
         self._items.append(item)
         self._numbers.append(number)
+        self._groups.append(group)
 
     def rows(self) -> Rows:
         """All that was added."""
-        return Rows(self._texts, [""] * len(self._texts), self._numbers, self.dropped, self._items, self._source)
+        strata, groups = [""] * len(self._texts), self._groups if any(self._groups) else None
+        return Rows(self._texts, strata, self._numbers, self.dropped, self._items, self._source, groups=groups)
 
 
 def _column(choice: DataChoice, role: str) -> str:

@@ -14,6 +14,7 @@ from engine.inspection.columns import MOST_CLASSES
 from engine.inspection.duplicates import NEAR_ROWS, READ_CHARACTERS, drawn, group_of
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
+from engine.rows import key_of
 from engine.tables.source import Source, Told, nobody
 from engine.text import one_line
 from recommender.errors import InputError
@@ -45,6 +46,8 @@ class Counted:
     """The first row of each label."""
     numeric: bool = False
     """Whether some classes are written as numbers, not as text."""
+    shared: tuple[Numbers, ...] = ()
+    """Hashes of what rows may share that stay on one side of a split; of two texts, of both."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -59,6 +62,18 @@ class Counted:
         """Places of the rows that are not like an earlier one with the same label."""
         mixed = self.keys.astype(np.uint64) * np.uint64(_MIX) ^ self.targets.astype(np.uint64)
         return np.sort(np.unique(mixed, return_index=True)[1])
+
+    @cached_property
+    def belongings(self) -> Numbers | None:
+        """What decides which rows belong together, a hash a row; `None` where that is the whole text."""
+        return min(self.shared, key=lambda side: len(np.unique(side)), default=None)  # as `engine.rows.shared_texts`
+
+    def together(self) -> int:
+        """Different rows that share their prompt, first message or text with another one."""
+        if self.belongings is None:
+            return 0
+        times = np.unique(self.belongings[self.first_of_pair], return_counts=True)[1]
+        return int(times[times > 1].sum())
 
     def contradicting(self) -> int:
         """Rows whose text also appears with another label."""
@@ -89,6 +104,8 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         counted.dropped += batch.dropped
         counted.numeric |= batch.numeric
         rows, size = batch.rows, len(batch.rows)
+        if not rows:
+            continue
         words = [(r.text if classifying else whole(r)).casefold().split() for r in rows]
         keys = map(" ".join, words)  # as `engine.rows.key_of` makes them
         parts.append(
@@ -98,6 +115,7 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
                 _hashes([r.target for r in rows], size) if classifying else np.zeros(size, dtype=np.int64),
                 np.fromiter((len(r.text) + len(r.target) + len(r.other) for r in rows), np.int64, size),
                 np.fromiter(map(group_of, words), np.uint32, size),
+                *(_hashes(map(key_of, side), size) for side in zip(*(r.shared for r in rows), strict=True)),
             )
         )
         _count_marks(counted, rows, batch.numbers, shape)
@@ -115,7 +133,8 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         )
     if parts:
         joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        counted.numbers, counted.keys, counted.targets, counted.characters, counted.groups = joined
+        counted.numbers, counted.keys, counted.targets, counted.characters, counted.groups, *shared = joined
+        counted.shared = tuple(shared)
     return counted
 
 

@@ -181,7 +181,9 @@ def _put_aside(
     source: Source, shape: Shape, every: Counted, request: dict[str, Any], told: Told
 ) -> tuple[Counted, Counted]:
     """Rows to train on and rows to hold out, of one file, as `engine.loading.load` takes them."""
-    train, held_out = put_aside(len(every), request["eval_rows"], request.get("train_rows"), int(request.get("split_seed") or 0))
+    groups = None if every.belongings is None else every.belongings.tolist()
+    seed = int(request.get("split_seed") or 0)
+    train, held_out = put_aside(len(every), request["eval_rows"], request.get("train_rows"), seed, groups)
     known, aside = (count(source, shape, told, only=set(every.numbers[places].tolist())) for places in (train, held_out))
     known.dropped = every.dropped if request.get("train_rows") is None else 0
     return known, aside
@@ -255,6 +257,7 @@ def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Loo
         ],
         "duplicate_share": (rows - len(counted.first_of_pair)) / rows,
         "near_duplicate_share": similar * different / rows,
+        "shared_share": counted.together() / rows if counted.belongings is not None else None,
         "conflict_share": counted.contradicting() / rows if labelled else None,
         "overlap_share": held_out.shown_in(counted) / len(held_out) if held_out is not None else 0.0,
         "empty_rows": counted.dropped,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
-from engine.examples.written import conversation, said_and_asked
+from engine.examples.written import conversation, first_asked, said_and_asked
 from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import MAY_LACK, Shape
 from engine.inspection.several import split
@@ -39,6 +39,13 @@ class Record(NamedTuple):
     """Both texts, where pairs of them are judged."""
     begin: str | None = None
     """What stands before the first of several answers; `None` where that is the whole `text`."""
+    asked: str | None = None
+    """Where answers are written, what rows may share that stay on one side of a split."""
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Texts of which one decides what rows belong together; none where that is all of the text."""
+        return self.parts or (() if self.asked is None else (self.asked,))
 
 
 @dataclass(slots=True)
@@ -186,7 +193,8 @@ def _written(read: str, more: str, written: str) -> Callable[[_Row], Record | No
     def make(row: _Row) -> Record | None:
         system, prompt, extra, target = (row.text(role) for role in ("system", read, more, written))
         whole = "\n".join(t for t in (system, prompt, extra) if t)
-        return Record(whole, target, turns=3 if system else 2) if prompt and target else None
+        asked = f"{prompt}\n\n{extra}" if extra else prompt
+        return Record(whole, target, turns=3 if system else 2, asked=asked) if prompt and target else None
 
     return make
 
@@ -196,7 +204,10 @@ def _chat(row: _Row) -> Record | None:
     said, asked = said_and_asked(messages)
     first = next((i for i, message in enumerate(messages) if message["role"] == "assistant"), 0)
     begin = "\n".join(said_and_asked(messages[:first])[1]) if len(said) > 1 else None
-    return Record("\n".join(asked), "\n".join(said), turns=len(messages), begin=begin) if said else None
+    if not said:
+        return None
+    text = "\n".join(asked)
+    return Record(text, "\n".join(said), turns=len(messages), begin=begin, asked=first_asked(messages) or text)
 
 
 def _preference(row: _Row) -> Record | None:
@@ -204,7 +215,8 @@ def _preference(row: _Row) -> Record | None:
     if found is None:
         return None
     sides = [as_one_text(side) for side in (found.chosen, found.rejected)]
-    return Record(as_one_text(found.prompt), sides[0], other=sides[1], turns=len(found.prompt) + 1)
+    prompt = as_one_text(found.prompt)
+    return Record(prompt, sides[0], other=sides[1], turns=len(found.prompt) + 1, asked=prompt)
 
 
 def _raw(row: _Row) -> Record | None:

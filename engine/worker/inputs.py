@@ -1,5 +1,6 @@
 """What a run works on: model and data as the plan means them, and the rows as the model reads them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from engine.inspection.model import inspect_folder
@@ -16,6 +17,10 @@ from recommender.plan import Plan
 
 MOST_UNTRAINED = 0.1
 """Share of the training rows from which nothing would be learned, beyond which a run would be wasted on the wrong setting."""
+TORN = (
+    "Too many rows share one question, first message or text to keep them on one side of the split: scores may be too good."
+    " Give held-out rows of your own with --eval."
+)
 USES = {"train": "training", "validation": "validation", "held_out": "held-out"}
 """What rows are for, in words."""
 
@@ -60,10 +65,12 @@ def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> dict[st
     return rows
 
 
-def tell_losses(task: Task, rows: dict[str, Encoded], tell: Narrator) -> None:
-    """Warn of what the rows lost on the way into the model, and of what the task has to say."""
+def tell_losses(task: Task, rows: dict[str, Encoded], counts: Mapping[str, int], tell: Narrator) -> None:
+    """Warn of what the rows lost on the way into the model, of a split that flatters, and of what the task has to say."""
     for code, text in task.remarks.items():
         tell.warn(code, text)
+    if counts.get("torn"):
+        tell.warn("torn", TORN)
     for use, which in rows.items():
         told = in_words(use, which, task.plan.max_length)
         if told is not None:

@@ -67,7 +67,9 @@ def write(
             "scores": scores,
             "gains": gains,
             "forgetting": forgotten,
-            "statements": statements(kind, gains, scores) + ([forgetting.statement(forgotten)] if forgotten else []),
+            "statements": statements(kind, gains, scores)
+            + ([forgetting.statement(forgotten)] if forgotten else [])
+            + kept_together(parts.counts),
             "memory": {
                 "predicted": expected.get("memory"),
                 "probed": probed(events),
@@ -98,6 +100,14 @@ def write(
             ],
         },
     )
+
+
+def kept_together(counts: Mapping[str, int]) -> list[str]:
+    """What the split did with rows that share a question, in a sentence."""
+    if not counts.get("together") or counts.get("torn"):
+        return []
+    shared = f"{counts['together']:,} rows share their question, or their first message or text, with others"
+    return [f"{shared}; none is on two sides."]
 
 
 def computing(plan: Plan, events: Sequence[Event]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Session:
         total_steps = plan.total_steps(len(rows["train"]))  # not of the file's rows: raw text is cut into pieces
         self._announce(task, built, parts, rows, total_steps=total_steps, checkpoint=checkpoint)
         task.adopt(built.model)
-        tell_losses(task, rows, tell)
+        tell_losses(task, rows, parts.counts, tell)
         task.prepare(rows["train"], next(built.model.parameters()).device)
         with Fence() as fence, Faster(plan, tell) as faster:
             reader = Reader(task, self._budget(built, checkpoint), self._between(fence))

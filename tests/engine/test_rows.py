@@ -1,12 +1,15 @@
 """Rows: the same for inspection and run, and never a text on two sides."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.inspection.data import inspect_data
 from engine.loading import split
 from engine.rows import Rows, agreeing, carve, deal, key_of, labelled, sample, sort_labels, unique
 from engine.tables.read import read_table
@@ -70,6 +73,79 @@ def test_carving_is_repeatable_and_depends_on_the_seed() -> None:
     rows = many(100)
     assert carve(rows, 20, 1)[0].numbers == carve(rows, 20, 1)[0].numbers
     assert carve(rows, 20, 1)[0].numbers != carve(rows, 20, 2)[0].numbers
+
+
+GROUPS = st.lists(st.tuples(st.integers(0, 25), st.sampled_from("abc")), min_size=2, max_size=80)
+
+
+def grouped(pairs: list[tuple[int, str]]) -> Rows:
+    rows = rows_of([(f"text {i}", label) for i, (_, label) in enumerate(pairs)])
+    return replace(rows, groups=[f"premise {group}" for group, _ in pairs])
+
+
+@settings(max_examples=80, deadline=None)
+@given(pairs=GROUPS, count=st.integers(1, 40), seed=st.integers(0, 5))
+def test_rows_of_one_group_stay_on_one_side_and_of_no_label_all_are_taken(
+    pairs: list[tuple[int, str]], count: int, seed: int
+) -> None:
+    rows = grouped(pairs)
+    out, rest = carve(rows, count, seed)
+    assert sorted(out.numbers + rest.numbers) == rows.numbers
+    assert not set(out.groups or ()) & set(rest.groups or ())
+    assert len(out) <= count
+    assert set(rest.labels) == set(rows.labels)
+    dealt = deal(rows, 4, seed)
+    assert len(set(zip(rows.groups or (), dealt, strict=True))) == len(set(rows.groups or ()))
+
+
+@pytest.mark.parametrize("count", [60, 400])
+def test_groups_of_mixed_labels_keep_the_share_of_each_label(count: int) -> None:
+    pairs = [(i, label) for i in range(400) for label in "aaab"[i % 4 :] + "c" * (i % 10 == 0)]
+    rows = grouped(pairs)
+    out, _ = carve(rows, count, seed=0)
+    assert len(out) >= 0.95 * count
+    shares, before = Counter(out.labels), Counter(rows.labels)
+    assert all(abs(shares[x] / len(out) - before[x] / len(rows)) < 0.06 for x in before)
+    assert max(Counter(deal(rows, 5, 0)).values()) - min(Counter(deal(rows, 5, 0)).values()) <= 5
+
+
+SHARING: dict[str, list[dict[str, object]]] = {
+    "instruction": [{"instruction": f"Name {i // 3}", "input": "", "output": f"answer {i}"} for i in range(240)],
+    "chat": [
+        {"messages": [{"role": "user", "content": f"Hello {i // 3}"}, {"role": "assistant", "content": f"answer {i}"}]}
+        for i in range(240)
+    ],
+    "premises": [{"premise": f"It is {i // 3} here", "hypothesis": f"So {i}", "label": "ab"[i % 2]} for i in range(240)],
+    "passages": [{"question": f"Is it {i}?", "passage": f"It is {i // 3}.", "label": "ab"[i % 2]} for i in range(240)],
+}
+
+
+@pytest.mark.parametrize("kind", SHARING)
+@pytest.mark.parametrize("options", [{}, {"eval_rows": 60}], ids=["carved", "put aside"])
+def test_what_rows_share_is_never_on_two_sides(kind: str, options: dict[str, int], tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in SHARING[kind]))
+    found = inspect_data({"train": str(file), **options})["facts"]
+    assert found["shared_share"] == 1
+    assert found["eval_rows"] == options.get("eval_rows")
+    columns = None if found["task"] == "classification" and "text_pair" not in found["columns"] else found["columns"]
+    plan = DataChoice.model_validate({"train": str(file), "columns": columns, "layout": found["layout"], **options})
+    parts = split(plan, found["task"])
+    sides = [{(n - 1) // 3 for n in part.numbers} for part in (parts.train, parts.validation, parts.held_out)]
+    assert all(sides)
+    assert sum(map(len, sides)) == len(set().union(*sides)) == 80
+    assert (parts.counts["together"], "torn" in parts.counts) == (found["rows"], False)
+    assert len(parts.held_out) == (60 if options else pytest.approx(48, abs=15))
+
+
+def test_a_question_that_all_rows_share_is_split_all_the_same_and_said(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"prompt": "A poem!", "completion": f"poem {i}"}) + "\n" for i in range(200)))
+    columns = {"prompt": "prompt", "completion": "completion"}
+    parts = split(DataChoice(train=str(file), columns=columns, layout="prompt_completion"), "instruction")
+    assert parts.counts["torn"] == 1
+    assert len(parts.validation) > 0
+    assert len(parts.held_out) > 0
 
 
 def test_a_sample_is_seeded_and_keeps_the_order() -> None:
