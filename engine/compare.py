@@ -18,6 +18,7 @@ from engine.metrics.kinds import Answers, Kind
 from engine.metrics.measures import MEASURES
 from engine.metrics.registry import kind_of
 from engine.planning import check_fits, plan_for, rows_trained_on
+from engine.prediction.candidates import counted_out
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
@@ -74,8 +75,10 @@ def plans(
         )
         if "warmup_steps" not in assigned:
             plan = with_warm_up(plan, advice.candidate(method), facts, folds)
-        check_fits(plan, facts, anyway=anyway)
         made[method] = plan
+    facts = counted_out(facts, lambda _: made.values(), advised=False)
+    for plan in made.values():
+        check_fits(plan, facts, anyway=anyway)
     return {
         f"{method}-{seed}" + (f"-fold-{fold + 1}" if folds else ""): in_fold(plan.model_copy(update={"seed": seed}), folds, fold)
         for seed in seeds

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from engine import compare
 from engine.inspect import DataInspection, ModelInspection
 from engine.planning import check_fits, plan_for, rows_trained_on
+from engine.prediction.candidates import counted_out
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
 from recommender.hyper import counted_rows
@@ -104,7 +105,9 @@ def wanted(
             anyway=anyway,
         )
         made[method] = plan if "warmup_steps" in map(_name, of_method[method]) else compare.with_warm_up(plan, candidate, facts)
-        check_fits(made[method], facts, anyway=anyway)
+    facts = counted_out(facts, lambda _: made.values(), advised=False)
+    for plan in made.values():
+        check_fits(plan, facts, anyway=anyway)
     if made[leader].data.validation_rows == 0:
         raise InputError("A pilot judges by the validation rows, and there are none; give more rows or set data.validation_rows.")
     left_out = [f"{METHOD_NAMES[m]}: {_why_out(advice, m)}" for m in METHODS if m not in chosen]

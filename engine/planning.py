@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_machine, inspect_model
+from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_machine, inspect_model, together
 from engine.inspection.layouts import KNOWN_ROLES
+from engine.prediction.candidates import counted_out
 from engine.text import one_line
 from recommender import plan_file
 from recommender.candidates import why_not
@@ -251,11 +252,20 @@ def check_fits(plan: Plan, facts: Facts, *, anyway: bool = False) -> None:
         raise Refused(f"{against.text} Lower max_length or token_budget, or take another method.")
 
 
-def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] = int) -> tuple[Plan, list[Caution]]:
-    """A person's plan with absolute paths, columns, labels and fingerprints: enough to repeat the run from it alone.
+class Completed(NamedTuple):
+    """A person's plan, ready to run."""
 
-    Beside it what an expert would say about its settings. `ours` tells the bytes of main memory that the run's own worker has
-    taken already: they are there for the run.
+    plan: Plan
+    """With absolute paths, columns, labels and fingerprints: enough to repeat the run from it alone."""
+    cautions: list[Caution]
+    """What an expert would say about its settings."""
+    facts: Facts
+    """Machine, model and data, and what was counted of the plan's step."""
+
+
+def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] = int) -> Completed:
+    """What the plan leaves open, found out. `ours` tells the bytes of main memory that the run's own worker has taken already:
+    they are there for the run. The memory of its step is counted (seconds, the first time).
 
     Raises:
         InputError: model or data cannot be used, or are not those the plan was made for.
@@ -303,7 +313,7 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
     machine = inspect_machine(runs, try_nf4=plan.method == "qlora")
     if machine.ram_available is not None:
         machine = machine.model_copy(update={"ram_available": machine.ram_available + ours()})
-    situation = Facts(machine=machine, model=model.facts, data=data.facts)
+    situation = counted_out(together(machine, model, data), lambda _: [made], advised=False)
     check_fits(made, situation)
     settings = made.model_dump() | {"rows": max(counted_rows(data.facts) - carved, 1)}
-    return made, lint_for(settings, situation)
+    return Completed(made, lint_for(settings, situation), situation)

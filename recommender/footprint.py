@@ -45,6 +45,9 @@ class Step:
     adapter_dtype: AdapterDtype = "fp32"
     accumulates: bool = False
     """Whether the logical batch is cut in several: gradients are then there while the next is read."""
+    target_modules: str | None = None
+    """What adapters are put on; `None` stands for all linear maps. Of this and the next only a trace tells the memory."""
+    dora: bool = False
 
 
 def parts_of(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:

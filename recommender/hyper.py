@@ -29,6 +29,8 @@ from recommender.plan import metrics_of
 from recommender.recommendation import Method, Precision, Settings, Trained
 from recommender.shape import Shape, fp16_hostile, t5_like, tuned_as_encoder
 
+ALL_LINEAR = "all-linear"
+"""Adapters on every linear map, as peft and a plan say it."""
 LENGTH_STEP = 8
 UNKNOWN_LENGTH = 512
 """Taken where no text was measured."""
@@ -89,7 +91,7 @@ def settings_for(facts: Facts, shape: Shape, method: Method, trained: Trained = 
         last_layers=LAST_LAYERS if trained == "last_layers" else None,
         rank=rank,
         alpha=(2 * rank if encoder else 32) if rank is not None else None,
-        target_modules="all-linear" if adapters else None,
+        target_modules=ALL_LINEAR if adapters else None,
         dropout=rates.dropout_of(shape, data, encoder) if adapters else None,
         seeds=tuple(range(1, 1 + seeds_for(examples))),
         metric=metric_of(data),

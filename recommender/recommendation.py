@@ -72,6 +72,8 @@ class Settings(Fact):
     """LoRA's own dropout; the model keeps its dropout as it was trained."""
     adapter_dtype: AdapterDtype = "fp32"
     """In which the adapters, their gradients and their moments are held."""
+    dora: bool = False
+    """Whether LoRA learns the length of each weight's rows apart (DoRA): never advised, a person may want it."""
     seeds: tuple[int, ...]
     """How many runs a careful comparison takes; one run has one seed."""
     metric: str

@@ -1,5 +1,6 @@
 """Steps whose memory a trace has counted, `measured.memory_profile`: exact for the same step, a yardstick for its neighbours."""
 
+from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ RESERVE = 1.05
 """What CUDA's allocator keeps beyond the tensors changes with the sizes: by -2% to +5% of the whole (results/what_if.json)."""
 
 
+NAMES = frozenset(f.name for f in fields(Step))
 SLOWEST = 1e6
 """Seconds of a token or of an update that nobody has waited for."""
 
@@ -38,10 +40,9 @@ class Counted(NamedTuple):
 def counted(facts: Facts) -> list[Counted]:
     """The traced steps of the facts. What is not understood is left out: a newer version may have written it."""
     found = []
-    names = {f.name for f in fields(Step)}
     for entry in (facts.measured.memory_profile or {}).get("steps") or ():
         try:
-            step = Step(**{k: v for k, v in entry["step"].items() if k in names})
+            step = Step(**{k: v for k, v in entry["step"].items() if k in NAMES})
             peak, parts = int(entry["peak"]), {str(k): int(v) for k, v in entry["parts"].items()}
             low, high = (int(entry.get(end, factor * peak)) for end, factor in (("low", LOW), ("high", HIGH)))
             phases = {str(p): {str(k): int(v) for k, v in held.items()} for p, held in (entry.get("phases") or {}).items()}
@@ -49,6 +50,15 @@ def counted(facts: Facts) -> list[Counted]:
             found.append(Counted(step, peak, parts, low, high, phases, int(entry.get("most", high)), entry.get("fit")))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
+    return found
+
+
+def untraceable(facts: Facts) -> list[Step]:
+    """Steps that no trace could count."""
+    found = []
+    for entry in (facts.measured.memory_profile or {}).get("untraceable") or ():
+        with suppress(TypeError, AttributeError):
+            found.append(Step(**{k: v for k, v in entry.items() if k in NAMES}))
     return found
 
 
@@ -131,7 +141,8 @@ def _kind(step: Step) -> tuple[Any, ...]:
 
 
 def _way(step: Step) -> tuple[Any, ...]:
-    return (*_kind(step), bool(step.rank), bool(step.dropout), step.adapter_dtype, step.accumulates)
+    adapters = (bool(step.rank), bool(step.dropout), step.adapter_dtype, step.target_modules, step.dora)
+    return (*_kind(step), *adapters, step.accumulates)
 
 
 def from_runs(facts: Facts, method: str) -> float:

@@ -42,6 +42,8 @@ def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budge
         last_layers=settings.last_layers,
         dropout=settings.dropout or 0.0,
         adapter_dtype=settings.adapter_dtype,
+        target_modules=None if settings.target_modules == hyper.ALL_LINEAR else settings.target_modules,
+        dora=settings.dora,
         accumulates=tokens // longest_unit(facts, settings.max_length) < settings.effective_batch,
     )
 

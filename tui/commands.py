@@ -33,10 +33,10 @@ def run(given: argparse.Namespace) -> int:
     content, lines = plan_file.parse_mapping(text, str(given.plan))
     made = plan_file.validate(plan_file.set_fields(_pointed(content, given), given.assignments), str(given.plan), lines)
     with Waiting(made) as worker:  # its imports take longer than looking at model and data does
-        made, cautions = completed(made, engine_runs.runs_root(given.runs), ours=worker.memory)
+        made, cautions, facts = completed(made, engine_runs.runs_root(given.runs), ours=worker.memory)
         for caution in cautions:
             print(_("Worth knowing: {words}").format(words=caution.text), file=sys.stderr)
-        return start(made, None, None, given, worker)
+        return start(made, None, facts, given, worker)
 
 
 def runs(given: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ import codecs
 import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,7 +16,7 @@ from engine.files import write_atomically
 from engine.launch import Waiting
 from engine.planning import check_fits, check_task, plan_for
 from engine.prediction import trial
-from engine.prediction.candidates import with_traces
+from engine.prediction.candidates import Own, counted_out
 from engine.text import one_line
 from recommender import plan_file
 from recommender.decide import decide, recommend
@@ -48,7 +49,7 @@ def auto(given: argparse.Namespace) -> int:
             if look.model.weights_here and not given.dry_run:
                 likely = _plan(given, look, recommend(look.facts))
                 worker = sent_away.enter_context(Waiting(likely))  # its imports take about as long as the traces do
-        look.trace()
+        look.trace(lambda advice: _own(given, look, advice))
         advice = recommend(look.facts)
         _show_advice(given, look.facts, advice)
         try:
@@ -85,7 +86,7 @@ def plan(given: argparse.Namespace) -> int:
     if writes and wanted.exists() and not given.force:
         raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
     look = look_at(given)
-    look.trace()
+    look.trace(lambda advice: _own(given, look, advice))
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
     try:
@@ -146,9 +147,9 @@ class Look:
             print(_("Trying bf16 on this processor, once for this model …"), file=sys.stderr)
         self.facts = trial.with_trial(found)
 
-    def trace(self) -> None:
-        """Count what the candidates' steps take."""
-        self.facts = with_traces(self.facts, recommend(self.facts).candidates)
+    def trace(self, own: Own = lambda _: ()) -> None:
+        """Count what the candidates' steps take, and those of the plans that `own` makes of the advice."""
+        self.facts = counted_out(self.facts, own)
 
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""
@@ -183,6 +184,13 @@ def _plan(given: argparse.Namespace, look: Look, advice: Recommendation) -> Plan
         assignments=given.assignments,
         anyway=given.anyway,
     )
+
+
+def _own(given: argparse.Namespace, look: Look, advice: Recommendation) -> Iterator[Plan]:
+    """The plan with the settings that were set, where there are any and it may run as far as is known."""
+    if given.assignments:
+        with contextlib.suppress(Refused, InputError):  # said where the plan is made for good
+            yield _plan(given, look, advice)
 
 
 def _show_advice(given: argparse.Namespace, facts: Facts, advice: Recommendation) -> None:

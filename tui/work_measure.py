@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from engine.inspection.child import Cancel
     from recommender.facts import Facts
 METHODS = ("full", "lora", "qlora")
+ROUNDS = 3
+"""What was counted may change what is advised, whose steps are counted in turn: at most so many times."""
 
 
 def wants_trial(advice: Advice) -> bool:

@@ -1,6 +1,5 @@
 """A run from plan to report: load, tokenize, score before, train, save, score after."""
 
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from engine.worker.tasks.base import Encoded, Task
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import seed_everything
 from engine.worker.training import FIT_ROWS, Training, suggested_rate
+from recommender.decide import recommend
 from recommender.edits import edited
 from recommender.errors import Refused
 from recommender.facts import Facts
@@ -219,19 +219,21 @@ def _expected(run: RunDirectory, plan: Plan) -> dict[str, Any]:
 
     Bytes are those that a run counts of itself (`memory.counted_by`): on a GPU without the context.
     """
-    advice = run.recommendation() or {}
-    for known in advice.get("candidates") or []:
-        if known.get("method") == plan.method:
-            with contextlib.suppress(ValidationError):
-                facts = Facts.model_validate(json_object(run.path / "facts.json"))
-                known = edited(facts, Candidate.model_validate(known), plan).candidate.model_dump()
-            beside = known["memory"]["parts"].get("runtime", 0) if counted_by() == "allocator" else 0
-            return {
-                "memory": max(known["memory"]["predicted"] - beside, 0),
-                "seconds": known["hours"]["predicted"] * 3600,
-                "available": known["memory"]["available"],
-            }
-    return {}
+    try:
+        facts = Facts.model_validate(json_object(run.path / "facts.json"))
+        advised = [Candidate.model_validate(known) for known in (run.recommendation() or {}).get("candidates") or []]
+    except ValidationError:
+        return {}
+    known = next((c for c in advised or recommend(facts).candidates if c.method == plan.method), None)
+    if known is None:
+        return {}
+    own = edited(facts, known, plan).candidate
+    beside = own.memory.parts.get("runtime", 0) if counted_by() == "allocator" else 0
+    return {
+        "memory": max(own.memory.predicted - beside, 0),
+        "seconds": own.hours.predicted * 3600,
+        "available": own.memory.available,
+    }
 
 
 def _quieten() -> None:

@@ -10,7 +10,9 @@ import pytest
 from engine import planning
 from engine.inspect import DataInspection, ModelInspection
 from engine.planning import completed, plan_for
+from engine.prediction.candidates import counted_out
 from recommender.decide import recommend
+from recommender.edits import edited
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
 from recommender.plan import Plan
@@ -149,11 +151,11 @@ def test_a_persons_plan_is_completed_and_checked(monkeypatch: pytest.MonkeyPatch
         "model": {"id": "x"}, "data": {"train": "a.csv", "eval": "b.csv"}, "method": "full",
         "learning_rate": 2e-5, "epochs": 1, "effective_batch": 8, "max_length": 64,
     }  # fmt: skip
-    made, _ = completed(Plan.model_validate(content))
+    made = completed(Plan.model_validate(content)).plan
     assert made.data.train == "/data/a.csv"
     assert made.data.labels == ["neg", "pos"]
     assert made.model.fingerprint == "f" * 64
-    assert completed(made)[0] == made
+    assert completed(made).plan == made
 
     for changed, told in (
         ({"data": content["data"] | {"train_fingerprint": "0" * 64}}, "a.csv has changed"),
@@ -163,3 +165,43 @@ def test_a_persons_plan_is_completed_and_checked(monkeypatch: pytest.MonkeyPatch
     ):
         with pytest.raises(InputError, match=told):
             completed(Plan.model_validate(content | changed))
+
+
+def test_a_plans_own_step_is_counted_before_it_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was set: the trace of that very step decides, not the formula, and what cannot be traced is asked once."""
+    _, model, data = situation()
+    machine = Facts.model_validate(FACTS).machine
+    monkeypatch.setenv("LORACLE_TRACE", "1")
+    monkeypatch.setattr(planning, "inspect_model", lambda name: model)
+    monkeypatch.setattr(planning, "inspect_data", lambda *args, **kwargs: data)
+    monkeypatch.setattr(planning, "inspect_machine", lambda runs, try_nf4: machine)
+    monkeypatch.setattr("engine.prediction.candidates.checked", lambda known: known)
+    asked: list[dict[str, Any]] = []
+    peaks = {"lora": 10**9}
+
+    def answers(kind: str, request: dict[str, Any], **_: object) -> dict[str, Any]:
+        asked.extend(request["plans"])
+        return {"steps": {p["name"]: {"peak": peaks[p["method"]], "parts": {}} for p in request["plans"] if p["method"] in peaks}}
+
+    monkeypatch.setattr("engine.prediction.candidates.traced", answers)
+    content: dict[str, Any] = {
+        "model": {"id": "x"}, "data": {"train": "a.csv", "eval": "b.csv"}, "learning_rate": 2e-5, "epochs": 1,
+        "effective_batch": 8, "max_length": 64, "method": "lora", "rank": 8, "alpha": 16, "target_modules": "query", "dora": True,
+    }  # fmt: skip
+    own = Plan.model_validate(content)
+    known = completed(own).facts
+    assert [(p["settings"]["target_modules"], p["settings"]["dora"]) for p in asked] == [("query", True)]
+    advised = recommend(known).candidate("lora")
+    memory, without = (edited(known, advised, plan).candidate.memory for plan in (own, own.model_copy(update={"dora": False})))
+    assert memory.predicted == 10**9 + memory.parts["runtime"]
+    assert memory.high - memory.low < without.high - without.low  # of another step it is only a yardstick
+    peaks["lora"] = 10**13
+    with pytest.raises(Refused, match="does not fit"):
+        completed(own)
+
+    asked.clear()
+    peaks.clear()
+    whole = counted_out(known, lambda _: [own])
+    assert [p["name"] for p in asked] == ["full", "lora", "qlora"]  # their own one is known
+    assert counted_out(whole, lambda _: [own]) == whole
+    assert len(asked) == 3

@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from engine.groups import Group
 from engine.inspect import DataInspection, ModelInspection
-from engine.prediction.candidates import with_traces
+from engine.prediction.candidates import counted_out
 from recommender.decide import recommend
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
@@ -172,9 +172,10 @@ async def test_a_trial_of_bf16_changes_the_plan_that_is_already_there(
 
 
 async def test_memory_is_counted_beside_a_plan_that_is_already_there(
-    *, runs: Path, plan_screen: RecommendationScreen, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
-    """Until then its number is marked; then it is the one that --auto tells."""
+    *, runs: Path, plan_screen: RecommendationScreen, started: list[Plan], monkeypatch: pytest.MonkeyPatch,
+    screen: Screen, wait: Any,
+) -> None:  # fmt: skip
+    """Until then its number is marked; then it is the one that --auto tells, and decides whether a plan may start."""
     go_on = threading.Event()
     asked: list[dict[str, Any]] = []
 
@@ -184,7 +185,7 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
         asked.append(request)
         go_on.wait(60)
         step = {"peak": 123_000_000, "low": 120_000_000, "high": 130_000_000, "parts": {"weights": 123_000_000}}
-        return {"steps": {plan["method"]: step for plan in request["plans"]}}
+        return {"steps": {plan["name"]: step for plan in request["plans"]}}
 
     monkeypatch.setenv("LORACLE_TRACE", "1")
     monkeypatch.setattr("engine.prediction.candidates.traced", answers)
@@ -199,13 +200,23 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
         await wait(pilot, lambda: "counting" not in screen(app))
         memory = plan_screen.advice.candidate("full").memory
         assert memory.predicted == 123_000_000 + memory.parts["runtime"]
-        auto = recommend(with_traces(before.facts, recommend(before.facts).candidates))
+        auto = recommend(counted_out(before.facts))
         assert plan_screen.advice.recommendation == auto
         # Another rank is another step: it is counted anew.
         times = len(asked)
         plan_screen._changed(work_plan.change(plan_screen.advice, "lora", "rank", "32"))
         await wait(pilot, lambda: len(asked) > times and "counting" not in screen(app))
-        assert asked[-1]["plans"][1]["settings"]["rank"] == 32
+        assert [(p["method"], p["settings"]["rank"]) for p in asked[-1]["plans"]] == [("lora", 32)]
+        # What the formula would refuse is not refused before it was counted.
+        go_on.clear()
+        wide = work_plan.change(plan_screen.advice, "full", "token_budget", "50000000")
+        plan_screen._changed(work_plan.change(wide, "full", "effective_batch", "500000"))
+        await wait(pilot, lambda: "does not fit" in screen(app))
+        await pilot.press("1", "enter")
+        await wait(pilot, lambda: "Starts once its memory is counted" in screen(app))
+        assert not started
+        go_on.set()
+        await wait(pilot, lambda: [plan.effective_batch for plan in started] == [500_000])
 
 
 def test_the_copied_command_makes_the_same_plan(advice: work_plan.Advice, model: ModelInspection) -> None:

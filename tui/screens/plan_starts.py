@@ -35,17 +35,23 @@ class PlanStarts(LoracleScreen):
     _starting = False
     _trying = False
     """Whether it is being found out if bf16 pays: what is started before that would compute in fp32, often twice as long."""
+    _counting = False
+    """Whether the memory of what is shown is being counted: what the formula says of it may be too much."""
     _waiting = ""
     """The action that comes after that."""
 
     def action_start(self) -> None:
         """Start the chosen method, after a question where the advice is against it."""
+        asked_again = self._waiting == "start"
         if self.advice is None or self._starting or self._waits("start"):
             return
         obstacle = starting.obstacle(self.advice, self.chosen)
         if obstacle is None:
             self._starting = True
             self._start(anyway=False)
+        elif self._counting and not asked_again:
+            self._waiting = "start"
+            self._message(_("Starts once its memory is counted, in seconds, if it fits then."), wrong=False)
         elif obstacle.final:
             self._message(_("This cannot start. {why}").format(why=obstacle.text))
         else:

@@ -111,9 +111,7 @@ class RecommendationScreen(PlanStarts):
         if self._starting:
             return
         await self._take_measured(lambda now: measuring.measured_again(now, facts))
-        waiting, self._waiting = self._waiting, ""
-        if waiting and self.app.screen is self:
-            await self.run_action(waiting)
+        await self._go_on()
 
     async def _take_measured(self, measured: "Callable[[engine_side.Advice], engine_side.Advice]") -> None:
         """Show the advice with something that was measured; what is said while it is decided anew holds."""
@@ -127,18 +125,26 @@ class RecommendationScreen(PlanStarts):
     @work(exclusive=True, group="counting", exit_on_error=False)
     async def _count(self) -> None:
         """Count the memory of what is on the screen; until then it is the formula's, or scaled from another step, and marked."""
-        if self.advice is None or not measuring.is_uncounted(self.advice):
-            return
-        self._counting = True
-        self._take(self.advice)
-        cancel = cancel_handle()
-        try:
-            facts = await in_thread(measuring.counted, self.advice, cancel)
-        finally:
-            cancel.cancel()
-        self._counting = False  # not where this was given up: then the next one counts
-        if not self._starting:
-            await self._take_measured(lambda now: measuring.with_profile(now, facts))
+        for _round in range(measuring.ROUNDS):
+            if self.advice is None or self._starting or not measuring.is_uncounted(self.advice):
+                break
+            self._counting = True
+            self._take(self.advice)
+            cancel = cancel_handle()
+            try:
+                facts = await in_thread(measuring.counted, self.advice, cancel)
+            finally:
+                cancel.cancel()
+            self._counting = False  # not where this was given up: then the next one counts
+            if not self._starting:
+                await self._take_measured(lambda now, facts=facts: measuring.with_profile(now, facts))  # type: ignore[misc]
+        await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Do what was asked for while something was measured."""
+        waiting, self._waiting = self._waiting, ""
+        if waiting and not self._trying and self.app.screen is self:
+            await self.run_action(waiting)
 
     def _changed(self, advice: engine_side.Advice) -> None:
         """Show what a person has changed, at once, and count it."""

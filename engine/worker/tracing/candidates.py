@@ -31,8 +31,8 @@ TRIED = 3
 
 
 def candidates(facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool = True) -> dict[str, Any]:
-    """Peak, its interval and its parts by method; methods whose step cannot be traced are left out. `expandable` is how a card's
-    allocator grows.
+    """Peak, its interval and its parts by the name of each step, or its method where it has none; what cannot be traced is left
+    out. `expandable` is how a card's allocator grows.
 
     Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. On a CPU,
     which is taken for this one, also the seconds that a token takes in training and in scoring.
@@ -56,7 +56,7 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool =
         allocated, kept, fullest = _most(told, "allocated"), _most(told, held), _most(whole, held)
         reserve = {"reserve": kept - sum(told["parts"].values())} if pooled else {}
         margin = RESERVED if pooled else ALLOCATED
-        found[one["method"]] = {
+        found[name_of(one)] = {
             "peak": kept,
             "low": int(ALLOCATED[0] * allocated),
             "high": int(margin[1] * fullest),
@@ -65,12 +65,12 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool =
             "phases": parts_by_phase(told),
         }
         if seconds is not None:
-            found[one["method"]]["seconds"] = seconds
+            found[name_of(one)]["seconds"] = seconds
     return {"steps": found}
 
 
 def fits(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
-    """How the memory of each step grows with rows, length and rank, by method; left out where that cannot be told."""
+    """How the memory of each step grows with rows, length and rank, by its name; left out where that cannot be told."""
     card, _ = card_of(facts)
     found = {}
     for one in wanted:
@@ -81,8 +81,13 @@ def fits(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
             except UNTRACEABLE:
                 continue
             if step.grows is not None:
-                found[one["method"]] = sizes.fitted(segments, step.grows, step.ways)
+                found[name_of(one)] = sizes.fitted(segments, step.grows, step.ways)
     return {"fits": found}
+
+
+def name_of(one: dict[str, Any]) -> str:
+    """Of a step among those that are asked for."""
+    return str(one.get("name", one["method"]))
 
 
 def _most(told: dict[str, Any], which: str) -> int:
@@ -237,7 +242,8 @@ def _divided(size: Sizes, heads: int, seen: list[int], tile: int) -> Iterator[No
 
 
 def _plan(one: dict[str, Any]) -> Plan:
-    own = {name: value for name, value in one["settings"].items() if name in Plan.model_fields and name != "metric"}
+    given = {"learning_rate": 1e-4, "epochs": 1, "effective_batch": one.get("rows", 1) * one.get("pieces", 1)} | one["settings"]
+    own = {name: value for name, value in given.items() if name in Plan.model_fields and name != "metric"}
     labels = [f"label {i}" for i in range(one["labels"])] if HEADS[one["task"]] != "causal_lm" else []
     data = {"train": "traced", "labels": labels}
     return Plan.model_validate({"model": {"id": "traced"}, "data": data, "task": one["task"], "method": one["method"], **own})
