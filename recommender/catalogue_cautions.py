@@ -15,10 +15,15 @@ CAUTIONS: dict[str, str] = {
     "overlap": "{share:share} of the held-out rows are also in the training data. They are left out of training, or the "
     "score would be too good.",
     "leak": "Column {column} seems to give the label away: keep it out of the text.",
+    "outliers": "{share:share} of the numbers in column {column} lie far from all others. The loss squares errors, so these few "
+    "rule the training: check them, clip them, or learn their logarithm.",
+    "unknown_tokens": "{share:share} of the tokens stand for words or signs that this model does not know, all of them alike: it "
+    "cannot tell them apart. Take a model for this language or these signs.",
     "nothing_held_out": "Nothing can be held out of so few texts: no score, before or after, will say whether it helped. Bring "
     "held-out text, or cut the text into files of its own, such as chapters.",
     "small_held_out": "Your {rows:count} held-out rows measure to about {points:num} points either way; smaller differences "
     "are noise.",
+    "single_held_out": "A single held-out row says nothing of the result.",
     "imbalanced": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights; "
     "choose the threshold on validation rows.",
     "imbalanced_classes": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights.",

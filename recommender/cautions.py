@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from recommender.counting import classes_of, distinct_rows, is_labelled, rows_of, skewed, split_of
-from recommender.facts import Facts
+from recommender.facts import DataFacts, Facts
 from recommender.gates import contradictions, rare_classes
 from recommender.lints import share_cut
 from recommender.memory import usable_count
@@ -12,6 +12,8 @@ from recommender.reasons import caution
 from recommender.recommendation import METHOD_NAMES, Candidate, Caution
 from recommender.shape import Shape, fp16_hostile
 
+UNKNOWN_SHARE = 0.05
+"""Of tokens without a piece of their own, from which on a text loses words that it needs; a stray sign costs less."""
 LONG_READER = 4096
 """Tokens from which on an encoder is one for long texts."""
 
@@ -30,9 +32,7 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
     yield from (caution(code, share=n) for code, n in (("shared", data.shared_share), ("overlap", data.overlap_share)) if n)
     if data.empty_rows:
         yield caution("left_out", rows=data.empty_rows)
-    for suspicion in data.suspicious_columns:
-        if suspicion.why == "leak":
-            yield caution("leak", column=suspicion.column)
+    yield from _about_contents(data)
     yield from _about_labels(facts)
     yield from _about_lengths(facts, shape, nearest)
     task, unique = data.task or "classification", distinct_rows(data)
@@ -48,13 +48,24 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
         yield caution("no_chat_template", chat_template=False)
 
 
+def _about_contents(data: DataFacts) -> Iterator[Caution]:
+    for suspicion in data.suspicious_columns:
+        if suspicion.why == "leak":
+            yield caution("leak", column=suspicion.column)
+        elif suspicion.why == "outliers":
+            yield caution("outliers", column=suspicion.column, share=suspicion.share)
+    if (data.unknown_share or 0) >= UNKNOWN_SHARE:
+        yield caution("unknown_tokens", share=data.unknown_share)
+
+
 def _about_labels(facts: Facts) -> Iterator[Caution]:
     data = facts.data
     if (data.task or "classification") not in ("classification", "multi_label"):
         return
     held_out = data.eval_rows if data.eval_rows is not None else split_of(data).held_out
     if 0 < held_out < 1_000 and rows_of(data) is not None and classes_of(data) != 1:
-        yield caution("small_held_out", rows=held_out, points=round(100 * 1.96 * math.sqrt(0.09 / held_out), 1))
+        wording = "single_held_out" if held_out == 1 else None
+        yield caution("small_held_out", wording=wording, rows=held_out, points=round(100 * 1.96 * math.sqrt(0.09 / held_out), 1))
     counts = data.label_counts or ()
     present = [c for c in counts if c]
     if skewed(data) and data.task != "multi_label":

@@ -171,8 +171,8 @@ class Suspicion(Given):
     """A column that looks as if it should not be learned from."""
 
     column: str
-    why: Literal["id", "constant", "leak"]
-    """Different in every row, the same in every row, or giving the label away."""
+    why: Literal["id", "constant", "leak", "outliers"]
+    """Different in every row, the same in every row, giving the label away, or numbers to learn of which some lie far off."""
     share: Share | None = None
     """Of rows that show it."""
 
@@ -210,6 +210,8 @@ class DataFacts(Given):
     shared_share: Share | None = None
     """Rows that share their prompt, their first message or one of two texts with another row and are kept on one side of a split
     with it; `None` where rows have no such part."""
+    unknown_share: Share | None = None
+    """Tokens that stand for what the model's tokenizer has no piece for; `None` where it has pieces for everything."""
     language: str | None = None
     """A hint, as an ISO 639-1 code."""
     text_column: str | None = None

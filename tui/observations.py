@@ -57,6 +57,9 @@ def of_data(facts: "DataFacts") -> list[str]:
             facts.empty_rows,
         )
         found.append(text.format(n=number(facts.empty_rows)))
+    if facts.unknown_share:
+        text = _("{share} of the tokens stand for what the model's tokenizer does not know")
+        found.append(text.format(share=share(facts.unknown_share)))
     found += [_suspicious(s) for s in facts.suspicious_columns]
     return found
 
@@ -74,6 +77,9 @@ def _suspicious(column: "Suspicion") -> str:
             return _("column {name} is different in every row: an identifier, nothing to learn from").format(name=name)
         case "constant":
             return _("column {name} is the same in every row: nothing to learn from").format(name=name)
+        case "outliers":
+            text = _("{share} of the numbers in column {name} lie far from all others")
+            return text.format(name=name, share=share(column.share or 0.0))
         case "leak" if partly:
             text = _("column {name} gives the label away in {share} of the rows: a model would learn to read it instead")
             return text.format(name=name, share=share(column.share or 0.0))

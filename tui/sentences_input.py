@@ -21,6 +21,11 @@ SENTENCES: tuple[str, ...] = (
     marked("{name} is a folder; give a file with rows."),
     marked("{name} is a folder; give a file with rows; did you mean {near}?"),
     marked("{name} is a folder of several splits; give one of them, like {split}."),
+    marked(
+        "{name}: holds texts in folders of their own ({folders}); write them to one csv or jsonl file, a row a text, with the "
+        "folder's name as its label."
+    ),
+    marked("{place}: column {name} holds no list, where other rows do."),
     marked("{name}: addresses are not read; download the file and give its path."),
     marked("{name} is not an ordinary file; save the rows to a csv or jsonl file first."),
     marked("{path}: is called {suffix} and is none (its first bytes are wrong)."),

@@ -1,5 +1,6 @@
 """What columns look like, and which is the text and which the label: told from names and contents."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ MOST_CLASSES = 1_000
 LOOK_AT = 20_000
 """Rows looked at to tell columns apart."""
 _FLAGS = frozenset({"0", "1", "0.0", "1.0", "true", "false", "True", "False"})
+
+_DATE = re.compile(
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})"
+    r"([T ]+\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?( ?[AaPp][Mm])?( ?(Z|UTC|[+-]\d{2}:?\d{2}))?)?"
+)
 
 Kind = Literal["value", "list", "turns", "object"]
 """Text or number; a list of those; a list of objects; an object."""
@@ -41,13 +47,20 @@ class Column:
     """Share of values that are numbers with a fraction."""
     flags: bool = False
     """Nothing but 0 and 1, or true and false, and both of them."""
+    dates: bool = False
+    """Nothing but dates, or times of a day."""
     keys: frozenset[str] = frozenset()
     """Fields that most objects have: a message that only calls a tool need not have a text."""
 
     @property
+    def called(self) -> str:
+        """What its name says, of a field of an object the field's own."""
+        return self.name.rpartition(".")[2].lower()
+
+    @property
     def prose(self) -> bool:
         """Text that somebody has written, not a name out of a list."""
-        if self.kind != "value" or not self.rows or self.numeric > 0.5:
+        if self.kind != "value" or not self.rows or self.numeric > 0.5 or self.dates:
             return False
         return self.mean_characters > 60 or (self.distinct > 0.5 * self.rows and (self.spaced > 0.3 or self.mean_characters > 20))
 
@@ -58,8 +71,11 @@ class Column:
 
 
 def describe(table: Table) -> list[Column]:
-    """Every column, from the first `LOOK_AT` rows."""
-    return [_described(name, values[:LOOK_AT]) for name, values in table.columns.items()]
+    """Every column, from the first `LOOK_AT` rows; behind them what lies inside columns of objects (`ticket.body`)."""
+    columns = [_described(name, values[:LOOK_AT]) for name, values in table.columns.items()]
+    names = [f"{c.name}.{key}" for c in columns if c.kind == "object" for key in sorted(c.keys)]
+    inner = [_described(name, table.values(name)[:LOOK_AT]) for name in names]
+    return columns + [c for c in inner if c.kind == "value" and c.rows]
 
 
 def _described(name: str, values: Sequence[Any]) -> Column:
@@ -87,6 +103,7 @@ def _described(name: str, values: Sequence[Any]) -> Column:
         numeric=len(numbers) / n,
         fractions=sum(not x.is_integer() for x in numbers) / n,
         flags=len(distinct) > 1 and distinct <= _FLAGS,
+        dates=bool(shown) and all(_DATE.fullmatch(t.strip()) for t in shown[:200]),
     )
 
 
@@ -177,9 +194,9 @@ def best(columns: list[Column], score: Callable[[Column], float], exclude: str |
 
 def text_score(c: Column) -> float:
     """How much a column looks like the text that is read."""
-    if not c.rows or c.kind != "value":
+    if not c.rows or c.kind != "value" or c.dates:
         return 0.0
-    named = 2.0 if c.name.lower() in TEXT_NAMES else 0.5 if any(t in c.name.lower() for t in TEXT_NAMES) else 0.0
+    named = 2.0 if c.called in TEXT_NAMES else 0.5 if any(t in c.called for t in TEXT_NAMES) else 0.0
     prose = min(c.mean_characters / 40, 2.0) * (0.3 + c.spaced)
     repeats = 1.0 if c.distinct > 0.5 * c.rows else 0.1
     return (named + prose) * repeats * c.filled
@@ -187,9 +204,9 @@ def text_score(c: Column) -> float:
 
 def label_score(c: Column) -> float:
     """How much a column looks like the label that is to be told."""
-    if not c.rows or c.kind != "value":
+    if not c.rows or c.kind != "value" or c.dates:
         return 0.0
-    named = 2.0 if c.name.lower() in LABEL_NAMES else 0.5 if any(t in c.name.lower() for t in LABEL_NAMES[:8]) else 0.0
+    named = 2.0 if c.called in LABEL_NAMES else 0.5 if any(t in c.called for t in LABEL_NAMES[:8]) else 0.0
     few = 1.0 if c.distinct <= max(20, 0.05 * c.rows) else 0.2 if c.distinct <= 0.5 * c.rows else 0.05
     short = 1.0 if c.mean_characters <= 30 else 0.2
     varied = 0.1 if c.distinct == 1 and c.rows > 1 and not named else 1.0

@@ -16,7 +16,7 @@ from engine.inspection.language import language_of
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
-from engine.inspection.suspicious import leak_in_text, suspicious
+from engine.inspection.suspicious import far_off, leak_in_text, suspicious
 from engine.rows import put_aside, sort_labels
 from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
 from engine.tables.source import Source, Told, nobody
@@ -261,6 +261,7 @@ def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Loo
         "conflict_share": counted.contradicting() / rows if labelled else None,
         "overlap_share": held_out.shown_in(counted) / len(held_out) if held_out is not None else 0.0,
         "empty_rows": counted.dropped,
+        "unknown_share": counter.unknown_share,
         "language": language_of(looked.texts),
     }
 
@@ -281,6 +282,9 @@ def _suspicions(head: Table, shape: Shape, looked: Looked) -> list[Suspicion]:
         share = leak_in_text(looked.texts, looked.targets)
         if share is not None:
             found.append(Suspicion(column=roles["text"], why="leak", share=share))
+    far = far_off(looked.targets) if shape.task == "regression" else None
+    if far is not None:
+        found.append(Suspicion(column=roles["label"], why="outliers", share=far))
     return found
 
 

@@ -196,7 +196,7 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
     usual_names = (*LABEL_NAMES, "tags", "genres", "genre", "categories", "topics", "emotions")
     label = named.get("label") or _named(columns, usual_names) or _parted(table, columns, text)
     if label is not None:
-        found = separator_of(table.columns.get(label, []), label, sure=task == "multi_label")
+        found = separator_of(table.values(label), label, sure=task == "multi_label")
         if found is not None:
             return Shape("multi_label", "text_labels", {"text": text, "label": label}, 0.85, separator=found)
         return None
@@ -209,7 +209,7 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
 def _parted(table: Table, columns: list[Column], text: str) -> str | None:
     """A column without a usual name whose values are several labels each."""
     short = [c.name for c in columns if c.kind == "value" and c.name != text and c.mean_characters <= 60]
-    return next((name for name in short if separator_of(table.columns[name], name) is not None), None)
+    return next((name for name in short if separator_of(table.values(name), name) is not None), None)
 
 
 def _text_number(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:

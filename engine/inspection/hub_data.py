@@ -20,7 +20,7 @@ from recommender.reasons import size
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 WANTED = [f"*{suffix}" for suffix in SUFFIXES] + ["README.md"]
 _DESCRIPTIONS = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"})
-_SPLIT = re.compile(r"(?:^|[/_.\- ])(train|training|test|testing|validation|valid|val|dev|eval)(?=[/_.\- 0-9]|$)")
+NAMES_SPLIT = re.compile(r"(?:^|[/_.\- ])(train|training|test|testing|validation|valid|val|dev|eval)(?=[/_.\- 0-9]|$)")
 _SPLITS = {"training": "train", "testing": "test"} | dict.fromkeys(("valid", "val", "dev", "eval"), "validation")
 
 
@@ -74,7 +74,7 @@ def _cached(repo: str, config: str) -> dict[str, Any] | None:
         place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="dataset")
         folder = place / "snapshots" / (place / "refs" / "main").read_text(encoding="ascii").strip()
         files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-        splits = chosen_files(repo, files, _card(folder), config)
+        splits = chosen_files(repo, files, card_of(folder), config)
         alike = {re.sub(r"\d+", "*", file) for names in splits.values() for file in names}
         snapshot_download(repo, repo_type="dataset", local_files_only=True, allow_patterns=sorted(alike))
         return _found(folder, splits)
@@ -89,7 +89,7 @@ def _download(repo: str, config: str) -> dict[str, Any]:
     sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
     card: dict[str, Any] = {}
     if "README.md" in sizes:
-        card = _card(Path(hf_hub_download(repo, "README.md", repo_type="dataset")).parent)
+        card = card_of(Path(hf_hub_download(repo, "README.md", repo_type="dataset")).parent)
     splits = chosen_files(repo, sizes, card, config)
     wanted = [file for files in splits.values() for file in files]
     cache = Path(constants.HF_HUB_CACHE)
@@ -104,10 +104,10 @@ def _download(repo: str, config: str) -> dict[str, Any]:
 
 
 def _found(folder: Path, splits: dict[str, list[str]]) -> dict[str, Any]:
-    return {"splits": {split: _name(folder, files) for split, files in splits.items()}, "revision": folder.name}
+    return {"splits": {split: name_of(folder, files) for split, files in splits.items()}, "revision": folder.name}
 
 
-def _name(folder: Path, files: list[str]) -> str:
+def name_of(folder: Path, files: list[str]) -> str:
     """One name for the files of a split: the file, or a pattern that fits them and nothing else."""
     if len(files) == 1:
         return str(folder / files[0])
@@ -147,11 +147,11 @@ def chosen_files(repo: str, files: Iterable[str], card: dict[str, Any], config: 
     folders: dict[str, list[str]] = defaultdict(list)
     for file in rows:
         first = PurePosixPath(file).parts[0] if "/" in file else ""
-        folders["" if first == "data" or _SPLIT.search(first) else first].append(file)
+        folders["" if first == "data" or NAMES_SPLIT.search(first) else first].append(file)
     rows = folders[_one_of(repo, list(folders), config)] if config or len(folders) > 1 else rows
     by_split: dict[str, list[str]] = defaultdict(list)
     for file in rows:
-        split = _SPLIT.search(file.lower())
+        split = NAMES_SPLIT.search(file.lower())
         by_split[_SPLITS.get(split.group(1), split.group(1)) if split else "train"].append(file)
     return dict(by_split)
 
@@ -185,7 +185,7 @@ def _one_of(repo: str, names: list[str], config: str) -> str:
     raise InputError(f"hub data set {repo} comes as {shown}; name one, like {repo}:{next(n for n in sorted(names) if n)}.")
 
 
-def _card(folder: Path) -> dict[str, Any]:
+def card_of(folder: Path) -> dict[str, Any]:
     """The front matter of README.md; empty where there is none that can be read."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError

@@ -38,7 +38,7 @@ def refuse_decimal_commas(table: Table, columns: list[Column]) -> None:
     """
     for c in columns:
         if c.name.lower() in _MEASURES and c.kind == "value" and c.numeric < 0.5:
-            texts = [t for t in (str(v).strip() for v in table.columns[c.name] if v is not None) if t]
+            texts = [t for t in (str(v).strip() for v in table.values(c.name) if v is not None) if t]
             if any("," in t for t in texts) and all(map(_DECIMAL_COMMA.fullmatch, texts)):
                 raise InputError(
                     f"{table.path}: column {one_line(c.name, 60)} holds numbers with a comma ({one_line(texts[0], 20)}); write"

@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass, field
 
 from engine.files import expanded
-from engine.tables.arrow import splits_of
+from engine.inspection.folders import splits_in
+from engine.tables.arrow import is_saved, splits_of
 from engine.text import one_line
 from recommender.errors import InputError
 
@@ -30,14 +31,17 @@ class Splits:
 
 
 def resolve(train: str, held_out: str | None, splits: dict[str, str] | None = None) -> Splits:
-    """What to read for a file, for a folder with several splits, or for `splits` found on the hub.
+    """What to read for a file, for a folder with several splits or files, or for `splits` found on the hub.
 
     Raises:
         InputError: a folder of splits without one to train on.
     """
     if splits is None:
         try:
-            splits = {name: str(path) for name, path in splits_of(expanded(train)).items()}
+            folder = expanded(train)
+            splits = {name: str(path) for name, path in splits_of(folder).items()}
+            if not splits and folder.is_dir() and not is_saved(folder):
+                splits = splits_in(folder)
         except OSError:
             splits = {}
     asked = (held_out,) if held_out is not None else ()

@@ -1,4 +1,4 @@
-"""Columns that should not be learned from: ids, constants, and what gives the label away."""
+"""What should not be learned from: ids, constants, what gives the label away, numbers far from all others."""
 
 import re
 from collections import Counter, defaultdict
@@ -17,6 +17,8 @@ LEAK_COVER = 0.9
 """Share of a label's rows that hold the word."""
 LEAST_SHOWN = 0.2
 """Share of all rows that must hold such a word; a rare label may well have a word of its own."""
+FAR = 10
+"""Times the width of the middle half."""
 _ID_NAMES = re.compile(r"(^|[_ -])(id|idx|index|uuid|guid|key|hash|unnamed: 0|rowid)$", re.IGNORECASE)
 _MARK = re.compile(r"\w+|[^\w\s]+")
 _READ_FIRST, _READ_LAST = 1_000, 500
@@ -26,7 +28,7 @@ _READ_FIRST, _READ_LAST = 1_000, 500
 def suspicious(table: Table, columns: Sequence[Column], used: Sequence[str], label: str | None) -> list[Suspicion]:
     """Columns beside those that are used, from the first rows of a file."""
     found = []
-    marks = [as_text(v).strip() for v in table.columns[label][:LOOK_AT]] if label in table.columns else []
+    marks = [as_text(v).strip() for v in table.values(label)[:LOOK_AT]] if label is not None else []
     for column in columns:
         if column.name in used or column.kind != "value" or column.rows < LEAST_ROWS:
             continue
@@ -35,7 +37,7 @@ def suspicious(table: Table, columns: Sequence[Column], used: Sequence[str], lab
         elif _is_id(column):
             found.append(Suspicion(column=column.name, why="id", share=column.distinct / column.rows))
         elif marks:
-            share = _told_by(table.columns[column.name][:LOOK_AT], marks)
+            share = _told_by(table.values(column.name)[:LOOK_AT], marks)
             if share is not None:
                 found.append(Suspicion(column=column.name, why="leak", share=share))
     return found
@@ -62,6 +64,19 @@ def _told_by(values: Sequence[object], marks: Sequence[str]) -> float | None:
     told = sum(max(c.values()) for c in by_value.values()) / rows
     usual = max(labels.values()) / rows
     return told if told >= LEAK_PURITY and (1 - told) < 0.2 * (1 - usual) else None
+
+
+def far_off(numbers: Sequence[str]) -> float | None:
+    """Share of numbers to be learned that lie far from all others; `None` where none does.
+
+    Far is ten times the width of the middle half away from it: of normally distributed numbers none in any data set.
+    """
+    values = sorted(map(float, numbers))
+    if len(values) < LEAST_ROWS:
+        return None
+    low, high = values[len(values) // 4], values[3 * len(values) // 4]
+    far = sum(not low - FAR * (high - low) <= value <= high + FAR * (high - low) for value in values) if high > low else 0
+    return far / len(values) if far else None
 
 
 def leak_in_text(texts: Sequence[str], marks: Sequence[str]) -> float | None:

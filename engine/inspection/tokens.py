@@ -44,6 +44,8 @@ class Counter:
             InputError: its tokenizer file is damaged.
         """
         self._tokenizer: Any = None
+        self._unknown: int | None = None
+        self._counted = self._not_known = 0
         self._apart, self._model = reads_apart(model), model
         file = tokenizer_file(model)
         if file is None:
@@ -57,11 +59,17 @@ class Counter:
         # Files often carry the length their last user wanted; counting must not be cut or padded by it.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._unknown = self._tokenizer.token_to_id(getattr(self._tokenizer.model, "unk_token", None) or "<unk>")
 
     @property
     def own(self) -> bool:
         """Whether it is the model's own tokenizer that counts."""
         return self._tokenizer is not None
+
+    @property
+    def unknown_share(self) -> float | None:
+        """Of the tokens counted so far those that stand for what the tokenizer has no piece for; `None` where there are none."""
+        return self._not_known / self._counted if self._not_known else None
 
     @cached_property
     def _around(self) -> templates.Around:
@@ -78,6 +86,10 @@ class Counter:
         for start in range(0, len(texts), CHUNK):
             encoded = self._tokenizer.encode_batch_fast(list(texts[start : start + CHUNK]), add_special_tokens=special)
             found += [len(e.ids) for e in encoded]
+            if self._unknown is not None:
+                self._not_known += sum(e.ids.count(self._unknown) for e in encoded)
+        around = self._tokenizer.num_special_tokens_to_add(False) if special else 0
+        self._counted += sum(found) - around * len(found)
         return found
 
     def rows(self, rows: Sequence[Record], task: Task) -> Counts:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from engine.tables.cells import unfolded
 from engine.tables.encoding import TextFile
 from engine.tables.layout import Layout, layout_of, skipped
 from engine.tables.source import BATCH_BYTES, Source, Told, Wanted
@@ -24,7 +25,7 @@ def open_delimited(file: TextFile, kind: str) -> Source:
         InputError: no rows at all, or a header that names two columns alike.
     """
     layout = layout_of(file, kind)
-    return Source(
+    source = Source(
         path=file.path,
         format=kind,
         read=partial(_read, file, kind, layout),
@@ -35,6 +36,7 @@ def open_delimited(file: TextFile, kind: str) -> Source:
         separator=SEPARATOR_NAMES[layout.delimiter],
         header=layout.header,
     )
+    return unfolded(source, file)
 
 
 def _trimmed(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -110,7 +110,7 @@ def test_what_is_no_file_of_rows_is_told_with_its_line(tmp_path: Path, name: str
     [
         ({name: [1, 2] for name in WIDE}, "rows.parquet: has 10,000 columns, and at most 2,000"),
         ({"text": ["a", "b\0"] * 30, "label": ["x", "y"] * 30}, "rows.parquet: row 2: column text holds a null byte"),
-        ({"text": ["some words", "others"] * 30, "label": [{"x": 1}] * 60}, "row 1: column label holds a nested value"),
+        ({"text": ["some words", "others"] * 30, "label": [{"x": [1]}] * 60}, "row 1: column label holds a nested value"),
         ({"tokens": [["a", "b"]] * 30, "tags": [["O", "O"]] * 29 + [["O"]]}, "row 30: column tags holds 1 tags for 2 tokens"),
     ],
 )

@@ -184,6 +184,16 @@ def test_columns_that_should_not_be_learned_from(tmp_path: Path) -> None:
     assert {(s.column, s.why) for s in facts.suspicious_columns} == {("number", "id"), ("batch", "constant"), ("code", "leak")}
 
 
+def test_numbers_far_from_all_others_and_words_that_the_model_does_not_know(tmp_path: Path, model: str) -> None:
+    rng = random.Random(0)
+    rows = [{"text": prose(rng), "price": rng.gauss(20, 5)} for _ in range(98)]
+    facts = looked(put(tmp_path, "a.jsonl", [*rows, *({"text": prose(rng), "price": 99_999.5} for _ in range(2))]), model=model)
+    assert [(s.column, s.why, s.share) for s in facts.suspicious_columns] == [("price", "outliers", 0.02)]
+    assert facts.unknown_share == 1.0  # start and end, which the model knows, are no part of the texts
+    rows = [{"text": prose(rng), "price": rng.lognormvariate(0, 0.8)} for _ in range(100)]
+    assert not looked(put(tmp_path, "b.jsonl", rows)).suspicious_columns
+
+
 def test_a_label_written_into_its_text(tmp_path: Path) -> None:
     rng = random.Random(0)
     rows = [{"text": f"{prose(rng)} verdict: {'good' if i % 2 else 'bad'}", "label": "gb"[i % 2]} for i in range(60)]

@@ -95,6 +95,9 @@ def test_texts_behind_several_labels(tmp_path: Path) -> None:
         ("a.conll", "-DOCSTART- -X- O\n\nEU NNP B-ORG\n#tag NN O\n\nPeter NNP B-PER\n"),
         ("a.txt", "EU\tB-ORG\n#tag\tO\n\t\nPeter\tB-PER\n"),
         ("a.tsv", "EU\tB-ORG\r\n#tag\tO\r\n\r\nPeter\tB-PER\r\n"),
+        ("a.csv", "Sentence #,Word,POS,Tag\nSentence: 1,EU,NNP,B-ORG\n,#tag,NN,O\nSentence: 2,Peter,NNP,B-PER\n"),
+        ("b.csv", "sentence_id,token,label\n7,EU,B-ORG\n7,#tag,O\n9,Peter,B-PER\n"),
+        ("c.csv", 'tokens,tags\n"[""EU"", ""#tag""]","[\'B-ORG\', \'O\']"\n[\'Peter\'],"[""B-PER""]"\n'),
     ],
 )
 def test_tagged_tokens(tmp_path: Path, name: str, content: str) -> None:
@@ -206,6 +209,42 @@ def test_a_saved_set_never_leads_out_of_its_folder(saved: Path, tmp_path: Path) 
     (saved / "train" / "state.json").write_text(json.dumps(state))
     with pytest.raises(InputError, match=r"other\.arrow is missing"):
         read_table(str(saved / "train"))
+
+
+def test_a_cell_that_holds_no_list_where_others_do(tmp_path: Path) -> None:
+    rows = ["\"['a', 'b']\",\"['O', 'O']\"\n"] * 600
+    (tmp_path / "a.csv").write_text("tokens,tags\n" + "".join(rows) + "\"['a'\",O\n")
+    with pytest.raises(InputError, match=r"a\.csv: row 601: column tokens holds no list, where other rows do\."):
+        read_table(str(tmp_path / "a.csv"))
+    # What numpy prints would be read as one word.
+    (tmp_path / "b.csv").write_text("tokens,tags\n" + "['a' 'b'],['O' 'O']\n" * 3)
+    assert read_table(str(tmp_path / "b.csv")).columns["tokens"] == ["['a' 'b']"] * 3
+
+
+def test_a_folder_of_files_is_read_as_a_hub_data_set_would_be(tmp_path: Path) -> None:
+    rows = "sentence,label\n" + "".join(f"words number {i} of {{0}},{i % 2}\n" for i in range(30))
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001"):
+        (tmp_path / "hub" / "data" / f"{name}.csv").write_text(rows.format(name))
+    (tmp_path / "hub" / "data" / "test-00000-of-00001.csv").write_text("sentence,label\n" + "kept secret,-1\n" * 9)
+    found = inspect_data({"train": str(tmp_path / "hub")})
+    assert found["path"].endswith("hub/data/train-0000*-of-00002.csv")
+    assert found["eval_path"].endswith("validation-00000-of-00001.csv")
+    assert (found["facts"]["rows"], found["facts"]["eval_rows"]) == (60, 30)
+    (tmp_path / "book").mkdir()
+    for i in range(12):
+        (tmp_path / "book" / f"{i}.txt").write_text(f"Chapter {i} begins.\n\nAnd here it ends, {i}.\n")
+    found = inspect_data({"train": str(tmp_path / "book")})["facts"]
+    assert (found["rows"], found["task"], found["layout"]) == (24, "continued_pretraining", "text")
+    # Files of which nothing says that they belong together are not put together.
+    (tmp_path / "hub" / "data" / "notes.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="is a folder"):
+        inspect_data({"train": str(tmp_path / "hub")})
+    for label in ("pos", "neg"):
+        (tmp_path / "classes" / label).mkdir(parents=True)
+        (tmp_path / "classes" / label / "0.txt").write_text("some words")
+    with pytest.raises(InputError, match=r"holds texts in folders of their own \(neg, pos\); write them to one csv"):
+        inspect_data({"train": str(tmp_path / "classes")})
 
 
 def test_several_files_by_a_pattern_are_one_table(tmp_path: Path) -> None:

@@ -114,6 +114,11 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
         lambda i, r: {"utterance": prose(r), "intent": f"intent {i % 25}"},
         "classification", "text_label", {"text": "utterance", "label": "intent"},
     ),
+    "tickets": (
+        lambda i, r: {"id": f"T-{i}", "created_at": f"2025-01-{1 + i % 28:02}T10:{i:02}:00Z", "ticket": {"subject": prose(r, 3),
+                      "body": prose(r)}, "routing": {"team": "ab"[i % 2], "minutes": 5 * i}},
+        "classification", "text_label", {"text": "ticket.body", "label": "routing.team"},
+    ),
     "judged-answers": (
         lambda i, r: {"prompt": prose(r), "completion": prose(r, 20), "label": i % 2 == 0},
         "classification", "text_label", {"text": "prompt", "text_pair": "completion", "label": "label"},
@@ -183,6 +188,16 @@ SEPARATED: dict[str, tuple[list[str], Make, str, dict[str, str]]] = {
         ["plot", "genres"],
         lambda i, r: [prose(r, 20), "|".join(r.sample(["drama", "comedy", "war", "action"], r.randint(1, 3)))],
         "multi_label", {"text": "plot", "label": "genres"},
+    ),
+    "ner.csv": (
+        ["id", "tokens", "tags"],
+        lambda i, r: [i, str(prose(r, 4).split()), json.dumps(r.choices(["O", "B-x"], k=4))],
+        "token_classification", {"tokens": "tokens", "tags": "tags"},
+    ),
+    "chat.csv": (["id", "messages"], lambda i, r: [i, json.dumps(talk(r))], "chat", {"messages": "messages"}),
+    "listed.csv": (
+        ["text", "labels"], lambda i, r: [prose(r), str(r.sample(["a", "b", "c"], r.randint(1, 2)))],
+        "multi_label", {"text": "text", "label": "labels"},
     ),
     "cities.csv": (
         ["text", "label"],

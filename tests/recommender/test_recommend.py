@@ -309,6 +309,8 @@ def test_too_few_rows_say_how_many_would_do_and_it_is_true() -> None:
         ({"duplicate_share": 0.2, "unique_rows": 800}, "duplicates"),
         ({"overlap_share": 0.01}, "overlap"),
         ({"eval_rows": 100}, "small_held_out"),
+        ({"unknown_share": 0.3}, "unknown_tokens"),
+        ({"suspicious_columns": [{"column": "price", "why": "outliers", "share": 0.02}]}, "outliers"),
         ({"label_counts": [900, 100]}, "imbalanced"),
         ({"truncation": [{"length": 512, "rows_cut": 130, "tokens_kept": 230_000}]}, "truncated"),
     ],

@@ -1,0 +1,58 @@
+"""A folder of files on this machine, read as a hub data set of the same files would be."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.inspection.hub_data import NAMES_SPLIT, SUFFIXES, card_of, chosen_files, name_of
+from engine.text import one_line
+from recommender.errors import InputError
+
+MOST_FILES = 20_000
+"""Looked at; a folder of more is no data set of rows in files."""
+
+
+def splits_in(folder: Path) -> dict[str, str]:
+    """Files of rows by split, as names that `engine.tables.read` takes; empty where nothing says that they belong together.
+
+    They do where their names say train, test or the like, where README.md lists them, or where they differ in numbers only
+    (`part-0001.parquet`). Plain texts belong together wherever nothing else lies beside them.
+
+    Raises:
+        InputError: a folder of texts by class, or files that belong together and cannot be named together.
+    """
+    files = list(_inside(folder))
+    rows = [f for f in files if f.endswith(SUFFIXES)]
+    if rows:
+        card = card_of(folder)
+        if len(rows) == 1 and not NAMES_SPLIT.search(rows[0].lower()):
+            return {}
+        splits = chosen_files(str(folder), files, card, "")
+        if not card.get("configs") and any(len({re.sub(r"\d+", "", name) for name in names}) > 1 for names in splits.values()):
+            return {}  # nothing says that such files hold rows of one kind
+        return {split: name_of(folder, names) for split, names in splits.items()}
+    texts = [f for f in files if f.endswith(".txt")]
+    places = sorted({f.rpartition("/")[0] for f in texts})
+    if len(texts) > 1 and places == [""]:
+        return {"train": str(folder / "*.txt")}
+    if len(places) > 1 and texts:
+        shown = ", ".join(one_line(place, 40) for place in places[:4])
+        raise InputError(
+            f"{folder}: holds texts in folders of their own ({shown}); write them to one csv or jsonl file, a row a text, with"
+            " the folder's name as its label."
+        )
+    return {}
+
+
+def _inside(folder: Path) -> Iterator[str]:
+    """Paths of its files from there, hidden ones left out, in order."""
+    seen = 0
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            seen += 1
+            if seen > MOST_FILES:
+                return
+            if not name.startswith("."):
+                yield (Path(place) / name).relative_to(folder).as_posix()

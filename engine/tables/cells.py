@@ -1,0 +1,121 @@
+"""Separated values of which a cell is more than a text, or a row less than a row: lists written into cells, and a word a row."""
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from engine.tables.encoding import TextFile
+from engine.tables.source import BATCH_ROWS, Source, Told, Wanted
+from engine.tables.table import Table
+from engine.text import one_line
+from recommender.errors import InputError
+
+_LOOK_AT = 500
+"""Rows that tell what the cells of a column hold."""
+_MAYBE = re.compile(r'(?:^|[,;\t|])"?\[', re.MULTILINE)
+_NUMPY = re.compile(r"""\[\s*(["'])[^,]*?\1\s+["']""")
+"""How numpy prints a list of texts: without commas, so that Python would read neighbours as one text."""
+_TAG = re.compile(r"O|[BIESLUM]-\S+")
+_SENTENCES = ("sentence #", "sentence_id", "sentence id", "sentenceid", "sent_id", "sentence_idx", "sentence_number", "sentence")
+_WORDS = ("word", "words", "token", "tokens", "form")
+_TAGS = ("tag", "tags", "ner_tag", "ner_tags", "ner", "iob", "label", "labels")
+
+
+def unfolded(source: Source, file: TextFile) -> Source:
+    """The rows that are meant: with lists where cells spell them, and a row a sentence where there is a word a row.
+
+    Lists are read where two columns hold as many items each (words and their tags), or where the items are objects (turns
+    of a conversation). A single column of lists stays as it is: labels of a row are parted later, as the plan says.
+    """
+    by_name = {name.casefold().strip(): name for name in reversed(source.names)}
+    parts = [next((by_name[n] for n in names if n in by_name), None) for names in (_SENTENCES, _WORDS, _TAGS)]
+    maybe_lists = _MAYBE.search(file.head(64 << 10)) is not None
+    if not maybe_lists and None in parts:
+        return source
+    first = next(source.batches(), None)
+    if first is None:
+        return source
+    if None not in parts and _are_tags(first.columns[str(parts[2])][:_LOOK_AT]):
+        sentences = partial(_sentences, source, [str(name) for name in parts])
+        return replace(source, read=sentences, names=("tokens", "tags"))
+    names = _columns_of_lists(first)
+    return replace(source, read=partial(_with_lists, source, names)) if names else source
+
+
+def _are_tags(values: Sequence[str]) -> bool:
+    filled = [v for v in values if v.strip()]
+    return bool(filled) and sum(_TAG.fullmatch(v.strip()) is not None for v in filled) >= 0.95 * len(filled)
+
+
+def _sentences(source: Source, names: list[str], told: Told, _: Wanted) -> Iterator[Table]:
+    """A sentence begins where another number stands; a row without one belongs to the sentence before it."""
+    sentences: list[list[str]] = []
+    tags: list[list[str]] = []
+    start, now = 0, ""
+    for table in source.read(told, None):
+        for key, word, tag in zip(*(table.columns[name] for name in names), strict=True):
+            if not word.strip():
+                continue
+            if (key.strip() and key != now) or not sentences:
+                if len(sentences) >= BATCH_ROWS:
+                    yield Table(source.path, source.format, {"tokens": sentences, "tags": tags}, start)
+                    start += len(sentences)
+                    sentences, tags = [], []
+                sentences.append([])
+                tags.append([])
+                now = key
+            sentences[-1].append(word.strip())
+            tags[-1].append(tag.strip())
+    if sentences:
+        yield Table(source.path, source.format, {"tokens": sentences, "tags": tags}, start)
+
+
+def _columns_of_lists(table: Table) -> tuple[str, ...]:
+    found: dict[str, list[list[Any]]] = {}
+    for name, values in table.columns.items():
+        lists = [_list_in(v) for v in values[:_LOOK_AT] if v.strip()]
+        if lists and None not in lists:
+            found[name] = [v for v in lists if v is not None]
+    lengths = {name: [len(v) for v in lists] for name, lists in found.items()}
+    return tuple(
+        name
+        for name, lists in found.items()
+        if all(isinstance(item, dict) for v in lists for item in v)
+        or any(_nearly_equal(lengths[name], lengths[other]) for other in found if other != name)
+    )
+
+
+def _nearly_equal(some: Sequence[int], others: Sequence[int]) -> bool:
+    return len(some) == len(others) and sum(a == b for a, b in zip(some, others, strict=True)) >= 0.95 * len(some)
+
+
+def _list_in(text: str) -> list[Any] | None:
+    """The list that a cell spells, as JSON or as Python prints it; `None` where it spells none."""
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            found = None if _NUMPY.match(text) else ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    return found if isinstance(found, list) else None
+
+
+def _with_lists(source: Source, names: Iterable[str], told: Told, wanted: Wanted) -> Iterator[Table]:
+    for table in source.read(told, wanted):
+        lists = {name: [_held(table, name, i, v) for i, v in enumerate(table.columns[name])] for name in names}
+        yield replace(table, columns=table.columns | lists)
+
+
+def _held(table: Table, name: str, row: int, cell: str) -> list[Any] | None:
+    found = _list_in(cell)
+    if found is None and cell.strip():
+        raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds no list, where other rows do.")
+    return found
