@@ -10,14 +10,15 @@ import re
 import shutil
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.events import read_events
+from engine.events import EventTail
 from engine.files import read_json, write_atomically, write_json
 from engine.processes import before_restart, lives
-from engine.state import FINISHED, Death, RunState, Status, fold
+from engine.state import FINISHED, Death, RunState
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
@@ -141,7 +142,15 @@ class RunDirectory:
 
     def state(self) -> RunState:
         """The state folded from all events so far."""
-        return settle(self, fold(read_events(self.events)))
+        tail, state = EventTail(self.events), RunState()
+
+        def read() -> None:
+            while events := tail.poll():
+                for event in events:
+                    state.apply(event)
+
+        read()
+        return settle(self, state, read)
 
     def ask(self, request: Request) -> None:
         """Drop a request for the worker, which looks at every step."""
@@ -171,14 +180,19 @@ class RunDirectory:
         return "\n".join(text.splitlines()[-lines:])
 
 
-def settle(run: RunDirectory, state: RunState) -> RunState:
-    """`state` with `dead` for a run that neither ended nor has a worker."""
-    status: Status = state.status
-    if status not in FINISHED and not run.alive():
-        if status != "dead":
+def settle(run: RunDirectory, state: RunState, read: Callable[[], object]) -> RunState:
+    """`state` with `dead` for a run that neither ended nor has a worker.
+
+    `read` takes in what was written since the state was: a worker may say its last word and be gone before it is looked for.
+    """
+    if state.status not in FINISHED and not run.alive():
+        read()
+        if state.status in FINISHED:
+            return state
+        if state.status != "dead":
             state.death = run.likely_death()
         state.status = "dead"
-    elif status == "dead" and run.alive():
+    elif state.status == "dead" and run.alive():
         state.status = "running"
     return state
 

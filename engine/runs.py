@@ -1,7 +1,11 @@
 """Runs as a person handles them: start, find, attach, stop, resume."""
 
+import contextlib
 import json
 import os
+import signal
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +14,16 @@ import platformdirs
 from engine import launch
 from engine.events import EventWriter
 from engine.files import expanded, folder_size, write_atomically
-from engine.rundir import RunDirectory, create, is_group, is_run
+from engine.processes import lives
+from engine.rundir import RunDirectory, create, is_group, is_run, json_object
 from engine.state import FINISHED
-from recommender.errors import InputError
+from recommender.errors import InputError, Refused
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Recommendation
+
+SIGNALS_APART = 0.2
+"""Seconds between two signals: of those that come together one is heard."""
 
 
 def start(
@@ -41,10 +49,11 @@ def start(
     root = runs_root(runs)
     launch.check_disk(plan, root)
     run = create(root, plan, recommendation, facts, name=name)
-    clear_requests(run, stop_at=stop_at)
-    if run.group is None:
-        remember(run.path)
-    launch.launch(run, plan, waiting)
+    with _written(run.path):
+        clear_requests(run, stop_at=stop_at)
+        if run.group is None:
+            remember(run.path)
+        launch.launch(run, plan, waiting)
     return run
 
 
@@ -84,24 +93,61 @@ def resume(run: RunDirectory, *, stop_at: int | None = None) -> RunDirectory:
     With `stop_at` it pauses again after that step.
 
     Raises:
-        InputError: it is done, or is still running.
+        InputError: it is done, is still running, or its folder cannot be written.
         Refused: there is not enough disk.
     """
     state = run.state()
     if state.status == "done":
         raise InputError(f"{run.name} is done; `loracle report {run.name}` shows what came out.")
     if state.status in ("running", "starting") and run.alive():
-        raise InputError(f"{run.name} is running; `loracle attach {run.name}` shows it.")
+        raise InputError(_running(run))
     plan = run.plan()
     launch.check_disk(plan, run.path, taken=folder_size(run.checkpoints) + folder_size(run.model))
-    clear_requests(run, stop_at=stop_at)
-    # Until the new worker speaks, viewers see a run that starts, not one that has ended.
-    (run.path / "worker.json").unlink(missing_ok=True)
-    events = EventWriter(run.events)
-    events.write("phase", name="load", done=0, total=0, unit="")
-    events.close()
-    launch.launch(run, plan)
+    with _written(run.path):
+        _take_over(run)
+        events = EventWriter(run.events)
+        events.write("phase", name="load", done=0, total=0, unit="")
+        events.close()
+        clear_requests(run, stop_at=stop_at)
+        launch.launch(run, plan)
     return run
+
+
+def _running(run: RunDirectory) -> str:
+    return f"{run.name} is running; `loracle attach {run.name}` shows it."
+
+
+def _take_over(run: RunDirectory) -> None:
+    """Take away who ran it last: until the new worker speaks, viewers see a run that starts, not one that has ended.
+
+    Of two who go on with a run at once, one finds nothing more to take, or the other's worker.
+
+    Raises:
+        InputError: somebody else was quicker.
+    """
+    last, taken = run.path / "worker.json", run.path / f".worker.json.{os.getpid()}"
+    try:
+        last.rename(taken)
+    except FileNotFoundError:
+        if run.state().status not in FINISHED and run.alive():
+            raise InputError(_running(run)) from None
+        return
+    if lives(json_object(taken) or {}):
+        taken.rename(last)
+        raise InputError(_running(run))
+    taken.unlink()
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """
+    Raises:
+        InputError: what is written inside cannot be.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}).") from None
 
 
 def clear_requests(run: RunDirectory, *, stop_at: int | None = None) -> None:
@@ -117,11 +163,29 @@ def stop(run: RunDirectory, *, now: bool = False) -> None:
 
     Raises:
         InputError: it is not running.
+        Refused: it cannot be asked: its disk takes nothing more, and it runs on another machine.
     """
     state = run.state()
     if state.status in FINISHED or not run.alive():
         raise InputError(f"{run.name} is not running (it is {state.status}).")
-    run.ask("stop-now" if now else "stop")
+    try:
+        run.ask("stop-now" if now else "stop")
+    except OSError as error:
+        if not _signal(run, now=now):
+            raise Refused(f"{run.name} cannot be asked to stop ({error.strerror}) and goes on.") from None
+
+
+def _signal(run: RunDirectory, *, now: bool) -> bool:
+    """Ask by a signal, which needs no room on a disk; whether the worker is on this machine."""
+    worker = run.worker()
+    if worker.get("host") != socket.gethostname() or not lives(worker):
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker["pid"], signal.SIGTERM)
+        if now:
+            time.sleep(SIGNALS_APART)
+            os.kill(worker["pid"], signal.SIGTERM)
+    return True
 
 
 def runs_root(runs: Path | None = None) -> Path:

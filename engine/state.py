@@ -77,8 +77,12 @@ class RunState:
     machine: dict[str, Any] = field(default_factory=dict)
     """Gauges from the newest heartbeat."""
     sequence: int = 0
+    _clock: float | None = None
+    """The newest event's time by the clock that nobody sets."""
     _after_step: bool = False
     """Whether the last thing done was a step."""
+    _until_step: float = 0.0
+    """`elapsed` at the last step."""
 
     def apply(self, event: Event) -> None:
         """Take in one event. Unknown fields and kinds are ignored; nothing a log may hold raises."""
@@ -86,7 +90,8 @@ class RunState:
         self.sequence = number if number > self.sequence else self.sequence
         moment = _number(event.get("time"))
         if moment is not None:
-            self._pass_time(moment, begins=kind == "phase" and event.get("name") == "load")
+            clock = _number(event.get("monotonic"))
+            self._pass_time(moment, clock, begins=kind == "phase" and event.get("name") == "load")
         handler = _HANDLERS.get(kind)
         if handler is not None:
             try:
@@ -94,12 +99,14 @@ class RunState:
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 return
 
-    def _pass_time(self, moment: float, *, begins: bool) -> None:
-        if self.updated is not None and not begins and moment > self.updated:
-            spent = moment - self.updated
-            self.elapsed += spent
-            self.phase_seconds[self.phase] = self.phase_seconds.get(self.phase, 0.0) + spent
-        self.updated = moment
+    def _pass_time(self, moment: float, clock: float | None, *, begins: bool) -> None:
+        """By the clock that stands while the machine sleeps and that nobody sets, where a log has it."""
+        if self.updated is not None and not begins:
+            spent = moment - self.updated if clock is None or self._clock is None else clock - self._clock
+            if spent > 0:
+                self.elapsed += spent
+                self.phase_seconds[self.phase] = self.phase_seconds.get(self.phase, 0.0) + spent
+        self.updated, self._clock = moment, clock
 
     def _on_run(self, event: Event) -> None:
         self.info = {k: v for k, v in event.items() if k not in ("v", "seq", "kind", "monotonic")}
@@ -148,10 +155,9 @@ class RunState:
         self.grad_norm = _number(event.get("grad_norm"))
         self._on_memory(event.get("memory"))
         if seconds is not None:
-            alone = self._after_step and moment is not None and self.last_step_time is not None
-            whole = max(moment - self.last_step_time, seconds) if alone else seconds  # type: ignore[operator]
+            whole = max(self.elapsed - self._until_step, seconds) if self._after_step else seconds
             self.pace.add(seconds, whole, tokens)
-        self.last_step_time = moment
+        self.last_step_time, self._until_step = moment, self.elapsed
         self._after_step = True
 
     def _on_evaluation(self, event: Event) -> None:

@@ -98,6 +98,7 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     # flip conditions
     "flip_memory": "{method}, if {needed:size} of memory were free.",
     "flip_memory_each": "{method}, if {needed:size} of memory were free on each device.",
+    "flip_disk": "{method}, if {needed:size} of disk were free.",
     "flip_memory_below": "{method}, if less than {needed:size} were free.",
     "flip_memory_any": "{method}, if any less memory were free.",
     "flip_memory_below_each": "{method}, if less than {needed:size} were free on each device.",

@@ -13,12 +13,18 @@ from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
 Decide = Callable[[Facts], Recommendation]
 
 
+MORE = (1.0, 1.05, 1.1, 1.2, 1.4, 1.7)
+"""Times the memory in which a method just fits, that are tried for one that scores higher: at first it fits with a lower rank or
+shorter texts, and loses for that."""
+
+
 def flip_conditions(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
     """Sentences, each true of `decide`."""
     if decision.verdict == "not_yet":
         yield from _open_gates(facts, decide)
         return
     yield from _more_memory(facts, decision, decide)
+    yield from _more_disk(facts, decision, decide)
     yield from _more_time(facts, decision, decide)
     yield from _all_layers(facts, decision, decide)
     yield from _less_memory(facts, decision, decide)
@@ -94,12 +100,23 @@ def _all_layers(facts: Facts, decision: Recommendation, decide: Decide) -> Itera
 
 def _more_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
     for candidate in decision.candidates:
-        needed = int(candidate.memory.predicted / USABLE_SHARE) + 1
-        if candidate.removed_by != "does_not_fit" or needed <= candidate.memory.available:
+        least = int(candidate.memory.predicted / USABLE_SHARE) + 1
+        if candidate.removed_by != "does_not_fit" or least <= candidate.memory.available:
             continue
-        if decide(_with_free_memory(facts, needed)).verdict == candidate.method:
+        tried = MORE if candidate.points > decision.best.points else MORE[:1]
+        amounts = (int(times * least) for times in tried)
+        needed = next((n for n in amounts if decide(_with_free_memory(facts, n)).verdict == candidate.method), None)
+        if needed is not None:
             code = "flip_memory_each" if candidate.devices > 1 else "flip_memory"
             yield sentence(code, {"method": METHOD_NAMES[candidate.method], "needed": needed})
+
+
+def _more_disk(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
+    for candidate in decision.candidates:
+        if candidate.removed_by != "no_disk":
+            continue
+        if decide(_changed(facts, "machine", disk_free=candidate.disk)).verdict == candidate.method:
+            yield sentence("flip_disk", {"method": METHOD_NAMES[candidate.method], "needed": candidate.disk})
 
 
 def _less_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:

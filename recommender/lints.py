@@ -136,6 +136,7 @@ def _rates(
         return
     if rate < LOW_LORA_RATE:
         yield caution("low_lora_rate", suggested=suggested or 2e-4, **known)
+        yield from _alpha(s, suggested or 2e-4, decoder, suggested, usual_alpha)  # whoever takes that rate must divide it, too
     elif rate >= HIGH_LORA_RATE:
         yield caution("high_lora_rate", suggested=suggested or 2e-4, **known)
     elif decoder and suggested and rate > 8 * suggested:

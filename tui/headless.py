@@ -80,13 +80,17 @@ def watch(run: RunDirectory, *, as_json: bool, offset: int = 0, in_group: bool =
         tail = EventTail(run.events, offset)
         state.status, state.phase = "starting", "starting"
     view: _View = _JsonView() if as_json else _view()
-    with view:
-        while True:
-            events = tail.poll()
+
+    def read() -> None:
+        while events := tail.poll():
             for event in events:
                 state.apply(event)
                 view.event(event, state)
-            settle(run, state)
+
+    with view:
+        while True:
+            read()
+            settle(run, state, read)
             view.tick(state)
             if not _goes_on(state):
                 break

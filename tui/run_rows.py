@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ class RunList:
             known = self._read(run)
             if known is None:  # removed in this moment
                 continue
-            state = settle(run, known.state)
+            state = settle(run, known.state, partial(self._read, run))
             metric = known.plan.metric if known.plan is not None else "macro_f1"
             method = known.plan.method if known.plan is not None else "unreadable"
             started = state.started

@@ -102,6 +102,7 @@ SENTENCES: tuple[str, ...] = (
     marked("There is no run yet in {folder}."),
     marked("No run is called {name}. `loracle runs` lists them."),
     marked("{name} is not running (it is {state})."),
+    marked("{name} cannot be asked to stop ({why}) and goes on."),
     marked("{name} is running; stop it first, then delete it."),
     marked("{path} was written by a newer Loracle: update Loracle."),
     marked("{path} is not a run: its plan.yaml cannot be read."),

@@ -9,7 +9,8 @@ from types import FrameType
 
 from engine.rundir import RunDirectory
 from engine.runs import stop
-from recommender.errors import InputError
+from recommender.errors import InputError, Refused
+from tui.error_words import in_words
 from tui.i18n import _
 
 SAME = 0.5
@@ -48,8 +49,8 @@ class Stopping:
             stop(run, now=now)
         except InputError:  # it has ended in this moment
             return
-        except OSError as error:  # its disk may be full
-            words = _("{name} cannot be asked to stop ({why}) and goes on.").format(name=run.name, why=error.strerror)
+        except Refused as error:
+            words = in_words(error.message)
         with contextlib.suppress(OSError):
             os.write(2, f"\n{words}\n".encode())
 

@@ -49,9 +49,12 @@ class Live:
         self.state, self.log = RunState(), RunLog()
         self.plan, self.predicted_memory = plan_and_memory(run)
         self._tail = EventTail(run.events)
+        self._late: list[LogLine] = []
+        """What was read while the worker was looked for."""
         while self._tail_on():
             pass
         self.settle()
+        self._late = []  # all lines so far stand in the log
 
     def _tail_on(self) -> list[LogLine] | None:
         events = self._tail.poll(CHUNK)
@@ -64,13 +67,18 @@ class Live:
 
     def poll(self) -> list[LogLine]:
         """What was written since the last poll."""
-        return self._tail_on() or []
+        lines, self._late = [*self._late, *(self._tail_on() or [])], []
+        return lines
 
     def settle(self) -> None:
         """Notice a worker that is gone, or one that came back."""
         from engine.rundir import settle
 
-        settle(self.run, self.state)
+        settle(self.run, self.state, self._read_late)
+
+    def _read_late(self) -> None:
+        while (lines := self._tail_on()) is not None:
+            self._late += lines
 
     def now(self) -> float:
         """The time."""

@@ -20,7 +20,7 @@ from engine import checkpoints
 from engine.events import EventWriter
 from engine.files import write_json
 from engine.needless import needless, without
-from engine.processes import this
+from engine.processes import lives, this
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker.control import Control, StopNow
@@ -96,9 +96,13 @@ def main() -> int:
 
     def leave() -> None:
         if last_word.acquire(blocking=False):
-            end = _stopped(run, control, AT_ONCE)
-            events.write("end", **end)
-            os._exit(int(end["code"]))
+            code = int(Exit.TERMINATED)
+            try:
+                end = _stopped(run, control, AT_ONCE)
+                events.write("end", **end)
+                code = int(end["code"])
+            finally:
+                os._exit(code)
 
     control.listen(leave)
     heartbeat.start()
@@ -191,7 +195,8 @@ def _newest(run: RunDirectory) -> int | None:
 def _lock(run: RunDirectory) -> Any:
     """The run's lock, held as long as this process lives; `None` when another process has it.
 
-    POSIX record locks, not flock: children inherit the latter, and a run stayed locked seconds after its worker died.
+    POSIX record locks, not flock: children inherit the latter, and a run stayed locked seconds after its worker died. Where the
+    file system has no locks (some network folders), what the other worker has written down must do.
     """
     file = (run.path / "run.lock").open("a")
     deadline = time.monotonic() + LOCK_SECONDS
@@ -199,7 +204,9 @@ def _lock(run: RunDirectory) -> Any:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return file
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN) and not lives(run.worker()):
+                return file
             if time.monotonic() > deadline:
                 file.close()
                 return None

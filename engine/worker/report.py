@@ -15,6 +15,7 @@ from engine.metrics import bootstrap
 from engine.metrics.kinds import Kind
 from engine.rows import Split
 from engine.rundir import RunDirectory
+from engine.state import fold
 from engine.worker import forgetting
 from engine.worker.held_out import answers_in
 from engine.worker.memory import counted_by, memory_peak
@@ -131,10 +132,8 @@ PROBED = 10
 
 def working_seconds(events: Sequence[Event]) -> float:
     """Seconds in which a worker was at it, from the first event to now; the time between two workers does not count."""
-    moments = [*(e["time"] for e in events), time.time()]
-    begins = [e["kind"] == "phase" and e.get("name") == "load" for e in events] + [False]
-    pairs = zip(moments, moments[1:], begins[1:], strict=False)
-    return float(sum(max(after - before, 0.0) for before, after, begun in pairs if not begun))
+    now = {"kind": "heartbeat", "seq": 0, "time": time.time(), "monotonic": time.monotonic()}
+    return fold([*events, now]).elapsed
 
 
 def from_first_steps(events: Sequence[Event], total: int) -> float | None:

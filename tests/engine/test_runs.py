@@ -11,9 +11,8 @@ import psutil
 import pytest
 
 from engine import launch, runs
-from engine.events import EventTail, EventWriter
-from engine.rundir import RunDirectory, settle
-from engine.state import RunState
+from engine.events import EventWriter
+from engine.rundir import RunDirectory
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan
 from recommender.plan_file import dump
@@ -164,10 +163,52 @@ def test_a_resumed_run_counts_as_starting_and_old_requests_are_gone(start: Start
     run.ask("stop")
     runs.resume(run)
     assert list(run.control.iterdir()) == []
-    state = RunState()
-    for event in EventTail(run.events).poll():
-        state.apply(event)
-    assert settle(run, state).status == "starting"
+    assert run.state().status == "starting"
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_of_two_who_go_on_with_a_run_at_once_one_is_told_so(start: Start, monkeypatch: pytest.MonkeyPatch, spoken: bool) -> None:
+    """The other one began while this one looked at the disk; its worker has said who it is, or not yet."""
+    run = start("20260101-imdb-full")
+    living(run)
+    ended(run, "stopped")
+    (run.path / "worker.json").write_text('{"pid": 4194305, "started": 1.0, "host": "here"}')
+    look = launch.check_disk
+
+    def meanwhile(*given: object, **more: object) -> None:
+        monkeypatch.setattr(launch, "check_disk", look)
+        runs.resume(run, stop_at=7)
+        if spoken:
+            living(run)
+
+    monkeypatch.setattr(launch, "check_disk", meanwhile)
+    with pytest.raises(InputError, match="is running"):
+        runs.resume(run)
+    assert (run.path / "worker.json").exists() is spoken
+    assert (run.control / "stop-at").read_text() == "7", "what the other one wants of its worker holds"
+
+
+def test_a_run_whose_disk_takes_nothing_is_stopped_by_a_signal(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start("20260101-imdb-full")
+    living(run)
+    heard: list[int] = []
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.rundir.write_atomically", full)
+    monkeypatch.setattr("os.kill", lambda pid, number: heard.append(number))
+    runs.stop(run)
+    assert heard == [15]
+    monkeypatch.setattr(runs, "_signal", lambda run, now: False)
+    with pytest.raises(Refused, match=r"cannot be asked to stop \(No space left"):
+        runs.stop(run)
+    ended(run, "failed")
+    (run.path / "worker.json").unlink()
+    monkeypatch.setattr("engine.runs.EventWriter", full)
+    os.utime(run.path, (1, 1))
+    with pytest.raises(InputError, match=r"cannot be written \(No space left"):
+        runs.resume(run)
 
 
 def test_a_run_that_is_done_or_running_is_not_resumed(start: Start) -> None:

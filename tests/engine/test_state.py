@@ -93,6 +93,21 @@ def test_time_left_is_unknown_before_the_first_step_and_after_the_end() -> None:
     assert fold(events(run(), step(1), ("end", {"status": "failed"}))).seconds_left is None
 
 
+def test_a_night_asleep_and_a_clock_that_is_set_are_no_time_of_the_run() -> None:
+    """What tells that is the clock that stands meanwhile; one worker's is not that of the next after a restart."""
+    told = events(run(), scored(0, "before", 7.0), step(1), step(2), step(3), ("phase", {"name": "load"}), run(), step(4))
+    clocks = (10.0, 11.0, 13.0, 15.0, 17.0, 1.0, 2.0, 4.0)
+    asleep, set_back = (3, 30_000.0), (4, -500.0)
+    for n, by in (asleep, set_back):
+        for event in told[n:]:
+            event["time"] += by
+    state = fold([event | {"monotonic": clock} for event, clock in zip(told, clocks, strict=True)])
+    assert state.elapsed == pytest.approx(7.0 + 3.0)
+    assert fold(told).elapsed > 30_000.0, "a log of an older version tells it by the wall clock"
+    steps = [event | {"monotonic": clock} for event, clock in zip(told[:5], clocks, strict=False)]
+    assert fold(steps).seconds_left == pytest.approx(7 * 2.0 + 7.0)
+
+
 def test_a_lost_number_leaves_a_gap_not_a_lie() -> None:
     state = fold(events(run(), step(1, None), step(2, 1.0, grad_norm=None)))
     assert state.losses == [(2, 1.0)]

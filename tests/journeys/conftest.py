@@ -58,10 +58,14 @@ def wait() -> Callable[[RunDirectory, Callable[[RunState], bool]], RunState]:
     def waited(run: RunDirectory, wished: Callable[[RunState], bool]) -> RunState:
         deadline = time.monotonic() + PATIENCE
         tail, state = EventTail(run.events), RunState()  # reading the whole log fifty times a second would slow the worker
-        while time.monotonic() < deadline:
+
+        def read() -> None:
             for event in tail.poll():
                 state.apply(event)
-            settle(run, state)
+
+        while time.monotonic() < deadline:
+            read()
+            settle(run, state, read)
             if wished(state):
                 return state
             assert state.status not in ("failed", "refused", "dead"), f"{state.end}\n{run.last_words()}"

@@ -55,6 +55,7 @@ def test_the_often_copied_recipe_is_caught_with_its_figures_whatever_its_names(p
         ({"use_peft": True, "learning_rate": 1e-5}, "low_lora_rate"),
         ({"method": "full", "lr": 5e-4}, "high_full_rate"),
         ({"lora_r": 8, "lora_alpha": 64, "lr": 5e-4}, "alpha_without_rate"),
+        ({"lora_r": 8, "lora_alpha": 64, "lr": 2e-5}, "alpha_without_rate"),  # of the rate that is advised instead
         ({"lora_r": 8, "lora_alpha": 4, "lr": 2e-4}, "alpha_without_rate"),
         ({"lora_r": 8, "micro_batch_size": 4, "gradient_accumulation_steps": 64}, "large_batch_lora"),
         ({"precision": "fp16"}, "pure_fp16"),

@@ -382,6 +382,12 @@ def test_conditions_that_would_change_the_verdict_are_true() -> None:
     limit = float(re.fullmatch(r"LoRA, if less than ([0-9.]+) GB were free.", below)[1])  # type: ignore[index]
     assert advise(gpu(limit + 0.1), BERT, IMDB).verdict == "full"
     assert advise(gpu(limit - 0.2), BERT, IMDB).verdict == "lora"
+    (more,) = advise(gpu(12), LLAMA_8B, INSTRUCTIONS).would_change  # where LoRA just fits, with less rank or length, it loses
+    limit = float(re.fullmatch(r"LoRA, if ([0-9.]+) GB of memory were free.", more)[1])  # type: ignore[index]
+    assert advise(gpu(limit), LLAMA_8B, INSTRUCTIONS).verdict == "lora"
+    full = advise(gpu(12, disk_free=GB), BERT, IMDB)
+    assert (full.verdict, full.would_change[0]) == ("lora", "Full fine-tuning, if 4.4 GB of disk were free.")
+    assert advise(gpu(12, disk_free=4_450_000_000), BERT, IMDB).verdict == "full"
 
 
 @pytest.mark.parametrize("data", [IMDB, SUPPORT, INSTRUCTIONS, IMDB | {"rows": 40, "unique_rows": 40}])

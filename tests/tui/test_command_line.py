@@ -14,7 +14,7 @@ from rich.console import Console
 
 from engine.runs import attach, remember, runs_root
 from engine.state import RunState
-from recommender.errors import InputError
+from recommender.errors import InputError, Refused
 from tui import commands_estimate, commands_group, headless, serve, stopping
 from tui.cli import main
 from tui.draft import Draft
@@ -156,7 +156,7 @@ def test_a_stop_that_cannot_be_asked_for_says_so(
     make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full(run: object, *, now: bool) -> None:
-        raise OSError(28, "No space left on device")
+        raise Refused("a-run cannot be asked to stop (No space left on device) and goes on.")
 
     def ended(run: object, *, now: bool) -> None:
         raise InputError("it is not running")

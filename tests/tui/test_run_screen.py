@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 
+from engine.rundir import RunDirectory
 from tui.app import LoracleApp
 from tui.endings import ending
 from tui.headless import watch
 from tui.live_advice import advice
+from tui.run_rows import RunList
 from tui.screens import run as run_module
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.home import HomeScreen
 from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
 from tui.views_run import samples, samples_title
+from tui.watching import Live
 from tui.widgets.log_view import LogView
 from tui.widgets.quiet import Quiet
 
@@ -159,6 +162,23 @@ def test_what_ended_a_worker_is_said_alike_in_the_app_and_without_it(
     state = worker.run.state()
     assert likely in ending(state)
     assert likely in advice(state, None, time.time())[0].text
+
+
+def test_a_worker_that_says_its_last_word_while_it_is_looked_for_is_not_dead(
+    runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make_run()
+
+    def gone(run: RunDirectory) -> bool:
+        worker.end("stopped", 5, cause="stopped on request")
+        return False
+
+    monkeypatch.setattr(RunDirectory, "alive", gone)
+    worker.begin()
+    assert watch(worker.run, as_json=False) == 5
+    for look in (lambda: Live(worker.run).state, worker.run.state, lambda: RunList().rows(runs)[0]):
+        worker.begin()
+        assert look().status == "stopped"
 
 
 async def test_a_stopped_run_is_resumed_with_r(

@@ -1,5 +1,6 @@
 """The worker's process: one at a time, and one sentence for every end."""
 
+import errno
 import fcntl
 import json
 import os
@@ -15,7 +16,9 @@ import pytest
 from engine import checkpoints
 from engine.events import read_events
 from engine.launch import environment
+from engine.processes import this
 from engine.rundir import RunDirectory
+from engine.worker import __main__ as worker_main
 from engine.worker import export, session
 from engine.worker.control import Control
 from engine.worker.modeling import build
@@ -40,6 +43,21 @@ def test_a_second_worker_is_refused_and_touches_nothing(tiny: Path, make_plan: M
     assert done.stderr == f"{run.name}: another worker has this run.\n"
     assert (run.path / "worker.json").read_text() == mine
     assert not run.events.exists()
+
+
+def test_where_a_file_system_has_no_locks_a_living_worker_is_told_by_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*given: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", none)
+    monkeypatch.setattr(worker_main, "LOCK_SECONDS", 0.0)
+    run = RunDirectory(tmp_path)
+    with worker_main._lock(run) as held:
+        assert held.writable()
+    (tmp_path / "worker.json").write_text(json.dumps(this()))
+    assert worker_main._lock(run) is None
 
 
 def test_a_loss_that_is_no_number_fails_with_the_last_good_checkpoint_kept(
