@@ -35,7 +35,9 @@ class TrainingStep(Given):
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adamw_bf16", "paged_adamw", "sgd", "none"] = "adamw"
     optimizer_implementation: Literal["foreach", "fused", "single", "for-loop", "bitsandbytes"] | None = None
     optimizer_state_dtype: Dtype | Literal["uint8", "int8"] | None = None
-    gradient_checkpointing: Literal["none", "layer"] | bool | None = "none"
+    embeddings_in_fp32: bool | None = None
+    """Whether an 8-bit optimizer keeps the embeddings' moments in fp32, as transformers' Trainer asks of it."""
+    gradient_checkpointing: Literal["none", "layer"] | bool | None = None
     attention: Literal["flash", "efficient", "math", "eager"] | None = None
     loss: Literal["plain", "chunked", "fused"] = "plain"
     """plain: transformers' own, with all logits; chunked: the engine's; fused: logits never exist at once (Liger)."""

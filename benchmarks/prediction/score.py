@@ -31,8 +31,8 @@ CHUNK = 2048
 def facts_of(content: dict[str, Any], cell: dict[str, Any]) -> Facts:
     """The facts that a person would write down who wants to know about that cell."""
     step = dict(cell["step"])
-    if cell["loop"] == "engine":
-        step["loss"] = "chunked"
+    if cell["loop"] == "engine":  # which `installed` prepares as the engine of that day did
+        step |= {"loss": "chunked", "kbit_prepared": False if step["method"] == "qlora" else None}
     machine = content["machine"]
     device = {"name": machine["gpu"], "compute_capability": machine["capability"], "memory_total": machine["memory"]}
     config = content["models"][cell["model"]]["config"]

@@ -26,6 +26,8 @@ MEMORY = 24 * 1024**3
 MOST_TOKENS = 1 << 31
 KNOWN = ("cpu", "cuda")
 """Backends whose kernels and allocator are traced."""
+USUAL = ("micro_batch_rows", "length", "optimizer", "loss")
+"""Of a step: what it has by itself where nothing is said."""
 
 
 def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
@@ -51,7 +53,9 @@ def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
         raise Cannot("absurd_number", f"step: {rows:,} rows of {length:,} tokens are more than any device holds.", 2)
     found = traced("estimate", facts.model_dump(mode="json"), about=facts.model.id or "the step", cancel=cancel)
     told = "machine" in facts.model_fields_set and "backend" in facts.machine.model_fields_set
-    return found if told else found | {"assumed": ["machine", *found["assumed"]]}
+    silent = [] if told else ["machine"]
+    silent += [name for name in USUAL if name not in step.model_fields_set]
+    return found | {"assumed": [*silent, *found["assumed"]]} if silent else found
 
 
 def traced(

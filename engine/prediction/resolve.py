@@ -1,8 +1,10 @@
 """From a step with open questions to steps without: what is not known takes its usual value, and the other one is tried too."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.inspection.families import family_of
 from engine.prediction import library
 from recommender.errors import InputError
 from recommender.facts import Facts
@@ -15,7 +17,7 @@ HEADS = {
     "regression": "classification",
     "token_classification": "tagging",
 }
-OWN_WORDS = ("outputs_rebound", "kernels")
+OWN_WORDS = ("outputs_rebound", "kernels", "embeddings_in_fp32")
 """Choices that nobody's facts name (facts.md): both values are traced, and no answer lists them as assumed."""
 SHORT = 8
 """What is written may be as long as what is read, or so many times shorter."""
@@ -61,48 +63,86 @@ def resolved(facts: Facts) -> Resolved:
 
     if step.head is None:
         found["head"] = head_of(facts)
+        if _told_head(facts) is None:
+            assumed.append("head")
     take("padded", False, True)
     if step.base_dtype is None:
         declared = facts.model.dtype
         usual = declared if declared in ("float32", "bfloat16", "float16") and step.adapters else None
         take("base_dtype", usual or ("bfloat16" if step.adapters else "float32"))
     take("gradient_checkpointing", "none", "layer")
-    take("attention", "flash")
-    if step.optimizer in ("adamw", "adamw_bf16", "sgd"):
-        here = facts.machine.device is None and facts.machine.backend == "cpu"
-        usually = ("fused", "foreach") if step.loss == "chunked" else ("single" if here else "foreach", "fused")
-        take("optimizer_implementation", *usually)
-    if step.loss == "plain":
-        take("outputs_held", True, False)
-    if step.outputs_held is not False and step.loss == "plain":
-        take("outputs_rebound", False, True)
-    if step.loss == "fused":
-        take("kernels", "liger", "usual")
+    if step.attention is None:
+        assumed.append("attention")  # torch chooses
+    elif step.attention == "flash" and (step.padded or _narrows(step)):  # FlashAttention 2; or the word for torch's choice
+        other["attention"] = None
+    _take_optimizer(step, facts, take)
+    _take_loss(step, take)
     if (step.head or found["head"]) == "causal_lm" and library.writes_from_texts(facts.model.config or {}):
         known, learned = facts.data.tokens_total, facts.data.trained_tokens
         if known and learned:
             found["target_length"] = step.target_length or max(round(min(learned / known, 1.0) * step.length), 1)
         take("target_length", step.length, max(step.length // SHORT, 1))
     if step.adapters:
-        take("rank", 16)
-        take("adapter_dtype", "float32", "bfloat16")
-        take("lora_dropout", 0.0, 0.05)
-        take("target_modules", "all-linear")
-    if step.method == "qlora":
-        found["quantization"] = step.quantization or "nf4"
-        take("double_quantization", True, False)
-        take("kbit_prepared", True, False)
+        _take_adapters(step, take)
+    if step.devices > 1:
+        take("sharding", "ddp")
     whole = step.model_copy(update=found)
     others = {name: whole.model_copy(update={name: value}) for name, value in other.items()}
     return Resolved(whole, others, assumed)
 
 
+def _take_adapters(step: TrainingStep, take: Callable[..., None]) -> None:
+    """What adapters and their base are like."""
+    take("rank", 16)
+    take("adapter_dtype", "float32", "bfloat16")
+    take("lora_dropout", 0.0, 0.05)
+    take("target_modules", "all-linear")
+    if step.method == "qlora":
+        take("quantization", "nf4")
+        take("double_quantization", True, False)
+        prepared = step.loss != "chunked"  # which is the engine's loss, and the engine does not
+        take("kbit_prepared", prepared, not prepared)
+
+
+def _take_loss(step: TrainingStep, take: Callable[..., None]) -> None:
+    """What lives beside a loss, or runs with it."""
+    if step.loss == "plain":
+        take("outputs_held", True, False)
+        if step.outputs_held is not False:
+            take("outputs_rebound", False, True)
+    elif step.loss == "fused":
+        take("kernels", "liger", "usual")
+
+
+def _take_optimizer(step: TrainingStep, facts: Facts, take: Callable[..., None]) -> None:
+    """What an optimizer is like that is only named."""
+    if step.optimizer in ("adamw", "adamw_bf16", "sgd"):
+        here = facts.machine.device is None and facts.machine.backend == "cpu"
+        usually = ("fused", "foreach") if step.loss == "chunked" else ("single" if here else "foreach", "fused")
+        take("optimizer_implementation", *usually)
+    elif "8bit" in step.optimizer:
+        take("embeddings_in_fp32", False, True)
+
+
+def _narrows(step: TrainingStep) -> bool:
+    """Whether attention gets fp32 from a model of 16 bit: the stream that k-bit preparation makes."""
+    return bool(step.kbit_prepared) and step.autocast is None and step.base_dtype in ("bfloat16", "float16")
+
+
 def head_of(facts: Facts) -> str:
     """The head that a step has which does not say it: that of the task, or of the model's class."""
+    told = _told_head(facts)
+    if told is None:
+        family = facts.model.family or family_of(facts.model.config or {})
+        return "classification" if family == "encoder" else "causal_lm"
+    return told
+
+
+def _told_head(facts: Facts) -> str | None:
     if facts.data.task is not None:
         return HEADS.get(facts.data.task, "causal_lm")
     named = [facts.model.architecture or "", *((facts.model.config or {}).get("architectures") or [])]
-    return next((head for name in named for part, head in _BY_ARCHITECTURE if part in str(name)), "causal_lm")
+    return next((head for name in named for part, head in _BY_ARCHITECTURE if part in str(name)), None)
 
 
 def check(step: TrainingStep, facts: Facts) -> None:
@@ -111,26 +151,65 @@ def check(step: TrainingStep, facts: Facts) -> None:
     Raises:
         InputError: naming both sides.
     """
-    four_bit = step.quantization in ("nf4", "fp4")
-    wrong = None
-    if step.method == "full" and four_bit:
-        wrong = f"method full trains every weight, and 4-bit weights (quantization {step.quantization}) cannot be trained"
-    elif step.method == "full" and step.rank is not None:
-        wrong = f"method full has no adapters, and rank is {step.rank}"
-    elif step.method == "full" and step.kbit_prepared:
-        wrong = "method full trains on unquantised weights, and kbit_prepared is for quantised ones"
-    elif step.method == "lora" and four_bit:
-        wrong = f"LoRA on a 4-bit base is method qlora; here method is lora and quantization {step.quantization}"
-    elif step.method == "qlora" and step.quantization == "none":
-        wrong = "method qlora needs a 4-bit base, and quantization is none"
-    elif step.sharding not in (None, "none") and step.devices == 1:
-        wrong = f"sharding {step.sharding} divides over several devices, and devices is 1"
-    elif step.autocast == "float32" and step.base_dtype in ("bfloat16", "float16"):
-        wrong = f"autocast to float32 does nothing to weights in {step.base_dtype}"
-    elif step.optimizer_implementation == "fused" and step.optimizer in ("adamw_8bit", "paged_adamw_8bit"):
-        wrong = f"optimizer {step.optimizer} has kernels of its own, and optimizer_implementation is fused"
+    wrong = _of_adapters(step) or _of_weights(step) or _of_optimizer(step) or _of_head(step, facts)
     if wrong is not None:
         raise InputError(f"step: {wrong}.")
     positions = positions_of(facts.model)
     if facts.model.family == "encoder" and positions is not None and step.length > positions:
         raise InputError(f"step: length is {step.length}, and the model reads {positions} tokens at most.")
+
+
+def _of_weights(step: TrainingStep) -> str | None:
+    """Types and devices that cannot be together."""
+    four_bit = step.quantization in ("nf4", "fp4")
+    if step.method == "full" and four_bit:
+        return f"method full trains every weight, and 4-bit weights (quantization {step.quantization}) cannot be trained"
+    if step.method == "full" and step.kbit_prepared:
+        return "method full trains on unquantised weights, and kbit_prepared is for quantised ones"
+    if step.method == "lora" and four_bit:
+        return f"LoRA on a 4-bit base is method qlora; here method is lora and quantization {step.quantization}"
+    if step.method == "qlora" and step.quantization == "none":
+        return "method qlora needs a 4-bit base, and quantization is none"
+    if step.double_quantization and step.method != "qlora":
+        return f"double_quantization divides the scales of 4-bit weights, and method {step.method} has none"
+    if step.sharding not in (None, "none") and step.devices == 1:
+        return f"sharding {step.sharding} divides over several devices, and devices is 1"
+    if step.autocast == "float32" and step.base_dtype in ("bfloat16", "float16"):
+        return f"autocast to float32 does nothing to weights in {step.base_dtype}"
+    return None
+
+
+def _of_head(step: TrainingStep, facts: Facts) -> str | None:
+    """What a head cannot have, or a model."""
+    head = step.head or head_of(facts)
+    if step.loss == "fused" and head in ("classification", "tagging"):
+        return f"loss fused is that of a vocabulary's logits, and head is {head}"
+    if step.target_length is not None and facts.model.config and not library.writes_from_texts(facts.model.config):
+        return f"target_length is {step.target_length}, and such a model reads and writes in one: length holds both"
+    return None
+
+
+def _of_adapters(step: TrainingStep) -> str | None:
+    """What full fine-tuning says of adapters."""
+    said = {name: getattr(step, name) for name in ("rank", "target_modules", "adapter_dtype", "lora_dropout")}
+    name = next((n for n, value in said.items() if value), None)
+    return f"method full has no adapters, and {name} is {said[name]}" if step.method == "full" and name else None
+
+
+def _of_optimizer(step: TrainingStep) -> str | None:
+    """What an optimizer cannot be, or keep."""
+    named, way, kept = step.optimizer, step.optimizer_implementation, step.optimizer_state_dtype
+    if way == "fused" and ("8bit" in named or "paged" in named):
+        return f"optimizer {named} has kernels of its own, and optimizer_implementation is fused"
+    if way == "bitsandbytes" and named in ("adamw_bf16", "sgd"):
+        return f"optimizer {named} is not one of bitsandbytes', and optimizer_implementation is bitsandbytes"
+    if kept is None or named in ("none", "sgd"):
+        return None
+    narrow = kept in ("uint8", "int8")
+    if narrow != ("8bit" in named):
+        return f"optimizer {named} keeps moments in {'16 or 32' if narrow else '8'} bit, and optimizer_state_dtype is {kept}"
+    if named == "adamw_bf16" and kept != "bfloat16":
+        return f"optimizer adamw_bf16 keeps moments in bfloat16, and optimizer_state_dtype is {kept}"
+    if (named == "paged_adamw" or way == "bitsandbytes") and kept != "float32" and not narrow:
+        return f"bitsandbytes keeps the moments of {named} in float32, and optimizer_state_dtype is {kept}"
+    return None

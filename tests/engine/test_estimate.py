@@ -13,6 +13,7 @@ from engine.prediction import calibration
 from engine.prediction.ask import estimate, traced
 from engine.prediction.calibration import learn, learned, measure, remembered
 from engine.prediction.configured import Cannot, checked
+from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.sharing import held_of, on_each
 from engine.prediction.stream import Event, Segment, peaks
 from recommender.decide import recommend
@@ -54,6 +55,12 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"num_hidden_layers": 2000, "hidden_size": 262144}, {}, "absurd_number", "5e+14 parameters"),
         ({}, {"method": "full"}, "contradiction", "rank is 8"),
         ({}, {"quantization": "nf4"}, "contradiction", "LoRA on a 4-bit base is method qlora"),
+        ({}, {"double_quantization": True}, "contradiction", "divides the scales of 4-bit weights, and method lora has none"),
+        ({}, {"method": "full", "rank": None, "lora_dropout": 0.1}, "contradiction", "no adapters, and lora_dropout is 0.1"),
+        ({}, {"optimizer_state_dtype": "uint8"}, "contradiction", "adamw keeps moments in 16 or 32 bit"),
+        ({}, {"optimizer": "paged_adamw_8bit", "optimizer_implementation": "fused"}, "contradiction", "kernels of its own"),
+        ({}, {"head": "tagging", "loss": "fused"}, "contradiction", "a vocabulary's logits, and head is tagging"),
+        ({}, {"target_length": 8}, "contradiction", "length holds both"),
         ({}, {"micro_batch_rows": 10**6, "length": 10**6}, "absurd_number", "more than any device holds"),
     ],
 )
@@ -79,6 +86,21 @@ def test_a_device_whose_kernels_nobody_has_looked_at_is_not_taken_for_nvidias(ba
     with pytest.raises(Cannot, match=f"allocator of the backend {backend} are not in the table") as caught:
         estimate(Facts.model_validate({"machine": machine, "model": {"config": CONFIG}, "step": STEP}))
     assert (caught.value.code, caught.value.exit_code) == ("unknown_device", 3)
+
+
+def test_what_is_absent_is_named_with_what_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.prediction.ask.traced", lambda *_, **__: {"assumed": ["padded"]})
+    found = estimate(Facts.model_validate({"model": {"config": CONFIG}, "step": {"method": "full", "length": 32, "loss": None}}))
+    assert found["assumed"] == ["machine", "micro_batch_rows", "optimizer", "loss", "padded"]
+
+    def taken(**config: Any) -> Resolved:
+        return resolved(Facts.model_validate({"model": {"config": CONFIG | config}, "step": {"method": "lora", "devices": 2}}))
+
+    whole = taken(model_type="bert")
+    assert whole.step.head == "classification"
+    assert {"head", "attention", "gradient_checkpointing", "sharding"} <= set(whole.assumed)
+    assert whole.others["gradient_checkpointing"].checkpointed
+    assert "head" not in taken(architectures=["BertForTokenClassification"]).assumed
 
 
 def test_a_number_that_the_configuration_lacks_is_taken_from_the_facts() -> None:

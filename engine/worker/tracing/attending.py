@@ -40,8 +40,7 @@ def attend(  # noqa: PLR0917 - torch's order
     if kernel == "cudnn":  # keeps and needs what flash attention does, and reads a bias as the memory-efficient kernel does
         kernel = "flash" if attn_mask is None else "efficient"
     if kernel == "flash":
-        wide = query.dtype == torch.float32  # FlashAttention 2 is given 16 bit whatever the stream is
-        if wide:
+        if query.dtype == torch.float32:
             query, key, value = (t.to(torch.bfloat16) for t in (query, key, value))
         return aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
     if kernel == "efficient":
@@ -66,6 +65,8 @@ def kernel_for(  # noqa: PLR0917 - torch's order
         return "math"
     if wanted == "efficient":
         return "efficient"
+    if wanted == "flash 2" and query.shape[-1] <= 256:  # it has windows of its own, and no bias
+        return "flash" if mask is None or mask.dtype == torch.bool else "efficient"
     if wanted is None and half and card.capability[0] in (9, 10) and query.shape[-1] <= 128:
         return "cudnn"  # sdp_utils.cpp, `check_prefer_cudnn_attention`
     if mask is None and half and card.has_flash and query.shape[-1] <= 256:

@@ -1,5 +1,6 @@
 """Memory and time of a step that is run somewhere, traced without its card and without its weights."""
 
+import re
 from typing import Any
 
 from engine.prediction import sharing
@@ -149,13 +150,24 @@ def loop_of(
 
 def own_step(step: TrainingStep) -> bool:
     """Whether the engine takes such a step; others with a chunked loss are an ordinary loop with that loss."""
+    half = step.base_dtype in ("bfloat16", "float16")
+    if step.adapters:  # the frozen base is held in what is computed in
+        held = step.autocast in (None, step.base_dtype)
+    else:
+        held = not half or (step.base_dtype == "bfloat16" and step.autocast is None)
+    states = {"uint8", "int8"} if "8bit" in step.optimizer else {"bfloat16" if half and not step.adapters else "float32"}
     return (
         step.loss == "chunked"
         and step.optimizer_implementation != "foreach"
         and step.optimizer in ("adamw", "adamw_8bit", "paged_adamw_8bit")
+        and step.optimizer_state_dtype in (None, *states)
         and step.adapter_dtype in (None, "float32")
         and step.attention not in ("math", "eager")
         and not step.outputs_held
+        and held
+        and not step.trained
+        and step.kernels != "liger"
+        and (step.method != "qlora" or (step.quantization, step.double_quantization, step.kbit_prepared) == ("nf4", True, False))
     )
 
 
@@ -164,14 +176,21 @@ def traced(content: dict[str, Any], step: TrainingStep, card: Card, layers: int 
     return trace(
         lambda live: loop_of(content, step, card, live, layers=layers, learned=learned),
         card,
-        attention=_pinned(step),
-        padded=bool(step.padded),
+        attention=(pinned := _pinned(step, card)),
+        padded=bool(step.padded) and pinned != "flash 2",
     )
 
 
-def _pinned(step: TrainingStep) -> str | None:
-    """The kernel of attention that the step fixes; the engine leaves the choice to torch."""
-    return None if own_step(step) else step.attention
+def _pinned(step: TrainingStep, card: Card) -> str | None:
+    """The kernel of attention that the step fixes; the engine leaves the choice to torch.
+
+    Flash attention over a mask, or where the stream is fp32, is not torch's own: FlashAttention 2 leaves padding out and is given
+    16 bit (transformers, integrations/flash_attention.py).
+    """
+    if own_step(step):
+        return None
+    narrow = step.autocast not in (None, "float32") or step.base_dtype != "float32"
+    return "flash 2" if step.attention == "flash" and card.has_flash and narrow else step.attention
 
 
 def at_depth(
@@ -180,7 +199,7 @@ def at_depth(
     """The step's stream at its whole depth, the device's seconds, and the operations the host starts."""
     config = models.config_of(content)
     depth = models.depth_of(config)
-    if depth > SHALLOW[1] + 1 and models.extendable(config, step.length):
+    if depth > SHALLOW[1] + 1 and models.extendable(config, step.length) and not _by_number(step):
         less, more = (traced(content, step, card, layers, learned) for layers in SHALLOW)
         try:
             segments = extended(less.segments, more.segments, depth)
@@ -192,6 +211,13 @@ def at_depth(
     whole = traced(content, step, card, None, learned)
     busy, count = work.seconds(whole.recorded, speed)
     return whole.segments, busy, count
+
+
+def _by_number(step: TrainingStep) -> bool:
+    """Whether some layers are treated unlike the others: the step names them by their numbers."""
+    targets = step.target_modules
+    named = [*(step.trained or ()), *([targets] if isinstance(targets, str) else targets or ())]
+    return any(re.search(r"(?<![A-Za-z_])\d", name) for name in named)
 
 
 def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: Facts) -> _Predicted:

@@ -30,7 +30,8 @@ ADAPTED_AS = {
     "masked_lm": None,
     "seq2seq": "SEQ_2_SEQ_LM",
 }
-
+NARROW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Types of adapters that peft makes fp32 unless it is told not to."""
 
 
 def config_of(content: dict[str, Any], *, layers: int | None = None, labels: int | None = None) -> Any:
@@ -205,11 +206,11 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
     )
     try:
         with torch.device(device):
-            made = get_peft_model(model, config, autocast_adapter_dtype=step.adapter_dtype != "bfloat16")
-        if step.adapter_dtype == "bfloat16":
-            for name, p in made.named_parameters():
-                if "lora_" in name and p.dtype != torch.bfloat16:
-                    p.data = p.data.to(torch.bfloat16)
+            made = get_peft_model(model, config, autocast_adapter_dtype=step.adapter_dtype not in NARROW)
+        wanted = NARROW.get(step.adapter_dtype or "")
+        for name, p in made.named_parameters() if wanted is not None else ():
+            if "lora_" in name and p.dtype != wanted:
+                p.data = p.data.to(wanted)
         return made
     except ValueError as error:
         raise InputError(f"step.target_modules {step.target_modules!r}: {_first_line(error)}") from None

@@ -1,34 +1,29 @@
-"""What bitsandbytes' optimizers keep, without their kernels, which need a device."""
+"""What optimizers keep that torch does not have, or whose kernels need a device: bitsandbytes', and moments of another type."""
 
 from typing import Any
 
 import torch
+from torch import nn
 
 BLOCK = 256
 """Values of a state that share a scale (bitsandbytes, `optimizer_update_8bit_blockwise`)."""
 LEAST = 4096
 """Values below which a tensor's states stay in 32 bit (`min_8bit_size`)."""
+PAGED = 100_000
+"""Values from which on a paged optimizer leaves a state to the driver (`get_state_buffer`)."""
 
 
-class EightBit:
-    """AdamW8bit: two bytes a parameter, two scales a block, and two tables of 256 values for all."""
+def embeddings_of(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters whose 8-bit moments transformers' Trainer asks for in fp32 (trainer.py, `create_optimizer`)."""
+    return [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
 
-    def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
+
+class _Stateful:
+    """An optimizer whose states are made at its first step."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
         self._parameters = parameters
         self.states: list[torch.Tensor] = []
-
-    def step(self) -> None:
-        """Make the states where there are none; the update itself needs nothing."""
-        if self.states:
-            return
-        for p in self._parameters:
-            n = p.numel()
-            if n < LEAST:
-                self.states += [torch.empty(n, dtype=torch.float32, device="meta") for _ in range(2)]
-                continue
-            self.states += [torch.empty(n, dtype=torch.uint8, device="meta") for _ in range(2)]
-            self.states += [torch.empty(-(-n // BLOCK), dtype=torch.float32, device="meta") for _ in range(2)]
-        self.states += [torch.empty(256, dtype=torch.float32, device="meta") for _ in range(2)]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients."""
@@ -36,15 +31,44 @@ class EightBit:
             p.grad = None
 
 
-class OtherStates:
+class BitsAndBytes(_Stateful):
+    """AdamW of bitsandbytes (optim/optimizer.py, `Optimizer2State.init_state`).
+
+    In 8 bit two bytes a parameter, two scales a block and two tables of 256 values for all; in 32 bit eight bytes a parameter,
+    whatever its type. Paged states are the driver's: torch's counters do not see them. The update itself needs nothing.
+    """
+
+    def __init__(
+        self, parameters: list[nn.Parameter], *, bits: int = 8, paged: bool = False, wide: list[nn.Parameter] | None = None
+    ) -> None:
+        """`wide` are parameters whose states stay in 32 bit."""
+        super().__init__(parameters)
+        self._bits, self._paged, self._wide = bits, paged, {id(p) for p in wide or ()}
+
+    def step(self) -> None:
+        """Make the states where there are none."""
+        if self.states:
+            return
+        for p in self._parameters:
+            n, here = p.numel(), {"device": p.device}
+            narrow = self._bits == 8 and n >= LEAST and id(p) not in self._wide
+            if not self._paged or n < PAGED:
+                self.states += [torch.empty(n, dtype=torch.uint8 if narrow else torch.float32, **here) for _ in range(2)]
+            if narrow:
+                self.states += [torch.empty(-(-n // BLOCK), dtype=torch.float32, **here) for _ in range(2)]
+        if self._bits == 8:
+            self.states += [torch.empty(256, dtype=torch.float32, device=self._parameters[0].device) for _ in range(2)]
+
+
+class OtherStates(_Stateful):
     """AdamW whose moments have another type than the weights, as mixed-precision optimizers hold them: torch's own has none.
 
     Tensor by tensor: the gradient in the moments' type, and the update in it.
     """
 
-    def __init__(self, parameters: list[torch.nn.Parameter], dtype: torch.dtype) -> None:
-        self._parameters, self._dtype = parameters, dtype
-        self.states: list[torch.Tensor] = []
+    def __init__(self, parameters: list[nn.Parameter], dtype: torch.dtype) -> None:
+        super().__init__(parameters)
+        self._dtype = dtype
 
     def step(self) -> None:
         """Make the moments where there are none, and the temporaries of an update."""
@@ -54,11 +78,6 @@ class OtherStates:
             gradient = None if p.grad is None else p.grad.to(self._dtype)
             update = torch.empty_like(p, dtype=self._dtype)
             del gradient, update
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients."""
-        for p in self._parameters:
-            p.grad = None
 
 
 class Several:
@@ -76,12 +95,3 @@ class Several:
         """Drop the gradients."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=set_to_none)
-
-
-class Paged(EightBit):
-    """Paged states are the driver's: torch's counters do not see them."""
-
-    def step(self) -> None:
-        """Nothing that torch counts, but the tables and the scales of a block."""
-        if not self.states:
-            self.states += [torch.empty(256, dtype=torch.float32, device="meta") for _ in range(2)]

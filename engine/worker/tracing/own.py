@@ -17,7 +17,7 @@ from engine.worker.tasks.registry import task_of
 from engine.worker.tracing.four_bit import quantise
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.models import config_of, depth_of, fresh_modules, loaded, skeleton
-from engine.worker.tracing.optimizers import EightBit
+from engine.worker.tracing.optimizers import BitsAndBytes, embeddings_of
 from engine.worker.tracing.trace import workspace
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.errors import Refused
@@ -37,6 +37,9 @@ HEADS = {
     "seq2seq": "causal_lm",
 }
 TASKS = {"classification": "classification", "tagging": "token_classification", "causal_lm": "chat"}
+MIXED = {"bfloat16": "bf16-mixed", "float16": "fp16-mixed"}
+NAMED = {"adamw": "adamw", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit_paged"}
+"""A plan's optimizer by the step's."""
 STEPS = 2
 
 
@@ -91,7 +94,7 @@ class OwnLoop:
         self.model.train()
         self._batch = _batch(plan.task, head, lengths, labels, learned)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = _optimizer(self.trained, plan)
+        self.optimizer = _optimizer(self.model, self.trained, plan)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
         self._kept: list[torch.Tensor | None] = []
         self._which: str | None = None
@@ -205,10 +208,11 @@ def _rows_of(mask: torch.Tensor, lengths: list[int]) -> tuple[tuple[int, ...], t
     return tuple(lengths), torch.tensor(places).to(mask.device)
 
 
-def _optimizer(parameters: list[torch.nn.Parameter], plan: Plan) -> Any:
+def _optimizer(model: Any, parameters: list[torch.nn.Parameter], plan: Plan) -> Any:
+    """What the Trainer makes of the plan's."""
     named = OPTIMIZERS[plan.optimizer]
     if "8bit" in named:
-        return EightBit(parameters)
+        return BitsAndBytes(parameters, paged="paged" in named, wide=embeddings_of(model))
     return torch.optim.AdamW(parameters, lr=1e-3, fused="fused" in named or None, foreach=None)
 
 
@@ -255,9 +259,11 @@ def plan_of(step: TrainingStep) -> Plan:
     """
     if step.head not in TASKS:
         raise Refused(f"cannot predict: the engine has no task with the head {step.head}; use loss plain.")
-    mixed = {"bfloat16": "bf16-mixed", "float16": "fp16-mixed"}.get(step.autocast or "")
-    if mixed is None and step.adapters and step.base_dtype != "float32":
-        mixed = "fp16-mixed" if step.base_dtype == "float16" else "bf16-mixed"
+    mixed = MIXED.get(step.autocast or "")
+    if mixed is None and step.adapters:
+        mixed = MIXED.get(step.base_dtype or "")
+    elif mixed is None and step.base_dtype == "bfloat16":
+        mixed = "bf16"
     task = TASKS[step.head]
     targets = step.target_modules
     adapters = {
@@ -280,7 +286,7 @@ def plan_of(step: TrainingStep) -> Plan:
             "token_budget": step.micro_batch_rows * step.length,
             "precision": mixed or "fp32",
             "gradient_checkpointing": step.checkpointed,
-            "optimizer": "adamw_8bit" if step.optimizer.endswith("8bit") else "adamw",
+            "optimizer": NAMED[step.optimizer],
             **(adapters if step.adapters else {}),
         }
     )

@@ -12,7 +12,7 @@ from engine.worker.tracing.four_bit import quantise
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.models import adapted, config_of, depth_of, fresh_modules, loaded, skeleton
-from engine.worker.tracing.optimizers import EightBit, OtherStates, Paged, Several
+from engine.worker.tracing.optimizers import BitsAndBytes, OtherStates, Several, embeddings_of
 from engine.worker.tracing.trace import workspace
 from recommender.errors import InputError, Refused
 from recommender.step import TrainingStep
@@ -66,15 +66,14 @@ class PlainLoop:
             self.model = adapted(self.model, step, self._head, fresh, live=live, device=device)
         else:
             if step.trained is not None:
-                for name, p in self.model.named_parameters():
-                    p.requires_grad_(any(part in name for part in step.trained))
+                _train_only(self.model, step.trained)
             if step.checkpointed:
                 self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         if not self.trained:
             raise InputError(f"step.trained: no parameter of the model has {' or '.join(step.trained or ())} in its name.")
-        self.optimizer = _optimizer(self.trained, step)
+        self.optimizer = _optimizer(self.model, self.trained, step)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
         self._kept: list[torch.Tensor | None] = []
         self._which: str | None = None
@@ -168,18 +167,30 @@ class PlainLoop:
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
 
-def _optimizer(parameters: list[torch.nn.Parameter], step: TrainingStep) -> Any:
-    named = step.optimizer
+def _train_only(model: Any, parts: list[str]) -> None:
+    """Parameters with one of these parts in their name; whole components of it where any has them, so that `layers.1` is not
+    `layers.10` as well."""
+    names = [f".{name}." for name, _ in model.named_parameters()]
+    wanted = [f".{part.strip('.')}." for part in parts]
+    for i, part in enumerate(wanted):
+        if not any(part in name for name in names):
+            wanted[i] = parts[i]
+    for name, p in model.named_parameters():
+        p.requires_grad_(any(part in f".{name}." for part in wanted))
+
+
+def _optimizer(model: Any, parameters: list[torch.nn.Parameter], step: TrainingStep) -> Any:
+    named, way = step.optimizer, step.optimizer_implementation
     if named == "none" or not parameters:
         return None
     if named == "sgd":
         return torch.optim.SGD(parameters, lr=1e-3, foreach=step.optimizer_implementation == "foreach")
-    if named in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw"):
-        return EightBit(parameters) if named == "adamw_8bit" else Paged(parameters)
+    if "8bit" in named or "paged" in named or (named == "adamw" and way == "bitsandbytes"):
+        wide = embeddings_of(model) if step.embeddings_in_fp32 else None
+        return BitsAndBytes(parameters, bits=8 if "8bit" in named else 32, paged="paged" in named, wide=wide)
     wanted = DTYPES.get("bfloat16" if named == "adamw_bf16" else str(step.optimizer_state_dtype))
     other = [p for p in parameters if wanted is not None and p.dtype != wanted]
     usual = [p for p in parameters if wanted is None or p.dtype == wanted]
-    way = step.optimizer_implementation
     made = [torch.optim.AdamW(usual, lr=1e-3, foreach=way == "foreach", fused=way == "fused")] if usual else []
     if not other:
         return made[0]

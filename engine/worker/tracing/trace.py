@@ -66,7 +66,7 @@ def _parts(recorded: Recorded, adapters: set[int | None], vocabulary: int) -> Ca
         if begun == "optimizer":
             return "optimizer" if ended in ("end", "save") else "temporaries"
         if begun == "backward":
-            return "gradients" if ended in ("optimizer", "end") or ended.startswith("forward") else "temporaries"
+            return "gradients" if ended in ("optimizer", "forward", "evaluation", "end") else "temporaries"
         return "activations" if ended in ("backward", "optimizer", "end") else "temporaries"
 
     return part_of

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from engine.prediction.deeper import SHALLOW, extended
+from engine.prediction.resolve import resolved
 from engine.prediction.stream import peaks
 from engine.worker.tracing import kernels
-from engine.worker.tracing.estimate import estimate, traced
+from engine.worker.tracing.estimate import estimate, own_step, traced
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
 from engine.worker.tracing.models import config_of, extendable
@@ -142,6 +144,8 @@ def test_what_a_step_keeps_is_told_by_part() -> None:
     assert found["parts"]["adapters"] * 2 == found["parts"]["optimizer"]
     assert found["parts"]["logits"] > found["parts"]["weights"] > 0
     assert found["parts"]["workspace"] == 2 * Card().workspace
+    whole = peaks(traced(LLAMA, step_of(micro_batch_rows=1, length=8), Card(), None).segments)
+    assert whole["parts"]["gradients"] == pytest.approx(whole["parts"]["weights"], rel=0.001)
 
 
 def test_kernels_of_another_card_are_not_those_of_a_cpu() -> None:
@@ -182,6 +186,68 @@ def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:
     kept = 16 * 128 * LLAMA["vocab_size"] * 4  # the logits, in fp32
     widened = (unsure["allocated"]["high"] - unsure["allocated"]["low"]) - (sure["allocated"]["high"] - sure["allocated"]["low"])
     assert widened > 0.5 * kept
+
+
+def test_moments_of_8_bit_are_those_that_the_trainer_makes() -> None:
+    """Which keeps the embeddings' in fp32: the engine's optimizer is the Trainer's, an ordinary loop's may be."""
+    made = BertForSequenceClassification(BertConfig(**{k: v for k, v in BERT.items() if k != "model_type"}))
+    arguments = TrainingArguments(output_dir="unused", optim="adamw_bnb_8bit", use_cpu=True, report_to=[])
+    real = Trainer(model=made, args=arguments).create_optimizer()
+    real.check_overrides()
+    for g, group in enumerate(real.param_groups):
+        for i, p in enumerate(group["params"]):
+            real.init_state(group, p, g, i)
+    kept = {v.data_ptr(): v.nbytes for s in real.state.values() for v in s.values() if isinstance(v, torch.Tensor)}
+
+    parts = {}
+    usual: dict[str, Any] = {"head": "classification", "labels": 2, "optimizer": "adamw_8bit", "optimizer_implementation": None}
+    for loss, told in (("plain", False), ("plain", True), ("chunked", None)):
+        step = step_of(**usual, loss=loss, embeddings_in_fp32=told)
+        parts[loss, told] = peaks(traced(BERT, step, Card(), None).segments)["parts"]["optimizer"]
+    assert parts["chunked", None] == parts["plain", True] == pytest.approx(sum(kept.values()), rel=1e-3)
+    embeddings = 64 * (1500 + 128 + 2)
+    assert parts["plain", True] - parts["plain", False] == pytest.approx(6 * embeddings, rel=0.02)
+
+
+def test_layers_that_are_named_by_number_are_those_of_the_whole_model() -> None:
+    def moments(*parts: str) -> int:
+        facts = {"model": {"config": LLAMA | {"num_hidden_layers": 12}}, "step": step_of(trained=list(parts)).model_dump()}
+        found = estimate(Facts.model_validate(facts | {"machine": {"backend": "cuda"}}))
+        return int(found["parts_by_phase"]["optimizer"]["optimizer"])
+
+    assert moments("layers.11") == moments("layers.1")  # which is not layers 10 and 11 as well
+    assert moments("layers.10", "layers.11") == 2 * moments("layers.1")
+
+
+def test_flash_attention_over_padding_or_an_fp32_stream_is_flash_attention_2() -> None:
+    """torch's own can have neither; k-bit preparation makes the stream fp32, and grouped heads would keep all scores."""
+    step = step_of(method="qlora", base_dtype="bfloat16", length=256, padded=True)
+    found, even, other = (
+        peaks(traced(LLAMA, s, Card(), None).segments)["parts"]["activations"]
+        for s in (step, step.model_copy(update={"padded": False}), step.model_copy(update={"padded": False, "attention": "math"}))
+    )
+    assert found == even
+    assert other - found > 7 * 4 * 4 * 256**2 * 4  # layers, rows, heads, fp32
+    assert resolved(Facts(step=step)).others["attention"].attention is None
+
+
+def test_the_engine_is_traced_only_where_the_step_is_the_engines() -> None:
+    own = step_of(loss="chunked", optimizer_implementation="fused")
+    assert own_step(own)
+    pure = step_of(loss="chunked", optimizer_implementation="fused", base_dtype="bfloat16")
+    wide, narrow = (peaks(traced(LLAMA, s, Card(), None).segments)["parts"]["weights"] for s in (own, pure))
+    assert narrow == pytest.approx(wide / 2, rel=0.01)
+    others: list[dict[str, Any]] = [
+        {"trained": ["lm_head"]}, {"base_dtype": "float16"}, {"optimizer_state_dtype": "bfloat16"}, {"kernels": "liger"},
+        {"method": "lora", "autocast": "bfloat16"}, {"method": "qlora"}, {"method": "qlora", "quantization": "fp4"},
+    ]  # fmt: skip
+    assert not any(own_step(step_of(loss="chunked", optimizer_implementation="fused", **other)) for other in others)
+
+
+def test_adapters_have_the_type_that_the_step_says() -> None:
+    steps = (step_of(method="lora", base_dtype="float16", adapter_dtype=dtype) for dtype in ("float32", "float16"))
+    wide, narrow = (peaks(traced(LLAMA, s, Card(), None).segments)["parts"]["adapters"] for s in steps)
+    assert narrow == wide / 2
 
 
 def test_a_model_without_such_a_head_is_refused_in_a_sentence() -> None:
