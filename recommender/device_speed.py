@@ -33,7 +33,7 @@ PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
     ("TITAN V", 110e12),
     ("TITAN RTX", 130e12),
     ("Quadro RTX (6000|8000)", 130e12),
-    ("T4", 65e12),
+    ("T4", 30e12),
     ("P100", 19e12),
     ("MI355", 2500e12),
     ("MI350", 2300e12),
@@ -66,8 +66,40 @@ PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
     ("A770", 70e12),
 )
 """Dense 16-bit tensor throughput with fp32 accumulation, from the vendors' data sheets, operations per second; an A800
-and an H800 compute as an A100 and an H100 do. Of an MI250 one die, which is what torch sees as a device."""
+and an H800 compute as an A100 and an H100 do. Of an MI250 one die, which is what torch sees as a device. A T4's 65 last until its
+70 W are used up: products of 4,096 go on at 24 (forums.developer.nvidia.com, 264462), as those of other cards at four fifths of
+what is said here."""
 FP32_FLOPS: tuple[tuple[str, float], ...] = (
+    ("B200", 80e12),
+    ("H100 PCIe", 51e12),
+    ("H100 NVL", 60e12),
+    ("H[12]00", 67e12),
+    ("H800", 67e12),
+    ("H20", 44e12),
+    ("A[18]00", 19.5e12),
+    ("A30", 10.3e12),
+    ("A40", 37.4e12),
+    ("A6000", 38.7e12),
+    ("A5000", 27.8e12),
+    ("A4000", 19.2e12),
+    ("A10G?", 31.2e12),
+    ("L40S", 91.6e12),
+    ("L40", 90.5e12),
+    ("L4", 30.3e12),
+    ("PRO 6000", 125e12),
+    ("6000 Ada", 91.1e12),
+    ("5090", 104.8e12),
+    ("5080", 56.3e12),
+    ("5070", 30.9e12),
+    ("4090", 82.6e12),
+    ("4080", 48.7e12),
+    ("4070", 29.1e12),
+    ("4060", 15.1e12),
+    ("3090", 35.6e12),
+    ("3080", 29.8e12),
+    ("3070", 20.3e12),
+    ("3060", 12.7e12),
+    ("3050", 9.1e12),
     ("V100", 14e12),
     ("TITAN V", 14.9e12),
     ("TITAN RTX", 16.3e12),
@@ -91,8 +123,9 @@ FP32_FLOPS: tuple[tuple[str, float], ...] = (
     ("M60", 4.8e12),
     ("K80", 4.1e12),
 )
-"""In fp32, of NVIDIA's devices before Ampere, from its data sheets (of a K80 and an M60 one of the two chips). Pascal's and older
-ones have no tensor cores: where they are in no other table, products of 16 bit are taken to be as fast."""
+"""In fp32, from NVIDIA's data sheets (of a K80 and an M60 one of the two chips). Not TF32, which torch leaves off unless it is
+asked for. Pascal's and older ones have no tensor cores: where they are in no other table, products of 16 bit are taken to be as
+fast."""
 SLOWER_IN_FP32 = 4
 """Times, on devices whose fp32 speed is in no table."""
 APPLE_FLOPS: tuple[tuple[str, float], ...] = (("Ultra", 27e12), ("Max", 14e12), ("Pro", 7e12), ("", 4e12))

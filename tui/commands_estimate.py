@@ -101,6 +101,12 @@ def _show(found: dict[str, Any]) -> None:
     screen.print(_("At most, by phase: {phases}").format(phases=by_phase))
     parts = sorted(((n, b) for n, b in found["parts"].items() if b > 2**20), key=lambda p: -p[1])
     screen.print(_("At the peak: {parts}").format(parts=", ".join(f"{n} {size(b)}" for n, b in parts)))
+    if "fits" in found:
+        room = found["fits"]
+        words = {"fits": _("It fits into {free}."), "does_not_fit": _("It does not fit into {free}.")}
+        unsure = _("Whether it fits into {free} is doubtful: it needs between {low} and {high}. A run tries its longest rows first.")
+        told = {name: size(room[key]) for name, key in (("free", "available"), ("low", "low"), ("high", "high"))}
+        screen.print(words.get(room["verdict"], unsure).format(**told))
     step = found["seconds_per_step"]
     screen.print(_("A step takes about {time} (between {low} and {high})").format(
         time=duration(step["predicted"]), low=duration(step["low"]), high=duration(step["high"])

@@ -15,7 +15,8 @@ from engine.worker.tracing.plain import PlainLoop
 from engine.worker.tracing.trace import Loop, Traced, trace
 from recommender.device_speed import device_flops
 from recommender.errors import InputError, LoracleError, Refused
-from recommender.facts import Facts
+from recommender.facts import Facts, Machine
+from recommender.memory import USABLE_TRACED
 from recommender.step import TrainingStep
 
 ALLOCATED = (0.985, 1.015)
@@ -26,8 +27,8 @@ and 1.055 of it."""
 FITTING = 1.03
 """Of a step's tensors, what has to find room on a card: their margin, and as much again for what lies between them. The allocator
 gives back all else before it fails, and the engine turns expandable segments on."""
-EFFICIENCY = (0.55, 0.75)
-"""Of published peaks that a step reaches: arithmetic, bandwidth."""
+EFFICIENCY = (0.55, 0.75, 0.75)
+"""Of published peaks that a step reaches: products in 16 bit, in fp32 (which need no tensor cores), bandwidth."""
 TIME = {True: (0.75, 1.35), False: (0.5, 2.0)}
 """Interval of the step time, where the device was measured and where its figures are published ones."""
 
@@ -60,6 +61,7 @@ def estimate(facts: Facts) -> dict[str, Any]:
     reserved["low"] = max(reserved["low"], allocated["low"])
     context = _context(facts)
     assumed = [*answer.assumed, *([] if known or card.kind == "cpu" else ["device"])]
+    room = _room(facts.machine, allocated, context)
     return {
         "allocated": allocated,
         "reserved": reserved,
@@ -68,8 +70,21 @@ def estimate(facts: Facts) -> dict[str, Any]:
         "parts": one.parts,
         "parts_by_phase": one.parts_by_phase,
         "seconds_per_step": one.seconds,
+        **({} if room is None else {"fits": room}),
         "assumed": assumed,
     }
+
+
+def _room(machine: Machine, allocated: dict[str, int], context: tuple[int, int, int]) -> dict[str, Any] | None:
+    """Whether the step fits into what is free, or the whole where only that is known; `None` where nothing is."""
+    device = machine.device
+    free = machine.ram_available if device is None else device.memory_free or device.memory_total
+    if free is None or (device is None and machine.backend != "cpu"):
+        return None
+    low = allocated["low"] + context[1]
+    high = max(allocated["high"], int(FITTING * allocated["predicted"])) + context[2]
+    verdict = "fits" if high <= USABLE_TRACED * free else "doubtful" if low <= free else "does_not_fit"
+    return {"verdict": verdict, "available": free, "low": low, "high": high}
 
 
 class _Predicted:
@@ -248,9 +263,11 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
         narrow = narrow if half_measured else wide  # with hardware for it faster, without it slower
         return work.Speed(0.8 * narrow, 0.8 * wide, facts.measured.bandwidth or 10e9, launch=8e-6), measured
     known, _ = known_of(facts.machine)
-    arithmetic, traffic = EFFICIENCY
+    if computed_in == "bfloat16" and known.capability < (8, 0) and not half_measured:
+        narrow = wide  # their tensor cores know fp16 only
+    tensor, plain, traffic = EFFICIENCY
     bandwidth = facts.measured.bandwidth or traffic * known.bandwidth
-    return work.Speed(arithmetic * narrow, arithmetic * wide, bandwidth), measured
+    return work.Speed(tensor * narrow, plain * wide, bandwidth), measured
 
 
 def _range(point: int, margins: tuple[float, float], low: int, high: int) -> dict[str, int]:

@@ -10,7 +10,7 @@ from engine.prediction.deeper import SHALLOW, extended
 from engine.prediction.resolve import resolved
 from engine.prediction.stream import peaks
 from engine.worker.tracing import kernels
-from engine.worker.tracing.estimate import estimate, own_step, traced
+from engine.worker.tracing.estimate import FITTING, _room, estimate, own_step, traced
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
 from engine.worker.tracing.models import config_of, extendable
@@ -19,7 +19,7 @@ from engine.worker.tracing.timed import Calls
 from engine.worker.tracing.trace import trace
 from engine.worker.tracing.truth import CPU, by_phase, measured, predicted, watched
 from recommender.errors import InputError, Refused
-from recommender.facts import Facts
+from recommender.facts import Facts, Machine
 from recommender.plan import Plan
 from recommender.step import TrainingStep
 
@@ -181,6 +181,13 @@ def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:
     open_question = facts.model_copy(update={"step": facts.step.model_copy(update={"outputs_held": None})})
     sure, unsure = estimate(facts), estimate(open_question)
     assert sure["assumed"] == []
+    assert "fits" not in sure  # nothing is known of its memory
+    most = FITTING * sure["allocated"]["predicted"] + 10**9
+    for free, verdict in ((1.04 * most, "fits"), (0.99 * most, "doubtful"), (10**8, "does_not_fit")):
+        machine = Machine.model_validate({"backend": "cuda", "devices": [{"name": "A100", "memory_total": int(free)}]})
+        room = _room(machine, sure["allocated"], (560_000_000, 300_000_000, 10**9))
+        assert room is not None
+        assert (room["verdict"], room["available"]) == (verdict, int(free))
     assert unsure["assumed"] == ["outputs_held"]
     assert unsure["allocated"]["low"] == pytest.approx(sure["allocated"]["low"], rel=0.001)
     kept = 16 * 128 * LLAMA["vocab_size"] * 4  # the logits, in fp32
