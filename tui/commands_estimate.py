@@ -104,7 +104,7 @@ def _show(found: dict[str, Any]) -> None:
     if "fits" in found:
         room = found["fits"]
         words = {"fits": _("It fits into {free}."), "does_not_fit": _("It does not fit into {free}.")}
-        unsure = _("Whether it fits into {free} is doubtful: it needs between {low} and {high}. A run tries its longest rows first.")
+        unsure = _("It may fit into {free}, or not: it needs {low} to {high}. A run tries its longest rows first.")
         told = {name: size(room[key]) for name, key in (("free", "available"), ("low", "low"), ("high", "high"))}
         screen.print(words.get(room["verdict"], unsure).format(**told))
     step = found["seconds_per_step"]
