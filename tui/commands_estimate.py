@@ -103,10 +103,10 @@ def _show(found: dict[str, Any]) -> None:
     screen.print(_("At the peak: {parts}").format(parts=", ".join(f"{n} {size(b)}" for n, b in parts)))
     if "fits" in found:
         room = found["fits"]
-        words = {"fits": _("It fits into {free}."), "does_not_fit": _("It does not fit into {free}.")}
+        verdicts = {"fits": _("It fits into {free}."), "does_not_fit": _("It does not fit into {free}.")}
         unsure = _("It may fit into {free}, or not: it needs {low} to {high}. A run tries its longest rows first.")
         told = {name: size(room[key]) for name, key in (("free", "available"), ("low", "low"), ("high", "high"))}
-        screen.print(words.get(room["verdict"], unsure).format(**told))
+        screen.print(verdicts.get(room["verdict"], unsure).format(**told))
     step = found["seconds_per_step"]
     screen.print(_("A step takes about {time} (between {low} and {high})").format(
         time=duration(step["predicted"]), low=duration(step["low"]), high=duration(step["high"])
