@@ -105,6 +105,7 @@ class LoracleApp(App[None]):
             # What was imported stays: looking through it for garbage again and again would take 60 to 100 ms each time.
             self.call_after_refresh(gc.freeze)
         self.theme_changed_signal.subscribe(self, lambda theme: kept.remember(theme=theme.name))
+        self.watch(self, "app_focus", self._focus_changed, init=False)
         self.call_after_refresh(self._check_settings)
 
     def _choose_theme(self) -> None:
@@ -296,7 +297,6 @@ class LoracleApp(App[None]):
         name, state = one_line(run.name, 60), status_with_sign(status)
         self._news.tell(self._driver.write, f"{state} · {name}", f"Loracle: {name}: {state}")
 
-    def _watch_app_focus(self, focus: bool) -> None:
-        super()._watch_app_focus(focus)
+    def _focus_changed(self, focus: bool) -> None:
         if focus and self._driver is not None:
             self._news.were_read(self._driver.write)

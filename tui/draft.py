@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from recommender.plan import Plan
 
 MOST_RECENT = 12
+MOST_ASIDE = 9
+"""Drafts beside the one that set-up opens with."""
 _writing = threading.Lock()
 LARGEST = 1_000_000
 
@@ -178,20 +180,41 @@ OF_ROWS = ("validation_rows", "held_out_rows")
 
 def kept() -> Draft:
     """The draft that was left behind; an empty one where there is none, or it is damaged."""
-    content = _read("draft.json")
+    return _whole(_read("draft.json")) or Draft()
+
+
+def keep(draft: Draft) -> None:
+    """Keep it for the next visit."""
+    _write("draft.json", asdict(draft))
+
+
+def aside() -> list[Draft]:
+    """Drafts that were begun and left for another one, the newest first."""
+    found = _read("drafts.json").get("aside")
+    return [draft for one in found if (draft := _whole(one)) is not None] if isinstance(found, list) else []
+
+
+def begin(draft: Draft) -> bool:
+    """Go on with that one, new or from those put aside; what was begun before it is put aside. Whether there was any."""
+    before = kept()
+    begun = before != draft and bool(before.model or before.data)
+    others = [before] * begun + [one for one in aside() if one not in (before, draft)]
+    _write("drafts.json", {"aside": [asdict(one) for one in others[:MOST_ASIDE]]})
+    keep(draft)
+    return begun
+
+
+def _whole(content: Any) -> Draft | None:
+    """The draft that was written out so; `None` where something is of another kind than it should be."""
+    if not isinstance(content, dict):
+        return None
     known = {f.name for f in fields(Draft)}
     draft = Draft(**{name: value for name, value in content.items() if name in known})
     whole = all(isinstance(getattr(draft, n), str) for n in ("model", "data", "held_out", "task", "method"))
     whole = whole and all(isinstance(getattr(draft, n), dict) for n in ("columns", "goal", "settings"))
     whole = whole and all(isinstance(own, dict) for own in draft.settings.values())
     whole = whole and all(isinstance(rows, int | None) for rows in (draft.train_rows, draft.eval_rows))
-    whole = whole and isinstance(draft.drop_conflicts, bool)
-    return draft if whole else Draft()
-
-
-def keep(draft: Draft) -> None:
-    """Keep it for the next visit."""
-    _write("draft.json", asdict(draft))
+    return draft if whole and isinstance(draft.drop_conflicts, bool) else None
 
 
 def recent(kind: str) -> list[str]:

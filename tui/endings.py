@@ -6,6 +6,7 @@ from engine.text import one_line
 from tui import keys
 from tui.error_words import in_words
 from tui.i18n import _
+from tui.words import LIVE
 
 if TYPE_CHECKING:
     from engine.state import Death, RunState
@@ -31,7 +32,7 @@ def death(state: "RunState") -> str:
 
 def ending(state: "RunState") -> str:
     """How a run ended and which key goes on; empty while it goes on."""
-    if state.status in ("starting", "running"):
+    if state.status in LIVE:
         return ""
     cause, cure = (one_line(in_words(one_line((state.end or {}).get(part) or "", 2_000)), 200) for part in ("cause", "cure"))
     at = _(" at the checkpoint of step {step}").format(step=state.checkpoint) if state.checkpoint else ""

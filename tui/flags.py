@@ -7,6 +7,7 @@ from pathlib import Path
 from tui.i18n import _
 
 METHODS = ("full", "lora", "qlora")
+"""As the recommender has them, whose module takes a quarter of a second to import."""
 PURPOSES = ("task", "assistant", "style", "knowledge", "domain", "code")
 TASKS = (
     "classification",

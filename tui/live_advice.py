@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tui import keys
 from tui.endings import ending
 from tui.i18n import _, plural
-from tui.views_run import LIVE, best, real, whole
-from tui.words import duration, number, size
+from tui.views_run import best, real, whole
+from tui.words import LIVE, duration, number, size
 from tui.worker_words import warning_words
 
 if TYPE_CHECKING:

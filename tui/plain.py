@@ -29,6 +29,7 @@ from tui.words import number
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
 
+PILOT = "pilot"
 Run = Callable[[list[str]], int]
 """Runs what would be typed after `loracle`; its exit code."""
 
@@ -57,7 +58,9 @@ def ask(said: Draft | None, runs: Path | None, run: Run) -> int:
     _say(_("Loracle: choose and run a fine-tune. Empty answers take what stands in brackets; ctrl+c leaves."))
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
-    before = said or drafts.kept()
+    if said is not None:
+        drafts.begin(said)
+    before = drafts.kept()
     draft = _goal(before)
     found = _model(draft.model)
     draft = replace(draft, model=found[0])
@@ -196,8 +199,8 @@ def _limits(draft: Draft, rows: "DataInspection") -> Draft:
 def _choose(draft: Draft, own: list[str], runs: Path | None, run: Run) -> int:
     """The recommendation stands above: take it, another method, other settings or another goal, or nothing."""
     question = _(
-        "Start it? enter for the advised way; full, lora or qlora for another; NAME=VALUE for a setting, or a flag named above,"
-        " to see it anew; no to leave"
+        "Start it? enter for the advised way; full, lora or qlora for another; pilot to try the candidates on a slice and go on"
+        " with the winner; NAME=VALUE for a setting, or a flag named above, to see it anew; no to leave"
     )
     while True:
         chosen = _answer(question, draft.method)
@@ -219,9 +222,11 @@ def _choose(draft: Draft, own: list[str], runs: Path | None, run: Run) -> int:
                 _say(_("Settings of your own that the run gets: {settings}.").format(settings=", ".join(own[1::2])))
             continue
         method = chosen.lower()
-        if method not in ("", "yes", "y", _("yes"), *METHODS):
+        if method not in ("", "yes", "y", _("yes"), PILOT, *METHODS):
             continue
         typed = [*_typed(draft, method if method in METHODS else draft.method, own), *_runs(runs)]
+        if method == PILOT:
+            typed = [PILOT, *_typed(draft, "", own)[1:], *_runs(runs)]  # without --auto, and of every method
         code = run(typed)
         if code == Exit.REFUSED and _yes(_("Start it all the same?")):
             code = run([*typed, "--anyway"])

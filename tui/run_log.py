@@ -89,7 +89,7 @@ def event_line(event: "Event") -> tuple[str, str] | None:
         case "phase" if not event.get("done") and event.get("name") != "evaluate":
             return PHASE_WORDS.get(str(event.get("name")), one_line(event.get("name"), 40)), ""
         case "step":
-            numbers = f"loss {_short(event.get('loss'))}  grad {_short(event.get('grad_norm'))}"
+            numbers = f"{_('loss')} {_short(event.get('loss'))}  {_('grad')} {_short(event.get('grad_norm'))}"
             return f"{_('step')} {one_line(event.get('step'), 12)}  {numbers}", "muted"
         case "evaluation":
             return _evaluation_line(event), "good"

@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.padding import Padding
@@ -37,7 +38,12 @@ SAMPLE_LENGTH = 400
 
 
 class Screen(Console):
-    """Rich's console, which by itself ends the program with exit code 1 when its reader goes away."""
+    """Rich's console, which by itself ends the program with exit code 1 when its reader goes away, and pads what is piped."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if not self.is_terminal:
+            self.file = cast("IO[str]", _Trimmed(self.file))
 
     def on_broken_pipe(self) -> None:
         """Go on in silence: what is being done does not depend on who reads."""
@@ -45,6 +51,20 @@ class Screen(Console):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.file.fileno())
         os.close(nowhere)
+
+
+class _Trimmed:
+    """A stream whose lines end where their text does: what is piped is compared, pasted and cut."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(re.sub(r" +(?=\n)", "", text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextlib.contextmanager

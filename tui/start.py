@@ -33,6 +33,8 @@ def run_app(
     catch_signals(app.leave)
     app.run()
     end_children()
+    if app.discarded and app.return_code != HUNG_UP:
+        print(_("Deleting for good what is in the trash…"), flush=True)
     app.empty_trash()
     if app.return_code == HUNG_UP:
         forget_terminal()

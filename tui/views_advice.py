@@ -218,8 +218,9 @@ def _list(table: Table, heading: str, mark: str, texts: Iterable[str]) -> None:
         table.add_row(Text(mark), Text(one_line(text, 400)))
 
 
-def settings_line(settings: "Settings") -> str:
-    """The settings that matter, in one line."""
+def settings_line(settings: "Settings", *, trying: bool = False) -> str:
+    """The settings that matter, in one line; `trying` while it is found out if bf16 takes the place of fp32."""
+    provisional = _(" (trying bf16…)") if trying and settings.precision == "fp32" else ""
     adapters = _("rank {rank}, alpha {alpha}").format(rank=settings.rank, alpha=settings.alpha)
     parts = [
         adapters if settings.rank and settings.alpha else None,
@@ -229,7 +230,7 @@ def settings_line(settings: "Settings") -> str:
             epochs=f"{settings.epochs:g}", steps=number(settings.total_steps)
         ),
         _("length {tokens}").format(tokens=settings.max_length),
-        settings.precision,
+        settings.precision + provisional,
         _("gradient checkpointing") if settings.gradient_checkpointing else None,
         _("compiled (torch.compile)") if settings.compile else None,
         _("Liger's kernels") if settings.kernels == "liger" else None,
@@ -252,10 +253,10 @@ def against(text: str) -> Content:
     )
 
 
-def settings_of(candidate: "Candidate", *, edited: bool) -> Content:
+def settings_of(candidate: "Candidate", *, edited: bool, trying: bool = False) -> Content:
     """The settings of the chosen method on one line."""
     name = NAMES[candidate.method] + (f" ({_('edited')})" if edited else "")
-    return Content.assemble((name, "bold"), "  ", settings_line(candidate.settings))
+    return Content.assemble((name, "bold"), "  ", settings_line(candidate.settings, trying=trying))
 
 
 def estimate(candidate: "Candidate") -> Content:

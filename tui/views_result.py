@@ -120,7 +120,7 @@ def _gain(report: dict[str, Any], split: str, words: str, told: list[str]) -> Co
         unsure = low <= 0 <= high
         told_as = MEASURES[name].difference
         words_of = f"{told_as(gain)} ({told_as(low)} {told_as(high)}){'!' if unsure else ''}"
-        parts.append((f"{words_of:<21}", "$text-warning" if unsure else ""))
+        parts.append((f"{words_of:<20} ", "$text-warning" if unsure else ""))
     return Content.assemble(padded(words, 16), *parts).rstrip()
 
 
@@ -180,8 +180,8 @@ def samples(report: dict[str, Any]) -> Table | Content:
     table.add_column(overflow="fold", ratio=1)
     table.add_row("", Text(_("Sample answers"), "bold"))
     for sample in found:
-        for name, style in (("prompt", "bold"), ("before", "dim"), ("after", "")):
-            table.add_row(Text(name, style="dim"), Text(one_line(get(sample, name) or "", 500), style=style))
+        for name, words, style in (("prompt", _("prompt"), "bold"), ("before", _("before"), "dim"), ("after", _("after"), "")):
+            table.add_row(Text(words, style="dim"), Text(one_line(get(sample, name) or "", 500), style=style))
     return table
 
 

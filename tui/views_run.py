@@ -12,6 +12,7 @@ from tui.i18n import _
 from tui.views_advice import NAMES
 from tui.widgets.bars import gauge_bar, progress_bar
 from tui.words import (
+    LIVE,
     amount,
     clock,
     duration,
@@ -33,7 +34,6 @@ from tui.words import (
 if TYPE_CHECKING:
     from engine.state import RunState
 
-LIVE = ("starting", "running")
 _BEFORE = ("load", "tokenize", "reference", "compile", "kernels", "preflight", "before", "answers", "samples", "forgetting")
 PHASES = (*_BEFORE, "train", "save", "after", "probe")
 """In the order of a run."""
@@ -218,16 +218,18 @@ def last_step_of(state: "RunState") -> float | None:
     return state.losses.steps[-1] if len(state.losses) else None
 
 
-def evaluations(state: "RunState", metric_name: str) -> Content:
-    """The evaluations, the newest first, a line each."""
+def evaluations(state: "RunState", metric_name: str, width: int) -> Content:
+    """The evaluations, the newest first, a line each, with as many metrics as `width` cells hold."""
     found = [e for e in state.evaluations if e.split == "validation"]
     top = best(state, metric_name)
     measured = [n for n in judged.shown(e.metrics for e in found) if n != "loss"] or [metric_name]
-    heads = "".join(f" {flush_right(judged.words(n), 10)}" for n in measured if n != "loss")
+    if (fit := max((width - 16) // 11, 1)) < len(measured):
+        measured = sorted(measured, key=lambda n: n != metric_name)[:fit]
+    heads = "".join(f" {flush_right(judged.words(n), 10)}" for n in measured)
     lines = [Content.styled(f"{flush_right(_('step'), 7)} {flush_right(_('loss'), 8)}{heads}", "$text-muted")]
     for e in reversed(found):
         mark = sign("●") if top and e.step == top[0] else ""  # in front: behind two metrics there is no cell left for it
-        scores = "".join(f" {metric(e.metrics.get(n)):>10}" for n in measured if n != "loss")
+        scores = "".join(f" {metric(e.metrics.get(n)):>10}" for n in measured)
         lines.append(Content(f"{mark}{number(e.step):>{7 - len(mark)}} {metric(e.metrics.get('loss')):>8}{scores}"))
     if not found:
         none = state.info.get("evaluations") == 0

@@ -11,14 +11,23 @@ from engine.text import one_line
 from tui import keys, views_advice
 from tui.i18n import _, plural
 from tui.observations import TASKS, columns_of, conflicts, of_data, task_name
-from tui.words import amount, number, padded, sign, size
+from tui.words import amount, fitted, number, padded, sign, size
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
     from recommender.facts import DataFacts
     from recommender.recommendation import Candidate, Caution
+    from tui.draft import Draft
 
 MOST_CLASSES = 12
+
+
+def draft_line(draft: "Draft") -> Content:
+    """A draft among others: `demo · support-train.csv · LoRA`."""
+    names = [fitted(one_line(name.rstrip("/").rsplit("/", 1)[-1]), 28) for name in (draft.model, draft.data)]
+    method = views_advice.NAMES.get(draft.method, "")
+    parts = [names[0] or _("no model yet"), names[1] or _("no data yet"), *([method] if method else [])]
+    return Content(f" {sign('·')} ".join(parts))
 
 
 def model_facts(model: "ModelInspection") -> Content:

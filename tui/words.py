@@ -25,6 +25,8 @@ STATUS_WORDS: dict[str, str] = {
     "dead": _("died"),
     "damaged": _("damaged"),
 }
+LIVE = ("starting", "running")
+"""States of a run that goes on."""
 STATUS_SIGNS: dict[str, str] = {
     "starting": "…",
     "running": "▶",
@@ -226,6 +228,16 @@ def padded(text: str, cells: int) -> str:
     from rich.cells import cell_len
 
     return text + " " * max(cells - cell_len(text), 0)
+
+
+def fitted(text: str, cells: int) -> str:
+    """`text`, cut where it takes more cells than that: a Chinese character takes two."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= cells:
+        return text
+    missing = sign("…")
+    return set_cell_size(text, max(cells - cell_len(missing), 0)).rstrip() + missing
 
 
 def flush_right(text: str, cells: int) -> str:

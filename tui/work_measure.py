@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from tui.flags import METHODS
 from tui.work_plan import Advice, decided
 
 if TYPE_CHECKING:
     from engine.inspection.child import Cancel
     from recommender.facts import Facts
-METHODS = ("full", "lora", "qlora")
+
 ROUNDS = 3
 """What was counted may change what is advised, whose steps are counted in turn: at most so many times."""
 

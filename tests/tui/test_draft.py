@@ -46,6 +46,22 @@ def test_a_run_again_has_the_goal_and_the_rows_that_it_was_advised_for(make_run:
     assert drafts.of_run(run).goal == {}
 
 
+def test_what_was_begun_is_put_aside_for_another_and_taken_up_again() -> None:
+    mine, other = Draft(model="mine", goal={"purpose": "code"}), Draft(model="other", data="b.csv")
+    drafts.keep(mine)
+    assert not drafts.begin(mine)
+    assert drafts.begin(other)
+    assert (drafts.kept(), drafts.aside()) == (other, [mine])
+    assert drafts.begin(mine)
+    assert (drafts.kept(), drafts.aside()) == (mine, [other])
+    drafts.used(mine)
+    assert not drafts.begin(other)  # nothing was begun since
+    assert drafts.aside() == []
+    for n in range(20):
+        drafts.begin(Draft(model=str(n)))
+    assert [d.model for d in drafts.aside()] == [str(n) for n in range(18, 9, -1)]
+
+
 def test_one_answer_out_of_range_takes_no_other_with_it() -> None:
     goal = Draft(goal={"time_budget_hours": 99_999_999, "purpose": "code", "forgetting": "very"}).wanted()
     assert (goal.time_budget_hours, goal.purpose, goal.forgetting) == (None, "code", "low")

@@ -14,6 +14,7 @@ import pytest
 from engine.inspect import DataInspection, ModelInspection
 from recommender.errors import InputError
 from tui import draft, plain
+from tui.cli import _parser
 
 
 @pytest.fixture
@@ -72,6 +73,15 @@ def test_a_task_can_be_changed(known: list[Any], monkeypatch: pytest.MonkeyPatch
     command = shlex.split(capsys.readouterr().out)
     assert command[:2] == ["loracle", "--auto"]
     assert "regression" in command
+
+
+@pytest.mark.usefixtures("known")
+def test_a_pilot_is_offered_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed: list[list[str]] = []
+    answers(monkeypatch, "", "small", "rows.csv", *[""] * 6, "epochs=2", "pilot")
+    assert plain.ask(None, None, lambda arguments: typed.append(arguments) or 0) == 0  # type: ignore[func-returns-value]
+    assert typed[-1] == ["pilot", "--model", "small", "--data", "rows.csv", "--set", "epochs=2"]
+    assert _parser().parse_args(typed[-1]).methods is None
 
 
 @pytest.mark.usefixtures("known")

@@ -11,6 +11,7 @@ from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
 from tests.tui.driving import ready
+from tui import draft as drafts
 from tui import work_plan
 from tui.app import LoracleApp
 from tui.draft import Draft
@@ -58,6 +59,23 @@ async def test_the_whole_way_to_a_started_run(
     assert plan.method == "lora"
     assert plan.overrides
     assert recommendation is not None
+
+
+@pytest.mark.usefixtures("known")
+async def test_a_draft_that_one_was_in_the_middle_of_outlives_another_one(
+    *, rows: Path, runs: Path, screen: Screen, wait: Any
+) -> None:
+    drafts.keep(Draft(model="mine", goal={"purpose": "code"}))
+    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app) and any("ctrl+l lists such drafts" in n.message for n in app._notifications))
+        await pilot.press("ctrl+l")
+        await wait(pilot, lambda: "mine · no data yet" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and app.screen.draft.model == "mine")
+        await pilot.press("ctrl+q")
+    assert drafts.kept() == Draft(model="mine", goal={"purpose": "code"})
+    assert [d.model for d in drafts.aside()] == ["demo"]
 
 
 @pytest.mark.usefixtures("known")

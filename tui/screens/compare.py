@@ -22,12 +22,15 @@ from tui.views_advice import NAMES
 from tui.views_run import evaluation_losses, last_step_of
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
-from tui.words import padded, sign, status_with_sign
+from tui.words import LIVE, fitted, padded, sign, status_with_sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
     from tui.run_rows import RunRow
 
+BESIDE_NAMES = 28
+"""Cells of the mark, state and method of a run to choose, with the scroll bar."""
+WIDEST_NAMES, FEWEST_CELLS = 60, 12
 AGAIN_SECONDS = 5.0
 """How often runs that are still going on are read again."""
 
@@ -62,7 +65,7 @@ class CompareScreen(ChartKeys):
         self.set_interval(AGAIN_SECONDS, self._again)
 
     def _again(self) -> None:
-        going_on = self._made is not None and any(c.state.status in ("starting", "running") for c in self._made.runs)
+        going_on = self._made is not None and any(c.state.status in LIVE for c in self._made.runs)
         if going_on and self.app.screen is self:
             self._load()
 
@@ -131,7 +134,9 @@ class ChooseRuns(LoracleScreen):
         row = self._rows[index]
         mark = sign("●") if index in self._marked else sign("○")
         method = NAMES.get(row.method, _("unreadable"))
-        return Content(f"{mark} {padded(one_line(row.run.name, 60), 44)} {padded(status_with_sign(row.status), 12)} {method}")
+        room = max(self.size.width - BESIDE_NAMES, FEWEST_CELLS)
+        name = padded(fitted(one_line(row.run.name), room), min(room, WIDEST_NAMES))
+        return Content(f"{mark} {name} {padded(status_with_sign(row.status), 12)} {method}")
 
     @on(OptionList.OptionSelected)
     def action_mark(self) -> None:

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -18,7 +19,7 @@ from tui.i18n import _, plural
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.views_advice import NAMES
-from tui.words import metric, seconds_ago, short_name, sign, status_with_sign, status_word
+from tui.words import LIVE, fitted, metric, seconds_ago, short_name, sign, status_with_sign, status_word
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 SHORT = {"accuracy": _("acc")}
 REFRESH_SECONDS = 5.0
 RESUMABLE = ("stopped", "failed", "dead")
-LIVE = ("starting", "running")
-NAME_CELLS = 27
-"""Of a run's name, so that all columns fit on 80 beside a scroll bar."""
+FEWEST_CELLS = 12
+"""Of a run's name, however little room the other columns leave."""
+COLUMNS = (_("run"), _("state"), _("method"), _("best"), _("started"))
+AROUND = 2 * len(COLUMNS) + 4
+"""Cells beside the columns' texts: a blank on both sides of each, the mark in front of the name, the scroll bar."""
 MOST_MARKED = 4
 OF_RUNS = frozenset({"open", "attach", "resume", "mark", "compare", "replay", "delete"})
 
@@ -50,8 +53,8 @@ class HomeScreen(LoracleScreen):
         Binding("delete,backspace", "delete", _("Delete"), id="delete", key_display="del",
                 tooltip=_("Move the run to the trash; it can be brought back until the app is left")),
         Binding("u", "undo", _("Undo"), id="undo", show=False, tooltip=_("Bring back the run that was deleted last")),
-        Binding("j", "down", id="down", show=False),
-        Binding("k", "up", id="up", show=False),
+        Binding("j", "move(1)", id="down", show=False),
+        Binding("k", "move(-1)", id="up", show=False),
         Binding("g", "end(-1)", id="first", show=False),
         Binding("G", "end(1)", id="last", show=False),
     ]  # fmt: skip
@@ -61,6 +64,8 @@ class HomeScreen(LoracleScreen):
         self._go_to_setup = go_to_setup
         self._rows: list[RunRow] = []
         self._marked: set[str] = set()
+        self._room = FEWEST_CELLS
+        """Cells for a run's name."""
 
     @property
     def live_run(self) -> "RunDirectory | None":
@@ -73,7 +78,6 @@ class HomeScreen(LoracleScreen):
         yield Static(Content.styled(_("Looking for earlier runs…"), "$text-muted"), id="note", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one(DataTable).add_columns(_("run"), _("state"), _("method"), _("best"), _("started"))
         self.machine_known()
         self.set_interval(REFRESH_SECONDS, self._refresh_if_shown)
 
@@ -111,7 +115,8 @@ class HomeScreen(LoracleScreen):
         """Only what changed is written, so that neither cursor nor scrolling jump."""
         table = self.query_one(DataTable)
         paths = [str(row.run.path) for row in rows]
-        same = paths == [str(row.run.path) for row in self._rows] and table.row_count == len(rows)
+        room, self._room = self._room, self._room_for_names(rows)
+        same = paths == [str(row.run.path) for row in self._rows] and table.row_count == len(rows) and room == self._room
         chosen = self._chosen()
         if bool(rows) != bool(self._rows):
             self.call_after_refresh(self.refresh_bindings)
@@ -123,7 +128,8 @@ class HomeScreen(LoracleScreen):
                     if table.get_cell_at((y, x)) != cell:  # type: ignore[arg-type]
                         table.update_cell_at((y, x), cell)  # type: ignore[arg-type]
         else:
-            table.clear()
+            table.clear(columns=True)  # a column does not become narrower by itself
+            table.add_columns(*COLUMNS)
             for row, key in zip(rows, paths, strict=True):
                 table.add_row(*self._cells(row), key=key)
             if chosen is not None and str(chosen.run.path) in paths:
@@ -133,18 +139,21 @@ class HomeScreen(LoracleScreen):
         if rows and self.app.screen is self and self.focused is None:
             table.focus()
 
+    def _room_for_names(self, rows: "list[RunRow]") -> int:
+        """What the other columns leave of the width, so that nothing has to be scrolled sideways."""
+        table = [COLUMNS[1:], *map(_told, rows)]
+        taken = sum(max(map(cell_len, column)) for column in zip(*table, strict=True))
+        return max(self.size.width - taken - AROUND, FEWEST_CELLS)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Names are cut for the width there is. (Textual calls the handlers of all classes.)"""
+        if self._rows:
+            self.call_after_refresh(lambda: self._show(self._rows))
+
     def _cells(self, row: "RunRow") -> list[Text]:
-        name = SHORT.get(row.metric, judged.words(row.metric))
-        score = f"{name} {metric(row.score)}" if row.score is not None else metric(None)
+        name = row.run.name if self.has_class("-wide") else short_name(row.run.name)
         mark = f"{sign('●')} " if str(row.run.path) in self._marked else "  "
-        cells = (
-            one_line(row.run.name, 80) if self.has_class("-wide") else one_line(short_name(row.run.name), NAME_CELLS),
-            status_with_sign(row.status),
-            NAMES.get(row.method, _("unreadable")),
-            score,
-            seconds_ago(row.started),
-        )
-        return [Text(mark + one_line(cells[0])), *(Text(one_line(cell)) for cell in cells[1:])]
+        return [Text(mark + fitted(one_line(name), self._room)), *map(Text, _told(row))]
 
     def _note(self) -> None:
         new, compare = keys.name("new", "n"), keys.name("compare", "v")
@@ -279,14 +288,19 @@ class HomeScreen(LoracleScreen):
             self.say(in_words(error.message), "warning")
         self.load()
 
-    def action_down(self) -> None:
-        """Cursor down."""
-        self.query_one(DataTable).action_cursor_down()
-
-    def action_up(self) -> None:
-        """Cursor up."""
-        self.query_one(DataTable).action_cursor_up()
+    def action_move(self, step: int) -> None:
+        """Cursor down or up."""
+        table = self.query_one(DataTable)
+        table.move_cursor(row=table.cursor_row + step)
 
     def action_end(self, which: int) -> None:
         """To the first or last run."""
         self.query_one(DataTable).move_cursor(row=0 if which < 0 else len(self._rows) - 1)
+
+
+def _told(row: "RunRow") -> tuple[str, ...]:
+    """All cells but the name."""
+    name = SHORT.get(row.metric, judged.words(row.metric))
+    score = f"{name} {metric(row.score)}" if row.score is not None else metric(None)
+    method = NAMES.get(row.method, _("unreadable"))
+    return tuple(map(one_line, (status_with_sign(row.status), method, score, seconds_ago(row.started))))

@@ -19,11 +19,11 @@ from tui import work_start as starting
 from tui.background import in_thread
 from tui.draft import Draft
 from tui.error_words import in_words
+from tui.flags import METHODS
 from tui.i18n import _
 from tui.screens.goal import GoalScreen
 from tui.screens.plan_starts import PlanStarts
 from tui.widgets.candidate_card import CandidateCard
-from tui.work_measure import METHODS
 from tui.work_setup import cancel_handle
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class RecommendationScreen(PlanStarts):
         self.chosen = method
         for card in self.query(CandidateCard):
             card.set_class(card.id == f"card-{method}", "-chosen")
-        line = views.settings_of(self.advice.candidate(method), edited=method in self.advice.edits)
+        line = views.settings_of(self.advice.candidate(method), edited=method in self.advice.edits, trying=self._trying)
         self.query_one("#settings", Static).update(line)
         computing = engine_side.computing(self.advice, method)
         self.query_one("#more", Static).update(views.more(self.advice.recommendation, computing))

@@ -19,17 +19,15 @@ from tui.live_advice import Advice, advice
 from tui.run_log import LogLine, printed
 from tui.screens.run_asks import RunAsks
 from tui.screens.run_keys import NO_WORDS, log_title
-from tui.views_run import LIVE
 from tui.watching import Live, Watched
 from tui.widgets.log_pane import LogPane
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
 from tui.widgets.quiet import Quiet
-from tui.words import sign
+from tui.words import LIVE, sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
-    from engine.state import RunState
 
 POLL_SECONDS = 0.25
 DRAW_SECONDS, SLOWEST_SECONDS = 1.0, 4.0
@@ -176,7 +174,7 @@ class RunScreen(RunAsks):
         if self._line.series is not state.losses:  # a playback went back to its begin
             self._line = Line(state.losses)
         self._line.evaluations, self._line.last = views.evaluation_losses(state), views.last_step_of(state)
-        metric = following.plan.metric if following.plan is not None else "macro_f1"
+        metric = self._metric
         roomy = self.has_class("-tall")
         left = views.headline(self.run_directory.name, state, roomy=self.has_class("-wide"))
         self.headline(left, self._right(now))
@@ -187,19 +185,21 @@ class RunScreen(RunAsks):
         self.query_one("#metrics", Quiet).show(views.metrics(state, metric, roomy=roomy))
         self.query_one("#last", Quiet).show(views.last_step(state, now))
         told = advice(state, following.plan, now)
-        self._draw_panes(state, metric, told)
+        self._draw_panes(told)
         self.draw_hint(told[0].text if told[0].text.startswith("!") else "")
         self._say_the_end()
 
-    def _draw_panes(self, state: "RunState", metric: str, told: list[Advice]) -> None:
+    @property
+    def _metric(self) -> str:
+        """What decides which evaluation is the best."""
+        plan = self._following.plan if self._following is not None else None
+        return plan.metric if plan is not None else "macro_f1"
+
+    def _draw_panes(self, told: list[Advice]) -> None:
         """Those in sight; the others are drawn when they come into it."""
         panes = {pane.id: pane for pane in self.query(Pane) if pane.display}
         if "loss" in panes:
             self.query_one(LossChart).show(cast(Line, self._line))
-        told_of = id(state), len(state.evaluations)
-        if isinstance(pane := panes.get("evaluations"), TextPane) and told_of != self._evaluations_shown:
-            self._evaluations_shown = told_of
-            pane.show(views.evaluations(state, metric))
         if isinstance(pane := panes.get("advice"), TextPane):
             pane.show(Content("\n").join(Content.styled(a.text, a.style) for a in told))
         self._draw_to_size()
@@ -216,6 +216,12 @@ class RunScreen(RunAsks):
         machine = self.query_one("#machine", TextPane)
         if machine.display and (room := machine.scrollable_content_region):
             machine.show(views.machine(self._following.state, self._predicted(), *room.size))
+        pane, state = self.query_one("#evaluations", TextPane), self._following.state
+        if pane.display and (width := pane.scrollable_content_region.width):
+            told_of = id(state), len(state.evaluations), width
+            if told_of != self._evaluations_shown:
+                self._evaluations_shown = told_of
+                pane.show(views.evaluations(state, self._metric, width))
         self._draw_samples()
 
     def _draw_samples(self) -> None:

@@ -14,7 +14,7 @@ from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.run_keys import RunKeys
-from tui.views_run import LIVE
+from tui.words import LIVE
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory

@@ -11,14 +11,13 @@ from tui.background import in_thread
 from tui.i18n import _
 from tui.run_log import LogLine, printed
 from tui.screens.panes import PanesScreen
-from tui.views_run import LIVE
 from tui.watching import Watched
 from tui.widgets.log_pane import LogPane
 from tui.widgets.loss_chart import SMOOTHING, LossChart
 from tui.widgets.pane import Pane, clicked
 from tui.widgets.raster import Symbols
 from tui.widgets.scales import AXES, after
-from tui.words import sign, unicode_terminal
+from tui.words import LIVE, sign, unicode_terminal
 
 WORKER_LOG_LINES = 2_000
 TITLE_CELLS = 6

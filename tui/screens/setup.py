@@ -19,8 +19,10 @@ from tui import views_setup as views
 from tui import work_setup as engine_side
 from tui.background import in_thread
 from tui.draft import Draft
+from tui.flags import METHODS
 from tui.i18n import _
 from tui.screens.base import LoracleScreen
+from tui.screens.pick import PickScreen
 from tui.screens.step import Step
 from tui.screens.step_data import DataStep
 from tui.screens.step_goal import GoalStep
@@ -30,7 +32,6 @@ from tui.widgets.field import Field
 from tui.widgets.step_bar import StepBar
 
 STEPS = ("goal", "model", "data", "limits")
-METHODS = ("full", "lora", "qlora")
 KEEP_AFTER = 0.6
 """Seconds without a change before the draft is written down."""
 
@@ -44,14 +45,17 @@ class SetupScreen(LoracleScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "recommend", _("Plan"), id="recommend", tooltip=_("Compare full, LoRA and QLoRA")),
         Binding("ctrl+o", "browse", _("Browse files"), id="browse", tooltip=_("Pick the file of this field from a list")),
-        Binding("ctrl+n", "anew", _("Start over"), id="anew", tooltip=_("Forget what was said and begin anew")),
+        Binding("ctrl+n", "anew", _("Start over"), id="anew", tooltip=_("Put aside what was said and begin anew")),
+        Binding("ctrl+l", "drafts", _("Drafts"), id="drafts", tooltip=_("Go on with another draft that was begun"), show=False),
         *(Binding(str(n), f"go('{step}')", show=False) for n, step in enumerate(STEPS, 1)),
         Binding("5", "recommend", show=False),
     ]
 
     def __init__(self, model: str = "", data: str = "", draft: Draft | None = None) -> None:
         super().__init__()
-        self.draft = draft or (Draft(model=model, data=data) if model or data else drafts.kept())
+        given = draft or (Draft(model=model, data=data) if model or data else None)
+        self._put_aside = given is not None and drafts.begin(given)
+        self.draft = given or drafts.kept()
         self._first = STEPS[0] if not self.draft.model else STEPS[1] if not (self.draft.data or model) else STEPS[2]
         self._to_plan = False
         """On to the plan as soon as model and data are known."""
@@ -80,6 +84,9 @@ class SetupScreen(LoracleScreen):
         self.machine_known()
         self._show(self._first)
         self._look_for_demos()
+        if self._put_aside:
+            words = _("What you had begun is kept: {key} lists such drafts.")
+            self.say(words.format(key=keys.name("drafts", "ctrl+l")))
         self.query_one(ModelStep).look(final=bool(self.draft.model))
         self.query_one(DataStep).look(final=bool(self.draft.data))
 
@@ -259,9 +266,28 @@ class SetupScreen(LoracleScreen):
         self.app.push_screen(RecommendationScreen(model, data, self.draft, self._take_back))
 
     def action_anew(self) -> None:
-        """Forget what was said."""
-        drafts.keep(Draft())
-        self.app.switch_screen(SetupScreen(draft=Draft()))
+        """Begin with nothing said; what was said is put aside."""
+        self._change_to(Draft())
+
+    def _change_to(self, draft: Draft) -> None:
+        drafts.keep(self.draft)
+        self._keeping = None
+        self.app.switch_screen(SetupScreen(draft=draft))
+
+    def action_drafts(self) -> None:
+        """Pick another draft; this one is put aside."""
+        others = drafts.aside()
+        if not others:
+            words = _("There is no other draft; {key} begins one and puts this one aside.")
+            self.say(words.format(key=keys.name("anew", "ctrl+n")))
+            return
+
+        def picked(index: str | None) -> None:
+            if index is not None:
+                self._change_to(others[int(index)])
+
+        options = [(str(n), views.draft_line(one)) for n, one in enumerate(others)]
+        self.app.push_screen(PickScreen(_("Drafts that were begun"), options), picked)
 
     def action_browse(self) -> None:
         """Pick a file for the field that has the focus (that of the step otherwise)."""

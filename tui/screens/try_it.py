@@ -50,6 +50,8 @@ class TryScreen(PanesScreen):
         self._at = 0
         self._since: float | None = None
         self._doing = ""
+        self._waiting = ""
+        """What was entered before the models were there."""
         self._timer: Timer | None = None
 
     def body(self) -> ComposeResult:
@@ -71,8 +73,8 @@ class TryScreen(PanesScreen):
         if self._trial is not None:
             await self._trial.close()
 
-    def _busy(self, words: str) -> None:
-        self._doing, self._since = words, time.monotonic()
+    def _busy(self, words: str, since: float | None = None) -> None:
+        self._doing, self._since = words, since or time.monotonic()
         self._tick()
 
     def _idle(self, words: str, *, wrong: bool = False) -> None:
@@ -101,15 +103,23 @@ class TryScreen(PanesScreen):
             return
         self._ready = True
         self._idle(_("Ready: type a text and press enter."))
+        field = self.query_one(Input)
+        if self._waiting and field.value.strip() == self._waiting:
+            await field.action_submit()
 
     @on(Input.Submitted, "#text")
     def _submitted(self, event: Input.Submitted) -> None:
         text = event.value.strip()
         if not text:
             return
+        if self._since is not None and not self._ready:
+            self._waiting = text
+            self._busy(_("Your text is asked as soon as both models are loaded…"), since=self._since)
+            return
         if not self._ready or self._since is not None:
             self.say(_("One moment: the models are still at it."), "warning")
             return
+        self._waiting = ""
         self._asked = [*(t for t in self._asked if t != text), text][-MOST_KEPT:]
         self._at = len(self._asked)
         event.input.value = ""
