@@ -108,17 +108,13 @@ def _show(found: dict[str, Any]) -> None:
     by_phase = ", ".join(f"{words} {size(found['phases'][name])}" for name, words in PHASES.items())
     screen.print(_("At most, by phase: {phases}").format(phases=by_phase))
     parts = sorted(((n, b) for n, b in found["parts"].items() if b > 2**20), key=lambda p: -p[1])
-<<<<<<< HEAD
-    screen.print(_("At the peak: {parts}").format(parts=", ".join(f"{n} {size(b)}" for n, b in parts)))
+    screen.print(_("At the peak: {parts}").format(parts=", ".join(f"{_(n)} {size(b)}" for n, b in parts)))
     if "fits" in found:
         room = found["fits"]
         verdicts = {"fits": _("It fits into {free}."), "does_not_fit": _("It does not fit into {free}.")}
         unsure = _("It may fit into {free}, or not: it needs {low} to {high}. A run tries its longest rows first.")
         told = {name: size(room[key]) for name, key in (("free", "available"), ("low", "low"), ("high", "high"))}
         screen.print(verdicts.get(room["verdict"], unsure).format(**told))
-=======
-    screen.print(_("At the peak: {parts}").format(parts=", ".join(f"{_(n)} {size(b)}" for n, b in parts)))
->>>>>>> a8c5b66 (Drafts are kept beside one another, --plain offers the pilot; names by cells, metrics that fit, a field's label marks the focus; piped lines end with their text)
     step = found["seconds_per_step"]
     screen.print(_("A step takes about {time} (between {low} and {high})").format(
         time=duration(step["predicted"]), low=duration(step["low"]), high=duration(step["high"])
