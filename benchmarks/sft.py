@@ -10,7 +10,8 @@ packed tokens, and a learning rate of 1e-9: every side meets the same weights, s
 with one of them at a time, over all rows once. TRL stands there as its documentation sets it up (bf16, gradient checkpointing),
 the same in fp32 without checkpointing, and as fast as it runs here: packed, in fp32, with either of its losses; the faster one
 also in the environment of Loracle's worker. Against the documented one Loracle stands in bf16 too, as it recommends where the
-CPU is faster in it.
+CPU is faster in it. Tokens are those of the rows: what several rows of a micro-batch begin with (24 tokens, the template's system
+message) counts for each of them, though Loracle reads it once.
 """
 
 import argparse
@@ -147,9 +148,12 @@ def operations(method: str, work: Path) -> float:
     """Those of the useful products of a mean token.
 
     Six a weight and token where it learns, four where only adapters do (six for theirs); the head only for tokens that carry
-    loss (six, or four with its weights frozen); attention sees the half before each token.
+    loss (six, or four with its weights frozen); attention sees the half before each token. What the rows of a micro-batch begin
+    with alike goes through the layers once.
     """
     from transformers import AutoConfig
+
+    from engine.worker.packing import cut_packed, pack
 
     made = plan(method, work / "data")
     config = AutoConfig.from_pretrained(made.model.id)
@@ -161,8 +165,14 @@ def operations(method: str, work: Path) -> float:
     adapters = layers * sum(RANK * (a + b) for a, b in shapes) if method == "lora" else 0
     lengths = [len(x) for x in rows["input_ids"]]
     learned = sum(label >= 0 for row in rows["labels"] for label in row[1:])
+    read = 0
+    for first in range(0, len(lengths), BATCH):
+        ids = rows["input_ids"][first : first + BATCH]
+        for piece in cut_packed(lengths[first : first + BATCH], made.token_budget):
+            alike = [ids[i] for i in piece]
+            read += pack(alike, alike, once=True).input_ids.numel()
     times = 4 if method == "lora" else 6
-    linear = (times * weights + 6 * adapters) * sum(lengths) + times * h * config.vocab_size * learned
+    linear = (times * weights + 6 * adapters) * read + times * h * config.vocab_size * learned
     attention = 6 * layers * h * sum(n * n for n in lengths)
     return float((linear + attention) / sum(lengths))
 

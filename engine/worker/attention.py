@@ -28,8 +28,8 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-def keywords(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
-    """What a packed pass gives its model beside ids and positions.
+def keywords(lengths: Sequence[int], device: torch.device, shared: tuple[int, ...] | None = None) -> dict[str, Any]:
+    """What a packed pass gives its model beside ids and positions; what is `shared` between sequences only where there is some.
 
     The mask of four dimensions is never read: transformers passes such a mask on untouched, where it would otherwise build
     one of T x T from the positions.
@@ -42,6 +42,7 @@ def keywords(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
         "cu_seq_lens_k": cumulative,
         "max_length_q": max(lengths),
         "max_length_k": max(lengths),
+        **({} if shared is None else {"shared": shared}),
     }
 
 
@@ -68,10 +69,13 @@ def attention(  # noqa: PLR0917  # the order is transformers'
     scaling: float | None = None,
     is_causal: bool | None = None,
     lengths: tuple[int, ...] | None = None,
+    shared: tuple[int, ...] | None = None,
     sliding_window: int | None = None,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
     """Query (1, heads, T, width), key and value (1, key heads, T, width); returns (1, T, heads, width).
+
+    `lengths` and what is `shared` are those of `packing.Packed`.
 
     Raises:
         ValueError: the model wants something of its attention that is not done here.
@@ -92,9 +96,9 @@ def attention(  # noqa: PLR0917  # the order is transformers'
     options: dict[str, Any] = {"scaling": scaling, "causal": causal, "window": sliding_window}
     half = query.dtype in (torch.float16, torch.bfloat16)
     flash = kind_of(query.device) == "cuda" and half and key.shape[-1] == value.shape[-1] <= 256
-    if flash and not dropout and _flash_agrees(query.device, query.dtype, query.shape[-1]):
+    if flash and not dropout and shared is None and _flash_agrees(query.device, query.dtype, query.shape[-1]):
         return _variable_length(query, key, value, cumulative=rest["cu_seq_lens_q"], longest=max(lengths), **options), None
-    return attend(query, key, value, lengths=lengths, p=dropout, **options), None
+    return attend(query, key, value, lengths=lengths, shared=shared, p=dropout, **options), None
 
 
 def _variable_length(

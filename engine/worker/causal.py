@@ -16,6 +16,7 @@ NOISE, MOST_ROUNDING = 4.0, 0.5
 """How many times the rounding that the model's own passes show, and how many nats at most, are allowed beyond that: 8 billion
 parameters in bf16 came out above 0.05 on an H100."""
 
+
 def inner_of(model: Any) -> Any:
     """The model itself, without what peft puts around it; adapters stay within."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -45,6 +46,36 @@ def packed_loss(body: Any, head: Head, batch: Packed) -> torch.Tensor:
     return token_loss(hidden.index_select(0, batch.predicting), head, batch.targets)
 
 
+def reads_once(model: Any) -> bool:
+    """Whether what sequences begin with alike may lie in a packed row once; to be called under the autocast of the run.
+
+    Not where something is dropped: every sequence draws for itself. Nor on a GPU, where the kernels read every sequence whole
+    and nothing was measured. Two rows that begin alike prove it of the model, which `prepare` has switched.
+    """
+    inner = inner_of(model)
+    device = next(model.parameters()).device
+    if not is_packed(model) or kind_of(device) != "cpu" or _drops(model):
+        return False
+    first, second = _made_up(inner, 11, 7)
+    rows = [first, [*first[:4], *second], second]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            apart, once = (_packed_losses(model, pack(rows, rows, device, once=way)) for way in (False, True))
+    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError):
+        return False
+    finally:
+        model.train(was_training)
+    return float((once - apart).abs().max()) <= tolerance(inner)
+
+
+def _drops(model: Any) -> bool:
+    told = inner_of(model).config.to_dict()
+    named = any("drop" in name and isinstance(value, int | float) and value > 0 for name, value in told.items())
+    return named or any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+
+
 def prepare(model: Any) -> str | None:
     """Switch a loaded causal model to packed attention; why it cannot be, in words, with the model left as it was.
 
@@ -71,9 +102,7 @@ def prepare(model: Any) -> str | None:
 
 def _both_ways(model: Any, inner: Any) -> str | None:
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    words = min(inner.config.get_text_config().vocab_size, 1000)
-    rows = [torch.randint(5, words, (n,), generator=generator).tolist() for n in (11, 7)]
+    rows = _made_up(inner, 11, 7)
     batch = pack(rows, rows, device)
     with torch.no_grad():
         expected, other = (torch.cat([_alone(model, row, padding, device) for row in rows]) for padding in (0, 3))
@@ -84,8 +113,7 @@ def _both_ways(model: Any, inner: Any) -> str | None:
             noise = max(noise, float((other - expected).abs().max()))
         attention.register()
         inner.set_attn_implementation(attention.NAME)
-        hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
-        got = token_losses(hidden.index_select(0, batch.predicting), head_of(inner), batch.targets)
+        got = _packed_losses(model, batch)
     apart = float((got - expected).abs().max())
     # Many layers in 16 bit round more than a few: what another kernel of the model's own changes is no disagreement. On a GPU
     # padding asks for one; on a CPU the eager attention is one.
@@ -93,6 +121,19 @@ def _both_ways(model: Any, inner: Any) -> str | None:
     if not apart <= max(tolerance(inner), rounding):
         return f"{inner.config.model_type} read packed gives other losses (up to {apart:.3g} nats a token)"
     return None
+
+
+def _made_up(inner: Any, *lengths: int) -> list[list[int]]:
+    """Rows of these lengths."""
+    generator = torch.Generator().manual_seed(0)
+    words = min(inner.config.get_text_config().vocab_size, 1000)
+    return [torch.randint(5, words, (n,), generator=generator).tolist() for n in lengths]
+
+
+def _packed_losses(model: Any, batch: Packed) -> torch.Tensor:
+    """Loss of each learned token."""
+    hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
+    return token_losses(hidden.index_select(0, batch.predicting), head_of(inner_of(model)), batch.targets)
 
 
 def _alone(model: Any, row: list[int], padding: int, device: torch.device) -> torch.Tensor:

@@ -5,7 +5,6 @@ pays for the padding. A group of one sequence is a slice, nothing is copied.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -13,89 +12,12 @@ import torch
 from torch.nn import functional
 
 from engine.worker import dropout, tiled
-from engine.worker.batches import cut
 from engine.worker.devices import kind_of
+from engine.worker.layout import gathered, layout, repeated, spread
 
-OVERHEAD = {"cpu": 32, "cuda": 512}
-"""What one more group costs, in padded tokens."""
-MOST = {"cpu": 4096, "cuda": 65_536}
-"""Padded tokens of a group: beyond that its calls cost nothing beside its arithmetic."""
 TILE = 2**19
 """Scores that are worked on together on a CPU: 2 MB in fp32, which stay in its caches between operations. On all heads at once
 of long rows softmax and dropout took three times as long, and the products half as long again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How the tokens of a micro-batch lie in groups."""
-
-    shapes: tuple[tuple[int, int], ...]
-    """(sequences, longest) of each group; their products add up to P."""
-    places: torch.Tensor | None
-    """(T,): where each token lies among the P places of all groups; None where they are as they were."""
-    hidden: tuple[torch.Tensor | None, ...]
-    """(sequences, longest) of each group: True where nothing lies; None for a group without padding."""
-
-    @property
-    def size(self) -> int:
-        """P."""
-        return sum(n * longest for n, longest in self.shapes)
-
-
-@lru_cache(maxsize=8)
-def layout(lengths: tuple[int, ...], device: torch.device) -> Layout:
-    """The groups that cost least."""
-    kind = kind_of(device) if kind_of(device) in MOST else "cuda"
-    groups = cut(lengths, MOST[kind], OVERHEAD[kind])
-    shapes = tuple((len(group), lengths[group[0]]) for group in groups)
-    if [i for group in groups for i in group] == list(range(len(lengths))) and sum(lengths) == sum(n * m for n, m in shapes):
-        return Layout(shapes, None, (None,) * len(groups))
-    with torch.inference_mode(False):  # kept: first made while scoring, it must serve in training too
-        of_sequence: list[torch.Tensor] = [torch.empty(0)] * len(lengths)
-        hidden: list[torch.Tensor | None] = []
-        begin = 0
-        for group, (n, longest) in zip(groups, shapes, strict=True):
-            for place, i in enumerate(group):
-                of_sequence[i] = torch.arange(lengths[i]) + begin + place * longest
-            begin += n * longest
-            sizes = torch.tensor([lengths[i] for i in group])
-            padding = torch.arange(longest)[None, :] >= sizes[:, None]
-            hidden.append(padding.to(device) if bool(padding.any()) else None)
-        return Layout(shapes, torch.cat(of_sequence).to(device), tuple(hidden))
-
-
-class _Spread(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
-    """Rows to their places among zeros. What lies elsewhere has no gradient, which autograd does not know of an index."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, places: torch.Tensor, size: int) -> torch.Tensor:
-        ctx.save_for_backward(places)
-        return rows.new_zeros((size, *rows.shape[1:])).index_copy_(0, places, rows)
-
-    @staticmethod
-    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
-        return outer[0].index_select(0, ctx.saved_tensors[0]), None, None
-
-
-class _Gathered(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
-    """Rows from their places; each place is read once, so gradients are copied where `index_select` would add them up."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(places)
-        ctx.size = len(rows)
-        return rows.index_select(0, places)
-
-    @staticmethod
-    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
-        (gradient,) = outer
-        return gradient.new_zeros((ctx.size, *gradient.shape[1:])).index_copy_(0, ctx.saved_tensors[0], gradient), None
-
-
-def spread(rows: torch.Tensor, places: torch.Tensor, size: int) -> torch.Tensor:
-    """(T, ...) to (size, ...): row i at `places[i]`, zeros elsewhere. No place may be named twice."""
-    found: torch.Tensor = _Spread.apply(rows, places, size)
-    return found
 
 
 def attend(
@@ -108,12 +30,19 @@ def attend(
     scaling: float | None,
     causal: bool,
     window: int | None,
+    shared: tuple[int, ...] | None = None,
 ) -> torch.Tensor:
-    """Query (1, heads, T, width), key and value (1, key heads, T, width); `p` is the dropout. Returns (1, T, heads, width)."""
-    way = layout(lengths, query.device)
+    """Query (1, heads, T, width), key and value (1, key heads, T, width); `p` is the dropout. Returns (1, T, heads, width).
+
+    What is `shared` (as in `packing.Packed`) is for causal attention, which sees the same before it in every sequence: each
+    token's answer is that of the first.
+    """
+    way = layout(lengths, query.device, shared)
     sizes = [n * longest for n, longest in way.shapes]
     rows = [t[0].transpose(0, 1) for t in (query, key, value)]  # (T, heads, width)
-    if way.places is not None:
+    if way.shared is not None:
+        rows = [repeated(t, way, read=i > 0) for i, t in enumerate(rows)]
+    elif way.places is not None:
         rows = [spread(t, way.places, way.size) for t in rows]
     found = []
     for shape, hidden, *parts in zip(way.shapes, way.hidden, *(t.split(sizes) for t in rows), strict=True):
@@ -135,7 +64,7 @@ def attend(
             )
         found.append(out.transpose(1, 2).flatten(0, 1))
     joined = torch.cat(found) if len(found) > 1 else found[0]
-    out = joined if way.places is None else _Gathered.apply(joined, way.places)
+    out = joined if way.places is None else gathered(joined, way.places)
     return out.unsqueeze(0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from engine.worker import attention, causal
-from engine.worker.grouped import spread
+from engine.worker.layout import spread
 
 LENGTHS = (11, 7)
 """Of the made-up rows that a model must read both ways alike."""

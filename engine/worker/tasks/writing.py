@@ -66,6 +66,8 @@ class Writing(Task):
     ends: tuple[int, ...] = ()
     """Tokens that end an answer: the tokenizer's end token, what the template closes a turn with, and what the model's own
     settings for writing name."""
+    once = False
+    """Whether what rows of a micro-batch begin with alike is read once."""
 
     def config_options(self) -> dict[str, Any]:
         """Nothing: labels are words of the vocabulary."""
@@ -165,6 +167,7 @@ class Writing(Task):
             raise InputError(f"{self.plan.model.id}: models of type {inner.config.model_type} read text and do not write it.")
         with autocast(next(model.parameters()).device, self.plan.precision):
             reason = causal.prepare(model)
+            self.once = reason is None and causal.reads_once(model)
         self.packed = reason is None
         if reason is not None:
             self.remark("padded", f"Rows are padded to equal lengths, which is slower: {one_line(reason, 200)}.")
@@ -185,7 +188,7 @@ class Writing(Task):
         """Cross-entropy of the learned tokens; logits exist for those only."""
         if causal.is_packed(model):
             device = next(model.parameters()).device
-            return causal.packed_loss(causal.body_of(model), head_of(model), pack(input_ids, targets, device))
+            return causal.packed_loss(causal.body_of(model), head_of(model), pack(input_ids, targets, device, once=self.once))
         logits, truth = self._padded(model, input_ids, targets)
         return functional.cross_entropy(logits, truth, reduction="sum")
 
@@ -201,7 +204,7 @@ class Writing(Task):
     def token_losses(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of each learned token, (N,), row after row."""
         if causal.is_packed(model):
-            batch = pack(input_ids, targets, next(model.parameters()).device)
+            batch = pack(input_ids, targets, next(model.parameters()).device, once=self.once)
             hidden = causal.body_of(model)(**batch.inputs).last_hidden_state[0]
             return token_losses(hidden.index_select(0, batch.predicting), head_of(model), batch.targets)
         return functional.cross_entropy(*self._padded(model, input_ids, targets), reduction="none")

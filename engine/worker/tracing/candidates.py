@@ -8,7 +8,7 @@ from unittest import mock
 from engine.prediction import sizes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment, peaks
-from engine.worker import grouped, tiled, token_loss
+from engine.worker import grouped, layout, tiled, token_loss
 from engine.worker.tracing import models, work
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase
 from engine.worker.tracing.kernels import Card
@@ -192,7 +192,7 @@ class _Step:
         self._by_tiles = bool(by_tiles)
         writes = HEADS[one["task"]] == "causal_lm"
         chunk = loss_chunk(self._words, cpu=self._card.kind == "cpu") if writes else 0
-        group = grouped.MOST[self._card.kind] if grouped.layout.cache_info().misses else 0
+        group = layout.MOST[self._card.kind] if layout.layout.cache_info().misses else 0
         self.ways = self.ways._replace(chunk=chunk, group=group, tile=grouped.TILE if self._pieces else 0)
         return found
 

@@ -36,7 +36,9 @@ def _fixed() -> None:
 
 
 def rows(prompts: bool) -> tuple[list[list[int]], list[list[int]]]:
+    """Some begin alike, one of them is the beginning of another, and one is there twice."""
     ids = [torch.randint(5, 97, (n,)).tolist() for n in LENGTHS]
+    ids[2][:12], ids[6][:9], ids[5], ids[3] = ids[0][:12], ids[0][:9], ids[4][:2], list(ids[0][:9])
     labels = [[IGNORED if prompts and i < len(row) // 2 else x for i, x in enumerate(row)] for row in ids]
     if prompts:
         labels[3] = [IGNORED] * len(labels[3])  # a row that teaches nothing
@@ -62,14 +64,13 @@ def plain_step(model: Any, ids: list[list[int]], labels: list[list[int]]) -> flo
     return float(loss.detach())
 
 
-def packed_step(model: Any, ids: list[list[int]], labels: list[list[int]], budget: int = 40) -> float:
+def packed_step(model: Any, ids: list[list[int]], labels: list[list[int]], budget: int = 70, *, once: bool = False) -> float:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     tokens = sum(map(learned, labels))
     total = 0.0
     for piece in cut_packed([len(i) for i in ids], budget):
-        share = causal.packed_loss(
-            causal.body_of(model), head_of(inner), pack([ids[i] for i in piece], [labels[i] for i in piece])
-        )
+        batch = pack([ids[i] for i in piece], [labels[i] for i in piece], once=once)
+        share = causal.packed_loss(causal.body_of(model), head_of(inner), batch)
         (share / tokens).backward()
         total += float(share.detach()) / tokens
     return total
@@ -88,8 +89,34 @@ def compare(model: Any, prompts: bool = True) -> float:
     expected = gradients(model)
     assert causal.prepare(model) is None
     fused_lora.fuse(model)
-    assert packed_step(model, ids, labels) == pytest.approx(loss, rel=1e-5)
-    return worst(gradients(model), expected)
+    apart = []
+    for once in (False, True):
+        assert packed_step(model, ids, labels, once=once) == pytest.approx(loss, rel=1e-5)
+        apart.append(worst(gradients(model), expected))
+    return max(apart)
+
+
+def test_common_beginnings_lie_in_the_row_once() -> None:
+    a, b, c, d = [1, 2, 3, 4], [1, 2, 5], [6], [1, 2, 3, 4, 7]
+    batch = pack([a, b, c, d], [a, b, c, d], once=True)
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 7, 5, 6]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4, 2, 0]]
+    assert (batch.lengths, batch.shared) == ((4, 5, 3, 1), (0, 4, 2, 0))
+    assert batch.predicting.tolist() == [0, 1, 2, 0, 1, 0, 1, 2, 3]  # in the order of the rows
+    assert batch.targets.tolist() == [2, 3, 4, 2, 5, 2, 3, 4, 7]
+    few = [[1, *range(10, 50)], [1, *range(60, 90)]]
+    assert pack(few, few, once=True).shared is None  # taking them apart would cost more
+
+
+def test_beginnings_are_read_by_each_row_where_something_is_dropped() -> None:
+    model = build(transformers.LlamaConfig(**DECODER))
+    assert not causal.reads_once(model)  # it is not packed
+    assert causal.prepare(model) is None
+    assert causal.reads_once(model)
+    assert causal.reads_once(adapted(copy.deepcopy(model)))
+    assert not causal.reads_once(adapted(model, lora_dropout=0.1))
+    model.config.attention_dropout = 0.1
+    assert not causal.reads_once(model)
 
 
 @pytest.mark.parametrize("prompts", [False, True])
