@@ -74,6 +74,7 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
         settled = agreeing(once)
         counts["conflicts"] = len(once) - len(settled)
         once = settled
+    counts["unasked"] = sum("unasked" in item for item in rows.items or ()) if task == "chat" else 0
     counts["together"] = together(once, task)
     counts["overlap"] = 0
     if held_out is not None:

@@ -65,8 +65,8 @@ class Split:
     held_out: Rows
     labels: list[str]
     counts: dict[str, int] = field(default_factory=dict)
-    """rows, empty, eval_empty, duplicates, conflicts, overlap: how many rows each step found; together: how many share their
-    prompt, first message or text with others; torn: 1 where too many did to be kept on one side."""
+    """How many rows each step found: rows, empty, eval_empty, duplicates, conflicts, overlap, unasked. `together` are those that
+    share their prompt, first message or text with others; `torn` is 1 where too many did to be kept on one side."""
 
 
 def labelled(table: Table, text_column: str, label_column: str) -> Rows:

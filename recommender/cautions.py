@@ -30,8 +30,7 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
     if near:
         yield caution("near_duplicates", share=data.near_duplicate_share, unique_rows=distinct_rows(data))
     yield from (caution(code, share=n) for code, n in (("shared", data.shared_share), ("overlap", data.overlap_share)) if n)
-    if data.empty_rows:
-        yield caution("left_out", rows=data.empty_rows)
+    yield from (caution(code, rows=n) for code, n in (("left_out", data.empty_rows), ("unasked", data.unasked_rows)) if n)
     yield from _about_contents(data)
     yield from _about_labels(facts)
     yield from _about_lengths(facts, shape, nearest)

@@ -204,6 +204,8 @@ class DataFacts(Given):
     overlap_share: Share | None = None
     """Held-out rows whose text is also among the training rows."""
     empty_rows: Count | None = None
+    unasked_rows: Count | None = None
+    """Conversations that begin with the assistant; what it says before the first question is left out."""
     near_duplicate_share: Share | None = None
     """Rows that differ from an earlier one only a little, beyond the exact repeats; estimated on a sample of large files."""
     suspicious_columns: tuple[Suspicion, ...] = ()

@@ -60,6 +60,13 @@ def of_data(facts: "DataFacts") -> list[str]:
     if facts.unknown_share:
         text = _("{share} of the tokens stand for what the model's tokenizer does not know")
         found.append(text.format(share=share(facts.unknown_share)))
+    if facts.unasked_rows:
+        text = plural(
+            "{n} conversation begins with the assistant; what it says before the first question is left out",
+            "{n} conversations begin with the assistant; what it says before the first question is left out",
+            facts.unasked_rows,
+        )
+        found.append(text.format(n=number(facts.unasked_rows)))
     found += [_suspicious(s) for s in facts.suspicious_columns]
     return found
 

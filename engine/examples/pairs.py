@@ -12,6 +12,7 @@ from engine.examples.written import (
     check_turns,
     conversation,
     fault_at,
+    from_question,
     given_tools,
     message_of,
     opened,
@@ -74,7 +75,8 @@ def pair(row: dict[str, Any], fault: Callable[[str, str], InputError]) -> Pair |
     if not all(sides):
         return None
     system = as_text(row.get("system")).strip()
-    prompt = opened(_prompt(row, partial(fault, "prompt")), system)
+    prompt = from_question(opened(_prompt(row, partial(fault, "prompt")), system))
+    sides = [from_question(side) if len(side) > 1 and not prompt else side for side in sides]
     check_turns(prompt, partial(fault, "prompt"))
     if all(side[0]["role"] != "assistant" for side in sides):  # whole conversations, which begin alike
         prompt = _common(*sides)
@@ -88,7 +90,7 @@ def pair(row: dict[str, Any], fault: Callable[[str, str], InputError]) -> Pair |
     for role, side in zip(("chosen", "rejected"), sides, strict=True):
         if not prompt and side[0]["role"] == "assistant":
             raise fault(role, "holds an answer and no question; name the column of the question with --column prompt=NAME")
-        whole.append(conversation([*prompt, *side], partial(fault, role)))
+        whole.append(conversation([*prompt, *side], partial(fault, role)).messages)
     chosen, rejected = (messages[len(prompt) :] for messages in whole)
     said = [said_and_asked(side)[0] for side in (chosen, rejected)]
     return Pair(prompt, chosen, rejected) if all(said) and chosen != rejected else None

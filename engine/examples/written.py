@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.inspection.layouts import MAY_LACK
 from engine.rows import Rows, as_text
@@ -30,6 +30,8 @@ KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content")
 def conversations(table: Table, choice: DataChoice) -> Rows:
     """Rows of messages or ShareGPT turns; an item is {"messages": [...], "tools": [...] or None}.
 
+    One whose first answer was left out, because nothing asks for it, holds the number of such messages as `unasked` too.
+
     Raises:
         InputError: a conversation that no model could have had.
     """
@@ -37,14 +39,15 @@ def conversations(table: Table, choice: DataChoice) -> Rows:
     tools = table.columns.get("tools")
     kept = Kept(table)
     for i, (value, system) in enumerate(zip(table.values(name), _texts(table, choice, "system"), strict=True)):
-        messages = conversation(value, fault_at(table, i, name), system)
+        messages, unasked = conversation(value, fault_at(table, i, name), system)
         said, asked = said_and_asked(messages)
         if not said:
             kept.dropped += 1
             continue
         given = None if tools is None else given_tools(tools[i], fault_at(table, i, "tools"))
         whole = "\n".join((*asked, *said))  # as inspection tells rows apart
-        kept.add(whole, {"messages": messages, "tools": given}, table.number(i), first_asked(messages) or "\n".join(asked))
+        item = {"messages": messages, "tools": given} | ({"unasked": unasked} if unasked else {})
+        kept.add(whole, item, table.number(i), first_asked(messages) or "\n".join(asked))
     return kept.rows()
 
 
@@ -85,7 +88,15 @@ def texts(table: Table, choice: DataChoice) -> Rows:
     return kept.rows()
 
 
-def conversation(value: Any, fault: Fault, system: str = "") -> list[Message]:
+class Conversation(NamedTuple):
+    """A conversation that can be learned from."""
+
+    messages: list[Message]
+    unasked: int
+    """How many messages stood before the first question."""
+
+
+def conversation(value: Any, fault: Fault, system: str = "") -> Conversation:
     """Messages as chat templates know them, opened with `system` where they have none of their own.
 
     What follows the last answer is left out, nothing is learned from it.
@@ -94,10 +105,21 @@ def conversation(value: Any, fault: Fault, system: str = "") -> list[Message]:
         InputError: (made by `fault`) something that is no message, an unknown speaker, or turns out of order.
     """
     turns = value if isinstance(value, list) else [] if value is None else [value]
-    messages = opened([message_of(turn, fault) for turn in turns], system)
+    every = opened([message_of(turn, fault) for turn in turns], system)
+    messages = from_question(every)
     check_turns(messages, fault)
     last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
-    return messages[: last + 1]
+    return Conversation(messages[: last + 1], len(every) - len(messages))
+
+
+def from_question(messages: list[Message]) -> list[Message]:
+    """Without what the assistant says before anything was asked, a greeting or the rest of a longer talk: templates and models
+    want a question first. Where nothing is asked nothing is left."""
+    begin = 1 if messages and messages[0]["role"] == "system" else 0
+    if len(messages) <= begin or messages[begin]["role"] != "assistant":
+        return messages
+    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), None)
+    return [] if first is None else messages[:begin] + messages[first:]
 
 
 def opened(messages: list[Message], system: str) -> list[Message]:
@@ -167,8 +189,6 @@ def _check_order(before: Message | None, message: Message, place: int, fault: Fa
     elif role == "system":
         if before is not None:
             raise fault(f"holds a system message in place {place}; it must be the first")
-    elif role == "assistant" and last in (None, "system"):
-        raise fault(f"begins with the assistant (message {place}), with no question before; leave that message out")
     elif role == last:
         raise fault(f"holds two messages of the {role} in a row ({place - 1} and {place})")
 

@@ -46,6 +46,8 @@ class Counted:
     """The first row of each label."""
     numeric: bool = False
     """Whether some classes are written as numbers, not as text."""
+    unasked: int = 0
+    """Conversations whose first answer is left out, because nothing asks for it."""
     shared: tuple[Numbers, ...] = ()
     """Hashes of what rows may share that stay on one side of a split; of two texts, of both."""
 
@@ -103,6 +105,7 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
     for batch in stream(source, shape, told, only):
         counted.dropped += batch.dropped
         counted.numeric |= batch.numeric
+        counted.unasked += sum(row.unasked > 0 for row in batch.rows)
         rows, size = batch.rows, len(batch.rows)
         if not rows:
             continue

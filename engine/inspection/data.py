@@ -262,6 +262,7 @@ def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Loo
         "overlap_share": held_out.shown_in(counted) / len(held_out) if held_out is not None else 0.0,
         "empty_rows": counted.dropped,
         "unknown_share": counter.unknown_share,
+        "unasked_rows": counted.unasked if shape.task == "chat" else None,
         "language": language_of(looked.texts),
     }
 

@@ -41,6 +41,8 @@ class Record(NamedTuple):
     """What stands before the first of several answers; `None` where that is the whole `text`."""
     asked: str | None = None
     """Where answers are written, what rows may share that stay on one side of a split."""
+    unasked: int = 0
+    """Messages left out because they stand before the first question."""
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -200,14 +202,15 @@ def _written(read: str, more: str, written: str) -> Callable[[_Row], Record | No
 
 
 def _chat(row: _Row) -> Record | None:
-    messages = conversation(row.values["messages"], lambda what: row.fault("messages", what), row.text("system"))
+    messages, unasked = conversation(row.values["messages"], lambda what: row.fault("messages", what), row.text("system"))
     said, asked = said_and_asked(messages)
     first = next((i for i, message in enumerate(messages) if message["role"] == "assistant"), 0)
     begin = "\n".join(said_and_asked(messages[:first])[1]) if len(said) > 1 else None
     if not said:
         return None
     text = "\n".join(asked)
-    return Record(text, "\n".join(said), turns=len(messages), begin=begin, asked=first_asked(messages) or text)
+    asked_first = first_asked(messages) or text
+    return Record(text, "\n".join(said), turns=len(messages), begin=begin, asked=asked_first, unasked=unasked)
 
 
 def _preference(row: _Row) -> Record | None:

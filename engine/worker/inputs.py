@@ -100,6 +100,8 @@ def losses(counts: dict[str, int], rows: dict[str, Encoded], max_length: int) ->
         said.append(f"{counts['duplicates']:,} rows repeat another one and were left out.")
     if counts.get("conflicts"):
         said.append(f"{counts['conflicts']:,} rows whose text also appears with another label were left out.")
+    if n := counts.get("unasked"):
+        said.append(f"{n:,} conversations begin with the assistant; what it says before the first question was left out.")
     if n := counts.get("eval_empty"):
         said.append(f"{n:,} rows of the held-out file had nothing to read, or nothing to learn, and were left out.")
     if counts.get("overlap"):

@@ -38,14 +38,13 @@ ALPACA = {"instruction": "do it #", "input": "", "output": "done it well and com
 
 ROWS = [
     ("order.jsonl", CHAT, {"messages": [user("a"), user("b"), answer("c")]}, "column messages holds two messages of the user"),
-    ("begins.jsonl", SHARED, {"conversations": SHARED["conversations"][1:]}, "column conversations begins with the assistant"),
     ("tool.jsonl", CHAT, {"messages": [user("a"), {"role": "tool", "content": "7"}, answer("c")]}, "a tool's answer as message"),
     ("speaker.jsonl", CHAT, {"messages": [{"role": "bard 2", "content": "x"}]}, "column messages holds a message of an unknown"),
     ("late.jsonl", CHAT, {"messages": [user("a"), {"role": "system", "content": "b"}, answer("c")]}, "a system message in place"),
     ("short.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": ["O"]}, "column tags holds 1 tags for 2 tokens"),
     ("list.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": "O B-x"}, "column tags holds no list"),
     ("within.jsonl", TAGGED, {"tokens": ["a", ["b"]], "tags": ["O", "O"]}, "column tokens holds a list within its list"),
-    ("prompt.jsonl", PAIR, PAIR | {"prompt": [answer("a")]}, "column prompt begins with the assistant"),
+    ("prompt.jsonl", PAIR, PAIR | {"prompt": [answer("a")]}, "column chosen holds an answer and no question"),
     ("sides.jsonl", PAIR, PAIR | {"rejected": ["text"]}, "column rejected holds a message that is no object"),
     ("nested.jsonl", LABELLED, {"text": "x", "label": ["a"]}, "column label holds a nested value"),
     ("object.jsonl", LABELLED, {"text": {"t": "x"}, "label": "a"}, "column text holds a nested value"),

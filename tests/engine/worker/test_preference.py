@@ -198,7 +198,7 @@ def test_pairs_of_one_prompt_stay_on_one_side_of_a_split(tmp_path: Path) -> None
         ({"chosen": "yes", "rejected": "no"}, "column chosen holds an answer and no question"),
         ({"chosen": [{"role": "narrator", "content": "x"}], "rejected": "no"}, "chosen .*unknown speaker, narrator"),
         ({"prompt": [ASKED], "chosen": [ASKED], "rejected": [SAID[0]]}, "chosen .*two messages of the user in a row"),
-        ({"prompt": [SAID[0]], "chosen": [SAID[1]], "rejected": [SAID[0]]}, "prompt begins with the assistant"),
+        ({"prompt": [SAID[0]], "chosen": [SAID[1]], "rejected": [SAID[0]]}, "chosen holds an answer and no question"),
         ({"prompt": "q", "chosen": [7], "rejected": "no"}, "chosen holds a message that is no object"),
     ],
 )

@@ -15,6 +15,7 @@ from tokenizers import AddedToken
 from engine import checkpoints
 from engine.events import EventWriter, read_events
 from engine.files import sha256_of
+from engine.inspection.data import inspect_data
 from engine.loading import load, split
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
@@ -267,10 +268,20 @@ def test_sharegpt_turns_become_messages_with_their_calls(tmp_path: Path) -> None
     assert rows.dropped == 1, "a row without an answer teaches nothing"
 
 
+def test_what_the_assistant_says_before_anything_was_asked_is_left_out_and_counted(tmp_path: Path) -> None:
+    greeting = {"role": "assistant", "content": "How can I help?"}
+    spoken = [{"messages": [*TALK[:1], greeting, greeting, *TALK[1:]]}, {"messages": TALK}, {"messages": [greeting]}]
+    rows = read(tmp_path, spoken, "messages", {"messages": "messages"}, "chat")
+    assert [item["messages"] for item in rows.items] == [TALK, TALK]
+    assert [item.get("unasked") for item in rows.items] == [2, None]
+    assert rows.dropped == 1, "nothing is asked at all"
+    facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
+    assert (facts["rows"], facts["unasked_rows"], facts["empty_rows"]) == (2, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("turns", "said"),
     [
-        ([{"role": "assistant", "content": "Hi"}], "begins with the assistant"),
         ([TALK[1], TALK[0], TALK[2]], "system message in place 2"),
         ([TALK[1], TALK[3], TALK[2]], "two messages of the user in a row"),
         ([TALK[1], {"role": "tool", "content": "42"}, TALK[2]], "tool's answer as message 2 that no call"),
@@ -527,6 +538,18 @@ def test_answers_are_the_same_however_many_memory_holds_at_once(
     assert tried[0] == 8
     assert done[-1] == 8
     assert reader.budget.tokens == left
+
+
+def test_answers_are_written_without_a_models_own_tastes_in_decoding(writer: Path) -> None:
+    task, tokenizer = Writing(plan_of(writer), [], 0), load_tokenizer(str(writer))
+    model = build(task, str(writer)).model
+    reader = Reader(task, TokenBudget(512, lambda before, after: None), lambda: None)
+    asked = [torch.randint(5, 60, (n,)).tolist() for n in (12, 7)]
+    plain = generating.write(reader, tokenizer, model, asked, 12)
+    own = model.generation_config
+    own.update(repetition_penalty=5.0, no_repeat_ngram_size=1, min_new_tokens=11, num_beams=3, max_length=9)
+    assert generating.write(reader, tokenizer, model, asked, 12) == plain
+    assert model.generation_config is own, "it is saved with the result as it was"
 
 
 def test_perplexity_and_its_interval_count_tokens_not_rows() -> None:
