@@ -1,11 +1,10 @@
 """Whole answers, written greedily: for samples, and for tasks that are scored by what the model writes."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from engine.worker.budget import give_back, out_of_memory, trim_heap
 from engine.worker.precision import autocast
@@ -16,6 +15,14 @@ from recommender.timing import ANSWERS_AT_ONCE
 GIVEN_BACK_EVERY = 64
 """Tokens. The cache is copied into a slightly larger one at each token, and the pieces of before fit nothing: without this a
 CPU's heap grew by 0.9 GB while SmolLM2 wrote 32 answers."""
+
+
+OF_THE_MODEL = (
+    "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id",
+    "bad_words_ids", "suppress_tokens", "begin_suppress_tokens",
+)  # fmt: skip
+"""What a model's own settings say of how answers begin and end and what none may hold. Its tastes do not count (repetition
+penalty, beams, least lengths): they hide what was learned, and a wanted answer that repeats a word could never be met."""
 
 
 class _Interrupted(StoppingCriteria):  # type: ignore[misc]  # mypy does not read transformers here
@@ -51,13 +58,15 @@ def write(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequen
         place = slice(0, len(row)) if reads else slice(longest - len(row), longest)
         ids[i, place] = torch.tensor(row)
         mask[i, place] = 1
-    settings = copy.deepcopy(model.generation_config)  # of the model only what begins and ends an answer
-    settings.update(do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None, max_length=None, min_length=None)
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = inner.generation_config
+    settings = GenerationConfig(**{name: value for name in OF_THE_MODEL if (value := getattr(own, name, None)) is not None})
     before = 0 if reads else longest
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or before + new_tokens
     settings.update(max_new_tokens=max(1, min(new_tokens, positions - before)), pad_token_id=pad, use_cache=True)
     was_training = model.training
     model.eval()
+    inner.generation_config = settings  # or `generate` takes from it whatever these leave open
     try:
         with torch.inference_mode(), autocast(device, reader.task.plan.precision):
             found = model.generate(
@@ -67,6 +76,7 @@ def write(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequen
                 stopping_criteria=StoppingCriteriaList([_Interrupted(reader)]),
             )
     finally:
+        inner.generation_config = own
         model.train(was_training)
     return [str(tokenizer.decode(row[before:], skip_special_tokens=True)).strip() for row in found]
 
