@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.contradictions import check_here, with_what_follows
 from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_machine, inspect_model, together
 from engine.inspection.layouts import KNOWN_ROLES
 from engine.prediction.candidates import counted_out
@@ -97,11 +98,11 @@ def plan_with(
         if _at(changed, name) != _at(content, name):
             raise InputError(f"--set {name}: say it with {flag}, so that the advice is about it too.")
     changed["overrides"] = list(overrides)  # a record, not a setting
-    plan = plan_file.validate(changed, "--set")
     assigned = {a.partition("=")[0].strip().rpartition(".")[2] for a in assignments}
+    plan = plan_file.validate(with_what_follows(changed, assignments), "--set")
     if assigned & LENGTHEN and "warmup_steps" not in assigned:
         plan = plan.model_copy(update={"warmup_steps": _warm_up(plan, plan_file.validate(content, "--set"), data.facts)})
-    _check_length(plan, model)
+    check_here(plan, Facts(model=model.facts), name=plan.model.id)
     return plan
 
 
@@ -147,12 +148,6 @@ def check_task(task: Task | None, family: Family | None) -> None:
     """
     if family not in ("decoder", None) and task in OF_DECODERS:
         raise InputError(f"for {task} this version trains decoders, and the model is an {family}; take a decoder.")
-
-
-def _check_length(plan: Plan, model: ModelInspection) -> None:
-    positions = model.facts.max_positions
-    if positions and plan.max_length > positions:
-        raise InputError(f"max_length is {plan.max_length}, and {plan.model.id} reads {positions} tokens at most.")
 
 
 def check(recommendation: Recommendation, chosen: Candidate, *, anyway: bool) -> list[str]:
@@ -246,10 +241,14 @@ def check_fits(plan: Plan, facts: Facts, *, anyway: bool = False) -> None:
 
     Raises:
         Refused: it does not fit, or its method cannot run here; `anyway` lets a close estimate pass.
+        InputError: the model has not what it sets, or the machine does not compute in its precision.
     """
+    check_here(plan, facts, name=plan.model.id)
     against = why_not(facts, plan, anyway=anyway)
     if against is not None:
-        raise Refused(f"{against.text} Lower max_length or token_budget, or take another method.")
+        disk = against.code == "no_disk"
+        cure = "Free some, or use --runs." if disk else "Lower max_length or token_budget, or take another method."
+        raise Refused(f"{against.text} {cure}")
 
 
 class Completed(NamedTuple):
@@ -276,7 +275,7 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
     check_trainable(model)
     if plan.model.fingerprint not in (None, model.fingerprint):
         raise InputError(f"{plan.model.id}: is not the model that the plan was made for; make a new plan.")
-    _check_length(plan, model)
+    check_here(plan, Facts(model=model.facts), name=plan.model.id)
     rows = plan.data
     data = inspect_data(
         rows.train,

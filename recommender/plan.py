@@ -226,6 +226,8 @@ class Plan(Choice):
         extras = [n for n in ("rslora", "dora", "pissa", "lora_plus_ratio") if getattr(self, n)]
         if extras and self.method == "full":
             raise ValueError(f"{extras[0]} belongs to methods lora and qlora")
+        if self.precision == "bf16" and self.method != "full":
+            raise ValueError("precision bf16 is for full fine-tuning; with adapters use bf16-mixed, which holds the base in bf16")
         if self.adapter_dtype == "bf16" and (self.method == "full" or self.precision != "bf16-mixed"):
             raise ValueError("adapter_dtype bf16 belongs to methods lora and qlora with precision bf16-mixed")
         if self.pissa and self.method == "qlora":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from engine import contradictions
 from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.files import write_atomically
@@ -137,12 +138,19 @@ class Look:
     """What was found out about machine, model and data."""
 
     def __init__(self, given: argparse.Namespace) -> None:
+        """Look at them.
+
+        Raises:
+            InputError: model or data cannot be used, or not with the settings that the person gave.
+        """
         self.model = inspection.inspect_model(given.model, weights=False)
         self.data = rows_of(given, given.data, self.model.path)
         tries = "qlora" in (getattr(given, "methods", None) or [given.method])
         machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
         self._name = given.model
         found = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
+        own = contradictions.settled(given.assignments, getattr(given, "method", None), found.data.task)
+        contradictions.check_here(own, found)
         if trial.is_wanted(found) and not given.json:
             print(_("Trying bf16 on this processor, once for this model …"), file=sys.stderr)
         self.facts = trial.with_trial(found)
@@ -166,7 +174,8 @@ def look_at(given: argparse.Namespace) -> Look:
     """
     if given.seed < 0:
         raise InputError(f"--seed {given.seed}: must not be negative.")
-    plan_file.set_fields({}, given.assignments)  # a misspelt name is told before the long look
+    # A misspelt name, or what no plan can have, is told before the long look.
+    contradictions.settled(given.assignments, getattr(given, "method", None), given.task)
     if not given.json:
         print(_("Looking at machine, model and data …"), file=sys.stderr)
     return Look(given)

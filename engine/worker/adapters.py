@@ -9,9 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.files import read_json, write_json
+from engine.text import one_line
 from engine.worker.tasks.base import Task
 from recommender.errors import InputError
+from recommender.plan import Plan
 
+MOST_NAMED = 20
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 """The two files of a saved adapter."""
 
@@ -60,6 +63,25 @@ def with_adapters(model: Any, task: Task, head: list[str]) -> Any:
             layer.register_buffer("initial_a", layer.lora_A["default"].weight.detach().clone(), persistent=False)
             layer.register_buffer("initial_b", layer.lora_B["default"].weight.detach().clone(), persistent=False)
     return adapted
+
+
+def check_targets(plan: Plan, config: Any, auto: Any) -> None:
+    """Whether the model has every module that the plan names, before its weights are loaded: peft passes over the others.
+
+    Raises:
+        InputError: naming one that it lacks, and what maps it has.
+    """
+    wanted = [] if plan.target_modules in (None, "all-linear") else [t.strip() for t in plan.target_modules.split(",")]
+    if not wanted:
+        return
+    with torch.device("meta"):
+        modules = dict(auto.from_config(config).named_modules())
+    for target in wanted:
+        if not any(name == target or name.endswith(f".{target}") for name in modules):
+            maps = {name.rpartition(".")[2] for name, m in modules.items() if getattr(m, "weight", None) is not None}
+            known = ", ".join(sorted(m for m in maps if not m.isdigit())[:MOST_NAMED])
+            named = one_line(target, 60)
+            raise InputError(f"target_modules {named}: {plan.model.id} has no module of that name; it has {known}.")
 
 
 def narrow(model: Any) -> None:

@@ -78,11 +78,9 @@ def check_supported(plan: Plan) -> None:
     """Refuse what a plan may say and this worker cannot do.
 
     Raises:
-        InputError: a precision that trains badly or not at all here.
+        InputError: a precision that the device does not compute in.
         Refused: the 8-bit optimizer does not run on this machine.
     """
-    if plan.precision == "bf16" and plan.method != "full":
-        raise InputError("precision bf16 is for full fine-tuning; with adapters use bf16-mixed, which holds the base in bf16.")
     if plan.precision == "fp16-mixed" and device_name() == "cpu":
         raise InputError("precision fp16-mixed needs a GPU, and there is none; use `--set precision=fp32`.")
     if plan.optimizer != "adamw":

@@ -16,7 +16,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 from engine.files import read_json
 from engine.inspect import local_model
 from engine.worker import own_head
-from engine.worker.adapters import with_adapters
+from engine.worker.adapters import check_targets, with_adapters
 from engine.worker.freezing import freeze
 from engine.worker.recomputing import recompute
 from engine.worker.tasks.base import Task
@@ -130,6 +130,8 @@ def build(task: Task, folder: str, config: Any = None) -> Built:
     if head and not task.fresh_head:
         lacking = ", ".join(head[:5])
         raise InputError(f"{folder}: has no weights for {lacking}; take a model that comes with its {task.head_words}.")
+    if plan.method != "full":
+        check_targets(plan, config, auto)
     dtype = weights_dtype(plan)
     options: dict[str, Any] = {"config": config, "trust_remote_code": False, "use_safetensors": True, "dtype": dtype}
     if plan.method == "qlora":

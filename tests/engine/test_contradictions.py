@@ -1,0 +1,63 @@
+"""Settings that cannot go together are told before anything is looked at; those that ask for another bring it along."""
+
+import pytest
+
+from engine.contradictions import check_here, settled
+from recommender.errors import InputError
+from recommender.facts import Facts
+from recommender.recommendation import Method
+
+
+@pytest.mark.parametrize(
+    ("assignments", "method", "said"),
+    [
+        (["pissa=true", "dropout=0.1"], None, "pissa needs dropout: 0"),
+        (["pissa=true"], "qlora", "pissa needs weights that are not in 4 bit"),
+        (["dora=true", "pissa=true"], None, "pissa and dora exclude each other"),
+        (["dora=true"], "full", "dora belongs to methods lora and qlora"),
+        (["precision=bf16"], "lora", "precision bf16 is for full fine-tuning"),
+        (["trained=last_layers", "dora=true"], None, "trained: last_layers belongs to method full"),
+        (["adapter_dtype=bf16", "precision=fp32"], None, "adapter_dtype bf16 belongs to"),
+        (["compile=true", "kernels=liger"], None, "exclude each other"),
+        (["metric=f2"], None, "metric 'f2' is none of"),
+        (["rank=many"], None, "rank must be a whole number"),
+    ],
+)
+def test_what_no_plan_can_have_is_told_at_once(assignments: list[str], method: Method | None, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        settled(assignments, method)
+
+
+def test_what_some_plan_can_have_passes_and_brings_along_what_it_needs() -> None:
+    assert settled(["pissa=true"]).dropout == 0
+    assert settled(["compile=true"]).kernels == "torch"
+    assert settled(["last_layers=3"]).trained == "last_layers"
+    assert settled(["trained=last_layers"], "full").last_layers == 2
+    assert settled(["adapter_dtype=bf16"], "lora").precision == "bf16-mixed"
+    assert settled(["metric=rmse"]).task == "regression"
+
+
+SMALL = {"layers": 6, "hidden_size": 384, "attention_heads": 12, "kv_heads": 12, "max_positions": 512, "family": "encoder"}
+OLD_CARD = {"backend": "cuda", "devices": [{"name": "T4", "memory_free": 16 * 10**9, "bf16": False}]}
+
+
+@pytest.mark.parametrize(
+    ("assignments", "machine", "said"),
+    [
+        (["last_layers=7"], {}, "last_layers is 7, and tiny has 6 layers"),
+        (["max_length=1024"], {}, "max_length is 1024, and tiny reads 512 tokens"),
+        (["pissa=true", "rank=512"], {}, "rank is 512, and tiny has maps of 384"),
+        (["precision=fp16-mixed"], {}, "needs a GPU, and there is none"),
+        (["precision=bf16-mixed"], OLD_CARD, "T4 has no bf16"),
+        (["precision=fp16-mixed"], OLD_CARD, ""),
+        (["last_layers=6", "precision=bf16"], {}, ""),
+    ],
+)
+def test_what_model_or_machine_have_not_is_told_from_facts(assignments: list[str], machine: dict[str, object], said: str) -> None:
+    facts = Facts.model_validate({"machine": machine, "model": SMALL | {"id": "tiny"}})
+    plan = settled(assignments)
+    if said:
+        with pytest.raises(InputError, match=said):
+            check_here(plan, facts)
+    else:
+        check_here(plan, facts)
