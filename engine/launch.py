@@ -12,9 +12,10 @@ from typing import Self
 import psutil
 
 from engine.inspection import accelerators
+from engine.inspection.hub_list import hub_cache
 from engine.inspection.processor import usable_cores
 from engine.needless import needless
-from engine.rundir import RunDirectory
+from engine.rundir import RunDirectory, json_object
 from recommender.errors import Refused
 from recommender.facts import Machine
 from recommender.plan import Plan
@@ -186,8 +187,7 @@ def check_disk(plan: Plan, where: Path, *, taken: int = 0) -> None:
     Raises:
         Refused: less is free than checkpoints and result need.
     """
-    folder = Path(plan.model.id)
-    weights = sum(f.stat().st_size for f in folder.glob("*.safetensors")) if folder.is_dir() else 0
+    weights = _weights_of(plan)
     # Two verified checkpoints and a third while it is written (weights and two optimizer moments), and the result.
     needed = (3 * 3 + 1) * weights if plan.method == "full" else 200_000_000
     needed = max(needed - taken, 0) + 50_000_000
@@ -195,3 +195,17 @@ def check_disk(plan: Plan, where: Path, *, taken: int = 0) -> None:
     free = shutil.disk_usage(probe).free
     if free < needed:
         raise Refused(f"{where}: the run needs about {size(needed)} of disk and {size(free)} are free. Free some, or use --runs.")
+
+
+def _weights_of(plan: Plan) -> int:
+    """Bytes of the model's weights in a folder or in the hub's cache, where their index may be alone; 0 where nothing is known.
+
+    What is not there yet was counted from facts before (`recommender.candidates.no_disk`).
+    """
+    folder = Path(plan.model.id)
+    if not folder.is_dir() and plan.model.revision:
+        folder = hub_cache() / f"models--{plan.model.id.replace('/', '--')}" / "snapshots" / plan.model.revision
+    here = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    index = (json_object(folder / "model.safetensors.index.json") or {}).get("metadata")
+    listed = index.get("total_size") if isinstance(index, dict) else None
+    return max(here, listed) if isinstance(listed, int) else here

@@ -45,9 +45,7 @@ def candidate_with(facts: Facts, shape: Shape, method: Method, settings: Setting
 def _judged(
     facts: Facts, shape: Shape, method: Method, settings: Settings, *, placed: Placed, hours: Hours
 ) -> tuple[Candidate, list[Reason]]:
-    trained = trained_parameters(
-        shape, facts.data, method, settings.rank or 0, trained=settings.trained, last_layers=settings.last_layers
-    )
+    trained = _trained(facts, shape, method, settings)
     disk = disk_needed(shape, method, trained, settings.optimizer)
     name = METHOD_NAMES[method]
     room = _room(name, placed)
@@ -72,6 +70,11 @@ def _judged(
         sharded=placed.sharded,
     )
     return candidate, reasons
+
+
+def _trained(facts: Facts, shape: Shape, method: Method, settings: Settings | Plan) -> int:
+    rank, trained, layers = settings.rank or 0, settings.trained, settings.last_layers
+    return trained_parameters(shape, facts.data, method, rank, trained=trained, last_layers=layers)
 
 
 def _first_that_fits(facts: Facts, shape: Shape, method: Method, tried: Iterable[Group]) -> tuple[Settings, Placed]:
@@ -126,11 +129,12 @@ def why_not(facts: Facts, plan: Plan, *, anyway: bool = False) -> Reason | None:
     With `anyway` it may try as long as the estimate's lower end fits.
     """
     shape = shape_of(facts.model, facts.data.task)
+    disk = disk_needed(shape, plan.method, _trained(facts, shape, plan.method, plan), plan.optimizer)
     placed = place(facts, shape, step_of(facts, plan.method, plan))
     predicted = as_memory(facts, shape, placed)
     if not placed.fits and not (anyway and predicted.low <= predicted.available):
         return _room(METHOD_NAMES[plan.method], placed)
-    return cannot_run(facts, plan.method)
+    return cannot_run(facts, plan.method) or no_disk(facts, plan.method, disk)
 
 
 def cannot_run(facts: Facts, method: Method) -> Reason | None:

@@ -121,15 +121,21 @@ def test_the_worker_is_a_process_of_its_own_that_a_ctrl_c_does_not_reach(
 
 
 @pytest.mark.parametrize(("method", "free", "fits"), [("full", 10**9, False), ("full", 2 * 10**9, True), ("lora", 10**9, True)])
+@pytest.mark.parametrize("known", ["a folder", "a hub model in the cache", "the index of one that is not"])
 def test_a_disk_too_small_is_refused_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, free: int, fits: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, free: int, fits: bool, known: str
 ) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    with (folder / "model.safetensors").open("wb") as file:
-        os.truncate(file.fileno(), 100_000_000)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--some--model" / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    if "index" in known:
+        (folder / "model.safetensors.index.json").write_text('{"metadata": {"total_size": 100000000}}')
+    else:
+        with (folder / "model.safetensors").open("wb") as file:
+            os.truncate(file.fileno(), 100_000_000)
     adapter = {"rank": 8, "alpha": 16} if method == "lora" else {}
-    plan = Plan.model_validate(PLAN | adapter | {"model": {"id": str(folder)}, "method": method})
+    model = {"id": str(folder)} if known == "a folder" else {"id": "some/model", "revision": "abc"}
+    plan = Plan.model_validate(PLAN | adapter | {"model": model, "method": method})
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
     where = tmp_path / "not" / "yet" / "there"
