@@ -75,9 +75,10 @@ class Group:
         Raises:
             InputError: damaged, or written by a newer version.
         """
-        found = versioned(self.path / "group.json")
-        plans = found.get("plans") if found and found.get("kind") in ("compare", "pilot") else None
-        if found is None or not isinstance(plans, dict) or not plans or not all(map(_KEY.fullmatch, plans)):
+        found = versioned(self.path / "group.json") or {}
+        plans = found.get("plans") if found.get("kind") in ("compare", "pilot") else None
+        whole = isinstance(plans, dict) and plans and all(map(_KEY.fullmatch, plans))
+        if not whole or (found["kind"] == "pilot" and not _is_pilot(found)):
             raise InputError(f"{self.path}: its group.json cannot be read.")
         return found
 
@@ -125,6 +126,18 @@ class Group:
         if report is None:
             return "stopped"
         return "done" if report.get("complete") else "failed"
+
+
+def _is_pilot(content: dict[str, Any]) -> bool:
+    """Whether everything is there that the course of a pilot is told from."""
+    named, stages = content.get("labels"), content.get("stages")
+    if not isinstance(named, dict) or not isinstance(content.get("left_out"), list):
+        return False
+    if content.get("mode") == "folds":
+        return True
+    staged = isinstance(stages, list) and bool(stages) and all(isinstance(step, int) for step in stages)
+    every = set(content["plans"]) <= set(named)
+    return content.get("mode") == "slice" and staged and every and isinstance(content.get("raised"), dict)
 
 
 def create(root: Path, kind: Kind, plans: Mapping[str, Plan], *, advice: Recommendation, facts: Facts, **more: Any) -> Group:

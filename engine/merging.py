@@ -68,10 +68,29 @@ def target_of(run: RunDirectory, to: Path | None = None, *, replace: bool = Fals
         InputError: the run has no adapter to merge, or something else is there already.
     """
     check_adapter(run)
-    target = (expanded(to) if to is not None else run.path / "merged").absolute()
+    target = _place(run, to)
     if target.exists() and not (replace and is_merged(target)):
         raise InputError(f"{target} exists already; name another folder with --to, or remove it.")
     return target
+
+
+def _place(run: RunDirectory, to: Path | None) -> Path:
+    return (expanded(to) if to is not None else run.path / "merged").absolute()
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Where a merge that is to take an earlier one's place stands until then, and where the earlier one does meanwhile."""
+    return target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
+
+
+def _take_up(target: Path) -> None:
+    """Finish what a process that was killed between two renames has left: the new merge is whole, the earlier one aside."""
+    new, old = _beside(target)
+    if old.exists() and not target.exists():
+        with suppress(OSError):
+            (new if is_merged(new) else old).rename(target)
+    if old.exists() and target.exists():
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def merge(
@@ -90,14 +109,13 @@ def merge(
         Refused: too little disk or memory, or the result differs from the adapter.
         TrainingFailed: the child ended without an answer.
     """
+    _take_up(_place(run, to))
     target = target_of(run, to, replace=replace)
     if not target.exists():
         return _merged(run, target, told)
-    beside = target.with_name(f".{target.name}.new")
+    beside, before = _beside(target)
     shutil.rmtree(beside, ignore_errors=True)
     facts = _merged(run, beside, told)
-    before = target.with_name(f".{target.name}.old")
-    shutil.rmtree(before, ignore_errors=True)
     try:
         target.rename(before)
         beside.rename(target)

@@ -6,6 +6,7 @@ known already is read without waiting.
 
 import math
 import os
+import time
 from typing import Any
 
 from engine.inspection import cache as remembering
@@ -23,6 +24,8 @@ OFF = "LORACLE_TRIAL"
 """Set to 0 in the environment: nothing is tried, and a CPU computes in fp32."""
 SECONDS = 60.0
 """A recommendation waits no longer for it; 8 to 20 are usual, half of them imports."""
+COMPUTED = 0.7
+"""Share of those seconds that a child which is stopped must have computed: then the model was too slow, not the machine busy."""
 KIND = "trials"
 TOKENS = (512, 128)
 """Of a step, about: as many as an everyday batch of short texts has, and fewer where a model is large; below that bf16 gains
@@ -59,14 +62,24 @@ def with_trial(facts: Facts, *, cancel: Cancel | None = None) -> Facts:
     key = _key(facts.machine, wanted)
     found = remembering.remembered(key, KIND)
     if found is None:
+        begun, computed = time.monotonic(), computed_by_children()
         try:
             asked = {"kind": "bf16", "asked": wanted}
             found = ask("trace", asked, about="the trial of bf16", timeout=SECONDS, extra=arithmetic(), cancel=cancel)
-        except LoracleError:  # too slow or too large for this moment; another time it may go through
-            return facts
+        except LoracleError:
+            late = time.monotonic() - begun >= SECONDS
+            if not late or computed_by_children() - computed < COMPUTED * SECONDS:
+                return facts  # too large, or the machine too busy, for this moment; another time it may go through
+            found = {"methods": {}, "whole": True}  # too slow to try, and so it will be the next time
         if found["whole"]:
             remembering.remember(key, found, KIND)
     return _with(facts, found)
+
+
+def computed_by_children() -> float:
+    """Seconds of processor time of all children that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _with(facts: Facts, found: dict[str, Any]) -> Facts:

@@ -200,7 +200,9 @@ def test_two_drivers_at_once_are_refused(make: Make) -> None:
     "content",
     [
         "", "[]", '{"version": 1, "kind": "compare"}', '{"kind": "x", "plans": {}}', '{"kind": "compare", "plans": {}}',
-        '{"kind": "compare", "plans": {"../elsewhere": {}}}',
+        '{"kind": "compare", "plans": {"../elsewhere": {}}}', '{"kind": "pilot", "plans": {"full": {}}}',
+        '{"kind": "pilot", "plans": {"full": {}}, "labels": {"full": "f"}, "left_out": [], "mode": "slice", "raised": {}}',
+        '{"kind": "pilot", "plans": {"full": {}}, "labels": {}, "left_out": [], "mode": "slice", "raised": {}, "stages": [5]}',
     ],
 )  # fmt: skip
 def test_a_damaged_group_says_so(make: Make, content: str) -> None:

@@ -48,6 +48,27 @@ def test_it_is_made_once_and_then_known(tmp_path: Path, monkeypatch: pytest.Monk
     assert subject.with_known_trial(other) == other
 
 
+@pytest.mark.parametrize(("computed", "tries"), [(60.0, 1), (5.0, 2)], ids=["too slow", "a busy machine"])
+def test_what_is_too_slow_to_try_is_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computed: float, tries: int
+) -> None:
+    asked: list[Any] = []
+    seconds = iter((0.0, computed) * 2)
+
+    def late(*given: Any, **options: Any) -> dict[str, Any]:
+        asked.append(given)
+        raise InputError("took longer than 60 seconds")
+
+    monkeypatch.setattr(subject, "ask", late)
+    monkeypatch.setattr(subject, "computed_by_children", lambda: next(seconds))
+    clock = iter((0.0, 61.0) * 2)
+    monkeypatch.setattr(subject.time, "monotonic", lambda: next(clock))
+    for _ in range(2):
+        assert not subject.with_trial(facts(tmp_path)).measured.bf16
+    assert len(asked) == tries
+    assert (subject.with_known_trial(facts(tmp_path)).measured.bf16 == {}) == (tries == 1)
+
+
 @pytest.mark.parametrize(
     "other",
     [
