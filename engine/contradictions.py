@@ -6,13 +6,13 @@ from typing import Any, get_args
 
 from recommender import plan_file
 from recommender.errors import InputError
-from recommender.facts import Facts, Task
+from recommender.facts import Machine, ModelFacts, Task
 from recommender.hyper import LAST_LAYERS
 from recommender.plan import Plan
 from recommender.recommendation import Method
 from recommender.shape import shape_of
 
-ANY = {
+ANY: dict[str, Any] = {
     "version": 1,
     "model": {"id": "any"},
     "data": {"train": "any"},
@@ -65,24 +65,25 @@ def with_what_follows(content: Mapping[str, Any], assignments: Sequence[str]) ->
     return changed | {name: value for name, value in follows.items() if name not in own}
 
 
-def check_here(plan: Plan, facts: Facts, *, name: str = "") -> None:
-    """Refuse settings that this model has not, or that this machine cannot compute in; `name` is the model's.
+def check_here(plan: Plan, model: ModelFacts, machine: Machine | None = None) -> None:
+    """Refuse settings that this model has not, or that this machine, where it is known, cannot compute in.
 
     Raises:
         InputError: naming the first of them.
     """
-    machine, model = facts.machine, facts.model
-    name = name or model.id or "the model"
+    name = plan.model.id if plan.model.id != ANY["model"]["id"] else model.id or "the model"
     if model.max_positions and plan.max_length > model.max_positions:
         raise InputError(f"max_length is {plan.max_length}, and {name} reads {model.max_positions} tokens at most.")
     layers = max(model.layers or 0, model.decoder_layers or 0)
     if layers and (plan.last_layers or 0) > layers:
         raise InputError(f"last_layers is {plan.last_layers}, and {name} has {layers} layers.")
     if plan.pissa and plan.rank and model.hidden_size:
-        shape = shape_of(model, facts.data.task)
+        shape = shape_of(model, plan.task)
         narrowest = min(shape.hidden, shape.key_value_width)
         if plan.rank > narrowest:
             raise InputError(f"pissa takes the rank from the weights: rank is {plan.rank}, and {name} has maps of {narrowest}.")
+    if machine is None:
+        return
     if plan.precision == "fp16-mixed" and machine.backend == "cpu":
         raise InputError("precision fp16-mixed needs a GPU, and there is none; use `--set precision=fp32`.")
     device = machine.device

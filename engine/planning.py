@@ -102,7 +102,7 @@ def plan_with(
     plan = plan_file.validate(with_what_follows(changed, assignments), "--set")
     if assigned & LENGTHEN and "warmup_steps" not in assigned:
         plan = plan.model_copy(update={"warmup_steps": _warm_up(plan, plan_file.validate(content, "--set"), data.facts)})
-    check_here(plan, Facts(model=model.facts), name=plan.model.id)
+    check_here(plan, model.facts)
     return plan
 
 
@@ -243,7 +243,7 @@ def check_fits(plan: Plan, facts: Facts, *, anyway: bool = False) -> None:
         Refused: it does not fit, or its method cannot run here; `anyway` lets a close estimate pass.
         InputError: the model has not what it sets, or the machine does not compute in its precision.
     """
-    check_here(plan, facts, name=plan.model.id)
+    check_here(plan, facts.model, facts.machine)
     against = why_not(facts, plan, anyway=anyway)
     if against is not None:
         disk = against.code == "no_disk"
@@ -275,7 +275,7 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
     check_trainable(model)
     if plan.model.fingerprint not in (None, model.fingerprint):
         raise InputError(f"{plan.model.id}: is not the model that the plan was made for; make a new plan.")
-    check_here(plan, Facts(model=model.facts), name=plan.model.id)
+    check_here(plan, model.facts)
     rows = plan.data
     data = inspect_data(
         rows.train,

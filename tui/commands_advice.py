@@ -150,7 +150,7 @@ class Look:
         self._name = given.model
         found = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
         own = contradictions.settled(given.assignments, getattr(given, "method", None), found.data.task)
-        contradictions.check_here(own, found)
+        contradictions.check_here(own, found.model, found.machine)
         if trial.is_wanted(found) and not given.json:
             print(_("Trying bf16 on this processor, once for this model …"), file=sys.stderr)
         self.facts = trial.with_trial(found)

@@ -4,7 +4,7 @@ import pytest
 
 from engine.contradictions import check_here, settled
 from recommender.errors import InputError
-from recommender.facts import Facts
+from recommender.facts import Machine, ModelFacts
 from recommender.recommendation import Method
 
 
@@ -54,10 +54,12 @@ OLD_CARD = {"backend": "cuda", "devices": [{"name": "T4", "memory_free": 16 * 10
     ],
 )
 def test_what_model_or_machine_have_not_is_told_from_facts(assignments: list[str], machine: dict[str, object], said: str) -> None:
-    facts = Facts.model_validate({"machine": machine, "model": SMALL | {"id": "tiny"}})
+    here = (ModelFacts.model_validate(SMALL | {"id": "tiny"}), Machine.model_validate(machine))
     plan = settled(assignments)
     if said:
         with pytest.raises(InputError, match=said):
-            check_here(plan, facts)
+            check_here(plan, *here)
     else:
-        check_here(plan, facts)
+        check_here(plan, *here)
+    if "precision" in assignments[0]:
+        check_here(plan, here[0])  # of a machine that is not known nothing is said

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def test_what_is_too_slow_to_try_is_tried_once(
     monkeypatch.setattr(subject, "ask", late)
     monkeypatch.setattr(subject, "computed_by_children", lambda: next(seconds))
     clock = iter((0.0, 61.0) * 2)
-    monkeypatch.setattr(subject.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("engine.prediction.trial.time", SimpleNamespace(monotonic=lambda: next(clock)))
     for _ in range(2):
         assert not subject.with_trial(facts(tmp_path)).measured.bf16
     assert len(asked) == tries

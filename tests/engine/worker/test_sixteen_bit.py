@@ -124,5 +124,5 @@ def test_narrow_adapters_want_a_narrow_base(tiny: Path, make_plan: MakePlan, met
 
 def test_pure_bf16_is_not_for_adapters(tiny: Path, make_plan: MakePlan) -> None:
     check_supported(make_plan(tiny, "full", precision="bf16"))
-    with pytest.raises(InputError, match="use bf16-mixed"):
-        check_supported(make_plan(tiny, "lora", precision="bf16"))
+    with pytest.raises(ValidationError, match="use bf16-mixed"):
+        make_plan(tiny, "lora", precision="bf16")
