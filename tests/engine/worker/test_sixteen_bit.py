@@ -19,7 +19,6 @@ from engine.worker.arguments import check_supported
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.training import FINISHED
-from recommender.errors import InputError
 from recommender.plan import Plan
 
 MakePlan = Callable[..., Plan]
