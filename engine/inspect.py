@@ -257,13 +257,14 @@ def inspect(
     runs: Path | None = None,
     **data_options: Any,
 ) -> Facts:
-    """Everything `recommend` needs to know; `data_options` are those of `inspect_data`.
+    """Everything `recommend` needs to know; `data_options` are those of `inspect_data`. Of a hub model only its description is
+    fetched.
 
     Raises:
         InputError: a model or file that cannot be used.
-        Refused: not enough disk to download the model.
+        Refused: not enough disk to download the rows.
     """
-    found = inspect_model(model)
+    found = inspect_model(model, weights=False)
     rows = inspect_data(data, **{"model_path": found.path, **data_options})
     return together(inspect_machine(runs), found, rows, goal)
 

@@ -5,6 +5,7 @@
         events.jsonl  worker.log  checkpoints/step-N/  scores/  model/  report.json
 """
 
+import math
 import os
 import re
 import shutil
@@ -28,6 +29,8 @@ from recommender.recommendation import Recommendation
 Request = Literal["stop", "save", "stop-now"]
 START_GRACE_SECONDS = 20.0
 """How long a run without a worker.json counts as starting."""
+WAIT_SECONDS = 0.25
+"""Between two looks at a run that is waited for."""
 LEAST_DISK = 65_536
 """Bytes: the longest event, which is the least that a worker must be able to write."""
 
@@ -142,15 +145,22 @@ class RunDirectory:
 
     def state(self) -> RunState:
         """The state folded from all events so far."""
-        tail, state = EventTail(self.events), RunState()
+        return self.wait(0.0)
+
+    def wait(self, seconds: float = math.inf) -> RunState:
+        """The state once the run is done, stopped, failed, refused or dead; after so many seconds as it is by then."""
+        tail, state, deadline = EventTail(self.events), RunState(), time.monotonic() + seconds
 
         def read() -> None:
             while events := tail.poll():
                 for event in events:
                     state.apply(event)
 
-        read()
-        return settle(self, state, read)
+        while True:
+            read()
+            if settle(self, state, read).status in (*FINISHED, "dead") or time.monotonic() >= deadline:
+                return state
+            time.sleep(WAIT_SECONDS)
 
     def ask(self, request: Request) -> None:
         """Drop a request for the worker, which looks at every step."""

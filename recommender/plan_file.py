@@ -154,7 +154,7 @@ def field_paths(kind: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[tup
 def _scalar(text: str) -> Any:
     try:
         return _yaml().load(text) if text.strip() else None
-    except YAMLError:
+    except (YAMLError, ValueError, RecursionError):  # a day that there is not, a thousand brackets
         return text
 
 

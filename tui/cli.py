@@ -1,6 +1,7 @@
 """The command line: what may be typed, and who answers. Imports nothing but the parser's own library."""
 
 import argparse
+import errno
 import io
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ from recommender.errors import Exit, LoracleError
 from tui import flags, flags_group, i18n, settings
 from tui.i18n import _
 from tui.parser import Parser
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full disk says."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,13 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = None
         return int(Exit.DONE)
     except OSError as error:  # a folder that may not be read, a disk that is full
-        if error.filename is None:
+        if error.filename is None and error.errno not in FULL:
             raise
         from engine.text import one_line
         from tui.error_words import in_words
 
+        if error.filename is None:  # what is printed goes into a file; Python would complain once more at the end
+            sys.stdout = None
+        file = one_line(error.filename, 1_000) if error.filename is not None else _("what is printed")
         why = in_words(error.strerror or type(error).__name__)
-        print(_("loracle: {file}: {why}.").format(file=one_line(error.filename, 1_000), why=why), file=sys.stderr)
+        print(_("loracle: {file}: {why}.").format(file=file, why=why), file=sys.stderr)
         return int(Exit.USAGE)
 
 
@@ -194,7 +201,7 @@ def _inspect_command(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     run = commands.add_parser("run", help=_("run a plan file"))
     run.add_argument("plan", metavar="PLAN", type=Path, help=_("the plan file"))
-    run.add_argument("--model", help=_("use this model instead"))
+    run.add_argument("--model", metavar="ID", help=_("use this model instead"))
     run.add_argument("--data", metavar="FILE", help=_("use these training rows instead"))
     run.add_argument("--eval", metavar="FILE", help=_("use these held-out rows instead"))
     run.add_argument("--seed", type=int, metavar="N", help=_("use this seed instead"))

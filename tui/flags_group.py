@@ -21,7 +21,7 @@ def add(commands: "argparse._SubParsersAction[Parser]", deferred: Callable[[str,
 
     pilot = commands.add_parser("pilot", help=_("try candidates for a slice of their run, and go on with the winner"))
     _situation(pilot)
-    pilot.add_argument("--seed", type=int, default=1, metavar="N")
+    pilot.add_argument("--seed", type=int, default=1, metavar="N", help=_("of all that is left to chance (default 1)"))
     pilot.add_argument("--share", type=_share, default=0.1, metavar="X", help=_("of the run, for the first slice (default 0.1)"))
     pilot.set_defaults(answer=deferred("pilot", "tui.commands_group"))
 

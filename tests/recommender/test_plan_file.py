@@ -217,7 +217,8 @@ def test_a_value_of_the_wrong_kind_is_refused(assignment: str) -> None:
 
 
 def test_a_value_that_is_no_yaml_is_taken_as_written() -> None:
-    assert plan_file.set_fields(content(), ["train=[a.csv"])["data"]["train"] == "[a.csv"
+    for text in ("[a.csv", "2024-13-45", "[" * 400):
+        assert plan_file.set_fields(content(), [f"train={text}"])["data"]["train"] == text
 
 
 def test_setting_a_field_leaves_the_original_alone() -> None:

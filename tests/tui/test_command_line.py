@@ -147,6 +147,18 @@ def test_a_plan_that_cannot_be_written_is_refused_before_the_long_look(capsys: p
     assert "there is no folder no-such-folder" in capsys.readouterr().err
 
 
+def test_output_that_a_full_disk_does_not_take_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*given: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tui.cli._answer", full)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    assert main(["runs"]) == 2
+    assert capsys.readouterr().err == "loracle: what is printed: No space left on device.\n"
+
+
 def test_any_port_is_no_port() -> None:
     with pytest.raises(InputError):
         serve._check_free(0)
