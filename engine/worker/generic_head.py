@@ -15,8 +15,9 @@ from transformers import AutoConfig
 
 from engine.worker import causal
 from engine.worker.batches import padded
-from engine.worker.modeling import new_modules, weights_dtype
+from engine.worker.modeling import weights_dtype
 from engine.worker.scoring import Judge
+from engine.worker.stored import new_modules
 from engine.worker.tasks.base import Answer, Encoded
 from recommender.errors import InputError
 from recommender.plan import Plan
