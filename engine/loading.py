@@ -50,14 +50,19 @@ def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows 
 
 def _read(choice: DataChoice, task: Task, name: str) -> Rows:
     if task == "classification" and "text_pair" in (choice.columns or {}):
-        return labelled_pairs(read_table(name), choice)
+        return labelled_pairs(_table(name, choice), choice)
     if task == "classification":
         if choice.text_column is None or choice.label_column is None:
             raise InputError("the plan names no text_column and label_column.")
-        return labelled(read_table(name), choice.text_column, choice.label_column)
+        return labelled(_table(name, choice), choice.text_column, choice.label_column)
     if choice.layout not in READERS or choice.columns is None:
         raise InputError(f"the plan says not how the rows of {name} are written down (data.layout, data.columns).")
-    return READERS[choice.layout](read_table(name), choice)
+    return READERS[choice.layout](_table(name, choice), choice)
+
+
+def _table(name: str, choice: DataChoice) -> Table:
+    used = (choice.text_column, choice.label_column, *(choice.columns or {}).values())
+    return read_table(name, filter(None, used), perhaps=("tools",))
 
 
 def split(choice: DataChoice, task: Task = "classification") -> Split:

@@ -73,6 +73,7 @@ def stream(source: Source, shape: Shape, told: Told = nobody, only: "set[int] | 
     """
     columns = set(shape.columns.values())
     lacking = [name for role, name in shape.columns.items() if role not in MAY_LACK] if only is None else []
+    source = source.only(columns)
     if source.names:  # of json they are known at the end only
         _check_there(Table(source.path, source.format, {name: [] for name in source.names}), lacking)
     table = None

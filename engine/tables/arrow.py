@@ -15,8 +15,8 @@ from recommender.errors import InputError
 Turn = Callable[[Any], Any]
 
 
-def open_parquet(path: Path) -> Source:
-    """A parquet file; columns of bytes (pictures, sounds) are left out.
+def open_parquet(path: Path, only: frozenset[str] | None = None) -> Source:
+    """A parquet file, or `only` some columns of it; those of bytes (pictures, sounds) are left out.
 
     Raises:
         InputError: damaged.
@@ -29,17 +29,17 @@ def open_parquet(path: Path) -> Source:
             schema, rows = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: damaged parquet file: {_sentence(error)}.") from None
-    return Source(path, "parquet", partial(_parquet, path), rows, "rows", _readable(schema))
+    names = tuple(name for name in _readable(schema) if only is None or name in only)
+    return Source(path, "parquet", partial(_parquet, path, names), rows, "rows", names, picks=partial(open_parquet, path))
 
 
-def _parquet(path: Path, told: Told, _: Wanted) -> Iterator[Table]:
+def _parquet(path: Path, names: tuple[str, ...], told: Told, _: Wanted) -> Iterator[Table]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     start = 0
     try:
         with pq.ParquetFile(path) as file:
-            names = _readable(file.schema_arrow)
             turns = _class_names(file.schema_arrow)
             # A point in a name would be taken for a path into a nested field.
             only = None if any("." in n for n in names) else list(names)

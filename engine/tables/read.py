@@ -3,7 +3,7 @@
 import hashlib
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,13 +28,16 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 _ARCHIVE_STARTS = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd", b"Rar!\x1a\x07")
 
 
-def read_table(name: str) -> Table:
-    """All rows of a file.
+def read_table(name: str, columns: Iterable[str] | None = None, perhaps: Iterable[str] = ()) -> Table:
+    """All rows of a file; of its columns at least `columns`, and those of `perhaps` that it has.
 
     Raises:
         InputError: no such file, not a file of rows, or damaged.
     """
-    return first_rows(open_source(name), None)
+    source = open_source(name)
+    if columns is not None:
+        source = source.only([*columns, *(column for column in perhaps if column in source.names)])
+    return first_rows(source, None)
 
 
 def first_rows(source: Source, most: int | None) -> Table:
@@ -240,7 +243,9 @@ def _is_separated(head: str) -> bool:
 def _together(path: Path, parts: list[Source]) -> Source:
     if any(part.format != parts[0].format for part in parts):
         raise InputError(f"{path}: names files of different formats; give those of one format.")
-    return replace(parts[0], path=path, read=partial(_one_after_the_other, parts), size=sum(part.size for part in parts))
+    size = sum(part.size for part in parts)
+    picks = None if parts[0].picks is None else lambda wanted: _together(path, [part.only(wanted) for part in parts])
+    return replace(parts[0], path=path, read=partial(_one_after_the_other, parts), size=size, picks=picks)
 
 
 def _one_after_the_other(parts: list[Source], told: Told, _: Wanted) -> Iterator[Table]:

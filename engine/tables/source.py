@@ -1,6 +1,6 @@
 """What an opened file of rows is, before any of its rows are held in memory."""
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,6 +39,14 @@ class Source:
     encoding: str | None = None
     separator: str | None = None
     header: bool | None = None
+
+    picks: Callable[[frozenset[str]], "Source"] | None = None
+    """Opens it anew with some of its columns, where passing over the others saves reading them."""
+
+    def only(self, columns: Iterable[str]) -> "Source":
+        """Without columns that nobody needs, where that saves something; as it is where one of `columns` is not there."""
+        wanted = frozenset(name if name in self.names else name.partition(".")[0] for name in columns)
+        return self.picks(wanted) if self.picks is not None and wanted < frozenset(self.names) else self
 
     def batches(self, told: Told = nobody, wanted: Wanted = None) -> Iterator[Table]:
         """Tables of up to some ten thousand rows, in the file's order.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.tables.read import read_table
+from engine.tables.read import first_rows, open_source, read_table
 from recommender.errors import Exit, InputError
 
 
@@ -77,6 +77,22 @@ def test_tab_separated_fields_may_be_quoted(tmp_path: Path) -> None:
 )
 def test_the_same_rows_in_every_dress(tmp_path: Path, name: str, content: str | bytes) -> None:
     assert columns(tmp_path, name, content) == {"text": ["a, b", "c"], "label": ["x", "y"]}
+
+
+def test_columns_of_parquet_that_nobody_needs_are_not_read(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "several").mkdir()
+    for name in ("a", "b"):
+        nested = [{"en": "x", "de": "y"}]
+        columns = {"text": [name], "label": [0], "translation": nested, "page": ["z" * 1000]}
+        pq.write_table(pa.table(columns), tmp_path / "several" / f"{name}.parquet")
+    source = open_source(str(tmp_path / "several" / "*.parquet"))
+    assert first_rows(source.only(["text", "translation.en"]), None).columns.keys() == {"text", "translation"}
+    assert read_table(str(tmp_path / "several" / "*.parquet"), ["label"], ["tools"]).columns == {"label": [0, 0]}
+    with pytest.raises(InputError, match="its columns are text, label, translation, page"):
+        read_table(str(tmp_path / "several" / "*.parquet"), ["tetx"]).values("tetx")
 
 
 def test_parquet(tmp_path: Path) -> None:
