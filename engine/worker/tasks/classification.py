@@ -1,6 +1,5 @@
 """One label a row: the mean cross-entropy over rows."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from engine.metrics.kinds import Answers
 from engine.rows import Rows
 from engine.worker import baselines
 from engine.worker.tasks.base import Answer, Encoded, Progress
-from engine.worker.tasks.heads import RowHead, listed, names
+from engine.worker.tasks.heads import RowHead, by_rarity, listed, names
 
 USE = """\
 import torch
@@ -29,7 +28,7 @@ class Classification(RowHead):
     purpose = "classify text"
 
     class_weights: torch.Tensor | None = None
-    """One a class, of mean 1 over the training rows."""
+    """One a class, as `heads.by_rarity` makes them."""
 
     def config_options(self) -> dict[str, Any]:
         """Number and names of the classes."""
@@ -43,12 +42,9 @@ class Classification(RowHead):
         return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:
-        """Class weights by inverse frequency: every class weighs the same in all, and a row 1 in the mean."""
+        """Class weights, where the plan wants them."""
         if self.plan.class_weights:
-            counts = Counter(train.targets)
-            classes = len(self.labels)
-            weights = [len(train) / (classes * max(counts[i], 1)) for i in range(classes)]
-            self.class_weights = torch.tensor(weights, device=device)
+            self.class_weights = by_rarity(train.targets, len(self.labels), device)
 
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy, weighted by class and smoothed as the plan says."""

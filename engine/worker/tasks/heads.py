@@ -1,5 +1,8 @@
 """What the tasks share that judge a whole row with a head on the model."""
 
+import math
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,6 +17,18 @@ ONE, PAIR, PAIR_IN_ONE = '["a text"]', '["a text"], ["its pair"]', '["a text" + 
 INPUTS = """\
 inputs = tokenizer({opening}, truncation=True, max_length={length}, return_token_type_ids={types}, return_tensors="pt")
 """
+
+
+def by_rarity(targets: Iterable[int], classes: int, device: torch.device) -> torch.Tensor:
+    """A weight for each class, of mean 1 over `targets`: by the square root of how rare it is (E27).
+
+    Of SST-2 made 20 to 1 (1,600 rows, two samples; a linear model on MiniLM's embeddings; 76 of 1,600 held-out rows rare) the
+    rare class was given 28 times without weights (macro-F1 0.583), 77 times with the root (0.620), 122 with all of it (0.616).
+    """
+    counts = Counter(targets)
+    roots = [1 / math.sqrt(max(counts[i], 1)) for i in range(classes)]
+    mean = sum(counts[i] * root for i, root in enumerate(roots)) / max(counts.total(), 1)
+    return torch.tensor([root / mean for root in roots], device=device)
 
 
 class RowHead(Task):

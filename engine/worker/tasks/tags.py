@@ -12,7 +12,7 @@ from engine.rows import Rows
 from engine.worker.batches import padded
 from engine.worker.encoding import NO_WORD, token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
-from engine.worker.tasks.heads import listed, names
+from engine.worker.tasks.heads import by_rarity, listed, names
 from engine.worker.token_rows import Records, TokenRows
 from recommender.errors import InputError
 from recommender.facts import Family
@@ -89,11 +89,10 @@ class TaggedWords(Task):
         return Encoded(found.input_ids, targets, truth, found.rows_cut, found.tokens_cut)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:
-        """Class weights by inverse frequency: every tag weighs the same in all, and a word 1 in the mean."""
+        """Weights of the tags, where the plan wants them."""
         if self.plan.class_weights:
-            counts = Counter(tag for target in train.targets for tag in target["tags"])
-            weights = [counts.total() / (len(self.labels) * max(counts[i], 1)) for i in range(len(self.labels))]
-            self.class_weights = torch.tensor(weights, device=device)
+            tags = (tag for target in train.targets for tag in target["tags"])
+            self.class_weights = by_rarity(tags, len(self.labels), device)
 
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of the words, weighted by tag and smoothed as the plan says."""

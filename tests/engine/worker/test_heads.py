@@ -22,6 +22,7 @@ from engine.worker.arguments import choice_of, training_arguments
 from engine.worker.batches import LogicalBatch, padded
 from engine.worker.budget import TokenBudget
 from engine.worker.modeling import build, load_config, load_tokenizer
+from engine.worker.tasks.heads import by_rarity
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 from engine.worker.training import FINISHED
@@ -410,6 +411,14 @@ def test_weights_make_a_rare_label_count_more_but_not_as_much_as_its_absence(pla
     for i in range(len(parts.labels)):
         given = sum(i in row for row in rows.targets)
         assert float(weights[i]) ** 2 * given == pytest.approx(len(rows) - given)
+
+
+def test_a_rare_class_weighs_more_by_the_root_of_its_rarity_and_a_row_one_in_the_mean() -> None:
+    targets = [0] * 80 + [1] * 20
+    weights = by_rarity(targets, 3, torch.device("cpu"))
+    assert float(weights[1] / weights[0]) == pytest.approx(2)
+    assert float(weights[targets].mean()) == pytest.approx(1)
+    assert torch.isfinite(weights).all(), "a class without a row breaks nothing"
 
 
 def test_waiting_begins_with_the_first_thing_found(tiny: Path, make_plan: MakePlan) -> None:
