@@ -129,7 +129,7 @@ class RunDirectory:
         worker = self.worker()
         if not worker:
             try:
-                return time.time() - self.path.stat().st_mtime < START_GRACE_SECONDS
+                return abs(time.time() - self.path.stat().st_mtime) < START_GRACE_SECONDS  # a clock may have been set back
             except OSError:
                 return False
         if worker.get("host") != socket.gethostname():

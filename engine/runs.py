@@ -197,8 +197,10 @@ def all_runs(runs: Path | None = None) -> Iterator[RunDirectory]:
     """Runs in the runs folder and those started elsewhere, newest first; those of a group stand together."""
     for path in folders(runs):
         if is_group(path):
-            inside = [p for p in path.iterdir() if is_run(p)]
-            yield from map(RunDirectory, sorted(inside, key=_begun, reverse=True))
+            inside = []
+            with contextlib.suppress(OSError):  # thrown away in this moment
+                inside = sorted((p for p in path.iterdir() if is_run(p)), key=_begun, reverse=True)
+            yield from map(RunDirectory, inside)
         else:
             yield RunDirectory(path)
 

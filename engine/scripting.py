@@ -1,7 +1,8 @@
 """What a Python program does with Loracle beyond looking and deciding: the plan of a run, and its start."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from engine.prediction.trial import with_trial
 from engine.rundir import RunDirectory
 from recommender import plan_file
 from recommender.decide import recommend
+from recommender.errors import InputError, Refused
 from recommender.facts import Goal
 from recommender.plan import Plan
 from recommender.recommendation import Method, Recommendation
@@ -58,8 +60,10 @@ def plan(
             anyway=anyway,
         )
 
-    def own(advice: Recommendation) -> Iterable[Plan]:
-        return [made(advice)] if said else []
+    def own(advice: Recommendation) -> Iterator[Plan]:
+        if said:
+            with contextlib.suppress(Refused, InputError):  # said where the plan is made for good
+                yield made(advice)
 
     facts = counted_out(with_trial(together(machine, found, rows, goal)), own)
     whole = made(recommend(facts))

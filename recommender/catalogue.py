@@ -159,8 +159,8 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "instead_nf4": "Get the {bits}-bit kernels to work here (bitsandbytes): QLoRA would fit in about {needed:size}.",
     "instead_shorter_time": "Then cut the texts shorter: half of them have at most {tokens:count} tokens, {length:count} are "
     "used now.",
-    "instead_subset": "Then take fewer rows: about {rows:count} of {all_rows:count} fit into {budget:hours}; a random, "
-    "stratified subset.",
+    "instead_subset": "Then take fewer rows: about {rows:count} of {all_rows:count} fit into {budget:hours} "
+    "(`--train-rows {rows}`, a random sample).",
     "instead_smaller_time": "Then take a smaller model, or allow {hours:hours}.",
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_threads_that_write_one_file_at_once_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, sync = tmp_path / "draft.json", os.fsync
+
+    def meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        other = threading.Thread(target=files.write_atomically, args=(path, "a longer text of another thread"))
+        other.start()
+        other.join()
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    files.write_atomically(path, "mine")
+    assert (path.read_text(), os.listdir(tmp_path)) == ("mine", ["draft.json"])
 
 
 def test_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None
 def test_a_new_run_counts_as_starting_then_as_dead(run: RunDirectory) -> None:
     assert run.alive()
     assert run.state().status == "starting"
+    os.utime(run.path, (time.time() + 3600.0, time.time() + 3600.0))  # the clock was set back since
+    assert not run.alive()
     old(run)
     assert not run.alive()
     assert run.state().status == "dead"

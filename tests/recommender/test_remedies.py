@@ -61,9 +61,10 @@ def test_fewer_rows_are_advised_where_deciding_on_them_trains(
 ) -> None:
     advice = advise(model, data, machine, time_budget_hours=hours)
     assert advice.verdict == "does_not_fit"
-    said = [re.search(r"about ([\d ]+) of", text) for text in advice.instead]
+    said = [re.search(r"about ([\d ]+) of .*`--train-rows (\d+)`", text) for text in advice.instead]
     for found in filter(None, said):
-        rows = int(found[1].replace(" ", ""))
+        rows = int(found[2])
+        assert found[1].replace(" ", "") == found[2]
         part = rows / data["rows"]
         fewer = {n: round(part * data[n]) for n in ("tokens_total", "trained_tokens") if n in data}
         counts = {"label_counts": [rows // 2, rows // 2]} if "label_counts" in data else {}
