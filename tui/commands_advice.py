@@ -27,7 +27,7 @@ from recommender.facts import Facts, Goal
 from recommender.gates import PHYSICS
 from recommender.plan import Plan
 from recommender.questions import questions_that_matter
-from recommender.recommendation import Recommendation
+from recommender.recommendation import Method, Recommendation
 from tui import settings, show_advice, show_explain
 from tui.commands import start
 from tui.commands_inspect import rows_of
@@ -149,7 +149,7 @@ class Look:
         machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
         self._name = given.model
         found = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
-        own = contradictions.settled(given.assignments, getattr(given, "method", None), found.data.task)
+        own = contradictions.settled(given.assignments, _certain_method(given, found), found.data.task)
         contradictions.check_here(own, found.model, found.machine)
         if trial.is_wanted(found) and not given.json:
             print(_("Trying bf16 on this processor, once for this model …"), file=sys.stderr)
@@ -164,6 +164,14 @@ class Look:
         if not self.model.weights_here:
             print(_("Downloading {name} …").format(name=one_line(self._name, 100)), file=sys.stderr)
             self.model = inspection.inspect_model(self._name)
+
+
+def _certain_method(given: argparse.Namespace, found: Facts) -> Method | None:
+    """The method of the run, where it is named, or advised so clearly that nothing that is still counted will change it."""
+    if hasattr(given, "methods") or given.method is not None or not given.assignments:
+        return getattr(given, "method", None)
+    advice = recommend(found)
+    return advice.best.method if advice.confidence == "clear" else None
 
 
 def look_at(given: argparse.Namespace) -> Look:

@@ -218,6 +218,8 @@ def test_a_folder_is_never_taken_for_the_plan_file(loracle: Command, tiny: Path,
         ("nonsense=1", "--set nonsense: no such field of a plan"),
         ("token_budgte=1", "Did you mean token_budget?"),
         ("epochs", "NAME=VALUE"),
+        ("rank=many", "rank must be a whole number"),
+        ("label_smoothing=1", "label_smoothing must be less than 1"),
     ],
 )
 def test_a_misspelt_setting_is_told_before_anything_is_looked_at(loracle: Command, assignment: str, told: str) -> None:
@@ -230,6 +232,8 @@ def test_a_misspelt_setting_is_told_before_anything_is_looked_at(loracle: Comman
         ("train_rows=20", "--train-rows"),  # it would slip past the advice to wait for more rows
         ("method=lora", "--method"),
         ("max_length=4096", "reads 128 tokens at most"),
+        ("metric=rmse", "is none of task classification"),
+        ("last_layers=99", "last_layers is 99, and"),
     ],
 )
 def test_a_setting_that_the_advice_would_not_know_of_is_refused(
