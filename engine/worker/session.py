@@ -19,8 +19,8 @@ from engine.worker.baselines import PROBE_ROWS
 from engine.worker.budget import TokenBudget, give_back, what_helps
 from engine.worker.control import Control
 from engine.worker.faster import Faster
+from engine.worker.findings import judge_rate
 from engine.worker.forgetting import Forgetting
-from engine.worker.health import judge_rate
 from engine.worker.held_out import HeldOut
 from engine.worker.inputs import encoded, losses, tell_losses, verified_folder
 from engine.worker.memory import Fence, counted_by, memory_available

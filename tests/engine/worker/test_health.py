@@ -15,7 +15,8 @@ from transformers import AutoTokenizer
 
 from engine.events import EventWriter
 from engine.rundir import RunDirectory
-from engine.worker.health import Finding, Health, Step, judge_rate, replay
+from engine.worker.findings import Finding, judge_rate
+from engine.worker.health import Health, Step, replay
 from engine.worker.narrator import Narrator
 from engine.worker.watch import Watch
 from recommender.plan import Plan
