@@ -66,7 +66,7 @@ def test_weights_made_for_running_a_model_have_facts_and_no_plan(monkeypatch: py
     with pytest.raises(InputError, match=r"tiny\.gguf: GGUF weights are made for inference and cannot be trained"):
         plan_for(recommendation, gguf, data)
     plan = plan_for(recommendation, model, data)
-    monkeypatch.setattr(planning, "inspect_model", lambda name: gguf)
+    monkeypatch.setattr(planning, "inspect_model", lambda name, **options: gguf)
     with pytest.raises(InputError, match="made for inference"):
         completed(plan)
     gptq = replace(model, facts=model.facts.model_copy(update={"quantization": "gptq", "id": "tiny-gptq"}))
@@ -144,7 +144,7 @@ def test_who_insists_on_few_rows_hears_what_really_stands_in_the_way() -> None:
 
 def test_a_persons_plan_is_completed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     _, model, data = situation()
-    monkeypatch.setattr(planning, "inspect_model", lambda name: model)
+    monkeypatch.setattr(planning, "inspect_model", lambda name, **options: model)
     monkeypatch.setattr(planning, "inspect_data", lambda *args, **kwargs: data)
     monkeypatch.setattr(planning, "inspect_machine", lambda runs, try_nf4: Facts.model_validate(FACTS).machine)
     content: dict[str, Any] = {
@@ -172,7 +172,7 @@ def test_a_plans_own_step_is_counted_before_it_is_judged(monkeypatch: pytest.Mon
     _, model, data = situation()
     machine = Facts.model_validate(FACTS).machine
     monkeypatch.setenv("LORACLE_TRACE", "1")
-    monkeypatch.setattr(planning, "inspect_model", lambda name: model)
+    monkeypatch.setattr(planning, "inspect_model", lambda name, **options: model)
     monkeypatch.setattr(planning, "inspect_data", lambda *args, **kwargs: data)
     monkeypatch.setattr(planning, "inspect_machine", lambda runs, try_nf4: machine)
     monkeypatch.setattr("engine.prediction.candidates.checked", lambda known: known)
@@ -205,3 +205,28 @@ def test_a_plans_own_step_is_counted_before_it_is_judged(monkeypatch: pytest.Mon
     assert [p["name"] for p in asked] == ["full", "lora", "qlora"]  # their own one is known
     assert counted_out(whole, lambda _: [own]) == whole
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize("free", [10**6, 10**12])
+def test_weights_are_downloaded_for_a_plan_only_once_it_can_run(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    _, model, data = situation()
+    asked: list[bool] = []
+
+    def looked_at(name: str, weights: bool = True) -> ModelInspection:
+        asked.append(weights)
+        return replace(model, weights_here=weights)
+
+    machine = Facts.model_validate(FACTS).machine.model_copy(update={"disk_free": free})
+    monkeypatch.setattr(planning, "inspect_model", looked_at)
+    monkeypatch.setattr(planning, "inspect_data", lambda *args, **kwargs: data)
+    monkeypatch.setattr(planning, "inspect_machine", lambda runs, try_nf4: machine)
+    content: dict[str, Any] = {
+        "model": {"id": "org/x"}, "data": {"train": "a.csv", "eval": "b.csv"}, "method": "full",
+        "learning_rate": 2e-5, "epochs": 1, "effective_batch": 8, "max_length": 64,
+    }  # fmt: skip
+    if free < 10**9:
+        with pytest.raises(Refused, match=r"of disk for checkpoints and the result, .* are free. Free some, or use --runs"):
+            completed(Plan.model_validate(content))
+    else:
+        completed(Plan.model_validate(content))
+    assert asked == [False] if free < 10**9 else [False, True]
