@@ -42,7 +42,7 @@ def plan(method: str, work: Path, precision: str = "fp32") -> Any:
     """The plan of Loracle's side, on the first rows of the Alpaca file."""
     from benchmarks.recipe import data_root
     from engine import demo_chat
-    from recommender.hyper import TOKEN_BUDGET_CPU
+    from recommender.hyper import TOKEN_BUDGET_BF16, TOKEN_BUDGET_CPU
     from recommender.plan import Plan
 
     rows = json.loads((data_root() / "sft" / "alpaca_en_demo.json").read_text(encoding="utf-8"))[:ROWS]
@@ -61,7 +61,7 @@ def plan(method: str, work: Path, precision: str = "fp32") -> Any:
             "effective_batch": BATCH,
             "max_length": LENGTH,
             "precision": precision,
-            "token_budget": TOKEN_BUDGET_CPU,
+            "token_budget": TOKEN_BUDGET_BF16 if (method, precision) == ("lora", "bf16-mixed") else TOKEN_BUDGET_CPU,
             **({"rank": RANK, "alpha": RANK, "dropout": 0.0} if method == "lora" else {}),
         }
     )

@@ -74,6 +74,18 @@ def test_a_run_takes_less_time_by_what_the_trial_showed_and_a_person_may_still_s
     assert back.hours.predicted == pytest.approx(before.hours.predicted)
 
 
+def test_micro_batches_of_small_decoders_are_larger_where_products_are_quick() -> None:
+    model = FACTS["model"] | {"family": "decoder", "parameters": 134_500_000, "hidden_size": 576, "layers": 30}
+    data = {"task": "instruction", "rows": 5_000, "unique_rows": 5_000, "tokens_p95": 300, "tokens_total": 10**6}
+
+    def budget_of(speedup: float, **more: Any) -> int:
+        measured = {"bf16": {"lora": GOOD | {"speedup": speedup}}}
+        facts = FACTS | {"model": model | more, "data": data, "measured": measured}
+        return recommend(Facts.model_validate(facts)).candidate("lora").settings.token_budget
+
+    assert (budget_of(1.9), budget_of(1.0), budget_of(1.9, hidden_size=2048)) == (2048, 1024, 1024)
+
+
 def test_a_trial_on_a_cpu_says_nothing_of_a_card() -> None:
     card = {"backend": "cuda", "devices": [{"name": "Tesla T4", "memory_total": 16 * 10**9, "memory_free": 15 * 10**9}]}
     facts = Facts.model_validate(FACTS | {"machine": card, "measured": {"bf16": {"full": GOOD}}})
