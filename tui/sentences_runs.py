@@ -132,6 +132,15 @@ SENTENCES: tuple[str, ...] = (
         "Not shown to differ: {size} {measure} against {compared} (95% interval {low} to {high}); the interval "
         "contains zero, so this may be chance."
     ),
+    marked("No difference in {measure} against {compared}: right and wrong on the same rows."),
+    marked(
+        "The model answers {label} to every held-out row: it does not tell them apart yet. More epochs, or more rows, come first."
+    ),
+    marked("The model gives no held-out row any label: it does not tell them apart yet. More epochs, or more rows, come first."),
+    marked(
+        "The model gives every held-out word the tag {tag}: it does not tell them apart yet. More epochs, or more rows, come "
+        "first."
+    ),
     marked("the untouched model"),
     marked("a linear model on the untouched model's embeddings"),
     marked("always answering the most common class"),

@@ -29,13 +29,12 @@ of 0.1 in loss weighs as much as 0.1 points."""
 def choice_of(plan: Plan, metrics: dict[str, float]) -> float:
     """What the best checkpoint is chosen by: the higher the better, and a change of 0.001 is a small one.
 
-    While a metric is exactly 0, as the F1 of rare tags is until the model first dares to give one, the loss alone counts.
+    While a metric is 0, as the F1 of rare tags is until the model first dares to give one, the loss alone tells them apart. It
+    counts as elsewhere: a head of random weights hits a span now and then, and must not outdo what has learned since.
     """
     measure, value, loss = MEASURES[plan.metric], metrics[plan.metric], metrics["loss"]
     if not measure.higher_is_better:
         return -math.log(max(value, 1e-12))
-    if measure.points and value == 0:
-        return -loss
     return value - LOSS_COUNTS * loss if measure.points else value
 
 

@@ -16,6 +16,7 @@ from engine.metrics.kinds import Kind
 from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.state import fold
+from engine.text import one_line
 from engine.worker import forgetting
 from engine.worker.held_out import answers_in
 from engine.worker.memory import counted_by, memory_peak
@@ -23,10 +24,13 @@ from engine.worker.mistakes import worst
 from engine.worker.modeling import Built
 from engine.worker.samples import side_by_side
 from engine.worker.tasks.base import Task
+from recommender.facts import Task as Work
 from recommender.plan import Plan
 
 COMPARED = ("before", "majority", "probe")
 """What the result is compared with: the untouched model, the best answer that looks at no text, a linear model."""
+LEAST_ANSWERS = 8
+"""Of fewer rows all may well deserve the same answer."""
 NOISE_OF_REWARDS = 0.05
 """Half a nat of a whole answer at the usual beta: less is no word worth."""
 
@@ -68,7 +72,8 @@ def write(
             "scores": scores,
             "gains": gains,
             "forgetting": forgotten,
-            "statements": statements(kind, gains, scores)
+            "statements": one_answer(plan.task, parts.labels, kept.get("after"))
+            + statements(kind, gains, scores)
             + ([forgetting.statement(forgotten)] if forgotten else [])
             + kept_together(parts.counts),
             "memory": {
@@ -157,6 +162,22 @@ def probed(events: Sequence[Event]) -> int | None:
     return max((int(e.get("probed") or 0) for e in events if e["kind"] == "preflight"), default=None)
 
 
+def one_answer(task: Work, labels: Sequence[str], after: Mapping[str, Any] | None) -> list[str]:
+    """That a model says the same whatever it reads, in a sentence: its scores are then those of a constant."""
+    given = after["predicted"] if after is not None else []
+    if len(given) < LEAST_ANSWERS:
+        return []
+    cure = "it does not tell them apart yet. More epochs, or more rows, come first."
+    if task == "classification" and len(set(given)) == 1:
+        return [f"The model answers {one_line(labels[given[0]], 60)} to every held-out row: {cure}"]
+    if task == "multi_label" and not any(given):
+        return [f"The model gives no held-out row any label: {cure}"]
+    tags = {tag for row in given for tag in row if tag >= 0} if task == "token_classification" else set()
+    if len(tags) == 1:
+        return [f"The model gives every held-out word the tag {one_line(labels[tags.pop()], 60)}: {cure}"]
+    return []
+
+
 def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
     """What the numbers mean, in sentences; said plainly where a gain may be chance."""
     said = []
@@ -176,7 +197,9 @@ def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) 
         span = f"{size} {unit}{measure.words} against {compared} (95% interval {low} to {high})"
         above, below = found["low"] > 0, found["high"] < 0
         better, worse = (above, below) if measure.higher_is_better else (below, above)
-        if better:
+        if found["low"] == found["high"] == 0:
+            said.append(f"No difference in {measure.words} against {compared}: right and wrong on the same rows.")
+        elif better:
             said.append(f"Better: {span}.")
         elif worse:
             said.append(f"Worse: {span}.")

@@ -82,6 +82,11 @@ def test_an_interval_with_zero_is_said_plainly(low: float) -> None:
     assert "contains zero, so this may be chance" in said
 
 
+def test_the_same_answers_are_not_called_chance() -> None:
+    (said,) = statements(TWO, {"before": gained(0.0, 0.0, 0.0)}, {"before": {}})
+    assert said == "No difference in accuracy against the untouched model: right and wrong on the same rows."
+
+
 def test_a_loss_is_called_worse_and_the_simpler_tool_is_named() -> None:
     said = statements(TWO, {"probe": gained(-0.08, -0.05, -0.02)}, {"probe": {}})
     assert said[0].startswith("Worse: -5.0 points")

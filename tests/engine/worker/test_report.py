@@ -3,7 +3,8 @@
 import pytest
 
 from engine.metrics.registry import kind_of
-from engine.worker.report import from_first_steps, statements
+from engine.worker.report import from_first_steps, one_answer, statements
+from recommender.facts import Task
 
 
 def test_ten_steps_tell_how_long_all_take_by_their_tokens() -> None:
@@ -21,3 +22,21 @@ def test_ten_steps_tell_how_long_all_take_by_their_tokens() -> None:
 def test_chosen_answers_that_became_less_likely_are_told_where_it_is_more_than_noise(reward: float, told: bool) -> None:
     said = statements(kind_of("preference", []), {}, {"after": {"chosen_reward": reward}})
     assert any("less likely too" in text for text in said) is told
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "said"),
+    [
+        ("classification", [1] * 8, "The model answers late to every held-out row"),
+        ("classification", [1] * 7 + [0], None),
+        ("classification", [1] * 7, None),
+        ("multi_label", [[]] * 8, "The model gives no held-out row any label"),
+        ("multi_label", [[]] * 7 + [[0]], None),
+        ("token_classification", [[1, 1], [1, -1]] * 4, "The model gives every held-out word the tag late"),
+        ("token_classification", [[1, 1], [1, 0]] * 4, None),
+        ("regression", [0.5] * 8, None),
+    ],
+)
+def test_a_model_that_says_the_same_to_everything_is_told(task: Task, given: list[object], said: str | None) -> None:
+    found = one_answer(task, ["lost", "late"], {"predicted": given})
+    assert [text.partition(":")[0] for text in found] == ([said] if said else [])
