@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from recommender import kernels, traced
-from recommender.counting import counted_rows, is_labelled, split_of
+from recommender.counting import counted_rows, is_labelled, rows_of, split_of
 from recommender.device_speed import device_flops
 from recommender.facts import DataFacts, Facts
 from recommender.recommendation import Hours, Method, Origin, Precision, Settings
@@ -67,14 +67,15 @@ def _step_flops(facts: Facts, method: Method, precision: Precision) -> tuple[flo
 
 
 def tokens_kept(data: DataFacts, length: int) -> int:
-    """Tokens of one pass over the rows after truncation to `length`."""
+    """Tokens of one pass over the rows, repeats counted once, after truncation to `length`."""
     rows = counted_rows(data)
+    once = rows / max(rows_of(data) or rows, 1)  # counts of tokens hold the repeats too
     for cut in data.truncation:
         if cut.length == length:
-            return cut.tokens_kept
+            return round(once * cut.tokens_kept)
     median = min(data.tokens_p50 or 128, length)
     upper = min(data.tokens_p95 or 2 * median, length)
-    total = data.tokens_total if data.tokens_total is not None else rows * (data.tokens_p50 or 128)
+    total = round(once * data.tokens_total) if data.tokens_total is not None else rows * (data.tokens_p50 or 128)
     if data.task == "continued_pretraining":
         return total
     return min(total, rows * (median + upper) // 2)

@@ -152,7 +152,7 @@ class Look:
         own = contradictions.settled(given.assignments, _certain_method(given, found), found.data.task)
         contradictions.check_here(own, found.model, found.machine)
         if trial.is_wanted(found) and not given.json:
-            print(_("Trying bf16 on this processor, once for this model …"), file=sys.stderr)
+            print(_("Trying bf16 on this processor, once for this model and such texts …"), file=sys.stderr)
         self.facts = trial.with_trial(found)
 
     def trace(self, own: Own = lambda _: ()) -> None:
@@ -248,7 +248,7 @@ def _short(advice: Recommendation) -> str:
         against = [r.text for r in advice.reasons if r.code in AGAINST]
     hopeless = any(r.code in PHYSICS for r in advice.reasons)
     overridable = [_("--anyway runs it all the same.")] if advice.verdict == "not_yet" and not hopeless else []
-    return " ".join([*against, *advice.instead, *overridable])
+    return " ".join([*against, *overridable])
 
 
 def _with_goal(facts: Facts, given: argparse.Namespace) -> Facts:

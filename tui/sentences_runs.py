@@ -132,6 +132,8 @@ SENTENCES: tuple[str, ...] = (
         "Not shown to differ: {size} {measure} against {compared} (95% interval {low} to {high}); the interval "
         "contains zero, so this may be chance."
     ),
+    marked("One row was held out: too few to say whether anything was gained."),
+    marked("{n} rows were held out: too few to say whether anything was gained."),
     marked("No difference in {measure} against {compared}: right and wrong on the same rows."),
     marked(
         "The model answers {label} to every held-out row: it does not tell them apart yet. More epochs, or more rows, come first."

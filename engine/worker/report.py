@@ -29,6 +29,8 @@ from recommender.plan import Plan
 
 COMPARED = ("before", "majority", "probe")
 """What the result is compared with: the untouched model, the best answer that looks at no text, a linear model."""
+LEAST_JUDGED = 5
+"""Held-out rows below which no gain is told."""
 LEAST_ANSWERS = 8
 """Of fewer rows all may well deserve the same answer."""
 NOISE_OF_REWARDS = 0.05
@@ -53,7 +55,7 @@ def write(
     gains = {
         name: bootstrap.gain(kind, kept["after"]["truth"], answers_in(kept[name]), answers_in(kept["after"]), plan.seed)
         for name in COMPARED
-        if name in kept and "after" in kept
+        if name in kept and "after" in kept and len(parts.held_out) >= LEAST_JUDGED
     }
     forgotten = forgetting.compared(run, plan.seed)
     events = list(read_events(run.events))
@@ -73,6 +75,7 @@ def write(
             "gains": gains,
             "forgetting": forgotten,
             "statements": one_answer(plan.task, parts.labels, kept.get("after"))
+            + too_few(len(parts.held_out))
             + statements(kind, gains, scores)
             + ([forgetting.statement(forgotten)] if forgotten else [])
             + kept_together(parts.counts),
@@ -160,6 +163,14 @@ def memory_most(events: Sequence[Event]) -> int:
 def probed(events: Sequence[Event]) -> int | None:
     """Peak memory in bytes as it was tried before the first step; the most of several workers'."""
     return max((int(e.get("probed") or 0) for e in events if e["kind"] == "preflight"), default=None)
+
+
+def too_few(rows: int) -> list[str]:
+    """That so few held-out rows prove nothing, in a sentence: drawn anew they would seem to be sure of it."""
+    if not 0 < rows < LEAST_JUDGED:
+        return []
+    some = "One row was held out" if rows == 1 else f"{rows} rows were held out"
+    return [f"{some}: too few to say whether anything was gained."]
 
 
 def one_answer(task: Work, labels: Sequence[str], after: Mapping[str, Any] | None) -> list[str]:

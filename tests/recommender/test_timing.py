@@ -90,6 +90,17 @@ def test_a_slice_of_a_card_is_as_fast_as_its_share_of_it(name: str, slices: int)
     assert flops(name) == pytest.approx(flops(name.split(" MIG")[0]) * slices / 7)
 
 
+def test_repeats_take_no_time() -> None:
+    once = {"task": "classification", "classes": 2, "rows": 40, "tokens_p50": 20, "tokens_p95": 30, "tokens_total": 900}
+    again = once | {"rows": 1200, "unique_rows": 40, "tokens_total": 27_000, "duplicate_share": 1160 / 1200}
+    hours = []
+    for data in (once, again):
+        kept = [{"length": n, "rows_cut": 0, "tokens_kept": data["tokens_total"]} for n in (32, 64)]
+        facts = Facts.model_validate({"model": BERT, "data": data | {"truncation": kept}})
+        hours.append(recommend(facts).candidate("full").hours.predicted)
+    assert hours[1] == pytest.approx(hours[0])
+
+
 def test_many_rows_are_not_scored_once_more() -> None:
     """One epoch over 2,000,000 rows: what is scored is a few thousand of them, so hours are those of the training."""
     shape = {"id": "llama-8b", "family": "decoder", "parameters": 8_030_261_248, "embedding_parameters": 525_336_576}

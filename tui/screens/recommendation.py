@@ -199,7 +199,7 @@ class RecommendationScreen(PlanStarts):
         said = views.own_settings(self.advice.cautions(method))
         own.update(said)
         own.display = bool(said.plain)
-        doing = _("… trying bf16 here, once for this model; a start waits for it.")
+        doing = _("… trying bf16 here, once for such texts; a start waits for it.")
         self._message(doing if self._trying else "", wrong=False)
 
     def action_beside(self, step: int) -> None:

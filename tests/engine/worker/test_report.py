@@ -3,7 +3,7 @@
 import pytest
 
 from engine.metrics.registry import kind_of
-from engine.worker.report import from_first_steps, one_answer, statements
+from engine.worker.report import from_first_steps, one_answer, statements, too_few
 from recommender.facts import Task
 
 
@@ -40,3 +40,9 @@ def test_chosen_answers_that_became_less_likely_are_told_where_it_is_more_than_n
 def test_a_model_that_says_the_same_to_everything_is_told(task: Task, given: list[object], said: str | None) -> None:
     found = one_answer(task, ["lost", "late"], {"predicted": given})
     assert [text.partition(":")[0] for text in found] == ([said] if said else [])
+
+
+def test_a_row_or_four_prove_nothing() -> None:
+    assert too_few(1) == ["One row was held out: too few to say whether anything was gained."]
+    assert too_few(4) == ["4 rows were held out: too few to say whether anything was gained."]
+    assert not too_few(0) + too_few(5)
