@@ -73,6 +73,8 @@ SENTENCES: tuple[str, ...] = (
     marked("The batch of step {step} teaches nothing: its loss and its gradient are zero."),
     marked("The batch of step {step} teaches nothing: its loss and its gradient are zero, for {steps} steps now."),
     marked("Most likely all its labels are masked, or every answer is cut off."),
+    marked("Most likely the model tells these rows already without a doubt: its own head was trained on such rows."),
+    marked("Compare its scores before the training; take it as it is, or bring rows that it does not know."),
     marked("Look at what is learned with `loracle inspect data --tokens 3`; raise max_length, or give the right columns."),
     marked("The loss has been zero for {steps} steps."),
     marked("It was so from the start: the label can be read off the text, or all rows have the same."),

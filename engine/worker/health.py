@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from engine.worker.findings import RATES, Finding, judge_rate
+from recommender.facts import CLASSIFYING
 from recommender.plan import Plan
 
 WINDOW_ROWS = 64
@@ -40,6 +41,18 @@ PARTED, STILL_FALLING = 1.1, 0.8
 """Validation loss over its lowest, training loss over what it was then: beyond both they have parted."""
 WORSE = 1.1, 0.1
 """Times the untouched model's loss, and so much more, above which a checkpoint is nothing to keep."""
+
+NOTHING = {
+    True: (
+        "Most likely the model tells these rows already without a doubt: its own head was trained on such rows.",
+        "Compare its scores before the training; take it as it is, or bring rows that it does not know.",
+    ),
+    False: (
+        "Most likely all its labels are masked, or every answer is cut off.",
+        "Look at what is learned with `loracle inspect data --tokens 3`; raise max_length, or give the right columns.",
+    ),
+}
+"""Why batches teach nothing, and what to do; first of tasks that judge texts."""
 
 
 class Step(NamedTuple):
@@ -104,14 +117,15 @@ class Health:
         self._zeros = self._zeros + 1 if abs(step.loss) < ZERO else 0
         self._last = self._last if self._zeros else abs(step.loss)
         by_heart = self._last < BY_HEART
+        judges = self._plan.task in CLASSIFYING
         facts = {"step": step.step, "steps": max(self._silent, self._zeros)}
         if (self._silent == 1 or self._silent >= SILENT_STEPS) and not by_heart:
             return Finding(
                 "nothing_learned",
                 f"The batch of step {step.step} teaches nothing: its loss and its gradient are zero"
                 + (f", for {self._silent} steps now. " if self._silent > 1 else ". ")
-                + "Most likely all its labels are masked, or every answer is cut off.",
-                "Look at what is learned with `loracle inspect data --tokens 3`; raise max_length, or give the right columns.",
+                + NOTHING[judges][0],
+                NOTHING[judges][1],
                 stop=self._silent >= SILENT_STEPS,
                 facts=facts,
             )

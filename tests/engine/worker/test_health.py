@@ -96,7 +96,8 @@ def test_batches_that_teach_nothing_end_the_run_after_a_warning() -> None:
     losses, norms = [*[2.0] * 10, *[0.0] * 20], [*[1.0] * 10, *[0.0] * 20]
     found = watched(losses, norms)
     assert [(f.code, f.stop, f.facts["step"]) for f in found] == [("nothing_learned", False, 11), ("nothing_learned", True, 15)]
-    assert "masked" in found[0].text
+    assert "its own head was trained on such rows" in found[0].text
+    assert "masked" in watched(losses, norms, task="chat")[0].text
 
 
 def test_a_loss_of_zero_from_the_start_is_a_leak_and_one_that_got_there_is_not() -> None:
