@@ -85,7 +85,8 @@ def _one(text: str, listed: Listed) -> str | None:
         found = pattern.fullmatch(text) if longest in text else None
         if found is not None:
             named = found.groupdict().items()
-            values = {name: said(value) if ours or name == "metric" else _whole(value, listed) for name, value in named}
+            names = {name for name, _value in named if ours or name in ("metric", "measure")}
+            values = {name: said(value) if name in names else _whole(value, listed) for name, value in named}
             return words.format_map(values)
     return None
 

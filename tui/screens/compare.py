@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BESIDE_NAMES = 28
 """Cells of the mark, state and method of a run to choose, with the scroll bar."""
-WIDEST_NAMES, FEWEST_CELLS = 60, 12
+WIDEST_NAMES, FEWEST_CELLS = 72, 12
 AGAIN_SECONDS = 5.0
 """How often runs that are still going on are read again."""
 
@@ -134,8 +134,8 @@ class ChooseRuns(LoracleScreen):
         row = self._rows[index]
         mark = sign("●") if index in self._marked else sign("○")
         method = NAMES.get(row.method, _("unreadable"))
-        room = max(self.size.width - BESIDE_NAMES, FEWEST_CELLS)
-        name = padded(fitted(one_line(row.run.name), room), min(room, WIDEST_NAMES))
+        room = min(max(self.size.width - BESIDE_NAMES, FEWEST_CELLS), WIDEST_NAMES)
+        name = padded(fitted(one_line(row.run.name), room), room)
         return Content(f"{mark} {name} {padded(status_with_sign(row.status), 12)} {method}")
 
     @on(OptionList.OptionSelected)

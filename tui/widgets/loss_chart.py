@@ -21,7 +21,7 @@ from engine.series import Series
 from tui.i18n import _
 from tui.widgets.raster import Canvas, Gathered, Run, Symbols, View, room_for, smoothed
 from tui.widgets.scales import AXES, place_words, value_words, view_of
-from tui.words import sign, unicode_terminal
+from tui.words import flush_right, sign, unicode_terminal
 
 MARGIN = 6
 """Cells left of the plot, for the scale."""
@@ -204,7 +204,7 @@ class LossChart(Widget):
         ends.append(place_words(view.right, self.axis))
         plot = width - MARGIN
         under = f"{ends[0]:<{plot // 2 - len(ends[1]) // 2}}{ends[1]}"
-        under = f"{' ' * MARGIN}{under}{ends[2]:>{max(plot - len(under), 0)}}"
+        under = f"{' ' * MARGIN}{under}{flush_right(ends[2], plot - len(under))}"
         strips.append(Strip([Segment(under[:width], axis)]).adjust_cell_length(width))
         return strips
 
