@@ -53,6 +53,8 @@ class LoracleApp(App[None]):
         Binding("ctrl+q", "quit", _("Quit"), priority=True, id="quit", tooltip=_("Quit; a run that is going on keeps running")),
         Binding("ctrl+p", "command_palette", _("Commands"), show=False, priority=True, id="palette",
                 tooltip=_("All commands, by name")),
+        Binding("ctrl+z", "suspend_process", _("Suspend"), id="suspend", show=False,
+                tooltip=_("Leave the terminal to the shell; fg comes back")),
         Binding("f2", "change_theme", _("Theme"), id="theme", show=False, key_display="F2",
                 tooltip=_("Choose the colours; they are kept")),
         Binding("f8", "picture", _("Screenshot"), id="screenshot", show=False, key_display="F8",
