@@ -177,7 +177,7 @@ def test_every_sentence_about_what_is_wrong_is_one_that_the_code_says() -> None:
          "第 7 步起梯度不再是数值。很可能是学习率过高（现为 0.5）。"),
         ("Not shown to differ: -0.5 points of span F1 against the untouched model (95% interval -1.2 to +0.1); the interval"
          " contains zero, so this may be chance.",
-         "未显示出差异：span F1 相对于原模型 -0.5 个百分点（95% 区间 -1.2 到 +0.1）；区间包含零，所以可能只是偶然。"),
+         "未显示出差异：片段 F1 相对于原模型 -0.5 个百分点（95% 区间 -1.2 到 +0.1）；区间包含零，所以可能只是偶然。"),
         ("p.yaml:3: epochs must be greater than or equal to 1 (it is 0).\np.yaml:4: rnak: no such field. Did you mean rank?",
          "p.yaml:3：epochs 必须大于或等于 1（现为 0）。\np.yaml:4：rnak：没有这个字段。您是指 rank 吗？"),
         ("G4_too_few", "G4_too_few"),
