@@ -155,6 +155,8 @@ class LoracleApp(App[None]):
 
     def _note_running(self) -> None:
         for screen in self.screen_stack:
+            if isinstance(screen, LoracleScreen):
+                screen.leaving()
             run = getattr(screen, "live_run", None)
             if run is not None:
                 self.left_running = run
@@ -164,7 +166,11 @@ class LoracleApp(App[None]):
         from tui.screens.confirm import ConfirmScreen
 
         if self.merges.run is None or self.screen is self._quit_question:
-            self._exit_with(0)
+            typed_into = self.focused
+            if typed_into is None:
+                self._exit_with(0)
+            else:  # after the keys that it was sent before this one
+                typed_into.call_later(self._exit_with, 0)
             return
         words = _("{name} is being merged with its base. Quitting ends that, and nothing is left of it.")
         question = Content(words.format(name=one_line(self.merges.run.name, 60)))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tui import draft as drafts
 from tui.app import LoracleApp
 from tui.start import no_terminal
 from tui.terminal import KEEP_TITLE, TITLE_BACK, News
@@ -91,15 +92,20 @@ def test_escapes_in_a_real_file_never_reach_the_terminal(tmp_path: Path) -> None
         assert escape not in terminal.seen
 
 
-def test_control_c_says_how_to_quit_and_control_q_quits(tmp_path: Path) -> None:
+def test_control_c_says_how_to_quit_and_control_q_quits_and_keeps_what_was_typed(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path / "runs")
     terminal.read_until(b"new run")
     os.write(terminal.master, b"\x1b")
     time.sleep(0.5)
     os.write(terminal.master, b"\x03")
     terminal.read_until(b"leaves the app")
-    os.write(terminal.master, b"\x11")
+    os.write(terminal.master, b"n")
+    terminal.read_until(b"What is the model to learn")
+    os.write(terminal.master, b"\r")
+    terminal.read_until(b"to choose from")
+    os.write(terminal.master, b"my-model\x11")
     assert terminal.end() == 0
+    assert drafts.kept().model == "my-model"
     assert ALTERNATE_OFF in terminal.seen
 
 

@@ -54,6 +54,9 @@ class LoracleScreen(Screen[None]):
         """The widgets between title and footer."""
         yield from ()
 
+    def leaving(self) -> None:
+        """The app is left."""
+
     def headline(self, left: Content, right: Content | None = None) -> None:
         """Change the title line; the right side shows the machine if nothing else is given."""
         self.query_one(Title).sides(left, right if right is not None else self.loracle.machine_line)

@@ -74,6 +74,11 @@ class SetupScreen(LoracleScreen):
             yield Button(_("Back"), id="before", compact=True)
             yield Button(_("Next"), id="go", variant="primary", compact=True)
 
+    def leaving(self) -> None:
+        """Take what was typed and not yet told by the steps."""
+        if len(self.query(Step)) == len(STEPS):
+            self._gather()
+
     def on_unmount(self) -> None:
         """What was said in the last moment."""
         if self._keeping is not None:
