@@ -1,6 +1,7 @@
 """Tiny real models, plans that run in seconds, and a place apart for every run."""
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # for the workers, which choose their own number of threads
 
 MakePlan = Callable[..., Plan]
+Once = Callable[[str, Callable[[Path], object]], Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -50,17 +52,37 @@ def _tokenizer(folder: Path) -> int:
     return len(tokenizer)
 
 
-def _build(folder: Path, make: Callable[[int], Any]) -> Path:
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, make)`: a folder that one of pytest's processes makes, and all of them read."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        with (shared / f"{name}.made").open("a+") as made:
+            fcntl.flock(made, fcntl.LOCK_EX)
+            made.seek(0)
+            if not made.read():
+                shutil.rmtree(shared / name, ignore_errors=True)  # what a failed attempt left
+                (shared / name).mkdir()
+                make(shared / name)
+                made.write("made")
+        return shared / name
+
+    return folder
+
+
+def _build(folder: Path, make: Callable[[int], Any]) -> None:
     import torch
 
     torch.manual_seed(0)
     size = _tokenizer(folder)
     make(size).save_pretrained(folder, safe_serialization=True)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(once: Once) -> Path:
     """A BERT of two layers with random weights, as a model folder."""
     from transformers import BertConfig, BertModel
 
@@ -68,7 +90,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
         return BertModel(BertConfig(vocab_size=size, max_position_embeddings=128, **shape))
 
-    return _build(tmp_path_factory.mktemp("models") / "tiny-bert", make)
+    return once("tiny-bert", lambda folder: _build(folder, make))
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +105,7 @@ def tiny_still(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_wide(once: Once) -> Path:
     """A BERT without dropout whose activations are large beside its weights."""
     from transformers import BertConfig, BertModel
 
@@ -92,11 +114,11 @@ def tiny_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         return BertModel(BertConfig(vocab_size=size, max_position_embeddings=128, **shape, **dropout))
 
-    return _build(tmp_path_factory.mktemp("models") / "tiny-wide", make)
+    return once("tiny-wide", lambda folder: _build(folder, make))
 
 
 @pytest.fixture(scope="session")
-def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_roberta(once: Once) -> Path:
     """A RoBERTa: its head has several modules, and its checkpoint no pooler."""
     from transformers import RobertaConfig, RobertaModel
 
@@ -106,11 +128,11 @@ def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = RobertaConfig(vocab_size=size, max_position_embeddings=130, type_vocab_size=1, **shape, **ends)
         return RobertaModel(config, add_pooling_layer=False)
 
-    return _build(tmp_path_factory.mktemp("models") / "tiny-roberta", make)
+    return once("tiny-roberta", lambda folder: _build(folder, make))
 
 
 @pytest.fixture(scope="session")
-def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_llama(once: Once) -> Path:
     """A decoder: it classifies at the last token that is not padding."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -119,7 +141,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = LlamaConfig(vocab_size=size, max_position_embeddings=128, **shape, tie_word_embeddings=True, pad_token_id=None)
         return LlamaForCausalLM(config)
 
-    return _build(tmp_path_factory.mktemp("models") / "tiny-llama", make)
+    return once("tiny-llama", lambda folder: _build(folder, make))
 
 
 CHATML = (

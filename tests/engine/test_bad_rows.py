@@ -13,7 +13,7 @@ from engine.inspection.data import inspect_data
 from recommender.errors import InputError
 
 WIDE = [f"c{i}" for i in range(10_000)]
-LONG = "x" * 50_000_000
+LONG = "x" * 10_000_001
 
 
 def user(text: str) -> dict[str, str]:
@@ -54,7 +54,7 @@ ROWS = [
     ("ask.jsonl", ALPACA, ALPACA | {"instruction": ["do"]}, "column instruction holds a nested value"),
     ("null.jsonl", LABELLED, {"text": "a\0b", "label": "a"}, "column text holds a null byte"),
     ("talk.jsonl", CHAT, {"messages": [user("a\0"), answer("b")]}, "column messages holds a null byte"),
-    ("long.jsonl", LABELLED, {"text": LONG, "label": "b"}, "column text holds a text of 50,000,000 characters"),
+    ("long.jsonl", LABELLED, {"text": LONG, "label": "b"}, "column text holds a text of 10,000,001 characters"),
 ]
 
 
@@ -90,10 +90,10 @@ GOOD = [f"some words {i} of it,{'ab'[i % 2]}" for i in range(60)]
         ("null.conll", "a\tO\n\0\tB-x\n\n" * 20, "null.conll:2:1: holds null bytes"),
         ("null.txt", "a line\n\nanother\0line\n", "null.txt:3:8: holds null bytes"),
         ("short.conll", "a\tO\nb\tB-x\n\n" * 40 + "c\n", "short.conll:121: has no tag"),
-        ("long.csv", csv([*GOOD, f"{LONG},a"]), "long.csv: row 61: column text holds a text of 50,000,000 characters"),
-        ("long.conll", f"a\tO\n{LONG}\tO\n", "long.conll: row 1: column tokens holds a text of 50,000,000 characters"),
+        ("long.csv", csv([*GOOD, f"{LONG},a"]), "long.csv: row 61: column text holds a text of 10,000,001 characters"),
+        ("long.conll", f"a\tO\n{LONG}\tO\n", "long.conll: row 1: column tokens holds a text of 10,000,001 characters"),
         ("long.txt", f"hello\n{LONG}\n", "long.txt:2: a paragraph of over 10,000,000 bytes"),
-        ("long.json", json.dumps([{"text": LONG, "label": "a"}]), "long.json: row 1: column text holds a text of 50,000,000"),
+        ("long.json", json.dumps([{"text": LONG, "label": "a"}]), "long.json: row 1: column text holds a text of 10,000,001"),
         ("wide.csv", ",".join(WIDE) + "\n" + ",".join(WIDE) + "\n", "wide.csv: has 10,000 columns, and at most 2,000"),
         ("wide.tsv", "\t".join(WIDE) + "\n" + "\t".join(WIDE) + "\n", "wide.tsv: has 10,000 columns, and at most 2,000"),
         ("wide.jsonl", json.dumps(dict.fromkeys(WIDE, 1)) + "\n", "wide.jsonl:1: more than 2,000 different fields"),

@@ -159,7 +159,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_looks_like_a_path_is_never_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
-    for name in ("rows", "rows.csv", "other/rows.csv", "data/rows", "./a/b", "a/b/c"):
+    for name in ("rows.csv", "data/rows", "./a/b"):
         with pytest.raises(InputError, match="there is no such file"):
             looked(name)
 

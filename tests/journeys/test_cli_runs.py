@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "support-heldout.csv"
 SHORT = ("epochs=0.1", "max_length=32", "evaluations=1", "token_budget=1024", "overrides=[]")
 Answer = subprocess.CompletedProcess[str]
+Command = Callable[..., Answer]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Place:
     def loracle(self, *arguments: str) -> Answer:
         """The real program, in this folder."""
         return called(self.folder, *arguments)
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
 
     @property
     def run(self) -> RunDirectory:
@@ -78,11 +84,11 @@ def test_the_run_keeps_everything_in_a_folder_that_is_private(place: Place) -> N
     assert report["rows"]["held_out"] == 48
 
 
-def test_the_advice_that_was_set_aside_is_on_record_and_cannot_be_wiped(place: Place) -> None:
+def test_the_advice_that_was_set_aside_is_on_record_and_cannot_be_wiped(place: Place, loracle_here: Command) -> None:
     (override,) = place.run.plan().overrides  # although the plan was made with `--set overrides=[]`
     assert "LoRA instead of the recommended Full fine-tuning" in override or "adapters save nothing" in override
     reason = override.partition(": ")[2]  # the rule has a code, which is not for people
-    assert plain(reason) in plain(place.loracle("report", "last").stdout)
+    assert plain(reason) in plain(loracle_here("report", "last", "--runs", place.runs).stdout)
 
 
 def test_watching_in_json_gives_the_events_and_nothing_else(place: Place) -> None:
@@ -104,27 +110,29 @@ def test_the_list_names_the_run_from_anywhere(place: Place, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("command", "told"), [("resume", "is done"), ("stop", "is not running (it is done)")])
-def test_what_is_done_can_neither_be_resumed_nor_stopped(place: Place, command: str, told: str) -> None:
-    done = place.loracle(command, "last")
+def test_what_is_done_can_neither_be_resumed_nor_stopped(
+    place: Place, loracle_here: Command, command: str, told: str
+) -> None:
+    done = loracle_here(command, "last", "--runs", place.runs)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_start_that_several_names_share_is_not_guessed(place: Place, tmp_path: Path) -> None:
+def test_a_start_that_several_names_share_is_not_guessed(place: Place, loracle_here: Command, tmp_path: Path) -> None:
     for name in ("20260101-000000-a", "20260101-000000-b"):
         shutil.copytree(place.run.path, tmp_path / "runs" / name)
-    done = called(tmp_path, "report", "20260101", "--runs", "runs")
+    done = loracle_here("report", "20260101", "--runs", "runs")
     assert (done.returncode, done.stdout) == (2, "")
     assert "may be any of 20260101-000000-a, 20260101-000000-b" in done.stderr
 
 
-def test_a_run_with_a_damaged_plan_is_listed_and_the_rest_with_it(place: Place, tmp_path: Path) -> None:
+def test_a_run_with_a_damaged_plan_is_listed_and_the_rest_with_it(place: Place, loracle_here: Command, tmp_path: Path) -> None:
     for name in ("20260101-000000-a", "20260101-000000-b"):
         shutil.copytree(place.run.path, tmp_path / "runs" / name)
     (tmp_path / "runs" / "20260101-000000-b" / "plan.yaml").write_bytes(b"\xff\xfe\x00method")
     (tmp_path / "runs" / "20260101-000000-b" / "events.jsonl").write_bytes(b"\x00\x01 not json\n")
-    done = called(tmp_path, "runs", "--runs", "runs")
+    done = loracle_here("runs", "--runs", "runs")
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()[1:]
     assert "20260101-000000-b" in first

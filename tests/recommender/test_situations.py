@@ -4,6 +4,7 @@ Written from evidence and practice, not from what the program says. In `expect`,
 setting is a value, or the lowest and highest acceptable number; `seeds` and other lists are compared as they are.
 """
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from recommender.decide import recommend
 from recommender.facts import Facts
 from recommender.plan import DataChoice, ModelChoice, Plan
-from recommender.recommendation import METHODS
+from recommender.recommendation import METHODS, Recommendation
 
 FILES = sorted((Path(__file__).parent / "situations").glob("*.json"))
 
@@ -21,6 +22,11 @@ FILES = sorted((Path(__file__).parent / "situations").glob("*.json"))
 def read(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+@functools.cache
+def advised(path: Path) -> Recommendation:
+    return recommend(Facts.model_validate_json(json.dumps(read(path)["facts"])))
 
 
 def within(actual: Any, wanted: Any) -> bool:
@@ -37,7 +43,7 @@ def test_there_are_enough_of_them() -> None:
 def test_situation(path: Path) -> None:
     situation = read(path)
     expected = situation["expect"]
-    advice = recommend(Facts.model_validate_json(json.dumps(situation["facts"])))
+    advice = advised(path)
     said = {r.code for r in advice.reasons}
     warned = {w.code for w in advice.warnings}
     verdicts = expected["verdict"] if isinstance(expected["verdict"], list) else [expected["verdict"]]
@@ -80,7 +86,7 @@ def test_situation(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_candidates_settings_make_a_plan(path: Path) -> None:
     facts = Facts.model_validate_json(json.dumps(read(path)["facts"]))
-    for candidate in recommend(facts).candidates:
+    for candidate in advised(path).candidates:
         own = {name for name in Plan.model_fields if name in type(candidate.settings).model_fields}
         Plan(
             model=ModelChoice(id="m"),
@@ -92,5 +98,5 @@ def test_every_candidates_settings_make_a_plan(path: Path) -> None:
 
 
 def test_the_situations_reach_every_verdict_and_every_method() -> None:
-    found = {recommend(Facts.model_validate_json(json.dumps(read(p)["facts"]))).verdict for p in FILES}
+    found = {advised(p).verdict for p in FILES}
     assert found == {*METHODS, "not_yet", "does_not_fit"}

@@ -75,8 +75,9 @@ async def test_an_answer_changes_the_advice_at_once_and_goes_with_the_run(
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen))
         again = await to_recommendation(app, pilot, wait)
         await wait(pilot, lambda: "Goal: 2 variants of the model" in screen(app))
+        before = again.advice
         await pilot.press("m")
-        await pilot.pause(0.3)
+        await wait(pilot, lambda: again.advice not in (None, before))
         assert again.advice is not None
         assert again.advice.facts.goal.adapters_wanted == 2, "looking at the machine again keeps the goal"
         await pilot.press("enter")

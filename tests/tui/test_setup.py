@@ -47,10 +47,9 @@ async def test_the_whole_way_to_a_started_run(
         await wait(pilot, lambda: "22.7 M parameters" in screen(app))
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
-        await pilot.pause(0.2)
+        await wait(pilot, lambda: screen(app).count("fits") >= 3)
         shown = screen(app)
         assert all(f"{n} {name}" in shown for n, name in ((1, "Full"), (2, "LoRA"), (3, "QLoRA")))
-        assert shown.count("fits") >= 3
         assert "Recommended: Full" in shown
         assert "~" in shown
         await pilot.press("2", "enter")
@@ -79,7 +78,7 @@ async def test_a_draft_that_one_was_in_the_middle_of_outlives_another_one(
 
 
 @pytest.mark.usefixtures("known")
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((120, 40), marks=pytest.mark.faults)])
 async def test_the_flow_by_keyboard_and_the_draft_it_leaves(
     *, size: tuple[int, int], rows: Path, runs: Path, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

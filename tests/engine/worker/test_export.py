@@ -1,6 +1,11 @@
 """The saved result is usable by anybody, without Loracle."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +17,43 @@ from engine.loading import split
 from engine.rundir import RunDirectory
 from engine.worker.merge import merge
 from recommender.plan import Plan
-from tests.engine.worker.conftest import CardSaid, card_code, said_by_cards
+from tests.engine.worker.conftest import card_code
 
 Finished = Callable[[str], RunDirectory]
 Here = Callable[..., RunDirectory]
 METHODS = ("full", "lora", "qlora")
 SHOWN = 6
 """Held-out texts that the card's own code classifies."""
+
+
+@dataclass(frozen=True)
+class CardSaid:
+    """What a card's own code printed."""
+
+    lines: list[str]
+    modules: set[str]
+    """Names of all packages that were loaded when it was done."""
+
+
+def said_by_cards(programs: dict[Path, str]) -> list[CardSaid]:
+    """Run each program in its model's folder, with nothing of Loracle loaded: one after another in one fresh process."""
+    text = """
+import contextlib, io, json, os, sys
+for folder, program in json.load(sys.stdin).items():
+    os.chdir(folder)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(program, {"__name__": "__main__"})
+    print(json.dumps([said.getvalue().splitlines(), sorted({n.split(".")[0] for n in sys.modules})]))
+"""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    given = json.dumps({str(folder): program for folder, program in programs.items()})
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", text],
+        input=given, env=env, cwd="/", capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [CardSaid(lines, set(modules)) for lines, modules in map(json.loads, done.stdout.splitlines())]
 
 
 @pytest.fixture(scope="module")

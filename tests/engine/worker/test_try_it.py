@@ -17,7 +17,7 @@ from engine.worker.tasks.registry import task_of
 from engine.worker.try_it import Trial, serve
 from recommender.errors import InputError
 from recommender.plan import Plan
-from tests.engine.worker.test_writing import plan_of
+from tests.engine.worker.writing import plan_of
 
 Finished = Callable[[str], RunDirectory]
 SOME = 6

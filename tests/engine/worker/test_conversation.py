@@ -1,0 +1,304 @@
+"""What is learned of a conversation, an instruction or a text, and what of rows is left out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken
+
+from engine.events import EventWriter
+from engine.inspection.data import inspect_data
+from engine.loading import load
+from engine.rows import Split
+from engine.worker import inputs
+from engine.worker.modeling import build, load_tokenizer
+from engine.worker.narrator import Narrator
+from engine.worker.packing import IGNORED
+from engine.worker.tasks import conversation, written
+from engine.worker.tasks.writing import Writing
+from recommender.errors import InputError
+from recommender.plan import DataChoice
+from tests.conftest import CHATML
+from tests.engine.worker.writing import plan_of
+
+FORGETFUL = (
+    "{% for message in messages %}{% if message['role'] != 'assistant' or loop.last %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}MARK{{ message['content'] + '<|im_end|>' }}END{% else %}"
+    "{{ message['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""Leaves earlier answers out, as templates that strip thoughts do."""
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Where is my parcel?"},
+    {"role": "assistant", "content": "On its way."},
+    {"role": "user", "content": "Since when?"},
+    {"role": "assistant", "content": "Since Monday."},
+]
+
+
+@pytest.fixture
+def tokenizer(tiny_chat: Path) -> Any:
+    return load_tokenizer(str(tiny_chat))
+
+
+def with_template(folder: Path, template: str | None) -> Any:
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def shown(tokenizer: Any, row: conversation.Rendered) -> list[str]:
+    """Each run of learned tokens, as text."""
+    runs: list[list[int]] = []
+    before = False
+    for label in row.labels:
+        if label != IGNORED:
+            runs = [*runs[:-1], [*runs[-1], label]] if before else [*runs, [label]]
+        before = label != IGNORED
+    return [tokenizer.decode(run) for run in runs]
+
+
+def item(messages: list[dict[str, Any]] = TALK) -> dict[str, Any]:
+    return {"messages": messages, "tools": None}
+
+
+# What is learned
+
+
+def test_only_answers_are_learned_each_with_the_end_of_its_turn(tokenizer: Any) -> None:
+    row = conversation.rendered(tokenizer, item(), "x")
+    assert shown(tokenizer, row) == ["On its way.<|im_end|>", "Since Monday.<|im_end|>"]
+    assert tokenizer.decode(row.ids) == tokenizer.apply_chat_template(TALK, tokenize=False)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused_unless_it_marks_the_answers(tiny_chat: Path) -> None:
+    without = with_template(tiny_chat, FORGETFUL.replace("MARK", "").replace("END", ""))
+    with pytest.raises(InputError, match=r"data\.jsonl: row 7: .*leaves out or rewrites answers"):
+        conversation.rendered(without, item(), "data.jsonl: row 7")
+    marked = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
+    row = conversation.rendered(with_template(tiny_chat, marked), item(), "x")
+    assert shown(without, row) == ["Since Monday.<|im_end|>"]
+
+
+THINKING = "{% if m['role'] == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+OTHERWISE = {
+    "thinks last": (THINKING, "", ["On its way.<|im_end|>", "<think>\n\n</think>\n\nSince Monday.<|im_end|>"]),
+    "ends the text": ("", "{% else %}{{ eos_token }}", ["On its way.<|im_end|>", "Since Monday.<|im_end|>\n<|endoftext|>"]),
+    "asks with a thought": ("", "{{ '<think>\n' }}", ["On its way.<|im_end|>", "Since Monday.<|im_end|>"]),
+}
+"""What stands before an answer, and behind what asks for one: as in the templates of Qwen3, Phi-3 and distilled R1 models."""
+
+
+def otherwise(folder: Path, case: str) -> Any:
+    before, behind, _ = OTHERWISE[case]
+    calls = "{% if m['tool_calls'] %}{{ '<call>' + m['tool_calls'][0]['function']['name'] + '</call>' }}{% endif %}"
+    turn = "{{ '<|im_start|>' + m['role'] + '\n' }}" + before + "{{ m['content'] }}" + calls + "{{ '<|im_end|>\n' }}"
+    asks = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}" + behind + "{% endif %}"
+    return with_template(folder, "{% for m in messages %}" + turn + "{% endfor %}" + asks)
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_an_answer_that_is_written_otherwise_once_another_follows_is_found_by_its_words(tiny_chat: Path, case: str) -> None:
+    tokenizer = otherwise(tiny_chat, case)
+    row = conversation.rendered(tokenizer, item(TALK[1:]), "x")
+    assert shown(tokenizer, row) == OTHERWISE[case][2]
+    assert tokenizer.decode(row.ids) == tokenizer.apply_chat_template(TALK[1:], tokenize=False)
+    short = [TALK[1], TALK[2] | {"content": "<"}, TALK[3], TALK[4] | {"content": "n"}]  # letters of what stands around them
+    assert [text.replace("<think>\n\n</think>\n\n", "")[:2] for text in shown(
+        tokenizer, conversation.rendered(tokenizer, item(short), "x")
+    )] == ["<<", "n<"]  # fmt: skip
+
+
+def test_a_thought_that_a_template_begins_answers_with_is_no_part_of_what_is_compared() -> None:
+    said = "<think>\n\n</think>\n\nSince Monday."
+    assert written.behind_thought(said, "Since Monday.") == "Since Monday."
+    assert written.behind_thought(said, "<think>\nhm\n</think>\n\nSince Monday.") == said
+    assert written.behind_thought("Since Monday.", "On its way.") == "Since Monday."
+
+
+def test_a_call_before_the_last_answer_is_learned_where_only_that_is_thought_about(tiny_chat: Path) -> None:
+    called = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}
+    calling: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [called]}
+    turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
+    tokenizer = otherwise(tiny_chat, "thinks last")
+    learned = shown(tokenizer, conversation.rendered(tokenizer, item(turns), "x"))
+    assert learned == ["<call>weather</call><|im_end|>", "<think>\n\n</think>\n\nOn its way.<|im_end|>"]
+
+
+def test_ends_of_turns_without_a_name_are_ends_and_a_models_own_stay(tiny_chat: Path) -> None:
+    tokenizer = with_template(tiny_chat, CHATML.replace("<|im_end|>", "<|done|>"))
+    tokenizer.add_tokens([AddedToken("<|done|>", special=True)])  # as Llama 3, Phi and Gemma have them
+    row = conversation.rendered(tokenizer, item(), "x")
+    assert shown(tokenizer, row) == ["On its way.<|done|>", "Since Monday.<|done|>"]
+    task = Writing(plan_of(tiny_chat), [], 0)
+    task.prepare_tokenizer(tokenizer)
+    task.note_end(tokenizer, row)
+    model = build(task, str(tiny_chat)).model
+    model.generation_config.eos_token_id = [1, 5]
+    task.adopt(model)
+    assert model.generation_config.eos_token_id == [1, tokenizer.convert_tokens_to_ids("<|done|>"), 5]
+
+
+def test_a_mark_that_closes_before_the_end_of_the_turn_lets_it_be_learned(tiny_chat: Path) -> None:
+    marked = FORGETFUL.replace("MARK{{ message['content'] + '<|im_end|>' }}END", "MARK{{ message['content'] }}END<|im_end|>")
+    marked = marked.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
+    tokenizer = with_template(tiny_chat, marked)
+    assert shown(tokenizer, conversation.rendered(tokenizer, item(), "x")) == ["Since Monday.<|im_end|>"]
+
+
+def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_chat: Path, tmp_path: Path) -> None:
+    called = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}
+    calling: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [called]}
+    turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
+    silent = load_tokenizer(str(tiny_chat))
+    assert shown(silent, conversation.rendered(silent, item(turns), "x")) == ["On its way.<|im_end|>"]
+    task = Writing(plan_of(tiny_chat), [], 0)
+    task.encode(silent, read(tmp_path, [{"messages": turns}] * 4, "messages", {"messages": "messages"}, "chat"))
+    assert "4 of 4 rows call tools, which the model's chat template does not write down" in task.remarks["calls_left_out"]
+
+    says = "{% if message['tool_calls'] %}{{ message['tool_calls'] | tojson }}{% endif %}"
+    speaks = with_template(tiny_chat, CHATML.replace("'<|im_end|>\n' }}", f"'' }}}}{says}{{{{ '<|im_end|>\n' }}}}", 1))
+    learned = shown(speaks, conversation.rendered(speaks, item(turns), "x"))
+    assert "weather" in learned[0]
+    assert learned[1] == "On its way.<|im_end|>"
+    assert not conversation.unwritten_calls(speaks, item(turns), "x")
+
+
+def test_what_a_template_says_against_a_conversation_is_told(tiny_chat: Path) -> None:
+    strict = with_template(tiny_chat, "{{ raise_exception('no system role, please') }}")
+    with pytest.raises(InputError, match=r"data\.jsonl: row 3: .*no system role, please"):
+        conversation.rendered(strict, item(), "data.jsonl: row 3")
+
+
+def test_without_a_template_a_plain_one_is_given_and_the_end_token_learned(tiny_chat: Path) -> None:
+    plain = with_template(tiny_chat, None)
+    assert conversation.give_template(plain)
+    row = conversation.rendered(plain, item(TALK[1:3]), "x")
+    assert tokenizer_text(plain, row) == "### Instruction:\nWhere is my parcel?\n\n### Response:\nOn its way.<|endoftext|>\n\n"
+    assert shown(plain, row) == ["On its way.<|endoftext|>"]
+    assert not conversation.give_template(plain)
+
+
+def tokenizer_text(tokenizer: Any, row: conversation.Rendered) -> str:
+    return str(tokenizer.decode(row.ids))
+
+
+def test_a_template_without_an_end_of_turn_gets_the_end_token(tiny_chat: Path) -> None:
+    open_ended = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    open_ended += "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    tokenizer = with_template(tiny_chat, open_ended)
+    assert shown(tokenizer, conversation.rendered(tokenizer, item(), "x"))[-1] == " Since Monday.\n<|endoftext|>"
+
+
+# Reading rows
+
+
+def read(folder: Path, rows: list[dict[str, Any]], layout: str, columns: dict[str, str], task: str) -> Any:
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    choice = DataChoice.model_validate({"train": str(file), "layout": layout, "columns": columns})
+    return load(choice, task)[0]  # type: ignore[arg-type]
+
+
+def test_sharegpt_turns_become_messages_with_their_calls(tmp_path: Path) -> None:
+    turns = [
+        {"from": "human", "value": "Weather in Rome?"},
+        {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Rome"}}'},
+        {"from": "observation", "value": "sunny"},
+        {"from": "gpt", "value": "It is sunny."},
+        {"from": "human", "value": "Thanks"},
+    ]
+    both = [{"conversations": turns}, {"conversations": turns[:1]}]
+    rows = read(tmp_path, both, "sharegpt", {"messages": "conversations"}, "chat")
+    (found,) = rows.items
+    assert [m["role"] for m in found["messages"]] == ["user", "assistant", "tool", "assistant"]
+    assert found["messages"][1]["tool_calls"][0]["function"]["name"] == "weather"
+    assert rows.dropped == 1, "a row without an answer teaches nothing"
+
+
+def test_what_the_assistant_says_before_anything_was_asked_is_left_out_and_counted(tmp_path: Path) -> None:
+    greeting = {"role": "assistant", "content": "How can I help?"}
+    spoken = [{"messages": [*TALK[:1], greeting, greeting, *TALK[1:]]}, {"messages": TALK}, {"messages": [greeting]}]
+    rows = read(tmp_path, spoken, "messages", {"messages": "messages"}, "chat")
+    assert [item["messages"] for item in rows.items] == [TALK, TALK]
+    assert [item.get("unasked") for item in rows.items] == [2, None]
+    assert rows.dropped == 1, "nothing is asked at all"
+    facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
+    assert (facts["rows"], facts["unasked_rows"], facts["empty_rows"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("turns", "said"),
+    [
+        ([TALK[1], TALK[0], TALK[2]], "system message in place 2"),
+        ([TALK[1], TALK[3], TALK[2]], "two messages of the user in a row"),
+        ([TALK[1], {"role": "tool", "content": "42"}, TALK[2]], "tool's answer as message 2 that no call"),
+        ([{"role": "narrator", "content": "Once"}], "unknown speaker, narrator"),
+        (["hello"], "no object with a speaker"),
+    ],
+)
+def test_turns_that_no_model_could_have_had_are_refused_with_their_row(tmp_path: Path, turns: list[Any], said: str) -> None:
+    with pytest.raises(InputError, match=f"rows.jsonl: row 2: column messages .*{said}"):
+        read(tmp_path, [{"messages": TALK}, {"messages": turns}], "messages", {"messages": "messages"}, "chat")
+
+
+def test_a_column_of_system_prompts_opens_the_conversations_that_have_none(tmp_path: Path) -> None:
+    columns = {"messages": "messages", "system": "system"}
+    short = TALK[1:3]
+    spoken: list[dict[str, Any]] = [{"messages": TALK, "system": "x"}, {"messages": short, "system": "Be kind."}]
+    spoken.append({"messages": short})
+    rows = read(tmp_path, spoken, "messages", columns, "chat")
+    assert [item["messages"][0]["content"] for item in rows.items] == ["Be brief.", "Be kind.", "Where is my parcel?"]
+    told = {"instruction": "Go", "output": "Gone", "system": "Be kind."}
+    (found,) = read(tmp_path, [told], "alpaca", {role: role for role in told}, "instruction").items
+    assert [m["role"] for m in found["messages"]] == ["system", "user", "assistant"]
+
+
+def test_an_instruction_is_read_and_its_answer_learned(tiny_chat: Path, tmp_path: Path) -> None:
+    full = {"instruction": "Name a colour.", "input": "A warm one.", "output": "Red."}
+    columns = {role: role for role in full}
+    rows = read(tmp_path, [full, {"instruction": "x", "input": "", "output": ""}], "alpaca", columns, "instruction")
+    tokenizer = load_tokenizer(str(tiny_chat))
+    encoded = Writing(plan_of(tiny_chat, task="instruction"), [], 0).encode(tokenizer, rows)
+    assert rows.dropped == 1
+    row = conversation.Rendered(encoded.input_ids[0], encoded.targets[0])
+    assert shown(tokenizer, row) == ["Red.<|im_end|>"]
+    assert "Name a colour.\n\nA warm one." in tokenizer_text(tokenizer, row)
+
+
+def test_raw_text_is_cut_into_pieces_and_nothing_is_lost(tiny_chat: Path, tmp_path: Path) -> None:
+    texts = ["The first text, which is rather short.", "The second one."]
+    rows = read(tmp_path, [{"text": t} for t in texts], "text", {"text": "text"}, "continued_pretraining")
+    tokenizer = load_tokenizer(str(tiny_chat))
+    encoded = Writing(plan_of(tiny_chat, task="continued_pretraining", max_length=8), [], 0).encode(tokenizer, rows)
+    together = [i for piece in encoded.input_ids for i in piece]
+    assert tokenizer.decode(together) == f"{texts[0]}<|endoftext|>{texts[1]}<|endoftext|>"
+    assert all(len(piece) == 8 for piece in encoded.input_ids[:-1])
+    assert encoded.targets == encoded.input_ids
+
+
+def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(tiny_chat: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_chat))
+    task = Writing(plan_of(tiny_chat, max_length=32), [], 0)
+    short, long = [TALK[1], TALK[2]], [{"role": "user", "content": "Where is it? " * 40}, TALK[2]]
+    few = read(tmp_path, [{"messages": short}] * 19 + [{"messages": long}], "messages", {"messages": "messages"}, "chat")
+    encoded = task.encode(tokenizer, few)
+    assert (len(encoded), encoded.rows_cut, encoded.rows_untrained) == (19, 1, 1)
+    assert encoded.tokens_cut == len(conversation.rendered(tokenizer, item(long), "x").ids) - 32
+    many = read(tmp_path, [{"messages": short}] * 8 + [{"messages": long}] * 2, "messages", {"messages": "messages"}, "chat")
+    tell = Narrator(EventWriter(tmp_path / "events.jsonl"))
+    with pytest.raises(InputError, match=r"2 of 10 rows \(the first is row 9\) leave nothing to learn.*max_length \(32 tokens\)"):
+        inputs.encoded(task, tokenizer, Split(many, few, few, []), tell)
+    found = inputs.encoded(task, tokenizer, Split(few, many, few, []), tell)
+    told = inputs.in_words("validation", found["validation"], 32) or ""
+    assert told.endswith("2 validation rows had nothing left to learn and were left out.")
+    with pytest.raises(InputError, match="2 of 2 rows"):
+        inputs.encoded(task, tokenizer, Split(few, few, many.take([8, 9]), []), tell)
+    hollow = FORGETFUL.replace("MARK", "{% generation %}{% endgeneration %}").replace("END", "")
+    masked = read(tmp_path, [{"messages": TALK}] * 4, "messages", {"messages": "messages"}, "chat")
+    why = Writing(plan_of(tiny_chat), [], 0).encode(with_template(tiny_chat, hollow), masked).why_untrained
+    assert "4 of 4 rows" in why
+    assert "though they are not cut: the model's chat template marks nothing" in why
