@@ -149,7 +149,7 @@ def test_class_weights_and_smoothing_train(tiny: Path, make_plan: MakePlan, run_
     assert (run.report() or {})["steps"] == 6
 
 
-@pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "model.safetensors"])
+@pytest.mark.parametrize("file", ["optimizer.pt", "trainer_state.json"])  # each of them, cut anywhere: journeys/test_faults.py
 def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
     finished: Finished, run_here: Here, tmp_path: Path, file: str
 ) -> None:

@@ -46,6 +46,7 @@ GEMMA: dict[str, Any] = LLAMA | {
     "model_type": "gemma3_text", "num_key_value_heads": 1, "head_dim": 16, "sliding_window": 64,
 }  # fmt: skip
 MODELS = {"classification": BERT, "tagging": BERT, "masked_lm": BERT, "causal_lm": LLAMA}
+SHORT = {"num_hidden_layers": 3}
 GATE = 0.02
 
 
@@ -86,7 +87,7 @@ CELLS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CELLS)
 def test_live_bytes_of_every_phase_are_those_that_the_cpu_shows(name: str) -> None:
     step = step_of(**CELLS[name])
-    config = {"t5": T5, "gpt2": GPT2, "mixture": MIXTURE}.get(name.partition(",")[0]) or MODELS[step.head or ""]
+    config = {"t5": T5, "gpt2": GPT2, "mixture": MIXTURE}.get(name.partition(",")[0]) or MODELS[step.head or ""] | SHORT
     truth, claim = measured(config, step)["phases"], predicted(config, step)
     assert {p: claim[p] / b for p, b in truth.items()} == {p: pytest.approx(1, abs=GATE) for p in truth}
 
@@ -109,9 +110,12 @@ def test_pairs_and_texts_from_texts_are_traced_as_the_engine_takes_them(config: 
 @pytest.mark.parametrize(
     "given",
     [
-        {"optimizer_implementation": "foreach"},
+        pytest.param({"optimizer_implementation": "foreach"}, marks=pytest.mark.faults),
         {"base_dtype": "bfloat16", "optimizer_state_dtype": "float32", "optimizer_implementation": "fused"},
-        {"method": "lora", "lora_dropout": 0.05, "gradient_checkpointing": "layer", "optimizer_implementation": "fused"},
+        pytest.param(
+            {"method": "lora", "lora_dropout": 0.05, "gradient_checkpointing": "layer", "optimizer_implementation": "fused"},
+            marks=pytest.mark.faults,
+        ),
         {"method": "qlora", "base_dtype": "bfloat16", "optimizer_implementation": "foreach"},
         {"head": "classification", "autocast": "bfloat16", "attention": "eager", "optimizer": "adamw_8bit"},
         {"head": "masked_lm", "padded": True, "attention": "math", "loss": "plain", "outputs_held": True},

@@ -1,0 +1,201 @@
+"""Children that look at files: how far they are is told, they can be cancelled, and none of them outlives its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.inspect import inspect_data
+from engine.inspection import child
+from engine.inspection.child import Cancel, ask
+from recommender.errors import InputError
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"text number {i} of the file,{i % 2}\n" for i in range(60_000)))
+    return path
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the interpreter; the test writes what it does."""
+    script = tmp_path / "python"
+    script.touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    return script
+
+
+def test_progress_is_told_in_bytes_then_in_rows_and_then_what_else_is_done(rows: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    found = inspect_data(str(rows), progress=lambda *step: told.append(step))
+    assert found.facts.rows == 60_000
+    units = [unit for _, _, unit in told]
+    assert units == sorted(units)  # bytes, then rows, then texts to compare
+    assert units[-1] == "texts to compare"
+    size = rows.stat().st_size
+    assert {total for _, total, unit in told if unit == "bytes"} == {size}
+    assert (60_000, 60_000, "rows") in told
+    assert all(0 <= done <= total for done, total, _ in told)
+
+
+def test_progress_stands_between_the_answer_and_nonsense(reader: Path) -> None:
+    lines = ['{"progress": [1, 2, "rows"]}', '{"progress": "nonsense"}', '{"ok": {"x": 1}}']
+    reader.write_text("#!/bin/sh\ncat >/dev/null\n" + "".join(f"echo '{line}'\n" for line in lines))
+    told: list[tuple[int, int, str]] = []
+    assert ask("data", {}, about="a.csv", timeout=20, progress=lambda *step: told.append(step)) == {"x": 1}
+    assert told == [(1, 2, "rows")]
+
+
+def test_cancelling_ends_the_child_and_leaves_nothing_behind(reader: Path, tmp_path: Path) -> None:
+    reader.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\nwait\n")
+    cancel = Cancel()
+    caught: list[str] = []
+
+    def wait() -> None:
+        try:
+            ask("data", {}, about="a.csv", timeout=60, cancel=cancel)
+        except InputError as error:
+            caught.append(error.message)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        time.sleep(0.01)
+    cancel.cancel()
+    thread.join(20)
+    assert caught == ["a.csv: reading it was cancelled."]
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def gone(pid: int) -> bool:
+    for _ in range(100):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_cancelled_before_it_began(rows: Path) -> None:
+    cancel = Cancel()
+    cancel.cancel()
+    with pytest.raises(InputError, match="was cancelled"):
+        inspect_data(str(rows), cancel=cancel)
+    assert not (Path(os.environ["LORACLE_STATE"]) / "data-facts").exists()
+
+
+def test_what_the_listener_raises_ends_the_child(rows: Path) -> None:
+    def quit_now(done: int, total: int, unit: str) -> None:
+        raise KeyboardInterrupt
+
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(KeyboardInterrupt):
+        inspect_data(str(rows), progress=quit_now)
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("kill -9 $$", "a.csv: reading it was stopped; most likely the machine ran out of memory"),
+        ("kill -SEGV $$", "a.csv: reading it crashed (SIGSEGV)"),
+        ("echo 'ImportError: no such thing' >&2; exit 1", "a.csv: could not be read (ImportError: no such thing)"),
+        ("exit 7", "a.csv: could not be read (the reader ended with code 7)"),
+        ("""echo '{"error": "hub said hf_abcdefghijkl no", "exit": 2}'""", "hub said hf_… no"),
+        ("echo 'denied for hf_abcdefghijkl' >&2; exit 1", "denied for hf_…"),
+    ],
+)
+def test_a_dead_child_is_one_sentence(reader: Path, does: str, said: str) -> None:
+    reader.write_text(f"#!/bin/sh\ncat >/dev/null\n{does}\n")
+    with pytest.raises(InputError) as caught:
+        ask("data", {}, about="a.csv", timeout=20)
+    assert said in caught.value.message
+
+
+def test_a_child_that_takes_too_long_is_ended_with_all_its_children(reader: Path, tmp_path: Path) -> None:
+    reader.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\nwait\n")
+    with pytest.raises(InputError, match="took longer than 3 seconds"):
+        ask("data", {}, about="a.csv", timeout=3)  # on a busy machine a shell takes a second to start
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_an_app_that_quits_ends_what_it_waits_for(reader: Path) -> None:
+    reader.write_text("#!/bin/sh\nsleep 60\n")
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            ask("data", {}, about="a.csv", timeout=60)
+        except InputError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not child._running:
+        time.sleep(0.01)
+    child.stop_all()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert caught
+
+
+def test_ctrl_c_reaches_the_parent_which_ends_the_child(tmp_path: Path) -> None:
+    script = tmp_path / "reader"
+    script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nsleep 60\n")
+    script.chmod(0o755)
+    code = (
+        "import sys; sys.executable = sys.argv[1]; from engine.inspection.child import ask\n"
+        "try: ask('data', {}, about='a', timeout=60)\n"
+        "except KeyboardInterrupt: print('interrupted')"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(script)], stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        time.sleep(0.02)
+    parent.send_signal(signal.SIGINT)
+    assert parent.communicate(timeout=20)[0].strip() == "interrupted"
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_ctrl_c_at_any_moment_leaves_no_child(tmp_path: Path) -> None:
+    """Forty of them between the first instruction and 20 ms later: while the child is being started above all."""
+    script = tmp_path / "reader"
+    script.write_text("#!/bin/sh\nsleep 60\n")
+    script.chmod(0o755)
+    code = """
+import os, signal, sys, threading
+sys.executable = sys.argv[1]
+import psutil
+from engine.inspection.child import ask
+for n in range(40):
+    timer = threading.Timer(0.0005 * n, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        try:
+            ask("data", {}, about="a", timeout=60)
+        finally:
+            timer.join()
+    except KeyboardInterrupt:
+        pass
+left = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+for process in left:
+    process.kill()
+print(len(left))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(script)], capture_output=True, text=True, timeout=200, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
+
+
+def test_a_monstrous_file_ends_the_child_only(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n" + "a text of some length,1\n" * 2_000_000)
+    with pytest.raises(InputError, match=r"a\.csv"):
+        ask("data", {"train": str(tmp_path / "a.csv")}, about=str(tmp_path / "a.csv"), timeout=60, memory=400_000_000)
