@@ -256,6 +256,7 @@ def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
         ({"rows": 150, "unique_rows": 150, "classes": 10, "label_counts": None}, "G4_too_few_examples"),
         ({"rows": 1000, "unique_rows": 60, "label_counts": [30, 30]}, "G4_too_few_examples"),
         ({"rows": 900, "unique_rows": 900, "label_counts": [850, 50]}, "G5_baseline_first"),
+        ({"rows": 1030, "unique_rows": 1030, "classes": 13, "label_counts": [100] * 10 + [10] * 3}, "G4_too_few_examples"),
         ({"task": "multi_label", "label_counts": [500, 10]}, "G4_too_few_examples"),
         ({"task": "regression", "rows": 90, "unique_rows": 90, "label_counts": None, "classes": None}, "G4_too_few_rows"),
     ],
@@ -272,6 +273,7 @@ def test_data_that_would_waste_the_run_closes_a_gate(changes: dict[str, Any], ga
     [
         {"rows": 100, "unique_rows": 100, "task": "regression", "label_counts": None, "classes": None},
         {"label_counts": [984, 16]},
+        {"rows": 1010, "unique_rows": 1010, "classes": 11, "label_counts": [100] * 10 + [10]},
         {"rows": 900, "unique_rows": 900, "label_counts": [836, 64]},
         {"conflict_share": 0.10},
         {"empty_rows": 500},
@@ -286,6 +288,13 @@ def test_too_few_examples_to_write_from_close_a_gate() -> None:
     advice = advise(gpu(23), LLAMA_8B, INSTRUCTIONS | {"rows": 49, "unique_rows": 49})
     assert (advice.verdict, advice.reasons[0].code) == ("not_yet", "G6_too_few_generation")
     assert advise(gpu(23), LLAMA_8B, INSTRUCTIONS | {"rows": 50, "unique_rows": 50}).verdict == "qlora"
+
+
+def test_too_little_raw_text_closes_a_gate() -> None:
+    text = INSTRUCTIONS | {"task": "continued_pretraining", "rows": 500, "unique_rows": 500}
+    few, enough = (advise(gpu(77), LLAMA_1B, text | {"trained_tokens": n, "tokens_total": n}) for n in (99_000, 100_000))
+    assert (few.verdict, few.reasons[0].code) == ("not_yet", "G6_too_little_raw_text")
+    assert enough.verdict != "not_yet"
 
 
 def test_facts_to_be_remembered_belong_elsewhere() -> None:

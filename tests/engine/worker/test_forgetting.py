@@ -58,7 +58,10 @@ def test_of_a_checkpoint_without_the_head_that_guesses_words_it_is_said_that_it_
     assert said == "The forgetting check does not apply: the checkpoint comes without the head that guesses words."
 
 
-@pytest.mark.parametrize(("kind", "method"), [("bert", "full"), ("bert", "qlora"), ("roberta", "lora"), ("llama", "lora")])
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [pytest.param("bert", "full", marks=pytest.mark.faults), ("bert", "qlora"), ("roberta", "lora"), ("llama", "lora")],
+)
 def test_a_classifier_guesses_words_with_the_head_it_was_pretrained_with(
     tiny: Path, tiny_roberta: Path, tiny_llama: Path, make_plan: MakePlan, run_here: Here, tmp_path: Path, kind: str, method: str
 ) -> None:

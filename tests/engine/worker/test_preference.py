@@ -110,7 +110,7 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(
     assert_same(gradients(model), expected, 1e-3, 1e-7)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("method", ["full", pytest.param("lora", marks=pytest.mark.faults), "qlora"])
 def test_a_run_learns_which_answer_is_wanted(tiny_chat: Path, pairs_file: str, run_here: Here, method: str) -> None:
     run = run_here(plan_of(tiny_chat, pairs_file, method, forgetting_check=method == "lora"))
     report = run.report() or {}
