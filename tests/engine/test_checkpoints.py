@@ -1,5 +1,6 @@
 """A checkpoint is whole or it does not count."""
 
+import errno
 import os
 import shutil
 import signal
@@ -146,6 +147,28 @@ def test_an_unsealed_folder_is_no_reason_to_delete_a_sound_one(tmp_path: Path) -
     save(tmp_path, 3, seal=False)
     checkpoints.rotate(tmp_path, None)
     assert [checkpoints.step_of(c) for c in checkpoints.sealed(tmp_path)] == [2, 1]
+
+
+def test_a_checkpoint_whose_deletion_was_cut_off_counts_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    checkpoints.rotate(tmp_path, None)
+    assert [checkpoints.step_of(c) for c in checkpoints.sealed(tmp_path)] == [3, 2]
+
+
+@pytest.mark.parametrize(("number", "raised"), [(errno.ENOSPC, TrainingFailed), (errno.ENOMEM, OSError)])
+def test_what_cannot_be_written_takes_no_space(tmp_path: Path, number: int, raised: type[Exception]) -> None:
+    folder = checkpoints.folder_of(tmp_path, 4)
+
+    def write() -> None:
+        with checkpoints.being_written(folder, "the checkpoint of step 4"):
+            (folder / "optimizer.pt").write_bytes(bytes(1000))
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(raised):
+        write()
+    assert not folder.exists()
 
 
 def test_the_size_that_is_told_is_what_is_on_disk(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -108,6 +109,13 @@ def test_a_clock_that_is_set_does_not_end_a_worker(run: RunDirectory, monkeypatc
 def test_a_pid_nobody_has_is_a_dead_worker(run: RunDirectory, pid: object) -> None:
     worker(run, pid=pid)
     assert not run.alive()
+
+
+def test_a_worker_that_ended_is_dead_though_nobody_waited_for_it(run: RunDirectory) -> None:
+    with subprocess.Popen(["true"]) as process:
+        worker(run, pid=process.pid, boot=processes.boot(), ticks=processes.ticks(process.pid))
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not run.alive()
 
 
 def test_a_worker_on_another_host_is_judged_by_its_log(run: RunDirectory) -> None:
