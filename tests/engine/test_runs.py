@@ -200,6 +200,8 @@ def test_a_run_whose_disk_takes_nothing_is_stopped_by_a_signal(start: Start, mon
     monkeypatch.setattr("os.kill", lambda pid, number: heard.append(number))
     runs.stop(run)
     assert heard == [15]
+    runs.stop(run, now=True)
+    assert heard == [15, 15, 15], "two of them mean at once"
     monkeypatch.setattr(runs, "_signal", lambda run, now: False)
     with pytest.raises(Refused, match=r"cannot be asked to stop \(No space left"):
         runs.stop(run)

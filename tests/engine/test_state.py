@@ -55,6 +55,9 @@ def test_steps_done_again_replace_what_was_seen() -> None:
     again = fold(events(run(), *(step(n, 1.0) for n in range(1, 6)), scored(4), step(3, 9.0)))
     assert again.losses == [(1, 1.0), (2, 1.0), (3, 9.0)]
     assert again.scores("validation") is None
+    assert again.tokens_seen == 300, "what is done again counts once"
+    last = fold(events(run(), step(1), step(2), step(2, 9.0)))
+    assert (last.losses, last.tokens_seen) == ([(1, 1.0), (2, 9.0)], 200)
 
 
 def test_a_resumed_run_stands_where_its_checkpoint_does() -> None:
