@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.events import KINDS, Event
+from engine.pace import PROBE_SECONDS
 from engine.state import RunState, fold
 
 
@@ -79,7 +80,10 @@ def test_time_left_counts_steps_evaluations_and_the_final_scoring() -> None:
     assert state.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0)
     before = ("evaluation", {"step": 0, "split": "before", "metrics": {"rows": 20, "seconds": 7.0}})
     probed = fold(events(run(rows_afterwards=60), before, step(1), step(2), scored(2)))
-    assert probed.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0 + 3 * 7.0), "the probe reads three times as many rows"
+    thrice = 3 * 7.0 + PROBE_SECONDS
+    assert probed.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0 + thrice), "the probe reads three times as many rows"
+    early = fold(events(run(validation_rows=10, evaluations=2), before, step(1), step(2)))
+    assert early.seconds_left == pytest.approx(8 * 2.0 + 2 * 3.5 + 7.0), "none yet: half as many rows as before"
 
 
 def test_once_the_result_is_saved_no_step_is_waited_for() -> None:
