@@ -16,9 +16,15 @@ from recommender.shape import Shape
 
 RUNTIME_BYTES = 600_000_000
 """Libraries, kernels and buffers that any run holds on a GPU (E22)."""
-RUNTIME_BYTES_CPU = 900_000_000
-"""On a CPU the same memory holds Python's libraries too, and what the allocator keeps: 0.9 to 1.0 GB beside states and
-activations in this worker's own runs of MiniLM (full and LoRA, torch 2.13)."""
+RUNTIME_BYTES_APPLE = 900_000_000
+"""On Apple's devices, whose memory holds Python's libraries too; nobody has measured it (K)."""
+ON_CPU = (630e6, 550e6, 720e6)
+"""On a CPU the same memory holds Python's libraries too: the point, the least and the most. In this worker's own runs 0.36 GB of
+its own and 0.13 GB of files after imports (torch 2.13, transformers, peft), 0.1 GB for rows and for what threads and oneDNN keep
+once a step was taken, 0.1 GB more with scikit-learn, which the probe reads after the training."""
+SLACK_ON_CPU = (0.2, 0.0, 0.36)
+"""Of a step's tensors, what the heap keeps beside them: freed blocks stay, and the next ones are seldom of their size. 20 runs of
+MiniLM with 0.1 to 1.8 GB of tensors peaked at 0.64 to 0.74 GB and 0.15 to 0.3 of their tensors more."""
 MARGIN = 1.1
 USABLE_SHARE = 0.92
 UNKNOWN_MEMORY = 8 * 1024**3
@@ -113,8 +119,7 @@ def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int],
     if isinstance(context, int | float) and 0 < context < 1e11:  # measured on this device
         runtime = least = most = int(context)
     else:
-        runtime = _runtime(facts)
-        least, most = (int(runtime * part) for part in RUNTIME_RANGE)
+        runtime, least, most = beside(facts, found.peak)
     peak, low, high, needed = (
         int(factor * size) for size in (found.peak + runtime, found.low + least, found.high + most, found.most + most)
     )
@@ -122,19 +127,27 @@ def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int],
     return peak, parts, found._replace(peak=peak, low=low, high=high, most=needed, parts=parts)
 
 
-def _runtime(facts: Facts) -> int:
-    return RUNTIME_BYTES if facts.machine.device is not None and facts.machine.backend != "mps" else RUNTIME_BYTES_CPU
+def beside(facts: Facts, tensors: int) -> tuple[int, int, int]:
+    """Bytes that a process holds beside so many of tensors: the point, the least and the most."""
+    if facts.machine.device is not None:
+        runtime = RUNTIME_BYTES_APPLE if facts.machine.backend == "mps" else RUNTIME_BYTES
+        low, high = RUNTIME_RANGE
+        return runtime, int(low * runtime), int(high * runtime)
+    point, least, most = (int(base + share * tensors) for base, share in zip(ON_CPU, SLACK_ON_CPU, strict=True))
+    return point, least, most
 
 
 def _from_dimensions(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int]]:
     """By the formula, scaled by what a trace found of a step of the same kind."""
-    runtime = _runtime(facts)
-    whole = parts_of(facts, shape, step) | {"runtime": runtime}
+    parts = parts_of(facts, shape, step)
+    tensors = sum(parts.values())
+    whole = parts | {"runtime": beside(facts, tensors)[0]}
     peak = MARGIN * sum(whole.values())
     found = traced.nearest(facts, step)
     if found is not None:
-        formula = MARGIN * (sum(parts_of(facts, shape, found.step).values()) + runtime)
-        peak *= (found.peak + runtime) / max(formula, 1)
+        near = sum(parts_of(facts, shape, found.step).values())
+        formula = MARGIN * (near + beside(facts, near)[0])
+        peak *= (found.peak + beside(facts, found.peak)[0]) / max(formula, 1)
     return int(peak), whole
 
 

@@ -16,7 +16,7 @@ from engine.worker.tracing.trace import Loop, Traced, trace
 from recommender.device_speed import device_flops
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.facts import Facts, Machine
-from recommender.memory import USABLE_TRACED
+from recommender.memory import USABLE_TRACED, beside
 from recommender.step import TrainingStep
 
 ALLOCATED = (0.985, 1.015)
@@ -59,7 +59,7 @@ def estimate(facts: Facts) -> dict[str, Any]:
     allocated = _range(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high)
     reserved = _range(one.reserved, sharing.MARGINS if several else RESERVED, reserved_low, reserved_high)
     reserved["low"] = max(reserved["low"], allocated["low"])
-    context = _context(facts)
+    context = _context(facts, reserved["predicted"])
     assumed = [*answer.assumed, *([] if known or card.kind == "cpu" else ["device"])]
     room = _room(facts.machine, allocated, context)
     return {
@@ -274,9 +274,9 @@ def _range(point: int, margins: tuple[float, float], low: int, high: int) -> dic
     return {"predicted": point, "low": int((point + low) * margins[0]), "high": int((point + high) * margins[1])}
 
 
-def _context(facts: Facts) -> tuple[int, int, int]:
+def _context(facts: Facts, tensors: int) -> tuple[int, int, int]:
     if facts.machine.device is None and facts.machine.backend == "cpu":
-        return 900_000_000, 500_000_000, 1_500_000_000
+        return beside(facts, tensors)
     profile = facts.measured.memory_profile or {}
     measured = profile.get("context")
     return (int(measured),) * 3 if isinstance(measured, int | float) else context_of(facts.machine)
