@@ -7,25 +7,14 @@ take another way (more pieces of the loss, of attention, of the batch), nothing 
 from math import ceil, prod
 from typing import Any, NamedTuple
 
-NAMES = ("rows", "length", "rank", "learned", "chunk", "tile")
-TERMS: tuple[tuple[int, ...], ...] = (
-    (0, 0, 0, 0, 0, 0),
-    (1, 0, 0, 0, 0, 0),
-    (0, 1, 0, 0, 0, 0),
-    (1, 1, 0, 0, 0, 0),
-    (0, 2, 0, 0, 0, 0),
-    (1, 2, 0, 0, 0, 0),
-    (0, 0, 1, 0, 0, 0),
-    (1, 1, 1, 0, 0, 0),
-    (0, 0, 0, 1, 0, 0),
-    (0, 0, 1, 1, 0, 0),
-    (0, 0, 0, 0, 1, 0),
-    (0, 0, 1, 0, 1, 0),
-    (0, 1, 0, 0, 0, 1),
-    (0, 2, 0, 0, 0, 1),
-    (0, 0, 2, 0, 0, 0),
-    (1, 0, 1, 0, 0, 0),
-)
+from recommender import tiles
+
+NAMES = ("rows", "length", "rank", "learned", "chunk", "tile", "kept", "piece")
+PRODUCTS = (
+    "", "rows", "length", "rows length", "length length", "rows length length", "rank", "rows length rank", "learned",
+    "learned rank", "chunk", "chunk rank", "tile length", "tile length length", "rank rank", "rows rank", "kept", "piece",
+)  # fmt: skip
+TERMS: tuple[tuple[int, ...], ...] = tuple(tuple(words.split().count(name) for name in NAMES) for words in PRODUCTS)
 """Exponents of the sizes, in the order of `NAMES`."""
 
 
@@ -42,6 +31,10 @@ class Sizes(NamedTuple):
     """Of those, how many at once."""
     tile: int
     """Matrices of scores that attention works on at once."""
+    kept: int = 0
+    """Scores that causal attention on a CPU keeps for the way back."""
+    piece: int = 0
+    """Those of its largest tile."""
 
 
 class Ways(NamedTuple):
@@ -56,19 +49,26 @@ class Ways(NamedTuple):
     tile: int
     """Scores that it works on at once; 0 where it does not count them."""
     heads: int
+    causal: int = 0
+    """Heads of keys, where attention on a CPU is causal and may go by tiles."""
+    narrow: bool = False
+    """Whether it then reads 16 bit."""
 
     def sizes(self, rows: int, length: int, rank: int) -> Sizes:
         """All sizes of a step of so many rows."""
         learned = rows * max(min(round(self.share * length), length - 1), 1) if self.chunk else 0
         at_once = max(self.tile // length**2, 1) if self.tile else 0
         tile = at_once if at_once < self.heads else min(at_once // self.heads, rows) * self.heads
-        return Sizes(rows, length, rank, learned, min(self.chunk, learned), tile)
+        kept, piece = 0, 0
+        if self.causal:
+            kept, piece = tiles.scores(rows * self.causal, self.heads // self.causal, length, narrow=self.narrow)
+        return Sizes(rows, length, rank, learned, min(self.chunk, learned), tile, kept, piece)
 
     def taken(self, sizes: Sizes) -> tuple[Any, ...]:
         """Sizes with the same answer take the same way."""
         groups = ceil(sizes.rows / max(self.group // sizes.length, 1)) if self.group else 1
         tiled = self.tile and sizes.tile < sizes.rows * self.heads
-        return (sizes.learned > self.chunk, groups, bool(tiled), sizes.rank > 0)
+        return (sizes.learned > self.chunk, groups, bool(tiled), sizes.rank > 0, sizes.kept > 0, sizes.piece > 0)
 
 
 class Told(NamedTuple):

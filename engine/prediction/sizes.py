@@ -14,18 +14,20 @@ from typing import Any
 
 import numpy as np
 
+from engine.prediction import tiled
 from engine.prediction.deeper import Unlike
 from engine.prediction.stream import OF_KERNEL, PHASES, Event, Segment, phase_of
-from recommender.fitted import TERMS, Sizes, Ways
+from recommender.fitted import NAMES, PRODUCTS, TERMS, Sizes, Ways
 
 TIMES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Of each size, where the highest positions are looked for."""
 LEAST = (0, 256, 4096)
 """Bytes of a block below which it is not looked at, tried in turn: a loss that is summed row by row makes a number a row."""
-TOKENS, CHUNK = 3, 10
-"""The terms of rows x length, and of the tokens whose logits exist at once."""
-PIECES = 4
-"""The place of `chunk` among the sizes."""
+TOKENS, CHUNK, KEPT, PIECE = (PRODUCTS.index(words) for words in ("rows length", "chunk", "kept", "piece"))
+"""Terms."""
+PIECES = NAMES.index("chunk")
+BY_NAME = {NAMES.index("kept"), NAMES.index("piece")}
+"""Sizes of blocks that say themselves how they grow (`tiled.summed`)."""
 
 
 def neighbours(first: Sizes, ways: Ways, longest: int) -> Iterator[Sizes]:
@@ -33,7 +35,7 @@ def neighbours(first: Sizes, ways: Ways, longest: int) -> Iterator[Sizes]:
 
     `longest` is the most tokens that the model reads.
     """
-    rows, length, rank, learned, chunk, tile = first
+    rows, length, rank, learned, chunk, tile, *_ = first
     lengths = [n for eighths in (7, 9, 6, 10) if 1 < (n := length * eighths // 8) <= longest and n != length]
     pieces = -(-learned // chunk) if chunk else 0
     tiled = tile and tile < rows * ways.heads
@@ -50,8 +52,10 @@ def neighbours(first: Sizes, ways: Ways, longest: int) -> Iterator[Sizes]:
         other_tile = (tile + whole if tile == whole else tile - whole) if tiled else 0
         if other_tile > m * ways.heads:
             continue
-        found = Sizes(m, n, rank + max(rank // 2, 1) if rank else 0, tokens, at_once, other_tile)
-        if _groups(first, ways) == _groups(found, ways) and _distinct(first, found):
+        own = ways.sizes(m, n, 0)
+        found = Sizes(m, n, rank + max(rank // 2, 1) if rank else 0, tokens, at_once, other_tile, own.kept, own.piece)
+        alike = bool(found.kept) == bool(first.kept) and bool(found.piece) == bool(first.piece)
+        if alike and _groups(first, ways) == _groups(found, ways) and _distinct(first, found):
             yield found
 
 
@@ -61,7 +65,7 @@ def _groups(sizes: Sizes, ways: Ways) -> int:
 
 def _factors(first: Sizes, second: Sizes) -> dict[int, Fraction]:
     """By term, how much larger it is at the second sizes; without those that follow from others."""
-    absent = {i for i, (a, b) in enumerate(zip(first, second, strict=True)) if not a or not b}
+    absent = BY_NAME | {i for i, (a, b) in enumerate(zip(first, second, strict=True)) if not a or not b}
     if first.chunk == first.learned:
         absent.add(PIECES)
     if not first.learned:
@@ -107,6 +111,9 @@ class _Grows:
         """Its place in `TERMS`; of a sum the likeliest."""
         if not before or not now:
             return 0
+        for summed, term in ((tiled.KEPT, KEPT), (tiled.WORK, PIECE)):
+            if name == summed:
+                return term
         exact = self._exact.get(Fraction(now, before))
         if exact is not None:
             return exact

@@ -10,19 +10,15 @@ from typing import Any
 
 import torch
 
-QUERIES = 64
-"""Of a tile."""
-TILE = 2**19
-"""Scores worked on together: 2 MB in fp32, which stay in the caches."""
-LEAST = 128
-"""Tokens from which it is faster in fp32."""
-KEPT = 512
-"""Tokens up to which keeping the probabilities (their lower half) costs little memory beside a layer's other activations."""
+from recommender import tiles
+from recommender.tiles import KEPT, QUERIES, TILE, Tile
+
+NARROW = (torch.bfloat16, torch.float16)
 
 
 def pays(longest: int, dtype: torch.dtype) -> bool:
     """Whether it is faster than torch's own kernel on sequences of that length."""
-    return dtype in (torch.bfloat16, torch.float16) or (dtype == torch.float32 and longest >= LEAST)
+    return dtype in NARROW or (dtype == torch.float32 and tiles.pays(longest, narrow=False))
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
@@ -46,12 +42,12 @@ class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
         with torch.autocast("cpu", enabled=False):
             q, k, v = _side_by_side(query, shared), _side_by_side(key, 1), _side_by_side(value, 1)
             out = q.new_empty((*q.shape[:2], v.shape[2]))
-            unseen, kept = _unseen(length, q), []
-            for some, begin, end in _tiles(len(q), shared, length):
-                likely = _probabilities(q, k, unseen, some, begin, end, shared, scale)
-                if length <= KEPT:
-                    kept.append(likely.to(query.dtype))
-                out[some, begin * shared : end * shared] = likely @ v[some, :end]
+            work, kept = _Tiles(q, k, v, shared, scale), []
+            for tile in _tiles(len(q), shared, length):
+                likely = work.forward(tile, out, query.dtype)
+                if likely is not None:
+                    kept.append(likely)
+                del likely  # nothing of a tile lives beside the next one
         ctx.save_for_backward(query, key, value, *kept)
         return _heads_first(out, n, shared, query.dtype)
 
@@ -62,21 +58,14 @@ class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
         with torch.autocast("cpu", enabled=False):
             q, gradient = _side_by_side(query, shared), _side_by_side(outer[0], shared)
             k, v = _side_by_side(key, 1), _side_by_side(value, 1)
-            by_query, by_key, by_value = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-            unseen = _unseen(length, q)
-            for i, (some, begin, end) in enumerate(_tiles(len(q), shared, length)):
-                rows = slice(begin * shared, end * shared)
-                likely = kept[i].float() if kept else _probabilities(q, k, unseen, some, begin, end, shared, scale)
-                outside = gradient[some, rows]
-                by_value[some, :end].baddbmm_(likely.transpose(1, 2), outside)
-                by_likely = outside @ v[some, :end].transpose(1, 2)
-                by_score = torch._softmax_backward_data(by_likely, likely, -1, likely.dtype)
-                by_query[some, rows] = torch.baddbmm(q.new_empty(()), by_score, k[some, :end], beta=0, alpha=scale)
-                by_key[some, :end].baddbmm_(by_score.transpose(1, 2), q[some, rows], alpha=scale)
+            by = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+            work = _Tiles(q, k, v, shared, scale)
+            for i, tile in enumerate(_tiles(len(q), shared, length)):
+                work.backward(tile, gradient, by, kept[i] if kept else None)
         return (
-            _heads_first(by_query, n, shared, query.dtype),
-            _heads_first(by_key, n, 1, key.dtype),
-            _heads_first(by_value, n, 1, value.dtype),
+            _heads_first(by[0], n, shared, query.dtype),
+            _heads_first(by[1], n, 1, key.dtype),
+            _heads_first(by[2], n, 1, value.dtype),
             None,
         )
 
@@ -101,20 +90,51 @@ def _unseen(length: int, like: torch.Tensor) -> torch.Tensor:
     return like.new_full((size, size), float("-inf")).triu_(1)[:, None]
 
 
-def _tiles(matrices: int, shared: int, length: int) -> Iterator[tuple[slice, int, int]]:
-    """Which matrices are worked on together, and the first query of a tile and the one behind its last."""
-    at_once = max(TILE // (shared * min(QUERIES, length) * length), 1)
-    for first in range(0, matrices, at_once):
-        for begin in range(0, length, QUERIES):
-            yield slice(first, min(first + at_once, matrices)), begin, min(begin + QUERIES, length)
+def _tiles(matrices: int, shared: int, length: int) -> Iterator[Tile]:
+    """A call's tiles; a trace looks on here."""
+    return tiles.tiles(matrices, shared, length, TILE)
 
 
-def _probabilities(  # noqa: PLR0917
-    q: torch.Tensor, k: torch.Tensor, unseen: torch.Tensor, some: slice, begin: int, end: int, shared: int, scale: float
-) -> torch.Tensor:
-    """(matrices, queries * shared, end)."""
-    rows = q[some, begin * shared : end * shared]
-    scores = torch.baddbmm(q.new_empty(()), rows, k[some, :end].transpose(1, 2), beta=0, alpha=scale)
-    size = end - begin
-    scores.unflatten(1, (size, shared))[..., begin:].add_(unseen[:size, :, :size])
-    return torch.softmax(scores, -1)
+class _Tiles:
+    """What all tiles of a call read, side by side and in fp32."""
+
+    def __init__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, shared: int, scale: float) -> None:
+        self._q, self._k, self._v, self._shared, self._scale = q, k, v, shared, scale
+        self._unseen = _unseen(q.shape[1] // shared, q)
+
+    def forward(self, tile: Tile, out: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
+        """Write a tile of `out`; the probabilities in that type where they are to be kept."""
+        likely = self._probabilities(tile)
+        kept = likely.to(dtype) if self._q.shape[1] <= KEPT * self._shared else None
+        some, rows = self._part(tile)
+        out[some, rows] = likely @ self._v[some, : tile.end]
+        return kept
+
+    def backward(
+        self, tile: Tile, gradient: torch.Tensor, by: tuple[torch.Tensor, torch.Tensor, torch.Tensor], kept: torch.Tensor | None
+    ) -> None:
+        """Write a tile of the gradient by queries, and add to those by keys and by values."""
+        by_query, by_key, by_value = by
+        some, rows = self._part(tile)
+        likely = kept.float() if kept is not None else self._probabilities(tile)
+        outside = gradient[some, rows]
+        by_value[some, : tile.end].baddbmm_(likely.transpose(1, 2), outside)
+        by_likely = outside @ self._v[some, : tile.end].transpose(1, 2)
+        by_score = torch._softmax_backward_data(by_likely, likely, -1, likely.dtype)
+        by_query[some, rows] = torch.baddbmm(
+            gradient.new_empty(()), by_score, self._k[some, : tile.end], beta=0, alpha=self._scale
+        )
+        by_key[some, : tile.end].baddbmm_(by_score.transpose(1, 2), self._q[some, rows], alpha=self._scale)
+
+    def _part(self, tile: Tile) -> tuple[slice, slice]:
+        """The tile's matrices, and its rows in them."""
+        return slice(tile.first, tile.behind), slice(tile.begin * self._shared, tile.end * self._shared)
+
+    def _probabilities(self, tile: Tile) -> torch.Tensor:
+        """(matrices, queries * shared, end)."""
+        some, rows = self._part(tile)
+        before = self._k[some, : tile.end].transpose(1, 2)
+        scores = torch.baddbmm(before.new_empty(()), self._q[some, rows], before, beta=0, alpha=self._scale)
+        size = tile.end - tile.begin
+        scores.unflatten(1, (size, self._shared))[..., tile.begin :].add_(self._unseen[:size, :, :size])
+        return torch.softmax(scores, -1)

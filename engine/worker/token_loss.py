@@ -109,10 +109,7 @@ class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not r
                     gradient, total = gradient.to(dtype), total + loss
                 else:
                     gradient = _linear(part, matrix, bias)
-                    for some, wanted in zip(gradient.split(rows), target.split(rows), strict=True):
-                        found, loss = _gradient(some.float(), wanted, scale, softcap)
-                        some.copy_(found)
-                        total += loss
+                    total += _turned(gradient, target, rows, scale, softcap)
                 if by_bias is not None:
                     by_bias += gradient.sum(0, dtype=torch.float32)
                 if by_hidden is not None:
@@ -137,6 +134,18 @@ class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not r
 
 def _linear(rows: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     return functional.linear(rows, matrix, None if bias is None else bias.to(matrix.dtype))
+
+
+def _turned(
+    logits: torch.Tensor, targets: torch.Tensor, rows: int, scale: float, softcap: float | None
+) -> torch.Tensor:
+    """Put the gradient in the place of the logits, some rows at a time; the sum of the losses. No view of them is left."""
+    total = torch.zeros((), device=logits.device)
+    for some, wanted in zip(logits.split(rows), targets.split(rows), strict=True):
+        found, loss = _gradient(some.float(), wanted, scale, softcap)
+        some.copy_(found)
+        total += loss
+    return total
 
 
 def _gradient(

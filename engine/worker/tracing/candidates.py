@@ -1,13 +1,15 @@
 """The steps of a recommendation's candidates, traced as the worker would take them."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 from engine.prediction import sizes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment, peaks
+from engine.prediction.tiled import BEGIN, END, summed
 from engine.worker import grouped, layout, tiled, token_loss
 from engine.worker.tracing import models, work
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase
@@ -107,8 +109,9 @@ class _Step:
         self.ways = Ways(self._share, 0, 0, 0, int(getattr(text, "num_attention_heads", 1)))
         self._longest = int(getattr(text, "max_position_embeddings", 0) or 1 << 20)
         self._words = int(text.vocab_size)
+        self._keys = int(getattr(text, "num_key_value_heads", 0) or self.ways.heads)
         self._pieces: list[int] = []
-        self._by_tiles = False
+        self._marked = False
         self._timed = timed
         self._calls: dict[int | None, Calls] = {}
         self.grows: Sizes | None = None
@@ -132,6 +135,7 @@ class _Step:
 
     def segments(self, *, fits: bool = False) -> list[Segment]:
         """The stream at the whole depth; with `fits` its blocks have terms, unless no neighbour takes the same way."""
+        self._marked = fits
         depth = models.depth_of(self._built)
         if depth > SHALLOW[1] + 1 and models.extendable(self._built, self._one["length"]):
             try:
@@ -144,8 +148,10 @@ class _Step:
 
     def _with_terms(self, segments: list[Segment], layers: int | None) -> list[Segment]:
         here = self._here()
-        if getattr(self._built, "is_encoder_decoder", False) or self._one["task"] == "preference" or self._by_tiles:
-            return segments  # two lengths, of which one is not told; pieces that are kept, and whose number is the length's
+        if getattr(self._built, "is_encoder_decoder", False) or self._one["task"] == "preference":
+            return segments  # two lengths, of which one is not told
+        if self.ways.causal and self.ways.group and here.rows > max(self.ways.group // here.length, 1):
+            return segments  # groups of sequences, each with tiles of its own
         near = sizes.neighbours(here, self.ways, self._longest)
         for other, _ in zip(near, range(TRIED), strict=False):
             try:
@@ -166,8 +172,10 @@ class _Step:
             one = one | {"settings": settings, "rows": other.rows, "length": other.length}
             share = other.learned / other.rows / other.length if other.learned else share
         plan = _plan(one)
+        marks: list[Callable[[str], None]] = []
 
         def build(live: Any) -> OwnLoop:
+            marks.append(live.mark)
             return OwnLoop(
                 self._config,
                 plan,
@@ -184,12 +192,13 @@ class _Step:
             rows = max(token_loss.TILE // self._words, 1)
             pieces = -(-self._here().chunk // rows)
             tile = -(-max(other.chunk, 1) // max(pieces, 1)) * self._words
-            with _divided(other, self.ways.heads, self._pieces, tile):
-                return trace(build, self._card)
+            with _divided(other, self.ways.heads, self._pieces, tile), _watched(marks):
+                return _summed(trace(build, self._card))
         calls = self._calls.setdefault(layers, Calls()) if self._timed else None
-        with _watched() as (self._pieces, by_tiles):
-            found = trace(build, self._card, calls=calls)
-        self._by_tiles = bool(by_tiles)
+        with _watched(marks if self._marked else []) as (self._pieces, narrow):
+            found = _summed(trace(build, self._card, calls=calls))
+        if narrow:
+            self.ways = self.ways._replace(causal=self._keys, narrow=narrow[0])
         writes = HEADS[one["task"]] == "causal_lm"
         chunk = loss_chunk(self._words, cpu=self._card.kind == "cpu") if writes else 0
         group = layout.MOST[self._card.kind] if layout.layout.cache_info().misses else 0
@@ -200,24 +209,41 @@ class _Step:
 Tiles = list[tuple[slice, slice]]
 
 
+def _summed(traced: Traced) -> Traced:
+    """With a block or two in the place of each call's tiles, where those are marked."""
+    return replace(traced, segments=summed(traced.segments)) if traced.recorded.marks else traced
+
+
 @contextlib.contextmanager
-def _watched() -> Iterator[tuple[list[int], list[int]]]:
-    """Within it is noted in how many pieces attention works on its scores, call by call; of causal attention on a CPU apart."""
+def _watched(marks: list[Callable[[str], None]]) -> Iterator[tuple[list[int], list[bool]]]:
+    """Within it is noted in how many pieces attention works on its scores, call by call, and of causal attention on a CPU whether
+    it reads 16 bit; where there is somebody in `marks`, its tiles are marked."""
     seen: list[int] = []
-    causal: list[int] = []
-    usual, usually = grouped._tiles, tiled._tiles
+    narrow: list[bool] = []
+    usual, usually, asked = grouped._tiles, tiled._tiles, tiled.pays
 
     def tiles(*given: int) -> Tiles:
         found = list(usual(*given))
         seen.append(len(found))
         return found
 
-    def causally(*given: int) -> Any:
-        causal.append(1)
-        return usually(*given)
+    def causally(*given: int) -> Iterator[Any]:
+        for mark in marks:
+            mark(BEGIN)
+        yield from usually(*given)
+        for mark in marks:
+            mark(END)
 
-    with mock.patch.object(grouped, "_tiles", tiles), mock.patch.object(tiled, "_tiles", causally):
-        yield seen, causal
+    def pays(longest: int, dtype: Any) -> bool:
+        narrow.append(dtype in tiled.NARROW)
+        return asked(longest, dtype)
+
+    with (
+        mock.patch.object(grouped, "_tiles", tiles),
+        mock.patch.object(tiled, "_tiles", causally),
+        mock.patch.object(tiled, "pays", pays),
+    ):
+        yield seen, narrow
 
 
 @contextlib.contextmanager

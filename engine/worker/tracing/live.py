@@ -36,7 +36,9 @@ class Recorded:
     """Of each storage, bytes."""
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
-    """In order: storage + 1 where one is made, -(storage + 1) where one goes."""
+    """In order: storage + 1 where one is made, -(storage + 1) where one goes; 0 is a mark."""
+    marks: dict[int, str] = field(default_factory=dict)
+    """By place among the events: what a mark says, if not that the allocator's cache is emptied."""
     event_positions: list[int] = field(default_factory=list)
     temporaries: dict[int, list[int]] = field(default_factory=dict)
     """By operation: bytes of the blocks that its kernel asks for and gives back."""
@@ -103,7 +105,7 @@ class Recorded:
         for place, (event, position) in enumerate(zip(self.events, self.event_positions, strict=True)):
             flush(position)
             if event == 0:
-                put(place, Event(0, 0, "empty_cache"))
+                put(place, Event(0, 0, self.marks.get(place, "empty_cache")))
             elif event > 0:
                 put(place, Event(event, self.sizes[event - 1], labels[event - 1]))
             else:
@@ -156,6 +158,11 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         """Here the program gives back what its allocator keeps without using it."""
         self.recorded.events.append(0)
         self.recorded.event_positions.append(len(self.recorded.names))
+
+    def mark(self, name: str) -> None:
+        """Say so at this place of the stream."""
+        self.recorded.marks[len(self.recorded.events)] = name
+        self.empty_cache()
 
     def number_of(self, tensor: torch.Tensor) -> int | None:
         """The storage of a tensor, by its number; `None` when it is not counted."""

@@ -8,14 +8,15 @@ from torch.nn import functional
 from engine.worker import attention, causal, tiled
 from engine.worker.packing import pack
 from engine.worker.token_loss import head_of
+from recommender.tiles import KEPT, QUERIES
 from tests.engine.worker.exact import assert_same, gradients, uncut
 
 
-@pytest.mark.parametrize("length", [1, 40, tiled.QUERIES, 2 * tiled.QUERIES + 3, tiled.KEPT + 1])
+@pytest.mark.parametrize("length", [1, 40, QUERIES, 2 * QUERIES + 3, KEPT + 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_length_agrees_with_plain_attention(length: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(tiled, "TILE", 4 * 2 * tiled.QUERIES * length)  # more matrices than are worked on together
+    monkeypatch.setattr(tiled, "TILE", 4 * 2 * QUERIES * length)  # more matrices than are worked on together
     shapes = [(3, 4, length, 16), (3, 2, length, 16), (3, 2, length, 8)]
     given = [torch.randn(s).to(dtype).requires_grad_() for s in shapes]
     outside = torch.randn(3, 4, length, 8).to(dtype)

@@ -57,21 +57,21 @@ LLAMA = {
 
 
 @pytest.mark.parametrize(
-    ("backend", "config", "task", "method", "checkpointing"),
+    ("backend", "config", "task", "method", "precision", "checkpointing"),
     [
-        ("cpu", CONFIG, "classification", "full", False),
-        ("cpu", LLAMA, "chat", "lora", True),
-        ("cuda", LLAMA, "chat", "qlora", False),
+        ("cpu", CONFIG, "classification", "full", "fp32", False),
+        ("cpu", LLAMA, "chat", "lora", "bf16-mixed", True),  # attention by tiles
+        ("cuda", LLAMA, "chat", "qlora", "fp32", False),
     ],
 )
 def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
-    facts: Facts, backend: str, config: dict[str, Any], task: str, method: str, checkpointing: bool
+    *, facts: Facts, backend: str, config: dict[str, Any], task: str, method: str, precision: str, checkpointing: bool
 ) -> None:
     """What the fit says is what a new trace says; where the step would go another way it says nothing."""
     machine = facts.machine if backend == "cuda" else facts.machine.model_copy(update={"backend": "cpu", "devices": ()})
     known = Facts.model_validate({"machine": machine.model_dump(), "model": {"config": config}, "data": {"task": task}})
     settings: dict[str, Any] = {"learning_rate": 1e-4, "epochs": 1, "effective_batch": 64, "token_budget": 4096,
-                                "precision": "fp32", "gradient_checkpointing": checkpointing}  # fmt: skip
+                                "precision": precision, "gradient_checkpointing": checkpointing}  # fmt: skip
     settings |= {} if method == "full" else {"rank": 8, "alpha": 16, "dropout": 0.0, "target_modules": "all-linear"}
 
     def one(rows: int, length: int, rank: int) -> dict[str, Any]:
@@ -86,6 +86,7 @@ def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
     assert said.peak == pytest.approx(sum(said.parts.values()), rel=1e-6)
     if backend == "cpu" and task == "chat":  # many learned tokens are several pieces of the loss, few are one
         assert fitted.at(fit, 2, 60, 8) is None
+        assert fitted.at(fit, 6, 600, 8) is None  # nothing of attention is kept for so long rows
 
 
 def test_a_plan_that_was_edited_is_told_from_the_fit_and_says_how_far_it_may_be_off(facts: Facts) -> None:
