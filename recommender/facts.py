@@ -53,7 +53,7 @@ class Device(Given):
     memory_total: Count | None = None
     memory_free: Count | None = None
     """Free now, not when nobody else uses the card."""
-    compute_capability: tuple[int, int] | None = None
+    compute_capability: tuple[Annotated[int, Field(ge=0, le=99)], Annotated[int, Field(ge=0, le=99)]] | None = None
     bf16: bool | None = None
     uuid: str | None = None
     """What `CUDA_VISIBLE_DEVICES` takes to choose this one."""

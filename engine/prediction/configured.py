@@ -43,10 +43,15 @@ ROPE_NEEDS: dict[str, tuple[str, ...]] = {
 """What a rotation of positions must say beside its kind (transformers, modeling_rope_utils.py)."""
 
 
+MOST_SAID = 300
+"""Characters of a reason: it may quote what the configuration says."""
+
+
 class Cannot(Exception):
     """There is no prediction, and why."""
 
     def __init__(self, code: str, text: str, exit_code: int = 3) -> None:
+        text = text if len(text) <= MOST_SAID else text[:MOST_SAID] + "…"
         super().__init__(text)
         self.code, self.text, self.exit_code = code, text, exit_code
 

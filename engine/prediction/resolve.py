@@ -181,6 +181,11 @@ def _of_weights(step: TrainingStep) -> str | None:
 
 def _of_head(step: TrainingStep, facts: Facts) -> str | None:
     """What a head cannot have, or a model."""
+    named = step.target_modules
+    if named is not None and not (named.strip() if isinstance(named, str) else [t for t in named if t.strip()]):
+        return "target_modules is empty, and adapters stand beside some map"
+    if step.trained is not None and not any(t.strip() for t in step.trained) and not step.adapters:
+        return "trained is empty, and method full trains something"
     head = step.head or head_of(facts)
     if step.loss == "fused" and head in ("classification", "tagging"):
         return f"loss fused is that of a vocabulary's logits, and head is {head}"
