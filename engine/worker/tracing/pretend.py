@@ -31,10 +31,10 @@ _DOWN: set[Any] = {
 }  # fmt: skip
 """Computed in 16 bit under autocast, on every device."""
 _UP_CUDA: set[Any] = {
-    functional.layer_norm, torch.layer_norm, functional.group_norm, torch.softmax, T.softmax, functional.softmax,
-    torch.log_softmax, T.log_softmax, functional.log_softmax, functional.cross_entropy, functional.nll_loss,
-    functional.mse_loss, functional.l1_loss, functional.binary_cross_entropy_with_logits, functional.softplus,
-    torch.pow, T.pow, T.__pow__, torch.rsqrt, T.rsqrt, torch.exp, T.exp, torch.log, T.log,
+    functional.layer_norm, torch.layer_norm, functional.rms_norm, torch.rms_norm, functional.group_norm,
+    torch.softmax, T.softmax, functional.softmax, torch.log_softmax, T.log_softmax, functional.log_softmax,
+    functional.nll_loss, functional.mse_loss, functional.l1_loss, functional.binary_cross_entropy_with_logits,
+    functional.softplus, torch.pow, T.pow, T.__pow__, torch.rsqrt, T.rsqrt, torch.exp, T.exp, torch.log, T.log,
     torch.sum, T.sum, torch.prod, T.prod, torch.cumsum, T.cumsum, torch.reciprocal, T.reciprocal,
     torch.norm, T.norm, torch.logsumexp, T.logsumexp,
 }  # fmt: skip
@@ -92,7 +92,10 @@ class Device(TorchFunctionMode):  # type: ignore[misc]  # mypy does not read tor
         super().__init__()
         cuda = _state.card.kind == "cuda"
         self._up = _UP_CUDA if cuda else _UP_CPU
-        self._ways: dict[Any, Callable[..., Any]] = {functional.scaled_dot_product_attention: _attention}
+        self._ways: dict[Any, Callable[..., Any]] = {
+            functional.scaled_dot_product_attention: _attention,
+            functional.cross_entropy: _cross_entropy,
+        }
         if cuda:
             self._ways |= {functional.dropout: _dropout, torch.dropout: _dropout}
             self._ways |= dict.fromkeys((torch.softmax, torch.Tensor.softmax, functional.softmax), _softmax)
@@ -152,6 +155,17 @@ def _softmax(func: Any, values: torch.Tensor, dim: int | None = None, *rest: Any
     if values.dtype == torch.float16 and dtype == torch.float32:
         return aten._softmax(values, dim, True)
     return func(values, dim, *rest, **kwargs)
+
+
+def _cross_entropy(func: Any, values: torch.Tensor, target: torch.Tensor, *rest: Any, **kwargs: Any) -> torch.Tensor:
+    """LossNLL.cpp: it asks for log_softmax in the logits' type, which autocast leaves so; only nll_loss is made fp32, and keeps
+    its input."""
+    plain = not rest and set(kwargs) <= {"weight", "ignore_index", "reduction", "label_smoothing", "size_average", "reduce"}
+    smoothed = kwargs.get("label_smoothing")
+    if not _state.autocast[0] or values.dtype == torch.float32 or smoothed or not plain:
+        return func(values, target, *rest, **kwargs)
+    kwargs.pop("label_smoothing", None)
+    return functional.nll_loss(functional.log_softmax(values, 1).float(), target, **kwargs)
 
 
 def _attention(func: Any, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -75,6 +75,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "bert, lora": {"head": "tagging", "method": "lora"},
     "bert, fp32 over bf16": {"head": "tagging", "method": "lora", "base_dtype": "bfloat16"},
     "bert, masked_lm": {"head": "masked_lm", "gradient_checkpointing": "layer"},
+    "bert, masked_lm, autocast": {"head": "masked_lm", "autocast": "bfloat16"},
     "own, lora": {"method": "lora", "loss": "chunked"},
     "own, bert": {"head": "classification", "loss": "chunked", "padded": True},
     "t5, qlora": {"method": "qlora", "target_length": 16},
