@@ -160,11 +160,10 @@ def _softmax(func: Any, values: torch.Tensor, dim: int | None = None, *rest: Any
 def _cross_entropy(func: Any, values: torch.Tensor, target: torch.Tensor, *rest: Any, **kwargs: Any) -> torch.Tensor:
     """LossNLL.cpp: it asks for log_softmax in the logits' type, which autocast leaves so; only nll_loss is made fp32, and keeps
     its input."""
-    plain = not rest and set(kwargs) <= {"weight", "ignore_index", "reduction", "label_smoothing", "size_average", "reduce"}
-    smoothed = kwargs.get("label_smoothing")
-    if not _state.autocast[0] or values.dtype == torch.float32 or smoothed or not plain:
-        return func(values, target, *rest, **kwargs)
-    kwargs.pop("label_smoothing", None)
+    smoothed = kwargs.pop("label_smoothing", 0.0)
+    usual = not rest and not smoothed and values.dim() > 1 and not target.is_floating_point()
+    if not usual or not _state.autocast[0] or values.dtype == torch.float32:
+        return func(values, target, *rest, label_smoothing=smoothed, **kwargs)
     return functional.nll_loss(functional.log_softmax(values, 1).float(), target, **kwargs)
 
 
