@@ -39,7 +39,10 @@ _UP_CUDA: set[Any] = {
     torch.norm, T.norm, torch.logsumexp, T.logsumexp,
 }  # fmt: skip
 """Computed in fp32 under CUDA's autocast (autocast_mode.h, AT_FORALL_FP32)."""
-_UP_CPU: set[Any] = {functional.mse_loss, functional.nll_loss, functional.binary_cross_entropy_with_logits}
+_UP_CPU: set[Any] = {
+    functional.cross_entropy, functional.mse_loss, functional.nll_loss, functional.binary_cross_entropy_with_logits,
+}  # fmt: skip
+"""On a CPU."""
 
 
 class Autocast:
@@ -92,12 +95,9 @@ class Device(TorchFunctionMode):  # type: ignore[misc]  # mypy does not read tor
         super().__init__()
         cuda = _state.card.kind == "cuda"
         self._up = _UP_CUDA if cuda else _UP_CPU
-        self._ways: dict[Any, Callable[..., Any]] = {
-            functional.scaled_dot_product_attention: _attention,
-            functional.cross_entropy: _cross_entropy,
-        }
+        self._ways: dict[Any, Callable[..., Any]] = {functional.scaled_dot_product_attention: _attention}
         if cuda:
-            self._ways |= {functional.dropout: _dropout, torch.dropout: _dropout}
+            self._ways |= {functional.cross_entropy: _cross_entropy, functional.dropout: _dropout, torch.dropout: _dropout}
             self._ways |= dict.fromkeys((torch.softmax, torch.Tensor.softmax, functional.softmax), _softmax)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
