@@ -84,6 +84,22 @@ def test_the_gradient_of_a_bias_leaves_every_lanes_sum_in_memory(dtype: torch.dt
     assert sum(-(-b // 512) * 512 for b in blocks) == 33_554_944
 
 
+def test_cross_entropy_under_autocast_keeps_log_probabilities_in_both_types() -> None:
+    """2 bytes a logit of log_softmax, which is told its type, and 4 of nll_loss, which autocast makes fp32."""
+    live = Live(temporaries_on(H100))
+    with pretending(H100), live:
+        logits = torch.empty((512, 2000), dtype=BF16, device="meta", requires_grad=True)
+        labels = torch.zeros(512, dtype=torch.long, device="meta")
+        live.phase("loss")
+        with torch.autocast("cuda", BF16):
+            loss = functional.cross_entropy(logits, labels)
+        live.phase("kept")
+        torch.empty(0, device="meta")
+    alive, phases = live.recorded.live(), live.recorded.phase_of()
+    assert loss.dtype == FP32
+    assert alive[phases.index("kept")] - alive[phases.index("loss") - 1] == pytest.approx(6 * 512 * 2000, abs=4096)
+
+
 def test_ligers_kernels_keep_less_than_transformers_own() -> None:
     """A norm in bf16: its input and 4 bytes a row instead of two copies in fp32; a gated map two factors instead of three."""
     from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP, LlamaRMSNorm
