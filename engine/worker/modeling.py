@@ -91,6 +91,8 @@ def load_tokenizer(folder: str, *, words: bool = False) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without any: all words unknown
+        raise InputError(f"{folder}: its tokenizer cannot be loaded: the folder holds no tokenizer.json and no vocabulary.")
     # Padding that was added to a tokenizer and not to its model (Llama 2's usual <pad>) has no embedding to be looked up.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= _vocabulary(folder):
         if tokenizer.eos_token is None:

@@ -207,3 +207,11 @@ def test_a_head_of_the_right_size_is_trained_further_only_for_its_own_labels(
     else:
         assert torch.equal(found, stored[rows])
     assert [told is not None and said.endswith(told) for said in task.remarks.values()] == [True] * (told is not None)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tiny: Path, tmp_path: Path) -> None:
+    """transformers makes one that knows its special tokens alone, and a run would learn from nothing but unknown words."""
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tiny / name, tmp_path)
+    with pytest.raises(InputError, match="its tokenizer cannot be loaded"):
+        load_tokenizer(str(tmp_path))
