@@ -144,5 +144,5 @@ def test_a_full_disk_is_refused_before_a_run_is_made(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
     assert main(["run", str(file), "--runs", str(tmp_path / "runs")]) == 3
     errors = capsys.readouterr().err
-    assert "of disk and 1" in errors
+    assert "1.0 MB are free" in errors
     assert not (tmp_path / "runs").exists()
