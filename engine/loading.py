@@ -79,7 +79,9 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
         settled = agreeing(once)
         counts["conflicts"] = len(once) - len(settled)
         once = settled
-    counts["unasked"] = sum("unasked" in item for item in rows.items or ()) if task == "chat" else 0
+    talks = (rows.items or ()) if task == "chat" else ()
+    counts["unasked"] = sum("unasked" in item for item in talks)
+    counts["unlearned"] = sum(item.get("unlearned", 0) for item in talks)
     counts["together"] = together(once, task)
     counts["overlap"] = 0
     if held_out is not None:

@@ -47,6 +47,7 @@ CAUTIONS: dict[str, str] = {
     "them. Above a tenth the run refuses to start; raise max_length, or shorten the prompts.",
     "left_out": "{rows:count} rows have nothing to read, or nothing to learn, and are left out.",
     "unasked": "{rows:count} conversations begin with the assistant: what it says before the first question is left out.",
+    "unlearned": "{answers:count} answers of weight 0 are read, not learned.",
     "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred than "
     "{tokens:count}.",
     "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one in a "

@@ -31,6 +31,8 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
         yield caution("near_duplicates", share=data.near_duplicate_share, unique_rows=distinct_rows(data))
     yield from (caution(code, share=n) for code, n in (("shared", data.shared_share), ("overlap", data.overlap_share)) if n)
     yield from (caution(code, rows=n) for code, n in (("left_out", data.empty_rows), ("unasked", data.unasked_rows)) if n)
+    if data.unlearned_answers:
+        yield caution("unlearned", answers=data.unlearned_answers)
     yield from _about_contents(data)
     yield from _about_labels(facts)
     yield from _about_lengths(facts, shape, nearest)

@@ -206,6 +206,8 @@ class DataFacts(Given):
     empty_rows: Count | None = None
     unasked_rows: Count | None = None
     """Conversations that begin with the assistant; what it says before the first question is left out."""
+    unlearned_answers: Count | None = None
+    """Answers of weight 0: they are read and not learned."""
     near_duplicate_share: Share | None = None
     """Rows that differ from an earlier one only a little, beyond the exact repeats; estimated on a sample of large files."""
     suspicious_columns: tuple[Suspicion, ...] = ()

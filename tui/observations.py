@@ -67,6 +67,13 @@ def of_data(facts: "DataFacts") -> list[str]:
             facts.unasked_rows,
         )
         found.append(text.format(n=number(facts.unasked_rows)))
+    if facts.unlearned_answers:
+        text = plural(
+            "{n} answer of weight 0 is read, not learned",
+            "{n} answers of weight 0 are read, not learned",
+            facts.unlearned_answers,
+        )
+        found.append(text.format(n=number(facts.unlearned_answers)))
     found += [_suspicious(s) for s in facts.suspicious_columns]
     return found
 

@@ -68,6 +68,10 @@ SENTENCES: tuple[str, ...] = (
     marked("{path}: no row has both a text and a label."),
     marked("{name}: row {row}: labels that training has never seen: {labels}; the known ones are {known}."),
     marked("{place}: column {column} holds a nested value; one text a row is needed."),
+    marked(
+        "{place}: column {column} holds an answer of weight {weight}; write 0 (read only) or 1 (learned), or leave it out."
+    ),
+    marked("{place}: the model's chat template does not mark each answer, so those of weight 0 cannot be told."),
     marked("{flag} is {wanted}; at least 2 rows are needed."),
     marked("{path}: fewer than two labels are left for training; give more rows."),
     marked("--eval-rows is {wanted}, more than half of the {rows} rows there are; name a file with --eval."),

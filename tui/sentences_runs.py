@@ -273,6 +273,7 @@ SENTENCES: tuple[str, ...] = (
     marked("{rows} rows whose text also appears with another label were left out."),
     marked("{rows} rows repeat another one and were left out."),
     marked("{rows} conversations begin with the assistant; what it says before the first question was left out."),
+    marked("{answers} answers of weight 0 were read and not learned."),
     marked("{rows} rows share their question, or their first message or text, with others; none is on two sides."),
     marked(
         "Too many rows share one question, first message or text to keep them on one side of the split: scores may be too good."

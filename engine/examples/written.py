@@ -25,12 +25,15 @@ ROLES = {
 """What speakers are called in data, and what chat templates call them."""
 KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content")
 """Fields of a message, beside role and content, that templates use."""
+WEIGHT = "weight"
+"""The field of an answer that is 0 where it is not to be learned, as in OpenAI's rows; kept in that case alone."""
 
 
 def conversations(table: Table, choice: DataChoice) -> Rows:
     """Rows of messages or ShareGPT turns; an item is {"messages": [...], "tools": [...] or None}.
 
-    One whose first answer was left out, because nothing asks for it, holds the number of such messages as `unasked` too.
+    One whose first answer was left out, because nothing asks for it, holds the number of such messages as `unasked` too, and one
+    with answers of weight 0 their number as `unlearned`.
 
     Raises:
         InputError: a conversation that no model could have had.
@@ -39,14 +42,15 @@ def conversations(table: Table, choice: DataChoice) -> Rows:
     tools = table.columns.get("tools")
     kept = Kept(table)
     for i, (value, system) in enumerate(zip(table.values(name), _texts(table, choice, "system"), strict=True)):
-        messages, unasked = conversation(value, fault_at(table, i, name), system)
+        messages, unasked, unlearned = conversation(value, fault_at(table, i, name), system)
         said, asked = said_and_asked(messages)
         if not said:
             kept.dropped += 1
             continue
         given = None if tools is None else given_tools(tools[i], fault_at(table, i, "tools"))
         whole = "\n".join((*asked, *said))  # as inspection tells rows apart
-        item = {"messages": messages, "tools": given} | ({"unasked": unasked} if unasked else {})
+        left = {name: n for name, n in (("unasked", unasked), ("unlearned", unlearned)) if n}
+        item = {"messages": messages, "tools": given, **left}
         kept.add(whole, item, table.number(i), first_asked(messages) or "\n".join(asked))
     return kept.rows()
 
@@ -94,12 +98,14 @@ class Conversation(NamedTuple):
     messages: list[Message]
     unasked: int
     """How many messages stood before the first question."""
+    unlearned: int
+    """How many answers of weight 0 are read."""
 
 
 def conversation(value: Any, fault: Fault, system: str = "") -> Conversation:
     """Messages as chat templates know them, opened with `system` where they have none of their own.
 
-    What follows the last answer is left out, nothing is learned from it.
+    What follows the last answer that is learned is left out, nothing is learned from it.
 
     Raises:
         InputError: (made by `fault`) something that is no message, an unknown speaker, or turns out of order.
@@ -108,8 +114,14 @@ def conversation(value: Any, fault: Fault, system: str = "") -> Conversation:
     every = opened([message_of(turn, fault) for turn in turns], system)
     messages = from_question(every)
     check_turns(messages, fault)
-    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
-    return Conversation(messages[: last + 1], len(every) - len(messages))
+    last = max((i for i, m in enumerate(messages) if is_answer(m)), default=-1)
+    kept = messages[: last + 1]
+    return Conversation(kept, len(every) - len(messages), sum(m.get(WEIGHT) == 0 for m in kept))
+
+
+def is_answer(message: Message) -> bool:
+    """Whether a message is one to learn: the assistant's, and not of weight 0."""
+    return message["role"] == "assistant" and message.get(WEIGHT) != 0
 
 
 def from_question(messages: list[Message]) -> list[Message]:
@@ -140,8 +152,8 @@ def check_turns(messages: Sequence[Message], fault: Fault) -> None:
 
 
 def said_and_asked(messages: Sequence[Message]) -> tuple[list[str], list[str]]:
-    """What the assistant says, and what it reads; messages without words left out."""
-    texts = [(m["role"] == "assistant", _spoken(m)) for m in messages]
+    """What is learned, and what is read; messages without words left out."""
+    texts = [(is_answer(m), _spoken(m)) for m in messages]
     return [t for mine, t in texts if mine and t.strip()], [t for mine, t in texts if not mine and t.strip()]
 
 
@@ -173,11 +185,26 @@ def message_of(turn: Any, fault: Fault) -> Message:
         raise fault("holds a message whose text is an object")
     message: Message = {"role": ROLES[who.lower()], "content": as_text(said)}
     message |= {name: turn[name] for name in KEPT if turn.get(name)}
+    if message["role"] == "assistant" and not _weighs(turn.get(WEIGHT), fault):
+        message[WEIGHT] = 0
     if who.lower() == "function_call" and "tool_calls" not in message:
         call = _json(message["content"])
         if isinstance(call, dict) and "name" in call:
             message |= {"content": "", "tool_calls": [{"type": "function", "function": call}]}
     return message
+
+
+def _weighs(weight: Any, fault: Fault) -> bool:
+    """Whether an answer with that weight, or none, is learned.
+
+    Raises:
+        InputError: (made by `fault`) it is neither 0 nor 1.
+    """
+    if weight is None or weight != weight:  # noqa: PLR0124 - NaN is how data frames write what is missing
+        return True
+    if isinstance(weight, bool) or weight not in (0, 1):
+        raise fault(f"holds an answer of weight {one_line(repr(weight), 40)}; write 0 (read only) or 1 (learned), or leave it out")
+    return bool(weight)
 
 
 def _check_order(before: Message | None, message: Message, place: int, fault: Fault) -> None:

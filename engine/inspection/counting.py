@@ -48,6 +48,10 @@ class Counted:
     """Whether some classes are written as numbers, not as text."""
     unasked: int = 0
     """Conversations whose first answer is left out, because nothing asks for it."""
+    unlearned: int = 0
+    """Answers of weight 0, which are read and not learned."""
+    calling: int = 0
+    """Conversations in which a tool is called."""
     shared: tuple[Numbers, ...] = ()
     """Hashes of what rows may share that stay on one side of a split; of two texts, of both."""
 
@@ -106,6 +110,8 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         counted.dropped += batch.dropped
         counted.numeric |= batch.numeric
         counted.unasked += sum(row.unasked > 0 for row in batch.rows)
+        counted.unlearned += sum(row.unlearned for row in batch.rows)
+        counted.calling += sum(row.calls for row in batch.rows)
         rows, size = batch.rows, len(batch.rows)
         if not rows:
             continue

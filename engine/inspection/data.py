@@ -263,6 +263,7 @@ def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Loo
         "empty_rows": counted.dropped,
         "unknown_share": counter.unknown_share,
         "unasked_rows": counted.unasked if shape.task == "chat" else None,
+        "unlearned_answers": counted.unlearned or None,
         "language": language_of(looked.texts),
     }
 

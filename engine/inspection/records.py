@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
-from engine.examples.written import conversation, first_asked, said_and_asked
+from engine.examples.written import conversation, first_asked, is_answer, said_and_asked
 from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import MAY_LACK, Shape
 from engine.inspection.several import split
@@ -43,6 +43,10 @@ class Record(NamedTuple):
     """Where answers are written, what rows may share that stay on one side of a split."""
     unasked: int = 0
     """Messages left out because they stand before the first question."""
+    unlearned: int = 0
+    """Answers of weight 0, which are read and not learned."""
+    calls: bool = False
+    """Whether a tool is called in what is learned."""
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -203,15 +207,24 @@ def _written(read: str, more: str, written: str) -> Callable[[_Row], Record | No
 
 
 def _chat(row: _Row) -> Record | None:
-    messages, unasked = conversation(row.values["messages"], lambda what: row.fault("messages", what), row.text("system"))
+    found = conversation(row.values["messages"], lambda what: row.fault("messages", what), row.text("system"))
+    messages = found.messages
     said, asked = said_and_asked(messages)
-    first = next((i for i, message in enumerate(messages) if message["role"] == "assistant"), 0)
+    first = next((i for i, message in enumerate(messages) if is_answer(message)), 0)
     begin = "\n".join(said_and_asked(messages[:first])[1]) if len(said) > 1 else None
     if not said:
         return None
     text = "\n".join(asked)
-    asked_first = first_asked(messages) or text
-    return Record(text, "\n".join(said), turns=len(messages), begin=begin, asked=asked_first, unasked=unasked)
+    return Record(
+        text,
+        "\n".join(said),
+        turns=len(messages),
+        begin=begin,
+        asked=first_asked(messages) or text,
+        unasked=found.unasked,
+        unlearned=found.unlearned,
+        calls=any(message.get("tool_calls") for message in messages),
+    )
 
 
 def _preference(row: _Row) -> Record | None:

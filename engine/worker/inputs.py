@@ -102,6 +102,8 @@ def losses(counts: dict[str, int], rows: dict[str, Encoded], max_length: int) ->
         said.append(f"{counts['conflicts']:,} rows whose text also appears with another label were left out.")
     if n := counts.get("unasked"):
         said.append(f"{n:,} conversations begin with the assistant; what it says before the first question was left out.")
+    if n := counts.get("unlearned"):
+        said.append(f"{n:,} answers of weight 0 were read and not learned.")
     if n := counts.get("eval_empty"):
         said.append(f"{n:,} rows of the held-out file had nothing to read, or nothing to learn, and were left out.")
     if counts.get("overlap"):

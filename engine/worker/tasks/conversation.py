@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from engine.examples.written import WEIGHT, is_answer
 from engine.inspection.templates import PLAIN
 from engine.text import one_line
 from engine.worker.packing import IGNORED
@@ -44,7 +45,7 @@ def give_template(tokenizer: Any) -> bool:
 def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0) -> Rendered:
     """Ids and labels of one conversation as `engine.examples.written` makes them; `where` is file and row, for messages.
 
-    Of the answers those are learned that stand among the messages from `since` on.
+    Of the answers those are learned that stand among the messages from `since` on and are not of weight 0.
 
     Raises:
         InputError: the template does not take such a conversation, or does not tell where answers begin and end.
@@ -92,11 +93,16 @@ def prompt_of(tokenizer: Any, item: dict[str, Any], where: str) -> tuple[str, li
 
 def _text(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, ask: bool = False) -> str:
     try:
-        text = tokenizer.apply_chat_template(list(messages), tools=tools, tokenize=False, add_generation_prompt=ask)
+        text = tokenizer.apply_chat_template(_weightless(messages), tools=tools, tokenize=False, add_generation_prompt=ask)
     except Exception as error:  # a template is the model's own code and raises what it likes
         said = one_line(str(error) or type(error).__name__, 200)
         raise InputError(f"{where}: the model's chat template does not take this conversation: {said}") from None
     return str(text)
+
+
+def _weightless(messages: Sequence[Any]) -> list[Any]:
+    """As templates know messages."""
+    return [{name: said for name, said in m.items() if name != WEIGHT} if WEIGHT in m else m for m in messages]
 
 
 def _answers(
@@ -106,7 +112,7 @@ def _answers(
     specials = tuple(special_tokens(tokenizer))
     spans = []
     for i, message in enumerate(messages):
-        if i < since or message["role"] != "assistant":
+        if i < since or not is_answer(message):
             continue
         before = _text(tokenizer, messages[:i], tools, where, ask=True)
         after = whole if i == len(messages) - 1 else _text(tokenizer, messages[: i + 1], tools, where)
@@ -210,7 +216,7 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
     """By the template's own generation marks.
 
     Raises:
-        InputError: it has none.
+        InputError: it has none, or not one for each answer where some are not to be learned.
     """
     if "generation %}" not in str(tokenizer.chat_template).replace("-%}", " %}").replace("  ", " "):
         raise InputError(
@@ -221,9 +227,19 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = tokenizer.apply_chat_template(
-            messages, tools=tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+            _weightless(messages), tools=tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
-    ids, marked = list(found["input_ids"]), found["assistant_masks"]
+    ids, marked = list(found["input_ids"]), list(found["assistant_masks"])
+    said = [message for message in messages if message["role"] == "assistant"]
+    if not all(map(is_answer, said)):
+        begins = [i for i, m in enumerate(marked) if m and not (i and marked[i - 1])]
+        if len(begins) != len(said):
+            why = "the model's chat template does not mark each answer, so those of weight 0 cannot be told"
+            raise InputError(f"{where}: {why}.")
+        for begin, message in zip(begins, said, strict=True):
+            while not is_answer(message) and begin < len(marked) and marked[begin]:
+                marked[begin] = 0
+                begin += 1
     # Some templates close the mark before the token that ends the turn.
     learned = [m or (i > 0 and marked[i - 1] and ids[i] in special_ids(tokenizer)) for i, m in enumerate(marked)]
     return _closed(tokenizer, Rendered(ids, [i if is_learned else IGNORED for i, is_learned in zip(ids, learned, strict=True)]))

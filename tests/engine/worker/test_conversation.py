@@ -230,6 +230,35 @@ def test_what_the_assistant_says_before_anything_was_asked_is_left_out_and_count
     assert (facts["rows"], facts["unasked_rows"], facts["empty_rows"]) == (2, 1, 1)
 
 
+def weighed(*weights: Any) -> list[dict[str, Any]]:
+    """TALK with these weights of its answers, as OpenAI's rows have them."""
+    given = iter(weights)
+    return [message | ({"weight": next(given)} if message["role"] == "assistant" else {}) for message in TALK]
+
+
+def test_answers_of_weight_0_are_read_and_not_learned(tiny_chat: Path, tokenizer: Any, tmp_path: Path) -> None:
+    spoken: list[dict[str, Any]] = [
+        {"messages": weighed(0, 1), "tools": [], "parallel_tool_calls": False},
+        {"messages": weighed(1, 0)},
+        {"messages": weighed(None, 1.0)},
+        {"messages": weighed(0, 0)},
+    ]
+    rows = read(tmp_path, spoken, "messages", {"messages": "messages"}, "chat")
+    found = [conversation.rendered(tokenizer, each, "x") for each in rows.items]
+    first, second = "On its way.<|im_end|>", "Since Monday.<|im_end|>"
+    assert [shown(tokenizer, row) for row in found] == [[second], [first], [first, second]]
+    assert found[0].ids == found[2].ids == conversation.rendered(tokenizer, item(), "x").ids, "what is not learned is read"
+    assert rows.dropped == 1, "nothing of it is to be learned"
+    assert [item.get("unlearned") for item in rows.items] == [1, None, None]
+    marked = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}").replace(" or loop.last", " or 1")
+    row = conversation._marked(with_template(tiny_chat, marked), weighed(0, 1), None, "x")
+    assert shown(tokenizer, row) == [second]
+    facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
+    assert (facts["rows"], facts["unlearned_answers"], facts["empty_rows"]) == (3, 1, 1)
+    whole = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tiny_chat)})["facts"]
+    assert whole["trained_tokens"] == sum(label != IGNORED for row in found for label in row.labels)
+
+
 @pytest.mark.parametrize(
     ("turns", "said"),
     [
@@ -238,6 +267,9 @@ def test_what_the_assistant_says_before_anything_was_asked_is_left_out_and_count
         ([TALK[1], {"role": "tool", "content": "42"}, TALK[2]], "tool's answer as message 2 that no call"),
         ([{"role": "narrator", "content": "Once"}], "unknown speaker, narrator"),
         (["hello"], "no object with a speaker"),
+        (weighed(1, 0.5), "answer of weight 0.5; write 0"),
+        (weighed(True, 1), "answer of weight True"),
+        (weighed("0", 1), "answer of weight '0'; write 0"),
     ],
 )
 def test_turns_that_no_model_could_have_had_are_refused_with_their_row(tmp_path: Path, turns: list[Any], said: str) -> None:
