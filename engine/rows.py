@@ -65,9 +65,9 @@ class Split:
     held_out: Rows
     labels: list[str]
     counts: dict[str, int] = field(default_factory=dict)
-    """How many rows each step found: rows, empty, eval_empty, duplicates, conflicts, overlap, unasked; `unlearned` counts answers
-    of weight 0. `together` are those that share their prompt, first message or text with others; `torn` is 1 where too many did to
-    be kept on one side."""
+    """How many rows each step found: rows, empty, eval_empty, duplicates, conflicts, overlap, unasked. `unlearned` are answers
+    of weight 0, `together` rows that share their prompt, first message or text with others; `torn` is 1 where too many did to be
+    kept on one side."""
 
 
 def labelled(table: Table, text_column: str, label_column: str) -> Rows:

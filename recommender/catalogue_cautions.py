@@ -47,6 +47,11 @@ CAUTIONS: dict[str, str] = {
     "them. Above a tenth the run refuses to start; raise max_length, or shorten the prompts.",
     "left_out": "{rows:count} rows have nothing to read, or nothing to learn, and are left out.",
     "unasked": "{rows:count} conversations begin with the assistant: what it says before the first question is left out.",
+    "unwritten_calls": "{rows:count} rows call tools, which this model's chat template does not write down: nothing is learned "
+    "from those answers. Take a model whose template knows tools.",
+    "unwritten_calls_only": "{rows:count} rows call tools, which this model's chat template does not write down: nothing is "
+    "learned from those answers, and nothing at all from {only:count} of the rows. Above a tenth the run refuses to start; take "
+    "a model whose template knows tools.",
     "unlearned": "{answers:count} answers of weight 0 are read, not learned.",
     "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred than "
     "{tokens:count}.",

@@ -33,6 +33,9 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
     yield from (caution(code, rows=n) for code, n in (("left_out", data.empty_rows), ("unasked", data.unasked_rows)) if n)
     if data.unlearned_answers:
         yield caution("unlearned", answers=data.unlearned_answers)
+    if data.unwritten_calls:
+        wording = "unwritten_calls_only" if data.unwritten_rows else None
+        yield caution("unwritten_calls", wording=wording, rows=data.unwritten_calls, only=data.unwritten_rows or 0)
     yield from _about_contents(data)
     yield from _about_labels(facts)
     yield from _about_lengths(facts, shape, nearest)

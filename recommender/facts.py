@@ -208,6 +208,10 @@ class DataFacts(Given):
     """Conversations that begin with the assistant; what it says before the first question is left out."""
     unlearned_answers: Count | None = None
     """Answers of weight 0: they are read and not learned."""
+    unwritten_calls: Count | None = None
+    """Conversations whose answers call tools, where the model's chat template does not write calls down."""
+    unwritten_rows: Count | None = None
+    """Those of them in which all answers do: nothing is learned from them."""
     near_duplicate_share: Share | None = None
     """Rows that differ from an earlier one only a little, beyond the exact repeats; estimated on a sample of large files."""
     suspicious_columns: tuple[Suspicion, ...] = ()

@@ -67,6 +67,13 @@ def of_data(facts: "DataFacts") -> list[str]:
             facts.unasked_rows,
         )
         found.append(text.format(n=number(facts.unasked_rows)))
+    if facts.unwritten_calls:
+        text = plural(
+            "{n} row calls tools, which the model's chat template does not write down: that is not learned",
+            "{n} rows call tools, which the model's chat template does not write down: that is not learned",
+            facts.unwritten_calls,
+        )
+        found.append(text.format(n=number(facts.unwritten_calls)))
     if facts.unlearned_answers:
         text = plural(
             "{n} answer of weight 0 is read, not learned",

@@ -245,6 +245,11 @@ SENTENCES: tuple[str, ...] = (
         " chat template marks nothing of them as an answer. `loracle inspect data --tokens 3` shows what is learned."
     ),
     marked(
+        "{name}: {cut} of {rows} rows (the first is row {row}) leave nothing to learn, though they are not cut: they call tools,"
+        " which the model's chat template does not write down; take a model whose template knows tools. `loracle inspect data"
+        " --tokens 3` shows what is learned."
+    ),
+    marked(
         "{name}: {cut} of {rows} rows call tools, which the model's chat template does not write down: nothing is learned from"
         " those turns. Take a model whose template knows tools."
     ),

@@ -203,7 +203,8 @@ def _weighs(weight: Any, fault: Fault) -> bool:
     if weight is None or weight != weight:  # noqa: PLR0124 - NaN is how data frames write what is missing
         return True
     if isinstance(weight, bool) or weight not in (0, 1):
-        raise fault(f"holds an answer of weight {one_line(repr(weight), 40)}; write 0 (read only) or 1 (learned), or leave it out")
+        written = one_line(repr(weight), 40)
+        raise fault(f"holds an answer of weight {written}; write 0 (read only) or 1 (learned), or leave it out")
     return bool(weight)
 
 

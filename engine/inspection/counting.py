@@ -51,7 +51,9 @@ class Counted:
     unlearned: int = 0
     """Answers of weight 0, which are read and not learned."""
     calling: int = 0
-    """Conversations in which a tool is called."""
+    """Conversations in which answers call tools."""
+    only_calling: int = 0
+    """Those of them in which all answers do."""
     shared: tuple[Numbers, ...] = ()
     """Hashes of what rows may share that stay on one side of a split; of two texts, of both."""
 
@@ -111,7 +113,8 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         counted.numeric |= batch.numeric
         counted.unasked += sum(row.unasked > 0 for row in batch.rows)
         counted.unlearned += sum(row.unlearned for row in batch.rows)
-        counted.calling += sum(row.calls for row in batch.rows)
+        counted.calling += sum(row.calls != "no" for row in batch.rows)
+        counted.only_calling += sum(row.calls == "all" for row in batch.rows)
         rows, size = batch.rows, len(batch.rows)
         if not rows:
             continue

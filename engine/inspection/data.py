@@ -222,6 +222,7 @@ def _check_labels(name: str, held_out: Counted, labels: list[str]) -> None:
 def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Looked, counter: tokens.Counter) -> dict[str, Any]:
     rows, ordered = len(counted), looked.lengths
     labelled = shape.task in CLASSIFYING
+    unwritten = bool(counted.calling) and counter.writes_calls is False
     different = len(counted.first_of_key)
     similar = near_duplicates(looked.texts) / max(len(looked.texts), 1)
     scale = rows / len(ordered)
@@ -264,6 +265,8 @@ def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Loo
         "unknown_share": counter.unknown_share,
         "unasked_rows": counted.unasked if shape.task == "chat" else None,
         "unlearned_answers": counted.unlearned or None,
+        "unwritten_calls": counted.calling if unwritten else None,
+        "unwritten_rows": counted.only_calling if unwritten else None,
         "language": language_of(looked.texts),
     }
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
 from engine.examples.written import conversation, first_asked, is_answer, said_and_asked
@@ -45,8 +45,8 @@ class Record(NamedTuple):
     """Messages left out because they stand before the first question."""
     unlearned: int = 0
     """Answers of weight 0, which are read and not learned."""
-    calls: bool = False
-    """Whether a tool is called in what is learned."""
+    calls: Literal["no", "some", "all"] = "no"
+    """Whether answers that are learned call tools."""
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -215,6 +215,7 @@ def _chat(row: _Row) -> Record | None:
     if not said:
         return None
     text = "\n".join(asked)
+    calling = [bool(message.get("tool_calls")) for message in messages if is_answer(message)]
     return Record(
         text,
         "\n".join(said),
@@ -223,7 +224,7 @@ def _chat(row: _Row) -> Record | None:
         asked=first_asked(messages) or text,
         unasked=found.unasked,
         unlearned=found.unlearned,
-        calls=any(message.get("tool_calls") for message in messages),
+        calls="all" if all(calling) else "some" if any(calling) else "no",
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from engine.files import read_json
 
-ASKED, ANSWERED = "a question", "an answer"
-"""What is rendered to see what stands around it."""
+ASKED, ANSWERED, CALLED = "a question", "an answer", "called_tool"
+"""What is rendered to see what stands around it, and whether it is written."""
 
 
 PLAIN = (
@@ -23,6 +23,10 @@ PLAIN = (
     "{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"
 )
 """For models that come without a template: the form of the Alpaca data, each answer closed by the end token."""
+
+
+_FOR_TOOLS = "additional_chat_templates/tool_use.jinja"
+"""Where transformers saves a second template, which it takes for rows with tools."""
 
 
 class Around(NamedTuple):
@@ -52,16 +56,32 @@ def around(model: str | None, tokens: Callable[[str, bool], int]) -> Around:
     return Around(round(one - said - 2 * turn), turn)
 
 
+def writes_calls(model: str) -> bool | None:
+    """Whether the template of that model folder writes down which tools an answer calls; `None` where it cannot be rendered."""
+    call = {"id": "abcdefghi", "type": "function", "function": {"name": CALLED, "arguments": {}}}  # Mistral wants nine signs
+    asked: dict[str, Any] = {"role": "user", "content": ASKED}
+    talk = [asked, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    written: list[bool] = []
+    for wanted in ("tool_use", "default"):
+        template, names = _template(model, wanted)
+        with contextlib.suppress(Exception):  # as above
+            written.append(CALLED in _rendered(template, talk, names))
+    return any(written) if written else None
+
+
 def files(model: str | None) -> list[Path]:
     """The files of a model folder that its template may stand in."""
     if model is None:
         return []
-    return [p for name in ("chat_template.jinja", "tokenizer_config.json") if (p := Path(model) / name).is_file()]
+    names = ("chat_template.jinja", _FOR_TOOLS, "tokenizer_config.json")
+    return [p for name in names if (p := Path(model) / name).is_file()]
 
 
-def _template(model: str) -> tuple[str, dict[str, str]]:
-    """The template, and the special tokens it may name."""
+def _template(model: str, wanted: str = "default") -> tuple[str, dict[str, str]]:
+    """The template, of several the wanted one, else the default; and the special tokens it may name."""
     own = Path(model) / "chat_template.jinja"
+    if wanted == "tool_use" and (for_tools := Path(model) / _FOR_TOOLS).is_file():
+        own = for_tools
     config: dict[str, Any] = {}
     found: Any = None
     with contextlib.suppress(OSError, ValueError):
@@ -70,14 +90,15 @@ def _template(model: str) -> tuple[str, dict[str, str]]:
     with contextlib.suppress(OSError, ValueError):
         found = own.read_text(encoding="utf-8") if own.is_file() else config.get("chat_template")
     if isinstance(found, list):  # several, by name
-        found = next((t.get("template") for t in found if isinstance(t, dict) and t.get("name") == "default"), None)
+        named_so = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
+        found = named_so.get(wanted, named_so.get("default"))
     named = {name: config.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in named.items()}
     names = {name: text if isinstance(text, str) else "" for name, text in texts.items()}
     return (found if isinstance(found, str) and found else PLAIN), names
 
 
-def _rendered(template: str, messages: list[dict[str, str]], names: dict[str, str]) -> str:
+def _rendered(template: str, messages: list[dict[str, Any]], names: dict[str, str]) -> str:
     """Raises whatever the template raises."""
     from jinja2 import TemplateError
     from jinja2.ext import Extension, loopcontrols

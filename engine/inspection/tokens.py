@@ -71,6 +71,11 @@ class Counter:
         """Of the tokens counted so far those that stand for what the tokenizer has no piece for; `None` where there are none."""
         return self._not_known / self._counted if self._not_known else None
 
+    @property
+    def writes_calls(self) -> bool | None:
+        """Whether the model's chat template writes down the tools that answers call; `None` where that is not known."""
+        return None if self._tokenizer is None or self._model is None else templates.writes_calls(self._model)
+
     @cached_property
     def _around(self) -> templates.Around:
         """What a message costs beside its words, and a conversation."""

@@ -105,20 +105,22 @@ class Writing(Task):
     def _conversations(self, tokenizer: Any, rows: Rows, progress: Progress | None) -> Encoded:
         most = self.plan.max_length
         input_ids, targets, wanted = TokenRows(), TokenRows(), []
-        rows_cut = tokens_cut = uncalled = 0
+        rows_cut = tokens_cut = uncalled = silent = 0
         untrained: dict[int, bool] = {}
         for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
             row = rendered(tokenizer, item, f"{rows.source}: row {number}")
             lost = max(len(row.ids) - most, 0)
             rows_cut += lost > 0
             tokens_cut += lost
+            calls = unwritten_calls(tokenizer, item, f"{rows.source}: row {number}")
+            uncalled += calls
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
                 targets.append(row.labels[:most])
                 wanted.append(str(item["messages"][-1]["content"]) if not lost else None)
             else:
                 untrained[number] = lost > 0
-            uncalled += unwritten_calls(tokenizer, item, f"{rows.source}: row {number}")
+                silent += calls
             self.note_end(tokenizer, row)
             if progress is not None and (i + 1) % TELL_EVERY == 0:
                 progress(i + 1)
@@ -131,6 +133,9 @@ class Writing(Task):
                 " down: nothing is learned from those turns. Take a model whose template knows tools.",
             )
         whole = "the model's chat template marks nothing of them as an answer."
+        if silent > len(untrained) / 2:
+            without = "which the model's chat template does not write down; take a model whose template knows tools."
+            whole = f"they call tools, {without}"
         why = why_untrained(rows, untrained, cut=f"their answers begin behind max_length ({most} tokens)", whole=whole)
         return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, len(untrained), why)
 

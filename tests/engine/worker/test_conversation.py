@@ -1,6 +1,7 @@
 """What is learned of a conversation, an instruction or a text, and what of rows is left out."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from engine.worker.narrator import Narrator
 from engine.worker.packing import IGNORED
 from engine.worker.tasks import conversation, written
 from engine.worker.tasks.writing import Writing
+from recommender.decide import recommend
 from recommender.errors import InputError
+from recommender.facts import DataFacts, Facts
 from recommender.plan import DataChoice
 from tests.conftest import CHATML
 from tests.engine.worker.writing import plan_of
@@ -158,11 +161,22 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     task = Writing(plan_of(tiny_chat), [], 0)
     task.encode(silent, read(tmp_path, [{"messages": turns}] * 4, "messages", {"messages": "messages"}, "chat"))
     assert "4 of 4 rows call tools, which the model's chat template does not write down" in task.remarks["calls_left_out"]
+    only = read(tmp_path, [{"messages": turns[:2], "tools": []}] * 4, "messages", {"messages": "messages"}, "chat")
+    assert "not cut: they call tools, which the model's chat template does not write" in task.encode(silent, only).why_untrained
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in (turns, turns[:2], TALK)))
+    facts = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tiny_chat)})["facts"]
+    assert (facts["unwritten_calls"], facts["unwritten_rows"]) == (2, 1), "the plan is to tell it before the run does"
+    advice = recommend(Facts(data=DataFacts.model_validate(facts)))
+    assert any("2 rows call tools" in w.text and "nothing at all from 1 of the rows" in w.text for w in advice.warnings)
 
     says = "{% if message['tool_calls'] %}{{ message['tool_calls'] | tojson }}{% endif %}"
     speaks = with_template(tiny_chat, CHATML.replace("'<|im_end|>\n' }}", f"'' }}}}{says}{{{{ '<|im_end|>\n' }}}}", 1))
     learned = shown(speaks, conversation.rendered(speaks, item(turns), "x"))
     assert "weather" in learned[0]
+    shutil.copytree(tiny_chat, tmp_path / "speaks")
+    speaks.save_pretrained(tmp_path / "speaks")
+    facts = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tmp_path / "speaks")})["facts"]
+    assert (facts["unwritten_calls"], facts["unwritten_rows"]) == (None, None)
     assert learned[1] == "On its way.<|im_end|>"
     assert not conversation.unwritten_calls(speaks, item(turns), "x")
 
