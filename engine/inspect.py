@@ -104,7 +104,7 @@ def inspect_model(name: str, *, weights: bool = True, cancel: Cancel | None = No
     if folder is None:
         found = ask("hub", {"id": name}, about=name, timeout=DOWNLOAD_SECONDS, cancel=cancel)
         folder, revision = Path(found["path"]), found["revision"]
-    request = {"path": os.path.abspath(folder), "id": name}
+    request = {"path": os.path.abspath(folder), "id": name, "whole": revision is None}
     answer = ask("model", request, about=name, timeout=MODEL_SECONDS, memory=MODEL_MEMORY, cancel=cancel)
     return ModelInspection(ModelFacts.model_validate(answer["facts"]), answer["path"], revision, answer["fingerprint"])
 

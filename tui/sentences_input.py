@@ -98,6 +98,10 @@ SENTENCES: tuple[str, ...] = (
     marked("The model's own head tells {stored} and not {wanted}: a new one is trained."),
     marked("The model's own head is trained further; it has no names for its outputs, taken to be {labels}."),
     marked("{name}: {tensor} is stored as {stored}, and config.json wants {wanted}; get the model again."),
+    marked(
+        "{folder}: its tokenizer cannot be loaded: the folder holds no tokenizer.json and no vocabulary; copy these files there"
+        " too."
+    ),
     marked("{folder}: its tokenizer cannot be loaded: {why}"),
     marked("{name}: the model has changed since the plan was made; make a new plan."),
     marked("{name}: is not the model that the plan was made for; make a new plan."),

@@ -48,7 +48,7 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
         case "model":
             from engine.inspection.model import inspect_folder
 
-            return inspect_folder(request["path"], request.get("id"))
+            return inspect_folder(request["path"], request.get("id"), whole=bool(request.get("whole")))
         case "hub":
             from engine.inspection.hub import locate
 

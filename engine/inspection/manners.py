@@ -34,6 +34,12 @@ def end_of_turn(folder: Path) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
+def tokenizer_class(folder: Path) -> str | None:
+    """What transformers calls the tokenizer."""
+    found = _content(_text(folder / "tokenizer_config.json") or "").get("tokenizer_class")
+    return found if isinstance(found, str) else None
+
+
 def instruct(name: str, template: str | None, end: str | None) -> bool:
     """Whether a decoder was tuned to follow instructions: by its name, else by its chat template.
 

@@ -11,7 +11,7 @@ from typing import Any
 from engine.inspection.families import family_of
 from engine.inspection.gguf import gguf_file, inspect_gguf
 from engine.inspection.headers import read_weights
-from engine.inspection.manners import chat_template, end_of_turn, instruct, licence
+from engine.inspection.manners import chat_template, end_of_turn, instruct, licence, tokenizer_class
 from engine.inspection.quantized import bits_of, method_of
 from engine.inspection.weights import Kind, Weights, active
 from engine.text import one_line
@@ -38,17 +38,26 @@ KEYS: dict[str, tuple[tuple[str, ...], int]] = {
     ),
 }
 """The names models give their dimensions, usual ones first, and the largest value believed."""
+TOKENIZERS = (
+    "tokenizer.json", "vocab*", "*vocab.json", "*.model", "*.spm", "*.tiktoken", "tekken.json", "bpe.codes", "dict.txt",
+    "*.tokenizer",
+)  # fmt: skip
+"""What transformers' tokenizers keep their words in."""
+OF_BYTES = ("byt5", "canine", "perceiver")
+"""Tokenizers that read bytes or characters, and keep no words."""
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
 TAKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 ROUTED_TO = {"switch_transformers": 1, "nllb-moe": 2}
 """Experts a token takes in models that never took another number."""
 
 
-def inspect_folder(path: str, name: str | None = None) -> dict[str, Any]:
+def inspect_folder(path: str, name: str | None = None, *, whole: bool = False) -> dict[str, Any]:
     """Facts, fingerprint and path of the model in a folder, or of a GGUF file or the folder that holds one, as JSON.
 
+    With `whole` it must hold a tokenizer too, as a run needs it.
+
     Raises:
-        InputError: no such folder, no config, no usable weights, or a config that cannot be believed.
+        InputError: no such folder, no config, no usable weights, a config that cannot be believed, or no tokenizer.
     """
     folder = Path(path)
     file = gguf_file(folder)
@@ -56,7 +65,24 @@ def inspect_folder(path: str, name: str | None = None) -> dict[str, Any]:
         return inspect_gguf(file, name)
     if not folder.is_dir():
         raise InputError(f"{path}: is not a folder; give the folder with config.json and model.safetensors.")
-    return described(folder, name or path, lambda: read_weights(folder))
+    found = described(folder, name or path, lambda: read_weights(folder))
+    if whole and not _tokenizer_in(folder, found["facts"]["config"]):
+        raise InputError(no_tokenizer(path))
+    return found
+
+
+def no_tokenizer(folder: str) -> str:
+    """What to say of a model folder without one."""
+    why = "the folder holds no tokenizer.json and no vocabulary; copy these files there too"
+    return f"{folder}: its tokenizer cannot be loaded: {why}."
+
+
+def _tokenizer_in(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether there is a file that a tokenizer is made of, or it is one of those that read bytes and need none."""
+    if any(next(folder.glob(pattern), None) is not None for pattern in TOKENIZERS):
+        return True
+    named = tokenizer_class(folder) or config.get("tokenizer_class") or config["model_type"]
+    return str(named).lower().startswith(OF_BYTES)
 
 
 def described(folder: Path, name: str, read: Callable[[], Weights]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 
 from engine.files import read_json
 from engine.inspect import local_model
+from engine.inspection.model import no_tokenizer
 from engine.worker import own_head
 from engine.worker.adapters import check_targets, with_adapters
 from engine.worker.freezing import freeze
@@ -92,7 +93,7 @@ def load_tokenizer(folder: str, *, words: bool = False) -> Any:
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without any: all words unknown
-        raise InputError(f"{folder}: its tokenizer cannot be loaded: the folder holds no tokenizer.json and no vocabulary.")
+        raise InputError(no_tokenizer(folder))
     # Padding that was added to a tokenizer and not to its model (Llama 2's usual <pad>) has no embedding to be looked up.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= _vocabulary(folder):
         if tokenizer.eos_token is None:

@@ -90,6 +90,16 @@ def test_a_model_folder_without_config(tmp_path: Path) -> None:
     assert "has no config.json" in message
 
 
+def test_a_model_folder_without_a_tokenizer_is_refused_before_any_run(tmp_path: Path) -> None:
+    demo = subject.local_model("demo")
+    assert demo is not None
+    for name in ("config.json", "model.safetensors", "tokenizer_config.json"):
+        (tmp_path / name).symlink_to(demo / name)
+    assert "holds no tokenizer.json and no vocabulary; copy these files" in complaint(str(tmp_path))
+    (tmp_path / "vocab.txt").symlink_to(demo / "vocab.txt")
+    assert subject.inspect_model(str(tmp_path)).facts.family == "encoder"
+
+
 def test_a_folder_called_demo_comes_before_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "demo").mkdir()
     monkeypatch.chdir(tmp_path)
