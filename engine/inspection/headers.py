@@ -1,5 +1,6 @@
 """The headers of safetensors files in a folder: found, bounded, checked, parsed. No weight is read."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.files import read_json
 from engine.inspection.weights import BITS, Tensor, Weights
 from engine.text import one_line
 from recommender.errors import InputError
@@ -63,6 +65,21 @@ def weights_of(headers: Iterable[Header], where: str) -> Weights:
     return Weights(tuple(tensors.values()), size, digest.digest())
 
 
+def an_adapter(folder: Path) -> str:
+    """What to say of a folder that holds an adapter: which model to give instead."""
+    base = None
+    with contextlib.suppress(OSError, ValueError):
+        read = read_json(folder / "adapter_config.json")
+        base = read.get("base_model_name_or_path") if isinstance(read, dict) else None
+    if not isinstance(base, str) or not base:
+        return f"{folder} holds an adapter, not a model; give the base model it was trained on."
+    run = folder.parent if (folder.parent / "plan.yaml").is_file() else "RUN"
+    return (
+        f"{folder} holds an adapter, not a model; give the one it was trained on (--model {one_line(base, 200)}), or a model of"
+        f" both, which `loracle merge {run}` makes of a finished run."
+    )
+
+
 def names_in(folder: Path, there: Callable[[str], bool]) -> list[str]:
     """Names of the weight files of the model in `folder`; `there` tells whether one exists, on the disk or on the hub.
 
@@ -75,7 +92,7 @@ def names_in(folder: Path, there: Callable[[str], bool]) -> list[str]:
         return _shards(folder, folder / INDEX, there)
     other = sorted(p.name for p in folder.glob("*.safetensors"))
     if other == ["adapter_model.safetensors"]:
-        raise InputError(f"{folder} holds an adapter, not a model; give the base model it was trained on.")
+        raise InputError(an_adapter(folder))
     if other:
         raise InputError(
             f"{folder}: holds {one_line(other[0])} but neither {SINGLE} nor {INDEX};"

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.inspection.families import family_of
 from engine.inspection.gguf import gguf_file, inspect_gguf
-from engine.inspection.headers import read_weights
+from engine.inspection.headers import an_adapter, read_weights
 from engine.inspection.manners import chat_template, end_of_turn, instruct, licence, tokenizer_class
 from engine.inspection.quantized import bits_of, method_of
 from engine.inspection.weights import Kind, Weights, active
@@ -126,7 +126,7 @@ def _config(folder: Path) -> tuple[bytes, dict[str, Any]]:
 
 def _no_config(folder: Path) -> str:
     if (folder / "adapter_config.json").is_file():
-        return f"{folder} holds an adapter, not a model: it has no config.json. Give the base model it was trained on."
+        return an_adapter(folder)
     inside = sorted(p.parent.name for p in folder.glob("*/config.json") if not re.match(r"\d_", p.parent.name))
     hint = f" Did you mean {folder / inside[0]}?" if inside else ""
     wanted = "give the folder with config.json and model.safetensors."
