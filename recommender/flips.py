@@ -48,10 +48,18 @@ def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
     enough = tuple(max(int(c * min(kept, 1.0)), 64) for c in counts or ())
     wanted = max(enough, default=0) if several else sum(enough)  # a text may have several labels
     rows = max(100, wanted, 64 * (data.classes or 0) if counts is None else 0, distinct_rows(data))
-    more = _changed(
-        facts, "data", rows=rows, unique_rows=rows, label_counts=enough or None, near_duplicate_share=None, duplicate_share=None
-    )
-    verdict = decide(more).verdict
+    cleared = {"label_counts": enough or None, "near_duplicate_share": None, "duplicate_share": None}
+
+    def with_rows(number: int) -> Facts:
+        return _changed(facts, "data", rows=number, unique_rows=number, **cleared)
+
+    verdict = decide(with_rows(rows)).verdict
+    if verdict in METHODS and not enough and not is_labelled(data):  # where rows alone decide, the fewest of them
+        low = distinct_rows(data)
+        while rows - low > 1:
+            middle = (low + rows) // 2
+            found = decide(with_rows(middle)).verdict
+            low, rows, verdict = (low, middle, found) if found in METHODS else (middle, rows, verdict)
     if verdict in METHODS and len(enough) != 1 and (several or rows > distinct_rows(data)):
         code = "flip_more_of_each" if several and enough else "flip_more_rows" if enough else "flip_more_rows_only"
         yield sentence(code, {"method": METHOD_NAMES[verdict], "rows": rows, "smallest": 64})
