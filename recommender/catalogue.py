@@ -190,6 +190,8 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "flip_not_4_bit": {"bits": 4},
     "check_forgetting": {"rise": 0.05},
     "long_warmup": {"least": 0.03, "most": 0.10},
+    "one_step": {"wanted": 100},
+    "one_step_given": {"wanted": 100},
     "few_steps": {"wanted": 100},
     "few_steps_given": {"wanted": 100},
     "large_batch_lora": {"clearly": 128},

@@ -97,6 +97,8 @@ CAUTIONS: dict[str, str] = {
     "warmup_longer_than_run": "The warm-up ({warmup_steps} steps) is longer than the whole run ({total_steps} steps): the "
     "learning rate never reaches its value, ends at {reached:share} of it and never decays.",
     "long_warmup": "The warm-up takes {share:share} of the run; {least:share} to {most:share} is usual.",
+    "one_step": "Only one optimizer step; aim for {wanted} or more: lower the effective batch or add epochs.",
+    "one_step_given": "Only one optimizer step; aim for {wanted} or more.",
     "few_steps": "Only {total_steps} optimizer steps; aim for {wanted} or more: lower the effective batch or add epochs.",
     "few_steps_given": "Only {total_steps} optimizer steps; aim for {wanted} or more.",
     "rows_unseen": "{total_steps:count} steps of {effective_batch} rows see {seen:count} of your {rows:count} rows; one pass "

@@ -109,7 +109,8 @@ def _schedule(s: Mapping[str, Any], data: DataFacts, writes: bool, own: bool) ->
             yield caution("long_warmup", share=warmup / steps)
     given = number(s, "total_steps") is not None
     if steps and steps < 100 and not own:
-        yield caution("few_steps", wording="few_steps_given" if given else None, total_steps=steps)
+        code = "one_step" if steps == 1 else "few_steps"
+        yield caution("few_steps", wording=f"{code}_given" if given else code, total_steps=steps)
     if given and steps and batch and rows and not own and data.task != "continued_pretraining" and steps * batch < 0.8 * rows:
         seen, needed = int(steps * batch), math.ceil(rows / batch)
         yield caution("rows_unseen", total_steps=steps, effective_batch=batch, seen=seen, rows=rows, needed=needed)

@@ -1,6 +1,8 @@
 """Columns that would be taken for something that they are not: told, not guessed at."""
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from engine.inspection.columns import LABEL_NAMES, Column
 from engine.inspection.usual import NUMBERS
@@ -11,7 +13,7 @@ from recommender.errors import InputError
 _ASKED = frozenset({"question", "query", "prompt", "context", "ctx"})
 _SEVERAL_ANSWERS = ("answers", "choices", "options", "endings")
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 
 
 def refuse_several_answers(table: Table, columns: list[Column]) -> None:
@@ -30,6 +32,12 @@ def refuse_several_answers(table: Table, columns: list[Column]) -> None:
         )
 
 
+def with_commas(values: Sequence[Any]) -> list[str]:
+    """The values as texts where all are numbers and some are written `3,4`; nothing where they are not."""
+    texts = [t for t in (str(v).strip() for v in values if v is not None) if t]
+    return texts if any("," in t for t in texts) and all(map(_DECIMAL_COMMA.fullmatch, texts)) else []
+
+
 def refuse_decimal_commas(table: Table, columns: list[Column]) -> None:
     """Measures written `3,4`, which would be taken for two labels each.
 
@@ -38,8 +46,8 @@ def refuse_decimal_commas(table: Table, columns: list[Column]) -> None:
     """
     for c in columns:
         if c.name.lower() in _MEASURES and c.kind == "value" and c.numeric < 0.5:
-            texts = [t for t in (str(v).strip() for v in table.values(c.name) if v is not None) if t]
-            if any("," in t for t in texts) and all(map(_DECIMAL_COMMA.fullmatch, texts)):
+            texts = with_commas(table.values(c.name))
+            if texts:
                 raise InputError(
                     f"{table.path}: column {one_line(c.name, 60)} holds numbers with a comma ({one_line(texts[0], 20)}); write"
                     " them with a point."

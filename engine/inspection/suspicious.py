@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from engine.inspection.columns import LOOK_AT, Column
+from engine.inspection.misleading import with_commas
 from engine.rows import as_text
 from engine.tables.table import Table
 from recommender.facts import Suspicion
@@ -34,7 +35,7 @@ def suspicious(table: Table, columns: Sequence[Column], used: Sequence[str], lab
             continue
         if column.distinct == 1:
             found.append(Suspicion(column=column.name, why="constant", share=column.filled))
-        elif _is_id(column):
+        elif _is_id(column) and not with_commas(table.values(column.name)[:LOOK_AT]):  # an amount, as most of the world writes it
             found.append(Suspicion(column=column.name, why="id", share=column.distinct / column.rows))
         elif marks:
             share = _told_by(table.values(column.name)[:LOOK_AT], marks)

@@ -178,6 +178,7 @@ def test_columns_that_should_not_be_learned_from(tmp_path: Path) -> None:
     rng = random.Random(0)
     rows = [
         {"text": prose(rng), "label": "ab"[i % 2], "number": i, "batch": "spring", "code": 7 + i % 2, "page": i % 7}
+        | {"sum": f"{137 * i},{i + 10}"}  # an amount, no identifier
         for i in range(60)
     ]
     facts = looked(put(tmp_path, "a.jsonl", rows))

@@ -74,6 +74,10 @@ def test_each_is_caught(plan: dict[str, Any], code: str) -> None:
     assert code in about_the_plan(plan)
 
 
+def test_one_step_is_not_said_in_the_plural() -> None:
+    assert about_the_plan({"max_steps": 1})["few_steps"].text.startswith("Only one optimizer step; aim for 100")
+
+
 @pytest.mark.parametrize(
     "plan",
     [
