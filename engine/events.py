@@ -8,15 +8,18 @@ import errno
 import json
 import math
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 EVENT_VERSION = 1
 MAX_LINE = 64 * 1024
+HEAD = 160
+"""Bytes in which a line of `EventWriter` has named its kind."""
 KINDS = frozenset(
     {"run", "phase", "preflight", "step", "evaluation", "checkpoint", "sample", "warning", "recovery", "heartbeat", "end"}
 )
@@ -79,16 +82,30 @@ class EventWriter:
 
 
 class EventTail:
-    """Follows a log from the beginning, or from `offset`, across any number of polls."""
+    """Follows a log from the beginning, or from `offset`, across any number of polls.
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
+    Of the kinds `without` nothing is parsed, which is nearly all the work: a log is mostly steps.
+    """
+
+    def __init__(self, path: Path, offset: int = 0, *, without: Iterable[str] = ()) -> None:
         self._path = path
+        self._unwanted = re.compile(f'"kind": "(?:{"|".join(without)})"'.encode()) if without else None
         self._offset = offset
         self._rest = b""
         self._skipping = False
 
     def poll(self, max_bytes: int = 32 * 1024 * 1024) -> list[Event]:
         """Events that were completed since the last call, oldest first. A missing file is an empty one."""
+        while lines := self._lines(max_bytes):
+            if self._unwanted is None:
+                return _parse_all(lines)
+            unwanted = self._unwanted.search
+            if lines := [line for line in lines if not unwanted(line, 0, HEAD)]:
+                return _parse_all(lines)
+        return []
+
+    def _lines(self, max_bytes: int) -> list[bytes]:
+        """The lines that are completed by the next bytes; none at the end."""
         try:
             with self._path.open("rb") as file:
                 left = os.fstat(file.fileno()).st_size - self._offset  # for a size, Python asks for that much memory at once
@@ -102,10 +119,9 @@ class EventTail:
         if self._skipping and lines:
             self._skipping = False
             del lines[0]
-        events = _parse_all(lines)
         if len(self._rest) > MAX_LINE:  # a line no writer of ours makes: forget it, and what is still to come of it
             self._rest, self._skipping = b"", True
-        return events
+        return lines
 
 
 def read_events(path: Path) -> Iterator[Event]:

@@ -199,7 +199,7 @@ def all_runs(runs: Path | None = None) -> Iterator[RunDirectory]:
         if is_group(path):
             inside = []
             with contextlib.suppress(OSError):  # thrown away in this moment
-                inside = sorted((p for p in path.iterdir() if is_run(p)), key=_begun, reverse=True)
+                inside = sorted((p for p in path.iterdir() if is_run(p)), key=begun, reverse=True)
             yield from map(RunDirectory, inside)
         else:
             yield RunDirectory(path)
@@ -215,7 +215,12 @@ def folders(runs: Path | None = None) -> list[Path]:
     return sorted(local | elsewhere, key=lambda p: (p.name, str(p)), reverse=True)
 
 
-def _begun(run: Path) -> float:
+def begun(run: Path) -> float:
+    """When the plan of the run in that folder was written.
+
+    Raises:
+        OSError: it is gone.
+    """
     return (run / "plan.yaml").stat().st_mtime
 
 

@@ -36,7 +36,7 @@ def discard(run: RunDirectory) -> Discarded:
         raise InputError(f"{folder.name} is running; stop it first, then delete it.")
     members = [RunDirectory(p) for p in folder.iterdir() if is_run(p)] if run.group is not None else [run]
     for member in members:
-        if member.state().status not in FINISHED and member.alive():
+        if member.alive() and member.state().status not in FINISHED:  # only then its log, which may be long, is read
             raise InputError(f"{member.name} is running; stop it first, then delete it.")
     trash = folder.parent / FOLDER
     now = trash / f"{time.time_ns()}-{folder.name}"

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from engine.trash import Discarded
     from recommender.facts import Machine
     from tui.draft import Draft
-    from tui.run_rows import RunRow
 
 
 class LoracleApp(App[None]):
@@ -83,7 +82,7 @@ class LoracleApp(App[None]):
             from tui.draft import Draft
 
             self._first_draft = Draft(model=model or "", data=data or "")
-        self._run_list = RunList()
+        self.run_list = RunList()
         self.merges = Merges(self)
         self._quit_question: ModalScreen[bool] | None = None
         self._news = terminal.News()
@@ -121,6 +120,13 @@ class LoracleApp(App[None]):
         unknown = keys.unknown(self._own_keys, keys.all_ids()) if self._own_keys else []
         for sentence in [*unknown, *settings.unknown_theme(self.available_themes)]:
             self.notify(sentence, severity="warning", markup=False, timeout=15)
+
+    def get_css_variables(self) -> dict[str, str]:
+        """The theme's colours, and that of a comparison's third curve: ansi-dark has one green for accent and success."""
+        colours = super().get_css_variables()
+        same = colours["text-success"] == colours["text-accent"]
+        colours["third-curve"] = "ansi_magenta" if same else colours["text-success"]
+        return colours
 
     def look_at_machine(self) -> None:
         """Find out what this machine has, once, when a screen that says so is shown: whoever attaches to a run is not kept."""
@@ -216,10 +222,6 @@ class LoracleApp(App[None]):
         from tui.screens.setup import SetupScreen
 
         self.push_screen(SetupScreen(draft.model if draft is not None else "", draft=draft))
-
-    def list_runs(self) -> "list[RunRow]":
-        """All runs, newest first; blocks, so it is called in a thread."""
-        return self._run_list.rows(self.runs)
 
     def choose_to_compare(self, run: "RunDirectory") -> None:
         """Choose what to compare a run with."""

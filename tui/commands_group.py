@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from rich.text import Text
@@ -48,9 +49,12 @@ def compare(given: argparse.Namespace) -> int:
         anyway=given.anyway,
     )
     hours = comparing.hours(((p, advice.candidate(p.method)) for p in plans.values()), look.facts, given.folds)
-    group = groups.create(runs.runs_root(given.runs), "compare", plans, advice=advice, facts=look.facts)
     what = _("{n} runs, one after another").format(n=len(plans))
-    _begun(group, given, [comparing.budget(next(iter(plans.values())))], what, hours)
+    tell = partial(_tell, given, [comparing.budget(next(iter(plans.values())))], what, hours, runs=list(plans))
+    if given.dry_run:
+        return tell()
+    group = groups.create(runs.runs_root(given.runs), "compare", plans, advice=advice, facts=look.facts)
+    tell(name=group.name, path=str(group.path))
     return _go(group, given)
 
 
@@ -74,10 +78,6 @@ def pilot(given: argparse.Namespace) -> int:
         assignments=given.assignments,
         anyway=given.anyway,
     )
-    kept = {"mode": wanted.mode, "labels": wanted.labels, "stages": wanted.stages, "raised": wanted.raised}
-    group = groups.create(
-        runs.runs_root(given.runs), "pilot", wanted.plans, advice=advice, facts=look.facts, left_out=wanted.left_out, **kept
-    )
     named = ", ".join(wanted.labels.values())
     if wanted.mode == "slice":
         words = _("Slices of {names}, compared after {steps} steps on the validation rows; the winner goes on to its end")
@@ -89,7 +89,15 @@ def pilot(given: argparse.Namespace) -> int:
             " the winner is trained once more on the usual split (--anyway takes slices)"
         )
         what = words.format(fewest=piloting.FEWEST_ROWS, names=named, folds=folds)
-    _begun(group, given, [_("Left out: {words}").format(words=line) for line in wanted.left_out], what, wanted.hours)
+    left_out = [_("Left out: {words}").format(words=line) for line in wanted.left_out]
+    tell = partial(_tell, given, left_out, what, wanted.hours, runs=list(wanted.plans))
+    if given.dry_run:
+        return tell()
+    kept = {"mode": wanted.mode, "labels": wanted.labels, "stages": wanted.stages, "raised": wanted.raised}
+    group = groups.create(
+        runs.runs_root(given.runs), "pilot", wanted.plans, advice=advice, facts=look.facts, left_out=wanted.left_out, **kept
+    )
+    tell(name=group.name, path=str(group.path))
     return _go(group, given)
 
 
@@ -148,15 +156,15 @@ def report(group: Group, given: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _begun(group: Group, given: argparse.Namespace, said: list[str], what: str, hours: float) -> None:
+def _tell(given: argparse.Namespace, said: list[str], what: str, hours: float, **named: object) -> int:
     """Say what will be done and how long that takes, before anything is."""
     if given.json:
-        begun = {"kind": "group", "name": group.name, "path": str(group.path), "runs": list(group.content()["plans"])}
-        print(json.dumps(begun | {"hours": hours}), flush=True)
-        return
+        print(json.dumps({"kind": "group", **named, "hours": hours}), flush=True)
+        return Exit.DONE
     console = Screen(stderr=True)
     console.print(Text(_("{what}; about {time} (estimated).").format(what=what, time=duration(3600 * hours))))
     listed(console, "", said)
+    return Exit.DONE
 
 
 def _go(group: Group, given: argparse.Namespace) -> int:

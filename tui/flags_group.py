@@ -34,6 +34,7 @@ def _situation(parser: argparse.ArgumentParser) -> None:
     flags.assignments(parser)
     parser.add_argument("--anyway", action="store_true", help=_("run against the advice; it is written into the plans"))
     parser.add_argument("--detach", action="store_true", help=_("leave it running"))
+    parser.add_argument("--dry-run", action="store_true", help=_("say what would be run and how long it takes; start nothing"))
     flags.goal(parser)
     flags.as_json(parser)
     flags.runs(parser)

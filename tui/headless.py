@@ -174,7 +174,8 @@ class _LineView(_View):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._said = 0.0
-        self._phase = self._line = ""
+        self._phases: set[str] = set()
+        self._line = ""
 
     def event(self, event: Event, state: RunState) -> None:
         try:
@@ -186,9 +187,11 @@ class _LineView(_View):
 
     def tick(self, state: RunState) -> None:
         now = time.monotonic()
-        if not _goes_on(state) or (now - self._said < LINE_EVERY and state.phase == self._phase):
+        # A phase that comes again and again, as an evaluation does, is announced once.
+        if not _goes_on(state) or (now - self._said < LINE_EVERY and state.phase in self._phases):
             return
-        self._said, self._phase = now, state.phase
+        self._said = now
+        self._phases.add(state.phase)
         line = progress(state)
         if line != self._line:  # a long step or a long load is said once
             self._line = line

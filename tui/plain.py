@@ -227,7 +227,10 @@ def _choose(draft: Draft, own: list[str], runs: Path | None, run: Run) -> int:
         typed = [*_typed(draft, method if method in METHODS else draft.method, own), *_runs(runs)]
         if method == PILOT:
             typed = [PILOT, *_typed(draft, "", own)[1:], *_runs(runs)]  # without --auto, and of every method
-        code = run(typed)
+            if (code := run([*typed, "--dry-run"])) == Exit.DONE and not _yes(_("Start the pilot?")):
+                continue
+        if method != PILOT or code == Exit.DONE:
+            code = run(typed)
         if code == Exit.REFUSED and _yes(_("Start it all the same?")):
             code = run([*typed, "--anyway"])
         if code in (Exit.DONE, Exit.FAILED, Exit.STOPPED):  # else nothing was started, and the answers are kept

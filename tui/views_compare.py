@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tui.comparing import Comparison
 
 NAMES = 16
-"""Cells of the names on the left."""
+"""Cells of the names on the left, at least."""
 NARROWEST, WIDEST = 13, 26
 BESIDE_NAMES = 18
 """Cells of letter, time and state in the legend."""
@@ -26,7 +26,7 @@ WHY_NOT = {
     "not_scored": _("No intervals: fewer than two of these runs have kept their answers on held-out rows."),
     "other_rows": _("No intervals: these runs were not scored on the same held-out rows."),
 }
-STYLES = ("$text-accent", "$text-primary", "$text-success", "$text-error")
+STYLES = ("$text-accent", "$text-primary", "$third-curve", "$text-error")
 """Of the letters, as the curves are drawn."""
 
 
@@ -41,18 +41,20 @@ def legend(made: "Comparison", width: int) -> Content:
     return Content("\n").join(lines)
 
 
-def columns(made: "Comparison", width: int) -> int:
-    """Cells of one run's column where the whole table has `width`."""
-    return min(max((width - NAMES) // max(len(made.runs), 1), NARROWEST), WIDEST)
+def columns(made: "Comparison", width: int, names: int = NAMES) -> int:
+    """Cells of one run's column where the whole table has `width`, of which the names take `names`."""
+    return min(max((width - names) // max(len(made.runs), 1), NARROWEST), WIDEST)
 
 
 def settings(made: "Comparison", width: int) -> Content:
     """Only what differs."""
     if not made.settings:
         return Content(_("All settings are the same."))
-    column = columns(made, width)
-    rows = (_row(name, [_tail(value, column) for value in values], column) for name, values in made.settings)
-    return Content("\n").join([_heads(made, column), *rows])
+    longest = max(cell_len(name) for name, _values in made.settings) + 1
+    names = max(min(longest, width - NARROWEST * len(made.runs)), NAMES)
+    column = columns(made, width, names)
+    rows = (_row(name, [_tail(value, column) for value in values], column, names) for name, values in made.settings)
+    return Content("\n").join([_heads(made, column, names), *rows])
 
 
 def _tail(value: str, column: int) -> str:
@@ -61,9 +63,9 @@ def _tail(value: str, column: int) -> str:
     return clean if len(clean) < column else sign("…") + clean[-(column - 5) :]
 
 
-def _heads(made: "Comparison", column: int) -> Content:
-    names = [f"{c.letter} {padded(one_line(short_name(c.run.path.name), column - 4), column - 2)}" for c in made.runs]
-    return Content.assemble(" " * NAMES, *zip(names, STYLES, strict=False))
+def _heads(made: "Comparison", column: int, names: int = NAMES) -> Content:
+    runs = [f"{c.letter} {padded(one_line(short_name(c.run.path.name), column - 4), column - 2)}" for c in made.runs]
+    return Content.assemble(" " * names, *zip(runs, STYLES, strict=False))
 
 
 def results(made: "Comparison", width: int) -> Content:
@@ -93,9 +95,9 @@ def results(made: "Comparison", width: int) -> Content:
     return Content("\n").join(lines)
 
 
-def _row(name: str, values: list[str], column: int) -> Content:
-    label = one_line(name, NAMES - 1)
-    return Content.assemble((padded(label, NAMES), "$text-muted"), "".join(padded(v, column) for v in values).rstrip())
+def _row(name: str, values: list[str], column: int, names: int = NAMES) -> Content:
+    label = one_line(name, names - 1)
+    return Content.assemble((padded(label, names), "$text-muted"), "".join(padded(v, column) for v in values).rstrip())
 
 
 def _interval(made: "Comparison", letter: str, name: str, column: int) -> str:

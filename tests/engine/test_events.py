@@ -111,6 +111,21 @@ def test_an_unknown_kind_is_a_mistake_of_the_program(log: Path) -> None:
     writer.close()
 
 
+def test_kinds_that_nobody_wants_are_passed_over(log: Path) -> None:
+    writer = EventWriter(log)
+    for step in range(1, 40):
+        writer.write("step", step=step, loss=1.0)
+        writer.write("heartbeat", machine={})
+        if step % 20 == 0:
+            writer.write("warning", text='"kind": "step"')
+    tail = EventTail(log, without=("step", "heartbeat"))
+    found = [event for _ in range(2) for event in tail.poll(500)]  # many times as much lies between them
+    assert [(event["kind"], event["seq"]) for event in found] == [("warning", 41)]
+    writer.write("end", status="done", code=0)
+    writer.close()
+    assert [event["kind"] for event in tail.poll(500)] == ["end"]
+
+
 def test_a_missing_log_is_an_empty_one(tmp_path: Path) -> None:
     assert list(read_events(tmp_path / "none.jsonl")) == []
 

@@ -203,13 +203,17 @@ def test_without_a_terminal_one_hears_what_a_worker_does_before_it_trains() -> N
     out = io.StringIO()
     view = headless._LineView(Console(file=out, width=200))
     state = RunState()
-    for phase, done in (("starting", 0), ("load", 0), ("tokenize", 500)):
-        state.phase, state.phase_done, state.phase_total = phase, done, 1_000 if done else 0
+    state.total_steps = 30
+    evaluations = [("train", 0, 30), ("evaluate", 0, 20)] * 3  # quick ones
+    for phase, done, total in (("starting", 0, 0), ("load", 0, 0), ("tokenize", 500, 1_000), *evaluations):
+        state.phase, state.phase_done, state.phase_total = phase, done, total
         view.tick(state)
     assert out.getvalue().splitlines() == [
         "starting the worker …",
         "loading the model …",
         "turning texts into tokens 500/1 000 …",
+        "step 0/30 · epoch 0.0",
+        "scoring the validation rows 0/20 …",
     ]
 
 

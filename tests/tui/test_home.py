@@ -1,17 +1,20 @@
 """The list of runs: deleting and bringing back, marking and comparing, attaching."""
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets import DataTable
 
 from engine import trash
+from engine.events import EventTail
 from engine.rundir import RunDirectory
 from recommender.errors import InputError
 from tui.app import LoracleApp
-from tui.run_rows import RunList
+from tui.run_rows import RunList, best_score
 from tui.screens.compare import CompareScreen
 from tui.screens.home import HomeScreen
 from tui.screens.run import RunScreen
@@ -83,6 +86,57 @@ async def test_marked_runs_are_compared(runs: Path, make_run: Any, screen: Scree
         await wait(pilot, lambda: "2 runs marked" in screen(app))
 
 
+async def test_the_list_answers_while_logs_are_read(
+    runs: Path, make_run: Any, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [ended(make_run, f"r{n:02}") for n in range(30)]
+    last, read_on, poll = made[0].path, threading.Event(), EventTail.poll
+
+    def slow(tail: EventTail, *given: Any) -> Any:
+        if tail._path != made[-1].events:
+            assert read_on.wait(60)
+        return poll(tail, *given)
+
+    monkeypatch.setattr(EventTail, "poll", slow)
+    monkeypatch.setattr("tui.run_rows.TOLD_EVERY", 0.0)
+
+    def line(app: LoracleApp, name: str) -> str:
+        return next((line for line in screen(app).splitlines() if name in line and " ago" in line), "")
+
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "stopped" in line(app, "r29-lora") and "…" in line(app, "r28-lora"))
+        home = app.screen
+        assert isinstance(home, HomeScreen)
+        await pilot.press("G", "delete")
+        await wait(pilot, lambda: not last.exists() and not line(app, "r00-lora") and "brings it back" in screen(app))
+        await pilot.press("k", "k")
+        table = home.query_one(DataTable)
+        await wait(pilot, lambda: table.scroll_y > 0 and "…" in line(app, "r03-lora"))
+        where = table.cursor_row, table.scroll_y
+        await pilot.press("n")
+        await wait(pilot, lambda: "What is the model to learn?" in screen(app))
+        await pilot.press("escape")
+        await wait(pilot, lambda: app.screen is home)
+        read_on.set()
+        told = r"r03-lora +■ stopped +LoRA +macro-F1 0\.790 +\S+ \S+ ago"
+        await wait(pilot, lambda: re.search(told, line(app, "r03-lora")) is not None)
+        assert (table.cursor_row, table.scroll_y) == where
+        assert home.copyable() == (str(made[3].path), str(made[3].path))
+
+
+def test_evaluations_that_a_resumed_run_does_again_do_not_count(runs: Path, make_run: Any) -> None:
+    worker = make_run()
+    worker.begin()
+    for step, accuracy in ((5, 0.8), (10, 0.9)):
+        worker.steps(step - 4, step)
+        worker.evaluate(step, accuracy=accuracy)
+    worker.begin(resumed_from=5)
+    worker.steps(6, 10)
+    worker.evaluate(10, accuracy=0.7)
+    assert RunList().rows(runs)[0].score == best_score(worker.run.state(), "macro_f1") == pytest.approx(0.79)
+
+
 def test_the_list_reads_a_log_once_and_then_only_what_grew(runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = make_run()
     worker.begin()
@@ -90,8 +144,6 @@ def test_the_list_reads_a_log_once_and_then_only_what_grew(runs: Path, make_run:
     listed = RunList()
     assert listed.rows(runs)[0].score is None
     read: list[int] = []
-    from engine.events import EventTail
-
     poll = EventTail.poll
 
     def counted(self: Any, *given: Any) -> Any:

@@ -76,12 +76,14 @@ def test_a_task_can_be_changed(known: list[Any], monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("known")
-def test_a_pilot_is_offered_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pilot_begins_once_it_was_told_and_agreed_to(monkeypatch: pytest.MonkeyPatch) -> None:
     typed: list[list[str]] = []
-    answers(monkeypatch, "", "small", "rows.csv", *[""] * 6, "epochs=2", "pilot")
+    answers(monkeypatch, "", "small", "rows.csv", *[""] * 6, "epochs=2", "pilot", "no", "pilot", "yes")
     assert plain.ask(None, None, lambda arguments: typed.append(arguments) or 0) == 0  # type: ignore[func-returns-value]
-    assert typed[-1] == ["pilot", "--model", "small", "--data", "rows.csv", "--set", "epochs=2"]
+    pilot = ["pilot", "--model", "small", "--data", "rows.csv", "--set", "epochs=2"]
+    assert typed[-3:] == [[*pilot, "--dry-run"], [*pilot, "--dry-run"], pilot]
     assert _parser().parse_args(typed[-1]).methods is None
+    assert _parser().parse_args(typed[-2]).dry_run
 
 
 @pytest.mark.usefixtures("known")

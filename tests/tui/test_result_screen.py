@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from engine.state import RunState
+from tui import views_compare
 from tui.app import LoracleApp
+from tui.comparing import Compared, Comparison
 from tui.screens.compare import ChooseRuns, CompareScreen
 from tui.screens.help import HelpScreen
 from tui.screens.result import ResultScreen
@@ -196,6 +199,22 @@ async def test_runs_on_other_rows_get_no_interval(runs: Path, done: Any, screen:
     async with app.run_test(size=(120, 40)) as pilot:
         app.open_compare([first, second])
         await wait(pilot, lambda: "not scored on the same held-out rows" in " ".join(screen(app).split()))
+
+
+def test_names_of_settings_are_whole_beside_four_runs(make_run: Any) -> None:
+    runs = [Compared(letter, make_run(letter).run, RunState(), None, {}) for letter in "ABCD"]
+    made = Comparison(runs, [("data.validation_rows", ["100", "200", "300", "400"]), ("rank", ["8", "16", "32", ""])])
+    lines = views_compare.settings(made, 74).plain.splitlines()
+    assert lines[1].split() == ["data.validation_rows", "100", "200", "300", "400"]
+    assert max(map(len, lines)) <= 74
+
+
+def test_the_curves_of_a_comparison_have_a_colour_each_in_every_theme() -> None:
+    app = LoracleApp()
+    for name in app.available_themes:
+        app.theme = name
+        colours = app.get_css_variables()
+        assert len({colours[style.removeprefix("$")] for style in views_compare.STYLES}) == 4, name
 
 
 class FakeTrial:

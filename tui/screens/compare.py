@@ -120,7 +120,7 @@ class ChooseRuns(LoracleScreen):
 
     @work(exclusive=True, group="choose", exit_on_error=False)
     async def _load(self) -> None:
-        rows = await in_thread(self.loracle.list_runs)
+        rows = await in_thread(self.loracle.run_list.rows, self.loracle.runs)
         self._rows = [row for row in rows if row.run.path != self._first.path]
         options = self.query_one(OptionList)
         options.add_options([Option(self._words(i)) for i in range(len(self._rows))])

@@ -1,5 +1,6 @@
 """Home: all runs, newest first."""
 
+import threading
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
@@ -19,6 +20,7 @@ from tui.i18n import _, plural
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.views_advice import NAMES
+from tui.widgets.run_table import RunTable
 from tui.words import LIVE, fitted, metric, seconds_ago, short_name, sign, status_with_sign, status_word
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 SHORT = {"accuracy": _("acc")}
 REFRESH_SECONDS = 5.0
-RESUMABLE = ("stopped", "failed", "dead")
+RESUMABLE = ("stopped", "failed", "dead", "")
+"""Whether a run that was not read yet can be resumed, its screen finds out."""
 FEWEST_CELLS = 12
 """Of a run's name, however little room the other columns leave."""
 COLUMNS = (_("run"), _("state"), _("method"), _("best"), _("started"))
@@ -73,8 +76,7 @@ class HomeScreen(LoracleScreen):
         return next((row.run for row in self._rows if row.status in LIVE), None)
 
     def body(self) -> ComposeResult:
-        table: DataTable[Text] = DataTable(id="runs", cursor_type="row", zebra_stripes=True)
-        yield table
+        yield RunTable(id="runs", cursor_type="row", zebra_stripes=True)
         yield Static(Content.styled(_("Looking for earlier runs…"), "$text-muted"), id="note", markup=False)
 
     def on_mount(self) -> None:
@@ -94,10 +96,29 @@ class HomeScreen(LoracleScreen):
             self.loracle.look_at_machine()
             self.load()
 
+    def on_screen_suspend(self) -> None:
+        """What is shown now has the processor; what was read so far is kept."""
+        self.workers.cancel_group(self, "runs")
+
     @work(exclusive=True, group="runs", exit_on_error=False)
     async def load(self) -> None:
-        """Read the states of all runs."""
-        rows = await in_thread(self.loracle.list_runs)
+        """List all runs at once, and their states as they are read."""
+        given_up = threading.Event()
+
+        def meanwhile(rows: "list[RunRow]") -> None:  # called in the thread that reads
+            self.call_later(self._show_meanwhile, rows, given_up)
+
+        try:
+            rows = await in_thread(self.loracle.run_list.rows, self.loracle.runs, meanwhile, given_up)
+        finally:
+            given_up.set()
+        self._take(rows)
+
+    def _show_meanwhile(self, rows: "list[RunRow]", given_up: threading.Event) -> None:
+        if not given_up.is_set():
+            self._take(rows)
+
+    def _take(self, rows: "list[RunRow]") -> None:
         self._tell_endings(rows)
         self._show(rows)
         if self._go_to_setup and not rows:
@@ -112,28 +133,13 @@ class HomeScreen(LoracleScreen):
                 self.loracle.tell_elsewhere(row.run, row.status)
 
     def _show(self, rows: "list[RunRow]") -> None:
-        """Only what changed is written, so that neither cursor nor scrolling jump."""
-        table = self.query_one(DataTable)
-        paths = [str(row.run.path) for row in rows]
-        room, self._room = self._room, self._room_for_names(rows)
-        same = paths == [str(row.run.path) for row in self._rows] and table.row_count == len(rows) and room == self._room
-        chosen = self._chosen()
         if bool(rows) != bool(self._rows):
             self.call_after_refresh(self.refresh_bindings)
         self._rows = rows
-        self._marked &= set(paths)
-        if same:
-            for y, row in enumerate(rows):
-                for x, cell in enumerate(self._cells(row)):
-                    if table.get_cell_at((y, x)) != cell:  # type: ignore[arg-type]
-                        table.update_cell_at((y, x), cell)  # type: ignore[arg-type]
-        else:
-            table.clear(columns=True)  # a column does not become narrower by itself
-            table.add_columns(*COLUMNS)
-            for row, key in zip(rows, paths, strict=True):
-                table.add_row(*self._cells(row), key=key)
-            if chosen is not None and str(chosen.run.path) in paths:
-                table.move_cursor(row=paths.index(str(chosen.run.path)))
+        self._marked &= {str(row.run.path) for row in rows}
+        self._room = self._room_for_names(rows)
+        table = self.query_one(RunTable)
+        table.show(COLUMNS, {str(row.run.path): self._cells(row) for row in rows})
         self._note()
         table.display = bool(rows)
         if rows and self.app.screen is self and self.focused is None:
@@ -171,7 +177,7 @@ class HomeScreen(LoracleScreen):
         self.query_one("#note", Static).update(Content.styled(said.replace("·", sign("·")), "$text-muted"))
 
     def _chosen(self) -> "RunRow | None":
-        row = self.query_one(DataTable).cursor_row
+        row = self.query_one(RunTable).cursor_row
         return self._rows[row] if 0 <= row < len(self._rows) else None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -196,7 +202,8 @@ class HomeScreen(LoracleScreen):
         """Watch the run under the cursor, or see what came out."""
         row = self._chosen()
         if row is not None:
-            self.loracle.open_run(row.run, result=row.status == "done")
+            done = row.status == "done" or (not row.status and row.run.report_file.is_file())
+            self.loracle.open_run(row.run, result=done)
 
     def action_attach(self) -> None:
         """Watch the one that goes on; where several do, or none, the one under the cursor."""
@@ -269,9 +276,12 @@ class HomeScreen(LoracleScreen):
         from engine import trash
 
         try:
-            self.loracle.discarded.append(await in_thread(trash.discard, run))
+            thrown = await in_thread(trash.discard, run)
         except LoracleError as error:
             self.say(in_words(error.message), "warning")
+        else:
+            self.loracle.discarded.append(thrown)
+            self._show([row for row in self._rows if not row.run.path.is_relative_to(thrown.was)])
         self.load()
 
     @work(group="trash", exit_on_error=False)
@@ -290,16 +300,18 @@ class HomeScreen(LoracleScreen):
 
     def action_move(self, step: int) -> None:
         """Cursor down or up."""
-        table = self.query_one(DataTable)
+        table = self.query_one(RunTable)
         table.move_cursor(row=table.cursor_row + step)
 
     def action_end(self, which: int) -> None:
         """To the first or last run."""
-        self.query_one(DataTable).move_cursor(row=0 if which < 0 else len(self._rows) - 1)
+        self.query_one(RunTable).move_cursor(row=0 if which < 0 else len(self._rows) - 1)
 
 
 def _told(row: "RunRow") -> tuple[str, ...]:
     """All cells but the name."""
+    if not row.status:
+        return sign("…"), "", "", seconds_ago(row.started)
     name = SHORT.get(row.metric, judged.words(row.metric))
     score = f"{name} {metric(row.score)}" if row.score is not None else metric(None)
     method = NAMES.get(row.method, _("unreadable"))
