@@ -5,8 +5,10 @@ second has more. Where they are no beginnings of the whole, because the template
 follows (Qwen3 and Phi-3 do) or asks for it with a thought begun, it is looked for by its own words.
 """
 
+import json
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -92,17 +94,39 @@ def prompt_of(tokenizer: Any, item: dict[str, Any], where: str) -> tuple[str, li
 
 
 def _text(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, ask: bool = False) -> str:
-    try:
-        text = tokenizer.apply_chat_template(_weightless(messages), tools=tools, tokenize=False, add_generation_prompt=ask)
-    except Exception as error:  # a template is the model's own code and raises what it likes
-        said = one_line(str(error) or type(error).__name__, 200)
-        raise InputError(f"{where}: the model's chat template does not take this conversation: {said}") from None
-    return str(text)
+    failed: Exception | None = None
+    for parsed in (True, False) if any(m.get("tool_calls") for m in messages) else (True,):
+        try:
+            given = _as_known(messages, parsed=parsed)
+            return str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=ask))
+        except Exception as error:  # a template is the model's own code and raises what it likes
+            failed = failed or error
+    said = one_line(str(failed) or type(failed).__name__, 200)
+    raise InputError(f"{where}: the model's chat template does not take this conversation: {said}") from None
 
 
-def _weightless(messages: Sequence[Any]) -> list[Any]:
-    """As templates know messages."""
-    return [{name: said for name, said in m.items() if name != WEIGHT} if WEIGHT in m else m for m in messages]
+def _as_known(messages: Sequence[Any], *, parsed: bool = True) -> list[Any]:
+    """Messages as templates know them: without weights, the arguments of calls `parsed`, or else all written out.
+
+    Most templates write objects as JSON; OpenAI's rows hold JSON already, of which they would make JSON again. DeepSeek's want
+    it so.
+    """
+    known = [{name: said for name, said in m.items() if name != WEIGHT} if WEIGHT in m else m for m in messages]
+    return [m | {"tool_calls": [_call(c, parsed) for c in m["tool_calls"]]} if m.get("tool_calls") else m for m in known]
+
+
+def _call(call: Any, parsed: bool) -> Any:
+    """A call with its arguments as an object, or as JSON."""
+    if not isinstance(call, dict):
+        return call
+    if isinstance(call.get("function"), dict):
+        return call | {"function": _call(call["function"], parsed)}
+    given = call.get("arguments")
+    if parsed and isinstance(given, str):
+        with suppress(ValueError):
+            found = json.loads(given)
+            return call | {"arguments": found} if isinstance(found, dict) else call
+    return call | {"arguments": json.dumps(given, ensure_ascii=False)} if isinstance(given, dict) and not parsed else call
 
 
 def _answers(
@@ -227,7 +251,7 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = tokenizer.apply_chat_template(
-            _weightless(messages), tools=tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+            _as_known(messages), tools=tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
     ids, marked = list(found["input_ids"]), list(found["assistant_masks"])
     said = [message for message in messages if message["role"] == "assistant"]

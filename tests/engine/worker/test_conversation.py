@@ -173,6 +173,13 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     speaks = with_template(tiny_chat, CHATML.replace("'<|im_end|>\n' }}", f"'' }}}}{says}{{{{ '<|im_end|>\n' }}}}", 1))
     learned = shown(speaks, conversation.rendered(speaks, item(turns), "x"))
     assert "weather" in learned[0]
+    as_json = json.loads(json.dumps(turns))
+    as_json[1]["tool_calls"][0]["function"]["arguments"] = '{"city": "Paris"}'  # as OpenAI's rows have them
+    assert shown(speaks, conversation.rendered(speaks, item(as_json), "x")) == learned
+    joining = says.replace("message['tool_calls'] | tojson", "'<call>' + message['tool_calls'][0].function.arguments")
+    joins = with_template(tiny_chat, CHATML.replace("'<|im_end|>\n' }}", f"'' }}}}{joining}{{{{ '<|im_end|>\n' }}}}", 1))
+    texts = [conversation.rendered(joins, item(each), "x").ids for each in (turns, as_json)]
+    assert texts[0] == texts[1], "DeepSeek's templates add up texts"
     shutil.copytree(tiny_chat, tmp_path / "speaks")
     speaks.save_pretrained(tmp_path / "speaks")
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tmp_path / "speaks")})["facts"]
