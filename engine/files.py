@@ -1,9 +1,12 @@
 """Files written so that a crash leaves the old or the new, never a half."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,21 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> Non
 def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
     """`write_atomically` as JSON, on one line without `indent`; refuses NaN, which is not JSON."""
     write_atomically(path, json.dumps(content, allow_nan=False, ensure_ascii=False, indent=indent) + "\n")
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """For changing a file that others change too: whoever asks for the same, thread or program, waits until this one is done.
+
+    Nobody waits where the file system has no locks.
+
+    Raises:
+        OSError: nothing can be written beside `path`.
+    """
+    with path.with_name(f".{path.name}.lock").open("a") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def read_json(path: Path, max_bytes: int | None = 64_000_000) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from recommender import kernels, timing
 from recommender.counting import is_labelled
 from recommender.facts import Facts
-from recommender.footprint import disk_needed, trained_parameters
+from recommender.footprint import disk_needed, trained_parameters, wide_moments
 from recommender.memory import Placed, as_memory, groups_of, place, undivided
 from recommender.plan import Plan
 from recommender.reasons import reason, size
@@ -46,11 +46,11 @@ def _judged(
     facts: Facts, shape: Shape, method: Method, settings: Settings, *, placed: Placed, hours: Hours
 ) -> tuple[Candidate, list[Reason]]:
     trained = _trained(facts, shape, method, settings)
-    disk = disk_needed(shape, method, trained, settings.optimizer)
+    disk = _disk(facts, shape, method, settings)
     name = METHOD_NAMES[method]
     room = _room(name, placed)
     impossible, full_disk = cannot_run(facts, method), no_disk(facts, method, disk)
-    reasons = [] if impossible else [room, *(_variant(shape, name, settings) if placed.fits else ())]
+    reasons = [] if impossible else [room, *(_variant(shape, method, settings, trained) if placed.fits else ())]
     late = over_time_budget(facts, method, hours.predicted)
     against = (impossible, None if placed.fits else room, full_disk, late)
     reasons += [r for r in (impossible, full_disk, late) if r is not None]
@@ -75,6 +75,12 @@ def _judged(
 def _trained(facts: Facts, shape: Shape, method: Method, settings: Settings | Plan) -> int:
     rank, trained, layers = settings.rank or 0, settings.trained, settings.last_layers
     return trained_parameters(shape, facts.data, method, rank, trained=trained, last_layers=layers)
+
+
+def _disk(facts: Facts, shape: Shape, method: Method, settings: Settings | Plan) -> int:
+    trained = _trained(facts, shape, method, settings)
+    wide = wide_moments(shape, method, settings.trained, settings.optimizer)
+    return disk_needed(shape, method, trained, settings.optimizer, wide)
 
 
 def _first_that_fits(facts: Facts, shape: Shape, method: Method, tried: Iterable[Group]) -> tuple[Settings, Placed]:
@@ -110,9 +116,9 @@ def _room(name: str, placed: Placed) -> Reason:
     return reason(code, judged, "E10", "E21", "E22", wording="does_not_fit_margin" if close else None)
 
 
-def _variant(shape: Shape, name: str, settings: Settings) -> Iterator[Reason]:
+def _variant(shape: Shape, method: Method, settings: Settings, trained: int) -> Iterator[Reason]:
     """What had to be given up to fit in memory or time."""
-    known = {"method": name}
+    known = {"method": METHOD_NAMES[method]}
     if settings.trained == "no_embeddings":
         yield reason("variant_no_embeddings", known | {"embeddings": shape.embedding_parameters}, "K")
     elif settings.trained == "last_layers":
@@ -120,7 +126,8 @@ def _variant(shape: Shape, name: str, settings: Settings) -> Iterator[Reason]:
     if settings.precision == "bf16":
         yield reason("variant_bf16_weights", known | {"precision": settings.precision}, "E23", "K")
     elif settings.optimizer.startswith("adamw_8bit"):
-        yield reason("variant_adamw_8bit", known | {"saving": 6 * shape.parameters}, "E23")
+        narrow = trained - wide_moments(shape, method, settings.trained, settings.optimizer)
+        yield reason("variant_adamw_8bit", known | {"saving": 6 * narrow}, "E23")
 
 
 def why_not(facts: Facts, plan: Plan, *, anyway: bool = False) -> Reason | None:
@@ -129,7 +136,7 @@ def why_not(facts: Facts, plan: Plan, *, anyway: bool = False) -> Reason | None:
     With `anyway` it may try as long as the estimate's lower end fits.
     """
     shape = shape_of(facts.model, facts.data.task)
-    disk = disk_needed(shape, plan.method, _trained(facts, shape, plan.method, plan), plan.optimizer)
+    disk = _disk(facts, shape, plan.method, plan)
     placed = place(facts, shape, step_of(facts, plan.method, plan))
     predicted = as_memory(facts, shape, placed)
     if not placed.fits and not (anyway and predicted.low <= predicted.available):

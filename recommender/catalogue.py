@@ -75,6 +75,8 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "{bits} bits in the base.",
     "W15_rank_and_length": "LoRA fits here only with rank {rank} and texts of {length:count} tokens, QLoRA with rank {wanted} "
     "and {whole:count}: that weighs more than {bits} bits in the base.",
+    "W16_bf16_weights": "With its weights in {precision}, as only fits here, full fine-tuning scored {full:share} in one comparison "
+    "and LoRA {lora:share}.",
     # gates
     "G1_one_label": "All {rows:count} rows have the same label, so there is nothing to learn.",
     "G1_one_label_uncounted": "Every row has the same label, so there is nothing to learn.",
@@ -178,6 +180,7 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "W15_lora_cut_to_fit": {"bits": 16},
     "W15_length": {"bits": 16},
     "W15_rank_and_length": {"bits": 16},
+    "W16_bf16_weights": {"precision": "bf16", "full": 0.472, "lora": 0.478},
     "rare_class": {"least": 16},
     "rare_classes": {"least": 16},
     "nf4_untried": {"bits": 4},

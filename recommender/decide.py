@@ -125,6 +125,7 @@ def _situation(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) 
         adapters_wanted=goal.adapters_wanted,
         ship_in_4_bit=goal.ship_in_4_bit,
         full_fits=full.fits,
+        full_in_bf16=full.settings.precision == "bf16",
         trained=full.settings.trained,
         lora_cut=lora_is_cut(candidates),
     )

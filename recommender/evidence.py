@@ -73,6 +73,8 @@ class Situation:
     adapters_wanted: int
     ship_in_4_bit: bool
     full_fits: bool
+    full_in_bf16: bool
+    """What full fine-tuning fits in holds the weights themselves in bf16."""
     trained: Trained
     """What full fine-tuning would train in the memory and time there is."""
     lora_cut: bool
@@ -153,5 +155,6 @@ POINT_RULES: tuple[PointRule, ...] = (
         lambda s: not s.encoder and s.lora_cut,
         ("E2", "E5", "E20", "K"),
     ),
+    PointRule("W16_bf16_weights", {"full": -1, "lora": 0, "qlora": 0}, lambda s: s.full_fits and s.full_in_bf16, ("E10", "K")),
 )
 """W8 (time) is measured, not looked up: see `decide`. W11 (policy-gradient training) has no task here."""

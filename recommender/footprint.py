@@ -63,6 +63,7 @@ def states(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
     """Weights, gradients and optimizer states in bytes."""
     trained = trained_parameters(shape, facts.data, step.method, step.rank, trained=step.trained, last_layers=step.last_layers)
     moments = 2 if step.optimizer.startswith("adamw_8bit") else 8
+    wide = wide_moments(shape, step.method, step.trained, step.optimizer)
     if step.method != "full":
         width = 2 if step.adapter_dtype == "bf16" else 4  # moments are held as the weights are
         weights = int(_base_bytes(facts, shape, step)) + width * trained
@@ -73,7 +74,16 @@ def states(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
     weights = width * n
     if step.precision.endswith("-mixed"):
         weights += 2 * shape.linear_parameters  # autocast's 16-bit copies live from forward to backward
-    return {"weights": weights, "gradients": width * trained, "optimizer": (min(moments, 4) if half else moments) * trained}
+    narrow = (min(moments, 4) if half else moments) * (trained - wide)
+    return {"weights": weights, "gradients": width * trained, "optimizer": narrow + 8 * wide}
+
+
+def wide_moments(shape: Shape, method: Method, trained: Trained, optimizer: str) -> int:
+    """Parameters whose moments stay in fp32 under 8-bit AdamW: those of embeddings, as transformers' Trainer asks of bitsandbytes.
+
+    An output layer that shares their weights is one with them, one of its own has 8-bit moments; adapters train no embeddings.
+    """
+    return shape.table_parameters if method == "full" and trained == "all" and optimizer.startswith("adamw_8bit") else 0
 
 
 def _base_bytes(facts: Facts, shape: Shape, step: Step) -> float:
@@ -168,8 +178,11 @@ def logits(facts: Facts, shape: Shape, tokens: int) -> int:
     return LOGIT_BYTES * shape.vocabulary * min(tokens, chunk)
 
 
-def disk_needed(shape: Shape, method: Method, trained: int, optimizer: str = "adamw") -> int:
-    """Bytes on disk: two verified checkpoints, a third while it is written, and the saved result."""
+def disk_needed(shape: Shape, method: Method, trained: int, optimizer: str = "adamw", wide: int = 0) -> int:
+    """Bytes on disk: two verified checkpoints, a third while it is written, and the saved result.
+
+    `wide` are the `wide_moments` among the trained parameters.
+    """
     weights = 4 * shape.parameters if method == "full" else 4 * trained
-    checkpoint = weights + (2 if optimizer.startswith("adamw_8bit") else 8) * trained
+    checkpoint = weights + (2 if optimizer.startswith("adamw_8bit") else 8) * (trained - wide) + 8 * wide
     return 3 * checkpoint + weights + 50_000_000

@@ -52,6 +52,8 @@ class Shape:
     """That one token passes through; all of them in a dense model."""
     never_quantised: int = 0
     """Of the linear maps, what 4-bit loading leaves in 16 bit: the experts of a mixture."""
+    output_parameters: int = 0
+    """Of the embeddings, those of an output layer with weights of its own: a linear map, not a table."""
     assumed: tuple[str, ...] = field(default=())
     """Facts that were not known, with the value taken instead, e.g. `layers 12`."""
 
@@ -64,6 +66,11 @@ class Shape:
     def active_linear_parameters(self) -> int:
         """Of those, what one token is multiplied with."""
         return max(self.active_parameters - self.embedding_parameters, 0)
+
+    @property
+    def table_parameters(self) -> int:
+        """Parameters of the embeddings' tables, from which rows are looked up."""
+        return min(self.embedding_parameters - self.output_parameters, self.parameters)
 
     @property
     def key_value_width(self) -> int:
@@ -124,6 +131,8 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
     wide = (_number_in(config, ("moe_intermediate_size",)) or intermediate) if experts > 1 else intermediate
     body = layers * (4 * hidden * hidden + (3 if family == "decoder" else 2) * hidden * wide * experts)
     heads = known("attention_heads", model.attention_heads, max(hidden // 64, 1)) or 1
+    output = vocabulary * hidden
+    untied = family != "encoder" and not model.tied_embeddings and embeddings >= 2 * output
     shape = Shape(
         family=family,
         parameters=known("parameters", model.parameters, size or embeddings + body),
@@ -136,6 +145,7 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
         vocabulary=vocabulary,
         positions=max(known("max_positions", positions_of(model), 512 if family == "encoder" else 4096), 2),
         never_quantised=model.expert_parameters or 0,
+        output_parameters=output if untied else 0,
         assumed=tuple(assumed),
     )
     return _with_experts(shape, experts, per_token, model.active_parameters)

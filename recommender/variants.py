@@ -83,6 +83,8 @@ def _smaller_full(facts: Facts, shape: Shape, first: Settings) -> Iterator[Group
         yield from _memory_choices(small, checkpointing_only=True)
     if tuned_as_encoder(shape, facts.data):
         yield from _memory_choices(first.model_copy(update={"trained": "no_embeddings"}))
+        if has_8bit_adamw(facts.machine):
+            yield from _memory_choices(small.model_copy(update={"trained": "no_embeddings"}), checkpointing_only=True)
         if is_labelled(facts.data):
             yield from last_layers(facts, shape)
     elif has_8bit_adamw(facts.machine) and hyper.supports_bf16(facts.machine) and not is_labelled(facts.data):

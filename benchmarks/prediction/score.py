@@ -11,6 +11,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest import mock
 
@@ -146,6 +147,13 @@ def decisions(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {"cases": total, "right": right / total, "doubtful": doubtful / total, "false_fits": false_fits / total}
 
 
+def spread(errors: list[float]) -> dict[str, float]:
+    """Number, median, 90th percentile and worst of the errors' sizes, in hundredths."""
+    sizes = sorted(map(abs, errors))
+    ninety = sizes[min(int(0.9 * len(sizes)), len(sizes) - 1)]
+    return {"n": len(sizes), "median": median(sizes), "p90": ninety, "worst": sizes[-1]}
+
+
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The distribution of errors: medians, 90th percentiles, shares too low, coverage."""
     if not rows:
@@ -153,17 +161,13 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {"cells": len(rows), "decisions": decisions(rows)}
     for name in ("allocated", "reserved", "device", "seconds"):
         errors = [r[name]["error"] for r in rows if r.get(name)]
-        sizes = sorted(map(abs, errors))
-        if not sizes:
+        if not errors:
             continue
-        found[name] = {
-            "median": sizes[len(sizes) // 2],
-            "p90": sizes[min(int(0.9 * len(sizes)), len(sizes) - 1)],
-            "worst": sizes[-1],
+        found[name] = spread(errors) | {
             "more_than_2_too_low": sum(e < -2 for e in errors) / len(errors),
             "more_than_5_too_low": sum(e < -5 for e in errors) / len(errors),
             "covered": sum(r[name]["covered"] for r in rows if r.get(name)) / len(errors),
-            "width": sorted(r[name]["width"] for r in rows if r.get(name))[len(sizes) // 2],
+            "width": median(r[name]["width"] for r in rows if r.get(name)),
         }
     return found
 

@@ -25,6 +25,7 @@ from unittest import mock
 import torch
 
 from benchmarks.prediction.models import MINILM, SMOLLM2
+from benchmarks.prediction.score import spread
 from engine.events import read_events
 from engine.state import RunState
 from engine.worker.tracing import own
@@ -131,13 +132,6 @@ def told_left(folder: Path) -> dict[str, Any] | None:
         return None
     said = {step: [round(left, 1), round(last["time"] - at, 1)] for step, (left, at) in asked.items() if left is not None}
     return {"run": folder.name, "steps": state.step, "left": said} if said else None
-
-
-def spread(errors: list[float]) -> dict[str, float]:
-    """The distribution of errors, in hundredths."""
-    sizes = sorted(map(abs, errors))
-    ninety = sizes[min(int(0.9 * len(sizes)), len(sizes) - 1)]
-    return {"n": len(sizes), "median": median(sizes), "p90": ninety, "worst": sizes[-1]}
 
 
 def main() -> None:

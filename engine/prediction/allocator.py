@@ -9,15 +9,12 @@ Not modelled: garbage collection and the retry at the limit, which return free s
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MIB = 2**20
 GRANULE = 512
 SMALL = MIB
 """Blocks up to so large come from the pool of small ones."""
-EMPTY_CACHE = 0
-"""In a stream of events: `torch.cuda.empty_cache()`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -190,17 +187,3 @@ class Unpooled:
 
     def empty_cache(self) -> None:
         """There is none."""
-
-
-def replay(events: Iterable[tuple[int, int]], *, expandable: bool = False) -> Allocator:
-    """The allocator after a stream of (number, size): a block is made where `size` is not negative and goes where it is;
-    number 0 empties the cache."""
-    allocator = Allocator(expandable=expandable)
-    for number, size in events:
-        if number == EMPTY_CACHE:
-            allocator.empty_cache()
-        elif size >= 0:
-            allocator.allocate(number, size)
-        else:
-            allocator.release(number)
-    return allocator

@@ -81,7 +81,8 @@ def traced(
             said = f"counting this step took longer than {seconds:.0f} seconds; a real probe can measure it"
             raise Cannot("too_slow", f"cannot predict: {said}.") from None
         raise Cannot("unusable", error.message, 2) from None
-    remembering.remember(key, answer, TRACES)
+    if not answer.pop("short_of_memory", False):  # with more memory it would be another one
+        remembering.remember(key, answer, TRACES)
     return answer
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engine.files import read_json, write_json
+from engine.files import alone, read_json, write_json
 from engine.inspection import machine as here
 from engine.inspection.child import ask
 from engine.inspection.nf4 import state_folder
@@ -27,7 +27,7 @@ SPREAD = 0.05
 """How far apart they may be."""
 
 
-OF_TORCH = ("matmul_flops", "bandwidth", "launch", "context", "name", "busy", "torch")
+OF_TORCH = ("matmul_flops", "bandwidth", "context", "name", "busy", "torch")
 """What another version of torch would do otherwise."""
 
 
@@ -90,7 +90,8 @@ def _keep(machine: Machine, found: dict[str, Any]) -> None:
     path = _path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_json(path, _kept() | {_key(machine): (remembered(machine) or {}) | found})
+        with alone(path):  # else of two programs that read, change and write the second takes back what the first one kept
+            write_json(path, _kept() | {_key(machine): (remembered(machine) or {}) | found})
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}).") from None
 

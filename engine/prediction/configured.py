@@ -158,8 +158,11 @@ def _check_optional(config: dict[str, Any], sizes: dict[str, int]) -> None:
         Cannot: naming them.
     """
     for name, most in OPTIONAL:
-        value, least = config.get(name), 0 if "experts" in name else 1
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
+        given, least = config.get(name), 0 if "experts" in name else 1
+        each = given if isinstance(given, list) and name == "intermediate_size" else [given]  # Gemma 3n has one for each layer
+        for value in each:
+            if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
+                continue
             raise Cannot("absurd_number", f"model.config: {name} is {value!r}; between {least} and {most:,} can be meant.", 2)
     hidden, heads = sizes.get("hidden_size", 0), sizes.get("attention_heads", 1)
     shared = config.get("num_key_value_heads")
@@ -169,7 +172,8 @@ def _check_optional(config: dict[str, Any], sizes: dict[str, int]) -> None:
     if hidden % heads and not any(config.get(name) for name in ("head_dim", "d_kv", "qk_head_dim", "kv_lora_rank")):
         said = f"hidden_size is {hidden}, and no multiple of num_attention_heads, {heads}"
         raise Cannot("contradiction", f"model.config: {said}.", 2)
-    wide = next((int(config[n]) for n in ("intermediate_size", "d_ff", "n_inner") if config.get(n)), 4 * hidden)
+    width = next((config[n] for n in ("intermediate_size", "d_ff", "n_inner") if config.get(n)), 4 * hidden)
+    wide = max((w or 0 for w in width), default=0) if isinstance(width, list) else width
     experts = next((int(config[n]) for n in ("num_local_experts", "num_experts", "n_routed_experts") if config.get(n)), 1)
     parameters = sizes.get("layers", 1) * hidden * (4 * hidden + 3 * wide * experts)
     parameters += sizes.get("vocabulary_size", 1) * hidden

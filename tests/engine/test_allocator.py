@@ -2,7 +2,20 @@
 
 import pytest
 
-from engine.prediction.allocator import MIB, replay
+from engine.prediction.allocator import MIB, Allocator
+
+
+def replay(events: list[tuple[int, int]], *, expandable: bool = False) -> Allocator:
+    """After a stream of (number, size): a block comes where `size` is not negative and goes where it is; 0 empties the cache."""
+    found = Allocator(expandable=expandable)
+    for number, size in events:
+        if number == 0:
+            found.empty_cache()
+        elif size >= 0:
+            found.allocate(number, size)
+        else:
+            found.release(number)
+    return found
 
 
 def counters(events: list[tuple[int, int]], *, expandable: bool = False) -> tuple[int, int]:

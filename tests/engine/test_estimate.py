@@ -1,6 +1,7 @@
 """`loracle estimate`: what is refused at once, and in one sentence."""
 
 import json
+import threading
 import time
 from importlib import metadata
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.inspection.machine import only_device
-from engine.prediction import calibration
+from engine.prediction import ask, calibration
 from engine.prediction.ask import estimate, traced
 from engine.prediction.calibration import learn, learned, measure, remembered
 from engine.prediction.configured import Cannot, checked
@@ -50,6 +51,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"rope_scaling": "linear"}, {}, "unusable", "rope_scaling is 'linear', and has to be an object"),
         ({"hidden_size": None}, {}, "absurd_number", "hidden_size is None"),
         ({"intermediate_size": -5}, {}, "absurd_number", "intermediate_size is -5"),
+        ({"intermediate_size": [128, "wide"]}, {}, "absurd_number", "intermediate_size is 'wide'"),
         ({"num_attention_heads": 7}, {}, "contradiction", "no multiple of num_attention_heads, 7"),
         ({"num_key_value_heads": 3}, {}, "contradiction", "num_key_value_heads is 3"),
         ({"num_hidden_layers": 2000, "hidden_size": 262144}, {}, "absurd_number", "5e+14 parameters"),
@@ -222,3 +224,28 @@ def test_a_damaged_or_closed_state_folder_is_no_traceback(tmp_path: Path, monkey
     monkeypatch.setenv("LORACLE_STATE", str(file / "below a file"))
     with pytest.raises(InputError, match=r"devices\.json cannot be written \(Not a directory\)\.$"):
         calibration._keep(machine, {"runs": {"full": 1.2}})
+
+
+def test_readings_that_are_kept_at_once_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
+    machines = [Machine(backend="cpu", cpu_cores=n) for n in range(1, 9)]
+    begin = threading.Barrier(len(machines))
+
+    def keep(machine: Machine) -> None:
+        begin.wait()
+        calibration._keep(machine, {"runs": {"full": 1.1}})
+
+    threads = [threading.Thread(target=keep, args=(machine,)) for machine in machines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [remembered(machine) for machine in machines] == [{"runs": {"full": 1.1}}] * len(machines)
+
+
+def test_what_was_not_traced_for_lack_of_memory_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
+    answers: list[dict[str, Any]] = [{"steps": {}, "short_of_memory": True}, {"steps": {"full": 1}, "short_of_memory": False}]
+    monkeypatch.setattr(ask, "ask", lambda *_, **__: dict(answers.pop(0)))
+    found = [traced("candidates", {"plans": []}, about="it") for _ in range(3)]
+    assert found == [{"steps": {}}, {"steps": {"full": 1}}, {"steps": {"full": 1}}]

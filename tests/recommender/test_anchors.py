@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from recommender.facts import Facts
-from recommender.footprint import Step
+from recommender.footprint import Step, states, wide_moments
 from recommender.memory import place, undivided
 from recommender.shape import Shape, shape_of
 from tests.recommender.test_recommend import BERT, LLAMA_1B, LLAMA_8B, LLAMA_70B
@@ -99,6 +99,24 @@ def test_bert_base_batches_on_12_gb() -> None:
     """E31: in fp32 12 GB held 32 rows of 128 tokens and 6 of 512."""
     for rows, length in ((32, 128), (6, 512)):
         assert peak(BERT, Step("full", "fp32", micro_tokens=rows * length, length=length), "classification") < 12 * GB
+
+
+@pytest.mark.parametrize(
+    ("model", "wide"),
+    [(LLAMA_1B, 128_256 * 2048), (LLAMA_8B, 128_256 * 4096), (LLAMA_8B | {"tied_embeddings": True}, 1_050_673_152)],
+    ids=["tied", "untied", "two tables"],
+)
+def test_8_bit_adamw_keeps_the_moments_of_embeddings_in_fp32(model: dict[str, Any], wide: int) -> None:
+    """As transformers' Trainer asks of bitsandbytes for every nn.Embedding; an output layer of its own is none."""
+    facts, shape = situation(model)
+
+    def moments(method: Any = "full", **step: Any) -> int:
+        return states(facts, shape, Step(method, "bf16-mixed", rank=8, optimizer="adamw_8bit", **step))["optimizer"]
+
+    assert moments() == 2 * (shape.parameters - wide) + 8 * wide
+    assert moments(trained="no_embeddings") == 2 * shape.linear_parameters
+    assert moments("lora") == 2 * 8 * shape.adapter_parameters_per_rank
+    assert wide_moments(shape, "full", "all", "adamw") == 0
 
 
 def test_states_are_divided_among_devices_and_activations_are_not() -> None:

@@ -16,7 +16,6 @@ COPIED = 256 * 2**20
 """Bytes that are copied to measure bandwidth: more than any cache holds."""
 TURN = 0.01
 """Seconds of a turn on a GPU, about."""
-LAUNCHES = 200
 UNDISTURBED = 0.85
 """Of the time of its processors, what a product must have got: else somebody else computes here too."""
 KINDS = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
@@ -26,7 +25,7 @@ CONTEXTS = (5e7, 5e9)
 
 
 def calibrate(backend: str, uuid: str | None = None) -> dict[str, Any]:
-    """Operations a second by precision, bytes a second, seconds an operation waits for the host, bytes of context.
+    """Operations a second by precision, bytes a second, bytes of context.
 
     Of the first device of that backend that this process sees; `uuid` names it to NVIDIA's driver.
     """
@@ -35,7 +34,6 @@ def calibrate(backend: str, uuid: str | None = None) -> dict[str, Any]:
     before = _in_use(uuid) if backend == "cuda" else None  # torch's own count begins with a context that is there already
     wall, worked = time.perf_counter(), time.process_time()
     found: dict[str, Any] = {"name": torch.cuda.get_device_name() if cuda else device.type, "torch": torch.__version__}
-    small = torch.ones(64, 64, device=device)
     flops: dict[str, float] = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
         rate = None if name == "fp16" and device.type == "cpu" else _products(device, dtype)  # no plan computes in it there
@@ -46,7 +44,6 @@ def calibrate(backend: str, uuid: str | None = None) -> dict[str, Any]:
     found["busy"] = device.type == "cpu" and got < UNDISTURBED
     source, target = (torch.empty(COPIED, dtype=torch.uint8, device=device) for _ in range(2))
     found["bandwidth"] = 2 * COPIED / _fastest(lambda: target.copy_(source), device)
-    found["launch"] = _fastest(lambda: _chain(small), device) / LAUNCHES
     if before is not None and (now := _in_use(uuid)) is not None:
         context = now - before - torch.cuda.memory_reserved()
         if CONTEXTS[0] < context < CONTEXTS[1]:
@@ -78,11 +75,6 @@ def _products(device: torch.device, dtype: torch.dtype) -> float | None:
         if seconds > SECONDS:
             break
     return sorted(rates)[len(rates) // 2]
-
-
-def _chain(values: torch.Tensor) -> None:
-    for _ in range(LAUNCHES):
-        values = values + 1
 
 
 def _fastest(call: Callable[[], Any], device: torch.device) -> float:

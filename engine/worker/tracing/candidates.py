@@ -11,6 +11,7 @@ from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment, peaks
 from engine.prediction.tiled import BEGIN, END, summed
 from engine.worker import grouped, layout, tiled, token_loss
+from engine.worker.budget import is_out_of_memory
 from engine.worker.tracing import models, work
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase
 from engine.worker.tracing.kernels import Card
@@ -34,7 +35,7 @@ TRIED = 3
 
 def candidates(facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool = True) -> dict[str, Any]:
     """Peak, its interval and its parts by the name of each step, or its method where it has none; what cannot be traced is left
-    out. `expandable` is how a card's allocator grows.
+    out, and `short_of_memory` tells whether that was for lack of memory here. `expandable` is how a card's allocator grows.
 
     Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. On a CPU,
     which is taken for this one, also the seconds that a token takes in training and in scoring.
@@ -43,6 +44,7 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool =
     pooled = card.kind == "cuda"
     held = "reserved" if pooled else "allocated"
     found: dict[str, dict[str, Any]] = {}
+    short = False
     for one in wanted:
         if one["task"] not in HEADS:
             continue
@@ -53,7 +55,8 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool =
             if learned_share(facts) != 1 and HEADS[one["task"]] == "causal_lm":
                 whole = peaks(_Step(facts, one, card, learned=1.0).segments(), pooled=pooled, expandable=expandable)
             seconds = step.seconds
-        except UNTRACEABLE:
+        except UNTRACEABLE as error:
+            short |= is_out_of_memory(error)
             continue
         allocated, kept, fullest = _most(told, "allocated"), _most(told, held), _most(whole, held)
         reserve = {"reserve": kept - sum(told["parts"].values())} if pooled else {}
@@ -68,23 +71,24 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool =
         }
         if seconds is not None:
             found[name_of(one)]["seconds"] = seconds
-    return {"steps": found}
+    return {"steps": found, "short_of_memory": short}
 
 
 def fits(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
     """How the memory of each step grows with rows, length and rank, by its name; left out where that cannot be told."""
     card, _ = card_of(facts)
-    found = {}
+    found, short = {}, False
     for one in wanted:
         if one["task"] in HEADS:
             try:
                 step = _Step(facts, one, card)
                 segments = step.segments(fits=True)
-            except UNTRACEABLE:
+            except UNTRACEABLE as error:
+                short |= is_out_of_memory(error)
                 continue
             if step.grows is not None:
                 found[name_of(one)] = sizes.fitted(segments, step.grows, step.ways)
-    return {"fits": found}
+    return {"fits": found, "short_of_memory": short}
 
 
 def name_of(one: dict[str, Any]) -> str:

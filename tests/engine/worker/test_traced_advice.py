@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_the_traced_step_replaces_the_formula_and_scales_its_neighbours(facts: F
     half = step_of(facts, "full", full.settings, full.settings.token_budget // 2)
     shape = shape_of(facts.model, "classification")
     assert undivided(traced, shape, half)[0] > 1.5 * undivided(facts, shape, half)[0]
+
+
+def test_a_step_that_lacked_memory_here_is_told_apart_from_what_cannot_be_traced(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = recommend(facts).candidate("full").settings.model_dump(mode="json")
+    wanted = {"method": "full", "task": "classification", "settings": settings, "rows": 4, "length": 60, "pieces": 1, "labels": 3}
+    for said, short in (("DefaultCPUAllocator: can't allocate memory", True), ("mat1 and mat2 must have the same dtype", False)):
+        monkeypatch.setattr("engine.worker.tracing.candidates.trace", Mock(side_effect=RuntimeError(said)))
+        assert candidates(facts, [wanted]) == {"steps": {}, "short_of_memory": short}
 
 
 LLAMA = {
