@@ -75,8 +75,8 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "{bits} bits in the base.",
     "W15_rank_and_length": "LoRA fits here only with rank {rank} and texts of {length:count} tokens, QLoRA with rank {wanted} "
     "and {whole:count}: that weighs more than {bits} bits in the base.",
-    "W16_bf16_weights": "With its weights in {precision}, as only fits here, full fine-tuning scored {full:share} in one comparison "
-    "and LoRA {lora:share}.",
+    "W16_bf16_weights": "With its weights in {precision}, as only fits here, full fine-tuning scored {full:share} in one "
+    "comparison and LoRA {lora:share}.",
     # gates
     "G1_one_label": "All {rows:count} rows have the same label, so there is nothing to learn.",
     "G1_one_label_uncounted": "Every row has the same label, so there is nothing to learn.",

@@ -79,7 +79,7 @@ def states(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
 
 
 def wide_moments(shape: Shape, method: Method, trained: Trained, optimizer: str) -> int:
-    """Parameters whose moments stay in fp32 under 8-bit AdamW: those of embeddings, as transformers' Trainer asks of bitsandbytes.
+    """Parameters whose moments 8-bit AdamW keeps in fp32: those of embeddings, as transformers' Trainer asks of bitsandbytes.
 
     An output layer that shares their weights is one with them, one of its own has 8-bit moments; adapters train no embeddings.
     """

@@ -25,9 +25,9 @@ once a step was taken, 0.1 GB more with scikit-learn, which the probe reads afte
 SLACK_ON_CPU = (0.2, 0.0, 0.36)
 """Of a step's tensors, what the heap keeps beside them: freed blocks stay, and the next ones are seldom of their size.
 
-Some 20 runs with up to 0.5 GB of tensors held 0.53 to 0.67 GB beside them when the longest rows had been tried, and 0.63 to 0.85 at
-the peak. The share comes from a single run of MiniLM on IMDB with 1.8 GB; LoRA on SmolLM2 that classifies held 0.39 GB beside as
-much, which is why the least has no share."""
+Some 20 runs with up to 0.5 GB of tensors held 0.53 to 0.67 GB beside them when the longest rows had been tried, and 0.63 to 0.85
+at the peak. The share comes from a single run of MiniLM on IMDB with 1.8 GB; LoRA on SmolLM2 that classifies held 0.39 GB beside
+as much, which is why the least has no share."""
 MARGIN = 1.1
 USABLE_SHARE = 0.92
 UNKNOWN_MEMORY = 8 * 1024**3
