@@ -6,8 +6,9 @@ layer's part and released in another's goes with it, in the same order (forward 
 backward).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engine.prediction.stream import Event, Segment
 
@@ -114,21 +115,29 @@ class _Search:
     """Which parts of the shorter list have to be repeated to make the longer one."""
 
     def __init__(self, less: list[_Token], more: list[_Token], *, backwards: bool) -> None:
-        self._less, self._more = ([t.what for t in tokens] for tokens in (less, more))
-        self._tokens, self._backwards = more, backwards
-        self._left = MOST_TRIED
+        self._whole, self._backwards = (less, more), backwards
+        self._less: Sequence[Any] = ()
+        self._more: Sequence[Any] = ()
+        self._left = 0
 
     def regions(self) -> list[_Region] | None:
-        """The fewest regions that do it."""
-        for most in range(MOST_REGIONS + 1):
-            found = self._from(0, 0, most)
-            if found is not None:
-                return found
+        """The fewest regions that do it.
+
+        First by what happens: sizes may grow with the depth. Where that does not tell where one region ends and the next begins,
+        as among adapters that are all made alike, by sizes as well.
+        """
+        for views in (tuple([t.what for t in tokens] for tokens in self._whole), self._whole):
+            self._less, self._more = views
+            self._left = MOST_TRIED
+            for most in range(MOST_REGIONS + 1):
+                found = self._from(0, 0, most)
+                if found is not None:
+                    return found
         return None
 
     def _from(self, i: int, j: int, most: int) -> list[_Region] | None:
         """Regions from position i of the one and j of the other on, at most so many."""
-        less, more, tokens = self._less, self._more, self._tokens
+        less, more, tokens = self._less, self._more, self._whole[1]
         same, longest = 0, min(len(less) - i, len(more) - j)
         while same < longest and less[i + same] == more[j + same]:
             same += 1

@@ -56,7 +56,6 @@ def repacks_here() -> bool:
 def temporaries_on(card: Card) -> Callable[[Any, tuple[Any, ...], dict[str, Any], Any], list[int]]:
     """The table's lines for a card: bytes of temporaries by operation."""
     table: dict[Any, Callable[..., list[int]]] = _CUDA if card.kind == "cuda" else _CPU
-    four_bit = torch.ops.bitsandbytes.gemm_4bit.default if hasattr(torch.ops.bitsandbytes, "gemm_4bit") else None
 
     def found(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
         line = table.get(func)
@@ -64,8 +63,11 @@ def temporaries_on(card: Card) -> Callable[[Any, tuple[Any, ...], dict[str, Any]
             return line(args, kwargs, out)
         if func is aten._scaled_dot_product_flash_attention.default and card.kind == "cuda":
             return _flash_forward(card, args, kwargs, out)
-        if func is four_bit:
+        name = str(func)  # bitsandbytes registers its operations when it is imported, which may be in the middle of a trace
+        if name == "bitsandbytes.gemm_4bit.default":
             return _four_bit_forward(card, args, kwargs)
+        if name == "bitsandbytes.gemv_4bit.default" and card.kind == "cpu":
+            return _repacked_forward(args, kwargs, out)
         if func is aten.sum.dim_IntList and card.kind == "cuda":
             return _sum_over_rows(card, args)
         return []
@@ -252,8 +254,6 @@ _CPU: dict[Any, Callable[..., list[int]]] = {
     for name in ("add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_")
     for overload in ("Tensor",)
 }
-if hasattr(torch.ops.bitsandbytes, "gemv_4bit"):
-    _CPU[torch.ops.bitsandbytes.gemv_4bit.default] = _repacked_forward
 """All else the trace sees by itself: within 0.3% of the allocator's account (results/prediction_cpu.json)."""
 
 
