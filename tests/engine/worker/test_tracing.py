@@ -122,6 +122,7 @@ def test_pairs_and_texts_from_texts_are_traced_as_the_engine_takes_them(config: 
         {"head": "masked_lm", "padded": True, "attention": "math", "loss": "plain", "outputs_held": True},
         {"method": "lora", "base_dtype": "bfloat16", "loss": "chunked"},
         {"method": "lora", "config": GEMMA},
+        {"method": "lora", "config": MIXTURE | {"num_hidden_layers": 7}, "base_dtype": "bfloat16"},
     ],
 )
 def test_two_shallow_traces_tell_a_deep_model_to_the_byte(given: dict[str, Any]) -> None:
