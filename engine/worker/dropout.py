@@ -20,13 +20,19 @@ BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Integers as wide as a floating-point number of so many bytes."""
 LIBRARY = torch.library.Library("loracle", "DEF")
 LIBRARY.define("draw_(Tensor(a!) kept, float p) -> Tensor(a!)")
+# The same for compiled graphs, which take no operation that writes into what it was given, and make one of two calls that look
+# alike: the seed, which torch draws, tells them apart.
+LIBRARY.define("drawn(Tensor x, float p, Tensor seed) -> Tensor")
 
 
-def _draw(kept: torch.Tensor, p: float) -> torch.Tensor:
+def _seed(device: torch.device | str = "cpu") -> torch.Tensor:
+    return torch.randint(2**63 - 1, (), device=device)
+
+
+def _draw(kept: torch.Tensor, p: float, seed: torch.Tensor | None = None) -> torch.Tensor:
     wide = 1 if p >= COARSE else 2
     steps = 256**wide
-    seed = int(torch.empty((), dtype=torch.int64).random_())
-    words = SFC64(seed).random_raw(-(-kept.numel() * wide // 8) + 1)
+    words = SFC64(int(_seed() if seed is None else seed)).random_raw(-(-kept.numel() * wide // 8) + 1)
     dropped, rest = divmod(p * steps, 1)
     dropped += float(words[-1]) / 2**64 < rest
     if not 0 < dropped < steps:
@@ -40,6 +46,8 @@ def _draw(kept: torch.Tensor, p: float) -> torch.Tensor:
 
 LIBRARY.impl("draw_", _draw, "CPU")
 LIBRARY.impl("draw_", lambda kept, p: kept, "Meta")
+LIBRARY.impl("drawn", lambda x, p, seed: _draw(torch.empty(x.shape, dtype=torch.int8), p, seed), "CPU")
+LIBRARY.impl("drawn", lambda x, p, seed: torch.empty(x.shape, dtype=torch.int8, device="meta"), "Meta")
 
 
 def draw(kept: torch.Tensor, p: float) -> torch.Tensor:
@@ -71,7 +79,7 @@ def bits_of(kept: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 class _Dropped(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, p: float) -> torch.Tensor:
-        kept, ctx.p = draw(torch.empty(x.shape, dtype=torch.int8, device=x.device), p), p
+        kept, ctx.p = torch.ops.loracle.drawn(x, p, _seed(x.device)), p
         ctx.save_for_backward(kept)
         return masked(x, bits_of(kept, x)).mul_(1 / (1 - p))
 
