@@ -82,7 +82,7 @@ def test_it_learns_a_few_rows_by_heart(tiny_still: Path, make_plan: MakePlan, wa
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=plan.learning_rate, fused=True)
         rows = [[2, *range(10 * i, 10 * i + 5 + i), 3] for i in range(1, 9)]
         losses = []
-        for _ in range(30):
+        for _ in range(60):
             with torch.autocast("cpu", torch.bfloat16, enabled=plan.precision == "bf16-mixed"):
                 loss = task.total(model, rows, [i % 4 for i in range(8)]) / 8
             loss.backward()
