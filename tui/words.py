@@ -216,9 +216,11 @@ def memory_verdict(candidate: "Candidate") -> str:
 
 
 def memory_sum(candidate: "Candidate", *, brief: bool = False) -> str:
-    """`5.1 of 11.6 GB`; `5.1/11.6 GB` where it is to be `brief`."""
+    """`5.1 of 11.6 GB`; `5.1/11.6 GB` where it is to be `brief`. One unit for both, from a tenth of it on."""
     needed, free = size(candidate.memory.predicted), size(candidate.memory.available)
-    if needed.split()[-1] == free.split()[-1]:
+    if free.endswith("GB") and candidate.memory.predicted >= 1e8 and needed.endswith("MB"):
+        needed = f"{candidate.memory.predicted / 1e9:.1f}"
+    elif needed.split()[-1] == free.split()[-1]:
         needed = needed.split()[0]
     return f"{needed}/{free}" if brief else _("{needed} of {free}").format(needed=needed, free=free)
 

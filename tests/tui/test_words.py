@@ -85,6 +85,13 @@ def test_no_unit_is_cut_off_on_a_card_of_80_columns(facts: Facts) -> None:
     assert max(map(len, said.split("\n"))) <= 22
 
 
+def test_memory_and_what_is_free_are_told_in_one_unit(facts: Facts) -> None:
+    """In two the table of the advice loses its last column at 80 cells."""
+    candidate = recommend(facts).candidate("lora")
+    memory = candidate.memory.model_copy(update={"predicted": 957_000_000, "available": 24_600_000_000})
+    assert words.memory_sum(candidate.model_copy(update={"memory": memory})) == "1.0 of 24.6 GB"
+
+
 def test_texts_name_the_keys_that_a_person_has(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = fold([{"seq": 1, "kind": "run"}, {"seq": 2, "kind": "end", "status": "stopped", "code": 5}])
     assert ending(stopped) == "Stopped: r goes on with it."
