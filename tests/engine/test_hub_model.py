@@ -10,28 +10,10 @@ from typing import ClassVar
 import pytest
 
 from engine import inspect as subject
-from recommender.errors import Exit, InputError, Refused
+from recommender.errors import InputError, Refused
+from tests.engine.away import NOWHERE, complaint, no_hub  # noqa: F401  # pytest takes fixtures by their names
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NOWHERE = "http://127.0.0.1:9"
-
-
-@pytest.fixture(autouse=True)
-def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache and a hub that cannot be reached."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
-    monkeypatch.setenv("LORACLE_STATE", str(tmp_path / "state"))
-    for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def complaint(name: str) -> str:
-    with pytest.raises(InputError) as caught:
-        subject.inspect_model(name)
-    assert caught.value.exit == Exit.USAGE
-    assert "Traceback" not in caught.value.message
-    return caught.value.message
 
 
 class Hub(BaseHTTPRequestHandler):
