@@ -24,6 +24,8 @@ from recommender.recommendation import Recommendation
 
 SIGNALS_APART = 0.2
 """Seconds between two signals: of those that come together one is heard."""
+LEAVING_SECONDS = 30.0
+"""Within which a worker that has said its last word frees its memory and is gone; half a second is usual."""
 
 
 def start(
@@ -96,11 +98,15 @@ def resume(run: RunDirectory, *, stop_at: int | None = None) -> RunDirectory:
         InputError: it is done, is still running, or its folder cannot be written.
         Refused: there is not enough disk.
     """
+    last = run.worker()
     state = run.state()
     if state.status == "done":
         raise InputError(f"{run.name} is done; `loracle report {run.name}` shows what came out.")
     if state.status in ("running", "starting") and run.alive():
         raise InputError(_running(run))
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while state.status in FINISHED and lives(last) and time.monotonic() < deadline:
+        time.sleep(0.05)
     plan = run.plan()
     launch.check_disk(plan, run.path, taken=folder_size(run.checkpoints) + folder_size(run.model))
     with _written(run.path):

@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from engine import launch, runs
+from engine import launch, processes, runs
 from engine.events import EventWriter
 from engine.rundir import RunDirectory
 from recommender.errors import InputError, Refused
@@ -163,6 +164,18 @@ def test_a_resumed_run_counts_as_starting_and_old_requests_are_gone(start: Start
     run.ask("stop")
     runs.resume(run)
     assert list(run.control.iterdir()) == []
+    assert run.state().status == "starting"
+
+
+def test_a_run_goes_on_while_its_last_worker_is_still_leaving(start: Start) -> None:
+    """It has said its last word and frees its memory: a pilot goes on with the run that it tried last in that moment."""
+    run = start("20260101-imdb-full")
+    ended(run, "stopped")
+    with subprocess.Popen(["sleep", "0.3"]) as leaving:
+        named = {"pid": leaving.pid, "boot": processes.boot(), "ticks": processes.ticks(leaving.pid), "host": socket.gethostname()}
+        (run.path / "worker.json").write_text(json.dumps(named))
+        runs.resume(run)
+        assert leaving.poll() == 0, "two workers never share a run's memory"
     assert run.state().status == "starting"
 
 
