@@ -80,20 +80,23 @@ def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machi
     return found
 
 
-def inspect_model(name: str, *, weights: bool = True, cancel: Cancel | None = None) -> ModelInspection:
+def inspect_model(
+    name: str, *, weights: bool = True, revision: str | None = None, cancel: Cancel | None = None
+) -> ModelInspection:
     """A model by folder, by hub id, `demo` or `demo-chat`; or a GGUF file, whose facts can be told and which cannot be trained.
 
     A hub model that is not in the cache is downloaded; without `weights` only its description is: config, tokenizer
-    and the headers of its weights, which is all that facts and a recommendation need.
+    and the headers of its weights, which is all that facts and a recommendation need. It is the one of that `revision`, else
+    the hub's newest, or what the cache last knew as that.
 
     Raises:
         InputError: there is no such model, it cannot be used, or looking at it was cancelled.
         Refused: not enough disk to download it.
     """
     folder = local_model(name)
-    revision = None
+    wanted = {"id": name, "revision": revision}
     if folder is None and not weights:
-        answer = ask("hub_facts", {"id": name}, about=name, timeout=FACTS_SECONDS, memory=MODEL_MEMORY, cancel=cancel)
+        answer = ask("hub_facts", wanted, about=name, timeout=FACTS_SECONDS, memory=MODEL_MEMORY, cancel=cancel)
         return ModelInspection(
             ModelFacts.model_validate(answer["facts"]),
             answer["path"],
@@ -101,12 +104,13 @@ def inspect_model(name: str, *, weights: bool = True, cancel: Cancel | None = No
             answer["fingerprint"],
             weights_here=answer["weights_here"],
         )
+    commit = None
     if folder is None:
-        found = ask("hub", {"id": name}, about=name, timeout=DOWNLOAD_SECONDS, cancel=cancel)
-        folder, revision = Path(found["path"]), found["revision"]
-    request = {"path": os.path.abspath(folder), "id": name, "whole": revision is None}
+        found = ask("hub", wanted, about=name, timeout=DOWNLOAD_SECONDS, cancel=cancel)
+        folder, commit = Path(found["path"]), found["revision"]
+    request = {"path": os.path.abspath(folder), "id": name, "whole": commit is None}
     answer = ask("model", request, about=name, timeout=MODEL_SECONDS, memory=MODEL_MEMORY, cancel=cancel)
-    return ModelInspection(ModelFacts.model_validate(answer["facts"]), answer["path"], revision, answer["fingerprint"])
+    return ModelInspection(ModelFacts.model_validate(answer["facts"]), answer["path"], commit, answer["fingerprint"])
 
 
 def local_model(name: str) -> Path | None:

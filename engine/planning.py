@@ -270,7 +270,7 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
         InputError: model or data cannot be used, or are not those the plan was made for.
         Refused: it cannot run on this machine now.
     """
-    model = inspect_model(plan.model.id, weights=False)
+    model = inspect_model(plan.model.id, weights=False, revision=plan.model.revision)
     check_task(plan.task, model.facts.family)
     check_trainable(model)
     if plan.model.fingerprint not in (None, model.fingerprint):
@@ -315,6 +315,6 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
     situation = counted_out(together(machine, model, data), lambda _: [made], advised=False)
     check_fits(made, situation)
     if not model.weights_here:
-        inspect_model(plan.model.id)  # which fetches them, now that they are wanted
+        inspect_model(plan.model.id, revision=model.revision)  # which fetches them, now that they are wanted
     settings = made.model_dump() | {"rows": max(counted_rows(data.facts) - carved, 1)}
     return Completed(made, lint_for(settings, situation), situation)

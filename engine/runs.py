@@ -146,9 +146,10 @@ def _take_over(run: RunDirectory) -> None:
 
 @contextlib.contextmanager
 def _written(folder: Path) -> Iterator[None]:
-    """
+    """Inside, a run's folder is written to.
+
     Raises:
-        InputError: what is written inside cannot be.
+        InputError: it cannot be.
     """
     try:
         yield

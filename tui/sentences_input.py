@@ -203,6 +203,7 @@ SENTENCES: tuple[str, ...] = (
     marked("hub id {name} is not in the local cache, and the hub at {address} answered with HTTP {code}; try again later."),
     marked("hub model {name} has no config.json; it holds GGUF files, which are made for inference; choose another."),
     marked("hub model {name} has no config.json; so it is not a transformers model; choose another."),
+    marked("hub model {name} has no revision {revision}; check it, or leave it out."),
     marked("hub model {name} has no model.safetensors; pickled weights can run code and are not read."),
     marked("Choose a revision or another model with safetensors."),
     marked("{path}: is not a folder; give the folder with config.json and model.safetensors."),

@@ -34,9 +34,10 @@ class Stopping:
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal came."""
-        before, self._last = self._last, time.monotonic()
-        if self._last - before < SAME:
+        now = time.monotonic()
+        if now - self._last < SAME:
             return
+        self._last = now
         self.asked.append(number)
         if self._run is not None:
             self._pass_on(self._run)

@@ -52,11 +52,11 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
         case "hub":
             from engine.inspection.hub import locate
 
-            return locate(request["id"])
+            return locate(request["id"], request.get("revision"))
         case "hub_facts":
             from engine.inspection.hub import facts_of
 
-            return facts_of(request["id"])
+            return facts_of(request["id"], request.get("revision"))
         case "hub_search":
             from engine.inspection.hub_list import search
 

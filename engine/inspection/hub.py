@@ -30,40 +30,43 @@ REACH_SECONDS = 9.0
 """How long to wait for the hub's first answer; a dead name server alone would take half a minute."""
 
 
-def locate(name: str) -> dict[str, Any]:
+def locate(name: str, revision: str | None = None) -> dict[str, Any]:
     """The folder and commit of a hub model, downloaded when the cache does not hold it.
 
     Raises:
-        InputError: no such model, gated, pickled weights only, or no way to the hub.
+        InputError: no such model or revision, gated, pickled weights only, or no way to the hub.
         Refused: not enough disk for it.
     """
-    return _cached_or(name, _download)
+    return _cached_or(name, revision, _download)
 
 
-def facts_of(name: str) -> dict[str, Any]:
+def facts_of(name: str, revision: str | None = None) -> dict[str, Any]:
     """Facts of a hub model as `inspect_folder` gives them, with its commit and whether its weights are in the cache.
 
     What is missing is fetched: the config, the tokenizer and the headers of the weights, never the weights.
 
     Raises:
-        InputError: no such model, gated, pickled weights only, damaged, or no way to the hub.
+        InputError: no such model or revision, gated, pickled weights only, damaged, or no way to the hub.
     """
-    found = _cached_or(name, _headers_only)
+    found = _cached_or(name, revision, _headers_only)
     if "facts" in found:
         return found
     return inspect_folder(found["path"], name) | {"revision": found["revision"], "weights_here": True}
 
 
-def _cached_or(name: str, fetch: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+Fetch = Callable[[str, str | None], dict[str, Any]]
+
+
+def _cached_or(name: str, revision: str | None, fetch: Fetch) -> dict[str, Any]:
     from huggingface_hub import constants
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, RevisionNotFoundError
     from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(name)
     except HFValidationError:
         raise InputError(f"{one_line(name)}: is neither a folder nor a hub id (like org/name).") from None
-    cached = _cached(name)
+    cached = _cached(name, revision)
     if cached is not None:
         return cached
     if constants.HF_HUB_OFFLINE:
@@ -71,9 +74,11 @@ def _cached_or(name: str, fetch: Callable[[str], dict[str, Any]]) -> dict[str, A
             f"hub id {name} is not in the local cache, and HF_HUB_OFFLINE is set; unset it, or give the path of a model folder."
         )
     try:
-        return fetch(name)
+        return fetch(name, revision)
     except LoracleError:
         raise
+    except RevisionNotFoundError:
+        raise InputError(f"hub model {name} has no revision {one_line(revision or '', 60)}; check it, or leave it out.") from None
     except Exception as error:
         raise explained(
             error,
@@ -86,11 +91,14 @@ def _cached_or(name: str, fetch: Callable[[str], dict[str, Any]]) -> dict[str, A
         ) from None
 
 
-def _cached(name: str) -> dict[str, Any] | None:
+def _cached(name: str, revision: str | None) -> dict[str, Any] | None:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+        known = snapshot_download(
+            name, revision=revision, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED
+        )
+        folder = Path(known)
         # A cache filled by other programs, or by a look at the facts, may hold the config alone.
         complete = (folder / "config.json").is_file() and bool(names_in(folder, lambda file: (folder / file).is_file()))
     except Exception:  # missing, incomplete or damaged: all mean that it has to be downloaded
@@ -102,11 +110,12 @@ def _found(folder: Path) -> dict[str, Any]:
     return {"path": str(folder), "revision": folder.name}
 
 
-def _listed(name: str) -> tuple[str, dict[str, int], dict[str, int]]:
+def _listed(name: str, revision: str | None) -> tuple[str, dict[str, int], dict[str, int]]:
     """Commit, sizes of all files and of the weights among them, as the hub lists them now."""
     from huggingface_hub import HfApi
 
-    info = within(REACH_SECONDS, lambda: HfApi().model_info(name, timeout=REACH_SECONDS - 1, files_metadata=True))
+    seconds = REACH_SECONDS - 1
+    info = within(REACH_SECONDS, lambda: HfApi().model_info(name, revision=revision, timeout=seconds, files_metadata=True))
     files = {s.rfilename: s.size or 0 for s in info.siblings or []}
     if "config.json" not in files:
         gguf = any(file.endswith(".gguf") for file in files)
@@ -121,22 +130,25 @@ def _listed(name: str) -> tuple[str, dict[str, int], dict[str, int]]:
     return info.sha, files, weights
 
 
-def _download(name: str) -> dict[str, Any]:
-    from huggingface_hub import constants, snapshot_download
+def _download(name: str, revision: str | None) -> dict[str, Any]:
+    from huggingface_hub import HfApi, constants, snapshot_download
 
-    _, _, weights = _listed(name)
+    commit, _, weights = _listed(name, revision)
     cache = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(p for p in (cache, *cache.absolute().parents) if p.exists())).free
     if sum(weights.values()) > free:
         needed = size(sum(weights.values()))
         raise Refused(f"{cache}: hub model {name} takes {needed} of disk and {size(free)} are free. Free some, or set HF_HOME.")
-    return _found(Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED)))
+    # The newest by its branch: only then the cache knows which commit the name means when there is no network.
+    newest = revision is None or HfApi().model_info(name, timeout=REACH_SECONDS).sha == commit
+    wanted = None if newest else commit
+    return _found(Path(snapshot_download(name, revision=wanted, allow_patterns=WANTED, ignore_patterns=UNWANTED)))
 
 
-def _headers_only(name: str) -> dict[str, Any]:
+def _headers_only(name: str, revision: str | None) -> dict[str, Any]:
     from huggingface_hub import snapshot_download
 
-    commit, files, _ = _listed(name)
+    commit, files, _ = _listed(name, revision)
     small = [pattern for pattern in WANTED if pattern != "*.safetensors"]
     folder = Path(snapshot_download(name, revision=commit, allow_patterns=small, ignore_patterns=UNWANTED))
     names = names_in(folder, lambda file: file in files)

@@ -21,6 +21,8 @@ class Hub(BaseHTTPRequestHandler):
 
     commit = "c" * 40
     files: ClassVar[dict[str, bytes]] = {}
+    before: ClassVar[dict[str, dict[str, bytes]]] = {}
+    """Earlier commits, with the files that they had."""
     asked: ClassVar[list[str]] = []
     ranges: ClassVar[list[tuple[str, str | None]]] = []
     """Weight files asked for, each with the bytes of it that were wanted."""
@@ -34,12 +36,15 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0].strip("/")
         self.asked.append(path)
-        if path in ("api/models/org/tiny", "api/models/org/tiny/revision/main"):
-            self.reply(json.dumps({"id": "org/tiny", "sha": self.commit, "siblings": self.siblings()}).encode())
+        commit, files = self.meant()
+        if path in ("api/models/org/tiny", *(f"api/models/org/tiny/revision/{name}" for name in ("main", commit))):
+            self.reply(json.dumps({"id": "org/tiny", "sha": commit, "siblings": self.siblings()}).encode())
+        elif path.startswith("api/models/org/tiny/revision/"):
+            self.reply(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
         elif path.startswith("api/models/org/tiny/tree/"):
-            entries = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in self.files.items()]
+            entries = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in files.items()]
             self.reply(json.dumps(entries).encode())
-        elif path.startswith("org/tiny/resolve/") and path.rpartition("/")[2] in self.files:
+        elif path.startswith("org/tiny/resolve/") and path.rpartition("/")[2] in files:
             self.part(path.rpartition("/")[2])
         elif path.startswith("api/models/org/pickled"):
             siblings = [{"rfilename": "config.json"}, {"rfilename": "pytorch_model.bin"}]
@@ -54,9 +59,14 @@ class Hub(BaseHTTPRequestHandler):
         else:
             self.reply(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
 
+    def meant(self) -> tuple[str, dict[str, bytes]]:
+        """The commit that is asked for, and its files."""
+        named = self.path.partition("?")[0].split("/")
+        return next(((part, self.before[part]) for part in named if part in self.before), (self.commit, self.files))
+
     def part(self, name: str) -> None:
         """The file, or the part of it that was asked for."""
-        content, wanted = self.files[name], self.headers["Range"]
+        content, wanted = self.meant()[1][name], self.headers["Range"]
         if name.endswith(".safetensors"):
             self.ranges.append((name, wanted))
         if wanted is None or not self.keeps_ranges:
@@ -68,12 +78,12 @@ class Hub(BaseHTTPRequestHandler):
         self.reply(content[int(first) : end], 206, extra)
 
     def siblings(self) -> list[dict[str, object]]:
-        return [{"rfilename": name, "size": self.sizes.get(name, len(content))} for name, content in self.files.items()]
+        return [{"rfilename": name, "size": self.sizes.get(name, len(content))} for name, content in self.meant()[1].items()]
 
     def reply(self, body: bytes, code: int = 200, extra: dict[str, str] | None = None) -> None:
         self.send_response(code)
-        headers = {"Content-Length": str(len(body)), "X-Repo-Commit": self.commit, "ETag": f'"{hash(body) & 0xFFFFFFFF:040x}"'}
-        for name, value in (headers | (extra or {})).items():
+        named = {"X-Repo-Commit": self.meant()[0], "ETag": f'"{hash(body) & 0xFFFFFFFF:040x}"'}
+        for name, value in ({"Content-Length": str(len(body))} | named | (extra or {})).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
@@ -92,7 +102,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
         "pytorch_model.bin": b"evil",
         "README.md": b"---\nlicense: mit\n---\n",
     }
-    Hub.asked, Hub.ranges, Hub.keeps_ranges, Hub.sizes = [], [], True, {}
+    Hub.before, Hub.asked, Hub.ranges, Hub.keeps_ranges, Hub.sizes = {}, [], [], True, {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -111,6 +121,20 @@ def test_a_hub_model_is_downloaded_once_and_then_found_without_a_network(hub: ty
     assert not any(path.endswith(".bin") for path in hub.asked)
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     assert subject.inspect_model("org/tiny") == first
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_the_commit_that_a_plan_names_is_taken_and_not_the_newest(hub: type[Hub], weights: bool) -> None:
+    header = json.dumps({"embeddings.w": {"dtype": "F32", "shape": [3, 3], "data_offsets": [0, 36]}}).encode()
+    earlier = "b" * 40
+    hub.before = {earlier: hub.files | {"model.safetensors": len(header).to_bytes(8, "little") + header + bytes(36)}}
+    newest = subject.inspect_model("org/tiny")
+    found = subject.inspect_model("org/tiny", weights=weights, revision=earlier)
+    assert (found.revision, found.facts.parameters) == (earlier, 9)
+    assert (Path(found.path) / "model.safetensors").exists() is weights
+    assert subject.inspect_model("org/tiny") == newest, "what the name alone means stays"
+    with pytest.raises(InputError, match="hub model org/tiny has no revision nonsense"):
+        subject.inspect_model("org/tiny", weights=weights, revision="nonsense")
 
 
 def shards(hub: type[Hub], padding: int = 0) -> None:

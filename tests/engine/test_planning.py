@@ -212,16 +212,17 @@ def test_weights_are_downloaded_for_a_plan_only_once_it_can_run(monkeypatch: pyt
     _, model, data = situation()
     asked: list[bool] = []
 
-    def looked_at(name: str, weights: bool = True) -> ModelInspection:
+    def looked_at(name: str, weights: bool = True, revision: str | None = None) -> ModelInspection:
+        assert revision == "c" * 40
         asked.append(weights)
-        return replace(model, weights_here=weights)
+        return replace(model, weights_here=weights, revision=revision)
 
     machine = Facts.model_validate(FACTS).machine.model_copy(update={"disk_free": free})
     monkeypatch.setattr(planning, "inspect_model", looked_at)
     monkeypatch.setattr(planning, "inspect_data", lambda *args, **kwargs: data)
     monkeypatch.setattr(planning, "inspect_machine", lambda runs, try_nf4: machine)
     content: dict[str, Any] = {
-        "model": {"id": "org/x"}, "data": {"train": "a.csv", "eval": "b.csv"}, "method": "full",
+        "model": {"id": "org/x", "revision": "c" * 40}, "data": {"train": "a.csv", "eval": "b.csv"}, "method": "full",
         "learning_rate": 2e-5, "epochs": 1, "effective_batch": 8, "max_length": 64,
     }  # fmt: skip
     if free < 10**9:

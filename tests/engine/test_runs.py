@@ -172,8 +172,8 @@ def test_a_run_goes_on_while_its_last_worker_is_still_leaving(start: Start) -> N
     run = start("20260101-imdb-full")
     ended(run, "stopped")
     with subprocess.Popen(["sleep", "0.3"]) as leaving:
-        named = {"pid": leaving.pid, "boot": processes.boot(), "ticks": processes.ticks(leaving.pid), "host": socket.gethostname()}
-        (run.path / "worker.json").write_text(json.dumps(named))
+        begun = {"boot": processes.boot(), "ticks": processes.ticks(leaving.pid)}
+        (run.path / "worker.json").write_text(json.dumps({"pid": leaving.pid, "host": socket.gethostname()} | begun))
         runs.resume(run)
         assert leaving.poll() == 0, "two workers never share a run's memory"
     assert run.state().status == "starting"
