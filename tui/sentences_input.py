@@ -25,6 +25,7 @@ SENTENCES: tuple[str, ...] = (
         "{name}: holds texts in folders of their own ({folders}); write them to one csv or jsonl file, a row a text, with the "
         "folder's name as its label."
     ),
+    marked("{name}: holds several sets of rows; give the file or folder of one of them, like {near}."),
     marked("{place}: column {name} holds no list, where other rows do."),
     marked("{name}: addresses are not read; download the file and give its path."),
     marked("{name} is not an ordinary file; save the rows to a csv or jsonl file first."),

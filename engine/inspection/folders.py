@@ -20,7 +20,7 @@ def splits_in(folder: Path) -> dict[str, str]:
     (`part-0001.parquet`). Plain texts belong together wherever nothing else lies beside them.
 
     Raises:
-        InputError: a folder of texts by class, or files that belong together and cannot be named together.
+        InputError: a folder of texts by class, of several data sets, or files that belong together and cannot be named together.
     """
     files = list(_inside(folder))
     rows = [f for f in files if f.endswith(SUFFIXES)]
@@ -28,7 +28,11 @@ def splits_in(folder: Path) -> dict[str, str]:
         card = card_of(folder)
         if len(rows) == 1 and not NAMES_SPLIT.search(rows[0].lower()):
             return {}
-        splits = chosen_files(str(folder), files, card, "")
+        try:
+            splits = chosen_files(str(folder), files, card, "")
+        except InputError:  # it speaks of the hub, where one of several sets has a name
+            wanted = f"give the file or folder of one of them, like {one_line(folder / rows[0], 200)}."
+            raise InputError(f"{folder}: holds several sets of rows; {wanted}") from None
         if not card.get("configs") and any(len({re.sub(r"\d+", "", name) for name in names}) > 1 for names in splits.values()):
             return {}  # nothing says that such files hold rows of one kind
         return {split: name_of(folder, names) for split, names in splits.items()}

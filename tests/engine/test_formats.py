@@ -240,6 +240,11 @@ def test_a_folder_of_files_is_read_as_a_hub_data_set_would_be(tmp_path: Path) ->
     (tmp_path / "hub" / "data" / "notes.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="is a folder"):
         inspect_data({"train": str(tmp_path / "hub")})
+    for language in ("de", "en"):
+        (tmp_path / "several" / language).mkdir(parents=True)
+        (tmp_path / "several" / language / "rows.csv").write_text(rows)
+    with pytest.raises(InputError, match=r"several: holds several sets of rows; .* like .*/several/de/rows\.csv\.$"):
+        inspect_data({"train": str(tmp_path / "several")})
     for label in ("pos", "neg"):
         (tmp_path / "classes" / label).mkdir(parents=True)
         (tmp_path / "classes" / label / "0.txt").write_text("some words")
