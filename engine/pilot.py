@@ -1,6 +1,6 @@
 """What a pilot will do: its candidates, their plans, and after which steps they are compared (`pilot_course.py`).
 
-The protocol is that of the evidence (section 5 of the study behind docs/method-guide.md; E13, E34). Every candidate is an
+The protocol follows E13 and E34 (docs/method-guide.md, Sources). Every candidate is an
 ordinary run under its full-length schedule that is only paused: the winner is resumed and loses nothing. With fewer than
 2,000 rows a slice says little and whole runs are cheap, so the candidates are cross-validated instead, and the winner is
 trained once more on the usual split.

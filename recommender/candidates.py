@@ -214,7 +214,7 @@ def cut_in_length(lora: Candidate, qlora: Candidate) -> bool:
 
 
 def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> Iterator[tuple[Method, Reason]]:
-    """Candidates that another one makes pointless, and why (evidence.md, 2.3).
+    """Candidates that another one makes pointless, and why (docs/method-guide.md, section 3).
 
     A rule only removes where a method preferred over it is still in the running.
     """

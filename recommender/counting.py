@@ -29,7 +29,7 @@ class Split(NamedTuple):
 
 
 def split_of(data: DataFacts) -> Split:
-    """How many rows serve for what in one run (evidence section 3, "Splits")."""
+    """How many rows serve for what in one run (docs/method-guide.md, section 5)."""
     unique = counted_rows(data)
     held_out = 0
     if data.eval_rows is None:

@@ -1,4 +1,4 @@
-"""Gates: situations in which the honest advice is not to fine-tune yet (evidence.md, 2.1).
+"""Gates: situations in which the honest advice is not to fine-tune yet (docs/method-guide.md, section 1).
 
 Gates give advice and may be overridden, except where there is nothing to learn or nothing that could learn it.
 """

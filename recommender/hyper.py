@@ -1,4 +1,4 @@
-"""Hyper-parameters for each cell of the evidence table: method x model size x data size (evidence.md, section 3)."""
+"""Hyper-parameters for each cell of a table: method x model size x data size (docs/method-guide.md, section 5)."""
 
 import math
 import re

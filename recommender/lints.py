@@ -1,4 +1,4 @@
-"""What an expert would say about any set of settings, chosen by Loracle or by hand (evidence.md, 2.5)."""
+"""What an expert would say about any set of settings, chosen by Loracle or by hand."""
 
 import itertools
 import math

@@ -1,8 +1,9 @@
 """Peak memory from facts, before anything is loaded, against what is free on the devices a run can use.
 
 Where a trace has counted the step (`traced.py`), its number holds, and steps of other sizes follow from its fit. Else
-peak = 1.1 x (weights, gradients, optimizer states, activations, logits, runtime), within 92% of what is free (evidence.md,
-2.2: E10, E21-E23, E31). Several devices hold a copy each where one copy fits, else the states are divided among them.
+peak = 1.1 x (weights, gradients, optimizer states, activations, logits, runtime), within 92% of what is free
+(docs/method-guide.md, section 2: E10, E21-E23, E31). Several devices hold a copy each where one copy fits, else the states are
+divided among them.
 """
 
 from typing import NamedTuple

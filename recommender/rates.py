@@ -1,4 +1,4 @@
-"""Learning rate, epochs, warm-up, batch, rank and dropout: the cells of the hyper-parameter table (evidence.md, section 3)."""
+"""Learning rate, epochs, warm-up, batch, rank and dropout: the cells of that table (docs/method-guide.md, section 5)."""
 
 import math
 
@@ -98,7 +98,7 @@ def rate_range(
 
 
 def epochs_of(shape: Shape, data: DataFacts, method: Method, encoder: bool, trained: Trained = "all") -> int:
-    """Passes over the data by its size (section 3; E12, E13, E30)."""
+    """Passes over the data by its size (E12, E13, E30)."""
     u = distinct_rows(data)
     if data.task in ("continued_pretraining", "preference"):
         return 1
@@ -149,7 +149,7 @@ def passes_over_text(rows: int, batch: int) -> int:
 
 
 def warmup_share(data: DataFacts, encoder: bool) -> float:
-    """Share of the steps: 6% for encoders, 10% below 1,000 rows; 4% for LLMs (evidence section 3, "Schedule")."""
+    """Share of the steps: 6% for encoders, 10% below 1,000 rows; 4% for LLMs (docs/method-guide.md, section 5)."""
     if encoder:
         return 0.10 if distinct_rows(data) < 1_000 else 0.06
     return 0.04

@@ -1,4 +1,4 @@
-"""One training step, fixed in every choice that decides its memory and its time (facts.md, `step`)."""
+"""One training step, fixed in every choice that decides its memory and its time: `step` of the facts."""
 
 from typing import Annotated, Literal
 

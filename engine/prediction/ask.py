@@ -31,7 +31,7 @@ USUAL = ("micro_batch_rows", "length", "optimizer", "loss")
 
 
 def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
-    """Memory in bytes and time of the step of the facts, as `facts.md` has them.
+    """Memory in bytes and time of the step of the facts: the answer of `loracle estimate` (docs/memory.md).
 
     Raises:
         Cannot: the model or the step does not allow it.

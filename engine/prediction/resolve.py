@@ -18,7 +18,7 @@ HEADS = {
     "token_classification": "tagging",
 }
 OWN_WORDS = ("outputs_rebound", "kernels", "embeddings_in_fp32")
-"""Choices that nobody's facts name (facts.md): both values are traced, and no answer lists them as assumed."""
+"""Choices that nobody's facts name: both values are traced, and no answer lists them as assumed."""
 SHORT = 8
 """What is written may be as long as what is read, or so many times shorter."""
 _BY_ARCHITECTURE = (

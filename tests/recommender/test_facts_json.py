@@ -1,4 +1,4 @@
-"""The JSON of facts and recommendation, an interface (names fixed in the design's facts.md)."""
+"""The JSON of facts and recommendation, an interface: names are fixed."""
 
 import json
 from pathlib import Path
