@@ -14,6 +14,7 @@ from unittest import mock
 
 import pytest
 
+from engine.files import sha256_of
 from engine.rundir import RunDirectory
 from recommender.plan import Plan
 
@@ -324,3 +325,13 @@ def reap() -> Iterator[list[RunDirectory]]:
 
 def json_lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
+
+
+def plain(text: str) -> str:
+    """On one line, however wide the terminal was."""
+    return " ".join(text.split())
+
+
+def weights(run: RunDirectory) -> str:
+    """What tells the weights of a result from others."""
+    return sha256_of(next(run.model.glob("*.safetensors")))

@@ -9,7 +9,8 @@ from engine.metrics.measures import MEASURES
 from engine.text import one_line
 from tui import judged
 from tui.i18n import _
-from tui.views_result import get, real
+from tui.views_result import get
+from tui.views_run import real
 from tui.words import amount, clock, duration, metric, number, padded, short_name, sign, size, status_with_sign
 
 if TYPE_CHECKING:

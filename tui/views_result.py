@@ -13,6 +13,7 @@ from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _
 from tui.views_advice import NAMES, list_of
+from tui.views_run import real
 from tui.words import (
     against_advice,
     amount,
@@ -40,11 +41,6 @@ def get(content: Any, *path: str) -> Any:
     for name in path:
         content = content.get(name) if isinstance(content, dict) else None
     return content
-
-
-def real(value: Any) -> float | None:
-    """A number, or `None`."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def headline(report: dict[str, Any], *, roomy: bool = True) -> Content:

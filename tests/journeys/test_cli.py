@@ -1,18 +1,17 @@
 """The main job from the command line, with the real program and the demo model."""
 
-import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine.rundir import RunDirectory
 from recommender.plan import Plan
 from recommender.plan_file import dump, parse
+from tests.conftest import json_lines, plain
 from tui.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -20,14 +19,6 @@ TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SITUATION = ("--model", "demo", "--data", TRAIN, "--eval", HELD_OUT)
 SHORT = ("--train-rows", "72", "--eval-rows", "24", "--set", "epochs=1", "--set", "max_length=32", "--set", "evaluations=2")
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def plain(text: str) -> str:
-    return " ".join(text.split())
 
 
 def test_help_imports_only_what_it_needs() -> None:
@@ -57,7 +48,7 @@ def test_auto_trains_each_method_for_real_and_answers_in_json(loracle: Command, 
     """Against the advice, which is to wait for more rows: it runs, and the plan records that."""
     done = loracle("--auto", "--json", *SITUATION, *SHORT, "--method", method, "--anyway", "--runs", "runs")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    said = lines(done.stdout)
+    said = json_lines(done.stdout)
     assert [said[0]["kind"], said[1]["kind"], said[-1]["kind"]] == ["recommendation", "phase", "end"]
     assert {c["method"] for c in said[0]["candidates"]} == {"full", "lora", "qlora"}
     assert said[0]["verdict"] == "not_yet"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from recommender.plan_file import parse
+from tests.conftest import plain
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "examples" / "support-train.csv"
@@ -35,10 +36,6 @@ def write_rows(file: Path, per_label: int, labels: int = 2) -> Path:
         for label in sorted(kept)[:labels]:
             writer.writerows((text, label) for text in kept[label][:per_label])
     return file
-
-
-def plain(text: str) -> str:
-    return " ".join(text.split())
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.rundir import RunDirectory
+from tests.conftest import plain
 
 ROOT = Path(__file__).parents[2]
 TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "support-heldout.csv"
@@ -61,10 +62,6 @@ def place(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     assert planned.returncode == 0, planned.stderr
     begun = called(folder, "run", "mine.yaml", "--detach")
     return Place(folder, begun, called(folder, "attach", "last"))
-
-
-def plain(text: str) -> str:
-    return " ".join(text.split())
 
 
 def test_a_run_that_is_left_running_is_named_and_watched_to_its_end(place: Place) -> None:

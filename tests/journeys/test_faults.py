@@ -19,11 +19,11 @@ import pytest
 
 from engine import merging, runs
 from engine.events import read_events
-from engine.files import sha256_of
 from engine.launch import environment
 from engine.rundir import RunDirectory, create
 from recommender.errors import InputError, Refused, TrainingFailed
 from recommender.plan import Plan
+from tests.conftest import weights
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 PATIENCE = 900.0
@@ -31,10 +31,6 @@ PATIENCE = 900.0
 
 Start = Callable[[Plan], RunDirectory]
 MakePlan = Callable[..., Plan]
-
-
-def weights(run: RunDirectory) -> str:
-    return sha256_of(next(run.model.glob("*.safetensors")))
 
 
 def worker(run: RunDirectory, limit: Callable[[], None] | None = None) -> subprocess.CompletedProcess[bytes]:

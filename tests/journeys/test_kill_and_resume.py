@@ -8,18 +8,14 @@ import psutil
 import pytest
 
 from engine.events import read_events
-from engine.files import sha256_of
 from engine.rundir import RunDirectory
 from engine.state import RunState
 from recommender.plan import Plan
+from tests.conftest import weights
 
 Start = Callable[[Plan], RunDirectory]
 Wait = Callable[[RunDirectory, Callable[[RunState], bool]], RunState]
 Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def weights(run: RunDirectory) -> str:
-    return sha256_of(next(run.model.glob("*.safetensors")))
 
 
 @pytest.mark.parametrize(

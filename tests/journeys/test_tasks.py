@@ -6,13 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.files import read_json
+from tests.conftest import plain
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 THINGS = ("parcel", "refund", "invoice", "password", "screen")
-
-
-def plain(text: str) -> str:
-    return " ".join(text.split())
 
 
 def test_preferences_are_recommended_trained_and_told(tiny_chat: Path, loracle: Command, tmp_path: Path) -> None:

@@ -10,21 +10,18 @@ from transformers import TrainerControl
 
 from engine import checkpoints, runs
 from engine.events import read_events
-from engine.files import read_json, sha256_of
+from engine.files import read_json
 from engine.rundir import RunDirectory
 from engine.worker.patience import EarlyStopping
 from engine.worker.tasks.classification import Classification
 from engine.worker.training import FINISHED
 from recommender.plan import Plan
+from tests.conftest import weights
 from tests.engine.worker.inside import events, work
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
 Begin = Callable[[Plan], RunDirectory]
-
-
-def weights(run: RunDirectory) -> str:
-    return sha256_of(next(run.model.glob("*.safetensors")))
 
 
 def pause_at(run: RunDirectory, step: int | None) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from engine import checkpoints
 from engine.events import EventWriter
-from engine.files import read_json, sha256_of
+from engine.files import read_json
 from engine.loading import split
 from engine.rows import Rows, key_of
 from engine.rundir import RunDirectory, create
@@ -26,15 +26,12 @@ from recommender.decide import recommend
 from recommender.errors import InputError, TrainingFailed
 from recommender.facts import Facts
 from recommender.plan import Plan
+from tests.conftest import weights
 from tests.engine.worker.inside import events
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
 Finished = Callable[[str], RunDirectory]
-
-
-def weights(run: RunDirectory) -> str:
-    return sha256_of(next(run.model.glob("*.safetensors")))
 
 
 def unfinished(run: RunDirectory, folder: Path) -> RunDirectory:
