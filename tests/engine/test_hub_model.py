@@ -50,8 +50,8 @@ class Hub(BaseHTTPRequestHandler):
             siblings = [{"rfilename": "config.json"}, {"rfilename": "pytorch_model.bin"}]
             self.reply(json.dumps({"id": "org/pickled", "sha": self.commit, "siblings": siblings}).encode())
         elif path.startswith("api/models/org/huge"):
-            files = [{"rfilename": "config.json"}, {"rfilename": "model.safetensors", "size": 10**16}]
-            self.reply(json.dumps({"id": "org/huge", "sha": self.commit, "siblings": files}).encode())
+            huge = [{"rfilename": "config.json"}, {"rfilename": "model.safetensors", "size": 10**16}]
+            self.reply(json.dumps({"id": "org/huge", "sha": self.commit, "siblings": huge}).encode())
         elif path.startswith("api/models/org/gated"):
             self.reply(b"{}", 403, {"X-Error-Code": "GatedRepo"})
         elif path.startswith("api/models/org/down"):
