@@ -77,7 +77,7 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
         InputError: no such column, or a value that is neither text nor number.
     """
     texts = _texts(table, text_column)
-    labels = [label.strip() for label in _texts(table, label_column)]
+    labels = [label.strip() for label in _texts(table, label_column, in_lists=True)]
     kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if label and text and not text.isspace()]
     numbers = [table.number(i) for i in kept]
     if len(kept) == len(texts):
@@ -85,8 +85,10 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
     return Rows([texts[i] for i in kept], [labels[i] for i in kept], numbers, len(texts) - len(kept))
 
 
-def _texts(table: Table, name: str) -> list[str]:
+def _texts(table: Table, name: str, *, in_lists: bool = False) -> list[str]:
     values = table.values(name)
+    if in_lists:
+        values = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
     if not {list, dict}.isdisjoint(map(type, values)):
         row = next(i for i, value in enumerate(values) if isinstance(value, list | dict))
         raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds a nested value; one text a row is needed.")

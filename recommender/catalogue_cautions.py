@@ -17,6 +17,10 @@ CAUTIONS: dict[str, str] = {
     "leak": "Column {column} seems to give the label away: keep it out of the text.",
     "outliers": "{share:share} of the numbers in column {column} lie far from all others. The loss squares errors, so these few "
     "rule the training: check them, clip them, or learn their logarithm.",
+    "rivals": "The label is a guess: {column} was taken, and {others} could be it as well (--label-column).",
+    "ordered": "The labels in column {column} are grades in order: --task regression uses that order, classes do not know it.",
+    "spoken": "Column {column} holds conversations written out, which raw text learns whole, questions too; written as rows of "
+    "messages, only the answers are learned.",
     "unknown_tokens": "{share:share} of the tokens stand for words or signs that this model does not know, all of them alike: it "
     "cannot tell them apart. Take a model for this language or these signs.",
     "nothing_held_out": "Nothing can be held out of so few texts: no score, before or after, will say whether it helped. Bring "

@@ -58,6 +58,11 @@ def _about_contents(data: DataFacts) -> Iterator[Caution]:
             yield caution("leak", column=suspicion.column)
         elif suspicion.why == "outliers":
             yield caution("outliers", column=suspicion.column, share=suspicion.share)
+        elif suspicion.why in ("ordered", "spoken"):
+            yield caution(suspicion.why, column=suspicion.column)
+    rivals = [suspicion.column for suspicion in data.suspicious_columns if suspicion.why == "rival"]
+    if rivals and data.label_column is not None:
+        yield caution("rivals", column=data.label_column, others=", ".join(rivals))
     if (data.unknown_share or 0) >= UNKNOWN_SHARE:
         yield caution("unknown_tokens", share=data.unknown_share)
 

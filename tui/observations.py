@@ -81,13 +81,21 @@ def of_data(facts: "DataFacts") -> list[str]:
             facts.unlearned_answers,
         )
         found.append(text.format(n=number(facts.unlearned_answers)))
-    found += [_suspicious(s) for s in facts.suspicious_columns]
+    found += [_suspicious(s) for s in facts.suspicious_columns if s.why != "rival"]
+    rivals = [s.column for s in facts.suspicious_columns if s.why == "rival"]
+    if rivals:
+        found.append(_could_be_label(*rivals))
     return found
 
 
 def conflicts(part: float) -> str:
     """That so large a part of the rows contradicts others."""
     return _("{share} of the rows have a text that also appears with another label").format(share=share(part))
+
+
+def _could_be_label(*columns: str) -> str:
+    names = ", ".join(one_line(column, 40) for column in columns)
+    return _("could be the label as well (--label-column): {names}").format(names=names)
 
 
 def _suspicious(column: "Suspicion") -> str:
@@ -101,6 +109,13 @@ def _suspicious(column: "Suspicion") -> str:
         case "outliers":
             text = _("{share} of the numbers in column {name} lie far from all others")
             return text.format(name=name, share=share(column.share or 0.0))
+        case "rival":
+            return _could_be_label(column.column)
+        case "ordered":
+            return _("the labels in column {name} are grades in order: --task regression uses that order").format(name=name)
+        case "spoken":
+            text = _("column {name} holds conversations written out; as raw text their questions are learned too")
+            return text.format(name=name)
         case "leak" if partly:
             text = _("column {name} gives the label away in {share} of the rows: a model would learn to read it instead")
             return text.format(name=name, share=share(column.share or 0.0))

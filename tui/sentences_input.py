@@ -43,7 +43,6 @@ SENTENCES: tuple[str, ...] = (
     marked("{place}: holds null bytes, so it is not a text file; save it as UTF-8 text."),
     marked("{path}: a list of objects was expected."),
     marked("{place}: an object with named fields was expected."),
-    marked("{path}: two columns are called {name}; give them different names."),
     marked("{place}: has no tag; a line holds a token and its tag, parted by a tab or a space."),
     marked("{name}: changed while it was read; wait until it is complete, and try again."),
     marked("{name}: reading it was cancelled."),

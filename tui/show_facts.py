@@ -17,6 +17,7 @@ from tui.words import amount, number, share, sign, size
 MOST_LABELS = 20
 LENGTHS_SHOWN = 8
 PREVIEW_ROWS = 5
+NAMES_SHOWN = 12
 SURE = 0.8
 """Confidence below which a guess is called one."""
 Line = tuple[str, str | None]
@@ -157,7 +158,10 @@ def data(looked: DataInspection, console: Console) -> None:
     """Task, columns, rows, tokens, labels, what is wrong, the first rows."""
     found, path = looked.facts, looked.path
     used = columns_of(found)
-    others = [one_line(c, 40) for c in looked.columns if c not in used.values()]
+    read = {*used.values(), *(name.partition(".")[0] for name in used.values())}
+    read |= {"tools"} if found.task in ("chat", "preference") else set()
+    others = [one_line(c, 40) for c in looked.columns if c not in read]
+    others[NAMES_SHOWN:] = [sign("…")] if len(others) > NAMES_SHOWN else []
     header = {True: _("with a header"), False: _("without a header"), None: None}[found.header]
     separated = _("{name}-separated").format(name=one_line(found.separator, 20)) if found.separator else None
     written = [found.format, found.encoding, separated, header]
@@ -170,7 +174,7 @@ def data(looked: DataInspection, console: Console) -> None:
         _("{n} held out").format(n=number(found.eval_rows)) if found.eval_rows is not None else None,
     ]
     named = ", ".join(f"{role}: {one_line(name, 40)}" for role, name in used.items())
-    unused = _(" (not used: {names})").format(names=", ".join(others[:12])) if others else ""
+    unused = _(" (not used: {names})").format(names=", ".join(others)) if others else ""
     learned = None
     if found.trained_tokens is not None:
         learned = _("{n} tokens an epoch").format(n=number(found.trained_tokens))

@@ -16,7 +16,7 @@ from engine.inspection.language import language_of
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
-from engine.inspection.suspicious import far_off, leak_in_text, suspicious
+from engine.inspection.suspicious import far_off, in_order, is_spoken, leak_in_text, rivals, suspicious
 from engine.rows import put_aside, sort_labels
 from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
 from engine.tables.source import Source, Told, nobody
@@ -123,11 +123,16 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
     labels = sort_labels(kinds) if shape.task in ("classification", "multi_label", "token_classification") else []
     if shape.task == "classification" and len(labels) < 2:
         label = one_line(labels[0], 60) if labels else ""
-        raise InputError(
-            f"{given.train}: every row has the label {label}, so there is nothing to learn; add rows of another class."
-        )
+        said = f"{given.train}: every row has the label {label}"
+        if "label" in named:
+            raise InputError(f"{said}, so there is nothing to learn; add rows of another class.")
+        column = one_line(shape.columns["label"], 60)
+        raise InputError(f"{said} in column {column}; name another one with --label-column, or add rows of another class.")
     if shape.task in ("multi_label", "token_classification") and not labels:
         raise InputError(f"{given.train}: no row has any label, so there is nothing to learn.")
+    if shape.task == "multi_label" and all(counted.marks[label] == len(counted) for label in labels):
+        all_of_them = ", ".join(one_line(label, 40) for label in labels[:5])
+        raise InputError(f"{given.train}: every row has the same labels ({all_of_them}), so there is nothing to learn.")
     if given.eval:
         held_out, used = _held_out(given, shape, labels, request.get("eval_rows"), seed)
     total = counted_rows(counted)
@@ -138,7 +143,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         "labels": labels or None,
         "label_counts": [counted.marks[m] for m in labels] or None,
         "classes": len(labels) or None,
-        "suspicious_columns": _suspicions(head, shape, looked),
+        "suspicious_columns": _suspicions(head, shape, looked, guessed="label" not in named),
         "format": source.format,
         "encoding": source.encoding,
         "separator": source.separator,
@@ -278,11 +283,19 @@ def _origin(shape: Shape, looked: Looked, counter: tokens.Counter) -> Literal["m
     return "estimated" if looked.sampled or shape.task in ("chat", "preference") else "measured"
 
 
-def _suspicions(head: Table, shape: Shape, looked: Looked) -> list[Suspicion]:
+def _suspicions(head: Table, shape: Shape, looked: Looked, *, guessed: bool) -> list[Suspicion]:
     roles = shape.columns
     label = roles.get("label") if shape.task == "classification" else None
     used = [name.partition(".")[0] for name in roles.values()] + list(roles.values())
-    found = suspicious(head, describe(head), used, label)
+    described = describe(head)
+    found = suspicious(head, described, used, label)
+    if guessed and (label or shape.task == "multi_label") and "label" in roles:
+        aside = [*used, *(s.column for s in found)]
+        found += rivals(described, aside, roles["label"])
+    if label is not None and in_order(label, sorted(set(looked.targets))):
+        found.append(Suspicion(column=label, why="ordered"))
+    if shape.layout == "text" and is_spoken(looked.texts):
+        found.append(Suspicion(column=roles["text"], why="spoken"))
     if label is not None:
         share = leak_in_text(looked.texts, looked.targets)
         if share is not None:

@@ -18,7 +18,7 @@ from engine.inspection.columns import (
     text_score,
 )
 from engine.inspection.layouts import KNOWN_ROLES, OPTIONAL, ROLES, TASKS, Shape
-from engine.inspection.misleading import refuse_decimal_commas, refuse_several_answers
+from engine.inspection.misleading import refuse_decimal_commas, refuse_measurements, refuse_other_jobs, refuse_several_answers
 from engine.inspection.several import separator_of
 from engine.inspection.usual import COMPLETIONS, LANGUAGES, NUMBERS, PAIRS, PROMPTS, RAW, SOURCES, TARGETS
 from engine.tables.table import Table
@@ -40,9 +40,13 @@ def detect(table: Table, named: dict[str, str], task: Task | None) -> Shape:
     allowed = [layout for layout, tasks in TASKS.items() if task is None or task in tasks]
     if named:
         allowed = [layout for layout in allowed if set(named) <= {*ROLES[layout], *OPTIONAL.get(layout, ()), *_also(layout)}]
+    if not named and task is None:
+        refuse_other_jobs(table, columns)
     for layout in allowed:
         shape = _FINDERS[layout](table, columns, named, task)
         if shape is not None:
+            if task is None and "text" not in named and shape.layout in ("text_label", "text_labels", "text_number"):
+                refuse_measurements(table, columns, shape.columns["text"])
             return _believed(shape, named, task)
     needs = " or ".join(dict.fromkeys(" and ".join(ROLES[layout]) for layout in allowed)) or "other columns than those named"
     for_task = f" for {task}" if task else ""
@@ -149,11 +153,17 @@ def _prompt_completion(_: Table, columns: list[Column], named: dict[str, str], t
     return _by_names(columns, named, "prompt_completion", *names, trust=task is not None)
 
 
-def _source_target(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
+def _in_order(table: Table, column: Column) -> list[str]:
+    """Its objects' fields in the order in which the file has them: the first is what is translated."""
+    first = next(v for v in table.values(column.name) if isinstance(v, dict) and column.keys <= v.keys())
+    return [str(key) for key in first if key in column.keys]
+
+
+def _source_target(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
     nested = next((c for c in columns if c.kind == "object" and len(c.keys) == 2 and c.keys <= LANGUAGES), None)
     if nested is not None and not named:
-        one, other = sorted(nested.keys)
-        return Shape("seq2seq", "source_target", {"source": f"{nested.name}.{one}", "target": f"{nested.name}.{other}"}, 0.9)
+        one, other = _in_order(table, nested)
+        return Shape("seq2seq", "source_target", {"source": f"{nested.name}.{one}", "target": f"{nested.name}.{other}"}, 0.75)
     languages = [c.name for c in columns if c.name.lower() in LANGUAGES and c.kind == "value"]
     if len(languages) == 2 and not named:
         return Shape("seq2seq", "source_target", {"source": languages[0], "target": languages[1]}, 0.9)
@@ -187,14 +197,16 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
     if text is None:
         return None
     lists = [c for c in columns if c.kind == "list" and c.name == named.get("label", c.name) and c.distinct]
+    if task is None:
+        lists = [c for c in lists if not _one_each(table, c)]
     if lists:
         usual = [c for c in lists if c.name.lower().rstrip("s") in LABEL_NAMES or c.name.lower() in ("genres", "categories")]
         column = (usual or lists)[0]
         return Shape("multi_label", "text_labels", {"text": text, "label": column.name}, 0.95 if usual else 0.75)
-    if not named:
-        refuse_decimal_commas(table, columns)
     usual_names = (*LABEL_NAMES, "tags", "genres", "genre", "categories", "topics", "emotions")
     label = named.get("label") or _named(columns, usual_names) or _parted(table, columns, text)
+    if task is None and "text" not in named:
+        refuse_decimal_commas(table, columns, label)
     if label is not None:
         found = separator_of(table.values(label), label, sure=task == "multi_label")
         if found is not None:
@@ -204,6 +216,12 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
     if len(flags) >= (2 if task == "multi_label" else 3):
         return Shape("multi_label", "text_labels", {"text": text} | {f"label {i}": n for i, n in enumerate(flags, 1)}, 0.85)
     return None
+
+
+def _one_each(table: Table, column: Column) -> bool:
+    """Whether every row has exactly one label in its list: then it is one of several classes."""
+    values = table.values(column.name)
+    return all(isinstance(value, list) and len(value) == 1 for value in values)
 
 
 def _parted(table: Table, columns: list[Column], text: str) -> str | None:
@@ -247,6 +265,7 @@ def _pair(columns: list[Column], named: dict[str, str]) -> tuple[str, str] | Non
 
 
 def _text_label(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
+    columns = [replace(c, kind="value") if c.kind == "list" and c.rows and _one_each(table, c) else c for c in columns]
     pair = _pair(columns, named)
     if _is_raw(table, columns, named, task, pair is not None):
         return None
@@ -257,6 +276,7 @@ def _text_label(table: Table, columns: list[Column], named: dict[str, str], task
     text, label, sure = choose(table, columns, named.get("text") or (pair[0] if pair else None), label)
     chosen = next((c for c in columns if c.name == label), None)
     if chosen is not None:
+        refuse_decimal_commas(table, [chosen], label)
         refuse_free_form(table, chosen, named="label" in named)
     if pair is not None and "label" not in named:
         sure = 0.9

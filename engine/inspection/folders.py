@@ -38,6 +38,11 @@ def splits_in(folder: Path) -> dict[str, str]:
         return {split: name_of(folder, names) for split, names in splits.items()}
     texts = [f for f in files if f.endswith(".txt")]
     places = sorted({f.rpartition("/")[0] for f in texts})
+    if any(f.endswith(".ann") for f in files):
+        raise InputError(
+            f"{folder}: holds annotations of brat (.ann), which are not read; write them to one jsonl file, a row a text, with"
+            " text and spans (start, end, label)."
+        )
     if len(texts) > 1 and places == [""]:
         return {"train": str(folder / "*.txt")}
     if len(places) > 1 and texts:

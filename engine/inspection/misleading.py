@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from engine.inspection.columns import LABEL_NAMES, Column
+from engine.inspection.columns import LABEL_NAMES, TEXT_NAMES, Column, listed
 from engine.inspection.usual import NUMBERS
 from engine.tables.table import Table
 from engine.text import one_line
@@ -12,6 +12,11 @@ from recommender.errors import InputError
 
 _ASKED = frozenset({"question", "query", "prompt", "context", "ctx"})
 _SEVERAL_ANSWERS = ("answers", "choices", "options", "endings")
+_LEAST_COMMAS = 0.8
+"""Share of numbers with a comma from which on they are amounts; labels such as `3,27` stand beside single ones."""
+_SHORT = 40
+"""Characters below which values are hardly texts, unless their column is called so."""
+_LEAST_MEASURES = 3
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 
@@ -38,17 +43,63 @@ def with_commas(values: Sequence[Any]) -> list[str]:
     return texts if any("," in t for t in texts) and all(map(_DECIMAL_COMMA.fullmatch, texts)) else []
 
 
-def refuse_decimal_commas(table: Table, columns: list[Column]) -> None:
-    """Measures written `3,4`, which would be taken for two labels each.
+def refuse_decimal_commas(table: Table, columns: list[Column], label: str | None) -> None:
+    """Measures written `3,4`, which would be taken for two labels each: by their name, or the column that is to be the `label`.
 
     Raises:
         InputError: there are such.
     """
     for c in columns:
-        if c.name.lower() in _MEASURES and c.kind == "value" and c.numeric < 0.5:
+        measure = c.name.lower() in _MEASURES
+        if (measure or c.name == label) and c.kind == "value" and c.numeric < 0.5:
             texts = with_commas(table.values(c.name))
-            if texts:
+            if texts and (measure or sum("," in t for t in texts) >= _LEAST_COMMAS * len(texts)):
                 raise InputError(
                     f"{table.path}: column {one_line(c.name, 60)} holds numbers with a comma ({one_line(texts[0], 20)}); write"
                     " them with a point."
                 )
+
+
+def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
+    """Rows of a known kind that no task here learns from as they are.
+
+    Raises:
+        InputError: it is one of those, with what to do.
+    """
+    by_name = {c.name.lower(): c for c in columns}
+    nested = {name for name, c in by_name.items() if c.kind != "value"}
+    if {"parent_id", "role", "text"} <= by_name.keys() or ("prompt" in nested and "replies" in by_name["prompt"].keys):
+        raise InputError(
+            f"{table.path}: holds trees of messages, as OASST does; write each path from a first message to an answer as a row"
+            " of messages, with role (user, assistant) and content."
+        )
+    if "paragraphs" in nested and "qas" in by_name["paragraphs"].keys:
+        raise InputError(
+            f"{table.path}: holds questions inside of paragraphs, as SQuAD's own file does; write a question a row, with columns"
+            " instruction, input (the paragraph) and output (the answer)."
+        )
+    if "contents" in nested and {"role", "parts"} <= by_name["contents"].keys:
+        raise InputError(
+            f"{table.path}: holds turns of role and parts, as Gemini does; write them as messages, with role (system, user,"
+            " assistant) and content."
+        )
+
+
+def refuse_measurements(table: Table, columns: list[Column], text: str) -> None:
+    """A table of measurements, of which one would be read as if it were a text.
+
+    Raises:
+        InputError: it is one.
+    """
+    chosen = next((c for c in columns if c.name == text), None)
+    if chosen is None or any(name in chosen.called for name in TEXT_NAMES):
+        return
+    others = [c for c in columns if c is not chosen and c.kind == "value"]
+    measured = sum(c.numeric > 0.9 and c.called not in LABEL_NAMES for c in others)
+    few_words = chosen.mean_characters < _SHORT and measured >= _LEAST_MEASURES and 2 * measured >= len(others)
+    if chosen.numeric > 0.9 or few_words:
+        raise InputError(
+            f"{table.path}: its columns ({listed(table)}) look like measurements and short values, not like texts to learn from;"
+            " such a table is work for gradient boosting (scikit-learn, XGBoost). If one column is a text, name it with"
+            " --text-column, and what is to be told with --label-column."
+        )

@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from engine.inspection.columns import LOOK_AT, Column
+from engine.inspection.columns import LOOK_AT, Column, label_score
 from engine.inspection.misleading import with_commas
 from engine.rows import as_text
 from engine.tables.table import Table
@@ -20,10 +20,22 @@ LEAST_SHOWN = 0.2
 """Share of all rows that must hold such a word; a rare label may well have a word of its own."""
 FAR = 10
 """Times the width of the middle half."""
+MOST_RIVALS = 8
+USUAL_NAME = 2.0
+"""Score from which on a column is called as labels usually are."""
+GRADES = ("star", "rating", "overall", "score", "grade")
+LEAST_GRADES = 4
+_ASKS = re.compile(
+    r"(?:^|\n)\W{0,8}(?:human|user|instruction|question|prompter) ?:|\[INST\]|<\|(?:im_start\|>user|user|prompter)", re.IGNORECASE
+)
+_ANSWERS = re.compile(
+    r"\n\W{0,8}(?:assistant|response|answer|bot|gpt) ?:|\[/INST\]|<\|(?:im_start\|>assistant|assistant)", re.IGNORECASE
+)
 _ID_NAMES = re.compile(r"(^|[_ -])(id|idx|index|uuid|guid|key|hash|unnamed: 0|rowid)$", re.IGNORECASE)
 _MARK = re.compile(r"\w+|[^\w\s]+")
 _READ_FIRST, _READ_LAST = 1_000, 500
 """Characters of a text in which a pattern is looked for."""
+_SPOKEN_FIRST = 4_000
 
 
 def suspicious(table: Table, columns: Sequence[Column], used: Sequence[str], label: str | None) -> list[Suspicion]:
@@ -65,6 +77,29 @@ def _told_by(values: Sequence[object], marks: Sequence[str]) -> float | None:
     told = sum(max(c.values()) for c in by_value.values()) / rows
     usual = max(labels.values()) / rows
     return told if told >= LEAK_PURITY and (1 - told) < 0.2 * (1 - usual) else None
+
+
+def rivals(columns: Sequence[Column], used: Sequence[str], label: str) -> list[Suspicion]:
+    """Columns that were as good a guess as `label`: of few short values where it has no usual name, else with such a name too."""
+    chosen = next((c for c in columns if c.name == label), None)
+    if chosen is None:
+        return []
+    least = USUAL_NAME if label_score(chosen) >= USUAL_NAME else 0.8
+    others = (c for c in columns if c.name not in used and c.kind == "value" and c.few and c.distinct > 1 and not _is_id(c))
+    return [Suspicion(column=c.name, why="rival") for c in others if label_score(c) >= least][:MOST_RIVALS]
+
+
+def in_order(name: str, labels: Sequence[str]) -> bool:
+    """Whether the labels of that column are grades, such as 1 to 5 stars, which a number's task would take in their order."""
+    whole = sorted(int(label) for label in labels) if all(label.isdecimal() for label in labels) else []
+    through = len(whole) >= LEAST_GRADES and whole == list(range(whole[0], whole[0] + len(whole)))
+    return through and any(grade in name.lower() for grade in GRADES)
+
+
+def is_spoken(texts: Sequence[str]) -> bool:
+    """Whether nearly all raw texts are conversations written out, with both their speakers."""
+    read = [text[:_SPOKEN_FIRST] for text in texts[:1_000]]
+    return bool(read) and sum(bool(_ASKS.search(text) and _ANSWERS.search(text)) for text in read) >= 0.9 * len(read)
 
 
 def far_off(numbers: Sequence[str]) -> float | None:

@@ -18,6 +18,10 @@ LONGEST_LINE = 64 << 20
 """Bytes; nobody's text is that long, but a file without line ends is."""
 _WESTERN_MOST = 0.3
 """Share of bytes above 0x7f up to which a text can be western European; Cyrillic or Greek code pages have far more."""
+_FREQUENT = frozenset("的一是了我不人在他有这个上们来到时大地为子中你说生国年着就那和要她出也得里后自以会")
+"""The characters that make up a fifth and more of any Chinese text."""
+_FREQUENT_LEAST = 0.05
+"""Korean or Japanese read as GB18030 is Chinese characters too, but any of them: these are hardly a hundredth."""
 _UNDEFINED = b"\x81\x8d\x8f\x90\x9d"
 _CONTROLS = bytes(set(range(32)) - {9, 10, 11, 12, 13}) + b"\x7f"
 
@@ -29,9 +33,9 @@ class TextFile:
     path: Path
     packed: bool
     codec: str
-    """For Python: utf-8-sig, utf-16, cp1252."""
+    """For Python: utf-8-sig, utf-16, cp1252, gb18030."""
     encoding: str
-    """For people: UTF-8, UTF-16, Latin-1, Windows-1252."""
+    """For people: UTF-8, UTF-16, Latin-1, Windows-1252, GB18030."""
 
     def chunks(self, told: Told = nobody) -> Iterator[bytes]:
         """The content as UTF-8 without a mark at its start; a chunk may end inside a character."""
@@ -81,7 +85,7 @@ def open_text(path: Path) -> TextFile:
     """The file with its encoding, found by looking at every byte once.
 
     UTF-8 is the rule, UTF-16 is told by its mark. What is neither, but reads like western European text, is taken as
-    Latin-1 or Windows-1252.
+    Latin-1 or Windows-1252, and what reads like Chinese as GB18030, in which spreadsheets are saved in China.
 
     Raises:
         InputError: no text in an encoding that can be told, with the line where it shows; or a gzip file that is
@@ -105,6 +109,8 @@ def open_text(path: Path) -> TextFile:
         place = _place_of_null(path, packed)
         raise InputError(f"{path}:{line}:{place}: holds null bytes, so it is not a text file; save it as UTF-8 text.")
     encoding = _western(path, packed)
+    if encoding is None and _is_chinese(path, packed):
+        return TextFile(path, packed, "gb18030", "GB18030")
     if encoding is None:
         raise InputError(
             f"{path}:{line}: is not UTF-8 (byte 0x{byte:02x}), nor does it read like western European text;"
@@ -198,3 +204,15 @@ def _western(path: Path, packed: bool) -> str | None:
     if high > _WESTERN_MOST * size or valid_utf8 > high / 2:
         return None
     return "Windows-1252" if typographic else "Latin-1"
+
+
+def _is_chinese(path: Path, packed: bool) -> bool:
+    """Whether all bytes are GB18030, and what they say reads like Chinese."""
+    if _first_bad(path, packed, "gb18030") is not None:
+        return False
+    decoder = codecs.getincrementaldecoder("gb18030")()
+    text = decoder.decode(next(_unpacked(path, packed, nobody), b""))
+    foreign = [c for c in text if c > "\x7f"]
+    characters = [c for c in foreign if "\u4e00" <= c <= "\u9fff"]
+    frequent = sum(c in _FREQUENT for c in characters)
+    return len(characters) > 0.8 * len(foreign) and frequent >= _FREQUENT_LEAST * len(characters)

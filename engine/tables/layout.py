@@ -11,7 +11,6 @@ from typing import Literal
 
 from engine.tables.encoding import TextFile
 from engine.tables.source import Told, nobody
-from engine.text import one_line
 from recommender.errors import InputError
 
 DELIMITERS = (",", "\t", ";", "|")
@@ -57,14 +56,24 @@ def layout_of(file: TextFile, kind: str) -> Layout:
     names, length = _first_row(file.path, text, delimiter)
     header = _is_header(names, _rows(text[length:], delimiter, 1_000))
     if header:
-        named = tuple(n.strip() or f"column {i + 1}" for i, n in enumerate(names))
+        named = _told_apart([n.strip() or f"column {i + 1}" for i, n in enumerate(names)])
     else:
         named, length = tuple(f"column {i + 1}" for i in range(len(names))), 0
-    twice = next((n for n, count in Counter(named).items() if count > 1), None)
-    if twice is not None:
-        raise InputError(f"{file.path}:1: two columns are called {one_line(twice, 60)}; give them different names.")
     body = len((raw[: len(raw) - len(text)] + text[:length]).encode())
     return Layout(named, header, delimiter, body, _is_quoted(file, body, delimiter, len(named)))
+
+
+def _told_apart(names: list[str]) -> tuple[str, ...]:
+    """Columns called alike, as some exports have them, get a number behind their names, as pandas gives them."""
+    seen = Counter[str]()
+    found: list[str] = []
+    for name in names:
+        called = name
+        while called in found:
+            seen[name] += 1
+            called = f"{name}.{seen[name]}"
+        found.append(called)
+    return tuple(found)
 
 
 def separator_of(text: str, first: str) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import stat
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,9 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from engine.files import expanded, sha256_of
+from engine.tables.annotated import annotated
 from engine.tables.arrow import is_saved, open_arrow, open_parquet, open_saved, saved_files, splits_of
 from engine.tables.delimited import open_delimited
-from engine.tables.encoding import open_text
+from engine.tables.encoding import TextFile, open_text
 from engine.tables.layout import DELIMITERS
 from engine.tables.lines import LABEL, looks_tagged, open_marked, open_plain, open_tagged
 from engine.tables.objects import open_json, open_jsonl
@@ -25,6 +27,8 @@ _TAGGED = (".conll", ".conllu", ".bio", ".iob", ".iob2")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".bz2", ".xz", ".7z", ".zst", ".rar")
 _SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _POINTER = b"version https://git-lfs.github.com/spec/"
+_SHEET_START = b"\xd0\xcf\x11\xe0"
+"""Of Excel's old files."""
 _ARCHIVE_STARTS = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd", b"Rar!\x1a\x07")
 
 
@@ -185,11 +189,23 @@ def _open(path: Path) -> Source:
         return open_parquet(path)
     if start.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         return open_arrow(path)
+    if start.startswith(_SHEET_START) or (start.startswith(b"PK") and _is_sheet(path)):
+        raise InputError(f"{path} is a spreadsheet, whatever its name says; save it as csv, in UTF-8, and give that file.")
     if start.startswith(_ARCHIVE_STARTS):
         raise InputError(f"{path} is an archive; unpack it and give the file inside.")
     if suffix in (".parquet", ".pq", ".arrow", ".feather"):
         raise InputError(f"{path}: is called {suffix[1:]} and is none (its first bytes are wrong).")
     return _open_text(path)
+
+
+def _is_sheet(path: Path) -> bool:
+    """Whether an archive is what spreadsheets are kept in."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, NotImplementedError):
+        return False
+    return any(name.startswith("xl/") for name in names) or "content.xml" in names
 
 
 def _open_text(path: Path) -> Source:
@@ -204,15 +220,15 @@ def _open_text(path: Path) -> Source:
     if suffix in _TAGGED:
         return open_tagged(file)
     if suffix in (".jsonl", ".ndjson"):
-        return open_json(file) if re.match(r"\s*\[\s*\{", head) else open_jsonl(file)
+        return _objects(file, a_line=re.match(r"\s*\[\s*\{", head) is None)
     if suffix == ".json":
-        return open_jsonl(file) if several else open_json(file)
+        return _objects(file, a_line=several)
     if suffix == ".tsv":
         return open_tagged(file) if looks_tagged(head) else open_delimited(file, "tsv")
     if suffix == ".csv":
         return open_delimited(file, "csv")
     if suffix not in (".txt", "") and opening in ("{", "["):
-        return open_jsonl(file) if opening == "{" else open_json(file)
+        return _objects(file, a_line=opening == "{")
     if looks_tagged(head):
         return open_tagged(file)
     if head.lstrip().startswith(LABEL):
@@ -220,6 +236,10 @@ def _open_text(path: Path) -> Source:
     if suffix in (".txt", ".text", ".md") and not _is_separated(head):
         return open_plain(file)
     return open_delimited(file, "csv")
+
+
+def _objects(file: TextFile, *, a_line: bool) -> Source:
+    return annotated(open_jsonl(file) if a_line else open_json(file), file)
 
 
 def _is_separated(head: str) -> bool:

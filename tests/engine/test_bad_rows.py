@@ -46,7 +46,7 @@ ROWS = [
     ("within.jsonl", TAGGED, {"tokens": ["a", ["b"]], "tags": ["O", "O"]}, "column tokens holds a list within its list"),
     ("prompt.jsonl", PAIR, PAIR | {"prompt": [answer("a")]}, "column chosen holds an answer and no question"),
     ("sides.jsonl", PAIR, PAIR | {"rejected": ["text"]}, "column rejected holds a message that is no object"),
-    ("nested.jsonl", LABELLED, {"text": "x", "label": ["a"]}, "column label holds a nested value"),
+    ("nested.jsonl", LABELLED, {"text": "x", "label": ["a", "b"]}, "column label holds a nested value"),
     ("object.jsonl", LABELLED, {"text": {"t": "x"}, "label": "a"}, "column text holds a nested value"),
     ("kinds.jsonl", LABELLED, {"text": "x y", "label": 7}, "column label holds a number, 7, where other rows hold words"),
     ("words.jsonl", LABELLED | {"label": 3}, {"text": "x y", "label": "b"}, "column label holds a word, b, where other rows"),

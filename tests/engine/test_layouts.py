@@ -12,8 +12,10 @@ import pytest
 
 from engine.inspection.data import inspect_data
 from engine.inspection.several import separator_of, split
+from engine.loading import load
 from recommender.errors import InputError
 from recommender.facts import DataFacts
+from recommender.plan import DataChoice
 
 ROWS = 60
 WORDS = "time person year way day thing man world life hand part child eye woman place work week case point group".split()  # noqa: SIM905
@@ -209,6 +211,88 @@ SEPARATED: dict[str, tuple[list[str], Make, str, dict[str, str]]] = {
         "classification", {"text": "text", "label": "label"},
     ),
 }  # fmt: skip
+
+
+OTHER_JOBS: dict[str, tuple[Make, str]] = {
+    "passengers": (
+        lambda i, r: {"survived": i % 2, "name": f"{prose(r, 2)}, Mr", "age": i % 80, "fare": i / 7, "ticket": f"A/5 {i}"},
+        r"look like measurements .* gradient boosting .* name it with --text-column",
+    ),
+    "sensors": (
+        lambda i, r: {"time": f"2025-03-01 10:{i % 60:02}:00", "heat": r.gauss(20, 2), "shaking": r.random()},
+        "look like measurements",
+    ),
+    "paragraphs": (
+        lambda i, r: {"title": "x", "paragraphs": [{"context": prose(r), "qas": [{"question": prose(r), "answers": []}]}]},
+        "as SQuAD's own file does; write a question a row",
+    ),
+    "messages-of-trees": (
+        lambda i, r: {"message_id": f"m{i}", "parent_id": None, "text": prose(r), "role": "prompter", "rank": i % 2},
+        "holds trees of messages, as OASST does",
+    ),
+    "trees": (
+        lambda i, r: {"state": "ready", "prompt": {"text": prose(r), "replies": [{"text": prose(r), "replies": []}]}},
+        "holds trees of messages",
+    ),
+    "parts": (
+        lambda i, r: {"contents": [{"role": who, "parts": [{"text": prose(r)}]} for who in ("user", "model")]},
+        "as Gemini does; write them as messages",
+    ),
+    "always-the-same": (
+        lambda i, r: {"question": prose(r), "models": ["a", "b"]},
+        r"every row has the same labels \(a, b\), so there is nothing to learn",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_JOBS)
+def test_rows_for_another_job_are_told_what_they_are(tmp_path: Path, name: str) -> None:
+    make, said = OTHER_JOBS[name]
+    with pytest.raises(InputError, match=said):
+        looked(write(tmp_path, f"{name}.jsonl", make))
+
+
+def test_a_table_of_measurements_is_read_where_its_text_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "passengers.jsonl", OTHER_JOBS["passengers"][0])
+    assert looked(path, text_column="name", label_column="survived").task == "classification"
+
+
+def test_amounts_with_a_decimal_comma_are_no_labels_whatever_they_are_called(tmp_path: Path) -> None:
+    path = write(tmp_path, "preise.csv", lambda i, r: [prose(r), f"{i % 9},{i % 90 + 10}"], ["Beschreibung", "Preis"])
+    for options in ({}, {"label_column": "Preis"}):
+        with pytest.raises(InputError, match=r"column Preis holds numbers with a comma \(0,10\); write them with a point"):
+            looked(path, **options)
+
+
+def test_a_list_of_one_label_in_every_row_is_one_of_several_classes(tmp_path: Path) -> None:
+    path = write(tmp_path, "doccano.jsonl", lambda i, r: {"text": prose(r), "label": ["abc"[i % 3]]})
+    facts = looked(path)
+    assert (facts.task, facts.labels) == ("classification", ("a", "b", "c"))
+    rows, _ = load(DataChoice(train=str(path), text_column="text", label_column="label"))
+    assert rows.labels[:4] == ["a", "b", "c", "a"]
+    assert looked(path, task="multi_label").task == "multi_label"
+
+
+def test_what_is_translated_comes_first_in_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", lambda i, r: {"translation": {"en": prose(r), "de": prose(r)}})
+    assert looked(path).columns == {"source": "translation.en", "target": "translation.de"}
+
+
+def test_what_could_be_the_label_as_well_is_named_unless_the_label_was(tmp_path: Path) -> None:
+    header = ["id", "body", "assignee", "group", "via", "opened"]
+    make: Make = lambda i, r: [i, prose(r), "xyz"[i % 3], "ab"[i // 3 % 2], "pq"[i // 6 % 2], f"2025-03-{i % 28 + 1:02}"]  # noqa: E731
+    path = write(tmp_path, "tickets.csv", make, header)
+    told = [(s.column, s.why) for s in looked(path).suspicious_columns if s.why == "rival"]
+    assert told == [("group", "rival"), ("via", "rival")]
+    assert not any(s.why == "rival" for s in looked(path, label_column="group").suspicious_columns)
+
+
+def test_grades_and_conversations_written_out_are_told(tmp_path: Path) -> None:
+    stars = write(tmp_path, "stars.csv", lambda i, r: [prose(r), i % 5 + 1], ["review", "stars"])
+    assert [(s.column, s.why) for s in looked(stars).suspicious_columns] == [("stars", "ordered")]
+    make: Make = lambda i, r: {"text": f"### Human: {prose(r)}\n### Assistant: {prose(r)}"}  # noqa: E731
+    spoken = write(tmp_path, "guanaco.jsonl", make)
+    assert [(s.column, s.why) for s in looked(spoken).suspicious_columns] == [("text", "spoken")]
 
 
 def test_measures_with_a_decimal_comma_are_no_pairs_of_labels(tmp_path: Path) -> None:

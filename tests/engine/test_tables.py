@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -121,7 +122,6 @@ def test_other_line_separators_are_part_of_the_text(tmp_path: Path) -> None:
     [
         ("ragged.csv", "text,label\na,x\nb,y,z\nc,x\n", "row 2: has 3 columns where the header has 2"),
         ("ragged-after-lines.csv", 'text,label\n"a\nb",x\nb,y,z\n', "row 2: has 3 columns"),
-        ("twice.csv", "text,text\na,x\n", ":1: two columns are called text"),
         ("cyrillic.csv", "text,label\na,x\nпривет,да\n".encode("cp1251"), ":3: is not UTF-8 (byte 0xef)"),
         ("torn.csv", "text,label\nschön,x\n".encode() + b"sch\xc3n \xc3\xb6,y\n", ":3: is not UTF-8 (byte 0xc3)"),
         ("untagged.conll", "EU B-ORG\nrejects\n", "untagged.conll:2: has no tag"),
@@ -193,3 +193,27 @@ def test_any_bytes_are_a_table_or_one_sentence(tmp_path: Path, content: bytes, s
     with suppress(InputError):
         table = read_table(put(tmp_path, f"a{suffix}", content))
         assert len({len(values) for values in table.columns.values()}) <= 1
+
+
+def test_columns_that_are_called_alike_get_a_number(tmp_path: Path) -> None:
+    found = columns(tmp_path, "jira.csv", "Summary,Labels,Labels,Labels.1\na,b,c,d\n")
+    assert found == {"Summary": ["a"], "Labels": ["b"], "Labels.1": ["c"], "Labels.1.1": ["d"]}
+
+
+def test_a_spreadsheet_is_one_whatever_it_is_called(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.csv", "w") as sheet:
+        sheet.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(InputError, match=r"a\.csv is a spreadsheet, whatever its name says; save it as csv"):
+        read_table(str(tmp_path / "a.csv"))
+
+
+def test_chinese_as_spreadsheets_save_it_is_read_and_korean_is_not_taken_for_it(tmp_path: Path) -> None:
+    rows = "内容,情绪\n我今天很开心，因为他们来了,高兴\n这个服务太差了，我不会再来,生气\n"
+    (tmp_path / "a.csv").write_bytes(rows.encode("gb18030"))
+    source = open_source(str(tmp_path / "a.csv"))
+    assert source.encoding == "GB18030"
+    assert read_table(str(tmp_path / "a.csv")).columns["情绪"] == ["高兴", "生气"]
+    for codec, text in (("euc_kr", "오늘은 날씨가 정말 좋고 기분이 좋습니다"), ("shift_jis", "今日はとても天気が良い")):
+        (tmp_path / "b.csv").write_bytes(f"text,label\n{text},a\n{text},b\n".encode(codec))
+        with pytest.raises(InputError, match="is not UTF-8"):
+            open_source(str(tmp_path / "b.csv"))

@@ -1,0 +1,107 @@
+"""What annotation tools export is read as what it means: labels, or words with tags; what was rejected is not learned."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.inspection.data import inspect_data
+from engine.tables.read import read_table
+from recommender.errors import InputError
+
+TEXT = "👍 Ada Lovelace (London) won't go"
+TAGS = ["O", "B-person", "I-person", "O", "B-place", "O", "O", "O", "O", "O"]
+WORDS = ["👍", "Ada", "Lovelace", "(", "London", ")", "won", "'", "t", "go"]
+IN_PYTHON = [[2, 14, "person"], [16, 22, "place"]]
+
+
+def _lines(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def _label_studio(result: list[dict[str, Any]], text: str = TEXT, **more: Any) -> dict[str, Any]:
+    return {"id": 1, "project": 3, "data": {"text": text}, "annotations": [{"id": 2, "result": result, **more}]}
+
+
+def _marked(start: int, end: int, text: str, label: str) -> dict[str, Any]:
+    return {"from_name": "ner", "type": "labels", "value": {"start": start, "end": end, "text": text, "labels": [label]}}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": 7, "text": TEXT, "label": IN_PYTHON},  # Doccano
+        {"text": TEXT, "entities": [{"id": 1, "label": n, "start_offset": a, "end_offset": b} for a, b, n in IN_PYTHON]},
+        {"text": TEXT, "tokens": [{"text": "👍"}], "spans": [{"start": a, "end": b, "label": n} for a, b, n in IN_PYTHON]},
+        {"text": TEXT, "spans": [*IN_PYTHON, [2, 5, "given name"]]},  # one within another: a word has one tag
+        # A browser counts an emoji twice.
+        _label_studio([_marked(3, 15, "Ada Lovelace", "person"), _marked(17, 23, "London", "place")]),
+    ],
+    ids=["doccano", "doccano-relations", "prodigy", "nested", "label-studio"],
+)
+def test_spans_become_words_with_tags(tmp_path: Path, row: dict[str, Any]) -> None:
+    table = read_table(_lines(tmp_path / "a.jsonl", [row]))
+    assert (table.columns["tokens"], table.columns["tags"]) == ([WORDS], [TAGS])
+
+
+def test_a_script_without_spaces_is_parted_by_character(tmp_path: Path) -> None:
+    table = read_table(_lines(tmp_path / "a.jsonl", [{"text": "我在北京工作", "label": [[2, 4, "地点"]]}]))
+    assert table.columns["tags"] == [["O", "O", "B-地点", "I-地点", "O", "O"]]
+
+
+def test_a_span_outside_of_its_text_is_told_with_its_row(tmp_path: Path) -> None:
+    rows = [{"text": "short", "label": [[0, 5, "x"]]}, {"text": "short", "label": [[3, 9, "x"]]}]
+    with pytest.raises(InputError, match=r"row 2: column label marks the characters 3 to 9 of a text of 5"):
+        read_table(_lines(tmp_path / "a.jsonl", rows))
+
+
+def test_label_studio_reads_its_answers_and_leaves_out_what_nobody_answered(tmp_path: Path) -> None:
+    def mood(chosen: str) -> list[dict[str, Any]]:
+        return [{"from_name": "mood", "type": "choices", "value": {"choices": [chosen]}}]
+
+    chosen = [_label_studio(mood(label), f"text {label}") for label in "abab" * 5]
+    cancelled = _label_studio(mood("a"), "x", was_cancelled=True)
+    (tmp_path / "export.json").write_text(json.dumps([*chosen, cancelled]))
+    found = inspect_data({"train": str(tmp_path / "export.json")})["facts"]
+    told = [found[name] for name in ("task", "label_column", "labels", "empty_rows")]
+    assert told == ["classification", "mood", ["a", "b"], 1]
+
+
+def test_label_studio_where_nothing_was_marked_is_all_outside(tmp_path: Path) -> None:
+    rows = [_label_studio([_marked(0, 2, "go", "x")], "go on"), _label_studio([], "go on")]
+    table = read_table(_lines(tmp_path / "a.jsonl", rows))
+    assert table.columns["tags"] == [["B-x", "O"], ["O", "O"]]
+
+
+def _prodigy(answer: str, **more: Any) -> dict[str, Any]:
+    return {"text": TEXT, "_input_hash": 1, "_task_hash": 2, "answer": answer, **more}
+
+
+def test_what_was_rejected_in_prodigy_is_not_learned(tmp_path: Path) -> None:
+    options = [{"id": "a", "text": "a"}, {"id": "b", "text": "b"}]
+    rows = [_prodigy(answer, accept=["a"], options=options) for answer in ("accept", "reject", "ignore")]
+    assert read_table(_lines(tmp_path / "a.jsonl", rows)).columns["label"] == ["a", None, None]
+    spans = [{"start": 0, "end": 1, "label": "x"}]
+    rows = [_prodigy("accept", spans=spans), _prodigy("reject", spans=spans), _prodigy("accept")]
+    tags = read_table(_lines(tmp_path / "b.jsonl", rows)).columns["tags"]
+    assert tags == [["B-x", *["O"] * 9], None, ["O"] * 10]
+
+
+def test_one_label_accepted_or_rejected_in_prodigy_makes_two_classes(tmp_path: Path) -> None:
+    rows = [_prodigy(answer, label="spam") for answer in ("accept", "reject", "ignore")]
+    assert read_table(_lines(tmp_path / "a.jsonl", rows)).columns["label"] == ["spam", "not spam", None]
+
+
+def test_objects_with_numbers_that_are_no_spans_stay_as_they_are(tmp_path: Path) -> None:
+    row = {"text": TEXT, "answers": [{"text": "Ada", "answer_start": 2}], "box": [[1, 2, 3]], "label": "a"}
+    assert read_table(_lines(tmp_path / "a.jsonl", [row])).columns == {name: [value] for name, value in row.items()}
+
+
+def test_annotations_of_brat_are_not_passed_over(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.txt").write_text(TEXT)
+        (tmp_path / f"{name}.ann").write_text("T1\tperson 2 14\tAda Lovelace\n")
+    with pytest.raises(InputError, match=r"annotations of brat \(\.ann\), which are not read; write them to one jsonl file"):
+        inspect_data({"train": str(tmp_path)})
