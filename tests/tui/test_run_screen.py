@@ -76,8 +76,10 @@ async def test_another_size_during_a_run_shows_what_there_is_room_for(
         await wait(pilot, lambda: "─ 5 evaluations" in screen(app) and "4 log · 6 samples" in screen(app))
         await pilot.resize_terminal(120, 40)
         await wait(pilot, lambda: all(part in screen(app) for part in ("▶ train", "5 evaluations", "7 advice", "4 log")))
+        await pilot.press("7")  # in sight already; where there is room for one, it is the one asked for last
         await pilot.resize_terminal(80, 24)
         await wait(pilot, lambda: "▶ train" not in screen(app) and "step 5/100" in screen(app))
+        await wait(pilot, lambda: "─ 7 advice" in screen(app) and "4 log · 5 evaluations" in screen(app))
 
 
 async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:

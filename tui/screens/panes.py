@@ -5,6 +5,8 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.layouts.vertical import VerticalLayout
+from textual.widget import Widget
 
 from tui.i18n import _
 from tui.screens.base import LoracleScreen
@@ -24,9 +26,18 @@ class PanesScreen(LoracleScreen):
     ]
 
     _enlarged: Pane | None = None
+    _asked_for: Pane | None = None
+
+    def watch_focused(self, before: Widget | None, after: Widget | None) -> None:
+        """The frame tells which pane the focus is in."""
+        for pane in {_pane_around(before), _pane_around(after)}:
+            if pane is not None:
+                pane.mark_focus()
 
     def on_resize(self, event: events.Resize) -> None:
         """Another size may hide other panes. (Textual calls the handlers of all classes.)"""
+        if self._asked_for is not None:
+            self._show_lower(self._asked_for)
         self.call_after_refresh(self._tell_hidden)
 
     def _tell_hidden(self) -> None:
@@ -46,32 +57,38 @@ class PanesScreen(LoracleScreen):
             return
         if pane is not self._enlarged:
             self._shrink()
+        self._asked_for = pane
+        if pane.display:  # nothing but the focus changes
+            _focus_in(pane)
+            return
+        self._show_lower(pane)
+        self._rearranged()
+        self.call_after_refresh(_focus_in, pane)
+
+    def _show_lower(self, pane: Pane) -> None:
+        """Where there is room for one of the lower panes, it is that one."""
         if pane.has_class("lower") and not pane.has_class("-shown"):
             for other in self.query(".lower.-shown"):
                 other.remove_class("-shown")
             pane.add_class("-shown")
-            self._rearranged()
-        self.call_after_refresh(self._focus_pane, pane)
-
-    def _focus_pane(self, pane: Pane) -> None:
-        inner = next((w for w in pane.query("*") if w.focusable), pane)
-        inner.focus(scroll_visible=False)
 
     def action_enlarge(self) -> None:
         """Give the focused pane the room of all of them, or make it small again."""
         if self._enlarged is not None:
             self._shrink()
-        elif self.focused is not None:
-            pane = next((n for n in self.focused.ancestors_with_self if isinstance(n, Pane)), None)
-            if pane is not None:
-                self._enlarge(pane)
+        elif (pane := _pane_around(self.focused)) is not None:
+            self._enlarge(pane)
 
     def _enlarge(self, pane: Pane) -> None:
-        """By styles of the widgets' own: Textual's way, a class on the screen, styles every widget anew, at twice the time."""
+        """By styles of the widgets' own: Textual's way, a class on the screen, styles every widget anew, at twice the time.
+
+        Rules alone leave the others as they were painted; that of the pane itself tells Textual that its parent's list changed.
+        """
         self._enlarged = pane
         for other in pane.siblings:
-            other.styles.display = "none"
-        pane.parent.styles.layout = "vertical"  # type: ignore[union-attr]
+            other.styles.set_rule("display", "none")
+        pane.parent.styles.set_rule("layout", VerticalLayout())  # type: ignore[union-attr]
+        pane.styles.display = "block"
         self.call_after_refresh(self.arranged)
 
     def _rearranged(self) -> None:
@@ -90,8 +107,9 @@ class PanesScreen(LoracleScreen):
         pane, self._enlarged = self._enlarged, None
         if pane is not None:
             for other in pane.siblings:
-                other.styles.display = None
-            pane.parent.styles.layout = None  # type: ignore[union-attr]
+                other.styles.clear_rule("display")
+            pane.parent.styles.clear_rule("layout")  # type: ignore[union-attr]
+            pane.styles.display = None
             self._rearranged()
 
     def action_back(self) -> None:
@@ -100,3 +118,11 @@ class PanesScreen(LoracleScreen):
             self._shrink()
         else:
             super().action_back()
+
+
+def _pane_around(widget: Widget | None) -> Pane | None:
+    return None if widget is None else next((n for n in widget.ancestors_with_self if isinstance(n, Pane)), None)
+
+
+def _focus_in(pane: Pane) -> None:
+    next((w for w in pane.query("*") if w.focusable), pane).focus(scroll_visible=False)

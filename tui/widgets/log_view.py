@@ -65,6 +65,9 @@ class LogView(ScrollView, can_focus=True):
         """As Textual has it, but quiet."""
         return QuietBar.of(self)
 
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        """As with `Pane`: the frame around it tells."""
+
     def notify_style_update(self) -> None:
         """Other colours."""
         super().notify_style_update()

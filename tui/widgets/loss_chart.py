@@ -91,6 +91,7 @@ class LossChart(Widget):
         self._lines: Sequence[Line] = ()
         self._strips: list[Strip] = []
         self._drawn_for: object = None
+        self._drawn_size = Size(0, 0)
         self._view: View | None = None
 
     def show(self, *lines: Line) -> None:
@@ -118,18 +119,27 @@ class LossChart(Widget):
 
     def _repaint(self) -> None:
         before, size = self._strips, self.size
+        if not size:  # hidden: when it comes back as large as it was, it may still be right
+            if self._wanted(self._drawn_size) != self._drawn_for:
+                self.refresh()
+            return
         self._draw_again()
         if len(before) != len(self._strips):
             self.refresh()
         elif changed := [y for y, (old, new) in enumerate(zip(before, self._strips, strict=True)) if old != new]:
             self.refresh(*(Region(0, y, size.width, 1) for y in changed))
 
-    def _draw_again(self) -> None:
+    def _wanted(self, size: Size) -> tuple[object, ...]:
+        """All that the drawing follows from."""
         choices = (self.smoothing, self.log_scale, self.axis, self.zoom, self.shift, self.symbols)
-        wanted = (self.size, choices, *((id(line.series), line.mark) for line in self._lines))
+        return (size, choices, *((id(line.series), line.mark) for line in self._lines))
+
+    def _draw_again(self) -> None:
+        wanted = self._wanted(self.size)
         if self._drawn_for != wanted:
             base = self.rich_style  # found by looking through all ancestors: once, not for every row
             self._strips, self._drawn_for = [strip.apply_style(base) for strip in self._draw(self.size)], wanted
+            self._drawn_size = self.size
 
     def notify_style_update(self) -> None:
         """Other colours: they come a moment after the theme's name."""

@@ -39,6 +39,14 @@ class Pane(VerticalScroll):
     def on_mount(self) -> None:
         self.title_words(self._title)
 
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        """Textual styles the widget and all in it anew. Here the frame alone changes, and its screen has that done."""
+
+    def mark_focus(self) -> None:
+        """Show in the frame whether the focus is in here. (`:focus-within` has all that is in there styled, twice.)"""
+        self.set_class(self.has_focus_within, "-focused", update=False)
+        self.app.stylesheet.update_nodes([self])
+
     @property
     def name_of(self) -> str:
         """Its title without what else stands there."""
