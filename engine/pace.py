@@ -13,6 +13,9 @@ LONG_WINDOW = 200
 """Steps whose pace tells the time left: long enough to be steady, short enough to notice a machine that slows down."""
 PROBE_SECONDS = 2.0
 """For importing scikit-learn and fitting the probe: 1.1 s for 640 rows on an idle machine, up to 9 for 1,500 on a busy one."""
+WRITING = 400e6
+"""Bytes of a checkpoint that are written, read again and compared in a second: 274 MB took 0.6 to 0.8 s on an idle machine. Told
+before there is one to go by; a run's own take its place."""
 AFTERWARDS, TWICE = ("after", "save", "probe"), ("answers", "samples", "forgetting")
 """Phases that follow the last step, and those that come before the first one as well."""
 
@@ -74,10 +77,9 @@ def seconds_left(state: "RunState") -> float | None:
         return training
     scored = [e.metrics.get("seconds", 0.0) for e in state.evaluations if e.split == "validation"]
     between = 0.0 if over else max((_number(info.get("evaluations")) or 0.0) - len(scored), 0.0)
-    saving = state.checkpoint_seconds
     writing = state.sample_seconds / max(len(scored), 1)
     scoring = _mean(scored) if scored else _before(state, _count(info.get("validation_rows")))
-    return training + between * (scoring + writing + _mean(saving)) + _afterwards(state)
+    return training + between * (scoring + writing + _saving(state)) + _afterwards(state)
 
 
 def _afterwards(state: "RunState") -> float:
@@ -88,9 +90,16 @@ def _afterwards(state: "RunState") -> float:
     if scored and more:
         final += final * more / scored + PROBE_SECONDS
     if before:  # the best checkpoint is read, the result written and read again
-        final += 2 * _mean(state.checkpoint_seconds)
+        final += 2 * _saving(state)
     written = any(s.get("split") == "after" for s in state.samples.values())
     return final + (0.0 if written else state.phase_seconds.get("samples", 0.0))
+
+
+def _saving(state: "RunState") -> float:
+    """Seconds that a checkpoint takes: as those before it, or by its size."""
+    disk = state.preflight.get("disk")
+    size = _count(disk.get("checkpoint")) if isinstance(disk, dict) else 0
+    return _mean(state.checkpoint_seconds) if state.checkpoint_seconds else size / WRITING
 
 
 def _before(state: "RunState", rows: int) -> float:

@@ -43,6 +43,10 @@ START_UP_SECONDS = 25.0
 """Importing, loading, tokenising and the final save."""
 FIT_ROWS = 500
 """Training rows at most that are scored once more at the end, to show overfitting."""
+PROBE_ROWS = 5_000
+"""Training rows at most that a linear model on the untouched model's embeddings is fitted on, to be held against the result."""
+PROBED = ("classification", "multi_label", "regression")
+"""Tasks with such a model; it reads the held-out rows as well."""
 ANSWERS: dict[str, int] = {"chat": 32, "instruction": 32, "seq2seq": 100}
 """Held-out rows, by task, whose answers a model writes before and after training: a token at a time takes long. Fewer where a
 question has many good answers, and perplexity tells more."""
@@ -122,6 +126,8 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     validation = split_of(facts.data).validation / unique
     held_out = max(evaluation_rows, split_of(facts.data).held_out / unique)
     passes = validation * settings.evaluations + 2 * held_out + min(FIT_ROWS / unique, 1)
+    if held_out and (facts.data.task or "classification") in PROBED:
+        passes += min(PROBE_ROWS / unique, share) + held_out
     evaluate = 2.0 * body * pass_tokens * passes
     training, scoring = train / (flops * EFFICIENCY), evaluate / (flops * EFFICIENCY)
     starts = _launching(facts, shape, method, settings, (pass_tokens * share * settings.epochs, pass_tokens * passes))

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-PROBE_ROWS = 5_000
+from recommender import timing
+
+PROBE_ROWS = timing.PROBE_ROWS
 """Training rows the probe is fitted on at most; more move it little and take long."""
 INVERSE_PENALTY = 0.1
 """`C` of a logistic regression on standardised embeddings."""

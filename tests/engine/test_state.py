@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.events import KINDS, Event
-from engine.pace import PROBE_SECONDS
+from engine.pace import PROBE_SECONDS, WRITING
 from engine.state import RunState, fold
 
 
@@ -84,6 +84,10 @@ def test_time_left_counts_steps_evaluations_and_the_final_scoring() -> None:
     assert probed.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0 + thrice), "the probe reads three times as many rows"
     early = fold(events(run(validation_rows=10, evaluations=2), before, step(1), step(2)))
     assert early.seconds_left == pytest.approx(8 * 2.0 + 2 * 3.5 + 7.0), "none yet: half as many rows as before"
+    large = [run(evaluations=2), ("preflight", {"disk": {"checkpoint": 3 * WRITING}}), scored(0, "before", 7.0), step(1)]
+    assert fold(events(*large)).seconds_left == pytest.approx(9 * 2.0 + 2 * 3.0 + 7.0 + 2 * 3.0), "none saved yet: by its size"
+    quick = ("checkpoint", {"step": 1, "seconds": 0.5})
+    assert fold(events(*large, quick)).seconds_left == pytest.approx(9 * 2.0 + 2 * 0.5 + 7.0 + 2 * 0.5), "as the last one"
 
 
 def test_once_the_result_is_saved_no_step_is_waited_for() -> None:
