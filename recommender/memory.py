@@ -190,4 +190,5 @@ def as_memory(facts: Facts, shape: Shape, placed: Placed) -> Memory:
         origin="estimated" if known else "assumed",
         parts=placed.parts,
         phases=placed.phases or {},
+        counted=placed.span is not None,
     )

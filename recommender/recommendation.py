@@ -36,6 +36,8 @@ class Memory(Fact):
     """Bytes by name: weights, gradients, optimizer, activations, runtime."""
     phases: dict[str, dict[str, int]] = Field(default_factory=dict)
     """The same at the peak of each phase, where a trace has counted the step."""
+    counted: bool = False
+    """Whether a trace has counted the step; else a formula tells, scaled by what was counted of a step of the same kind."""
 
 
 class Hours(Fact):

@@ -76,6 +76,8 @@ def plan(given: argparse.Namespace) -> int:
         if meaningless:
             raise InputError(f"--facts decides on facts alone and writes no plan; leave out {', '.join(meaningless)}.")
         return _decide_on(_with_goal(facts_from(given.facts), given), given)
+    if given.trace:
+        raise InputError("--trace goes with --facts; where model and data are looked at, every step is counted.")
     if given.model is None or given.data is None:
         raise InputError("plan needs --model and --data, or --facts.")
     wanted = given.output or Path("plan.yaml")
@@ -123,8 +125,13 @@ def _of_runs(given: argparse.Namespace) -> list[str]:
 
 
 def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
-    """Decide on facts alone; nothing is looked at and nothing is written."""
+    """Decide on facts alone; nothing is looked at and nothing is written. With `--trace` the candidates' steps are counted."""
+    if given.trace:
+        facts = counted_out(facts)
     advice = recommend(facts)
+    if given.trace and not any(c.memory.counted for c in advice.candidates):
+        said = _("No step could be counted, so a formula tells the memory: counting takes model.config, and CUDA or a CPU.")
+        print(said, file=sys.stderr)
     if given.explain:
         _show_chain(facts, advice, given)
     elif given.json:

@@ -40,6 +40,7 @@ def test_the_traced_step_replaces_the_formula_and_scales_its_neighbours(facts: F
     profile = {"steps": [as_facts(step, 7 * 10**9, {"weights": 10**9, "activations": 6 * 10**9}), {"step": {"method": 1}}]}
     traced = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
     again = recommend(traced).candidate("full")
+    assert (full.memory.counted, again.memory.counted) == (False, True)
     assert again.memory.parts["activations"] == 6 * 10**9
     assert again.memory.predicted == 7 * 10**9 + again.memory.parts["runtime"]
     assert again.memory.high - again.memory.low < 0.2 * again.memory.predicted
