@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from recommender.base import Given
 
@@ -11,7 +11,12 @@ Rows = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class TrainingStep(Given):
-    """A step as it is run somewhere. `None` means not known: both values are then traced, or a usual one is assumed."""
+    """A step as it is run somewhere. `None` means not known: both values are then traced, or a usual one is assumed.
+
+    Fields that are not understood are kept, so that an answer can name them: what they would change is not in it.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     method: Literal["full", "lora", "qlora"]
     micro_batch_rows: Rows = 1
@@ -30,6 +35,8 @@ class TrainingStep(Given):
     rank: Annotated[int, Field(ge=1, le=65_536)] | None = None
     target_modules: str | list[str] | None = None
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    dora: bool | None = None
+    """Whether adapters are DoRA's, which have a length for each row of a map beside."""
     trained: list[str] | None = None
     """Parts that are trained whole, e.g. `["embed_tokens", "lm_head"]`."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adamw_bf16", "paged_adamw", "sgd", "none"] = "adamw"
@@ -41,6 +48,8 @@ class TrainingStep(Given):
     attention: Literal["flash", "efficient", "math", "eager"] | None = None
     loss: Literal["plain", "chunked", "fused"] = "plain"
     """plain: transformers' own, with all logits; chunked: the engine's; fused: logits never exist at once (Liger)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """As transformers' Trainer smooths labels: with a plain loss another one is made of all logits."""
     kernels: Literal["usual", "liger"] | None = None
     """Whose norms, gated maps and rotations run: `use_liger_kernel` puts Liger's in beside its loss."""
     outputs_held: bool | None = None
@@ -49,6 +58,8 @@ class TrainingStep(Given):
     """Whether it lives on until the next step's forward pass has made another, as in a loop outside of any function."""
     target_length: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Tokens that an encoder-decoder writes for each row, where `length` are those that it reads."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Micro-batches of a step, whose gradients are summed: from the second on they live through the forward pass too."""
     devices: Annotated[int, Field(ge=1, le=100_000)] = 1
     sharding: Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"] | None = None
 
@@ -56,6 +67,11 @@ class TrainingStep(Given):
     def checkpointed(self) -> bool:
         """Whether activations are computed again a layer at a time."""
         return self.gradient_checkpointing in ("layer", True)
+
+    @property
+    def pieces(self) -> int:
+        """Micro-batches that are traced: all after the second do what the second does."""
+        return min(self.gradient_accumulation_steps, 2)
 
     @property
     def adapters(self) -> bool:

@@ -68,8 +68,8 @@ def installed(versions: dict[str, Any]) -> Iterator[None]:
 
     alone = Live._sums_gradients
 
-    def unwatched(live: Live, args: Any) -> bool:
-        return not live.recorded.phases[-1][0].startswith("first") and alone(live, args)
+    def unwatched(live: Live, func: Any, args: Any) -> bool:
+        return not live.recorded.phases[-1][0].startswith("first") and alone(live, func, args)
 
     adapted = adapters.with_adapters
 

@@ -15,7 +15,8 @@ from engine.inspection import cache as remembering
 from engine.inspection.child import Cancel, ask
 from engine.launch import arithmetic
 from engine.prediction.configured import Cannot, check_step, checked
-from engine.prediction.resolve import check, head_of
+from engine.prediction.resolve import check, head_of, ignored
+from engine.text import clean
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
 
@@ -26,6 +27,8 @@ MEMORY = 24 * 1024**3
 MOST_TOKENS = 1 << 31
 KNOWN = ("cpu", "cuda")
 """Backends whose kernels and allocator are traced."""
+MOST_NAMES, MOST_NAME = 20, 60
+"""Of fields that are not understood, and characters of one."""
 USUAL = ("micro_batch_rows", "length", "optimizer", "loss")
 """Of a step: what it has by itself where nothing is said."""
 
@@ -46,7 +49,8 @@ def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
         check(step, facts)
     except InputError as error:
         raise Cannot("contradiction", error.message, 2) from None
-    facts = facts.model_copy(update={"model": checked(facts.model)})
+    given = facts.model
+    facts = facts.model_copy(update={"model": checked(given)})
     check_step(step, facts.model.config or {}, step.head or head_of(facts))
     rows, length = step.micro_batch_rows, step.length
     if rows * length > MOST_TOKENS:
@@ -54,8 +58,10 @@ def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
     found = traced("estimate", facts.model_dump(mode="json"), about=facts.model.id or "the step", cancel=cancel)
     told = "machine" in facts.model_fields_set and "backend" in facts.machine.model_fields_set
     silent = [] if told else ["machine"]
+    silent += [] if given.config else ["model.config"]
     silent += [name for name in USUAL if name not in step.model_fields_set]
-    return found | {"assumed": [*silent, *found["assumed"]]} if silent else found
+    passed = [clean(name)[:MOST_NAME] for name in ignored(step)[:MOST_NAMES]]
+    return found | {"assumed": [*silent, *found["assumed"]]} | ({"ignored": passed} if passed else {})
 
 
 def traced(

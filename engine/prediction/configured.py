@@ -32,6 +32,24 @@ OPTIONAL: tuple[tuple[str, int], ...] = (
     ("encoder_layers", 2_000),
 )
 """Numbers that may be lacking, and their limits."""
+DIMENSIONS: dict[str, tuple[str, ...]] = {
+    **{fact: names for fact, (names, _) in LIMITS.items()},
+    "layers": (*LIMITS["layers"][0], "num_decoder_layers", "decoder_layers"),
+    "attention_heads": (*LIMITS["attention_heads"][0], "decoder_attention_heads"),
+    "kv_heads": ("num_key_value_heads", "num_kv_heads"),
+    "intermediate_size": ("intermediate_size", "d_ff", "n_inner", "ffn_dim", "hidden_dim", "encoder_ffn_dim", "decoder_ffn_dim"),
+    "max_positions": ("max_position_embeddings", "n_positions"),
+    "tied_embeddings": ("tie_word_embeddings",),
+}
+"""What configurations call the facts of a model whose own is not at hand."""
+_DISENTANGLED = {"relative_attention": True, "max_relative_positions": -1, "position_biased_input": False}
+AS_PUBLISHED: dict[str, dict[str, Any]] = {
+    "deberta": _DISENTANGLED | {"pos_att_type": "c2p|p2c", "type_vocab_size": 0},
+    "deberta-v2": _DISENTANGLED
+    | {"pos_att_type": "p2c|c2p", "type_vocab_size": 0}
+    | {"position_buckets": 256, "share_att_key": True, "norm_rel_ebd": "layer_norm"},
+}
+"""What every public model of a kind has and transformers' own default has not: without it such a model keeps far less."""
 MOST_PARAMETERS = 10**14
 ROPE_NEEDS: dict[str, tuple[str, ...]] = {
     "linear": ("factor",),
@@ -99,6 +117,9 @@ def check_step(step: TrainingStep, config: dict[str, Any], head: str) -> None:
     if step.checkpointed and not library.recomputes(kind):
         said = f"gradient_checkpointing is {step.gradient_checkpointing}, and models of type {kind} have none in transformers"
         raise Cannot("contradiction", f"step: {said}.", 2)
+    held = step.base_dtype or ("bfloat16" if step.adapters else "float32")
+    if held != "float32" and step.autocast in (None, "float32") and library.only_in_fp32(kind):
+        raise Cannot("contradiction", mixes(held), 2)
     most = library.positions(kind, config)
     if most is not None and step.length > most:
         raise Cannot("contradiction", f"step: length is {step.length}, and the model has positions for {most} tokens.", 2)
@@ -109,6 +130,12 @@ def check_step(step: TrainingStep, config: dict[str, Any], head: str) -> None:
         if instead:
             said = f"models of type {kind} have no module named {' or '.join(named)}; their maps are {', '.join(instead)}"
             raise Cannot("contradiction", f"step.target_modules: {said}.", 2)
+
+
+def mixes(dtype: str | None) -> str:
+    """What is said of a model whose own code cannot be computed in that type."""
+    wrong = f"the model's own code mixes {dtype} with another type, which ends the step on any device"
+    return f"step: {wrong}; take base_dtype float32, with autocast if wanted."
 
 
 def _kinds(config: dict[str, Any]) -> list[str]:
@@ -217,14 +244,9 @@ def _from_dimensions(model: ModelFacts) -> dict[str, Any]:
     kind = library.kind_of(model.architecture) if model.architecture else None
     if kind is None:
         raise Cannot("no_config", "cannot predict: model.config (config.json) is not among the facts.", 2)
-    named = {
-        "hidden_size": model.hidden_size,
-        "num_hidden_layers": model.layers,
-        "num_attention_heads": model.attention_heads,
-        "num_key_value_heads": model.kv_heads,
-        "intermediate_size": model.intermediate_size,
-        "vocab_size": model.vocabulary_size,
-        "max_position_embeddings": model.max_positions,
-        "tie_word_embeddings": model.tied_embeddings,
-    }
-    return {"model_type": kind, "architectures": [model.architecture]} | {k: v for k, v in named.items() if v is not None}
+    found: dict[str, Any] = {"model_type": kind, "architectures": [model.architecture], **AS_PUBLISHED.get(kind, {})}
+    for fact, names in DIMENSIONS.items():
+        value = getattr(model, fact)
+        if value is not None:
+            found |= dict.fromkeys(library.configured_as(kind, names), value)
+    return found

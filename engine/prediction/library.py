@@ -18,6 +18,7 @@ _RECURRENT = re.compile(r"selective_scan|selective_state_update|rwkv_linear_atte
 """Names of kernels that go through a text place by place; without the kernels' packages the same is a loop over the places."""
 _POSITIONS = re.compile(r"Embedding\(\s*(?:self\.)?config\.max_position_embeddings")
 _SHIFTED = re.compile(r"padding_idx \+ 1|create_position_ids_from_input")
+_FP32_BIAS = re.compile(r"self\.[qkv]_bias = nn\.Parameter\([^\n]*dtype=torch\.float\)")
 _MODULE = re.compile(r"self\.(\w+)\s*(?::[^=\n]+)?=[^=]")
 _FROM_ANOTHER = re.compile(r"from \.\.(\w+)\.modeling_\w+ import")
 
@@ -44,10 +45,11 @@ def is_known(kind: str) -> bool:
 
 
 def kind_of(architecture: str) -> str | None:
-    """The type of models of that class."""
+    """The type of models of that class; of several the one that it is named after, as others borrow it."""
     known = rf'\("([\w-]+)", "{re.escape(architecture)}"\)'  # the code that came with some wrote their names in capitals
-    found = re.search(known, _text("auto", "modeling_auto.py"), re.IGNORECASE)
-    return found[1] if found else None
+    found = re.findall(known, _text("auto", "modeling_auto.py"), re.IGNORECASE)
+    named = [kind for kind in found if architecture.lower().startswith(re.sub(r"\W|_", "", kind))]
+    return max(named, key=len) if named else found[0] if found else None
 
 
 def has_head(kinds: list[str], head: str) -> bool:
@@ -55,6 +57,14 @@ def has_head(kinds: list[str], head: str) -> bool:
     whole = _text("auto", "modeling_auto.py")
     tables = [re.search(rf"MODEL_FOR_{name}_MAPPING_NAMES = (.*?)\n\)", whole, re.DOTALL) for name in HEADS[head]]
     return any(t is None or any(f'("{kind}"' in t[1] for kind in kinds) for t in tables)
+
+
+def configured_as(kind: str, names: tuple[str, ...]) -> list[str]:
+    """Which of the names for a number configurations of that type know; the first where none is found."""
+    special = re.search(rf'"{re.escape(kind)}",? ?:? ?"(\w+)"', _special())
+    name = special[1] if special else kind.replace("-", "_")
+    whole = _text(name, f"configuration_{name}.py")
+    return [n for n in names if re.search(rf"\b{n}\b", whole)] or list(names[:1])
 
 
 def writes_from_texts(config: dict[str, Any]) -> bool:
@@ -94,6 +104,11 @@ def recomputes(kind: str) -> bool:
     """Whether layers of such models can be computed again in the backward pass."""
     whole = _modeling(kind)
     return not whole or "AutoModel" in whole or "supports_gradient_checkpointing = True" in whole
+
+
+def only_in_fp32(kind: str) -> bool:
+    """Whether attention of such models adds biases that stay in fp32 however they are loaded, so that 16 bit ends in an error."""
+    return _FP32_BIAS.search(_modeling(kind)) is not None
 
 
 def hears(kind: str) -> bool:

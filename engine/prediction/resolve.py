@@ -75,6 +75,9 @@ def resolved(facts: Facts) -> Resolved:
         assumed.append("attention")  # torch chooses
     elif step.attention == "flash" and (step.padded or _narrows(step)):  # FlashAttention 2; or the word for torch's choice
         other["attention"] = None
+    if "8bit" in step.optimizer and step.optimizer_state_dtype == "float32":  # said of every optimizer; small moments are
+        found["optimizer_state_dtype"] = None
+        assumed.append("optimizer_state_dtype")
     _take_optimizer(step, facts, take)
     _take_loss(step, take)
     if (step.head or found["head"]) == "causal_lm" and library.writes_from_texts(facts.model.config or {}):
@@ -194,9 +197,17 @@ def _of_head(step: TrainingStep, facts: Facts) -> str | None:
     return None
 
 
+def ignored(step: TrainingStep) -> list[str]:
+    """Names of what a step says and no answer can count: what is not understood, and what full fine-tuning has none of."""
+    unknown = [name for name, value in (step.model_extra or {}).items() if value is not None]
+    return unknown if step.adapters else [*unknown, *(n for n in ("adapter_dtype", "target_modules") if getattr(step, n))]
+
+
 def _of_adapters(step: TrainingStep) -> str | None:
-    """What full fine-tuning says of adapters."""
-    said = {name: getattr(step, name) for name in ("rank", "target_modules", "adapter_dtype", "lora_dropout")}
+    """What full fine-tuning says of adapters; words that any step may carry are passed over, and told (`ignored`)."""
+    said = {name: getattr(step, name) for name in ("rank", "lora_dropout", "dora")}
+    if step.target_modules != "all-linear":
+        said["target_modules"] = step.target_modules
     name = next((n for n, value in said.items() if value), None)
     return f"method full has no adapters, and {name} is {said[name]}" if step.method == "full" and name else None
 
@@ -211,6 +222,8 @@ def _of_optimizer(step: TrainingStep) -> str | None:
     if kept is None or named in ("none", "sgd"):
         return None
     narrow = kept in ("uint8", "int8")
+    if "8bit" in named and kept == "float32":
+        return None
     if narrow != ("8bit" in named):
         return f"optimizer {named} keeps moments in {'16 or 32' if narrow else '8'} bit, and optimizer_state_dtype is {kept}"
     if named == "adamw_bf16" and kept != "bfloat16":

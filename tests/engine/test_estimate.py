@@ -48,6 +48,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"rope_scaling": {"type": "spiral"}}, {}, "unusable", "the kind 'spiral', which transformers does not know"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, {}, "unusable", "needs low_freq_factor, which is missing"),
         ({"rope_parameters": {"full": {"rope_type": "linear", "factor": "8"}}}, {}, "unusable", "needs factor, which is '8'"),
+        ({"model_type": "deberta"}, {"head": "masked_lm"}, "contradiction", "code mixes bfloat16 with another type"),
         ({"rope_scaling": "linear"}, {}, "unusable", "rope_scaling is 'linear', and has to be an object"),
         ({"hidden_size": None}, {}, "absurd_number", "hidden_size is None"),
         ({"intermediate_size": -5}, {}, "absurd_number", "intermediate_size is -5"),
@@ -58,6 +59,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({}, {"method": "full"}, "contradiction", "rank is 8"),
         ({}, {"quantization": "nf4"}, "contradiction", "LoRA on a 4-bit base is method qlora"),
         ({}, {"double_quantization": True}, "contradiction", "divides the scales of 4-bit weights, and method lora has none"),
+        ({}, {"method": "full", "rank": None, "dora": True}, "contradiction", "no adapters, and dora is True"),
         ({}, {"method": "full", "rank": None, "lora_dropout": 0.1}, "contradiction", "no adapters, and lora_dropout is 0.1"),
         ({}, {"optimizer_state_dtype": "uint8"}, "contradiction", "adamw keeps moments in 16 or 32 bit"),
         ({}, {"optimizer": "paged_adamw_8bit", "optimizer_implementation": "fused"}, "contradiction", "kernels of its own"),
@@ -105,6 +107,16 @@ def test_what_is_absent_is_named_with_what_was_taken(monkeypatch: pytest.MonkeyP
     assert "head" not in taken(architectures=["BertForTokenClassification"]).assumed
 
 
+def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.prediction.ask.traced", lambda *_, **__: {"assumed": []})
+    step = {"method": "full", "length": 32, "packing": True, "adapter_dtype": "float32", "seed": None, "optimizer": "adamw_8bit"}
+    facts = Facts.model_validate({"model": {"config": CONFIG}, "step": step | {"optimizer_state_dtype": "float32"}})
+    assert estimate(facts)["ignored"] == ["packing", "adapter_dtype"]
+    assert "ignored" not in estimate(Facts.model_validate({"model": {"config": CONFIG}, "step": STEP}))
+    assert resolved(facts).step.optimizer_state_dtype is None, "8-bit moments have scales in fp32, and small ones are"
+    assert "optimizer_state_dtype" in resolved(facts).assumed
+
+
 def test_a_number_that_the_configuration_lacks_is_taken_from_the_facts() -> None:
     config = {k: v for k, v in CONFIG.items() if k != "num_hidden_layers"}
     with pytest.raises(Cannot, match="num_hidden_layers is missing"):
@@ -112,6 +124,22 @@ def test_a_number_that_the_configuration_lacks_is_taken_from_the_facts() -> None
     found = checked(ModelFacts(config=config, layers=9)).config
     assert found is not None
     assert found["num_hidden_layers"] == 9
+
+
+@pytest.mark.parametrize(
+    ("architecture", "wanted"),
+    [
+        ("GPT2LMHeadModel", {"model_type": "gpt2", "n_inner": 2048, "n_positions": 128}),  # another type borrows the class
+        ("OPTForCausalLM", {"model_type": "opt", "ffn_dim": 2048}),
+        ("BartForConditionalGeneration", {"decoder_layers": 6, "decoder_ffn_dim": 2048, "encoder_attention_heads": 8}),
+        ("DebertaV2ForSequenceClassification", {"relative_attention": True, "position_buckets": 256}),
+    ],
+)
+def test_a_configuration_that_is_not_at_hand_follows_from_the_architecture(architecture: str, wanted: dict[str, Any]) -> None:
+    sizes = {"layers": 6, "hidden_size": 512, "attention_heads": 8, "intermediate_size": 2048, "max_positions": 128}
+    found = checked(ModelFacts(architecture=architecture, vocabulary_size=1000, **sizes)).config
+    assert found is not None
+    assert {name: found.get(name) for name in wanted} == wanted
 
 
 def test_a_model_whose_code_transformers_has_by_now_needs_none_of_its_own() -> None:

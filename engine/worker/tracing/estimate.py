@@ -5,6 +5,7 @@ from typing import Any
 
 from engine.prediction import sharing
 from engine.prediction.cards import context_of, known_of
+from engine.prediction.configured import mixes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, Segment, peaks, phase_of
@@ -157,6 +158,7 @@ def loop_of(
             lengths=lengths,
             layers=layers,
             workspace=card.workspace,
+            pieces=step.pieces,
             learned=learned,
             device=device,
         )
@@ -213,7 +215,7 @@ def at_depth(
 ) -> tuple[list[Segment], float, float]:
     """The step's stream at its whole depth, the device's seconds, and the operations the host starts."""
     config = models.config_of(content)
-    depth = models.depth_of(config)
+    depth, repeated = models.depth_of(config), step.gradient_accumulation_steps / step.pieces
     if depth > SHALLOW[1] + 1 and models.extendable(config, step.length) and not _by_number(step):
         less, more = (traced(content, step, card, layers, learned) for layers in SHALLOW)
         try:
@@ -221,10 +223,10 @@ def at_depth(
         except Unlike:
             pass
         else:
-            (a, n), (b, m) = (work.seconds(t.recorded, speed) for t in (less, more))
+            (a, n), (b, m) = (work.seconds(t.recorded, speed, repeated=repeated) for t in (less, more))
             return segments, work.at_depth(a, b, SHALLOW, depth), work.at_depth(n, m, SHALLOW, depth)
     whole = traced(content, step, card, None, learned)
-    busy, count = work.seconds(whole.recorded, speed)
+    busy, count = work.seconds(whole.recorded, speed, repeated=repeated)
     return whole.segments, busy, count
 
 
@@ -244,8 +246,7 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
         raise
     except Exception as error:  # whatever a model's code raises on tensors without content
         if "scalar type" in str(error) or "same dtype" in str(error):
-            wrong = f"the model's own code mixes {step.base_dtype} with another type, which ends the step on any device"
-            raise InputError(f"step: {wrong}; take base_dtype float32, with autocast if wanted.") from error
+            raise InputError(mixes(step.base_dtype)) from error
         said = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])[:240]
         raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
     whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch

@@ -20,6 +20,12 @@ Numbers = np.ndarray[Any, np.dtype[np.int64]]
 Temporary = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], list[int]]
 """Bytes that a kernel asks for while it runs, by operation, arguments, keywords and result."""
 _NOTHING = object()
+_IN_PLACE = {
+    aten.add.Tensor: aten.add_.Tensor,
+    aten.scatter_add.default: aten.scatter_add_.default,
+    aten.index_put.default: aten.index_put_.default,
+}
+"""What autograd calls while somebody looks on, and what it calls where nobody does."""
 
 
 @dataclass(slots=True)
@@ -173,8 +179,8 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         said = self._said(func, args)
         if said is not _NOTHING:
             return said
-        if func is aten.add.Tensor and self._sums_gradients(args):
-            func = aten.add_.Tensor
+        if func in _IN_PLACE and self._sums_gradients(func, args):
+            func = _IN_PLACE[func]
         out = result_of(func, args, kwargs)
         recorded = self.recorded
         position = len(recorded.names)
@@ -208,15 +214,17 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
             return not self._padded
         return 0.0 if dtype.is_floating_point else 1
 
-    def _sums_gradients(self, args: Any) -> bool:
-        """Whether autograd would add in place here: it never does while somebody looks on (input_buffer.cpp, `accumulate`)."""
+    def _sums_gradients(self, func: Any, args: Any) -> bool:
+        """Whether autograd would add in place here: it never does while somebody looks on (input_buffer.cpp, `accumulate`; of
+        what was gathered TensorAdvancedIndexing.cpp, `gather_backward`, and FunctionsManual.cpp, `index_backward`)."""
         before, other = args[:2]
+        alike = func is not aten.add.Tensor or (
+            isinstance(other, torch.Tensor) and before.shape == other.shape and before.dtype == other.dtype
+        )
         return (
-            not torch.is_grad_enabled()
+            alike
+            and not torch.is_grad_enabled()
             and self.recorded.phases[-1][0].endswith("backward")
-            and isinstance(other, torch.Tensor)
-            and before.shape == other.shape
-            and before.dtype == other.dtype
             and (before._use_count(), torch._C._storage_Use_Count(before.untyped_storage()._cdata)) == _alone()
         )
 

@@ -200,6 +200,7 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
         r=step.rank or 16,
         lora_alpha=32,
         lora_dropout=step.lora_dropout or 0.0,
+        use_dora=bool(step.dora),
         target_modules=targets,
         exclude_modules=[m for m in fresh if "." in m] or None,
         modules_to_save=[*fresh, *(step.trained or ())] or None,

@@ -277,6 +277,7 @@ def plan_of(step: TrainingStep) -> Plan:
         "adapter_dtype": "bf16" if step.adapter_dtype == "bfloat16" and mixed == "bf16-mixed" else "fp32",
         "alpha": 32,
         "dropout": step.lora_dropout or 0.0,
+        "dora": bool(step.dora),
         "target_modules": ",".join(targets) if isinstance(targets, list) else targets or "all-linear",
     }
     return Plan.model_validate(

@@ -1,10 +1,10 @@
 """An ordinary training loop, as scripts with transformers and peft have it: the step that published measurements are about."""
 
 import contextlib
-from types import SimpleNamespace
 from typing import Any
 
 import torch
+from transformers.trainer_pt_utils import LabelSmoother
 
 from engine.worker.token_loss import head_of, token_loss
 from engine.worker.tracing import liger
@@ -104,21 +104,24 @@ class PlainLoop:
         held: Any = None
         for turn in range(STEPS):
             which = "" if turn == STEPS - 1 else "first "
-            self._live.phase(f"{which}forward")
-            if not turn:
-                self._kept.append(workspace(self._live, self._workspace, f"{which}forward"))
-            self._which = which
-            with self._autocast():
-                found = self._forward()
-            self._which = None
-            loss = found.loss
-            if self._step.outputs_held:
-                held = found
-            del found
-            self._live.phase(f"{which}backward")
-            if not turn:
-                self._kept.append(workspace(self._live, self._workspace, f"{which}backward"))
-            torch.autograd.backward([loss])
+            for piece in range(self._step.pieces):
+                first = not turn and not piece
+                if not self._step.outputs_rebound:
+                    held = None
+                self._live.phase(f"{which}forward")
+                if first:
+                    self._kept.append(workspace(self._live, self._workspace, f"{which}forward"))
+                self._which = which
+                with self._autocast():
+                    found, loss = self._forward()
+                self._which = None
+                if self._step.outputs_held:
+                    held = found
+                del found
+                self._live.phase(f"{which}backward")
+                if first:
+                    self._kept.append(workspace(self._live, self._workspace, f"{which}backward"))
+                torch.autograd.backward([loss])
             self._live.phase(f"{which}optimizer")
             if self.optimizer is not None:
                 self.optimizer.step()
@@ -137,17 +140,30 @@ class PlainLoop:
         self._live.phase("save")
         torch.empty(1, device=self._device)
 
-    def _forward(self) -> Any:
+    def _forward(self) -> tuple[Any, torch.Tensor]:
+        """What the model gives out, and the loss."""
+        if self._step.label_smoothing and self._step.loss == "plain":
+            return self._smoothed()
         if self._step.loss == "plain" or self._head not in WRITING:
-            return self.model(**self.batch)
+            found = self.model(**self.batch)
+            return found, found.loss
         inner = self._inner()
         body = getattr(inner, inner.base_model_prefix)
         hidden = body(input_ids=self.batch["input_ids"], attention_mask=self.batch["attention_mask"]).last_hidden_state
         self._loss_begins()  # these take the head's weight, and do not call it
         if self._step.loss == "fused":
-            return SimpleNamespace(loss=liger.fused_loss(hidden, inner.get_output_embeddings().weight))
+            return None, liger.fused_loss(hidden, inner.get_output_embeddings().weight)
         labels = self.batch["labels"].reshape(-1)
-        return SimpleNamespace(loss=token_loss(hidden.reshape(-1, hidden.shape[-1]), head_of(self.model), labels))
+        return None, token_loss(hidden.reshape(-1, hidden.shape[-1]), head_of(self.model), labels)
+
+    def _smoothed(self) -> tuple[Any, torch.Tensor]:
+        """As transformers' Trainer does: the model is given no labels, and the loss is made of its logits."""
+        given = {name: values for name, values in self.batch.items() if name != "labels"}
+        if self._head == "seq2seq":
+            given["decoder_input_ids"] = self.batch["labels"]
+        found = self.model(**given)
+        shifted = self._head == "causal_lm"
+        return found, LabelSmoother(self._step.label_smoothing)(found, self.batch["labels"], shift_labels=shifted)
 
     def _mark_loss(self) -> None:
         """The head's first operation begins the phase of the loss; a layer that is computed again does not."""

@@ -23,15 +23,19 @@ class Speed:
     launch: float = LAUNCH
 
 
-def seconds(recorded: Recorded, speed: Speed) -> tuple[float, int]:
-    """Of the second step: the device's time, and how many operations the host starts."""
-    busy, count = 0.0, 0
+def seconds(recorded: Recorded, speed: Speed, *, repeated: float = 1.0) -> tuple[float, float]:
+    """Of the second step: the device's time, and how many operations the host starts.
+
+    `repeated` is how many micro-batches the step has for each that was traced.
+    """
+    busy, count = 0.0, 0.0
     phases = recorded.phase_of()
     for phase, flops, narrow, traffic in zip(phases, recorded.flops, recorded.narrow, recorded.traffic, strict=True):
         if phase not in STEP:
             continue
-        count += traffic > 0 or flops > 0
-        busy += max(flops / (speed.narrow if narrow else speed.wide), traffic / speed.bandwidth)
+        times = 1.0 if phase == "optimizer" else repeated
+        count += times * (traffic > 0 or flops > 0)
+        busy += times * max(flops / (speed.narrow if narrow else speed.wide), traffic / speed.bandwidth)
     return busy, count
 
 
