@@ -141,7 +141,8 @@ def chosen_files(repo: str, files: Iterable[str], card: dict[str, Any], config: 
         found = {split: names for split, names in found.items() if names}
         if found:
             return found
-    common = Counter(next(s for s in SUFFIXES if f.endswith(s)) for f in rows).most_common(1)[0][0]
+    telling = [f for f in rows if NAMES_SPLIT.search(f.lower())] or rows  # beside train.csv may lie a labels.json
+    common = Counter(next(s for s in SUFFIXES if f.endswith(s)) for f in telling).most_common(1)[0][0]
     kind = ".parquet" if any(f.endswith(".parquet") for f in rows) else common
     rows = [f for f in rows if f.endswith(kind)]
     folders: dict[str, list[str]] = defaultdict(list)

@@ -36,13 +36,14 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded, Task
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import seed_everything
-from engine.worker.training import FIT_ROWS, Training, suggested_rate
+from engine.worker.training import Training, suggested_rate
 from recommender.decide import recommend
 from recommender.edits import edited
 from recommender.errors import Refused
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Candidate
+from recommender.timing import FIT_ROWS
 
 
 @dataclass(slots=True)

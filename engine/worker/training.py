@@ -29,11 +29,10 @@ from engine.worker.trainer import LogicalBatchTrainer
 from engine.worker.watch import Watch
 from recommender.errors import InputError
 from recommender.plan import Plan
+from recommender.timing import FIT_ROWS
 
 FINISHED = "finished.json"
 """Beside the checkpoints once training is over: resuming then goes straight to saving and scoring."""
-FIT_ROWS = 500
-"""Training rows scored after the training, at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,7 @@ def test_what_looks_like_a_path_is_never_looked_up(tmp_path: Path, monkeypatch: 
     [
         (["train.csv", "test.csv"], {"train": ["train.csv"], "test": ["test.csv"]}),
         (["rows.jsonl"], {"train": ["rows.jsonl"]}),
+        (["labels.json", "train.csv", "schema.json"], {"train": ["train.csv"]}),
         (
             ["data/train-0-of-1.parquet", "data/validation-0-of-1.parquet", "train.csv", "dataset_infos.json"],
             {"train": ["data/train-0-of-1.parquet"], "validation": ["data/validation-0-of-1.parquet"]},
