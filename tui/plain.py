@@ -60,7 +60,7 @@ def ask(said: Draft | None, runs: Path | None, run: Run) -> int:
         sys.stdin.reconfigure(errors="replace")
     if said is not None:
         drafts.begin(said)
-    before = drafts.kept()
+    before = said or drafts.kept()  # where nothing can be kept, what was said holds all the same
     draft = _goal(before)
     found = _model(draft.model)
     draft = replace(draft, model=found[0])

@@ -66,6 +66,16 @@ def test_answers_become_the_command_that_auto_takes(
     assert draft.recent("model") == ["small"]
 
 
+@pytest.mark.usefixtures("known")
+def test_what_was_said_by_flags_holds_where_no_draft_can_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "closed").touch()
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path / "closed"))
+    typed: list[list[str]] = []
+    answers(monkeypatch, *[""] * 9, "no")
+    plain.ask(draft.Draft(model="small", data="rows.csv"), None, lambda arguments: typed.append(arguments) or 0)  # type: ignore[func-returns-value]
+    assert typed == [["--auto", "--model", "small", "--data", "rows.csv", "--dry-run"]]
+
+
 def test_a_task_can_be_changed(known: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     answers(monkeypatch, "", "small", "rows.csv", "held.csv", "regression", "", "", "", "-", "-", "-", "no")
     assert plain.ask(None, None, lambda arguments: 0) == 0
