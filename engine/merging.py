@@ -86,10 +86,12 @@ def _beside(target: Path) -> tuple[Path, Path]:
 def _take_up(target: Path) -> None:
     """Finish what a process that was killed between two renames has left: the new merge is whole, the earlier one aside."""
     new, old = _beside(target)
-    if old.exists() and not target.exists():
+    if not is_merged(old):  # there is none, or it is somebody else's
+        return
+    if not target.exists():
         with suppress(OSError):
             (new if is_merged(new) else old).rename(target)
-    if old.exists() and target.exists():
+    if target.exists():
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -114,7 +116,8 @@ def merge(
     if not target.exists():
         return _merged(run, target, told)
     beside, before = _beside(target)
-    shutil.rmtree(beside, ignore_errors=True)
+    if is_merged(beside):
+        shutil.rmtree(beside, ignore_errors=True)
     facts = _merged(run, beside, told)
     try:
         target.rename(before)

@@ -31,3 +31,14 @@ def test_what_a_killed_merge_left_is_put_in_order(tmp_path: Path, left: list[str
         merge(RunDirectory(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["merged"]
     assert (tmp_path / "merged" / "weights").read_text() == kept
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_of_somebody_elses_beside_the_place_is_left_alone(tmp_path: Path, there: bool) -> None:
+    if there:
+        folder(tmp_path / "merged", "an earlier merge")
+    (tmp_path / ".merged.old").mkdir()
+    (tmp_path / ".merged.old" / "thesis.tex").touch()
+    with pytest.raises(InputError, match="is not done"):
+        merge(RunDirectory(tmp_path))
+    assert (tmp_path / ".merged.old" / "thesis.tex").exists()
