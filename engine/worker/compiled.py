@@ -18,7 +18,7 @@ from engine.inspection.nf4 import state_folder
 from engine.worker import attention
 
 BACKEND = "inductor"
-PACKED = ("lengths", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+PACKED = ("lengths", "shared", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 """What attention is told of sequences laid end to end (`attention.keywords`)."""
 MISSING = {
     "InvalidCxxCompiler": "there is no C++ compiler",

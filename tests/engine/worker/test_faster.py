@@ -14,8 +14,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from engine.files import read_json
 from engine.rundir import RunDirectory
 from engine.worker import compiled, faster, liger
+from engine.worker.modeling import build
+from engine.worker.tasks.writing import Writing
 from recommender.plan import Plan
 from tests.engine.worker.inside import events
+from tests.engine.worker.writing import plan_of
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
@@ -74,6 +77,23 @@ def test_a_compiled_run_learns_the_same_and_compiles_once(
     assert backend.calls > 50
     assert backend.graphs <= 6, "one compilation serves all layers and micro-batches of every length"
     assert read_json(run.report_file)["computing"]["compile"] is True
+
+
+@pytest.mark.faults
+def test_what_rows_begin_with_alike_compiles_nothing_anew(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend()
+    monkeypatch.setattr(compiled, "BACKEND", backend)
+    task = Writing(plan_of(tiny_chat, "lora"), [], 0)
+    model = build(task, str(tiny_chat)).model
+    task.adopt(model)
+    assert task.once
+    compiled.Compiled(model)
+    graphs = []
+    for number in (2, 3, 5, 4):
+        rows = [[*range(5, 15 + number), 20 + i, 30 + i] for i in range(number)]
+        task.total(model.train(), rows, rows).backward()
+        graphs.append(backend.graphs)
+    assert graphs[1] == graphs[-1], "sizes are left open from the second batch on"
 
 
 def test_where_nothing_can_be_compiled_the_layers_are_computed_as_they_are(
