@@ -22,7 +22,7 @@ from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
 from engine.worker.recomputing import is_recomputing
 from engine.worker.scoring import Reader
-from engine.worker.tasks.base import Encoded
+from engine.worker.tasks.base import Encoded, Task
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.errors import Refused, TrainingFailed
 from recommender.reasons import size
@@ -84,7 +84,7 @@ class Preflight:
         Raises:
             TrainingFailed: one row alone does not fit.
         """
-        with untouched(trainer.model):
+        with untouched(trainer.model), _nothing_shared(self.reader.task):
             while True:
                 budget, recomputes = self.reader.budget.tokens, is_recomputing(trainer.model)
                 tried = [*self._train(trainer), *self._evaluate(trainer.model)]
@@ -199,6 +199,16 @@ def untouched(model: Any) -> Iterator[None]:
         with torch.no_grad():
             for name, b in model.named_buffers():
                 b.copy_(buffers[name])
+
+
+@contextlib.contextmanager
+def _nothing_shared(task: Task) -> Iterator[None]:
+    """While inside, every row is read whole: a later micro-batch as full as the worst one may begin with nothing alike."""
+    once, task.once = task.once, False
+    try:
+        yield
+    finally:
+        task.once = once
 
 
 @contextlib.contextmanager

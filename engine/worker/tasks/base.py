@@ -118,6 +118,8 @@ class Task(ABC):
     """Whether the model is told of which text of a pair a token is; `modeling.load_config` looks."""
     packed = False
     """Whether the models of this run read sequences laid end to end, without padding."""
+    once = False
+    """Whether what rows of a micro-batch begin with alike is then read once."""
 
     def __init__(self, plan: Plan, labels: list[str], pad: int, family: Family | None = None) -> None:
         self.plan = plan

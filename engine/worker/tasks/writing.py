@@ -66,8 +66,6 @@ class Writing(Task):
     ends: tuple[int, ...] = ()
     """Tokens that end an answer: the tokenizer's end token, what the template closes a turn with, and what the model's own
     settings for writing name."""
-    once = False
-    """Whether what rows of a micro-batch begin with alike is read once."""
 
     def config_options(self) -> dict[str, Any]:
         """Nothing: labels are words of the vocabulary."""

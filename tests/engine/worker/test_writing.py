@@ -19,7 +19,7 @@ from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
 from engine.metrics.tokens import Tokens
 from engine.rundir import RunDirectory
-from engine.worker import causal, generating, samples
+from engine.worker import causal, generating, packing, samples
 from engine.worker.budget import TokenBudget
 from engine.worker.control import StopNow
 from engine.worker.modeling import build, load_tokenizer
@@ -108,13 +108,15 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     assert saved.chat_template == load_tokenizer(str(tiny_chat)).chat_template
 
 
-def test_mixed_precision_holds_in_the_packed_step_too(
+def test_mixed_precision_holds_in_the_packed_step_too_and_only_preflight_reads_all_of_every_row(
     tiny_chat: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.dtype] = []
+    whole: list[bool] = []
     real = causal.packed_loss
 
     def watched(body: Any, head: Any, batch: Any) -> torch.Tensor:
+        whole.append(batch.shared is None)
         reading = body.layers[0].mlp.up_proj.register_forward_hook(lambda module, inputs, out: seen.append(out.dtype))
         try:
             return real(body, head, batch)
@@ -122,9 +124,12 @@ def test_mixed_precision_holds_in_the_packed_step_too(
             reading.remove()
 
     monkeypatch.setattr(causal, "packed_loss", watched)
+    monkeypatch.setattr(packing, "WORTH", 0.0)
     rows = {"train_rows": 12, "eval_rows": 4, "validation_rows": 0}
     run_here(plan_of(tiny_chat, precision="bf16-mixed", epochs=1.0, data=rows))
     assert set(seen) == {torch.bfloat16}
+    assert whole[0], "the worst micro-batches are tried as if rows shared nothing"
+    assert not all(whole)
 
 
 def test_settings_of_writing_that_transformers_would_not_save_again_cost_no_run(
