@@ -174,17 +174,20 @@ def too_few(rows: int) -> list[str]:
 
 
 def one_answer(task: Work, labels: Sequence[str], after: Mapping[str, Any] | None) -> list[str]:
-    """That a model says the same whatever it reads, in a sentence: its scores are then those of a constant."""
-    given = after["predicted"] if after is not None else []
-    if len(given) < LEAST_ANSWERS:
+    """That a model says the same whatever it reads, in a sentence: its scores are then those of a constant.
+
+    Not where all rows deserve the same.
+    """
+    if after is None or len(after["predicted"]) < LEAST_ANSWERS:
         return []
+    given, truth = after["predicted"], after["truth"]
     cure = "it does not tell them apart yet. More epochs, or more rows, come first."
-    if task == "classification" and len(set(given)) == 1:
+    if task == "classification" and len(set(given)) == 1 < len(set(truth)):
         return [f"The model answers {one_line(labels[given[0]], 60)} to every held-out row: {cure}"]
-    if task == "multi_label" and not any(given):
+    if task == "multi_label" and any(truth) and not any(given):
         return [f"The model gives no held-out row any label: {cure}"]
     tags = {tag for row in given for tag in row if tag >= 0} if task == "token_classification" else set()
-    if len(tags) == 1:
+    if len(tags) == 1 and any(tag >= 0 and tag not in tags for row in truth for tag in row):
         return [f"The model gives every held-out word the tag {one_line(labels[tags.pop()], 60)}: {cure}"]
     return []
 
