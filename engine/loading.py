@@ -94,7 +94,7 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     marks = marks_of(once, task)
     labels = choice.labels or sort_labels({mark for row in marks or () for mark in row})
     if marks is not None:
-        check_labels(once, marks, labels, choice.train)
+        check_labels(once, marks, labels, choice.train, planned=True)
     if choice.folds is not None and choice.fold is not None:
         held_out, once = _fold_of(once, choice.folds, choice.fold, choice, counts)
     if held_out is not None and marks is not None:

@@ -200,8 +200,10 @@ def _is_integer(text: str) -> bool:
     return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
 
 
-def check_labels(rows: Rows, marks: Sequence[Sequence[str]], labels: list[str], name: str) -> None:
-    """All `marks` (labels or tags) of each of `rows` are among `labels`.
+def check_labels(
+    rows: Rows, marks: Sequence[Sequence[str]], labels: list[str], name: str, *, planned: bool = False
+) -> None:
+    """All `marks` (labels or tags) of each of `rows` are among `labels`, which are the plan's own where they are `planned`.
 
     Raises:
         InputError: listing those that are not.
@@ -212,9 +214,10 @@ def check_labels(rows: Rows, marks: Sequence[Sequence[str]], labels: list[str], 
         listed = ", ".join(f"{one_line(label, 40)} ({n} rows)" for label, n in strange.most_common(5))
         known = ", ".join(one_line(label, 40) for label in labels[:10])
         first = next(i for i, row in enumerate(marks) if any(label in strange for label in row))
-        raise InputError(
-            f"{name}: row {rows.numbers[first]}: labels that training has never seen: {listed}; the known ones are {known}."
-        )
+        where = f"{name}: row {rows.numbers[first]}"
+        if planned:
+            raise InputError(f"{where}: labels that the plan does not name (data.labels): {listed}; the known ones are {known}.")
+        raise InputError(f"{where}: labels that training has never seen: {listed}; the known ones are {known}.")
 
 
 def carve(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:

@@ -19,6 +19,7 @@ from recommender.recommendation import Recommendation
 from tui import plain, show
 from tui.headless import attach_to, follow, leave
 from tui.i18n import _
+from tui.paths import DATA_SUFFIXES
 from tui.words import MERGING, merged_words
 
 
@@ -30,6 +31,8 @@ def run(given: argparse.Namespace) -> int:
         raise InputError(f"{given.plan}: there is no such file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{given.plan}: cannot be read as text ({type(error).__name__}).") from None
+    if given.plan.suffix.lower() in DATA_SUFFIXES:
+        raise InputError(f"{given.plan}: is a file of rows, not a plan; loracle plan --data {given.plan} makes one.")
     content, lines = plan_file.parse_mapping(text, str(given.plan))
     made = plan_file.validate(plan_file.set_fields(_pointed(content, given), given.assignments), str(given.plan), lines)
     with Waiting(made) as worker:  # its imports take longer than looking at model and data does
@@ -158,8 +161,10 @@ def _left_running(started: RunDirectory, *, as_json: bool) -> None:
 
 def _pointed(content: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
     """The plan's mapping with another model, other data or another seed; fingerprints of what was replaced go."""
-    for part in ("model", "data"):
-        if not isinstance(content.get(part), dict):
+    for part, named in (("model", "id"), ("data", "train")):
+        if isinstance(content.get(part), str):  # as people write it by hand
+            content[part] = {named: content[part]}
+        elif not isinstance(content.get(part), dict):
             content[part] = {}
     model, data = content["model"], content["data"]
     if given.model is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -183,15 +184,18 @@ def _per_class(scores: Mapping[str, Any], console: Console) -> None:
     console.print()
 
 
+_LEAST_HELP = (2, 3, 5, 4)
+"""Columns of the table of runs that go first where it is narrow: method (it stands in most names), progress, age, result."""
+
+
 def run_table(runs: Sequence[RunDirectory], console: Console) -> None:
-    """Runs with their state, one a line."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for n, column in enumerate((_("run"), _("state"), _("method"), _("progress"), _("result"), _("age"))):
-        table.add_column(column, no_wrap=n > 0, overflow="fold")
+    """Runs with their state, one a line; where that is too wide, without what helps least, for names are what one types."""
+    heads = (_("run"), _("state"), _("method"), _("progress"), _("result"), _("age"))
+    rows: list[tuple[str, ...]] = []
     group: Path | None = None
     for run in runs:
         if run.group is not None and run.group != group:
-            _group_row(Group(run.group), table)
+            rows.append(_group_row(Group(run.group)))
         group = run.group
         f = run_facts(run)
         first = next(iter(f["scores"]), None)
@@ -199,23 +203,33 @@ def run_table(runs: Sequence[RunDirectory], console: Console) -> None:
         steps = f"{f['step']}/{f['total_steps']}" if f["total_steps"] else ""
         age = duration(time.time() - f["started"]) if f["started"] else ""
         name = one_line(f["name"]) if group is None else f"  {one_line(run.path.name)}"
-        table.add_row(Text(name), status_word(f["state"]), Text(one_line(f["method"] or "")), steps, result, age)
+        rows.append((name, status_word(f["state"]), one_line(f["method"] or ""), steps, result, age))
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNBOUND  # whoever reads a pipe wants names whole
+    wide = [2 + max(cell_len(row[n]) for row in (heads, *rows)) for n in range(len(heads))]
+    shown = list(range(len(heads)))
+    for column in _LEAST_HELP:
+        if sum(wide[n] for n in shown) - 2 > console.width:
+            shown.remove(column)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for n in shown:
+        table.add_column(heads[n], no_wrap=n > 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[n]) for n in shown))
     console.print(table)
 
 
 KINDS = {"compare": _("comparison"), "pilot": _("pilot"), "": ""}
 
 
-def _group_row(group: Group, table: Table) -> None:
+def _group_row(group: Group) -> tuple[str, ...]:
     """A comparison or a pilot, above its runs."""
     try:
         content = group.content()
     except InputError:
         content = {"kind": "", "plans": {}}
     age = duration(time.time() - content["created"]) if "created" in content else ""
-    table.add_row(Text(one_line(group.name)), status_word(group.status()), KINDS[content["kind"]], "", "", age)
+    return one_line(group.name), status_word(group.status()), KINDS[content["kind"]], "", "", age
 
 
 def run_facts(run: RunDirectory) -> dict[str, Any]:

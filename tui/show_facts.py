@@ -20,6 +20,7 @@ PREVIEW_ROWS = 5
 NAMES_SHOWN = 12
 SURE = 0.8
 """Confidence below which a guess is called one."""
+SEPARATORS = {"comma": _("comma"), "tab": _("tab"), "semicolon": _("semicolon"), "bar": _("bar")}
 Line = tuple[str, str | None]
 
 
@@ -163,7 +164,7 @@ def data(looked: DataInspection, console: Console) -> None:
     others = [one_line(c, 40) for c in looked.columns if c not in read]
     others[NAMES_SHOWN:] = [sign("…")] if len(others) > NAMES_SHOWN else []
     header = {True: _("with a header"), False: _("without a header"), None: None}[found.header]
-    separated = _("{name}-separated").format(name=one_line(found.separator, 20)) if found.separator else None
+    separated = _("{name}-separated").format(name=SEPARATORS.get(found.separator, found.separator)) if found.separator else None
     written = [found.format, found.encoding, separated, header]
     sure = ""
     if found.confidence is not None and found.confidence < 1:

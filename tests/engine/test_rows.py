@@ -230,6 +230,8 @@ def test_a_label_never_seen_in_training_is_named_with_its_row(tmp_path: Path) ->
     held_out = write(tmp_path, "test.csv", rows_of([("new one", "label 0"), ("new two", "surprise")]))
     with pytest.raises(InputError, match=r"test\.csv: row 2: labels that training has never seen: surprise \(1 rows\)"):
         split(choice(train, eval=held_out))
+    with pytest.raises(InputError, match=r"train\.csv: row \d+: labels that the plan does not name \(data\.labels\): label 1 "):
+        split(choice(train, labels=["label 0", "lable 1"]))
 
 
 @settings(max_examples=60, deadline=None)

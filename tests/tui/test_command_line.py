@@ -117,6 +117,17 @@ def test_who_reads_a_pipe_gets_names_whole(
     assert worker.run.name in capsys.readouterr().out
 
 
+def test_where_the_list_of_runs_is_too_wide_names_stay_whole(
+    make_run: Callable[..., Any], runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = make_run("reviews-of-the-year").run.name
+    for columns, headings in ((54, "run state"), (60, "run state result"), (120, "run state method progress result age")):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main(["runs", "--runs", str(runs)]) == 0
+        head, *rows = capsys.readouterr().out.splitlines()
+        assert (head.split(), [row.split()[0] for row in rows]) == (headings.split(), [name])
+
+
 def test_a_home_that_nobody_has_is_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "--runs", "~nobody-at-all/runs"]) == 0
     assert "No runs in ~nobody-at-all/runs." in capsys.readouterr().out
@@ -145,6 +156,19 @@ def test_a_damaged_report_is_a_sentence(
 def test_a_plan_that_cannot_be_written_is_refused_before_the_long_look(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--model", "demo", "--data", "missing.csv", "-o", "no-such-folder/plan.yaml"]) == 2
     assert "there is no folder no-such-folder" in capsys.readouterr().err
+
+
+def test_a_plan_by_hand_may_name_model_and_rows_alone_and_rows_are_no_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.yaml").write_text("model: demo\ndata: rows.csv\n")
+    assert main(["run", str(tmp_path / "plan.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert "plan.yaml: learning_rate is missing." in said
+    assert "model" not in said
+    (tmp_path / "rows.csv").write_text("text,label\na: b,c\n")
+    assert main(["run", str(tmp_path / "rows.csv")]) == 2
+    assert "rows.csv: is a file of rows, not a plan; loracle plan --data " in capsys.readouterr().err
 
 
 def test_output_that_a_full_disk_does_not_take_is_a_sentence(
