@@ -1,6 +1,7 @@
 """Facts and recommendation as text for a terminal. Everything foreign is cleaned and never markup."""
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -90,7 +91,9 @@ def recommendation(advice: Recommendation, console: Console) -> None:
     listed(console, _("Why"), [f"{r.text} ({', '.join(short_sources(r.source))})" if r.source else r.text for r in reasons])
     notes(advice, console)
     console.print()
-    console.print(Text(f"{_('Settings')}  {settings_line(advice.settings)}", style="dim"))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_row(_("Settings"), Text(settings_line(advice.settings)), style="dim")
+    console.print(table)
     computing = [r.text for r in advice.settings_reasons if r.facts.get("setting") in COMPUTING]
     listed(console, _("How it computes"), computing)
 
@@ -137,7 +140,7 @@ def candidates(advice: Recommendation, console: Console) -> None:
     console.print(table)
     if len({(c.settings.token_budget, c.settings.gradient_checkpointing) for c in advice.candidates if c.fits}) > 1:
         words = _("Each with the largest micro-batches that fit: room that is free is used for speed.")
-        console.print(Text(f"  {words}", style="dim"))
+        console.print(Padding(Text(words, style="dim"), (0, 0, 0, 2)))
 
 
 def brought_plan(advice: Recommendation, console: Console) -> None:
@@ -173,14 +176,13 @@ def settings_line(s: Settings) -> str:
     if s.rank and s.dropout is not None:
         words = _("rank {rank}, alpha {alpha}, dropout {dropout}")
         adapter = [words.format(rank=s.rank, alpha=s.alpha, dropout=f"{s.dropout:g}")]
-    steps = plural(
-        "{epochs} epoch ({steps} steps, {warmup} warm-up)", "{epochs} epochs ({steps} steps, {warmup} warm-up)", s.epochs
-    )
+    steps = plural("{n} step", "{n} steps", s.total_steps).format(n=number(s.total_steps))
+    epochs = plural("{epochs} epoch ({steps}, {warmup} warm-up)", "{epochs} epochs ({steps}, {warmup} warm-up)", s.epochs)
     return f" {sign('·')} ".join(
         [
             f"{_('learning rate')} {rate(s.learning_rate)} {_(s.schedule)}",
             _("batch {rows}").format(rows=s.effective_batch),
-            steps.format(epochs=f"{s.epochs:g}", steps=number(s.total_steps), warmup=number(s.warmup_steps)),
+            epochs.format(epochs=f"{s.epochs:g}", steps=steps, warmup=number(s.warmup_steps)),
             _("length {tokens}").format(tokens=number(s.max_length)),
             *adapter,
             s.precision,
