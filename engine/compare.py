@@ -8,6 +8,7 @@ done earlier is stopped early, or loses nothing but time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from engine.files import read_json
@@ -19,6 +20,7 @@ from engine.metrics.measures import MEASURES
 from engine.metrics.registry import kind_of
 from engine.planning import check_fits, plan_for, rows_trained_on
 from engine.prediction.candidates import counted_out
+from recommender.assignment import as_typed, field_of
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
@@ -55,12 +57,12 @@ def plans(
     if folds is not None and data.facts.eval_rows is not None:
         flag = "--eval" if data.eval_path is not None else "--eval-rows"
         raise InputError(f"--folds and {flag} exclude each other: every row is held out in one of the folds.")
-    assigned = {a.partition("=")[0].strip() for a in assignments}
-    for name, flag in (("seed", "--seeds"), ("data.folds", "--folds"), ("data.fold", "--folds")):
+    assigned = {field_of(a) for a in assignments}
+    for name, flag in (("seed", "--seeds"), ("folds", "--folds"), ("fold", "--folds")):
         if name in assigned:
             raise InputError(f"--set {name}: say it with {flag}.")
     longest = max((advice.candidate(m) for m in methods), key=lambda c: c.settings.epochs).settings
-    shared = [f"{name}={_written(getattr(longest, name))}" for name in SHARED]
+    shared = [f"{name}={as_typed(getattr(longest, name))}" for name in SHARED]
     made: dict[str, Plan] = {}
     for method in methods:
         plan = plan_for(
@@ -100,10 +102,6 @@ def in_fold(plan: Plan, folds: int | None, fold: int) -> Plan:
     without = {"eval": None, "eval_fingerprint": None, "eval_rows": None, "held_out_rows": None}
     dealt = plan.data.model_copy(update=without | {"folds": folds, "fold": fold})
     return Plan.model_validate(plan.model_dump() | {"data": dealt.model_dump()})
-
-
-def _written(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def hours(made: Iterable[tuple[Plan, Candidate]], facts: Facts, folds: int | None = None) -> float:
@@ -216,13 +214,13 @@ def _costs(group: Group, keys: Sequence[str]) -> dict[str, Any]:
     mean_fit = {n: sum(f[n] for f in fits) / len(fits) for n in ("training_loss", "validation_loss")} if fits else None
     return {
         "done": len(reports),
-        "seconds": _mean([r["seconds"]["total"] for r in reports]),
-        "training_seconds": _mean([r["seconds"]["training"] for r in reports]),
+        "seconds": fmean([r["seconds"]["total"] for r in reports]),
+        "training_seconds": fmean([r["seconds"]["training"] for r in reports]),
         "memory_peak": max(r["memory"]["peak"] for r in reports),
         "trained_parameters": reports[0]["trained_parameters"],
         "model_bytes": reports[0]["model_bytes"],
-        "best_step": _mean([r["best_step"] for r in reports]),
-        "steps": _mean([r["steps"] for r in reports]),
+        "best_step": fmean([r["best_step"] for r in reports]),
+        "steps": fmean([r["steps"] for r in reports]),
         "total_steps": reports[0]["total_steps"],
         "fit": mean_fit | {"gap": mean_fit["validation_loss"] - mean_fit["training_loss"]} if mean_fit else None,
     }
@@ -232,10 +230,6 @@ def _baselines(group: Group, keys: Sequence[str]) -> dict[str, Any]:
     """What any fine-tune must beat, on the same held-out rows: as the first finished run found them."""
     scores = next((group.run(k).report() or {} for k in keys if _scored(group, k)), {}).get("scores", {})
     return {n: {m: v for m, v in scores[n].items() if m in MEASURES} for n in ("probe", "majority") if n in scores}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _cause(group: Group, key: str) -> str:

@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any, get_args
 
 from recommender import plan_file
+from recommender.assignment import field_of
 from recommender.errors import InputError
 from recommender.facts import Machine, ModelFacts, Task
 from recommender.hyper import LAST_LAYERS
@@ -49,7 +50,7 @@ def settled(assignments: Sequence[str], method: Method | None = None, task: Task
 def with_what_follows(content: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """A plan's content with what its assigned settings ask of those that nobody assigned."""
     changed = dict(content)
-    own = {assignment.partition("=")[0].strip() for assignment in assignments}
+    own = {field_of(assignment) for assignment in assignments}
     follows: dict[str, Any] = {}
     if "pissa" in own and changed.get("pissa") is True:
         follows["dropout"] = 0.0

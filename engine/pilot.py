@@ -14,6 +14,7 @@ from engine import compare
 from engine.inspect import DataInspection, ModelInspection
 from engine.planning import check_fits, plan_for, rows_trained_on
 from engine.prediction.candidates import counted_out
+from recommender.assignment import field_of
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
 from recommender.hyper import counted_rows
@@ -89,7 +90,7 @@ def wanted(
     batch = advice.candidate(leader).settings.effective_batch
     of_method = {m: [f"effective_batch={batch}", *assignments, *(own or {}).get(m, ())] for m in chosen}
     # The same rows in every step of every candidate: as the leader has it.
-    batches = [a for a in of_method[leader] if _name(a) == "effective_batch"][-1:]
+    batches = [a for a in of_method[leader] if field_of(a) == "effective_batch"][-1:]
     made: dict[str, Plan] = {}
     for method in chosen:
         candidate = advice.candidate(method)
@@ -104,7 +105,9 @@ def wanted(
             assignments=[*of_method[method], *batches],
             anyway=anyway,
         )
-        made[method] = plan if "warmup_steps" in map(_name, of_method[method]) else compare.with_warm_up(plan, candidate, facts)
+        if "warmup_steps" not in map(field_of, of_method[method]):
+            plan = compare.with_warm_up(plan, candidate, facts)
+        made[method] = plan
     facts = counted_out(facts, lambda _: made.values(), advised=False)
     for plan in made.values():
         check_fits(plan, facts, anyway=anyway)
@@ -139,10 +142,6 @@ def wanted(
         )
     raised = {raised_key: leader} if raised_key in made else {}
     return Wanted("slice", made, labels, stages, raised, hours, left_out)
-
-
-def _name(assignment: str) -> str:
-    return assignment.partition("=")[0].strip()
 
 
 def _why_out(advice: Recommendation, method: str) -> str:

@@ -10,6 +10,7 @@ from engine.inspection.layouts import KNOWN_ROLES
 from engine.prediction.candidates import counted_out
 from engine.text import one_line
 from recommender import plan_file
+from recommender.assignment import field_of
 from recommender.candidates import why_not
 from recommender.errors import InputError, Refused
 from recommender.facts import DataFacts, Facts, Family, Task
@@ -98,7 +99,7 @@ def plan_with(
         if _at(changed, name) != _at(content, name):
             raise InputError(f"--set {name}: say it with {flag}, so that the advice is about it too.")
     changed["overrides"] = list(overrides)  # a record, not a setting
-    assigned = {a.partition("=")[0].strip().rpartition(".")[2] for a in assignments}
+    assigned = {field_of(a) for a in assignments}
     plan = plan_file.validate(with_what_follows(changed, assignments), "--set")
     if assigned & LENGTHEN and "warmup_steps" not in assigned:
         plan = plan.model_copy(update={"warmup_steps": _warm_up(plan, plan_file.validate(content, "--set"), data.facts)})

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.files import expanded, read_json, write_atomically
 from engine.inspection.nf4 import state_folder
+from recommender.assignment import as_typed
 from tui import editable
-from tui.flags import GOAL_FLAGS, METHODS, as_typed, said_goal
+from tui.flags import GOAL_FLAGS, METHODS, said_goal
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -92,11 +92,6 @@ def assignments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def as_typed(value: object) -> str:
-    """A value of a plan's field, as it is typed after `--set`."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def as_json(parser: argparse.ArgumentParser) -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help=_("one JSON object a line, and nothing else"))

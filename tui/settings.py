@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.text import one_line
+from recommender.assignment import as_typed, field_of
 from recommender.errors import InputError
-from tui.flags import as_typed
 from tui.i18n import _
 
 MAX_BYTES = 1_000_000
@@ -102,8 +102,8 @@ def assignments(given: Sequence[str], *, has_plan: bool) -> list[str]:
     """`--set` of the command line after what the environment and config.toml set; where there is a plan it outranks the file."""
     written = {} if has_plan else dict(_of_plans)
     for pair in os.environ.get("LORACLE_SET", "").split():
-        written[_field(pair)] = pair
-    said = {_field(pair) for pair in given}
+        written[field_of(pair)] = pair
+    said = {field_of(pair) for pair in given}
     return [*(pair for name, pair in written.items() if name not in said), *given]
 
 
@@ -116,10 +116,6 @@ def unknown_theme(known: Iterable[str]) -> list[str]:
     if not close:
         return [_("theme {name}: there is none of this name.").format(name=one_line(name, 60))]
     return [_("theme {name}: there is none of this name; the nearest is {near}.").format(name=one_line(name, 60), near=close[0])]
-
-
-def _field(assignment: str) -> str:
-    return assignment.partition("=")[0].strip()
 
 
 def _parsed(text: str, file: Path) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def test_every_fold_is_held_out_once_a_method() -> None:
         ({"folds": 3}, "--folds and --eval exclude each other"),
         ({"methods": ("full",)}, "two or three different methods, or several seeds of one"),
         ({"assignments": ["seed=3"]}, "say it with --seeds"),
+        ({"assignments": ["folds=3", "fold=0"]}, "say it with --folds"),
         ({"assignments": ["learning_rat=1"]}, "learning_rat"),
     ],
 )

@@ -200,7 +200,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         recorded.flops.append(flops_of(func, args, kwargs, out))
         first = next(iter(_tensors(args)), None)
         recorded.narrow.append(first is not None and first.element_size() <= 2 and first.dtype.is_floating_point)
-        recorded.traffic.append(written + sum(_bytes(t) for t in _tensors(args)) if _moves(func, written) else 0)
+        recorded.traffic.append(written + sum(t.nbytes for t in _tensors(args)) if _moves(func, written) else 0)
         return out
 
     def _said(self, func: Any, args: Any) -> Any:
@@ -283,10 +283,6 @@ def _tensors(values: Any) -> list[torch.Tensor]:
                 found += _tensors(value)
         return found
     return []
-
-
-def _bytes(tensor: torch.Tensor) -> int:
-    return int(tensor.numel() * tensor.element_size())
 
 
 def _moves(func: Any, written: int) -> bool:
