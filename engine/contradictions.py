@@ -1,13 +1,16 @@
 """Settings that cannot go together, or not with this model or machine: told before anything is read, tried or loaded."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, get_args
 
+from engine.prediction import library
+from engine.text import one_line
 from recommender import plan_file
 from recommender.assignment import field_of
 from recommender.errors import InputError
-from recommender.facts import Machine, ModelFacts, Task
+from recommender.facts import DataFacts, Machine, ModelFacts, Task
 from recommender.hyper import LAST_LAYERS
 from recommender.plan import Plan
 from recommender.recommendation import Method
@@ -27,6 +30,9 @@ ANY: dict[str, Any] = {
 """What a plan must have; of values that contradict nothing."""
 METHODS: tuple[Method, ...] = ("lora", "qlora", "full")
 """In the order in which they know most settings."""
+MOST_NAMED = 20
+MOST_UNTRAINED = 0.1
+"""Share of the training rows from which nothing would be learned, beyond which a run would be wasted on the wrong setting."""
 
 
 def settled(assignments: Sequence[str], method: Method | None = None, task: Task | None = None) -> Plan:
@@ -83,6 +89,7 @@ def check_here(plan: Plan, model: ModelFacts, machine: Machine | None = None) ->
         narrowest = min(shape.hidden, shape.key_value_width)
         if plan.rank > narrowest:
             raise InputError(f"pissa takes the rank from the weights: rank is {plan.rank}, and {name} has maps of {narrowest}.")
+    _check_targets(plan, model, name)
     if machine is None:
         return
     if plan.precision == "fp16-mixed" and machine.backend == "cpu":
@@ -91,3 +98,36 @@ def check_here(plan: Plan, model: ModelFacts, machine: Machine | None = None) ->
     if plan.precision in ("bf16", "bf16-mixed") and device is not None and device.bf16 is False:
         card = device.name or "this GPU"
         raise InputError(f"precision {plan.precision}: {card} has no bf16; use `--set precision=fp16-mixed` or fp32.")
+
+
+def _check_targets(plan: Plan, model: ModelFacts, name: str) -> None:
+    """By the names in transformers' own file of such models; the worker looks at the model itself (`adapters.check_targets`)."""
+    if plan.target_modules in (None, "all-linear"):
+        return
+    for target in (t.strip() for t in (plan.target_modules or "").split(",")):
+        instead = library.lacks(str((model.config or {}).get("model_type", "")), [target])
+        if instead:
+            known = ", ".join(sorted(instead)[:MOST_NAMED])
+            raise InputError(f"target_modules {one_line(target, 60)}: {name} has no module of that name; it has {known}.")
+
+
+def check_rows(plan: Plan, data: DataFacts) -> None:
+    """Refuse a length behind which the answers of too many rows begin; a plan of nothing but settings says none.
+
+    Between counted lengths at least so many begin behind as behind the next longer one.
+
+    Raises:
+        InputError: saying how many.
+    """
+    counted = (c for c in data.truncation if c.length >= plan.max_length > ANY["max_length"])
+    cut = min(counted, key=lambda c: c.length, default=None)
+    if cut is None or not data.rows:
+        return
+    by_chance = 3 * math.sqrt(MOST_UNTRAINED * (1 - MOST_UNTRAINED) / data.rows)  # which of them are trained on is drawn
+    if cut.rows_untrained <= (MOST_UNTRAINED + by_chance) * data.rows:
+        return
+    many = f"{'' if cut.length == plan.max_length else 'at least '}{cut.rows_untrained:,} of {data.rows:,}"
+    raise InputError(
+        f"max_length is {plan.max_length}, and the answers of {many} rows begin behind it: nothing would be learned from them."
+        " Raise max_length, or shorten the prompts."
+    )

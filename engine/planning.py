@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.contradictions import check_here, with_what_follows
+from engine.contradictions import check_here, check_rows, with_what_follows
 from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_machine, inspect_model, together
 from engine.inspection.layouts import KNOWN_ROLES
+from engine.inspection.machine import adamw_8bit_works
 from engine.prediction.candidates import counted_out
 from engine.text import one_line
 from recommender import plan_file
@@ -35,6 +36,7 @@ FLAGS = {
     "data.drop_conflicts": "--drop-conflicts",
 }
 """Fields that the advice rests on: changed afterwards, the advice would be about another run."""
+NO_8_BIT = "optimizer {optimizer} does not run on this machine (tried with bitsandbytes); use optimizer: adamw."
 LENGTHEN = frozenset({"epochs", "effective_batch", "validation_rows", "held_out_rows"})
 """Settings that make a run longer or shorter."""
 
@@ -104,6 +106,7 @@ def plan_with(
     if assigned & LENGTHEN and "warmup_steps" not in assigned:
         plan = plan.model_copy(update={"warmup_steps": _warm_up(plan, plan_file.validate(content, "--set"), data.facts)})
     check_here(plan, model.facts)
+    check_rows(plan, data.facts)
     return plan
 
 
@@ -241,10 +244,12 @@ def check_fits(plan: Plan, facts: Facts, *, anyway: bool = False) -> None:
     """Refuse a plan whose own settings cannot run on this machine now.
 
     Raises:
-        Refused: it does not fit, or its method cannot run here; `anyway` lets a close estimate pass.
+        Refused: it does not fit, or its method or optimizer cannot run here; `anyway` lets a close estimate pass.
         InputError: the model has not what it sets, or the machine does not compute in its precision.
     """
     check_here(plan, facts.model, facts.machine)
+    if plan.optimizer != "adamw" and adamw_8bit_works(facts.machine) is False:
+        raise Refused(NO_8_BIT.format(optimizer=plan.optimizer))
     against = why_not(facts, plan, anyway=anyway)
     if against is not None:
         disk = against.code == "no_disk"
@@ -291,6 +296,7 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
         drop_conflicts=rows.drop_conflicts,
         model_path=model.path,
     )
+    check_rows(plan, data.facts)
     if rows.train_fingerprint not in (None, data.fingerprint):
         raise InputError(f"{rows.train} has changed since the plan was made; point to it with --data, or make a new plan.")
     if rows.eval_fingerprint not in (None, data.eval_fingerprint):

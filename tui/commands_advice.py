@@ -158,6 +158,7 @@ class Look:
         found = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
         own = contradictions.settled(given.assignments, _certain_method(given, found), found.data.task)
         contradictions.check_here(own, found.model, found.machine)
+        contradictions.check_rows(own, found.data)
         if trial.is_wanted(found) and not given.json:
             print(_("Trying bf16 on this processor, once for this model and such texts …"), file=sys.stderr)
         self.facts = trial.with_trial(found)

@@ -82,10 +82,10 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
             from engine.worker.tracing.calibration import calibrate
 
             return calibrate(request["backend"], request["uuid"])
-        case "nf4":
+        case "nf4" | "adamw_8bit":
             from engine.inspection.nf4 import trial
 
-            return {"works": trial(request["backend"])}
+            return {"works": trial(kind, request["backend"])}
         case "nvidia":
             from engine.inspection.nvidia import report
 

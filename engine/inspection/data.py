@@ -29,7 +29,7 @@ from recommender.facts import CLASSIFYING, DataFacts, Suspicion, Truncation
 PREVIEW_ROWS = 20
 COMPARING = "texts to compare"
 """The unit of progress while near-duplicates are looked for."""
-LENGTHS = (64, 128, 256, 384, 512, 1024, 2048, 4096, 8192)
+LENGTHS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
 READ_FROM = ("text", "tokens", "messages", "prompt", "instruction", "source", "chosen")
 LEARNED_FROM = ("label", "tags", "completion", "output", "target")
 """Roles of the columns that are named the text and the label in the facts, first come first."""

@@ -14,6 +14,7 @@ from engine.inspection.hub_list import hub_cache
 from engine.inspection.limits import container_memory, process_memory
 from engine.inspection.processor import processor, usable_cores
 from recommender.facts import Device, Machine
+from recommender.variants import has_8bit_adamw
 
 CALIBRATION_SECONDS = 0.2
 CALIBRATION_SIDE = 1024
@@ -73,6 +74,13 @@ def nf4_works(here: Machine) -> bool | None:
     `None` when it could not be told, because no answer came in time or memory was short.
     """
     return nf4.works(_nf4_name(here), here.backend, only_device(here))
+
+
+def adamw_8bit_works(here: Machine) -> bool | None:
+    """The same of AdamW with 8-bit moments. On NVIDIA's and AMD's cards, for which it was written, nothing is tried."""
+    if has_8bit_adamw(here):
+        return True
+    return nf4.works(_nf4_name(here), here.backend, only_device(here), "adamw_8bit")
 
 
 def only_device(here: Machine) -> dict[str, str]:

@@ -1,15 +1,22 @@
-"""Whether 4-bit training really works here: one forward and backward pass, in a child, remembered."""
+"""Whether 4-bit training and 8-bit optimizers really work here: one small step of each, in a child, remembered."""
 
 import json
 import os
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.files import read_json, write_json
 from recommender.errors import LoracleError
 
 TRIAL_SECONDS = 60.0
+Kernels = Literal["nf4", "adamw_8bit"]
+"""What of bitsandbytes' is tried: a 4-bit layer, or a step of the optimizer with 8-bit moments."""
+
+
+_DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
+"""torch's word for a backend's device."""
 
 
 def state_folder() -> Path:
@@ -22,27 +29,27 @@ def state_folder() -> Path:
     return platformdirs.user_state_path("loracle")
 
 
-def remembered(device: str) -> bool | None:
+def remembered(device: str, kernels: Kernels = "nf4") -> bool | None:
     """What the last trial on that device with these versions found; `None` when there was none."""
     try:
-        found = read_json(state_folder() / "nf4.json", 1_000_000).get(_key(device))
+        found = read_json(state_folder() / "nf4.json", 1_000_000).get(_key(device, kernels))
     except (OSError, ValueError, AttributeError):
         return None
     return found if isinstance(found, bool) else None
 
 
-def works(device: str, backend: str, only: dict[str, str]) -> bool | None:
+def works(device: str, backend: str, only: dict[str, str], kernels: Kernels = "nf4") -> bool | None:
     """Try it now, up to `TRIAL_SECONDS`, and remember the answer; `None` when it could not be told.
 
     `device` is a name for the memory; `only` are the environment variables that show the child the one to try.
     """
     from engine.inspection.child import ask
 
-    known = remembered(device)
+    known = remembered(device, kernels)
     if known is not None:
         return known
     try:
-        answer = ask("nf4", {"backend": backend}, about="4-bit trial", timeout=TRIAL_SECONDS, extra=only)
+        answer = ask(kernels, {"backend": backend}, about="trial of kernels", timeout=TRIAL_SECONDS, extra=only)
     except LoracleError as error:
         # A machine or a card that is busy now says nothing about the kernels.
         if "took longer" in error.message or "out of memory" in error.message:
@@ -50,12 +57,18 @@ def works(device: str, backend: str, only: dict[str, str]) -> bool | None:
         answer = {"works": False}
     result = answer["works"]
     if result is not None:
-        _remember(device, result)
+        _remember(_key(device, kernels), result)
     return result if result is None else bool(result)
 
 
-def trial(backend: str) -> bool | None:
-    """One forward and backward pass through a 4-bit layer on that backend's device; `None` when its memory is full.
+def trial(kernels: Kernels, backend: str) -> bool | None:
+    """What the child does: one step on that backend's device; `None` when its memory is full. It imports torch."""
+    device = _DEVICES.get(backend, "cpu")
+    return passes_in_4_bit(device) if kernels == "nf4" else steps_in_8_bit(device)
+
+
+def passes_in_4_bit(device: str) -> bool | None:
+    """One forward and backward pass through a 4-bit layer on that device; `None` when its memory is full.
 
     Only for the child: it imports torch.
     """
@@ -63,7 +76,6 @@ def trial(backend: str) -> bool | None:
         import bitsandbytes as bnb
         import torch
 
-        device = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}.get(backend, "cpu")
         layer: Any = bnb.nn.modules.Linear4bit(  # type: ignore[no-untyped-call]
             64, 64, bias=False, compute_dtype=torch.float32, quant_type="nf4", compress_statistics=True
         ).to(device)
@@ -74,7 +86,25 @@ def trial(backend: str) -> bool | None:
         return None if "out of memory" in str(error) else False
 
 
-def _remember(device: str, result: bool) -> None:
+def steps_in_8_bit(device: str, *, paged: bool = False) -> bool | None:
+    """Whether one step of AdamW with 8-bit moments moves weights on that device as it should; `None` when its memory is full.
+
+    For the worker and the child: it imports torch. Of the smallest tensor that is not kept in 32 bit.
+    """
+    try:
+        import torch
+
+        optim: Any = import_module("bitsandbytes.optim")
+        weights = torch.nn.Parameter(torch.ones(4096, device=device))
+        weights.grad = torch.ones_like(weights)
+        kind: Any = optim.PagedAdamW8bit if paged else optim.AdamW8bit
+        kind([weights], lr=0.1, weight_decay=0.0).step()
+        return bool(torch.allclose(weights.detach().cpu(), torch.full((4096,), 0.9), atol=0.01))
+    except Exception as error:  # whatever a missing or broken kernel raises
+        return None if "out of memory" in str(error) else False
+
+
+def _remember(key: str, result: bool) -> None:
     path = state_folder() / "nf4.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -82,13 +112,14 @@ def _remember(device: str, result: bool) -> None:
             known = read_json(path, 1_000_000)
         except (OSError, ValueError):
             known = {}
-        write_json(path, {**(known if isinstance(known, dict) else {}), _key(device): result})
+        write_json(path, {**(known if isinstance(known, dict) else {}), key: result})
     except OSError:
         return  # a read-only home: the next start tries again
 
 
-def _key(device: str) -> str:
-    return json.dumps([device, *(f"{name} {_version(name)}" for name in ("torch", "bitsandbytes"))])
+def _key(device: str, kernels: Kernels) -> str:
+    what = [] if kernels == "nf4" else [kernels]
+    return json.dumps([device, *what, *(f"{name} {_version(name)}" for name in ("torch", "bitsandbytes"))])
 
 
 def _version(name: str) -> str:

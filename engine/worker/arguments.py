@@ -1,13 +1,13 @@
 """The plan in the Trainer's words."""
 
 import math
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from transformers import TrainingArguments
 
+from engine.inspection.nf4 import steps_in_8_bit
 from engine.metrics.measures import MEASURES
+from engine.planning import NO_8_BIT
 from engine.worker.modeling import device_name
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan
@@ -83,25 +83,9 @@ def check_supported(plan: Plan) -> None:
     if plan.precision == "fp16-mixed" and device_name() == "cpu":
         raise InputError("precision fp16-mixed needs a GPU, and there is none; use `--set precision=fp32`.")
     if plan.optimizer != "adamw":
-        _try_8_bit(plan.optimizer)
+        _check_8_bit(plan.optimizer)
 
 
-def _try_8_bit(optimizer: str) -> None:
-    """One step of the 8-bit optimizer on this device, on the smallest tensor that it does not keep in 32 bit.
-
-    Raises:
-        Refused: it fails, or does not move the weights as it should.
-    """
-    import torch
-
-    weights = torch.nn.Parameter(torch.ones(4096, device=device_name()))
-    weights.grad = torch.ones_like(weights)
-    try:
-        optim: Any = import_module("bitsandbytes.optim")
-        kind = optim.PagedAdamW8bit if optimizer.endswith("paged") else optim.AdamW8bit
-        kind([weights], lr=0.1, weight_decay=0.0).step()
-        works = torch.allclose(weights.detach().cpu(), torch.full((4096,), 0.9), atol=0.01)
-    except Exception:  # whatever a missing or broken kernel raises
-        works = False
-    if not works:
-        raise Refused(f"optimizer {optimizer} does not run on this machine (tried with bitsandbytes); use optimizer: adamw.")
+def _check_8_bit(optimizer: str) -> None:
+    if steps_in_8_bit(device_name(), paged=optimizer.endswith("paged")) is False:
+        raise Refused(NO_8_BIT.format(optimizer=optimizer))

@@ -8,12 +8,15 @@ from engine import checkpoints
 from engine.files import read_json, sync_files, sync_folder, write_atomically, write_json
 from engine.rows import Split
 from engine.rundir import RunDirectory
-from engine.worker.adapters import write_as_plain_lora
+from engine.worker.adapters import CONFIG, write_as_plain_lora
 from engine.worker.card import model_card
 from engine.worker.modeling import Built, device_name, keep_trainable, quantization, weights_dtype
 from engine.worker.tasks.base import Task
 from recommender.facts import CLASSIFYING
 from recommender.plan import Plan
+
+SETS = ("target_modules", "exclude_modules")
+"""What peft's configuration holds without an order."""
 
 
 def save(run: RunDirectory, task: Task, built: Built, *, tokenizer: Any, parts: Split, base: str) -> None:
@@ -71,11 +74,14 @@ def _write(beside: Path, task: Task, built: Built, *, tokenizer: Any, parts: Spl
 
 
 def _name_base(folder: Path, plan: Plan, base: str) -> None:
-    """Write the base as a hub id where it is one; only a local base keeps its path, without which nothing would load."""
-    config = read_json(folder / "adapter_config.json")
+    """Write the base as a hub id where it is one; only a local base keeps its path, without which nothing would load.
+
+    Names that peft holds in a set are put in one order, so that the same run writes the same files.
+    """
+    config = {n: sorted(v) if n in SETS and isinstance(v, list) else v for n, v in read_json(folder / CONFIG).items()}
     config["base_model_name_or_path"] = base if Path(plan.model.id).exists() else plan.model.id
     config["revision"] = plan.model.revision
-    write_json(folder / "adapter_config.json", config)
+    write_json(folder / CONFIG, config)
 
 
 def load(run: RunDirectory, task: Task, base: str) -> Any:

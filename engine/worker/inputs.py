@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from engine.contradictions import MOST_UNTRAINED
 from engine.inspection.model import inspect_folder
 from engine.planning import check_task
 from engine.rows import Split
@@ -15,8 +16,6 @@ from recommender.errors import InputError
 from recommender.facts import Family
 from recommender.plan import Plan
 
-MOST_UNTRAINED = 0.1
-"""Share of the training rows from which nothing would be learned, beyond which a run would be wasted on the wrong setting."""
 TORN = (
     "Too many rows share one question, first message or text to keep them on one side of the split: scores may be too good."
     " Give held-out rows of your own with --eval."

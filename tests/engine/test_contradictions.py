@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine.contradictions import check_here, settled
+from engine.contradictions import check_here, check_rows, settled
 from recommender.errors import InputError
-from recommender.facts import Machine, ModelFacts
+from recommender.facts import DataFacts, Machine, ModelFacts, Truncation
 from recommender.recommendation import Method
 
 
@@ -37,7 +37,10 @@ def test_what_some_plan_can_have_passes_and_brings_along_what_it_needs() -> None
     assert settled(["metric=rmse"]).task == "regression"
 
 
-SMALL = {"layers": 6, "hidden_size": 384, "attention_heads": 12, "kv_heads": 12, "max_positions": 512, "family": "encoder"}
+SMALL = {
+    "layers": 6, "hidden_size": 384, "attention_heads": 12, "kv_heads": 12, "max_positions": 512, "family": "encoder",
+    "config": {"model_type": "bert"},
+}  # fmt: skip
 OLD_CARD = {"backend": "cuda", "devices": [{"name": "T4", "memory_free": 16 * 10**9, "bf16": False}]}
 
 
@@ -51,6 +54,8 @@ OLD_CARD = {"backend": "cuda", "devices": [{"name": "T4", "memory_free": 16 * 10
         (["precision=bf16-mixed"], OLD_CARD, "T4 has no bf16"),
         (["precision=fp16-mixed"], OLD_CARD, ""),
         (["last_layers=6", "precision=bf16"], {}, ""),
+        (["target_modules=query,q_proj"], {}, "target_modules q_proj: tiny has no module of that name; it has .*, query, "),
+        (["target_modules=query,value"], {}, ""),
     ],
 )
 def test_what_model_or_machine_have_not_is_told_from_facts(assignments: list[str], machine: dict[str, object], said: str) -> None:
@@ -63,3 +68,22 @@ def test_what_model_or_machine_have_not_is_told_from_facts(assignments: list[str
         check_here(plan, *here)
     if "precision" in assignments[0]:
         check_here(plan, here[0])  # of a machine that is not known nothing is said
+
+
+@pytest.mark.parametrize(
+    ("assignments", "said"),
+    [
+        (["max_length=32"], "the answers of 20 of 100 rows begin behind it"),
+        (["max_length=20"], "of at least 20 of 100 rows"),
+        (["max_length=33"], ""),
+        ([], ""),
+    ],
+)
+def test_a_length_behind_which_answers_begin_is_told_from_facts(assignments: list[str], said: str) -> None:
+    cuts = [Truncation(length=n, rows_cut=60, tokens_kept=n, rows_untrained=lost) for n, lost in ((16, 90), (32, 20), (64, 18))]
+    data = DataFacts(rows=100, truncation=tuple(cuts))
+    if said:
+        with pytest.raises(InputError, match=said):
+            check_rows(settled(assignments), data)
+    else:
+        check_rows(settled(assignments), data)

@@ -136,9 +136,18 @@ def test_a_trial_that_crashes_means_no(monkeypatch: pytest.MonkeyPatch) -> None:
     assert subject.nf4_works(CPU) is False, "remembered"
 
 
+def test_of_the_optimizer_another_answer_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.inspection.child.ask", lambda kind, *_, **__: {"works": kind == "nf4"})
+    assert subject.nf4_works(CPU) is True
+    assert subject.adamw_8bit_works(CPU) is False
+    monkeypatch.setattr("engine.inspection.child.ask", lambda *_, **__: {"works": True})
+    assert (subject.nf4_works(CPU), subject.adamw_8bit_works(CPU)) == (True, False)
+
+
 @pytest.mark.faults  # tests/journeys/test_cli.py trains with QLoRA in every run of the suite
 def test_four_bit_training_really_runs_here() -> None:
     assert subject.nf4_works(CPU) is True
+    assert subject.adamw_8bit_works(CPU) is True
 
 
 @pytest.mark.faults

@@ -8,11 +8,13 @@ from engine.worker import __main__ as worker
 from engine.worker.control import Control
 
 
-def work(run: RunDirectory) -> dict[str, Any]:
-    """All that the worker does between its lock and its last word; the report."""
+def work(run: RunDirectory, terminated: int = 0) -> dict[str, Any]:
+    """All that the worker does between its lock and its last word, of which it is the report. It has heard SIGTERM so often."""
     writer = EventWriter(run.events)
     try:
-        return worker._work(run, writer, Control(run.control))
+        control = Control(run.control)
+        control.terminated = terminated
+        return worker._work(run, writer, control)
     finally:
         writer.close()
 

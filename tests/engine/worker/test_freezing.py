@@ -1,5 +1,6 @@
 """Training a part of the model: what is frozen stays as it was, and costs no gradients."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from safetensors.torch import load_file
 from engine import runs
 from engine.files import read_json, sha256_of
 from engine.rundir import RunDirectory
-from engine.worker import arguments
 from engine.worker.arguments import check_supported
 from engine.worker.freezing import layers_of
 from engine.worker.modeling import build
@@ -112,6 +112,6 @@ def test_an_8_bit_optimizer_that_does_not_run_here_is_refused_with_a_sentence(
     tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
     plan = make_plan(tiny, optimizer=optimizer)
-    monkeypatch.setattr(arguments, "import_module", lambda name: None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(Refused, match=f"optimizer {optimizer} does not run on this machine"):
         check_supported(plan)

@@ -4,6 +4,8 @@ import errno
 import fcntl
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from engine.events import read_events
 from engine.launch import environment
 from engine.processes import this
 from engine.rundir import RunDirectory
+from engine.runs import SIGNALS_APART
 from engine.worker import __main__ as worker_main
 from engine.worker import export, session
 from engine.worker.control import Control
@@ -93,14 +96,15 @@ def test_a_loss_that_is_no_number_fails_with_the_last_good_checkpoint_kept(
     assert "Traceback" in capsys.readouterr().err  # goes to worker.log
 
 
-@pytest.mark.parametrize("request_name", ["stop", "stop-now"])
+@pytest.mark.parametrize(("asked", "code"), [("stop", 130), ("stop-now", 130), ("SIGTERM", 143)])
 def test_a_stop_before_anything_was_trained_leaves_nothing_and_says_so(
-    tiny: Path, make_plan: MakePlan, begin: Begin, request_name: Any
+    tiny: Path, make_plan: MakePlan, begin: Begin, asked: Any, code: int
 ) -> None:
     run = begin(make_plan(tiny))
-    run.ask(request_name)
-    end = work(run)
-    assert (end["status"], end["code"], end["checkpoint"]) == ("stopped", 130, None)
+    if asked != "SIGTERM":
+        run.ask(asked)
+    end = work(run, terminated=int(asked == "SIGTERM"))
+    assert (end["status"], end["code"], end["checkpoint"]) == ("stopped", code, None)
     assert "Nothing was saved yet" in end["cure"]
     assert list(run.checkpoints.iterdir()) == []
 
@@ -111,17 +115,24 @@ def test_rows_that_changed_are_a_refusal_not_a_crash(tiny: Path, make_plan: Make
     assert "has changed since the plan was made" in end["cause"]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("first line\nsecond \x1b[31mline"), "KeyError: "),
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk of {} was full while the model was loaded; what was saved"),
+    ],
+)
 def test_any_error_of_a_library_becomes_one_sentence(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     def broken(*args: Any) -> Any:
-        raise KeyError("first line\nsecond \x1b[31mline")
+        raise error
 
     monkeypatch.setattr(session, "build", broken)
     run = begin(make_plan(tiny))
     end = work(run)
     assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, None)
-    assert end["cause"].startswith("KeyError: ")
+    assert end["cause"].startswith(said.format(run.path))
     assert not {"\n", "\x1b"} & set(end["cause"])
     assert str(run.log) in end["cure"]
 
@@ -162,6 +173,12 @@ with control.steps():
 """
 
 
+def pending(pid: int) -> bool:
+    """Whether a SIGTERM has not reached that process yet."""
+    (waits,) = re.findall(r"^ShdPnd:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(waits, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 @pytest.mark.parametrize("asked", ["signals", "file"])
 def test_stopping_at_once_waits_for_no_operation(tmp_path: Path, asked: str) -> None:
     process = subprocess.Popen([sys.executable, "-c", BUSY, str(tmp_path)], stdout=subprocess.PIPE, env=environment())
@@ -172,11 +189,11 @@ def test_stopping_at_once_waits_for_no_operation(tmp_path: Path, asked: str) -> 
             (tmp_path / "stop-now").write_text("")
         else:
             process.terminate()
-            time.sleep(0.5)
+            time.sleep(SIGNALS_APART)
+            while pending(process.pid):  # two that come together are one
+                time.sleep(0.01)
             assert process.poll() is None, "the first one waits for the step's end"
-            while process.poll() is None:
-                process.terminate()
-                time.sleep(0.2)
+            process.terminate()
         assert process.wait(timeout=60) == 5
     finally:
         process.kill()

@@ -17,7 +17,7 @@ from engine.files import read_json
 from engine.loading import split
 from engine.rows import Rows, key_of
 from engine.rundir import RunDirectory, create
-from engine.worker import session
+from engine.worker import resuming, session
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer
@@ -270,7 +270,7 @@ def test_stopping_again_and_again_changes_nothing(
 
 
 def test_running_out_of_memory_lowers_the_budget_and_the_run_goes_on(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(session, "build", _built_with_little_memory)
     plan = make_plan(tiny, token_budget=100_000, epochs=1)
@@ -283,6 +283,10 @@ def test_running_out_of_memory_lowers_the_budget_and_the_run_goes_on(
     assert (run.report() or {})["recoveries"] == [e["text"] for e in recoveries]
     monkeypatch.undo()
     assert weights(run_here(plan.model_copy(update={"token_budget": budget}))) == weights(run)
+    again = unfinished(run, tmp_path)
+    shutil.rmtree(next(checkpoints.listed(again.checkpoints)))  # as if killed before the last one
+    assert weights(run_here(plan, again=again)) == weights(run), "what was come down to is kept by a resumed run"
+    assert len(events(again, "recovery")) == len(recoveries)
 
 
 def _built_with_little_memory(*args: Any) -> Any:
@@ -313,3 +317,11 @@ def test_what_a_run_was_said_to_take_is_of_its_own_settings(
     monkeypatch.setattr(session, "counted_by", lambda: "allocator")  # a GPU's, which does not count its context
     on_a_gpu = session._expected(create(tmp_path / "gpu", plan, advice, facts), plan)
     assert said[0]["memory"] - on_a_gpu["memory"] == advice.candidate("lora").memory.parts["runtime"] > 10**8
+
+
+def test_a_resume_is_exact_only_with_the_same_threads_device_and_versions() -> None:
+    note = resuming.environment_note()
+    assert resuming.compare(note) == "exact"
+    assert resuming.compare(note | {"threads": 99}) == f"approximate: threads was 99, is {note['threads']}"
+    older = note | {"versions": note["versions"] | {"torch": "1.0"}}
+    assert resuming.compare(older) == f"approximate: torch was 1.0, is {note['versions']['torch']}"
