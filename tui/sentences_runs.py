@@ -190,6 +190,14 @@ SENTENCES: tuple[str, ...] = (
     marked("optimizer {name} does not run on this machine (tried with bitsandbytes); use optimizer: adamw."),
     marked("{path}: its layers cannot be told apart; use trained: all or no_embeddings."),
     marked("last_layers is {wanted}, and {name} has {layers} layers."),
+    marked(
+        "max_length is {wanted}, and the answers of {lost} of {rows} rows begin behind it: nothing would be learned from them."
+        " Raise max_length, or shorten the prompts."
+    ),
+    marked(
+        "max_length is {wanted}, and the answers of at least {lost} of {rows} rows begin behind it: nothing would be learned from"
+        " them. Raise max_length, or shorten the prompts."
+    ),
     marked("target_modules {names}: {why}"),
     marked("target_modules {names}: {model} has no module of that name; it has {known}."),
     marked("pissa takes the rank from the weights: rank is {rank}, and {name} has maps of {narrowest}."),
