@@ -44,8 +44,9 @@ def annotated(source: Source, file: TextFile) -> Source:
         return source
     steps: list[Callable[[Table], Table]] = []
     if _is_label_studio(first):
-        steps.append(_of_label_studio)
-        first = _of_label_studio(first)
+        step = partial(_of_label_studio, marked=set())
+        steps.append(step)
+        first = step(first)
     if "_task_hash" in first.columns or "_input_hash" in first.columns:
         step = partial(_of_prodigy, one=_chooses_one(first), only=_only_label(first))
         steps.append(step)
@@ -78,9 +79,9 @@ def _annotations(table: Table) -> str:
     return "annotations" if "annotations" in table.columns else "completions"  # their name in old exports
 
 
-def _of_label_studio(table: Table) -> Table:
+def _of_label_studio(table: Table, marked: set[str]) -> Table:
+    """With the fields and answers as columns; `marked` gathers those that hold spans, for the next batches too."""
     rows: list[dict[str, Any]] = []
-    marked: set[str] = set()
     done: list[dict[str, Any]] = []
     for data, made in zip(table.values("data"), table.values(_annotations(table)), strict=True):
         row = dict(data) if isinstance(data, dict) else {}
@@ -102,7 +103,8 @@ def _of_label_studio(table: Table) -> Table:
                 row[name] = _answer(value[kind])
     for row in done:  # read by somebody who found nothing to mark
         row.update({name: [] for name in marked - row.keys()})
-    return replace(table, columns={name: [row.get(name) for row in rows] for row in rows for name in row})
+    names = dict.fromkeys(name for row in rows for name in row)
+    return replace(table, columns={name: [row.get(name) for row in rows] for name in names})
 
 
 def _answer(value: Any) -> Any:
@@ -178,6 +180,7 @@ def _span(item: Any) -> Span | None:
 def _tagged(table: Table, text: str, spans: str) -> Table:
     words: list[list[str] | None] = []
     tags: list[list[str] | None] = []
+    table = table.filled((text, spans))
     for i, (whole, marked) in enumerate(zip(table.values(text), table.values(spans), strict=True)):
         if not isinstance(whole, str) or not isinstance(marked, list):
             words.append(None)
@@ -216,7 +219,7 @@ def _inside(table: Table, row: int, column: str, text: str, item: Any) -> Span:
 
 
 def _outermost(spans: Iterable[Span]) -> Iterator[Span]:
-    """Those that lie in no other one: a word has one tag."""
+    """Those that reach into no earlier or longer one: a word has one tag."""
     reached = 0
     for start, end, label in sorted(spans, key=lambda s: (s[0], -s[1])):
         if start >= reached:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -73,6 +74,23 @@ def test_label_studio_where_nothing_was_marked_is_all_outside(tmp_path: Path) ->
     rows = [_label_studio([_marked(0, 2, "go", "x")], "go on"), _label_studio([], "go on")]
     table = read_table(_lines(tmp_path / "a.jsonl", rows))
     assert table.columns["tags"] == [["B-x", "O"], ["O", "O"]]
+
+
+def test_a_batch_of_label_studio_in_which_nothing_was_marked_is_read_like_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.tables.objects.BATCH_ROWS", 2)
+    unread = {"id": 1, "data": {"text": TEXT}, "annotations": []}
+    rows = [_label_studio([_marked(0, 2, "go", "x")], "go on"), *[_label_studio([], "go on")] * 3, unread, unread]
+    table = read_table(_lines(tmp_path / "a.jsonl", rows))
+    assert table.columns["tags"] == [["B-x", "O"], *[["O", "O"]] * 3, None, None]
+
+
+def test_a_large_export_of_label_studio_takes_as_long_as_its_rows(tmp_path: Path) -> None:
+    path = _lines(tmp_path / "a.jsonl", [_label_studio([_marked(0, 2, "go", "x")], "go on")] * 8_000)
+    begun = process_time()
+    read_table(path)
+    assert process_time() - begun < 3, "half a second, when no row looks at all the others"
 
 
 def _prodigy(answer: str, **more: Any) -> dict[str, Any]:
