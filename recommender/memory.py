@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from recommender import traced
 from recommender.facts import Facts, Machine
-from recommender.footprint import Step, parts_of
+from recommender.footprint import Step, parts_of, states
 from recommender.names import memory_in_name
 from recommender.recommendation import Memory
 from recommender.shape import Shape
@@ -161,12 +161,23 @@ def place(facts: Facts, shape: Shape, step: Step, groups: list[tuple[int, int]] 
     groups = groups_of(facts.machine) if groups is None else groups
     span, phases = (None, None) if found is None else ((found.low, found.high), found.phases)
     needed = 0 if found is None else found.most
-    copies = [Placed(peak, free, count, False, whole, span, phases, needed) for count, free in groups]
+    alone = Placed(peak, 0, 1, False, whole, span, phases, needed)
+    buckets = states(facts, shape, step)["gradients"]
+    copies = [_copied(alone, buckets if count > 1 else 0)._replace(devices=count, available=free) for count, free in groups]
     placed = next((p for p in copies if p.fits), None)
     if placed is not None:
         return placed
     divided = [_divided(shape, step, whole, count, free) for count, free in groups if count > 1]
     return next((p for p in divided if p.fits), None) or min([copies[-1], *divided], key=lambda p: p.peak / max(p.available, 1))
+
+
+def _copied(alone: Placed, buckets: int) -> Placed:
+    """A copy; beside others it also holds the buckets in which gradients travel, which are as large as they are (DDP)."""
+    if not buckets:
+        return alone
+    span = None if alone.span is None else (alone.span[0] + buckets, alone.span[1] + buckets)
+    parts = alone.parts | {"gradients": alone.parts.get("gradients", 0) + buckets}
+    return alone._replace(peak=alone.peak + buckets, parts=parts, span=span, most=alone.most + buckets)
 
 
 def _divided(shape: Shape, step: Step, whole: dict[str, int], count: int, free: int) -> Placed:

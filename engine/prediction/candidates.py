@@ -42,7 +42,7 @@ def _unknown(facts: Facts, shown: Iterable[Candidate]) -> dict[str, tuple[Candid
     """Candidates whose step has not been counted, and the step, by a name of their own: the method and, of several, a number."""
     known = [*(c.step for c in counted(facts)), *untraceable(facts)]
     found: dict[str, tuple[Candidate, Step]] = {}
-    for c in sorted((c for c in shown if c.devices == 1), key=lambda c: c.method):
+    for c in sorted(shown, key=lambda c: c.method):  # on several devices each takes the same step
         step = step_of(facts, c.method, c.settings)
         if step not in known:
             known.append(step)

@@ -42,6 +42,10 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
     "tied_embeddings": ("tie_word_embeddings",),
 }
 """What configurations call the facts of a model whose own is not at hand."""
+FRACTIONS = ("attention_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "hidden_dropout",
+             "dropout_rate", "resid_pdrop", "embd_pdrop", "attn_pdrop")  # fmt: skip
+POSITIVE = ("layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps", "rope_theta")
+ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation")
 _DISENTANGLED = {"relative_attention": True, "max_relative_positions": -1, "position_biased_input": False}
 AS_PUBLISHED: dict[str, dict[str, Any]] = {
     "deberta": _DISENTANGLED | {"pos_att_type": "c2p|p2c", "type_vocab_size": 0},
@@ -100,6 +104,7 @@ def checked(model: ModelFacts) -> ModelFacts:
             raise Cannot("absurd_number", f"model.config: {name} is {value!r}; between 1 and {most:,} can be meant.", 2)
         sizes[fact] = value
     _check_optional(config | (text or {}), sizes)
+    _check_values(config | (text or {}), sizes.get("vocabulary_size"))
     for source in (config, text or {}):
         _check_rope(source, str(config["model_type"]))
     return model.model_copy(update={"config": filled})
@@ -207,6 +212,28 @@ def _check_optional(config: dict[str, Any], sizes: dict[str, int]) -> None:
     if parameters > MOST_PARAMETERS:
         said = f"these sizes make a model of about {parameters:.0e} parameters, which nobody has"
         raise Cannot("absurd_number", f"model.config: {said}.", 2)
+
+
+def _check_values(config: dict[str, Any], words: int | None) -> None:
+    """What transformers would only refuse once it is imported.
+
+    Raises:
+        Cannot: naming it.
+    """
+    for names, said in ((FRACTIONS, "between 0 and 1 can be meant"), (POSITIVE, "a number above 0 can be meant")):
+        for name in names:
+            value = config.get(name)
+            right = _is_number(value) or (value == 0 and not isinstance(value, bool) and names is FRACTIONS)
+            if value is not None and not (right and (names is POSITIVE or value <= 1)):
+                raise Cannot("absurd_number", f"model.config: {name} is {value!r}; {said}.", 2)
+    for name in ACTIVATIONS:
+        value = config.get(name)
+        if value is not None and library.lacks_activation(str(config["model_type"]), name, value):
+            raise Cannot("unusable", f"model.config: {name} is {value!r}, which is no activation that transformers has.", 2)
+    padding = config.get("pad_token_id")
+    if words is not None and isinstance(padding, int) and not -words <= padding < words:
+        said = f"pad_token_id is {padding}, and the vocabulary has {words} words"
+        raise Cannot("contradiction", f"model.config: {said}.", 2)
 
 
 def _check_rope(config: dict[str, Any], kind: str) -> None:

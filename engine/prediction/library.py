@@ -106,6 +106,17 @@ def recomputes(kind: str) -> bool:
     return not whole or "AutoModel" in whole or "supports_gradient_checkpointing = True" in whole
 
 
+def lacks_activation(kind: str, name: str, value: Any) -> bool:
+    """Whether such models take the activation of their maps by that name from transformers' table, which has none called so."""
+    if f"ACT2FN[config.{name}]" not in _modeling(kind):
+        return False
+    try:
+        table = re.search(r"ACT2CLS = \{(.*?)\n\}", (_folder().parent / "activations.py").read_text(encoding="utf-8"), re.DOTALL)
+    except OSError:
+        return False
+    return table is not None and (not isinstance(value, str) or f'\n    "{value}":' not in table[1])
+
+
 def only_in_fp32(kind: str) -> bool:
     """Whether attention of such models adds biases that stay in fp32 however they are loaded, so that 16 bit ends in an error."""
     return _FP32_BIAS.search(_modeling(kind)) is not None

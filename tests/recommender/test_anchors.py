@@ -135,3 +135,7 @@ def test_a_copy_on_each_device_is_preferred_where_one_fits() -> None:
     facts, shape = situation(LLAMA_1B, devices=[{"memory_free": 80 * GB}] * 3 + [{"memory_free": GB}])
     placed = place(facts, shape, Step("lora", "bf16-mixed", rank=16, micro_tokens=2048, length=2048))
     assert (placed.devices, placed.sharded, placed.available) == (3, False, 80 * GB)
+    full = Step("full", "bf16-mixed", micro_tokens=2048, length=2048)
+    alone = place(*situation(LLAMA_1B, devices=[{"memory_free": 80 * GB}]), full)
+    copied = place(facts, shape, full)
+    assert (copied.devices, copied.peak - alone.peak) == (3, 4 * shape.parameters), "and the buckets its gradients travel in"
