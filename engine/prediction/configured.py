@@ -224,7 +224,9 @@ def _check_values(config: dict[str, Any], words: int | None) -> None:
         for name in names:
             value = config.get(name)
             right = _is_number(value) or (value == 0 and not isinstance(value, bool) and names is FRACTIONS)
-            if value is not None and not (right and (names is POSITIVE or value <= 1)):
+            if value is None or isinstance(value, list | dict):  # some kinds have one for each layer
+                continue
+            if not (right and (names is POSITIVE or value <= 1)):
                 raise Cannot("absurd_number", f"model.config: {name} is {value!r}; {said}.", 2)
     for name in ACTIVATIONS:
         value = config.get(name)
