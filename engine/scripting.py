@@ -41,7 +41,10 @@ def plan(
         InputError: model, rows or a setting cannot be used.
     """
     said = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
-    plan_file.set_fields({}, said)  # a misspelt name is told before the long look
+    try:
+        plan_file.set_fields({}, said)  # a misspelt name is told before the long look
+    except InputError as error:
+        raise InputError(f"settings: {error.message.removeprefix('--set ')}") from None
     found = inspect_model(model, weights=False)
     rows = inspect_data(data, **{"model_path": found.path, **data_options})
     machine = inspect_machine(runs, try_nf4=method == "qlora")

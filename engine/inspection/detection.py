@@ -115,6 +115,9 @@ def _system(columns: list[Column], named: dict[str, str]) -> dict[str, str]:
 
 
 def _tokens_tags(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
+    sorts = any(c.few and c.called in LABEL_NAMES for c in columns)
+    if sorts and task is None and not named and {"text", "tokens", "tags"} <= {c.name.lower() for c in columns}:
+        return None  # spans beside a class of the whole text, as intents have them
     lists = [c for c in columns if c.kind == "list"]
     words = [c for c in lists if c.numeric < 0.9]
     first = named.get("tokens") or _named(words, ("tokens", "words", "token"))
@@ -198,7 +201,8 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
         return None
     lists = [c for c in columns if c.kind == "list" and c.name == named.get("label", c.name) and c.distinct]
     if task is None:
-        lists = [c for c in lists if not _one_each(table, c)]
+        tagged = {"tokens", "tags"} <= {c.name.lower() for c in lists}  # of words, not of the text
+        lists = [] if tagged else [c for c in lists if not _one_each(table, c)]
     if lists:
         usual = [c for c in lists if c.name.lower().rstrip("s") in LABEL_NAMES or c.name.lower() in ("genres", "categories")]
         column = (usual or lists)[0]

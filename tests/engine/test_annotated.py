@@ -112,6 +112,14 @@ def test_one_label_accepted_or_rejected_in_prodigy_makes_two_classes(tmp_path: P
     assert read_table(_lines(tmp_path / "a.jsonl", rows)).columns["label"] == ["spam", "not spam", None]
 
 
+def test_spans_beside_a_class_of_the_text_leave_the_choice_to_the_person(tmp_path: Path) -> None:
+    spans = [{"start": 2, "end": 14, "entity": "name"}]
+    rows = [{"text": f"{TEXT} {i}", "intent": "ab"[i % 2], "entities": spans} for i in range(40)]
+    path = _lines(tmp_path / "a.jsonl", rows)
+    assert inspect_data({"train": path})["facts"]["columns"] == {"text": "text", "label": "intent"}
+    assert inspect_data({"train": path, "task": "token_classification"})["facts"]["labels"] == ["B-name", "I-name", "O"]
+
+
 def test_objects_with_numbers_that_are_no_spans_stay_as_they_are(tmp_path: Path) -> None:
     row = {"text": TEXT, "answers": [{"text": "Ada", "answer_start": 2}], "box": [[1, 2, 3]], "label": "a"}
     assert read_table(_lines(tmp_path / "a.jsonl", [row])).columns == {name: [value] for name, value in row.items()}

@@ -26,7 +26,7 @@ def test_a_program_plans_and_starts_a_run_as_the_command_line_does(tmp_path: Pat
     shutil.copy(ROOT / "examples" / "support-train.csv", "rows.csv")
     rows = str(tmp_path / "rows.csv")
     monkeypatch.setattr(launch, "launch", lambda run, plan, waiting=None: None)
-    with pytest.raises(loracle.LoracleError, match=r"no such field of a plan. Did you mean epochs"):
+    with pytest.raises(loracle.LoracleError, match=r"^settings: epoch: no such field of a plan. Did you mean epochs"):
         loracle.plan("demo", "rows.csv", settings={"epoch": 3})
     plan = loracle.plan("demo", "rows.csv", method="lora", settings={"epochs": 2, "early_stopping": False, "learning_rate": 1e-4})
     assert (plan.method, plan.epochs, plan.early_stopping, plan.learning_rate) == ("lora", 2.0, False, 1e-4)

@@ -20,10 +20,12 @@ from recommender.facts import Family
 UNREAD = -1
 """The answer for a word that the model never saw."""
 USE = """\
+import re
+
 import torch
 
 model.eval()
-words = ["some", "words"]
+words = re.findall(r"\\w+|[^\\w\\s]", "Some words, as they come.")  # or your own list of words
 inputs = tokenizer([words], is_split_into_words=True, truncation=True, max_length={length}, return_tensors="pt")
 with torch.no_grad():
     best = model(**inputs).logits[0].argmax(-1).tolist()

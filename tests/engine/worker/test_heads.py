@@ -202,7 +202,7 @@ def test_the_cards_own_code_gives_the_reports_predictions(
     items = (parts.held_out.items or [])[:SHOWN]
     loading, use = card_code(run)
     if task == "token_classification":
-        uses = [use.replace('["some", "words"]', repr(item["words"])) for item in items]
+        uses = [use.replace("Some words, as they come.", " ".join(item["words"])) for item in items]
     else:
         uses = [use.replace('"a text"', repr(text)) for text in parts.held_out.texts[:SHOWN]]
     monkeypatch.chdir(run.model)
