@@ -18,6 +18,8 @@ CAUTIONS: dict[str, str] = {
     "outliers": "{share:share} of the numbers in column {column} lie far from all others. The loss squares errors, so these few "
     "rule the training: check them, clip them, or learn their logarithm.",
     "rivals": "The label is a guess: {column} was taken, and {others} could be it as well (--label-column).",
+    "other_texts": "Only column {column} is read; {others} hold texts as well (--text-column takes another; two that belong "
+    "together are written into one).",
     "ordered": "The labels in column {column} are grades in order: --task regression uses that order, classes do not know it.",
     "spoken": "Column {column} holds conversations written out, which raw text learns whole, questions too; written as rows of "
     "messages, only the answers are learned.",

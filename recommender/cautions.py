@@ -60,6 +60,9 @@ def _about_contents(data: DataFacts) -> Iterator[Caution]:
             yield caution("outliers", column=suspicion.column, share=suspicion.share)
         elif suspicion.why in ("ordered", "spoken"):
             yield caution(suspicion.why, column=suspicion.column)
+    texts = [suspicion.column for suspicion in data.suspicious_columns if suspicion.why == "text"]
+    if texts and data.text_column is not None:
+        yield caution("other_texts", column=data.text_column, others=", ".join(texts))
     rivals = [suspicion.column for suspicion in data.suspicious_columns if suspicion.why == "rival"]
     if rivals and data.label_column is not None:
         yield caution("rivals", column=data.label_column, others=", ".join(rivals))

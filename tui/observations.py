@@ -81,10 +81,10 @@ def of_data(facts: "DataFacts") -> list[str]:
             facts.unlearned_answers,
         )
         found.append(text.format(n=number(facts.unlearned_answers)))
-    found += [_suspicious(s) for s in facts.suspicious_columns if s.why != "rival"]
-    rivals = [s.column for s in facts.suspicious_columns if s.why == "rival"]
-    if rivals:
-        found.append(_could_be_label(*rivals))
+    found += [_suspicious(s) for s in facts.suspicious_columns if s.why not in ("rival", "text")]
+    for why, sentence in (("text", _other_texts), ("rival", _could_be_label)):
+        columns = [s.column for s in facts.suspicious_columns if s.why == why]
+        found += [sentence(*columns)] if columns else []
     return found
 
 
@@ -96,6 +96,11 @@ def conflicts(part: float) -> str:
 def _could_be_label(*columns: str) -> str:
     names = ", ".join(one_line(column, 40) for column in columns)
     return _("could be the label as well (--label-column): {names}").format(names=names)
+
+
+def _other_texts(*columns: str) -> str:
+    names = ", ".join(one_line(column, 40) for column in columns)
+    return _("hold texts as well, and are not read (--text-column): {names}").format(names=names)
 
 
 def _suspicious(column: "Suspicion") -> str:
@@ -111,6 +116,8 @@ def _suspicious(column: "Suspicion") -> str:
             return text.format(name=name, share=share(column.share or 0.0))
         case "rival":
             return _could_be_label(column.column)
+        case "text":
+            return _other_texts(column.column)
         case "ordered":
             return _("the labels in column {name} are grades in order: --task regression uses that order").format(name=name)
         case "spoken":

@@ -22,6 +22,10 @@ SENTENCES: tuple[str, ...] = (
         " with role (user, assistant) and content."
     ),
     marked(
+        "{path}: holds two answers a row ({names}); write the preferred one as chosen and the other as rejected, beside their"
+        " prompt."
+    ),
+    marked(
         "{path}: holds questions inside of paragraphs, as SQuAD's own file does; write a question a row, with columns"
         " instruction, input (the paragraph) and output (the answer)."
     ),

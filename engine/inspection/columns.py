@@ -48,7 +48,7 @@ class Column:
     flags: bool = False
     """Nothing but 0 and 1, or true and false, and both of them."""
     dates: bool = False
-    """Nothing but dates, or times of a day."""
+    """Nothing but dates, times of a day, or moments counted in seconds or thousandths since 1970."""
     keys: frozenset[str] = frozenset()
     """Fields that most objects have: a message that only calls a tool need not have a text."""
 
@@ -103,7 +103,7 @@ def _described(name: str, values: Sequence[Any]) -> Column:
         numeric=len(numbers) / n,
         fractions=sum(not x.is_integer() for x in numbers) / n,
         flags=len(distinct) > 1 and distinct <= _FLAGS,
-        dates=bool(shown) and all(_DATE.fullmatch(t.strip()) for t in shown[:200]),
+        dates=bool(shown) and (all(_DATE.fullmatch(t.strip()) for t in shown[:200]) or _are_moments(numbers, len(shown))),
     )
 
 
@@ -112,6 +112,12 @@ def _kind(values: Sequence[Any]) -> Kind:
     if isinstance(first, list):
         return "turns" if isinstance(first[0], dict) else "list"
     return "object" if isinstance(first, dict) else "value"
+
+
+def _are_moments(numbers: Sequence[float], values: int) -> bool:
+    """Whether all are of the years 2001 to 2036, in Unix time."""
+    every = len(numbers) == values and values > 1
+    return every and any(all(unit * 1e9 <= x < unit * 2.1e9 for x in numbers) for unit in (1, 1_000))
 
 
 def _number(text: str) -> float | None:

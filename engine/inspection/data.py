@@ -16,7 +16,7 @@ from engine.inspection.language import language_of
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
-from engine.inspection.suspicious import far_off, in_order, is_spoken, leak_in_text, rivals, suspicious
+from engine.inspection.suspicious import far_off, in_order, is_spoken, leak_in_text, other_texts, rivals, suspicious
 from engine.rows import put_aside, sort_labels
 from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
 from engine.tables.source import Source, Told, nobody
@@ -143,7 +143,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         "labels": labels or None,
         "label_counts": [counted.marks[m] for m in labels] or None,
         "classes": len(labels) or None,
-        "suspicious_columns": _suspicions(head, shape, looked, guessed="label" not in named),
+        "suspicious_columns": _suspicions(head, shape, looked, named),
         "format": source.format,
         "encoding": source.encoding,
         "separator": source.separator,
@@ -283,13 +283,15 @@ def _origin(shape: Shape, looked: Looked, counter: tokens.Counter) -> Literal["m
     return "estimated" if looked.sampled or shape.task in ("chat", "preference") else "measured"
 
 
-def _suspicions(head: Table, shape: Shape, looked: Looked, *, guessed: bool) -> list[Suspicion]:
+def _suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str]) -> list[Suspicion]:
     roles = shape.columns
     label = roles.get("label") if shape.task == "classification" else None
     used = [name.partition(".")[0] for name in roles.values()] + list(roles.values())
     described = describe(head)
     found = suspicious(head, described, used, label)
-    if guessed and (label or shape.task == "multi_label") and "label" in roles:
+    if "text" not in named and "text_pair" not in roles and shape.layout in ("text_label", "text_labels", "text_number"):
+        found += other_texts(described, [*used, *(s.column for s in found)], roles["text"])
+    if "label" not in named and (label or shape.task == "multi_label") and "label" in roles:
         aside = [*used, *(s.column for s in found)]
         found += rivals(described, aside, roles["label"])
     if label is not None and in_order(label, sorted(set(looked.targets))):

@@ -69,7 +69,9 @@ Finder = Callable[[Table, list[Column], dict[str, str], Task | None], Shape | No
 
 
 def _preference(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
-    chosen, rejected = _named(columns, ("chosen",), named, "chosen"), _named(columns, ("rejected",), named, "rejected")
+    # The second names are those of the pairs from Stack Exchange, the better answer first.
+    chosen = _named(columns, ("chosen", "response_j"), named, "chosen")
+    rejected = _named(columns, ("rejected", "response_k"), named, "rejected")
     if chosen is None or rejected is None:
         return None
     roles = {"chosen": chosen, "rejected": rejected}
@@ -206,6 +208,8 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
     if lists:
         usual = [c for c in lists if c.name.lower().rstrip("s") in LABEL_NAMES or c.name.lower() in ("genres", "categories")]
         column = (usual or lists)[0]
+        if task is None and not usual and "label" not in named and any(map(_looks_named, columns)):
+            return None
         return Shape("multi_label", "text_labels", {"text": text, "label": column.name}, 0.95 if usual else 0.75)
     usual_names = (*LABEL_NAMES, "tags", "genres", "genre", "categories", "topics", "emotions")
     label = named.get("label") or _named(columns, usual_names) or _parted(table, columns, text)
@@ -237,8 +241,10 @@ def _parted(table: Table, columns: list[Column], text: str) -> str | None:
 def _text_number(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
     numbers = [c for c in columns if c.kind == "value" and c.numeric >= 0.95 and c.name == named.get("label", c.name)]
     if task != "regression":
-        numbers = [c for c in numbers if _measured(c)]
+        numbers = [c for c in numbers if _measured(c) and not c.dates]
         named_label = any(c.name.lower() in LABEL_NAMES and c.few and c.fractions < 0.05 for c in columns)
+        # `airline_sentiment` is what is told, `airline_sentiment_confidence` is not.
+        named_label |= not any(c.name.lower() in NUMBERS for c in numbers) and any(map(_looks_named, columns))
         if "label" not in named and named_label:
             return None
     label = named.get("label") or _named(numbers, NUMBERS) or (numbers[0].name if numbers else None)
@@ -251,6 +257,11 @@ def _text_number(_: Table, columns: list[Column], named: dict[str, str], task: T
     others = {"text_pair": pair[1]} if pair and pair[0] == text else {}
     sure = 0.9 if label.lower() in NUMBERS else 0.75
     return Shape("regression", "text_number", {"text": text, **others, "label": label}, sure)
+
+
+def _looks_named(c: Column) -> bool:
+    """Whether few short values stand under a name that holds one of labels, such as `gold_label`."""
+    return c.kind == "value" and c.few and c.distinct > 1 and c.fractions < 0.05 and label_score(c) >= 1.5
 
 
 def _measured(c: Column) -> bool:
@@ -269,7 +280,8 @@ def _pair(columns: list[Column], named: dict[str, str]) -> tuple[str, str] | Non
 
 
 def _text_label(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
-    columns = [replace(c, kind="value") if c.kind == "list" and c.rows and _one_each(table, c) else c for c in columns]
+    if not any(map(_looks_named, columns)):
+        columns = [replace(c, kind="value") if c.kind == "list" and c.rows and _one_each(table, c) else c for c in columns]
     pair = _pair(columns, named)
     if _is_raw(table, columns, named, task, pair is not None):
         return None
@@ -293,6 +305,8 @@ def _is_raw(table: Table, columns: list[Column], named: dict[str, str], task: Ta
     if task is not None or "label" in named or paired or table.format in ("csv", "tsv"):
         return False
     others = [c for c in columns if c.name.lower() not in RAW]
+    if {"path", "content"} <= {c.name.lower() for c in columns}:  # files, with where they are from
+        return True
     texts = [c for c in columns if c.name.lower() in RAW and c.prose]
     labels = [c for c in others if c.few and c.distinct > 1 and (c.numeric < 0.5 or c.name.lower() in LABEL_NAMES)]
     # Of many classes, as of intents, a small file shows each a few times only.

@@ -17,6 +17,7 @@ _LEAST_COMMAS = 0.8
 _SHORT = 40
 """Characters below which values are hardly texts, unless their column is called so."""
 _LEAST_MEASURES = 3
+_TWO_ANSWERS = (("output_1", "output_2"), ("response_a", "response_b"), ("answer_a", "answer_b"))
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 
@@ -72,6 +73,12 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
         raise InputError(
             f"{table.path}: holds trees of messages, as OASST does; write each path from a first message to an answer as a row"
             " of messages, with role (user, assistant) and content."
+        )
+    two = next((pair for pair in _TWO_ANSWERS if set(pair) <= by_name.keys()), None)
+    if two is not None and not {"chosen", "rejected"} & by_name.keys():
+        raise InputError(
+            f"{table.path}: holds two answers a row ({' and '.join(two)}); write the preferred one as chosen and the other as"
+            " rejected, beside their prompt."
         )
     if "paragraphs" in nested and "qas" in by_name["paragraphs"].keys:
         raise InputError(

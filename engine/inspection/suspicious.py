@@ -21,6 +21,8 @@ LEAST_SHOWN = 0.2
 FAR = 10
 """Times the width of the middle half."""
 MOST_RIVALS = 8
+LEAST_TEXT = 30
+"""Characters from which on a column beside the text counts as a text."""
 USUAL_NAME = 2.0
 """Score from which on a column is called as labels usually are."""
 GRADES = ("star", "rating", "overall", "score", "grade")
@@ -29,7 +31,7 @@ _ASKS = re.compile(
     r"(?:^|\n)\W{0,8}(?:human|user|instruction|question|prompter) ?:|\[INST\]|<\|(?:im_start\|>user|user|prompter)", re.IGNORECASE
 )
 _ANSWERS = re.compile(
-    r"\n\W{0,8}(?:assistant|response|answer|bot|gpt) ?:|\[/INST\]|<\|(?:im_start\|>assistant|assistant)", re.IGNORECASE
+    r"(?:\n\W{0,8}|#{2,3} ?)(?:assistant|response|answer|bot|gpt) ?:|\[/INST\]|<\|(?:im_start\|>)?assistant", re.IGNORECASE
 )
 _ID_NAMES = re.compile(r"(^|[_ -])(id|idx|index|uuid|guid|key|hash|unnamed: 0|rowid)$", re.IGNORECASE)
 _MARK = re.compile(r"\w+|[^\w\s]+")
@@ -87,6 +89,16 @@ def rivals(columns: Sequence[Column], used: Sequence[str], label: str) -> list[S
     least = USUAL_NAME if label_score(chosen) >= USUAL_NAME else 0.8
     others = (c for c in columns if c.name not in used and c.kind == "value" and c.few and c.distinct > 1 and not _is_id(c))
     return [Suspicion(column=c.name, why="rival") for c in others if label_score(c) >= least][:MOST_RIVALS]
+
+
+def other_texts(columns: Sequence[Column], used: Sequence[str], text: str) -> list[Suspicion]:
+    """Columns of texts beside the one that is read, about as long or longer."""
+    chosen = next((c for c in columns if c.name == text), None)
+    if chosen is None:
+        return []
+    others = (c for c in columns if c.name not in used and c.prose and c.filled > 0.5 and c.distinct > 0.5 * c.rows)
+    long = (c for c in others if c.mean_characters >= max(0.5 * chosen.mean_characters, LEAST_TEXT))
+    return [Suspicion(column=c.name, why="text") for c in long][:MOST_RIVALS]
 
 
 def in_order(name: str, labels: Sequence[str]) -> bool:

@@ -125,6 +125,27 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
         lambda i, r: {"prompt": prose(r), "completion": prose(r, 20), "label": i % 2 == 0},
         "classification", "text_label", {"text": "prompt", "text_pair": "completion", "label": "label"},
     ),
+    "how-sure": (
+        lambda i, r: {"tweet": prose(r), "airline_sentiment": "ab"[i % 2], "airline_sentiment_confidence": r.random()},
+        "classification", "text_label", {"text": "tweet", "label": "airline_sentiment"},
+    ),
+    "snli": (
+        lambda i, r: {"annotator_labels": r.choices("xyz", k=1 + i % 5), "gold_label": "xyz"[i % 3], "sentence1": prose(r),
+                      "sentence2": prose(r)},
+        "classification", "text_label", {"text": "sentence1", "text_pair": "sentence2", "label": "gold_label"},
+    ),
+    "moments": (
+        lambda i, r: {"type": "message", "user": f"U{i % 9}", "text": prose(r), "ts": f"{1_700_000_000 + i}.000{i:03}"},
+        "classification", "text_label", {"text": "text", "label": "user"},
+    ),
+    "stack-exchange": (
+        lambda i, r: {"qid": i, "question": prose(r), "response_j": prose(r), "response_k": prose(r)},
+        "preference", "preference", {"chosen": "response_j", "rejected": "response_k", "prompt": "question"},
+    ),
+    "files": (
+        lambda i, r: {"repo_name": f"a/{i % 5}", "path": f"{i}.py", "content": prose(r, 40), "license": ["mit", "bsd"][i % 2]},
+        "continued_pretraining", "text", {"text": "content"},
+    ),
     "plain-labels": (
         lambda i, r: {"text": prose(r), "label": i % 3},
         "classification", "text_label", {"text": "text", "label": "label"},
@@ -238,6 +259,10 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         lambda i, r: {"contents": [{"role": who, "parts": [{"text": prose(r)}]} for who in ("user", "model")]},
         "as Gemini does; write them as messages",
     ),
+    "two-answers": (
+        lambda i, r: {"instruction": prose(r), "output_1": prose(r), "output_2": prose(r), "preference": i % 2 + 1},
+        r"two answers a row \(output_1 and output_2\); write the preferred one as chosen",
+    ),
     "always-the-same": (
         lambda i, r: {"question": prose(r), "models": ["a", "b"]},
         r"every row has the same labels \(a, b\), so there is nothing to learn",
@@ -287,10 +312,17 @@ def test_what_could_be_the_label_as_well_is_named_unless_the_label_was(tmp_path:
     assert not any(s.why == "rival" for s in looked(path, label_column="group").suspicious_columns)
 
 
+def test_texts_beside_the_one_that_is_read_are_named(tmp_path: Path) -> None:
+    header = ["clause", "reviewer_comment", "risk", "note"]
+    make: Make = lambda i, r: [prose(r), prose(r), "ab"[i % 2], "ok"]  # noqa: E731
+    facts = looked(write(tmp_path, "legal.csv", make, header))
+    assert [s.column for s in facts.suspicious_columns if s.why == "text"] == ["clause"]
+
+
 def test_grades_and_conversations_written_out_are_told(tmp_path: Path) -> None:
     stars = write(tmp_path, "stars.csv", lambda i, r: [prose(r), i % 5 + 1], ["review", "stars"])
     assert [(s.column, s.why) for s in looked(stars).suspicious_columns] == [("stars", "ordered")]
-    make: Make = lambda i, r: {"text": f"### Human: {prose(r)}\n### Assistant: {prose(r)}"}  # noqa: E731
+    make: Make = lambda i, r: {"text": f"### Human: {prose(r)}### Assistant: {prose(r)}"}  # noqa: E731
     spoken = write(tmp_path, "guanaco.jsonl", make)
     assert [(s.column, s.why) for s in looked(spoken).suspicious_columns] == [("text", "spoken")]
 
