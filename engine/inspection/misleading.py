@@ -104,9 +104,15 @@ def refuse_measurements(table: Table, columns: list[Column], text: str) -> None:
     others = [c for c in columns if c is not chosen and c.kind == "value"]
     measured = sum(c.numeric > 0.9 and c.called not in LABEL_NAMES for c in others)
     few_words = chosen.mean_characters < _SHORT and measured >= _LEAST_MEASURES and 2 * measured >= len(others)
-    if chosen.numeric > 0.9 or few_words:
+    # Codes and names out of a list; scripts without spaces look like that too.
+    codes = not chosen.prose and chosen.spaced < 0.02 and len(others) >= _LEAST_MEASURES and _are_ascii(table.values(text))
+    if chosen.numeric > 0.9 or few_words or codes:
         raise InputError(
             f"{table.path}: its columns ({listed(table)}) look like measurements and short values, not like texts to learn from;"
             " such a table is work for gradient boosting (scikit-learn, XGBoost). If one column is a text, name it with"
             " --text-column, and what is to be told with --label-column."
         )
+
+
+def _are_ascii(values: Sequence[Any]) -> bool:
+    return all(str(value).isascii() for value in values[:200])

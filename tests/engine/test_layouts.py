@@ -243,6 +243,10 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         lambda i, r: {"time": f"2025-03-01 10:{i % 60:02}:00", "heat": r.gauss(20, 2), "shaking": r.random()},
         "look like measurements",
     ),
+    "churn": (
+        lambda i, r: {"customer": f"{i:04}-XYZ", "gender": "fm"[i % 2], "tenure": i % 70, "left": i % 2},
+        "look like measurements and short values",
+    ),
     "paragraphs": (
         lambda i, r: {"title": "x", "paragraphs": [{"context": prose(r), "qas": [{"question": prose(r), "answers": []}]}]},
         "as SQuAD's own file does; write a question a row",
@@ -280,6 +284,8 @@ def test_rows_for_another_job_are_told_what_they_are(tmp_path: Path, name: str) 
 def test_a_table_of_measurements_is_read_where_its_text_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "passengers.jsonl", OTHER_JOBS["passengers"][0])
     assert looked(path, text_column="name", label_column="survived").task == "classification"
+    make: Make = lambda i, r: ["".join(r.choices("今天很开心难过", k=6)) + str(i), "喜悲"[i % 2], i % 9, f"u{i % 7}"]  # noqa: E731
+    assert looked(write(tmp_path, "zh.csv", make, ["内容", "情绪", "赞", "用户"])).columns == {"text": "内容", "label": "情绪"}
 
 
 def test_amounts_with_a_decimal_comma_are_no_labels_whatever_they_are_called(tmp_path: Path) -> None:
