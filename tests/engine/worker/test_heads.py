@@ -203,7 +203,7 @@ def test_the_cards_own_code_gives_the_reports_predictions(
     items = (parts.held_out.items or [])[:SHOWN]
     loading, use = card_code(run)
     if task == "token_classification":
-        uses = [re.sub(r"re\.findall\(.*\)", lambda _, item=item: repr(item["words"]), use) for item in items]
+        uses = [re.sub(r"re\.findall\(.*\)", repr(item["words"]).replace("\\", r"\\"), use) for item in items]
     else:
         uses = [use.replace('"a text"', repr(text)) for text in parts.held_out.texts[:SHOWN]]
     monkeypatch.chdir(run.model)
