@@ -306,7 +306,7 @@ def _is_raw(table: Table, columns: list[Column], named: dict[str, str], task: Ta
         return False
     others = [c for c in columns if c.name.lower() not in RAW]
     if {"path", "content"} <= {c.name.lower() for c in columns}:  # files, with where they are from
-        return True
+        return not any(map(_looks_named, columns))
     texts = [c for c in columns if c.name.lower() in RAW and c.prose]
     labels = [c for c in others if c.few and c.distinct > 1 and (c.numeric < 0.5 or c.name.lower() in LABEL_NAMES)]
     # Of many classes, as of intents, a small file shows each a few times only.

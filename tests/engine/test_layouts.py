@@ -146,6 +146,10 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
         lambda i, r: {"repo_name": f"a/{i % 5}", "path": f"{i}.py", "content": prose(r, 40), "license": ["mit", "bsd"][i % 2]},
         "continued_pretraining", "text", {"text": "content"},
     ),
+    "files-with-labels": (
+        lambda i, r: {"path": f"mails/{i}.txt", "content": prose(r, 40), "label": ["spam", "ham"][i % 2]},
+        "classification", "text_label", {"text": "content", "label": "label"},
+    ),
     "plain-labels": (
         lambda i, r: {"text": prose(r), "label": i % 3},
         "classification", "text_label", {"text": "text", "label": "label"},
