@@ -16,17 +16,17 @@ MARGINS = (0.9, 1.15)
 """More room for error: buckets and gathering are laid out differently by each version."""
 
 
-def on_each(parts: dict[str, int], held: dict[str, int], step: TrainingStep, layers: int) -> int:
+def on_each(parts: dict[str, int], held: dict[str, int], step: TrainingStep, layers: int, *, updates: bool = False) -> int:
     """Bytes that one of several devices holds more than a single one would (less where negative), where that one holds `parts`.
 
-    `held` is what lives from step to step (`held_of`).
+    `held` is what lives from step to step (`held_of`). While it `updates`, an optimizer works on its own share alone.
     """
     if step.devices == 1:
         return 0
     trained = held.get("gradients", 0)
     if step.sharding in (None, "none", "ddp"):
         return trained  # buckets, in which gradients travel
-    divided = DIVIDED[step.sharding]
+    divided = DIVIDED[step.sharding] + (("temporaries",) if updates else ())
     more = -sum(parts.get(part, 0) * (step.devices - 1) // step.devices for part in divided)
     if "weights" in divided:
         more += 2 * held.get("weights", 0) // max(layers, 1)  # two layers are whole while one computes and one is fetched

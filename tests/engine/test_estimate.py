@@ -218,6 +218,8 @@ def test_states_are_divided_and_copies_are_not() -> None:
     assert more(4, "ddp") == 4000
     assert more(4, "zero1") == -6000 + 4000
     assert more(4, "fsdp") == -6000 - 3000 - 3000 + 2000
+    sharded = TrainingStep.model_validate(STEP | {"devices": 4, "sharding": "zero1"})
+    assert on_each({"temporaries": 4000}, held, sharded, 4, updates=True) == -3000 + 4000, "what foreach makes beside its share"
     # A phase that makes nothing, as that of a fused optimizer, holds and divides what was there when it began.
     found = peaks([*segments, Segment("optimizer")], pooled=False)["phases"]["optimizer"]
     assert found == {"allocated": 16_000, "reserved": 16_000, "parts": held}

@@ -98,7 +98,7 @@ class _Predicted:
         held = sharing.held_of(segments) if step.devices > 1 else {}
         by_phase = {}
         for name, phase in found["phases"].items():
-            more = sharing.on_each(phase["parts"], held, step, layers)
+            more = sharing.on_each(phase["parts"], held, step, layers, updates=phase_of(name) == "optimizer")
             by_phase[name] = {which: phase[which] + more for which in ("allocated", "reserved")}
         self.phases = {
             phase: max((v["allocated"] for name, v in by_phase.items() if phase_of(name) == phase), default=0)
