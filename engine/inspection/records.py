@@ -132,7 +132,7 @@ class _Row:
     def text(self, role: str) -> str:
         """A text or number; nothing where there is none."""
         value = self.values.get(role)
-        if role == "label" and isinstance(value, list) and len(value) == 1:
+        if role == "label" and self.shape.layout == "text_label" and isinstance(value, list) and len(value) == 1:
             value = value[0]
         if isinstance(value, list | dict):
             raise self.fault(role, "holds a nested value; one text a row is needed")
