@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from engine.text import one_line
 from tui import keys
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.words import LIVE
+from tui.words import LIVE, fitted
 
 if TYPE_CHECKING:
     from engine.state import Death, RunState
@@ -30,8 +32,11 @@ def death(state: "RunState") -> str:
     return f"{DEATHS[state.death]} {CURES[state.death]}".rstrip()
 
 
-def ending(state: "RunState") -> str:
-    """How a run ended and which key goes on; empty while it goes on."""
+def ending(state: "RunState", cells: int | None = None) -> str:
+    """How a run ended and which keys go on; empty while it goes on.
+
+    Of a failed run in about `cells` cells: the cause gives way, and the pane that has all of it is named. The keys stay.
+    """
     if state.status in LIVE:
         return ""
     cause, cure = (one_line(in_words(one_line((state.end or {}).get(part) or "", 2_000)), 200) for part in ("cause", "cure"))
@@ -44,9 +49,13 @@ def ending(state: "RunState") -> str:
             return _("Stopped{where}: {key} goes on with it.").format(where=at, key=resume)
         case "failed":
             newest, anew = _("{key} tries again from the newest checkpoint."), _("{key} tries again from the beginning.")
-            again = (newest if state.checkpoint else anew).format(key=resume)
-            said = (cause or _("The worker gave no cause."), cure, again)
-            return _("Failed: {words}").format(words=" ".join(filter(None, said)))
+            last = [(newest if state.checkpoint else anew).format(key=resume)]
+            last.append(_("{key} changes the plan for a new run.").format(key=keys.name("again-changed", "e")))
+            said, failed = f"{cause or _('The worker gave no cause.')} {cure}".rstrip(), _("Failed: {words}")
+            if cells is not None and cell_len(failed.format(words=" ".join([said, *last]))) > cells:
+                last.insert(0, _("({key} has it whole.)").format(key=keys.name("pane-7", "7")))
+                said = fitted(said, max(cells - cell_len(failed.format(words=" ".join(["", *last]))), 0))
+            return failed.format(words=" ".join([said, *last]))
         case "refused":
             return _("Refused: {cause} {cure}").format(cause=cause, cure=cure)
         case "dead":

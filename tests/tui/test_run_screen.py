@@ -20,6 +20,7 @@ from tui.screens.confirm import ConfirmScreen
 from tui.screens.home import HomeScreen
 from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
+from tui.screens.setup import SetupScreen
 from tui.views_run import samples, samples_title
 from tui.watching import Live
 from tui.widgets.log_view import LogView
@@ -141,6 +142,8 @@ async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(
         told = app.screen.query_one("#advice-text", Quiet).render().plain
         assert "most often the machine ran out of memory" in told
         assert "Nothing to do" not in told
+        await pilot.press("e")  # its plan, to be changed
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen))
 
 
 @pytest.mark.parametrize(

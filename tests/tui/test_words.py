@@ -102,10 +102,15 @@ def test_texts_name_the_keys_that_a_person_has(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_failed_run_is_tried_again_from_where_it_has_something() -> None:
     began, failed = {"seq": 1, "kind": "run"}, {"seq": 3, "kind": "end", "status": "failed", "code": 4}
-    assert ending(fold([began, failed])) == "Failed: The worker gave no cause. r tries again from the beginning."
+    changed = "e changes the plan for a new run."
+    assert ending(fold([began, failed])) == f"Failed: The worker gave no cause. r tries again from the beginning. {changed}"
     kept = {"seq": 2, "kind": "checkpoint", "step": 20}
-    told = ending(fold([began, kept, failed | {"cause": "Memory ran out.", "cure": "Take LoRA."}]))
-    assert told == "Failed: Memory ran out. Take LoRA. r tries again from the newest checkpoint."
+    state = fold([began, kept, failed | {"cause": "Memory ran out.", "cure": "Take LoRA."}])
+    assert ending(state) == f"Failed: Memory ran out. Take LoRA. r tries again from the newest checkpoint. {changed}"
+    # Where there is less room the cause gives way, and the keys stay.
+    told = ending(fold([began, kept, failed | {"cause": "Memory ran out. " * 9}]), 140)
+    assert told.endswith(f"… (7 has it whole.) r tries again from the newest checkpoint. {changed}")
+    assert len(told) <= 140
 
 
 def test_of_a_thousand_warnings_only_those_that_are_shown_are_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:

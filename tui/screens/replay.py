@@ -19,7 +19,7 @@ SPEEDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 SEEK = 0.05
 """Of the whole run."""
 FRAME_SECONDS = 0.25
-OF_THE_WORKER = frozenset({"stop", "stop_now", "detach", "resume", "result", "replay", "worker_log"})
+OF_THE_WORKER = frozenset({"stop", "stop_now", "detach", "resume", "result", "again", "replay", "worker_log"})
 
 
 class ReplayScreen(RunScreen):

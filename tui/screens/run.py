@@ -40,6 +40,8 @@ SETTLE_SECONDS = 2.0
 PATIENCE = 30.0
 """Seconds a resumed worker may take to say its first word before it counts as dead."""
 LEAVING = _("Leaving keeps it running; `loracle attach` comes back to it.")
+HINT_ROWS = 4
+"""As in the stylesheet."""
 CHART_HELP = _("The mouse wheel zooms, and the place under the mouse is told.")
 
 
@@ -50,6 +52,7 @@ class RunScreen(RunAsks):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "detach", _("Detach"), id="detach", tooltip=_("Quit the app; the run goes on")),
         Binding("enter", "result", _("Result"), id="result", tooltip=_("What came out, once the run is done")),
+        Binding("e", "again", _("Again"), id="again-changed", tooltip=_("The plan of this run, to be changed")),
         Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),
     ]  # fmt: skip
 
@@ -244,7 +247,9 @@ class RunScreen(RunAsks):
         assert self._following is not None
         state, hint = self._following.state, self.query_one("#hint", Quiet)
         hint.set_class(state.status in ("failed", "refused", "dead"), "-alarm")
-        hint.show(Content(ending(state) or self._stopping or pressing or LEAVING))
+        width = max(self.size.width - 2, 20)
+        room = (HINT_ROWS - 1) * width  # words that do not fit into a row leave some of it blank, paths much of it
+        hint.show(Content(ending(state, room) or self._stopping or pressing or LEAVING))
 
     def _say_the_end(self) -> None:
         """The last words of a worker that died or failed, once; and news for whoever looks elsewhere."""
@@ -259,8 +264,8 @@ class RunScreen(RunAsks):
         self._stopping = ""
         if before in LIVE:
             self.loracle.tell_elsewhere(self.run_directory, status)
-        if status in ("dead", "failed"):
-            self._show_last_words()
+        if status == "dead" or (status == "failed" and not (self._following.state.end or {}).get("cure")):
+            self._show_last_words()  # what is known needs no traceback
 
     @work(group="words", exit_on_error=False)
     async def _show_last_words(self) -> None:
@@ -282,6 +287,8 @@ class RunScreen(RunAsks):
         """Only what makes sense now is offered."""
         status = self._following.state.status if self._following is not None else ""
         wanted = {"stop": LIVE, "stop_now": LIVE, "detach": LIVE, "resume": ("stopped", "failed", "dead"), "result": ("done",)}
+        if action == "again":
+            return status in ("stopped", "failed", "dead", "refused", "done")
         return action not in wanted or status in wanted[action]
 
     async def action_detach(self) -> None:
@@ -294,6 +301,10 @@ class RunScreen(RunAsks):
             self.loracle.open_run(self.run_directory, result=True)
         else:
             self.say(_("There is no result yet: the run is not done."), "warning")
+
+    def action_again(self) -> None:
+        """The plan once more, to be changed."""
+        self.loracle.open_again(self.run_directory)
 
     def action_replay(self) -> None:
         """Once more from its begin."""
