@@ -145,6 +145,7 @@ def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
         "best": compared["best"],
         "held_out": compared["rows"],
         "seeds": sorted({plan.seed for plan in plans_of.values()}),
+        "seeds_scored": sorted(map(int, compared["seeds"])),
         "folds": first.data.folds,
         "budget": budget(first),
         "methods": rows,
@@ -166,7 +167,7 @@ def budget(plan: Plan) -> str:
 
 def judged(group: Group, arms: dict[str, dict[str, list[str]]], metric: str) -> dict[str, Any]:
     """The arms side by side on their held-out rows, over the seeds of which every arm has all folds."""
-    nothing: dict[str, Any] = {"best": None, "methods": {}, "rows": 0}
+    nothing: dict[str, Any] = {"best": None, "methods": {}, "rows": 0, "seeds": []}
     begun = {arm: by_seed for arm, by_seed in arms.items() if any(all(_scored(group, k) for k in ks) for ks in by_seed.values())}
     seeds = [s for s in next(iter(arms.values())) if all(all(_scored(group, k) for k in by[s]) for by in begun.values())]
     if not begun or not seeds:
@@ -183,7 +184,7 @@ def judged(group: Group, arms: dict[str, dict[str, list[str]]], metric: str) -> 
                 return nothing  # data changed under way: nothing can be paired
             truth = true
     kind = kind_in(group, next(iter(begun.values()))[seeds[0]][0])
-    return bootstrap.side_by_side(kind, truth or [], answers, metric) | {"rows": len(truth or [])}
+    return bootstrap.side_by_side(kind, truth or [], answers, metric) | {"rows": len(truth or []), "seeds": list(seeds)}
 
 
 def together(kept: Sequence[dict[str, Any]]) -> Answers:

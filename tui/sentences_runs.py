@@ -198,6 +198,8 @@ SENTENCES: tuple[str, ...] = (
         "max_length is {wanted}, and the answers of at least {lost} of {rows} rows begin behind it: nothing would be learned from"
         " them. Raise max_length, or shorten the prompts."
     ),
+    marked("Get the model again."),
+    marked("Get the model again, or use `--set precision=fp32`."),
     marked("target_modules {names}: {why}"),
     marked("target_modules {names}: {model} has no module of that name; it has {known}."),
     marked("pissa takes the rank from the weights: rank is {rank}, and {name} has maps of {narrowest}."),

@@ -26,7 +26,7 @@ def report(content: Mapping[str, Any], console: Console) -> None:
 
 
 def _comparison(content: Mapping[str, Any], console: Console) -> None:
-    seeds = content.get("seeds") or []
+    seeds = content.get("seeds_scored") or content.get("seeds") or []  # of a seed whose run failed nothing is in the means
     with_seeds = _(", means of seeds {seeds}").format(seeds=", ".join(map(str, seeds))) if len(seeds) > 1 else ""
     in_folds = _(" in {n} folds").format(n=content["folds"]) if content.get("folds") else ""
     words = _("{name}: on {rows} held-out rows")

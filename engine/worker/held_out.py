@@ -57,7 +57,10 @@ class HeldOut:
         said = self.reader.score(model, self.rows, self.tell.progress(name, len(self.rows)))
         if not math.isfinite(said.loss):
             when = "before any training: its weights are damaged" if name == "before" else "after training; lower learning_rate"
-            raise TrainingFailed(f"What the model computes is not a number {when}, or too large for the plan's precision.")
+            said_so = f"What the model computes is not a number {when}, or too large for the plan's precision."
+            wide = self.reader.task.plan.precision == "fp32"
+            again = "Get the model again." if wide else "Get the model again, or use `--set precision=fp32`."
+            raise TrainingFailed(said_so, again if name == "before" else None)
         answers = self.reader.task.write_out(self.reader, model, self.rows, said.answers, self.tell.progress)
         self._keep(name, answers, seconds=time.monotonic() - began, step=step)
 

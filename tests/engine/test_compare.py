@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from engine import compare, pilot
+from engine import compare, groups, pilot, rundir
+from engine.events import EventWriter
+from engine.files import write_json
 from engine.inspect import DataInspection, ModelInspection
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
@@ -17,6 +20,7 @@ from recommender.errors import InputError, Refused
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Recommendation
+from tui import show_groups
 
 FACTS = json.loads((Path(__file__).parents[1] / "recommender" / "facts_example.json").read_text())
 Situation = tuple[Recommendation, ModelInspection, DataInspection, Facts]
@@ -169,3 +173,33 @@ def test_a_fold_without_weights_counts_each_row_once_beside_one_that_has_them() 
     uneven = {"predicted": [[2.0], [3.0]], "losses": [2.0, 3.0], "weights": [4.0, 2.0]}
     assert compare.together([even, uneven]).weights == [1.0, 4.0, 2.0]
     assert compare.together([even, even]).weights is None
+
+
+def test_a_seed_whose_run_failed_is_named_and_in_no_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    advice, model, data, facts = situation(held_out=None)
+    plans = compare.plans(advice, model, data, facts, methods=["lora"], seeds=[1, 2, 3], anyway=True)
+    group = groups.create(tmp_path, "compare", plans, advice=advice, facts=facts)
+    told = {
+        "labels": ["neg", "pos"], "fit": {"validation_loss": None}, "seconds": {"total": 2, "training": 1}, "memory": {"peak": 1},
+        "trained_parameters": 1, "model_bytes": 1, "best_step": 1, "steps": 1, "total_steps": 1, "scores": {},
+    }  # fmt: skip
+    for (key, plan), right in zip(plans.items(), (4, 0, 3), strict=True):
+        run = rundir.create(group.path, plan, None, name=key)
+        end = {"status": "failed", "code": 4, "cause": "no disk"} if key == "lora-2" else {"status": "done", "code": 0}
+        writer = EventWriter(run.events)
+        writer.write("end", **end)
+        writer.close()
+        if key != "lora-2":
+            said = [t if i < right else 1 - t for i, t in enumerate((0, 1, 0, 1))]
+            kept = {"truth": [0, 1, 0, 1], "predicted": said, "losses": [0.5] * 4, "weights": None}
+            write_json(run.scores / "after.json", kept)
+            write_json(run.report_file, {"version": 1} | told)
+    report = compare.report(group, frozenset({"lora-2"}))
+    (lora,) = report["methods"]
+    assert lora["accuracy"]["by_seed"] == [1.0, 0.75]
+    assert lora["failed"] == {"lora-2": "no disk"}
+    assert (report["seeds"], report["seeds_scored"], report["complete"]) == ([1, 2, 3], [1, 3], False)
+    show_groups.report(report, Console(width=100))
+    shown = capsys.readouterr().out
+    assert "on 4 held-out rows, means of seeds 1, 3\n" in shown
+    assert "! lora-2 failed: no disk" in shown

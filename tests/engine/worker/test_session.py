@@ -232,8 +232,9 @@ def test_a_model_full_of_nan_ends_before_training(
     held = load_file(folder / "model.safetensors")
     held["embeddings.LayerNorm.weight"].fill_(float("nan"))
     save_file(held, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(TrainingFailed, match="not a number before any training: its weights are damaged"):
+    with pytest.raises(TrainingFailed, match="not a number before any training: its weights are damaged") as told:
         run_here(make_plan(folder))
+    assert told.value.cure == "Get the model again."
 
 
 @pytest.mark.parametrize(("model", "method"), [("tiny_llama", "full"), ("tiny_llama", "qlora"), ("tiny_roberta", "lora")])
