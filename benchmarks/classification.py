@@ -121,7 +121,8 @@ def operations(data: str, method: str) -> float:
     """Those of the useful products of a mean row.
 
     Six a weight and real token when all weights learn; four when only adapters do, whose own products are left out.
-    Attention's products are counted, embeddings are not.
+    Attention's products are counted, embeddings are not. Of the last layer only keys and values are of every token: the head
+    reads the first one, and the rest is useful for that alone.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -133,8 +134,9 @@ def operations(data: str, method: str) -> float:
     lengths = [len(x) for x in tokenizer(list(rows.train_texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]]
     h, i, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     times = 6 if method == "full" else 4
-    linear = times * layers * (4 * h * h + 2 * h * i) * statistics.fmean(lengths)
-    attention = 6 * layers * 2 * h * statistics.fmean(n * n for n in lengths)
+    whole = 4 * h * h + 2 * h * i
+    linear = times * (((layers - 1) * whole + 2 * h * h) * statistics.fmean(lengths) + whole - 2 * h * h)
+    attention = 6 * 2 * h * statistics.fmean((layers - 1) * n * n + n for n in lengths)
     return float(linear + attention)
 
 

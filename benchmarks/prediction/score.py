@@ -54,12 +54,12 @@ def installed(versions: dict[str, Any]) -> Iterator[None]:
 
     Before torch 2.12 `varlen_attn` knew no grouped heads. The benchmark looks on at a cell's first step, to see which attention
     is called, so that autograd adds its gradients out of place there. The engine of that day took the logits of 2,048 tokens at
-    once and prepared 4-bit models with peft's function.
+    once, prepared 4-bit models with peft's function and computed a last layer for every token.
     """
     from peft import prepare_model_for_kbit_training
     from torch.nn.attention import varlen
 
-    from engine.worker import adapters, modeling, token_loss
+    from engine.worker import adapters, first_token, modeling, token_loss
 
     usual = varlen.varlen_attn
 
@@ -86,6 +86,7 @@ def installed(versions: dict[str, Any]) -> Iterator[None]:
         mock.patch.object(varlen, "varlen_attn", older if before else usual),
         mock.patch.object(Live, "_sums_gradients", unwatched),
         mock.patch.object(token_loss, "_chunk_of", chunk),
+        mock.patch.object(first_token, "possible", return_value=False),
         mock.patch.object(modeling, "with_adapters", prepared),
     ):
         yield

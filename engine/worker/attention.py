@@ -17,7 +17,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from engine.worker.devices import kind_of
-from engine.worker.grouped import attend
+from engine.worker.first_token import keys_and_values
+from engine.worker.grouped import attend, attend_from
 
 NAME = "loracle"
 
@@ -71,11 +72,14 @@ def attention(  # noqa: PLR0917  # the order is transformers'
     lengths: tuple[int, ...] | None = None,
     shared: tuple[int, ...] | None = None,
     sliding_window: int | None = None,
+    read: torch.Tensor | None = None,
+    whole: torch.Tensor | None = None,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
     """Query (1, heads, T, width), key and value (1, key heads, T, width); returns (1, T, heads, width).
 
-    `lengths` and what is `shared` are those of `packing.Packed`.
+    `lengths` and what is `shared` are those of `packing.Packed`. Given the `whole` of what a layer reads, (1, T, hidden), query,
+    key and value are of the tokens `read`, (R,), one of each sequence, and so is what returns.
 
     Raises:
         ValueError: the model wants something of its attention that is not done here.
@@ -89,10 +93,16 @@ def attention(  # noqa: PLR0917  # the order is transformers'
     unknown = [name for name in ("position_bias", "softcap", "s_aux", "cache") if rest.get(name) is not None]
     if unknown or rest.get("output_attentions"):
         raise ValueError(f"{type(module).__name__} wants {', '.join(unknown) or 'output_attentions'} of its attention")
+    if whole is not None:
+        key, value = keys_and_values(module, whole, key.shape[-1])
     if torch.is_autocast_enabled(query.device.type):  # an fp32 stream, as k-bit preparation makes it, is no reason against flash
         computed_in = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(computed_in), key.to(computed_in), value.to(computed_in)
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    if read is not None and whole is not None:
+        if causal or sliding_window is not None:
+            raise ValueError(f"{type(module).__name__} does not let first tokens see all others")
+        return attend_from(read, query, key, value, lengths=lengths, p=dropout, scaling=scaling), None
     options: dict[str, Any] = {"scaling": scaling, "causal": causal, "window": sliding_window}
     half = query.dtype in (torch.float16, torch.bfloat16)
     flash = kind_of(query.device) == "cuda" and half and key.shape[-1] == value.shape[-1] <= 256

@@ -18,7 +18,7 @@ from engine.inspection.nf4 import state_folder
 from engine.worker import attention
 
 BACKEND = "inductor"
-PACKED = ("lengths", "shared", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+PACKED = ("lengths", "shared", "read", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 """What attention is told of sequences laid end to end (`attention.keywords`)."""
 MISSING = {
     "InvalidCxxCompiler": "there is no C++ compiler",
@@ -40,7 +40,9 @@ class Compiled:
         Raises:
             ValueError: the model has no layers that could be told apart.
         """
-        self.layers: list[Any] = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        # The one that `first_token` makes short is not worth a graph of its own.
+        self.layers: list[Any] = [m for m in layers if "forward" not in vars(m)]
         if not self.layers:
             raise ValueError("its layers are not marked as such")
         torch.compiler.reset()  # what an earlier model has left would count against the limit of what is compiled anew

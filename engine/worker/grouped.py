@@ -68,6 +68,42 @@ def attend(
     return out.unsqueeze(0)
 
 
+def attend_from(
+    read: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    lengths: tuple[int, ...],
+    p: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attention of one token of each sequence to all of it: query (1, heads, R, width) of the tokens `read`, (R,); key and value
+    (1, heads, T, width). Returns (1, R, heads, width).
+    """
+    way = layout(lengths, query.device)
+    rows = [t[0].transpose(0, 1) for t in (key, value)]
+    asked = query[0].transpose(0, 1)
+    order = None
+    if way.places is not None:
+        rows = [spread(t, way.places, way.size) for t in rows]
+        order = way.places.index_select(0, read).argsort()
+        asked = asked.index_select(0, order)
+    found = []
+    for shape, hidden, q, k, v in zip(
+        way.shapes,
+        way.hidden,
+        asked.split([n for n, _ in way.shapes]),
+        *(t.split([n * longest for n, longest in way.shapes]) for t in rows),
+        strict=True,
+    ):
+        k, v = (t.unflatten(0, shape).transpose(1, 2) for t in (k, v))
+        mask = None if hidden is None else ~hidden[:, None, None, :]
+        found.append(functional.scaled_dot_product_attention(q.unsqueeze(2), k, v, mask, p, scale=scaling).squeeze(2))
+    joined = torch.cat(found) if len(found) > 1 else found[0]
+    return (joined if order is None else joined.index_select(0, order.argsort())).unsqueeze(0)
+
+
 def takes_groups(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, p: float, causal: bool) -> bool:
     """Whether torch has a kernel here that keeps no scores and reads fewer heads of keys than of queries.
 

@@ -97,16 +97,17 @@ def _taken_apart(
 
 
 class _Spread(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
-    """Rows to their places among zeros. What lies elsewhere has no gradient, which autograd does not know of an index."""
+    """Rows to their places. What lies elsewhere has no gradient, which autograd does not know of an index."""
 
     @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, places: torch.Tensor, size: int) -> torch.Tensor:
+    def forward(ctx: Any, rows: torch.Tensor, places: torch.Tensor, size: int, fill: float) -> torch.Tensor:
         ctx.save_for_backward(places)
-        return rows.new_zeros((size, *rows.shape[1:])).index_copy_(0, places, rows)
+        shape = (size, *rows.shape[1:])
+        return (rows.new_full(shape, fill) if fill else rows.new_zeros(shape)).index_copy_(0, places, rows)
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> Any:
-        return outer[0].index_select(0, ctx.saved_tensors[0]), None, None
+        return outer[0].index_select(0, ctx.saved_tensors[0]), None, None, None
 
 
 class _Gathered(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
@@ -150,9 +151,9 @@ def repeated(rows: torch.Tensor, way: Layout, *, read: bool) -> torch.Tensor:
     return found
 
 
-def spread(rows: torch.Tensor, places: torch.Tensor, size: int) -> torch.Tensor:
-    """(T, ...) to (size, ...): row i at `places[i]`, zeros elsewhere. No place may be named twice."""
-    found: torch.Tensor = _Spread.apply(rows, places, size)
+def spread(rows: torch.Tensor, places: torch.Tensor, size: int, fill: float = 0.0) -> torch.Tensor:
+    """(T, ...) to (size, ...): row i at `places[i]`, `fill` elsewhere. No place may be named twice."""
+    found: torch.Tensor = _Spread.apply(rows, places, size, fill)
     return found
 
 

@@ -7,7 +7,7 @@ from unittest import mock
 
 import torch
 
-from engine.worker import attention, causal, grouped, layout, modeling, unpadded
+from engine.worker import attention, causal, first_token, grouped, layout, modeling, unpadded
 from engine.worker.arguments import OPTIMIZERS
 from engine.worker.batches import LogicalBatch
 from engine.worker.devices import kind_of
@@ -171,6 +171,8 @@ def _switched(model: Any) -> str | None:
     _try_flash(inner)
     body = causal.body_of(model)
     unpadded.switch(inner, body, body.forward, 0)
+    if first_token.possible(inner, body):
+        first_token.put_in(inner, body, 0.0)
     return None
 
 

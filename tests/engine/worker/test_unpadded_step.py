@@ -8,8 +8,9 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn import functional
+from transformers.modeling_outputs import SequenceClassifierOutput
 
-from engine.worker import dropout, fused_lora, grouped, unpadded
+from engine.worker import causal, dropout, fused_lora, grouped, unpadded
 from engine.worker.batches import padded
 from engine.worker.packing import cut_packed
 from tests.engine.worker.exact import Gradients, gradients, stir
@@ -95,6 +96,7 @@ def compare(model: Any) -> float:
     model.train()
     loss, expected = step(model, ids, truth)
     assert unpadded.prepare(model) is None
+    assert narrow(model) == (short(model) and type(causal.inner_of(model)).__name__.endswith("SequenceClassification"))
     fused_lora.fuse(model)
     got_loss, got = step(model, ids, truth, budget=40)
     assert got_loss == pytest.approx(loss, rel=1e-5)
@@ -105,20 +107,74 @@ def compare(model: Any) -> float:
     return max(float((got[n] - g).abs().max() / (g.abs().max() + 1e-3 * largest)) for n, g in expected.items())
 
 
+def narrow(model: Any) -> bool:
+    """Whether the last layer is computed for first tokens only."""
+    return "forward" in vars(causal.inner_of(model))
+
+
+def short(model: Any) -> bool:
+    return causal.inner_of(model).config.model_type in ("bert", "roberta", "electra", "distilbert")
+
+
 @pytest.mark.parametrize("family", [*ENCODERS, *DECODERS])
 def test_full(family: str) -> None:
     assert compare(build((ENCODERS | DECODERS)[family]())) < ROUNDING
 
 
-@pytest.mark.parametrize("family", ["bert", "modernbert", "llama"])
-def test_lora(family: str) -> None:
-    model = adapted(build((ENCODERS | DECODERS)[family]()))
+@pytest.mark.parametrize(
+    ("family", "more"), [("bert", {}), ("bert", {"use_dora": True}), ("modernbert", {}), ("llama", {})]
+)
+def test_lora(family: str, more: dict[str, Any]) -> None:
+    model = adapted(build((ENCODERS | DECODERS)[family]()), **more)
     assert compare(model) < ROUNDING
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_a_label_a_token(family: str) -> None:
     assert compare(build(ENCODERS[family](), "AutoModelForTokenClassification")) < ROUNDING
+
+
+def test_whoever_asks_the_body_gets_every_token() -> None:
+    """The probe and the forgetting check read all of the hidden states that the head reads one of."""
+    model = build(ENCODERS["bert"]()).eval()
+    ids, _ = rows()
+    batch = padded(ids, 1, "cpu")
+    real = batch["attention_mask"].bool()
+    with torch.no_grad():
+        before = model.bert(**batch).last_hidden_state
+        layers = model(**batch, output_hidden_states=True).hidden_states
+        assert unpadded.prepare(model) is None
+        assert narrow(model)
+        torch.testing.assert_close(model.bert(**batch).last_hidden_state[real], before[real], rtol=1e-4, atol=1e-5)
+        for got, wanted in zip(model(**batch, output_hidden_states=True).hidden_states, layers, strict=True):
+            torch.testing.assert_close(got[real], wanted[real], rtol=1e-4, atol=1e-5)
+
+
+class Mean(transformers.BertForSequenceClassification):  # type: ignore[misc]  # mypy does not read transformers here
+    """A head that reads every token."""
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, **rest: Any) -> Any:
+        hidden = self.bert(input_ids, attention_mask=attention_mask, **rest).last_hidden_state
+        mask = attention_mask.unsqueeze(-1)
+        return SequenceClassifierOutput(logits=self.classifier((hidden * mask).sum(1) / mask.sum(1)))
+
+
+class Prenorm(transformers.RobertaPreLayerNormForSequenceClassification):  # type: ignore[misc]
+    """Keys and values of what a norm makes of the layer's input."""
+
+
+@pytest.mark.parametrize("kind", [Mean, Prenorm])
+def test_the_last_layer_stays_whole_where_the_head_or_the_layer_reads_more(kind: Any) -> None:
+    made = transformers.BertConfig if kind is Mean else transformers.RobertaPreLayerNormConfig
+    model = kind(made(**SMALL, **STILL))
+    ids, truth = rows()
+    loss, expected = step(model, ids, truth)
+    assert unpadded.prepare(model) is None
+    assert not narrow(model)
+    got_loss, got = step(model, ids, truth, budget=40)
+    assert got_loss == pytest.approx(loss, rel=1e-5)
+    largest = max(float(g.abs().max()) for g in expected.values())
+    assert max(float((got[n] - g).abs().max()) for n, g in expected.items()) < ROUNDING * largest
 
 
 def test_gradient_checkpointing() -> None:
