@@ -1,5 +1,6 @@
 """What the rows are for: the task, how a row is written down, and which column plays which part."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -46,7 +47,7 @@ def detect(table: Table, named: dict[str, str], task: Task | None) -> Shape:
         shape = _FINDERS[layout](table, columns, named, task)
         if shape is not None:
             if task is None and "text" not in named and shape.layout in ("text_label", "text_labels", "text_number"):
-                refuse_measurements(table, columns, shape.columns["text"])
+                refuse_measurements(table, columns, shape.columns["text"], shape.columns.get("label"))
             return _believed(shape, named, task)
     needs = " or ".join(dict.fromkeys(" and ".join(ROLES[layout]) for layout in allowed)) or "other columns than those named"
     for_task = f" for {task}" if task else ""
@@ -244,7 +245,7 @@ def _text_number(_: Table, columns: list[Column], named: dict[str, str], task: T
         numbers = [c for c in numbers if _measured(c) and not c.dates]
         named_label = any(c.name.lower() in LABEL_NAMES and c.few and c.fractions < 0.05 for c in columns)
         # `airline_sentiment` is what is told, `airline_sentiment_confidence` is not.
-        named_label |= not any(c.name.lower() in NUMBERS for c in numbers) and any(map(_looks_named, columns))
+        named_label |= not any(c.name.lower() in NUMBERS for c in numbers) and any(map(_tells_classes, columns))
         if "label" not in named and named_label:
             return None
     label = named.get("label") or _named(numbers, NUMBERS) or (numbers[0].name if numbers else None)
@@ -262,6 +263,11 @@ def _text_number(_: Table, columns: list[Column], named: dict[str, str], task: T
 def _looks_named(c: Column) -> bool:
     """Whether few short values stand under a name that holds one of labels, such as `gold_label`."""
     return c.kind == "value" and c.few and c.distinct > 1 and c.fractions < 0.05 and label_score(c) >= 1.5
+
+
+def _tells_classes(c: Column) -> bool:
+    """The same, and its values are words, or its name ends with that one: `topic_id` numbers something."""
+    return _looks_named(c) and (c.numeric < 0.5 or re.split(r"[\W_]+", c.called)[-1] in LABEL_NAMES)
 
 
 def _measured(c: Column) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.inspection.columns import LABEL_NAMES, TEXT_NAMES, Column, listed
+from engine.inspection.several import PLURALS
 from engine.inspection.usual import NUMBERS
 from engine.tables.table import Table
 from engine.text import one_line
@@ -16,6 +17,8 @@ _LEAST_COMMAS = 0.8
 """Share of numbers with a comma from which on they are amounts; labels such as `3,27` stand beside single ones."""
 _SHORT = 40
 """Characters below which values are hardly texts, unless their column is called so."""
+_SHORT_DENSE = 10
+"""The same in scripts that put no space between words, where a post of 20 characters is a whole sentence."""
 _LEAST_MEASURES = 3
 _TWO_ANSWERS = (("output_1", "output_2"), ("response_a", "response_b"), ("answer_a", "answer_b"))
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
@@ -46,13 +49,14 @@ def with_commas(values: Sequence[Any]) -> list[str]:
 
 def refuse_decimal_commas(table: Table, columns: list[Column], label: str | None) -> None:
     """Measures written `3,4`, which would be taken for two labels each: by their name, or the column that is to be the `label`.
+    Under a name such as `labels` they are two.
 
     Raises:
         InputError: there are such.
     """
     for c in columns:
         measure = c.name.lower() in _MEASURES
-        if (measure or c.name == label) and c.kind == "value" and c.numeric < 0.5:
+        if (measure or (c.name == label and c.called not in PLURALS)) and c.kind == "value" and c.numeric < 0.5:
             texts = with_commas(table.values(c.name))
             if texts and (measure or sum("," in t for t in texts) >= _LEAST_COMMAS * len(texts)):
                 raise InputError(
@@ -92,8 +96,9 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
         )
 
 
-def refuse_measurements(table: Table, columns: list[Column], text: str) -> None:
-    """A table of measurements, of which one would be read as if it were a text.
+def refuse_measurements(table: Table, columns: list[Column], text: str, label: str | None) -> None:
+    """A table of measurements, of which one would be read as if it were a text. Names of products with numbers beside them are
+    texts all the same where the `label` is words and called so (category, intent).
 
     Raises:
         InputError: it is one.
@@ -101,18 +106,19 @@ def refuse_measurements(table: Table, columns: list[Column], text: str) -> None:
     chosen = next((c for c in columns if c.name == text), None)
     if chosen is None or any(name in chosen.called for name in TEXT_NAMES):
         return
+    told = next((c for c in columns if c.name == label), None)
+    if chosen.prose and told is not None and told.called in LABEL_NAMES and told.numeric < 0.5:
+        return
     others = [c for c in columns if c is not chosen and c.kind == "value"]
     measured = sum(c.numeric > 0.9 and c.called not in LABEL_NAMES for c in others)
-    few_words = chosen.mean_characters < _SHORT and measured >= _LEAST_MEASURES and 2 * measured >= len(others)
+    in_ascii = all(str(value).isascii() for value in table.values(text)[:200])
+    short = _SHORT if in_ascii or chosen.spaced > 0.5 else _SHORT_DENSE
+    few_words = chosen.mean_characters < short and measured >= _LEAST_MEASURES and 2 * measured >= len(others)
     # Codes and names out of a list; scripts without spaces look like that too.
-    codes = not chosen.prose and chosen.spaced < 0.02 and len(others) >= _LEAST_MEASURES and _are_ascii(table.values(text))
+    codes = not chosen.prose and chosen.spaced < 0.02 and len(others) >= _LEAST_MEASURES and in_ascii
     if chosen.numeric > 0.9 or few_words or codes:
         raise InputError(
             f"{table.path}: its columns ({listed(table)}) look like measurements and short values, not like texts to learn from;"
             " such a table is work for gradient boosting (scikit-learn, XGBoost). If one column is a text, name it with"
             " --text-column, and what is to be told with --label-column."
         )
-
-
-def _are_ascii(values: Sequence[Any]) -> bool:
-    return all(str(value).isascii() for value in values[:200])

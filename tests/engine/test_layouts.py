@@ -231,6 +231,19 @@ SEPARATED: dict[str, tuple[list[str], Make, str, dict[str, str]]] = {
         lambda i, r: [prose(r), r.choice(["Paris, France", "Berlin, Germany", "Rome, Italy"])],
         "classification", {"text": "text", "label": "label"},
     ),
+    "products.csv": (
+        ["name", "price", "stock", "weight", "category"],
+        lambda i, r: [f"{prose(r, 2)} {i}", i / 7, i % 90, i / 3, "xyz"[i % 3]],
+        "classification", {"text": "name", "label": "category"},
+    ),
+    "two-numbered-labels.csv": (
+        ["text", "labels"], lambda i, r: [prose(r), ",".join(map(str, r.sample(range(6), 2)))],
+        "multi_label", {"text": "text", "label": "labels"},
+    ),
+    "told-beside-a-number.csv": (
+        ["text", "toxicity", "topic_id"], lambda i, r: [prose(r), round(r.random(), 4), i % 5],
+        "regression", {"text": "text", "label": "toxicity"},
+    ),
     "unnamed-index.csv": (
         ["", "text", "label"], lambda i, r: [i, prose(r), "xy"[i % 2]],
         "classification", {"text": "text", "label": "label"},
@@ -290,6 +303,8 @@ def test_a_table_of_measurements_is_read_where_its_text_is_named(tmp_path: Path)
     assert looked(path, text_column="name", label_column="survived").task == "classification"
     make: Make = lambda i, r: ["".join(r.choices("今天很开心难过", k=6)) + str(i), "喜悲"[i % 2], i % 9, f"u{i % 7}"]  # noqa: E731
     assert looked(write(tmp_path, "zh.csv", make, ["内容", "情绪", "赞", "用户"])).columns == {"text": "内容", "label": "情绪"}
+    post: Make = lambda i, r: ["".join(r.choices("今天很开心难过", k=20)), "喜悲"[i % 2], i % 9, i % 8, i % 7]  # noqa: E731
+    assert looked(write(tmp_path, "weibo.csv", post, ["内容", "情绪", "赞", "评论", "转发"])).columns["text"] == "内容"
 
 
 def test_amounts_with_a_decimal_comma_are_no_labels_whatever_they_are_called(tmp_path: Path) -> None:
