@@ -233,7 +233,8 @@ def _check_values(config: dict[str, Any], words: int | None) -> None:
         if value is not None and library.lacks_activation(str(config["model_type"]), name, value):
             raise Cannot("unusable", f"model.config: {name} is {value!r}, which is no activation that transformers has.", 2)
     padding = config.get("pad_token_id")
-    if words is not None and isinstance(padding, int) and not -words <= padding < words:
+    pads = library.embeds_padding(str(config["model_type"]))  # others only look the number up when they pad
+    if pads and words is not None and isinstance(padding, int) and not -words <= padding < words:
         said = f"pad_token_id is {padding}, and the vocabulary has {words} words"
         raise Cannot("contradiction", f"model.config: {said}.", 2)
 

@@ -117,6 +117,11 @@ def lacks_activation(kind: str, name: str, value: Any) -> bool:
     return table is not None and (not isinstance(value, str) or f'\n    "{value}":' not in table[1])
 
 
+def embeds_padding(kind: str) -> bool:
+    """Whether embeddings of such models are told which word is the padding, so that it has to be one of theirs."""
+    return "padding_idx" in _modeling(kind)
+
+
 def only_in_fp32(kind: str) -> bool:
     """Whether attention of such models adds biases that stay in fp32 however they are loaded, so that 16 bit ends in an error."""
     return _FP32_BIAS.search(_modeling(kind)) is not None

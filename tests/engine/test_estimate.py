@@ -112,6 +112,12 @@ def test_what_is_absent_is_named_with_what_was_taken(monkeypatch: pytest.MonkeyP
     assert "head" not in taken(architectures=["BertForTokenClassification"]).assumed
 
 
+def test_padding_behind_the_vocabulary_is_no_error_of_models_that_embed_none() -> None:
+    """GPT-2 whose tokenizer was given a padding token, and whose embeddings were not made longer for it."""
+    config = {"model_type": "gpt2", "vocab_size": 1000, "n_embd": 64, "n_layer": 2, "n_head": 4, "pad_token_id": 1000}
+    assert checked(ModelFacts(config=config)).config is not None
+
+
 def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.prediction.ask.traced", lambda *_, **__: {"assumed": []})
     step = {"method": "full", "length": 32, "packing": True, "adapter_dtype": "float32", "seed": None, "optimizer": "adamw_8bit"}
