@@ -112,7 +112,8 @@ def _check_targets(plan: Plan, model: ModelFacts, name: str) -> None:
 
 
 def check_rows(plan: Plan, data: DataFacts) -> None:
-    """Refuse a length behind which the answers of too many rows begin; a plan of nothing but settings says none.
+    """Refuse a length behind which the answers of too many rows begin; a plan of nothing but settings says none. Where a model's
+    own tokenizer has not counted, it is left to the worker, which has it.
 
     Between counted lengths at least so many begin behind as behind the next longer one.
 
@@ -121,7 +122,7 @@ def check_rows(plan: Plan, data: DataFacts) -> None:
     """
     counted = (c for c in data.truncation if c.length >= plan.max_length > ANY["max_length"])
     cut = min(counted, key=lambda c: c.length, default=None)
-    if cut is None or not data.rows:
+    if cut is None or not data.rows or data.tokens_origin == "assumed":
         return
     by_chance = 3 * math.sqrt(MOST_UNTRAINED * (1 - MOST_UNTRAINED) / data.rows)  # which of them are trained on is drawn
     if cut.rows_untrained <= (MOST_UNTRAINED + by_chance) * data.rows:

@@ -85,5 +85,7 @@ def test_a_length_behind_which_answers_begin_is_told_from_facts(assignments: lis
     if said:
         with pytest.raises(InputError, match=said):
             check_rows(settled(assignments), data)
+        # Without the model's tokenizer lengths are guessed: the worker counts before anything is refused.
+        check_rows(settled(assignments), data.model_copy(update={"tokens_origin": "assumed"}))
     else:
         check_rows(settled(assignments), data)
