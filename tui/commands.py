@@ -22,6 +22,9 @@ from tui.i18n import _
 from tui.paths import DATA_SUFFIXES
 from tui.words import MERGING, merged_words
 
+PERHAPS_PLANS = frozenset({".json", ".txt"})
+"""Endings of files of rows that a plan may have as well: JSON is YAML."""
+
 
 def run(given: argparse.Namespace) -> int:
     """Run a plan file, pointed elsewhere where that was asked for."""
@@ -31,7 +34,7 @@ def run(given: argparse.Namespace) -> int:
         raise InputError(f"{given.plan}: there is no such file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{given.plan}: cannot be read as text ({type(error).__name__}).") from None
-    if given.plan.suffix.lower() in DATA_SUFFIXES:
+    if given.plan.suffix.lower() in DATA_SUFFIXES - PERHAPS_PLANS:
         raise InputError(f"{given.plan}: is a file of rows, not a plan; loracle plan --data {given.plan} makes one.")
     content, lines = plan_file.parse_mapping(text, str(given.plan))
     made = plan_file.validate(plan_file.set_fields(_pointed(content, given), given.assignments), str(given.plan), lines)

@@ -169,6 +169,9 @@ def test_a_plan_by_hand_may_name_model_and_rows_alone_and_rows_are_no_plan(
     (tmp_path / "rows.csv").write_text("text,label\na: b,c\n")
     assert main(["run", str(tmp_path / "rows.csv")]) == 2
     assert "rows.csv: is a file of rows, not a plan; loracle plan --data " in capsys.readouterr().err
+    (tmp_path / "plan.json").write_text('{"model": "demo", "data": "rows.csv"}')  # JSON is YAML
+    assert main(["run", str(tmp_path / "plan.json")]) == 2
+    assert "plan.json: learning_rate is missing." in capsys.readouterr().err
 
 
 def test_output_that_a_full_disk_does_not_take_is_a_sentence(
