@@ -2,10 +2,10 @@
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
+PACKAGES = ("loracle", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
 
 def environment_note() -> dict[str, Any]:
@@ -24,8 +24,15 @@ def environment_note() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the libraries that compute; torch is not imported for it."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    """Of Python and of what computes; torch is not imported for it."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # Loracle's own, where its folder is merely on the path
+        return "not installed"
 
 
 def compare(note: dict[str, Any]) -> str:
@@ -33,5 +40,5 @@ def compare(note: dict[str, Any]) -> str:
     now = environment_note()
     changed = [f"{name} was {note.get(name)}, is {now[name]}" for name in ("threads", "device") if note.get(name) != now[name]]
     old, new = note.get("versions") or {}, now["versions"]
-    changed += [f"{name} was {old.get(name)}, is {new[name]}" for name in new if old.get(name) != new[name]]
+    changed += [f"{name} was {old.get(name, 'not noted')}, is {new[name]}" for name in new if old.get(name) != new[name]]
     return f"approximate: {'; '.join(changed)}" if changed else "exact"

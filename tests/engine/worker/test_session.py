@@ -326,3 +326,5 @@ def test_a_resume_is_exact_only_with_the_same_threads_device_and_versions() -> N
     assert resuming.compare(note | {"threads": 99}) == f"approximate: threads was 99, is {note['threads']}"
     older = note | {"versions": note["versions"] | {"torch": "1.0"}}
     assert resuming.compare(older) == f"approximate: torch was 1.0, is {note['versions']['torch']}"
+    unsaid = note | {"versions": {name: v for name, v in note["versions"].items() if name != "loracle"}}
+    assert resuming.compare(unsaid) == f"approximate: loracle was not noted, is {note['versions']['loracle']}"
