@@ -26,6 +26,7 @@ from recommender.plan import DataChoice
 
 _SPEAKERS = re.compile(r"\n\n(Human|Assistant): ?")
 """How conversations are written in one text in the data of Bai et al. (2022), and in many made after it."""
+UNASKED = "holds an answer and no question; name the column of the question with --column prompt=NAME"
 
 
 class Pair(NamedTuple):
@@ -78,6 +79,9 @@ def pair(row: dict[str, Any], fault: Callable[[str, str], InputError]) -> Pair |
     prompt = from_question(opened(_prompt(row, partial(fault, "prompt")), system))
     sides = [from_question(side) if len(side) > 1 and not prompt else side for side in sides]
     check_turns(prompt, partial(fault, "prompt"))
+    unasked = next((role for role, side in zip(("chosen", "rejected"), sides, strict=True) if not side), None)
+    if unasked is not None:  # several answers in a row, and nothing before them
+        raise fault(unasked, UNASKED)
     if all(side[0]["role"] != "assistant" for side in sides):  # whole conversations, which begin alike
         prompt = _common(*sides)
         sides = [side[len(prompt) :] for side in sides]
@@ -89,7 +93,7 @@ def pair(row: dict[str, Any], fault: Callable[[str, str], InputError]) -> Pair |
     whole = []
     for role, side in zip(("chosen", "rejected"), sides, strict=True):
         if not prompt and side[0]["role"] == "assistant":
-            raise fault(role, "holds an answer and no question; name the column of the question with --column prompt=NAME")
+            raise fault(role, UNASKED)
         whole.append(conversation([*prompt, *side], partial(fault, role)).messages)
     chosen, rejected = (messages[len(prompt) :] for messages in whole)
     said = [said_and_asked(side)[0] for side in (chosen, rejected)]

@@ -115,10 +115,16 @@ def _answer(value: Any) -> Any:
     return found[0] if len(found) == 1 else found
 
 
+def _choices(table: Table) -> list[Any] | None:
+    """What was chosen of Prodigy's options, a list a row; `None` where a field of that name holds something else."""
+    values = table.columns.get("accept")
+    return values if values is not None and all(v is None or isinstance(v, list) for v in values) else None
+
+
 def _chooses_one(table: Table) -> bool:
     """Whether one of Prodigy's options is taken a row."""
-    styles = {config.get("choice_style") for config in table.columns.get("config", ()) if isinstance(config, dict)}
-    return "multiple" not in styles and all(len(v or ()) <= 1 for v in table.columns.get("accept", ()))
+    styles = [config.get("choice_style") for config in table.columns.get("config", ()) if isinstance(config, dict)]
+    return "multiple" not in styles and all(len(v or ()) <= 1 for v in _choices(table) or ())
 
 
 def _of_prodigy(table: Table, one: bool, only: str | None) -> Table:
@@ -129,8 +135,9 @@ def _of_prodigy(table: Table, one: bool, only: str | None) -> Table:
     def accepted(values: Sequence[Any], empty: Any = None) -> list[Any]:
         return [(v or empty) if a == _ACCEPTED else None for v, a in zip(values, answers, strict=True)]
 
-    if "accept" in table.columns:
-        chosen = accepted(table.columns["accept"], [])
+    choices = _choices(table)
+    if choices is not None:
+        chosen = accepted(choices, [])
         columns["label"] = [v[0] if one and v else v or None for v in chosen] if one else chosen
     elif only is not None:
         other = {_ACCEPTED: only, "reject": f"not {only}"}

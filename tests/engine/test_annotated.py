@@ -110,6 +110,8 @@ def test_what_was_rejected_in_prodigy_is_not_learned(tmp_path: Path) -> None:
 def test_one_label_accepted_or_rejected_in_prodigy_makes_two_classes(tmp_path: Path) -> None:
     rows = [_prodigy(answer, label="spam") for answer in ("accept", "reject", "ignore")]
     assert read_table(_lines(tmp_path / "a.jsonl", rows)).columns["label"] == ["spam", "not spam", None]
+    odd = [row | {"accept": n} for n, row in enumerate(rows)]  # somebody's own field of that name
+    assert read_table(_lines(tmp_path / "b.jsonl", odd)).columns["label"] == ["spam", "not spam", None]
 
 
 def test_spans_beside_a_class_of_the_text_leave_the_choice_to_the_person(tmp_path: Path) -> None:

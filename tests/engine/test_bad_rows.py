@@ -45,6 +45,7 @@ ROWS = [
     ("list.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": "O B-x"}, "column tags holds no list"),
     ("within.jsonl", TAGGED, {"tokens": ["a", ["b"]], "tags": ["O", "O"]}, "column tokens holds a list within its list"),
     ("prompt.jsonl", PAIR, PAIR | {"prompt": [answer("a")]}, "column chosen holds an answer and no question"),
+    ("answers.jsonl", PAIR, {"chosen": [answer("a"), answer("b")], "rejected": [answer("c")]}, "chosen holds an answer and no"),
     ("sides.jsonl", PAIR, PAIR | {"rejected": ["text"]}, "column rejected holds a message that is no object"),
     ("nested.jsonl", LABELLED, {"text": "x", "label": ["a", "b"]}, "column label holds a nested value"),
     ("object.jsonl", LABELLED, {"text": {"t": "x"}, "label": "a"}, "column text holds a nested value"),
