@@ -67,10 +67,15 @@ def configured_as(kind: str, names: tuple[str, ...]) -> list[str]:
     return [n for n in names if re.search(rf"\b{n}\b", whole)] or list(names[:1])
 
 
+def classes_of(config: dict[str, Any]) -> list[str]:
+    """The names of the classes that a configuration says it is for."""
+    names = config.get("architectures")
+    return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+
 def writes_from_texts(config: dict[str, Any]) -> bool:
     """Whether such a model reads with one half and writes with the other."""
-    named = [str(name) for name in config.get("architectures") or ()]
-    alone = config.get("is_encoder_decoder") is False or any("CausalLM" in name for name in named)
+    alone = config.get("is_encoder_decoder") is False or any("CausalLM" in name for name in classes_of(config))
     return not alone and has_head([str(config.get("model_type"))], "seq2seq")
 
 

@@ -144,8 +144,8 @@ def head_of(facts: Facts) -> str:
 def _told_head(facts: Facts) -> str | None:
     if facts.data.task is not None:
         return HEADS.get(facts.data.task, "causal_lm")
-    named = [facts.model.architecture or "", *((facts.model.config or {}).get("architectures") or [])]
-    return next((head for name in named for part, head in _BY_ARCHITECTURE if part in str(name)), None)
+    named = [facts.model.architecture or "", *library.classes_of(facts.model.config or {})]
+    return next((head for name in named for part, head in _BY_ARCHITECTURE if part in name), None)
 
 
 def check(step: TrainingStep, facts: Facts) -> None:

@@ -116,6 +116,8 @@ def test_padding_behind_the_vocabulary_is_no_error_of_models_that_embed_none() -
     """GPT-2 whose tokenizer was given a padding token, and whose embeddings were not made longer for it."""
     config = {"model_type": "gpt2", "vocab_size": 1000, "n_embd": 64, "n_layer": 2, "n_head": 4, "pad_token_id": 1000}
     assert checked(ModelFacts(config=config)).config is not None
+    nameless = Facts.model_validate({"model": {"config": config | {"architectures": 5}}, "step": STEP})
+    assert resolved(nameless).step.head == "causal_lm"
 
 
 def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
