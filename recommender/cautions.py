@@ -56,7 +56,7 @@ def _about_contents(data: DataFacts) -> Iterator[Caution]:
     for suspicion in data.suspicious_columns:
         if suspicion.why == "leak":
             yield caution("leak", column=suspicion.column)
-        elif suspicion.why == "outliers":
+        elif suspicion.why == "outliers" and suspicion.share is not None:
             yield caution("outliers", column=suspicion.column, share=suspicion.share)
         elif suspicion.why in ("ordered", "spoken"):
             yield caution(suspicion.why, column=suspicion.column)

@@ -338,6 +338,12 @@ def test_what_is_worth_knowing_about_the_data_is_said(changes: dict[str, Any], w
     assert warning in {w.code for w in advise(gpu(12), BERT, IMDB | changes).warnings}
 
 
+def test_numbers_far_off_of_which_nobody_counted_how_many_are_passed_over() -> None:
+    """Of facts from elsewhere: a sentence about a share cannot be said without one."""
+    found = advise(gpu(12), BERT, IMDB | {"suspicious_columns": [{"column": "price", "why": "outliers"}]})
+    assert "outliers" not in {w.code for w in found.warnings}
+
+
 def test_skewed_classes_are_weighted() -> None:
     assert advise(gpu(12), BERT, IMDB | {"label_counts": [900, 100]}).settings.class_weights
     assert not advise(gpu(12), BERT, IMDB).settings.class_weights
