@@ -21,6 +21,7 @@ from engine.inspection.columns import (
 from engine.inspection.layouts import KNOWN_ROLES, OPTIONAL, ROLES, TASKS, Shape
 from engine.inspection.misleading import refuse_decimal_commas, refuse_measurements, refuse_other_jobs, refuse_several_answers
 from engine.inspection.several import separator_of
+from engine.inspection.suspicious import is_called_id
 from engine.inspection.usual import COMPLETIONS, LANGUAGES, NUMBERS, PAIRS, PROMPTS, RAW, SOURCES, TARGETS
 from engine.tables.table import Table
 from recommender.errors import InputError
@@ -242,7 +243,7 @@ def _parted(table: Table, columns: list[Column], text: str) -> str | None:
 def _text_number(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
     numbers = [c for c in columns if c.kind == "value" and c.numeric >= 0.95 and c.name == named.get("label", c.name)]
     if task != "regression":
-        numbers = [c for c in numbers if _measured(c) and not c.dates]
+        numbers = [c for c in numbers if _measured(c) and not c.dates and not is_called_id(c)]  # arXiv's are 0704.0001
         named_label = any(c.name.lower() in LABEL_NAMES and c.few and c.fractions < 0.05 for c in columns)
         # `airline_sentiment` is what is told, `airline_sentiment_confidence` is not.
         named_label |= not any(c.name.lower() in NUMBERS for c in numbers) and any(map(_tells_classes, columns))

@@ -58,11 +58,16 @@ def suspicious(table: Table, columns: Sequence[Column], used: Sequence[str], lab
     return found
 
 
+def is_called_id(c: Column) -> bool:
+    """Whether its name says that it tells rows apart."""
+    return _ID_NAMES.search(c.name) is not None
+
+
 def _is_id(c: Column) -> bool:
     """Different in (nearly) every row, and either called an id or a single word or number without a fraction."""
     if c.distinct < 0.98 * c.rows:
         return False
-    return _ID_NAMES.search(c.name) is not None or (c.spaced < 0.02 and c.fractions < 0.02 and c.mean_characters < 60)
+    return is_called_id(c) or (c.spaced < 0.02 and c.fractions < 0.02 and c.mean_characters < 60)
 
 
 def _told_by(values: Sequence[object], marks: Sequence[str]) -> float | None:

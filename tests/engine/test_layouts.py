@@ -244,6 +244,10 @@ SEPARATED: dict[str, tuple[list[str], Make, str, dict[str, str]]] = {
         ["text", "toxicity", "topic_id"], lambda i, r: [prose(r), round(r.random(), 4), i % 5],
         "regression", {"text": "text", "label": "toxicity"},
     ),
+    "arxiv.csv": (
+        ["id", "title", "abstract", "categories"], lambda i, r: [f"0704.{i:04}", prose(r, 5), prose(r, 30), f"cs.{'ABC'[i % 3]}"],
+        "classification", {"text": "abstract", "label": "categories"},
+    ),
     "unnamed-index.csv": (
         ["", "text", "label"], lambda i, r: [i, prose(r), "xy"[i % 2]],
         "classification", {"text": "text", "label": "label"},
