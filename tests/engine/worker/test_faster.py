@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from engine.files import read_json
 from engine.rundir import RunDirectory
-from engine.worker import compiled, faster, liger
+from engine.worker import compiled, faster, liger, unpadded
+from engine.worker.batches import padded
 from engine.worker.modeling import build
 from engine.worker.tasks.writing import Writing
 from recommender.plan import Plan
@@ -94,6 +96,31 @@ def test_what_rows_begin_with_alike_compiles_nothing_anew(tiny_chat: Path, monke
         task.total(model.train(), rows, rows).backward()
         graphs.append(backend.graphs)
     assert graphs[1] == graphs[-1], "sizes are left open from the second batch on"
+
+
+@pytest.mark.faults
+def test_a_last_layer_for_first_tokens_stays_as_it_is_beside_compiled_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend()
+    monkeypatch.setattr(compiled, "BACKEND", backend)
+    torch.manual_seed(0)
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(**sizes, **still))
+    assert unpadded.prepare(model) is None
+    batch = padded([torch.randint(5, 64, (n,)).tolist() for n in (9, 4, 7)], 0, "cpu")
+    found = []
+    for put_in in (None, compiled.Compiled):
+        change = put_in(model) if put_in is not None else None
+        model.train().zero_grad()
+        logits = model(**batch).logits
+        logits.square().sum().backward()
+        found.append((logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)))
+    for got, expected in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    assert backend.calls >= 2, "two of three layers"
+    assert change is not None
+    change.undo()
+    assert [("forward" in vars(layer)) for layer in model.bert.encoder.layer] == [False, False, True]
 
 
 def test_where_nothing_can_be_compiled_the_layers_are_computed_as_they_are(
