@@ -308,7 +308,7 @@ def test_a_table_of_measurements_is_read_where_its_text_is_named(tmp_path: Path)
     make: Make = lambda i, r: ["".join(r.choices("今天很开心难过", k=6)) + str(i), "喜悲"[i % 2], i % 9, f"u{i % 7}"]  # noqa: E731
     assert looked(write(tmp_path, "zh.csv", make, ["内容", "情绪", "赞", "用户"])).columns == {"text": "内容", "label": "情绪"}
     post: Make = lambda i, r: ["".join(r.choices("今天很开心难过", k=20)), "喜悲"[i % 2], i % 9, i % 8, i % 7]  # noqa: E731
-    assert looked(write(tmp_path, "weibo.csv", post, ["内容", "情绪", "赞", "评论", "转发"])).columns["text"] == "内容"
+    assert looked(write(tmp_path, "weibo.csv", post, ["内容", "情绪", "赞", "评论", "转发"])).text_column == "内容"
 
 
 def test_amounts_with_a_decimal_comma_are_no_labels_whatever_they_are_called(tmp_path: Path) -> None:
