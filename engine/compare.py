@@ -128,7 +128,8 @@ def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
     for key, plan in plans_of.items():
         arms.setdefault(plan.method, {}).setdefault(str(plan.seed), []).append(key)
     first = next(iter(plans_of.values()))
-    compared = judged(group, arms, first.metric)
+    baselines = _baselines(group, list(plans_of)) if first.data.folds is None else {}
+    compared, metric = judged(group, arms, first.metric), first.metric
     rows = []
     for method, by_seed in arms.items():
         keys = [key for keys in by_seed.values() for key in keys]
@@ -141,7 +142,7 @@ def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
         "version": 1,
         "kind": "compare",
         "name": group.name,
-        "metric": first.metric,
+        "metric": metric,
         "best": compared["best"],
         "held_out": compared["rows"],
         "seeds": sorted({plan.seed for plan in plans_of.values()}),
@@ -149,18 +150,19 @@ def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
         "folds": first.data.folds,
         "budget": budget(first),
         "methods": rows,
-        "baselines": _baselines(group, list(plans_of)) if first.data.folds is None else {},
+        "baselines": baselines,
         "failed": sorted(failed),
         "complete": all(done(group.run(key)) for key in plans_of),
-        "statements": statements(rows, compared["best"], first.metric),
+        "statements": statements(rows, compared["best"], metric) + unbeaten(rows, baselines, compared["best"], metric),
     }
 
 
 def budget(plan: Plan) -> str:
     """What "the same budget" meant, in a sentence."""
+    passes = "at most one pass" if plan.epochs == 1 else f"up to {plan.epochs:g} passes"
     early = " and stopped early by the validation rows" if plan.early_stopping else ""
     return (
-        f"Same rows, same order, batches of {plan.effective_batch}, up to {plan.epochs:g} passes each{early}; every method has"
+        f"Same rows, same order, batches of {plan.effective_batch}, {passes} each{early}; every method has"
         " its own learning rate and rank from the table, and keeps its best checkpoint."
     )
 
@@ -274,3 +276,20 @@ def statements(rows: Sequence[dict[str, Any]], best: str | None, metric: str) ->
         said.append(f"{span}." if apart else f"{span}; the interval contains zero, so they are not shown to differ.")
     said += [_spread(row, metric) for row in rows if len((row.get(metric) or {}).get("by_seed") or ()) > 1]
     return said or [f"Only {leader} has scores; nothing can be compared."]
+
+
+def unbeaten(
+    rows: Sequence[dict[str, Any]], baselines: Mapping[str, Mapping[str, float]], best: str | None, metric: str
+) -> list[str]:
+    """What costs nothing and that no method did better than on the same held-out rows: the figure that decides whether to
+    train at all."""
+    leader = next((row[metric]["mean"] for row in rows if row["method"] == best and metric in row), None)
+    if leader is None:
+        return []
+    measure = MEASURES[metric]
+    names = {"probe": "a linear model on the untouched one", "majority": "one answer for all rows"}
+    return [
+        f"No method did better than {names[name]}: {measure.words} {scores[metric]:.3f} against {leader:.3f} at best."
+        for name, scores in baselines.items()
+        if metric in scores and (scores[metric] >= leader if measure.higher_is_better else scores[metric] <= leader)
+    ]

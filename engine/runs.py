@@ -83,9 +83,9 @@ def attach(name: str | Path, runs: Path | None = None) -> RunDirectory:
     if not found:
         raise InputError(f"No run is called {name}. `loracle runs` lists them.")
     if len(exact) > 1:
-        raise InputError(f"{name} may be any of {', '.join(sorted(str(r.path) for r in exact)[:5])}: give its path.")
+        raise InputError(f"{name} may be any of {', '.join(str(r.path) for r in exact[:5])}: give its path.")
     if len(found) > 1:
-        raise InputError(f"{name} may be any of {', '.join(sorted(r.name for r in found)[:5])}: give more of the name.")
+        raise InputError(f"{name} may be any of {', '.join(r.name for r in found[:5])}: give more of the name.")
     return found[0]
 
 

@@ -93,17 +93,19 @@ def decide(facts: Facts) -> Recommendation:
     nearest = nearest_of(candidates.values())
     verdict: Verdict = nearest.method
     instead: tuple[str, ...] = ()
+    against: set[str | None] = set()
     if closed:
         verdict, instead = "not_yet", tuple(dict.fromkeys(i for g in closed for i in g.instead))
     elif not nearest.viable:
         verdict = "does_not_fit"
+        against = {c.removed_by for c in candidates.values()}
     return Recommendation(
         verdict=verdict,
         confidence=_confidence(verdict, nearest, candidates),
         runner_up=_runner_up(nearest, candidates),
         candidates=tuple(candidates[m] for m in METHODS),
         settings=nearest.settings,
-        reasons=tuple(_in_order(reasons, nearest.method)),
+        reasons=tuple(_in_order(reasons, nearest.method, against)),
         warnings=(),
         instead=instead,
         would_change=(),
@@ -203,12 +205,12 @@ def _runner_up(nearest: Candidate, candidates: dict[Method, Candidate]) -> Metho
     return second.method if second.fits else None
 
 
-def _in_order(reasons: list[Reason], winner: Method) -> list[Reason]:
-    """Gates, then what speaks for the winner, then the rest; stable."""
+def _in_order(reasons: list[Reason], winner: Method, against: set[str | None]) -> list[Reason]:
+    """Gates, or where nothing fits what is `against` each, then what speaks for the winner, then the rest; stable."""
     name = METHOD_NAMES[winner]
 
     def rank(r: Reason) -> int:
-        if r.code.startswith("G"):
+        if r.code.startswith("G") or r.code in against:
             return 0
         if r.code.startswith("W"):
             return 1

@@ -53,6 +53,11 @@ class TrainingFailed(LoracleError):
 
     exit = Exit.FAILED
 
+    def __init__(self, message: str, cure: str | None = None, setting: str | None = None) -> None:
+        """`setting` is what would be saner in a new run, as after `--set`: the same again would fail again."""
+        super().__init__(message, cure)
+        self.setting = setting
+
 
 class Stopped(LoracleError):
     """Stopped on request, with a checkpoint to go on from."""

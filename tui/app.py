@@ -217,11 +217,14 @@ class LoracleApp(App[None]):
         if not self._exit:
             super()._handle_exception(error)
 
-    def open_setup(self, draft: "Draft | None" = None) -> None:
-        """Show the set-up screen, with what the draft says already; without one, with what was left behind."""
+    def open_setup(self, draft: "Draft | None" = None, *, to_plan: bool = False) -> None:
+        """Show the set-up screen, with what the draft says already; without one, with what was left behind.
+
+        With `to_plan` the plan follows as soon as model and data were looked at.
+        """
         from tui.screens.setup import SetupScreen
 
-        self.push_screen(SetupScreen(draft.model if draft is not None else "", draft=draft))
+        self.push_screen(SetupScreen(draft.model if draft is not None else "", draft=draft, to_plan=to_plan))
 
     def choose_to_compare(self, run: "RunDirectory") -> None:
         """Choose what to compare a run with."""
@@ -241,17 +244,20 @@ class LoracleApp(App[None]):
 
         self.push_screen(ReplayScreen(run))
 
-    def open_again(self, run: "RunDirectory") -> None:
-        """Start from what a run was made of, to change it."""
+    def open_again(self, run: "RunDirectory", setting: str = "") -> None:
+        """Start from what a run was made of, to change it; with another `setting` where one is named, as after `--set`."""
         from recommender.errors import LoracleError
         from tui.draft import of_run
 
         try:
             draft = of_run(run)
+            name, _sign, value = setting.partition("=")
+            if value:
+                draft = draft.with_setting(draft.method, name, value)
         except LoracleError as error:
             self.notify(one_line(in_words(error.message), 400), severity="warning", markup=False)
             return
-        self.open_setup(draft)
+        self.open_setup(draft, to_plan=True)
 
     def open_run(self, run: "RunDirectory", *, result: bool = False) -> None:
         """Show a run, or its result, on top of the list of runs."""

@@ -50,10 +50,16 @@ def ending(state: "RunState", cells: int | None = None) -> str:
         case "failed":
             newest, anew = _("{key} tries again from the newest checkpoint."), _("{key} tries again from the beginning.")
             last = [(newest if state.checkpoint else anew).format(key=resume)]
-            last.append(_("{key} changes the plan for a new run.").format(key=keys.name("again-changed", "e")))
+            change, saner = keys.name("again-changed", "e"), one_line((state.end or {}).get("setting") or "", 60)
+            if saner:  # as it is, it would end the same way
+                words = _("{key} opens its plan with {setting}. {resume} tries the same again.")
+                last = [words.format(key=change, setting=saner, resume=resume)]
+            else:
+                last.append(_("{key} changes the plan for a new run.").format(key=change))
             said, failed = f"{cause or _('The worker gave no cause.')} {cure}".rstrip(), _("Failed: {words}")
             if cells is not None and cell_len(failed.format(words=" ".join([said, *last]))) > cells:
                 last.insert(0, _("({key} has it whole.)").format(key=keys.name("pane-7", "7")))
+                said = cause if saner else said  # its key is among the keys, without a command of two lines
                 said = fitted(said, max(cells - cell_len(failed.format(words=" ".join(["", *last]))), 0))
             return failed.format(words=" ".join([said, *last]))
         case "refused":
@@ -68,3 +74,8 @@ def _resuming(state: "RunState") -> str:
     if state.checkpoint:
         return _("{key} resumes the run from the checkpoint of step {step}.").format(key=resume, step=state.checkpoint)
     return _("{key} resumes the run; it had no checkpoint yet and begins again.").format(key=resume)
+
+
+def nothing_to_save(state: "RunState") -> bool:
+    """Whether a run that is asked to stop leaves without a checkpoint: it has taken no step yet."""
+    return not state.step and not state.checkpoint and state.phase != "train"

@@ -239,6 +239,16 @@ SENTENCES: tuple[str, ...] = (
         "{name} scored {size} {measure} against {leader} (95% interval {low} to {high}); the interval contains "
         "zero, so they are not shown to differ."
     ),
+    marked("No method did better than a linear model on the untouched one: {measure} {score} against {best} at best."),
+    marked("No method did better than one answer for all rows: {measure} {score} against {best} at best."),
+    marked(
+        "Same rows, same order, batches of {rows}, at most one pass each; every method has its own learning rate "
+        "and rank from the table, and keeps its best checkpoint."
+    ),
+    marked(
+        "Same rows, same order, batches of {rows}, at most one pass each and stopped early by the validation rows; "
+        "every method has its own learning rate and rank from the table, and keeps its best checkpoint."
+    ),
     marked(
         "Same rows, same order, batches of {rows}, up to {epochs} passes each; every method has its own learning "
         "rate and rank from the table, and keeps its best checkpoint."

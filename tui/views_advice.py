@@ -139,10 +139,11 @@ def card(
 
 
 def heading(candidate: "Candidate", index: int, *, starred: bool, edited: bool) -> str:
-    """`2 LoRA ★ advised`, with what else is to be said of it."""
-    marks = [f"{sign('★')} {_('advised')}"] if starred else [_("not advised")] if candidate.fits and candidate.removed_by else []
-    marks += [_("edited")] if edited else []
-    return f"{index} {NAMES[candidate.method]} {', '.join(marks)}".strip()
+    """`2 LoRA ★ advised`, with what else is to be said of it; what is edited first: a card of 80 columns cuts the end."""
+    marks = [_("edited")] if edited else []
+    marks += [_("advised")] if starred else [_("not advised")] if candidate.fits and candidate.removed_by else []
+    star = f"{sign('★')} " if starred else ""
+    return f"{index} {NAMES[candidate.method]} {star}{', '.join(marks)}".strip()
 
 
 def legend(recommendation: "Recommendation") -> Content:
@@ -226,8 +227,8 @@ def settings_line(settings: "Settings", *, trying: bool = False) -> str:
         adapters if settings.rank and settings.alpha else None,
         f"lr {rate(settings.learning_rate)} {_(settings.schedule)}",
         _("batch {rows}").format(rows=settings.effective_batch),
-        plural("{epochs} epoch = {steps} steps", "{epochs} epochs = {steps} steps", settings.epochs).format(
-            epochs=f"{settings.epochs:g}", steps=number(settings.total_steps)
+        plural("{epochs} epoch = {steps}", "{epochs} epochs = {steps}", settings.epochs).format(
+            epochs=f"{settings.epochs:g}", steps=_steps(settings)
         ),
         _("length {tokens}").format(tokens=settings.max_length),
         settings.precision + provisional,
@@ -238,6 +239,10 @@ def settings_line(settings: "Settings", *, trying: bool = False) -> str:
         _("early stopping by {metric}").format(metric=judged.words(settings.metric)) if settings.early_stopping else None,
     ]
     return f" {sign('·')} ".join(one_line(p, 80) for p in parts if p)
+
+
+def _steps(settings: "Settings") -> str:
+    return plural("{n} step", "{n} steps", settings.total_steps).format(n=number(settings.total_steps))
 
 
 def against(text: str) -> Content:
@@ -264,8 +269,7 @@ def estimate(candidate: "Candidate") -> Content:
     sure = candidate.fits
     verdict = (f"{sign('✓' if sure else '✗')} {memory_verdict(candidate)}", "$text-success" if sure else "$text-error")
     dot = f" {sign('·')} "
-    steps = _("{count} steps").format(count=number(candidate.settings.total_steps))
-    parts = [f"~{memory_sum(candidate)}", f"~{duration(candidate.hours.predicted * 3600)}", steps]
+    parts = [f"~{memory_sum(candidate)}", f"~{duration(candidate.hours.predicted * 3600)}", _steps(candidate.settings)]
     parts.append(_("trains {count}").format(count=amount(candidate.trained_parameters)))
     return Content.assemble(verdict, dot, dot.join(parts))
 

@@ -11,7 +11,7 @@ from engine.metrics.measures import MEASURES
 from engine.text import one_line
 from tui import judged
 from tui.error_words import in_words
-from tui.i18n import _
+from tui.i18n import _, plural
 from tui.views_advice import NAMES, list_of
 from tui.views_run import real
 from tui.words import (
@@ -146,7 +146,8 @@ def cost(report: dict[str, Any], *, roomy: bool = True) -> Content:
     part = _(" of {n}").format(n=amount(whole)) if whole else ""
     steps, best = number(real(report.get("steps"))), number(real(report.get("best_step")))
     lines.append(Content(_("trained {n}{whole} parameters").format(n=amount(trained), whole=part)))
-    lines.append(Content(_("{steps} steps, best at step {best}").format(steps=steps, best=best)))
+    took = plural("{steps} step, best at step {best}", "{steps} steps, best at step {best}", real(report.get("steps")) or 0)
+    lines.append(Content(took.format(steps=steps, best=best)))
     if (saved := real(report.get("model_bytes"))) is not None:
         lines.append(Content(_("saved {size}").format(size=size(saved))))
     lines += [Content(words) for words in computing_words(report.get("computing"))]

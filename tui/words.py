@@ -55,6 +55,7 @@ PHASE_WORDS: dict[str, str] = {
     "forgetting": _("scoring generic text"),
     "save": _("saving the model"),
 }
+_JOINTS = re.compile("(?<=[\u2600-\u27bf\U0001f000-\U0001faff])[\u200d\ufe0f\U0001f3fb-\U0001f3ff]+")
 _PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220"})
 """Consoles whose fonts lack braille and block characters."""
 _ASCII_SIGNS = {
@@ -229,13 +230,21 @@ def padded(text: str, cells: int) -> str:
     """`text` with blanks up to that many cells: a Chinese character takes two."""
     from rich.cells import cell_len
 
+    text = _apart(text)
     return text + " " * max(cells - cell_len(text), 0)
+
+
+def _apart(text: str) -> str:
+    """Without what joins emoji or changes their look: of how many cells these take, terminals have different opinions, and what
+    stands behind them would be shifted."""
+    return text if text.isascii() else _JOINTS.sub("", text)
 
 
 def fitted(text: str, cells: int) -> str:
     """`text`, cut where it takes more cells than that: a Chinese character takes two."""
     from rich.cells import cell_len, set_cell_size
 
+    text = _apart(text)
     if cell_len(text) <= cells:
         return text
     missing = sign("…")

@@ -184,7 +184,9 @@ def _failed(run: RunDirectory, cause: str, error: BaseException) -> dict[str, An
     cure = known or f"Details are in {run.log}."
     if step is not None and not known:
         cure += f" `loracle resume {run.name}` goes on from step {step}."
-    return {"status": "failed", "code": int(Exit.FAILED), "cause": cause, "cure": cure, "checkpoint": step}
+    setting = getattr(error, "setting", None)
+    end = {"status": "failed", "code": int(Exit.FAILED), "cause": cause, "cure": cure, "checkpoint": step}
+    return end | ({"setting": setting} if setting else {})
 
 
 def _newest(run: RunDirectory) -> int | None:

@@ -55,7 +55,7 @@ class Watch:
             self.tell.warn(finding.code, text, **finding.facts)
             return
         self.tell.warn(finding.code, finding.text, **finding.facts)
-        raise TrainingFailed(finding.text, self._cure(finding))
+        raise TrainingFailed(finding.text, self._cure(finding), finding.setting or None)
 
     def not_a_number(self, what: str, step: int, rows: Sequence[str] = ()) -> None:
         """End the training: its loss or its gradient is no number, for those `rows` alone where there are any.

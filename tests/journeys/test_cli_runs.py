@@ -122,7 +122,7 @@ def test_a_start_that_several_names_share_is_not_guessed(place: Place, loracle_h
         shutil.copytree(place.run.path, tmp_path / "runs" / name)
     done = loracle_here("report", "20260101", "--runs", "runs")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "may be any of 20260101-000000-a, 20260101-000000-b" in done.stderr
+    assert "may be any of 20260101-000000-b, 20260101-000000-a" in done.stderr
 
 
 def test_a_run_with_a_damaged_plan_is_listed_and_the_rest_with_it(place: Place, loracle_here: Command, tmp_path: Path) -> None:

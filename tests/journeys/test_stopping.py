@@ -121,7 +121,7 @@ def test_a_ctrl_c_while_the_worker_is_being_started_stops_that_worker(
         return begun[-1], 0
 
     assert follow(begin, as_json=False) == 130
-    assert "Stopping after this step" in capfd.readouterr().err
+    assert "no step was taken yet, so there is nothing to save" in capfd.readouterr().err
     assert begun[0].state().status == "stopped"
     assert begun[0].state().step == 0
     told: list[RunDirectory] = []

@@ -136,6 +136,7 @@ def test_70_billion_parameters_do_not_fit_on_one_small_card() -> None:
     advice = advise(gpu(23), LLAMA_70B, INSTRUCTIONS)
     assert (advice.verdict, advice.confidence, advice.runner_up) == ("does_not_fit", "clear", None)
     assert set(removed(advice).values()) == {"does_not_fit"}
+    assert {r.code for r in advice.reasons[:3]} == {"does_not_fit"}, "what decides comes first"
     assert any("smaller model" in text for text in advice.instead)
     assert any(text.startswith("QLoRA, if") for text in advice.would_change)
     assert advice.settings == advice.best.settings == advice.candidate("qlora").settings

@@ -18,9 +18,9 @@ from tui.run_rows import RunList
 from tui.screens import run as run_module
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.home import HomeScreen
+from tui.screens.recommendation import RecommendationScreen
 from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
-from tui.screens.setup import SetupScreen
 from tui.views_run import samples, samples_title
 from tui.watching import Live
 from tui.widgets.log_view import LogView
@@ -142,8 +142,6 @@ async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(
         told = app.screen.query_one("#advice-text", Quiet).render().plain
         assert "most often the machine ran out of memory" in told
         assert "Nothing to do" not in told
-        await pilot.press("e")  # its plan, to be changed
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen))
 
 
 @pytest.mark.parametrize(
@@ -207,11 +205,33 @@ async def test_a_stopped_run_is_resumed_with_r(
         assert "resumed from step 5 (exact)" in log_of(app)
 
 
+@pytest.mark.usefixtures("known")
+async def test_a_run_that_would_fail_again_is_begun_anew_with_the_saner_setting(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.steps(1, 5)
+    cause = "The loss is no longer a number at step 6. Most likely learning_rate is too high (it is 0.0002)."
+    cure = f"`loracle run {worker.run.path}/plan.yaml --set learning_rate=2e-06` begins anew with a saner setting."
+    worker.end("failed", 4, cause=cause, cure=cure, setting="learning_rate=2e-06")
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        hint = "e opens its plan with learning_rate=2e-06. r tries the same again."
+        await wait(pilot, lambda: hint in " ".join(screen(app).split()))
+        await pilot.press("e")
+        await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
+        plan = app.screen
+        assert isinstance(plan, RecommendationScreen)
+        assert (plan.chosen, plan._draft.settings["lora"]["learning_rate"]) == ("lora", "2e-06")
+
+
 async def test_x_asks_the_worker_to_stop_and_shift_x_asks_the_person_first(
     runs: Path, make_run: Any, screen: Screen, wait: Any
 ) -> None:
     worker = make_run()
     worker.begin()
+    worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)

@@ -47,6 +47,24 @@ async def test_a_late_answer_about_an_older_model_is_dropped(
 
 
 @pytest.mark.usefixtures("known")
+async def test_set_up_opens_at_a_model_that_is_refused(
+    *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    def refuse(name: str, **options: Any) -> ModelInspection:
+        raise InputError(f"{name}: there is no such model folder.")
+
+    monkeypatch.setattr("engine.inspect.inspect_model", refuse)
+    app = LoracleApp(model="./gone", data=str(rows), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and "no such model folder" in screen(app))
+        await wait(pilot, lambda: "Cannot be used: 2 Model." in screen(app))
+        assert "● 2 Model" in screen(app)
+        await pilot.press("tab", "4")  # on: it stays marked, and nobody is brought back
+        await wait(pilot, lambda: "● 4 Limits" in screen(app) and "✗ 2 Model" in screen(app))
+        assert "needs another model: step 2 says why" in screen(app)
+
+
+@pytest.mark.usefixtures("known")
 async def test_models_come_from_the_cache_and_from_the_hub(
     *, tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:

@@ -9,7 +9,7 @@ from engine.state import RunState, fold
 from recommender.decide import recommend
 from recommender.facts import Facts
 from tui import keys, live_advice, views_run, words
-from tui.endings import ending
+from tui.endings import ending, nothing_to_save
 from tui.run_log import RunLog
 from tui.views_advice import card, settings_line
 
@@ -107,10 +107,25 @@ def test_a_failed_run_is_tried_again_from_where_it_has_something() -> None:
     kept = {"seq": 2, "kind": "checkpoint", "step": 20}
     state = fold([began, kept, failed | {"cause": "Memory ran out.", "cure": "Take LoRA."}])
     assert ending(state) == f"Failed: Memory ran out. Take LoRA. r tries again from the newest checkpoint. {changed}"
+    saner = fold([began, kept, failed | {"cause": "It is no number. " * 9, "cure": "Run it.", "setting": "learning_rate=1e-05"}])
+    assert ending(saner, 140).endswith("… (7 has it whole.) e opens its plan with learning_rate=1e-05. r tries the same again.")
     # Where there is less room the cause gives way, and the keys stay.
     told = ending(fold([began, kept, failed | {"cause": "Memory ran out. " * 9}]), 140)
     assert told.endswith(f"… (7 has it whole.) r tries again from the newest checkpoint. {changed}")
     assert len(told) <= 140
+
+
+def test_who_stops_before_the_first_step_is_promised_no_checkpoint() -> None:
+    loading: list[dict[str, Any]] = [{"seq": 1, "kind": "phase", "name": "load", "done": 0, "total": 0, "unit": ""}]
+    assert nothing_to_save(fold(loading))
+    assert not nothing_to_save(fold([*loading, loading[0] | {"seq": 2, "name": "train", "total": 9}]))
+    assert not nothing_to_save(fold([*loading, {"seq": 2, "kind": "checkpoint", "step": 20}]))
+
+
+def test_of_joined_emoji_every_terminal_shows_as_many_cells() -> None:
+    woman, girl, heart = "\U0001f469", "\U0001f467", "\u2764"
+    assert words.fitted(f"a{woman}\u200d{woman}\u200d{girl}b {heart}\ufe0f", 12) == f"a{woman}{woman}{girl}b {heart}"
+    assert words.padded("\u0645\u06cc\u200c\u062e", 5).startswith("\u0645\u06cc\u200c\u062e")  # scripts need theirs
 
 
 def test_of_a_thousand_warnings_only_those_that_are_shown_are_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,12 @@ import threading
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
+from rich.style import Style
 from rich.text import Text
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.content import Content
 from textual.widgets import DataTable, Static
 
@@ -36,6 +38,8 @@ FEWEST_CELLS = 12
 COLUMNS = (_("run"), _("state"), _("method"), _("best"), _("started"))
 AROUND = 2 * len(COLUMNS) + 4
 """Cells beside the columns' texts: a blank on both sides of each, the mark in front of the name, the scroll bar."""
+COLOURS = {"done": "text-success", "failed": "text-error", "refused": "text-error", "dead": "text-error"}
+"""Of states that are over, beside their signs."""
 MOST_MARKED = 4
 OF_RUNS = frozenset({"open", "attach", "resume", "mark", "compare", "replay", "delete"})
 
@@ -76,8 +80,10 @@ class HomeScreen(LoracleScreen):
         return next((row.run for row in self._rows if row.status in LIVE), None)
 
     def body(self) -> ComposeResult:
-        yield RunTable(id="runs", cursor_type="row", zebra_stripes=True)
-        yield Static(Content.styled(_("Looking for earlier runs…"), "$text-muted"), id="note", markup=False)
+        table = RunTable(id="runs", cursor_type="row", zebra_stripes=True)
+        table.display = False
+        yield table
+        yield Static(Content.styled(_("Looking for earlier runs…"), "$text-muted"), id="note", classes="-alone", markup=False)
 
     def on_mount(self) -> None:
         self.machine_known()
@@ -142,6 +148,7 @@ class HomeScreen(LoracleScreen):
         table.show(COLUMNS, {str(row.run.path): self._cells(row) for row in rows})
         self._note()
         table.display = bool(rows)
+        self.query_one("#note").set_class(not rows, "-alone")
         if rows and self.app.screen is self and self.focused is None:
             table.focus()
 
@@ -159,13 +166,20 @@ class HomeScreen(LoracleScreen):
     def _cells(self, row: "RunRow") -> list[Text]:
         name = row.run.name if self.has_class("-wide") else short_name(row.run.name)
         mark = f"{sign('●')} " if str(row.run.path) in self._marked else "  "
-        return [Text(mark + fitted(one_line(name), self._room)), *map(Text, _told(row))]
+        state, *others = _told(row)
+        return [Text(mark + fitted(one_line(name), self._room)), Text(state, self._colour(row.status)), *map(Text, others)]
+
+    def _colour(self, status: str) -> Style:
+        """A table takes Rich's styles, which know nothing of themes."""
+        name = "text-accent" if status in LIVE else COLOURS.get(status)
+        return Style(color=Color.parse(self.app.theme_variables[name]).rich_color) if name else Style()
 
     def _note(self) -> None:
         new, compare = keys.name("new", "n"), keys.name("compare", "v")
         if self.loracle.discarded:
             words = _("{name} is in the trash: {undo} brings it back until the app is left.")
-            said = words.format(name=one_line(short_name(self.loracle.discarded[-1].name), 26), undo=keys.name("undo", "u"))
+            name = fitted(one_line(short_name(self.loracle.discarded[-1].name)), 26)
+            said = words.format(name=name, undo=keys.name("undo", "u"))
         elif not self._rows:
             said = _("No run yet: press {new} for the first one.").format(new=new)
         elif self._marked:

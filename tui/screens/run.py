@@ -303,8 +303,9 @@ class RunScreen(RunAsks):
             self.say(_("There is no result yet: the run is not done."), "warning")
 
     def action_again(self) -> None:
-        """The plan once more, to be changed."""
-        self.loracle.open_again(self.run_directory)
+        """The plan once more, to be changed; where a setting of it was the cause, with the saner one."""
+        end = self._following.state.end if self._following is not None else None
+        self.loracle.open_again(self.run_directory, str((end or {}).get("setting") or ""))
 
     def action_replay(self) -> None:
         """Once more from its begin."""

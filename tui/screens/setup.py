@@ -51,14 +51,17 @@ class SetupScreen(LoracleScreen):
         Binding("5", "recommend", show=False),
     ]
 
-    def __init__(self, model: str = "", data: str = "", draft: Draft | None = None) -> None:
+    def __init__(self, model: str = "", data: str = "", draft: Draft | None = None, *, to_plan: bool = False) -> None:
         super().__init__()
         given = draft or (Draft(model=model, data=data) if model or data else None)
         self._put_aside = given is not None and drafts.begin(given)
         self.draft = given or drafts.kept()
         self._first = STEPS[0] if not self.draft.model else STEPS[1] if not (self.draft.data or model) else STEPS[2]
+        self._straight = to_plan
         self._to_plan = False
         """On to the plan as soon as model and data are known."""
+        self._opening = True
+        """Until a step was chosen or something said: then it opens at what was refused of what was said before."""
         self._keeping: Timer | None = None
 
     def body(self) -> ComposeResult:
@@ -88,6 +91,7 @@ class SetupScreen(LoracleScreen):
         self.loracle.look_at_machine()
         self.machine_known()
         self._show(self._first)
+        self._opening, self._to_plan = True, self._straight
         self._look_for_demos()
         if self._put_aside:
             words = _("What you had begun is kept: {key} lists such drafts.")
@@ -115,7 +119,7 @@ class SetupScreen(LoracleScreen):
         return self.query_one(f"#{name}-field", Field)
 
     def _show(self, name: str) -> None:
-        self._to_plan = False
+        self._to_plan = self._opening = False
         self.query_one(ContentSwitcher).current = f"step-{name}"
         self.step.enter()
         self._changed()
@@ -124,10 +128,21 @@ class SetupScreen(LoracleScreen):
     def _said(self) -> None:
         if len(self.query(Step)) < len(STEPS):
             return
+        before = self._named
         self._gather()
+        self._opening &= self._named == before
+        refused = next((name for name in STEPS if self.query_one(f"#step-{name}", Step).refused), None)
+        if refused is not None:
+            self._to_plan = False
+            if self._opening:
+                self._show(refused)
         if self._to_plan and self.ready:
             self._to_plan = False
             self.action_recommend()
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return self.draft.model, self.draft.data, self.draft.held_out
 
     def _gather(self) -> None:
         """Make the draft anew from what the steps say."""
@@ -181,11 +196,14 @@ class SetupScreen(LoracleScreen):
             return
         steps = [self.query_one(f"#step-{name}", Step) for name in STEPS]
         done = {s.TITLE: s.ready for s in steps} | {_("Plan"): False}
-        self.query_one(StepBar).show(done, self.step.TITLE)
+        refused = [f"{n} {s.TITLE}" for n, s in enumerate(steps, 1) if s.refused]
+        self.query_one(StepBar).show(done, self.step.TITLE, [s.TITLE for s in steps if s.refused])
         missing = [s.TITLE for s in steps if not s.ready]
         text = _("Ready: {key} compares full, LoRA and QLoRA.").format(key=keys.name("recommend", "ctrl+r"))
         if missing:
             text = _("Still needed: {steps}.").format(steps=", ".join(missing))
+        if refused:
+            text = _("Cannot be used: {steps}.").format(steps=", ".join(refused))
         self.query_one("#ready", Static).update(Content(text))
         data = self.query_one(DataStep).known
         rows = (data.facts.rows, data.facts.eval_rows) if data is not None else (None, None)
@@ -198,7 +216,8 @@ class SetupScreen(LoracleScreen):
         model, data, machine = self.query_one(ModelStep).known, self.query_one(DataStep).known, self.loracle.machine
         line = self.query_one("#memory-line", Static)
         if model is None or machine is None:
-            waits = _("the machine is being looked at") if model is not None else _("needs a model")
+            without = _("needs another model: step 2 says why") if self.query_one(ModelStep).refused else _("needs a model")
+            waits = _("the machine is being looked at") if model is not None else without
             line.update(Content.styled(f"{_('Memory')}  {waits}", "dim"))
             return
         candidates, advice = await in_thread(engine_side.so_far, machine, model, data, self.draft)

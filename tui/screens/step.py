@@ -13,6 +13,8 @@ class Step(Vertical):
 
     looking = False
     """Whether something is being looked at, so that more will be said soon."""
+    refused = False
+    """Whether what is said here was looked at and cannot be used; the step says why."""
 
     class Said(Message):
         """Something was said or found out here."""

@@ -183,7 +183,7 @@ class DataStep(Step):
             return
         self._asked = None
         self.known = None
-        self.looking = True
+        self.looking, self.refused = True, False
         self.post_message(self.Said())
         self._ask(question, final)
 
@@ -221,7 +221,8 @@ class DataStep(Step):
                 field.hint(_("waits for the held-out file"))
             else:
                 field.wrong(in_words(message))
-            self.looking = False
+            self.looking, self.refused = False, True
+            self.post_message(self.Said())
             return
         self._reading = None
         self.known = known

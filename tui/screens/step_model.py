@@ -90,9 +90,9 @@ class ModelStep(Step):
         self._list()
 
     def _list(self) -> None:
-        """What could be meant by what is typed; all there is while nothing is."""
+        """What could be meant by what is typed; all there is while nothing is, or nothing that can be used."""
         typed = self.field.value.lower()
-        taken = self.known is not None
+        taken = self.known is not None or self.refused
         fitting = [(n, w) for n, w in (*self._here, *self._hub) if taken or typed in n.lower()]
         choices = self.query_one("#models", OptionList)
         choices.clear_options()
@@ -105,8 +105,8 @@ class ModelStep(Step):
     @on(Input.Changed, "#model")
     def _typed(self) -> None:
         self._going_on = False
-        self._list()
         self.look(final=False)
+        self._list()
         self._search(self.field.value)
 
     @on(DescendantBlur)
@@ -172,7 +172,7 @@ class ModelStep(Step):
             return
         self._asked = None
         self.known = None
-        self.looking = True
+        self.looking, self.refused = True, False
         self.post_message(self.Said())
         self._ask(name, final)
 
@@ -195,7 +195,9 @@ class ModelStep(Step):
             self.known = await in_thread(engine_side.inspect_model, name)
         except (LoracleError, OSError, RuntimeError) as error:
             self.field.wrong(in_words(getattr(error, "message", str(error))))
-            self.looking = self._going_on = False
+            self.looking, self.refused, self._going_on = False, True, False
+            self._list()
+            self.post_message(self.Said())
             return
         self.field.note(views.model_facts(self.known))
         self._list()

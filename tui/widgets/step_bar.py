@@ -1,6 +1,6 @@
 """The steps of set-up on one line: what is done, where one is."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from textual import events
 from textual.content import Content
@@ -24,11 +24,13 @@ class StepBar(Static):
         super().__init__(id="step-bar", markup=False)
         self._ends: list[int] = []
 
-    def show(self, steps: Mapping[str, bool], now: str) -> None:
-        """Steps with whether they are done, and the one that is shown."""
+    def show(self, steps: Mapping[str, bool], now: str, refused: Collection[str] = ()) -> None:
+        """Steps with whether they are done, the one that is shown, and those whose answer cannot be used."""
         parts, self._ends, width = [], [], 0
         for number, (title, done) in enumerate(steps.items(), 1):
             mark, style = (sign("✓"), "$text-success") if done else (sign("○"), "$text-muted")
+            if title in refused:
+                mark, style = sign("✗"), "$text-error"
             if title == now:
                 mark, style = sign("●"), "bold $text-accent"
             part = Content.assemble((f" {mark} {number} {title} ", style), " ")

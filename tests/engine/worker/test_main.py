@@ -88,6 +88,7 @@ def test_a_loss_that_is_no_number_fails_with_the_last_good_checkpoint_kept(
     assert "learning_rate" in end["cause"]
     assert end["checkpoint"] == 24
     assert f"loracle run {run.path / 'plan.yaml'} --set learning_rate=0.0003" in end["cure"]
+    assert end["setting"] == "learning_rate=0.0003"
     assert "are kept in" in end["cure"]
     assert "resume" not in end["cure"], "which would come to the same step"
     found, put_aside = checkpoints.newest_sound(run.checkpoints)
