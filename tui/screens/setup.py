@@ -10,10 +10,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.timer import Timer
 from textual.widgets import Button, ContentSwitcher, Static
 
-from tui import draft as drafts
 from tui import keys
 from tui import views_setup as views
 from tui import work_setup as engine_side
@@ -21,8 +19,7 @@ from tui.background import in_thread
 from tui.draft import Draft
 from tui.flags import METHODS
 from tui.i18n import _
-from tui.screens.base import LoracleScreen
-from tui.screens.pick import PickScreen
+from tui.screens.setup_drafts import SetupDrafts
 from tui.screens.step import Step
 from tui.screens.step_data import DataStep
 from tui.screens.step_goal import GoalStep
@@ -32,11 +29,9 @@ from tui.widgets.field import Field
 from tui.widgets.step_bar import StepBar
 
 STEPS = ("goal", "model", "data", "limits")
-KEEP_AFTER = 0.6
-"""Seconds without a change before the draft is written down."""
 
 
-class SetupScreen(LoracleScreen):
+class SetupScreen(SetupDrafts):
     """Four steps and a line that says what memory the three methods would need so far."""
 
     ABOUT = _(
@@ -52,17 +47,13 @@ class SetupScreen(LoracleScreen):
     ]
 
     def __init__(self, model: str = "", data: str = "", draft: Draft | None = None, *, to_plan: bool = False) -> None:
-        super().__init__()
-        given = draft or (Draft(model=model, data=data) if model or data else None)
-        self._put_aside = given is not None and drafts.begin(given)
-        self.draft = given or drafts.kept()
+        super().__init__(draft=draft or (Draft(model=model, data=data) if model or data else None))
         self._first = STEPS[0] if not self.draft.model else STEPS[1] if not (self.draft.data or model) else STEPS[2]
         self._straight = to_plan
         self._to_plan = False
         """On to the plan as soon as model and data are known."""
         self._opening = True
         """Until a step was chosen or something said: then it opens at what was refused of what was said before."""
-        self._keeping: Timer | None = None
 
     def body(self) -> ComposeResult:
         yield StepBar()
@@ -81,11 +72,6 @@ class SetupScreen(LoracleScreen):
         """Take what was typed and not yet told by the steps."""
         if len(self.query(Step)) == len(STEPS):
             self._gather()
-
-    def on_unmount(self) -> None:
-        """What was said in the last moment."""
-        if self._keeping is not None:
-            drafts.keep(self.draft)
 
     def on_mount(self) -> None:
         self.loracle.look_at_machine()
@@ -166,24 +152,11 @@ class SetupScreen(LoracleScreen):
         self._take(draft)
         self._changed()
 
-    def _take(self, draft: Draft) -> None:
-        """Keep the draft, shortly after the last change."""
-        if draft == self.draft:
-            return
-        self.draft = draft
-        if self._keeping is not None:
-            self._keeping.stop()
-        self._keeping = self.set_timer(KEEP_AFTER, self._keep)
-
     def _take_back(self, draft: Draft) -> None:
         """What was said on the plan screen."""
         self.query_one(GoalStep).take(draft.goal)
         self.query_one(LimitsStep).take(draft.goal.get("time_budget_hours"))
         self._take(draft)
-
-    @work(exclusive=True, group="draft", exit_on_error=False)
-    async def _keep(self) -> None:
-        await in_thread(drafts.keep, self.draft)
 
     @property
     def ready(self) -> bool:
@@ -288,30 +261,6 @@ class SetupScreen(LoracleScreen):
         from tui.screens.recommendation import RecommendationScreen
 
         self.app.push_screen(RecommendationScreen(model, data, self.draft, self._take_back))
-
-    def action_anew(self) -> None:
-        """Begin with nothing said; what was said is put aside."""
-        self._change_to(Draft())
-
-    def _change_to(self, draft: Draft) -> None:
-        drafts.keep(self.draft)
-        self._keeping = None
-        self.app.switch_screen(SetupScreen(draft=draft))
-
-    def action_drafts(self) -> None:
-        """Pick another draft; this one is put aside."""
-        others = drafts.aside()
-        if not others:
-            words = _("There is no other draft; {key} begins one and puts this one aside.")
-            self.say(words.format(key=keys.name("anew", "ctrl+n")))
-            return
-
-        def picked(index: str | None) -> None:
-            if index is not None:
-                self._change_to(others[int(index)])
-
-        options = [(str(n), views.draft_line(one)) for n, one in enumerate(others)]
-        self.app.push_screen(PickScreen(_("Drafts that were begun"), options), picked)
 
     def action_browse(self) -> None:
         """Pick a file for the field that has the focus (that of the step otherwise)."""
