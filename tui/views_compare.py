@@ -14,7 +14,7 @@ from tui.views_run import real
 from tui.words import amount, clock, duration, metric, number, padded, short_name, sign, size, status_with_sign
 
 if TYPE_CHECKING:
-    from tui.comparing import Comparison
+    from tui.comparing import Compared, Comparison
 
 NAMES = 16
 """Cells of the names on the left, at least."""
@@ -77,15 +77,22 @@ def results(made: "Comparison", width: int) -> Content:
     def add(name: str, values: list[str]) -> None:
         lines.append(_row(name, values, column))
 
+    def probes() -> None:  # what any of them must beat
+        found = [_probe(c, column) for c in made.runs]
+        if any(found):
+            add(_("linear probe"), [words or sign("–") for words in found])
+
     if made.intervals:
         names = [n for n in MEASURES if all(n in made.intervals.get(c.letter, {n: 0}) for c in made.runs)]
         for name in names:
             add(judged.words(name), [_interval(made, c.letter, name, column) for c in made.runs])
+        probes()
         lines += [Content(""), *_differences(made)]
     else:
         names = judged.shown(get(c.report, "scores", "after") for c in made.runs)
         for name in names:
             add(judged.words(name), [metric(real(get(c.report, "scores", "after", name))) for c in made.runs])
+        probes()
         lines.append(Content.styled(WHY_NOT.get(made.why_not, ""), "$text-warning"))
     lines.append(Content(""))
     add(_("time"), [duration(real(get(c.report, "seconds", "total")) or c.state.elapsed) for c in made.runs])
@@ -99,6 +106,16 @@ def results(made: "Comparison", width: int) -> Content:
 def _row(name: str, values: list[str], column: int, names: int = NAMES) -> Content:
     label = one_line(name, names - 1)
     return Content.assemble((padded(label, names), "$text-muted"), "".join(padded(v, column) for v in values).rstrip())
+
+
+def _probe(compared: "Compared", column: int) -> str:
+    """What a linear model on the untouched one scored in the metric that decides; empty where none was fitted."""
+    name = compared.plan.metric if compared.plan is not None else ""
+    score = real(get(compared.report, "scores", "probe", name))
+    if score is None:
+        return ""
+    words = f"{metric(score)} {judged.words(name)}"
+    return words if cell_len(words) < column else metric(score)
 
 
 def _interval(made: "Comparison", letter: str, name: str, column: int) -> str:

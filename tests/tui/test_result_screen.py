@@ -209,6 +209,14 @@ def test_names_of_settings_are_whole_beside_four_runs(make_run: Any) -> None:
     assert max(map(len, lines)) <= 74
 
 
+def test_beside_the_scores_stands_the_linear_probe_that_they_must_beat(make_run: Any) -> None:
+    run = make_run("a").run
+    fitted = {"scores": {"after": {"macro_f1": 0.35}, "probe": {"macro_f1": 0.764, "accuracy": 0.8}}}
+    runs = [Compared("A", run, RunState(), run.plan(), fitted), Compared("B", run, RunState(), None, {})]
+    lines = views_compare.results(Comparison(runs), 74).plain.splitlines()
+    assert ["linear", "probe", "0.764", "macro-F1", "–"] in [line.split() for line in lines]
+
+
 def test_the_curves_of_a_comparison_have_a_colour_each_in_every_theme() -> None:
     app = LoracleApp()
     for name in app.available_themes:
