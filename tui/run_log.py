@@ -107,7 +107,8 @@ def event_line(event: "Event") -> tuple[str, str] | None:
             return f"! {warning_words(event) or _('recovered')}", "warning"
         case "end":
             cause, cure = (in_words(one_line(event.get(part) or "", 400)) for part in ("cause", "cure"))
-            cause, cure = f": {cause}" if cause else "", f"; {cure}" if cure else ""
+            after = " " if cause.endswith((".", "。")) else "; "
+            cause, cure = f": {cause}" if cause else "", f"{after}{cure}" if cure else ""
             return f"{status_word(one_line(event.get('status'), 20))}{cause}{cure}", "end"
     return None
 

@@ -1,7 +1,7 @@
 """A run, live: follows the event log, asks for stops, notices a dead worker."""
 
 import time
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, work
 from textual.app import ComposeResult
@@ -10,15 +10,13 @@ from textual.containers import Container
 from textual.content import Content
 
 from engine.text import one_line
-from tui import keys
 from tui import views_run as views
 from tui.background import in_thread
-from tui.endings import ending
 from tui.i18n import _
-from tui.live_advice import Advice, advice
+from tui.live_advice import advice
 from tui.run_log import LogLine, printed
-from tui.screens.run_asks import RunAsks
 from tui.screens.run_keys import NO_WORDS, log_title
+from tui.screens.run_panes import RunPanes
 from tui.watching import Live, Watched
 from tui.widgets.log_pane import LogPane
 from tui.widgets.loss_chart import Line, LossChart
@@ -39,13 +37,10 @@ SETTLE_SECONDS = 2.0
 """How often the worker is looked for."""
 PATIENCE = 30.0
 """Seconds a resumed worker may take to say its first word before it counts as dead."""
-LEAVING = _("Leaving keeps it running; `loracle attach` comes back to it.")
-HINT_ROWS = 4
-"""As in the stylesheet."""
 CHART_HELP = _("The mouse wheel zooms, and the place under the mouse is told.")
 
 
-class RunScreen(RunAsks):
+class RunScreen(RunPanes):
     """Only reads the run directory; the run goes on whether this is looked at or not."""
 
     ABOUT = _("The run is a process of its own: leaving, or losing the connection, does not stop it.")
@@ -59,11 +54,9 @@ class RunScreen(RunAsks):
     def __init__(self, run: "RunDirectory", *, resume: bool = False) -> None:
         super().__init__()
         self.run_directory = run
-        self._line: Line | None = None
         self._resume_first = resume
         self._settled = self._drawn = self._spent = self._quiet_until = 0.0
         self._was_live = False
-        self._evaluations_shown: object = None
         self._ended_shown: str | None = None
 
     def body(self) -> ComposeResult:
@@ -191,65 +184,6 @@ class RunScreen(RunAsks):
         self._draw_panes(told)
         self.draw_hint(told[0].text if told[0].text.startswith("!") else "")
         self._say_the_end()
-
-    @property
-    def _metric(self) -> str:
-        """What decides which evaluation is the best."""
-        plan = self._following.plan if self._following is not None else None
-        return plan.metric if plan is not None else "macro_f1"
-
-    def _draw_panes(self, told: list[Advice]) -> None:
-        """Those in sight; the others are drawn when they come into it."""
-        panes = {pane.id: pane for pane in self.query(Pane) if pane.display}
-        if "loss" in panes:
-            self.query_one(LossChart).show(cast(Line, self._line))
-        if isinstance(pane := panes.get("advice"), TextPane):
-            pane.show(Content("\n").join(Content.styled(a.text, a.style) for a in told))
-        self._draw_to_size()
-
-    def _right(self, now: float) -> Content:
-        assert self._following is not None
-        if self.frozen:
-            return Content.styled(_("frozen · {freeze} goes on").format(freeze=keys.name("freeze", "space")), "$text-warning")
-        return views.time_left(self._following.state, now)
-
-    def _draw_to_size(self) -> None:
-        """What is drawn as wide as its pane; one that comes into sight has its size after the next layout."""
-        assert self._following is not None
-        machine = self.query_one("#machine", TextPane)
-        if machine.display and (room := machine.scrollable_content_region):
-            machine.show(views.machine(self._following.state, self._predicted(), *room.size))
-        pane, state = self.query_one("#evaluations", TextPane), self._following.state
-        if pane.display and (width := pane.scrollable_content_region.width):
-            told_of = id(state), len(state.evaluations), width
-            if told_of != self._evaluations_shown:
-                self._evaluations_shown = told_of
-                pane.show(views.evaluations(state, self._metric, width))
-        self._draw_samples()
-
-    def _draw_samples(self) -> None:
-        assert self._following is not None
-        state, pane = self._following.state, self.query_one("#samples", TextPane)
-        self.query_one("#panes").set_class(not state.samples, "-no-samples")
-        words = _("No sample answers yet: they come with evaluations, or before and after where the model writes.")
-        nothing = Content.styled(words, "$text-muted")
-        if pane.display:
-            pane.show(views.samples(state, pane.scrollable_content_region.width) if state.samples else nothing)
-        pane.title_words(views.samples_title(state) if state.samples else _("samples"))
-
-    def _predicted(self) -> int | None:
-        assert self._following is not None
-        value = self._following.state.info.get("predicted_memory") or self._following.predicted_memory
-        return int(value) if isinstance(value, int | float) else None
-
-    def draw_hint(self, pressing: str = "") -> None:
-        """How it ended and what to do now; while it goes on, what is pressing."""
-        assert self._following is not None
-        state, hint = self._following.state, self.query_one("#hint", Quiet)
-        hint.set_class(state.status in ("failed", "refused", "dead"), "-alarm")
-        width = max(self.size.width - 2, 20)
-        room = (HINT_ROWS - 1) * width  # words that do not fit into a row leave some of it blank, paths much of it
-        hint.show(Content(ending(state, room) or self._stopping or pressing or LEAVING))
 
     def _say_the_end(self) -> None:
         """The last words of a worker that died or failed, once; and news for whoever looks elsewhere."""
