@@ -3,43 +3,31 @@
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.cells import cell_len
-from rich.style import Style
-from rich.text import Text
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.color import Color
 from textual.content import Content
 from textual.widgets import DataTable, Static
 
 from engine.text import one_line
 from recommender.errors import LoracleError
-from tui import judged, keys
+from tui import keys
+from tui import views_home as views
 from tui.background import in_thread
 from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
-from tui.views_advice import NAMES
 from tui.widgets.run_table import RunTable
-from tui.words import LIVE, fitted, metric, seconds_ago, short_name, sign, status_with_sign, status_word
+from tui.words import LIVE, fitted, short_name, sign, status_word
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
     from tui.run_rows import RunRow
 
-SHORT = {"accuracy": _("acc")}
 REFRESH_SECONDS = 5.0
 RESUMABLE = ("stopped", "failed", "dead", "")
 """Whether a run that was not read yet can be resumed, its screen finds out."""
-FEWEST_CELLS = 12
-"""Of a run's name, however little room the other columns leave."""
-COLUMNS = (_("run"), _("state"), _("method"), _("best"), _("started"))
-AROUND = 2 * len(COLUMNS) + 4
-"""Cells beside the columns' texts: a blank on both sides of each, the mark in front of the name, the scroll bar."""
-COLOURS = {"done": "text-success", "failed": "text-error", "refused": "text-error", "dead": "text-error"}
-"""Of states that are over, beside their signs."""
 MOST_MARKED = 4
 OF_RUNS = frozenset({"open", "attach", "resume", "mark", "compare", "replay", "delete"})
 
@@ -71,8 +59,6 @@ class HomeScreen(LoracleScreen):
         self._go_to_setup = go_to_setup
         self._rows: list[RunRow] = []
         self._marked: set[str] = set()
-        self._room = FEWEST_CELLS
-        """Cells for a run's name."""
 
     @property
     def live_run(self) -> "RunDirectory | None":
@@ -143,36 +129,22 @@ class HomeScreen(LoracleScreen):
             self.call_after_refresh(self.refresh_bindings)
         self._rows = rows
         self._marked &= {str(row.run.path) for row in rows}
-        self._room = self._room_for_names(rows)
-        table = self.query_one(RunTable)
-        table.show(COLUMNS, {str(row.run.path): self._cells(row) for row in rows})
+        room, colours = views.room_for_names(rows, self.size.width), self.app.theme_variables
+        table, whole, lines = self.query_one(RunTable), self.has_class("-wide"), {}
+        for row in rows:
+            key = str(row.run.path)
+            lines[key] = views.cells(row, room, colours, whole=whole, marked=key in self._marked)
+        table.show(views.COLUMNS, lines)
         self._note()
         table.display = bool(rows)
         self.query_one("#note").set_class(not rows, "-alone")
         if rows and self.app.screen is self and self.focused is None:
             table.focus()
 
-    def _room_for_names(self, rows: "list[RunRow]") -> int:
-        """What the other columns leave of the width, so that nothing has to be scrolled sideways."""
-        table = [COLUMNS[1:], *map(_told, rows)]
-        taken = sum(max(map(cell_len, column)) for column in zip(*table, strict=True))
-        return max(self.size.width - taken - AROUND, FEWEST_CELLS)
-
     def on_resize(self, event: events.Resize) -> None:
         """Names are cut for the width there is. (Textual calls the handlers of all classes.)"""
         if self._rows:
             self.call_after_refresh(lambda: self._show(self._rows))
-
-    def _cells(self, row: "RunRow") -> list[Text]:
-        name = row.run.name if self.has_class("-wide") else short_name(row.run.name)
-        mark = f"{sign('●')} " if str(row.run.path) in self._marked else "  "
-        state, *others = _told(row)
-        return [Text(mark + fitted(one_line(name), self._room)), Text(state, self._colour(row.status)), *map(Text, others)]
-
-    def _colour(self, status: str) -> Style:
-        """A table takes Rich's styles, which know nothing of themes."""
-        name = "text-accent" if status in LIVE else COLOURS.get(status)
-        return Style(color=Color.parse(self.app.theme_variables[name]).rich_color) if name else Style()
 
     def _note(self) -> None:
         new, compare = keys.name("new", "n"), keys.name("compare", "v")
@@ -320,13 +292,3 @@ class HomeScreen(LoracleScreen):
     def action_end(self, which: int) -> None:
         """To the first or last run."""
         self.query_one(RunTable).move_cursor(row=0 if which < 0 else len(self._rows) - 1)
-
-
-def _told(row: "RunRow") -> tuple[str, ...]:
-    """All cells but the name."""
-    if not row.status:
-        return sign("…"), "", "", seconds_ago(row.started)
-    name = SHORT.get(row.metric, judged.words(row.metric))
-    score = f"{name} {metric(row.score)}" if row.score is not None else metric(None)
-    method = NAMES.get(row.method, _("unreadable"))
-    return tuple(map(one_line, (status_with_sign(row.status), method, score, seconds_ago(row.started))))
