@@ -159,10 +159,13 @@ def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
 
 def budget(plan: Plan) -> str:
     """What "the same budget" meant, in a sentence."""
-    passes = "at most one pass" if plan.epochs == 1 else f"up to {plan.epochs:g} passes"
     early = " and stopped early by the validation rows" if plan.early_stopping else ""
+    passes = f"up to {plan.epochs:g} passes each{early}"
+    if plan.epochs == 1:
+        once = "at most one pass each"
+        passes = "at most one pass each and stopped early by the validation rows" if plan.early_stopping else once
     return (
-        f"Same rows, same order, batches of {plan.effective_batch}, {passes} each{early}; every method has"
+        f"Same rows, same order, batches of {plan.effective_batch}, {passes}; every method has"
         " its own learning rate and rank from the table, and keeps its best checkpoint."
     )
 
@@ -287,9 +290,12 @@ def unbeaten(
     if leader is None:
         return []
     measure = MEASURES[metric]
-    names = {"probe": "a linear model on the untouched one", "majority": "one answer for all rows"}
+    said = {
+        "probe": "No method did better than a linear model on the untouched one",
+        "majority": "No method did better than one answer for all rows",
+    }
     return [
-        f"No method did better than {names[name]}: {measure.words} {scores[metric]:.3f} against {leader:.3f} at best."
+        f"{said[name]}: {measure.words} {scores[metric]:.3f} against {leader:.3f} at best."
         for name, scores in baselines.items()
         if metric in scores and (scores[metric] >= leader if measure.higher_is_better else scores[metric] <= leader)
     ]

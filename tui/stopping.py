@@ -3,8 +3,8 @@
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Iterator
+from time import monotonic
 from types import FrameType
 
 from engine.rundir import RunDirectory
@@ -35,7 +35,7 @@ class Stopping:
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal came."""
-        now = time.monotonic()
+        now = monotonic()
         if now - self._last < SAME:
             return
         self._last = now

@@ -216,7 +216,7 @@ def test_a_signal_that_comes_twice_at_once_is_one_request(make_run: Callable[...
     told: list[bool] = []
     now = iter((100.0, 100.01, 100.4, 100.6))
     monkeypatch.setattr("tui.stopping.stop", lambda run, *, now: told.append(now))
-    monkeypatch.setattr("tui.stopping.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("tui.stopping.monotonic", lambda: next(now))
     asked = stopping.Stopping()
     asked.found(make_run().run)
     for _ in range(3):

@@ -145,7 +145,7 @@ class SetupScreen(SetupDrafts):
         asked = (said["train_rows"], said["eval_rows"], tokenizer)
         if asked != (data.train_rows, data.eval_rows, data.tokenizer):
             data.train_rows, data.eval_rows, data.tokenizer = asked  # type: ignore[assignment]
-            data.look(final=False)
+            data.look(final=data.final)
         draft = replace(self.draft, goal=goal, **said)  # type: ignore[arg-type]
         if (draft.model, draft.data) != (self.draft.model, self.draft.data):
             draft = replace(draft, settings={}, method="")  # they were for something else

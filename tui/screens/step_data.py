@@ -106,6 +106,8 @@ class DataStep(Step):
         self._drop = draft.drop_conflicts
         self._asked: object = None
         """The question that was asked last; it is not asked twice."""
+        self.final = False
+        """Whether it was asked for good, and not while somebody types: then it may name a set on the hub."""
         self._reading: object = None
         self._going_on = False
         """Enter was pressed while the rows are still looked at: to what was found, once it is there."""
@@ -181,7 +183,7 @@ class DataStep(Step):
         question = (self._draft(), self.tokenizer)
         if self._asked == question and not (again and self.known is None):
             return
-        self._asked = None
+        self._asked, self.final = None, final
         self.known = None
         self.looking, self.refused = True, False
         self.post_message(self.Said())
