@@ -97,10 +97,12 @@ class PlanStarts(LoracleScreen):
     @work(exclusive=True, group="start", exit_on_error=False)
     async def _ask_for_pilot(self, advice: Advice) -> None:
         try:
+            self._message(_("working out what a pilot would do…"), wrong=False)
             hours, names = await in_thread(starting.pilot_hours, advice)
         except LoracleError as error:
             self._message(_("No pilot: {why}").format(why=in_words(error.message)))
             return
+        self._message("")
         question = views.pilot(names, duration(3600 * hours), own=bool(advice.draft.settings))
         self.app.push_screen(ConfirmScreen(question, _("Start the pilot")), self._pilot_wanted)
 
