@@ -201,6 +201,9 @@ class DataStep(Step):
         if not final:
             await asyncio.sleep(PAUSE)
             if not await in_thread(_are_files, draft.data, draft.held_out):
+                if not await in_thread(_are_files, draft.data):  # what was found of another name says nothing of this one
+                    field.hint()
+                    self.query_one("#found").display = False
                 self.looking = False
                 return
         self._asked = question
