@@ -303,6 +303,13 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         """Put a checkpoint's weights into the model."""
         self._load_from_checkpoint(str(checkpoint))
 
+    def let_go(self) -> None:
+        """Free what only steps need, gradients and the optimizer's states; no step can follow."""
+        self.model.zero_grad(set_to_none=True)
+        if self.optimizer is not None:
+            self.optimizer.state.clear()
+        give_back()
+
 
 def seed_everything(seed: int) -> None:
     """Seed every generator a model may draw from."""

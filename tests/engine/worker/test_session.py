@@ -125,6 +125,21 @@ def test_the_best_checkpoint_is_what_is_saved(finished: Finished) -> None:
     assert all(torch.equal(kept[n], saved[n]) for n in kept)
 
 
+def test_the_best_weights_are_not_loaded_beside_the_memory_of_the_steps(
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside: list[int] = []
+    load = LogicalBatchTrainer.load_weights
+
+    def watched(trainer: Any, checkpoint: Path) -> None:
+        beside.append(sum(p.grad is not None for p in trainer.model.parameters()) + len(trainer.optimizer.state))
+        load(trainer, checkpoint)
+
+    monkeypatch.setattr(LogicalBatchTrainer, "load_weights", watched)
+    run_here(make_plan(tiny, epochs=1))
+    assert beside == [0]
+
+
 def test_early_stopping_ends_a_training_that_brings_nothing(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
     plan = make_plan(tiny, learning_rate=1e-12, early_stopping=True, patience=2, evaluations=10)
     report = run_here(plan).report() or {}
