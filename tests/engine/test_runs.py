@@ -92,7 +92,7 @@ def test_a_run_is_found_by_name_prefix_part_path_or_as_the_last(start: Start, na
 def test_an_ambiguous_name_lists_what_it_may_be(start: Start) -> None:
     start("20260101-imdb-full")
     start("20260102-imdb-lora")
-    with pytest.raises(InputError, match=r"20260101-imdb-full, 20260102-imdb-lora.*more of the name"):
+    with pytest.raises(InputError, match=r"20260102-imdb-lora, 20260101-imdb-full.*more of the name"):
         runs.attach("2026", Path("runs"))
 
 
