@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from platformdirs import user_downloads_path
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
@@ -298,8 +299,9 @@ class LoracleApp(App[None]):
             trash.empty(self.discarded)
 
     def action_picture(self) -> None:
-        """Save what is on the screen, once a palette that asked for it is gone."""
-        self.set_timer(0.1, self.deliver_screenshot)
+        """Save what is on the screen once a palette that asked for it is gone; at home where there is no folder for downloads."""
+        folder = None if user_downloads_path().is_dir() else str(Path.home())
+        self.set_timer(0.1, partial(self.deliver_screenshot, path=folder))
 
     def copy_to_clipboard(self, text: str) -> None:
         """Copy out: through the terminal, wherever it runs, and by this machine's own helper if it has one."""

@@ -216,3 +216,17 @@ async def test_who_leaves_from_home_is_told_what_goes_on(runs: Path, make_run: A
         await pilot.press("ctrl+q")
     assert app.left_running is not None
     assert app.left_running.path == worker.run.path
+
+
+async def test_a_screenshot_is_saved_where_there_is_no_folder_for_downloads(
+    runs: Path, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_DOWNLOAD_DIR", str(home / "none"))
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "What is the model to learn?" in screen(app))
+        await pilot.press("f8")
+        await wait(pilot, lambda: any("the model to learn" in f.read_text().replace("&#160;", " ") for f in home.glob("*.svg")))
