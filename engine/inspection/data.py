@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from engine.inspection import cache, tokens
 from engine.inspection.classes import check_classes
-from engine.inspection.columns import LOOK_AT, describe
+from engine.inspection.columns import LOOK_AT
 from engine.inspection.counting import Counted, Looked, count, counted_rows, look
 from engine.inspection.detection import detect
 from engine.inspection.duplicates import near_duplicates
@@ -16,15 +16,14 @@ from engine.inspection.language import language_of
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
-from engine.inspection.suspicious import far_off, in_order, is_spoken, leak_in_text, other_texts, rivals, suspicious
+from engine.inspection.suspicious import suspicions
 from engine.rows import put_aside, sort_labels
 from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
 from engine.tables.source import Source, Told, nobody
-from engine.tables.table import Table
 from engine.text import one_line
 from recommender import hyper
 from recommender.errors import InputError
-from recommender.facts import CLASSIFYING, DataFacts, Suspicion, Truncation
+from recommender.facts import CLASSIFYING, DataFacts, Truncation
 
 PREVIEW_ROWS = 20
 COMPARING = "texts to compare"
@@ -143,7 +142,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         "labels": labels or None,
         "label_counts": [counted.marks[m] for m in labels] or None,
         "classes": len(labels) or None,
-        "suspicious_columns": _suspicions(head, shape, looked, named),
+        "suspicious_columns": suspicions(head, shape, looked, named),
         "format": source.format,
         "encoding": source.encoding,
         "separator": source.separator,
@@ -281,31 +280,6 @@ def _origin(shape: Shape, looked: Looked, counter: tokens.Counter) -> Literal["m
         return "assumed"
     # What a chat template adds is counted of one exchange, not of every row.
     return "estimated" if looked.sampled or shape.task in ("chat", "preference") else "measured"
-
-
-def _suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str]) -> list[Suspicion]:
-    roles = shape.columns
-    label = roles.get("label") if shape.task == "classification" else None
-    used = [name.partition(".")[0] for name in roles.values()] + list(roles.values())
-    described = describe(head)
-    found = suspicious(head, described, used, label)
-    if "text" not in named and "text_pair" not in roles and shape.layout in ("text_label", "text_labels", "text_number"):
-        found += other_texts(described, [*used, *(s.column for s in found)], roles["text"])
-    if "label" not in named and (label or shape.task == "multi_label") and "label" in roles:
-        aside = [*used, *(s.column for s in found)]
-        found += rivals(described, aside, roles["label"])
-    if label is not None and in_order(label, sorted(set(looked.targets))):
-        found.append(Suspicion(column=label, why="ordered"))
-    if shape.layout == "text" and is_spoken(looked.texts):
-        found.append(Suspicion(column=roles["text"], why="spoken"))
-    if label is not None:
-        share = leak_in_text(looked.texts, looked.targets)
-        if share is not None:
-            found.append(Suspicion(column=roles["text"], why="leak", share=share))
-    far = far_off(looked.targets) if shape.task == "regression" else None
-    if far is not None:
-        found.append(Suspicion(column=roles["label"], why="outliers", share=far))
-    return found
 
 
 def _preview(source: Source, shape: Shape, numbers: list[int]) -> list[list[str]]:

@@ -4,7 +4,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from engine.inspection.columns import LOOK_AT, Column, label_score
+from engine.inspection.columns import LOOK_AT, Column, describe, label_score
+from engine.inspection.counting import Looked
+from engine.inspection.layouts import Shape
 from engine.inspection.misleading import with_commas
 from engine.rows import as_text
 from engine.tables.table import Table
@@ -155,3 +157,29 @@ def leak_in_text(texts: Sequence[str], marks: Sequence[str]) -> float | None:
             telling.add(word)
     share = sum(not telling.isdisjoint(bag) for bag in bags) / len(bags)
     return share if share >= LEAST_SHOWN else None
+
+
+def suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str]) -> list[Suspicion]:
+    """All that is suspicious of rows of this shape; of columns in `named` the person has decided."""
+    roles = shape.columns
+    label = roles.get("label") if shape.task == "classification" else None
+    used = [name.partition(".")[0] for name in roles.values()] + list(roles.values())
+    described = describe(head)
+    found = suspicious(head, described, used, label)
+    if "text" not in named and "text_pair" not in roles and shape.layout in ("text_label", "text_labels", "text_number"):
+        found += other_texts(described, [*used, *(s.column for s in found)], roles["text"])
+    if "label" not in named and (label or shape.task == "multi_label") and "label" in roles:
+        aside = [*used, *(s.column for s in found)]
+        found += rivals(described, aside, roles["label"])
+    if label is not None and in_order(label, sorted(set(looked.targets))):
+        found.append(Suspicion(column=label, why="ordered"))
+    if shape.layout == "text" and is_spoken(looked.texts):
+        found.append(Suspicion(column=roles["text"], why="spoken"))
+    if label is not None:
+        share = leak_in_text(looked.texts, looked.targets)
+        if share is not None:
+            found.append(Suspicion(column=roles["text"], why="leak", share=share))
+    far = far_off(looked.targets) if shape.task == "regression" else None
+    if far is not None:
+        found.append(Suspicion(column=roles["label"], why="outliers", share=far))
+    return found
