@@ -23,10 +23,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "bias_correction": ("bias_correction", "correct_bias", "bias_corrected"),
     "compile": ("compile", "torch_compile"),
     "seeds": ("seeds", "seed"),
+    "rslora": ("rslora", "use_rslora"),
     "padding": ("padding", "pad_to_max_length", "pad_to_sequence_len"),
 }
 AS_THEY_ARE = (
-    "early_stopping", "train_head", "rows", "fp16", "task_type", "use_rslora", "class_weights", "preference_beta", "dropout",
+    "early_stopping", "train_head", "rows", "fp16", "task_type", "class_weights", "preference_beta", "dropout",
 )  # fmt: skip
 """Settings that everybody calls the same."""
 BATCH_WHOLE = ("effective_batch", "global_batch_size", "total_batch_size")

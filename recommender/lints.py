@@ -150,7 +150,7 @@ def _alpha(s: Mapping[str, Any], rate: float, decoder: bool, suggested: float | 
     """Alpha that multiplies the step without a rate that divides it (alpha 32 for LLMs, twice the rank for encoders)."""
     alpha, rank = number(s, "alpha"), number(s, "rank")
     meant = usual or (32 if decoder else 2 * rank if rank else None)
-    if alpha is None or not meant or s.get("use_rslora"):
+    if alpha is None or not meant or s.get("rslora"):
         return
     times, at = alpha / meant, suggested or (2e-4 if decoder else 5e-4)
     known: dict[str, Any] = {"alpha": alpha, "learning_rate": rate, "times": times, "usual": meant}

@@ -87,6 +87,7 @@ def test_one_step_is_not_said_in_the_plural() -> None:
         {"epochs": 40, "early_stopping_patience": 3},
         {"lora_r": 8, "lora_alpha": 64, "lr": 1e-4, "modules_to_save": ["classifier"]},
         {"lora_r": 8, "lora_alpha": 64, "lr": 5e-4, "use_rslora": True},
+        {"method": "lora", "rank": 8, "alpha": 64, "learning_rate": 5e-4, "rslora": True},
         {"seeds": [1, 2, 3], "seed": None},
         {"padding": "longest", "max_length": 512},
         {"epochs": "many", "lr": None, "batch_size": [8], "warmup_steps": {"a": 1}, "lora_alpha": True},
