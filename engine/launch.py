@@ -15,6 +15,7 @@ from engine.inspection import accelerators
 from engine.inspection.hub_list import hub_cache
 from engine.inspection.processor import usable_cores
 from engine.needless import needless
+from engine.processes import execute
 from engine.rundir import RunDirectory, json_object
 from recommender.errors import Refused
 from recommender.facts import Machine
@@ -48,18 +49,20 @@ class Waiting:
     """
 
     def __init__(self, plan: Plan) -> None:
-        """For a run of this plan, or of one like it."""
+        """For a run of this plan, or of one like it.
+
+        Raises:
+            Refused: no process can be started.
+        """
         self._without = needless(plan)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - the worker's until it knows its log
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.worker", "--wait", *self._without],
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=self._said,
-            stderr=self._said,
-            start_new_session=True,
-            env=environment(),
-        )
+        said = self._said
+        try:
+            words = ["engine.worker", "--wait", *self._without]
+            self._process = execute(words, cwd="/", stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment())
+        except Refused:
+            said.close()
+            raise
         self._told = False
 
     def __enter__(self) -> Self:
@@ -102,21 +105,17 @@ def launch(run: RunDirectory, plan: Plan, waiting: Waiting | None = None) -> Non
     """Start the worker of that run, or give the run to the one that waits, and return at once.
 
     Executed, never forked: a fork after torch used its threads hangs. No terminal: a Ctrl-C meant for the viewer must
-    not reach the worker. Its folder is the run and `-P` keeps that folder off the import path, so that nothing beside a
-    model or a data set is ever imported.
+    not reach the worker. Its folder is the run.
+
+    Raises:
+        OSError: its log cannot be written.
+        Refused: no process can be started.
     """
     if waiting is not None and waiting.take(run, plan):
         return
     with run.log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.worker", str(run.path)],
-            cwd=run.path,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=environment(),
-        )
+        words = ["engine.worker", str(run.path)]
+        process = execute(words, cwd=run.path, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment())
     _reap(process)
 
 

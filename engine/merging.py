@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from engine import launch
 from engine.files import expanded, read_json
+from engine.processes import execute
 from engine.rundir import RunDirectory
 from recommender.errors import Exit, InputError, LoracleError, Refused, TrainingFailed
 
@@ -150,15 +150,10 @@ def _merged(run: RunDirectory, target: Path, told: Callable[[str], None]) -> dic
 def _child(run: RunDirectory, target: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The child at work; once this is left it has ended, and what was not whole is gone."""
     with run.log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.worker.merge", str(run.path), str(target)],
-            cwd=run.path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-            env=launch.environment(),
-        )
+        process = execute(
+            ["engine.worker.merge", str(run.path), str(target)],
+            cwd=run.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=launch.environment(),
+        )  # fmt: skip
     _going_on[process] = part_of(target, process.pid)
     try:
         yield process

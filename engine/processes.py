@@ -1,17 +1,48 @@
-"""Which process is meant, written down so that it is known again: pids are given to others, and clocks are set."""
+"""Processes of our own: how they are begun, and which is meant, written down so that it is known again: pids are given to others,
+and clocks are set."""
 
 import os
 import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
+
+from recommender.errors import Refused
 
 SLACK = 2.0
 """Seconds by which two readings of one start time may differ, where the system tells it by the clock only."""
 CLOCK_SLACK = 60.0
 """Seconds that the time of a machine's start may be off by, after its clock was set."""
+
+
+def execute(
+    words: Sequence[str],
+    *,
+    stdin: int,
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> "subprocess.Popen[bytes]":
+    """`python -P -m WORDS` in a session of its own, which no Ctrl-C of this one's reaches.
+
+    `-P` keeps its folder off the import path, so that nothing beside a model or a data set is ever imported.
+
+    Raises:
+        Refused: the system has no process, or no memory, for it.
+    """
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", *words],
+            stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise Refused(f"No process can be started here ({error.strerror}). Close what else runs, and try again.") from None
 
 
 def this() -> dict[str, Any]:

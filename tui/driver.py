@@ -1,10 +1,10 @@
 """The process that works a group of runs off when nobody waits for it."""
 
 import subprocess
-import sys
 import time
 
 from engine.groups import Group
+from engine.processes import execute
 from recommender.errors import InputError
 
 PATIENCE = 20.0
@@ -16,16 +16,11 @@ def leave_running(group: Group) -> None:
 
     Raises:
         InputError: it ended at once.
+        Refused: no process can be started.
     """
     with (group.path / "driver.log").open("ab") as log:
-        driver = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tui.cli", "resume", str(group.path), "--json"],
-            cwd=group.path,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        words = ["tui.cli", "resume", str(group.path), "--json"]
+        driver = execute(words, cwd=group.path, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     deadline = time.monotonic() + PATIENCE
     while not group.driven() and driver.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -21,6 +21,7 @@ SENTENCES: tuple[str, ...] = (
     ),
     marked("The disk of {path} was full while {doing}; what was saved before is sound."),
     marked("{path}: runs cannot be written here ({why}); choose another folder with --runs."),
+    marked("No process can be started here ({why}). Close what else runs, and try again."),
     marked("Memory ran out while {doing}."),
     marked("Memory ran out while the checkpoint of step {step} was written; what was saved before is sound."),
     marked("the model was loaded"),

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 HUNG_UP = 129
-CODES: dict[str, int] = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": HUNG_UP}
+CODES: dict[int, int] = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: HUNG_UP}
 PATIENCE = 3.0
 """Seconds for leaving in good order. Textual's writer dies with the terminal, and whoever then writes waits for ever
 (seen after tmux was killed: the kernel sends a continue signal too, on which Textual begins to draw again)."""
@@ -17,15 +17,14 @@ def catch_signals(leave: Callable[[int], None]) -> None:
     """Call `leave` with the exit code when one of the signals comes; end the process if that does not."""
 
     def caught(number: int, frame: object) -> None:
-        code = CODES[signal.Signals(number).name]
+        code = CODES[number]
         last_resort = threading.Timer(PATIENCE, _end_now, [code])
         last_resort.daemon = True
         last_resort.start()
         leave(code)
 
-    for name in CODES:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), caught)
+    for number in CODES:
+        signal.signal(number, caught)
 
 
 def end_children() -> None:

@@ -63,8 +63,7 @@ class Stopping:
 def stopping_by_signals() -> Iterator[Stopping]:
     """While inside, signals do not end this process."""
     stopping = Stopping()
-    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
-    before = {n: signal.signal(n, stopping.hear) for n in numbers}
+    before = {n: signal.signal(n, stopping.hear) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield stopping
     finally:

@@ -10,6 +10,7 @@ kernels), `nvidia` (ask its driver), `torch_devices` (Intel's and Apple's). The 
 import gc
 import json
 import os
+import resource
 import sys
 import time
 from typing import Any, TextIO
@@ -118,10 +119,6 @@ def _name(request: dict[str, Any]) -> str:
 def _limit_memory(limit: int | None) -> None:
     """Cap the address space, so that a monstrous file ends this process and not the machine."""
     if limit is None:
-        return
-    try:
-        import resource  # not on Windows
-    except ImportError:
         return
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)

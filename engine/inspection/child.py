@@ -7,12 +7,12 @@ import queue
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from engine.processes import execute
 from engine.text import clean, one_line
 from recommender.errors import Exit, InputError, LoracleError, Refused
 
@@ -70,7 +70,7 @@ def ask(
 
     Raises:
         InputError: the child says so, crashed, ran out of memory, took too long or was cancelled.
-        Refused: the child says so.
+        Refused: the child says so, or cannot be started.
     """
     message = {**request, "memory_limit": memory, "progress": progress is not None}
     starting = _Starting(kind, extra or {})
@@ -110,7 +110,7 @@ class _Starting:
         """The running child.
 
         Raises:
-            OSError: it cannot be started.
+            Refused: it cannot be started.
         """
         threading.Thread(target=self._begin, daemon=True).start()
         self._done.wait()
@@ -135,15 +135,9 @@ class _Starting:
 
 
 def _start(kind: str, extra: dict[str, str]) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "engine.inspection", kind],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # A Ctrl-C in the terminal reaches the parent only, which then ends the child: one hand, one message.
-        start_new_session=True,
-        env=_environment() | extra,
-    )
+    pipe = subprocess.PIPE
+    # A Ctrl-C in the terminal reaches the parent only, which then ends the child: one hand, one message.
+    process = execute(["engine.inspection", kind], stdin=pipe, stdout=pipe, stderr=pipe, env=_environment() | extra)
     with _lock:
         _running.add(process)
     return process
@@ -272,10 +266,7 @@ def _death(code: int, log: bytes) -> str:
 
 def _signal(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(OSError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)  # its own session, so its group is its own too
-        else:
-            process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its own session, so its group is its own too
 
 
 def _environment() -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from engine import launch
 from engine.inspection import accelerators
 from engine.inspection.accelerators import Accelerators
+from engine.inspection.child import ask
 from engine.needless import without
 from engine.rundir import create
 from recommender.errors import Refused
@@ -55,6 +57,25 @@ def test_the_worker_sees_one_gpu_the_freest_by_its_uuid(gpus: list[Device]) -> N
 def test_without_a_gpu_nothing_is_said_about_gpus(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert "CUDA_VISIBLE_DEVICES" not in launch.environment()
+
+
+def test_where_no_process_can_be_started_that_is_said(
+    gpus: list[Device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    plan = Plan.model_validate(PLAN)
+    run = create(tmp_path, plan, None)
+    monkeypatch.setattr(subprocess, "Popen", full)
+    begins: list[Callable[[], object]] = [
+        lambda: launch.launch(run, plan),
+        lambda: launch.Waiting(plan),
+        lambda: ask("model", {}, about="a model", timeout=9),
+    ]
+    for begin in begins:
+        with pytest.raises(Refused, match="No process can be started here \\(Resource temporarily unavailable\\)"):
+            begin()
 
 
 def test_a_gpu_that_is_not_to_be_used_is_hidden_from_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
