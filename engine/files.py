@@ -66,6 +66,17 @@ def read_json(path: Path, max_bytes: int | None = 64_000_000) -> Any:
         return json.loads(file.read())  # without a size: for one, Python asks for that much memory at once
 
 
+def beginning(path: Path, most: int) -> str:
+    """A file of UTF-8 text; of a longer one `most` characters and one more, by which that shows.
+
+    Raises:
+        OSError: missing or unreadable.
+        UnicodeDecodeError: not UTF-8.
+    """
+    with path.open(encoding="utf-8") as file:
+        return file.read(most + 1)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk, where the system can."""
     try:

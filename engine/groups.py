@@ -24,6 +24,7 @@ from engine import launch, runs
 from engine.files import write_json
 from engine.processes import lives, this
 from engine.rundir import RunDirectory, is_group, is_run, json_object, new_folder, versioned
+from engine.text import one_line
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
@@ -63,6 +64,11 @@ class Group:
     def name(self) -> str:
         """The folder's name, by which commands know the group."""
         return self.path.name
+
+    @property
+    def shown(self) -> str:
+        """The name as it may be shown: whoever copied the folder here chose it."""
+        return one_line(self.name)
 
     @property
     def report_file(self) -> Path:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.events import EventTail
-from engine.files import read_json, write_atomically, write_json
+from engine.files import beginning, read_json, write_atomically, write_json
 from engine.processes import before_restart, lives
 from engine.state import FINISHED, Death, RunState
+from engine.text import one_line
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
@@ -45,6 +46,11 @@ class RunDirectory:
     def name(self) -> str:
         """The folder's name, by which commands know the run; with that of its group, if it belongs to one."""
         return self.path.name if self.group is None else f"{self.group.name}/{self.path.name}"
+
+    @property
+    def shown(self) -> str:
+        """The name as it may be shown: whoever copied the folder here chose it."""
+        return one_line(self.name)
 
     @property
     def group(self) -> Path | None:
@@ -98,8 +104,7 @@ class RunDirectory:
         """
         file = self.path / "plan.yaml"
         try:
-            with file.open(encoding="utf-8") as handle:
-                text = handle.read(MAX_BYTES + 1)
+            text = beginning(file, MAX_BYTES)
         except (OSError, UnicodeDecodeError):
             raise InputError(f"{self.path} is not a run: its plan.yaml cannot be read.") from None
         return parse(text, str(file))

@@ -8,9 +8,11 @@ from typing import Any
 
 from engine import groups
 from engine import runs as engine_runs
+from engine.files import beginning
 from engine.launch import Waiting
 from engine.planning import completed
 from engine.rundir import RunDirectory
+from engine.text import clean
 from recommender import plan_file
 from recommender.errors import Exit, InputError
 from recommender.facts import Facts
@@ -29,20 +31,22 @@ PERHAPS_PLANS = frozenset({".json", ".txt"})
 
 def run(given: argparse.Namespace) -> int:
     """Run a plan file, pointed elsewhere where that was asked for."""
+    if given.plan.suffix.lower() in DATA_SUFFIXES - PERHAPS_PLANS and given.plan.exists():
+        raise InputError(f"{given.plan}: is a file of rows, not a plan; loracle plan --data {given.plan} makes one.")
     try:
-        text = given.plan.read_bytes()[: plan_file.MAX_BYTES + 1].decode("utf-8")
+        text = beginning(given.plan, plan_file.MAX_BYTES)
     except FileNotFoundError:
         raise InputError(f"{given.plan}: there is no such file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{given.plan}: cannot be read as text ({type(error).__name__}).") from None
-    if given.plan.suffix.lower() in DATA_SUFFIXES - PERHAPS_PLANS:
-        raise InputError(f"{given.plan}: is a file of rows, not a plan; loracle plan --data {given.plan} makes one.")
+    except OSError as error:
+        raise InputError(f"{given.plan}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{given.plan}: is not UTF-8 text.") from None
     content, lines = plan_file.parse_mapping(text, str(given.plan))
     made = plan_file.validate(plan_file.set_fields(_pointed(content, given), given.assignments), str(given.plan), lines)
     with Waiting(made) as worker:  # its imports take longer than looking at model and data does
         made, cautions, facts = completed(made, engine_runs.runs_root(given.runs), ours=worker.memory)
         for caution in cautions:
-            print(_("Worth knowing: {words}").format(words=caution.text), file=sys.stderr)
+            print(_("Worth knowing: {words}").format(words=clean(caution.text)), file=sys.stderr)
         return start(made, None, facts, given, worker)
 
 
@@ -93,7 +97,7 @@ def stop(given: argparse.Namespace) -> int:
     gently = _("{name} stops after its current step and saves a checkpoint. Go on later: loracle resume {name}")
     at_once = _("{name} stops at once; steps since the last checkpoint are lost. Go on later: loracle resume {name}")
     nothing = _("{name} stops. No step was taken yet, so there is nothing to save; loracle resume {name} begins it again")
-    print((at_once if given.now else nothing if without else gently).format(name=found.name))
+    print((at_once if given.now else nothing if without else gently).format(name=found.shown))
     return Exit.DONE
 
 
@@ -162,7 +166,7 @@ def _left_running(started: RunDirectory, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"kind": "started", "name": started.name, "path": str(started.path)}))
     else:
-        print(_("{name} is running. Watch it: loracle attach {name}").format(name=started.name))
+        print(_("{name} is running. Watch it: loracle attach {name}").format(name=started.shown))
 
 
 def _pointed(content: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:

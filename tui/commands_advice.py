@@ -18,7 +18,7 @@ from engine.launch import Waiting
 from engine.planning import check_fits, check_task, plan_for
 from engine.prediction import trial
 from engine.prediction.candidates import Own, counted_out
-from engine.text import one_line
+from engine.text import clean, one_line
 from recommender import plan_file
 from recommender.decide import decide, recommend
 from recommender.edits import edited
@@ -95,7 +95,7 @@ def plan(given: argparse.Namespace) -> int:
     try:
         check_task(look.facts.data.task, look.facts.model.family)
     except InputError as error:
-        print(_("No plan was written: {why}").format(why=in_words(error.message)), file=sys.stderr)
+        print(_("No plan was written: {why}").format(why=in_words(clean(error.message))), file=sys.stderr)
         return Exit.DONE
     try:
         made = _plan(given, look, advice)
@@ -256,7 +256,7 @@ def _short(advice: Recommendation) -> str:
         against = [r.text for r in advice.reasons if r.code in AGAINST]
     hopeless = any(r.code in PHYSICS for r in advice.reasons)
     overridable = [_("--anyway runs it all the same.")] if advice.verdict == "not_yet" and not hopeless else []
-    return " ".join([*against, *overridable])
+    return clean(" ".join([*against, *overridable]))
 
 
 def _with_goal(facts: Facts, given: argparse.Namespace) -> Facts:

@@ -14,7 +14,6 @@ from engine import groups, pilot_course, runs
 from engine import pilot as piloting
 from engine.groups import Group, Task
 from engine.rundir import RunDirectory
-from engine.text import one_line
 from recommender.decide import recommend
 from recommender.errors import Exit, InputError
 from recommender.recommendation import METHODS
@@ -114,12 +113,12 @@ def attach(group: Group, given: argparse.Namespace) -> int:
             else:
                 time.sleep(0.5)
     except KeyboardInterrupt:
-        print("\n" + _("{name} goes on without you. Back: loracle attach {name}").format(name=group.name), file=sys.stderr)
+        print("\n" + _("{name} goes on without you. Back: loracle attach {name}").format(name=group.shown), file=sys.stderr)
         return Exit.DONE
     content = group.report()
     if content is None:
         words = _("{name} is {state}. Go on: loracle resume {name}")
-        print(words.format(name=group.name, state=status_word(group.status())), file=sys.stderr)
+        print(words.format(name=group.shown, state=status_word(group.status())), file=sys.stderr)
         return Exit.STOPPED
     _show(group, content, given)
     return Exit.DONE if content.get("complete") else Exit.FAILED
@@ -143,7 +142,7 @@ def stop(group: Group, given: argparse.Namespace) -> int:
     runs.stop(run, now=given.now)
     at_once = _("{name} stops at once, and {group} with it. Go on later: loracle resume {group}")
     gently = _("{name} stops after its current step, with a checkpoint, and {group} with it. Go on later: loracle resume {group}")
-    print((at_once if given.now else gently).format(name=run.name, group=group.name))
+    print((at_once if given.now else gently).format(name=run.shown, group=group.shown))
     return Exit.DONE
 
 
@@ -189,7 +188,7 @@ def _go(group: Group, given: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # between two runs
         stopped = True
     if stopped:
-        print(_("{name} is stopped; `loracle resume {name}` goes on with it.").format(name=group.name), file=sys.stderr)
+        print(_("{name} is stopped; `loracle resume {name}` goes on with it.").format(name=group.shown), file=sys.stderr)
         return Exit.STOPPED
     content = group.report() or {}
     _show(group, content, given)
@@ -201,7 +200,7 @@ def _announce(run: RunDirectory, stop_at: int | None, *, as_json: bool) -> None:
         print(json.dumps({"kind": "task", "run": run.name, "path": str(run.path), "stop_at": stop_at}), flush=True)
     else:
         until = _(" up to step {step}").format(step=stop_at) if stop_at is not None else ""
-        Screen(stderr=True).print(Text(f"{one_line(run.name, 200)}{until}", style="bold"))
+        Screen(stderr=True).print(Text(f"{run.shown}{until}", style="bold"))
 
 
 def _show(group: Group, content: dict[str, Any], given: argparse.Namespace) -> None:
@@ -218,5 +217,5 @@ def _leave_running(group: Group, given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps({"kind": "started", "name": group.name, "path": str(group.path)}))
     else:
-        print(_("{name} is running. Watch it: loracle attach {name}").format(name=group.name))
+        print(_("{name} is running. Watch it: loracle attach {name}").format(name=group.shown))
     return Exit.DONE

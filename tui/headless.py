@@ -67,7 +67,7 @@ def attach_to(run: RunDirectory, *, as_json: bool) -> int:
     try:
         return watch(run, as_json=as_json)
     except KeyboardInterrupt:
-        print("\n" + _("{name} goes on without you. Back: loracle attach {name}").format(name=run.name), file=sys.stderr)
+        print("\n" + _("{name} goes on without you. Back: loracle attach {name}").format(name=run.shown), file=sys.stderr)
         return Exit.DONE
 
 
@@ -115,11 +115,11 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
     narration = show.Screen(stderr=True)
     if state.status == "dead":
         last = clean(run.last_words())
-        narration.print(Text(f"{run.name}: {death(state)}"))
+        narration.print(Text(f"{run.shown}: {death(state)}"))
         if last:
             narration.print(Text(f"{_('The end of its log:')}\n{last}", style="dim"))
         anew, on = _("Start again from the beginning"), _("Go on from the newest sound checkpoint")
-        narration.print(Text(f"{anew if state.checkpoint is None else on}: loracle resume {run.name}"))
+        narration.print(Text(f"{anew if state.checkpoint is None else on}: loracle resume {run.shown}"))
         return Exit.FAILED
     end = state.end or {}
     if state.status == "done":
@@ -131,7 +131,7 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
     if state.status in ("failed", "refused"):
         narration.print(Text(f"loracle: {cause} {cure}".strip()))
     elif not in_group:
-        narration.print(Text(_("{name}: {cause}. {cure}").format(name=run.name, cause=cause, cure=cure)))
+        narration.print(Text(_("{name}: {cause}. {cure}").format(name=run.shown, cause=cause, cure=cure)))
     code = end.get("code")
     return int(code) if isinstance(code, int) else Exit.FAILED
 

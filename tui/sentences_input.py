@@ -286,7 +286,6 @@ SENTENCES: tuple[str, ...] = (
     marked("--set {name}: say it with {flag}."),
     marked("--set {name}: say it with {flag}, so that the advice is about it too."),
     marked("{path}: is not UTF-8 text."),
-    marked("{path}: cannot be read as text ({why})."),
     marked("{path} is a folder; name a file with -o."),
     marked("{file}: there is no folder {folder}."),
     marked("{path} cannot be written ({why})."),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.files import beginning
 from engine.text import one_line
 from recommender.assignment import as_typed, field_of
 from recommender.errors import InputError
@@ -70,7 +71,7 @@ def load() -> None:
     """
     file = config_file()
     try:
-        text = file.read_bytes()[: MAX_BYTES + 1].decode("utf-8")
+        text = beginning(file, MAX_BYTES)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -39,10 +39,11 @@ SAMPLE_LENGTH = 400
 
 
 class Screen(Console):
-    """Rich's console, which by itself ends the program with exit code 1 when its reader goes away, and pads what is piped."""
+    """Rich's console, which by itself ends the program with exit code 1 when its reader goes away, pads what is piped, and takes
+    brackets in a text for markup."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(markup=False, emoji=False, **options)
         if not self.is_terminal:
             self.file = cast("IO[str]", _Trimmed(self.file))
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from engine.runs import attach, remember, runs_root
 from engine.state import RunState
 from recommender.errors import InputError, Refused
-from tui import commands_estimate, commands_group, headless, serve, stopping
+from tui import commands_estimate, commands_group, headless, serve, show, stopping
 from tui.cli import main
 from tui.draft import Draft
 
@@ -117,6 +117,22 @@ def test_who_reads_a_pipe_gets_names_whole(
     assert worker.run.name in capsys.readouterr().out
 
 
+def test_names_that_others_chose_reach_no_terminal_as_they_are(
+    make_run: Callable[..., Any], runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = make_run()
+    worker.begin()
+    worker.end("stopped", 5)
+    copied = worker.run.path.rename(runs / "\x1b[31mred")
+    assert main(["attach", str(copied), "--json"]) == 5
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert "\\x1b[31mred: " in said
+    screen = show.Screen(file=io.StringIO())
+    screen.print("a step's fields: [/bold]x, :smile:")
+    assert screen.file.getvalue() == "a step's fields: [/bold]x, :smile:\n"  # type: ignore[attr-defined]
+
+
 def test_where_the_list_of_runs_is_too_wide_names_stay_whole(
     make_run: Callable[..., Any], runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,9 +182,11 @@ def test_a_plan_by_hand_may_name_model_and_rows_alone_and_rows_are_no_plan(
     said = capsys.readouterr().err
     assert "plan.yaml: learning_rate is missing." in said
     assert "model" not in said
-    (tmp_path / "rows.csv").write_text("text,label\na: b,c\n")
+    (tmp_path / "rows.csv").write_bytes(b"text,label\nna\xefve,c\n")  # in another encoding than plans are
     assert main(["run", str(tmp_path / "rows.csv")]) == 2
     assert "rows.csv: is a file of rows, not a plan; loracle plan --data " in capsys.readouterr().err
+    assert main(["run", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"loracle: {tmp_path}: cannot be read (Is a directory).\n"
     (tmp_path / "plan.json").write_text('{"model": "demo", "data": "rows.csv"}')  # JSON is YAML
     assert main(["run", str(tmp_path / "plan.json")]) == 2
     assert "plan.json: learning_rate is missing." in capsys.readouterr().err
@@ -269,7 +287,7 @@ def test_a_group_between_two_of_its_runs_can_be_stopped(monkeypatch: pytest.Monk
     found = iter((None, None, run))
 
     class Between:
-        name = "a-group"
+        name = shown = "a-group"
 
         def current(self) -> Any:
             return next(found)
