@@ -10,7 +10,7 @@ from pathlib import Path
 from recommender.errors import Exit, LoracleError
 from tui import flags, flags_group, i18n, settings
 from tui.i18n import _
-from tui.parser import Parser
+from tui.parser import Parser, command
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a full disk says."""
@@ -156,7 +156,12 @@ exit codes: 0 done · 2 bad usage or input · 3 refused before training · 4 tra
 
 
 def _plan_command(commands: "argparse._SubParsersAction[Parser]") -> None:
-    plan = commands.add_parser("plan", help=_("recommend, and write a plan file"))
+    plan = command(
+        commands, "plan", _("recommend, and write a plan file"),
+        "loracle plan --model bert-base-uncased --data reviews.csv",
+        "loracle plan --model ./my-model --data train.jsonl --eval test.jsonl --explain -o my-plan.yaml",
+        "loracle plan --facts facts.json --json",
+    )  # fmt: skip
     flags.situation(plan)
     flags.goal(plan)
     flags.as_json(plan)
@@ -170,26 +175,41 @@ def _plan_command(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _estimate_command(commands: "argparse._SubParsersAction[Parser]") -> None:
-    estimate = commands.add_parser("estimate", help=_("memory and time of one training step, for any card, without that card"))
+    estimate = command(
+        commands, "estimate", _("memory and time of one training step, for any card, without that card"),
+        "loracle inspect model ID --json > facts.json",
+        """jq '.machine.devices = [{name: "RTX 4090"}] | .step = {method: "lora", micro_batch_rows: 4}' facts.json > step.json""",
+        "loracle estimate --facts step.json",
+    )  # fmt: skip
     facts_help = _("facts with a `step` (- reads them from stdin)")
     estimate.add_argument("--facts", type=Path, required=True, metavar="FILE", help=facts_help)
     flags.as_json(estimate)
     estimate.set_defaults(answer=_deferred("command", "tui.commands_estimate"))
-    calibrate = commands.add_parser("calibrate", help=_("measure this device for predictions of memory and time (seconds)"))
+    calibrate = command(commands, "calibrate", _("measure this device for predictions of memory and time (seconds)"))
     flags.as_json(calibrate)
     flags.runs(calibrate)
     calibrate.set_defaults(answer=_deferred("calibrate", "tui.commands_estimate"))
 
 
 def _inspect_command(commands: "argparse._SubParsersAction[Parser]") -> None:
-    inspect = commands.add_parser("inspect", help=_("show the facts about this machine, a model or a data set"))
+    inspect = command(
+        commands, "inspect", _("show the facts about this machine, a model or a data set"),
+        "loracle inspect machine",
+        "loracle inspect model bert-base-uncased",
+        "loracle inspect data reviews.csv --model bert-base-uncased",
+    )  # fmt: skip
     things = inspect.add_subparsers(dest="thing", metavar="THING", required=True)
-    machine = things.add_parser("machine", help=_("accelerators, memory, processor, disk"))
+    machine = command(things, "machine", _("accelerators, memory, processor, disk"))
     machine.add_argument("--try-nf4", action="store_true", help=_("find out whether 4-bit kernels run here (seconds)"))
     flags.runs(machine)
-    model = things.add_parser("model", help=_("size, shape and kind, from its configuration and headers; no weights are loaded"))
+    of_model = _("size, shape and kind, from its configuration and headers; no weights are loaded")
+    model = command(things, "model", of_model)
     model.add_argument("model", metavar="MODEL", help=_("a model folder, a hub id, or `demo`"))
-    data = things.add_parser("data", help=_("task, columns, rows, tokens, and what is wrong with them"))
+    data = command(
+        things, "data", _("task, columns, rows, tokens, and what is wrong with them"),
+        "loracle inspect data reviews.csv",
+        "loracle inspect data chats.jsonl --model Qwen/Qwen3-0.6B --tokens 3",
+    )  # fmt: skip
     data.add_argument("data", metavar="FILE", help=flags.data_help())
     data.add_argument("--model", metavar="ID", help=_("count tokens with this model's tokenizer"))
     data.add_argument("--tokens", type=int, metavar="N", help=_("show N rows as --model reads them, and what of them it learns"))
@@ -200,7 +220,11 @@ def _inspect_command(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
-    run = commands.add_parser("run", help=_("run a plan file"))
+    run = command(
+        commands, "run", _("run a plan file"),
+        "loracle run plan.yaml",
+        "loracle run plan.yaml --seed 2 --set epochs=5",
+    )  # fmt: skip
     run.add_argument("plan", metavar="PLAN", type=Path, help=_("the plan file"))
     run.add_argument("--model", metavar="ID", help=_("use this model instead"))
     run.add_argument("--data", metavar="FILE", help=_("use these training rows instead"))
@@ -212,26 +236,26 @@ def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     flags.runs(run)
     run.set_defaults(answer=_deferred("run"))
 
-    listing = commands.add_parser("runs", help=_("list runs with their state"))
+    listing = command(commands, "runs", _("list runs with their state"))
     flags.as_json(listing)
     flags.runs(listing)
     listing.set_defaults(answer=_deferred("runs"))
 
     flags_group.add(commands, _deferred)
 
-    serve = commands.add_parser("serve", help=_("show the app in a browser on this machine"))
-    serve.add_argument("--port", type=int, default=8765, metavar="N", help=_("of 127.0.0.1 (default 8765)"))
+    serve = command(commands, "serve", _("show the app in a browser on this machine"))
+    serve.add_argument("--port", type=int, default=8765, metavar="N", help=_("the port, of 127.0.0.1 (default 8765)"))
     flags.runs(serve)
     serve.set_defaults(answer=_deferred("serve", "tui.serve"))
 
-    for name, text in (
-        ("attach", _("watch a run; leaving it (Ctrl-C) does not stop it")),
-        ("resume", _("go on with a run from its newest sound checkpoint")),
-        ("stop", _("stop a run after its current step, with a checkpoint")),
-        ("report", _("show what a run brought")),
-        ("merge", _("write a model of its own from a finished run's adapter and its base")),
+    for name, does, example in (
+        ("attach", _("watch a run; leaving it (Ctrl-C) does not stop it"), ""),
+        ("resume", _("go on with a run from its newest sound checkpoint"), ""),
+        ("stop", _("stop a run after its current step, with a checkpoint"), ""),
+        ("report", _("show what a run brought"), ""),
+        ("merge", _("write a model of its own from a finished run's adapter and its base"), " --to ./my-model"),
     ):
-        one = commands.add_parser(name, help=text)
+        one = command(commands, name, does, f"loracle {name} last{example}")
         one.add_argument("run", metavar="RUN", help=_("a path, a name, the start of a name, or `last`"))
         if name == "stop":
             one.add_argument("--now", action="store_true", help=_("at once; steps since the last checkpoint are lost"))

@@ -6,23 +6,31 @@ from collections.abc import Callable
 from tui import flags
 from tui.flags import METHODS
 from tui.i18n import _
-from tui.parser import Parser
+from tui.parser import Parser, command
 
 Answer = Callable[[argparse.Namespace], int]
 
 
 def add(commands: "argparse._SubParsersAction[Parser]", deferred: Callable[[str, str], Answer]) -> None:
     """The two commands; `deferred` finds who answers."""
-    compare = commands.add_parser("compare", help=_("train several methods on the same rows and compare them"))
+    compare = command(
+        commands, "compare", _("train several methods on the same rows and compare them"),
+        "loracle compare --methods full,lora --model bert-base-uncased --data reviews.csv",
+        "loracle compare --methods lora --seeds 1,2,3 --model bert-base-uncased --data reviews.csv --dry-run",
+    )  # fmt: skip
     _situation(compare)
     compare.add_argument("--seeds", type=_seeds, default=[1], metavar="N,N", help=_("each method with each seed (default 1)"))
     compare.add_argument("--folds", type=_folds, metavar="N", help=_("cross-validate: hold out each of N parts in turn"))
     compare.set_defaults(answer=deferred("compare", "tui.commands_group"), seed=1)
 
-    pilot = commands.add_parser("pilot", help=_("try candidates for a slice of their run, and go on with the winner"))
+    pilot = command(
+        commands, "pilot", _("try candidates for a slice of their run, and go on with the winner"),
+        "loracle pilot --model bert-base-uncased --data reviews.csv --dry-run",
+    )  # fmt: skip
     _situation(pilot)
     pilot.add_argument("--seed", type=int, default=1, metavar="N", help=_("of all that is left to chance (default 1)"))
-    pilot.add_argument("--share", type=_share, default=0.1, metavar="X", help=_("of the run, for the first slice (default 0.1)"))
+    pilot.add_argument("--share", type=_share, default=0.1, metavar="X",
+                       help=_("the first slice, as a share of the run (default 0.1)"))  # fmt: skip
     pilot.set_defaults(answer=deferred("pilot", "tui.commands_group"))
 
 

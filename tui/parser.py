@@ -107,3 +107,10 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, words.format(value=value, near=near[0]))
         words = _("there is no command {value}; the commands are {choices}")
         raise argparse.ArgumentError(None, words.format(value=value, choices=", ".join(choices)))
+
+
+def command(commands: "argparse._SubParsersAction[Parser]", name: str, does: str, *examples: str) -> Parser:
+    """One more of these: what it `does`, which the list of commands says and its own help begins with, and lines to type."""
+    typed = "\n  ".join([_("for example:"), *examples]) if examples else None
+    plain = argparse.RawDescriptionHelpFormatter
+    return commands.add_parser(name, help=does, description=does[:1].upper() + does[1:], epilog=typed, formatter_class=plain)

@@ -19,7 +19,6 @@ from recommender.errors import Exit, InputError
 from tui.i18n import _
 
 HOST = "127.0.0.1"
-PORT = 8765
 WATCH_SECONDS = 1.0
 PATIENCE = 3.0
 """Seconds an app has to leave in good order once its server is gone."""

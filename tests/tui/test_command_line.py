@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from engine.runs import attach, remember, runs_root
 from engine.state import RunState
 from recommender.errors import InputError, Refused
 from tui import commands_estimate, commands_group, headless, serve, show, stopping
-from tui.cli import main
+from tui.cli import _parser, main
 from tui.draft import Draft
 
 
@@ -67,6 +68,20 @@ def test_what_flags_say_is_where_app_and_prompts_begin(
     in_a_terminal(monkeypatch)
     assert main([*flags.split(), *(["--plain"] if prompts else [])]) == 0
     assert begun == [(prompts, said)]
+
+
+def test_every_command_says_what_it_does_and_its_examples_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = _parser()
+    every = parser.commands() | {f"inspect {name}": one for name, one in parser.commands()["inspect"].commands().items()}
+    examples = 0
+    for command in every.values():
+        assert command.description
+        for line in (command.epilog or "").splitlines():
+            if line.startswith("  loracle "):
+                parser.read(shlex.split(line.partition(" > ")[0])[1:])
+                examples += 1
+    assert examples > 15
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", ["--anyway", "--method lora", "--data a.csv --set rank=8", "--model m --data a --set rnak=8"])
