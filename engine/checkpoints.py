@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import folder_size, read_json, sha256_of, sync_files, sync_folder, write_json
+from engine.text import first_line
 from recommender.errors import TrainingFailed
 from recommender.reasons import size
 
@@ -61,7 +62,7 @@ def being_written(folder: Path, what: str) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
         if not _is_of_disk(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         free = size(shutil.disk_usage(folder.parent).free)
         raise TrainingFailed(
             f"{folder.parent}: {what} could not be written ({reason}; {free} of disk are free); earlier checkpoints are sound:"

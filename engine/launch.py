@@ -1,7 +1,6 @@
 """Starting the worker: a process of its own, in its own session, that outlives whoever started it."""
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,12 +10,13 @@ from typing import Self
 
 import psutil
 
+from engine.files import disk_free, json_object
 from engine.inspection import accelerators
 from engine.inspection.hub_list import hub_cache
 from engine.inspection.processor import usable_cores
 from engine.needless import needless
 from engine.processes import execute
-from engine.rundir import RunDirectory, json_object
+from engine.rundir import RunDirectory
 from recommender.errors import Refused
 from recommender.facts import Machine
 from recommender.plan import Plan
@@ -190,8 +190,7 @@ def check_disk(plan: Plan, where: Path, *, taken: int = 0) -> None:
     # Two verified checkpoints and a third while it is written (weights and two optimizer moments), and the result.
     needed = (3 * 3 + 1) * weights if plan.method == "full" else 200_000_000
     needed = max(needed - taken, 0) + 50_000_000
-    probe = next(p for p in (where, *where.resolve().parents) if p.exists())
-    free = shutil.disk_usage(probe).free
+    free = disk_free(where)
     if free < needed:
         raise Refused(f"{where}: the run needs about {size(needed)} of disk and {size(free)} are free. Free some, or use --runs.")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import launch
-from engine.files import expanded, read_json
+from engine.files import expanded, json_object
 from engine.processes import execute
 from engine.rundir import RunDirectory
 from recommender.errors import Exit, InputError, LoracleError, Refused, TrainingFailed
@@ -41,11 +41,7 @@ KEPT_BYTES = 1_000_000
 
 def is_merged(folder: Path) -> bool:
     """Whether a merge wrote that folder, so that another merge may take its place."""
-    try:
-        kept = read_json(folder / "loracle.json", KEPT_BYTES)
-    except (OSError, ValueError):
-        return False
-    return isinstance(kept, dict) and kept.get("merged") is True
+    return (json_object(folder / "loracle.json", KEPT_BYTES) or {}).get("merged") is True
 
 
 def check_adapter(run: RunDirectory) -> None:

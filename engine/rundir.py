@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.events import EventTail
-from engine.files import beginning, read_json, write_atomically, write_json
+from engine.files import beginning, json_object, write_atomically, write_json
 from engine.processes import before_restart, lives
 from engine.state import FINISHED, Death, RunState
 from engine.text import one_line
@@ -260,15 +260,6 @@ def create(
     except OSError as error:
         raise InputError(f"{root}: runs cannot be written here ({error.strerror}); choose another folder with --runs.") from None
     return RunDirectory(path.resolve())
-
-
-def json_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; `None` where there is none."""
-    try:
-        content = read_json(path)
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def versioned(path: Path) -> dict[str, Any] | None:

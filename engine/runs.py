@@ -9,14 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import platformdirs
-
 from engine import launch
 from engine.events import EventWriter
-from engine.files import expanded, folder_size, write_atomically
+from engine.files import expanded, folder_size, json_object, write_atomically
 from engine.processes import lives
-from engine.rundir import RunDirectory, create, is_group, is_run, json_object
+from engine.rundir import RunDirectory, create, is_group, is_run
 from engine.state import FINISHED
+from engine.userstate import state_folder
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
 from recommender.plan import Plan
@@ -232,8 +231,7 @@ def begun(run: Path) -> float:
 
 
 def _index_file() -> Path:
-    base = os.environ.get("LORACLE_STATE")
-    return (Path(base) if base else platformdirs.user_state_path("loracle")) / "runs.jsonl"
+    return state_folder() / "runs.jsonl"
 
 
 def _index() -> set[Path]:

@@ -38,6 +38,11 @@ def one_line(text: object, limit: int = 200) -> str:
     return folded if len(folded) <= limit else folded[: limit - 1] + "…"
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _written_out(match: re.Match[str]) -> str:
     code = ord(match.group())
     if code == 0x0D:

@@ -1,16 +1,13 @@
 """What a person has said so far of a run to be: kept between visits, and written out as a command."""
 
-import contextlib
-import json
 import os
 import shlex
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.files import expanded, read_json, write_atomically
-from engine.inspection.nf4 import state_folder
+from engine import userstate
+from engine.files import expanded
 from recommender.assignment import as_typed
 from tui import editable
 from tui.flags import GOAL_FLAGS, METHODS, said_goal
@@ -25,8 +22,6 @@ if TYPE_CHECKING:
 MOST_RECENT = 12
 MOST_ASIDE = 9
 """Drafts beside the one that set-up opens with."""
-_writing = threading.Lock()
-LARGEST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +108,7 @@ def of_run(run: "RunDirectory") -> Draft:
     Raises:
         InputError: its plan cannot be read.
     """
-    from engine.rundir import json_object
+    from engine.files import json_object
     from recommender.facts import Goal
 
     kept = (json_object((run.group or run.path) / "facts.json") or {}).get("goal")
@@ -181,17 +176,17 @@ OF_ROWS = ("validation_rows", "held_out_rows")
 
 def kept() -> Draft:
     """The draft that was left behind; an empty one where there is none, or it is damaged."""
-    return _whole(_read("draft.json")) or Draft()
+    return _whole(userstate.recall("draft.json")) or Draft()
 
 
 def keep(draft: Draft) -> None:
     """Keep it for the next visit."""
-    _write("draft.json", asdict(draft))
+    userstate.keep("draft.json", asdict(draft))
 
 
 def aside() -> list[Draft]:
     """Drafts that were begun and left for another one, the newest first."""
-    found = _read("drafts.json").get("aside")
+    found = userstate.recall("drafts.json").get("aside")
     return [draft for one in found if (draft := _whole(one)) is not None] if isinstance(found, list) else []
 
 
@@ -200,7 +195,7 @@ def begin(draft: Draft) -> bool:
     before = kept()
     begun = before != draft and bool(before.model or before.data)
     others = [before] * begun + [one for one in aside() if one not in (before, draft)]
-    _write("drafts.json", {"aside": [asdict(one) for one in others[:MOST_ASIDE]]})
+    userstate.keep("drafts.json", {"aside": [asdict(one) for one in others[:MOST_ASIDE]]})
     keep(draft)
     return begun
 
@@ -220,28 +215,12 @@ def _whole(content: Any) -> Draft | None:
 
 def recent(kind: str) -> list[str]:
     """Models or data used last, the newest first. `kind` is `model` or `data`."""
-    names = _read("recent.json").get(kind)
+    names = userstate.recall("recent.json").get(kind)
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def used(draft: Draft) -> None:
     """A run was started from it: remember what it used, and begin anew next time."""
     now = {"model": draft.model, "data": draft.data}
-    _write("recent.json", {k: [v, *(n for n in recent(k) if n != v)][:MOST_RECENT] for k, v in now.items() if v})
+    userstate.keep("recent.json", {k: [v, *(n for n in recent(k) if n != v)][:MOST_RECENT] for k, v in now.items() if v})
     keep(Draft())
-
-
-def _read(name: str) -> dict[str, Any]:
-    try:
-        found = read_json(state_folder() / name, LARGEST)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _write(name: str, content: Mapping[str, Any]) -> None:
-    """A state folder that cannot be written only means that nothing is remembered."""
-    with contextlib.suppress(OSError), _writing:  # the app's threads may write at once, and would mix their bytes
-        folder = state_folder()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(folder / name, json.dumps(content))  # names may hold bytes that are no text

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine.files import read_json, write_atomically
-from engine.inspection.nf4 import state_folder
+from engine.files import json_object, write_atomically
+from engine.userstate import state_folder
 
 DATA = "data-facts"
 MOST = 100
@@ -33,11 +33,8 @@ def key_for(parts: dict[str, Any]) -> str:
 def remembered(key: str, kind: str = DATA) -> dict[str, Any] | None:
     """What was kept of that kind; `None` when nothing was, or it is damaged."""
     path = _folder(kind) / f"{key}.json"
-    try:
-        found = read_json(path, LARGEST)
-    except (OSError, ValueError):
-        return None
-    if not isinstance(found, dict) or found.get("key") != key or not isinstance(found.get("answer"), dict):
+    found = json_object(path, LARGEST)
+    if found is None or found.get("key") != key or not isinstance(found.get("answer"), dict):
         return None
     with contextlib.suppress(OSError):
         os.utime(path)

@@ -5,13 +5,13 @@ Only in the child: the one place that uses the network.
 
 import errno
 import re
-import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from engine.files import disk_free
 from engine.inspection.headers import Header, header_length, names_in, weights_of
 from engine.inspection.model import described, inspect_folder
 from engine.inspection.weights import Weights
@@ -135,7 +135,7 @@ def _download(name: str, revision: str | None) -> dict[str, Any]:
 
     commit, _, weights = _listed(name, revision)
     cache = Path(constants.HF_HUB_CACHE)
-    free = shutil.disk_usage(next(p for p in (cache, *cache.absolute().parents) if p.exists())).free
+    free = disk_free(cache)
     if sum(weights.values()) > free:
         needed = size(sum(weights.values()))
         raise Refused(f"{cache}: hub model {name} takes {needed} of disk and {size(free)} are free. Free some, or set HF_HOME.")

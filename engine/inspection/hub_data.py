@@ -4,7 +4,6 @@ Files of rows are all that is fetched and read. A data set that comes as a loadi
 """
 
 import re
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from fnmatch import fnmatch
@@ -12,6 +11,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from engine.files import disk_free
 from engine.inspection.hub import REACH_SECONDS, explained, within
 from engine.text import one_line
 from recommender.errors import InputError, LoracleError, Refused
@@ -93,7 +93,7 @@ def _download(repo: str, config: str) -> dict[str, Any]:
     splits = chosen_files(repo, sizes, card, config)
     wanted = [file for files in splits.values() for file in files]
     cache = Path(constants.HF_HUB_CACHE)
-    free = shutil.disk_usage(next(p for p in (cache, *cache.absolute().parents) if p.exists())).free
+    free = disk_free(cache)
     needed = sum(sizes[file] for file in wanted)
     if needed > free:
         much = f"{size(needed)} of disk and {size(free)} are free"

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 from engine.inspection.tokens import reads_apart
 from engine.loading import READERS
 from engine.tables.read import first_rows, open_source
+from engine.text import first_line
 from engine.worker.packing import IGNORED
 from engine.worker.tasks.conversation import Rendered, give_template, rendered, sides
 from engine.worker.tasks.seq2seq import pair_of
@@ -29,7 +30,7 @@ def learned_rows(request: dict[str, Any]) -> dict[str, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(request["model"], trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{request['model']}: its tokenizer cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{request['model']}: its tokenizer cannot be loaded: {first_line(error)}") from None
     apart = reads_apart(request["model"]) and request["task"] in ("instruction", "seq2seq", "chat")
     plain = False if apart or request["task"] == "continued_pretraining" else give_template(tokenizer)
     shown = []

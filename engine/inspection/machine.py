@@ -3,11 +3,10 @@
 import contextlib
 import importlib.metadata
 import importlib.util
-import shutil
 import time
 from pathlib import Path
 
-from engine.files import expanded
+from engine.files import disk_free, expanded
 from engine.inspection import accelerators as cards
 from engine.inspection import nf4
 from engine.inspection.hub_list import hub_cache
@@ -115,6 +114,5 @@ def calibrate() -> dict[str, float]:
 
 def _disk_free(where: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        there = expanded(where).absolute()
-        return shutil.disk_usage(next(p for p in (there, *there.parents) if p.exists())).free
+        return disk_free(expanded(where))
     return None

@@ -1,15 +1,14 @@
 """Whether 4-bit training and 8-bit optimizers really work here: one small step of each, in a child, remembered."""
 
 import json
-import os
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Literal
 
-from engine.files import read_json, write_json
+from engine.userstate import keep, recall
 from recommender.errors import LoracleError
 
+FILE = "nf4.json"
 TRIAL_SECONDS = 60.0
 Kernels = Literal["nf4", "adamw_8bit"]
 """What of bitsandbytes' is tried: a 4-bit layer, or a step of the optimizer with 8-bit moments."""
@@ -19,22 +18,9 @@ _DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
 """torch's word for a backend's device."""
 
 
-def state_folder() -> Path:
-    """Where small things are remembered between runs: `LORACLE_STATE`, else the user's state directory."""
-    named = os.environ.get("LORACLE_STATE")
-    if named:
-        return Path(named)
-    import platformdirs
-
-    return platformdirs.user_state_path("loracle")
-
-
 def remembered(device: str, kernels: Kernels = "nf4") -> bool | None:
     """What the last trial on that device with these versions found; `None` when there was none."""
-    try:
-        found = read_json(state_folder() / "nf4.json", 1_000_000).get(_key(device, kernels))
-    except (OSError, ValueError, AttributeError):
-        return None
+    found = recall(FILE).get(_key(device, kernels))
     return found if isinstance(found, bool) else None
 
 
@@ -57,7 +43,7 @@ def works(device: str, backend: str, only: dict[str, str], kernels: Kernels = "n
         answer = {"works": False}
     result = answer["works"]
     if result is not None:
-        _remember(_key(device, kernels), result)
+        keep(FILE, recall(FILE) | {_key(device, kernels): result})
     return result if result is None else bool(result)
 
 
@@ -102,19 +88,6 @@ def steps_in_8_bit(device: str, *, paged: bool = False) -> bool | None:
         return bool(torch.allclose(weights.detach().cpu(), torch.full((4096,), 0.9), atol=0.01))
     except Exception as error:  # whatever a missing or broken kernel raises
         return None if "out of memory" in str(error) else False
-
-
-def _remember(key: str, result: bool) -> None:
-    path = state_folder() / "nf4.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            known = read_json(path, 1_000_000)
-        except (OSError, ValueError):
-            known = {}
-        write_json(path, {**(known if isinstance(known, dict) else {}), key: result})
-    except OSError:
-        return  # a read-only home: the next start tries again
 
 
 def _key(device: str, kernels: Kernels) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from engine.files import read_json, sha256_of
 from engine.inspection import templates
 from engine.inspection.records import Record
+from engine.text import first_line
 from recommender.errors import InputError
 from recommender.facts import Task
 
@@ -55,7 +56,7 @@ class Counter:
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
-            raise InputError(f"{file}: not readable as a tokenizer: {str(error).splitlines()[0]}.") from None
+            raise InputError(f"{file}: not readable as a tokenizer: {first_line(error)}.") from None
         # Files often carry the length their last user wanted; counting must not be cut or padded by it.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

@@ -5,19 +5,19 @@ import json
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engine.files import alone, read_json, write_json
+from engine.files import alone, write_json
 from engine.inspection import machine as here
 from engine.inspection.child import ask
-from engine.inspection.nf4 import state_folder
 from engine.launch import arithmetic
+from engine.userstate import recall, state_folder
 from recommender.errors import InputError
 from recommender.facts import Machine
 from recommender.recommendation import METHODS
 
+FILE = "devices.json"
 SECONDS = 120.0
 FRESH_SECONDS = 7 * 86_400.0
 """How long a reading of a processor's speed is believed: it may be slower for good, on battery or in a smaller share."""
@@ -87,18 +87,18 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> tuple[
 
 
 def _keep(machine: Machine, found: dict[str, Any]) -> None:
-    path = _path()
+    path = state_folder() / FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with alone(path):  # else of two programs that read, change and write the second takes back what the first one kept
-            write_json(path, _kept() | {_key(machine): (remembered(machine) or {}) | found})
+            write_json(path, recall(FILE) | {_key(machine): (remembered(machine) or {}) | found})
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}).") from None
 
 
 def remembered(machine: Machine) -> dict[str, Any] | None:
     """What was measured of this machine's device, with the torch that is installed; `None` when nothing was."""
-    found = _kept().get(_key(machine))
+    found = recall(FILE).get(_key(machine))
     if not isinstance(found, dict):
         return None
     known = {name: value for name, value in found.items() if _FORMS.get(name, lambda _: True)(value)}
@@ -148,18 +148,6 @@ def learned(reports: list[dict[str, Any]]) -> dict[str, float]:
         if len(newest) == AGREEING and max(newest) - min(newest) <= SPREAD * median(newest):
             found[method] = median(newest)
     return found
-
-
-def _kept() -> dict[str, Any]:
-    try:
-        found = read_json(_path(), 1_000_000)
-    except (OSError, ValueError):
-        return {}
-    return dict(found) if isinstance(found, dict) else {}
-
-
-def _path() -> Path:
-    return state_folder() / "devices.json"
 
 
 def _key(machine: Machine) -> str:

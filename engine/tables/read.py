@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from engine.files import expanded, sha256_of
+from engine.files import expanded, nearest, sha256_of
 from engine.tables.annotated import annotated
 from engine.tables.arrow import is_saved, open_arrow, open_parquet, open_saved, saved_files, splits_of
 from engine.tables.delimited import open_delimited
@@ -142,7 +142,7 @@ def existing_file(name: str) -> Path:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        near = _similar(path)
+        near = nearest(path)
         raise InputError(f"{name}: there is no such file.{f' Did you mean {near}?' if near else ''}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: cannot be opened ({getattr(error, 'strerror', None) or 'not a path'}).") from None
@@ -164,17 +164,6 @@ def _about_folder(name: str, path: Path) -> str:
     inside = sorted((p.name for p in path.iterdir() if p.suffix in DATA_SUFFIXES), key=lambda n: ("train" not in n.lower(), n))
     hint = f"; did you mean {path / inside[0]}?" if inside else "."
     return f"{name} is a folder; give a file with rows{hint}"
-
-
-def _similar(path: Path) -> str | None:
-    import difflib
-
-    try:
-        names = [p.name for p in path.parent.iterdir()]
-    except OSError:
-        return None
-    close = difflib.get_close_matches(path.name, names, 1)
-    return str(path.parent / close[0]) if close else None
 
 
 def _open(path: Path) -> Source:

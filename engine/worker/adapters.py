@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.files import read_json, write_json
-from engine.text import one_line
+from engine.text import first_line, one_line
 from engine.worker.tasks.base import Task
 from recommender.errors import InputError
 from recommender.plan import Plan
@@ -52,9 +52,9 @@ def with_adapters(model: Any, task: Task, head: list[str]) -> Any:
         if said is not None:
             which = "set it to 0" if said[1] == "dropout" else "leave it out"
             raise InputError(f"{said[1]}: the experts of a layer are one weight, whose adapters know none; {which}.") from None
-        raise InputError(f"target_modules {targets}: {str(error).strip().splitlines()[0]}") from None
+        raise InputError(f"target_modules {targets}: {first_line(error)}") from None
     except (TypeError, AttributeError) as error:
-        raise InputError(f"pissa: {str(error).strip().splitlines()[0]}") from None
+        raise InputError(f"pissa: {first_line(error)}") from None
     if plan.adapter_dtype == "bf16":
         narrow(adapted)
     if plan.pissa:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from engine.text import first_line
 from engine.worker import attention
 from engine.worker.devices import kind_of
 from engine.worker.packing import Packed, pack
@@ -92,7 +93,7 @@ def prepare(model: Any) -> str | None:
     try:
         found = _both_ways(model, inner)
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        found = first_line(error)
     finally:
         model.train(was_training)
     if found is not None:

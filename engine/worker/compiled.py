@@ -14,7 +14,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from engine.inspection.nf4 import state_folder
+from engine.text import first_line
+from engine.userstate import state_folder
 from engine.worker import attention
 
 BACKEND = "inductor"
@@ -117,5 +118,4 @@ def from_compiler(error: BaseException) -> bool:
 def reason(error: BaseException) -> str:
     """What went wrong, in a few words."""
     inner = getattr(error, "inner_exception", None) or error
-    lines = str(inner).strip().splitlines()
-    return MISSING.get(type(inner).__name__) or (lines[0] if lines else type(inner).__name__)
+    return MISSING.get(type(inner).__name__) or first_line(inner)

@@ -20,7 +20,7 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 
-from engine.files import folder_size, read_json, sync_files, sync_folder, write_atomically, write_json
+from engine.files import disk_free, folder_size, read_json, sync_files, sync_folder, write_atomically, write_json
 from engine.inspection.model import inspect_folder
 from engine.loading import split
 from engine.merging import BESIDE, memory_needed, part_of
@@ -145,7 +145,7 @@ def _check_room(base: Path, target: Path, needed: int) -> None:
     if needed > memory:
         raise Refused(f"Merging takes {size(needed)} of main memory, and {size(memory)} are free. Close what uses it.")
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    needed, disk = weights + BESIDE, shutil.disk_usage(next(p for p in target.absolute().parents if p.exists())).free
+    needed, disk = weights + BESIDE, disk_free(target.parent)
     if needed > disk:
         raise Refused(f"{target}: the merged model needs {size(needed)} of disk, and {size(disk)} are free. Use --to elsewhere.")
 

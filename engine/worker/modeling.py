@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 from engine.files import read_json
 from engine.inspect import local_model
 from engine.inspection.model import no_tokenizer
+from engine.text import first_line
 from engine.worker import own_head
 from engine.worker.adapters import check_targets, with_adapters
 from engine.worker.freezing import freeze
@@ -77,7 +78,7 @@ def model_folder(choice: ModelChoice) -> str:
         return str(snapshot_download(choice.id, revision=choice.revision, local_files_only=True))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{choice.id} is no longer in the hub cache ({_first_line(error)}); `loracle plan --model {choice.id}` fetches it."
+            f"{choice.id} is no longer in the hub cache ({first_line(error)}); `loracle plan --model {choice.id}` fetches it."
         ) from None
 
 
@@ -91,7 +92,7 @@ def load_tokenizer(folder: str, *, words: bool = False) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+        raise InputError(f"{folder}: its tokenizer cannot be loaded: {first_line(error)}") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without any: all words unknown
         raise InputError(no_tokenizer(folder))
     # Padding that was added to a tokenizer and not to its model (Llama 2's usual <pad>) has no embedding to be looked up.
@@ -138,7 +139,7 @@ def build(task: Task, folder: str, config: Any = None) -> Built:
     try:
         model, loaded = auto.from_pretrained(folder, **options, ignore_mismatched_sizes=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{folder}: the model cannot be loaded: {_first_line(error)}") from error
+        raise InputError(f"{folder}: the model cannot be loaded: {first_line(error)}") from error
     resized = sorted(loaded["mismatched_keys"])
     for name, stored, wanted in resized:
         if not any(name.startswith(f"{module}.") for module in head):
@@ -194,7 +195,7 @@ def load_config(folder: str, task: Task) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **task.config_options())
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: config.json is not usable: {_first_line(error)}") from None
+        raise InputError(f"{folder}: config.json is not usable: {first_line(error)}") from None
     if type(config) not in task.model_class()._model_mapping:
         raise InputError(f"{folder}: models of type {config.model_type} have no {task.head_words} in transformers.")
     task.tells_texts_apart = tells_texts_apart(config)
@@ -238,7 +239,3 @@ def weights_dtype(plan: Plan) -> torch.dtype:
     if plan.precision == "fp32" or (plan.method == "full" and plan.precision != "bf16"):
         return torch.float32
     return torch.float16 if plan.precision == "fp16-mixed" else torch.bfloat16
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

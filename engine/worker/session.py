@@ -10,10 +10,10 @@ import transformers
 from pydantic import ValidationError
 
 from engine import checkpoints
-from engine.files import read_json
+from engine.files import json_object, read_json
 from engine.loading import split
 from engine.rows import Split
-from engine.rundir import RunDirectory, json_object
+from engine.rundir import RunDirectory
 from engine.worker import export, report
 from engine.worker.baselines import PROBE_ROWS
 from engine.worker.budget import TokenBudget, give_back, what_helps

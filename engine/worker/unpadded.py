@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from engine.text import first_line
 from engine.worker import attention, causal, first_token
 from engine.worker.layout import spread
 
@@ -49,7 +50,7 @@ def prepare(model: Any) -> str | None:
         del body.forward  # the class's own shows again
     except first_token.UNFIT as error:
         body.__dict__.pop("forward", None)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
     finally:
         model.train(was_training)
     inner.set_attn_implementation(before)

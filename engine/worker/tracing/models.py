@@ -12,6 +12,7 @@ from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from engine.prediction.configured import LIMITS
+from engine.text import first_line
 from engine.worker.tracing.live import Marks
 from recommender.errors import InputError, Refused
 from recommender.step import TrainingStep
@@ -52,9 +53,9 @@ def config_of(content: dict[str, Any], *, layers: int | None = None, labels: int
     except ValueError as error:
         if "Unrecognized model identifier" in str(error):
             raise Refused(f"cannot predict: transformers has no models of type {kind!r}.") from None
-        raise InputError(f"model.config: {_first_line(error)}") from None
+        raise InputError(f"model.config: {first_line(error)}") from None
     except Exception as error:  # strict validation of a configuration raises what it likes
-        raise InputError(f"model.config: {_first_line(error)}") from None
+        raise InputError(f"model.config: {first_line(error)}") from None
     _check_names(content, config, kind)
     text = config.get_text_config()
     known = (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM)
@@ -214,7 +215,7 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
                 p.data = p.data.to(wanted)
         return made
     except ValueError as error:
-        raise InputError(f"step.target_modules {step.target_modules!r}: {_first_line(error)}") from None
+        raise InputError(f"step.target_modules {step.target_modules!r}: {first_line(error)}") from None
 
 
 def fresh_modules(model: Any, head: str) -> list[str]:
@@ -235,9 +236,3 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-
-
-def _first_line(error: BaseException) -> str:
-    """What a library says is wrong, in one line; validation errors say in the second what the first only announces."""
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
