@@ -1,35 +1,25 @@
 """What a person has said so far, and how it is kept."""
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
+from engine.userstate import state_folder
 from recommender.facts import Facts, Goal
 from recommender.plan_file import dump
 from tui import draft as drafts
 from tui.draft import Draft
 
 
-def test_threads_that_keep_a_draft_at_once_leave_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    inside: list[int] = []
-
-    def write(*arguments: object) -> None:
-        inside.append(1)
-        time.sleep(0.01)
-        most.append(len(inside))
-        inside.pop()
-
-    most: list[int] = []
-    monkeypatch.setattr(drafts, "write_atomically", write)
-    threads = [threading.Thread(target=drafts.keep, args=(Draft(data=str(n)),)) for n in range(4)]
+def test_threads_that_keep_a_draft_at_once_leave_a_whole_one() -> None:
+    every = [Draft(data=str(n) * 1_000 * (n + 1)) for n in range(4)]
+    threads = [threading.Thread(target=drafts.keep, args=(draft,)) for draft in every * 5]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == [1, 1, 1, 1]
+    assert drafts.kept() in every
+    assert [file.name for file in state_folder().iterdir()] == ["draft.json"]
 
 
 def test_a_run_again_has_the_goal_and_the_rows_that_it_was_advised_for(make_run: Callable[..., Any], facts: Facts) -> None:
