@@ -42,6 +42,8 @@ class RunState:
     phase_done: int = 0
     phase_total: int = 0
     phase_unit: str = ""
+    phase_limit: float | None = None
+    """Seconds after which the phase is cut short."""
     step: int = 0
     total_steps: int = 0
     epoch: float = 0.0
@@ -132,6 +134,7 @@ class RunState:
         self.phase_done = _count(event.get("done"))
         self.phase_total = _count(event.get("total"))
         self.phase_unit = str(event.get("unit") or "")
+        self.phase_limit = _number(event.get("limit"))
         if self.phase == "train" and self.phase_total:
             self.total_steps = self.phase_total
 

@@ -55,6 +55,11 @@ ANSWER_TOKENS = 256
 ANSWERS_AT_ONCE = 4
 """Token budgets that are written at once: nothing but the cache is kept, and every step reads all weights. On a CPU 22 rows of
 SmolLM2 at once are 1.6 times as fast as 5, with the same peak of memory."""
+WRITING_SECONDS, WRITING_SHARE = 60.0, 0.05
+"""What may be spent on them before the training: so many seconds, or that share of the whole run where it is more. Fewer rows are
+asked where they would take longer; after the training the same ones."""
+SAMPLES_SECONDS = 20.0
+"""The same for sample answers, which show more than they prove."""
 CPU_BANDWIDTH = 10e9
 """Bytes a second that two shared cores read weights with while they write."""
 LAYER_SECONDS = 0.9e-3
@@ -112,7 +117,6 @@ def training_seconds(facts: Facts, shape: Shape, method: Method, settings: Setti
 
 
 def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, devices: int) -> _Seconds:
-    aside = START_UP_SECONDS + _writing(facts, shape, method, settings)
     flops, calibrated = _step_flops(facts, method, settings.precision)
     flops *= 1 + SCALING * (devices - 1)
     length = settings.max_length
@@ -139,6 +143,7 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
         training = (pass_tokens * share * settings.epochs * tried.token + settings.total_steps * tried.update) * HOST
         scoring = pass_tokens * passes * tried.scored * HOST
         low, high = TRIED
+    aside = START_UP_SECONDS + min(_writing(facts, shape, method, settings), 2 * writing_seconds(training + scoring))
     per_step = (facts.measured.seconds_per_step or {}).get(method)
     if per_step:
         measured = settings.total_steps * per_step * MEASURED
@@ -176,6 +181,11 @@ def _writing(facts: Facts, shape: Shape, method: Method, settings: Settings) -> 
     flops, _ = _step_flops(facts, method, settings.precision)
     reading = 4 * shape.parameters / CPU_BANDWIDTH * (SLOWDOWN_CPU_4BIT if method == "qlora" else 1)
     return 2 * new * (pieces * reading + answers * 2 * shape.active_parameters / flops)
+
+
+def writing_seconds(run: float) -> float:
+    """Seconds that answers may take before the training of a run of so many seconds."""
+    return max(WRITING_SECONDS, WRITING_SHARE * run)
 
 
 def _work(shape: Shape, method: Method, settings: Settings, on_cpu: bool) -> float:

@@ -41,7 +41,7 @@ OF_SOME = ("reference", "compile", "kernels", "answers", "samples", "forgetting"
 """Those that only some runs have."""
 TRAINING = ("train", "evaluate")
 """Phases during which the bar counts steps."""
-UNITS = {"rows": _("rows"), "steps": _("steps"), "answers": _("answers")}
+UNITS = {"rows": _("rows"), "steps": _("steps"), "answers": _("answers"), "tokens": _("tokens")}
 TREND_STEPS = 50
 
 

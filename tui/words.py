@@ -179,7 +179,9 @@ def phase_words(state: "RunState") -> str:
     """What the worker does now: `scoring the untouched model 40/132`, `training`."""
     words = PHASE_WORDS.get(state.phase, state.phase)
     if state.phase != "train" and state.phase_total:
-        return f"{words} {number(state.phase_done)}/{number(state.phase_total)}"
+        words = f"{words} {number(state.phase_done)}/{number(state.phase_total)}"
+    if state.phase_limit is not None:
+        words += _(", at most {time}").format(time=duration(state.phase_limit))
     return words
 
 

@@ -19,6 +19,15 @@ WARNINGS: dict[str, str] = {
     ),
     "no_held_out": marked("There are no held-out rows, so the report cannot say what the training gained."),
     "no_samples": marked("Memory is too small to write sample answers; there are none in the report."),
+    "few_answers": marked(
+        "Writing is slow here: {answers} held-out rows are answered, in at most {tokens} tokens."
+        " Exact match and chrF are of those."
+    ),
+    "no_time_for_answers": marked(
+        "Writing is too slow here for answers to held-out rows; there is neither exact match nor chrF."
+    ),
+    "no_time_for_samples": marked("Writing is too slow here for sample answers; there are none in the report."),
+    "few_samples": marked("Writing is slow here: there are {answers} sample answers of at most {tokens} tokens."),
     "nothing_learned": marked("The batch of step {step} teaches nothing: its loss and its gradient are zero."),
     "diverging": marked("The loss diverges: {loss:.3g} lately, and {first:.3g} before any training."),
     "forgot": marked("The loss was down to {lowest:.3g} and is back at {loss:.3g}, where it began ({first:.3g})."),

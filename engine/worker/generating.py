@@ -1,7 +1,13 @@
-"""Whole answers, written greedily: for samples, and for tasks that are scored by what the model writes."""
+"""Whole answers, written greedily: for samples, and for tasks that are scored by what the model writes.
 
-from collections.abc import Sequence
-from typing import Any
+Before the training they may take so many seconds and no more, so that a slow machine gets fewer or shorter ones; after it the
+model writes as many, as long.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
@@ -25,25 +31,63 @@ OF_THE_MODEL = (
 penalty, beams, least lengths): they hide what was learned, and a wanted answer that repeats a word could never be met."""
 
 
-class _Interrupted(StoppingCriteria):  # type: ignore[misc]  # mypy does not read transformers here
-    """Asks after every token whether to leave, and now and then gives back what the growing cache left behind."""
+LEAST_TOKENS = 8
+"""Of an answer that there was no time for: fewer show nothing."""
+READING = 1 / 3
+"""Of the time, at most, for reading what comes before the answers."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._tokens = 0
+
+class Limits(NamedTuple):
+    """What may be written: as much as there is time for, or as much as the time before."""
+
+    seconds: float = math.inf
+    answers: int | None = None
+    tokens: int | None = None
+    """Of each."""
+
+
+class Written(NamedTuple):
+    """Answers to the first prompts, to as many as there was time for."""
+
+    texts: list[str]
+    tokens: int
+    """Most that each of them could have."""
+
+
+class _Interrupted(StoppingCriteria):  # type: ignore[misc]  # mypy does not read transformers here
+    """After every token: asks whether to leave, ends all answers when time is up, and now and then gives back what the growing
+    cache left behind."""
+
+    def __init__(self, reader: Reader, until: float, told: Callable[[int], None] | None) -> None:
+        self._reader, self._until, self._told = reader, until, told
+        self.tokens = 0
+        self.time_is_up = False
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **rest: Any) -> torch.Tensor:
         self._reader.interrupt()
-        self._tokens += 1
-        if self._tokens % GIVEN_BACK_EVERY == 0 and input_ids.device.type == "cpu":
+        self.tokens += 1
+        if self.tokens % GIVEN_BACK_EVERY == 0 and input_ids.device.type == "cpu":
             trim_heap()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        if self._told is not None:
+            self._told(self.tokens)
+        self.time_is_up = time.monotonic() > self._until
+        return torch.full((len(input_ids),), self.time_is_up, dtype=torch.bool, device=input_ids.device)
 
 
-def write(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequence[int]], new_tokens: int) -> list[str]:
+def write(
+    reader: Reader,
+    tokenizer: Any,
+    model: Any,
+    input_ids: Sequence[Sequence[int]],
+    new_tokens: int,
+    *,
+    until: float = math.inf,
+    told: Callable[[int], None] | None = None,
+) -> Written:
     """What a model writes behind each of `input_ids`, at most `new_tokens` each; all of them at once.
 
-    A decoder goes on from them, padded on the left; an encoder-decoder reads them, padded on the right.
+    A decoder goes on from them, padded on the left; an encoder-decoder reads them, padded on the right. At the time `until`, of
+    the monotonic clock, all answers end where they are. `told` hears of every token.
 
     Raises:
         RuntimeError, MemoryError: memory is too small for so many at once.
@@ -66,6 +110,7 @@ def write(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequen
     settings.update(max_new_tokens=max(1, min(new_tokens, positions - before)), pad_token_id=pad, use_cache=True)
     was_training = model.training
     model.eval()
+    watched = _Interrupted(reader, until, told)
     inner.generation_config = settings  # or `generate` takes from it whatever these leave open
     try:
         with torch.inference_mode(), autocast(device, reader.task.plan.precision):
@@ -73,32 +118,56 @@ def write(reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequen
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
                 generation_config=settings,
-                stopping_criteria=StoppingCriteriaList([_Interrupted(reader)]),
+                stopping_criteria=StoppingCriteriaList([watched]),
             )
     finally:
         inner.generation_config = own
         model.train(was_training)
-    return [str(tokenizer.decode(row[before:], skip_special_tokens=True)).strip() for row in found]
+    texts = [str(tokenizer.decode(row[before:], skip_special_tokens=True)).strip() for row in found]
+    return Written(texts, min(watched.tokens, new_tokens) if watched.time_is_up else new_tokens)
+
+
+def readable(reader: Reader, input_ids: Sequence[Sequence[int]], seconds: float) -> int:
+    """How many of the first prompts are read together in their share of so many seconds; one always is."""
+    longest = 0
+    for n, ids in enumerate(input_ids, 1):
+        longest = max(longest, len(ids))
+        if n > 1 and reader.speed.time_for(n * longest) > READING * seconds:
+            return n - 1
+    return len(input_ids)
 
 
 def write_all(
-    reader: Reader, tokenizer: Any, model: Any, input_ids: Sequence[Sequence[int]], *, new_tokens: int, progress: Progress
-) -> list[str]:
+    reader: Reader,
+    tokenizer: Any,
+    model: Any,
+    input_ids: Sequence[Sequence[int]],
+    *,
+    new_tokens: int,
+    progress: Progress,
+    seconds: float = math.inf,
+) -> Written:
     """`write`, in pieces of several token budgets, of one where memory is too small for that, of less where it still is.
+
+    When the first piece takes `seconds`, its answers end there and are all; when another one would go beyond them, it is left.
 
     Raises:
         TrainingFailed: memory is too small even for one row.
     """
-    found: dict[int, str] = {}
-    left = sorted(range(len(input_ids)), key=lambda i: -len(input_ids[i]))
-    times = ANSWERS_AT_ONCE
-    while left:
-        longest = len(input_ids[left[0]]) + new_tokens
+    began, times, found = time.monotonic(), ANSWERS_AT_ONCE, list[str]()
+    while len(found) < len(input_ids):
+        left = input_ids[len(found) :]
+        longest = max(map(len, left)) + new_tokens
         piece = left[: max(1, times * reader.budget.tokens // longest)]
+        if seconds < math.inf:
+            piece = piece[: readable(reader, piece, seconds)]
+        spent = time.monotonic() - began
+        if found and spent * (1 + len(piece) / len(found)) > seconds:
+            break
         failure: BaseException | None = None
-        texts: list[str] = []
+        said = Written([], new_tokens)
         try:
-            texts = write(reader, tokenizer, model, [input_ids[i] for i in piece], new_tokens)
+            said = write(reader, tokenizer, model, piece, new_tokens, until=began + seconds)
         except (RuntimeError, MemoryError) as error:
             failure = out_of_memory(error)
         if failure is not None and len(piece) > 1 and times > 1:
@@ -109,7 +178,8 @@ def write_all(
             reader.budget.shrink(failure, longest=longest, rows=len(piece), training=False)
             continue
         reader.budget.worked()
-        found.update(zip(piece, texts, strict=True))
-        left = left[len(piece) :]
+        if said.tokens < new_tokens:  # time is up: shorter than those before, these would not be comparable with them
+            return Written(found, new_tokens) if found else said
+        found += said.texts
         progress(len(found))
-    return [found[i] for i in range(len(input_ids))]
+    return Written(found, new_tokens)

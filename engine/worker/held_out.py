@@ -5,13 +5,15 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from engine.files import write_json
+from engine.files import read_json, write_json
 from engine.metrics.kinds import Answers, Kind
 from engine.rundir import RunDirectory
 from engine.worker import baselines
 from engine.worker.budget import is_out_of_memory
+from engine.worker.generating import Limits
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
@@ -27,6 +29,8 @@ class HeldOut:
     rows: Encoded
     reader: Reader
     tell: Narrator
+    writing_seconds: float = math.inf
+    """What answers may take that the untouched model writes out."""
 
     def score_before(self, built: Built, train: Encoded) -> None:
         """The untouched model with its new head, and the best answer that looks at no text.
@@ -61,8 +65,28 @@ class HeldOut:
             wide = self.reader.task.plan.precision == "fp32"
             again = "Get the model again." if wide else "Get the model again, or use `--set precision=fp32`."
             raise TrainingFailed(said_so, again if name == "before" else None)
-        answers = self.reader.task.write_out(self.reader, model, self.rows, said.answers, self.tell.progress)
-        self._keep(name, answers, seconds=time.monotonic() - began, step=step)
+        answers, came_to = self._written_out(name, model, said.answers)
+        self._keep(name, answers, seconds=time.monotonic() - began, step=step, written=came_to)
+
+    def _written_out(self, name: str, model: Any, said: Answers) -> tuple[Answers, Limits | None]:
+        """What else the rows are worth, within the time there is; after the training as much as before it."""
+        if name == "before":
+            limits = Limits(self.writing_seconds)
+            begin = partial(self.tell.progress, limit=self.writing_seconds)
+        else:
+            file = self.run.scores / "before.json"
+            limits = Limits(**(read_json(file, None).get("written") or {}) if file.exists() else {})
+            begin = partial(self.tell.progress)
+        answers, came_to = self.reader.task.write_out(self.reader, model, self.rows, said, begin, limits=limits)
+        if came_to is not None and name == "before":
+            some = f"{came_to.answers} held-out rows are answered, in at most {came_to.tokens} tokens"
+            if came_to.answers:
+                text = f"Writing is slow here: {some}. Exact match and chrF are of those."
+                self.tell.warn("few_answers", text, answers=came_to.answers, tokens=came_to.tokens)
+            else:
+                text = "Writing is too slow here for answers to held-out rows; there is neither exact match nor chrF."
+                self.tell.warn("no_time_for_answers", text)
+        return answers, came_to
 
     def score_probe(self, untouched: Callable[[], Built], train: Encoded, seed: int) -> None:
         """The probe, on a model of its own: reading thousands of rows for it would keep the first step waiting."""
@@ -88,11 +112,16 @@ class HeldOut:
     def _has(self, name: str) -> bool:
         return (self.run.scores / f"{name}.json").exists()
 
-    def _keep(self, name: str, answers: Answers, *, seconds: float, step: int = 0) -> None:
+    def _keep(
+        self, name: str, answers: Answers, *, seconds: float, step: int = 0, written: Limits | None = None
+    ) -> None:
         """Keep what the report and comparisons of runs are made of, and tell the viewers."""
         kind = self.reader.task.kind
         score = kind.full_score(self.rows.truth, answers)
-        write_json(self.run.scores / f"{name}.json", kept(kind, score, self.rows.truth, answers), indent=None)
+        content = kept(kind, score, self.rows.truth, answers)
+        if written is not None:
+            content["written"] = {"answers": written.answers, "tokens": written.tokens}
+        write_json(self.run.scores / f"{name}.json", content, indent=None)
         shown = {k: score[k] for k in kind.measures if score.get(k) is not None}
         shown |= {"rows": len(self.rows), "seconds": seconds}
         self.tell.events.write("evaluation", step=step, split=name, metrics=shown)

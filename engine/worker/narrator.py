@@ -15,22 +15,22 @@ class Narrator:
         self.now = "load"
         """The phase."""
 
-    def phase(self, name: str, done: int = 0, total: int = 0, unit: str = "") -> None:
-        """What is being done now."""
+    def phase(self, name: str, done: int = 0, total: int = 0, unit: str = "", limit: float | None = None) -> None:
+        """What is being done now, in at most `limit` seconds where it is known to be cut short."""
         self.now = name
-        self.events.write("phase", name=name, done=done, total=total, unit=unit)
+        self.events.write("phase", name=name, done=done, total=total, unit=unit, **({"limit": limit} if limit else {}))
 
-    def progress(self, name: str, total: int, unit: str = "rows") -> Callable[[int], None]:
+    def progress(self, name: str, total: int, unit: str = "rows", limit: float | None = None) -> Callable[[int], None]:
         """Begin a phase; the returned reporter writes at most twice a second, and the end."""
         last = 0.0
-        self.phase(name, 0, total, unit)
+        self.phase(name, 0, total, unit, limit)
 
         def report(done: int) -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= 0.5 or done >= total:
                 last = now
-                self.phase(name, done, total, unit)
+                self.phase(name, done, total, unit, limit)
 
         return report
 

@@ -12,12 +12,13 @@ from engine.files import read_json, write_json
 from engine.rows import Rows
 from engine.rundir import RunDirectory
 from engine.worker.budget import is_out_of_memory
-from engine.worker.generating import write
+from engine.worker.generating import LEAST_TOKENS, readable, write
 from engine.worker.mistakes import in_words
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Prompt
 from recommender.facts import CLASSIFYING
+from recommender.timing import SAMPLES_SECONDS
 
 MOST = 6
 """Prompts: enough to see whether the form is learned, few enough to be read."""
@@ -50,25 +51,41 @@ class Samples:
 
     def write(self, name: str, model: Any, step: int = 0) -> None:
         """Let the model go on from every prompt; `name` is before or after."""
-        file = self.run.scores / f"samples-{name}.json"
+        file, before = (self.run.scores / f"samples-{n}.json" for n in (name, "before"))
         if file.exists() or not self.prompts:
             return
-        self.tell.phase("samples", 0, len(self.prompts), "answers")
+        first = read_json(before) if before.exists() else None
+        seconds, most = (math.inf, first.get("tokens", NEW_TOKENS)) if first else (SAMPLES_SECONDS, NEW_TOKENS)
+        asked = [p.input_ids for p in self.prompts]
+        asked = asked[: len(first["samples"]) if first else readable(self.reader, asked, seconds)]
+        told = self.tell.progress("samples", most, "tokens", None if first else seconds)
         began = time.monotonic()
         try:
-            answers = write(self.reader, self.tokenizer, model, [p.input_ids for p in self.prompts], NEW_TOKENS)
+            said = write(self.reader, self.tokenizer, model, asked, most, until=began + seconds, told=told) if asked else None
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             self.tell.warn("no_samples", "Memory is too small to write sample answers; there are none in the report.")
             return
+        answers = said.texts if said is not None and said.tokens >= LEAST_TOKENS else []
         content = [
             {"prompt": p.text[:SHOWN], "wanted": p.wanted[:SHOWN], "answer": answer[:SHOWN]}
-            for p, answer in zip(self.prompts, answers, strict=True)
+            for p, answer in zip(self.prompts, answers, strict=False)
         ]
-        write_json(file, {"samples": content, "seconds": time.monotonic() - began})
+        tokens = said.tokens if said is not None else 0
+        if first is None and (len(answers) < len(self.prompts) or tokens < NEW_TOKENS):
+            self._tell_short(len(answers), tokens)
+        write_json(file, {"samples": content, "tokens": tokens, "seconds": time.monotonic() - began})
         for i, sample in enumerate(content):
             self.tell.events.write("sample", split=name, step=step, number=i, **sample)
+
+    def _tell_short(self, answers: int, tokens: int) -> None:
+        if answers:
+            text = f"Writing is slow here: there are {answers} sample answers of at most {tokens} tokens."
+            self.tell.warn("few_samples", text, answers=answers, tokens=tokens)
+        else:
+            text = "Writing is too slow here for sample answers; there are none in the report."
+            self.tell.warn("no_time_for_samples", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +137,8 @@ class WhileLearning:
         if not prompts or before is None or cost is None or cost > SHARE * (now - before) or is_off():
             return
         try:
-            answers = write(self.samples.reader, self.samples.tokenizer, model, [p.input_ids for p in prompts], FEW_TOKENS)
+            asked = [p.input_ids for p in prompts]
+            answers = write(self.samples.reader, self.samples.tokenizer, model, asked, FEW_TOKENS).texts
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -138,8 +156,8 @@ class WhileLearning:
         """Seconds; of the first ones by those before the training, which had more tokens."""
         if self._cost is None:
             file = self.samples.run.scores / "samples-before.json"
-            seconds = read_json(file).get("seconds") if file.exists() else None
-            self._cost = seconds * FEW_TOKENS / NEW_TOKENS if seconds is not None else None
+            known = read_json(file) if file.exists() else {}
+            self._cost = known["seconds"] * FEW_TOKENS / max(known.get("tokens", NEW_TOKENS), 1) if known else None
         return self._cost
 
 

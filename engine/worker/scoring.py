@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -33,6 +33,18 @@ class Scored(NamedTuple):
         return mean_loss(self.answers)
 
 
+@dataclass(slots=True)
+class Speed:
+    """How fast a model reads here, as far as it has read."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def time_for(self, tokens: int) -> float:
+        """Seconds that so many tokens take; 0 while nothing is known."""
+        return tokens * self.seconds / self.tokens if self.tokens else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """How rows are put through a model without gradients."""
@@ -41,6 +53,7 @@ class Reader:
     budget: TokenBudget
     interrupt: Callable[[], None]
     """Called before every micro-batch; may raise to leave."""
+    speed: Speed = field(default_factory=Speed)
 
     def score(
         self, model: Any, rows: Encoded, progress: Progress | None = None, *, judge: Judge | None = None
@@ -111,6 +124,7 @@ class Reader:
                     self.interrupt()
                     piece = left[: max(1, self.budget.tokens // max(lengths[left[0]], 1))]
                     failure: BaseException | None = None
+                    began = time.monotonic()
                     try:
                         rows = answer(piece)
                     except (RuntimeError, MemoryError) as error:
@@ -119,6 +133,8 @@ class Reader:
                         self.budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece), training=False)
                         continue
                     self.budget.worked()
+                    self.speed.tokens += sum(lengths[i] for i in piece)
+                    self.speed.seconds += time.monotonic() - began
                     found.update(zip(piece, rows, strict=True))
                     left = left[len(piece) :]
                     if progress is not None:

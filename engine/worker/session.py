@@ -43,7 +43,7 @@ from recommender.errors import Refused
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Candidate
-from recommender.timing import FIT_ROWS
+from recommender.timing import FIT_ROWS, writing_seconds
 
 
 @dataclass(slots=True)
@@ -88,12 +88,12 @@ class Session:
             samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)
             learning = WhileLearning(samples)
             training = Training(self.run, plan, tell, self.control, reader, rows, total_steps, on_the_way, learning, faster)
-            held_out = HeldOut(self.run, rows["held_out"], reader, tell)
+            expected = _expected(self.run, plan)
+            held_out = HeldOut(self.run, rows["held_out"], reader, tell, writing_seconds(expected.get("seconds", 0.0)))
             forgetting = Forgetting(self.run, reader, tokenizer, tell, model_folder)
             trainer = training.trainer(built)
             if not training.over:
-                predicted = _expected(self.run, plan).get("memory")
-                Preflight(self.run, tell, reader, rows).go(trainer, built, predicted)
+                Preflight(self.run, tell, reader, rows).go(trainer, built, expected.get("memory"))
             if self.control.stop_at is None:  # a slice that may be thrown away leaves it to whoever goes on
                 held_out.score_before(built, rows["train"])
                 samples.write("before", built.model)
@@ -113,7 +113,7 @@ class Session:
             self._score_result(export.load(self.run, task, model_folder), held_out, samples, forgetting, step)
         held_out.score_probe(lambda: self._untouched(task, model_folder), rows["train"], plan.seed)
         facts = trained | {"total_steps": total_steps} | losses(parts.counts, rows, plan.max_length)
-        report.write(self.run, task, parts, built, training=facts, fit=fit, expected=_expected(self.run, plan))
+        report.write(self.run, task, parts, built, training=facts, fit=fit, expected=expected)
         return False
 
     def _score_result(self, result: Any, held_out: HeldOut, samples: Samples, forgetting: Forgetting, step: int) -> None:

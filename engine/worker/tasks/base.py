@@ -21,6 +21,7 @@ from recommender.facts import Family
 from recommender.plan import Plan
 
 if TYPE_CHECKING:
+    from engine.worker.generating import Limits
     from engine.worker.scoring import Reader
 
 Progress = Callable[[int], None]
@@ -189,9 +190,12 @@ class Task(ABC):
     def finish(self, model: Any) -> None:  # noqa: B027 - most tasks have nothing to add
         """Write into the configuration of a trained model, which is about to be saved, what its user must know."""
 
-    def write_out(self, reader: "Reader", model: Any, rows: Encoded, said: Answers, begin: Begin) -> Answers:
-        """`said` with what only the held-out rows are worth: whole answers written by the model."""
-        return said
+    def write_out(
+        self, reader: "Reader", model: Any, rows: Encoded, said: Answers, begin: Begin, *, limits: "Limits"
+    ) -> "tuple[Answers, Limits | None]":
+        """`said` with what only the held-out rows are worth: whole answers written by the model; and what these came to where
+        `limits` kept them from being whole or all."""
+        return said, None
 
     @abstractmethod
     def about(self) -> str:

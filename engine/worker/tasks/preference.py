@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
+from engine.worker.generating import Limits
 from engine.worker.packing import learned
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt
@@ -93,9 +94,11 @@ class Preference(Writing):
         losses = -functional.logsigmoid(rewards[:, 0] - rewards[:, 1])
         return [Answer(pair, loss) for pair, loss in zip(rewards.tolist(), losses.tolist(), strict=True)]
 
-    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin) -> Answers:
+    def write_out(
+        self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin, *, limits: Limits
+    ) -> tuple[Answers, Limits | None]:
         """Nothing more: pairs are judged without writing."""
-        return said
+        return said, None
 
     def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterator[Prompt]:
         """What both answers go on from."""

@@ -11,6 +11,7 @@ from engine.rows import Rows
 from engine.worker import causal
 from engine.worker.batches import padded
 from engine.worker.encoding import token_ids
+from engine.worker.generating import Limits
 from engine.worker.packing import IGNORED
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
@@ -115,10 +116,14 @@ class Seq2Seq(Task):
             losses = functional.cross_entropy(*self._logits(model, input_ids, targets), reduction="none")
         return [answer_of(self.kind, part) for part in losses.split([len(row) for row in targets])]
 
-    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin) -> Answers:
+    def write_out(
+        self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin, *, limits: Limits
+    ) -> tuple[Answers, Limits | None]:
         """Answers beside the losses, for exact match and chrF."""
         asked = rows.input_ids
-        return with_texts(reader, self.tokenizer, model, asked, said, truth=rows.truth, longest=self.longest, begin=begin)
+        return with_texts(
+            reader, self.tokenizer, model, asked, said, truth=rows.truth, longest=self.longest, begin=begin, limits=limits
+        )
 
     def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterator[Prompt]:
         """Texts to be read, of at most `most` tokens."""

@@ -12,6 +12,7 @@ from engine.rows import Rows
 from engine.text import one_line
 from engine.worker import causal
 from engine.worker.batches import padded
+from engine.worker.generating import Limits
 from engine.worker.packing import IGNORED, learned, pack
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
@@ -212,15 +213,17 @@ class Writing(Task):
             return token_losses(hidden.index_select(0, batch.predicting), head_of(model), batch.targets)
         return functional.cross_entropy(*self._padded(model, input_ids, targets), reduction="none")
 
-    def write_out(self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin) -> Answers:
+    def write_out(
+        self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin, *, limits: Limits
+    ) -> tuple[Answers, Limits | None]:
         """Last answers of some conversations beside the losses, for exact match and chrF."""
         if self.plan.task == "continued_pretraining":
-            return said
+            return said, None
         begins = list(map(last_answer, rows.targets))
         prompts = [ids[:begin] for ids, begin in zip(rows.input_ids, begins, strict=True)]
         longest = max(len(ids) - begin for ids, begin in zip(rows.input_ids, begins, strict=True))
         return with_texts(
-            reader, self.tokenizer, model, prompts, said, truth=rows.truth, longest=longest, begin=begin
+            reader, self.tokenizer, model, prompts, said, truth=rows.truth, longest=longest, begin=begin, limits=limits
         )
 
     def _padded(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,7 +9,7 @@ import torch
 
 from engine.metrics.answers import WrittenAnswers
 from engine.metrics.kinds import Answers, Kind
-from engine.worker.generating import write_all
+from engine.worker.generating import LEAST_TOKENS, Limits, Written, write_all
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin
 from recommender.timing import ANSWER_TOKENS, ANSWERS
@@ -45,8 +45,10 @@ def with_texts(
     truth: Sequence[str | None],
     longest: int,
     begin: Begin,
-) -> Answers:
-    """`said` with the texts that the model writes behind some of the `prompts`, where the metrics look at any.
+    limits: Limits,
+) -> tuple[Answers, Limits | None]:
+    """`said` with the texts that the model writes behind some of the `prompts`, where the metrics look at any; and what they came
+    to where `limits` kept them from being whole or all.
 
     `truth` is what is wanted there; rows without it are not asked.
 
@@ -54,15 +56,21 @@ def with_texts(
         TrainingFailed: memory is too small even for one row.
     """
     if not isinstance(reader.task.kind, WrittenAnswers):
-        return said
+        return said, None
     plan, known = reader.task.plan, [i for i, wanted in enumerate(truth) if wanted]
-    # The same rows for all runs on the same split.
-    chosen = sorted(random.Random(plan.data.split_seed).sample(known, min(len(known), ANSWERS[plan.task])))
+    # The same rows for all runs on the same split, whatever there is time for: the first of one order.
+    wanted = random.Random(plan.data.split_seed).sample(known, min(len(known), ANSWERS[plan.task]))
+    chosen, most = wanted[: limits.answers], min(longest, ANSWER_TOKENS)
     if not chosen:
-        return said
-    new, progress = min(longest, ANSWER_TOKENS), begin("answers", len(chosen))
-    texts = write_all(reader, tokenizer, model, [prompts[i] for i in chosen], new_tokens=new, progress=progress)
+        return said, None
+    found = write_all(
+        reader, tokenizer, model, [prompts[i] for i in chosen],
+        new_tokens=min(most, limits.tokens or most), progress=begin("answers", len(chosen)), seconds=limits.seconds,
+    )  # fmt: skip
+    if found.tokens < min(most, LEAST_TOKENS):
+        found = Written([], 0)
     predicted = list(said.predicted)
-    for i, text in zip(chosen, texts, strict=True):
+    for i, text in zip(chosen, found.texts, strict=False):
         predicted[i] = [*predicted[i][:2], behind_thought(text, truth[i] or "")]
-    return replace(said, predicted=predicted)
+    whole = len(found.texts) == len(wanted) and found.tokens == most
+    return replace(said, predicted=predicted), None if whole else Limits(answers=len(found.texts), tokens=found.tokens)

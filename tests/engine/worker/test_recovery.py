@@ -128,10 +128,10 @@ def test_pairs_and_texts_that_run_out_of_memory_are_learned_as_if_they_had_not(
             failing(inside, "likelihoods", {0, rng.randrange(1, 4)}, task=task)
         write, calls = generating.write, iter(range(10**9))
 
-        def wrong(*given: Any) -> Any:
+        def wrong(*given: Any, **named: Any) -> Any:
             if next(calls) in (0, 3):
                 raise ERRORS[seed % len(ERRORS)]()
-            return write(*given)
+            return write(*given, **named)
 
         inside.setattr(generating, "write", wrong)
         disturbed(plan, run, run_here, monkeypatch, seed, task, (10, 6))

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ import torch
 
 from engine import checkpoints
 from engine.events import EventWriter, read_events
-from engine.files import sha256_of
+from engine.files import read_json, sha256_of
 from engine.loading import split
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
 from engine.metrics.tokens import Tokens
 from engine.rundir import RunDirectory
-from engine.worker import causal, generating, packing, samples
+from engine.worker import causal, generating, packing, samples, session
 from engine.worker.budget import TokenBudget
 from engine.worker.control import StopNow
 from engine.worker.modeling import build, load_tokenizer
@@ -29,6 +30,7 @@ from engine.worker.tasks.writing import Writing
 from engine.worker.training import FINISHED
 from recommender.errors import InputError
 from recommender.plan import Plan
+from recommender.timing import SAMPLES_SECONDS
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import EXAMPLES, plan_of
 
@@ -200,7 +202,7 @@ def test_writing_samples_can_be_left_at_any_token(tiny_chat: Path, begin: Callab
     assert not (run.scores / "samples-before.json").exists()
 
 
-@pytest.mark.parametrize(("fit", "left"), [(4, 128), (1, 22)])
+@pytest.mark.parametrize(("fit", "left"), [(4, 128), (1, 50)])
 def test_answers_are_the_same_however_many_memory_holds_at_once(
     tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, fit: int, left: int
 ) -> None:
@@ -212,20 +214,61 @@ def test_answers_are_the_same_however_many_memory_holds_at_once(
     right = generating.write
     tried: list[int] = []
 
-    def write(reader: Reader, tokenizer: Any, model: Any, asked: Any, new: int) -> list[str]:
+    def write(reader: Reader, tokenizer: Any, model: Any, asked: Any, new: int, **named: Any) -> generating.Written:
         tried.append(len(asked))
         if len(asked) > fit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return right(reader, tokenizer, model, asked, new)
+        return right(reader, tokenizer, model, asked, new, **named)
 
     whole = Reader(task, TokenBudget(512, lambda before, after: None), lambda: None)
-    alone = [right(whole, tokenizer, model, [row], 10)[0] for row in prompts]
+    alone = [right(whole, tokenizer, model, [row], 10).texts[0] for row in prompts]
     monkeypatch.setattr(generating, "write", write)
     reader = Reader(task, TokenBudget(128, lambda before, after: None), lambda: None)
-    assert generating.write_all(reader, tokenizer, model, prompts, new_tokens=10, progress=done.append) == alone
+    assert generating.write_all(reader, tokenizer, model, prompts, new_tokens=10, progress=done.append).texts == alone
     assert tried[0] == 8
     assert done[-1] == 8
     assert reader.budget.tokens == left
+
+
+def test_a_slow_machine_gets_fewer_or_shorter_answers_the_same_before_and_after(
+    tiny_chat: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that goes on by a second whenever somebody looks at it: a token a second."""
+    clock = iter(range(10**6))
+    slow = SimpleNamespace(monotonic=lambda: float(next(clock)))
+    monkeypatch.setattr(generating, "time", slow)
+    monkeypatch.setattr(samples, "time", slow)
+    monkeypatch.setattr(session, "writing_seconds", lambda run: 100.0)
+    monkeypatch.setattr(generating, "ANSWERS_AT_ONCE", 1)
+    run = run_here(plan_of(tiny_chat, epochs=0.5, evaluations=1))
+    told, report = list(read_events(run.events)), run.report() or {}
+    limits = {e["name"]: e["limit"] for e in told if e["kind"] == "phase" and e.get("limit")}
+    assert limits == {"answers": 100.0, "samples": SAMPLES_SECONDS}
+    warned = {e["code"]: e["facts"] for e in told if e["kind"] == "warning"}
+    few, short = warned["few_answers"], warned["few_samples"]
+    scores = [read_json(run.scores / f"{name}.json") for name in ("before", "after")]
+    answered = [[i for i, p in enumerate(s["predicted"]) if p[2] is not None] for s in scores]
+    assert answered[0] == answered[1]
+    assert 0 < len(answered[0]) == few["answers"] < 32
+    assert report["scores"]["after"]["answers_written"] == few["answers"]
+    written = [read_json(run.scores / f"samples-{name}.json") for name in ("before", "after")]
+    assert generating.LEAST_TOKENS < written[0]["tokens"] == written[1]["tokens"] == short["tokens"] < samples.NEW_TOKENS
+    assert len(report["samples"]) == short["answers"] == samples.MOST
+    assert [text for text in report["warnings"] if text.startswith("Writing is slow here")]
+
+
+def test_a_machine_that_writes_next_to_nothing_says_so_and_goes_on(
+    tiny_chat: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "SAMPLES_SECONDS", 1e-9)
+    monkeypatch.setattr(session, "writing_seconds", lambda run: 1e-9)
+    run = run_here(plan_of(tiny_chat, epochs=0.5, evaluations=1))
+    codes = [e["code"] for e in read_events(run.events) if e["kind"] == "warning"]
+    assert {"no_time_for_answers", "no_time_for_samples"} <= set(codes)
+    report = run.report() or {}
+    assert report["samples"] == []
+    assert "chrf" not in report["scores"]["after"]
+    assert report["gains"]["before"]["perplexity"]["gain"] < 0
 
 
 def test_answers_are_written_without_a_models_own_tastes_in_decoding(tiny_chat: Path) -> None:
