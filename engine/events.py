@@ -51,6 +51,7 @@ class EventWriter:
             self._seq += 1
             now = {"time": time.time(), "monotonic": time.monotonic()}
             event: Event = {"v": EVENT_VERSION, "seq": self._seq, **now, "kind": kind}
+            event["processor"] = round(time.process_time(), 4)  # seconds that all threads computed: a busy machine adds none
             head = dict(event)
             event.update(finite(fields))
             line = _line(event)

@@ -11,13 +11,19 @@ WINDOW = 20
 """Steps over which speed is averaged."""
 LONG_WINDOW = 200
 """Steps whose pace tells the time left: long enough to be steady, short enough to notice a machine that slows down."""
+PROBED = 10
+"""Steps of a worker from which on the time left counts as measured: single ones vary by 5 to 11% on an idle machine."""
 PROBE_SECONDS = 2.0
 """For importing scikit-learn and fitting the probe: 1.1 s for 640 rows on an idle machine, up to 9 for 1,500 on a busy one."""
 WRITING = 400e6
 """Bytes of a checkpoint that are written, read again and compared in a second: 274 MB took 0.6 to 0.8 s on an idle machine. Told
 before there is one to go by; a run's own take its place."""
-AFTERWARDS, TWICE = ("after", "save", "probe"), ("answers", "samples", "forgetting")
-"""Phases that follow the last step, and those that come before the first one as well."""
+SCORING = 0.35
+"""Of a token's time in training that scoring it takes, where nothing was scored yet: the forward pass alone."""
+LEAST = 0.1
+"""Of what was to follow the training: so much is left for as long as it is not over."""
+AFTERWARDS = ("after", "save", "probe")
+"""Phases that follow the last step; some of a run's others come after it too, but not first."""
 
 
 class Pace:
@@ -25,14 +31,25 @@ class Pace:
 
     def __init__(self) -> None:
         self._steps: deque[tuple[float, float, float]] = deque(maxlen=LONG_WINDOW)
+        self._first: tuple[float, float, float] | None = None
+        """Of this worker: kernels are loaded and chosen in it. It counts only until there are others."""
 
     def add(self, seconds: float, whole: float, tokens: float) -> None:
         """A step of `seconds`, and `whole` seconds after the one before it where nothing but a step lay between."""
-        self._steps.append((seconds, whole, tokens))
+        if self._first is None:
+            self._first = seconds, whole, tokens
+        else:
+            self._steps.append((seconds, whole, tokens))
 
     def clear(self) -> None:
         """A new worker may be on another machine."""
         self._steps.clear()
+        self._first = None
+
+    @property
+    def count(self) -> int:
+        """Steps of this worker, the first one too; no more than are kept."""
+        return len(self._steps) + (self._first is not None)
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -49,50 +66,61 @@ class Pace:
         return seconds / len(steps) if seconds > 0 else None
 
     def _newest(self) -> list[tuple[float, float, float]]:
-        return list(islice(reversed(self._steps), WINDOW))
+        return list(islice(reversed(self._steps), WINDOW)) or self._all()
+
+    def _all(self) -> list[tuple[float, float, float]]:
+        return list(self._steps) or [first for first in (self._first,) if first is not None]
 
     def seconds_for(self, steps: float, tokens: float | None) -> float:
         """About how long that many more steps take, which hold that many tokens if they are known."""
-        whole = sum(whole for _, whole, _ in self._steps)
-        seen = sum(tokens for _, _, tokens in self._steps)
-        return tokens * whole / seen if tokens and seen > 0 else steps * whole / max(len(self._steps), 1)
+        known = self._all()
+        whole = sum(whole for _, whole, _ in known)
+        seen = sum(tokens for _, _, tokens in known)
+        return tokens * whole / seen if tokens and seen > 0 else steps * whole / max(len(known), 1)
 
 
 def seconds_left(state: "RunState") -> float | None:
     """Seconds until the run ends or pauses: the tokens left, evaluations, checkpoints, saving, the final scoring.
 
-    `None` before the first steps: an estimate from nothing is worse than none.
+    `None` before the first steps: an estimate from nothing is worse than none. Early stopping may end it sooner.
     """
     if state.status != "running" or state.seconds_per_step is None or not state.total_steps:
         return None
-    info, saved = state.info, "save" in state.phase_seconds
-    over = state.step > 0 and (state.phase in AFTERWARDS or (state.phase in TWICE and saved))
+    if state.after is not None:
+        expected, since = state.after
+        return max(expected - (state.elapsed - since), LEAST * expected)
+    info = state.info
     pauses_at = _count(info.get("stops_at"))
     end = min(pauses_at, state.total_steps) if pauses_at else state.total_steps
-    steps = 0 if over else max(end - state.step, 0)
+    steps = max(end - state.step, 0)
     every, epochs = _count(info.get("train_tokens")), _number(info.get("epochs"))
     tokens = max(every * epochs * end / state.total_steps - state.tokens_seen, 0.0) if every and epochs else None
     training = state.pace.seconds_for(steps, tokens) if steps else 0.0
     if pauses_at:
         return training
     scored = [e.metrics.get("seconds", 0.0) for e in state.evaluations if e.split == "validation"]
-    between = 0.0 if over else max((_number(info.get("evaluations")) or 0.0) - len(scored), 0.0)
-    writing = state.sample_seconds / max(len(scored), 1)
-    scoring = _mean(scored) if scored else _before(state, _count(info.get("validation_rows")))
-    return training + between * (scoring + writing + _saving(state)) + _afterwards(state)
+    evaluations = max((_number(info.get("evaluations")) or 0.0) - len(scored), 0.0)
+    scoring = _mean(scored) + state.sample_seconds / len(scored) if scored else _to_score(state, "validation")
+    saves = max(evaluations, _saves_left(state))
+    left = training + evaluations * scoring + saves * _saving(state) + afterwards(state)
+    now = scoring if state.phase == "evaluate" else state.seconds_per_step  # what is being done is partly done
+    return max(left - min(state.since_work, now), 0.0)
 
 
-def _afterwards(state: "RunState") -> float:
-    """What follows the last step: as long as the same rows and prompts took before the training, by the same code."""
-    before = state.scores("before") if state.scores("after") is None else None
-    final = before.get("seconds", 0.0) if before else 0.0
-    scored, more = _count(before.get("rows")) if before else 0, _count(state.info.get("rows_afterwards"))
-    if scored and more:
-        final += final * more / scored + PROBE_SECONDS
-    if before:  # the best checkpoint is read, the result written and read again
-        final += 2 * _saving(state)
-    written = any(s.get("split") == "after" for s in state.samples.values())
-    return final + (0.0 if written else state.phase_seconds.get("samples", 0.0))
+def afterwards(state: "RunState") -> float:
+    """Seconds of what follows the last step: what the same rows and prompts took before the training, by the same code."""
+    fit, probe = (_to_score(state, use) for use in ("fit", "probe"))
+    before = state.scores("before")
+    again = before.get("seconds", 0.0) if before else 0.0
+    again += sum(state.phase_seconds.get(phase, 0.0) for phase in ("samples", "forgetting"))
+    files = _saving(state) + state.loading  # the best weights are read and written, and the result is loaded
+    return fit + (probe + PROBE_SECONDS + state.loading if probe else 0.0) + again + files
+
+
+def _saves_left(state: "RunState") -> float:
+    """Checkpoints that are still to come; they lie evenly spread, the last one at the end."""
+    count = _count(state.info.get("checkpoints"))
+    return count - (2 * state.step + 1) * count // (2 * max(state.total_steps, 1))
 
 
 def _saving(state: "RunState") -> float:
@@ -102,11 +130,14 @@ def _saving(state: "RunState") -> float:
     return _mean(state.checkpoint_seconds) if state.checkpoint_seconds else size / WRITING
 
 
-def _before(state: "RunState", rows: int) -> float:
-    """Seconds that so many rows take to be scored, by the scoring before the training."""
-    before = state.scores("before") or {}
-    scored = _count(before.get("rows"))
-    return before.get("seconds", 0.0) * rows / scored if scored else 0.0
+def _to_score(state: "RunState", use: str) -> float:
+    """Seconds that the tokens for `use` take to be scored: at the pace of the scoring before the training, else of its steps."""
+    known = state.info.get("tokens")
+    tokens, scored = (_count(known.get(name)) for name in (use, "held_out")) if isinstance(known, dict) else (0, 0)
+    before = state.scores("before")
+    if before and scored:  # less the answers that were written then
+        return min(before.get("seconds", 0.0), state.phase_seconds.get("before", float("inf"))) * tokens / scored
+    return SCORING * state.pace.seconds_for(0, tokens)
 
 
 def _mean(values: list[float]) -> float:

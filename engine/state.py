@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.events import KINDS, Event
-from engine.pace import Pace, seconds_left
+from engine.pace import AFTERWARDS, PROBED, Pace, afterwards, seconds_left
 from engine.series import Series
 
 Status = Literal["starting", "running", "done", "stopped", "failed", "refused", "dead"]
@@ -16,6 +16,8 @@ FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed", "refused"})
 MOST_KEPT = 1_000
 """Warnings and recoveries kept, the newest; a flood of them must not grow without bound."""
 MOST_SAMPLES = 50
+OF_EVERY = ("v", "seq", "kind", "monotonic", "processor")
+"""Fields of every event that say nothing of what happened."""
 
 
 @dataclass(slots=True)
@@ -61,6 +63,8 @@ class RunState:
     """Seconds in which a worker was at it; the time between two workers does not count."""
     phase_seconds: dict[str, float] = field(default_factory=dict)
     """How long each phase took, or takes so far."""
+    loading: float = 0.0
+    """Seconds that the newest worker took to load its model."""
     checkpoint_seconds: list[float] = field(default_factory=list)
     samples: dict[int, dict[str, Any]] = field(default_factory=dict)
     """The newest `sample` event of each prompt by its number; `first` is what the model wrote at first."""
@@ -75,6 +79,8 @@ class RunState:
     started: float | None = None
     updated: float | None = None
     last_step_time: float | None = None
+    after: tuple[float, float] | None = None
+    """Once the training is over: seconds that what follows it was to take, and `elapsed` when that began."""
     end: dict[str, Any] | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     """Gauges from the newest heartbeat."""
@@ -85,6 +91,10 @@ class RunState:
     """Whether the last thing done was a step."""
     _until_step: float = 0.0
     """`elapsed` at the last step."""
+    _load_began: float | None = None
+    """`elapsed` then, until it is over."""
+    _until_work: float = 0.0
+    """`elapsed` at the last step, evaluation or checkpoint."""
 
     def apply(self, event: Event) -> None:
         """Take in one event. Unknown fields and kinds are ignored; nothing a log may hold raises."""
@@ -111,13 +121,14 @@ class RunState:
         self.updated, self._clock = moment, clock
 
     def _on_run(self, event: Event) -> None:
-        self.info = {k: v for k, v in event.items() if k not in ("v", "seq", "kind", "monotonic")}
+        self.info = {k: v for k, v in event.items() if k not in OF_EVERY}
         self.status = "running"
         self.end = None
         self.started = self.started if self.started is not None else _number(event.get("time"))
         self.total_steps = _count(event.get("total_steps")) or self.total_steps
         self._go_back_to(_count(event.get("resumed_from")))
         self.pace.clear()
+        self.after = None
         self._after_step = False
 
     def _go_back_to(self, step: int) -> None:
@@ -131,15 +142,21 @@ class RunState:
         if event["name"] == "load" and self.status in FINISHED:  # a new worker goes on with a run that had ended
             self.status, self.end = "starting", None
         self.phase = str(event["name"])
+        if self.phase == "load":  # first the libraries, then the model
+            self._load_began = self.elapsed
+        elif self._load_began is not None:
+            self.loading, self._load_began = self.elapsed - self._load_began, None
         self.phase_done = _count(event.get("done"))
         self.phase_total = _count(event.get("total"))
         self.phase_unit = str(event.get("unit") or "")
         self.phase_limit = _number(event.get("limit"))
         if self.phase == "train" and self.phase_total:
             self.total_steps = self.phase_total
+        if self.phase in AFTERWARDS and self.step and self.after is None:
+            self.after = afterwards(self), self.elapsed
 
     def _on_preflight(self, event: Event) -> None:
-        self.preflight = {k: v for k, v in event.items() if k not in ("v", "seq", "kind", "monotonic")}
+        self.preflight = {k: v for k, v in event.items() if k not in OF_EVERY}
         self._on_memory(event.get("probed"))
 
     def _on_step(self, event: Event) -> None:
@@ -160,17 +177,17 @@ class RunState:
         if seconds is not None:
             whole = max(self.elapsed - self._until_step, seconds) if self._after_step else seconds
             self.pace.add(seconds, whole, tokens)
-        self.last_step_time, self._until_step = moment, self.elapsed
+        self.last_step_time, self._until_step, self._until_work = moment, self.elapsed, self.elapsed
         self._after_step = True
 
     def _on_evaluation(self, event: Event) -> None:
-        self._after_step = False
+        self._after_step, self._until_work = False, self.elapsed
         metrics = {str(k): n for k, v in event["metrics"].items() if (n := _number(v)) is not None}
         self.evaluations.append(Evaluation(_count(event.get("step")), str(event["split"]), metrics, float(event["time"])))
 
     def _on_checkpoint(self, event: Event) -> None:
         self.checkpoint = int(event["step"])
-        self._after_step = False
+        self._after_step, self._until_work = False, self.elapsed
         if (seconds := _number(event.get("seconds"))) is not None:
             self.checkpoint_seconds.append(seconds)
 
@@ -225,6 +242,16 @@ class RunState:
     def seconds_left(self) -> float | None:
         """Seconds until the run ends or pauses; `None` before the first steps."""
         return seconds_left(self)
+
+    @property
+    def since_work(self) -> float:
+        """Seconds since the last step, evaluation or checkpoint was done."""
+        return self.elapsed - self._until_work
+
+    @property
+    def measuring(self) -> bool:
+        """Whether this worker took too few steps yet to go by them."""
+        return self.pace.count < PROBED
 
 
 _HANDLERS: dict[str, Callable[[RunState, Event], None]] = {

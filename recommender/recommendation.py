@@ -47,6 +47,8 @@ class Hours(Fact):
     low: float
     high: float
     origin: Origin
+    training: float | None = None
+    """Of them, those of the steps alone."""
 
 
 class Settings(Fact):

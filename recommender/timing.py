@@ -39,6 +39,8 @@ MEASURED = 1.1
 """Times a measured step that the steps of a run take: saving, and steps that others disturb."""
 TRIED = (0.75, 1.5)
 """Interval of the time, where a step's own operations were tried on this machine."""
+LEARNED = (0.4, 2.5)
+"""No more than that is learned from earlier runs: the rest is another reason."""
 START_UP_SECONDS = 25.0
 """Importing, loading, tokenising and the final save."""
 FIT_ROWS = 500
@@ -108,7 +110,7 @@ def predict(facts: Facts, shape: Shape, method: Method, settings: Settings, devi
     if known is not None:
         training, rest = training * (1 - known.saved), rest + known.seconds
     hours = (training + rest) / 3600
-    return Hours(predicted=hours, low=low * hours, high=high * hours, origin=origin)
+    return Hours(predicted=hours, low=low * hours, high=high * hours, origin=origin, training=training / 3600)
 
 
 def training_seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, devices: int = 1) -> float:
@@ -143,6 +145,7 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
         training = (pass_tokens * share * settings.epochs * tried.token + settings.total_steps * tried.update) * HOST
         scoring = pass_tokens * passes * tried.scored * HOST
         low, high = TRIED
+    training *= _learned(facts, method, settings.precision)
     aside = START_UP_SECONDS + min(_writing(facts, shape, method, settings), 2 * writing_seconds(training + scoring))
     per_step = (facts.measured.seconds_per_step or {}).get(method)
     if per_step:
@@ -150,6 +153,12 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
         return _Seconds(measured, scoring * measured / max(training, 1e-9) + aside, (0.9, 1.2), "measured")
     known = (facts.machine.device or facts.machine.cpu_cores) and facts.data.tokens_p50 is not None and not shape.assumed
     return _Seconds(training, scoring + aside, (low, high), "estimated" if known else "assumed")
+
+
+def _learned(facts: Facts, method: Method, precision: Precision) -> float:
+    """Times a predicted step that the steps of earlier runs of that kind took here, where three agreed."""
+    factor = (facts.measured.pace or {}).get(f"{method} {precision}", 1.0)
+    return min(max(factor, LEARNED[0]), LEARNED[1])
 
 
 def _launching(

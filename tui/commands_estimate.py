@@ -54,9 +54,12 @@ def calibrate(given: argparse.Namespace) -> int:
     before = calibration.remembered(machine)
     found = calibration.measure(machine)
     past = sorted(((r.name, _report(r)) for r in all_runs(given.runs)), key=lambda one: one[0])
-    old, factors = calibration.learn(machine, past)
+    learned = calibration.learn(machine, past)
+    (old, factors), (slower, pace) = learned["runs"], learned["pace"]
     if given.json:
-        print(as_json({"device": found, "before": before, "runs": factors, "runs_before": old}))
+        print(as_json({
+            "device": found, "before": before, "runs": factors, "runs_before": old, "pace": pace, "pace_before": slower
+        }))  # fmt: skip
         return Exit.DONE
     screen = Screen()
     if found["busy"]:
@@ -70,6 +73,11 @@ def calibrate(given: argparse.Namespace) -> int:
         if old.get(method, 1.0) != factor:
             text += " " + _("Predictions of {method} are multiplied by it from now on (before: {was:.2f}).")
         screen.print(text.format(method=method, factor=factor, was=old.get(method, 1.0)))
+    for kind, factor in pace.items():
+        text = _("The last three runs of {kind} agree: a step takes {factor:.2f} of what the formula says.")
+        if slower.get(kind, 1.0) != factor:
+            text += " " + _("Predicted steps of {kind} are multiplied by it from now on (before: {was:.2f}).")
+        screen.print(text.format(kind=kind, factor=factor, was=slower.get(kind, 1.0)))
     return Exit.DONE
 
 
@@ -82,7 +90,7 @@ def _report(run: RunDirectory) -> dict[str, Any]:
 
 def _flat(found: dict[str, Any]) -> dict[str, Any]:
     rates = {f"matmul_{name}": value for name, value in (found.get("matmul_flops") or {}).items()}
-    other = ("matmul_flops", "busy", "runs", "runs_until")
+    other = ("matmul_flops", "busy", "runs", "runs_until", "pace", "pace_until")
     return {name: value for name, value in found.items() if name not in other} | rates
 
 

@@ -57,13 +57,15 @@ def headline(name: str, state: "RunState", *, roomy: bool = True) -> Content:
 
 
 def time_left(state: "RunState", now: float | None = None) -> Content:
-    """How long it takes and when it ends; before the first steps what the plan said."""
+    """How long it takes and when it ends; before the first steps what the plan said, and in them that it is being measured."""
     if state.status not in LIVE:
         return Content(_("took {time}").format(time=duration(state.elapsed)) if state.elapsed > 0 else "")
     left = state.seconds_left
     if left is None:
         said = real(state.info.get("predicted_seconds"))
         return Content(_("planned: about {time}").format(time=duration(said)) if said else "")
+    if state.measuring:
+        return Content(_("about {time} left · measuring").format(time=duration(left)))
     words = _("about {time} left · ends {clock}")
     return Content(words.format(time=duration(left), clock=end_clock(left, now)))
 

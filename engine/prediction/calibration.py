@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.files import alone, write_json
 from engine.inspection import machine as here
@@ -23,10 +23,8 @@ FRESH_SECONDS = 7 * 86_400.0
 """How long a reading of a processor's speed is believed: it may be slower for good, on battery or in a smaller share."""
 AGREEING = 3
 """Runs that have to say the same before it is believed."""
-SPREAD = 0.05
-"""How far apart they may be."""
-
-
+SPREAD, SPREAD_OF_TIME = 0.05, 0.15
+"""How far apart they may be, of memory and of time."""
 OF_TORCH = ("matmul_flops", "bandwidth", "context", "name", "busy", "torch")
 """What another version of torch would do otherwise."""
 
@@ -62,8 +60,16 @@ def fastest_reading(machine: Machine) -> dict[str, float]:
     return now
 
 
-def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> tuple[dict[str, float], dict[str, float]]:
-    """What runs since the last time say of predicted memory: factors by method before, and now; kept.
+class Learned(NamedTuple):
+    """Factors by which runs differ from their prediction."""
+
+    before: dict[str, float]
+    now: dict[str, float]
+
+
+def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> dict[str, Learned]:
+    """What runs since the last time say of predicted memory (`runs`, by method) and of the time of a step (`pace`, by method and
+    precision): factors before, and now; kept.
 
     `reports` are (name of the run, content of its `report.json`), the oldest first. Their predictions already had the factors
     of before in them.
@@ -72,18 +78,57 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> tuple[
         InputError: the result cannot be kept.
     """
     known = remembered(machine) or {}
-    before = {str(k): float(v) for k, v in (known.get("runs") or {}).items()}
-    until = known.get("runs_until") or {}
-    last = dict(until) if isinstance(until, dict) else dict.fromkeys(METHODS, until)  # one name for all, as older versions wrote
     by = "allocator" if machine.device else "process"  # of a GPU's memory a process counts what its allocator holds
     there = [(name, report) for name, report in reports if (report.get("memory") or {}).get("by", "process") == by]
-    new = [(name, report) for name, report in there if name > str(last.get(str(report.get("method")), ""))]
-    found = learned([report for _, report in new])
-    now = before | {method: before.get(method, 1.0) * factor for method, factor in found.items()}
-    if found:  # what other methods' runs say is not whole yet, and is looked at again
-        last |= {str(report["method"]): name for name, report in new if report.get("method") in found}
-        _keep(machine, {"runs": now, "runs_until": last})
-    return before, now
+    found = {}
+    for what, (ratio, spread) in _OF_RUNS.items():
+        before = {str(k): float(v) for k, v in (known.get(what) or {}).items()}
+        until = known.get(f"{what}_until") or {}
+        # older versions wrote one name for all
+        last = dict(until) if isinstance(until, dict) else dict.fromkeys(METHODS, until)
+        told = [(name, said) for name, report in there if (said := ratio(report)) is not None]
+        new = [(name, said) for name, said in told if name > str(last.get(said[0], ""))]
+        factors = learned([said for _, said in new], spread)
+        now = before | {kind: before.get(kind, 1.0) * factor for kind, factor in factors.items()}
+        if factors:  # what other kinds' runs say is not whole yet, and is looked at again
+            last |= {said[0]: name for name, said in new if said[0] in factors}
+            _keep(machine, {what: now, f"{what}_until": last})
+        found[what] = Learned(before, now)
+    return found
+
+
+def _of_memory(report: dict[str, Any]) -> tuple[str, float] | None:
+    """Method, and what the peak was of what was said."""
+    memory = report.get("memory") or {}
+    return _ratio(str(report.get("method")), memory.get("peak"), memory.get("predicted"))
+
+
+def _of_time(report: dict[str, Any]) -> tuple[str, float] | None:
+    """Method and precision, and what a step took of what was said; on a CPU by what its processors computed, which no other
+    work adds to."""
+    step = report.get("step") or {}
+    took = step.get("measured") if (report.get("memory") or {}).get("by") == "allocator" else step.get("computed")
+    return _ratio(f"{report.get('method')} {report.get('precision')}", took, step.get("predicted"))
+
+
+def _ratio(kind: str, took: Any, said: Any) -> tuple[str, float] | None:
+    return (kind, took / said) if _is_rate(took) and _is_rate(said) else None
+
+
+_OF_RUNS = {"runs": (_of_memory, SPREAD), "pace": (_of_time, SPREAD_OF_TIME)}
+
+
+def learned(ratios: list[tuple[str, float]], spread: float) -> dict[str, float]:
+    """Factors by kind of run: only where the newest three lie within `spread` of one another, and as their median."""
+    by_kind: dict[str, list[float]] = {}
+    for kind, ratio in ratios:
+        by_kind.setdefault(kind, []).append(ratio)
+    found = {}
+    for kind, seen in by_kind.items():
+        newest = seen[-AGREEING:]
+        if len(newest) == AGREEING and max(newest) - min(newest) <= spread * median(newest):
+            found[kind] = median(newest)
+    return found
 
 
 def _keep(machine: Machine, found: dict[str, Any]) -> None:
@@ -117,6 +162,7 @@ def _are_rates(value: Any) -> bool:
 _FORMS: dict[str, Callable[[Any], bool]] = {
     "matmul_flops": _are_rates,
     "runs": _are_rates,
+    "pace": _are_rates,
     "context": _is_rate,
     "bandwidth": _is_rate,
     "reading": lambda value: _are_rates(value) and {"fp32", "time"} <= value.keys(),
@@ -129,25 +175,6 @@ def _torch() -> str | None:
         return version("torch").partition("+")[0]
     except PackageNotFoundError:
         return None
-
-
-def learned(reports: list[dict[str, Any]]) -> dict[str, float]:
-    """Factors by which runs differed from their prediction, by method: only where three agree, and as their median.
-
-    `reports` are contents of `report.json`.
-    """
-    ratios: dict[str, list[float]] = {}
-    for report in reports:
-        memory = report.get("memory") or {}
-        predicted, peak = memory.get("predicted"), memory.get("peak")
-        if isinstance(predicted, int) and isinstance(peak, int) and predicted > 0 and peak > 0:
-            ratios.setdefault(str(report.get("method")), []).append(peak / predicted)
-    found = {}
-    for method, seen in ratios.items():
-        newest = seen[-AGREEING:]
-        if len(newest) == AGREEING and max(newest) - min(newest) <= SPREAD * median(newest):
-            found[method] = median(newest)
-    return found
 
 
 def _key(machine: Machine) -> str:

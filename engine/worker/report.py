@@ -3,7 +3,6 @@
 import itertools
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from engine.metrics import bootstrap
 from engine.metrics.kinds import Kind
 from engine.rows import Split
 from engine.rundir import RunDirectory
-from engine.state import fold
 from engine.text import one_line
 from engine.worker import forgetting
 from engine.worker.held_out import answers_in
@@ -24,6 +22,7 @@ from engine.worker.mistakes import worst
 from engine.worker.modeling import Built
 from engine.worker.samples import side_by_side
 from engine.worker.tasks.base import Task
+from engine.worker.took import in_report
 from recommender.facts import Task as Work
 from recommender.plan import Plan
 
@@ -67,6 +66,7 @@ def write(
             "version": 1,
             "name": run.name,
             "method": plan.method,
+            "precision": plan.precision,
             "model": plan.model.id,
             "data": plan.data.train,
             "labels": parts.labels,
@@ -85,12 +85,7 @@ def write(
                 "peak": memory_most(events),
                 "by": counted_by(),
             },
-            "seconds": {
-                "predicted": expected.get("seconds"),
-                "probed": from_first_steps(events, training["total_steps"]),
-                "training": sum(e["seconds"] for e in events if e["kind"] == "step"),
-                "total": working_seconds(events),
-            },
+            **in_report(events, training["total_steps"], expected),
             "fit": {**fit, "validation_loss": chosen_by},
             **{k: training[k] for k in ("steps", "total_steps", "best_step", "stopped_early", "lost", "left_out")},
             "samples": side_by_side(run),
@@ -132,27 +127,6 @@ def computing(plan: Plan, events: Sequence[Event]) -> dict[str, Any]:
     changed = {name: value for e in events if e["kind"] == "recovery" for name, value in (e.get("after") or {}).items()}
     used = {name: changed.get(name, getattr(plan, name)) for name in ("compile", "kernels")}
     return {"allocator": allocator, **used}
-
-
-PROBED = 10
-"""Steps after which the time of a run is told from itself."""
-
-
-def working_seconds(events: Sequence[Event]) -> float:
-    """Seconds in which a worker was at it, from the first event to now; the time between two workers does not count."""
-    now = {"kind": "heartbeat", "seq": 0, "time": time.time(), "monotonic": time.monotonic()}
-    return fold([*events, now]).elapsed
-
-
-def from_first_steps(events: Sequence[Event], total: int) -> float | None:
-    """Seconds of all steps as the first ten told them, by their tokens; `None` of a run that had fewer."""
-    steps = [e for e in events if e["kind"] == "step"]
-    first = steps[1 : 1 + PROBED]  # the very first warms up
-    if len(first) < PROBED:
-        return None
-    tokens, whole = (sum(int(e.get("tokens") or 0) for e in some) for some in (first, steps))
-    seconds = sum(float(e["seconds"]) for e in first)
-    return seconds * whole / tokens if tokens and len(steps) >= total else seconds * total / PROBED
 
 
 def memory_most(events: Sequence[Event]) -> int:

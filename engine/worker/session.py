@@ -188,10 +188,11 @@ class Session:
             validation_rows=len(parts.validation),
             held_out_rows=len(parts.held_out),
             counts=parts.counts,
-            rows_afterwards=_read_afterwards(task, rows),
+            tokens=_tokens_scored(task, rows),
             total_steps=total_steps,
             stops_at=self.control.stop_at,
             evaluations=len(moments(total_steps, self.plan.evaluations)) if len(parts.validation) else 0,
+            checkpoints=len(moments(total_steps, self.plan.evaluations)),
             epochs=self.plan.epochs,
             device=device_label(),
             precision=self.plan.precision,
@@ -207,16 +208,17 @@ class Session:
         )
 
 
-def _read_afterwards(task: Task, rows: dict[str, Encoded]) -> int:
-    """Rows read once more after the training, beside the scoring: for the loss on training rows, and for the probe."""
-    if not task.has_probe or not len(rows["held_out"]):  # of tasks that write, most of a scoring's time may be the writing
-        return 0
-    train = len(rows["train"])
-    return min(FIT_ROWS, train) + min(PROBE_ROWS, train) + len(rows["held_out"])
+def _tokens_scored(task: Task, rows: dict[str, Encoded]) -> dict[str, int]:
+    """Tokens of the rows that are only scored, by use; of those trained on some are read once more for `fit` and the probe."""
+    tokens = {use: sum(task.lengths(which.input_ids, which.targets)) for use, which in rows.items()}
+    count, train = len(rows["train"]), tokens.pop("train")
+    fit, probe = (round(train * min(most / count, 1.0)) for most in (FIT_ROWS, PROBE_ROWS))
+    return tokens | {"fit": fit, "probe": probe + tokens["held_out"] if task.has_probe and tokens["held_out"] else 0}
 
 
 def _expected(run: RunDirectory, plan: Plan) -> dict[str, Any]:
-    """What was said that a run of that plan takes, its own settings among the advised: bytes, seconds, bytes available.
+    """What was said that a run of that plan takes, its own settings among the advised: bytes, seconds, of a step
+    too, bytes available.
 
     Bytes are those that a run counts of itself (`memory.counted_by`): on a GPU without the context.
     """
@@ -233,6 +235,7 @@ def _expected(run: RunDirectory, plan: Plan) -> dict[str, Any]:
     return {
         "memory": max(own.memory.predicted - beside, 0),
         "seconds": own.hours.predicted * 3600,
+        "step": own.hours.training * 3600 / own.settings.total_steps if own.hours.training else None,
         "available": own.memory.available,
     }
 

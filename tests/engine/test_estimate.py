@@ -177,12 +177,13 @@ def test_the_command_refuses_in_json_too(loracle_here: Command, tmp_path: Path) 
 
 
 def test_runs_are_believed_only_when_three_agree() -> None:
-    def report(method: str, peak: int) -> dict[str, Any]:
-        return {"method": method, "memory": {"predicted": 100, "peak": peak}}
+    def said(*ratios: float) -> list[tuple[str, float]]:
+        return [("full", ratio) for ratio in ratios]
 
-    assert learned([report("full", 110), report("full", 111)]) == {}
-    assert learned([report("full", 110), report("full", 150), report("full", 111)]) == {}
-    assert learned([report("full", 90), report("full", 110), report("full", 111), report("full", 112), {}]) == {"full": 1.11}
+    assert learned(said(1.10, 1.11), 0.05) == {}
+    assert learned(said(1.10, 1.50, 1.11), 0.05) == {}
+    assert learned(said(1.10, 1.25, 1.11), 0.15) == {"full": 1.11}
+    assert learned([*said(0.90, 1.10, 1.11, 1.12), ("lora", 2.0)], 0.05) == {"full": 1.11}
 
 
 def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,15 +192,24 @@ def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch:
     runs: list[tuple[str, dict[str, Any]]] = [
         (f"2026112{n}-run", {"method": "full", "memory": {"predicted": 100, "peak": 120 + n}}) for n in range(3)
     ]
-    assert learn(machine, runs) == ({}, {"full": 1.21})
-    assert learn(machine, runs) == ({"full": 1.21}, {"full": 1.21})  # the same three runs say nothing new
+    assert learn(machine, runs)["runs"] == ({}, {"full": 1.21})
+    assert learn(machine, runs)["runs"] == ({"full": 1.21}, {"full": 1.21})  # the same three runs say nothing new
     other = [(f"2026112{n}-run", {"method": "lora", "memory": {"predicted": 100, "peak": 110}}) for n in range(3)]
-    assert learn(machine, [*runs, *other])[1] == {"full": 1.21, "lora": 1.1}, "older runs of another method count still"
-    assert learn(machine, [*runs, *other])[1] == {"full": 1.21, "lora": 1.1}
+    assert learn(machine, [*runs, *other])["runs"].now == {"full": 1.21, "lora": 1.1}, "older runs of another method count still"
+    assert learn(machine, [*runs, *other])["runs"].now == {"full": 1.21, "lora": 1.1}
     card = Machine.model_validate({"backend": "cuda", "devices": [{"name": "a card"}]})
     for by, factors in (("process", {}), ("allocator", {"full": 1.21})):  # with and without a context: no two of a kind
         there = [(name, report | {"memory": report["memory"] | {"by": by}}) for name, report in runs]
-        assert learn(card, there)[1] == factors
+        assert learn(card, there)["runs"].now == factors
+    slow = [(f"2026112{n}-slow", {"method": "full", "precision": "fp32", "step": step}) for n, step in enumerate((
+        {"predicted": 1.0, "computed": 1.3, "measured": 9.0},  # of a machine that others used as well
+        {"predicted": 2.0, "computed": 2.8, "measured": 3.0},
+        {"predicted": None, "computed": 1.0},
+        {"predicted": 1.0, "computed": 1.35},
+    ))]  # fmt: skip
+    assert learn(machine, slow[:3])["pace"].now == {}
+    assert learn(machine, slow)["pace"] == ({}, {"full fp32": 1.35})
+    assert learn(card, slow)["pace"].now == {}, "a GPU's steps are told by the clock"
     known = remembered(machine)
     assert known is not None
     model = {"parameters": 10**8, "layers": 12, "hidden_size": 768, "attention_heads": 12, "vocabulary_size": 30_000}
@@ -210,6 +220,9 @@ def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch:
     learnt = recommend(Facts.model_validate(content | {"measured": profile})).candidate("full")
     assert learnt.settings == usual.settings
     assert learnt.memory.predicted == pytest.approx(1.21 * usual.memory.predicted, rel=1e-6)
+    paced = recommend(Facts.model_validate(content | {"measured": {"pace": known["pace"]}})).candidate("full")
+    assert paced.settings.precision == "fp32"
+    assert paced.hours.training == pytest.approx(1.35 * (usual.hours.training or 0.0))
 
 
 def test_states_are_divided_and_copies_are_not() -> None:

@@ -79,25 +79,48 @@ def test_time_left_counts_steps_evaluations_and_the_final_scoring() -> None:
     state = fold(events(run(), scored(0, "before", 7.0), step(1), step(2), scored(2, seconds=3.0)))
     assert state.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0)
     before = ("evaluation", {"step": 0, "split": "before", "metrics": {"rows": 20, "seconds": 7.0}})
-    probed = fold(events(run(rows_afterwards=60), before, step(1), step(2), scored(2)))
+    tokens = {"held_out": 200, "validation": 100, "fit": 0, "probe": 600}
+    probed = fold(events(run(tokens=tokens), before, step(1), step(2), scored(2)))
     thrice = 3 * 7.0 + PROBE_SECONDS
-    assert probed.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0 + thrice), "the probe reads three times as many rows"
-    early = fold(events(run(validation_rows=10, evaluations=2), before, step(1), step(2)))
-    assert early.seconds_left == pytest.approx(8 * 2.0 + 2 * 3.5 + 7.0), "none yet: half as many rows as before"
+    assert probed.seconds_left == pytest.approx(8 * 2.0 + 1 * 3.0 + 7.0 + thrice), "the probe reads three times as many tokens"
+    early = fold(events(run(tokens=tokens | {"probe": 0}), before, step(1), step(2)))
+    assert early.seconds_left == pytest.approx(8 * 2.0 + 2 * 3.5 + 7.0), "none yet: half as many tokens as before"
+    loaded: list[tuple[str, dict[str, Any]]] = [("phase", {"name": name}) for name in ("load", "load", "tokenize")]
+    assert fold(events(*loaded, run(), step(1), step(2))).seconds_left == pytest.approx(8 * 2.0 + 1.0), "the result is loaded"
+    phases: list[tuple[str, dict[str, Any]]] = [("phase", {"name": name}) for name in ("before", "answers")]
+    written = [*phases, before, step(1), step(2)]
+    assert fold(events(run(tokens=tokens | {"probe": 0}), *written)).seconds_left == pytest.approx(
+        8 * 2.0 + 2 * 0.5 + 7.0
+    ), "a second was scored, then answers were written"
     large = [run(evaluations=2), ("preflight", {"disk": {"checkpoint": 3 * WRITING}}), scored(0, "before", 7.0), step(1)]
-    assert fold(events(*large)).seconds_left == pytest.approx(9 * 2.0 + 2 * 3.0 + 7.0 + 2 * 3.0), "none saved yet: by its size"
+    assert fold(events(*large)).seconds_left == pytest.approx(9 * 2.0 + 2 * 3.0 + 7.0 + 3.0), "none saved yet: by its size"
     quick = ("checkpoint", {"step": 1, "seconds": 0.5})
-    assert fold(events(*large, quick)).seconds_left == pytest.approx(9 * 2.0 + 2 * 0.5 + 7.0 + 2 * 0.5), "as the last one"
+    assert fold(events(*large, quick)).seconds_left == pytest.approx(9 * 2.0 + 2 * 0.5 + 7.0 + 0.5), "as the last one"
+    blind = run(evaluations=0, checkpoints=5)
+    unscored = 6 * 2.0 + 3 * 0.5 + 0.5
+    assert fold(events(blind, step(4), quick)).seconds_left == pytest.approx(unscored), "saved, though not scored"
 
 
-def test_once_the_result_is_saved_no_step_is_waited_for() -> None:
-    def phases(*names: str) -> list[tuple[str, dict[str, Any]]]:
-        return [("phase", {"name": name}) for name in names]
+def test_time_left_runs_on_between_two_events_and_goes_by_a_worker_s_own_steps() -> None:
+    beats: list[tuple[str, dict[str, Any]]] = [("heartbeat", {})] * 5
+    waited = [fold(events(run(), step(1), *beats[:n])).seconds_left for n in range(6)]
+    assert waited == [pytest.approx(s) for s in (18.0, 17.0, 16.0, 16.0, 16.0, 16.0)], "no further than the step being taken"
+    slow = [run(), step(1, seconds=30.0), *(step(n) for n in range(2, 10))]
+    assert fold(events(*slow)).seconds_left == pytest.approx(2.0), "the first step of a worker warms up"
+    assert fold(events(*slow)).measuring
+    assert not fold(events(*slow, step(10))).measuring
+    assert fold(events(*slow, run(resumed_from=9), step(10))).measuring, "a new worker may be on another machine"
 
-    trained = [run(), scored(0, "before", 7.0), step(1), step(2)]
-    for name in ("after", "answers", "samples", "forgetting"):  # it stopped early, after 2 of 10 steps
-        assert fold(events(*trained, *phases("save", "after", name))).seconds_left == pytest.approx(7.0)
-    assert (fold(events(*trained, *phases("samples"))).seconds_left or 0.0) > 16.0, "a paused run that goes on, not yet trained"
+
+def test_once_the_training_is_over_what_follows_counts_down() -> None:
+    def left(*names: str) -> float | None:
+        trained = [run(), scored(0, "before", 7.0), step(1), step(2)]
+        return fold(events(*trained, *(("phase", {"name": name}) for name in names))).seconds_left
+
+    assert left("after") == pytest.approx(7.0)  # it stopped early, after 2 of 10 steps
+    assert left("after", "save", "after", "answers") == pytest.approx(7.0 - 3.0)
+    assert left(*["after"] * 20) == pytest.approx(0.7), "it takes longer than was said, and is not over"
+    assert (left("samples") or 0.0) > 16.0, "a paused run that goes on, not yet trained"
 
 
 def test_time_left_is_unknown_before_the_first_step_and_after_the_end() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from engine.prediction.calibration import Learned
 from engine.runs import attach, remember, runs_root
 from engine.state import RunState
 from recommender.errors import InputError, Refused
@@ -316,16 +317,18 @@ def test_a_group_between_two_of_its_runs_can_be_stopped(monkeypatch: pytest.Monk
     assert asked == [(run, False)]
 
 
-def test_runs_of_one_name_are_no_obstacle_to_calibrating(monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., Any]) -> None:
+def test_runs_of_one_name_are_no_obstacle_to_calibrating(
+    monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     first = make_run()
     first.report()
     newer = make_run("other")
     newer.report(version=99)
     learned: list[Any] = []
 
-    def learn(machine: object, past: list[Any]) -> tuple[dict[str, float], dict[str, float]]:
+    def learn(machine: object, past: list[Any]) -> dict[str, Learned]:
         learned.extend(past)
-        return {}, {}
+        return {"runs": Learned({}, {}), "pace": Learned({}, {"full fp32": 1.25})}
 
     monkeypatch.setattr(commands_estimate, "all_runs", lambda runs: [first.run, newer.run, first.run])
     monkeypatch.setattr(commands_estimate, "inspect_machine", lambda: None)
@@ -334,6 +337,7 @@ def test_runs_of_one_name_are_no_obstacle_to_calibrating(monkeypatch: pytest.Mon
     monkeypatch.setattr("engine.prediction.calibration.learn", learn)
     assert commands_estimate.calibrate(argparse.Namespace(runs=runs_root(), json=False)) == 0
     assert sorted(bool(report) for _name, report in learned) == [False, True, True]
+    assert "full fp32 are multiplied by it from now on (before: 1.00)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_of_runs_with_one_name_the_one_at_hand_is_meant_or_none(

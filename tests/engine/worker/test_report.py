@@ -1,21 +1,32 @@
 """What the report keeps so that predictions can be judged."""
 
 import pytest
+import torch
 
 from engine.metrics.registry import kind_of
-from engine.worker.report import from_first_steps, one_answer, statements, too_few
+from engine.worker.report import one_answer, statements, too_few
+from engine.worker.took import Step, from_first_steps, in_report
 from recommender.facts import Task
 
 
 def test_ten_steps_tell_how_long_all_take_by_their_tokens() -> None:
     """The first one warms up; later ones hold twice the tokens, and take as long for each."""
-    steps = [{"kind": "step", "seconds": 9.0, "tokens": 100}]
-    steps += [{"kind": "step", "seconds": 1.0, "tokens": 100}] * 10
-    steps += [{"kind": "step", "seconds": 2.5, "tokens": 200}] * 9
-    told = from_first_steps([{"kind": "phase", "name": "train"}, *steps], 20)
-    assert told == pytest.approx(11 * 1.0 + 9 * 2.0)
-    assert from_first_steps(steps[:20], 40) == pytest.approx(40.0)  # stopped early: by steps
+    steps = [Step(9.0, 9.0, 100), *[Step(1.0, 1.0, 100)] * 10, *[Step(2.5, 2.5, 200)] * 9]
+    assert from_first_steps(steps, 20) == pytest.approx(11 * 1.0 + 9 * 2.0)
+    assert from_first_steps(steps, 40) == pytest.approx(40.0)  # stopped early: by steps
     assert from_first_steps(steps[:10], 10) is None
+
+
+def test_what_a_step_took_is_told_by_the_clock_and_by_the_processors() -> None:
+    def event(kind: str, processor: float) -> dict[str, object]:
+        return {"seq": 1, "kind": kind, "processor": processor, "seconds": 3.0, "tokens": 100}
+
+    events = [event("phase", 50.0), event("step", 52.0), event("heartbeat", 53.0), event("step", 54.0), event("phase", 1.0)]
+    told = in_report([*events, event("step", 3.0)], 3, {"step": 1.5, "seconds": 60.0})
+    assert told["step"] == {"predicted": 1.5, "probed": None, "measured": 3.0, "computed": 2.0 / torch.get_num_threads()}
+    assert told["seconds"]["predicted"] == 60.0
+    older = [{"seq": 1, "kind": "step", "seconds": 3.0, "tokens": 100}]
+    assert in_report(older, 1, {})["step"]["computed"] is None
 
 
 @pytest.mark.parametrize(("reward", "told"), [(-0.001, False), (-0.4, True), (0.2, False)])
