@@ -28,7 +28,7 @@ class Still:
     def time(self) -> float:
         return self.now
 
-    monotonic = time
+    monotonic = process_time = time
 
 
 @pytest.fixture

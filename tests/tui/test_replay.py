@@ -22,7 +22,7 @@ class Clock:
     def time(self) -> float:
         return self.now
 
-    monotonic = time
+    monotonic = process_time = time
 
 
 @pytest.fixture
