@@ -18,8 +18,9 @@ from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers, Kind
 from engine.metrics.measures import MEASURES
 from engine.metrics.registry import kind_of
-from engine.planning import check_fits, plan_for, rows_trained_on
+from engine.planning import plan_for, steps_of
 from engine.prediction.candidates import counted_out
+from engine.refusals import check_fits
 from recommender.assignment import as_typed, field_of
 from recommender.errors import InputError
 from recommender.facts import Facts
@@ -75,8 +76,9 @@ def plans(
             assignments=[*shared, *assignments],
             anyway=anyway,
         )
-        if "warmup_steps" not in assigned:
-            plan = with_warm_up(plan, advice.candidate(method), facts, folds)
+        if folds is not None and "warmup_steps" not in assigned:  # another part is held out than the advice has it
+            longer = steps_of(plan, facts.data, folds) / steps_of(plan, facts.data)
+            plan = plan.model_copy(update={"warmup_steps": round(longer * plan.warmup_steps)})
         made[method] = plan
     facts = counted_out(facts, lambda _: made.values(), advised=False)
     for plan in made.values():
@@ -87,12 +89,6 @@ def plans(
         for fold in range(folds or 1)
         for method, plan in made.items()
     }
-
-
-def with_warm_up(plan: Plan, candidate: Candidate, facts: Facts, folds: int | None = None) -> Plan:
-    """The plan with the table's share of warm-up steps, for as many steps as it really has."""
-    share = candidate.settings.warmup_steps / max(candidate.settings.total_steps, 1)
-    return plan.model_copy(update={"warmup_steps": round(share * plan.total_steps(rows_trained_on(plan, facts.data, folds)))})
 
 
 def in_fold(plan: Plan, folds: int | None, fold: int) -> Plan:
@@ -110,7 +106,7 @@ def hours(made: Iterable[tuple[Plan, Candidate]], facts: Facts, folds: int | Non
     return sum(
         start_up
         + max(c.hours.predicted - start_up, 0.0)
-        * plan.total_steps(rows_trained_on(plan, facts.data, folds))
+        * steps_of(plan, facts.data, folds)
         / max(c.settings.total_steps, 1)
         for plan, c in made
     )
@@ -183,7 +179,7 @@ def judged(group: Group, arms: dict[str, dict[str, list[str]]], metric: str) -> 
         answers[arm] = []
         for seed in seeds:
             kept = [read_json(group.run(key).scores / "after.json", None) for key in by_seed[seed]]
-            answers[arm].append(together(kept))
+            answers[arm].append(joined(kept))
             true = [t for fold in kept for t in fold["truth"]]
             if truth is not None and true != truth:
                 return nothing  # data changed under way: nothing can be paired
@@ -192,7 +188,7 @@ def judged(group: Group, arms: dict[str, dict[str, list[str]]], metric: str) -> 
     return bootstrap.side_by_side(kind, truth or [], answers, metric) | {"rows": len(truth or []), "seeds": list(seeds)}
 
 
-def together(kept: Sequence[dict[str, Any]]) -> Answers:
+def joined(kept: Sequence[dict[str, Any]]) -> Answers:
     """The answers that several files of scores hold, one after the other; a file without weights has rows that count one each."""
     weighted = any(fold["weights"] is not None for fold in kept)
     return Answers(

@@ -149,18 +149,13 @@ def expandable() -> bool:
 
 def arithmetic() -> dict[str, str]:
     """What decides how fast a CPU computes: threads and allocator, as far as the environment does not say otherwise."""
-    usual = {"OMP_NUM_THREADS": str(threads()), "OMP_WAIT_POLICY": "PASSIVE"}
+    usual = {"OMP_NUM_THREADS": str(usable_cores()), "OMP_WAIT_POLICY": "PASSIVE"}
     if not os.environ.get("OMP_WAIT_POLICY"):
         usual |= WAITING
     if sys.platform == "linux":
         usual |= ALLOCATOR
     usual |= KERNELS
     return {name: os.environ.get(name) or value for name, value in usual.items()}
-
-
-def threads() -> int:
-    """Cores this process may use."""
-    return usable_cores()
 
 
 def freest_device() -> dict[str, str]:

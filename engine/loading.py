@@ -10,7 +10,7 @@ from engine.examples.written import conversations, instructions, texts
 from engine.rows import Rows, Split, agreeing, carve, check_labels, deal, key_of, labelled, put_aside, sample, sort_labels, unique
 from engine.tables.read import read_table
 from engine.tables.table import Table
-from recommender import hyper
+from recommender.counting import split_of
 from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Layout, Task
 from recommender.plan import DataChoice
@@ -82,7 +82,7 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     talks = (rows.items or ()) if task == "chat" else ()
     counts["unasked"] = sum("unasked" in item for item in talks)
     counts["unlearned"] = sum(item.get("unlearned", 0) for item in talks)
-    counts["together"] = together(once, task)
+    counts["together"] = sharing(once, task)
     counts["overlap"] = 0
     if held_out is not None:
         shown = {key_of(t) for t in held_out.texts}
@@ -100,7 +100,7 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     if held_out is not None and marks is not None:
         check_labels(held_out, marks_of(held_out, task) or (), labels, choice.eval or "")
     facts = DataFacts(rows=len(once), unique_rows=len(once), eval_rows=len(held_out) if held_out is not None else None)
-    defaults = hyper.split_of(facts)
+    defaults = split_of(facts)
     if held_out is None:
         wanted = choice.held_out_rows if choice.held_out_rows is not None else defaults.held_out
         held_out, once = _carved(once, "held_out_rows", wanted, choice, counts)
@@ -115,7 +115,7 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     return Split(train, validation, held_out, labels, counts)
 
 
-def together(rows: Rows, task: Task) -> int:
+def sharing(rows: Rows, task: Task) -> int:
     """How many rows share with another one what decides on which side of a split they stand, their whole text aside."""
     if rows.groups is None and task != "preference":
         return 0

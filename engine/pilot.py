@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 from engine import compare
 from engine.inspect import DataInspection, ModelInspection
-from engine.planning import check_fits, plan_for, rows_trained_on
+from engine.planning import plan_for, steps_of
 from engine.prediction.candidates import counted_out
+from engine.refusals import check_fits
 from recommender.assignment import field_of
+from recommender.counting import counted_rows
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
-from recommender.hyper import counted_rows
 from recommender.plan import Plan
 from recommender.reasons import duration
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
@@ -93,8 +94,7 @@ def wanted(
     batches = [a for a in of_method[leader] if field_of(a) == "effective_batch"][-1:]
     made: dict[str, Plan] = {}
     for method in chosen:
-        candidate = advice.candidate(method)
-        plan = plan_for(
+        made[method] = plan_for(
             advice,
             model,
             data,
@@ -105,9 +105,6 @@ def wanted(
             assignments=[*of_method[method], *batches],
             anyway=anyway,
         )
-        if "warmup_steps" not in map(field_of, of_method[method]):
-            plan = compare.with_warm_up(plan, candidate, facts)
-        made[method] = plan
     facts = counted_out(facts, lambda _: made.values(), advised=False)
     for plan in made.values():
         check_fits(plan, facts, anyway=anyway)
@@ -124,7 +121,7 @@ def wanted(
         if len(made) == 1:
             made[raised_key], labels[raised_key] = high, raised_label
         return _in_folds(advice, facts, made, labels, left_out)
-    totals = {k: p.total_steps(rows_trained_on(p, facts.data)) for k, p in made.items()}
+    totals = {k: steps_of(p, facts.data) for k, p in made.items()}
     stages = stages_of(max(totals.values()), min(totals.values()), share)
     whole = {k: _hours(advice, p, facts) for k, p in made.items()}
     hours = _slice_hours(whole, totals, stages)

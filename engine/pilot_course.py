@@ -95,7 +95,7 @@ def course(group: Group, failed: frozenset[str]) -> Course:
         if lacking is not None:
             found.task = Task(lacking, step)
             return found
-        losses = {key: compare.together([read_json(group.run(key).validation_scores(step), None)]) for key in in_play}
+        losses = {key: compare.joined([read_json(group.run(key).validation_scores(step), None)]) for key in in_play}
         keep = frozenset(key for key in in_play if plans[key].method == "full" and step < longest)
         found.history.append((step, stand(losses, content["raised"], keep)))
         in_play = found.history[-1][1].left

@@ -7,20 +7,16 @@ from typing import Any, NamedTuple
 from engine.contradictions import check_here, check_rows, with_what_follows
 from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_machine, inspect_model, together
 from engine.inspection.layouts import KNOWN_ROLES
-from engine.inspection.machine import adamw_8bit_works
 from engine.prediction.candidates import counted_out
-from engine.text import one_line
+from engine.refusals import check_advice, check_fits, check_task, check_trainable
 from recommender import plan_file
 from recommender.assignment import field_of
-from recommender.candidates import why_not
-from recommender.errors import InputError, Refused
-from recommender.facts import DataFacts, Facts, Family, Task
-from recommender.gates import OF_DECODERS, PHYSICS
-from recommender.hyper import counted_rows, split_of
+from recommender.counting import counted_rows, split_of, trained_tokens
+from recommender.errors import InputError
+from recommender.facts import DataFacts, Facts
 from recommender.lints import lint_for
 from recommender.plan import Plan
-from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Caution, Recommendation
-from recommender.shape import quantised_elsewhere
+from recommender.recommendation import Candidate, Caution, Recommendation
 
 FLAGS = {
     "model.id": "--model",
@@ -36,7 +32,6 @@ FLAGS = {
     "data.drop_conflicts": "--drop-conflicts",
 }
 """Fields that the advice rests on: changed afterwards, the advice would be about another run."""
-NO_8_BIT = "optimizer {optimizer} does not run on this machine (tried with bitsandbytes); use optimizer: adamw."
 LENGTHEN = frozenset({"epochs", "effective_batch", "validation_rows", "held_out_rows"})
 """Settings that make a run longer or shorter."""
 
@@ -64,7 +59,7 @@ def plan_for(
     check_trainable(model)
     check_task(data.facts.task, model.facts.family)
     chosen = recommendation.candidate(method) if method else recommendation.best
-    overrides = check(recommendation, chosen, anyway=anyway)
+    overrides = check_advice(recommendation, chosen, anyway=anyway)
     return plan_with(
         recommendation,
         chosen,
@@ -112,85 +107,27 @@ def plan_with(
 
 def _warm_up(plan: Plan, advised: Plan, data: DataFacts) -> int:
     """Warm-up is a share of the run: as much of it as advised, of a run of another length."""
-    now, before = (p.total_steps(rows_trained_on(p, data)) for p in (plan, advised))
-    return round(advised.warmup_steps * now / before)
+    return round(advised.warmup_steps * steps_of(plan, data) / steps_of(advised, data))
 
 
-def rows_trained_on(plan: Plan, data: DataFacts, folds: int | None = None) -> int:
-    """About how many rows the plan trains on; duplicates and overlap are only found exactly by the run itself."""
-    rows = min(counted_rows(data), plan.data.train_rows or counted_rows(data))
+def steps_of(plan: Plan, data: DataFacts, folds: int | None = None) -> int:
+    """About how many optimizer steps the plan takes; duplicates and overlap are only found exactly by the run itself."""
+    every = counted_rows(data)
+    rows = min(every, plan.data.train_rows or every)
     rows -= rows // folds if folds else plan.data.held_out_rows or 0
-    return max(rows - (plan.data.validation_rows or 0), 1)
+    return plan.total_steps(_in_a_batch(plan, data, max(rows - (plan.data.validation_rows or 0), 1)))
+
+
+def _in_a_batch(plan: Plan, data: DataFacts, rows: int) -> int:
+    """What batches count of so many rows: rows, or of raw text the full blocks that they make."""
+    if plan.task != "continued_pretraining":
+        return rows
+    return max(round(trained_tokens(data) * rows / max(counted_rows(data), 1) / plan.max_length), 1)
 
 
 def _at(content: dict[str, Any], path: str) -> Any:
     part, _, name = path.rpartition(".")
     return (content[part] if part else content)[name]
-
-
-def check_trainable(model: ModelInspection) -> None:
-    """Refuse weights that facts can be told of and that nothing here trains.
-
-    Raises:
-        InputError: they are GGUF, or quantised by anything but bitsandbytes.
-    """
-    name = model.facts.id or model.path
-    if model.facts.weights_format == "gguf":
-        raise InputError(f"{name}: GGUF weights are made for inference and cannot be trained; get the model as safetensors.")
-    if quantised_elsewhere(model.facts):
-        how = one_line(model.facts.quantization or "", 40)
-        raise InputError(
-            f"{name}: its weights are quantised for running it ({how}) and cannot be trained on here; get the original ones."
-        )
-
-
-def check_task(task: Task | None, family: Family | None) -> None:
-    """Refuse a task that has a recommendation and no trainer for that kind of model.
-
-    Raises:
-        InputError: this version cannot train it.
-    """
-    if family not in ("decoder", None) and task in OF_DECODERS:
-        raise InputError(f"for {task} this version trains decoders, and the model is an {family}; take a decoder.")
-
-
-def check(recommendation: Recommendation, chosen: Candidate, *, anyway: bool) -> list[str]:
-    """The advice that running `chosen` sets aside, for the record.
-
-    Raises:
-        Refused: it cannot run, or runs against advice without `anyway`.
-    """
-    name = METHOD_NAMES[chosen.method]
-    about = [r for r in recommendation.reasons if r.code.startswith("G")]
-    hopeless = next((r for r in about if r.code in PHYSICS), None)
-    if hopeless is not None:
-        raise Refused(hopeless.text)
-    overrides = []
-    if recommendation.verdict == "not_yet":
-        overrides += [f"{r.code}: {r.text}" for r in about]
-        if not anyway:
-            raise Refused(_joined([r.text for r in about], recommendation.instead, "--anyway runs it all the same."))
-    if not chosen.fits:
-        why = [r.text for r in recommendation.reasons if r.code == chosen.removed_by and r.facts.get("method", name) == name]
-        overrides += [f"{chosen.removed_by}: {w}" for w in why]
-        if not (anyway and chosen.removed_by == "does_not_fit" and chosen.memory.origin != "measured" and _near(chosen)):
-            about_it = recommendation.verdict != "not_yet"  # else what to do instead is about the rows
-            raise Refused(_joined(why, recommendation.instead if about_it else (), ""))
-    elif chosen.removed_by is not None:
-        why = [r.text for r in recommendation.reasons if r.code == chosen.removed_by]
-        overrides += [f"{chosen.removed_by}: {w}" for w in why]
-    if not overrides and recommendation.verdict in METHODS and chosen.method != recommendation.verdict:
-        overrides.append(f"{name} instead of the recommended {METHOD_NAMES[recommendation.verdict]}")
-    return overrides
-
-
-def _near(chosen: Candidate) -> bool:
-    """Whether the estimate is uncertain enough that the run might fit after all: then `--anyway` may try."""
-    return chosen.memory.low <= chosen.memory.available
-
-
-def _joined(why: Sequence[str], instead: Sequence[str], end: str) -> str:
-    return " ".join([*why, *instead, end]).strip()
 
 
 def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInspection, data: DataInspection) -> dict[str, Any]:
@@ -238,23 +175,6 @@ def _reading(data: DataInspection) -> dict[str, Any]:
         "layout": None if classified else facts.layout,
         "separator": None if classified else data.label_separator,
     }
-
-
-def check_fits(plan: Plan, facts: Facts, *, anyway: bool = False) -> None:
-    """Refuse a plan whose own settings cannot run on this machine now.
-
-    Raises:
-        Refused: it does not fit, or its method or optimizer cannot run here; `anyway` lets a close estimate pass.
-        InputError: the model has not what it sets, or the machine does not compute in its precision.
-    """
-    check_here(plan, facts.model, facts.machine)
-    if plan.optimizer != "adamw" and adamw_8bit_works(facts.machine) is False:
-        raise Refused(NO_8_BIT.format(optimizer=plan.optimizer))
-    against = why_not(facts, plan, anyway=anyway)
-    if against is not None:
-        disk = against.code == "no_disk"
-        cure = "Free some, or use --runs." if disk else "Lower max_length or token_budget, or take another method."
-        raise Refused(f"{against.text} {cure}")
 
 
 class Completed(NamedTuple):
@@ -323,5 +243,5 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
     check_fits(made, situation)
     if not model.weights_here:
         inspect_model(plan.model.id, revision=model.revision)  # which fetches them, now that they are wanted
-    settings = made.model_dump() | {"rows": max(counted_rows(data.facts) - carved, 1)}
+    settings = made.model_dump() | {"rows": _in_a_batch(made, data.facts, max(counted_rows(data.facts) - carved, 1))}
     return Completed(made, lint_for(settings, situation), situation)

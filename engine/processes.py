@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import psutil
 
@@ -43,6 +43,13 @@ def execute(
         )  # fmt: skip
     except OSError as error:
         raise Refused(f"No process can be started here ({error.strerror}). Close what else runs, and try again.") from None
+
+
+def answers() -> TextIO:
+    """The standard output of this process, a child, for its answers; what libraries print there goes to standard error."""
+    real = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return real
 
 
 def this() -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from engine import runs as engine_runs
 from engine.inspect import inspect_data, inspect_machine, inspect_model, together
-from engine.planning import check_fits, completed, plan_for
+from engine.planning import completed, plan_for
 from engine.prediction.candidates import counted_out
 from engine.prediction.trial import with_trial
+from engine.refusals import check_fits
 from engine.rundir import RunDirectory
 from recommender import plan_file
 from recommender.decide import recommend

@@ -3,8 +3,7 @@
 LoracleError
 ├── InputError       exit 2   a file, flag, plan or model that cannot be used as it is
 ├── Refused          exit 3   the run would not fit or would be wasted; nothing was started
-├── TrainingFailed   exit 4   the worker gave up after it had started
-└── Stopped          exit 5   stopped on request; `loracle resume` goes on from the checkpoint
+└── TrainingFailed   exit 4   the worker gave up after it had started
 """
 
 from enum import IntEnum
@@ -57,9 +56,3 @@ class TrainingFailed(LoracleError):
         """`setting` is what would be saner in a new run, as after `--set`: the same again would fail again."""
         super().__init__(message, cure)
         self.setting = setting
-
-
-class Stopped(LoracleError):
-    """Stopped on request, with a checkpoint to go on from."""
-
-    exit = Exit.STOPPED

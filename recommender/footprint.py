@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from recommender.counting import is_labelled
 from recommender.facts import DataFacts, Facts
 from recommender.recommendation import AdapterDtype, Method, Precision, Trained
-from recommender.shape import Shape, quantised_bytes
+from recommender.shape import NF4_BYTES, Shape, quantised_bytes
 
 SCORE_BYTES_CPU = 20
 """Bytes a score of attention: 12 are kept (softmax, its dropout's fp32 mask, the product), the rest is what the heap loses
 between blocks of so many sizes. A full fine-tune of MiniLM at 512 tokens peaked at 3.6 GB; this makes it 3.4."""
 SCORE_BYTES = {"fp32": 9, "bf16-mixed": 7, "fp16-mixed": 7, "bf16": 5}
 """Where attention is not fused on an accelerator: softmax, its dropout and their product."""
-NF4_BYTES = 0.55
-"""A 4-bit weight with its scales (0.516 with double quantisation), and room for the ones left in 16 bit."""
 LOGIT_BYTES = 10
 """A logit in 16 bit, its fp32 copy and its gradient."""
 OUTSIDE = 24

@@ -5,24 +5,15 @@ import re
 from typing import Literal
 
 from recommender import kernels, rates
-from recommender.counting import VALIDATION_SHARE as VALIDATION_SHARE
-from recommender.counting import Split as Split
 from recommender.counting import (
+    Split,
     classes_of,
     examples_of,
     folds_of,
     is_labelled,
     skewed,
+    split_of,
     trained_tokens,
-)
-from recommender.counting import (
-    counted_rows as counted_rows,
-)
-from recommender.counting import (
-    rows_of as rows_of,
-)
-from recommender.counting import (
-    split_of as split_of,
 )
 from recommender.facts import DataFacts, Facts, Machine
 from recommender.plan import metrics_of

@@ -8,9 +8,9 @@ from typing import Any
 
 from recommender import kernels, timing
 from recommender.brought import canonical, number
-from recommender.counting import distinct_rows, is_labelled, rows_of
+from recommender.counting import distinct_rows, is_labelled, rows_of, split_of
 from recommender.facts import DataFacts, Facts
-from recommender.hyper import seeds_for, settings_for, supports_bf16
+from recommender.hyper import BLOCK_LENGTH, seeds_for, settings_for, supports_bf16, training_rows
 from recommender.reasons import caution
 from recommender.recommendation import Caution, Method, Settings
 from recommender.shape import Shape, fp16_hostile, shape_of, tuned_as_encoder
@@ -96,6 +96,8 @@ def lint(
 
 def _schedule(s: Mapping[str, Any], data: DataFacts, writes: bool, own: bool) -> Iterator[Caution]:
     batch, epochs, rows = number(s, "effective_batch"), number(s, "epochs"), number(s, "rows") or rows_of(data)
+    if rows and data.task == "continued_pretraining" and not number(s, "rows"):  # a batch counts blocks of them
+        rows = training_rows(data, split_of(data), int(number(s, "max_length") or BLOCK_LENGTH))
     steps = number(s, "total_steps")
     if steps is None and batch and epochs and rows:
         steps = max(1, math.ceil(math.ceil(rows / batch) * epochs))

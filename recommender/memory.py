@@ -13,7 +13,7 @@ from recommender.facts import Facts, Machine
 from recommender.footprint import Step, parts_of, states
 from recommender.names import memory_in_name
 from recommender.recommendation import Memory
-from recommender.shape import Shape
+from recommender.shape import NF4_BYTES, Shape
 
 RUNTIME_BYTES = 600_000_000
 """Libraries, kernels and buffers that any run holds on a GPU (E22)."""
@@ -183,7 +183,7 @@ def _copied(alone: Placed, buckets: int) -> Placed:
 def _divided(shape: Shape, step: Step, whole: dict[str, int], count: int, free: int) -> Placed:
     """States in `count` shares; each device still gathers two layers, and the embeddings, whole."""
     parts = {name: b // count if name in ("weights", "gradients", "optimizer") else b for name, b in whole.items()}
-    width = 0.55 if step.method == "qlora" else 2
+    width = NF4_BYTES if step.method == "qlora" else 2
     gathered = width * 2 * shape.linear_parameters / max(shape.layers, 1) + 2 * shape.embedding_parameters
     parts["gathered"] = int(gathered)
     return Placed(int(MARGIN * sum(parts.values())), free, count, True, parts)

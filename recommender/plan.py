@@ -158,7 +158,7 @@ class Plan(Choice):
     patience: Annotated[int, Field(ge=1, le=10_000)] = 3
 
     forgetting_check: bool = False
-    """Whether models that write are also scored on generic text, before and after."""
+    """Whether the model is also scored on generic text, before and after: on each next word, or on hidden ones."""
 
     precision: Precision = "fp32"
     token_budget: Annotated[int, Field(ge=1, le=10**8)] = 2048

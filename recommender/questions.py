@@ -3,17 +3,17 @@
 As with flip conditions nothing is guessed: every answer is tried by deciding again on changed facts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from recommender.candidates import TIME_SHARE
 from recommender.decide import completed
 from recommender.facts import CLASSIFYING, Facts, Goal
+from recommender.flips import Decide
 from recommender.language import marked, said
 from recommender.reasons import plain
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings, Verdict
 
-Decide = Callable[[Facts], Recommendation]
 Value = str | int | float | bool | None
 
 SETTINGS_THAT_MATTER = ("trained", "rank", "learning_rate", "epochs", "effective_batch", "max_length")

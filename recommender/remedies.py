@@ -1,11 +1,11 @@
 """What would help where nothing can run, by what stands in the way, the gentlest remedy first."""
 
-from collections.abc import Callable
 
 from recommender import hyper, memory, timing
 from recommender.candidates import TIME_SHARE, hours_needed
 from recommender.counting import counted_rows, rows_of
 from recommender.facts import DataFacts, Facts
+from recommender.flips import Decide
 from recommender.memory import place, usable_count
 from recommender.reasons import sentence
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Method, Recommendation
@@ -23,7 +23,6 @@ LEAST_ROWS = 200
 TRIES = 6
 """Subsets that are decided on, each smaller than the last: fewer rows train more passes, so hours do not fall with them."""
 
-Decide = Callable[[Facts], Recommendation]
 
 
 def instead(facts: Facts, shape: Shape, decision: Recommendation, decide: Decide) -> tuple[str, ...]:

@@ -18,17 +18,25 @@ POSITIONS_AFTER_PADDING = frozenset((
     "xlm-roberta", "xlm-roberta-xl", "xmod",
 ))  # fmt: skip
 """Their first positions stand for padding: two fewer tokens fit than `max_position_embeddings` says."""
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
-_EXPERTS_TAKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k")
-_IN_CONFIG = {
-    "hidden_size": ("hidden_size", "d_model", "n_embd", "dim"),
-    "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
-    "intermediate_size": ("intermediate_size", "d_ff", "n_inner", "hidden_dim"),
-    "attention_heads": ("num_attention_heads", "n_head", "num_heads", "n_heads"),
-    "vocabulary_size": ("vocab_size",),
-    "max_positions": ("max_position_embeddings", "n_positions"),
-}
-"""Where config.json says what a fact leaves open."""
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
+EXPERTS_TAKEN = (
+    "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts",
+)  # fmt: skip
+DIMENSIONS: dict[str, tuple[str, ...]] = {
+    "layers": ("num_hidden_layers", "encoder_layers", "n_layer", "n_layers", "num_layers"),
+    "decoder_layers": ("decoder_layers", "num_decoder_layers"),
+    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim", "emb_dim", "n_embed"),
+    "intermediate_size": (
+        "intermediate_size", "n_inner", "d_ff", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "ffn_hidden_size", "dff",
+    ),
+    "attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads"),
+    "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv"),
+    "vocabulary_size": ("vocab_size", "padded_vocab_size", "n_vocab"),
+    "max_positions": (
+        "max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "max_seq_length", "n_ctx",
+    ),
+}  # fmt: skip
+"""The names that models' configurations give their dimensions, usual ones first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,7 @@ def shape_of(model: ModelFacts, task: Task | None = None) -> Shape:
     def known(name: str, value: int | None, default: int) -> int:
         if value is not None:
             return value
-        named = _number_in(config, _IN_CONFIG.get(name, ()))
+        named = _number_in(config, DIMENSIONS.get(name, ()))
         if named is not None:
             return named
         assumed.append(f"{name} {default}")
@@ -186,8 +194,8 @@ def _family_guess(model: ModelFacts, task: Task | None) -> Family:
 def _experts_of(model: ModelFacts) -> tuple[int, int]:
     """Experts in a layer and how many one token takes; 1 and 1 in a dense model."""
     config = model.config or {}
-    experts = max(model.experts or _number_in(config, _EXPERTS) or experts_in_name(model), 1)
-    taken = model.experts_per_token or _number_in(config, _EXPERTS_TAKEN) or min(2, experts)
+    experts = max(model.experts or _number_in(config, EXPERTS) or experts_in_name(model), 1)
+    taken = model.experts_per_token or _number_in(config, EXPERTS_TAKEN) or min(2, experts)
     return experts, min(taken, experts) or 1
 
 
@@ -196,7 +204,7 @@ def positions_of(model: ModelFacts) -> int | None:
     if model.max_positions is not None:
         return model.max_positions
     config = model.config or {}
-    found = _number_in(config, _IN_CONFIG["max_positions"])
+    found = _number_in(config, DIMENSIONS["max_positions"])
     return found - 2 if found is not None and found > 2 and config.get("model_type") in POSITIONS_AFTER_PADDING else found
 
 
@@ -239,11 +247,15 @@ def checkpoint_bytes_per_parameter(model: ModelFacts) -> float:
     return quantised_bytes(model) or BYTES_BY_DTYPE.get(model.dtype or "float32", 4)
 
 
+NF4_BYTES = 0.55
+"""A 4-bit weight with its scales (0.516 with double quantisation), and room for the ones left in 16 bit."""
+
+
 def quantised_bytes(model: ModelFacts) -> float | None:
     """Bytes a linear parameter takes in an already quantised checkpoint, scales included; `None` when it is not."""
     if not model.quantization:
         return None
-    return 1.05 if re.search(r"8bit|int8|fp8|float8|8-bit|w8|q8|llm_int8", model.quantization.lower()) else 0.55
+    return 1.05 if re.search(r"8bit|int8|fp8|float8|8-bit|w8|q8|llm_int8", model.quantization.lower()) else NF4_BYTES
 
 
 def quantised_elsewhere(model: ModelFacts) -> bool:

@@ -64,8 +64,6 @@ class LoracleApp(App[None]):
     def __init__(
         self,
         *,
-        model: str | None = None,
-        data: str | None = None,
         draft: "Draft | None" = None,
         runs: Path | None = None,
         attach: "RunDirectory | None" = None,
@@ -79,10 +77,6 @@ class LoracleApp(App[None]):
         self.left_running: RunDirectory | None = None
         """The live run on the screen when the app was left."""
         self._first_draft, self._first_run = draft, attach
-        if draft is None and (model or data):
-            from tui.draft import Draft
-
-            self._first_draft = Draft(model=model or "", data=data or "")
         self.run_list = RunList()
         self.merges = Merges(self)
         self._quit_question: ModalScreen[bool] | None = None

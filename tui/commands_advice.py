@@ -15,9 +15,10 @@ from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.files import write_atomically
 from engine.launch import Waiting
-from engine.planning import check_fits, check_task, plan_for
+from engine.planning import plan_for
 from engine.prediction import trial
 from engine.prediction.candidates import Own, counted_out
+from engine.refusals import check_fits, check_task
 from engine.text import clean, one_line
 from recommender import plan_file
 from recommender.decide import decide, recommend

@@ -81,12 +81,10 @@ def number(n: float | None) -> str:
     return sign("–") if n is None else f"{n:,.0f}".replace(",", " ")
 
 
-ALMOST = 0.9995
-"""Of a unit: what would be rounded to a thousand of the smaller one is said in the larger."""
-
-
 def amount(n: float | None) -> str:
     """A large count in three digits: `22.7 M`."""
+    from recommender.reasons import ALMOST
+
     if n is None:
         return sign("–")
     for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e4)):

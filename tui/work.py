@@ -4,7 +4,7 @@ The heavy modules are imported on first use, after the first paint.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
@@ -39,12 +39,3 @@ def resume(run: "RunDirectory") -> None:
     from engine.runs import resume
 
     resume(run)
-
-
-def report(run: "RunDirectory") -> dict[str, Any] | None:
-    """The run's report, if it is done.
-
-    Raises:
-        InputError: written by a newer version.
-    """
-    return run.report()

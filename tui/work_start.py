@@ -27,7 +27,8 @@ def plan_of(advice: Advice, method: str, *, anyway: bool, model: "ModelInspectio
         Refused: it would not fit, or would be wasted, and `anyway` was not said or does not help.
         InputError: model, task or a setting cannot be trained with.
     """
-    from engine.planning import check_fits, plan_for
+    from engine.planning import plan_for
+    from engine.refusals import check_fits
 
     plan = plan_for(
         advice.recommendation,

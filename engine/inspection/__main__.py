@@ -15,6 +15,7 @@ import sys
 import time
 from typing import Any, TextIO
 
+from engine.processes import answers
 from recommender.errors import Exit, LoracleError
 
 PROGRESS_SECONDS = 0.1
@@ -22,15 +23,12 @@ PROGRESS_SECONDS = 0.1
 
 def main() -> int:
     """Answer one request."""
-    # Libraries print to file descriptor 1 as they like; it becomes stderr and the answer keeps the real one.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    out = answers()
     kind = sys.argv[1] if len(sys.argv) > 1 else ""
-    answer: dict[str, Any]
     try:
         request = json.loads(sys.stdin.buffer.read() or b"{}")
         _limit_memory(request.get("memory_limit"))
-        answer = {"ok": _do(kind, request, answers)}
+        answer = {"ok": _do(kind, request, out)}
         text = json.dumps(answer, allow_nan=False)
     except LoracleError as error:
         text = json.dumps({"error": error.message, "exit": int(error.exit)})
@@ -39,8 +37,8 @@ def main() -> int:
     except Exception as error:  # a library met something strange in somebody's file: say which file, never a traceback
         message = f"{_name(request)}: could not be read ({type(error).__name__}: {error})."
         text = json.dumps({"error": message, "exit": int(Exit.USAGE)})
-    answers.write(text)
-    answers.flush()
+    out.write(text)
+    out.flush()
     return 0
 
 

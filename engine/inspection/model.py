@@ -17,27 +17,15 @@ from engine.inspection.weights import Kind, Weights, active
 from engine.text import one_line
 from recommender.errors import InputError
 from recommender.facts import ModelFacts
-from recommender.shape import POSITIONS_AFTER_PADDING
+from recommender.shape import DIMENSIONS, EXPERTS, EXPERTS_TAKEN, POSITIONS_AFTER_PADDING
 
 LARGEST_CONFIG = 10_000_000
 DEEPEST_CONFIG = 40
-KEYS: dict[str, tuple[tuple[str, ...], int]] = {
-    "layers": (("num_hidden_layers", "encoder_layers", "n_layer", "n_layers", "num_layers"), 10_000),
-    "decoder_layers": (("decoder_layers", "num_decoder_layers"), 10_000),
-    "hidden_size": (("hidden_size", "n_embd", "d_model", "dim", "emb_dim", "n_embed"), 10**6),
-    "intermediate_size": (
-        ("intermediate_size", "n_inner", "d_ff", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "ffn_hidden_size", "dff"),
-        10**7,
-    ),
-    "attention_heads": (("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads"), 10**5),
-    "kv_heads": (("num_key_value_heads", "num_kv_heads", "n_head_kv"), 10**5),
-    "vocabulary_size": (("vocab_size", "padded_vocab_size", "n_vocab"), 10**8),
-    "max_positions": (
-        ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "max_seq_length", "n_ctx"),
-        10**9,
-    ),
-}
-"""The names models give their dimensions, usual ones first, and the largest value believed."""
+LARGEST = {
+    "layers": 10_000, "decoder_layers": 10_000, "hidden_size": 10**6, "intermediate_size": 10**7, "attention_heads": 10**5,
+    "kv_heads": 10**5, "vocabulary_size": 10**8, "max_positions": 10**9,
+}  # fmt: skip
+"""The largest value that is believed of a dimension."""
 TOKENIZERS = (
     "tokenizer.json", "vocab*", "*vocab.json", "*.model", "*.spm", "*.tiktoken", "tekken.json", "bpe.codes", "dict.txt",
     "*.tokenizer",
@@ -45,8 +33,6 @@ TOKENIZERS = (
 """What transformers' tokenizers keep their words in."""
 OF_BYTES = ("byt5", "canine", "perceiver")
 """Tokenizers that read bytes or characters, and keep no words."""
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
-TAKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 ROUTED_TO = {"switch_transformers": 1, "nllb-moe": 2}
 """Experts a token takes in models that never took another number."""
 
@@ -155,8 +141,8 @@ def _dimensions(folder: Path, config: dict[str, Any]) -> dict[str, int | None]:
     nested = config.get("text_config")
     levels = [config, nested] if isinstance(nested, dict) else [config]
     found: dict[str, int | None] = {}
-    for fact, (names, most) in KEYS.items():
-        found[fact] = None
+    for fact, names in DIMENSIONS.items():
+        found[fact], most = None, LARGEST[fact]
         for name, value in ((n, level.get(n)) for level in levels for n in names):
             if value is None:
                 continue
@@ -230,5 +216,5 @@ def _experts(config: dict[str, Any]) -> tuple[int, int | None] | None:
     count = next((n for name in EXPERTS if type(n := config.get(name)) is int and 2 <= n <= 100_000), None)
     if count is None:
         return None
-    taken = next((n for name in TAKEN if type(n := config.get(name)) is int and 1 <= n <= count), None)
+    taken = next((n for name in EXPERTS_TAKEN if type(n := config.get(name)) is int and 1 <= n <= count), None)
     return count, taken if taken is not None else ROUTED_TO.get(str(config.get("model_type")))

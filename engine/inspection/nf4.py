@@ -14,7 +14,7 @@ Kernels = Literal["nf4", "adamw_8bit"]
 """What of bitsandbytes' is tried: a 4-bit layer, or a step of the optimizer with 8-bit moments."""
 
 
-_DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
+DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
 """torch's word for a backend's device."""
 
 
@@ -49,7 +49,7 @@ def works(device: str, backend: str, only: dict[str, str], kernels: Kernels = "n
 
 def trial(kernels: Kernels, backend: str) -> bool | None:
     """What the child does: one step on that backend's device; `None` when its memory is full. It imports torch."""
-    device = _DEVICES.get(backend, "cpu")
+    device = DEVICES.get(backend, "cpu")
     return passes_in_4_bit(device) if kernels == "nf4" else steps_in_8_bit(device)
 
 

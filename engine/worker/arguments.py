@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 
 from engine.inspection.nf4 import steps_in_8_bit
 from engine.metrics.measures import MEASURES
-from engine.planning import NO_8_BIT
+from engine.refusals import NO_8_BIT
 from engine.worker.modeling import device_name
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan

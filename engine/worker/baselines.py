@@ -7,10 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from recommender import timing
-
-PROBE_ROWS = timing.PROBE_ROWS
-"""Training rows the probe is fitted on at most; more move it little and take long."""
 INVERSE_PENALTY = 0.1
 """`C` of a logistic regression on standardised embeddings."""
 LEAST = 1e-7

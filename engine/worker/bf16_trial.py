@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import torch
 
+from engine.prediction.resolve import HEADS
 from engine.worker import generic_text, modeling
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Task
@@ -30,8 +31,6 @@ LONG = 35.0
 SEED = 1
 BYTES = 40
 """Of a parameter: weights, gradients and moments of two models, and the bf16 copies."""
-HEADS = {"token_classification": "tagging", "classification": "classification", "multi_label": "classification",
-         "regression": "classification"}  # fmt: skip
 
 
 def trials(request: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker.adapters import CONFIG, write_as_plain_lora
 from engine.worker.card import model_card
-from engine.worker.modeling import Built, device_name, keep_trainable, quantization, weights_dtype
+from engine.worker.modeling import Built, device_name, keep_trainable, load_tokenizer, quantization, weights_dtype
 from engine.worker.tasks.base import Task
-from recommender.facts import CLASSIFYING
+from engine.worker.tasks.registry import task_of
+from recommender.facts import CLASSIFYING, Family
 from recommender.plan import Plan
 
 SETS = ("target_modules", "exclude_modules")
@@ -82,6 +83,18 @@ def _name_base(folder: Path, plan: Plan, base: str) -> None:
     config["base_model_name_or_path"] = base if Path(plan.model.id).exists() else plan.model.id
     config["revision"] = plan.model.revision
     write_json(folder / CONFIG, config)
+
+
+def tokenizer_and_task(run: RunDirectory, family: Family | None) -> tuple[Any, Task]:
+    """The tokenizer of a finished run's result, and its task, for a model of that family.
+
+    Raises:
+        InputError: the result has no tokenizer, or the plan cannot be read.
+    """
+    plan = run.plan()
+    tokenizer = load_tokenizer(str(run.model), words=plan.task == "token_classification")
+    labels = [str(label) for label in plan.data.labels or (run.report() or {}).get("labels") or ()]
+    return tokenizer, task_of(plan, labels, tokenizer.pad_token_id, family)
 
 
 def load(run: RunDirectory, task: Task, base: str) -> Any:

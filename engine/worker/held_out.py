@@ -11,7 +11,6 @@ from typing import Any
 from engine.files import read_json, write_json
 from engine.metrics.kinds import Answers, Kind
 from engine.rundir import RunDirectory
-from engine.worker import baselines
 from engine.worker.budget import is_out_of_memory
 from engine.worker.generating import Limits
 from engine.worker.modeling import Built
@@ -19,6 +18,7 @@ from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded
 from recommender.errors import TrainingFailed
+from recommender.timing import PROBE_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class HeldOut:
             return
         began = time.monotonic()
         built = untouched()
-        chosen = random.Random(seed).sample(range(len(train)), min(len(train), baselines.PROBE_ROWS))
+        chosen = random.Random(seed).sample(range(len(train)), min(len(train), PROBE_ROWS))
         some = train.take(chosen)
         progress = self.tell.progress("probe", len(some) + len(self.rows))
         seen = self.reader.embed(built.body, some.input_ids, progress)

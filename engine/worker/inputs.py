@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.contradictions import MOST_UNTRAINED
 from engine.inspection.model import inspect_folder
-from engine.planning import check_task
+from engine.refusals import check_task
 from engine.rows import Split
 from engine.tables.read import fingerprint
 from engine.worker.arguments import check_supported

@@ -24,13 +24,14 @@ from engine.files import disk_free, folder_size, read_json, sync_files, sync_fol
 from engine.inspection.model import inspect_folder
 from engine.loading import split
 from engine.merging import BESIDE, memory_needed, part_of
+from engine.processes import answers
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker import card, export
 from engine.worker.batches import padded
 from engine.worker.budget import give_back, is_out_of_memory
 from engine.worker.memory import memory_available
-from engine.worker.modeling import load_tokenizer, model_folder
+from engine.worker.modeling import model_folder
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.registry import task_of
 from recommender.errors import Exit, InputError, LoracleError, Refused
@@ -61,9 +62,7 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
     dtype, parameters = _stored(Path(base))
     _check_room(Path(base), target, memory_needed(parameters))
     say("load")
-    labels = [str(label) for label in plan.data.labels or (run.report() or {}).get("labels") or ()]
-    tokenizer = load_tokenizer(str(run.model), words=plan.task == "token_classification")
-    task = task_of(plan, labels, tokenizer.pad_token_id, found["facts"]["family"])
+    tokenizer, task = export.tokenizer_and_task(run, found["facts"]["family"])
     rows = _rows(plan, found["facts"]["family"], tokenizer)
     in_bits = _outputs(export.load(run, task, base).eval(), rows, task) if plan.method == "qlora" else None
     give_back()
@@ -222,15 +221,13 @@ def _write(folder: Path, model: Any, tokenizer: Any, run: RunDirectory, task: Ta
 
 def main() -> int:
     """Merge; libraries that print get the log."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    out = answers()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     os.umask(0o077)
 
     def tell(**content: Any) -> None:
-        answers.write(json.dumps(content) + "\n")
-        answers.flush()
+        print(json.dumps(content), file=out, flush=True)
 
     try:
         tell(merged=merge(RunDirectory(Path(sys.argv[1])), Path(sys.argv[2]), lambda doing: tell(doing=doing)))

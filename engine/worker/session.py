@@ -15,7 +15,6 @@ from engine.loading import split
 from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker import export, report
-from engine.worker.baselines import PROBE_ROWS
 from engine.worker.budget import TokenBudget, give_back, what_helps
 from engine.worker.control import Control
 from engine.worker.faster import Faster
@@ -43,7 +42,7 @@ from recommender.errors import Refused
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Candidate
-from recommender.timing import FIT_ROWS, writing_seconds
+from recommender.timing import FIT_ROWS, PROBE_ROWS, writing_seconds
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ it has so far as `{"id": 1, "side": "tuned", "partial": ...}`. It ends with its 
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,15 +17,14 @@ import torch
 import transformers
 
 from engine.inspection.model import inspect_folder
+from engine.processes import answers
 from engine.rundir import RunDirectory
 from engine.worker import export
 from engine.worker.encoding import parts_pairs
-from engine.worker.modeling import load_config, load_tokenizer, model_folder, tells_texts_apart
+from engine.worker.modeling import load_config, model_folder, tells_texts_apart
 from engine.worker.precision import autocast
-from engine.worker.tasks.base import Task
 from engine.worker.tasks.conversation import rendered, special_ids
 from engine.worker.tasks.multi_label import THRESHOLD
-from engine.worker.tasks.registry import task_of
 from engine.worker.tasks.tags import places
 from engine.worker.trainer import seed_everything
 from recommender.errors import LoracleError
@@ -50,10 +48,8 @@ class Trial:
         """
         self.plan = run.plan()
         folder = model_folder(self.plan.model)
-        self.tokenizer = load_tokenizer(str(run.model), words=self.plan.task == "token_classification")
-        labels = [str(label) for label in self.plan.data.labels or (run.report() or {}).get("labels") or ()]
         family = inspect_folder(folder, self.plan.model.id)["facts"]["family"]
-        self.task: Task = task_of(self.plan, labels, self.tokenizer.pad_token_id, family)
+        self.tokenizer, self.task = export.tokenizer_and_task(run, family)
         seed_everything(self.plan.seed)  # below an adapter a new head starts as it did in the run
         self.tuned = export.load(run, self.task, folder).eval()
         self._base = self._load_base(folder) if self.plan.method == "full" else None
@@ -209,14 +205,12 @@ def serve(run: RunDirectory, questions: Iterator[str], say: Say) -> None:
 
 def main() -> None:
     """Answer on the real standard output; libraries that print get standard error."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    out = answers()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
     def say(content: dict[str, Any]) -> None:
-        answers.write(json.dumps(content) + "\n")
-        answers.flush()
+        print(json.dumps(content), file=out, flush=True)
 
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # nobody listens any more
         serve(RunDirectory(Path(sys.argv[1])), iter(sys.stdin), say)

@@ -14,7 +14,7 @@ from engine.inspect import DataInspection, ModelInspection
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
 from engine.metrics.registry import kind_of
-from engine.planning import rows_trained_on
+from engine.planning import steps_of
 from recommender.decide import recommend
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
@@ -68,7 +68,7 @@ def test_warm_up_is_a_share_of_the_steps_that_there_really_are() -> None:
     short = compared(advice, model, data, facts, assignments=["epochs=1"])["full-1"]
     assert short.epochs == 1
     assert 0 < short.warmup_steps < long.warmup_steps
-    assert short.warmup_steps < 0.1 * short.total_steps(rows_trained_on(short, facts.data))
+    assert short.warmup_steps < 0.1 * steps_of(short, facts.data)
     assert compared(advice, model, data, facts, assignments=["warmup_steps=7"])["lora-1"].warmup_steps == 7
 
 
@@ -110,7 +110,7 @@ def test_candidates_of_a_pilot_keep_their_own_schedules_and_share_every_batch() 
     assert len({p.seed for p in found.plans.values()}) == 1
     for method in ("full", "lora"):
         assert found.plans[method].epochs == advice.candidate(method).settings.epochs
-    totals = {k: p.total_steps(rows_trained_on(p, facts.data)) for k, p in found.plans.items()}
+    totals = {k: steps_of(p, facts.data) for k, p in found.plans.items()}
     assert found.stages[0] >= max(100, 0.1 * max(totals.values()))
     assert found.stages[-1] >= 0.2 * totals["full"]
 
@@ -173,8 +173,8 @@ def test_the_spread_over_seeds_is_told_in_words() -> None:
 def test_a_fold_without_weights_counts_each_row_once_beside_one_that_has_them() -> None:
     even = {"predicted": [[1.0]], "losses": [1.0], "weights": None}
     uneven = {"predicted": [[2.0], [3.0]], "losses": [2.0, 3.0], "weights": [4.0, 2.0]}
-    assert compare.together([even, uneven]).weights == [1.0, 4.0, 2.0]
-    assert compare.together([even, even]).weights is None
+    assert compare.joined([even, uneven]).weights == [1.0, 4.0, 2.0]
+    assert compare.joined([even, even]).weights is None
 
 
 def test_a_seed_whose_run_failed_is_named_and_in_no_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

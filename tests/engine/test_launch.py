@@ -20,6 +20,7 @@ from engine import launch
 from engine.inspection import accelerators
 from engine.inspection.accelerators import Accelerators
 from engine.inspection.child import ask
+from engine.inspection.processor import usable_cores
 from engine.needless import without
 from engine.rundir import create
 from recommender.errors import Refused
@@ -92,7 +93,7 @@ def test_the_worker_is_offline_and_imports_nothing_by_accident(gpus: list[Device
     found = launch.environment()
     assert "PYTHONPATH" not in found
     assert (found["HF_HUB_OFFLINE"], found["HF_DATASETS_OFFLINE"], found["USE_HUB_KERNELS"]) == ("1", "1", "0")
-    assert int(found["OMP_NUM_THREADS"]) == launch.threads() >= 1
+    assert int(found["OMP_NUM_THREADS"]) == usable_cores() >= 1
 
 
 def test_a_persons_own_settings_win(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:

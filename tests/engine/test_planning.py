@@ -9,7 +9,7 @@ import pytest
 
 from engine import planning
 from engine.inspect import DataInspection, ModelInspection
-from engine.planning import completed, plan_for
+from engine.planning import completed, plan_for, steps_of
 from engine.prediction.candidates import counted_out
 from recommender.decide import recommend
 from recommender.edits import edited
@@ -58,6 +58,22 @@ def test_another_method_than_the_recommended_runs_and_is_recorded() -> None:
     assert plan.method == other
     assert plan.learning_rate == advice.candidate(other).settings.learning_rate
     assert len(plan.overrides) >= 1
+
+
+def test_of_raw_text_a_plan_has_as_many_steps_as_its_blocks_take() -> None:
+    """And not its documents: a pilot's slices and the warm-up of a run of another length are shares of them."""
+    books: dict[str, Any] = {"task": "continued_pretraining", "layout": "text", "columns": {"text": "review"}}
+    books |= {"classes": None, "eval_rows": None}
+    books |= {"label_counts": None, "labels": None, "label_column": None, "rows": 40, "unique_rows": 40, "duplicate_share": None}
+    books |= dict.fromkeys(("tokens_p50", "tokens_p95", "tokens_p99", "tokens_max"), 50_000)
+    books |= {"tokens_total": 2_000_000, "trained_tokens": 2_000_000, "truncation": []}
+    advice, model, data = situation(data=books, model={"family": "decoder", "max_positions": 8192})
+    plan = plan_for(advice, model, data, method="lora", anyway=True)
+    advised = advice.candidate("lora").settings
+    assert steps_of(plan, data.facts) == pytest.approx(advised.total_steps, rel=0.1)
+    smaller = [f"effective_batch={advised.effective_batch // 2}"]
+    half = plan_for(advice, model, data, method="lora", anyway=True, assignments=smaller)
+    assert half.warmup_steps == pytest.approx(2 * advised.warmup_steps, abs=1)
 
 
 def test_weights_made_for_running_a_model_have_facts_and_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:

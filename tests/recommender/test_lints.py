@@ -184,3 +184,10 @@ def test_settings_that_nothing_here_looks_at_are_named() -> None:
     for task, names in heard.items():
         plan = {"method": "lora", "rank": 8, **{name: brought.get(name, 0.1) for name in names}}
         assert "without_effect" not in {c.code for c in lint(plan, DataFacts.model_validate({"task": task}))}
+
+
+def test_of_raw_text_the_steps_go_through_blocks_and_not_through_documents() -> None:
+    books = {"task": "continued_pretraining", "rows": 40, "unique_rows": 40, "tokens_total": 8_000_000, "tokens_p50": 100_000}
+    plan = {"method": "lora", "effective_batch": 16, "epochs": 1, "max_length": 2048, "warmup_steps": 5}
+    assert not {"few_steps", "warmup_longer_than_run", "long_warmup"} & about_the_plan(plan, LLAMA_8B, books).keys()
+    assert "few_steps" in about_the_plan(plan | {"effective_batch": 256}, LLAMA_8B, books)

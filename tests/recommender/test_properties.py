@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recommender import hyper, memory
-from recommender.counting import distinct_rows
+from recommender.counting import counted_rows, distinct_rows
 from recommender.decide import decide, recommend
 from recommender.explain import explain
 from recommender.facts import Backend, Facts, Family, Task
@@ -194,7 +194,7 @@ def test_more_duplicates_never_raise_the_counted_rows(content: dict[str, Any], o
     data = facts_of(content).data
     fewer, more = (data.model_copy(update={kind: s}) for s in sorted((one, other)))
     assert distinct_rows(more) <= distinct_rows(fewer)
-    assert hyper.counted_rows(more) <= hyper.counted_rows(fewer)
+    assert counted_rows(more) <= counted_rows(fewer)
 
 
 def shuffled(value: Any) -> Any:

@@ -11,6 +11,7 @@ from recommender.facts import Facts, Goal, Machine
 from recommender.plan import Plan
 from recommender.questions import Answer, Question
 from tui.app import LoracleApp
+from tui.draft import Draft
 from tui.goal import in_words, tell_me_more
 from tui.screens.goal import GoalScreen
 from tui.screens.recommendation import RecommendationScreen
@@ -34,7 +35,7 @@ def app(
     monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
     rows = tmp_path / "rows.csv"
     rows.write_text("text,label\nhello,a\nbye,b\n")
-    return LoracleApp(model="demo", data=str(rows), runs=runs)
+    return LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
 
 
 async def to_recommendation(app: LoracleApp, pilot: Any, wait: Any) -> RecommendationScreen:

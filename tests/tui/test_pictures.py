@@ -34,7 +34,7 @@ def _fakes(
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_set_up(size: tuple[int, int], runs: Path, wait: Any) -> None:
-    app = LoracleApp(model="demo", data="rows.csv", runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data="rows.csv"), runs=runs)
     async with app.run_test(size=size) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and app.screen.ready and app.machine is not None)
         assert isinstance(app.screen, SetupScreen)
@@ -45,7 +45,7 @@ async def test_set_up(size: tuple[int, int], runs: Path, wait: Any) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_plan(*, size: tuple[int, int], runs: Path, model: ModelInspection, make_data: Any, wait: Any) -> None:
-    app = LoracleApp(model="demo", runs=runs)
+    app = LoracleApp(draft=Draft(model="demo"), runs=runs)
     async with app.run_test(size=size) as pilot:
         await wait(pilot, lambda: app.machine is not None)
         screen = RecommendationScreen(model, make_data(), Draft(model="demo", data="rows.csv"))

@@ -35,7 +35,7 @@ async def test_the_whole_way_to_a_started_run(
         return worker.run
 
     monkeypatch.setattr("engine.runs.start", start)
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app))
         await wait(pilot, lambda: "where is my parcel" in screen(app))
@@ -65,7 +65,7 @@ async def test_a_draft_that_one_was_in_the_middle_of_outlives_another_one(
     *, rows: Path, runs: Path, screen: Screen, wait: Any
 ) -> None:
     drafts.keep(Draft(model="mine", goal={"purpose": "code"}))
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app) and any("ctrl+l lists such drafts" in n.message for n in app._notifications))
         await pilot.press("ctrl+l")
@@ -135,7 +135,7 @@ async def test_what_cannot_be_used_is_said_in_place_and_the_app_goes_on(
         raise InputError(f"{data}: every row has the label [/], so there is nothing to learn \x1b]52;c;aGk=\x07.")
 
     monkeypatch.setattr("engine.inspect.inspect_data", refuse)
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(120, 40)) as pilot:
         await wait(pilot, lambda: "nothing to learn" in screen(app))
         assert "[/]" in screen(app)
@@ -152,7 +152,7 @@ async def test_a_mistake_in_a_worker_is_said_and_ends_nothing(
         raise ZeroDivisionError("[/] oops")
 
     monkeypatch.setattr(work_plan, "advise", broken)
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await wait(pilot, lambda: ready(app))
         await pilot.press("ctrl+r")

@@ -10,6 +10,7 @@ import pytest
 from engine.inspect import DataInspection
 from tests.tui.driving import ready
 from tui.app import LoracleApp
+from tui.draft import Draft
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.setup import SetupScreen
 
@@ -28,7 +29,7 @@ async def test_a_sample_of_the_held_out_rows_is_asked_for_and_goes_into_the_comm
         return make_data(eval_rows=options["eval_rows"] or 120 if options["eval"] else None)
 
     monkeypatch.setattr("engine.inspect.inspect_data", inspect)
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app))
         setup = app.screen
@@ -54,7 +55,7 @@ async def test_columns_and_task_are_changed_where_they_are_shown(
         return make_data(label_column=options["label_column"] or "label")
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app))
         app.screen.query_one("#found").focus()
@@ -80,7 +81,7 @@ async def test_rows_that_are_cut_are_read_to_their_end_with_one_key(
     long = {"tokens_p50": 300, "tokens_p95": 400, "tokens_p99": 560, "tokens_max": 600}
     cut = [{"length": 400, "rows_cut": 60, "tokens_kept": 250_000}]
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(**long, truncation=cut))
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app))
         app.screen.query_one("#found").focus()
@@ -101,7 +102,7 @@ async def test_rows_that_contradict_others_are_left_out_with_one_key(
         return dataclasses.replace(found, drop_conflicts=options["drop_conflicts"])
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app))
         app.screen.query_one("#found").focus()
@@ -123,7 +124,7 @@ async def test_files_are_completed_and_picked_by_keyboard(tmp_path: Path, runs: 
     (folder / "train-two.csv").write_text("text,label\na,b\n")
     (folder / "notes.bin").write_bytes(b"x")
     (folder / "bad\x1b]0;title\x07.csv").write_text("text,label\na,b\n")
-    app = LoracleApp(model="demo", runs=runs)
+    app = LoracleApp(draft=Draft(model="demo"), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen))
         setup = app.screen

@@ -12,6 +12,7 @@ from engine.inspect import ModelInspection
 from recommender.errors import InputError
 from tui import work_setup
 from tui.app import LoracleApp
+from tui.draft import Draft
 from tui.screens.setup import SetupScreen
 
 Screen = Callable[[LoracleApp], str]
@@ -32,7 +33,7 @@ async def test_a_late_answer_about_an_older_model_is_dropped(
         return model
 
     monkeypatch.setattr("engine.inspect.inspect_model", slow)
-    app = LoracleApp(model="first-model", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="first-model", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
         await pilot.press("escape")
@@ -54,7 +55,7 @@ async def test_set_up_opens_at_a_model_that_is_refused(
         raise InputError(f"{name}: there is no such model folder.")
 
     monkeypatch.setattr("engine.inspect.inspect_model", refuse)
-    app = LoracleApp(model="./gone", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="./gone", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and "no such model folder" in screen(app))
         await wait(pilot, lambda: "Cannot be used: 2 Model." in screen(app))
@@ -73,7 +74,7 @@ async def test_models_come_from_the_cache_and_from_the_hub(
     (snapshot / "config.json").write_text("{}")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("engine.inspection.hub_list.found_on_hub", lambda text: [f"org/{text}-from-hub", "bad\x1b[31m"])
-    app = LoracleApp(model="", data="x.csv", runs=runs)
+    app = LoracleApp(draft=Draft(model="", data="x.csv"), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
         app.screen._show("model")  # type: ignore[attr-defined]
@@ -93,7 +94,7 @@ async def test_without_a_network_the_search_says_so_and_rests(
     asked: list[str] = []
     monkeypatch.setattr("engine.inspection.hub_list.found_on_hub", asked.append)
     monkeypatch.setattr("tui.screens.step_model.SEARCH_PAUSE", 0.0)
-    app = LoracleApp(model="", data="x.csv", runs=runs)
+    app = LoracleApp(draft=Draft(model="", data="x.csv"), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
         app.screen._show("model")  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from recommender.facts import Machine
 from recommender.plan import Plan
 from tests.tui.driving import ready
 from tui.app import LoracleApp
+from tui.draft import Draft
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.recommendation import RecommendationScreen
 
@@ -22,7 +23,7 @@ async def test_advice_against_a_run_asks_before_starting(
     *, rows: Path, runs: Path, make_data: Any, started: list[Plan], monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(rows_each=12))
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app))
         await pilot.press("ctrl+r")
@@ -46,7 +47,7 @@ async def test_what_does_not_fit_cannot_be_started(
     tiny = machine.model_copy(update={"ram_available": 200_000_000})
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: tiny)
     monkeypatch.setattr("engine.runs.start", lambda *a, **more: pytest.fail("started"))
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app))
         await pilot.press("ctrl+r")
@@ -64,7 +65,7 @@ async def test_a_refused_start_is_said_and_the_choice_stays(
         raise Refused("the disk is [bold]full")
 
     monkeypatch.setattr("engine.runs.start", refuse)
-    app = LoracleApp(model="demo", data=str(rows), runs=runs)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app))
         await pilot.press("ctrl+r")

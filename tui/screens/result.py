@@ -15,7 +15,6 @@ from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import keys, views_wrong
 from tui import views_result as views
-from tui import work as engine_side
 from tui.background import in_thread
 from tui.error_words import in_words
 from tui.i18n import _
@@ -96,7 +95,7 @@ class ResultScreen(PanesScreen):
     @work(exclusive=True, exit_on_error=False)
     async def _load(self) -> None:
         try:
-            report = await in_thread(engine_side.report, self.run_directory)
+            report = await in_thread(self.run_directory.report)
         except LoracleError as error:
             self._problem(in_words(error.message))
             return

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from engine.inspection.nf4 import DEVICES
+
 SECONDS = 0.4
 """Spent on each measurement."""
 SHAPES = ((2048, 768, 768), (2048, 768, 3072), (2048, 2048, 2048), (2048, 4096, 4096), (2048, 4096, 14336))
@@ -18,8 +20,6 @@ TURN = 0.01
 """Seconds of a turn on a GPU, about."""
 UNDISTURBED = 0.85
 """Of the time of its processors, what a product must have got: else somebody else computes here too."""
-KINDS = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
-"""torch's names of devices, by backend."""
 CONTEXTS = (5e7, 5e9)
 """Bytes between which a context may lie; else somebody else took or gave back memory meanwhile."""
 
@@ -29,7 +29,7 @@ def calibrate(backend: str, uuid: str | None = None) -> dict[str, Any]:
 
     Of the first device of that backend that this process sees; `uuid` names it to NVIDIA's driver.
     """
-    device = torch.device(KINDS.get(backend, "cpu"))
+    device = torch.device(DEVICES.get(backend, "cpu"))
     cuda = device.type == "cuda"
     before = _in_use(uuid) if backend == "cuda" else None  # torch's own count begins with a context that is there already
     wall, worked = time.perf_counter(), time.process_time()

@@ -7,6 +7,7 @@ from unittest import mock
 
 import torch
 
+from engine.prediction import resolve
 from engine.worker import attention, causal, first_token, grouped, layout, modeling, unpadded
 from engine.worker.arguments import OPTIMIZERS
 from engine.worker.batches import LogicalBatch
@@ -25,17 +26,8 @@ from recommender.facts import Family
 from recommender.plan import Plan
 from recommender.step import TrainingStep
 
-HEADS = {
-    "classification": "classification",
-    "multi_label": "classification",
-    "regression": "classification",
-    "token_classification": "tagging",
-    "chat": "causal_lm",
-    "instruction": "causal_lm",
-    "continued_pretraining": "causal_lm",
-    "preference": "causal_lm",
-    "seq2seq": "causal_lm",
-}
+WRITING = ("chat", "instruction", "continued_pretraining", "preference", "seq2seq")
+HEADS = resolve.HEADS | dict.fromkeys(WRITING, "causal_lm")
 TASKS = {"classification": "classification", "tagging": "token_classification", "causal_lm": "chat"}
 MIXED = {"bfloat16": "bf16-mixed", "float16": "fp16-mixed"}
 NAMED = {"adamw": "adamw", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit_paged"}
