@@ -75,8 +75,14 @@ def pair(row: dict[str, Any], fault: Callable[[str, str], InputError]) -> Pair |
     sides = [_side(row[role], partial(fault, role)) for role in ("chosen", "rejected")]
     if not all(sides):
         return None
+    one, other = ("messages" if isinstance(row[role], list | dict) else "a text" for role in ("chosen", "rejected"))
+    if one != other:
+        raise fault("rejected", f"holds {other}, where chosen holds {one}; write both alike")
     system = as_text(row.get("system")).strip()
-    prompt = from_question(opened(_prompt(row, partial(fault, "prompt")), system))
+    asked = _prompt(row, partial(fault, "prompt"))
+    if "prompt" in row and not asked and all(side[0]["role"] == "assistant" for side in sides):
+        raise fault("prompt", "holds no question, and chosen and rejected are answers alone; leave such rows out")
+    prompt = from_question(opened(asked, system))
     sides = [from_question(side) if len(side) > 1 and not prompt else side for side in sides]
     check_turns(prompt, partial(fault, "prompt"))
     unasked = next((role for role, side in zip(("chosen", "rejected"), sides, strict=True) if not side), None)

@@ -25,6 +25,8 @@ ROLES = {
 """What speakers are called in data, and what chat templates call them."""
 KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content")
 """Fields of a message, beside role and content, that templates use."""
+_PARTS = ("text", "input_text", "output_text", None)
+"""Kinds of the parts of a message that are words."""
 WEIGHT = "weight"
 """The field of an answer that is 0 where it is not to be learned, as in OpenAI's rows; kept in that case alone."""
 
@@ -105,7 +107,8 @@ class Conversation(NamedTuple):
 def conversation(value: Any, fault: Fault, system: str = "") -> Conversation:
     """Messages as chat templates know them, opened with `system` where they have none of their own.
 
-    What follows the last answer that is learned is left out, nothing is learned from it.
+    What follows the last answer that is learned is left out, nothing is learned from it. Where a question is blank nothing is
+    left, as where there is no answer.
 
     Raises:
         InputError: (made by `fault`) something that is no message, an unknown speaker, or turns out of order.
@@ -114,9 +117,12 @@ def conversation(value: Any, fault: Fault, system: str = "") -> Conversation:
     every = opened([message_of(turn, fault) for turn in turns], system)
     messages = from_question(every)
     check_turns(messages, fault)
+    if any(m["role"] == "user" and not m["content"].strip() for m in messages):
+        messages = []  # nobody would ask with nothing
     last = max((i for i, m in enumerate(messages) if is_answer(m)), default=-1)
     kept = messages[: last + 1]
-    return Conversation(kept, len(every) - len(messages), sum(m.get(WEIGHT) == 0 for m in kept))
+    unasked = len(every) - len(messages) if messages else 0
+    return Conversation(kept, unasked, sum(m.get(WEIGHT) == 0 for m in kept))
 
 
 def is_answer(message: Message) -> bool:
@@ -177,21 +183,56 @@ def message_of(turn: Any, fault: Fault) -> Message:
     if not isinstance(turn, dict):
         raise fault("holds a message that is no object with a speaker and a text")
     who, said = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    if not isinstance(who, str) or who.lower() not in ROLES:
+    if who is None:
+        raise fault("holds a message that names no speaker (role)")
+    who = who.strip().lower() if isinstance(who, str) else who
+    if not isinstance(who, str) or who not in ROLES:
         raise fault(f"holds a message of an unknown speaker, {one_line(who, 40)}")
-    if isinstance(said, list):  # parts, of which pictures and the like say nothing
-        said = " ".join(str(part.get("text") or "") for part in said if isinstance(part, dict))
+    if isinstance(said, list):
+        said = " ".join(filter(None, (_part(part, fault) for part in said)))
     if isinstance(said, dict):
         raise fault("holds a message whose text is an object")
-    message: Message = {"role": ROLES[who.lower()], "content": as_text(said)}
+    message: Message = {"role": ROLES[who], "content": as_text(said)}
     message |= {name: turn[name] for name in KEPT if turn.get(name)}
+    if message["role"] == "user" and said is None:
+        raise fault("holds a message of the user without a text (content)")
+    if "tool_calls" in message:
+        _check_calls(message, fault)
     if message["role"] == "assistant" and not _weighs(turn.get(WEIGHT), fault):
         message[WEIGHT] = 0
-    if who.lower() == "function_call" and "tool_calls" not in message:
+    if who == "function_call" and "tool_calls" not in message:
         call = _json(message["content"])
         if isinstance(call, dict) and "name" in call:
             message |= {"content": "", "tool_calls": [{"type": "function", "function": call}]}
     return message
+
+
+def _part(part: Any, fault: Fault) -> str:
+    """What one part of a message says.
+
+    Raises:
+        InputError: (made by `fault`) nothing in words: what stands beside a picture was written by somebody who saw it.
+    """
+    if isinstance(part, str):
+        return part
+    kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+    if kind not in _PARTS or not isinstance(part.get("text") or "", str):
+        raise fault(f"holds a message with a part that is no text ({one_line(kind, 40)}), which no task here reads")
+    return part.get("text") or ""
+
+
+def _check_calls(message: Message, fault: Fault) -> None:
+    """Calls of tools are written as templates know them.
+
+    Raises:
+        InputError: (made by `fault`) they are not, or another than the assistant makes them.
+    """
+    calls = message["tool_calls"]
+    if message["role"] != "assistant":
+        raise fault(f"holds a message of the {message['role']} with tool_calls; only the assistant calls tools")
+    named = (call.get("function", call) if isinstance(call, dict) else None for call in calls if isinstance(calls, list))
+    if not isinstance(calls, list) or not all(isinstance(f, dict) and isinstance(f.get("name"), str) for f in named):
+        raise fault("holds tool_calls that are no list of calls with a function's name and arguments")
 
 
 def _weighs(weight: Any, fault: Fault) -> bool:
@@ -233,11 +274,11 @@ def given_tools(value: Any, fault: Fault) -> list[Any] | None:
     Raises:
         InputError: (made by `fault`) something else.
     """
-    found = _json(value) if isinstance(value, str) else value
-    if found in (None, "", []):
+    if value in (None, []) or as_text(value).strip() in ("", "null", "[]"):
         return None
-    if not isinstance(found, list):
-        raise fault("holds no list of tools")
+    found = _json(value) if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+        raise fault("holds no list of tools, each an object")
     return found
 
 

@@ -12,15 +12,20 @@ from recommender.errors import InputError
 
 _WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
 """A whole number with a point, as data frames write a column in which something was missing."""
+_SPAN_TAG = re.compile(r"O|[BIESLUM]-\S.*")
+_FEW_TAGS = 0.05
+"""Share of words up to which tags of another form are slips."""
 FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
 """A number of so few rows, beside others of so many each that follow one another, is a slip or a mark of something missing."""
 
 
-def check_classes(file: Path, column: str, counts: Counter[str], first: Mapping[str, int], *, numeric: bool) -> None:
+def check_classes(
+    file: Path, column: str, counts: Counter[str], first: Mapping[str, int], *, numeric: bool, single: bool = True
+) -> None:
     """The labels of a whole file look like names of classes; a part of it would show neither what is rare nor what is mixed.
 
     `counts` has the rows of each label, `first` its first row, counted from 1; `numeric` says whether the file tells numbers from
-    words (`holds_numbers`).
+    words (`holds_numbers`), `single` whether a row has one of them only.
 
     Raises:
         InputError: words among numbers or numbers among words, a slip among numbers, a missing one written out, or one label
@@ -50,13 +55,31 @@ def check_classes(file: Path, column: str, counts: Counter[str], first: Mapping[
             f"{where.format(row=first[label])}: column {name} holds {kind}, {one_line(label, 40)}, where other rows hold"
             f" {others}; write all labels alike."
         )
-    slip = None if words else _slip(counts)
+    slip = None if words or not single else _slip(counts)
     if slip is not None:
         label, lowest, highest = slip
         cure = "name the classes by words" if float(label).is_integer() else "take --task regression"
         raise InputError(
             f"{where.format(row=first[label])}: column {name} holds {one_line(label, 40)}, where the other labels are the whole"
             f" numbers {lowest:g} to {highest:g}; mend it or leave the row out. If it is meant, {cure}."
+        )
+
+
+def check_tags(file: Path, column: str, counts: Counter[str], first: Mapping[str, int]) -> None:
+    """Where nearly all tags say where a span begins and goes on (`B-PER`, `I-PER`, `O`), all do.
+
+    `counts` has the words of each tag, `first` its first row, counted from 1.
+
+    Raises:
+        InputError: one does not, and would be learned as a kind of its own; naming its first row.
+    """
+    strange = [tag for tag in counts if _SPAN_TAG.fullmatch(tag) is None]
+    spans = len(counts) - len(strange) > ("O" in counts)
+    if spans and strange and sum(counts[tag] for tag in strange) < _FEW_TAGS * counts.total():
+        tag = min(strange, key=first.__getitem__)
+        raise InputError(
+            f"{file.name}: row {first[tag]}: column {one_line(column, 60)} holds the tag {one_line(tag, 40)}, where others are"
+            " O or begin with B-, I- or the like; mend it or leave the row out."
         )
 
 
@@ -78,7 +101,7 @@ def _slip(counts: Counter[str]) -> tuple[str, float, float] | None:
 
 def holds_numbers(table: Table, name: str) -> bool:
     """Whether labels are written as numbers, which JSON and parquet tell from words; NaN is a missing one."""
-    values = table.values(name)
+    values = [v for value in table.values(name) for v in (value if isinstance(value, list) else [value])]
     return not {int, float}.isdisjoint(map(type, values)) and any(type(v) in (int, float) and v == v for v in values)  # noqa: PLR0124
 
 

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from engine.tables.table import Table
@@ -23,6 +24,8 @@ _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})"
     r"([T ]+\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?( ?[AaPp][Mm])?( ?(Z|UTC|[+-]\d{2}:?\d{2}))?)?"
 )
+
+_ID_NAMES = re.compile(r"(^|[_ -])(id|idx|index|uuid|guid|key|hash|unnamed: 0|rowid)$", re.IGNORECASE)
 
 Kind = Literal["value", "list", "turns", "object"]
 """Text or number; a list of those; a list of objects; an object."""
@@ -108,10 +111,15 @@ def _described(name: str, values: Sequence[Any]) -> Column:
 
 
 def _kind(values: Sequence[Any]) -> Kind:
-    first = next((v for v in values if v not in ([], {}, "")), None)
-    if isinstance(first, list):
-        return "turns" if isinstance(first[0], dict) else "list"
-    return "object" if isinstance(first, dict) else "value"
+    """What most of the first values are: a few others are faults, told with their rows."""
+    kinds = Counter(_kind_of(v) for v in islice((v for v in values if v not in ([], {}, "")), 100))
+    return kinds.most_common(1)[0][0] if kinds else "value"
+
+
+def _kind_of(value: Any) -> Kind:
+    if isinstance(value, list):
+        return "turns" if isinstance(value[0], dict) else "list"
+    return "object" if isinstance(value, dict) else "value"
 
 
 def _are_moments(numbers: Sequence[float], values: int) -> bool:
@@ -169,6 +177,8 @@ def choose(table: Table, columns: list[Column], text_column: str | None, label_c
             where = f"{table.where(0)}: column {one_line(nested, 60)}"
             raise InputError(f"{where} holds a nested value; one {missing} a row is needed.")
         names = listed(table)
+        hollow = ", ".join(one_line(c.name, 40) for c in columns if not c.rows)
+        names += f" ({hollow}: empty in all rows)" if hollow else ""
         raise InputError(f"{table.path}: no column looks like a {missing} among {names}; name it with --{missing}-column.")
     if text_column is not None and label_column is not None:
         return text, label, 1.0
@@ -186,9 +196,12 @@ def refuse_free_form(table: Table, column: Column, *, named: bool) -> None:
     hardly_twice = column.rows >= 10 and column.distinct > 0.8 * column.rows
     prose = column.spaced > 0.5 and column.mean_characters > 60 and not named
     if many or hardly_twice or prose:
+        cure = f"name {'another' if named else 'the right'} one with --label-column"
+        if column.prose and not named:
+            cure += ", or, where it is an answer to be written, name the columns with --column prompt=… and --column completion=…"
         raise InputError(
             f"{table.path}: column {one_line(column.name, 60)} has {column.distinct} different values in {column.rows} rows:"
-            f" that looks free-form, not like labels; name {'another' if named else 'the right'} one with --label-column."
+            f" that looks free-form, not like labels; {cure}."
         )
 
 
@@ -196,6 +209,11 @@ def best(columns: list[Column], score: Callable[[Column], float], exclude: str |
     """The name of the column that scores highest, if any scores at all."""
     ranked = sorted((c for c in columns if c.name != exclude), key=score, reverse=True)
     return ranked[0].name if ranked and score(ranked[0]) > 0 else None
+
+
+def is_called_id(c: Column) -> bool:
+    """Whether its name says that it tells rows apart."""
+    return _ID_NAMES.search(c.name) is not None
 
 
 def text_score(c: Column) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.inspection import cache, tokens
-from engine.inspection.classes import check_classes
+from engine.inspection.classes import check_classes, check_tags
 from engine.inspection.columns import LOOK_AT
 from engine.inspection.counting import Counted, Looked, count, counted_rows, look
 from engine.inspection.detection import detect
@@ -102,9 +102,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
 
     counted = count(source, shape, told)
     _refuse_empty(given.train, counted, shape)
-    if shape.task == "classification":
-        first = counted.rows_of_mark
-        check_classes(source.path, shape.columns["label"], counted.marks, first, numeric=counted.numeric)
+    _check_marks(source.path, counted, shape)
     known = set(counted.marks)
     held_out: Counted | None = None
     used: int | None = None
@@ -164,6 +162,15 @@ def _refuse_empty(name: str, counted: Counted, shape: Shape) -> None:
         lacking = {"classification": "no text or no label", "regression": "no text or no number", "text": "no text"}
         what = lacking.get(shape.task) or lacking.get(shape.layout) or "nothing to read or nothing to learn"
         raise InputError(f"{name}: {counted.dropped} of {every} rows have {what}.")
+
+
+def _check_marks(file: Path, counted: Counted, shape: Shape) -> None:
+    marks, first = counted.marks, counted.rows_of_mark
+    if shape.task in ("classification", "multi_label") and "label" in shape.columns:
+        single = shape.task == "classification"
+        check_classes(file, shape.columns["label"], marks, first, numeric=counted.numeric, single=single)
+    if shape.task == "token_classification":
+        check_tags(file, shape.columns["tags"], marks, first)
 
 
 def _refuse_nothing_left(name: str, counted: Counted) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from engine.examples.written import ROLES as ROLES_OF
@@ -13,15 +14,21 @@ from engine.inspection.columns import (
     check_names,
     choose,
     describe,
+    is_called_id,
     label_score,
     listed,
     refuse_free_form,
     text_score,
 )
 from engine.inspection.layouts import KNOWN_ROLES, OPTIONAL, ROLES, TASKS, Shape
-from engine.inspection.misleading import refuse_decimal_commas, refuse_measurements, refuse_other_jobs, refuse_several_answers
+from engine.inspection.misleading import (
+    refuse_decimal_commas,
+    refuse_flags,
+    refuse_measurements,
+    refuse_other_jobs,
+    refuse_several_answers,
+)
 from engine.inspection.several import separator_of
-from engine.inspection.suspicious import is_called_id
 from engine.inspection.usual import COMPLETIONS, LANGUAGES, NUMBERS, PAIRS, PROMPTS, RAW, SOURCES, TARGETS
 from engine.tables.table import Table
 from recommender.errors import InputError
@@ -53,6 +60,8 @@ def detect(table: Table, named: dict[str, str], task: Task | None) -> Shape:
     needs = " or ".join(dict.fromkeys(" and ".join(ROLES[layout]) for layout in allowed)) or "other columns than those named"
     for_task = f" for {task}" if task else ""
     names = listed(table)
+    if not any(c.rows for c in columns):
+        raise InputError(f"{table.path}: its rows are empty in all columns ({names}).")
     raise InputError(f"{table.path}: its columns ({names}) do not show what to use{for_task}; name {needs} with --column.")
 
 
@@ -91,8 +100,10 @@ def _preference(table: Table, columns: list[Column], named: dict[str, str], task
 
 def _whole_conversations(chosen: Iterable[Any]) -> bool:
     """Whether the sides begin with what was asked."""
-    first = next((v[0] for v in chosen if isinstance(v, list) and v and isinstance(v[0], dict)), None)
-    return first is not None and ROLES_OF.get(str(first.get("role", first.get("from"))).lower()) != "assistant"
+    sides = list(islice((v for v in chosen if v), 100))
+    turns = [v[0] for v in sides if isinstance(v, list) and isinstance(v[0], dict)]
+    asked = [t for t in turns if ROLES_OF.get(str(t.get("role", t.get("from"))).lower()) != "assistant"]
+    return 2 * len(asked) > len(sides)
 
 
 def _messages(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
@@ -223,6 +234,8 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
             return Shape("multi_label", "text_labels", {"text": text, "label": label}, 0.85, separator=found)
         return None
     flags = [c.name for c in columns if c.flags and c.name != text]
+    if not named and task is None:
+        refuse_flags(table, columns, text, flags)
     if len(flags) >= (2 if task == "multi_label" else 3):
         return Shape("multi_label", "text_labels", {"text": text} | {f"label {i}": n for i, n in enumerate(flags, 1)}, 0.85)
     return None
@@ -318,6 +331,7 @@ def _is_raw(table: Table, columns: list[Column], named: dict[str, str], task: Ta
     labels = [c for c in others if c.few and c.distinct > 1 and (c.numeric < 0.5 or c.name.lower() in LABEL_NAMES)]
     # Of many classes, as of intents, a small file shows each a few times only.
     labels += [c for c in others if c.name.lower() in LABEL_NAMES and c.kind == "value" and 1 < c.distinct <= 0.5 * c.rows]
+    labels += [c for c in others if c.name.lower() in ("label", "labels") and c.kind == "value" and c.distinct == 1]
     return table.format == "text" or (len(columns) == 1 and columns[0].kind == "value") or bool(texts and not labels)
 
 

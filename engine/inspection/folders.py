@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.inspection.hub_data import NAMES_SPLIT, SUFFIXES, card_of, chosen_files, name_of
+from engine.tables.by_class import classes_in
 from engine.text import one_line
 from recommender.errors import InputError
 
@@ -17,10 +18,12 @@ def splits_in(folder: Path) -> dict[str, str]:
     """Files of rows by split, as names that `engine.tables.read` takes; empty where nothing says that they belong together.
 
     They do where their names say train, test or the like, where README.md lists them, or where they differ in numbers only
-    (`part-0001.parquet`). Plain texts belong together wherever nothing else lies beside them.
+    (`part-0001.parquet`). Plain texts belong together wherever nothing else lies beside them; in a folder for each class they are
+    read as such (`engine.tables.by_class`).
 
     Raises:
-        InputError: a folder of texts by class, of several data sets, or files that belong together and cannot be named together.
+        InputError: texts in folders that are no classes, several data sets, or files that belong together and cannot be named
+            together.
     """
     files = list(_inside(folder))
     rows = [f for f in files if f.endswith(SUFFIXES)]
@@ -45,8 +48,14 @@ def splits_in(folder: Path) -> dict[str, str]:
         )
     if len(texts) > 1 and places == [""]:
         return {"train": str(folder / "*.txt")}
+    if classes_in(folder):
+        return {}
+    parts = [name for name in dict.fromkeys(place.partition("/")[0] for place in places) if NAMES_SPLIT.search(name.lower())]
+    by_class = {name: str(folder / name) for name in parts if classes_in(folder / name)}
+    if by_class:
+        return by_class
     if len(places) > 1 and texts:
-        shown = ", ".join(one_line(place, 40) for place in places[:4])
+        shown = ", ".join(one_line(place, 40) or "the folder itself" for place in places[:4])
         raise InputError(
             f"{folder}: holds texts in folders of their own ({shown}); write them to one csv or jsonl file, a row a text, with"
             " the folder's name as its label."

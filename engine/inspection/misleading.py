@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from engine.inspection.columns import LABEL_NAMES, TEXT_NAMES, Column, listed
+from engine.inspection.columns import LABEL_NAMES, LOOK_AT, TEXT_NAMES, Column, is_called_id, listed
 from engine.inspection.several import PLURALS
 from engine.inspection.usual import NUMBERS
+from engine.rows import as_text
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
@@ -20,6 +21,7 @@ _SHORT = 40
 _SHORT_DENSE = 10
 """The same in scripts that put no space between words, where a post of 20 characters is a whole sentence."""
 _LEAST_MEASURES = 3
+_FLAGS = frozenset({"0", "1", "true", "false"})
 _TWO_ANSWERS = (("output_1", "output_2"), ("response_a", "response_b"), ("answer_a", "answer_b"))
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
@@ -84,6 +86,13 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
             f"{table.path}: holds two answers a row ({' and '.join(two)}); write the preferred one as chosen and the other as"
             " rejected, beside their prompt."
         )
+    marked = table.columns.get("label", ())
+    if {"prompt", "completion"} <= by_name.keys() and {bool} == {type(v) for v in marked if v is not None}:
+        raise InputError(
+            f"{table.path}: holds answers marked good or bad (prompt, completion and a label that is true or false), as KTO reads"
+            " them, which no task here does; write pairs of chosen and rejected, or leave the bad ones and the column label out."
+            " To tell good answers from bad ones, take --task classification."
+        )
     if "paragraphs" in nested and "qas" in by_name["paragraphs"].keys:
         raise InputError(
             f"{table.path}: holds questions inside of paragraphs, as SQuAD's own file does; write a question a row, with columns"
@@ -96,9 +105,33 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
         )
 
 
+def refuse_flags(table: Table, columns: list[Column], text: str, flags: Sequence[str]) -> None:
+    """Columns of 0 and 1 are labels of a text where little else stands beside it. In a table of many things they say what kind
+    of row it is, and which is to be told is not to be guessed.
+
+    Raises:
+        InputError: it is such a table, or a column that is nearly one of them holds something else.
+    """
+    others = [c for c in columns if c.kind == "value" and c.rows and c.name != text and c.name not in flags]
+    for c in others if len(flags) >= 2 else ():
+        values = [as_text(v).strip().lower() for v in table.values(c.name)[:LOOK_AT]]
+        strange = [i for i, v in enumerate(values) if v and v not in _FLAGS]
+        if c.distinct <= 5 and len(strange) < 0.05 * c.rows and {"0", "1"} <= set(values):
+            raise InputError(
+                f"{table.where(strange[0])}: column {one_line(c.name, 60)} holds {one_line(values[strange[0]], 40)}, where other"
+                " rows hold 0 or 1; mend it or leave the row out."
+            )
+    if len(flags) >= 3 and sum(not is_called_id(c) for c in others) > len(flags):
+        named = ", ".join(one_line(name, 40) for name in flags[:5])
+        raise InputError(
+            f"{table.path}: columns {named} hold 0 or 1 each; name the one to be told with --label-column, or take --task"
+            " multi_label where all are labels of one text."
+        )
+
+
 def refuse_measurements(table: Table, columns: list[Column], text: str, label: str | None) -> None:
     """A table of measurements, of which one would be read as if it were a text. Names of products with numbers beside them are
-    texts all the same where the `label` is words and called so (category, intent).
+    texts all the same where the `label` is words and called so (category, intent), or few numbers stand beside them.
 
     Raises:
         InputError: it is one.
@@ -107,10 +140,12 @@ def refuse_measurements(table: Table, columns: list[Column], text: str, label: s
     if chosen is None or any(name in chosen.called for name in TEXT_NAMES):
         return
     told = next((c for c in columns if c.name == label), None)
-    if chosen.prose and told is not None and told.called in LABEL_NAMES and told.numeric < 0.5:
-        return
     others = [c for c in columns if c is not chosen and c.kind == "value"]
     measured = sum(c.numeric > 0.9 and c.called not in LABEL_NAMES for c in others)
+    words = told is not None and told.numeric < 0.5
+    few = words and told is not None and told.few and chosen.spaced > 0.5 and measured <= _LEAST_MEASURES
+    if chosen.prose and told is not None and words and (told.called in LABEL_NAMES or few):
+        return
     in_ascii = all(str(value).isascii() for value in table.values(text)[:200])
     short = _SHORT if in_ascii or chosen.spaced > 0.5 else _SHORT_DENSE
     few_words = chosen.mean_characters < short and measured >= _LEAST_MEASURES and 2 * measured >= len(others)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
-from engine.examples.written import conversation, first_asked, is_answer, said_and_asked
+from engine.examples.written import conversation, fault_at, first_asked, given_tools, is_answer, said_and_asked
 from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import MAY_LACK, Shape
 from engine.inspection.several import split
@@ -77,7 +77,8 @@ def stream(source: Source, shape: Shape, told: Told = nobody, only: "set[int] | 
     """
     columns = set(shape.columns.values())
     lacking = [name for role, name in shape.columns.items() if role not in MAY_LACK] if only is None else []
-    source = source.only(columns)
+    talks = shape.layout in ("messages", "sharegpt", "preference")
+    source = source.only(columns | ({"tools"} & set(source.names) if talks else set()))
     if source.names:  # of json they are known at the end only
         _check_there(Table(source.path, source.format, {name: [] for name in source.names}), lacking)
     table = None
@@ -106,7 +107,10 @@ def records(table: Table, shape: Shape) -> Records:
     table = table.filled(name for role, name in shape.columns.items() if role in MAY_LACK)
     columns = {role: table.values(name) for role, name in shape.columns.items()}
     make = _MAKERS[shape.layout]
-    found = Records(numeric=shape.layout == "text_label" and holds_numbers(table, shape.columns["label"]))
+    found = Records(numeric="label" in shape.columns and holds_numbers(table, shape.columns["label"]))
+    tools = table.columns.get("tools", ()) if shape.task in ("chat", "preference") else ()
+    for i, given in enumerate(tools):
+        given_tools(given, fault_at(table, i, "tools"))
     for i in range(table.rows):
         row = _Row(table, i, {role: values[i] for role, values in columns.items()}, shape)
         made = make(row)
@@ -146,7 +150,10 @@ class _Row:
             raise self.fault(role, "holds no list")
         if any(isinstance(v, list | dict) for v in value):
             raise self.fault(role, "holds a list within its list")
-        return [as_text(v).strip() for v in value]
+        items = [as_text(v).strip() for v in value]
+        if role == "label" and "" in items:
+            raise self.fault(role, "holds an empty label within its list")
+        return items
 
 
 def _labelled_pair(row: _Row) -> Record | None:

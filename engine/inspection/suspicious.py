@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from engine.inspection.columns import LOOK_AT, Column, describe, label_score
+from engine.inspection.columns import LOOK_AT, Column, describe, is_called_id, label_score
 from engine.inspection.counting import Looked
 from engine.inspection.layouts import Shape
 from engine.inspection.misleading import with_commas
@@ -35,7 +35,6 @@ _ASKS = re.compile(
 _ANSWERS = re.compile(
     r"(?:\n\W{0,8}|#{2,3} ?)(?:assistant|response|answer|bot|gpt) ?:|\[/INST\]|<\|(?:im_start\|>)?assistant", re.IGNORECASE
 )
-_ID_NAMES = re.compile(r"(^|[_ -])(id|idx|index|uuid|guid|key|hash|unnamed: 0|rowid)$", re.IGNORECASE)
 _MARK = re.compile(r"\w+|[^\w\s]+")
 _READ_FIRST, _READ_LAST = 1_000, 500
 """Characters of a text in which a pattern is looked for."""
@@ -58,11 +57,6 @@ def suspicious(table: Table, columns: Sequence[Column], used: Sequence[str], lab
             if share is not None:
                 found.append(Suspicion(column=column.name, why="leak", share=share))
     return found
-
-
-def is_called_id(c: Column) -> bool:
-    """Whether its name says that it tells rows apart."""
-    return _ID_NAMES.search(c.name) is not None
 
 
 def _is_id(c: Column) -> bool:

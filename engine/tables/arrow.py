@@ -91,6 +91,7 @@ def _arrow(path: Path, files: list[Path], told: Told, _: Wanted) -> Iterator[Tab
                 whole = hasattr(reader, "get_batch")
                 batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if whole else reader
                 for large in batches:
+                    large.validate(full=True)  # else what is damaged inside ends in a crash or as text that is none
                     for at in range(0, large.num_rows, BATCH_ROWS):
                         batch = large.slice(at, BATCH_ROWS)
                         yield Table(path, "arrow", _columns(batch, names, turns), start)

@@ -108,6 +108,19 @@ def _after(table: Table, skipped: int) -> Table:
     return Table(table.path, table.format, {n: v[skipped:] for n, v in table.columns.items()}, table.start + skipped)
 
 
+def _refuse_header(table: Table) -> None:
+    """Files put together often bring their headers along, of which a class or a text would be learned.
+
+    Raises:
+        InputError: a row is the header once more.
+    """
+    first, *others = table.columns
+    rows = (i for i, value in enumerate(table.columns[first]) if value == first)
+    again = next((i for i in rows if others and all(table.columns[name][i] == name for name in others)), None)
+    if again is not None:
+        raise InputError(f"{table.where(again)}: is the header once more; take it out.")
+
+
 class _RowTooLong(Exception):
     """A row does not fit into a block."""
 
@@ -120,10 +133,10 @@ def _attempt(file: TextFile, kind: str, layout: Layout, block: int, told: Told) 
     first = next(chunks)
     if not first.strip():
         return
-    bad: list[tuple[int | None, int, int]] = []
+    bad: list[tuple[int | None, int, int, str]] = []
 
     def remember(row: Any) -> str:
-        bad.append((row.number, row.expected_columns, row.actual_columns))
+        bad.append((row.number, row.expected_columns, row.actual_columns, row.text))
         return "error"
 
     def all_chunks() -> Iterator[bytes]:
@@ -146,16 +159,25 @@ def _attempt(file: TextFile, kind: str, layout: Layout, block: int, told: Told) 
         )
         for batch in reader:
             if batch.num_rows:
-                yield Table(file.path, kind, {n: batch.column(i).to_pylist() for i, n in enumerate(names)}, start)
+                table = Table(file.path, kind, {n: batch.column(i).to_pylist() for i, n in enumerate(names)}, start)
+                if layout.header:
+                    _refuse_header(table)
+                yield table
                 start += batch.num_rows
     except pa.ArrowInvalid as error:
         if "straddling" in str(error):
             raise _RowTooLong from None
         if bad:
-            number, expected, actual = bad[0]
+            number, expected, actual, text = bad[0]
+            if layout.header and expected == 1 and number == 1:
+                cure = "take out what stands above the header, or name the columns in the first line"
+                raise InputError(f"{file.path}:1: holds one value where the row below has {actual}; {cure}.") from None
             place = f"{file.path}: row {number}" if number else str(file.path)
             wanted = "the header has" if layout.header else "the first row has"
             found = f"{actual} column{'' if actual == 1 else 's'}"
-            raise InputError(f"{place}: has {found} where {wanted} {expected}; quote the text or fix the row.") from None
+            cure = "quote the text or fix the row"
+            if layout.quoted and "\n" in text.strip():
+                cure = "most likely a quotation mark is opened in it and not closed"
+            raise InputError(f"{place}: has {found} where {wanted} {expected}; {cure}.") from None
         sentence = one_line(str(error).partition("\n")[0], 200).rstrip(".")
         raise InputError(f"{file.path}: not readable as {kind}: {sentence}.") from None

@@ -62,15 +62,17 @@ class TextFile:
         return found[:size].decode("utf-8", "ignore")
 
     def lines(self, told: Told = nobody) -> Iterator[bytes]:
-        """Lines without their ends (LF or CR LF).
+        """Lines without their ends: LF or CR LF; CR, as old Macs wrote it, where the file begins without any LF.
 
         Raises:
             InputError: a line of absurd length.
         """
         rest = b""
         number = 1
+        end: bytes | None = None
         for chunk in self.chunks(told):
-            parts = (rest + chunk).split(b"\n")
+            end = end or (b"\r" if b"\r" in chunk and b"\n" not in chunk else b"\n")
+            parts = (rest + chunk).split(end)
             rest = parts.pop()
             for line in parts:
                 yield line.removesuffix(b"\r")
@@ -95,6 +97,8 @@ def open_text(path: Path) -> TextFile:
     start = next(_unpacked(path, packed, nobody), b"")
     if not start:
         raise InputError(f"{path} is empty.")
+    if packed and start.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
+        raise InputError(f"{path}: is a parquet or Arrow file, packed; unpack it and give the file inside.")
     if start[257:262] == b"ustar":
         raise InputError(f"{path} is an archive; unpack it and give the file inside.")
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -138,6 +138,9 @@ def _is_header(first: list[str], rows: list[list[str]]) -> bool:
     values that its column goes on to repeat.
     """
     rows = [row for row in rows if len(row) == len(first)]
+    again = rows.count(first)
+    if 0 < again <= 0.1 * len(rows) and {n.strip().lower() for n in first} & COMMON_NAMES:
+        rows = [row for row in rows if row != first]  # files put together, each with its header
     columns = [[v.strip() for v in column if v.strip()] for column in zip(*rows, strict=True)] or [[] for _ in first]
     if any(n.strip().lower() in COMMON_NAMES and n.strip() not in column for n, column in zip(first, columns, strict=True)):
         return True

@@ -68,11 +68,11 @@ def _and_a_blank(lines: Iterator[bytes]) -> Iterator[bytes]:
 def open_marked(file: TextFile) -> Source:
     """Texts behind their labels, as fastText reads them, a line each: columns `text` and `label`.
 
-    Where some have several labels, or none, each has a list of them.
+    Where some have several labels, each has a list of them; else a line without any is a row without a label.
     """
     mark = LABEL.encode()
     begins = (line.split(maxsplit=2)[:2] for line in file.lines())
-    several = any(words and sum(word.startswith(mark) for word in words) != 1 for words in begins)
+    several = any(len(words) == 2 and all(word.startswith(mark) for word in words) for words in begins)
     size = file.path.stat().st_size
     return Source(file.path, "fasttext", partial(_marked, file, several), size, "bytes", ("text", "label"), file.encoding)
 
@@ -83,7 +83,8 @@ def _marked(file: TextFile, several: bool, told: Told, _: Wanted) -> Iterator[Ta
     size = start = 0
 
     def batch() -> Table:
-        return Table(file.path, "fasttext", {"text": texts, "label": labels if several else [row[0] for row in labels]}, start)
+        told_apart = labels if several else [row[0] if row else None for row in labels]
+        return Table(file.path, "fasttext", {"text": texts, "label": told_apart}, start)
 
     for line in file.lines(told):
         words = line.decode("utf-8").split()

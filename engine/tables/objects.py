@@ -13,6 +13,8 @@ from engine.tables.table import Table
 from recommender.errors import InputError
 
 _BLANK = " \t\r\n"
+_SPEAKER = frozenset({"role", "from"})
+"""Fields of a turn of a conversation, which is a row, not many."""
 _SPLITS = ("train", "data", "rows")
 """The list that is meant where an object holds several."""
 
@@ -72,7 +74,8 @@ def _inside(file: TextFile, content: Any) -> list[Any]:
         return found
     lists = {k: v for k, v in content.items() if isinstance(v, list)} if isinstance(content, dict) else {}
     if len(lists) == 1:
-        return next(iter(lists.values()))
+        inner = next(iter(lists.values()))
+        return [content] if inner and all(isinstance(turn, dict) and turn.keys() & _SPEAKER for turn in inner) else inner
     for name in _SPLITS:
         if name in lists and isinstance(next(iter(lists[name]), None), dict):
             return lists[name]

@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.files import expanded, nearest, sha256_of
 from engine.tables.annotated import annotated
 from engine.tables.arrow import is_saved, open_arrow, open_parquet, open_saved, saved_files, splits_of
+from engine.tables.by_class import classes_in, open_by_class, text_files
 from engine.tables.delimited import open_delimited
 from engine.tables.encoding import TextFile, open_text
 from engine.tables.layout import DELIMITERS
@@ -65,7 +66,8 @@ def first_rows(source: Source, most: int | None) -> Table:
 
 
 def open_source(name: str) -> Source:
-    """A file, a folder that `datasets` has saved, or several files named by a pattern with `*`, ready to be read.
+    """A file, a folder that `datasets` has saved, one that holds a folder of texts for each class, or several files named by a
+    pattern with `*`, ready to be read.
 
     Raises:
         InputError: no such file, not a file of rows, or damaged where it begins.
@@ -73,7 +75,9 @@ def open_source(name: str) -> Source:
     paths = files_of(name)
     with told_plainly(Path(name)):
         if len(paths) == 1:
-            return open_saved(paths[0]) if paths[0].is_dir() else _open(paths[0])
+            if not paths[0].is_dir():
+                return _open(paths[0])
+            return open_saved(paths[0]) if is_saved(paths[0]) else open_by_class(paths[0])
         return _together(expanded(name), [_open(path) for path in paths])
 
 
@@ -86,16 +90,19 @@ def fingerprint(name: str) -> str:
     paths = files_of(name)
     if len(paths) == 1 and paths[0].is_file():
         return sha256_of(paths[0])
+    folder: Path | None = None
     if paths[0].is_dir():
-        paths = saved_files(paths[0])
+        folder = paths[0]
+        paths = saved_files(folder) if is_saved(folder) else text_files(folder)
     whole = hashlib.sha256()
     for path in paths:
-        whole.update(f"{path.name}\0{sha256_of(path)}\n".encode())
+        named = path.name if folder is None else path.relative_to(folder)
+        whole.update(f"{named}\0{sha256_of(path)}\n".encode())
     return whole.hexdigest()
 
 
 def files_of(name: str) -> list[Path]:
-    """The ordinary files, or the one saved folder, that a name means.
+    """The ordinary files, or the one folder of rows, that a name means.
 
     Raises:
         InputError: it means nothing of that kind.
@@ -108,7 +115,7 @@ def files_of(name: str) -> list[Path]:
         return [existing_file(str(path)) for path in found]
     folder = expanded(name)
     try:
-        if folder.is_dir() and is_saved(folder):
+        if folder.is_dir() and (is_saved(folder) or classes_in(folder)):
             return [folder]
     except OSError:
         pass  # told below
@@ -200,7 +207,7 @@ def _is_sheet(path: Path) -> bool:
 def _open_text(path: Path) -> Source:
     file = open_text(path)
     name = path.name.lower()
-    suffix = Path(name.removesuffix(".gz") if file.packed else name).suffix
+    suffix = Path(name.removesuffix(".gz")).suffix
     head = file.head(64 << 10)
     opening = head.lstrip()[:1]
     if head.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):

@@ -1,5 +1,6 @@
 """What is wrong with a row is one sentence with file, row and column, in every format."""
 
+import gzip
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +27,8 @@ def answer(text: str) -> dict[str, str]:
 
 def lines(good: Any, bad: Any) -> str:
     """Sixty good rows, numbered where they hold `#`, and a bad one."""
-    return "".join(json.dumps(good).replace("#", str(i)) + "\n" for i in range(60)) + json.dumps(bad) + "\n"
+    rows = (json.dumps(good).replace("#", str(i)).replace(": 0", f": {i % 2}") for i in range(60))
+    return "".join(f"{row}\n" for row in (*rows, json.dumps(bad)))
 
 
 CHAT = {"messages": [user("question #"), answer("answer #")]}
@@ -35,6 +37,10 @@ TAGGED = {"tokens": ["a#", "b"], "tags": ["O", "B-x"]}
 PAIR = {"prompt": [user("q #")], "chosen": [answer("x")], "rejected": [answer("y")]}
 LABELLED = {"text": "some words # of it", "label": "a"}
 ALPACA = {"instruction": "do it #", "input": "", "output": "done it well and completely #"}
+PICTURE = {"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "what is that?"}]}
+CALL = {"type": "function", "function": {"name": "look", "arguments": "{}"}}
+SEVERAL = {"text": "some words # of it", "labels": ["joy", "fear"]}
+FLAGS = {"text": "some words # of it", "toxic": 0, "insult": 0, "threat": 0}
 
 ROWS = [
     ("order.jsonl", CHAT, {"messages": [user("a"), user("b"), answer("c")]}, "column messages holds two messages of the user"),
@@ -45,7 +51,7 @@ ROWS = [
     ("list.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": "O B-x"}, "column tags holds no list"),
     ("within.jsonl", TAGGED, {"tokens": ["a", ["b"]], "tags": ["O", "O"]}, "column tokens holds a list within its list"),
     ("prompt.jsonl", PAIR, PAIR | {"prompt": [answer("a")]}, "column chosen holds an answer and no question"),
-    ("answers.jsonl", PAIR, {"chosen": [answer("a"), answer("b")], "rejected": [answer("c")]}, "chosen holds an answer and no"),
+    ("answers.jsonl", PAIR, {"chosen": [answer("a"), answer("b")], "rejected": [answer("c")]}, "column prompt holds no question"),
     ("sides.jsonl", PAIR, PAIR | {"rejected": ["text"]}, "column rejected holds a message that is no object"),
     ("nested.jsonl", LABELLED, {"text": "x", "label": ["a", "b"]}, "column label holds a nested value"),
     ("object.jsonl", LABELLED, {"text": {"t": "x"}, "label": "a"}, "column text holds a nested value"),
@@ -53,6 +59,19 @@ ROWS = [
     ("words.jsonl", LABELLED | {"label": 3}, {"text": "x y", "label": "b"}, "column label holds a word, b, where other rows"),
     ("number.jsonl", {"text": "words # of it", "score": 0.5}, {"text": "x", "score": "many"}, "column score holds many"),
     ("ask.jsonl", ALPACA, ALPACA | {"instruction": ["do"]}, "column instruction holds a nested value"),
+    ("silent.jsonl", CHAT, {"messages": [{"role": "user"}, answer("b")]}, "holds a message of the user without a text (content)"),
+    ("nobody.jsonl", CHAT, {"messages": [{"content": "a"}, answer("b")]}, "holds a message that names no speaker (role)"),
+    ("picture.jsonl", CHAT, {"messages": [PICTURE, answer("b")]}, "holds a message with a part that is no text (image_url)"),
+    ("calls.jsonl", CHAT, {"messages": [user("a"), answer("") | {"tool_calls": "look()"}]}, "holds tool_calls that are no list"),
+    ("called.jsonl", CHAT, {"messages": [user("a") | {"tool_calls": [CALL]}, answer("b")]}, "of the user with tool_calls"),
+    ("tools.jsonl", CHAT, CHAT | {"tools": ["look"]}, "column tools holds no list of tools, each an object"),
+    ("mixed.jsonl", PAIR, PAIR | {"rejected": "y"}, "column rejected holds a text, where chosen holds messages"),
+    ("several.jsonl", SEVERAL, {"text": "x y", "labels": ["joy", None]}, "column labels holds an empty label within its list"),
+    ("joys.jsonl", SEVERAL, {"text": "x y", "labels": ["Joy"]}, "column labels holds Joy, where other rows hold joy"),
+    ("sorts.jsonl", SEVERAL, {"text": "x y", "labels": ["joy", 3]}, "column labels holds a number, 3, where other rows"),
+    ("alone.jsonl", SEVERAL, {"text": "x y", "labels": "joy"}, "column labels holds no list"),
+    ("strange.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": ["O", "ZZZ"]}, "column tags holds the tag ZZZ, where others are"),
+    ("flags.jsonl", FLAGS, FLAGS | {"toxic": 2}, "column toxic holds 2, where other rows hold 0 or 1"),
     ("null.jsonl", LABELLED, {"text": "a\0b", "label": "a"}, "column text holds a null byte"),
     ("talk.jsonl", CHAT, {"messages": [user("a\0"), answer("b")]}, "column messages holds a null byte"),
     ("long.jsonl", LABELLED, {"text": LONG, "label": "b"}, "column text holds a text of 10,000,001 characters"),
@@ -90,18 +109,24 @@ GOOD = [f"some words {i} of it,{'ab'[i % 2]}" for i in range(60)]
         ("null.csv", csv(["a\0b,a", *GOOD]), "null.csv:2:2: holds null bytes"),
         ("null.conll", "a\tO\n\0\tB-x\n\n" * 20, "null.conll:2:1: holds null bytes"),
         ("null.txt", "a line\n\nanother\0line\n", "null.txt:3:8: holds null bytes"),
+        ("twice.csv", csv([*GOOD, "text,label"]), "twice.csv: row 61: is the header once more; take it out"),
+        ("titled.csv", "My export\n" + csv(GOOD), "titled.csv:1: holds one value where the row below has 2"),
+        ("open.csv", csv([*GOOD, '"some words,a', "others,b"]), "row 61: has 1 column where the header has 2; most likely"),
+        ("same.jsonl", lines(LABELLED, LABELLED), "same.jsonl: every row has the label a in column label"),
+        ("hollow.jsonl", '{"text": ""}\n' * 9, "hollow.jsonl: its rows are empty in all columns (text)"),
+        ("packed.gz", gzip.compress(b"PAR1" + b"\x05" * 99), "packed.gz: is a parquet or Arrow file, packed; unpack it"),
         ("short.conll", "a\tO\nb\tB-x\n\n" * 40 + "c\n", "short.conll:121: has no tag"),
         ("long.csv", csv([*GOOD, f"{LONG},a"]), "long.csv: row 61: column text holds a text of 10,000,001 characters"),
         ("long.conll", f"a\tO\n{LONG}\tO\n", "long.conll: row 1: column tokens holds a text of 10,000,001 characters"),
         ("long.txt", f"hello\n{LONG}\n", "long.txt:2: a paragraph of over 10,000,000 bytes"),
         ("long.json", json.dumps([{"text": LONG, "label": "a"}]), "long.json: row 1: column text holds a text of 10,000,001"),
-        ("wide.csv", ",".join(WIDE) + "\n" + ",".join(WIDE) + "\n", "wide.csv: has 10,000 columns, and at most 2,000"),
-        ("wide.tsv", "\t".join(WIDE) + "\n" + "\t".join(WIDE) + "\n", "wide.tsv: has 10,000 columns, and at most 2,000"),
+        ("wide.csv", ",".join(WIDE) + "\n" + "1," * 9_999 + "1\n", "wide.csv: has 10,000 columns, and at most 2,000"),
+        ("wide.tsv", "\t".join(WIDE) + "\n" + "1\t" * 9_999 + "1\n", "wide.tsv: has 10,000 columns, and at most 2,000"),
         ("wide.jsonl", json.dumps(dict.fromkeys(WIDE, 1)) + "\n", "wide.jsonl:1: more than 2,000 different fields"),
         ("wide.json", json.dumps([dict.fromkeys(WIDE, 1)]), "more than 2,000 different fields"),
     ],
 )
-def test_what_is_no_file_of_rows_is_told_with_its_line(tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_what_is_no_file_of_rows_is_told_with_its_line(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
     assert said in refused(tmp_path / name, content)
 
 
@@ -117,6 +142,28 @@ def test_what_is_no_file_of_rows_is_told_with_its_line(tmp_path: Path, name: str
 def test_parquet_is_checked_as_text_is(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
     pq.write_table(pa.table(columns), tmp_path / "made")
     assert said in refused(tmp_path / "rows.parquet", (tmp_path / "made").read_bytes())
+
+
+def test_an_arrow_file_damaged_inside_is_told_before_its_rows_are_read(tmp_path: Path) -> None:
+    batch = pa.record_batch({"text": ["some words of it"] * 60, "label": ["a", "b"] * 30})
+    with pa.OSFile(str(tmp_path / "made"), "wb") as file, pa.ipc.new_stream(file, batch.schema) as writer:
+        writer.write(batch)
+    content = (tmp_path / "made").read_bytes().replace(b"words", b"w\xff\xfeds")
+    assert "rows.arrow: damaged Arrow file: In column 0: Invalid: Invalid UTF8" in refused(tmp_path / "rows.arrow", content)
+
+
+def test_a_bad_first_row_is_the_one_that_is_named(tmp_path: Path) -> None:
+    for good, bad, said in ((CHAT, {"messages": 7}, "a message that is no object"), (SEVERAL, {"labels": "joy"}, "no list")):
+        content = "".join(json.dumps(row) + "\n" for row in [good | bad, *[good] * 60])
+        assert f"row 1: column {next(iter(bad))} holds {said}" in refused(tmp_path / "rows.jsonl", content)
+
+
+def test_rows_that_ask_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
+    blank = {"messages": [user("  "), answer("b")]}
+    for good, bad in ((CHAT, blank), (ALPACA, ALPACA | {"instruction": ""})):
+        (tmp_path / "rows.jsonl").write_text(lines(good, bad))
+        facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
+        assert (facts["rows"], facts["empty_rows"]) == (60, 1)
 
 
 def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,8 @@ def test_encodings_are_told_and_read(tmp_path: Path, codec: str, word: str, name
 def test_raw_text_is_a_row_a_paragraph_or_a_line(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n\nOnce, there was\na king.\n \n\nHe had, alas, no heir.\n")
     (tmp_path / "b.txt").write_text("Once, there was a king.\r\nHe had, alas, no heir.\r\n")
+    (tmp_path / "c.txt.gz").write_bytes(b"Once, there was a king.\rHe had, alas, no heir.\r")
+    assert read_table(str(tmp_path / "c.txt.gz")).columns == read_table(str(tmp_path / "b.txt")).columns
     assert read_table(str(tmp_path / "a.txt")).columns == {"text": ["Once, there was\na king.", "He had, alas, no heir."]}
     assert read_table(str(tmp_path / "b.txt")).columns == {"text": ["Once, there was a king.", "He had, alas, no heir."]}
 
@@ -87,6 +90,8 @@ def test_texts_behind_several_labels(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("__label__x __label__y one text\n__label__x another __label__\n  no label\n")
     found = read_table(str(tmp_path / "a.txt"))
     assert found.columns == {"text": ["one text", "another __label__", "no label"], "label": [["x", "y"], ["x"], []]}
+    (tmp_path / "b.txt").write_text("__label__x one text\n<<<<<<< HEAD\n__label__y another\n")
+    assert read_table(str(tmp_path / "b.txt")).columns["label"] == ["x", None, "y"]
 
 
 @pytest.mark.parametrize(
@@ -248,8 +253,36 @@ def test_a_folder_of_files_is_read_as_a_hub_data_set_would_be(tmp_path: Path) ->
     for label in ("pos", "neg"):
         (tmp_path / "classes" / label).mkdir(parents=True)
         (tmp_path / "classes" / label / "0.txt").write_text("some words")
-    with pytest.raises(InputError, match=r"holds texts in folders of their own \(neg, pos\); write them to one csv"):
+    (tmp_path / "classes" / "more" / "deep").mkdir(parents=True)
+    (tmp_path / "classes" / "more" / "deep" / "0.txt").write_text("some words")
+    for label in ("pos", "neg"):
+        (tmp_path / "classes" / label / "0.txt").unlink()
+    (tmp_path / "classes" / "0.txt").write_text("some words")
+    with pytest.raises(InputError, match=r"holds texts in folders of their own \(the folder itself, more/deep\); write"):
         inspect_data({"train": str(tmp_path / "classes")})
+
+
+def test_a_folder_of_texts_for_each_class_is_read_as_its_rows(tmp_path: Path) -> None:
+    for place, text in (("neg/0", "bad"), ("neg/1", "nicht schön"), ("pos/0", "good"), ("unsup/0", "nobody knows")):
+        file = tmp_path / "train" / f"{place}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text.encode("latin-1"))
+    train = str(tmp_path / "train")
+    assert read_table(train).columns == {"text": ["bad", "good", "nicht schön"], "label": ["neg", "pos", "neg"]}
+    before = fingerprint(train)
+    (tmp_path / "train" / "neg" / "0.txt").rename(tmp_path / "train" / "pos" / "1.txt")
+    assert fingerprint(train) != before
+    shutil.copytree(train, tmp_path / "test")
+    answer = inspect_data({"train": str(tmp_path)})
+    facts = answer["facts"]
+    assert (answer["path"], answer["eval_path"]) == (train, str(tmp_path / "test"))
+    assert (facts["rows"], facts["eval_rows"], facts["labels"]) == (3, 3, ["neg", "pos"])
+    assert facts["format"] == "folders (without unsup)"
+    (tmp_path / "train" / "pos" / "2.txt").touch()
+    assert inspect_data({"train": train})["facts"]["empty_rows"] == 1
+    (tmp_path / "train" / "neg" / "3.txt").write_bytes(b"a\0")
+    with pytest.raises(InputError, match=r"neg/3\.txt:1:2: holds null bytes"):
+        inspect_data({"train": train})
 
 
 def test_several_files_by_a_pattern_are_one_table(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
         "classification", "text_label", {"text": "ticket.body", "label": "routing.team"},
     ),
     "judged-answers": (
-        lambda i, r: {"prompt": prose(r), "completion": prose(r, 20), "label": i % 2 == 0},
+        lambda i, r: {"prompt": prose(r), "completion": prose(r, 20), "label": i % 2},
         "classification", "text_label", {"text": "prompt", "text_pair": "completion", "label": "label"},
     ),
     "how-sure": (
@@ -288,6 +288,15 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         lambda i, r: {"instruction": prose(r), "output_1": prose(r), "output_2": prose(r), "preference": i % 2 + 1},
         r"two answers a row \(output_1 and output_2\); write the preferred one as chosen",
     ),
+    "good-or-bad": (
+        lambda i, r: {"prompt": prose(r), "completion": prose(r, 20), "label": i % 2 == 0},
+        r"answers marked good or bad .* KTO .* To tell good answers from bad ones, take --task classification",
+    ),
+    "postings": (
+        lambda i, r: {"title": prose(r, 3), "where": "ab"[i % 2], "kind": "cd"[i % 2], "pay": i % 9, "field": "ef"[i % 2],
+                      "logo": i % 2, "remote": i // 2 % 2, "fraud": i % 5 // 4},
+        "columns logo, remote, fraud hold 0 or 1 each; name the one to be told with --label-column, or take --task multi_label",
+    ),
     "always-the-same": (
         lambda i, r: {"question": prose(r), "models": ["a", "b"]},
         r"every row has the same labels \(a, b\), so there is nothing to learn",
@@ -305,6 +314,9 @@ def test_rows_for_another_job_are_told_what_they_are(tmp_path: Path, name: str) 
 def test_a_table_of_measurements_is_read_where_its_text_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "passengers.jsonl", OTHER_JOBS["passengers"][0])
     assert looked(path, text_column="name", label_column="survived").task == "classification"
+    dish: Make = lambda i, r: [prose(r, 3), "thai" if i % 2 else "greek", i % 50, i % 9, i % 7]  # noqa: E731
+    dishes = looked(write(tmp_path, "dishes.csv", dish, ["name", "cuisine", "minutes", "steps", "servings"]))
+    assert dishes.columns == {"text": "name", "label": "cuisine"}
     make: Make = lambda i, r: ["".join(r.choices("今天很开心难过", k=6)) + str(i), "喜悲"[i % 2], i % 9, f"u{i % 7}"]  # noqa: E731
     assert looked(write(tmp_path, "zh.csv", make, ["内容", "情绪", "赞", "用户"])).columns == {"text": "内容", "label": "情绪"}
     post: Make = lambda i, r: ["".join(r.choices("今天很开心难过", k=20)), "喜悲"[i % 2], i % 9, i % 8, i % 7]  # noqa: E731

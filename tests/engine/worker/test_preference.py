@@ -195,7 +195,7 @@ def test_pairs_of_one_prompt_stay_on_one_side_of_a_split(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"chosen": "yes", "rejected": "no"}, "column chosen holds an answer and no question"),
+        ({"chosen": "yes", "rejected": "no"}, "column prompt holds no question, and chosen and rejected are answers alone"),
         ({"chosen": [{"role": "narrator", "content": "x"}], "rejected": "no"}, "chosen .*unknown speaker, narrator"),
         ({"prompt": [ASKED], "chosen": [ASKED], "rejected": [SAID[0]]}, "chosen .*two messages of the user in a row"),
         ({"prompt": [SAID[0]], "chosen": [SAID[1]], "rejected": [SAID[0]]}, "chosen holds an answer and no question"),

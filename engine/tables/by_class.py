@@ -1,0 +1,71 @@
+"""A folder of texts for each class, as sets of reviews and mails are handed out (`train/pos/0.txt`, `train/neg/0.txt`)."""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from engine.tables.bounds import LONGEST_TEXT
+from engine.tables.encoding import open_text
+from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
+from engine.tables.table import Table
+from recommender.errors import InputError
+
+UNLABELLED = frozenset({"unsup", "unlabeled", "unlabelled", "unsupervised"})
+"""Folders of texts whose class nobody knows, beside those of the classes."""
+_FEW_BESIDE = 0.1
+"""Texts that may lie beside the folders, as lists of sources do, for each one inside of them."""
+
+
+def classes_in(folder: Path) -> dict[str, list[Path]]:
+    """The texts by class, in the order of their names; empty where the folder is no such set."""
+    places = [place for place in _entries(folder) if place.is_dir() and place.name.lower() not in UNLABELLED]
+    found = {place.name: [Path(e.path) for e in _entries(place.path) if _is_text(e)] for place in places}
+    found = {name: files for name, files in found.items() if files}
+    beside = sum(map(_is_text, _entries(folder)))
+    return found if len(found) > 1 and beside <= _FEW_BESIDE * sum(map(len, found.values())) else {}
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+
+
+def _is_text(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(".txt") and entry.is_file()
+
+
+def open_by_class(folder: Path) -> Source:
+    """Columns `text` and `label`, a row a file. Classes take turns, so that the first rows show them all."""
+    by_class = classes_in(folder)
+    turns = zip_longest(*([(name, file) for file in files] for name, files in by_class.items()))
+    files = [pair for pair in chain.from_iterable(turns) if pair is not None]
+    left_out = [place.name for place in _entries(folder) if place.name.lower() in UNLABELLED]
+    written = f"folders (without {', '.join(left_out)})" if left_out else "folders"
+    return Source(folder, written, partial(_read, folder, written, files), len(files), "rows", ("text", "label"))
+
+
+def text_files(folder: Path) -> list[Path]:
+    """What decides the rows."""
+    return [file for files in classes_in(folder).values() for file in files]
+
+
+def _read(folder: Path, written: str, files: Sequence[tuple[str, Path]], told: Told, _: Wanted) -> Iterator[Table]:
+    texts: list[str] = []
+    labels: list[str] = []
+    size = start = 0
+    for label, file in files:
+        length = file.stat().st_size
+        if length > 4 * LONGEST_TEXT:  # a character has up to 4 bytes
+            raise InputError(f"{file}: is one text of {length:,} bytes; at most {LONGEST_TEXT:,} characters are read. Part it.")
+        texts.append(open_text(file).text() if length else "")
+        labels.append(label)
+        size += length
+        if len(texts) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield Table(folder, written, {"text": texts, "label": labels}, start)
+            start += len(texts)
+            texts, labels, size = [], [], 0
+            told(start)
+    if texts:
+        yield Table(folder, written, {"text": texts, "label": labels}, start)
