@@ -11,6 +11,7 @@ from recommender.plan import Plan
 from recommender.reasons import reason, size
 from recommender.recommendation import METHOD_NAMES, Candidate, Hours, Method, Reason, Settings
 from recommender.shape import Shape, checkpoint_bytes_per_parameter, quantised_elsewhere, shape_of, tuned_as_encoder
+from recommender.traced import parameters
 from recommender.variants import Group, last_layers, step_of, variants
 
 _ADAPTER_METHODS: tuple[Method, Method] = ("lora", "qlora")
@@ -73,6 +74,9 @@ def _judged(
 
 
 def _trained(facts: Facts, shape: Shape, method: Method, settings: Settings | Plan) -> int:
+    counted = parameters(facts, step_of(facts, method, settings))
+    if counted is not None:
+        return counted
     rank, trained, layers = settings.rank or 0, settings.trained, settings.last_layers
     return trained_parameters(shape, facts.data, method, rank, trained=trained, last_layers=layers)
 

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from recommender import tiles
 
-NAMES = ("rows", "length", "rank", "learned", "chunk", "tile", "kept", "piece")
+NAMES = ("rows", "length", "rank", "learned", "chunk", "tile", "kept", "piece", "written")
 PRODUCTS = (
     "", "rows", "length", "rows length", "length length", "rows length length", "rank", "rows length rank", "learned",
     "learned rank", "chunk", "chunk rank", "tile length", "tile length length", "rank rank", "rows rank", "kept", "piece",
+    "written", "length written", "written written", "rows length written", "rows written written",
 )  # fmt: skip
 TERMS: tuple[tuple[int, ...], ...] = tuple(tuple(words.split().count(name) for name in NAMES) for words in PRODUCTS)
 """Exponents of the sizes, in the order of `NAMES`."""
@@ -35,6 +36,8 @@ class Sizes(NamedTuple):
     """Scores that causal attention on a CPU keeps for the way back."""
     piece: int = 0
     """Those of its largest tile."""
+    written: int = 0
+    """Tokens that an encoder-decoder writes for each row."""
 
 
 class Ways(NamedTuple):
@@ -53,16 +56,22 @@ class Ways(NamedTuple):
     """Heads of keys, where attention on a CPU is causal and may go by tiles."""
     narrow: bool = False
     """Whether it then reads 16 bit."""
+    apart: bool = False
+    """Whether what is written stands apart from what is read: `share` is then its part of the length."""
 
     def sizes(self, rows: int, length: int, rank: int) -> Sizes:
         """All sizes of a step of so many rows."""
-        learned = rows * max(min(round(self.share * length), length - 1), 1) if self.chunk else 0
+        written = max(round(self.share * length), 1) if self.apart else 0
+        of_row = written or max(min(round(self.share * length), length - 1), 1)
+        learned = rows * of_row if self.chunk else 0
         at_once = max(self.tile // length**2, 1) if self.tile else 0
         tile = at_once if at_once < self.heads else min(at_once // self.heads, rows) * self.heads
         kept, piece = 0, 0
         if self.causal:
-            kept, piece = tiles.scores(rows * self.causal, self.heads // self.causal, length, narrow=self.narrow)
-        return Sizes(rows, length, rank, learned, min(self.chunk, learned), tile, kept, piece)
+            together = min(rows, max(self.group // length, 1)) if self.group else rows
+            of_group = tiles.scores(together * self.causal, self.heads // self.causal, length, narrow=self.narrow)
+            kept, piece = of_group[0] * rows // together, of_group[1]
+        return Sizes(rows, length, rank, learned, min(self.chunk, learned), tile, kept, piece, written)
 
     def taken(self, sizes: Sizes) -> tuple[Any, ...]:
         """Sizes with the same answer take the same way."""

@@ -6,9 +6,11 @@ from typing import Any
 from recommender.candidates import hours_needed
 from recommender.counting import distinct_rows, is_labelled
 from recommender.facts import Facts
-from recommender.memory import USABLE_SHARE
+from recommender.memory import place
 from recommender.reasons import sentence, size
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
+from recommender.shape import shape_of
+from recommender.variants import step_of
 
 Decide = Callable[[Facts], Recommendation]
 
@@ -108,7 +110,7 @@ def _all_layers(facts: Facts, decision: Recommendation, decide: Decide) -> Itera
 
 def _more_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
     for candidate in decision.candidates:
-        least = int(candidate.memory.predicted / USABLE_SHARE) + 1
+        least = place(facts, shape_of(facts.model, facts.data.task), step_of(facts, candidate.method, candidate.settings)).room
         if candidate.removed_by != "does_not_fit" or least <= candidate.memory.available:
             continue
         tried = MORE if candidate.points > decision.best.points else MORE[:1]

@@ -14,6 +14,7 @@ from recommender.footprint import Step, parts_of, states
 from recommender.names import memory_in_name
 from recommender.recommendation import Memory
 from recommender.shape import NF4_BYTES, Shape
+from recommender.sharing import DIVIDED, MARGINS, on_each
 
 RUNTIME_BYTES = 600_000_000
 """Libraries, kernels and buffers that any run holds on a GPU (E22)."""
@@ -29,6 +30,8 @@ SLACK_ON_CPU = (0.2, 0.0, 0.36)
 Some 20 runs with up to 0.5 GB of tensors held 0.53 to 0.67 GB beside them when the longest rows had been tried, and 0.63 to 0.85
 at the peak. The share comes from a single run of MiniLM on IMDB with 1.8 GB; LoRA on SmolLM2 that classifies held 0.39 GB beside
 as much, which is why the least has no share."""
+BESIDE = ("runtime", "reserve")
+"""Parts that are no tensors."""
 MARGIN = 1.1
 USABLE_SHARE = 0.92
 UNKNOWN_MEMORY = 8 * 1024**3
@@ -65,6 +68,13 @@ class Placed(NamedTuple):
         if self.span is not None:
             return self.most <= USABLE_TRACED * self.available
         return self.peak <= USABLE_SHARE * self.available
+
+    @property
+    def room(self) -> int:
+        """Bytes that would have to be free."""
+        if self.span is not None:
+            return int(self.most / USABLE_TRACED) + 1
+        return int(self.peak / USABLE_SHARE) + 1
 
     @property
     def doubtful(self) -> bool:
@@ -159,6 +169,11 @@ def place(facts: Facts, shape: Shape, step: Step, groups: list[tuple[int, int]] 
     """The step where it fits best: a copy on as many devices as hold one, else divided over as many as needed."""
     peak, whole, found = _alone(facts, shape, step)
     groups = groups_of(facts.machine) if groups is None else groups
+    if found is None:
+        for count, free in groups:
+            traced.note(step, peak / USABLE_SHARE, free)
+            if count > 1:
+                traced.note(step, peak / USABLE_SHARE / count, free)
     span, phases = (None, None) if found is None else ((found.low, found.high), found.phases)
     needed = 0 if found is None else found.most
     alone = Placed(peak, 0, 1, False, whole, span, phases, needed)
@@ -167,7 +182,8 @@ def place(facts: Facts, shape: Shape, step: Step, groups: list[tuple[int, int]] 
     placed = next((p for p in copies if p.fits), None)
     if placed is not None:
         return placed
-    divided = [_divided(shape, step, whole, count, free) for count, free in groups if count > 1]
+    several = [(count, free) for count, free in groups if count > 1]
+    divided = [_divided(shape, step, whole, *group) if found is None else _shared(shape, alone, *group) for group in several]
     return next((p for p in divided if p.fits), None) or min([copies[-1], *divided], key=lambda p: p.peak / max(p.available, 1))
 
 
@@ -178,6 +194,26 @@ def _copied(alone: Placed, buckets: int) -> Placed:
     span = None if alone.span is None else (alone.span[0] + buckets, alone.span[1] + buckets)
     parts = alone.parts | {"gradients": alone.parts.get("gradients", 0) + buckets}
     return alone._replace(peak=alone.peak + buckets, parts=parts, span=span, most=alone.most + buckets)
+
+
+def _shared(shape: Shape, alone: Placed, count: int, free: int) -> Placed:
+    """A counted step in `count` shares, phase by phase; what is beside its tensors each device has whole."""
+    assert alone.span is not None
+    phases = alone.phases or {"": {name: size for name, size in alone.parts.items() if name not in BESIDE}}
+    held = phases.get("optimizer") or next(iter(phases.values()))
+    shares = {
+        phase: sum(parts.values()) + on_each(parts, held, count, "fsdp", shape.layers, updates=phase == "optimizer")
+        for phase, parts in phases.items()
+    }
+    fullest = max(shares, key=lambda phase: shares[phase])
+    beside = alone.parts.get("runtime", 0)
+    factor = shares[fullest] / max(max(sum(parts.values()) for parts in phases.values()), 1)
+    peak, low, high, most = (int(factor * (size - beside) + beside) for size in (alone.peak, *alone.span, alone.most))
+    parts = {n: b // count if n in DIVIDED["fsdp"] else b for n, b in phases[fullest].items()}
+    parts |= {"gathered": max(shares[fullest] - sum(parts.values()), 0), "reserve": max(peak - beside - shares[fullest], 0)}
+    less, more = MARGINS
+    span = int(less * low), int(more * high)
+    return Placed(peak, free, count, True, parts | {"runtime": beside}, span, None, int(more * most))
 
 
 def _divided(shape: Shape, step: Step, whole: dict[str, int], count: int, free: int) -> Placed:

@@ -1,7 +1,7 @@
 """What would help where nothing can run, by what stands in the way, the gentlest remedy first."""
 
 
-from recommender import hyper, memory, timing
+from recommender import hyper, timing
 from recommender.candidates import TIME_SHARE, hours_needed
 from recommender.counting import counted_rows, rows_of
 from recommender.facts import DataFacts, Facts
@@ -36,7 +36,7 @@ def instead(facts: Facts, shape: Shape, decision: Recommendation, decide: Decide
     if "no_disk" in causes or "no_hub_disk" in causes:
         advice.append(sentence("instead_disk", {"needed": _disk(facts, shape, candidates)}))
     quantised = candidates["qlora"]
-    room = quantised.memory.predicted <= memory.USABLE_SHARE * quantised.memory.available
+    room = place(facts, shape, step_of(facts, "qlora", quantised.settings)).fits
     if quantised.removed_by == "no_nf4" and room and facts.machine.backend in ("cuda", "rocm", "xpu"):
         advice.append(sentence("instead_nf4", {"needed": quantised.memory.predicted}))
     if "does_not_fit" in causes and "over_time_budget" not in causes:  # else something fits into the memory, only not the time
@@ -116,7 +116,8 @@ def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candida
             known = {"devices": placed.devices, "method": METHOD_NAMES[least.method], "needed": placed.peak}
             advice.append(sentence("instead_more_devices", known))
     advice += _free_device(facts, shape, candidates)
-    advice.append(sentence("instead_smaller_model", {"needed": int(least.memory.predicted / memory.USABLE_SHARE)}))
+    needed = place(facts, shape, step_of(facts, least.method, least.settings)).room
+    advice.append(sentence("instead_smaller_model", {"needed": needed}))
     length = least.settings.max_length
     fitting = _best_shorter(facts, shape, candidates, length)
     if fitting is not None:

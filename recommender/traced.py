@@ -1,6 +1,9 @@
 """Steps whose memory a trace has counted, `measured.memory_profile`: exact for the same step, a yardstick for its neighbours."""
 
-from contextlib import suppress
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
@@ -35,10 +38,36 @@ class Counted(NamedTuple):
     """The most that its tensors alone may take: what has to find room."""
     fit: dict[str, Any] | None = None
     """How that grows with rows, length and rank (`recommender.fitted`)."""
+    trained: tuple[int, int] | None = None
+    """Parameters that it trains, and how many each further rank of its adapters adds."""
+
+
+class _Read(NamedTuple):
+    """A profile that was read: deciding asks for hundreds of steps of one."""
+
+    profile: dict[str, Any] | None
+    steps: list[Counted]
+    told: dict[tuple[Step, int], Counted | None]
+    """By step and its longest sequence: what was said of it already."""
+
+
+_read = _Read(None, [], {})
+
+
+def _reading(facts: Facts) -> _Read:
+    global _read
+    known = _read
+    if known.profile is not facts.measured.memory_profile:
+        _read = known = _Read(facts.measured.memory_profile, _counted(facts), {})
+    return known
 
 
 def counted(facts: Facts) -> list[Counted]:
     """The traced steps of the facts. What is not understood is left out: a newer version may have written it."""
+    return _reading(facts).steps
+
+
+def _counted(facts: Facts) -> list[Counted]:
     found = []
     for entry in (facts.measured.memory_profile or {}).get("steps") or ():
         try:
@@ -47,8 +76,9 @@ def counted(facts: Facts) -> list[Counted]:
             low, high = (int(entry.get(end, factor * peak)) for end, factor in (("low", LOW), ("high", HIGH)))
             phases = {str(p): {str(k): int(v) for k, v in held.items()} for p, held in (entry.get("phases") or {}).items()}
             low, high = min(low, peak), max(high, peak)
-            found.append(Counted(step, peak, parts, low, high, phases, int(entry.get("most", high)), entry.get("fit")))
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            trained = (int(entry["trained"][0]), int(entry["trained"][1])) if entry.get("trained") else None
+            found.append(Counted(step, peak, parts, low, high, phases, int(entry.get("most", high)), entry.get("fit"), trained))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError):
             continue
     return found
 
@@ -70,11 +100,17 @@ def nearest(facts: Facts, step: Step) -> Counted | None:
 
 def at_once(facts: Facts, step: Step) -> Counted | None:
     """What a trace has counted of this very step, or else what the fit of a neighbour says of it; `None` where neither can."""
+    told, longest = _reading(facts).told, longest_sequence(facts, step.length)
+    if (step, longest) not in told:
+        told[step, longest] = _at_once(facts, step, longest)
+    return told[step, longest]
+
+
+def _at_once(facts: Facts, step: Step, longest: int) -> Counted | None:
     alike = [c for c in counted(facts) if _way(c.step) == _way(step)]
     exact = next((c for c in alike if c.step == step), None)
     if exact is not None:
         return exact
-    longest = longest_sequence(facts, step.length)
     rows = max(step.micro_tokens // max(longest, 1), 1)
     for known in sorted((c for c in alike if c.fit), key=lambda c: abs(c.step.micro_tokens - step.micro_tokens)):
         assert known.fit is not None
@@ -89,8 +125,51 @@ def at_once(facts: Facts, step: Step) -> Counted | None:
         parts = dict(here.parts)
         if "reserve" in known.parts:  # what the allocator keeps beyond the tensors follows them roughly
             parts["reserve"], high = max(peak - sum(parts.values()), 0), int(RESERVE * high)
-        return Counted(step, peak, parts, low, high, here.phases, most)
+        trained = known.trained and (known.trained[0] + (step.rank - known.step.rank) * known.trained[1], known.trained[1])
+        return Counted(step, peak, parts, low, high, here.phases, most, None, trained)
     return None
+
+
+def parameters(facts: Facts, step: Step) -> int | None:
+    """How many parameters such a step trains, whatever its size, where one was counted."""
+    for known in counted(facts):
+        if known.trained is not None and _learning(known.step) == _learning(step):
+            return known.trained[0] + (step.rank - known.step.rank) * known.trained[1]
+    return None
+
+
+NEAR = math.log(1.6)
+"""How far a step's memory by the formula may be from what is free, so that a trace could decide otherwise."""
+_ASKED: ContextVar[dict[Step, float] | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def asking() -> Iterator[dict[Step, float]]:
+    """Within it is noted of which steps a formula decides whether they fit, though a trace may say otherwise; and how far from
+    what is free their memory is, 0 where it is the same."""
+    asked: dict[Step, float] = {}
+    token = _ASKED.set(asked)
+    try:
+        yield asked
+    finally:
+        _ASKED.reset(token)
+
+
+def note(step: Step, needed: float, free: int) -> None:
+    """A formula decided whether that step fits, by what it needs and what is free."""
+    asked = _ASKED.get()
+    if asked is not None:
+        off = abs(math.log(max(needed, 1) / max(free, 1)))
+        if off <= NEAR:
+            asked[step] = min(asked.get(step, off), off)
+
+
+def one_of_each_way(asked: dict[Step, float]) -> list[Step]:
+    """Of the steps that differ in sizes alone the one nearest to what is free: the fit of its trace tells the others."""
+    nearest: dict[tuple[Any, ...], Step] = {}
+    for step in sorted(asked, key=lambda step: asked[step]):
+        nearest.setdefault(_way(step), step)
+    return list(nearest.values())
 
 
 class Tried(NamedTuple):
@@ -134,6 +213,10 @@ def longest_unit(facts: Facts, length: int) -> int:
 def as_facts(step: Step, peak: int, parts: dict[str, int], **more: Any) -> dict[str, Any]:
     """An entry of `memory_profile.steps`; `more` are `low`, `high`, `phases`, `most` and `fit`."""
     return {"step": asdict(step), "peak": peak, "parts": parts} | more
+
+
+def _learning(step: Step) -> tuple[Any, ...]:
+    return step.method, step.trained, step.last_layers, step.target_modules, step.dora, bool(step.rank)
 
 
 def _kind(step: Step) -> tuple[Any, ...]:

@@ -36,10 +36,19 @@ def is_uncounted(advice: Advice) -> bool:
 
 def counted(advice: Advice, cancel: "Cancel") -> "Facts":
     """The facts of that advice, with the memory of the candidates' steps as traces count it; seconds."""
-    from engine.prediction.candidates import with_traces
+    from engine.prediction.candidates import steps_of, with_traces
 
-    shown = [advice.candidate(m) for m in METHODS]
+    shown = steps_of(advice.facts, [advice.candidate(m) for m in METHODS])
     return with_traces(advice.facts, shown, fits=True, cancel=cancel)
+
+
+def counted_beside(advice: Advice, cancel: "Cancel") -> "Facts | None":
+    """The same with the steps that decide beside those on the screen: what else fits, what would change the advice; `None` where
+    all of them are known. Seconds."""
+    from engine.prediction.candidates import WITHIN, deciding, with_traces
+
+    steps = deciding(advice.facts)
+    return with_traces(advice.facts, steps, fits=True, within=WITHIN, cancel=cancel) if steps else None
 
 
 def with_profile(advice: Advice, facts: "Facts") -> Advice:

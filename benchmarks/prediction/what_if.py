@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.prediction.models import LLAMA_8B, MINILM, SMOLLM2
-from engine.worker.tracing.candidates import candidates, fits
+from engine.worker.tracing.candidates import candidates
 from recommender import fitted
 from recommender.facts import Facts
 
@@ -41,7 +41,7 @@ def row(name: str, config: dict[str, Any], machine: dict[str, Any], one: dict[st
     data = {"task": one["task"], "rows": 1000, "classes": 3, "tokens_total": 1000, "trained_tokens": 600}
     facts = Facts.model_validate({"machine": machine, "model": {"config": config}, "data": data})
     begun = time.process_time()
-    fit = fits(facts, [one])["fits"].get(one["method"])
+    fit = candidates(facts, [one | {"fit": True}])["steps"].get(one["method"], {}).get("fit")
     seconds = time.process_time() - begun
     edits = []
     for factors in EDITS:

@@ -74,12 +74,17 @@ def traced(
     """
     key = key_of(kind, {"asked": request, "environment": arithmetic()})  # under it operations are timed
     known = remembering.remembered(key, TRACES)
-    if known is not None:
-        return known
+    if known is None:
+        known = _from_child(kind, request, about=about, seconds=seconds, cancel=cancel)
+        remembering.remember(key, known, TRACES)
+    return known
+
+
+def _from_child(kind: str, request: dict[str, Any], *, about: str, seconds: float, cancel: Cancel | None) -> dict[str, Any]:
     begun = time.monotonic()
     try:
         asked = {"kind": kind, "asked": request}  # under the worker's threads and allocator: some operations are timed
-        answer = ask("trace", asked, about=about, timeout=seconds, memory=MEMORY, extra=arithmetic(), cancel=cancel)
+        return ask("trace", asked, about=about, timeout=seconds, memory=MEMORY, extra=arithmetic(), cancel=cancel)
     except Refused as error:
         raise Cannot("untraceable", error.message) from None
     except InputError as error:
@@ -87,9 +92,39 @@ def traced(
             said = f"counting this step took longer than {seconds:.0f} seconds; a real probe can measure it"
             raise Cannot("too_slow", f"cannot predict: {said}.") from None
         raise Cannot("unusable", error.message, 2) from None
-    if not answer.pop("short_of_memory", False):  # with more memory it would be another one
-        remembering.remember(key, answer, TRACES)
-    return answer
+
+
+def each(
+    request: dict[str, Any],
+    plans: list[dict[str, Any]],
+    *,
+    about: str,
+    seconds: float,
+    within: float | None,
+    cancel: Cancel | None,
+) -> tuple[dict[str, Any], set[str]]:
+    """What the child says of each of these steps, by name, and the names of those it was not asked about in time: with `within`
+    none is begun later than so many seconds. Each is remembered by itself. What is in neither cannot be traced.
+
+    Raises:
+        Cannot: none can.
+    """
+
+    def key(plan: dict[str, Any]) -> str:
+        return key_of("step", {"asked": request | {"plan": {**plan, "name": None}}, "environment": arithmetic()})
+
+    known = {plan["name"]: remembering.remembered(key(plan), TRACES) for plan in plans}
+    found = {name: answer["step"] for name, answer in known.items() if answer is not None}
+    lacking = [plan for plan in plans if known[plan["name"]] is None]
+    if not lacking:
+        return {name: step for name, step in found.items() if step is not None}, set()
+    told = _from_child("candidates", request | {"plans": lacking, "within": within}, about=about, seconds=seconds, cancel=cancel)
+    left = set(told.get("left", ()))
+    for plan in lacking:
+        step = told["steps"].get(plan["name"])
+        if plan["name"] not in left and (step is not None or not told.get("short_of_memory")):  # with more it would be another
+            remembering.remember(key(plan), {"step": step}, TRACES)
+    return {name: step for name, step in (found | told["steps"]).items() if step is not None}, left
 
 
 def key_of(kind: str, request: dict[str, Any]) -> str:

@@ -1,100 +1,128 @@
 """The memory of a recommendation's candidates, traced: exact numbers in the place of the formula's."""
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
 from engine.inspection.child import Cancel
 from engine.launch import expandable
-from engine.prediction.ask import KNOWN, traced
+from engine.prediction.ask import KNOWN, each
 from engine.prediction.configured import Cannot, checked
 from recommender.decide import recommend
 from recommender.edits import edited
 from recommender.facts import Facts
 from recommender.footprint import Step
+from recommender.hyper import ALL_LINEAR
 from recommender.plan import Plan
 from recommender.recommendation import Candidate, Recommendation
-from recommender.traced import as_facts, counted, longest_sequence, longest_unit, untraceable
+from recommender.traced import as_facts, asking, counted, longest_sequence, longest_unit, one_of_each_way, untraceable
 from recommender.variants import step_of
 
 SECONDS = 120.0
 """A recommendation waits no longer for it."""
-REMEMBERED = 12
+WITHIN = 10.0
+"""No later are steps begun that decide beside what is recommended: what is left is counted the next time."""
+REMEMBERED = 40
 """Earlier steps that stay in the profile: a person edits back and forth."""
+MOST_BESIDE = 8
+"""Steps of other ways that are counted at a time beside those that are advised."""
 OFF = "LORACLE_TRACE"
 """Set to 0 in the environment: nothing is traced, and the formula's numbers stand."""
-ROUNDS = 3
+ROUNDS = 6
 """With what was counted other settings may be advised, whose steps are then counted too: at most so many times."""
-OF_A_STEP = ("max_length", "precision", "gradient_checkpointing", "optimizer", "trained", "last_layers",
-             "rank", "alpha", "dropout", "target_modules", "adapter_dtype", "dora")  # fmt: skip
-"""Settings that a traced step depends on, beside its size."""
+OF_PLANS = {"precision", "gradient_checkpointing", "optimizer", "trained", "last_layers", "dropout", "adapter_dtype", "dora"}
+OF_ADAPTERS = {"dropout", "adapter_dtype", "dora"}
+"""Of a step's choices, those that a plan has by the same names, and those that only adapters have."""
 Own = Callable[[Recommendation], Iterable[Plan]]
 
 
 def is_wanted(facts: Facts, shown: Iterable[Candidate]) -> bool:
     """Whether tracing could say more about these candidates than is known."""
-    return _can_be_traced(facts) and bool(_unknown(facts, shown))
+    return _can_be_traced(facts) and bool(_unknown(facts, steps_of(facts, shown)))
 
 
-def _unknown(facts: Facts, shown: Iterable[Candidate]) -> dict[str, tuple[Candidate, Step]]:
-    """Candidates whose step has not been counted, and the step, by a name of their own: the method and, of several, a number."""
+def steps_of(facts: Facts, shown: Iterable[Candidate]) -> list[Step]:
+    """Of candidates; on several devices each takes the same step."""
+    return [step_of(facts, c.method, c.settings) for c in sorted(shown, key=lambda c: c.method)]
+
+
+def _unknown(facts: Facts, steps: Iterable[Step]) -> dict[str, Step]:
+    """Those that have not been counted, by a name of their own: the method and, of several, a number."""
     known = [*(c.step for c in counted(facts)), *untraceable(facts)]
-    found: dict[str, tuple[Candidate, Step]] = {}
-    for c in sorted(shown, key=lambda c: c.method):  # on several devices each takes the same step
-        step = step_of(facts, c.method, c.settings)
+    found: dict[str, Step] = {}
+    for step in steps:
         if step not in known:
             known.append(step)
-            found[c.method if c.method not in found else f"{c.method} {len(found)}"] = c, step
+            found[step.method if step.method not in found else f"{step.method} {len(found)}"] = step
     return found
 
 
 def counted_out(facts: Facts, own: Own = lambda _: (), *, advised: bool = True) -> Facts:
     """The facts with the steps counted of all candidates that are recommended on them, unless `advised` is false, and of a
-    person's own plans: those that `own` makes of a recommendation. Seconds, the first time."""
+    person's own plans: those that `own` makes of a recommendation. Then, with all that was advised, of what decides beside them:
+    which others fit, what would change the advice, what would help. Seconds, the first time."""
+    until = 0.0
     for _ in range(ROUNDS if _can_be_traced(facts) else 0):
-        advice = recommend(facts)
+        with asking() as asked:
+            advice = recommend(facts)
         edits = [edited(facts, advice.candidate(plan.method), plan).candidate for plan in own(advice)]
-        shown = [*(advice.candidates if advised else ()), *edits]
-        if not is_wanted(facts, shown):
+        shown = steps_of(facts, [*(advice.candidates if advised else ()), *edits])
+        beside = one_of_each_way(asked)[:MOST_BESIDE] if advised else []
+        if _unknown(facts, shown):
+            facts = with_traces(facts, shown)
+            continue
+        until = until or time.monotonic() + WITHIN
+        left = until - time.monotonic()
+        if left <= 0 or not _unknown(facts, beside):
             break
-        facts = with_traces(facts, shown)
+        facts = with_traces(facts, beside, fits=True, within=left)
     return facts
 
 
-def with_traces(facts: Facts, shown: Sequence[Candidate], *, fits: bool = False, cancel: Cancel | None = None) -> Facts:
-    """The facts with the memory of each of these candidates' steps as a trace counts it, for deciding once more.
+def deciding(facts: Facts) -> list[Step]:
+    """Steps of which a formula decides, in what is recommended on these facts and what would change it, and a trace could."""
+    if not _can_be_traced(facts):
+        return []
+    with asking() as asked:
+        recommend(facts)
+    return list(_unknown(facts, one_of_each_way(asked)[:MOST_BESIDE]).values())
 
-    On a CPU, which is this one, also with the seconds that they take. With `fits` also how memory grows with batch, length and
-    rank, for those who edit. What was found is remembered by what it depends on: app and command line say the same.
+
+def with_traces(
+    facts: Facts, steps: Iterable[Step], *, fits: bool = False, within: float | None = None, cancel: Cancel | None = None
+) -> Facts:
+    """The facts with the memory of these steps as a trace counts it, for deciding once more.
+
+    On a CPU, which is this one, also with the seconds that they take, unless all have to be begun `within` some seconds. With
+    `fits` also how memory grows with batch, length and rank: for those who edit, and for deciding about steps of other sizes.
+    What was found is remembered by what it depends on: app and command line say the same.
 
     Seconds, the first time. The formula's numbers stay where nothing can be traced: on a device that is neither CUDA nor a CPU,
     of a model with code of its own, of a task whose step is not traced; they are not asked for again.
     """
     if not _can_be_traced(facts):
         return facts
-    wanted = _unknown(facts, shown)
-    plans = [_wanted(facts, c, step, name) for name, (c, step) in wanted.items()]
+    wanted = _unknown(facts, steps)
+    plans = [_wanted(facts, step, name) | {"fit": fits, "timed": within is None} for name, step in wanted.items()]
     if not plans:
         return facts
+    found: dict[str, Any] = {}
+    left: set[str] = set()
     try:
         model = checked(facts.model)
-        request = {"facts": _steady(facts.model_copy(update={"model": model})), "plans": plans, "expandable": expandable()}
+        request = {"facts": _steady(facts.model_copy(update={"model": model})), "expandable": expandable()}
         about = facts.model.id or "the model"
-        found = traced("candidates", request, about=about, seconds=SECONDS, cancel=cancel)
+        found, left = each(request, plans, about=about, seconds=SECONDS, within=within, cancel=cancel)
     except Cannot:
-        fits, found = False, {"steps": {}}
-    with contextlib.suppress(Cannot):
-        grows = traced("fits", request, about=about, seconds=SECONDS, cancel=cancel)["fits"] if fits else {}
-        for name, fit in grows.items():
-            found["steps"].get(name, {})["fit"] = fit
-    entries = [as_facts(wanted[name][1], **answer) for name, answer in found["steps"].items() if name in wanted]
+        left = set() if within is None else set(wanted)
+    entries = [as_facts(wanted[name], **answer) for name, answer in found.items() if name in wanted]
     profile = dict(facts.measured.memory_profile or {})
     new = [e["step"] for e in entries]
     older = [e for e in profile.get("steps") or () if isinstance(e, dict) and e.get("step") not in new]
     profile["steps"] = [*older[-REMEMBERED:], *entries]
-    hopeless = [asdict(step) for name, (_, step) in wanted.items() if name not in found["steps"]]
+    hopeless = [asdict(step) for name, step in wanted.items() if name not in found and name not in left]
     if hopeless:
         profile["untraceable"] = [*(profile.get("untraceable") or ())[-REMEMBERED:], *hopeless]
     return facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
@@ -115,19 +143,23 @@ def _steady(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _wanted(facts: Facts, candidate: Candidate, step: Step, name: str) -> dict[str, Any]:
-    """A candidate's step, for the child: settings, and the rows of its largest micro-batch."""
-    settings = candidate.settings
-    longest = longest_sequence(facts, settings.max_length)
-    together = longest_unit(facts, settings.max_length) // longest
+def _wanted(facts: Facts, step: Step, name: str) -> dict[str, Any]:
+    """A step, for the child: its settings, and the rows of its largest micro-batch."""
+    longest = longest_sequence(facts, step.length)
+    together = longest_unit(facts, step.length) // longest
     units = max(step.micro_tokens // max(longest, 1) // together, 1)
+    settings = {n: value for n, value in asdict(step).items() if n in OF_PLANS} | {"max_length": step.length}
+    if step.method != "full":
+        settings |= {"rank": step.rank, "alpha": 2 * step.rank, "target_modules": step.target_modules or ALL_LINEAR}
+    else:
+        settings = {n: value for n, value in settings.items() if n not in OF_ADAPTERS}
     return {
         "name": name,
-        "method": candidate.method,
+        "method": step.method,
         "task": facts.data.task,
-        "settings": settings.model_dump(mode="json", include=set(OF_A_STEP)),
+        "settings": settings,
         "rows": units * together,
         "length": longest,
-        "pieces": 1 if units >= settings.effective_batch else 2,
+        "pieces": 2 if step.accumulates else 1,
         "labels": facts.data.classes or 2,
     }

@@ -21,8 +21,8 @@ from recommender.fitted import NAMES, PRODUCTS, TERMS, Sizes, Ways
 
 TIMES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Of each size, where the highest positions are looked for."""
-LEAST = (0, 256, 4096)
-"""Bytes of a block below which it is not looked at, tried in turn: a loss that is summed row by row makes a number a row."""
+LEAST = (0, 256, 1024, 4096, 16_384)
+"""Bytes of a block below which it is not looked at, tried in turn for each phase: some losses make a number a row."""
 TOKENS, CHUNK, KEPT, PIECE = (PRODUCTS.index(words) for words in ("rows length", "chunk", "kept", "piece"))
 """Terms."""
 PIECES = NAMES.index("chunk")
@@ -30,19 +30,20 @@ BY_NAME = {NAMES.index("kept"), NAMES.index("piece")}
 """Sizes of blocks that say themselves how they grow (`tiled.summed`)."""
 
 
-def neighbours(first: Sizes, ways: Ways, longest: int) -> Iterator[Sizes]:
+def neighbours(first: Sizes, ways: Ways, longest: int, together: int = 1) -> Iterator[Sizes]:
     """Sizes near `first` that take the same way, at which bytes tell what they are a product of.
 
-    `longest` is the most tokens that the model reads.
+    `longest` is the most tokens that the model reads, `together` are rows that are never parted: those of a pair.
     """
     rows, length, rank, learned, chunk, tile, *_ = first
-    lengths = [n for eighths in (7, 9, 6, 10) if 1 < (n := length * eighths // 8) <= longest and n != length]
+    lengths = [n for eighths in (7, 9, 6, 10) if 1 < (n := _as_even(length * eighths // 8, length)) <= longest and n != length]
     pieces = -(-learned // chunk) if chunk else 0
     tiled = tile and tile < rows * ways.heads
-    for n, m, share, place in product(lengths, (rows + 1, rows - 1), (0.81, 0.71, 0.63), (0.4, 0.7)):
+    for n, m, share, place in product(lengths, (rows + together, rows - together), (0.81, 0.71, 0.63), (0.4, 0.7)):
         if m < 1:
             continue
-        tokens = min(max(int(share * learned / rows), 1), n - 1) * m if learned else 0  # every row learns as many
+        of_row = min(max(int(share * learned / rows), 1), n - 1)  # every row learns as many
+        tokens = (_as_even(of_row, first.written) if ways.apart else of_row) * m if learned else 0
         at_once = tokens  # as many pieces as there, so that the loss takes the same way
         if pieces > 1:
             at_once = int(tokens / (pieces - place))
@@ -53,10 +54,17 @@ def neighbours(first: Sizes, ways: Ways, longest: int) -> Iterator[Sizes]:
         if other_tile > m * ways.heads:
             continue
         own = ways.sizes(m, n, 0)
-        found = Sizes(m, n, rank + max(rank // 2, 1) if rank else 0, tokens, at_once, other_tile, own.kept, own.piece)
+        other_rank, written = rank + max(rank // 2, 1) if rank else 0, tokens // m if ways.apart else 0
+        found = Sizes(m, n, other_rank, tokens, at_once, other_tile, own.kept, own.piece, written)
         alike = bool(found.kept) == bool(first.kept) and bool(found.piece) == bool(first.piece)
         if alike and _groups(first, ways) == _groups(found, ways) and _distinct(first, found):
             yield found
+
+
+def _as_even(number: int, other: int) -> int:
+    """About that number, a multiple of 16 or 8 where the other one is: kernels fill up others."""
+    step = next((n for n in (16, 8) if other % n == 0), 1)
+    return number // step * step or number
 
 
 def _groups(sizes: Sizes, ways: Ways) -> int:
@@ -91,12 +99,7 @@ def with_terms(first: list[Segment], second: list[Segment], sizes: tuple[Sizes, 
     grows = _Grows(*sizes)
     if [s.phase for s in first] != [s.phase for s in second]:
         raise Unlike("phases")
-    for least in LEAST:
-        try:
-            return list(_aligned(first, second, grows, least))
-        except Unlike as error:
-            unlike = error
-    raise unlike
+    return list(_aligned(first, second, grows))
 
 
 class _Grows:
@@ -122,9 +125,23 @@ class _Grows:
         return min(self._near, key=lambda each: abs(each[0] - log(now / before)))[1]
 
 
-def _aligned(first: list[Segment], second: list[Segment], grows: _Grows, least: int) -> Iterator[Segment]:
-    """The first stream with terms; blocks of fewer bytes than `least` are taken as they are."""
-    small = [{e.number for s in of for e in s.events if 0 <= e.size < least} for of in (first, second)]
+def _made(segment: Segment, least: int) -> list[str]:
+    return [e.name for e in segment.events if e.size >= least and not e.name.endswith(OF_KERNEL)]
+
+
+def _small(first: list[Segment], second: list[Segment]) -> Iterator[tuple[set[int], set[int]]]:
+    """Numbers of the blocks of both streams, phase by phase, that are too small to be looked at."""
+    for a, b in zip(first, second, strict=True):
+        least = next((n for n in LEAST if _made(a, n) == _made(b, n)), None)
+        if least is None:
+            raise Unlike(f"in {a.phase}")
+        yield tuple({e.number for e in segment.events if 0 <= e.size < least} for segment in (a, b))  # type: ignore[misc]
+
+
+def _aligned(first: list[Segment], second: list[Segment], grows: _Grows) -> Iterator[Segment]:
+    """The first stream with terms; small blocks are taken as they are."""
+    found = list(_small(first, second))
+    small = [set[int]().union(*(both[i] for both in found)) for i in range(2)]
     for a, b in zip(first, second, strict=True):
         kernels: defaultdict[str, deque[int]] = defaultdict(deque)
         for e in b.events:

@@ -1,5 +1,6 @@
 """The allocations of a traced step as a stream of events, and what the allocator shows of them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -68,3 +69,23 @@ def peaks(segments: list[Segment], *, pooled: bool = True, expandable: bool = Fa
         found["parts"] = {part: size for part, size in found["parts"].items() if size}
     highest: dict[str, Any] = max(by_phase.values(), key=lambda found: int(found["allocated"]), default={"parts": {}})
     return {"phases": by_phase, "parts": highest["parts"]}
+
+
+def held_of(segments: Iterable[Segment]) -> dict[str, int]:
+    """Bytes of what lives from step to step, and of the gradients of one."""
+    alive: dict[int, tuple[str, int]] = {}
+    gradients = 0
+    for segment in segments:
+        for event in segment.events:
+            part = event.name.partition("|")[2]
+            if event.size >= 0 and event.number:
+                alive[event.number] = (part, event.size)
+                if part == "gradients" and segment.phase == "backward":
+                    gradients += event.size
+            elif event.number:
+                alive.pop(event.number)
+    found = {"gradients": gradients}
+    for part, size in alive.values():
+        if part in ("weights", "adapters", "optimizer"):
+            found[part] = found.get(part, 0) + size
+    return found

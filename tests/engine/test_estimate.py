@@ -15,12 +15,11 @@ from engine.prediction.ask import estimate, traced
 from engine.prediction.calibration import learn, learned, measure, remembered
 from engine.prediction.configured import Cannot, checked
 from engine.prediction.resolve import Resolved, resolved
-from engine.prediction.sharing import held_of, on_each
-from engine.prediction.stream import Event, Segment, peaks
+from engine.prediction.stream import Event, Segment, held_of, peaks
 from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts, Machine, ModelFacts
-from recommender.step import TrainingStep
+from recommender.sharing import on_each
 from tests.conftest import Command
 
 CONFIG = {
@@ -232,15 +231,14 @@ def test_states_are_divided_and_copies_are_not() -> None:
     held = held_of(segments)
 
     def more(devices: int, sharding: str | None) -> int:
-        step = TrainingStep.model_validate(STEP | {"devices": devices, "sharding": sharding})
-        return on_each(held, held, step, layers=4)
+        return on_each(held, held, devices, sharding, layers=4)
 
     assert more(1, None) == 0
     assert more(4, "ddp") == 4000
     assert more(4, "zero1") == -6000 + 4000
     assert more(4, "fsdp") == -6000 - 3000 - 3000 + 2000
-    sharded = TrainingStep.model_validate(STEP | {"devices": 4, "sharding": "zero1"})
-    assert on_each({"temporaries": 4000}, held, sharded, 4, updates=True) == -3000 + 4000, "what foreach makes beside its share"
+    beside = on_each({"temporaries": 4000}, held, 4, "zero1", layers=4, updates=True)
+    assert beside == -3000 + 4000, "what foreach makes beside its share"
     # A phase that makes nothing, as that of a fused optimizer, holds and divides what was there when it began.
     found = peaks([*segments, Segment("optimizer")], pooled=False)["phases"]["optimizer"]
     assert found == {"allocated": 16_000, "reserved": 16_000, "parts": held}
@@ -301,7 +299,20 @@ def test_readings_that_are_kept_at_once_are_all_kept(tmp_path: Path, monkeypatch
 
 def test_what_was_not_traced_for_lack_of_memory_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
-    answers: list[dict[str, Any]] = [{"steps": {}, "short_of_memory": True}, {"steps": {"full": 1}, "short_of_memory": False}]
-    monkeypatch.setattr(ask, "ask", lambda *_, **__: dict(answers.pop(0)))
-    found = [traced("candidates", {"plans": []}, about="it") for _ in range(3)]
-    assert found == [{"steps": {}}, {"steps": {"full": 1}}, {"steps": {"full": 1}}]
+    answers: list[dict[str, Any]] = [
+        {"steps": {"full": {"peak": 1}}, "short_of_memory": True, "left": []},
+        {"steps": {"lora": {"peak": 2}}, "short_of_memory": False, "left": ["qlora"]},
+        {"steps": {}, "short_of_memory": False, "left": []},
+    ]
+    asked: list[list[str]] = []
+
+    def child(_: str, request: dict[str, Any], **__: object) -> dict[str, Any]:
+        asked.append([plan["name"] for plan in request["asked"]["plans"]])
+        return answers.pop(0)
+
+    monkeypatch.setattr(ask, "ask", child)
+    plans = [{"name": name, "method": name} for name in ("full", "lora", "qlora")]
+    told = [ask.each({}, plans, about="it", seconds=9, within=None, cancel=None) for _ in range(4)]
+    assert asked == [["full", "lora", "qlora"], ["lora", "qlora"], ["qlora"]]  # what is known is not asked for again
+    assert told[1] == ({"full": {"peak": 1}, "lora": {"peak": 2}}, {"qlora"})
+    assert told[2] == told[3] == ({"full": {"peak": 1}, "lora": {"peak": 2}}, set())

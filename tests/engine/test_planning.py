@@ -195,11 +195,11 @@ def test_a_plans_own_step_is_counted_before_it_is_judged(monkeypatch: pytest.Mon
     asked: list[dict[str, Any]] = []
     peaks = {"lora": 10**9}
 
-    def answers(kind: str, request: dict[str, Any], **_: object) -> dict[str, Any]:
-        asked.extend(request["plans"])
-        return {"steps": {p["name"]: {"peak": peaks[p["method"]], "parts": {}} for p in request["plans"] if p["method"] in peaks}}
+    def answers(request: dict[str, Any], plans: list[dict[str, Any]], **_: object) -> tuple[dict[str, Any], set[str]]:
+        asked.extend(plans)
+        return {p["name"]: {"peak": peaks[p["method"]], "parts": {}} for p in plans if p["method"] in peaks}, set()
 
-    monkeypatch.setattr("engine.prediction.candidates.traced", answers)
+    monkeypatch.setattr("engine.prediction.candidates.each", answers)
     content: dict[str, Any] = {
         "model": {"id": "x"}, "data": {"train": "a.csv", "eval": "b.csv"}, "learning_rate": 2e-5, "epochs": 1,
         "effective_batch": 8, "max_length": 64, "method": "lora", "rank": 8, "alpha": 16, "target_modules": "query", "dora": True,
@@ -218,9 +218,11 @@ def test_a_plans_own_step_is_counted_before_it_is_judged(monkeypatch: pytest.Mon
     asked.clear()
     peaks.clear()
     whole = counted_out(known, lambda _: [own])
-    assert [p["name"] for p in asked] == ["full", "lora", "qlora"]  # their own one is known
+    assert [p["name"] for p in asked if p["timed"]] == ["full", "lora", "qlora"]  # their own one is known
+    assert all(p["fit"] for p in asked if not p["timed"])  # and what decides beside, for other sizes too
+    times = len(asked)
     assert counted_out(whole, lambda _: [own]) == whole
-    assert len(asked) == 3
+    assert len(asked) == times
 
 
 @pytest.mark.parametrize("free", [10**6, 10**12])

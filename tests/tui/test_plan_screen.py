@@ -177,18 +177,20 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
 ) -> None:  # fmt: skip
     """Until then its number is marked; then it is the one that --auto tells, and decides whether a plan may start."""
     go_on = threading.Event()
-    asked: list[dict[str, Any]] = []
+    asked: list[list[dict[str, Any]]] = []
 
-    def answers(kind: str, request: dict[str, Any], **_: object) -> dict[str, Any]:
-        if kind == "fits":
-            return {"fits": {}}
-        asked.append(request)
+    def answers(
+        _: dict[str, Any], plans: list[dict[str, Any]], *, within: float | None, **__: object
+    ) -> tuple[dict[str, Any], set[str]]:
+        if within is not None:  # what decides beside: there was no time for it
+            return {}, {plan["name"] for plan in plans}
+        asked.append(plans)
         go_on.wait(60)
         step = {"peak": 123_000_000, "low": 120_000_000, "high": 130_000_000, "parts": {"weights": 123_000_000}}
-        return {"steps": {plan["name"]: step for plan in request["plans"]}}
+        return {plan["name"]: step for plan in plans}, set()
 
     monkeypatch.setenv("LORACLE_TRACE", "1")
-    monkeypatch.setattr("engine.prediction.candidates.traced", answers)
+    monkeypatch.setattr("engine.prediction.candidates.each", answers)
     monkeypatch.setattr("engine.prediction.candidates.checked", lambda model: model)
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -206,7 +208,7 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
         times = len(asked)
         plan_screen._changed(work_plan.change(plan_screen.advice, "lora", "rank", "32"))
         await wait(pilot, lambda: len(asked) > times and "counting" not in screen(app))
-        assert [(p["method"], p["settings"]["rank"]) for p in asked[-1]["plans"]] == [("lora", 32)]
+        assert [(p["method"], p["settings"]["rank"]) for p in asked[-1]] == [("lora", 32)]
         # What the formula would refuse is not refused before it was counted.
         go_on.clear()
         wide = work_plan.change(plan_screen.advice, "full", "token_budget", "50000000")

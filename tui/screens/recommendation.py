@@ -139,6 +139,21 @@ class RecommendationScreen(PlanStarts):
             if not self._starting:
                 await self._take_measured(lambda now, facts=facts: measuring.with_profile(now, facts))  # type: ignore[misc]
         await self._go_on()
+        await self._count_beside()
+
+    async def _count_beside(self) -> None:
+        """Count what decides beside the steps on the screen, which can be read already."""
+        for _round in range(measuring.ROUNDS):
+            if self.advice is None or self._starting or self._trying or measuring.is_uncounted(self.advice):
+                return
+            cancel = cancel_handle()
+            try:
+                facts = await in_thread(measuring.counted_beside, self.advice, cancel)
+            finally:
+                cancel.cancel()
+            if facts is None or self._starting:
+                return
+            await self._take_measured(lambda now, facts=facts: measuring.with_profile(now, facts))  # type: ignore[misc]
 
     async def _go_on(self) -> None:
         """Do what was asked for while something was measured."""

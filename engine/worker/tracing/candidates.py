@@ -1,6 +1,7 @@
 """The steps of a recommendation's candidates, traced as the worker would take them."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -33,24 +34,32 @@ TRIED = 3
 """Neighbouring sizes that are traced until one takes the same way."""
 
 
-def candidates(facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool = True) -> dict[str, Any]:
+def candidates(
+    facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool = True, within: float | None = None
+) -> dict[str, Any]:
     """Peak, its interval and its parts by the name of each step, or its method where it has none; what cannot be traced is left
     out, and `short_of_memory` tells whether that was for lack of memory here. `expandable` is how a card's allocator grows.
 
     Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. On a CPU,
-    which is taken for this one, also the seconds that a token takes in training and in scoring.
+    which is taken for this one, also the seconds that a token takes in training and in scoring. What asks for a `fit` also gets
+    how its memory grows with rows, length and rank, unless that cannot be told. Those that would
+    begin later than `within` seconds are `left`.
     """
     card, _ = card_of(facts)
     pooled = card.kind == "cuda"
     held = "reserved" if pooled else "allocated"
     found: dict[str, dict[str, Any]] = {}
-    short = False
+    short, begun, left = False, time.monotonic(), []
     for one in wanted:
         if one["task"] not in HEADS:
             continue
+        if within is not None and time.monotonic() - begun > within:
+            left.append(name_of(one))
+            continue
         try:
-            step = _Step(facts, one, card, timed=not pooled)
-            told = peaks(step.segments(), pooled=pooled, expandable=expandable)
+            step = _Step(facts, one, card, timed=not pooled and one.get("timed", True))
+            segments = step.segments(fits=bool(one.get("fit")))
+            told = peaks(segments, pooled=pooled, expandable=expandable)
             whole = told
             if learned_share(facts) != 1 and HEADS[one["task"]] == "causal_lm":
                 whole = peaks(_Step(facts, one, card, learned=1.0).segments(), pooled=pooled, expandable=expandable)
@@ -68,27 +77,13 @@ def candidates(facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool =
             "most": int((FITTING if pooled else margin[1]) * _most(whole, "allocated")),
             "parts": told["parts"] | reserve,
             "phases": parts_by_phase(told),
+            "trained": step.trained,
         }
         if seconds is not None:
             found[name_of(one)]["seconds"] = seconds
-    return {"steps": found, "short_of_memory": short}
-
-
-def fits(facts: Facts, wanted: list[dict[str, Any]]) -> dict[str, Any]:
-    """How the memory of each step grows with rows, length and rank, by its name; left out where that cannot be told."""
-    card, _ = card_of(facts)
-    found, short = {}, False
-    for one in wanted:
-        if one["task"] in HEADS:
-            try:
-                step = _Step(facts, one, card)
-                segments = step.segments(fits=True)
-            except UNTRACEABLE as error:
-                short |= is_out_of_memory(error)
-                continue
-            if step.grows is not None:
-                found[name_of(one)] = sizes.fitted(segments, step.grows, step.ways)
-    return {"fits": found, "short_of_memory": short}
+        if step.grows is not None:
+            found[name_of(one)]["fit"] = sizes.fitted(segments, step.grows, step.ways)
+    return {"steps": found, "short_of_memory": short, "left": left}
 
 
 def name_of(one: dict[str, Any]) -> str:
@@ -110,7 +105,8 @@ class _Step:
         self._share = learned_share(facts) if learned is None else learned
         self._built = models.config_of(self._config)
         text = self._built.get_text_config()
-        self.ways = Ways(self._share, 0, 0, 0, int(getattr(text, "num_attention_heads", 1)))
+        apart = bool(getattr(self._built, "is_encoder_decoder", False)) and HEADS[one["task"]] == "causal_lm"
+        self.ways = Ways(self._share, 0, 0, 0, int(getattr(text, "num_attention_heads", 1)), apart=apart)
         self._longest = int(getattr(text, "max_position_embeddings", 0) or 1 << 20)
         self._words = int(text.vocab_size)
         self._keys = int(getattr(text, "num_key_value_heads", 0) or self.ways.heads)
@@ -118,6 +114,7 @@ class _Step:
         self._marked = False
         self._timed = timed
         self._calls: dict[int | None, Calls] = {}
+        self._learned: dict[int | None, tuple[int, int]] = {}
         self.grows: Sizes | None = None
         """The step's sizes, where its blocks say how they grow."""
 
@@ -137,6 +134,17 @@ class _Step:
         update, scored = (whole.pop(phase, 0.0) for phase in ("optimizer", "evaluation"))
         return {"train": sum(whole.values()) / tokens / self._one["pieces"], "update": update, "evaluate": scored / tokens}
 
+    @property
+    def trained(self) -> list[int]:
+        """Parameters that the step trains, and how many each further rank of its adapters adds."""
+        if None in self._learned:
+            whole, of_rank = self._learned[None]
+        else:
+            less, more = (self._learned[layers] for layers in SHALLOW)
+            depth = models.depth_of(self._built)
+            whole, of_rank = (int(work.at_depth(a, b, SHALLOW, depth)) for a, b in zip(less, more, strict=True))
+        return [whole, of_rank // max(self._one["settings"].get("rank") or 0, 1)]
+
     def segments(self, *, fits: bool = False) -> list[Segment]:
         """The stream at the whole depth; with `fits` its blocks have terms, unless no neighbour takes the same way."""
         self._marked = fits
@@ -152,11 +160,7 @@ class _Step:
 
     def _with_terms(self, segments: list[Segment], layers: int | None) -> list[Segment]:
         here = self._here()
-        if getattr(self._built, "is_encoder_decoder", False) or self._one["task"] == "preference":
-            return segments  # two lengths, of which one is not told
-        if self.ways.causal and self.ways.group and here.rows > max(self.ways.group // here.length, 1):
-            return segments  # groups of sequences, each with tiles of its own
-        near = sizes.neighbours(here, self.ways, self._longest)
+        near = sizes.neighbours(here, self.ways, self._longest, 2 if self._one["task"] == "preference" else 1)
         for other, _ in zip(near, range(TRIED), strict=False):
             try:
                 found = sizes.with_terms(segments, self._traced(layers, other).segments, (here, other))
@@ -201,6 +205,7 @@ class _Step:
         calls = self._calls.setdefault(layers, Calls()) if self._timed else None
         with _watched(marks if self._marked else []) as (self._pieces, narrow):
             found = _summed(trace(build, self._card, calls=calls))
+        self._learned[layers] = found.trained
         if narrow:
             self.ways = self.ways._replace(causal=self._keys, narrow=narrow[0])
         writes = HEADS[one["task"]] == "causal_lm"

@@ -3,17 +3,17 @@
 import re
 from typing import Any
 
-from engine.prediction import sharing
 from engine.prediction.cards import context_of, known_of
 from engine.prediction.configured import mixes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.resolve import resolved
-from engine.prediction.stream import PHASES, Segment, peaks, phase_of
+from engine.prediction.stream import PHASES, Segment, held_of, peaks, phase_of
 from engine.worker.tracing import models, work
 from engine.worker.tracing.kernels import Card, repacks_here
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.plain import PlainLoop
 from engine.worker.tracing.trace import Loop, Traced, trace
+from recommender import sharing
 from recommender.device_speed import device_flops
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.facts import Facts, Machine
@@ -95,17 +95,18 @@ class _Predicted:
         self, segments: list[Segment], seconds: dict[str, float], step: TrainingStep, layers: int, card: Card
     ) -> None:
         found = peaks(segments, pooled=card.kind == "cuda")
-        held = sharing.held_of(segments) if step.devices > 1 else {}
-        by_phase = {}
-        for name, phase in found["phases"].items():
-            more = sharing.on_each(phase["parts"], held, step, layers, updates=phase_of(name) == "optimizer")
-            by_phase[name] = {which: phase[which] + more for which in ("allocated", "reserved")}
-        self.phases = {
-            phase: max((v["allocated"] for name, v in by_phase.items() if phase_of(name) == phase), default=0)
-            for phase in PHASES
+        held = held_of(segments) if step.devices > 1 else {}
+        by_phase = {
+            name: phase["allocated"]
+            + sharing.on_each(phase["parts"], held, step.devices, step.sharding, layers, updates=phase_of(name) == "optimizer")
+            for name, phase in found["phases"].items()
         }
-        self.allocated = max(v["allocated"] for v in by_phase.values())
-        self.reserved = max(v["reserved"] for v in by_phase.values())
+        self.phases = {
+            phase: max((size for name, size in by_phase.items() if phase_of(name) == phase), default=0) for phase in PHASES
+        }
+        self.allocated = max(by_phase.values())
+        alone, kept = (max(phase[which] for phase in found["phases"].values()) for which in ("allocated", "reserved"))
+        self.reserved = kept if step.devices == 1 else int(self.allocated * kept / max(alone, 1))  # shares are kept as wholes are
         self.parts, self.parts_by_phase = found["parts"], parts_by_phase(found)
         self.seconds = seconds
 

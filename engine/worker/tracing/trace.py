@@ -13,6 +13,8 @@ from engine.worker.tracing.live import Live, Marks, Recorded
 from engine.worker.tracing.models import quiet
 from engine.worker.tracing.pretend import pretending
 
+OF_RANK = ("lora_A.", "lora_B.", "lora_embedding_A.", "lora_embedding_B.")
+"""In the names of adapters' parameters: one side of theirs is the rank."""
 WORDS = 1_000
 """Width from which on a last dimension that is the vocabulary's is taken for logits."""
 
@@ -24,6 +26,8 @@ class Traced:
     recorded: Recorded
     segments: list[Segment]
     layers: int
+    trained: tuple[int, int]
+    """Parameters that the step trains, and those of them that grow with the adapters' rank."""
 
     def live(self, *, granule: int = 512) -> np.ndarray[Any, Any]:
         """Bytes during each operation, temporaries included."""
@@ -44,7 +48,12 @@ def trace(
         loop.run()
     adapters = {live.number_of(p) for name, p in loop.model.named_parameters() if "lora_" in name}
     part_of = _parts(live.recorded, adapters, loop.vocabulary)
-    return Traced(live.recorded, live.recorded.segments(part_of), loop.depth)
+    return Traced(live.recorded, live.recorded.segments(part_of), loop.depth, _trained(loop.model))
+
+
+def _trained(model: Any) -> tuple[int, int]:
+    learned = [(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
+    return sum(n for _, n in learned), sum(n for name, n in learned if any(part in name for part in OF_RANK))
 
 
 def _parts(recorded: Recorded, adapters: set[int | None], vocabulary: int) -> Callable[[int], str]:

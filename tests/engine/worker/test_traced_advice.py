@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from engine.worker.tracing.candidates import candidates, fits
+from engine.worker.tracing.candidates import candidates
 from recommender import fitted
 from recommender.decide import recommend
 from recommender.facts import Facts
@@ -59,12 +59,16 @@ def test_a_step_that_lacked_memory_here_is_told_apart_from_what_cannot_be_traced
     wanted = {"method": "full", "task": "classification", "settings": settings, "rows": 4, "length": 60, "pieces": 1, "labels": 3}
     for said, short in (("DefaultCPUAllocator: can't allocate memory", True), ("mat1 and mat2 must have the same dtype", False)):
         monkeypatch.setattr("engine.worker.tracing.candidates.trace", Mock(side_effect=RuntimeError(said)))
-        assert candidates(facts, [wanted]) == {"steps": {}, "short_of_memory": short}
+        assert candidates(facts, [wanted]) == {"steps": {}, "short_of_memory": short, "left": []}
 
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 3000, "max_position_embeddings": 4096, "tie_word_embeddings": True,
+}  # fmt: skip
+T5 = {
+    "model_type": "t5", "d_model": 64, "d_ff": 128, "d_kv": 16, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4,
+    "vocab_size": 1500, "decoder_start_token_id": 0,
 }  # fmt: skip
 
 
@@ -74,6 +78,8 @@ LLAMA = {
         ("cpu", CONFIG, "classification", "full", "fp32", False),
         ("cpu", LLAMA, "chat", "lora", "bf16-mixed", True),  # attention by tiles
         ("cuda", LLAMA, "chat", "qlora", "fp32", False),
+        ("cpu", LLAMA, "preference", "full", "fp32", False),
+        ("cuda", T5, "seq2seq", "lora", "fp32", False),
     ],
 )
 def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
@@ -90,10 +96,12 @@ def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
         own = settings | {"max_length": length} | ({"rank": rank} if method != "full" else {})
         return {"method": method, "task": task, "settings": own, "labels": 3, "rows": rows, "length": length, "pieces": 2}
 
-    fit = fits(known, [one(6, 96, 8)])["fits"][method]
+    found = candidates(known, [one(6, 96, 8) | {"fit": True}])["steps"][method]
+    fit = found["fit"]
     truth = candidates(known, [one(8, 120, 24)])["steps"][method]
     said = fitted.at(fit, 8, 120, 24 if method != "full" else 0)
     assert said is not None
+    assert truth["trained"][0] == found["trained"][0] + (24 - 8) * found["trained"][1]
     assert said.peak == pytest.approx(truth["peak"] - truth["parts"].get("reserve", 0), rel=0.005)
     assert said.peak == pytest.approx(sum(said.parts.values()), rel=1e-6)
     if backend == "cpu" and task == "chat":  # many learned tokens are several pieces of the loss, few are one
