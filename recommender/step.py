@@ -39,7 +39,9 @@ class TrainingStep(Given):
     """Whether adapters are DoRA's, which have a length for each row of a map beside."""
     trained: list[str] | None = None
     """Parts that are trained whole, e.g. `["embed_tokens", "lm_head"]`."""
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adamw_bf16", "paged_adamw", "sgd", "none"] = "adamw"
+    optimizer: Literal[
+        "adamw", "adamw_8bit", "paged_adamw_8bit", "adamw_bf16", "paged_adamw", "adafactor", "sgd", "none"
+    ] = "adamw"
     optimizer_implementation: Literal["foreach", "fused", "single", "for-loop", "bitsandbytes"] | None = None
     optimizer_state_dtype: Dtype | Literal["uint8", "int8"] | None = None
     embeddings_in_fp32: bool | None = None

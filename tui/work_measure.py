@@ -48,7 +48,7 @@ def counted_beside(advice: Advice, cancel: "Cancel") -> "Facts | None":
     from engine.prediction.candidates import WITHIN, deciding, with_traces
 
     steps = deciding(advice.facts)
-    return with_traces(advice.facts, steps, fits=True, within=WITHIN, cancel=cancel) if steps else None
+    return with_traces(advice.facts, steps, fits=True, beside=WITHIN, cancel=cancel) if steps else None
 
 
 def with_profile(advice: Advice, facts: "Facts") -> Advice:

@@ -100,7 +100,7 @@ def each(
     *,
     about: str,
     seconds: float,
-    within: float | None,
+    within: float,
     cancel: Cancel | None,
 ) -> tuple[dict[str, Any], set[str]]:
     """What the child says of each of these steps, by name, and the names of those it was not asked about in time: with `within`

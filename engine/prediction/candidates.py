@@ -71,13 +71,13 @@ def counted_out(facts: Facts, own: Own = lambda _: (), *, advised: bool = True) 
         shown = steps_of(facts, [*(advice.candidates if advised else ()), *edits])
         beside = one_of_each_way(asked)[:MOST_BESIDE] if advised else []
         if _unknown(facts, shown):
-            facts = with_traces(facts, shown)
+            facts = with_traces(facts, shown, fits=advised)
             continue
         until = until or time.monotonic() + WITHIN
         left = until - time.monotonic()
         if left <= 0 or not _unknown(facts, beside):
             break
-        facts = with_traces(facts, beside, fits=True, within=left)
+        facts = with_traces(facts, beside, fits=True, beside=left)
     return facts
 
 
@@ -91,13 +91,13 @@ def deciding(facts: Facts) -> list[Step]:
 
 
 def with_traces(
-    facts: Facts, steps: Iterable[Step], *, fits: bool = False, within: float | None = None, cancel: Cancel | None = None
+    facts: Facts, steps: Iterable[Step], *, fits: bool = False, beside: float | None = None, cancel: Cancel | None = None
 ) -> Facts:
     """The facts with the memory of these steps as a trace counts it, for deciding once more.
 
-    On a CPU, which is this one, also with the seconds that they take, unless all have to be begun `within` some seconds. With
-    `fits` also how memory grows with batch, length and rank: for those who edit, and for deciding about steps of other sizes.
-    What was found is remembered by what it depends on: app and command line say the same.
+    On a CPU, which is this one, also with the seconds that they take, unless they stand `beside` what is shown: then none is
+    begun later than so many seconds. With `fits` also how memory grows with batch, length and rank: for those who edit, and for
+    deciding about steps of other sizes. What was found is remembered by what it depends on: app and command line say the same.
 
     Seconds, the first time. The formula's numbers stay where nothing can be traced: on a device that is neither CUDA nor a CPU,
     of a model with code of its own, of a task whose step is not traced; they are not asked for again.
@@ -105,7 +105,7 @@ def with_traces(
     if not _can_be_traced(facts):
         return facts
     wanted = _unknown(facts, steps)
-    plans = [_wanted(facts, step, name) | {"fit": fits, "timed": within is None} for name, step in wanted.items()]
+    plans = [_wanted(facts, step, name) | {"fit": fits, "timed": beside is None} for name, step in wanted.items()]
     if not plans:
         return facts
     found: dict[str, Any] = {}
@@ -114,9 +114,10 @@ def with_traces(
         model = checked(facts.model)
         request = {"facts": _steady(facts.model_copy(update={"model": model})), "expandable": expandable()}
         about = facts.model.id or "the model"
+        within = SECONDS / 2 if beside is None else beside
         found, left = each(request, plans, about=about, seconds=SECONDS, within=within, cancel=cancel)
     except Cannot:
-        left = set() if within is None else set(wanted)
+        left = set() if beside is None else set(wanted)
     entries = [as_facts(wanted[name], **answer) for name, answer in found.items() if name in wanted]
     profile = dict(facts.measured.memory_profile or {})
     new = [e["step"] for e in entries]

@@ -215,11 +215,11 @@ def _of_adapters(step: TrainingStep) -> str | None:
 def _of_optimizer(step: TrainingStep) -> str | None:
     """What an optimizer cannot be, or keep."""
     named, way, kept = step.optimizer, step.optimizer_implementation, step.optimizer_state_dtype
-    if way == "fused" and ("8bit" in named or "paged" in named):
+    if way == "fused" and ("8bit" in named or "paged" in named or named == "adafactor"):
         return f"optimizer {named} has kernels of its own, and optimizer_implementation is fused"
-    if way == "bitsandbytes" and named in ("adamw_bf16", "sgd"):
+    if way == "bitsandbytes" and named in ("adamw_bf16", "adafactor", "sgd"):
         return f"optimizer {named} is not one of bitsandbytes', and optimizer_implementation is bitsandbytes"
-    if kept is None or named in ("none", "sgd"):
+    if kept is None or named in ("none", "adafactor", "sgd"):
         return None
     narrow = kept in ("uint8", "int8")
     if "8bit" in named and kept == "float32":

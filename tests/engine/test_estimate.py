@@ -312,7 +312,7 @@ def test_what_was_not_traced_for_lack_of_memory_is_asked_again(tmp_path: Path, m
 
     monkeypatch.setattr(ask, "ask", child)
     plans = [{"name": name, "method": name} for name in ("full", "lora", "qlora")]
-    told = [ask.each({}, plans, about="it", seconds=9, within=None, cancel=None) for _ in range(4)]
+    told = [ask.each({}, plans, about="it", seconds=9, within=9, cancel=None) for _ in range(4)]
     assert asked == [["full", "lora", "qlora"], ["lora", "qlora"], ["qlora"]]  # what is known is not asked for again
     assert told[1] == ({"full": {"peak": 1}, "lora": {"peak": 2}}, {"qlora"})
     assert told[2] == told[3] == ({"full": {"peak": 1}, "lora": {"peak": 2}}, set())

@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 import torch
+from transformers.optimization import Adafactor
 from transformers.trainer_pt_utils import LabelSmoother
 
 from engine.worker.token_loss import head_of, token_loss
@@ -201,6 +202,8 @@ def _optimizer(model: Any, parameters: list[torch.nn.Parameter], step: TrainingS
         return None
     if named == "sgd":
         return torch.optim.SGD(parameters, lr=1e-3, foreach=step.optimizer_implementation == "foreach")
+    if named == "adafactor":  # as transformers' Trainer makes it
+        return Adafactor(parameters, lr=1e-3, scale_parameter=False, relative_step=False)
     if "8bit" in named or "paged" in named or (named == "adamw" and way == "bitsandbytes"):
         wide = embeddings_of(model) if step.embeddings_in_fp32 else None
         return BitsAndBytes(parameters, bits=8 if "8bit" in named else 32, paged="paged" in named, wide=wide)
