@@ -10,6 +10,7 @@ from engine.inspection.child import Cancel
 from engine.launch import expandable
 from engine.prediction.ask import KNOWN, each
 from engine.prediction.configured import Cannot, checked
+from recommender import savings
 from recommender.decide import recommend
 from recommender.edits import edited
 from recommender.facts import Facts
@@ -17,7 +18,7 @@ from recommender.footprint import Step
 from recommender.hyper import ALL_LINEAR
 from recommender.plan import Plan
 from recommender.recommendation import Candidate, Recommendation
-from recommender.traced import as_facts, asking, counted, longest_sequence, longest_unit, one_of_each_way, untraceable
+from recommender.traced import as_facts, asking, at_once, counted, longest_sequence, longest_unit, one_of_each_way, untraceable
 from recommender.variants import step_of
 
 SECONDS = 120.0
@@ -69,7 +70,7 @@ def counted_out(facts: Facts, own: Own = lambda _: (), *, advised: bool = True) 
             advice = recommend(facts)
         edits = [edited(facts, advice.candidate(plan.method), plan).candidate for plan in own(advice)]
         shown = steps_of(facts, [*(advice.candidates if advised else ()), *edits])
-        beside = one_of_each_way(asked)[:MOST_BESIDE] if advised else []
+        beside = _beside(facts, advice, asked) if advised else []
         if _unknown(facts, shown):
             facts = with_traces(facts, shown, fits=advised)
             continue
@@ -86,8 +87,14 @@ def deciding(facts: Facts) -> list[Step]:
     if not _can_be_traced(facts):
         return []
     with asking() as asked:
-        recommend(facts)
-    return list(_unknown(facts, one_of_each_way(asked)[:MOST_BESIDE]).values())
+        advice = recommend(facts)
+    return list(_unknown(facts, _beside(facts, advice, asked)).values())
+
+
+def _beside(facts: Facts, advice: Recommendation, asked: dict[Step, float]) -> list[Step]:
+    """One step of each kind that decides, and what the best candidate's would be after the changes that may save most."""
+    changed = [step for step in savings.steps(facts, advice.best) if at_once(facts, step) is None]
+    return [*one_of_each_way(asked)[:MOST_BESIDE], *changed]
 
 
 def with_traces(
