@@ -80,13 +80,18 @@ def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machi
 
 
 def inspect_model(
-    name: str, *, weights: bool = True, revision: str | None = None, cancel: Cancel | None = None
+    name: str,
+    *,
+    weights: bool = True,
+    revision: str | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
 ) -> ModelInspection:
     """A model by folder, by hub id, `demo` or `demo-chat`; or a GGUF file, whose facts can be told and which cannot be trained.
 
     A hub model that is not in the cache is downloaded; without `weights` only its description is: config, tokenizer
     and the headers of its weights, which is all that facts and a recommendation need. It is the one of that `revision`, else
-    the hub's newest, or what the cache last knew as that.
+    the hub's newest, or what the cache last knew as that. `progress` is called with the bytes that were downloaded, of how many.
 
     Raises:
         InputError: there is no such model, it cannot be used, or looking at it was cancelled.
@@ -105,7 +110,7 @@ def inspect_model(
         )
     commit = None
     if folder is None:
-        found = ask("hub", wanted, about=name, timeout=DOWNLOAD_SECONDS, cancel=cancel)
+        found = ask("hub", wanted, about=name, timeout=DOWNLOAD_SECONDS, progress=progress, cancel=cancel)
         folder, commit = Path(found["path"]), found["revision"]
     request = {"path": os.path.abspath(folder), "id": name, "whole": commit is None}
     answer = ask("model", request, about=name, timeout=MODEL_SECONDS, memory=MODEL_MEMORY, cancel=cancel)
@@ -181,7 +186,8 @@ def inspect_data(
     """
     splits = None
     if _is_hub_data(data):
-        splits = ask("dataset", {"id": data}, about=data, timeout=DOWNLOAD_SECONDS, cancel=cancel)["splits"]
+        found = ask("dataset", {"id": data}, about=data, timeout=DOWNLOAD_SECONDS, progress=progress, cancel=cancel)
+        splits = found["splits"]
     request = {
         "train": data,
         "eval": eval,

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from engine.events import EventTail
 from engine.files import beginning, json_object, write_atomically, write_json
+from engine.inspection.hub_list import hub_data
 from engine.processes import before_restart, lives
 from engine.state import FINISHED, Death, RunState
 from engine.text import one_line
@@ -220,8 +221,9 @@ def new_folder(root: Path, plan: Plan, kind: str) -> Path:
         OSError: it cannot be made.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    source = Path(plan.data.train).parent.name if _plain(plan.data.train) in ("train", "data") else Path(plan.data.train).stem
-    slug = f"{_plain(source)[:32]}-{kind}"
+    file = Path(plan.data.train)
+    source = hub_data(plan.data.train) or (file.parent.name if _plain(plan.data.train) in ("train", "data") else file.stem)
+    slug = f"{_plain(source.rpartition('/')[2])[:32]}-{kind}"
     root.mkdir(parents=True, exist_ok=True)
     for n in range(1, 1000):
         path = root / (f"{stamp}-{slug}" if n == 1 else f"{stamp}-{slug}-{n}")

@@ -28,6 +28,7 @@ from recommender.facts import Facts, Goal
 from recommender.gates import PHYSICS
 from recommender.plan import Plan
 from recommender.questions import questions_that_matter
+from recommender.reasons import size
 from recommender.recommendation import Method, Recommendation
 from tui import settings, show_advice, show_explain
 from tui.commands import start
@@ -36,6 +37,7 @@ from tui.error_words import in_words
 from tui.flags import said_goal
 from tui.goal import tell_me_more
 from tui.i18n import _
+from tui.progress import ProgressLine
 from tui.show import Screen
 
 AGAINST = ("does_not_fit", "over_time_budget", "no_disk", "no_hub_disk", "no_nf4", "already_quantised")
@@ -171,8 +173,10 @@ class Look:
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""
         if not self.model.weights_here:
-            print(_("Downloading {name} …").format(name=one_line(self._name, 100)), file=sys.stderr)
-            self.model = inspection.inspect_model(self._name)
+            name, much = one_line(self._name, 100), size(self.model.facts.weights_bytes or 0)
+            print(_("Downloading {name} ({size}) …").format(name=name, size=much), file=sys.stderr)
+            with ProgressLine(name) as progress:
+                self.model = inspection.inspect_model(self._name, progress=progress)
 
 
 def _certain_method(given: argparse.Namespace, found: Facts) -> Method | None:

@@ -6,6 +6,7 @@ from typing import TextIO
 
 from rich.cells import cell_len
 
+from recommender.reasons import size
 from tui.i18n import _
 from tui.words import number, padded, sign
 
@@ -46,6 +47,8 @@ def amount(done: int, total: int, unit: str) -> str:
     """`12 000 of 600 000 rows`, `34%` of bytes, `comparing 5 000 texts`."""
     if unit == "texts to compare":
         return _("comparing {n} texts with each other").format(n=number(done))
+    if unit == "bytes to download":
+        return _("downloaded {percent} of {size}").format(percent=f"{100 * done // max(total, 1)}%", size=size(total))
     if unit == "bytes":
         return f"{100 * done // total}%" if total else f"{done / 1e6:,.0f} MB"
     words = _("{done} of {total} rows") if total else _("{done} rows")

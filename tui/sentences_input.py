@@ -122,6 +122,9 @@ SENTENCES: tuple[str, ...] = (
     ),
     marked("hub model {name} is gated: accept its terms at {address}, log in with `hf auth login`, and try again."),
     marked(
+        "hub model {name}: the hub at {address} does not accept this machine's token; log in again with `hf auth login`."
+    ),
+    marked(
         "{name}: there is no such file or folder, and the hub cannot be reached at {address} ({why}); give the "
         "path of a file, or try again with a network."
     ),
@@ -196,6 +199,9 @@ SENTENCES: tuple[str, ...] = (
     marked("hub data set {name} has no csv, json or parquet files; a loading script, if it has one, is never run."),
     marked("hub data set {name} is gated: accept its terms at {address}, log in with `hf auth login`, and try again."),
     marked(
+        "hub data set {name}: the hub at {address} does not accept this machine's token; log in again with `hf auth login`."
+    ),
+    marked(
         "{name}: there is no such file or folder here, and no data set of that name on the hub; check the name (a "
         "private one needs `hf auth login`)."
     ),
@@ -223,7 +229,7 @@ SENTENCES: tuple[str, ...] = (
     marked("{path}: has no weights for {part}; take a model that comes with its {what}."),
     marked("{path}: models of type {kind} have no {head} in transformers."),
     marked("{path}: the weights do not match config.json; missing are {missing} and others."),
-    marked("{name} is no longer in the hub cache ({why}); `loracle plan --model {model}` fetches it."),
+    marked("{name} is no longer in the hub cache; `hf download {what}` fetches it."),
     marked("{path}: its tokenizer has neither a padding nor an end token."),
     marked("{path}: config.json is not usable: {why}"),
     marked("{path}: its tokenizer does not tell tokens by words (it has no tokenizer.json)."),

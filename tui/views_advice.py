@@ -284,13 +284,14 @@ def as_text(advice: "Advice") -> str:
     return "\n".join(lines)
 
 
-def starting(advice: "Advice") -> str:
-    """What happens before the run can be watched."""
+def starting(advice: "Advice", come: str = "") -> str:
+    """What happens before the run can be watched; `come` is how much of a model has come."""
     if advice.model.weights_here:
         return _("starting…")
-    weights = size(advice.model.facts.weights_bytes)
-    words = _("downloading the model ({size}), then starting… {key} gives it up")
-    return words.format(size=weights, key=keys.name("back", "esc"))
+    words = _("downloading the model ({size}), then starting… {key} gives it up").format(
+        size=size(advice.model.facts.weights_bytes), key=(key := keys.name("back", "esc"))
+    )
+    return _("{downloaded}, then the start… {key} gives it up").format(downloaded=come, key=key) if come else words
 
 
 def pilot(names: list[str], takes: str, *, own: bool) -> Content:

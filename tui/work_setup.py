@@ -7,6 +7,7 @@ from engine.text import clean
 from tui import draft as drafts
 from tui.draft import Draft
 from tui.i18n import _
+from tui.words import amount
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
@@ -42,11 +43,14 @@ def models_here() -> list[tuple[str, str]]:
 
 
 def models_on_hub(text: str) -> list[tuple[str, str]] | None:
-    """What the hub's search finds; `None` without a network. Takes up to ten seconds."""
+    """What the hub's search finds, and how often it is downloaded; `None` without an answer. Takes up to ten seconds."""
     from engine.inspection.hub_list import found_on_hub
 
     found = found_on_hub(text)
-    return None if found is None else [(name, _("hub")) for name in found if clean(name) == name]
+    if found is None:
+        return None
+    often = _("hub, {n} downloads")
+    return [(name, often.format(n=amount(n)) if n else _("hub")) for name, n in found if clean(name) == name]
 
 
 def so_far(

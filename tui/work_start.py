@@ -14,7 +14,7 @@ from tui.work_plan import Advice
 
 if TYPE_CHECKING:
     from engine.inspect import ModelInspection
-    from engine.inspection.child import Cancel
+    from engine.inspection.child import Cancel, Progress
     from engine.pilot import Wanted
     from engine.rundir import RunDirectory
     from recommender.plan import Plan
@@ -68,7 +68,9 @@ def obstacle(advice: Advice, method: str) -> Obstacle | None:
     return None
 
 
-def start(advice: Advice, method: str, anyway: bool, runs: Path | None, cancel: "Cancel") -> "RunDirectory":
+def start(
+    advice: Advice, method: str, runs: Path | None, *, anyway: bool, cancel: "Cancel", progress: "Progress"
+) -> "RunDirectory":
     """Write the plan for that method and start its worker, unless that is given up while the model is downloaded.
 
     Raises:
@@ -77,7 +79,7 @@ def start(advice: Advice, method: str, anyway: bool, runs: Path | None, cancel: 
     """
     from engine.runs import start
 
-    plan = plan_of(advice, method, anyway=anyway, model=_with_weights(advice, cancel))
+    plan = plan_of(advice, method, anyway=anyway, model=_with_weights(advice, cancel, progress))
     _check_wanted(cancel)
     run = start(plan, advice.recommendation, runs, facts=advice.facts)
     drafts.used(advice.draft)
@@ -94,13 +96,13 @@ def _check_wanted(cancel: "Cancel") -> None:
         raise InputError(_("The start was given up; nothing was started."))
 
 
-def _with_weights(advice: Advice, cancel: "Cancel") -> "ModelInspection":
+def _with_weights(advice: Advice, cancel: "Cancel", progress: "Progress") -> "ModelInspection":
     """From the hub; as long as nobody wanted to train, its description was enough."""
     if advice.model.weights_here:
         return advice.model
     from engine.inspect import inspect_model
 
-    return inspect_model(str(advice.model.facts.id), cancel=cancel)
+    return inspect_model(str(advice.model.facts.id), progress=progress, cancel=cancel)
 
 
 def pilot_hours(advice: Advice) -> tuple[float, list[str]]:
@@ -114,7 +116,7 @@ def pilot_hours(advice: Advice) -> tuple[float, list[str]]:
     return plan.hours, list(plan.labels.values())
 
 
-def start_pilot(advice: Advice, runs: Path | None, cancel: "Cancel") -> "RunDirectory | None":
+def start_pilot(advice: Advice, runs: Path | None, cancel: "Cancel", progress: "Progress") -> "RunDirectory | None":
     """Start a pilot in a process of its own, unless that is given up before; its first run, once it has begun.
 
     Raises:
@@ -125,7 +127,7 @@ def start_pilot(advice: Advice, runs: Path | None, cancel: "Cancel") -> "RunDire
     from engine.runs import runs_root
     from tui import driver
 
-    plan = _pilot(advice, _with_weights(advice, cancel))
+    plan = _pilot(advice, _with_weights(advice, cancel, progress))
     _check_wanted(cancel)
     kept = {"mode": plan.mode, "labels": plan.labels, "stages": plan.stages, "raised": plan.raised}
     group = groups.create(

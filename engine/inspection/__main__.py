@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from typing import Any, TextIO
 
@@ -43,6 +44,7 @@ def main() -> int:
 
 
 def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
+    tell = _Telling(answers) if request.get("progress") else None
     match kind:
         case "model":
             from engine.inspection.model import inspect_folder
@@ -51,7 +53,7 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
         case "hub":
             from engine.inspection.hub import locate
 
-            return locate(request["id"], request.get("revision"))
+            return locate(request["id"], request.get("revision"), tell)
         case "hub_facts":
             from engine.inspection.hub import facts_of
 
@@ -64,7 +66,7 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
             from engine.inspection.data import inspect_data
 
             gc.disable()  # millions of small objects without a cycle: looking for cycles takes a fifth of the time
-            return inspect_data(request, _Telling(answers)) if request.get("progress") else inspect_data(request)
+            return inspect_data(request) if tell is None else inspect_data(request, tell)
         case "learned":
             from engine.inspection.learned import learned_rows
 
@@ -72,7 +74,7 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
         case "dataset":
             from engine.inspection.hub_data import locate_data
 
-            return locate_data(request["id"])
+            return locate_data(request["id"], tell)
         case "trace":
             from engine.worker.tracing.answer import answer
 
@@ -102,12 +104,14 @@ class _Telling:
     def __init__(self, answers: TextIO) -> None:
         self._answers = answers
         self._last = -PROGRESS_SECONDS
+        self._lock = threading.Lock()  # several files are downloaded at once
 
     def __call__(self, done: int, total: int, unit: str) -> None:
-        now = time.monotonic()
-        if now - self._last >= PROGRESS_SECONDS or done >= total:
-            self._last = now
-            print(json.dumps({"progress": [done, total, unit]}), file=self._answers, flush=True)
+        with self._lock:
+            now = time.monotonic()
+            if now - self._last >= PROGRESS_SECONDS or done >= total:
+                self._last = now
+                print(json.dumps({"progress": [done, total, unit]}), file=self._answers, flush=True)
 
 
 def _name(request: dict[str, Any]) -> str:

@@ -8,16 +8,17 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.files import disk_free
+from engine.inspection.child import Progress
 from engine.inspection.headers import Header, header_length, names_in, weights_of
+from engine.inspection.hub_fetch import fetched
 from engine.inspection.model import described, inspect_folder
 from engine.inspection.weights import Weights
 from engine.text import one_line
 from recommender.errors import InputError, LoracleError, Refused
-from recommender.reasons import size
 
 WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "README.md", "LICENSE*"]
 UNWANTED = ["*/*", "consolidated*", "*.fp16.safetensors", "*.bin", "*.pt"]
@@ -30,14 +31,14 @@ REACH_SECONDS = 9.0
 """How long to wait for the hub's first answer; a dead name server alone would take half a minute."""
 
 
-def locate(name: str, revision: str | None = None) -> dict[str, Any]:
-    """The folder and commit of a hub model, downloaded when the cache does not hold it.
+def locate(name: str, revision: str | None = None, tell: Progress | None = None) -> dict[str, Any]:
+    """The folder and commit of a hub model, downloaded when the cache does not hold it; `tell` hears how far that has come.
 
     Raises:
         InputError: no such model or revision, gated, pickled weights only, or no way to the hub.
         Refused: not enough disk for it.
     """
-    return _cached_or(name, revision, _download)
+    return _cached_or(name, revision, partial(_download, tell=tell))
 
 
 def facts_of(name: str, revision: str | None = None) -> dict[str, Any]:
@@ -130,19 +131,16 @@ def _listed(name: str, revision: str | None) -> tuple[str, dict[str, int], dict[
     return info.sha, files, weights
 
 
-def _download(name: str, revision: str | None) -> dict[str, Any]:
-    from huggingface_hub import HfApi, constants, snapshot_download
+def _download(name: str, revision: str | None, tell: Progress | None) -> dict[str, Any]:
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils._paths import filter_repo_objects
 
-    commit, _, weights = _listed(name, revision)
-    cache = Path(constants.HF_HUB_CACHE)
-    free = disk_free(cache)
-    if sum(weights.values()) > free:
-        needed = size(sum(weights.values()))
-        raise Refused(f"{cache}: hub model {name} takes {needed} of disk and {size(free)} are free. Free some, or set HF_HOME.")
+    commit, files, _ = _listed(name, revision)
     # The newest by its branch: only then the cache knows which commit the name means when there is no network.
     newest = revision is None or HfApi().model_info(name, timeout=REACH_SECONDS).sha == commit
-    wanted = None if newest else commit
-    return _found(Path(snapshot_download(name, revision=wanted, allow_patterns=WANTED, ignore_patterns=UNWANTED)))
+    wanted = {file: files[file] for file in filter_repo_objects(files, allow_patterns=WANTED, ignore_patterns=UNWANTED)}
+    meant = None if newest else commit
+    return _found(fetched(name, wanted, what=f"hub model {name}", kind="model", commit=commit, revision=meant, tell=tell))
 
 
 def _headers_only(name: str, revision: str | None) -> dict[str, Any]:
@@ -227,6 +225,8 @@ def explained(error: Exception, *, what: str, page: str, unknown: str, lacking: 
         return InputError(unknown)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return Refused(f"{constants.HF_HUB_CACHE}: the disk is full; free some, or set HF_HOME, and try again.")
+    if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code == 401:
+        return InputError(f"{what}: the hub at {hub} does not accept this machine's token; log in again with `hf auth login`.")
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return InputError(f"{lacking}, and the hub at {hub} answered with HTTP {error.response.status_code}; try again later.")
     why = one_line(error, 120) or type(error).__name__

@@ -11,11 +11,11 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from engine.files import disk_free
+from engine.inspection.child import Progress
 from engine.inspection.hub import REACH_SECONDS, explained, within
+from engine.inspection.hub_fetch import fetched
 from engine.text import one_line
-from recommender.errors import InputError, LoracleError, Refused
-from recommender.reasons import size
+from recommender.errors import InputError, LoracleError
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 WANTED = [f"*{suffix}" for suffix in SUFFIXES] + ["README.md"]
@@ -24,8 +24,8 @@ NAMES_SPLIT = re.compile(r"(?:^|[/_.\- ])(train|training|test|testing|validation
 _SPLITS = {"training": "train", "testing": "test"} | dict.fromkeys(("valid", "val", "dev", "eval"), "validation")
 
 
-def locate_data(name: str) -> dict[str, Any]:
-    """The files of a hub data set by split, downloaded when the cache does not hold them.
+def locate_data(name: str, tell: Progress | None = None) -> dict[str, Any]:
+    """The files of a hub data set by split, downloaded when the cache does not hold them; `tell` hears how far that has come.
 
     `name` is org/name, or org/name:configuration where a data set has several.
 
@@ -50,7 +50,7 @@ def locate_data(name: str) -> dict[str, Any]:
             f"{name}: there is no such file or folder, and no data set of that name in the hub cache (HF_HUB_OFFLINE is set)."
         )
     try:
-        return _download(repo, config)
+        return _download(repo, config, tell)
     except LoracleError:
         raise
     except Exception as error:
@@ -82,8 +82,8 @@ def _cached(repo: str, config: str) -> dict[str, Any] | None:
         return None
 
 
-def _download(repo: str, config: str) -> dict[str, Any]:
-    from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+def _download(repo: str, config: str, tell: Progress | None) -> dict[str, Any]:
+    from huggingface_hub import HfApi, hf_hub_download
 
     info = within(REACH_SECONDS, lambda: HfApi().dataset_info(repo, timeout=REACH_SECONDS - 1, files_metadata=True))
     sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
@@ -92,15 +92,10 @@ def _download(repo: str, config: str) -> dict[str, Any]:
         card = card_of(Path(hf_hub_download(repo, "README.md", repo_type="dataset")).parent)
     splits = chosen_files(repo, sizes, card, config)
     wanted = [file for files in splits.values() for file in files]
-    cache = Path(constants.HF_HUB_CACHE)
-    free = disk_free(cache)
-    needed = sum(sizes[file] for file in wanted)
-    if needed > free:
-        much = f"{size(needed)} of disk and {size(free)} are free"
-        raise Refused(f"{cache}: data set {repo} takes {much}. Free some, or set HF_HOME.")
     # By branch, not by commit: only then the cache knows which commit the name means when there is no network.
-    folder = snapshot_download(repo, repo_type="dataset", allow_patterns=[*wanted, "README.md"])
-    return _found(Path(folder), splits)
+    files, what = {file: sizes[file] for file in wanted}, f"data set {repo}"
+    folder = fetched(repo, files, what=what, kind="dataset", commit=info.sha, revision=None, tell=tell)
+    return _found(folder, splits)
 
 
 def _found(folder: Path, splits: dict[str, list[str]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The cache is read as folders, without the hub's library, which takes a second to
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +42,32 @@ def cached_models() -> list[str]:
     return [name for name in names if clean(name) == name]
 
 
-def found_on_hub(text: str) -> list[str] | None:
-    """Hub ids that the hub's search finds, the most downloaded first; `None` without a network or an answer in time."""
+def hub_data(path: str) -> str | None:
+    """The hub id of the data set that a file of the cache belongs to; `None` of all other files."""
+    found = re.search(r"[/\\]datasets--([^/\\]+)[/\\]snapshots[/\\]", path)
+    return found.group(1).replace("--", "/") if found else None
+
+
+def found_on_hub(text: str) -> list[tuple[str, int | None]] | None:
+    """Hub ids that the hub's search finds, the most downloaded first, and how often each is; `None` without an answer."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return None
     try:
         found = ask("hub_search", {"text": text}, about="hub", timeout=SEARCH_SECONDS)["found"]
     except LoracleError:
         return None
-    return None if found is None else [str(name) for name in found]
+    return None if found is None else [(str(name), downloads) for name, downloads in found]
 
 
 def search(text: str) -> dict[str, Any]:
-    """In the child: ask the hub."""
+    """In the child: ask the hub for models whose weights can be read, which are those in safetensors."""
     from huggingface_hub import HfApi
 
     from engine.inspection.hub import REACH_SECONDS, within
 
-    def look() -> list[str]:
-        return [model.id for model in HfApi().list_models(search=text, sort="downloads", limit=MOST_FOUND)]
+    def look() -> list[tuple[str, int | None]]:
+        models = HfApi().list_models(search=text, filter="safetensors", sort="downloads", limit=MOST_FOUND)
+        return [(model.id, model.downloads) for model in models]
 
     try:
         return {"found": within(REACH_SECONDS, look)}

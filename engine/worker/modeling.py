@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 
 from engine.files import read_json
@@ -74,12 +74,12 @@ def model_folder(choice: ModelChoice) -> str:
     local = local_model(choice.id)
     if local is not None:
         return str(local.absolute())
-    try:
-        return str(snapshot_download(choice.id, revision=choice.revision, local_files_only=True))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{choice.id} is no longer in the hub cache ({first_line(error)}); `loracle plan --model {choice.id}` fetches it."
-        ) from None
+    # A snapshot that the library calls complete holds all of a repository's files, and never are all of them fetched.
+    config = try_to_load_from_cache(choice.id, "config.json", revision=choice.revision)
+    if not isinstance(config, str):
+        named = f" --revision {choice.revision}" if choice.revision else ""
+        raise InputError(f"{choice.id} is no longer in the hub cache; `hf download {choice.id}{named}` fetches it.")
+    return str(Path(config).parent)
 
 
 def load_tokenizer(folder: str, *, words: bool = False) -> Any:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import OptionList
+from textual.widgets import Input
 
 from engine.inspect import ModelInspection
 from recommender.errors import InputError
+from tests.hub import Hub, Repository, serving
 from tui import work_setup
 from tui.app import LoracleApp
 from tui.draft import Draft
@@ -73,16 +74,31 @@ async def test_models_come_from_the_cache_and_from_the_hub(
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("engine.inspection.hub_list.found_on_hub", lambda text: [f"org/{text}-from-hub", "bad\x1b[31m"])
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("tui.screens.step_model.SEARCH_PAUSE", 0.0)
     app = LoracleApp(draft=Draft(model="", data="x.csv"), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
-        app.screen._show("model")  # type: ignore[attr-defined]
-        await wait(pilot, lambda: "org/cached-model" in screen(app))
-        await pilot.press(*"zebra")
-        await wait(pilot, lambda: "org/zebra-from-hub" in screen(app))
-        assert "org/cached-model" not in screen(app)
-        assert app.screen.query_one("#models", OptionList).option_count == 1
+    names = ("org/zebra-small", "org/zebra-[b]large[/]", "org/zebra\x1b[31mred")
+    with serving(Hub({name: Repository() for name in names})) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
+            app.screen._show("model")  # type: ignore[attr-defined]
+            await wait(pilot, lambda: "org/cached-model" in screen(app))
+            await pilot.press(*"zebra")
+            await wait(pilot, lambda: "hub, 12 k downloads" in screen(app))
+            assert "org/cached-model" not in screen(app)
+            assert "org/zebra-[b]large[/]" in screen(app)
+            assert "red" not in screen(app)
+            # Whoever goes into the list means what is chosen there, not what was typed: nothing is looked at in between.
+            await pilot.press("down", "down")
+            await pilot.pause()
+            assert "looking…" not in screen(app)
+            await pilot.press("up", "enter")
+            await wait(pilot, lambda: app.screen.query_one("#model", Input).value == "org/zebra-small")
+            await wait(pilot, lambda: "22.7 M parameters" in screen(app))
+            hub.search = (200, b"<html>a gateway</html>")
+            await pilot.press("ctrl+u", *"yak")
+            await wait(pilot, lambda: "no answer from the hub" in screen(app))
 
 
 @pytest.mark.usefixtures("known")
@@ -99,7 +115,7 @@ async def test_without_a_network_the_search_says_so_and_rests(
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
         app.screen._show("model")  # type: ignore[attr-defined]
         await pilot.press(*"zebra")
-        await wait(pilot, lambda: "no connection to the hub" in screen(app))
+        await wait(pilot, lambda: "no answer from the hub" in screen(app))
         before = len(asked)
         await pilot.press(*"fish")
         await pilot.pause(0.1)

@@ -1,6 +1,7 @@
 """Starting what the plan screen shows: a run, or a pilot, after a question where there is one."""
 
-from typing import ClassVar
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
@@ -15,11 +16,15 @@ from tui import work_start as starting
 from tui.background import in_thread
 from tui.error_words import in_words
 from tui.i18n import _
+from tui.progress import amount
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.words import duration
 from tui.work_plan import Advice
 from tui.work_setup import cancel_handle
+
+if TYPE_CHECKING:
+    from engine.inspection.child import Cancel, Progress
 
 
 class PlanStarts(LoracleScreen):
@@ -80,7 +85,9 @@ class PlanStarts(LoracleScreen):
         self._message(views.starting(self.advice), wrong=False)
         cancel = cancel_handle()
         try:
-            run = await in_thread(starting.start, self.advice, self.chosen, anyway, self.loracle.runs, cancel)
+            tell = self._telling(self.advice, cancel)
+            told = {"anyway": anyway, "cancel": cancel, "progress": tell}
+            run = await in_thread(starting.start, self.advice, self.chosen, self.loracle.runs, **told)
         except LoracleError as error:
             self._message(in_words(error.message))
             return
@@ -88,6 +95,19 @@ class PlanStarts(LoracleScreen):
             cancel.cancel()  # whoever leaves does not want it any more
             self._starting = False
         self.loracle.open_run(run)
+
+    def _telling(self, advice: Advice, cancel: "Cancel") -> "Progress":
+        """What says how much of the model has come, as long as it is waited for; called in the thread that downloads."""
+        loop = asyncio.get_running_loop()
+
+        def show(text: str) -> None:
+            if self._starting and not cancel.cancelled:
+                self._message(text, wrong=False)
+
+        def tell(done: int, total: int, unit: str) -> None:
+            loop.call_soon_threadsafe(show, views.starting(advice, amount(done, total, unit)))
+
+        return tell
 
     def action_pilot(self) -> None:
         """Ask whether a pilot is to be started, with what it would do."""
@@ -114,10 +134,11 @@ class PlanStarts(LoracleScreen):
     @work(exclusive=True, group="start", exit_on_error=False)
     async def _start_pilot(self) -> None:
         assert self.advice is not None
-        self._message(_("starting the pilot…"), wrong=False)
+        self._message(_("starting the pilot…") if self.advice.model.weights_here else views.starting(self.advice), wrong=False)
         cancel = cancel_handle()
         try:
-            run = await in_thread(starting.start_pilot, self.advice, self.loracle.runs, cancel)
+            tell = self._telling(self.advice, cancel)
+            run = await in_thread(starting.start_pilot, self.advice, self.loracle.runs, cancel, tell)
         except LoracleError as error:
             self._message(in_words(error.message))
             return

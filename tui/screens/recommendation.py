@@ -9,6 +9,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from engine.inspection.hub_list import hub_data
 from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import views_advice as views
@@ -79,7 +80,7 @@ class RecommendationScreen(PlanStarts):
 
     def machine_known(self) -> None:
         """The machine was looked at."""
-        data = one_line(self._data.path.rsplit("/", 1)[-1], 30)
+        data = one_line((hub_data(self._data.path) or self._data.path).rsplit("/", 1)[-1], 30)
         model = one_line(self._model.facts.id or self._model.path.rstrip("/").rsplit("/", 1)[-1], 30)
         self.headline(Content.assemble((model, "bold"), _(" on "), (data, "bold")))
 

@@ -95,10 +95,12 @@ class ModelStep(Step):
         taken = self.known is not None or self.refused
         fitting = [(n, w) for n, w in (*self._here, *self._hub) if taken or typed in n.lower()]
         choices = self.query_one("#models", OptionList)
+        at = None if choices.highlighted is None else self._shown[choices.highlighted]
         choices.clear_options()
         self._shown = list(dict(fitting))
         where = dict(reversed(fitting))
         choices.add_options([Option(_line(name, where[name])) for name in self._shown])
+        choices.highlighted = self._shown.index(at) if at in self._shown else None
         choices.border_subtitle = self._hub_words
         choices.display = bool(self._shown or self._hub_words)
 
@@ -110,8 +112,12 @@ class ModelStep(Step):
         self._search(self.field.value)
 
     @on(DescendantBlur)
-    def _left(self, event: DescendantBlur) -> None:
-        if event.widget.id == "model":
+    def _left(self) -> None:
+        self.call_after_refresh(self._look_if_left)
+
+    def _look_if_left(self) -> None:
+        """What is typed is meant, unless something is about to be chosen for it."""
+        if self.query("#model-field") and not self.query("#model:focus, #models:focus"):
             self.look(final=True)
 
     @on(Input.Submitted, "#model")
@@ -156,7 +162,7 @@ class ModelStep(Step):
         found = await in_thread(engine_side.models_on_hub, text)
         if found is None:
             self._no_hub_until = time.monotonic() + REST_SECONDS
-            self._hub_says(_("no connection to the hub: only what is on this machine"))
+            self._hub_says(_("no answer from the hub: only what is on this machine"))
             return
         self._hub = found
         self._hub_says("" if found else _("the hub has nothing by that name"))
