@@ -270,7 +270,8 @@ async def test_leaving_while_the_model_is_downloaded_starts_nothing(
 ) -> None:
     begun, over, started = threading.Event(), threading.Event(), []
 
-    def download(name: str, *, cancel: Any) -> ModelInspection:
+    def download(name: str, *, progress: Any, cancel: Any) -> ModelInspection:
+        progress(30_000_000, 90_000_000, "bytes to download")
         begun.set()
         while not cancel.cancelled:
             time.sleep(0.01)
@@ -286,7 +287,7 @@ async def test_leaving_while_the_model_is_downloaded_starts_nothing(
         await wait(pilot, lambda: plan_screen.advice is not None and not plan_screen._counting)
         await pilot.press("enter")
         await wait(pilot, begun.is_set)
-        assert "esc gives it up" in screen(app)
+        await wait(pilot, lambda: "downloaded 33% of 90.0 MB, then the start… esc gives it up" in screen(app))
         await pilot.press("escape")
         await wait(pilot, over.is_set)
         await pilot.pause(0.1)
