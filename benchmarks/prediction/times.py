@@ -2,14 +2,15 @@
 
     python -m benchmarks.prediction.times [--cells N]          measures what is lacking in results/prediction_times.json
     python -m benchmarks.prediction.times --again              measures all of them anew
-    python -m benchmarks.prediction.times --runs FOLDER...     how well the first ten steps of finished runs tell the others, and
-                                                               what the time left was said to be after 10, 20 and 50 of them
+    python -m benchmarks.prediction.times --runs FOLDER...     of finished runs: how well the plan, and the first ten steps, told
+                                                               the others, and what the time left was said to be after 10, at
+                                                               a quarter and at half of them; `--look` keeps nothing
 
 Measured is the processor time of the engine's own step over the number of threads, the median of the steps after the first two:
 what the step would take if nobody else computed here. Predicted is the traced step, each kind of its operations run here once
 (`engine.worker.tracing.timed`), and half as much again for the host: that was taken from the first four cells, the others were
 not looked at for it. To be run with the environment of Loracle's worker (`engine.launch`): how threads wait is in both. Runs are
-told by the wall clock, as a person sees them, on a machine that may be busy.
+told by the wall clock, as a person sees them, and by processor time, which a busy machine leaves alone.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import json
 import time
 import warnings
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,8 +28,10 @@ import torch
 
 from benchmarks.prediction.models import MINILM, SMOLLM2
 from benchmarks.prediction.score import spread
-from engine.events import read_events
+from engine.events import Event, read_events
+from engine.pace import PROBED
 from engine.state import RunState
+from engine.worker.took import Step, steps_of
 from engine.worker.tracing import own
 from engine.worker.tracing.candidates import _plan
 from engine.worker.tracing.kernels import Card
@@ -50,11 +54,10 @@ CELLS = [
     for precision in ("fp32", "bf16-mixed")
 ]
 STEPS = 7
-PROBED = 10
-"""Steps of a run after which the others are told."""
-FEWEST = 30
-ASKED = (10, 20, 50)
-"""Steps after which the time left is looked at."""
+FEWEST = 25
+SHARES = (0.25, 0.5)
+"""Of its steps, those after which a run's time left is looked at, beside the first ten."""
+SECONDS, COMPUTED = attrgetter("seconds"), lambda step: step.computed or 0.0
 
 
 class Clock:
@@ -102,43 +105,76 @@ def cell(model: str, task: str, method: str, rows: int, length: int, precision: 
     return told | {"error": error, "told_in": round(needed, 1)}
 
 
-def told_by_ten(folder: Path) -> dict[str, Any] | None:
-    """Of a finished run: how far off its first steps' pace is for all others, by tokens; `None` where it is too short."""
-    lines = [line for line in (folder / "events.jsonl").read_text().splitlines() if line.endswith("}")]
-    steps = [event for event in map(json.loads, lines) if event["kind"] == "step"]
-    written = (folder / "plan.yaml").read_text().splitlines()
-    plan = dict(line.split(":", 1) for line in written if line[:1].isalpha() and ":" in line)
-    if len(steps) < FEWEST or any(b["step"] <= a["step"] for a, b in pairwise(steps)):
-        return None
-    first, others = steps[:PROBED], steps[PROBED:]
-    pace = sum(s["seconds"] for s in first) / sum(s["tokens"] for s in first)
-    took = sum(s["seconds"] for s in others)
-    error = 100 * (pace * sum(s["tokens"] for s in others) / took - 1)
-    about = {name: plan[name].strip() for name in ("task", "method", "precision") if name in plan}
-    return about | {"steps": len(steps), "seconds": round(took, 1), "error": round(error, 1)}
+def told_by_ten(steps: list[Step], report: dict[str, Any]) -> dict[str, float]:
+    """How far off the plan's step is for all steps, and the pace of the first ten for all others, by tokens.
 
-
-def told_left(folder: Path) -> dict[str, Any] | None:
-    """What a finished run said of the time left, to its very end, after some steps; `None` where nothing was said.
-
-    Seconds said and true, by step. The run is folded again event by event, as whoever watched it did.
+    By the clock, and by what the processors computed: a machine that others use adds nothing to that.
     """
-    state, asked, last = RunState(), {}, None
-    for last in read_events(folder / "events.jsonl"):
-        state.apply(last)
-        if last["kind"] == "step" and state.step in ASKED:
-            asked[state.step] = (state.seconds_left, last["time"])
-    if last is None or last["kind"] != "end" or state.status != "done":
+    first, others = steps[1:PROBED], steps[PROBED:]
+    off = {}
+    for name, of in (("clock", SECONDS), ("computed", COMPUTED)):
+        told, took = (sum(of(step) for step in some) for some in (first, others))
+        seen, left = (sum(step.tokens for step in some) for some in (first, others))
+        if told and took and seen:
+            off[name] = round(100 * (told / seen * left / took - 1), 1)
+    said = report.get("predicted")
+    for name, took in (("clock", report.get("measured")), ("computed", report.get("computed"))):
+        if said and took:
+            off[f"plan, {name}"] = round(100 * (said / took - 1), 1)
+    return off
+
+
+def told_left(events: list[Event], ends: int) -> dict[str, list[float]]:
+    """What a run said of the time left, to its very end, at some of its steps: seconds said and true.
+
+    The run is folded again event by event, as whoever watched it did.
+    """
+    state, said = RunState(), {}
+    moments = {10: "after 10"} | {max(round(share * ends), PROBED + 1): f"at {share:.0%}" for share in SHARES}
+    for event in events:
+        state.apply(event)
+        if event["kind"] == "step" and state.step in moments and state.seconds_left is not None:
+            said[moments[state.step]] = [round(state.seconds_left, 1), round(_moment(events[-1]) - _moment(event), 1)]
+    return said
+
+
+def _moment(event: Event) -> float:
+    return float(event.get("monotonic", event["time"]))
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """What a finished run said, and what was true; `None` of one that was too short, did not end or was resumed.
+
+    What was said of the time left counts only where no early stopping came between.
+    """
+    events = list(read_events(folder / "events.jsonl"))
+    steps, of_run = list(steps_of(events)), [e for e in events if e["kind"] == "run"]
+    if len(steps) < FEWEST or len(of_run) != 1 or events[-1].get("status") != "done":
         return None
-    said = {step: [round(left, 1), round(last["time"] - at, 1)] for step, (left, at) in asked.items() if left is not None}
-    return {"run": folder.name, "steps": state.step, "left": said} if said else None
+    about, report = of_run[0], json.loads((folder / "report.json").read_text())
+    told = {"run": folder.name, "method": about["method"], "precision": about["precision"], "steps": len(steps)}
+    step = told_by_ten(steps, report.get("step") or {})
+    whole = report["steps"] == report["total_steps"]
+    return told | {"step": step, "left": told_left(events, len(steps)) if whole else {}}
+
+
+def scores(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Errors in hundredths over all runs: of a step, and of the time left."""
+    off: dict[str, list[float]] = {}
+    for told in runs:
+        for name, error in told["step"].items():
+            off.setdefault(f"step, {name}", []).append(error)
+        for name, (said, true) in told["left"].items():
+            off.setdefault(f"left, {name}", []).append(round(100 * (said / max(true, 0.1) - 1), 1))
+    return {name: spread(errors) for name, errors in sorted(off.items())}
 
 
 def main() -> None:
     """Measure what is lacking, or look at runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1000, help="at most so many new ones")
-    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="folders of finished runs")
+    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="folders that hold finished runs")
+    parser.add_argument("--look", action="store_true", help="print what the runs say and keep nothing")
     parser.add_argument("--again", action="store_true", help="forget the cells that were measured")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -156,13 +192,16 @@ def main() -> None:
         known["before"] = spread([c["error"] for c in cells.values()])
         RESULTS.write_text(json.dumps(known, indent=0) + "\n")
     if given.runs:
-        found = [told for folder in given.runs if (told := told_by_ten(folder)) is not None]
-        left = [told for folder in given.runs if (told := told_left(folder)) is not None]
-        known |= {"runs": found, "after": spread([r["error"] for r in found]), "left": left}
-        for told in left:
+        folders = sorted({file.parent for root in given.runs for file in root.rglob("events.jsonl")})
+        known["runs"] = [told for folder in folders if (told := finished(folder)) is not None]
+        for told in known["runs"]:
             print(told)
-        RESULTS.write_text(json.dumps(known, indent=0) + "\n")
-    print({name: known[name] for name in ("before", "after") if name in known})
+        known["after"] = scores(known["runs"])
+        if not given.look:
+            RESULTS.write_text(json.dumps(known, indent=0) + "\n")
+    print("before any run:", known.get("before"))
+    for name, errors in known.get("after", {}).items():
+        print(name, errors)
 
 
 if __name__ == "__main__":
