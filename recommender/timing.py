@@ -32,9 +32,9 @@ LAUNCHING_FORWARD = 0.3
 """Of them, where rows are only scored."""
 SCALING = 0.85
 """Of each further device's speed that reaches the run: the rest goes into exchanging gradients (K)."""
-HOST = 1.55
-"""What Python, autograd and cold caches add to the operations of a step on a CPU, by the clock of an idle machine: the middle of
-four steps of MiniLM, full (benchmarks/prediction/times.py; the other cells there have not been looked at for it)."""
+HOST, STARTING = 1.2, 3e-5
+"""What a step on a CPU takes beyond its operations, each tried alone: cold caches, so many times as long; Python and autograd,
+seconds for each operation. Fitted to 22 steps of MiniLM and SmolLM2 by the clock (benchmarks/prediction/times.py)."""
 MEASURED = 1.1
 """Times a measured step that the steps of a run take: saving, and steps that others disturb."""
 TRIED = (0.75, 1.5)
@@ -142,8 +142,10 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     low, high = (0.6, 1.7) if calibrated else (0.4, 2.5)
     tried = traced.tried(facts, method, settings.precision, settings.gradient_checkpointing)
     if tried is not None and settings.trained == "all" and devices == 1:
-        training = (pass_tokens * share * settings.epochs * tried.token + settings.total_steps * tried.update) * HOST
-        scoring = pass_tokens * passes * tried.scored * HOST
+        trained, scored = pass_tokens * share * settings.epochs, pass_tokens * passes
+        starts = _starts(tried, settings, trained, scored)
+        training = (trained * tried.token + settings.total_steps * tried.update) * HOST + STARTING * starts[0]
+        scoring = scored * tried.scored * HOST + STARTING * starts[1]
         low, high = TRIED
     training *= _learned(facts, method, settings.precision)
     aside = START_UP_SECONDS + min(_writing(facts, shape, method, settings), 2 * writing_seconds(training + scoring))
@@ -153,6 +155,13 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
         return _Seconds(measured, scoring * measured / max(training, 1e-9) + aside, (0.9, 1.2), "measured")
     known = (facts.machine.device or facts.machine.cpu_cores) and facts.data.tokens_p50 is not None and not shape.assumed
     return _Seconds(training, scoring + aside, (low, high), "estimated" if known else "assumed")
+
+
+def _starts(tried: traced.Tried, settings: Settings, trained: float, scored: float) -> tuple[float, float]:
+    """Operations that a CPU's host starts, in training and in scoring so many tokens: those of a micro-batch, however small."""
+    train, update, score = tried.starts
+    pieces, read = max(trained / settings.token_budget, settings.total_steps), scored / settings.token_budget
+    return pieces * train + settings.total_steps * update, max(read, settings.evaluations) * score
 
 
 def _learned(facts: Facts, method: Method, precision: Precision) -> float:

@@ -18,6 +18,7 @@ RESERVE = 1.05
 
 
 NAMES = frozenset(f.name for f in fields(Step))
+MOST_STARTS = 1e7
 SLOWEST = 1e6
 """Seconds of a token or of an update that nobody has waited for."""
 
@@ -181,6 +182,8 @@ class Tried(NamedTuple):
     """Of the optimizer, once a step, whatever its batch."""
     scored: float
     """Of a token that is only scored."""
+    starts: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Operations that the host starts: for a micro-batch in training, for the optimizer, for a micro-batch that is scored."""
 
 
 def tried(facts: Facts, method: str, precision: str, checkpointing: bool) -> Tried | None:
@@ -189,10 +192,13 @@ def tried(facts: Facts, method: str, precision: str, checkpointing: bool) -> Tri
         try:
             step, told = entry["step"], entry["seconds"]
             kind = (step["method"], step["precision"], step["gradient_checkpointing"], step.get("trained", "all"))
-            found = Tried(float(told["train"]), float(told.get("update", 0.0)), float(told["evaluate"]))
+            train, update, scored = (float(told.get(f"{of}_starts", 0.0)) for of in ("train", "update", "evaluate"))
+            starts = train, update, scored
+            found = Tried(float(told["train"]), float(told.get("update", 0.0)), float(told["evaluate"]), starts)
         except (KeyError, TypeError, ValueError):
             continue
         sound = 0 < found.token < SLOWEST and 0 <= found.update < SLOWEST and 0 <= found.scored < SLOWEST
+        sound = sound and all(0 <= n < MOST_STARTS for n in found.starts)
         if sound and kind == (method, precision, checkpointing, "all"):
             return found
     return None

@@ -21,6 +21,11 @@ LLAMA2_7B = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
     "num_key_value_heads": 32, "vocab_size": 32000, "max_position_embeddings": 4096, "tie_word_embeddings": False,
 }  # fmt: skip
+QWEN_7B, QWEN_14B = (  # of 2023, whose modules have other names in code of their own
+    LLAMA2_7B | {"vocab_size": 151936, "max_position_embeddings": 8192},
+    LLAMA2_7B | {"hidden_size": 5120, "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 40,
+                 "num_key_value_heads": 40, "vocab_size": 152064, "max_position_embeddings": 8192},
+)  # fmt: skip
 BLOOM_7B = {
     "model_type": "bloom", "hidden_size": 4096, "n_layer": 30, "n_head": 32, "vocab_size": 250880, "hidden_dropout": 0.0,
     "attention_dropout": 0.0,

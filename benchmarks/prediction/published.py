@@ -18,6 +18,8 @@ from engine.worker.tracing.estimate import estimate
 from recommender.facts import Facts
 
 HERE = Path(__file__).parent
+FILES = ("published.json", "published_times.json")
+"""Memory, and seconds of a step."""
 RESULTS = HERE.parent / "results" / "published.json"
 
 
@@ -39,8 +41,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     only = " ".join(sys.argv[1:])
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for row in json.loads((HERE / "published.json").read_text()):
-        key = f"{row['source']}: {row['name']}"
+    for row in [row for file in FILES for row in json.loads((HERE / file).read_text())]:
+        key = f"{row['source']}: {row['name']}" + (", time" if row["measure"] == "seconds_per_step" else "")
         if (only and only in key) or key not in known:
             told = predicted(row)
             least, most = row["published"]
@@ -52,8 +54,10 @@ def main() -> None:
             }
             RESULTS.write_text(json.dumps(known, indent=0) + "\n")
         found = known[key]
-        span, published = (f"{found[end] / 1e9:.1f}" for end in ("low", "high")), f"{sum(found['published']) / 2e9:.1f}"
-        print(f"| {row['source']} | {row['name']} | {row['measure']} | {published} | {found['predicted'] / 1e9:.1f} "
+        unit, digits = (1.0, 2) if row["measure"] == "seconds_per_step" else (1e9, 1)
+        span, published = (f"{found[end] / unit:.{digits}f}" for end in ("low", "high")), sum(found["published"]) / 2 / unit
+        print(f"| {row['source']} | {row['name']} | {row['measure']} | {published:.{digits}f} | "
+              f"{found['predicted'] / unit:.{digits}f} "
               f"({' to '.join(span)}) | {'yes' if found['inside'] else 'no'} |", flush=True)  # fmt: skip
 
 

@@ -156,9 +156,9 @@ def test_operations_that_were_tried_here_tell_the_time_instead_of_published_spee
     facts = Facts.model_validate({"machine": machine, "model": model, "data": data})
     full = recommend(facts).candidate("full")
 
-    def hours(train: float, update: float = 0.0) -> float:
+    def hours(train: float, update: float = 0.0, **starts: float) -> float:
         step = {"method": "full", "precision": full.settings.precision, "gradient_checkpointing": False}
-        entry = {"step": step, "seconds": {"train": train, "update": update, "evaluate": train / 3}}
+        entry = {"step": step, "seconds": {"train": train, "update": update, "evaluate": train / 3} | starts}
         profile = facts.measured.model_copy(update={"memory_profile": {"steps": [entry]}})
         return recommend(facts.model_copy(update={"measured": profile})).candidate("full").hours.predicted
 
@@ -166,6 +166,8 @@ def test_operations_that_were_tried_here_tell_the_time_instead_of_published_spee
     assert tokens * 0.5e-3 / 3600 < hours(1e-3) - hours(0.0005) < tokens * 1e-3 / 3600
     updates = full.settings.total_steps * timing.HOST * 2.0 / 3600  # one a step, however many tokens it has
     assert hours(1e-3, 2.0) - hours(1e-3) == pytest.approx(updates, rel=1e-6)
+    more = hours(1e-3, train_starts=2000.0) - hours(1e-3)  # each micro-batch starts them, however short its rows
+    assert more == pytest.approx(full.settings.total_steps * timing.STARTING * 2000 / 3600, rel=1e-6)
 
 
 def test_scoring_takes_its_time_beside_steps_that_were_measured() -> None:

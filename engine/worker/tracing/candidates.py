@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -120,19 +120,33 @@ class _Step:
 
     @property
     def seconds(self) -> dict[str, float] | None:
-        """Of a token in training and in scoring and of the optimizer's step, where that was timed."""
+        """Of a token in training and in scoring and of the optimizer's step, where that was timed; and the operations that a
+        micro-batch in training and in scoring and the optimizer start."""
         if not self._calls:
             return None
-        told = {layers: calls.seconds(_TRIED, within=TRYING) for layers, calls in self._calls.items()}
-        whole = told.get(None)  # a trace at full depth
-        less, more = (told.get(layers) for layers in SHALLOW)
-        if whole is None and less is not None and more is not None:
-            whole = {p: work.at_depth(less[p], more[p], SHALLOW, models.depth_of(self._built)) for p in more}
-        if whole is None:
+        whole = self._at_depth({layers: calls.seconds(_TRIED, within=TRYING) for layers, calls in self._calls.items()})
+        starts = self._at_depth({layers: calls.starts() for layers, calls in self._calls.items()})
+        if whole is None or starts is None:
             return None
-        tokens = self._one["rows"] * self._one["length"]
-        update, scored = (whole.pop(phase, 0.0) for phase in ("optimizer", "evaluation"))
-        return {"train": sum(whole.values()) / tokens / self._one["pieces"], "update": update, "evaluate": scored / tokens}
+        tokens, pieces = self._one["rows"] * self._one["length"], self._one["pieces"]
+        (update, scored), (updating, scoring) = (
+            [of.pop(phase, 0.0) for phase in ("optimizer", "evaluation")] for of in (whole, starts)
+        )
+        return {
+            "train": sum(whole.values()) / tokens / pieces,
+            "update": update,
+            "evaluate": scored / tokens,
+            "train_starts": sum(starts.values()) / pieces,
+            "update_starts": updating,
+            "evaluate_starts": scoring,
+        }
+
+    def _at_depth(self, told: Mapping[int | None, dict[str, float] | None]) -> dict[str, float] | None:
+        """Sums by phase at the model's own depth, from those of the traces."""
+        whole, (less, more) = told.get(None), (told.get(layers) for layers in SHALLOW)
+        if whole is None and less is not None and more is not None:
+            return {p: work.at_depth(less[p], more[p], SHALLOW, models.depth_of(self._built)) for p in more}
+        return whole
 
     @property
     def trained(self) -> list[int]:

@@ -37,6 +37,10 @@ class Calls:
             self.kinds[key] = (func, outlines, spec)
         self.counts.setdefault(phase, Counter())[key] += 1
 
+    def starts(self) -> dict[str, float]:
+        """How many operations the host starts, by phase of the second step and of the evaluation."""
+        return {p: float(counts.total()) for p, counts in self.counts.items() if p in (*STEP, "evaluation")}
+
     def seconds(self, known: dict[Any, float] | None = None, *, within: float = float("inf")) -> dict[str, float] | None:
         """Processor seconds, were every thread on a processor of its own, by phase of the second step and of the evaluation.
 
