@@ -54,6 +54,8 @@ async def test_the_whole_way_to_a_started_run(
         assert "~" in shown
         await pilot.press("2", "enter")
         await wait(pilot, lambda: isinstance(app.screen, RunScreen))
+        await pilot.press("escape", "n")  # the next one begins with nothing said
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and "● 1 Goal" in screen(app))
     plan, recommendation = started[0]
     assert plan.method == "lora"
     assert plan.overrides

@@ -94,6 +94,7 @@ class PlanStarts(LoracleScreen):
         finally:
             cancel.cancel()  # whoever leaves does not want it any more
             self._starting = False
+        self.begun()
         self.loracle.open_run(run)
 
     def _telling(self, advice: Advice, cancel: "Cancel") -> "Progress":
@@ -145,10 +146,15 @@ class PlanStarts(LoracleScreen):
         finally:
             cancel.cancel()
             self._starting = False
+        self.begun()
         if run is None:
             self._message(_("The pilot has begun; the list of runs shows it."), wrong=False)
         else:
             self.loracle.open_run(run)
+
+    def begun(self) -> None:
+        """A run, or a pilot, was started."""
+        raise NotImplementedError
 
     def _message(self, text: str, *, wrong: bool = True) -> None:
         line = self.query_one("#message", Static)

@@ -53,7 +53,7 @@ class RecommendationScreen(PlanStarts):
     ]
 
     def __init__(
-        self, model: "ModelInspection", data: "DataInspection", draft: Draft, keep: "Callable[[Draft], None] | None" = None
+        self, model: "ModelInspection", data: "DataInspection", draft: Draft, keep: "Callable[[Draft | None], None] | None" = None
     ) -> None:
         super().__init__()
         self._model, self._data, self._draft, self._keep = model, data, draft, keep
@@ -72,6 +72,11 @@ class RecommendationScreen(PlanStarts):
             yield Static(id="reasons", markup=False)
             yield Static(id="more", markup=False)
         yield Static(id="message", markup=False)
+
+    def begun(self) -> None:
+        """A run was started from the draft."""
+        if self._keep is not None:
+            self._keep(None)
 
     def on_mount(self) -> None:
         self.machine_known()

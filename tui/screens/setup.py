@@ -152,8 +152,11 @@ class SetupScreen(SetupDrafts):
         self._take(draft)
         self._changed()
 
-    def _take_back(self, draft: Draft) -> None:
-        """What was said on the plan screen."""
+    def _take_back(self, draft: Draft | None) -> None:
+        """What was said on the plan screen; nothing where a run was started there."""
+        if draft is None:
+            self.used()
+            return
         self.query_one(GoalStep).take(draft.goal)
         self.query_one(LimitsStep).take(draft.goal.get("time_budget_hours"))
         self._take(draft)

@@ -30,6 +30,12 @@ class SetupDrafts(LoracleScreen):
         if self._keeping is not None:
             drafts.keep(self.draft)
 
+    def used(self) -> None:
+        """A run was started from the draft, which begins anew: what was said last is not to be written down after that."""
+        if self._keeping is not None:
+            self._keeping.stop()
+        self._keeping = None
+
     def _take(self, draft: Draft) -> None:
         """Keep the draft, shortly after the last change."""
         if draft == self.draft:
