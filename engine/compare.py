@@ -8,6 +8,7 @@ done earlier is stopped early, or loses nothing but time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -173,19 +174,27 @@ def judged(group: Group, arms: dict[str, dict[str, list[str]]], metric: str) -> 
     seeds = [s for s in next(iter(arms.values())) if all(all(_scored(group, k) for k in by[s]) for by in begun.values())]
     if not begun or not seeds:
         return nothing
-    truth: list[Any] | None = None
-    answers: dict[str, list[Answers]] = {}
+    kind = kind_in(group, next(iter(begun.values()))[seeds[0]][0])
+    limits: set[Any] = set()
+    found: list[tuple[str, Answers]] = []
+    truths: list[list[Any]] = []
     for arm, by_seed in begun.items():
-        answers[arm] = []
         for seed in seeds:
             kept = [read_json(group.run(key).scores / "after.json", None) for key in by_seed[seed]]
-            answers[arm].append(joined(kept))
-            true = [t for fold in kept for t in fold["truth"]]
-            if truth is not None and true != truth:
-                return nothing  # data changed under way: nothing can be paired
-            truth = true
-    kind = kind_in(group, next(iter(begun.values()))[seeds[0]][0])
-    return bootstrap.side_by_side(kind, truth or [], answers, metric) | {"rows": len(truth or []), "seeds": list(seeds)}
+            found.append((arm, joined(kept)))
+            truths.append([t for fold in kept for t in fold["truth"]])
+            limits |= {(fold.get("written") or {}).get("tokens") for fold in kept}
+    if len({len(truth) for truth in truths}) > 1:
+        return nothing
+    given = [(truth, answers.predicted) for truth, (_, answers) in zip(truths, found, strict=True)]
+    common = kind.in_common(given, alike=len(limits) == 1)
+    if any(truth != common[0][0] for truth, _ in common):
+        return nothing  # data changed under way: nothing can be paired
+    by_arm: dict[str, list[Answers]] = {arm: [] for arm in begun}
+    for (arm, answers), (_, predicted) in zip(found, common, strict=True):
+        by_arm[arm].append(replace(answers, predicted=predicted))
+    truth = common[0][0]
+    return bootstrap.side_by_side(kind, truth, by_arm, metric) | {"rows": len(truth), "seeds": list(seeds)}
 
 
 def joined(kept: Sequence[dict[str, Any]]) -> Answers:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from engine.metrics.kinds import Floats
+from engine.metrics.kinds import Floats, Pair
 from engine.metrics.measures import measures
 from engine.metrics.tokens import Tokens
 
@@ -55,6 +55,17 @@ class WrittenAnswers(Tokens):
     def compared(self, truth: Sequence[Any], predicted: Sequence[Any]) -> list[Any]:
         """The wanted texts of the rows for which one was written: of 100,000 long answers a hundred."""
         return [wanted if answer[2] is not None else None for wanted, answer in zip(truth, predicted, strict=True)]
+
+    def in_common(self, several: Sequence[Pair], *, alike: bool) -> list[Pair]:
+        """Without the texts of rows that one of them did not answer, of all where some were cut shorter than others."""
+        both = [alike and all(p[i][2] is not None for _, p in several) for i in range(len(several[0][0]))]
+        return [
+            (
+                [wanted if kept else None for wanted, kept in zip(truth, both, strict=True)],
+                [answer if kept else [*answer[:2], None] for answer, kept in zip(predicted, both, strict=True)],
+            )
+            for truth, predicted in several
+        ]
 
     def details(self, truth: Sequence[Any], predicted: Sequence[Any]) -> dict[str, Any]:
         """How many answers were written."""

@@ -13,6 +13,10 @@ from engine.metrics.measures import Measure
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
+Pair = tuple[Sequence[Any], Sequence[Any]]
+"""Truth and predicted answers of some rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What one model said about some rows, in their order."""
@@ -50,6 +54,10 @@ class Kind(ABC):
     def compared(self, truth: Sequence[Any], predicted: Sequence[Any]) -> list[Any]:
         """What of `truth` these answers are compared with; the rest need not be kept."""
         return list(truth)
+
+    def in_common(self, several: Sequence[Pair], *, alike: bool) -> list[Pair]:
+        """Truth and answers of several models on the same rows, as far as all answered; `alike`: under the same limits."""
+        return list(several)
 
     def details(self, truth: Sequence[Any], predicted: Sequence[Any]) -> dict[str, Any]:
         """What a report says beyond the metrics."""

@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 from engine.metrics import bootstrap
 from engine.metrics.classes import Classes
 from engine.metrics.kinds import Answers
+from engine.metrics.registry import kind_of
 from engine.worker.baselines import majority, probe
 from engine.worker.report import statements
 
@@ -163,3 +164,17 @@ def test_rows_that_weigh_nothing_leave_intervals_that_are_numbers() -> None:
     first, last = (Answers([0, 0], [loss, 0.0], [5.0, 0.0]) for loss in (2.0, 1.0))
     assert bootstrap.gain(TWO, [0, 0], first, last, 1)["loss"] == {"gain": -1.0, "low": -1.0, "high": -1.0}
     assert bootstrap.mean_gap(first, last) == (1.0, 0.0)
+
+
+def test_models_are_compared_by_the_answers_that_all_of_them_wrote() -> None:
+    """A slow method answered fewer rows, or shorter."""
+    kind = kind_of("chat", [])
+    quick = (["a b", "c d", None], [[3.0, 2, "a b"], [2.0, 2, "x y"], [1.0, 2, None]])
+    slow = (["a b", None, None], [[3.0, 2, "x y"], [2.0, 2, None], [1.0, 2, None]])
+    common = kind.in_common([quick, slow], alike=True)
+    assert common[0][0] == common[1][0] == ["a b", None, None]
+    scores = [kind.summary(truth, Answers(said, None)) for truth, said in common]
+    assert [score["exact_answer"] for score in scores] == [1.0, 0.0]
+    shorter = kind.in_common([quick, slow], alike=False)
+    assert all("chrf" not in kind.summary(truth, Answers(said, None)) for truth, said in shorter)
+    assert all("perplexity" in kind.summary(truth, Answers(said, None)) for truth, said in shorter)
