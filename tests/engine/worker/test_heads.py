@@ -17,6 +17,7 @@ from engine.events import EventWriter, read_events
 from engine.files import read_json, sha256_of
 from engine.loading import split
 from engine.rundir import RunDirectory
+from engine.worker import causal
 from engine.worker.arguments import training_arguments
 from engine.worker.batches import LogicalBatch, padded
 from engine.worker.budget import TokenBudget
@@ -123,6 +124,8 @@ def test_the_gradient_of_a_cut_batch_is_that_of_the_whole_padded_or_not(
     for packed in (False, True):
         if packed:
             work.adopt(model)
+            short = "forward" in vars(causal.inner_of(model))
+            assert short is (not decoder and task != "token_classification"), "its last layer is computed for first tokens"
         assert work.packed is packed
         model.zero_grad()
         loss = trainer.training_step(model, batch)
