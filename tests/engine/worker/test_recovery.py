@@ -1,6 +1,8 @@
 """Memory runs out anywhere: the run goes on, and what comes out is what would have come out."""
 
+import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,16 +18,19 @@ from engine.rundir import RunDirectory
 from engine.worker import generating
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.classification import Classification
-from engine.worker.tasks.preference import Preference
+from engine.worker.tasks.registry import TASKS
 from engine.worker.tasks.seq2seq import Seq2Seq
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.plan import Plan
 from tests.engine.worker.inside import events, work
-from tests.engine.worker.works import plan_of
+from tests.engine.worker.works import ROWS, plan_of
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
 Begin = Callable[[Plan], RunDirectory]
+ENCODER_AND_DECODER = ("tiny_still", "still_llama")
+MODELS = {"seq2seq": ("tiny_t5",), **dict.fromkeys(("chat", "continued_pretraining", "preference"), ("tiny_chat",))}
+"""Of kinds of work; of those that judge texts both."""
 ERRORS: list[Callable[[], BaseException]] = [
     lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
@@ -109,20 +114,31 @@ def test_the_loss_curve_is_that_of_the_undisturbed_run_wherever_memory_runs_out(
     same(run, undisturbed)
 
 
+@pytest.fixture(scope="module")
+def still_llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Whose head for tokens, too, drops nothing."""
+    folder = tmp_path_factory.mktemp("models") / "still-llama"
+    shutil.copytree(tiny_llama, folder)
+    config = json.loads((folder / "config.json").read_text()) | {"classifier_dropout": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 @pytest.mark.faults
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize(("work", "model", "task"), [("preference", "tiny_chat", Preference), ("seq2seq", "tiny_t5", Seq2Seq)])
-def test_pairs_and_texts_that_run_out_of_memory_are_learned_as_if_they_had_not(
+@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize(("work", "model"), [(work, model) for work in ROWS for model in MODELS.get(work, ENCODER_AND_DECODER)])
+def test_every_task_and_method_that_runs_out_of_memory_learns_as_if_it_had_not(
     make_plan: MakePlan, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-    request: pytest.FixtureRequest, work: str, model: str, task: type[Task], method: str, seed: int,
+    request: pytest.FixtureRequest, work: str, model: str, method: str, seed: int,
 ) -> None:  # fmt: skip
     """While what the untouched model says is asked, too; and while answers are written."""
     where = request.getfixturevalue(model)
-    fields = {"dropout": 0.0} if method == "lora" else {}
+    fields = {"dropout": 0.0} if method != "full" else {}
     plan = plan_of(make_plan, tmp_path / "rows.jsonl", work, where, method, evaluations=2, epochs=2.0, **fields)
+    task = Seq2Seq if work == "seq2seq" else TASKS[work if work != "pairs" else "classification"]
     undisturbed, run = run_here(plan), begin(plan)
-    rng = random.Random(seed)
+    rng = random.Random(f"{work} {method} {seed}")
     with monkeypatch.context() as inside:
         if work == "preference":
             failing(inside, "likelihoods", {0, rng.randrange(1, 4)}, task=task)
@@ -137,7 +153,9 @@ def test_pairs_and_texts_that_run_out_of_memory_are_learned_as_if_they_had_not(
         disturbed(plan, run, run_here, monkeypatch, seed, task, (10, 6))
     same(run, undisturbed)
     scores = [(r.report() or {})["scores"]["after"] for r in (run, undisturbed)]
-    assert scores[0] == pytest.approx(scores[1], rel=1e-2, abs=1e-4)
+    assert {k: v for k, v in scores[0].items() if isinstance(v, float)} == pytest.approx(
+        {k: v for k, v in scores[1].items() if isinstance(v, float)}, rel=1e-2, abs=1e-3
+    )
 
 
 def test_an_evaluation_that_runs_out_of_memory_scores_the_same_rows_in_smaller_pieces(
