@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from engine import compare
 from engine.inspect import DataInspection, ModelInspection
-from engine.planning import plan_for, steps_of
+from engine.planning import in_batches, plan_for, steps_of
 from engine.prediction.candidates import counted_out
 from engine.refusals import check_fits
 from recommender.assignment import field_of
@@ -115,7 +115,7 @@ def wanted(
     high = made[leader].model_copy(update={"learning_rate": min(RAISED * made[leader].learning_rate, 1.0)})
     raised_key = f"{leader}-raised"
     raised_label = f"{labels[leader]}, learning rate x{RAISED:g}"
-    few = counted_rows(facts.data) < FEWEST_ROWS and not anyway
+    few = in_batches(made[leader], facts.data, counted_rows(facts.data)) < FEWEST_ROWS and not anyway
     budget = facts.goal.time_budget_hours
     if few:
         if len(made) == 1:

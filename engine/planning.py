@@ -115,10 +115,10 @@ def steps_of(plan: Plan, data: DataFacts, folds: int | None = None) -> int:
     every = counted_rows(data)
     rows = min(every, plan.data.train_rows or every)
     rows -= rows // folds if folds else plan.data.held_out_rows or 0
-    return plan.total_steps(_in_a_batch(plan, data, max(rows - (plan.data.validation_rows or 0), 1)))
+    return plan.total_steps(in_batches(plan, data, max(rows - (plan.data.validation_rows or 0), 1)))
 
 
-def _in_a_batch(plan: Plan, data: DataFacts, rows: int) -> int:
+def in_batches(plan: Plan, data: DataFacts, rows: int) -> int:
     """What batches count of so many rows: rows, or of raw text the full blocks that they make."""
     if plan.task != "continued_pretraining":
         return rows
@@ -243,5 +243,5 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
     check_fits(made, situation)
     if not model.weights_here:
         inspect_model(plan.model.id, revision=model.revision)  # which fetches them, now that they are wanted
-    settings = made.model_dump() | {"rows": _in_a_batch(made, data.facts, max(counted_rows(data.facts) - carved, 1))}
+    settings = made.model_dump() | {"rows": in_batches(made, data.facts, max(counted_rows(data.facts) - carved, 1))}
     return Completed(made, lint_for(settings, situation), situation)

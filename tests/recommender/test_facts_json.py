@@ -1,6 +1,7 @@
 """The JSON of facts and recommendation, an interface: names are fixed."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ from pydantic import ValidationError
 
 from recommender.decide import recommend
 from recommender.facts import DataFacts, Facts, Goal, Machine
+from recommender.plan import Plan
+from recommender.plan_file import field_paths
 from recommender.recommendation import Recommendation
+from recommender.step import TrainingStep
 
 EXAMPLE = json.loads((Path(__file__).parent / "facts_example.json").read_text())
 
@@ -102,3 +106,15 @@ def test_impossible_facts_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         Facts.model_validate_json(json.dumps(wrong))
     assert caught.value.errors()[0]["loc"][:2] == (part, next(iter(fields)))
+
+
+@pytest.mark.parametrize(
+    ("page", "fields"),
+    [
+        ("memory.md", list(TrainingStep.model_fields)),
+        ("run-folder.md", [path[-1] for path in field_paths(Plan)]),
+    ],
+)
+def test_the_documents_tell_every_field_that_people_write(page: str, fields: list[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    assert [name for name in fields if not re.search(rf"[`.]{name}`", text)] == []
