@@ -37,19 +37,25 @@ SMALL_RANK = 64
 def recommend(facts: Facts) -> Recommendation:
     """Decide between full, LoRA and QLoRA fine-tuning, or against fine-tuning, and say what would change it."""
     facts, guessed = completed(facts)
-    decision = decide(facts)
+    decision = settled(facts)
     shape, best = shape_of(facts.model, facts.data.task), decision.best
-    remedy = decision.instead
-    if decision.verdict == "does_not_fit":
-        remedy = remedies.instead(facts, shape, decision, decide)
     return decision.model_copy(
         update={
-            "instead": remedy,
             "settings_reasons": setting_reasons(facts, shape, best),
             "warnings": tuple(_cautions(facts, shape, decision, guessed)),
             "would_change": tuple(flip_conditions(facts, decision, decide)),
         }
     )
+
+
+def settled(facts: Facts) -> Recommendation:
+    """The verdict, and what to do where nothing fits: all that is decided of these very facts, and of no others. They are
+    completed."""
+    decision = decide(facts)
+    if decision.verdict != "does_not_fit":
+        return decision
+    shape = shape_of(facts.model, facts.data.task)
+    return decision.model_copy(update={"instead": remedies.instead(facts, shape, decision, decide)})
 
 
 def completed(facts: Facts) -> tuple[Facts, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from engine.launch import expandable
 from engine.prediction.ask import KNOWN, each
 from engine.prediction.configured import Cannot, checked
 from recommender import savings
-from recommender.decide import recommend
+from recommender.decide import completed, recommend, settled
 from recommender.edits import edited
 from recommender.facts import Facts
 from recommender.footprint import Step
@@ -62,15 +62,19 @@ def _unknown(facts: Facts, steps: Iterable[Step]) -> dict[str, Step]:
 
 def counted_out(facts: Facts, own: Own = lambda _: (), *, advised: bool = True) -> Facts:
     """The facts with the steps counted of all candidates that are recommended on them, unless `advised` is false, and of a
-    person's own plans: those that `own` makes of a recommendation. Then, with all that was advised, of what decides beside them:
-    which others fit, what would change the advice, what would help. Seconds, the first time."""
+    person's own plans: those that `own` makes of a recommendation. Then, with all that was advised, of others near the
+    memory that is free: a formula would decide whether they fit, and what would help. Seconds, the first time.
+
+    What would change the advice goes by the fits of these, and by the formula beyond them: nobody waits for sentences about other
+    machines. Who reads the plan on a screen has the time (`deciding`)."""
     until = 0.0
     for _ in range(ROUNDS if _can_be_traced(facts) else 0):
-        with asking() as asked:
-            advice = recommend(facts)
+        advice = recommend(facts)
         edits = [edited(facts, advice.candidate(plan.method), plan).candidate for plan in own(advice)]
         shown = steps_of(facts, [*(advice.candidates if advised else ()), *edits])
-        beside = _beside(facts, advice, asked) if advised else []
+        with asking() as asked:
+            settled(completed(facts)[0])
+        beside = one_of_each_way(asked)[:MOST_BESIDE] if advised else []
         if _unknown(facts, shown):
             facts = with_traces(facts, shown, fits=advised)
             continue
