@@ -89,11 +89,23 @@ def trainer_of(plan: Plan, work: Path) -> tuple[Any, int]:
     return trainer, total
 
 
+def saved_classifier(folder: Path) -> Any:
+    """The model of a finished run, loaded as its card says: an adapter onto its base."""
+    from peft import PeftConfig, PeftModel
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    if not (folder / "adapter_config.json").is_file():
+        return AutoModelForSequenceClassification.from_pretrained(folder)
+    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    model = AutoModelForSequenceClassification.from_pretrained(base, config=AutoConfig.from_pretrained(folder))
+    return PeftModel.from_pretrained(model, folder)
+
+
 def accuracy_side(data: str, method: str, seed: int, work: Path) -> dict[str, Any]:
     """Run Loracle for real to the end of 3 epochs, or go on with such a run, and score the saved model."""
     import time
 
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from benchmarks.accuracy import held_out
     from engine import runs
@@ -113,7 +125,7 @@ def accuracy_side(data: str, method: str, seed: int, work: Path) -> dict[str, An
     if state.status != "done":
         raise RuntimeError(f"the run ended as {state.status}: {run.last_words()}")
     rows = load_rows(data)
-    model = AutoModelForSequenceClassification.from_pretrained(run.model)
+    model = saved_classifier(run.model)
     tokenizer = AutoTokenizer.from_pretrained(run.model)
     accuracy, loss = held_out(model, tokenizer, rows.held_out_texts, rows.held_out_labels)
     report = run.report() or {}
