@@ -16,6 +16,9 @@ FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed", "refused"})
 MOST_KEPT = 1_000
 """Warnings and recoveries kept, the newest; a flood of them must not grow without bound."""
 MOST_SAMPLES = 50
+STEPPING = ("train", "evaluate")
+"""Phases in which steps are taken: a worker that is asked to stop finishes the one in hand and saves. In any other it leaves with
+the checkpoints that it has."""
 OF_EVERY = ("v", "seq", "kind", "monotonic", "processor")
 """Fields of every event that say nothing of what happened."""
 

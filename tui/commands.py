@@ -19,7 +19,7 @@ from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Recommendation
 from tui import plain, show
-from tui.endings import nothing_to_save
+from tui.endings import leaves_at_once
 from tui.headless import attach_to, follow, leave
 from tui.i18n import _
 from tui.paths import DATA_SUFFIXES
@@ -92,12 +92,15 @@ def stop(given: argparse.Namespace) -> int:
     if group is not None:
         return _of_groups("stop")(group, given)
     found = engine_runs.attach(given.run, given.runs)
-    without = nothing_to_save(found.state())
+    before = found.state()
     engine_runs.stop(found, now=given.now)
     gently = _("{name} stops after its current step and saves a checkpoint. Go on later: loracle resume {name}")
     at_once = _("{name} stops at once; steps since the last checkpoint are lost. Go on later: loracle resume {name}")
+    kept = _("{name} stops; its checkpoint of step {step} is kept. Go on later: loracle resume {name}")
     nothing = _("{name} stops. No step was taken yet, so there is nothing to save; loracle resume {name} begins it again")
-    print((at_once if given.now else nothing if without else gently).format(name=found.shown))
+    without = (kept if before.checkpoint else nothing) if leaves_at_once(before) else ""
+    words = at_once if given.now else without or gently
+    print(words.format(name=found.shown, step=before.checkpoint))
     return Exit.DONE
 
 

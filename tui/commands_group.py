@@ -18,6 +18,7 @@ from recommender.decide import recommend
 from recommender.errors import Exit, InputError
 from recommender.recommendation import METHODS
 from tui import driver, show_groups
+from tui.endings import leaves_at_once
 from tui.headless import follow, watch
 from tui.i18n import _
 from tui.show import Screen, listed, whole
@@ -139,10 +140,13 @@ def stop(group: Group, given: argparse.Namespace) -> int:
         run = group.current()
     if run is None:
         raise InputError(f"{group.name} is not running (it is {group.status()}).")
+    before = run.state()
     runs.stop(run, now=given.now)
     at_once = _("{name} stops at once, and {group} with it. Go on later: loracle resume {group}")
     gently = _("{name} stops after its current step, with a checkpoint, and {group} with it. Go on later: loracle resume {group}")
-    print((at_once if given.now else gently).format(name=run.shown, group=group.shown))
+    kept = _("{name} stops, and {group} with it; what was saved is kept. Go on later: loracle resume {group}")
+    words = at_once if given.now else kept if leaves_at_once(before) else gently
+    print(words.format(name=run.shown, group=group.shown))
     return Exit.DONE
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from engine.state import STEPPING
 from engine.text import one_line
 from tui import keys
 from tui.error_words import in_words
@@ -13,6 +14,8 @@ from tui.words import LIVE, fitted
 if TYPE_CHECKING:
     from engine.state import Death, RunState
 
+MOST_SAID = 600
+"""Characters of a cause, or of a cure."""
 DEATHS: "dict[Death, str]" = {
     "memory": _("The worker died without a word; most often the machine ran out of memory."),
     "disk": _("The worker died without a word; its disk is full."),
@@ -35,11 +38,13 @@ def death(state: "RunState") -> str:
 def ending(state: "RunState", cells: int | None = None) -> str:
     """How a run ended and which keys go on; empty while it goes on.
 
-    Of a failed run in about `cells` cells: the cause gives way, and the pane that has all of it is named. The keys stay.
+    Of a run that failed or was refused in about `cells` cells: the cause gives way, and the pane that has all of it is named.
+    The keys stay.
     """
     if state.status in LIVE:
         return ""
-    cause, cure = (one_line(in_words(one_line((state.end or {}).get(part) or "", 2_000)), 200) for part in ("cause", "cure"))
+    end = state.end or {}
+    cause, cure = (one_line(in_words(one_line(end.get(part) or "", 2_000)), MOST_SAID) for part in ("cause", "cure"))
     at = _(" at the checkpoint of step {step}").format(step=state.checkpoint) if state.checkpoint else ""
     resume = keys.name("resume", "r")
     match state.status:
@@ -50,23 +55,30 @@ def ending(state: "RunState", cells: int | None = None) -> str:
         case "failed":
             newest, anew = _("{key} tries again from the newest checkpoint."), _("{key} tries again from the beginning.")
             last = [(newest if state.checkpoint else anew).format(key=resume)]
-            change, saner = keys.name("again-changed", "e"), one_line((state.end or {}).get("setting") or "", 60)
+            change, saner = keys.name("again-changed", "e"), one_line(end.get("setting") or "", 60)
             if saner:  # as it is, it would end the same way
                 words = _("{key} opens its plan with {setting}. {resume} tries the same again.")
                 last = [words.format(key=change, setting=saner, resume=resume)]
             else:
                 last.append(_("{key} changes the plan for a new run.").format(key=change))
-            said, failed = f"{cause or _('The worker gave no cause.')} {cure}".rstrip(), _("Failed: {words}")
-            if cells is not None and cell_len(failed.format(words=" ".join([said, *last]))) > cells:
-                last.insert(0, _("({key} has it whole.)").format(key=keys.name("pane-7", "7")))
-                said = cause if saner else said  # its key is among the keys, without a command of two lines
-                said = fitted(said, max(cells - cell_len(failed.format(words=" ".join(["", *last]))), 0))
-            return failed.format(words=" ".join([said, *last]))
+            said = f"{cause or _('The worker gave no cause.')} {cure}".rstrip()
+            # Where there is a saner setting its key is among the keys, without a command of two lines.
+            return _within(cells, _("Failed: {words}"), said, last, shorter=cause if saner else said)
         case "refused":
-            return _("Refused: {cause} {cure}").format(cause=cause, cure=cure)
+            said = f"{cause} {cure}".rstrip()
+            change = _("{key} changes the plan for a new run.").format(key=keys.name("again-changed", "e"))
+            return _within(cells, _("Refused: {words}"), said, [change], shorter=said)
         case "dead":
             return f"{death(state)} {_resuming(state)}"
     return ""
+
+
+def _within(cells: int | None, whole: str, said: str, last: list[str], *, shorter: str) -> str:
+    """`said` and the keys in `last`, put into `whole`; in so many cells `shorter`, cut, and the pane that has all of it."""
+    if cells is not None and cell_len(whole.format(words=" ".join([said, *last]))) > cells:
+        last = [_("({key} has it whole.)").format(key=keys.name("pane-7", "7")), *last]
+        said = fitted(shorter, max(cells - cell_len(whole.format(words=" ".join(["", *last]))), 0))
+    return whole.format(words=" ".join([said, *last]))
 
 
 def _resuming(state: "RunState") -> str:
@@ -76,6 +88,10 @@ def _resuming(state: "RunState") -> str:
     return _("{key} resumes the run; it had no checkpoint yet and begins again.").format(key=resume)
 
 
-def nothing_to_save(state: "RunState") -> bool:
-    """Whether a run that is asked to stop leaves without a checkpoint: it has taken no step yet."""
-    return not state.step and not state.checkpoint and state.phase != "train"
+def leaves_at_once(state: "RunState") -> str:
+    """What is kept of a run that is asked to stop while it takes no steps; empty while it does: it saves then."""
+    if state.phase in STEPPING:
+        return ""
+    if state.checkpoint:
+        return _("Stopping: no step is under way; the checkpoint of step {step} is kept.").format(step=state.checkpoint)
+    return _("Stopping: no step was taken yet, so there is nothing to save.")

@@ -10,7 +10,7 @@ from types import FrameType
 from engine.rundir import RunDirectory
 from engine.runs import stop
 from recommender.errors import InputError, Refused
-from tui.endings import nothing_to_save
+from tui.endings import leaves_at_once
 from tui.error_words import in_words
 from tui.i18n import _
 
@@ -46,9 +46,7 @@ class Stopping:
     def _pass_on(self, run: RunDirectory) -> None:
         now = len(self.asked) > 1
         gently = _("Stopping after this step, with a checkpoint. Once more stops at once.")
-        words = _("Stopping at once.") if now else gently
-        if not now and nothing_to_save(run.state()):
-            words = _("Stopping: no step was taken yet, so there is nothing to save.")
+        words = _("Stopping at once.") if now else leaves_at_once(run.state()) or gently
         try:
             stop(run, now=now)
         except InputError:  # it has ended in this moment

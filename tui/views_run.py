@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from textual.content import Content
 
 from engine.metrics.measures import MEASURES
+from engine.state import STEPPING
 from engine.text import one_line
 from tui import judged
 from tui.i18n import _
@@ -39,8 +40,6 @@ PHASES = (*_BEFORE, "train", "save", "after", "probe")
 """In the order of a run."""
 OF_SOME = ("reference", "compile", "kernels", "answers", "samples", "forgetting", "probe")
 """Those that only some runs have."""
-TRAINING = ("train", "evaluate")
-"""Phases during which the bar counts steps."""
 UNITS = {"rows": _("rows"), "steps": _("steps"), "answers": _("answers"), "tokens": _("tokens")}
 TREND_STEPS = 50
 
@@ -72,7 +71,7 @@ def time_left(state: "RunState", now: float | None = None) -> Content:
 
 def progress(state: "RunState", width: int) -> Content:
     """Bar, steps, percent; outside the training the phase's own progress."""
-    if state.phase in TRAINING or not state.phase_total or state.status not in LIVE:
+    if state.phase in STEPPING or not state.phase_total or state.status not in LIVE:
         done, total, unit = state.step, state.total_steps, _("step")
     else:
         done, total, unit = state.phase_done, state.phase_total, UNITS.get(state.phase_unit, one_line(state.phase_unit, 12))
@@ -86,7 +85,7 @@ def progress(state: "RunState", width: int) -> Content:
 def phases(state: "RunState", width: int) -> Content:
     """What was done and how long it took, what is being done, what is still to come; the first fall away if it is too much."""
     parts = []
-    here = "train" if state.phase in (*TRAINING, "pause") else state.phase
+    here = "train" if state.phase in (*STEPPING, "pause") else state.phase
     now = PHASES.index(here) if here in PHASES else -1
     for n, name in enumerate(PHASES):
         spent = state.phase_seconds.get(name)

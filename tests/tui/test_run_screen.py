@@ -219,11 +219,25 @@ async def test_a_run_that_would_fail_again_is_begun_anew_with_the_saner_setting(
     async with app.run_test(size=(80, 24)) as pilot:
         hint = "e opens its plan with learning_rate=2e-06. r tries the same again."
         await wait(pilot, lambda: hint in " ".join(screen(app).split()))
+        await wait(pilot, lambda: screen(app).splitlines()[-1].startswith(" e Again "))
         await pilot.press("e")
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
         plan = app.screen
         assert isinstance(plan, RecommendationScreen)
         assert (plan.chosen, plan._draft.settings["lora"]["learning_rate"]) == ("lora", "2e-06")
+
+
+async def test_why_a_run_was_refused_is_told_whole_in_the_smallest_terminal(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    worker = make_run()
+    worker.begin()
+    cause = "The longest rows take 11.2 GB, and 4.1 GB are free. " * 6 + "Use `--set max_length=256`."
+    worker.end("refused", 3, cause=cause)
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: f"Refused: {cause} e changes the plan for a new run." in " ".join(screen(app).split()))
+        assert all(part in screen(app) for part in ("1 loss", "4 log", "refused: The longest"))
 
 
 async def test_x_asks_the_worker_to_stop_and_shift_x_asks_the_person_first(

@@ -9,7 +9,7 @@ from engine.state import RunState, fold
 from recommender.decide import recommend
 from recommender.facts import Facts
 from tui import keys, live_advice, views_run, words
-from tui.endings import ending, nothing_to_save
+from tui.endings import ending, leaves_at_once
 from tui.run_log import RunLog
 from tui.views_advice import card, settings_line
 
@@ -113,13 +113,24 @@ def test_a_failed_run_is_tried_again_from_where_it_has_something() -> None:
     told = ending(fold([began, kept, failed | {"cause": "Memory ran out. " * 9}]), 140)
     assert told.endswith(f"… (7 has it whole.) r tries again from the newest checkpoint. {changed}")
     assert len(told) <= 140
+    refused = fold([began, failed | {"status": "refused", "cause": "rows.csv is gone. " * 20}])
+    assert ending(refused) == f"Refused: {'rows.csv is gone. ' * 20}{changed}"
+    told = ending(refused, 140)
+    assert told.endswith(f"… (7 has it whole.) {changed}")
+    assert len(told) <= 140
 
 
-def test_who_stops_before_the_first_step_is_promised_no_checkpoint() -> None:
-    loading: list[dict[str, Any]] = [{"seq": 1, "kind": "phase", "name": "load", "done": 0, "total": 0, "unit": ""}]
-    assert nothing_to_save(fold(loading))
-    assert not nothing_to_save(fold([*loading, loading[0] | {"seq": 2, "name": "train", "total": 9}]))
-    assert not nothing_to_save(fold([*loading, {"seq": 2, "kind": "checkpoint", "step": 20}]))
+def test_who_stops_a_run_that_takes_no_steps_is_promised_no_new_checkpoint() -> None:
+    def phase(name: str) -> dict[str, Any]:
+        return {"seq": 9, "kind": "phase", "name": name, "done": 0, "total": 9, "unit": ""}
+
+    kept = {"seq": 2, "kind": "checkpoint", "step": 20}
+    assert "nothing to save" in leaves_at_once(fold([phase("load")]))
+    for name in ("load", "preflight", "after", "probe"):  # before the steps of a resumed run, and after the last one
+        assert "the checkpoint of step 20 is kept" in leaves_at_once(fold([kept, phase(name)]))
+    for name in ("train", "evaluate"):
+        assert not leaves_at_once(fold([phase(name)]))
+        assert not leaves_at_once(fold([kept, phase(name)]))
 
 
 def test_of_joined_emoji_every_terminal_shows_as_many_cells() -> None:

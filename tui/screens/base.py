@@ -40,6 +40,11 @@ class LoracleScreen(Screen[None]):
     """One or two sentences for the help."""
 
     @property
+    def foremost(self) -> str:
+        """The action whose key stands first in the line at the bottom; empty: as they are bound."""
+        return ""
+
+    @property
     def loracle(self) -> "LoracleApp":
         """The app, by its own type."""
         return cast("LoracleApp", self.app)

@@ -236,10 +236,20 @@ class RunScreen(RunPanes):
         else:
             self.say(_("There is no result yet: the run is not done."), "warning")
 
+    @property
+    def _saner(self) -> str:
+        """The setting, as `NAME=VALUE`, without which a failed run would fail again; empty where none is known."""
+        end = self._following.state.end if self._following is not None else None
+        return str((end or {}).get("setting") or "")
+
+    @property
+    def foremost(self) -> str:
+        """A run that would fail again is to be changed before it is resumed."""
+        return "again" if self._saner else ""
+
     def action_again(self) -> None:
         """The plan once more, to be changed; where a setting of it was the cause, with the saner one."""
-        end = self._following.state.end if self._following is not None else None
-        self.loracle.open_again(self.run_directory, str((end or {}).get("setting") or ""))
+        self.loracle.open_again(self.run_directory, self._saner)
 
     def action_replay(self) -> None:
         """Once more from its begin."""

@@ -10,7 +10,7 @@ from recommender.errors import LoracleError
 from tui import keys
 from tui import work as engine_side
 from tui.background import in_thread
-from tui.endings import nothing_to_save
+from tui.endings import leaves_at_once
 from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.confirm import ConfirmScreen
@@ -65,8 +65,8 @@ class RunAsks(RunKeys):
             return
         self._stopping = _("Stopping at once.") if now else _("Stopping: it finishes this step and saves.")
         if self._following is not None:
-            if not now and nothing_to_save(self._following.state):
-                self._stopping = _("Stopping: no step was taken yet, so there is nothing to save.")
+            if not now:
+                self._stopping = leaves_at_once(self._following.state) or self._stopping
             self.draw_hint()
 
     @work(exclusive=True, group="resume", exit_on_error=False)

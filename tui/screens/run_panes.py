@@ -8,15 +8,15 @@ from tui import keys
 from tui import views_run as views
 from tui.endings import ending
 from tui.i18n import _
-from tui.live_advice import Advice
+from tui.live_advice import ENDED_BADLY, Advice
 from tui.screens.run_asks import RunAsks
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
 from tui.widgets.quiet import Quiet
 
 LEAVING = _("Leaving keeps it running; `loracle attach` comes back to it.")
-HINT_ROWS = 4
-"""As in the stylesheet."""
+HINT_ROWS, MOST_HINT_ROWS = 4, 8
+"""The stylesheet has the second: in a high terminal, and where nothing was trained, so that there is no curve."""
 
 
 class RunPanes(RunAsks):
@@ -80,7 +80,10 @@ class RunPanes(RunAsks):
         """How it ended and what to do now; while it goes on, what is pressing."""
         assert self._following is not None
         state, hint = self._following.state, self.query_one("#hint", Quiet)
-        hint.set_class(state.status in ("failed", "refused", "dead"), "-alarm")
+        ended_badly = state.status in ENDED_BADLY
+        hint.set_class(ended_badly, "-alarm")
+        self.query_one("#panes").set_class(ended_badly and not state.losses, "-no-curve")
         width = max(self.size.width - 2, 20)
-        room = (HINT_ROWS - 1) * width  # words that do not fit into a row leave some of it blank, paths much of it
+        rows = MOST_HINT_ROWS if self.has_class("-tall") or not state.losses else HINT_ROWS
+        room = (rows - 1) * width  # words that do not fit into a row leave some of it blank, paths much of it
         hint.show(Content(ending(state, room) or self._stopping or pressing or LEAVING))

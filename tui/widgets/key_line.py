@@ -59,7 +59,10 @@ class KeyLine(Widget):
         typing = isinstance(self.screen.focused, Input)
         known = (a for a in reversed(active.values()) if a.binding.show and not (typing and _is_typed(a.binding.key)))
         keys = {a.binding.action: a for a in known}
-        parts = [(self._part(one), one) for one in reversed(keys.values())]
+        foremost = getattr(self.screen, "foremost", "")
+        ordered = list(reversed(keys.values()))
+        ordered.sort(key=lambda one: one.binding.action != foremost)
+        parts = [(self._part(one), one) for one in ordered]
         last = self._part(palette) if palette is not None else Content("")
         room = self.size.width - last.cell_length
         shown: list[Content] = []
