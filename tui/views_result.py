@@ -130,6 +130,19 @@ def statements(report: dict[str, Any]) -> Table:
     return table
 
 
+def of_group(report: dict[str, Any]) -> Table:
+    """What came of the pilot or comparison that the run belongs to, from that one's report."""
+    table = list_of("")
+    name, winner = one_line(report.get("name"), 100), one_line(report.get("winner_name"), 60)
+    heading = _("The pilot chose {winner}.") if winner else _("Of the comparison it belongs to:")
+    table.add_row("", Text(heading.format(winner=winner), "bold"))
+    for text in report.get("statements") or []:
+        table.add_row(Text(sign("·")), Text(one_line(in_words(str(text)), 500)))
+    table.add_row("", Text(_("All of it: loracle report {name}").format(name=name)))
+    table.add_row("", "")
+    return table
+
+
 def cost(report: dict[str, Any], *, roomy: bool = True) -> Content:
     """What was promised, and what it took."""
     widths = ROOMY_COST if roomy else NARROW_COST

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engine.rundir import RunDirectory
 from engine.state import RunState
 from tui import views_compare
 from tui.app import LoracleApp
@@ -73,6 +74,23 @@ async def test_the_result_says_what_is_still_wrong_and_what_it_cost(
         assert "the [/] \\x1b[31mbattery" in screen(app)
         await pilot.press("m", "4")
         await wait(pilot, lambda: "Better than before." in screen(app))
+
+
+async def test_the_result_of_a_pilots_run_says_what_the_pilot_chose(runs: Path, done: Any, screen: Screen, wait: Any) -> None:
+    pilot_folder = runs / "20270101-080000-rows-pilot"
+    run = RunDirectory(done().path.rename(pilot_folder.with_name("moved")))
+    pilot_folder.mkdir()
+    (pilot_folder / "group.json").write_text("{}")
+    said = ["LoRA leads full fine-tuning by 0.2000 loss (±0.0500) after 100 steps."]
+    report = {"version": 1, "kind": "pilot", "name": pilot_folder.name, "winner_name": "LoRA", "statements": said}
+    (pilot_folder / "report.json").write_text(json.dumps(report))
+    run = RunDirectory(run.path.rename(pilot_folder / "lora"))
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await result_of(app, run, pilot, wait, screen)
+        await pilot.press("4", "m")
+        told = ("The pilot chose LoRA.", said[0], f"loracle report {pilot_folder.name}", "Better than before.")
+        await wait(pilot, lambda: all(words in " ".join(screen(app).split()) for words in told))
 
 
 async def test_what_was_trained_whole_is_not_merged_and_the_app_says_why(

@@ -52,6 +52,12 @@ def as_text(*contents: "Content | Table") -> str:
     return capture.get().strip() + "\n"
 
 
+def _of_group(run: "RunDirectory") -> dict[str, Any] | None:
+    from engine.groups import Group
+
+    return Group(run.group).report() if run.group is not None else None
+
+
 class ResultScreen(PanesScreen):
     """Shows report.json."""
 
@@ -73,6 +79,8 @@ class ResultScreen(PanesScreen):
         self.run_directory = run
         self._folder = str(run.model)
         self._report: dict[str, Any] | None = None
+        self._of_group: dict[str, Any] | None = None
+        """The report of the pilot or comparison that the run belongs to."""
         self._wide = False
         """Whether it was shown for a wide screen."""
 
@@ -96,6 +104,7 @@ class ResultScreen(PanesScreen):
     async def _load(self) -> None:
         try:
             report = await in_thread(self.run_directory.report)
+            self._of_group = await in_thread(_of_group, self.run_directory)
         except LoracleError as error:
             self._problem(in_words(error.message))
             return
@@ -134,7 +143,11 @@ class ResultScreen(PanesScreen):
             "scores": [views.scores(report, roomy=self.has_class("-wide"))],
             "cost": [views.cost(report, roomy=self.has_class("-wide"))],
             "wrong": shown or [nothing],
-            "means": [views.statements(report), views.where(report, self._folder)],
+            "means": [
+                *([views.of_group(self._of_group)] if self._of_group else []),
+                views.statements(report),
+                views.where(report, self._folder),
+            ],
         }
 
     def action_copy_report(self) -> None:
