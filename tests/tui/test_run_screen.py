@@ -237,7 +237,7 @@ async def test_why_a_run_was_refused_is_told_whole_in_the_smallest_terminal(
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: f"Refused: {cause} e changes the plan for a new run." in " ".join(screen(app).split()))
-        assert all(part in screen(app) for part in ("1 loss", "4 log", "refused: The longest"))
+        assert all(part in screen(app) for part in ("1 loss", "2 now", "memory", "4 log"))
 
 
 async def test_x_asks_the_worker_to_stop_and_shift_x_asks_the_person_first(
