@@ -81,6 +81,8 @@ def of_data(facts: "DataFacts") -> list[str]:
             facts.unlearned_answers,
         )
         found.append(text.format(n=number(facts.unlearned_answers)))
+    if facts.format and facts.format.startswith("folders"):
+        found.append(_("each folder is a class; as FOLDER/**/*.txt the texts are read as raw text"))
     found += [_suspicious(s) for s in facts.suspicious_columns if s.why not in ("rival", "text")]
     for why, sentence in (("text", _other_texts), ("rival", _could_be_label)):
         columns = [s.column for s in facts.suspicious_columns if s.why == why]

@@ -5,8 +5,8 @@ from recommender.language import marked
 SENTENCES: tuple[str, ...] = (
     marked("{path} is a spreadsheet, whatever its name says; save it as csv, in UTF-8, and give that file."),
     marked(
-        "{path}: every row has the label {label} in column {column}; name another one with --label-column, or add rows of another"
-        " class."
+        "{path}: every row has the label {label} in column {column}; name another one with --label-column, add rows of another"
+        " class, or say with --task what else is to be learned."
     ),
     marked("{name}: row {row}: labels that the plan does not name (data.labels): {labels}; the known ones are {known}."),
     marked("{plan}: is a file of rows, not a plan; loracle plan --data {name} makes one."),
@@ -38,4 +38,76 @@ SENTENCES: tuple[str, ...] = (
         " work for gradient boosting (scikit-learn, XGBoost)."
     ),
     marked("If one column is a text, name it with --text-column, and what is to be told with --label-column."),
+    marked("{place}: column {column} holds a text, where chosen holds messages; write both alike."),
+    marked("{place}: column {column} holds messages, where chosen holds a text; write both alike."),
+    marked("{place}: column {column} holds no question, and chosen and rejected are answers alone; leave such rows out."),
+    marked(
+        "{place}: column {column} holds an answer and no question; name the column of the question with --column"
+        " prompt=NAME."
+    ),
+    marked("{place}: column {column} holds a message that is no object with a speaker and a text."),
+    marked("{place}: column {column} holds a message that names no speaker (role)."),
+    marked("{place}: column {column} holds a message of an unknown speaker, {who}."),
+    marked("{place}: column {column} holds a message whose text is an object."),
+    marked("{place}: column {column} holds a message of the user without a text (content)."),
+    marked("{place}: column {column} holds a message with a part that is no text ({kind}), which no task here reads."),
+    marked("{place}: column {column} holds a message of the {role} with tool_calls; only the assistant calls tools."),
+    marked("{place}: column {column} holds tool_calls that are no list of calls with a function's name and arguments."),
+    marked(
+        "{place}: column {column} holds no list of tools, each an object as chat templates know them; write it so, or rename"
+        " the column."
+    ),
+    marked("{place}: column {column} holds a tool's answer as message {number} that no call comes before."),
+    marked("{place}: column {column} holds a system message in place {number}; it must be the first."),
+    marked("{place}: column {column} holds two messages of the {role} in a row ({one} and {other})."),
+    marked(
+        "{place}: column {column} holds the tag {tag}, where others are O or begin with B-, I- or the like; mend it or leave"
+        " the row out."
+    ),
+    marked("{place}: column {column} holds {value}, which is no number."),
+    marked("{place}: column {column} holds {value}, too large to compute with (at most {most})."),
+    marked("{place}: column {column} holds {tags} tags for {tokens} tokens."),
+    marked("{place}: column {column} holds an empty tag."),
+    marked("{place}: column {column} holds no list."),
+    marked("{place}: column {column} holds a list within its list."),
+    marked("{place}: column {column} holds an empty label within its list."),
+    marked("{place}: column {column} holds {value}, where other rows hold 0 or 1; mend it or leave the row out."),
+    marked("Where it is no label, take --task multi_label, or name the one with --label-column."),
+    marked(
+        "{path}: columns {columns} hold 0 or 1 each; name the one to be told with --label-column, or take --task multi_label"
+        " where all are labels of one text."
+    ),
+    marked(
+        "{path}: holds answers marked good or bad (prompt, completion and a label that is true or false), as KTO reads them,"
+        " which no task here does; write pairs of chosen and rejected, or leave the bad ones and the column label out."
+    ),
+    marked("To tell good answers from bad ones, take --task classification."),
+    marked("{path}: its rows are empty in all columns ({columns})."),
+    marked("{place}: is the header once more; take it out."),
+    marked(
+        "{path}: holds one value where the row below has {columns}; take out what stands above the header, or name the"
+        " columns in the first line."
+    ),
+    marked("{place}: has {actual} where {wanted}; most likely a quotation mark is opened in it and not closed."),
+    marked("{path}: is a parquet or Arrow file, packed; unpack it and give the file inside."),
+    marked("{path}: is one text of {bytes} bytes; at most {most} characters are read."),
+    marked("cannot predict: a step of {what} is not traced yet."),
+    marked("cannot predict: transformers has no models of type {kind}."),
+    marked("cannot predict: the engine has no task with the head {head}; use loss plain."),
+    marked("step: length is {length}, and the model reads {most} tokens at most."),
+    marked("--trace goes with --facts; where model and data are looked at, every step is counted."),
+    marked("{model} has no module of that name; it has {known}."),
+    marked(
+        "{path}: the model's chat template leaves out or rewrites answers and marks none ({{% generation %}}), so what is to"
+        " be learned cannot be told apart; give the tokenizer a template with such marks, or rows of one answer each,"
+        " without thoughts that it leaves out."
+    ),
+    marked("step.trained: no parameter of the model has {name} in its name."),
+    marked("cannot predict: the loss {loss} of an encoder-decoder outside of Loracle is not known."),
+    marked("max_length is {most}, and the answers of {rows} rows begin behind it: nothing would be learned from them."),
+    marked("The process that merges ended without a word; {why}."),
+    marked(
+        "{path}: column {column} holds a list of 0 and 1, a place for each label; write the names of the row's labels, or a"
+        " column of 0 and 1 for each label."
+    ),
 )

@@ -21,9 +21,10 @@ SENTENCES: tuple[str, ...] = (
     marked("{name} is a folder; give a file with rows."),
     marked("{name} is a folder; give a file with rows; did you mean {near}?"),
     marked("{name} is a folder of several splits; give one of them, like {split}."),
+    marked("{name}: holds texts in folders of their own ({folders}); give {pattern} to learn from them as raw text."),
     marked(
-        "{name}: holds texts in folders of their own ({folders}); write them to one csv or jsonl file, a row a text, with the "
-        "folder's name as its label."
+        "Where the folders are classes, put them into a folder called train, or write the texts to a csv or jsonl file, a row a "
+        "text, with the folder's name as its label."
     ),
     marked("{name}: holds several sets of rows; give the file or folder of one of them, like {near}."),
     marked("{place}: column {name} holds no list, where other rows do."),
@@ -133,6 +134,15 @@ SENTENCES: tuple[str, ...] = (
     marked(
         "{path}: column {column} has {distinct} different values in {rows} rows: that looks free-form, not like "
         "labels; name {which} one with --label-column."
+    ),
+    marked(
+        "{path}: column {column} has {distinct} different values in {rows} rows: that looks free-form, not like labels; name "
+        "{which} one with --label-column, or, where it is an answer to be written, name the columns with --column prompt=… and "
+        "--column completion=…."
+    ),
+    marked(
+        "{path}: column {column} has {distinct} different values in {rows} rows: that looks free-form, not like labels; name "
+        "another one with --column tags=…."
     ),
     marked("the right"),
     marked("another"),
@@ -289,8 +299,8 @@ SENTENCES: tuple[str, ...] = (
     marked("{place}: anchors and aliases are not allowed in a plan."),
     marked("{place}: tags (`!...`) are not allowed in a plan."),
     marked("{place}: nested too deeply for a plan."),
-    marked("--set {name}: say it with {flag}."),
     marked("--set {name}: say it with {flag}, so that the advice is about it too."),
+    marked("--set {name}: say it with {flag}."),
     marked("{path}: is not UTF-8 text."),
     marked("{path} is a folder; name a file with -o."),
     marked("{file}: there is no folder {folder}."),

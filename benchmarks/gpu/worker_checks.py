@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.gpu.results import Lines
 from engine import runs
 from engine.events import read_events
-from engine.inspection import nf4
+from engine.inspection import kernels
 from engine.rundir import RunDirectory
 from engine.state import FINISHED
 from recommender.errors import LoracleError
@@ -95,7 +95,7 @@ def machine(work: Path) -> dict[str, Any]:
         and abs(device.get("memory_total", 0) / properties.total_memory - 1) < 0.03
         and 0 < device.get("memory_free", 0) <= device["memory_total"]
     )
-    tried = nf4.works("the card of this check", "cuda", {"CUDA_VISIBLE_DEVICES": str(device.get("uuid"))})
+    tried = kernels.works("the card of this check", "cuda", {"CUDA_VISIBLE_DEVICES": str(device.get("uuid"))})
     torch_says = {"total_memory": properties.total_memory}
     found = {"facts": facts, "torch": torch_says, "nf4": tried, "said": asked.stderr[-400:], "exit": asked.returncode}
     return {"holds": holds and tried is True} | found

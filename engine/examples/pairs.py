@@ -75,9 +75,10 @@ def pair(row: dict[str, Any], fault: Callable[[str, str], InputError]) -> Pair |
     sides = [_side(row[role], partial(fault, role)) for role in ("chosen", "rejected")]
     if not all(sides):
         return None
-    one, other = ("messages" if isinstance(row[role], list | dict) else "a text" for role in ("chosen", "rejected"))
+    one, other = (isinstance(row[role], list | dict) for role in ("chosen", "rejected"))
     if one != other:
-        raise fault("rejected", f"holds {other}, where chosen holds {one}; write both alike")
+        unlike = "a text, where chosen holds messages" if one else "messages, where chosen holds a text"
+        raise fault("rejected", f"holds {unlike}; write both alike")
     system = as_text(row.get("system")).strip()
     asked = _prompt(row, partial(fault, "prompt"))
     if "prompt" in row and not asked and all(side[0]["role"] == "assistant" for side in sides):

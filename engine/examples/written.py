@@ -194,6 +194,9 @@ def message_of(turn: Any, fault: Fault) -> Message:
         raise fault("holds a message whose text is an object")
     message: Message = {"role": ROLES[who], "content": as_text(said)}
     message |= {name: turn[name] for name in KEPT if turn.get(name)}
+    called = turn.get("function_call")  # as OpenAI wrote calls before there were tools
+    if isinstance(called, dict):
+        message.setdefault("tool_calls", [{"type": "function", "function": called}])
     if message["role"] == "user" and said is None:
         raise fault("holds a message of the user without a text (content)")
     if "tool_calls" in message:
@@ -278,7 +281,7 @@ def given_tools(value: Any, fault: Fault) -> list[Any] | None:
         return None
     found = _json(value) if isinstance(value, str) else value
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
-        raise fault("holds no list of tools, each an object")
+        raise fault("holds no list of tools, each an object as chat templates know them; write it so, or rename the column")
     return found
 
 

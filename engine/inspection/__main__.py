@@ -84,7 +84,7 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
 
             return calibrate(request["backend"], request["uuid"])
         case "nf4" | "adamw_8bit":
-            from engine.inspection.nf4 import trial
+            from engine.inspection.kernels import trial
 
             return {"works": trial(kind, request["backend"])}
         case "nvidia":

@@ -12,7 +12,7 @@ from recommender.errors import InputError
 
 _WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
 """A whole number with a point, as data frames write a column in which something was missing."""
-_SPAN_TAG = re.compile(r"O|[BIESLUM]-\S.*")
+_SPAN_TAG = re.compile(r"O|[A-Z]{1,2}-\S.*")
 _FEW_TAGS = 0.05
 """Share of words up to which tags of another form are slips."""
 FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10

@@ -124,7 +124,10 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         if "label" in named:
             raise InputError(f"{said}, so there is nothing to learn; add rows of another class.")
         column = one_line(shape.columns["label"], 60)
-        raise InputError(f"{said} in column {column}; name another one with --label-column, or add rows of another class.")
+        raise InputError(
+            f"{said} in column {column}; name another one with --label-column, add rows of another class, or say with --task what"
+            " else is to be learned."
+        )
     if shape.task in ("multi_label", "token_classification") and not labels:
         raise InputError(f"{given.train}: no row has any label, so there is nothing to learn.")
     if shape.task == "multi_label" and all(counted.marks[label] == len(counted) for label in labels):

@@ -27,6 +27,7 @@ from engine.inspection.misleading import (
     refuse_measurements,
     refuse_other_jobs,
     refuse_several_answers,
+    refuse_vectors,
 )
 from engine.inspection.several import separator_of
 from engine.inspection.usual import COMPLETIONS, LANGUAGES, NUMBERS, PAIRS, PROMPTS, RAW, SOURCES, TARGETS
@@ -221,6 +222,7 @@ def _text_labels(table: Table, columns: list[Column], named: dict[str, str], tas
     if lists:
         usual = [c for c in lists if c.name.lower().rstrip("s") in LABEL_NAMES or c.name.lower() in ("genres", "categories")]
         column = (usual or lists)[0]
+        refuse_vectors(table, column)
         if task is None and not usual and "label" not in named and any(map(_looks_named, columns)):
             return None
         return Shape("multi_label", "text_labels", {"text": text, "label": column.name}, 0.95 if usual else 0.75)

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.inspection.hub_data import NAMES_SPLIT, SUFFIXES, card_of, chosen_files, name_of
+from engine.inspection.hub_data import SUFFIXES, card_of, chosen_files, name_of
 from engine.tables.by_class import classes_in
+from engine.tables.split_names import split_named
 from engine.text import one_line
 from recommender.errors import InputError
 
@@ -29,7 +30,7 @@ def splits_in(folder: Path) -> dict[str, str]:
     rows = [f for f in files if f.endswith(SUFFIXES)]
     if rows:
         card = card_of(folder)
-        if len(rows) == 1 and not NAMES_SPLIT.search(rows[0].lower()):
+        if len(rows) == 1 and not split_named(rows[0]):
             return {}
         try:
             splits = chosen_files(str(folder), files, card, "")
@@ -50,15 +51,16 @@ def splits_in(folder: Path) -> dict[str, str]:
         return {"train": str(folder / "*.txt")}
     if classes_in(folder):
         return {}
-    parts = [name for name in dict.fromkeys(place.partition("/")[0] for place in places) if NAMES_SPLIT.search(name.lower())]
-    by_class = {name: str(folder / name) for name in parts if classes_in(folder / name)}
+    parts = dict.fromkeys(place.partition("/")[0] for place in places)
+    by_class = {split: str(folder / name) for name in parts if (split := split_named(name)) and classes_in(folder / name)}
     if by_class:
         return by_class
     if len(places) > 1 and texts:
         shown = ", ".join(one_line(place, 40) or "the folder itself" for place in places[:4])
         raise InputError(
-            f"{folder}: holds texts in folders of their own ({shown}); write them to one csv or jsonl file, a row a text, with"
-            " the folder's name as its label."
+            f"{folder}: holds texts in folders of their own ({shown}); give {folder}/**/*.txt to learn from them as raw text."
+            " Where the folders are classes, put them into a folder called train, or write the texts to a csv or jsonl file, a"
+            " row a text, with the folder's name as its label."
         )
     return {}
 

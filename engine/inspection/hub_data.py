@@ -14,14 +14,13 @@ from typing import Any
 from engine.inspection.child import Progress
 from engine.inspection.hub import REACH_SECONDS, explained, within
 from engine.inspection.hub_fetch import fetched
+from engine.tables.split_names import split_named
 from engine.text import one_line
 from recommender.errors import InputError, LoracleError
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 WANTED = [f"*{suffix}" for suffix in SUFFIXES] + ["README.md"]
 _DESCRIPTIONS = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"})
-NAMES_SPLIT = re.compile(r"(?:^|[/_.\- ])(train|training|test|testing|validation|valid|val|dev|eval)(?=[/_.\- 0-9]|$)")
-_SPLITS = {"training": "train", "testing": "test"} | dict.fromkeys(("valid", "val", "dev", "eval"), "validation")
 
 
 def locate_data(name: str, tell: Progress | None = None) -> dict[str, Any]:
@@ -136,19 +135,18 @@ def chosen_files(repo: str, files: Iterable[str], card: dict[str, Any], config: 
         found = {split: names for split, names in found.items() if names}
         if found:
             return found
-    telling = [f for f in rows if NAMES_SPLIT.search(f.lower())] or rows  # beside train.csv may lie a labels.json
+    telling = [f for f in rows if split_named(f)] or rows  # beside train.csv may lie a labels.json
     common = Counter(next(s for s in SUFFIXES if f.endswith(s)) for f in telling).most_common(1)[0][0]
     kind = ".parquet" if any(f.endswith(".parquet") for f in rows) else common
     rows = [f for f in rows if f.endswith(kind)]
     folders: dict[str, list[str]] = defaultdict(list)
     for file in rows:
         first = PurePosixPath(file).parts[0] if "/" in file else ""
-        folders["" if first == "data" or NAMES_SPLIT.search(first) else first].append(file)
+        folders["" if first == "data" or split_named(first) else first].append(file)
     rows = folders[_one_of(repo, list(folders), config)] if config or len(folders) > 1 else rows
     by_split: dict[str, list[str]] = defaultdict(list)
     for file in rows:
-        split = NAMES_SPLIT.search(file.lower())
-        by_split[_SPLITS.get(split.group(1), split.group(1)) if split else "train"].append(file)
+        by_split[split_named(file) or "train"].append(file)
     return dict(by_split)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.files import disk_free, expanded
 from engine.inspection import accelerators as cards
-from engine.inspection import nf4
+from engine.inspection import kernels
 from engine.inspection.hub_list import hub_cache
 from engine.inspection.limits import container_memory, process_memory
 from engine.inspection.processor import processor, usable_cores
@@ -47,7 +47,7 @@ def machine(runs: Path = Path()) -> Machine:
         hub_disk_free=_disk_free(hub_cache()),
         problems=found.problems,
     )
-    return here.model_copy(update={"nf4": nf4.remembered(_nf4_name(here))})
+    return here.model_copy(update={"nf4": kernels.remembered(_nf4_name(here))})
 
 
 def liger() -> str | None:
@@ -72,14 +72,14 @@ def nf4_works(here: Machine) -> bool | None:
 
     `None` when it could not be told, because no answer came in time or memory was short.
     """
-    return nf4.works(_nf4_name(here), here.backend, only_device(here))
+    return kernels.works(_nf4_name(here), here.backend, only_device(here))
 
 
 def adamw_8bit_works(here: Machine) -> bool | None:
     """The same of AdamW with 8-bit moments. On NVIDIA's and AMD's cards, for which it was written, nothing is tried."""
     if has_8bit_adamw(here):
         return True
-    return nf4.works(_nf4_name(here), here.backend, only_device(here), "adamw_8bit")
+    return kernels.works(_nf4_name(here), here.backend, only_device(here), "adamw_8bit")
 
 
 def only_device(here: Machine) -> dict[str, str]:

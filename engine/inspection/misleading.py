@@ -22,6 +22,8 @@ _SHORT_DENSE = 10
 """The same in scripts that put no space between words, where a post of 20 characters is a whole sentence."""
 _LEAST_MEASURES = 3
 _FLAGS = frozenset({"0", "1", "true", "false"})
+_COUNTS = re.compile(r"(^|[\W_])(n|num|number|counts?|total|votes?|likes?|shares?|views?|replies|retweets?)([\W_]|$)", re.I)
+"""Names of what is counted, which is often 0 or 1 too."""
 _TWO_ANSWERS = (("output_1", "output_2"), ("response_a", "response_b"), ("answer_a", "answer_b"))
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
@@ -105,6 +107,21 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
         )
 
 
+def refuse_vectors(table: Table, column: Column) -> None:
+    """Lists of 0 and 1, of one length, say of each label whether it is there; read as labels they would be two, 0 and 1.
+
+    Raises:
+        InputError: it holds such.
+    """
+    lists = [value for value in table.values(column.name)[:LOOK_AT] if isinstance(value, list)]
+    twice = any(len(set(map(str, value))) < len(value) for value in lists)
+    if twice and len(set(map(len, lists))) == 1 and all(v in (0, 1) for value in lists for v in value):
+        raise InputError(
+            f"{table.path}: column {one_line(column.name, 60)} holds a list of 0 and 1, a place for each label; write the names"
+            " of the row's labels, or a column of 0 and 1 for each label."
+        )
+
+
 def refuse_flags(table: Table, columns: list[Column], text: str, flags: Sequence[str]) -> None:
     """Columns of 0 and 1 are labels of a text where little else stands beside it. In a table of many things they say what kind
     of row it is, and which is to be told is not to be guessed.
@@ -112,21 +129,23 @@ def refuse_flags(table: Table, columns: list[Column], text: str, flags: Sequence
     Raises:
         InputError: it is such a table, or a column that is nearly one of them holds something else.
     """
-    others = [c for c in columns if c.kind == "value" and c.rows and c.name != text and c.name not in flags]
-    for c in others if len(flags) >= 2 else ():
-        values = [as_text(v).strip().lower() for v in table.values(c.name)[:LOOK_AT]]
-        strange = [i for i, v in enumerate(values) if v and v not in _FLAGS]
-        if c.distinct <= 5 and len(strange) < 0.05 * c.rows and {"0", "1"} <= set(values):
-            raise InputError(
-                f"{table.where(strange[0])}: column {one_line(c.name, 60)} holds {one_line(values[strange[0]], 40)}, where other"
-                " rows hold 0 or 1; mend it or leave the row out."
-            )
-    if len(flags) >= 3 and sum(not is_called_id(c) for c in others) > len(flags):
+    others = [c for c in columns if c.kind == "value" and c.rows and c.name not in (text, *flags) and not is_called_id(c)]
+    if len(flags) >= 3 and len(others) > len(flags):
         named = ", ".join(one_line(name, 40) for name in flags[:5])
         raise InputError(
             f"{table.path}: columns {named} hold 0 or 1 each; name the one to be told with --label-column, or take --task"
             " multi_label where all are labels of one text."
         )
+    nearly = [c for c in others if c.distinct <= 5 and _COUNTS.search(c.name) is None]
+    for c in nearly if len(others) <= len(flags) and len(flags) >= 2 else ():
+        values = [as_text(v).strip().lower() for v in table.values(c.name)[:LOOK_AT]]
+        strange = [i for i, v in enumerate(values) if v and v not in _FLAGS]
+        if 0 < len(strange) < 0.05 * c.rows and {"0", "1"} <= set(values):
+            raise InputError(
+                f"{table.where(strange[0])}: column {one_line(c.name, 60)} holds {one_line(values[strange[0]], 40)}, where other"
+                " rows hold 0 or 1; mend it or leave the row out. Where it is no label, take --task multi_label, or name the one"
+                " with --label-column."
+            )
 
 
 def refuse_measurements(table: Table, columns: list[Column], text: str, label: str | None) -> None:

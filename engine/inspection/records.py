@@ -152,7 +152,9 @@ class _Row:
             raise self.fault(role, "holds a list within its list")
         items = [as_text(v).strip() for v in value]
         if role == "label" and "" in items:
-            raise self.fault(role, "holds an empty label within its list")
+            if any(items):
+                raise self.fault(role, "holds an empty label within its list")
+            return []  # what is left of parting an empty text
         return items
 
 
@@ -192,7 +194,7 @@ def _labels(row: _Row) -> Record | None:
     elif row.shape.separator is not None:
         marks = split(row.text("label"), row.shape.separator)
     else:
-        marks = list(dict.fromkeys(m for m in row.items("label") if m))
+        marks = list(dict.fromkeys(row.items("label")))
     return Record(text, ", ".join(sorted(marks)), tuple(marks)) if text else None
 
 

@@ -13,8 +13,9 @@ from engine.tables.table import Table
 from recommender.errors import InputError
 
 _BLANK = " \t\r\n"
-_SPEAKER = frozenset({"role", "from"})
+_TURN = (("role", "content"), ("from", "value"))
 """Fields of a turn of a conversation, which is a row, not many."""
+_SPEAKERS = ("user", "assistant", "human", "gpt")
 _SPLITS = ("train", "data", "rows")
 """The list that is meant where an object holds several."""
 
@@ -75,13 +76,18 @@ def _inside(file: TextFile, content: Any) -> list[Any]:
     lists = {k: v for k, v in content.items() if isinstance(v, list)} if isinstance(content, dict) else {}
     if len(lists) == 1:
         inner = next(iter(lists.values()))
-        return [content] if inner and all(isinstance(turn, dict) and turn.keys() & _SPEAKER for turn in inner) else inner
+        return [content] if _is_talk(inner) else inner
     for name in _SPLITS:
         if name in lists and isinstance(next(iter(lists[name]), None), dict):
             return lists[name]
     if lists and len(lists) == len(content) and len({len(v) for v in lists.values()}) == 1:  # a list a column
         return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
     raise InputError(f"{file.path}: a list of objects was expected.")
+
+
+def _is_talk(rows: list[Any]) -> bool:
+    alike = (all(isinstance(row, dict) and row.keys() >= {who, said} for row in rows) for who, said in _TURN)
+    return any(fit and any(row[who] in _SPEAKERS for row in rows) for fit, (who, _) in zip(alike, _TURN, strict=True))
 
 
 def _of_data_frame(content: dict[str, Any]) -> list[Any] | None:

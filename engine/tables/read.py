@@ -109,7 +109,8 @@ def files_of(name: str) -> list[Path]:
     """
     if "*" in name and not expanded(name).exists():
         pattern = expanded(name)
-        found = sorted(p for p in pattern.parent.glob(pattern.name) if p.is_file())
+        base = next(place for place in pattern.parents if "*" not in str(place))
+        found = sorted(p for p in base.glob(str(pattern.relative_to(base))) if p.is_file())
         if not found:
             raise InputError(f"{name}: no file is called like that.")
         return [existing_file(str(path)) for path in found]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from engine.inspection.nf4 import steps_in_8_bit
+from engine.inspection.kernels import steps_in_8_bit
 from engine.metrics.measures import MEASURES
 from engine.refusals import NO_8_BIT
 from engine.worker.modeling import device_name

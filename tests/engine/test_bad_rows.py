@@ -11,8 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.inspection.data import inspect_data
+from recommender import language
 from recommender.errors import InputError
+from tui import i18n
+from tui.error_words import in_words
 
+CHINESE = dict(i18n.catalogue(i18n.FOLDER / "zh_CN.po"))
 WIDE = [f"c{i}" for i in range(10_000)]
 LONG = "x" * 10_000_001
 
@@ -86,6 +90,24 @@ def test_a_bad_row_is_named_with_file_row_and_column(tmp_path: Path, name: str, 
     assert said in sentence
 
 
+def test_rows_that_look_odd_and_are_meant_are_read(tmp_path: Path) -> None:
+    """A label list of an empty text, tags of overlapping spans, and counts that are nearly flags; senders are no speakers."""
+    for name, good, odd, labels in (
+        ("none.jsonl", SEVERAL, {"text": "x y", "labels": [""]}, ["fear", "joy"]),
+        ("overlap.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": ["HB-x", "H-x"]}, ["B-x", "H-x", "HB-x", "O"]),
+        ("votes.jsonl", FLAGS | {"votes": 0}, FLAGS | {"votes": 2}, ["insult", "threat", "toxic"]),
+    ):
+        (tmp_path / name).write_text(lines(good, odd))
+        facts = inspect_data({"train": str(tmp_path / name)})["facts"]
+        assert (facts["rows"] + facts["empty_rows"], facts["labels"]) == (61, labels), name
+    called = [user("a"), answer("") | {"function_call": CALL["function"]}, {"role": "function", "content": "7"}, answer("b")]
+    (tmp_path / "called.jsonl").write_text(lines(CHAT, {"messages": called}))
+    assert inspect_data({"train": str(tmp_path / "called.jsonl")})["facts"]["task"] == "chat"
+    mails = [{"from": f"{i}@x.org", "text": f"some words {i} of it", "label": "ab"[i % 2]} for i in range(60)]
+    (tmp_path / "mails.json").write_text(json.dumps({"mails": mails}))
+    assert inspect_data({"train": str(tmp_path / "mails.json")})["facts"]["labels"] == ["a", "b"]
+
+
 def refused(file: Path, content: str | bytes, *, eval_file: Path | None = None, task: str | None = None) -> str:
     """The sentence, its file without the folder; one line, and nothing of what is wrong in full."""
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -93,6 +115,10 @@ def refused(file: Path, content: str | bytes, *, eval_file: Path | None = None, 
         inspect_data({"train": str(file), "eval": eval_file and str(eval_file), "task": task})
     assert "\n" not in error.value.message
     assert len(error.value.message) < 400
+    language.use(CHINESE)
+    said = in_words(error.value.message)
+    language.use({})
+    assert said != error.value.message, "it has no line in tui/sentences_*.py and in the catalogue"
     return error.value.message.replace(f"{file.parent}/", "")
 
 

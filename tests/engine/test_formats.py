@@ -258,7 +258,7 @@ def test_a_folder_of_files_is_read_as_a_hub_data_set_would_be(tmp_path: Path) ->
     for label in ("pos", "neg"):
         (tmp_path / "classes" / label / "0.txt").unlink()
     (tmp_path / "classes" / "0.txt").write_text("some words")
-    with pytest.raises(InputError, match=r"holds texts in folders of their own \(the folder itself, more/deep\); write"):
+    with pytest.raises(InputError, match=r"holds texts in folders of their own \(the folder itself, more/deep\); give"):
         inspect_data({"train": str(tmp_path / "classes")})
 
 
@@ -283,6 +283,32 @@ def test_a_folder_of_texts_for_each_class_is_read_as_its_rows(tmp_path: Path) ->
     (tmp_path / "train" / "neg" / "3.txt").write_bytes(b"a\0")
     with pytest.raises(InputError, match=r"neg/3\.txt:1:2: holds null bytes"):
         inspect_data({"train": train})
+
+
+def test_folders_that_look_like_parts_of_one_text_are_asked_about(tmp_path: Path) -> None:
+    def written(places: str, texts: int, words: str) -> Path:
+        for place in places.split(","):
+            for i in range(texts):
+                file = tmp_path / place / f"{i}.txt"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(f"{words} {i}")
+        return tmp_path / places.partition("/")[0]
+
+    for folder in (
+        written("book/part1,book/part2", 4, "it was a night"),
+        written("novels/The Ring,novels/The Towers", 4, "a long night " * 3_000),
+        written("project/docs,project/src", 1, "notes"),
+        written("years/2019,years/2020", 4, "what happened"),
+    ):
+        with pytest.raises(InputError, match=r"\*\*/\*\.txt to learn from them as raw text\. Where the folders are classes"):
+            inspect_data({"train": str(folder)})
+    book = inspect_data({"train": str(tmp_path / "book" / "**" / "*.txt")})["facts"]
+    assert (book["rows"], book["task"]) == (8, "continued_pretraining")
+    written("Mails/Testing/1,Mails/Testing/2", 4, "hello")
+    mails = inspect_data({"train": str(written("Mails/Training/1,Mails/Training/2", 4, "hello"))})
+    assert mails["facts"]["labels"] == ["1", "2"]
+    assert mails["eval_path"].endswith("Mails/Testing")
+    assert inspect_data({"train": str(written("stars/star 1,stars/star 2", 4, "good"))})["facts"]["task"] == "classification"
 
 
 def test_several_files_by_a_pattern_are_one_table(tmp_path: Path) -> None:

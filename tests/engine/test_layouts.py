@@ -297,6 +297,10 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
                       "logo": i % 2, "remote": i // 2 % 2, "fraud": i % 5 // 4},
         "columns logo, remote, fraud hold 0 or 1 each; name the one to be told with --label-column, or take --task multi_label",
     ),
+    "vectors": (
+        lambda i, r: {"text": prose(r), "labels": [float(i % 2), 0.0, float(i % 3 == 0)]},
+        "column labels holds a list of 0 and 1, a place for each label; write the names of the row's labels, or a column",
+    ),
     "always-the-same": (
         lambda i, r: {"question": prose(r), "models": ["a", "b"]},
         r"every row has the same labels \(a, b\), so there is nothing to learn",

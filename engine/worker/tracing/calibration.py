@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from engine.inspection.nf4 import DEVICES
+from engine.inspection.kernels import DEVICES
 
 SECONDS = 0.4
 """Spent on each measurement."""
