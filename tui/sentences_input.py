@@ -142,7 +142,7 @@ SENTENCES: tuple[str, ...] = (
     ),
     marked(
         "{path}: column {column} has {distinct} different values in {rows} rows: that looks free-form, not like labels; name "
-        "another one with --column tags=…."
+        "another one with {flag}."
     ),
     marked("the right"),
     marked("another"),
