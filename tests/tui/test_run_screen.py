@@ -402,3 +402,16 @@ def test_answers_while_a_model_learns_stand_beside_those_that_are_older(make_run
     lines = [" ".join(line.split()) for line in samples(state, 60).plain.splitlines()]
     assert lines == ["q0", "now new", "wanted w", "at first old", "q1", "at first old", "wanted w"]
     assert state.sample_seconds == 0.5
+
+
+async def test_the_log_follows_the_run_from_the_line_on_that_no_longer_fits(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    worker = make_run()
+    worker.begin()
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "the worker runs" in screen(app))
+        for step in range(1, 9):  # one after the other, as a run says them
+            worker.events.write("checkpoint", step=step, path="x", bytes=1, seconds=0.1, best=False)
+            await wait(pilot, lambda step=step: f"checkpoint at step {step} saved" in screen(app))

@@ -158,7 +158,9 @@ class LogView(ScrollView, can_focus=True):
     def _stay_at_end(self, *, again: bool = True) -> None:
         self.scroll_end(animate=False, immediate=True)
         self.follows = True
-        if again and not self.allow_vertical_scroll:  # no scroll bar yet: it comes with the next layout
+        # No scroll bar yet, without which nothing scrolls: it comes with a layout, which nothing else may ask for in minutes.
+        if again and not self.allow_vertical_scroll and len(self._rows) > self.size.height:
+            self.refresh(layout=True)
             self.call_after_refresh(self._stay_at_end, again=False)
 
     def render_line(self, y: int) -> Strip:
