@@ -8,7 +8,6 @@ done earlier is stopped early, or loses nothing but time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -16,6 +15,7 @@ from engine.files import read_json
 from engine.groups import Group, Task, done
 from engine.inspect import DataInspection, ModelInspection
 from engine.metrics import bootstrap
+from engine.metrics.kept import paired
 from engine.metrics.kinds import Answers, Kind
 from engine.metrics.measures import MEASURES
 from engine.metrics.registry import kind_of
@@ -175,41 +175,25 @@ def judged(group: Group, arms: dict[str, dict[str, list[str]]], metric: str) -> 
     if not begun or not seeds:
         return nothing
     kind = kind_in(group, next(iter(begun.values()))[seeds[0]][0])
-    limits: set[Any] = set()
-    found: list[tuple[str, Answers]] = []
-    truths: list[list[Any]] = []
-    for arm, by_seed in begun.items():
-        for seed in seeds:
-            kept = [read_json(group.run(key).scores / "after.json", None) for key in by_seed[seed]]
-            found.append((arm, joined(kept)))
-            truths.append([t for fold in kept for t in fold["truth"]])
-            limits |= {(fold.get("written") or {}).get("tokens") for fold in kept}
-    if len({len(truth) for truth in truths}) > 1:
-        return nothing
-    given = [(truth, answers.predicted) for truth, (_, answers) in zip(truths, found, strict=True)]
-    common = kind.in_common(given, alike=len(limits) == 1)
-    if any(truth != common[0][0] for truth, _ in common):
-        return nothing  # data changed under way: nothing can be paired
+    files = {(arm, seed): [_kept(group, key) for key in by[seed]] for arm, by in begun.items() for seed in seeds}
+    found = paired(kind, list(files.values()))
+    if found is None:
+        return nothing  # data changed under way
+    truth, answers = found
     by_arm: dict[str, list[Answers]] = {arm: [] for arm in begun}
-    for (arm, answers), (_, predicted) in zip(found, common, strict=True):
-        by_arm[arm].append(replace(answers, predicted=predicted))
-    truth = common[0][0]
+    for (arm, _), said in zip(files, answers, strict=True):
+        by_arm[arm].append(said)
     return bootstrap.side_by_side(kind, truth, by_arm, metric) | {"rows": len(truth), "seeds": list(seeds)}
-
-
-def joined(kept: Sequence[dict[str, Any]]) -> Answers:
-    """The answers that several files of scores hold, one after the other; a file without weights has rows that count one each."""
-    weighted = any(fold["weights"] is not None for fold in kept)
-    return Answers(
-        [p for fold in kept for p in fold["predicted"]],
-        [x for fold in kept for x in fold["losses"]],
-        [w for fold in kept for w in fold["weights"] or [1.0] * len(fold["losses"])] if weighted else None,
-    )
 
 
 def kind_in(group: Group, key: str) -> Kind:
     """The metrics of a finished run of the group."""
     return kind_of(group.run(key).plan().task, read_json(group.run(key).report_file)["labels"])
+
+
+def _kept(group: Group, key: str) -> dict[str, Any]:
+    content: dict[str, Any] = read_json(group.run(key).scores / "after.json", None)
+    return content
 
 
 def _scored(group: Group, key: str) -> bool:

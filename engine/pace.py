@@ -84,11 +84,13 @@ def seconds_left(state: "RunState") -> float | None:
 
     `None` before the first steps: an estimate from nothing is worse than none. Early stopping may end it sooner.
     """
-    if state.status != "running" or state.seconds_per_step is None or not state.total_steps:
+    if state.status != "running":
         return None
-    if state.after is not None:
+    if state.after is not None:  # of a worker that goes on there without a step of its own, too
         expected, since = state.after
         return max(expected - (state.elapsed - since), LEAST * expected)
+    if state.seconds_per_step is None or not state.total_steps:
+        return None
     info = state.info
     pauses_at = _count(info.get("stops_at"))
     end = min(pauses_at, state.total_steps) if pauses_at else state.total_steps

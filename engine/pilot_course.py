@@ -12,6 +12,7 @@ from engine.events import read_events
 from engine.files import read_json
 from engine.groups import Group, Task, done
 from engine.metrics.bootstrap import mean_gap
+from engine.metrics.kept import joined
 from engine.metrics.kinds import Answers, mean_loss
 from engine.pilot import FINAL
 from engine.rundir import RunDirectory
@@ -95,7 +96,7 @@ def course(group: Group, failed: frozenset[str]) -> Course:
         if lacking is not None:
             found.task = Task(lacking, step)
             return found
-        losses = {key: compare.joined([read_json(group.run(key).validation_scores(step), None)]) for key in in_play}
+        losses = {key: joined([read_json(group.run(key).validation_scores(step), None)]) for key in in_play}
         keep = frozenset(key for key in in_play if plans[key].method == "full" and step < longest)
         found.history.append((step, stand(losses, content["raised"], keep)))
         in_play = found.history[-1][1].left

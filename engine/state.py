@@ -253,8 +253,8 @@ class RunState:
 
     @property
     def measuring(self) -> bool:
-        """Whether this worker took too few steps yet to go by them."""
-        return self.pace.count < PROBED
+        """Whether this worker took too few steps yet to go by them, and there are more."""
+        return self.after is None and self.pace.count < PROBED
 
 
 _HANDLERS: dict[str, Callable[[RunState, Event], None]] = {

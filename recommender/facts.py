@@ -288,8 +288,9 @@ class Measured(Given):
         """What a single step says is looked at where it is read: a newer version may have written more."""
         found = {name: value for name, value in (profile or {}).items() if value is not None}
         context = found.get("context", 0)
-        if not isinstance(found.get("steps", []), list):
-            raise ValueError("steps has to be a list")
+        for name in ("steps", "untraceable", "untimed"):
+            if not isinstance(found.get(name, []), list):
+                raise ValueError(f"{name} has to be a list")
         if not isinstance(found.get("runs", {}), dict):
             raise ValueError("runs has to be an object of numbers by method")
         if isinstance(context, bool) or not isinstance(context, int | float) or not 0 <= context < 1e12:

@@ -1,6 +1,5 @@
 """What would help where nothing can run, by what stands in the way, the gentlest remedy first."""
 
-
 from recommender import hyper, timing
 from recommender.candidates import TIME_SHARE, hours_needed
 from recommender.counting import counted_rows, rows_of
@@ -22,7 +21,6 @@ LEAST_ROWS = 200
 """Fewer are not worth advising."""
 TRIES = 6
 """Subsets that are decided on, each smaller than the last: fewer rows train more passes, so hours do not fall with them."""
-
 
 
 def instead(facts: Facts, shape: Shape, decision: Recommendation, decide: Decide) -> tuple[str, ...]:

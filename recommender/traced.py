@@ -18,6 +18,8 @@ RESERVE = 1.05
 
 
 NAMES = frozenset(f.name for f in fields(Step))
+OF_RUNS = 0.5, 2.0
+"""No further does what earlier runs have shown move a prediction."""
 MOST_STARTS = 1e7
 SLOWEST = 1e6
 """Seconds of a token or of an update that nobody has waited for."""
@@ -86,8 +88,17 @@ def _counted(facts: Facts) -> list[Counted]:
 
 def untraceable(facts: Facts) -> list[Step]:
     """Steps that no trace could count."""
+    return _listed(facts, "untraceable")
+
+
+def untimed(facts: Facts) -> list[Step]:
+    """Counted steps whose operations were not tried on the CPU that would run them: they were not going to be shown."""
+    return _listed(facts, "untimed")
+
+
+def _listed(facts: Facts, name: str) -> list[Step]:
     found = []
-    for entry in (facts.measured.memory_profile or {}).get("untraceable") or ():
+    for entry in (facts.measured.memory_profile or {}).get(name) or ():
         with suppress(TypeError, AttributeError):
             found.append(Step(**{k: v for k, v in entry.items() if k in NAMES}))
     return found
@@ -237,4 +248,4 @@ def _way(step: Step) -> tuple[Any, ...]:
 def from_runs(facts: Facts, method: str) -> float:
     """By how much earlier runs of that method on this device differed from their prediction, where three agreed."""
     factor = ((facts.measured.memory_profile or {}).get("runs") or {}).get(method)
-    return min(max(float(factor), 0.5), 2.0) if isinstance(factor, int | float) else 1.0
+    return min(max(float(factor), OF_RUNS[0]), OF_RUNS[1]) if isinstance(factor, int | float) else 1.0

@@ -157,7 +157,7 @@ class Look:
         self.data = rows_of(given, given.data, self.model.path)
         tries = "qlora" in (getattr(given, "methods", None) or [given.method])
         machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
-        self._name = given.model
+        self._name, self._quiet = given.model, given.json
         found = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
         own = contradictions.settled(given.assignments, _certain_method(given, found), found.data.task)
         contradictions.check_here(own, found.model, found.machine)
@@ -168,7 +168,15 @@ class Look:
 
     def trace(self, own: Own = lambda _: ()) -> None:
         """Count what the candidates' steps take, and those of the plans that `own` makes of the advice."""
-        self.facts = counted_out(self.facts, own)
+        said = False
+
+        def told() -> None:
+            nonlocal said
+            if not self._quiet and not said:
+                print(_("Counting the memory of steps, once for this model and such rows …"), file=sys.stderr)
+            said = True
+
+        self.facts = counted_out(self.facts, own, told=told)
 
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""

@@ -91,6 +91,7 @@ def _pair(made: Comparison) -> None:
     """Intervals by the paired bootstrap, where all runs were scored on the same rows."""
     from engine.files import read_json
     from engine.metrics import bootstrap
+    from engine.metrics.kept import paired
     from engine.metrics.kinds import Answers
     from engine.metrics.registry import kind_of
 
@@ -102,15 +103,14 @@ def _pair(made: Comparison) -> None:
     assert first is not None
     try:
         kept = {c.letter: read_json(c.run.scores / "after.json", None) for c in scored}
-        truth = kept[scored[0].letter]["truth"]
+        kind = kind_of(first.task, scored[0].report.get("labels") or [])
         same_task = all(c.plan is not None and c.plan.task == first.task for c in scored)
-        if not same_task or any(one["truth"] != truth for one in kept.values()):
+        pairs = paired(kind, [[one] for one in kept.values()]) if same_task else None
+        if pairs is None:
             made.why_not = "other_rows"
             return
-        answers: dict[str, list[Answers]] = {
-            letter: [Answers(one["predicted"], one["losses"], one["weights"])] for letter, one in kept.items()
-        }
-        kind = kind_of(first.task, scored[0].report.get("labels") or [])
+        truth, said = pairs
+        answers: dict[str, list[Answers]] = {letter: [one] for letter, one in zip(kept, said, strict=True)}
         metric = first.metric if first.metric in kind.measures else next(iter(kind.measures))
         found = bootstrap.side_by_side(kind, truth, answers, metric)
     except (OSError, ValueError, KeyError, TypeError):  # files may be missing or damaged

@@ -6,6 +6,7 @@ Answers are kept by what they depend on: the facts, the installed libraries and 
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -101,10 +102,12 @@ def each(
     about: str,
     seconds: float,
     within: float,
+    told: Callable[[], None] | None = None,
     cancel: Cancel | None,
 ) -> tuple[dict[str, Any], set[str]]:
     """What the child says of each of these steps, by name, and the names of those it was not asked about in time: with `within`
-    none is begun later than so many seconds. Each is remembered by itself. What is in neither cannot be traced.
+    none is begun later than so many seconds. What is in neither cannot be traced. Each is remembered by itself; `told` is called
+    before a wait.
 
     Raises:
         Cannot: none can.
@@ -118,13 +121,21 @@ def each(
     lacking = [plan for plan in plans if known[plan["name"]] is None]
     if not lacking:
         return {name: step for name, step in found.items() if step is not None}, set()
-    told = _from_child("candidates", request | {"plans": lacking, "within": within}, about=about, seconds=seconds, cancel=cancel)
-    left = set(told.get("left", ()))
+    asked = request | {"plans": lacking, "within": within}
+    if told is not None:
+        told()
+    try:
+        said = _from_child("candidates", asked, about=about, seconds=seconds, cancel=cancel)
+    except Cannot:
+        if found:
+            return {name: step for name, step in found.items() if step is not None}, set()
+        raise
+    left = set(said.get("left", ()))
     for plan in lacking:
-        step = told["steps"].get(plan["name"])
-        if plan["name"] not in left and (step is not None or not told.get("short_of_memory")):  # with more it would be another
+        step = said["steps"].get(plan["name"])
+        if plan["name"] not in left and (step is not None or not said.get("short_of_memory")):  # with more it would be another
             remembering.remember(key(plan), {"step": step}, TRACES)
-    return {name: step for name, step in (found | told["steps"]).items() if step is not None}, left
+    return {name: step for name, step in (found | said["steps"]).items() if step is not None}, left
 
 
 def key_of(kind: str, request: dict[str, Any]) -> str:

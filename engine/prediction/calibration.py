@@ -16,6 +16,8 @@ from engine.userstate import recall, state_folder
 from recommender.errors import InputError
 from recommender.facts import Machine
 from recommender.recommendation import METHODS
+from recommender.timing import LEARNED
+from recommender.traced import OF_RUNS
 
 FILE = "devices.json"
 SECONDS = 120.0
@@ -81,7 +83,7 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> dict[s
     by = "allocator" if machine.device else "process"  # of a GPU's memory a process counts what its allocator holds
     there = [(name, report) for name, report in reports if (report.get("memory") or {}).get("by", "process") == by]
     found = {}
-    for what, (ratio, spread) in _OF_RUNS.items():
+    for what, (ratio, spread, (least, most)) in _OF_RUNS.items():
         before = {str(k): float(v) for k, v in (known.get(what) or {}).items()}
         until = known.get(f"{what}_until") or {}
         # older versions wrote one name for all
@@ -89,7 +91,7 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> dict[s
         told = [(name, said) for name, report in there if (said := ratio(report)) is not None]
         new = [(name, said) for name, said in told if name > str(last.get(said[0], ""))]
         factors = learned([said for _, said in new], spread)
-        now = before | {kind: before.get(kind, 1.0) * factor for kind, factor in factors.items()}
+        now = before | {kind: min(max(before.get(kind, 1.0) * factor, least), most) for kind, factor in factors.items()}
         if factors:  # what other kinds' runs say is not whole yet, and is looked at again
             last |= {said[0]: name for name, said in new if said[0] in factors}
             _keep(machine, {what: now, f"{what}_until": last})
@@ -104,18 +106,26 @@ def _of_memory(report: dict[str, Any]) -> tuple[str, float] | None:
 
 
 def _of_time(report: dict[str, Any]) -> tuple[str, float] | None:
-    """Method and precision, and what a step took of what was said; on a CPU by what its processors computed, which no other
-    work adds to."""
+    """Method and precision, and what a step took of what was said.
+
+    On a CPU the clock tells too much where others compute as well, and what the processors computed, divided by the threads, too
+    little, as a thread that works alone counts as a share of one: between both what was said holds.
+    """
     step = report.get("step") or {}
-    took = step.get("measured") if (report.get("memory") or {}).get("by") == "allocator" else step.get("computed")
-    return _ratio(f"{report.get('method')} {report.get('precision')}", took, step.get("predicted"))
+    said, took, least = (step.get(name) for name in ("predicted", "measured", "computed"))
+    if (report.get("memory") or {}).get("by") != "allocator":
+        known: list[Any] = [value for value in (said, took, least) if _is_rate(value)]
+        took = median(known) if len(known) == 3 else None
+    return _ratio(f"{report.get('method')} {report.get('precision')}", took, said)
 
 
 def _ratio(kind: str, took: Any, said: Any) -> tuple[str, float] | None:
     return (kind, took / said) if _is_rate(took) and _is_rate(said) else None
 
 
-_OF_RUNS = {"runs": (_of_memory, SPREAD), "pace": (_of_time, SPREAD_OF_TIME)}
+_OF_RUNS = {"runs": (_of_memory, SPREAD, OF_RUNS), "pace": (_of_time, SPREAD_OF_TIME, LEARNED)}
+"""How a report's ratio is told, how far apart three may be, and between which factors a prediction believes them: one kept beyond
+would be multiplied again by every further run, which was predicted without it."""
 
 
 def learned(ratios: list[tuple[str, float]], spread: float) -> dict[str, float]:

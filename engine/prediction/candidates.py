@@ -18,7 +18,17 @@ from recommender.footprint import Step
 from recommender.hyper import ALL_LINEAR
 from recommender.plan import Plan
 from recommender.recommendation import Candidate, Recommendation
-from recommender.traced import as_facts, asking, at_once, counted, longest_sequence, longest_unit, one_of_each_way, untraceable
+from recommender.traced import (
+    as_facts,
+    asking,
+    at_once,
+    counted,
+    longest_sequence,
+    longest_unit,
+    one_of_each_way,
+    untimed,
+    untraceable,
+)
 from recommender.variants import step_of
 
 SECONDS = 120.0
@@ -41,7 +51,7 @@ Own = Callable[[Recommendation], Iterable[Plan]]
 
 def is_wanted(facts: Facts, shown: Iterable[Candidate]) -> bool:
     """Whether tracing could say more about these candidates than is known."""
-    return _can_be_traced(facts) and bool(_unknown(facts, steps_of(facts, shown)))
+    return _can_be_traced(facts) and bool(_unknown(facts, steps_of(facts, shown), timed=True))
 
 
 def steps_of(facts: Facts, shown: Iterable[Candidate]) -> list[Step]:
@@ -49,9 +59,11 @@ def steps_of(facts: Facts, shown: Iterable[Candidate]) -> list[Step]:
     return [step_of(facts, c.method, c.settings) for c in sorted(shown, key=lambda c: c.method)]
 
 
-def _unknown(facts: Facts, steps: Iterable[Step]) -> dict[str, Step]:
-    """Those that have not been counted, by a name of their own: the method and, of several, a number."""
-    known = [*(c.step for c in counted(facts)), *untraceable(facts)]
+def _unknown(facts: Facts, steps: Iterable[Step], *, timed: bool = False) -> dict[str, Step]:
+    """Those that have not been counted, nor `timed` where that is wanted, by a name of their own: the method and, of several, a
+    number."""
+    lacking = untimed(facts) if timed else []
+    known = [*(c.step for c in counted(facts) if c.step not in lacking), *untraceable(facts)]
     found: dict[str, Step] = {}
     for step in steps:
         if step not in known:
@@ -60,13 +72,15 @@ def _unknown(facts: Facts, steps: Iterable[Step]) -> dict[str, Step]:
     return found
 
 
-def counted_out(facts: Facts, own: Own = lambda _: (), *, advised: bool = True) -> Facts:
+def counted_out(
+    facts: Facts, own: Own = lambda _: (), *, advised: bool = True, told: Callable[[], None] | None = None
+) -> Facts:
     """The facts with the steps counted of all candidates that are recommended on them, unless `advised` is false, and of a
     person's own plans: those that `own` makes of a recommendation. Then, with all that was advised, of others near the
     memory that is free: a formula would decide whether they fit, and what would help. Seconds, the first time.
 
     What would change the advice goes by the fits of these, and by the formula beyond them: nobody waits for sentences about other
-    machines. Who reads the plan on a screen has the time (`deciding`)."""
+    machines. Who reads the plan on a screen has the time (`deciding`). `told` is called before each wait."""
     until = 0.0
     for _ in range(ROUNDS if _can_be_traced(facts) else 0):
         advice = recommend(facts)
@@ -75,20 +89,20 @@ def counted_out(facts: Facts, own: Own = lambda _: (), *, advised: bool = True) 
         with asking() as asked:
             settled(completed(facts)[0])
         beside = one_of_each_way(asked)[:MOST_BESIDE] if advised else []
-        if _unknown(facts, shown):
-            facts = with_traces(facts, shown, fits=advised)
+        if _unknown(facts, shown, timed=True):
+            facts = with_traces(facts, shown, fits=advised, told=told)
             continue
         until = until or time.monotonic() + WITHIN
         left = until - time.monotonic()
-        if left <= 0 or not _unknown(facts, beside):
+        if left <= 0 or not counted(facts) or not _unknown(facts, beside):  # where nothing shown can be traced, neither can these
             break
-        facts = with_traces(facts, beside, fits=True, beside=left)
+        facts = with_traces(facts, beside, fits=True, beside=left, told=told)
     return facts
 
 
 def deciding(facts: Facts) -> list[Step]:
     """Steps of which a formula decides, in what is recommended on these facts and what would change it, and a trace could."""
-    if not _can_be_traced(facts):
+    if not _can_be_traced(facts) or not counted(facts):
         return []
     with asking() as asked:
         advice = recommend(facts)
@@ -102,7 +116,13 @@ def _beside(facts: Facts, advice: Recommendation, asked: dict[Step, float]) -> l
 
 
 def with_traces(
-    facts: Facts, steps: Iterable[Step], *, fits: bool = False, beside: float | None = None, cancel: Cancel | None = None
+    facts: Facts,
+    steps: Iterable[Step],
+    *,
+    fits: bool = False,
+    beside: float | None = None,
+    told: Callable[[], None] | None = None,
+    cancel: Cancel | None = None,
 ) -> Facts:
     """The facts with the memory of these steps as a trace counts it, for deciding once more.
 
@@ -115,7 +135,7 @@ def with_traces(
     """
     if not _can_be_traced(facts):
         return facts
-    wanted = _unknown(facts, steps)
+    wanted = _unknown(facts, steps, timed=beside is None)
     plans = [_wanted(facts, step, name) | {"fit": fits, "timed": beside is None} for name, step in wanted.items()]
     if not plans:
         return facts
@@ -126,7 +146,7 @@ def with_traces(
         request = {"facts": _steady(facts.model_copy(update={"model": model})), "expandable": expandable()}
         about = facts.model.id or "the model"
         within = SECONDS / 2 if beside is None else beside
-        found, left = each(request, plans, about=about, seconds=SECONDS, within=within, cancel=cancel)
+        found, left = each(request, plans, about=about, seconds=SECONDS, within=within, told=told, cancel=cancel)
     except Cannot:
         left = set() if beside is None else set(wanted)
     entries = [as_facts(wanted[name], **answer) for name, answer in found.items() if name in wanted]
@@ -134,6 +154,9 @@ def with_traces(
     new = [e["step"] for e in entries]
     older = [e for e in profile.get("steps") or () if isinstance(e, dict) and e.get("step") not in new]
     profile["steps"] = [*older[-REMEMBERED:], *entries]
+    if facts.machine.device is None:
+        lacking = [step for step in profile.get("untimed") or () if step not in new]
+        profile["untimed"] = [*lacking[-REMEMBERED:], *(new if beside is not None else ())]
     hopeless = [asdict(step) for name, step in wanted.items() if name not in found and name not in left]
     if hopeless:
         profile["untraceable"] = [*(profile.get("untraceable") or ())[-REMEMBERED:], *hopeless]

@@ -44,6 +44,8 @@ class Limits(NamedTuple):
     answers: int | None = None
     tokens: int | None = None
     """Of each."""
+    cut: bool = False
+    """Whether an answer may want more than those."""
 
 
 class Written(NamedTuple):

@@ -120,7 +120,7 @@ class HeldOut:
         score = kind.full_score(self.rows.truth, answers)
         content = kept(kind, score, self.rows.truth, answers)
         if written is not None:
-            content["written"] = {"answers": written.answers, "tokens": written.tokens}
+            content["written"] = {"answers": written.answers, "tokens": written.tokens, "cut": written.cut}
         write_json(self.run.scores / f"{name}.json", content, indent=None)
         shown = {k: score[k] for k in kind.measures if score.get(k) is not None}
         shown |= {"rows": len(self.rows), "seconds": seconds}

@@ -157,7 +157,8 @@ class WhileLearning:
         if self._cost is None:
             file = self.samples.run.scores / "samples-before.json"
             known = read_json(file) if file.exists() else {}
-            self._cost = known["seconds"] * FEW_TOKENS / max(known.get("tokens", NEW_TOKENS), 1) if known else None
+            seconds = known.get("seconds")
+            self._cost = seconds * FEW_TOKENS / max(known.get("tokens", NEW_TOKENS), 1) if seconds is not None else None
         return self._cost
 
 

@@ -12,6 +12,7 @@ from engine.events import EventWriter
 from engine.files import write_json
 from engine.inspect import DataInspection, ModelInspection
 from engine.metrics import bootstrap
+from engine.metrics.kept import joined
 from engine.metrics.kinds import Answers
 from engine.metrics.registry import kind_of
 from engine.planning import steps_of
@@ -173,8 +174,8 @@ def test_the_spread_over_seeds_is_told_in_words() -> None:
 def test_a_fold_without_weights_counts_each_row_once_beside_one_that_has_them() -> None:
     even = {"predicted": [[1.0]], "losses": [1.0], "weights": None}
     uneven = {"predicted": [[2.0], [3.0]], "losses": [2.0, 3.0], "weights": [4.0, 2.0]}
-    assert compare.joined([even, uneven]).weights == [1.0, 4.0, 2.0]
-    assert compare.joined([even, even]).weights is None
+    assert joined([even, uneven]).weights == [1.0, 4.0, 2.0]
+    assert joined([even, even]).weights is None
 
 
 def test_a_seed_whose_run_failed_is_named_and_in_no_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

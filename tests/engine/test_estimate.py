@@ -20,6 +20,7 @@ from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts, Machine, ModelFacts
 from recommender.sharing import on_each
+from recommender.timing import LEARNED
 from tests.conftest import Command
 
 CONFIG = {
@@ -203,11 +204,20 @@ def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch:
     slow = [(f"2026112{n}-slow", {"method": "full", "precision": "fp32", "step": step}) for n, step in enumerate((
         {"predicted": 1.0, "computed": 1.3, "measured": 9.0},  # of a machine that others used as well
         {"predicted": 2.0, "computed": 2.8, "measured": 3.0},
-        {"predicted": None, "computed": 1.0},
-        {"predicted": 1.0, "computed": 1.35},
+        {"predicted": None, "computed": 1.0, "measured": 1.1},
+        {"predicted": 1.0, "computed": 1.35, "measured": 1.4},
     ))]  # fmt: skip
     assert learn(machine, slow[:3])["pace"].now == {}
     assert learn(machine, slow)["pace"] == ({}, {"full fp32": 1.35})
+
+    def further(day: int, method: str, **step: float) -> dict[str, float]:
+        told = {"method": method, "precision": "fp32", "step": {"predicted": 1.0} | step}
+        return learn(machine, [(f"202612{day}{n}-run", told) for n in range(3)])["pace"].now
+
+    assert further(1, "lora", computed=0.6, measured=1.3)["lora fp32"] == 1.0, "either a busy machine or a thread that is alone"
+    assert further(1, "qlora", computed=0.4, measured=0.8)["qlora fp32"] == 0.8
+    assert further(2, "qlora", computed=9.0, measured=9.0)["qlora fp32"] == LEARNED[1]
+    assert further(3, "qlora", computed=3.0, measured=3.0)["qlora fp32"] == LEARNED[1], "no more is believed, none is piled up"
     assert learn(card, slow)["pace"].now == {}, "a GPU's steps are told by the clock"
     known = remembered(machine)
     assert known is not None

@@ -1,11 +1,14 @@
 """Metrics agree with scikit-learn's, and intervals mean what they say."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from engine.metrics import bootstrap
 from engine.metrics.classes import Classes
+from engine.metrics.kept import paired
 from engine.metrics.kinds import Answers
 from engine.metrics.registry import kind_of
 from engine.worker.baselines import majority, probe
@@ -178,3 +181,19 @@ def test_models_are_compared_by_the_answers_that_all_of_them_wrote() -> None:
     shorter = kind.in_common([quick, slow], alike=False)
     assert all("chrf" not in kind.summary(truth, Answers(said, None)) for truth, said in shorter)
     assert all("perplexity" in kind.summary(truth, Answers(said, None)) for truth, said in shorter)
+
+
+def test_runs_of_a_slow_machine_are_paired_where_their_answers_are_as_long() -> None:
+    kind = kind_of("chat", [])
+    wanted = ["a b", "c d"]
+    quick = {"truth": wanted, "predicted": [[3.0, 2, "a b"], [2.0, 2, "x y"]], "losses": [1.5, 1.0], "weights": [2.0, 2.0]}
+    few = quick | {"truth": ["a b", None], "predicted": [[3.0, 2, "x y"], [2.0, 2, None]]}
+
+    def together(**written: Any) -> list[bool]:
+        found = paired(kind, [[quick], [few | {"written": {"answers": 1, "tokens": 9} | written}]])
+        assert found is not None
+        return [true is not None for true in found[0]]
+
+    assert together(cut=False) == [True, False], "as long as they wanted, one of two rows"
+    assert together(cut=True) == [False, False]
+    assert paired(kind, [[quick], [quick | {"truth": ["a b", "other"]}]]) is None

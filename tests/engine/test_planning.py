@@ -10,11 +10,12 @@ import pytest
 from engine import planning
 from engine.inspect import DataInspection, ModelInspection
 from engine.planning import completed, plan_for, steps_of
-from engine.prediction.candidates import counted_out
+from engine.prediction.candidates import counted_out, is_wanted, with_traces
+from engine.prediction.candidates import steps_of as steps_shown
 from recommender.decide import recommend
 from recommender.edits import edited
 from recommender.errors import InputError, Refused
-from recommender.facts import Facts
+from recommender.facts import Facts, Measured
 from recommender.plan import Plan
 from recommender.plan_file import dump, parse
 from recommender.recommendation import Recommendation
@@ -223,6 +224,30 @@ def test_a_plans_own_step_is_counted_before_it_is_judged(monkeypatch: pytest.Mon
     times = len(asked)
     assert counted_out(whole, lambda _: [own]) == whole
     assert len(asked) == times
+    asked.clear()
+    counted_out(known.model_copy(update={"measured": Measured()}))
+    assert [p["name"] for p in asked] == ["full", "lora", "qlora"], "none of them can be traced: nothing beside them is tried"
+
+
+def test_a_step_that_was_counted_beside_others_is_timed_once_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its time would be the formula's, and that of the candidate next to it the processor's own."""
+    asked: list[bool] = []
+
+    def answers(request: dict[str, Any], plans: list[dict[str, Any]], **_: object) -> tuple[dict[str, Any], set[str]]:
+        asked.extend(p["timed"] for p in plans)
+        return {p["name"]: {"peak": 10**9, "parts": {}} for p in plans}, set()
+
+    monkeypatch.setenv("LORACLE_TRACE", "1")
+    monkeypatch.setattr("engine.prediction.candidates.checked", lambda known: known)
+    monkeypatch.setattr("engine.prediction.candidates.each", answers)
+    facts = Facts.model_validate(FACTS | {"machine": {"backend": "cpu", "cpu_cores": 2, "ram_available": 16 * 10**9}})
+    best = recommend(facts).best
+    steps = steps_shown(facts, [best])
+    beside = with_traces(facts, steps, fits=True, beside=1.0)
+    assert is_wanted(beside, [best])
+    assert not is_wanted(with_traces(beside, steps), [best])
+    assert with_traces(beside, steps, beside=1.0) == beside
+    assert asked == [False, True]
 
 
 @pytest.mark.parametrize("free", [10**6, 10**12])

@@ -121,6 +121,10 @@ def test_once_the_training_is_over_what_follows_counts_down() -> None:
     assert left("after", "save", "after", "answers") == pytest.approx(7.0 - 3.0)
     assert left(*["after"] * 20) == pytest.approx(0.7), "it takes longer than was said, and is not over"
     assert (left("samples") or 0.0) > 16.0, "a paused run that goes on, not yet trained"
+    trained = [run(), scored(0, "before", 7.0), *(step(n) for n in range(1, 11))]
+    rest = fold(events(*trained, run(resumed_from=10), ("phase", {"name": "after"})))
+    assert rest.seconds_left == pytest.approx(7.0), "of a worker that trains no more"
+    assert not rest.measuring
 
 
 def test_time_left_is_unknown_before_the_first_step_and_after_the_end() -> None:

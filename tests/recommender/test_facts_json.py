@@ -97,6 +97,7 @@ def test_unknown_keys_are_ignored_and_absent_ones_mean_not_known() -> None:
         {"goal": {"time_budget_hours": -1}},
         {"measured": {"seconds_per_step": {"full": 0}}},
         {"measured": {"memory_profile": {"steps": 5}}},
+        {"measured": {"memory_profile": {"untimed": 5}}},
         {"measured": {"memory_profile": {"runs": [1]}}},
         {"measured": {"memory_profile": {"context": "much"}}},
     ],

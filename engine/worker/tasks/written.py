@@ -72,5 +72,6 @@ def with_texts(
     predicted = list(said.predicted)
     for i, text in zip(chosen, found.texts, strict=False):
         predicted[i] = [*predicted[i][:2], behind_thought(text, truth[i] or "")]
-    whole = len(found.texts) == len(wanted) and found.tokens == most
-    return replace(said, predicted=predicted), None if whole else Limits(answers=len(found.texts), tokens=found.tokens)
+    came_to = Limits(answers=len(found.texts), tokens=found.tokens, cut=found.tokens < most)
+    whole = len(found.texts) == len(wanted) and not came_to.cut
+    return replace(said, predicted=predicted), None if whole else came_to

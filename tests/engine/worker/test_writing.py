@@ -26,6 +26,7 @@ from engine.worker.control import StopNow
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
+from engine.worker.tasks.base import Prompt
 from engine.worker.tasks.writing import Writing
 from engine.worker.training import FINISHED
 from recommender.errors import InputError
@@ -251,6 +252,7 @@ def test_a_slow_machine_gets_fewer_or_shorter_answers_the_same_before_and_after(
     assert answered[0] == answered[1]
     assert 0 < len(answered[0]) == few["answers"] < 32
     assert report["scores"]["after"]["answers_written"] == few["answers"]
+    assert scores[0]["written"] == scores[1]["written"] == few | {"cut": False}
     written = [read_json(run.scores / f"samples-{name}.json") for name in ("before", "after")]
     assert generating.LEAST_TOKENS < written[0]["tokens"] == written[1]["tokens"] == short["tokens"] < samples.NEW_TOKENS
     assert len(report["samples"]) == short["answers"] == samples.MOST
@@ -281,6 +283,17 @@ def test_answers_are_written_without_a_models_own_tastes_in_decoding(tiny_chat: 
     own.update(repetition_penalty=5.0, no_repeat_ngram_size=1, min_new_tokens=11, num_beams=3, max_length=9)
     assert generating.write(reader, tokenizer, model, asked, 12) == plain
     assert model.generation_config is own, "it is saved with the result as it was"
+
+
+def test_a_run_whose_samples_tell_no_time_goes_on_without_answers_on_the_way(tmp_path: Path) -> None:
+    """As versions of before wrote them."""
+    kept = RunDirectory(tmp_path)
+    kept.scores.mkdir()
+    (kept.scores / "samples-before.json").write_text('{"samples": []}')
+    first = samples.Samples(kept, [Prompt("a", [5], "b")], None, None, None)  # type: ignore[arg-type]
+    learning = samples.WhileLearning(first, 0.0)
+    learning.write(None, 1)
+    assert not (kept.path / "events.jsonl").exists()
 
 
 def test_perplexity_and_its_interval_count_tokens_not_rows() -> None:
