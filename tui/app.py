@@ -277,12 +277,14 @@ class LoracleApp(App[None]):
 
     def get_system_commands(self, screen: "Screen[object]") -> Iterable[SystemCommand]:
         """Every action of what has the focus, of this screen and of the app, then the two places one always gets to."""
-        for active in {a.binding.id: a for a in keys.own_bindings(screen)}.values():
+        offered = {a.binding.id: a for a in keys.own_bindings(screen)}
+        for active in offered.values():
             binding = active.binding
             if active.enabled and binding.action != "command_palette":
                 act = partial(self.call_later, self.run_action, binding.action, active.node)
                 yield SystemCommand(binding.description, active.tooltip or binding.description, act)
-        yield SystemCommand(_("New run"), _("Choose a model and data"), self.open_setup)
+        if "new" not in offered:
+            yield SystemCommand(_("New run"), _("Choose a model and data"), self.open_setup)
         yield SystemCommand(_("Runs"), _("The list of all runs"), self._only_home)
 
     def empty_trash(self) -> None:

@@ -19,6 +19,13 @@ from recommender.errors import Exit, InputError
 from tui.i18n import _
 
 HOST = "127.0.0.1"
+FOCUS = """<script>
+const seeking = setInterval(() => {
+  const terminal = document.querySelector(".xterm-helper-textarea");
+  if (terminal) { terminal.focus(); clearInterval(seeking); }
+}, 100);
+</script>"""
+"""Or every key is lost until somebody clicks."""
 WATCH_SECONDS = 1.0
 PATIENCE = 3.0
 """Seconds an app has to leave in good order once its server is gone."""
@@ -64,6 +71,8 @@ def _server(command: str, port: int) -> Any:
         if request.host not in ours or (origin is not None and origin.partition("//")[2] not in ours):
             raise web.HTTPForbidden(text="This page is for this machine only.")
         response: web.StreamResponse = await handler(request)
+        if request.path == "/" and isinstance(response, web.Response) and response.text:
+            response.text = response.text.replace("</body>", f"{FOCUS}</body>")
         return response
 
     async def no_other_sites(request: web.Request, response: web.StreamResponse) -> None:

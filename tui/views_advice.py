@@ -294,9 +294,10 @@ def starting(advice: "Advice", come: str = "") -> str:
     return _("{downloaded}, then the start… {key} gives it up").format(downloaded=come, key=key) if come else words
 
 
-def pilot(names: list[str], takes: str, *, own: bool) -> Content:
+def pilot(names: list[str], takes: str, *, own: bool, in_folds: bool = False) -> Content:
     """What a pilot would do; `own` where the person has settings of their own."""
-    lines = [_("These train for a slice of their runs; the winner on the validation rows goes on:")]
+    folds = _("With so few rows these are cross-validated to their end; the winner is trained once more:")
+    lines = [folds if in_folds else _("These train for a slice of their runs; the winner on the validation rows goes on:")]
     lines += [f"  {sign('·')} {translated(name)}" for name in names]
     lines += [_("Your own settings go with them.")] if own else []
     lines += ["", _("It takes about {time} until the winner is known.").format(time=takes)]

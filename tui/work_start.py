@@ -105,15 +105,15 @@ def _with_weights(advice: Advice, cancel: "Cancel", progress: "Progress") -> "Mo
     return inspect_model(str(advice.model.facts.id), progress=progress, cancel=cancel)
 
 
-def pilot_hours(advice: Advice) -> tuple[float, list[str]]:
-    """What a pilot would take in hours, and the names of its candidates.
+def pilot_hours(advice: Advice) -> tuple[float, list[str], bool]:
+    """What a pilot would take in hours, the names of its candidates, and whether it cross-validates them to their end.
 
     Raises:
         Refused: a pilot cannot run here, or takes more than its share of the time.
         InputError: no rows are left to judge by.
     """
     plan = _pilot(advice, advice.model)
-    return plan.hours, list(plan.labels.values())
+    return plan.hours, list(plan.labels.values()), plan.mode == "folds"
 
 
 def start_pilot(advice: Advice, runs: Path | None, cancel: "Cancel", progress: "Progress") -> "RunDirectory | None":

@@ -205,6 +205,8 @@ async def _shown(devtools: str, served: Served) -> bytes:
                 classes = str(found["result"].get("value"))
             assert "-first-byte" in classes
             assert len(served.apps()) == 1
+            focused = await ask("Runtime.evaluate", expression="document.activeElement.className")
+            assert focused["result"].get("value") == "xterm-helper-textarea"  # who opens it types at once
             await asyncio.sleep(3)  # the terminal fades in
             picture = base64.b64decode((await ask("Page.captureScreenshot"))["data"])
         await session.get(f"{devtools}/json/close/{target['id']}")

@@ -119,12 +119,12 @@ class PlanStarts(LoracleScreen):
     async def _ask_for_pilot(self, advice: Advice) -> None:
         try:
             self._message(_("working out what a pilot would do…"), wrong=False)
-            hours, names = await in_thread(starting.pilot_hours, advice)
+            hours, names, in_folds = await in_thread(starting.pilot_hours, advice)
         except LoracleError as error:
             self._message(_("No pilot: {why}").format(why=in_words(error.message)))
             return
         self._message("")
-        question = views.pilot(names, duration(3600 * hours), own=bool(advice.draft.settings))
+        question = views.pilot(names, duration(3600 * hours), own=bool(advice.draft.settings), in_folds=in_folds)
         self.app.push_screen(ConfirmScreen(question, _("Start the pilot")), self._pilot_wanted)
 
     def _pilot_wanted(self, yes: bool | None) -> None:
