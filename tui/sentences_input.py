@@ -21,7 +21,10 @@ SENTENCES: tuple[str, ...] = (
     marked("{name} is a folder; give a file with rows."),
     marked("{name} is a folder; give a file with rows; did you mean {near}?"),
     marked("{name} is a folder of several splits; give one of them, like {split}."),
-    marked("{name}: holds texts in folders of their own ({folders}); give {pattern} to learn from them as raw text."),
+    marked(
+        "{name}: holds texts in folders of their own ({folders}); give {pattern} (in quotes on a command line) to learn from "
+        "them as raw text."
+    ),
     marked(
         "Where the folders are classes, put them into a folder called train, or write the texts to a csv or jsonl file, a row a "
         "text, with the folder's name as its label."

@@ -58,9 +58,9 @@ def splits_in(folder: Path) -> dict[str, str]:
     if len(places) > 1 and texts:
         shown = ", ".join(one_line(place, 40) or "the folder itself" for place in places[:4])
         raise InputError(
-            f"{folder}: holds texts in folders of their own ({shown}); give {folder}/**/*.txt to learn from them as raw text."
-            " Where the folders are classes, put them into a folder called train, or write the texts to a csv or jsonl file, a"
-            " row a text, with the folder's name as its label."
+            f"{folder}: holds texts in folders of their own ({shown}); give {folder}/**/*.txt (in quotes on a command line)"
+            " to learn from them as raw text. Where the folders are classes, put them into a folder called train, or write the"
+            " texts to a csv or jsonl file, a row a text, with the folder's name as its label."
         )
     return {}
 

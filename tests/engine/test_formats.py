@@ -300,7 +300,7 @@ def test_folders_that_look_like_parts_of_one_text_are_asked_about(tmp_path: Path
         written("project/docs,project/src", 1, "notes"),
         written("years/2019,years/2020", 4, "what happened"),
     ):
-        with pytest.raises(InputError, match=r"\*\*/\*\.txt to learn from them as raw text\. Where the folders are classes"):
+        with pytest.raises(InputError, match=r"\*\*/\*\.txt \(in quotes .* as raw text\. Where the folders are classes"):
             inspect_data({"train": str(folder)})
     book = inspect_data({"train": str(tmp_path / "book" / "**" / "*.txt")})["facts"]
     assert (book["rows"], book["task"]) == (8, "continued_pretraining")
