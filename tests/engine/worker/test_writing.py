@@ -41,15 +41,45 @@ Here = Callable[..., RunDirectory]
 # The step
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def asked_and_told(folder: Path, work: str) -> dict[str, Any]:
+    """The example conversations as another work has them: as instructions with an input, or as texts without a question."""
+    if work == "chat":
+        return {}
+    told = [json.loads(line)["messages"][-2:] for line in (EXAMPLES / "chat-train.jsonl").read_text("utf-8").splitlines()]
+    if work == "instruction":
+        rows = [{"instruction": q["content"], "input": "Be kind.", "output": a["content"]} for q, a in told]
+    else:
+        rows = [{"text": a["content"]} for _, a in told]
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:120]))
+    layout = "alpaca" if work == "instruction" else "text"
+    nothing = dict.fromkeys(("eval", "train_rows", "eval_rows"))
+    return nothing | {"train": str(file), "layout": layout, "columns": {role: role for role in rows[0]}, "held_out_rows": 12}
+
+
 @pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(
+    ("work", "method"),
+    [
+        *(("chat", method) for method in ("full", "lora", "qlora")),
+        ("instruction", "full"),
+        ("continued_pretraining", "full"),
+        *(
+            pytest.param(work, method, marks=pytest.mark.faults)  # the same loss, of other labels
+            for work in ("instruction", "continued_pretraining")
+            for method in ("lora", "qlora")
+        ),
+    ],
+)
 def test_a_cut_batch_has_the_gradients_of_the_uncut_one(
-    tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, method: str, packed: bool
+    tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, work: str, method: str, packed: bool
 ) -> None:
-    plan = plan_of(tiny_chat, method)
+    plan = plan_of(tiny_chat, method, task=work, data=asked_and_told(tmp_path, work))
     task = Writing(plan, [], 0)
     tokenizer = load_tokenizer(str(tiny_chat))
-    rows = task.encode(tokenizer, split(plan.data, "chat").train).take(range(12))
+    rows = task.encode(tokenizer, split(plan.data, plan.task).train).take(range(12))
+    masked = sum(label == packing.IGNORED for row in rows.targets for label in row)
+    assert (masked == 0) is (work == "continued_pretraining"), "of raw text everything is learned, of the rest the answers"
     torch.manual_seed(0)
     model = build(task, str(tiny_chat)).model
     stir(model)
