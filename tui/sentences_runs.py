@@ -30,7 +30,15 @@ SENTENCES: tuple[str, ...] = (
     marked("the result was saved"),
     marked("the held-out rows were scored"),
     marked("the result was scored"),
+    marked("the longest rows were tried"),
+    marked("answers were written"),
+    marked("the validation rows were scored"),
+    marked("the report was written"),
     marked("the run was at work"),
+    marked("Free some disk."),
+    marked(
+        "{path}: its report could not be written ({why}); its runs are sound: free some disk, then `loracle resume {name}`."
+    ),
     marked("There is not enough memory for even one row of {longest} tokens."),
     marked("Tried before the first step: {problem}"),
     marked("memory cannot hold what the optimizer keeps."),
@@ -62,10 +70,16 @@ SENTENCES: tuple[str, ...] = (
     ),
     marked("A checkpoint of such a step is never taken for the best."),
     marked("Of the rows of that step {count} alone have none, as the one that begins: {text}"),
+    marked(
+        "Of {count} rows tried before the first step, among the longest, {wrong} have a loss that is no number, as the one that"
+        " begins: {text}"
+    ),
+    marked("`--set precision=fp32` may do as well."),
     marked("Leave such rows out, or get the model again: its weights may be damaged for a word of theirs."),
     marked("Lower learning_rate."),
     marked("Most likely learning_rate is too high (it is {rate})."),
     marked("Weights or data are damaged, or the precision is too narrow for this model."),
+    marked("Most likely its weights are damaged or far too large."),
     marked("The loss diverges: {loss} over the last {steps} steps, and {first} before any training."),
     marked("The loss was down to {lowest} and is back at {loss}, where it began ({first})."),
     marked("After {step} steps the loss is where it began ({loss}; {first} at first)."),

@@ -12,6 +12,10 @@ HOPELESS_RATE = 0.1
 """AdamW moves each weight by about the rate at every step, whatever the gradient; weights are of the order of 0.02 to 0.1."""
 
 
+DAMAGED_FOR_A_WORD = "Leave such rows out, or get the model again: its weights may be damaged for a word of theirs."
+"""The cure where some rows have a loss that is no number and others do not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that goes wrong."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from engine.worker.findings import RATES, Finding, judge_rate
+from engine.worker.findings import DAMAGED_FOR_A_WORD, RATES, Finding, judge_rate
 from recommender.facts import CLASSIFYING
 from recommender.plan import Plan
 
@@ -253,9 +253,11 @@ class Health:
         wider, cure = "" if self._plan.precision == "fp32" else "precision=fp32", ""
         if rows:
             likely = f"Of the rows of that step {len(rows)} alone have none, as the one that begins: {rows[0]}"
-            setting, cure = wider, "Leave such rows out, or get the model again: its weights may be damaged for a word of theirs."
+            setting, cure = wider, DAMAGED_FOR_A_WORD
         elif step == 1 and not self._begun:
             likely, setting = "Weights or data are damaged, or the precision is too narrow for this model.", wider
+            if not wider:
+                likely, cure = "Most likely its weights are damaged or far too large.", "Get the model again."
         else:
             likely, setting = self._rate_words(), self._slower()
         return Finding(

@@ -64,7 +64,9 @@ class HeldOut:
             said_so = f"What the model computes is not a number {when}, or too large for the plan's precision."
             wide = self.reader.task.plan.precision == "fp32"
             again = "Get the model again." if wide else "Get the model again, or use `--set precision=fp32`."
-            raise TrainingFailed(said_so, again if name == "before" else None)
+            if name == "after":
+                raise TrainingFailed(said_so)
+            raise TrainingFailed(said_so, again, None if wide else "precision=fp32")
         answers, came_to = self._written_out(name, model, said.answers)
         self._keep(name, answers, seconds=time.monotonic() - began, step=step, written=came_to)
 

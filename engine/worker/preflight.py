@@ -17,6 +17,7 @@ from engine.merging import BESIDE, memory_needed
 from engine.rundir import RunDirectory
 from engine.worker.batches import LogicalBatch
 from engine.worker.budget import LONE_TRIES, out_of_memory, what_helps
+from engine.worker.findings import DAMAGED_FOR_A_WORD
 from engine.worker.memory import Peak, host_room, memory_available
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
@@ -117,15 +118,34 @@ class Preflight:
         """Whether memory ran out in that micro-batch, and room was made."""
         self.reader.interrupt()
         failure: BaseException | None = None
+        loss = torch.zeros(())
         try:
-            trainer.rehearse(LogicalBatch([rows.input_ids[i] for i in piece], [rows.targets[i] for i in piece]))
+            loss = trainer.rehearse(_batch(rows, piece))
         except (RuntimeError, MemoryError) as error:
             failure = out_of_memory(error)
         if failure is None:
+            if not torch.isfinite(loss):
+                self._no_number(trainer, rows, piece, lengths)
             self.reader.budget.worked()
             return False
         self.reader.budget.shrink(failure, longest=max(lengths[i] for i in piece), rows=len(piece))
         return True
+
+    def _no_number(self, trainer: LogicalBatchTrainer, rows: Encoded, piece: list[int], lengths: list[int]) -> None:
+        """Whether it is these rows: of a model that has no number for any row the scores before the training tell.
+
+        Raises:
+            Refused: it is.
+        """
+        shortest = min(range(len(lengths)), key=lambda i: lengths[i])
+        wrong = trainer.overflowing(_batch(rows, [shortest, *piece]))
+        if wrong:
+            wider = self.reader.task.plan.precision != "fp32"
+            raise Refused(
+                f"Of {len(piece)} rows tried before the first step, among the longest, {len(wrong)} have a loss that is no"
+                f" number, as the one that begins: {wrong[0]}",
+                DAMAGED_FOR_A_WORD + (" `--set precision=fp32` may do as well." if wider else ""),
+            )
 
     def _evaluate(self, model: Any) -> list[dict[str, Any]]:
         """The longest rows that are scored, and the fullest micro-batch of them, whatever they are held for."""
@@ -248,6 +268,10 @@ def heaviest(pieces: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[in
 
 def _weight(piece: Sequence[int], lengths: Sequence[int]) -> tuple[int, int]:
     return len(piece) * max(lengths[i] for i in piece), lengths[piece[0]]
+
+
+def _batch(rows: Encoded, indices: Sequence[int]) -> LogicalBatch:
+    return LogicalBatch([rows.input_ids[i] for i in indices], [rows.targets[i] for i in indices])
 
 
 def _distinct(first: list[int], second: list[int]) -> list[list[int]]:

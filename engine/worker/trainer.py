@@ -136,7 +136,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             if failure is not None:
                 self._budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece))
         if not torch.isfinite(loss):
-            self._not_a_number("loss", self._overflowing(model, inputs))
+            self._not_a_number("loss", self.overflowing(inputs))
         return loss
 
     def _micro_step(self, model: Any, batch: LogicalBatch, piece: list[int], weight: float) -> torch.Tensor:
@@ -174,11 +174,11 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             self._not_a_number("gradient")
         return norm
 
-    def _overflowing(self, model: Any, batch: LogicalBatch) -> list[str]:
+    def overflowing(self, batch: LogicalBatch) -> list[str]:
         """Beginnings of the rows whose loss is no number where others have one; none where the model is ruined for all."""
         sizes = range(min(len(batch.targets), MOST_TRIED))
         with torch.no_grad(), autocast(self.args.device, self._task.plan.precision):
-            losses = [self._task.total(model, [batch.input_ids[i]], [batch.targets[i]]) for i in sizes]
+            losses = [self._task.total(self.model, [batch.input_ids[i]], [batch.targets[i]]) for i in sizes]
         wrong = [i for i in sizes if not torch.isfinite(losses[i])]
         return [self._show(batch.input_ids[i]) for i in wrong] if len(wrong) < len(sizes) else []
 

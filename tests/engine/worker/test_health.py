@@ -133,7 +133,9 @@ def test_no_number_at_the_first_step_is_not_blamed_on_the_rate() -> None:
     at_once = Health(plan(precision="bf16-mixed")).not_a_number("loss", 1)
     assert "learning_rate" not in at_once.text
     assert at_once.setting == "precision=fp32"
-    assert not Health(plan(precision="fp32")).not_a_number("loss", 1).setting, "it is that already"
+    widest = Health(plan(precision="fp32")).not_a_number("loss", 1)
+    assert (widest.setting, widest.cure) == ("", "Get the model again."), "it is that already"
+    assert "precision" not in widest.text
     later = Health(plan(learning_rate=0.01), suggested_rate=2e-5)
     later.see(Step(1, 2.0, 1.0))
     assert later.not_a_number("gradient", 2).setting == "learning_rate=2e-05"

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from engine.events import read_events
 from engine.files import sha256_of
@@ -237,3 +238,26 @@ def test_where_the_system_lends_what_it_does_not_have_the_peak_decides(
     monkeypatch.setattr(preflight, "memory_available", lambda: 1_000_000)
     end = work(begin(make_plan(tiny, token_budget=48)))
     assert (end["status"], end["code"]) == ("refused", 3)
+
+
+def test_rows_among_the_longest_that_have_no_number_are_named_before_anything_is_trained(
+    tiny: Path, make_plan: MakePlan, begin: Begin, tmp_path: Path
+) -> None:
+    """Places in the text that the scored rows do not reach: the training would end at the first such row, hours later perhaps."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(tiny, folder)
+    held = load_file(folder / "model.safetensors")
+    held["embeddings.position_embeddings.weight"][30:].fill_(float("inf"))
+    save_file(held, folder / "model.safetensors", {"format": "pt"})
+    long = "the parcel with the lamp is late, " * 8
+    rows = ["text,label", *(f"number {i} is {'ab'[i % 2]},{'ab'[i % 2]}" for i in range(60)), f'"{long}",a']
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    (tmp_path / "held-out.csv").write_text("text,label\nit is a,a\nit is b,b\n")
+    data: dict[str, Any] = {"train": str(tmp_path / "rows.csv"), "eval": str(tmp_path / "held-out.csv"), "labels": ["a", "b"]}
+    data |= {"train_rows": None, "eval_rows": None, "validation_rows": 0}
+    run = begin(make_plan(folder, data=data, effective_batch=4, early_stopping=False))
+    end = work(run)
+    assert (end["status"], end["code"]) == ("refused", 3)
+    assert "1 have a loss that is no number, as the one that begins: the parcel with the lamp" in end["cause"]
+    assert end["cure"].startswith("Leave such rows out, or get the model again")
+    assert not events(run, "step")
