@@ -98,7 +98,8 @@ class Training:
         """Train until the end, early stopping, a pause or a stop; the last step, of which the model has the weights, and
         whether the training is over, which is then noted."""
         step = checkpoints.step_of(checkpoint) if checkpoint else 0
-        over = self.over or (checkpoint is not None and patience_ended(checkpoint, self.plan))
+        # Whoever saved the last step may not have come to note it; the Trainer would take one more.
+        over = self.over or (checkpoint is not None and (step >= self.total_steps or patience_ended(checkpoint, self.plan)))
         pause = self.control.stop_at
         if checkpoint is not None and (over or (pause is not None and step >= pause)):
             trainer.load_weights(checkpoint)
