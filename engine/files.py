@@ -40,18 +40,26 @@ def nearest(path: Path, fits: Callable[[Path], bool] = lambda _: True) -> Path |
 
 
 def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> None:
-    """Write to a file beside `path`, flush it to the disk, then take its name."""
+    """Write to a file beside `path`, flush it to the disk, then take its name.
+
+    Raises:
+        OSError: it cannot be written; `filename` is `path`, of a full disk too, which by itself names no file.
+    """
     data = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        error.filename = str(path)
         raise
     sync_folder(path.parent)
 

@@ -25,7 +25,7 @@ from engine.files import json_object, write_json
 from engine.processes import lives, this
 from engine.rundir import RunDirectory, is_group, is_run, new_folder, versioned
 from engine.text import one_line
-from recommender.errors import InputError
+from recommender.errors import InputError, TrainingFailed
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import Recommendation
@@ -190,8 +190,9 @@ def drive(group: Group, following: Next, watch: Watch, report: Report | None = N
     up once more from its newest checkpoint.
 
     Raises:
-        InputError: another process is at it.
+        InputError: another process is at it, or the group's folder cannot be written.
         Refused: there is not enough disk for the next run.
+        TrainingFailed: all runs have ended, and the report cannot be written.
     """
     failed: set[str] = set()
     deaths: Counter[str] = Counter()
@@ -210,7 +211,14 @@ def drive(group: Group, following: Next, watch: Watch, report: Report | None = N
             if status != "dead" or deaths[task.key] > REVIVALS:
                 failed.add(task.key)
         if report is not None:
-            write_json(group.report_file, report(group, frozenset(failed)))
+            content = report(group, frozenset(failed))
+            try:
+                write_json(group.report_file, content)
+            except OSError as error:
+                raise TrainingFailed(
+                    f"{group.path}: its report could not be written ({error.strerror}); its runs are sound: free some disk, then"
+                    f" `loracle resume {group.name}`."
+                ) from None
         return False, frozenset(failed)
 
 
@@ -246,11 +254,12 @@ def _as_driver(group: Group) -> Iterator[None]:
     """While inside, others see that this process works the group off.
 
     Raises:
-        InputError: another process does.
+        InputError: another process does, or it cannot be written down.
     """
     if group.driven():
         raise InputError(f"{group.name} is being worked off already; `loracle attach {group.name}` shows it.")
-    write_json(group.path / "driver.json", this())
+    with runs.written(group.path):
+        write_json(group.path / "driver.json", this())
     try:
         yield
     finally:

@@ -50,7 +50,7 @@ def start(
     root = runs_root(runs)
     launch.check_disk(plan, root)
     run = create(root, plan, recommendation, facts, name=name)
-    with _written(run.path):
+    with written(run.path):
         clear_requests(run, stop_at=stop_at)
         if run.group is None:
             remember(run.path)
@@ -108,7 +108,7 @@ def resume(run: RunDirectory, *, stop_at: int | None = None) -> RunDirectory:
         time.sleep(0.05)
     plan = run.plan()
     launch.check_disk(plan, run.path, taken=folder_size(run.checkpoints) + folder_size(run.model))
-    with _written(run.path):
+    with written(run.path):
         _take_over(run)
         events = EventWriter(run.events)
         events.write("phase", name="load", done=0, total=0, unit="")
@@ -144,7 +144,7 @@ def _take_over(run: RunDirectory) -> None:
 
 
 @contextlib.contextmanager
-def _written(folder: Path) -> Iterator[None]:
+def written(folder: Path) -> Iterator[None]:
     """Inside, a run's folder is written to.
 
     Raises:

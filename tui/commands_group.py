@@ -15,7 +15,7 @@ from engine import pilot as piloting
 from engine.groups import Group, Task
 from engine.rundir import RunDirectory
 from recommender.decide import recommend
-from recommender.errors import Exit, InputError
+from recommender.errors import Exit, InputError, Refused
 from recommender.recommendation import METHODS
 from tui import driver, show_groups
 from tui.endings import leaves_at_once
@@ -191,6 +191,8 @@ def _go(group: Group, given: argparse.Namespace) -> int:
         )[0]
     except KeyboardInterrupt:  # between two runs
         stopped = True
+    except Refused as error:  # before its next run: what was done so far is kept
+        raise Refused(f"{error.message} `loracle resume {group.name}` goes on with it.") from None
     if stopped:
         print(_("{name} is stopped; `loracle resume {name}` goes on with it.").format(name=group.shown), file=sys.stderr)
         return Exit.STOPPED

@@ -32,10 +32,15 @@ from recommender.errors import Exit, LoracleError, TrainingFailed
 PHASES = {
     "load": "the model was loaded",
     "tokenize": "texts were turned into tokens",
-    "train": "the optimizer took a step",
-    "save": "the result was saved",
+    "preflight": "the longest rows were tried",
     "before": "the held-out rows were scored",
+    "answers": "answers were written",
+    "samples": "answers were written",
+    "train": "the optimizer took a step",
+    "evaluate": "the validation rows were scored",
+    "save": "the result was saved",
     "after": "the result was scored",
+    "report": "the report was written",
 }
 """When memory or disk may run out where nothing smaller can be tried, in words."""
 AT_ONCE = "stopped at once on request"
@@ -145,13 +150,14 @@ def _work(run: RunDirectory, events: EventWriter, control: Control, libraries: L
     except TrainingFailed as error:
         return _failed(run, error.message, error)
     except LoracleError as error:
-        return {"status": "refused", "code": int(error.exit), "cause": error.message, "cure": None, "checkpoint": None}
+        return {"status": "refused", "code": int(error.exit), "cause": error.message, "cure": error.cure, "checkpoint": None}
     except Exception as error:  # whatever a library raises becomes one sentence; the traceback is in worker.log
         doing = PHASES.get(tell.now, "the run was at work")
         if _is_memory(error):
             return _failed(run, f"Memory ran out while {doing}.", error)
         if isinstance(error, OSError) and error.errno in DISK_FULL:
-            return _failed(run, f"The disk of {run.path} was full while {doing}; what was saved before is sound.", error)
+            full = f"The disk of {run.path} was full while {doing}; what was saved before is sound."
+            return _failed(run, full, error, "Free some disk.")
         return _failed(run, one_line(f"{type(error).__name__}: {error}", 500), error)
     if stopped:
         paused = control.stop_at is not None and not control.stop
@@ -177,13 +183,16 @@ def _stopped(run: RunDirectory, control: Control, cause: str) -> dict[str, Any]:
     return {"status": "stopped", "code": int(code), "cause": cause, "cure": cure, "checkpoint": None}
 
 
-def _failed(run: RunDirectory, cause: str, error: BaseException) -> dict[str, Any]:
+def _failed(run: RunDirectory, cause: str, error: BaseException, first: str = "") -> dict[str, Any]:
+    """What the `end` event says; `first` is what helps before going on."""
     traceback.print_exception(error)
     step = _newest(run)
     known = getattr(error, "cure", None)
-    cure = known or f"Details are in {run.log}."
+    cure = known or f"{first} Details are in {run.log}.".lstrip()
     if step is not None and not known:
         cure += f" `loracle resume {run.name}` goes on from step {step}."
+    elif first:
+        cure += f" `loracle resume {run.name}` goes on with it."
     setting = getattr(error, "setting", None)
     end = {"status": "failed", "code": int(Exit.FAILED), "cause": cause, "cure": cure, "checkpoint": step}
     return end | ({"setting": setting} if setting else {})

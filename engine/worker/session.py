@@ -112,6 +112,7 @@ class Session:
             self._score_result(export.load(self.run, task, model_folder), held_out, samples, forgetting, step)
         held_out.score_probe(lambda: self._untouched(task, model_folder), rows["train"], plan.seed)
         facts = trained | {"total_steps": total_steps} | losses(parts.counts, rows, plan.max_length)
+        tell.now = "report"  # quicker than anybody could look; named where its disk is full
         report.write(self.run, task, parts, built, training=facts, fit=fit, expected=expected)
         return False
 

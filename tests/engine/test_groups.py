@@ -1,5 +1,6 @@
 """Groups of runs: found like runs, worked off in order, and nothing lost when a driver or a worker dies."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from engine.files import write_json
 from engine.groups import Group, Task
 from engine.rundir import RunDirectory
 from recommender.decide import recommend
-from recommender.errors import InputError
+from recommender.errors import InputError, TrainingFailed
 from recommender.facts import Facts
 from tests.engine.test_runs import PLAN
 
@@ -119,6 +120,32 @@ def test_a_failed_run_does_not_keep_the_others_from_theirs(make: Make) -> None:
     assert group.status() == "failed"
     assert seen == ["full-1", "lora-1", "full-2"]
     assert not group.driven()
+
+
+@pytest.mark.parametrize("name", ["driver.json", "report.json"])
+def test_a_disk_that_is_full_for_the_groups_own_files_is_a_sentence_and_costs_no_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    group, replace = make("full-1"), os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target).parent == group.path and Path(target).name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    def drive() -> Any:
+        return groups.drive(group, in_order, lambda begin: ends(begin()[0], "done"), lambda *_: {"complete": True})
+
+    with monkeypatch.context() as now:
+        now.setattr(os, "replace", full)
+        wrong = TrainingFailed if name == "report.json" else InputError
+        with pytest.raises(wrong, match=r"(could not|cannot) be written \(No space left on device\)"):
+            drive()
+    assert not group.driven()
+    assert not list(group.path.glob(f".{name}*"))
+    assert group.report() is None
+    assert drive() == (False, frozenset())
+    assert group.report() == {"complete": True}
 
 
 def test_a_run_whose_worker_died_is_taken_up_once_more(make: Make) -> None:

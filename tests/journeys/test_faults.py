@@ -19,11 +19,12 @@ import pytest
 
 from engine import merging, runs
 from engine.events import read_events
+from engine.groups import Group
 from engine.launch import environment
 from engine.rundir import RunDirectory, create
 from recommender.errors import InputError, Refused, TrainingFailed
 from recommender.plan import Plan
-from tests.conftest import weights
+from tests.conftest import HELD_OUT, TRAIN, weights
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 PATIENCE = 900.0
@@ -198,6 +199,40 @@ def test_a_disk_that_is_full_at_the_end_costs_nothing(
     filler.unlink()
     assert worker(run).returncode == 0
     assert weights(run) == weights(undisturbed("full"))
+
+
+def test_a_comparison_whose_disk_fills_up_is_ended_in_a_sentence_and_goes_on_later(
+    tiny: Path, small_disk: Callable[[int], Path], start_loracle: Callable[..., "subprocess.Popen[str]"],
+    loracle: Callable[..., Any], tmp_path: Path,
+) -> None:  # fmt: skip
+    """In its first run; the second one is not begun on a disk that has no room for it."""
+    folder = small_disk(300_000_000)
+    rows = ("--data", TRAIN, "--eval", HELD_OUT, "--train-rows", "150", "--eval-rows", "40")
+    short = ("--set", "epochs=4", "--set", "max_length=32", "--set", "early_stopping=false", "--anyway")
+    said = ("compare", "--model", tiny, *rows, *short, "--methods", "full,lora", "--runs", folder)
+    process = start_loracle(*said)
+    deadline = time.monotonic() + PATIENCE
+    while not list(folder.glob("*/full-1/checkpoints/step-*/manifest.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    filler = folder / "filler"
+    with filler.open("wb") as file, contextlib.suppress(OSError):
+        file.write(bytes(max(shutil.disk_usage(folder).free - 400_000, 0)))
+    _, errors = process.communicate(timeout=PATIENCE)
+    (group,) = map(Group, folder.glob("*-compare"))
+    assert process.returncode == 3, errors
+    assert "Traceback" not in errors
+    assert "free some disk" in " ".join(errors.lower().split()), "said of the first run"
+    assert "Free some, or use --runs." in " ".join(errors.split()), "said of the second"
+    assert f"`loracle resume {group.name}` goes on with it." in errors
+    assert group.status() == "stopped"
+    assert [r.path.name for r in group.begun()] == ["full-1"]
+    filler.unlink()
+    done = loracle("resume", group.path)
+    assert done.returncode == 0, done.stderr
+    assert (group.report() or {})["complete"]
+    alone = create(tmp_path / "alone", group.run("full-1").plan(), None)
+    assert worker(alone).returncode == 0
+    assert weights(group.run("full-1")) == weights(alone)
 
 
 def copied_without_result(run: RunDirectory, to: Path) -> RunDirectory:

@@ -136,6 +136,7 @@ def test_any_error_of_a_library_becomes_one_sentence(
     assert end["cause"].startswith(said.format(run.path))
     assert not {"\n", "\x1b"} & set(end["cause"])
     assert str(run.log) in end["cure"]
+    assert end["cure"].endswith(f"`loracle resume {run.name}` goes on with it.") is isinstance(error, OSError)
 
 
 def test_memory_that_runs_out_while_the_result_is_saved_is_told_as_that_and_going_on_saves_it(
