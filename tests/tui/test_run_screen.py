@@ -199,6 +199,7 @@ async def test_a_stopped_run_is_resumed_with_r(
         await wait(pilot, lambda: "Stopped at the checkpoint of step 5" in screen(app))
         await pilot.press("r")
         await wait(pilot, lambda: resumed == [worker.run.name])
+        await wait(pilot, lambda: "starting the worker" in screen(app))  # and not training, as when it was stopped
         worker.begin(resumed_from=5, resume="exact")
         worker.steps(6, 8)
         await wait(pilot, lambda: "step 8/100" in screen(app))

@@ -210,7 +210,7 @@ class RunScreen(RunPanes):
     def resumed(self) -> None:
         """A worker was started: what the one before it left behind no longer holds."""
         assert self._following is not None
-        self._following.state.status = "starting"
+        self._following.state.status = self._following.state.phase = "starting"
         self._following.state.end = None
         self._quiet_until = time.monotonic() + PATIENCE
         self._was_live = True
