@@ -413,6 +413,9 @@ async def test_the_log_follows_the_run_from_the_line_on_that_no_longer_fits(
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "the worker runs" in screen(app))
+        worker.evaluate(256)  # as wide as the log is before it has a scroll bar
         for step in range(1, 9):  # one after the other, as a run says them
             worker.events.write("checkpoint", step=step, path="x", bytes=1, seconds=0.1, best=False)
             await wait(pilot, lambda step=step: f"checkpoint at step {step} saved" in screen(app))
+            if step == 3:
+                await wait(pilot, lambda: re.search(r"│ {11}(loss )?0\.500", screen(app)))

@@ -64,7 +64,10 @@ class RunPanes(RunAsks):
     def _draw_samples(self) -> None:
         assert self._following is not None
         state, pane = self._following.state, self.query_one("#samples", TextPane)
-        self.query_one("#panes").set_class(not state.samples, "-no-samples")
+        panes = self.query_one("#panes")
+        if panes.has_class("-no-samples") == bool(state.samples):
+            panes.set_class(not state.samples, "-no-samples")
+            self.call_after_refresh(self._tell_hidden)
         words = _("No sample answers yet: they come with evaluations, or before and after where the model writes.")
         nothing = Content.styled(words, "$text-muted")
         if pane.display:

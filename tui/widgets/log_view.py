@@ -162,6 +162,8 @@ class LogView(ScrollView, can_focus=True):
         if again and not self.allow_vertical_scroll and len(self._rows) > self.size.height:
             self.refresh(layout=True)
             self.call_after_refresh(self._stay_at_end, again=False)
+        elif self.scrollable_content_region.width != self._width:  # the bar has taken its cell, of which no event tells
+            self._wrap_again()
 
     def render_line(self, y: int) -> Strip:
         """One row."""
