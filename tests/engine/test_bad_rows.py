@@ -140,7 +140,7 @@ GOOD = [f"some words {i} of it,{'ab'[i % 2]}" for i in range(60)]
         ("open.csv", csv([*GOOD, '"some words,a', "others,b"]), "row 61: has 1 column where the header has 2; most likely"),
         ("same.jsonl", lines(LABELLED, LABELLED), "same.jsonl: every row has the label a in column label"),
         ("hollow.jsonl", '{"text": ""}\n' * 9, "hollow.jsonl: its rows are empty in all columns (text)"),
-        ("packed.gz", gzip.compress(b"PAR1" + b"\x05" * 99), "packed.gz: is a parquet or Arrow file, packed; unpack it"),
+        ("packed.gz", gzip.compress(b"PAR1" + b"\x05" * 99, mtime=0), "packed.gz: is a parquet or Arrow file, packed; unpack it"),
         ("short.conll", "a\tO\nb\tB-x\n\n" * 40 + "c\n", "short.conll:121: has no tag"),
         ("long.csv", csv([*GOOD, f"{LONG},a"]), "long.csv: row 61: column text holds a text of 10,000,001 characters"),
         ("long.conll", f"a\tO\n{LONG}\tO\n", "long.conll: row 1: column tokens holds a text of 10,000,001 characters"),
