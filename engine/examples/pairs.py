@@ -5,19 +5,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from engine.examples.written import (
+from engine.examples.turns import (
     Fault,
-    Kept,
     Message,
     check_turns,
     conversation,
-    fault_at,
     from_question,
     given_tools,
     message_of,
     opened,
     said_and_asked,
 )
+from engine.examples.written import Kept, fault_at
 from engine.inspection.layouts import MAY_LACK
 from engine.rows import Rows, as_text
 from engine.tables.table import Table

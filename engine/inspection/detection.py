@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from engine.examples.written import ROLES as ROLES_OF
+from engine.examples.turns import ROLES as ROLES_OF
 from engine.inspection.columns import (
     LABEL_NAMES,
     Column,

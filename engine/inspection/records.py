@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
-from engine.examples.written import conversation, fault_at, first_asked, given_tools, is_answer, said_and_asked
+from engine.examples.turns import conversation, first_asked, given_tools, is_answer, said_and_asked
+from engine.examples.written import fault_at
 from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import MAY_LACK, Shape
 from engine.inspection.several import split

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from engine.examples.written import WEIGHT, is_answer
+from engine.examples.turns import WEIGHT, is_answer
 from engine.inspection.templates import PLAIN
 from engine.text import one_line
 from engine.worker.packing import IGNORED

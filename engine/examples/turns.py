@@ -1,0 +1,226 @@
+"""One conversation: its turns as data spells them, as messages that templates know; refused where no model could have had it."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from engine.rows import as_text
+from engine.text import one_line
+from recommender.errors import InputError
+
+Fault = Callable[[str], InputError]
+"""Makes the error that names file, row and column, from what is wrong there."""
+Message = dict[str, Any]
+"""`role` (system, user, assistant, tool), `content`, and `tool_calls` and the like as templates know them."""
+
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter", "context"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "ai", "function_call"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
+}
+"""What speakers are called in data, and what chat templates call them."""
+KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content")
+"""Fields of a message, beside role and content, that templates use."""
+_PARTS = ("text", "input_text", "output_text", None)
+"""Kinds of the parts of a message that are words."""
+WEIGHT = "weight"
+"""The field of an answer that is 0 where it is not to be learned, as in OpenAI's rows; kept in that case alone."""
+
+
+class Conversation(NamedTuple):
+    """A conversation that can be learned from."""
+
+    messages: list[Message]
+    unasked: int
+    """How many messages stood before the first question."""
+    unlearned: int
+    """How many answers of weight 0 are read."""
+
+
+def conversation(value: Any, fault: Fault, system: str = "") -> Conversation:
+    """Messages as chat templates know them, opened with `system` where they have none of their own.
+
+    What follows the last answer that is learned is left out, nothing is learned from it. Where a question is blank nothing is
+    left, as where there is no answer.
+
+    Raises:
+        InputError: (made by `fault`) something that is no message, an unknown speaker, or turns out of order.
+    """
+    turns = value if isinstance(value, list) else [] if value is None else [value]
+    every = opened([message_of(turn, fault) for turn in turns], system)
+    messages = from_question(every)
+    check_turns(messages, fault)
+    if any(m["role"] == "user" and not m["content"].strip() for m in messages):
+        messages = []  # nobody would ask with nothing
+    last = max((i for i, m in enumerate(messages) if is_answer(m)), default=-1)
+    kept = messages[: last + 1]
+    unasked = len(every) - len(messages) if messages else 0
+    return Conversation(kept, unasked, sum(m.get(WEIGHT) == 0 for m in kept))
+
+
+def is_answer(message: Message) -> bool:
+    """Whether a message is one to learn: the assistant's, and not of weight 0."""
+    return message["role"] == "assistant" and message.get(WEIGHT) != 0
+
+
+def from_question(messages: list[Message]) -> list[Message]:
+    """Without what the assistant says before anything was asked, a greeting or the rest of a longer talk: templates and models
+    want a question first. Where nothing is asked nothing is left."""
+    begin = 1 if messages and messages[0]["role"] == "system" else 0
+    if len(messages) <= begin or messages[begin]["role"] != "assistant":
+        return messages
+    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), None)
+    return [] if first is None else messages[:begin] + messages[first:]
+
+
+def opened(messages: list[Message], system: str) -> list[Message]:
+    """The messages behind a system message, where there is a text for one and they have none."""
+    if not system or not messages or messages[0]["role"] == "system":
+        return messages
+    return [{"role": "system", "content": system}, *messages]
+
+
+def check_turns(messages: Sequence[Message], fault: Fault) -> None:
+    """The speakers take turns as a conversation can have them.
+
+    Raises:
+        InputError: (made by `fault`) they do not.
+    """
+    for place, message in enumerate(messages, 1):
+        _check_order(messages[place - 2] if place > 1 else None, message, place, fault)
+
+
+def said_and_asked(messages: Sequence[Message]) -> tuple[list[str], list[str]]:
+    """What is learned, and what is read; messages without words left out."""
+    texts = [(is_answer(m), _spoken(m)) for m in messages]
+    return [t for mine, t in texts if mine and t.strip()], [t for mine, t in texts if not mine and t.strip()]
+
+
+def first_asked(messages: Sequence[Message]) -> str:
+    """What a conversation begins with, its system message aside; nothing where that has no words."""
+    return next((_spoken(message) for message in messages if message["role"] == "user"), "")
+
+
+def _spoken(message: Message) -> str:
+    """What a message says, tool calls written out."""
+    calls = message.get("tool_calls")
+    return "\n".join(t for t in (message["content"], json.dumps(calls, ensure_ascii=False) if calls else "") if t)
+
+
+def message_of(turn: Any, fault: Fault) -> Message:
+    """One turn as a message of a chat template.
+
+    Raises:
+        InputError: (made by `fault`) it is none, or of an unknown speaker.
+    """
+    if not isinstance(turn, dict):
+        raise fault("holds a message that is no object with a speaker and a text")
+    who, said = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+    if who is None:
+        raise fault("holds a message that names no speaker (role)")
+    who = who.strip().lower() if isinstance(who, str) else who
+    if not isinstance(who, str) or who not in ROLES:
+        raise fault(f"holds a message of an unknown speaker, {one_line(who, 40)}")
+    if isinstance(said, list):
+        said = " ".join(filter(None, (_part(part, fault) for part in said)))
+    if isinstance(said, dict):
+        raise fault("holds a message whose text is an object")
+    message: Message = {"role": ROLES[who], "content": as_text(said)}
+    message |= {name: turn[name] for name in KEPT if turn.get(name)}
+    called = turn.get("function_call")  # as OpenAI wrote calls before there were tools
+    if isinstance(called, dict):
+        message.setdefault("tool_calls", [{"type": "function", "function": called}])
+    if message["role"] == "user" and said is None:
+        raise fault("holds a message of the user without a text (content)")
+    if "tool_calls" in message:
+        _check_calls(message, fault)
+    if message["role"] == "assistant" and not _weighs(turn.get(WEIGHT), fault):
+        message[WEIGHT] = 0
+    if who == "function_call" and "tool_calls" not in message:
+        call = _json(message["content"])
+        if isinstance(call, dict) and "name" in call:
+            message |= {"content": "", "tool_calls": [{"type": "function", "function": call}]}
+    return message
+
+
+def _part(part: Any, fault: Fault) -> str:
+    """What one part of a message says.
+
+    Raises:
+        InputError: (made by `fault`) nothing in words: what stands beside a picture was written by somebody who saw it.
+    """
+    if isinstance(part, str):
+        return part
+    kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+    if kind not in _PARTS or not isinstance(part.get("text") or "", str):
+        raise fault(f"holds a message with a part that is no text ({one_line(kind, 40)}), which no task here reads")
+    return part.get("text") or ""
+
+
+def _check_calls(message: Message, fault: Fault) -> None:
+    """Calls of tools are written as templates know them.
+
+    Raises:
+        InputError: (made by `fault`) they are not, or another than the assistant makes them.
+    """
+    calls = message["tool_calls"]
+    if message["role"] != "assistant":
+        raise fault(f"holds a message of the {message['role']} with tool_calls; only the assistant calls tools")
+    named = (call.get("function", call) if isinstance(call, dict) else None for call in calls if isinstance(calls, list))
+    if not isinstance(calls, list) or not all(isinstance(f, dict) and isinstance(f.get("name"), str) for f in named):
+        raise fault("holds tool_calls that are no list of calls with a function's name and arguments")
+
+
+def _weighs(weight: Any, fault: Fault) -> bool:
+    """Whether an answer with that weight, or none, is learned.
+
+    Raises:
+        InputError: (made by `fault`) it is neither 0 nor 1.
+    """
+    if weight is None or weight != weight:  # noqa: PLR0124 - NaN is how data frames write what is missing
+        return True
+    if isinstance(weight, bool) or weight not in (0, 1):
+        written = one_line(repr(weight), 40)
+        raise fault(f"holds an answer of weight {written}; write 0 (read only) or 1 (learned), or leave it out")
+    return bool(weight)
+
+
+def _check_order(before: Message | None, message: Message, place: int, fault: Fault) -> None:
+    role, last = message["role"], before["role"] if before else None
+    if role == "tool":
+        called = before is not None and (last == "tool" or before.get("tool_calls") or (last == "assistant" and _calls(before)))
+        if not called:
+            raise fault(f"holds a tool's answer as message {place} that no call comes before")
+    elif role == "system":
+        if before is not None:
+            raise fault(f"holds a system message in place {place}; it must be the first")
+    elif role == last:
+        raise fault(f"holds two messages of the {role} in a row ({place - 1} and {place})")
+
+
+def _calls(message: Message) -> bool:
+    """Whether an assistant's text is a tool call written out, as many data sets have it."""
+    text = message["content"].lstrip()
+    return text.startswith(("{", "[", "<tool_call", "<function", "```", "<|python_tag|>")) or "Action:" in text
+
+
+def given_tools(value: Any, fault: Fault) -> list[Any] | None:
+    """The tools of a row, as a list or as JSON; `None` where it has none.
+
+    Raises:
+        InputError: (made by `fault`) something else.
+    """
+    if value in (None, []) or as_text(value).strip() in ("", "null", "[]"):
+        return None
+    found = _json(value) if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+        raise fault("holds no list of tools, each an object as chat templates know them; write it so, or rename the column")
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
