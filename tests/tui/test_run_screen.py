@@ -388,6 +388,11 @@ async def test_samples_of_an_evaluation_say_what_is_right_and_what_was_said_at_f
         await wait(pilot, lambda: "samples at step 20" in screen(app))
         await wait(pilot, lambda: re.search(r"✓ billing \(was delivery\) +charged twice 0", screen(app)))
         await wait(pilot, lambda: re.search(r"✗ delivery \(wanted billing\) +charged twice 1", screen(app)))
+        await pilot.resize_terminal(80, 24)
+        await wait(pilot, lambda: "· 6 samples at step 20 ·" in screen(app))  # without room, in the lowest frame
+        worker.steps(21, 30)
+        worker.events.write("sample", split="validation", step=30, number=0, **(fields | {"prompt": "charged twice 0"}))
+        await wait(pilot, lambda: "· 6 samples at step 30 ·" in screen(app))
 
 
 def test_answers_while_a_model_learns_stand_beside_those_that_are_older(make_run: Any) -> None:

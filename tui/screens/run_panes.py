@@ -64,15 +64,15 @@ class RunPanes(RunAsks):
     def _draw_samples(self) -> None:
         assert self._following is not None
         state, pane = self._following.state, self.query_one("#samples", TextPane)
-        panes = self.query_one("#panes")
-        if panes.has_class("-no-samples") == bool(state.samples):
+        panes, title = self.query_one("#panes"), views.samples_title(state) if state.samples else _("samples")
+        if panes.has_class("-no-samples") == bool(state.samples) or title != pane.name_of:  # the lowest frame says it too
             panes.set_class(not state.samples, "-no-samples")
+            pane.title_words(title)
             self.call_after_refresh(self._tell_hidden)
         words = _("No sample answers yet: they come with evaluations, or before and after where the model writes.")
         nothing = Content.styled(words, "$text-muted")
         if pane.display:
             pane.show(views.samples(state, pane.scrollable_content_region.width) if state.samples else nothing)
-        pane.title_words(views.samples_title(state) if state.samples else _("samples"))
 
     def _predicted(self) -> int | None:
         assert self._following is not None
