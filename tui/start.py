@@ -1,12 +1,9 @@
 """Showing the app until it is left, and what is said on the terminal then."""
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.text import one_line
-from recommender.errors import Exit
 from tui.app import LoracleApp
 from tui.i18n import _
 from tui.signals import HUNG_UP, catch_signals, end_children, forget_terminal
@@ -22,13 +19,10 @@ def run_app(
     runs: Path | None = None,
     attach: "RunDirectory | None" = None,
 ) -> int:
-    """Show the app until it is left; its exit code (0; 2 without a terminal; 129, 130, 143 after a signal).
+    """Show the app until it is left; its exit code (0; 129, 130, 143 after a signal).
 
     It begins with set-up where there is a `draft`, with a run where one is to be attached to, else with the list of runs.
     """
-    if reason := no_terminal():
-        print(reason, file=sys.stderr)
-        return int(Exit.USAGE)
     app = LoracleApp(draft=draft, runs=runs, attach=attach)
     catch_signals(app.leave)
     app.run()
@@ -46,14 +40,3 @@ def run_app(
         name = one_line(app.merges.run.name)
         print(_("The merge of {name} was ended; nothing of it is left.").format(name=name))
     return app.return_code or 0
-
-
-def no_terminal() -> str | None:
-    """Why the app cannot be shown here, in a sentence; `None` if it can."""
-    instead = _("`loracle --auto --model MODEL --data FILE` prints lines instead, and `loracle --plain` asks with prompts.")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return f"{_('The app needs a terminal for both input and output.')} {instead}"
-    if os.environ.get("TERM", "") in ("dumb", ""):
-        words = _("This terminal (TERM={kind}) cannot show the app.")
-        return f"{words.format(kind=one_line(os.environ.get('TERM') or 'unset'))} {instead}"
-    return None

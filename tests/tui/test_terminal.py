@@ -14,7 +14,6 @@ import pytest
 
 from tui import draft as drafts
 from tui.app import LoracleApp
-from tui.start import no_terminal
 from tui.terminal import KEEP_TITLE, TITLE_BACK, News
 
 ALTERNATE_ON, ALTERNATE_OFF, MOUSE_OFF = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?1000l"
@@ -136,24 +135,6 @@ print("heavy", [m for m in heavy if m in sys.modules])
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["early []", "heavy []"]
-
-
-def test_without_a_terminal_it_points_to_auto(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", START, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
-    assert done.returncode == 2
-    assert "loracle --auto" in done.stderr
-    assert done.stdout == ""
-
-
-@pytest.mark.parametrize("term", ["dumb", ""])
-def test_a_terminal_that_cannot_move_its_cursor_is_refused(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
-    monkeypatch.setenv("TERM", term)
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    reason = no_terminal()
-    assert reason is not None
-    assert "--auto" in reason
 
 
 async def test_a_signal_after_the_app_has_ended_ends_the_program(tmp_path: Path) -> None:
