@@ -21,6 +21,7 @@ from tui import work_plan as engine_side
 from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.dialog import Dialog
+from tui.widgets.choices import Choices
 from tui.words import padded, sign
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ class EditScreen(Dialog[None]):
         Binding("delete,ctrl+z", "advised", _("As advised"), id="advised", tooltip=_("Take the advised value")),
         Binding("space", "next_choice", _("Next choice"), id="next-choice", show=False,
                 tooltip=_("Of a setting with few values, the next one")),
-        Binding("j", "move(1)", show=False),
-        Binding("k", "move(-1)", show=False),
     ]
 
     def __init__(
@@ -55,7 +54,7 @@ class EditScreen(Dialog[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="edit"):
             yield Static(id="edit-title", markup=False)
-            yield OptionList(id="settings-list", markup=False, compact=True)
+            yield Choices(id="settings-list", markup=False, compact=True)
             with Horizontal(id="edit-row"):
                 yield Static(id="edit-name", markup=False)
                 yield Input(id="edit-value", compact=True, max_length=200)
@@ -168,14 +167,6 @@ class EditScreen(Dialog[None]):
             self._moved()
         else:
             self.dismiss()
-
-    def action_move(self, step: int) -> None:
-        """One setting up or down."""
-        settings = self.query_one("#settings-list", OptionList)
-        if step > 0:
-            settings.action_cursor_down()
-        else:
-            settings.action_cursor_up()
 
     @on(DescendantFocus)
     def _keys(self) -> None:

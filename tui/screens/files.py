@@ -19,6 +19,7 @@ from tui.background import in_thread
 from tui.i18n import _
 from tui.paths import MOST, Entry, entries
 from tui.screens.dialog import Dialog
+from tui.widgets.choices import Choices
 from tui.words import number, padded, sign, size
 
 
@@ -28,8 +29,6 @@ class FilesScreen(Dialog[Path | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", _("Back"), id="back"),
         Binding("backspace,left", "up", _("Folder above"), id="folder-above"),
-        Binding("j", "down", show=False),
-        Binding("k", "up_one", show=False),
     ]
 
     def __init__(self, start: Path, *, folders: bool) -> None:
@@ -41,7 +40,7 @@ class FilesScreen(Dialog[Path | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Static(id="where", markup=False)
-            yield OptionList(id="files", compact=True)
+            yield Choices(id="files", compact=True)
             what = _("enter opens a folder or takes a file or set")
             if self._folders:
                 what = _("enter opens a folder or takes the model in it")
@@ -95,14 +94,6 @@ class FilesScreen(Dialog[Path | None]):
     def action_up(self) -> None:
         """Open the folder above."""
         self._load(self._folder.parent)
-
-    def action_down(self) -> None:
-        """Cursor down."""
-        self.query_one(OptionList).action_cursor_down()
-
-    def action_up_one(self) -> None:
-        """Cursor up."""
-        self.query_one(OptionList).action_cursor_up()
 
 
 def _label(entry: Entry) -> Content:

@@ -17,6 +17,7 @@ from tui import work_plan as engine_side
 from tui.background import in_thread
 from tui.i18n import _
 from tui.screens.dialog import Dialog
+from tui.widgets.choices import Choices
 
 if TYPE_CHECKING:
     from recommender.questions import Answer, Question
@@ -28,11 +29,7 @@ class GoalScreen(Dialog[None]):
     At least one question of the advice must matter, or have been answered. `now` gives the advice of the screen below.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,g,q", "dismiss", _("Back"), id="back"),
-        Binding("j", "move(1)", show=False),
-        Binding("k", "move(-1)", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,g,q", "dismiss", _("Back"), id="back")]
 
     def __init__(self, now: Callable[[], engine_side.Advice], decided: Callable[[engine_side.Advice], None]) -> None:
         super().__init__()
@@ -46,7 +43,7 @@ class GoalScreen(Dialog[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="goal"):
             yield Static(id="goal-now", markup=False)
-            yield OptionList(id="questions", markup=False)
+            yield Choices(id="questions", markup=False)
             said = _("up and down move, enter chooses, {back} goes back").format(back=keys.name("back", "esc"))
             yield Static(Content.styled(said, "dim"), markup=False)
 
@@ -97,11 +94,3 @@ class GoalScreen(Dialog[None]):
             made = await in_thread(engine_side.reconsider, now, self._goal)
         self._decided(made)
         self._show()
-
-    def action_move(self, step: int) -> None:
-        """One answer up or down."""
-        questions = self.query_one("#questions", OptionList)
-        if step > 0:
-            questions.action_cursor_down()
-        else:
-            questions.action_cursor_up()

@@ -14,16 +14,13 @@ from textual.widgets.option_list import Option
 from tui import keys
 from tui.i18n import _
 from tui.screens.dialog import Dialog
+from tui.widgets.choices import Choices
 
 
 class PickScreen(Dialog[str | None]):
     """Answers with the name of what was picked."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", _("Back"), id="back"),
-        Binding("j", "move(1)", show=False),
-        Binding("k", "move(-1)", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", _("Back"), id="back")]
 
     def __init__(self, title: str, options: Sequence[tuple[str, Content]]) -> None:
         super().__init__()
@@ -32,7 +29,7 @@ class PickScreen(Dialog[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Static(Content.styled(self._title, "bold"), markup=False)
-            yield OptionList(*(Option(words) for _name, words in self._options), id="picks", markup=False, compact=True)
+            yield Choices(*(Option(words) for _name, words in self._options), id="picks", markup=False, compact=True)
             said = _("enter takes it · {back} goes back").format(back=keys.name("back", "esc"))
             yield Static(Content.styled(said, "dim"), markup=False)
 
@@ -42,11 +39,3 @@ class PickScreen(Dialog[str | None]):
     @on(OptionList.OptionSelected)
     def _picked(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(self._options[event.option_index][0])
-
-    def action_move(self, step: int) -> None:
-        """One line up or down."""
-        picks = self.query_one("#picks", OptionList)
-        if step > 0:
-            picks.action_cursor_down()
-        else:
-            picks.action_cursor_up()

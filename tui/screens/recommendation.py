@@ -58,7 +58,6 @@ class RecommendationScreen(PlanStarts):
         super().__init__()
         self._model, self._data, self._draft, self._keep = model, data, draft, keep
         self.chosen = draft.method or "full"
-        self._counting = False
 
     def body(self) -> ComposeResult:
         yield Static(Content.styled(_("Comparing…"), "dim"), id="verdict", markup=False)

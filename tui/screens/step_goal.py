@@ -16,6 +16,7 @@ from tui.draft import Draft
 from tui.goal import TO_LEARN
 from tui.i18n import _
 from tui.screens.step import Step
+from tui.widgets.choices import Choices
 from tui.words import sign
 
 
@@ -26,8 +27,6 @@ class GoalStep(Step):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "demo('support')", _("Try the demo"), id="demo", tooltip=_("A small encoder and 600 support messages")),
         Binding("D", "demo('chat')", _("Chat demo"), id="demo-chat", tooltip=_("A small model that writes, 212 conversations")),
-        Binding("j", "move(1)", show=False),
-        Binding("k", "move(-1)", show=False),
     ]
 
     class Demo(Message):
@@ -45,7 +44,7 @@ class GoalStep(Step):
 
     def compose(self) -> ComposeResult:
         yield Static(Content.styled(_("What is the model to learn?"), "bold"), markup=False)
-        yield OptionList(id="purposes", markup=False, compact=True)
+        yield Choices(id="purposes", markup=False, compact=True)
         yield Static(id="goal-more", markup=False)
 
     def on_mount(self) -> None:
@@ -103,11 +102,3 @@ class GoalStep(Step):
     def action_demo(self, kind: str) -> None:
         """Fill in the demo."""
         self.post_message(self.Demo(kind))
-
-    def action_move(self, step: int) -> None:
-        """One line up or down."""
-        purposes = self.query_one("#purposes", OptionList)
-        if step > 0:
-            purposes.action_cursor_down()
-        else:
-            purposes.action_cursor_up()
