@@ -22,8 +22,8 @@ from tui import plain, show
 from tui.endings import leaves_at_once
 from tui.headless import attach_to, follow, leave
 from tui.i18n import _
+from tui.merge_words import MERGING, merged_words
 from tui.paths import DATA_SUFFIXES
-from tui.words import MERGING, merged_words
 
 PERHAPS_PLANS = frozenset({".json", ".txt"})
 """Endings of files of rows that a plan may have as well: JSON is YAML."""

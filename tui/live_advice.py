@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tui import keys
 from tui.endings import ending
 from tui.i18n import _, plural
-from tui.views_run import best, real, whole
-from tui.words import LIVE, duration, number, size
+from tui.views_run import best
+from tui.words import LIVE, duration, number, real, size
 from tui.worker_words import warning_words
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _pressing(state: "RunState", now: float) -> list[str]:
         if waited > max(SLOW_STEP * usual, SILENT_SECONDS):
             words = _("No step for {time}; one usually takes {usual}.")
             found.append(words.format(time=duration(waited), usual=duration(usual)))
-    available, held = whole(state.info.get("memory_available")), state.memory_now
+    available, held = real(state.info.get("memory_available")), state.memory_now
     if available and held and held > NEARLY_FULL * available:
         words = _("Memory is nearly full: {held} of {all}. If it runs out, batches are cut smaller and nothing is lost.")
         found.append(words.format(held=size(held), all=size(available)))

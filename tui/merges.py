@@ -7,7 +7,7 @@ from recommender.errors import LoracleError
 from tui.background import in_thread
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.words import MERGING, merged_words
+from tui.merge_words import MERGING, merged_words
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from engine.text import clean, one_line
 from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.words import PHASE_WORDS, as_number, metric, preflight_words, status_word
+from tui.words import PHASE_WORDS, metric, preflight_words, real, status_word
 from tui.worker_words import warning_words
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class RunLog:
 
     def take(self, event: "Event") -> LogLine | None:
         """The line of an event, which is kept too; `None` where the log does not show it."""
-        when = as_number(event.get("time")) or 0.0
+        when = real(event.get("time")) or 0.0
         if event["kind"] == "step":
             if 0 <= when - self._last_step < STEP_SECONDS:
                 return None

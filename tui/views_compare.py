@@ -10,8 +10,7 @@ from engine.text import one_line
 from tui import judged
 from tui.i18n import _
 from tui.views_result import get
-from tui.views_run import real
-from tui.words import amount, clock, duration, metric, number, padded, short_name, sign, size, status_with_sign
+from tui.words import amount, clock, duration, metric, number, padded, real, short_name, sign, size, status_with_sign
 
 if TYPE_CHECKING:
     from tui.comparing import Compared, Comparison

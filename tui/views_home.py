@@ -11,7 +11,7 @@ from textual.color import Color
 from engine.text import one_line
 from tui import judged
 from tui.i18n import _
-from tui.views_advice import NAMES
+from tui.views_candidate import NAMES
 from tui.words import LIVE, fitted, metric, seconds_ago, short_name, sign, status_with_sign
 
 if TYPE_CHECKING:

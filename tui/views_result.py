@@ -12,8 +12,8 @@ from engine.text import one_line
 from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _, plural
-from tui.views_advice import NAMES, list_of
-from tui.views_run import real
+from tui.views_advice import list_of
+from tui.views_candidate import NAMES
 from tui.words import (
     against_advice,
     amount,
@@ -23,6 +23,7 @@ from tui.words import (
     metric,
     number,
     padded,
+    real,
     short_name,
     sign,
     size,

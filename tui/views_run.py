@@ -1,6 +1,5 @@
 """A live run as text: every function takes the state and returns what to show."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
@@ -10,7 +9,7 @@ from engine.state import STEPPING
 from engine.text import one_line
 from tui import judged
 from tui.i18n import _
-from tui.views_advice import NAMES
+from tui.views_candidate import NAMES
 from tui.widgets.bars import gauge_bar, progress_bar
 from tui.words import (
     LIVE,
@@ -24,6 +23,7 @@ from tui.words import (
     padded,
     phase_words,
     rate,
+    real,
     seconds_ago,
     short_name,
     sign,
@@ -186,7 +186,7 @@ def best(state: "RunState", name: str) -> tuple[int, float] | None:
 
 def machine(state: "RunState", predicted: int | None, width: int, height: int) -> Content:
     """Memory now, at its peak and as planned, against what was free; load; disk. Two lines, or more where they fit."""
-    available = whole(state.info.get("memory_available"))
+    available = real(state.info.get("memory_available"))
     sizes = [_("now {size}").format(size=size(state.memory_now)), _("peak {size}").format(size=size(state.memory_peak))]
     sizes.append(_("planned {size}").format(size=size(predicted)) if predicted else _("no plan"))
     free = [_("of {size} free at the start").format(size=size(available))] if available else []
@@ -237,70 +237,3 @@ def evaluations(state: "RunState", metric_name: str, width: int) -> Content:
         words = _("none: no rows were set aside to choose by") if none else _("the first one comes during training")
         lines.append(Content.styled(words, "$text-muted"))
     return Content("\n").join(lines)
-
-
-def samples(state: "RunState", width: int) -> Content:
-    """What the model says to the same few texts, now and at first; a line of `width` cells each where answers are short."""
-    found = [state.samples[n] for n in sorted(state.samples)]
-    lines: list[Content] = []
-    newest = _newest(found)
-    for sample in found:
-        if sample.get("split") == "validation":
-            lines.append(_judged(sample, width))
-            continue
-        lines.append(Content.styled(one_line(sample.get("prompt"), 160), "bold"))
-        old = sample.get("split") == "before" and newest > 0
-        lines.append(_told(_("at first") if old else _("now"), sample.get("answer")))
-        if sample.get("wanted"):
-            lines.append(_told(_("wanted"), sample.get("wanted")))
-        if sample.get("first") != sample.get("answer"):
-            lines.append(_told(_("at first"), sample.get("first")))
-    return Content("\n").join(lines)
-
-
-def _judged(sample: dict[str, Any], width: int) -> Content:
-    """An answer that is right or wrong: `✗ delivery (wanted payment)  I typed my gift card code …`."""
-    answer, wanted = one_line(sample.get("answer"), 40), one_line(sample.get("wanted"), 40)
-    first = one_line(sample.get("first"), 40)
-    if _is_number(answer) and _is_number(wanted):  # near or far, hardly ever equal
-        said, style = answer + _(" (wanted {answer})").format(answer=wanted), ""
-    elif answer == wanted:
-        said, style = f"{sign('✓')} {answer}", "$text-success"
-        said += _(" (was {first})").format(first=first) if first != answer else ""
-    else:
-        said, style = f"{sign('✗')} {answer}" + _(" (wanted {answer})").format(answer=wanted), "$text-warning"
-    line = Content.assemble((padded(said, 34), style), "  ", (one_line(sample.get("prompt"), 300), "$text-muted"))
-    return line.truncate(max(width, 20), ellipsis=True)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return bool(float(text) or True)
-    except ValueError:
-        return False
-
-
-def _told(label: str, text: Any) -> Content:
-    return Content.assemble((f"  {padded(label, 9)}", "$text-muted"), one_line(text, 300))
-
-
-def samples_title(state: "RunState") -> str:
-    """When the model said so."""
-    step = _newest(state.samples.values())
-    return _("samples at step {step}").format(step=number(step)) if step else _("samples before training")
-
-
-def _newest(samples: Iterable[dict[str, Any]]) -> int:
-    """The last step that one of them was written at; 0 before any."""
-    return max((whole(s.get("step")) or 0 for s in samples), default=0)
-
-
-def real(value: Any) -> float | None:
-    """A number, or `None`."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def whole(value: Any) -> int | None:
-    """A whole number, or `None`."""
-    number_ = real(value)
-    return None if number_ is None else int(number_)

@@ -8,9 +8,10 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from engine.text import one_line
-from tui import keys, views_advice
+from tui import keys
 from tui.i18n import _, plural
 from tui.observations import TASKS, columns_of, conflicts, of_data, task_name
+from tui.views_candidate import NAMES
 from tui.words import amount, fitted, number, padded, sign, size
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ MOST_CLASSES = 12
 def draft_line(draft: "Draft") -> Content:
     """A draft among others: `demo · support-train.csv · LoRA`."""
     names = [fitted(one_line(name.rstrip("/").rsplit("/", 1)[-1]), 28) for name in (draft.model, draft.data)]
-    method = views_advice.NAMES.get(draft.method, "")
+    method = NAMES.get(draft.method, "")
     parts = [names[0] or _("no model yet"), names[1] or _("no data yet"), *([method] if method else [])]
     return Content(f" {sign('·')} ".join(parts))
 
@@ -123,7 +124,7 @@ def memory_line(candidates: "Sequence[Candidate]", *, whole: bool) -> Content:
     parts = []
     for c in candidates:
         mark = (f"{sign('✓' if c.fits else '✗')} ", "$text-success" if c.fits else "$text-error")
-        parts.append(Content.assemble((views_advice.NAMES[c.method], "bold"), " ", mark, f"~{size(c.memory.predicted)}"))
+        parts.append(Content.assemble((NAMES[c.method], "bold"), " ", mark, f"~{size(c.memory.predicted)}"))
     free = _("of {size} free").format(size=size(candidates[0].memory.available))
     head = _("Memory") if whole else _("So far")
     return Content.assemble(f"{head}  ", Content("  ").join(parts), f"  {free}")

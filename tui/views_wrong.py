@@ -9,8 +9,7 @@ from textual.content import Content
 from engine.text import one_line
 from tui.i18n import _
 from tui.views_result import get
-from tui.views_run import real
-from tui.words import flush_right, metric, number, padded, sign
+from tui.words import flush_right, metric, number, padded, real, sign
 
 MOST_CLASSES = 20
 MOST_PAIRS = 10

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from engine.text import clean
 from tui.i18n import _
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ def phase_words(state: "RunState") -> str:
 
 def preflight_words(event: Mapping[str, Any]) -> str:
     """What was found before the first step: `the longest rows take 1.2 GB of 8.0 GB (predicted 1.1 GB); ...`."""
-    probed, available, predicted = (as_number(event.get(name)) for name in ("probed", "available", "predicted"))
+    probed, available, predicted = (real(event.get(name)) for name in ("probed", "available", "predicted"))
     disk = event.get("disk")
     disk = disk if isinstance(disk, Mapping) else {}
     said = _(" (predicted {memory})").format(memory=size(predicted)) if predicted else ""
@@ -193,13 +192,13 @@ def preflight_words(event: Mapping[str, Any]) -> str:
         probed=size(probed),
         available=size(available),
         said=said,
-        needed=size(as_number(disk.get("needed"))),
-        free=size(as_number(disk.get("free"))),
+        needed=size(real(disk.get("needed"))),
+        free=size(real(disk.get("free"))),
     )
 
 
-def as_number(value: object) -> float | None:
-    """A finite number as it stands in a log, or nothing."""
+def real(value: object) -> float | None:
+    """A finite number as it stands in a log or a report, or nothing."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
     return float(value) if good else None  # type: ignore[arg-type]
 
@@ -258,20 +257,6 @@ def flush_right(text: str, cells: int) -> str:
     return " " * max(cells - cell_len(text), 0) + text
 
 
-def candidate_line(candidate: "Candidate") -> str:
-    """A candidate on one line: method, memory, time, trained parameters, disk."""
-    from recommender.recommendation import METHOD_NAMES
-
-    parts = (
-        memory_verdict(candidate),
-        memory_sum(candidate),
-        f"~ {duration(candidate.hours.predicted * 3600)}",
-        _("trains {count}").format(count=amount(candidate.trained_parameters)),
-        _("disk {size}").format(size=size(candidate.disk)),
-    )
-    return f"{_(METHOD_NAMES[candidate.method])}: {f' {sign(chr(0xB7))} '.join(parts)}"
-
-
 def computing_words(content: object) -> list[str]:
     """What a run computed with, by its report: the allocator, torch.compile, the kernels; nothing of an older report."""
     from recommender.kernels import ALLOCATOR_TIMES
@@ -283,34 +268,6 @@ def computing_words(content: object) -> list[str]:
     allocator = named.get(str(content.get("allocator")), _("allocator: the system's own"))
     compiled = _("torch.compile: on") if content.get("compile") is True else _("torch.compile: off")
     return [allocator, compiled, _("kernels: Liger's") if content.get("kernels") == "liger" else _("kernels: torch's own")]
-
-
-MERGING = {
-    "load": _("Loading the base and the adapter …"),
-    "merge": _("Adding the adapter to the weights …"),
-    "write": _("Writing the merged model …"),
-    "compare": _("Comparing the merged model with the adapter …"),
-}
-"""What a merge is doing."""
-
-
-def merged_words(facts: dict[str, Any]) -> str:
-    """What came of a merge, and how far its model differs from the adapter's."""
-    words = _("Merged: {path} ({size}, {dtype}).")
-    said = [words.format(path=clean(facts["path"]), size=size(facts["bytes"]), dtype=facts["dtype"])]
-    if facts["difference"] is None:
-        said.append(_("It was not compared with the adapter: the data of the run is gone."))
-        return said[0] + " " + said[1]
-    words = _("Read by both, {rows} rows get the adapter's outputs to within {difference} (the largest is {largest}).")
-    largest = f"{facts['largest_output']:.3g}"
-    said.append(words.format(rows=facts["rows"], difference=f"{facts['difference']:.1g}", largest=largest))
-    if facts["dtype"] != "float32":
-        words = _("That is what the weights lost when they were rounded to {dtype}, as the base is stored.")
-        said.append(words.format(dtype=facts["dtype"]))
-    if facts["difference_in_4_bit"] is not None:
-        words = _("The run was scored on a base in 4 bit; from that the merged weights differ a little: by {difference} at most.")
-        said.append(words.format(difference=f"{facts['difference_in_4_bit']:.2g}"))
-    return " ".join(said)
 
 
 def against_advice(recorded: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.rundir import RunDirectory
+from tui import views_samples
 from tui.app import LoracleApp
 from tui.endings import ending
 from tui.headless import watch
@@ -21,7 +22,6 @@ from tui.screens.home import HomeScreen
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
-from tui.views_run import samples, samples_title
 from tui.watching import Live
 from tui.widgets.log_view import LogView
 from tui.widgets.quiet import Quiet
@@ -400,12 +400,12 @@ def test_answers_while_a_model_learns_stand_beside_those_that_are_older(make_run
     worker.begin()
     for number in (0, 1):
         worker.events.write("sample", split="before", step=0, number=number, prompt=f"q{number}", wanted="w", answer="old")
-    assert samples_title(worker.run.state()) == "samples before training"
+    assert views_samples.title(worker.run.state()) == "samples before training"
     worker.steps(1, 20)
     worker.events.write("sample", split="learning", step=20, number=0, prompt="q0", wanted="w", answer="new", seconds=0.5)
     state = worker.run.state()
-    assert samples_title(state) == "samples at step 20"
-    lines = [" ".join(line.split()) for line in samples(state, 60).plain.splitlines()]
+    assert views_samples.title(state) == "samples at step 20"
+    lines = [" ".join(line.split()) for line in views_samples.samples(state, 60).plain.splitlines()]
     assert lines == ["q0", "now new", "wanted w", "at first old", "q1", "at first old", "wanted w"]
     assert state.sample_seconds == 0.5
 

@@ -11,7 +11,7 @@ from recommender.facts import Facts
 from tui import keys, live_advice, views_run, words
 from tui.endings import ending, leaves_at_once
 from tui.run_log import RunLog
-from tui.views_advice import card, settings_line
+from tui.views_candidate import card, in_line, settings_line
 
 
 def test_numbers_read_well() -> None:
@@ -61,9 +61,9 @@ def test_every_state_has_a_word_and_a_sign() -> None:
 
 def test_a_candidate_in_one_line_says_whether_it_fits(facts: Facts) -> None:
     recommendation = recommend(facts)
-    assert "fits" in words.candidate_line(recommendation.candidate("lora"))
+    assert "fits" in in_line(recommendation.candidate("lora"))
     tight = recommend(facts.model_copy(update={"machine": facts.machine.model_copy(update={"ram_available": 300_000_000})}))
-    assert "does not fit" in words.candidate_line(tight.candidate("full"))
+    assert "does not fit" in in_line(tight.candidate("full"))
 
 
 def test_an_ascii_locale_gets_ascii_signs(monkeypatch: pytest.MonkeyPatch) -> None:

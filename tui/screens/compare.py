@@ -18,7 +18,7 @@ from tui.background import in_thread
 from tui.i18n import _
 from tui.screens.base import LoracleScreen
 from tui.screens.run_keys import ChartKeys
-from tui.views_advice import NAMES
+from tui.views_candidate import NAMES
 from tui.views_run import evaluation_losses, last_step_of
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane

@@ -15,8 +15,7 @@ from textual.widgets.option_list import Option
 from engine.text import one_line
 from recommender.errors import LoracleError
 from recommender.facts import CLASSIFYING
-from tui import editable, keys
-from tui import views_advice as views
+from tui import editable, keys, views_candidate
 from tui import work_plan as engine_side
 from tui.error_words import in_words
 from tui.i18n import _
@@ -86,7 +85,7 @@ class EditScreen(Dialog[None]):
         settings.highlighted = at
         changed = len(self._advice.draft.settings.get(self._method, {}))
         count = _("{n} changed").format(n=changed) if changed else _("as advised")
-        title = _("Settings of {method}").format(method=views.NAMES[self._method])
+        title = _("Settings of {method}").format(method=views_candidate.NAMES[self._method])
         self.query_one("#edit-title", Static).update(Content.assemble((title, "bold"), f" {sign('·')} {count}"))
 
     def _line(self, name: str, plan: "Plan", advised: "Plan") -> Content:
@@ -181,7 +180,7 @@ class EditScreen(Dialog[None]):
 
     def _say(self, wrong: str | None) -> None:
         """What the settings as they stand would take, what is wrong with them, and why the advised value is what it is."""
-        self.query_one("#edit-estimate", Static).update(views.estimate(self._tried.candidate(self._method)))
+        self.query_one("#edit-estimate", Static).update(views_candidate.estimate(self._tried.candidate(self._method)))
         lines = []
         if wrong is not None:
             lines.append(Content.styled(f"{sign('✗')} {one_line(wrong, 300)}", "$text-error"))

@@ -13,6 +13,7 @@ from engine.inspection.hub_list import hub_data
 from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import views_advice as views
+from tui import views_candidate
 from tui import work as machine_side
 from tui import work_measure as measuring
 from tui import work_plan as engine_side
@@ -180,7 +181,8 @@ class RecommendationScreen(PlanStarts):
         recommendation = advice.recommendation
         for index, method in enumerate(METHODS, 1):
             candidate = advice.candidate(method)
-            heading = views.heading(candidate, index, starred=method == recommendation.verdict, edited=method in advice.edits)
+            starred, edited = method == recommendation.verdict, method in advice.edits
+            heading = views_candidate.heading(candidate, index, starred=starred, edited=edited)
             card = self.query_one(f"#card-{method}", CandidateCard)
             card.show(candidate, heading, self._model.facts.parameters, counting=self._counting, trying=self._trying)
         self.query_one("#verdict", Static).update(views.verdict(recommendation))
@@ -211,7 +213,7 @@ class RecommendationScreen(PlanStarts):
         self.chosen = method
         for card in self.query(CandidateCard):
             card.set_class(card.id == f"card-{method}", "-chosen")
-        line = views.settings_of(self.advice.candidate(method), edited=method in self.advice.edits, trying=self._trying)
+        line = views_candidate.settings_of(self.advice.candidate(method), edited=method in self.advice.edits, trying=self._trying)
         self.query_one("#settings", Static).update(line)
         computing = engine_side.computing(self.advice, method)
         self.query_one("#more", Static).update(views.more(self.advice.recommendation, computing))

@@ -4,7 +4,7 @@ from typing import cast
 
 from textual.content import Content
 
-from tui import keys
+from tui import keys, views_samples
 from tui import views_run as views
 from tui.endings import ending
 from tui.i18n import _
@@ -64,7 +64,7 @@ class RunPanes(RunAsks):
     def _draw_samples(self) -> None:
         assert self._following is not None
         state, pane = self._following.state, self.query_one("#samples", TextPane)
-        panes, title = self.query_one("#panes"), views.samples_title(state) if state.samples else _("samples")
+        panes, title = self.query_one("#panes"), views_samples.title(state) if state.samples else _("samples")
         if panes.has_class("-no-samples") == bool(state.samples) or title != pane.name_of:  # the lowest frame says it too
             panes.set_class(not state.samples, "-no-samples")
             pane.title_words(title)
@@ -72,7 +72,7 @@ class RunPanes(RunAsks):
         words = _("No sample answers yet: they come with evaluations, or before and after where the model writes.")
         nothing = Content.styled(words, "$text-muted")
         if pane.display:
-            pane.show(views.samples(state, pane.scrollable_content_region.width) if state.samples else nothing)
+            pane.show(views_samples.samples(state, pane.scrollable_content_region.width) if state.samples else nothing)
 
     def _predicted(self) -> int | None:
         assert self._following is not None

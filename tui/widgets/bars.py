@@ -40,7 +40,7 @@ def candidate_bar(parts: dict[str, int], predicted: int, available: int, width: 
     return Content.assemble(*letters)
 
 
-def gauge_bar(now: int | None, peak: int | None, predicted: int | None, available: int | None, width: int) -> Content:
+def gauge_bar(now: int | None, peak: int | None, predicted: int | None, available: float | None, width: int) -> Content:
     """Memory of a live run: `#` used now, `+` up to the peak, `|` where the prediction stands."""
     scale = max(available or 0, predicted or 0, peak or 0, 1) / max(width, 1)
     used = min(round((now or 0) / scale), width)

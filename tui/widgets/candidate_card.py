@@ -6,7 +6,7 @@ from textual import events
 from textual.message import Message
 from textual.widgets import Static
 
-from tui import views_advice as views
+from tui import views_candidate as views
 
 if TYPE_CHECKING:
     from recommender.recommendation import Candidate
@@ -34,7 +34,7 @@ class CandidateCard(Static):
     def show(
         self, candidate: "Candidate", heading: str, whole: int | None, *, counting: bool = False, trying: bool = False
     ) -> None:
-        """Show this candidate, as `views_advice.card` does."""
+        """Show this candidate, as `views_candidate.card` does."""
         self._shown = (candidate, heading, whole, counting, trying)
         self.on_resize()
 

@@ -25,7 +25,7 @@ from recommender.errors import InputError, Refused
 from recommender.facts import Family
 from recommender.plan import Plan
 from tests.engine.worker.works import plan_of
-from tui.words import merged_words
+from tui.merge_words import merged_words
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
