@@ -94,11 +94,11 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     marks = marks_of(once, task)
     labels = choice.labels or sort_labels({mark for row in marks or () for mark in row})
     if marks is not None:
-        check_labels(once, marks, labels, choice.train, planned=True)
+        check_labels(once, marks, labels, planned=True)
     if choice.folds is not None and choice.fold is not None:
         held_out, once = _fold_of(once, choice.folds, choice.fold, choice, counts)
     if held_out is not None and marks is not None:
-        check_labels(held_out, marks_of(held_out, task) or (), labels, choice.eval or "")
+        check_labels(held_out, marks_of(held_out, task) or (), labels)
     facts = DataFacts(rows=len(once), unique_rows=len(once), eval_rows=len(held_out) if held_out is not None else None)
     defaults = split_of(facts)
     if held_out is None:

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.tables.table import Table
+from engine.tables.table import Place, Table
 from engine.text import one_line
 from recommender.errors import InputError
 
@@ -33,6 +33,8 @@ class Rows:
     groups: list[str] | None = None
     """What rows share that must not be on two sides of a split: a prompt, a first message, one of two texts that are judged
     together. `None` where that is the text."""
+    place: Place | None = None
+    """Where the row of a number stands, where that and `source` do not tell it: `Table.place`."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -47,7 +49,12 @@ class Rows:
             source=self.source,
             parts=None if self.parts is None else [self.parts[i] for i in indices],
             groups=None if self.groups is None else [self.groups[i] for i in indices],
+            place=self.place,
         )
+
+    def where(self, number: int) -> str:
+        """Where the row of that number stands, for messages."""
+        return f"{self.source}: row {number}" if self.place is None else self.place(number)
 
     def keys(self) -> list[str]:
         """What decides on which side of a split each row stands."""
@@ -81,8 +88,11 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
     kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if label and text and not text.isspace()]
     numbers = [table.number(i) for i in kept]
     if len(kept) == len(texts):
-        return Rows(texts, labels, numbers)
-    return Rows([texts[i] for i in kept], [labels[i] for i in kept], numbers, len(texts) - len(kept))
+        return Rows(texts, labels, numbers, source=table.path.name, place=table.place)
+    dropped = len(texts) - len(kept)
+    return Rows(
+        [texts[i] for i in kept], [labels[i] for i in kept], numbers, dropped, source=table.path.name, place=table.place
+    )
 
 
 def _texts(table: Table, name: str, *, in_lists: bool = False) -> list[str]:
@@ -200,9 +210,7 @@ def _is_integer(text: str) -> bool:
     return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
 
 
-def check_labels(
-    rows: Rows, marks: Sequence[Sequence[str]], labels: list[str], name: str, *, planned: bool = False
-) -> None:
+def check_labels(rows: Rows, marks: Sequence[Sequence[str]], labels: list[str], *, planned: bool = False) -> None:
     """All `marks` (labels or tags) of each of `rows` are among `labels`, which are the plan's own where they are `planned`.
 
     Raises:
@@ -214,7 +222,7 @@ def check_labels(
         listed = ", ".join(f"{one_line(label, 40)} ({n} rows)" for label, n in strange.most_common(5))
         known = ", ".join(one_line(label, 40) for label in labels[:10])
         first = next(i for i, row in enumerate(marks) if any(label in strange for label in row))
-        where = f"{name}: row {rows.numbers[first]}"
+        where = rows.where(rows.numbers[first])
         if planned:
             raise InputError(f"{where}: labels that the plan does not name (data.labels): {listed}; the known ones are {known}.")
         raise InputError(f"{where}: labels that training has never seen: {listed}; the known ones are {known}.")

@@ -4,6 +4,7 @@ A plan is what `--auto`, the app and a person's own file hand to the engine. Run
 repeats the run.
 """
 
+import re
 from collections import Counter
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from recommender.facts import Layout, Task
 from recommender.recommendation import AdapterDtype, Kernels, Method, Optimizer, Precision, Trained
 
 PLAN_VERSION = 1
+_MODULE = re.compile(r"[\w.-]+")
 
 METRICS: dict[Task, tuple[str, ...]] = {
     "classification": ("macro_f1", "accuracy", "loss"),
@@ -173,11 +175,19 @@ class Plan(Choice):
     overrides: list[str] = Field(default_factory=list)
     """Advice that was set aside with `--anyway` or `--method`, for the record."""
 
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _one_text(cls, value: Any) -> Any:
+        """A list of names, as peft has it, too."""
+        return ",".join(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
+
     @field_validator("target_modules")
     @classmethod
     def _known_targets(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("must be all-linear or names of modules")
+        if value is not None and not all(_MODULE.fullmatch(name.strip()) for name in value.split(",")):
+            raise ValueError("is read as names of modules parted by commas (q_proj,v_proj), not as a pattern; name them")
         return value
 
     @model_validator(mode="before")

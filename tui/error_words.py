@@ -35,6 +35,7 @@ OF_LIBRARIES = (
     marked("{place}: {label} is named more than once."),
     marked("{place}: this plan is of version {version}; this Loracle reads up to {known}: update Loracle."),
     marked("{place}: must be all-linear or names of modules."),
+    marked("{place}: is read as names of modules parted by commas (q_proj,v_proj), not as a pattern; name them."),
     marked("No such file or directory"),
     marked("Permission denied"),
     marked("Is a directory"),

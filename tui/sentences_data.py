@@ -78,8 +78,8 @@ SENTENCES: tuple[str, ...] = (
         " where all are labels of one text."
     ),
     marked(
-        "{path}: holds answers marked good or bad (prompt, completion and a label that is true or false), as KTO reads them,"
-        " which no task here does; write pairs of chosen and rejected, or leave the bad ones and the column label out."
+        "{path}: column {column} marks each answer as good or bad (true or false), as KTO reads them, which no task here does;"
+        " write pairs of chosen and rejected, or leave the bad ones and that column out."
     ),
     marked("To tell good answers from bad ones, take --task classification."),
     marked("{path}: its rows are empty in all columns ({columns})."),

@@ -69,10 +69,10 @@ SENTENCES: tuple[str, ...] = (
         " are ruined."
     ),
     marked("A checkpoint of such a step is never taken for the best."),
-    marked("Of the rows of that step {count} alone have none, as the one that begins: {text}"),
+    marked('Of the rows of that step {count} alone have none, as the one that begins "{text}".'),
     marked(
         "Of {count} rows tried before the first step, among the longest, {wrong} have a loss that is no number, as the one that"
-        " begins: {text}"
+        ' begins "{text}".'
     ),
     marked("`--set precision=fp32` may do as well."),
     marked("Leave such rows out, or get the model again: its weights may be damaged for a word of theirs."),

@@ -20,7 +20,7 @@ def several_labels(table: Table, choice: DataChoice) -> Rows:
         InputError: a column is missing, or a row holds something else.
     """
     found = _read(table, choice, "multi_label", "text_labels")
-    return _rows(found, [sorted(row.marks) for row in found.rows], _rarest([row.marks for row in found.rows]))
+    return _rows(table, found, [sorted(row.marks) for row in found.rows], _rarest([row.marks for row in found.rows]))
 
 
 def numbers(table: Table, choice: DataChoice) -> Rows:
@@ -30,7 +30,7 @@ def numbers(table: Table, choice: DataChoice) -> Rows:
         InputError: a column is missing, or a value is no number.
     """
     found = _read(table, choice, "regression", "text_number")
-    return _rows(found, [float(row.target) for row in found.rows], [""] * len(found.rows))
+    return _rows(table, found, [float(row.target) for row in found.rows], [""] * len(found.rows))
 
 
 def labelled_pairs(table: Table, choice: DataChoice) -> Rows:
@@ -40,7 +40,7 @@ def labelled_pairs(table: Table, choice: DataChoice) -> Rows:
         InputError: a column is missing, or a value is neither text nor number.
     """
     found = _read(table, choice, "classification", "text_label")
-    return replace(_rows(found, [], [row.target for row in found.rows]), items=None)
+    return replace(_rows(table, found, [], [row.target for row in found.rows]), items=None)
 
 
 def tagged_words(table: Table, choice: DataChoice) -> Rows:
@@ -51,7 +51,7 @@ def tagged_words(table: Table, choice: DataChoice) -> Rows:
     """
     found = _read(table, choice, "token_classification", "tokens_tags")
     items = [{"words": list(row.words), "tags": list(row.marks)} for row in found.rows]
-    return _rows(found, items, _rarest([row.marks for row in found.rows]))
+    return _rows(table, found, items, _rarest([row.marks for row in found.rows]))
 
 
 def marks_of(rows: Rows, task: Task) -> list[Sequence[str]] | None:
@@ -69,12 +69,11 @@ def _read(table: Table, choice: DataChoice, task: Task, layout: Layout) -> Recor
     return records(table, Shape(task, layout, choice.columns or {}, 1.0, choice.separator))
 
 
-def _rows(found: Records, items: list[Any], strata: list[str]) -> Rows:
+def _rows(table: Table, found: Records, items: list[Any], strata: list[str]) -> Rows:
     texts = [row.text for row in found.rows]
+    rows = Rows(texts, strata, found.numbers, found.dropped, items, table.path.name, place=table.place)
     parts = [row.parts for row in found.rows]
-    if not any(parts):
-        return Rows(texts, strata, found.numbers, found.dropped, items)
-    return Rows(texts, strata, found.numbers, found.dropped, items, parts=parts, groups=shared_texts(parts))
+    return replace(rows, parts=parts, groups=shared_texts(parts)) if any(parts) else rows
 
 
 def _rarest(marks: Sequence[Sequence[str]]) -> list[str]:

@@ -78,7 +78,7 @@ class Kept:
     """Rows as they are gathered."""
 
     def __init__(self, table: Table) -> None:
-        self._source = table.path.name
+        self._table = table
         self._texts: list[str] = []
         self._items: list[Any] = []
         self._numbers: list[int] = []
@@ -95,7 +95,8 @@ class Kept:
     def rows(self) -> Rows:
         """All that was added."""
         strata, groups = [""] * len(self._texts), self._groups if any(self._groups) else None
-        return Rows(self._texts, strata, self._numbers, self.dropped, self._items, self._source, groups=groups)
+        source, place = self._table.path.name, self._table.place
+        return Rows(self._texts, strata, self._numbers, self.dropped, self._items, source, groups=groups, place=place)
 
 
 def _column(choice: DataChoice, role: str) -> str:

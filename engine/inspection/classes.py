@@ -3,10 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from engine.rows import key_of
-from engine.tables.table import Table
+from engine.tables.table import Place, Table
 from engine.text import one_line
 from recommender.errors import InputError
 
@@ -20,22 +19,22 @@ FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
 
 
 def check_classes(
-    file: Path, column: str, counts: Counter[str], first: Mapping[str, int], *, numeric: bool, single: bool = True
+    place: Place, column: str, counts: Counter[str], first: Mapping[str, int], *, numeric: bool, single: bool = True
 ) -> None:
     """The labels of a whole file look like names of classes; a part of it would show neither what is rare nor what is mixed.
 
-    `counts` has the rows of each label, `first` its first row, counted from 1; `numeric` says whether the file tells numbers from
-    words (`holds_numbers`), `single` whether a row has one of them only.
+    `counts` has the rows of each label, `first` its first row, which `place` tells; `numeric` says whether the file tells
+    numbers from words (`holds_numbers`), `single` whether a row has one of them only.
 
     Raises:
         InputError: words among numbers or numbers among words, a slip among numbers, a missing one written out, or one label
             written in two ways; naming the first such row.
     """
-    where, name = f"{file.name}: row {{row}}", one_line(column, 60)
+    name = one_line(column, 60)
     missing = next((label for label in counts if label.casefold() in ("nan", "<na>")), None)
     if missing is not None:
         raise InputError(
-            f"{where.format(row=first[missing])}: column {name} holds {missing}, as data frames write what is missing; leave such"
+            f"{place(first[missing])}: column {name} holds {missing}, as data frames write what is missing; leave such"
             " rows out, or give them a class."
         )
     alike: dict[str, str] = {}
@@ -43,7 +42,7 @@ def check_classes(
         usual = alike.setdefault(_WHOLE.sub(r"\1", key_of(label)), label)
         if usual != label and len(label) > 1:
             raise InputError(
-                f"{where.format(row=first[label])}: column {name} holds {one_line(label, 40)}, where other rows hold"
+                f"{place(first[label])}: column {name} holds {one_line(label, 40)}, where other rows hold"
                 f" {one_line(usual, 40)}; write all labels alike."
             )
     words, numbers = ({x for x in counts if _is_number(x) is kind} for kind in (False, True))
@@ -52,7 +51,7 @@ def check_classes(
         few, kind, others = (words, "a word", "numbers") if rarer else (numbers, "a number", "words")
         label = min(few, key=first.__getitem__)
         raise InputError(
-            f"{where.format(row=first[label])}: column {name} holds {kind}, {one_line(label, 40)}, where other rows hold"
+            f"{place(first[label])}: column {name} holds {kind}, {one_line(label, 40)}, where other rows hold"
             f" {others}; write all labels alike."
         )
     slip = None if words or not single else _slip(counts)
@@ -60,15 +59,15 @@ def check_classes(
         label, lowest, highest = slip
         cure = "name the classes by words" if float(label).is_integer() else "take --task regression"
         raise InputError(
-            f"{where.format(row=first[label])}: column {name} holds {one_line(label, 40)}, where the other labels are the whole"
+            f"{place(first[label])}: column {name} holds {one_line(label, 40)}, where the other labels are the whole"
             f" numbers {lowest:g} to {highest:g}; mend it or leave the row out. If it is meant, {cure}."
         )
 
 
-def check_tags(file: Path, column: str, counts: Counter[str], first: Mapping[str, int]) -> None:
+def check_tags(place: Place, column: str, counts: Counter[str], first: Mapping[str, int]) -> None:
     """Where nearly all tags say where a span begins and goes on (`B-PER`, `I-PER`, `O`), all do.
 
-    `counts` has the words of each tag, `first` its first row, counted from 1.
+    `counts` has the words of each tag, `first` its first row, which `place` tells.
 
     Raises:
         InputError: one does not, and would be learned as a kind of its own; naming its first row.
@@ -78,7 +77,7 @@ def check_tags(file: Path, column: str, counts: Counter[str], first: Mapping[str
     if spans and strange and sum(counts[tag] for tag in strange) < _FEW_TAGS * counts.total():
         tag = min(strange, key=first.__getitem__)
         raise InputError(
-            f"{file.name}: row {first[tag]}: column {one_line(column, 60)} holds the tag {one_line(tag, 40)}, where others are"
+            f"{place(first[tag])}: column {one_line(column, 60)} holds the tag {one_line(tag, 40)}, where others are"
             " O or begin with B-, I- or the like; mend it or leave the row out."
         )
 

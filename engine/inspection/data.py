@@ -102,7 +102,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
 
     counted = count(source, shape, told)
     _refuse_empty(given.train, counted, shape)
-    _check_marks(source.path, counted, shape)
+    _check_marks(source, counted, shape)
     known = set(counted.marks)
     held_out: Counted | None = None
     used: int | None = None
@@ -162,18 +162,19 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
 def _refuse_empty(name: str, counted: Counted, shape: Shape) -> None:
     every = len(counted) + counted.dropped
     if len(counted) < every / 2 or not len(counted):
-        lacking = {"classification": "no text or no label", "regression": "no text or no number", "text": "no text"}
+        lacking = dict.fromkeys(("classification", "multi_label"), "no text or no label")
+        lacking |= {"regression": "no text or no number", "text": "no text"}
         what = lacking.get(shape.task) or lacking.get(shape.layout) or "nothing to read or nothing to learn"
         raise InputError(f"{name}: {counted.dropped} of {every} rows have {what}.")
 
 
-def _check_marks(file: Path, counted: Counted, shape: Shape) -> None:
+def _check_marks(source: Source, counted: Counted, shape: Shape) -> None:
     marks, first = counted.marks, counted.rows_of_mark
     if shape.task in ("classification", "multi_label") and "label" in shape.columns:
         single = shape.task == "classification"
-        check_classes(file, shape.columns["label"], marks, first, numeric=counted.numeric, single=single)
+        check_classes(source.where, shape.columns["label"], marks, first, numeric=counted.numeric, single=single)
     if shape.task == "token_classification":
-        check_tags(file, shape.columns["tags"], marks, first)
+        check_tags(source.where, shape.columns["tags"], marks, first)
 
 
 def _refuse_nothing_left(name: str, counted: Counted) -> None:
@@ -215,7 +216,7 @@ def _held_out(
                 if not every.dropped:
                     raise InputError(f"{name} has a header and no rows.")
                 raise InputError(f"{name}: no row has both a text and a label.")
-            _check_labels(name, every, labels)
+            _check_labels(source, every, labels)
         except InputError:
             if given.offered:  # a split that nobody asked for, and whose labels are kept secret or differ
                 continue
@@ -224,13 +225,13 @@ def _held_out(
     return None, None
 
 
-def _check_labels(name: str, held_out: Counted, labels: list[str]) -> None:
+def _check_labels(source: Source, held_out: Counted, labels: list[str]) -> None:
     strange = Counter({m: n for m, n in held_out.marks.items() if m not in set(labels)})
     if strange and labels:
         listed = ", ".join(f"{one_line(label, 40)} ({n} rows)" for label, n in strange.most_common(5))
         known = ", ".join(one_line(label, 40) for label in labels[:10])
         first = min(held_out.rows_of_mark[m] for m in strange)
-        raise InputError(f"{name}: row {first}: labels that training has never seen: {listed}; the known ones are {known}.")
+        raise InputError(f"{source.where(first)}: labels that training has never seen: {listed}; the known ones are {known}.")
 
 
 def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Looked, counter: tokens.Counter) -> dict[str, Any]:

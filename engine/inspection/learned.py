@@ -35,7 +35,7 @@ def learned_rows(request: dict[str, Any]) -> dict[str, Any]:
     plain = False if apart or request["task"] == "continued_pretraining" else give_template(tokenizer)
     shown = []
     for item, number in list(zip(rows.items or (), rows.numbers, strict=True))[: request["count"]]:
-        where = f"{rows.source}: row {number}"
+        where = rows.where(number)
         found = {"": _read_apart(tokenizer, item, where)} if apart else _sequences(tokenizer, item, request["task"], where)
         for part, row in found.items():
             marked = groupby(zip(row.ids, row.labels, strict=True), lambda pair: pair[1] != IGNORED)

@@ -24,6 +24,7 @@ _LEAST_MEASURES = 3
 _FLAGS = frozenset({"0", "1", "true", "false"})
 _COUNTS = re.compile(r"(^|[\W_])(n|num|number|counts?|total|votes?|likes?|shares?|views?|replies|retweets?)([\W_]|$)", re.I)
 """Names of what is counted, which is often 0 or 1 too."""
+_VERDICTS = ("label", "kto_tag")
 _TWO_ANSWERS = (("output_1", "output_2"), ("response_a", "response_b"), ("answer_a", "answer_b"))
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
@@ -88,13 +89,7 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
             f"{table.path}: holds two answers a row ({' and '.join(two)}); write the preferred one as chosen and the other as"
             " rejected, beside their prompt."
         )
-    marked = table.columns.get("label", ())
-    if {"prompt", "completion"} <= by_name.keys() and {bool} == {type(v) for v in marked if v is not None}:
-        raise InputError(
-            f"{table.path}: holds answers marked good or bad (prompt, completion and a label that is true or false), as KTO reads"
-            " them, which no task here does; write pairs of chosen and rejected, or leave the bad ones and the column label out."
-            " To tell good answers from bad ones, take --task classification."
-        )
+    _refuse_marked_answers(table, by_name)
     if "paragraphs" in nested and "qas" in by_name["paragraphs"].keys:
         raise InputError(
             f"{table.path}: holds questions inside of paragraphs, as SQuAD's own file does; write a question a row, with columns"
@@ -105,6 +100,30 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
             f"{table.path}: holds turns of role and parts, as Gemini does; write them as messages, with role (system, user,"
             " assistant) and content."
         )
+
+
+def _refuse_marked_answers(table: Table, by_name: dict[str, Column]) -> None:
+    """Answers of which some are bad would be learned like the good ones.
+
+    Raises:
+        InputError: there are such.
+    """
+    marked = next((c for name, c in by_name.items() if name in _VERDICTS and _true_or_false(table.values(c.name))), None)
+    talk = any(c.kind == "turns" for c in by_name.values())
+    if marked is None or not (talk or marked.called == "kto_tag" or {"prompt", "completion"} <= by_name.keys()):
+        return
+    cure = "" if talk else " To tell good answers from bad ones, take --task classification."
+    raise InputError(
+        f"{table.path}: column {one_line(marked.name, 60)} marks each answer as good or bad (true or false), as KTO reads them,"
+        f" which no task here does; write pairs of chosen and rejected, or leave the bad ones and that column out.{cure}"
+    )
+
+
+def _true_or_false(values: Sequence[Any]) -> bool:
+    """Whether they are, but for a few faults; csv has the words."""
+    filled = [v for v in values[:LOOK_AT] if v not in (None, "")]
+    said = [v for v in filled if isinstance(v, bool) or (isinstance(v, str) and v.strip().lower() in ("true", "false"))]
+    return len(set(map(str, said))) > 1 and len(said) >= 0.9 * len(filled)
 
 
 def refuse_vectors(table: Table, column: Column) -> None:

@@ -190,10 +190,17 @@ def _number(row: _Row) -> Record | None:
 def _labels(row: _Row) -> Record | None:
     text = row.text("text")
     if "label" not in row.values:
-        columns = row.shape.columns
-        marks = [columns[r] for r in columns if r.startswith("label ") and row.text(r).lower() in ("1", "1.0", "true")]
+        flags = {name: row.text(role).lower() for role, name in row.shape.columns.items() if role.startswith("label ")}
+        if "" in flags.values():
+            return None  # whether it has that label is not known
+        marks = [name for name, flag in flags.items() if flag in ("1", "1.0", "true")]
     elif row.shape.separator is not None:
-        marks = split(row.text("label"), row.shape.separator)
+        value = row.text("label")
+        if row.shape.separator == "list" and value and not (value.startswith("[") and value.endswith("]")):
+            raise row.fault("label", "holds no list, where other rows do")
+        marks = split(value, row.shape.separator)
+    elif row.values["label"] is None:
+        return None  # nobody said which; none of them is an empty list
     else:
         marks = list(dict.fromkeys(row.items("label")))
     return Record(text, ", ".join(sorted(marks)), tuple(marks)) if text else None

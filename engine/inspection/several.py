@@ -17,7 +17,8 @@ def separator_of(values: Sequence[Any], name: str, *, sure: bool = False) -> str
     texts = [t for t in (str(v).strip() for v in values if v is not None) if t]
     if not texts or any(isinstance(v, list | dict) for v in values[:100]):
         return None
-    if sum(t.startswith("[") and t.endswith("]") for t in texts) > 0.9 * len(texts):
+    lists = sum(t.startswith("[") and t.endswith("]") for t in texts)
+    if lists > 0.9 * len(texts) or lists == len(texts) - 1 > 1:  # a cell of few may be a fault, told with its row
         return "list"
     whole = set(texts)
     for separator in SEPARATORS:

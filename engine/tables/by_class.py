@@ -68,7 +68,11 @@ def open_by_class(folder: Path) -> Source:
     files = [pair for pair in chain.from_iterable(turns) if pair is not None]
     left_out = [place.name for place in _entries(folder) if place.name.lower() in UNLABELLED]
     written = f"folders (without {', '.join(left_out)})" if left_out else "folders"
-    return Source(folder, written, partial(_read, folder, written, files), len(files), "rows", ("text", "label"))
+
+    def place(number: int) -> str:
+        return str(files[number - 1][1].relative_to(folder.parent))
+
+    return Source(folder, written, partial(_read, folder, written, files), len(files), "rows", ("text", "label"), place=place)
 
 
 def text_files(folder: Path) -> list[Path]:

@@ -16,6 +16,8 @@ from recommender.errors import InputError
 
 _LOOK_AT = 500
 """Rows that tell what the cells of a column hold."""
+_FAULTS = 0.05
+"""Share of cells up to which they are faults in a column that holds something else, told with their rows; one may always be."""
 _MAYBE = re.compile(r'(?:^|[,;\t|])"?\[', re.MULTILINE)
 _NUMPY = re.compile(r"""\[\s*(["'])[^,]*?\1\s+["']""")
 """How numpy prints a list of texts: without commas, so that Python would read neighbours as one text."""
@@ -48,7 +50,7 @@ def unfolded(source: Source, file: TextFile) -> Source:
 
 def _are_tags(values: Sequence[str]) -> bool:
     filled = [v for v in values if v.strip()]
-    return bool(filled) and sum(_TAG.fullmatch(v.strip()) is not None for v in filled) >= 0.95 * len(filled)
+    return bool(filled) and _nearly_all(sum(_TAG.fullmatch(v.strip()) is not None for v in filled), len(filled))
 
 
 def _sentences(source: Source, names: list[str], told: Told, _: Wanted) -> Iterator[Table]:
@@ -75,22 +77,32 @@ def _sentences(source: Source, names: list[str], told: Told, _: Wanted) -> Itera
 
 
 def _columns_of_lists(table: Table) -> tuple[str, ...]:
-    found: dict[str, list[list[Any]]] = {}
+    found: dict[str, list[list[Any] | None]] = {}
     for name, values in table.columns.items():
-        lists = [_list_in(v) for v in values[:_LOOK_AT] if v.strip()]
-        if lists and None not in lists:
-            found[name] = [v for v in lists if v is not None]
-    lengths = {name: [len(v) for v in lists] for name, lists in found.items()}
+        lists = [_list_in(v) for v in values[:_LOOK_AT]]
+        filled = sum(bool(v.strip()) for v in values[:_LOOK_AT])
+        if any(lists) and _nearly_all(sum(v is not None for v in lists), filled):
+            found[name] = lists
     return tuple(
         name
         for name, lists in found.items()
-        if all(isinstance(item, dict) for v in lists for item in v)
-        or any(_nearly_equal(lengths[name], lengths[other]) for other in found if other != name)
+        if _of_objects(lists) or any(_as_long(lists, others) for other, others in found.items() if other != name)
     )
 
 
-def _nearly_equal(some: Sequence[int], others: Sequence[int]) -> bool:
-    return len(some) == len(others) and sum(a == b for a, b in zip(some, others, strict=True)) >= 0.95 * len(some)
+def _of_objects(lists: Iterable[list[Any] | None]) -> bool:
+    filled = [v for v in lists if v]
+    return _nearly_all(sum(all(isinstance(item, dict) for item in v) for v in filled), len(filled))
+
+
+def _as_long(some: Sequence[list[Any] | None], others: Sequence[list[Any] | None]) -> bool:
+    """Whether both hold as many items, row by row."""
+    lengths = [(len(a), len(b)) for a, b in zip(some, others, strict=True) if a is not None and b is not None]
+    return _nearly_all(sum(a == b for a, b in lengths), len(lengths))
+
+
+def _nearly_all(fit: int, every: int) -> bool:
+    return 2 * fit > every and fit >= every - max(1, _FAULTS * every)
 
 
 def _list_in(text: str) -> list[Any] | None:

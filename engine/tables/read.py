@@ -4,6 +4,7 @@ import hashlib
 import re
 import stat
 import zipfile
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -62,7 +63,7 @@ def first_rows(source: Source, most: int | None) -> Table:
             rows += batch.rows
             if most is not None and rows >= most:
                 break
-    return Table(source.path, source.format, columns)
+    return Table(source.path, source.format, columns, place=source.place)
 
 
 def open_source(name: str) -> Source:
@@ -262,12 +263,21 @@ def _together(path: Path, parts: list[Source]) -> Source:
         raise InputError(f"{path}: names files of different formats; give those of one format.")
     size = sum(part.size for part in parts)
     picks = None if parts[0].picks is None else lambda wanted: _together(path, [part.only(wanted) for part in parts])
-    return replace(parts[0], path=path, read=partial(_one_after_the_other, parts), size=size, picks=picks)
+    base = next(place for place in path.parents if "*" not in str(place))
+    before: list[int] = []
+
+    def place(number: int) -> str:
+        part = bisect_left(before, number) - 1
+        return f"{parts[part].path.relative_to(base)}: row {number - before[part]}"
+
+    return replace(parts[0], path=path, read=partial(_one_after_the_other, parts, before), size=size, place=place, picks=picks)
 
 
-def _one_after_the_other(parts: list[Source], told: Told, _: Wanted) -> Iterator[Table]:
+def _one_after_the_other(parts: list[Source], before: list[int], told: Told, _: Wanted) -> Iterator[Table]:
+    """Their rows; `before` is told how many stand before each part, as far as they are read."""
     rows = done = 0
-    for part in parts:
+    for i, part in enumerate(parts):
+        before[i:] = [rows]
         for batch in part.batches(lambda now, before=done: told(before + now)):  # type: ignore[misc]
             yield replace(batch, start=rows)
             rows += batch.rows

@@ -1,12 +1,12 @@
 """What an opened file of rows is, before any of its rows are held in memory."""
 
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from engine.tables.bounds import checked
-from engine.tables.table import Table
+from engine.tables.table import Place, Table, in_file
 
 BATCH_ROWS = 20_000
 BATCH_BYTES = 8 << 20
@@ -40,6 +40,8 @@ class Source:
     separator: str | None = None
     header: bool | None = None
 
+    place: Place | None = None
+    """Where rows stand, where several files are read as one: `Table.place`."""
     picks: Callable[[frozenset[str]], "Source"] | None = None
     """Opens it anew with some of its columns, where passing over the others saves reading them."""
 
@@ -55,4 +57,9 @@ class Source:
             InputError: damaged, or nothing that could be learned from, with the place.
         """
         for table in self.read(told, wanted):
-            yield checked(table if wanted is None else table.only(wanted))
+            whole = table if self.place is None else replace(table, place=self.place)
+            yield checked(whole if wanted is None else whole.only(wanted))
+
+    def where(self, number: int) -> str:
+        """Where the row of that number stands, for messages; it was read before."""
+        return (self.place or in_file(self.path))(number)

@@ -1,12 +1,20 @@
 """Rows in memory: a whole file, or one batch of it."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.text import one_line
 from recommender.errors import InputError
+
+Place = Callable[[int], str]
+"""Where the row of that number stands, for messages."""
+
+
+def in_file(path: Path) -> Place:
+    """Of the rows of one file."""
+    return lambda number: f"{path.name}: row {number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,8 @@ class Table:
     """Rows of the file before the first one here."""
     numbers: list[int] | None = None
     """Of the rows in the file, counted from 1, where they do not follow one another."""
+    place: Place | None = None
+    """Where rows stand, where one file's name and their numbers do not tell it."""
 
     @property
     def rows(self) -> int:
@@ -32,7 +42,7 @@ class Table:
 
     def where(self, row: int) -> str:
         """Where that row stands, for messages."""
-        return f"{self.path.name}: row {self.number(row)}"
+        return (self.place or in_file(self.path))(self.number(row))
 
     def values(self, name: str) -> list[Any]:
         """The column of that name, or a field of a column of objects (`translation.en`).
@@ -63,4 +73,4 @@ class Table:
             return self
         rows = [i for i in range(self.rows) if self.start + i + 1 in wanted]
         columns = {n: [v[i] for i in rows] for n, v in self.columns.items()}
-        return Table(self.path, self.format, columns, self.start, [self.start + i + 1 for i in rows])
+        return replace(self, columns=columns, numbers=[self.start + i + 1 for i in rows])

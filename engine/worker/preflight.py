@@ -143,7 +143,7 @@ class Preflight:
             wider = self.reader.task.plan.precision != "fp32"
             raise Refused(
                 f"Of {len(piece)} rows tried before the first step, among the longest, {len(wrong)} have a loss that is no"
-                f" number, as the one that begins: {wrong[0]}",
+                f' number, as the one that begins "{wrong[0]}".',
                 DAMAGED_FOR_A_WORD + (" `--set precision=fp32` may do as well." if wider else ""),
             )
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterable
+from csv import writer
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.inspection.data import inspect_data
+from engine.loading import load
 from recommender import language
 from recommender.errors import InputError
+from recommender.plan import DataChoice
 from tui import i18n
 from tui.error_words import in_words
 
@@ -108,11 +111,13 @@ def test_rows_that_look_odd_and_are_meant_are_read(tmp_path: Path) -> None:
     assert inspect_data({"train": str(tmp_path / "mails.json")})["facts"]["labels"] == ["a", "b"]
 
 
-def refused(file: Path, content: str | bytes, *, eval_file: Path | None = None, task: str | None = None) -> str:
+def refused(
+    file: Path, content: str | bytes, *, eval_file: Path | None = None, task: str | None = None, train: Path | None = None
+) -> str:
     """The sentence, its file without the folder; one line, and nothing of what is wrong in full."""
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as error:
-        inspect_data({"train": str(file), "eval": eval_file and str(eval_file), "task": task})
+        inspect_data({"train": str(train or file), "eval": eval_file and str(eval_file), "task": task})
     assert "\n" not in error.value.message
     assert len(error.value.message) < 400
     language.use(CHINESE)
@@ -120,6 +125,59 @@ def refused(file: Path, content: str | bytes, *, eval_file: Path | None = None, 
     language.use({})
     assert said != error.value.message, "it has no line in tui/sentences_*.py and in the catalogue"
     return error.value.message.replace(f"{file.parent}/", "")
+
+
+def test_several_files_tell_the_one_that_holds_the_row(tmp_path: Path) -> None:
+    """Also where a label is looked at when all are read, and in what the run reads."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    silent = {"messages": [{"role": "user"}, answer("b")]}
+    for good, bad, said in (
+        (CHAT, silent, "a message of the user without a text"),
+        (LABELLED | {"label": 0}, {"text": "x", "label": 9}, "column label holds 9, where the other labels are"),
+        (FLAGS, FLAGS | {"toxic": 2}, "column toxic holds 2, where other rows hold 0 or 1"),
+    ):
+        (folder / "train-1.jsonl").write_text("".join(lines(good, good).splitlines(keepends=True)[:-1]))
+        sentence = refused(folder / "train-2.jsonl", lines(good, bad), train=folder)
+        assert sentence.startswith("train-2.jsonl: row 61: ")
+        assert said in sentence
+    (folder / "train-1.jsonl").write_text(lines(CHAT, CHAT))
+    (folder / "train-2.jsonl").write_text(lines(CHAT, {"messages": [user("told "), answer("a")]}))
+    rows, _ = load(DataChoice(train=str(folder / "train-*.jsonl"), layout="messages", columns={"messages": "messages"}), "chat")
+    assert rows.take([121]).where(rows.numbers[121]) == "train-2.jsonl: row 61"
+
+
+def test_of_texts_by_class_the_file_is_told(tmp_path: Path) -> None:
+    for label in ("good", "bad", "Good"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        for i in range(1 if label == "Good" else 12):
+            (tmp_path / "train" / label / f"{i}.txt").write_text(f"words {i} of a {label} review")
+    said = refused(tmp_path / "train" / "bad" / "12.txt", "more words", train=tmp_path / "train")
+    assert said.startswith("train/Good/0.txt: column label holds Good, where other rows hold good")
+
+
+@pytest.mark.parametrize(("every", "bad"), [(60, 41), (6, 2)])
+def test_a_cell_that_spells_no_list_among_lists_is_named(tmp_path: Path, every: int, bad: int) -> None:
+    """It made texts of all of them: questions became their JSON, tags the labels of a text."""
+    talk = {"prompt": [user("q #")], "chosen": [answer("x")], "rejected": [answer("y")]}
+    for good, name in ((talk, "prompt"), (talk, "chosen"), (TAGGED, "tags"), (CHAT, "messages"), (SEVERAL, "labels")):
+        file = [[json.dumps(v).replace("#", str(i)) for v in good.values()] for i in range(1, every + 1)]
+        if name == "labels":
+            file = [[i, "['joy']" if n % 2 else "['joy', 'fear']"] for n, (i, _) in enumerate(file)]
+        file[bad - 1][list(good).index(name)] = "7"
+        with (tmp_path / "rows.csv").open("w") as out:
+            writer(out).writerows([list(good), *file])
+        said = refused(tmp_path / "rows.csv", (tmp_path / "rows.csv").read_bytes())
+        assert said == f"rows.csv: row {bad}: column {name} holds no list, where other rows do."
+
+
+def test_a_row_of_which_nobody_said_the_labels_is_left_out(tmp_path: Path) -> None:
+    """A missing list is not an empty one, and a missing flag no 0."""
+    other = SEVERAL | {"labels": ["joy"]}
+    for good, bad, more in ((SEVERAL, {"text": "x y", "labels": None}, other), (FLAGS, FLAGS | {"insult": None}, FLAGS)):
+        (tmp_path / "rows.jsonl").write_text(lines(good, bad) + json.dumps(more) + "\n")
+        found = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
+        assert (found["task"], found["rows"], found["empty_rows"]) == ("multi_label", 61, 1)
 
 
 def csv(rows: Iterable[str]) -> str:

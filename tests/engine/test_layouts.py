@@ -290,7 +290,20 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
     ),
     "good-or-bad": (
         lambda i, r: {"prompt": prose(r), "completion": prose(r, 20), "label": i % 2 == 0},
-        r"answers marked good or bad .* KTO .* To tell good answers from bad ones, take --task classification",
+        r"column label marks each answer as good or bad .* KTO .* To tell good answers from bad ones, take --task classification",
+    ),
+    "good-or-bad-in-words": (
+        lambda i, r: {"prompt": prose(r), "completion": prose(r, 20), "label": "?" if i == 7 else str(i % 2 == 0)},
+        r"column label marks each answer as good or bad",
+    ),
+    "good-or-bad-talks": (
+        lambda i, r: {"messages": [{"role": "user", "content": prose(r)}, {"role": "assistant", "content": prose(r)}],
+                      "label": i % 2 == 0},
+        r"column label marks each answer as good or bad .* leave the bad ones and that column out\.$",
+    ),
+    "good-or-bad-tasks": (
+        lambda i, r: {"instruction": prose(r), "input": "", "output": prose(r, 20), "kto_tag": i % 2 == 0},
+        r"column kto_tag marks each answer as good or bad",
     ),
     "postings": (
         lambda i, r: {"title": prose(r, 3), "where": "ab"[i % 2], "kind": "cd"[i % 2], "pay": i % 9, "field": "ef"[i % 2],

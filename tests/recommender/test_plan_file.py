@@ -82,6 +82,14 @@ def test_adapters_need_rank_and_alpha() -> None:
     assert "method lora needs rank and alpha" in refusal(TEXT.replace("method: full", "method: lora"))
 
 
+def test_modules_are_names_and_no_pattern() -> None:
+    adapters = TEXT.replace("method: full", "method: lora\nrank: 8\nalpha: 16")
+    assert plan_file.parse(adapters + "target_modules: [q_proj, layers.0.v_proj]\n").target_modules == "q_proj,layers.0.v_proj"
+    for pattern in (r"'.*\.(q|v)_proj'", "q_proj|v_proj", "model.layers.[0-9]"):
+        said = refusal(f"{adapters}target_modules: {pattern}\n")
+        assert said.startswith("plan.yaml:13: target_modules: is read as names of modules parted by commas"), said
+
+
 @pytest.mark.parametrize("value", [".nan", ".inf", "1e400", "0", "-1e-4", "fast"])
 def test_a_learning_rate_that_is_none_is_refused_on_its_line(value: str) -> None:
     assert refusal(TEXT.replace("1e-4", value)).startswith("plan.yaml:7: learning_rate must be ")

@@ -10,12 +10,14 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from engine.examples.turns import WEIGHT, is_answer
 from engine.inspection.templates import PLAIN
 from engine.text import one_line
 from engine.worker.packing import IGNORED
+from engine.worker.tasks.answers import by_its_words, end_of_turn, is_said, says_calls, shared_start, unlike, where_they_differ
 from recommender.errors import InputError
 
 
@@ -95,12 +97,19 @@ def prompt_of(tokenizer: Any, item: dict[str, Any], where: str) -> tuple[str, li
 
 def _text(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, ask: bool = False) -> str:
     failed: Exception | None = None
-    for parsed in (True, False) if any(m.get("tool_calls") for m in messages) else (True,):
+    found: list[str] = []
+    calling = [m for m in messages if m.get("tool_calls")]
+    for parsed in (True, False) if calling else (True,):
         try:
             given = _as_known(messages, parsed=parsed)
-            return str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=ask))
+            found.append(str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=ask)))
         except Exception as error:  # a template is the model's own code and raises what it likes
             failed = failed or error
+            continue
+        if all(says_calls(m, found[-1]) for m in calling):
+            return found[-1]
+    if found:
+        return found[0]
     said = one_line(str(failed) or type(failed).__name__, 200)
     raise InputError(f"{where}: the model's chat template does not take this conversation: {said}") from None
 
@@ -140,63 +149,25 @@ def _answers(
             continue
         before = _text(tokenizer, messages[:i], tools, where, ask=True)
         after = whole if i == len(messages) - 1 else _text(tokenizer, messages[: i + 1], tools, where)
+        if not says_calls(message, after):
+            continue  # an empty answer, from which a model would learn to say nothing
         if after.startswith(before) and whole.startswith(after):
             # The line end that many templates put behind the end of a turn belongs to the next one.
             end = len(after.rstrip()) if after.rstrip().endswith(specials) else len(after)
             span: tuple[int, int] | None = (len(before), end)
         else:
             plain = _text(tokenizer, messages[:i], tools, where) if i else ""
-            span = _by_its_words(message, whole, after, asked=before, so_far=_shared(plain, before), specials=specials)
-        if span is None:
+            span = by_its_words(message, whole, after, asked=before, so_far=shared_start(plain, before), specials=specials)
+        if span is None and message["content"].strip():
+            others = [*messages[:i], message | {"content": unlike(message["content"].strip())}, *messages[i + 1 :]]
+            span = where_they_differ(whole, _text(tokenizer, others, tools, where), message["content"].strip())
+        if span is None or not is_said(message, whole[slice(*span)]):
             return None
-        if not _says_calls(message, whole[slice(*span)]):
-            continue  # an empty answer, from which a model would learn to say nothing
+        if not says_calls(message, whole[slice(*span)]):
+            continue
         if span[1] > span[0]:
-            spans.append(span)
+            spans.append((span[0], end_of_turn(whole, *span, specials)))
     return spans
-
-
-def _by_its_words(
-    message: dict[str, Any], whole: str, after: str, *, asked: str, so_far: str, specials: Sequence[str]
-) -> tuple[int, int] | None:
-    """Where in the whole an answer stands that its template writes otherwise there than at the end of a conversation.
-
-    `after` ends with it; `so_far` is what stands before it, `asked` that and what asks for it. Found by its text, or by the name
-    of the first tool that it calls; its end is what stands behind that in both. `None` where it is not all there.
-    """
-    calls = message.get("tool_calls") or ()
-    words = str(message["content"] or "").strip() or _name_of(calls[0] if calls else {})
-    shared = _shared(asked, whole)
-    if not words or len(shared) < len(so_far):
-        return None
-    if shared == asked:
-        start, at = len(asked), whole.find(words, len(asked))
-    else:  # what asks for it is another beginning than the one it has here: it is what `after` has before its closing tokens
-        said = _unclosed(after, specials)
-        start = at = len(said) - len(words) if said.endswith(words) and whole.startswith(said) else -1
-    if at < 0 or (whole[start:at].strip() and not (calls and not message["content"])):
-        return None
-    rest, same = whole[at + len(words) :], ""
-    place = after.find(words, len(so_far))
-    while place >= 0:  # the words may stand in what the template puts before them, too
-        same = max(same, _shared(rest, after[place + len(words) :]), key=len)
-        place = after.find(words, place + 1)
-    if rest and not same:
-        return None  # not these words, but a part of others
-    closed = max((same.rfind(token) + len(token) for token in specials if token in same), default=len(same))
-    return start, at + len(words) + closed
-
-
-def _unclosed(text: str, specials: Sequence[str]) -> str:
-    """Without the white space and special tokens at its end."""
-    while (shorter := next((text.removesuffix(s) for s in specials if text.endswith(s)), text.rstrip())) != text:
-        text = shorter
-    return text
-
-
-def _shared(a: str, b: str) -> str:
-    """The beginning that both have."""
-    return a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
 
 
 @lru_cache(maxsize=8)
@@ -223,17 +194,7 @@ def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
     if not calling:
         return False
     whole = _text(tokenizer, item["messages"], item["tools"], where)
-    return not all(_says_calls(message, whole) for message in calling)
-
-
-def _says_calls(message: dict[str, Any], text: str) -> bool:
-    """Whether the names of the tools that a message calls stand in that text."""
-    calls = message.get("tool_calls") or ()
-    return all(_name_of(call) in text for call in calls)
-
-
-def _name_of(call: dict[str, Any]) -> str:
-    return str((call.get("function") or call).get("name", ""))
+    return not all(says_calls(message, whole) for message in calling)
 
 
 def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rendered:
@@ -265,7 +226,11 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
                 marked[begin] = 0
                 begin += 1
     # Some templates close the mark before the token that ends the turn.
-    learned = [m or (i > 0 and marked[i - 1] and ids[i] in special_ids(tokenizer)) for i, m in enumerate(marked)]
+    learned = [bool(m) for m in marked]
+    for i, is_learned in enumerate(learned):
+        if is_learned or not i or not learned[i - 1] or ids[i] not in special_ids(tokenizer):
+            continue
+        learned[i] = not _is_closed(tokenizer, [token for token, m in zip(ids[:i], learned, strict=False) if m])
     return _closed(tokenizer, Rendered(ids, [i if is_learned else IGNORED for i, is_learned in zip(ids, learned, strict=True)]))
 
 
@@ -273,7 +238,22 @@ def _closed(tokenizer: Any, row: Rendered) -> Rendered:
     """With an end token learned last where the template puts none there: a model must learn to stop."""
     learned = [label for label in row.labels if label != IGNORED]
     end = tokenizer.eos_token_id
-    if not learned or end is None or learned[-1] in special_ids(tokenizer):
+    if not learned or end is None or _is_closed(tokenizer, learned):
         return row
     last = max(i for i, label in enumerate(row.labels) if label != IGNORED)
     return Rendered([*row.ids[: last + 1], end], [*row.labels[: last + 1], end])
+
+
+def ends_of(tokenizer: Any, labels: Sequence[int]) -> set[int]:
+    """The tokens that close what is learned of a row."""
+    runs = (list(run) for is_learned, run in groupby(labels, lambda label: label != IGNORED) if is_learned)
+    return {last for run in runs if (last := _last(tokenizer, run)) in special_ids(tokenizer)}
+
+
+def _is_closed(tokenizer: Any, learned: Sequence[int]) -> bool:
+    return _last(tokenizer, learned) in special_ids(tokenizer)
+
+
+def _last(tokenizer: Any, tokens: Sequence[int]) -> int:
+    """The last of them that is no white space."""
+    return next((token for token in reversed(tokens) if tokenizer.decode([token]).strip()), IGNORED)

@@ -44,7 +44,7 @@ class Preference(Writing):
         rows_cut = tokens_cut = 0
         untrained: dict[int, bool] = {}
         for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
-            pair = list(sides(tokenizer, item, f"{rows.source}: row {number}").values())
+            pair = list(sides(tokenizer, item, rows.where(number)).values())
             lost = sum(max(len(side.ids) - most, 0) for side in pair)
             rows_cut += lost > 0
             tokens_cut += lost
@@ -104,7 +104,7 @@ class Preference(Writing):
         """What both answers go on from."""
         for item, number in zip(rows.items or (), rows.numbers, strict=True):
             whole = {"messages": [*item["messages"], item["chosen"][0]], "tools": item["tools"]}
-            asked, ids, wanted = prompt_of(tokenizer, whole, f"{rows.source}: row {number}")
+            asked, ids, wanted = prompt_of(tokenizer, whole, rows.where(number))
             if len(ids) <= most:
                 yield Prompt(asked, ids, wanted)
 

@@ -60,7 +60,7 @@ class Seq2Seq(Task):
         """
         self.tokenizer = tokenizer
         items = list(zip(rows.items or (), rows.numbers, strict=True))
-        pairs = [pair_of(item, f"{rows.source}: row {number}") for item, number in items]
+        pairs = [pair_of(item, rows.where(number)) for item, number in items]
         most = self.plan.max_length
         read = token_ids(tokenizer, [source for source, _ in pairs], most, progress)
         said = token_ids(tokenizer, [target for _, target in pairs], most, as_targets=True)
@@ -128,7 +128,7 @@ class Seq2Seq(Task):
     def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterator[Prompt]:
         """Texts to be read, of at most `most` tokens."""
         for item, number in zip(rows.items or (), rows.numbers, strict=True):
-            source, target = pair_of(item, f"{rows.source}: row {number}")
+            source, target = pair_of(item, rows.where(number))
             ids = tokenizer(source, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
             if len(ids) <= most:
                 yield Prompt(source, list(ids), target)

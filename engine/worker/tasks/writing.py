@@ -17,7 +17,7 @@ from engine.worker.packing import IGNORED, learned, pack
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
-from engine.worker.tasks.conversation import Rendered, give_template, prompt_of, rendered, special_ids, unwritten_calls
+from engine.worker.tasks.conversation import Rendered, ends_of, give_template, prompt_of, rendered, unwritten_calls
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_losses
 from engine.worker.token_rows import TokenRows
@@ -107,11 +107,11 @@ class Writing(Task):
         rows_cut = tokens_cut = uncalled = silent = 0
         untrained: dict[int, bool] = {}
         for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
-            row = rendered(tokenizer, item, f"{rows.source}: row {number}")
+            row = rendered(tokenizer, item, rows.where(number))
             lost = max(len(row.ids) - most, 0)
             rows_cut += lost > 0
             tokens_cut += lost
-            calls = unwritten_calls(tokenizer, item, f"{rows.source}: row {number}")
+            calls = unwritten_calls(tokenizer, item, rows.where(number))
             uncalled += calls
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
@@ -158,10 +158,8 @@ class Writing(Task):
         return Encoded(pieces, pieces, [0] * len(pieces))  # everything is learned: nothing is held twice
 
     def note_end(self, tokenizer: Any, row: Rendered) -> None:
-        """Remember what a row's last answer is closed with: generation stops there."""
-        last = next((label for label in reversed(row.labels) if label != IGNORED), IGNORED)
-        if last in special_ids(tokenizer) and last not in self.ends:
-            self.ends = (*self.ends, last)
+        """Remember what a row's answers are closed with: generation stops there."""
+        self.ends = tuple(dict.fromkeys((*self.ends, *sorted(ends_of(tokenizer, row.labels)))))
 
     def adopt(self, model: Any) -> None:
         """Switch to the padding-free step where the model can do it, and say where it cannot."""
@@ -247,7 +245,7 @@ class Writing(Task):
                 begun, rest = ids[:keep], ids[keep:]
                 yield Prompt(tokenizer.decode(begun, skip_special_tokens=True), begun, tokenizer.decode(rest))
                 continue
-            asked, ids, wanted = prompt_of(tokenizer, item, f"{rows.source}: row {number}")
+            asked, ids, wanted = prompt_of(tokenizer, item, rows.where(number))
             if len(ids) <= most:
                 yield Prompt(asked, ids, wanted)
 

@@ -131,6 +131,79 @@ def test_a_call_before_the_last_answer_is_learned_where_only_that_is_thought_abo
     assert learned == ["<call>weather</call><|im_end|>", "<think>\n\n</think>\n\nOn its way.<|im_end|>"]
 
 
+def of(turn: str, asks: str) -> str:
+    return "{% for m in messages %}" + turn + "{% endfor %}{% if add_generation_prompt %}" + asks + "{% endif %}"
+
+
+SHAPES = {
+    "asks with a thought that only the last answer keeps (Qwen 3.5)": (
+        of(
+            "{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' and loop.last %}"
+            "{{ '<think>\n\n</think>\n\n' }}{% endif %}{{ m['content'] + '<|im_end|>\n' }}",
+            "{{ '<|im_start|>assistant\n<think>\n' }}",
+        ),
+        ["On its way.<|im_end|>", "\n</think>\n\nSince Monday.<|im_end|>"],
+    ),
+    "says in which channel it answers, and ends the text otherwise than a turn (gpt-oss)": (
+        of(
+            "{{ '<|im_start|>' + m['role'] + ('[final]' if m['role'] == 'assistant' else '') + '\n' + m['content'] }}"
+            "{{ eos_token if loop.last and m['role'] == 'assistant' else '<|im_end|>' }}",
+            "{{ '<|im_start|>assistant' }}",
+        ),
+        ["[final]\nOn its way.<|im_end|>", "[final]\nSince Monday.<|endoftext|>"],
+    ),
+    "closes no turn and begins the next with a token (GLM)": (
+        of("{{ ('<|im_start|>' if m['role'] == 'user' else '[reply]') + m['content'] }}", "[reply]"),
+        ["On its way.<|im_start|>", "Since Monday.<|endoftext|>"],
+    ),
+    "rewrites earlier answers and marks all with the line end": (
+        of(
+            "{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}{% generation %}"
+            "{{ (m['content'] if loop.last else m['content'] | upper) + '<|im_end|>\n' }}{% endgeneration %}"
+            "{% else %}{{ m['content'] + '<|im_end|>\n' }}{% endif %}",
+            "{{ '<|im_start|>assistant\n' }}",
+        ),
+        ["ON ITS WAY.<|im_end|>\n", "Since Monday.<|im_end|>\n"],
+    ),
+}
+"""Templates as published models have them, and what is learned of two answers under each."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_of_every_answer_the_words_and_what_ends_its_turn_are_learned(tiny_chat: Path, shape: str) -> None:
+    template, said = SHAPES[shape]
+    tokenizer = with_template(tiny_chat, template)
+    row = conversation.rendered(tokenizer, item(TALK[1:]), "x")
+    assert shown(tokenizer, row) == said
+    task = Writing(plan_of(tiny_chat), [], 0)
+    task.prepare_tokenizer(tokenizer)
+    task.note_end(tokenizer, row)
+    ends = {text.rstrip()[-len(end) :] for text in said for end in ("<|im_end|>", "<|im_start|>", "<|endoftext|>") if end in text}
+    assert ends <= {tokenizer.decode([end]) for end in task.ends}  # an answer is over where any turn was
+
+
+def test_an_answer_is_found_where_its_template_thinks_only_behind_the_last_question(tiny_chat: Path) -> None:
+    """So what stands before it is written otherwise than when it was the last."""
+    thinks = "{% if m['role'] == 'assistant' and loop.index0 > last.at %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    call = "{% if m['tool_calls'] %}{{ '<call>' + m['tool_calls'][0]['function']['name'] + '</call>' }}{% endif %}"
+    find = "{% set last = namespace(at=0) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set last.at = loop.index0 %}"
+    turn = "{{ '<|im_start|>' + m['role'] + '\n' }}" + thinks + "{{ m['content'] }}" + call + "{{ '<|im_end|>\n' }}"
+    asks = "{{ '<|im_start|>assistant\n<think>\n' }}"
+    tokenizer = with_template(tiny_chat, f"{find}{{% endif %}}{{% endfor %}}" + of(turn, asks))
+    calling = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "weather"}}]}
+    turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, *TALK[2:]]
+    learned = shown(tokenizer, conversation.rendered(tokenizer, item(turns), "x"))
+    assert learned == ["<call>weather</call><|im_end|>", "On its way.<|im_end|>", "\n</think>\n\nSince Monday.<|im_end|>"]
+
+
+def test_a_template_that_writes_no_text_but_in_parts_is_refused(tiny_chat: Path) -> None:
+    """As those of models that see do: only the ends of turns would be learned."""
+    parts = "{% for part in m['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
+    blind = of("{{ '<|im_start|>' + m['role'] + '\n' }}" + parts + "{{ '<|im_end|>\n' }}", "{{ '<|im_start|>assistant\n' }}")
+    with pytest.raises(InputError, match="leaves out or rewrites answers"):
+        conversation.rendered(with_template(tiny_chat, blind), item(), "x")
+
+
 def test_ends_of_turns_without_a_name_are_ends_and_a_models_own_stay(tiny_chat: Path) -> None:
     tokenizer = with_template(tiny_chat, CHATML.replace("<|im_end|>", "<|done|>"))
     tokenizer.add_tokens([AddedToken("<|done|>", special=True)])  # as Llama 3, Phi and Gemma have them
