@@ -62,7 +62,7 @@ def _read(choice: DataChoice, task: Task, name: str) -> Rows:
 
 def _table(name: str, choice: DataChoice) -> Table:
     used = (choice.text_column, choice.label_column, *(choice.columns or {}).values())
-    return read_table(name, filter(None, used), perhaps=("tools",))
+    return read_table(name, filter(None, used), perhaps=("tools", "functions"))
 
 
 def split(choice: DataChoice, task: Task = "classification") -> Split:

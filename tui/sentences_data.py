@@ -18,8 +18,8 @@ SENTENCES: tuple[str, ...] = (
         " spans (start, end, label)."
     ),
     marked(
-        "{path}: holds trees of messages, as OASST does; write each path from a first message to an answer as a row of messages,"
-        " with role (user, assistant) and content."
+        "{path}: holds trees of messages, as OASST and exports of ChatGPT do; write each path from a first message to an answer"
+        " as a row of messages, with role (user, assistant) and content."
     ),
     marked(
         "{path}: holds two answers a row ({names}); write the preferred one as chosen and the other as rejected, beside their"
@@ -110,4 +110,21 @@ SENTENCES: tuple[str, ...] = (
         "{path}: column {column} holds a list of 0 and 1, a place for each label; write the names of the row's labels, or a"
         " column of 0 and 1 for each label."
     ),
+    marked(
+        "{path}: column {column} holds several answers a row; write the preferred one as chosen and the other as rejected, or the"
+        " one to be learned as a text."
+    ),
+    marked(
+        "{path}: column {column} holds pictures or sounds that belong to the texts, which no task here reads; leave such rows"
+        " out, and the column."
+    ),
+    marked("{path}: column patterns holds several texts a row; write a text a row, with its tag beside it as the label."),
+    marked(
+        "{path}: describes data sets, as LLaMA-Factory's dataset_info.json does, and holds no rows; give the file of one of them."
+    ),
+    marked("{path}: {kind} files are not read; write the rows to a csv or jsonl file."),
+    marked("{path}: {kind} files are not read; write the rows to a csv or jsonl file, or the text to a txt file."),
+    marked("{place}: has {found} columns where CoNLL-U has {wanted}; fix the line."),
+    marked("{place}: column {column} holds no list of earlier questions with their answers, two texts each."),
+    marked("no question or no answer"),
 )

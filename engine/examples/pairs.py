@@ -16,7 +16,7 @@ from engine.examples.turns import (
     opened,
     said_and_asked,
 )
-from engine.examples.written import Kept, fault_at
+from engine.examples.written import Kept, fault_at, tools_of
 from engine.inspection.layouts import MAY_LACK
 from engine.rows import Rows, as_text
 from engine.tables.table import Table
@@ -49,7 +49,7 @@ def preferences(table: Table, choice: DataChoice) -> Rows:
     roles = choice.columns or {}
     table = table.filled(name for role, name in roles.items() if role in MAY_LACK)
     columns = {role: table.values(name) for role, name in roles.items()}
-    tools = table.columns.get("tools")
+    tools = tools_of(table, roles)
     kept = Kept(table)
     for i in range(table.rows):
         row = {role: values[i] for role, values in columns.items()}

@@ -16,7 +16,8 @@ Message = dict[str, Any]
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter", "context"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "ai", "function_call"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "ai", "function_call"), "assistant"),
+    **dict.fromkeys(("bot", "chatbot"), "assistant"),
     **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
 }
 """What speakers are called in data, and what chat templates call them."""
@@ -79,6 +80,23 @@ def opened(messages: list[Message], system: str) -> list[Message]:
     if not system or not messages or messages[0]["role"] == "system":
         return messages
     return [{"role": "system", "content": system}, *messages]
+
+
+def history(value: Any, fault: Fault) -> list[Message]:
+    """Earlier questions with their answers, as LLaMA-Factory writes them, a list of two texts each.
+
+    Raises:
+        InputError: (made by `fault`) something else.
+    """
+    turns = [] if value is None or value != value else value  # noqa: PLR0124 - NaN is how data frames write what is missing
+    pairs = isinstance(turns, list) and all(isinstance(t, list) and len(t) == 2 and all(map(_is_said, t)) for t in turns)
+    if not pairs:
+        raise fault("holds no list of earlier questions with their answers, two texts each")
+    return [{"role": who, "content": said} for turn in turns for who, said in zip(("user", "assistant"), turn, strict=True)]
+
+
+def _is_said(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip())
 
 
 def check_turns(messages: Sequence[Message], fault: Fault) -> None:

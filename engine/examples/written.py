@@ -1,8 +1,9 @@
 """Rows for models that write text: conversations, instructions with their answers, raw text."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from engine.examples.turns import Fault, conversation, first_asked, given_tools, opened, said_and_asked
+from engine.examples.turns import Fault, conversation, first_asked, given_tools, history, opened, said_and_asked
 from engine.inspection.layouts import MAY_LACK
 from engine.rows import Rows, as_text
 from engine.tables.table import Table
@@ -21,7 +22,7 @@ def conversations(table: Table, choice: DataChoice) -> Rows:
         InputError: a conversation that no model could have had.
     """
     name = _column(choice, "messages")
-    tools = table.columns.get("tools")
+    tools = tools_of(table, choice.columns or {})
     kept = Kept(table)
     for i, (value, system) in enumerate(zip(table.values(name), _texts(table, choice, "system"), strict=True)):
         messages, unasked, unlearned = conversation(value, fault_at(table, i, name), system)
@@ -41,21 +42,24 @@ def instructions(table: Table, choice: DataChoice) -> Rows:
     """Rows of prompt and answer, written as a conversation of one question.
 
     Raises:
-        InputError: a column is missing, or holds a nested value.
+        InputError: a column is missing, or holds a nested value, or earlier turns are no pairs.
     """
     roles = choice.columns or {}
     ask = next(r for r in ("instruction", "prompt", "source") if r in roles)
     say = next(r for r in ("output", "completion", "target") if r in roles)
     kept = Kept(table)
     columns = (_texts(table, choice, role) for role in (ask, say, "input", "system"))
-    for i, (prompt, answer, more, system) in enumerate(zip(*columns, strict=True)):
+    earlier = roles.get("history", "")
+    talks = table.values(earlier) if table.holds(earlier) else [None] * table.rows
+    for i, (prompt, answer, more, system, talk) in enumerate(zip(*columns, talks, strict=True)):
         if not prompt or not answer:
             kept.dropped += 1
             continue
         asked = f"{prompt}\n\n{more}" if more else prompt
-        messages = opened([{"role": "user", "content": asked}, {"role": "assistant", "content": answer}], system)
-        whole = "\n".join(t for t in (system, prompt, more, answer) if t)
-        kept.add(whole, {"messages": messages, "tools": None}, table.number(i), asked)
+        before = history(talk, fault_at(table, i, earlier))
+        messages = opened([*before, {"role": "user", "content": asked}, {"role": "assistant", "content": answer}], system)
+        whole = "\n".join(t for t in (system, *(m["content"] for m in before), prompt, more, answer) if t)
+        kept.add(whole, {"messages": messages, "tools": None}, table.number(i), before[0]["content"] if before else asked)
     return kept.rows()
 
 
@@ -72,6 +76,18 @@ def texts(table: Table, choice: DataChoice) -> Rows:
         else:
             kept.dropped += 1
     return kept.rows()
+
+
+def tools_of(table: Table, roles: Mapping[str, str]) -> list[Any] | None:
+    """What each row says of its tools: a column of that name, `functions` as OpenAI called them before, or a field beside the
+    messages of the prompt (OpenAI's pairs)."""
+    if "tools" in table.columns:
+        return table.columns["tools"]
+    older = table.columns.get("functions", ())
+    if any(isinstance(value, list) for value in older):
+        return [[{"type": "function", "function": f} for f in v] if isinstance(v, list) else v for v in older]
+    outer = roles.get("prompt", "").rpartition(".")[0]
+    return table.values(f"{outer}.tools") if outer else None
 
 
 class Kept:

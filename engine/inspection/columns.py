@@ -14,7 +14,11 @@ from recommender.errors import InputError
 TEXT_NAMES = frozenset(
     "text sentence review content message body comment tweet document description question utterance".split()  # noqa: SIM905
 )
-LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "tag", "y", "stars", "rating")
+_ELSEWHERE = "kategorie klasse categorie catégorie categoria categoría classe clase etiqueta 标签 类别 分类 情感 情绪"
+LABEL_NAMES = (
+    *("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "tag", "y", "stars", "rating"),
+    *_ELSEWHERE.split(),
+)
 MOST_CLASSES = 1_000
 LOOK_AT = 20_000
 """Rows looked at to tell columns apart."""
@@ -88,7 +92,9 @@ def _described(name: str, values: Sequence[Any]) -> Column:
     if kind in ("turns", "object"):
         objects = [o for v in present for o in (v if isinstance(v, list) else [v]) if isinstance(o, dict)]
         some = objects[:1_000]
-        keys = frozenset(key for key, n in Counter(str(k) for o in some for k in o).items() if 2 * n > len(some))
+        # A message that calls a tool says so what it has to say.
+        spoken = (o.keys() | ({"content"} if {"tool_calls", "function_call"} & o.keys() else set()) for o in some)
+        keys = frozenset(key for key, n in Counter(str(k) for names in spoken for k in names).items() if 2 * n > len(some))
         return Column(name, kind, filled, len(objects), 0.0, 0.0, len(present), keys=keys)
     items = [i for v in present for i in (v if isinstance(v, list) else [v])] if kind == "list" else present
     shown = [t for t in ("" if i is None else str(i) for i in items) if t.strip()]

@@ -163,7 +163,7 @@ def _refuse_empty(name: str, counted: Counted, shape: Shape) -> None:
     every = len(counted) + counted.dropped
     if len(counted) < every / 2 or not len(counted):
         lacking = dict.fromkeys(("classification", "multi_label"), "no text or no label")
-        lacking |= {"regression": "no text or no number", "text": "no text"}
+        lacking |= {"regression": "no text or no number", "chat": "no question or no answer", "text": "no text"}
         what = lacking.get(shape.task) or lacking.get(shape.layout) or "nothing to read or nothing to learn"
         raise InputError(f"{name}: {counted.dropped} of {every} rows have {what}.")
 

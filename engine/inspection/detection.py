@@ -25,12 +25,13 @@ from engine.inspection.misleading import (
     refuse_decimal_commas,
     refuse_flags,
     refuse_measurements,
+    refuse_nested_label,
     refuse_other_jobs,
     refuse_several_answers,
     refuse_vectors,
 )
 from engine.inspection.several import separator_of
-from engine.inspection.usual import COMPLETIONS, LANGUAGES, NUMBERS, PAIRS, PROMPTS, RAW, SOURCES, TARGETS
+from engine.inspection.usual import COMPLETIONS, CONTEXTS, LANGUAGES, NUMBERS, PAIRS, PROMPTS, RAW, SOURCES, TARGETS
 from engine.tables.table import Table
 from recommender.errors import InputError
 from recommender.facts import Layout, Task
@@ -55,6 +56,8 @@ def detect(table: Table, named: dict[str, str], task: Task | None) -> Shape:
     for layout in allowed:
         shape = _FINDERS[layout](table, columns, named, task)
         if shape is not None:
+            if task is None and not named:
+                refuse_nested_label(table, columns, shape)
             if task is None and "text" not in named and shape.layout in ("text_label", "text_labels", "text_number"):
                 refuse_measurements(table, columns, shape.columns["text"], shape.columns.get("label"))
             return _believed(shape, named, task)
@@ -81,9 +84,9 @@ Finder = Callable[[Table, list[Column], dict[str, str], Task | None], Shape | No
 
 
 def _preference(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
-    # The second names are those of the pairs from Stack Exchange, the better answer first.
-    chosen = _named(columns, ("chosen", "response_j"), named, "chosen")
-    rejected = _named(columns, ("rejected", "response_k"), named, "rejected")
+    # The second names are those of the pairs from Stack Exchange, the better answer first; the third OpenAI's.
+    chosen = _named(columns, ("chosen", "response_j", "preferred_output"), named, "chosen")
+    rejected = _named(columns, ("rejected", "response_k", "non_preferred_output"), named, "rejected")
     if chosen is None or rejected is None:
         return None
     roles = {"chosen": chosen, "rejected": rejected}
@@ -92,7 +95,8 @@ def _preference(table: Table, columns: list[Column], named: dict[str, str], task
         return Shape("preference", "preference", roles | _system(columns, named), 0.97)
     # An instruction with an input beside it comes before the input alone.
     usual = ("prompt", "instruction", *PROMPTS, "conversations", "conversation", "messages", "context")
-    prompt = named.get("prompt") or _named(columns, usual)
+    asked = next((f"{c.name}.messages" for c in columns if c.kind == "object" and "messages" in c.keys), None)
+    prompt = named.get("prompt") or asked or _named(columns, usual)
     more = named.get("input") or (_named(columns, ("input",)) if prompt and prompt.lower() == "instruction" else None)
     found = {"prompt": prompt, "input": more if more != prompt else None}
     roles |= {role: name for role, name in found.items() if name}
@@ -130,6 +134,12 @@ def _system(columns: list[Column], named: dict[str, str]) -> dict[str, str]:
     return {"system": found} if found else {}
 
 
+def _before(columns: list[Column], named: dict[str, str]) -> dict[str, str]:
+    """What stands before a question: a system prompt, and earlier questions with their answers (LLaMA-Factory's `history`)."""
+    history = _named([c for c in columns if c.kind == "list" and c.rows], ("history",), named, "history")
+    return _system(columns, named) | ({"history": history} if history else {})
+
+
 def _tokens_tags(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
     sorts = any(c.few and c.called in LABEL_NAMES for c in columns)
     if sorts and task is None and not named and {"text", "tokens", "tags"} <= {c.name.lower() for c in columns}:
@@ -163,13 +173,18 @@ def _alpaca(_: Table, columns: list[Column], named: dict[str, str], task: Task |
     if instruction is None or output is None:
         return None
     extra = named.get("input") or _named(values, ("input", "context"))
-    roles = {"instruction": instruction} | ({"input": extra} if extra else {}) | {"output": output} | _system(columns, named)
+    roles = {"instruction": instruction} | ({"input": extra} if extra else {}) | {"output": output} | _before(columns, named)
     return Shape("instruction", "alpaca", roles, 0.97)
 
 
 def _prompt_completion(_: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
     names = ("prompt", PROMPTS), ("completion", COMPLETIONS)
-    return _by_names(columns, named, "prompt_completion", *names, trust=task is not None)
+    found = _by_names(columns, named, "prompt_completion", *names, trust=task is not None)
+    if found is None:
+        return None
+    free = [c for c in columns if c.kind == "value" and c.prose and c.name not in found.columns.values()]
+    extra = named.get("input") or (None if named else _named(free, CONTEXTS))
+    return replace(found, columns=found.columns | ({"input": extra} if extra else {}) | _before(columns, named))
 
 
 def _in_order(table: Table, column: Column) -> list[str]:

@@ -36,11 +36,12 @@ OPTIONAL: dict[Layout, tuple[str, ...]] = {
     "preference": ("prompt", "input", "system"),
     "messages": ("system",),
     "sharegpt": ("system",),
-    "alpaca": ("input", "system"),
+    "alpaca": ("input", "system", "history"),
+    "prompt_completion": ("input", "system", "history"),
     "text_label": ("text_pair",),
     "text_number": ("text_pair",),
 }
-MAY_LACK = ("input", "system")
+MAY_LACK = ("input", "system", "history")
 """Roles of columns that another file of such rows, a held-out one, need not have."""
 KNOWN_ROLES = tuple(dict.fromkeys(role for roles in (*reversed(ROLES.values()), *OPTIONAL.values()) for role in roles))
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.inspection.columns import LABEL_NAMES, LOOK_AT, TEXT_NAMES, Column, is_called_id, listed
-from engine.inspection.several import PLURALS
+from engine.inspection.layouts import Shape
 from engine.inspection.usual import NUMBERS
 from engine.rows import as_text
+from engine.tables.cells import PLURALS
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
@@ -25,7 +26,17 @@ _FLAGS = frozenset({"0", "1", "true", "false"})
 _COUNTS = re.compile(r"(^|[\W_])(n|num|number|counts?|total|votes?|likes?|shares?|views?|replies|retweets?)([\W_]|$)", re.I)
 """Names of what is counted, which is often 0 or 1 too."""
 _VERDICTS = ("label", "kto_tag")
-_TWO_ANSWERS = (("output_1", "output_2"), ("response_a", "response_b"), ("answer_a", "answer_b"))
+_TWO_ANSWERS = (
+    ("output_1", "output_2"),
+    ("response_a", "response_b"),
+    ("response_0", "response_1"),
+    ("response_1", "response_2"),
+    ("answer_a", "answer_b"),
+    ("answer_0", "answer_1"),
+)
+_RANKED = frozenset({"output", "outputs", "response", "responses", "completions", "answers"})
+_SEEN = ("images", "image", "videos", "video", "audios", "audio")
+_ASKS = frozenset({"instruction", "prompt", "messages", "conversations"})
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 
@@ -78,10 +89,11 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
     """
     by_name = {c.name.lower(): c for c in columns}
     nested = {name for name, c in by_name.items() if c.kind != "value"}
-    if {"parent_id", "role", "text"} <= by_name.keys() or ("prompt" in nested and "replies" in by_name["prompt"].keys):
+    tree = {"parent_id", "role", "text"} <= by_name.keys() or ("prompt" in nested and "replies" in by_name["prompt"].keys)
+    if tree or {"mapping", "current_node"} <= by_name.keys():
         raise InputError(
-            f"{table.path}: holds trees of messages, as OASST does; write each path from a first message to an answer as a row"
-            " of messages, with role (user, assistant) and content."
+            f"{table.path}: holds trees of messages, as OASST and exports of ChatGPT do; write each path from a first message to"
+            " an answer as a row of messages, with role (user, assistant) and content."
         )
     two = next((pair for pair in _TWO_ANSWERS if set(pair) <= by_name.keys()), None)
     if two is not None and not {"chosen", "rejected"} & by_name.keys():
@@ -90,6 +102,27 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
             " rejected, beside their prompt."
         )
     _refuse_marked_answers(table, by_name)
+    ranked = next((by_name[n] for n in by_name.keys() & _RANKED if by_name[n].kind == "list" and by_name[n].spaced > 0.3), None)
+    if ranked is not None and by_name.keys() & {"instruction", "prompt"}:
+        raise InputError(
+            f"{table.path}: column {one_line(ranked.name, 60)} holds several answers a row; write the preferred one as chosen and"
+            " the other as rejected, or the one to be learned as a text."
+        )
+    seen = next((by_name[n] for n in _SEEN if n in by_name and by_name[n].distinct and not by_name[n].flags), None)
+    if seen is not None and by_name.keys() & _ASKS:
+        raise InputError(
+            f"{table.path}: column {one_line(seen.name, 60)} holds pictures or sounds that belong to the texts, which no task"
+            " here reads; leave such rows out, and the column."
+        )
+    if {"patterns", "tag"} <= by_name.keys() and "patterns" in nested:
+        raise InputError(
+            f"{table.path}: column patterns holds several texts a row; write a text a row, with its tag beside it as the label."
+        )
+    if by_name.keys() & {"file_name", "hf_hub_url", "ms_hub_url"} and by_name.keys() & {"formatting", "columns", "ranking"}:
+        raise InputError(
+            f"{table.path}: describes data sets, as LLaMA-Factory's dataset_info.json does, and holds no rows; give the file of"
+            " one of them."
+        )
     if "paragraphs" in nested and "qas" in by_name["paragraphs"].keys:
         raise InputError(
             f"{table.path}: holds questions inside of paragraphs, as SQuAD's own file does; write a question a row, with columns"
@@ -139,6 +172,20 @@ def refuse_vectors(table: Table, column: Column) -> None:
             f"{table.path}: column {one_line(column.name, 60)} holds a list of 0 and 1, a place for each label; write the names"
             " of the row's labels, or a column of 0 and 1 for each label."
         )
+
+
+def refuse_nested_label(table: Table, columns: list[Column], shape: Shape) -> None:
+    """What is called the label is that, and no other column, also where nothing here reads how it is written down.
+
+    Raises:
+        InputError: it is such.
+    """
+    label = next((c for c in columns if c.kind in ("turns", "object") and c.called in ("label", "labels")), None)
+    used = {name.partition(".")[0] for name in shape.columns.values()}
+    if label is not None and label.name not in used and shape.layout in ("text_label", "text_labels", "text_number", "text"):
+        row = next(i for i, value in enumerate(table.values(label.name)) if value)
+        where = f"{table.where(row)}: column {one_line(label.name, 60)}"
+        raise InputError(f"{where} holds a nested value; one label a row is needed.")
 
 
 def refuse_flags(table: Table, columns: list[Column], text: str, flags: Sequence[str]) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
-from engine.examples.turns import conversation, first_asked, given_tools, is_answer, said_and_asked
-from engine.examples.written import fault_at
+from engine.examples.turns import conversation, first_asked, given_tools, history, is_answer, said_and_asked
+from engine.examples.written import fault_at, tools_of
 from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import MAY_LACK, Shape
 from engine.inspection.several import split
@@ -79,7 +79,7 @@ def stream(source: Source, shape: Shape, told: Told = nobody, only: "set[int] | 
     columns = set(shape.columns.values())
     lacking = [name for role, name in shape.columns.items() if role not in MAY_LACK] if only is None else []
     talks = shape.layout in ("messages", "sharegpt", "preference")
-    source = source.only(columns | ({"tools"} & set(source.names) if talks else set()))
+    source = source.only(columns | ({"tools", "functions"} & set(source.names) if talks else set()))
     if source.names:  # of json they are known at the end only
         _check_there(Table(source.path, source.format, {name: [] for name in source.names}), lacking)
     table = None
@@ -109,8 +109,8 @@ def records(table: Table, shape: Shape) -> Records:
     columns = {role: table.values(name) for role, name in shape.columns.items()}
     make = _MAKERS[shape.layout]
     found = Records(numeric="label" in shape.columns and holds_numbers(table, shape.columns["label"]))
-    tools = table.columns.get("tools", ()) if shape.task in ("chat", "preference") else ()
-    for i, given in enumerate(tools):
+    tools = tools_of(table, shape.columns) if shape.task in ("chat", "preference") else None
+    for i, given in enumerate(tools or ()):
         given_tools(given, fault_at(table, i, "tools"))
     for i in range(table.rows):
         row = _Row(table, i, {role: values[i] for role, values in columns.items()}, shape)
@@ -218,9 +218,18 @@ def _tags(row: _Row) -> Record | None:
 def _written(read: str, more: str, written: str) -> Callable[[_Row], Record | None]:
     def make(row: _Row) -> Record | None:
         system, prompt, extra, target = (row.text(role) for role in ("system", read, more, written))
-        whole = "\n".join(t for t in (system, prompt, extra) if t)
+        if not prompt or not target:
+            return None
         asked = f"{prompt}\n\n{extra}" if extra else prompt
-        return Record(whole, target, turns=3 if system else 2, asked=asked) if prompt and target else None
+        before = history(row.values.get("history"), lambda what: row.fault("history", what))
+        if not before:
+            whole = "\n".join(t for t in (system, prompt, extra) if t)
+            return Record(whole, target, turns=3 if system else 2, asked=asked)
+        said, read_too = said_and_asked([*before, {"role": "user", "content": asked}, {"role": "assistant", "content": target}])
+        begin = "\n".join(t for t in (system, before[0]["content"]) if t)
+        text = "\n".join(t for t in (system, *read_too) if t)
+        turns = len(before) + (3 if system else 2)
+        return Record(text, "\n".join(said), turns=turns, begin=begin, asked=before[0]["content"])
 
     return make
 
@@ -267,7 +276,7 @@ _MAKERS: dict[str, Callable[[_Row], Record | None]] = {
     "text_labels": _labels,
     "tokens_tags": _tags,
     "alpaca": _written("instruction", "input", "output"),
-    "prompt_completion": _written("prompt", "", "completion"),
+    "prompt_completion": _written("prompt", "input", "completion"),
     "source_target": _written("source", "", "target"),
     "messages": _chat,
     "sharegpt": _chat,

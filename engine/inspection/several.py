@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from engine.tables.cells import PLURALS
+
 SEPARATORS = ("|", ";", ",")
 LONGEST_LABEL = 40
-PLURALS = frozenset({"labels", "tags", "genres", "categories", "topics", "emotions", "classes"})
 
 
 def separator_of(values: Sequence[Any], name: str, *, sure: bool = False) -> str | None:

@@ -4,6 +4,8 @@ from engine.inspection.columns import TEXT_NAMES
 
 PROMPTS = ("prompt", "question", "query", "input", "instruction", "problem", "user", "human", "request")
 COMPLETIONS = ("completion", "response", "answer", "output", "solution", "reply", "assistant", "generation", "target")
+CONTEXTS = ("context", "passage", "paragraph", "background")
+"""What is read beside a question."""
 SOURCES = ("document", "article", "text", "source", "src", "dialogue", "dialog", "report", "source_text", "input_text")
 TARGETS = ("summary", "highlights", "target", "tgt", "abstract", "headline", "target_text", "translation", "corrected", "simple")
 PAIRS = (

@@ -1,4 +1,5 @@
-"""What annotation tools export, as rows: Label Studio, Prodigy, and spans of a text marked by hand (Doccano and the like)."""
+"""What annotation tools export, as rows: Label Studio, Prodigy, Argilla, and spans of a text marked by hand (Doccano and the
+like)."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from engine.tables.argilla import of_argilla
 from engine.tables.encoding import TextFile
 from engine.tables.source import Source, Told, Wanted
 from engine.tables.table import Table
@@ -16,7 +18,8 @@ _HEAD = 64 << 10
 _LOOK_AT = 500
 """Rows that tell what a column holds."""
 _MAYBE = re.compile(
-    r'"(_task_hash|_input_hash|annotations|completions)"|:\s*\[\s*(\[\s*\d|\{\s*"[^{}]*"(end|end_offset)"\s*:\s*\d)'
+    r'"(_task_hash|_input_hash|annotations|completions)"|:\s*\[\s*\[\s*\d|\[\s*\{\s*"[^{}]*"(end|end_offset)"+\s*:\s*\d'
+    r'|"(suggestions|prediction_agent|annotation_agent)"|\.responses"|"status": *"(submitted|discarded)"'
 )
 _TEXTS = ("text", "sentence", "content", "document", "source_text", "data")
 _LABELS = ("label", "labels", "type", "entity", "entity_type", "tag", "class")
@@ -51,10 +54,14 @@ def annotated(source: Source, file: TextFile) -> Source:
         step = partial(_of_prodigy, one=_chooses_one(first), only=_only_label(first))
         steps.append(step)
         first = step(first)
+    answers = of_argilla(first)
+    if answers is not None:
+        steps.append(answers)
+        first = answers(first)
     found = _spans_column(first)
     if found is not None:
         steps.append(partial(_tagged, text=found[0], spans=found[1]))
-    return replace(source, read=partial(_read, source, steps)) if steps else source
+    return replace(source, read=partial(_read, source, steps), names=()) if steps else source
 
 
 def _read(source: Source, steps: Sequence[Callable[[Table], Table]], told: Told, wanted: Wanted) -> Iterator[Table]:

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,10 +19,17 @@ _LOOK_AT = 500
 """Rows that tell what the cells of a column hold."""
 _FAULTS = 0.05
 """Share of cells up to which they are faults in a column that holds something else, told with their rows; one may always be."""
-_MAYBE = re.compile(r'(?:^|[,;\t|])"?\[', re.MULTILINE)
+_MAYBE = re.compile(r'(?:^|[,;\t|])"?\[|"\{""choices""', re.MULTILINE)
 _NUMPY = re.compile(r"""\[\s*(["'])[^,]*?\1\s+["']""")
 """How numpy prints a list of texts: without commas, so that Python would read neighbours as one text."""
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
+PLURALS = frozenset({"labels", "tags", "genres", "categories", "topics", "emotions", "classes"})
+"""Names under which a value may well be several labels."""
+_CHOSEN = re.compile(r'\{\s*"choices"\s*:')
+"""How Label Studio writes several choices into a cell; a single one stands there as it is."""
+_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
+_DECIMALS = 0.8
+"""Share of numbers with a comma from which on a comma is the decimal one; labels such as `3,27` stand beside single ones."""
 _SENTENCES = ("sentence #", "sentence_id", "sentence id", "sentenceid", "sent_id", "sentence_idx", "sentence_number", "sentence")
 _WORDS = ("word", "words", "token", "tokens", "form")
 _TAGS = ("tag", "tags", "ner_tag", "ner_tags", "ner", "iob", "label", "labels")
@@ -35,16 +43,22 @@ def unfolded(source: Source, file: TextFile) -> Source:
     """
     by_name = {name.casefold().strip(): name for name in reversed(source.names)}
     parts = [next((by_name[n] for n in names if n in by_name), None) for names in (_SENTENCES, _WORDS, _TAGS)]
-    maybe_lists = _MAYBE.search(file.head(64 << 10)) is not None
-    if not maybe_lists and None in parts:
+    head = file.head(64 << 10)
+    maybe = _MAYBE.search(head) is not None or source.separator == "semicolon"
+    if not maybe and None in parts:
         return source
     first = next(source.batches(), None)
     if first is None:
         return source
+    if source.separator == "semicolon" and (numbers := _columns_with_commas(first)):
+        source = replace(source, read=partial(_with_points, source, numbers))
+    chosen = tuple(n for n, values in first.columns.items() if any(map(_CHOSEN.match, values[:_LOOK_AT])))
+    if chosen:
+        source = replace(source, read=partial(_with_choices, source, chosen))
     if None not in parts and _are_tags(first.columns[str(parts[2])][:_LOOK_AT]):
         sentences = partial(_sentences, source, [str(name) for name in parts])
         return replace(source, read=sentences, names=("tokens", "tags"))
-    names = _columns_of_lists(first)
+    names = tuple(name for name in _columns_of_lists(first) if name not in chosen)
     return replace(source, read=partial(_with_lists, source, names)) if names else source
 
 
@@ -74,6 +88,45 @@ def _sentences(source: Source, names: list[str], told: Told, _: Wanted) -> Itera
             tags[-1].append(tag.strip())
     if sentences:
         yield Table(source.path, source.format, {"tokens": sentences, "tags": tags}, start)
+
+
+def _with_choices(source: Source, names: Iterable[str], told: Told, wanted: Wanted) -> Iterator[Table]:
+    for table in source.read(told, wanted):
+        lists = {name: [_choices_in(v) for v in table.columns[name]] for name in names}
+        yield replace(table, columns=table.columns | lists)
+
+
+def _choices_in(cell: str) -> list[Any]:
+    if _CHOSEN.match(cell):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(cell).get("choices")
+            return found if isinstance(found, list) else [found]
+    return [cell.strip()] if cell.strip() else []
+
+
+def _columns_with_commas(table: Table) -> tuple[str, ...]:
+    """Columns of numbers written `3,40`, as spreadsheets do where a semicolon parts cells; `3,27` under a name such as `labels`
+    are two."""
+    return tuple(
+        name
+        for name, values in table.columns.items()
+        if name.casefold() not in PLURALS
+        and sum(map(_is_decimal, filled := [v.strip() for v in values[:_LOOK_AT] if v.strip()])) >= _DECIMALS * len(filled)
+        and _nearly_all(sum(_NUMBER.fullmatch(v) is not None for v in filled), len(filled))
+    )
+
+
+def _is_decimal(text: str) -> bool:
+    return "," in text and _NUMBER.fullmatch(text) is not None
+
+
+def _with_points(source: Source, names: Iterable[str], told: Told, wanted: Wanted) -> Iterator[Table]:
+    for table in source.read(told, wanted):
+        yield replace(table, columns=table.columns | {name: [_with_point(v) for v in table.columns[name]] for name in names})
+
+
+def _with_point(text: str) -> str:
+    return text.replace(".", "").replace(",", ".") if _is_decimal(text.strip()) else text
 
 
 def _columns_of_lists(table: Table) -> tuple[str, ...]:

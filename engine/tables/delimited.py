@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from engine.tables.annotated import annotated
 from engine.tables.cells import unfolded
 from engine.tables.encoding import TextFile
 from engine.tables.layout import Layout, layout_of, skipped
@@ -36,7 +37,7 @@ def open_delimited(file: TextFile, kind: str) -> Source:
         separator=SEPARATOR_NAMES[layout.delimiter],
         header=layout.header,
     )
-    return unfolded(source, file)
+    return annotated(unfolded(source, file), file)
 
 
 def _trimmed(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -113,6 +113,12 @@ def looks_tagged(head: str) -> bool:
     return fit >= 0.95 * len(tokens)
 
 
+def looks_universal(head: str) -> bool:
+    """Whether lines hold a word in the ten columns of CoNLL-U, numbered within its sentence."""
+    lines = [line for line in head.split("\n")[:40][:-1] if line.strip() and not line.startswith("#")]
+    return len(lines) > 2 and all(line.count("\t") == _UNIVERSAL - 1 and line[0].isdigit() for line in lines)
+
+
 def open_tagged(file: TextFile) -> Source:
     """Tokens with a tag each, a line a token, sentences parted by blank lines: columns `tokens` and `tags`.
 
@@ -123,7 +129,8 @@ def open_tagged(file: TextFile) -> Source:
 
 
 def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
-    universal = file.path.name.lower().removesuffix(".gz").endswith(".conllu")
+    universal = looks_universal(file.head(8 << 10)) or file.path.name.lower().removesuffix(".gz").endswith(".conllu")
+    ten = False
     sentences: list[list[str]] = []
     tags: list[list[str]] = []
     tokens: list[str] = []
@@ -146,7 +153,10 @@ def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
         fields = text.rstrip().split("\t") if "\t" in text.strip() else text.split()
         if len(fields) < 2:
             raise InputError(f"{file.path}:{number}: has no tag; a line holds a token and its tag, parted by a tab or a space.")
-        if universal and len(fields) == _UNIVERSAL:
+        ten |= universal and len(fields) == _UNIVERSAL
+        if ten and len(fields) != _UNIVERSAL:
+            raise InputError(f"{file.path}:{number}: has {len(fields)} columns where CoNLL-U has {_UNIVERSAL}; fix the line.")
+        if ten:
             if not fields[0].isdigit():  # 3-4 spans several words, 5.1 stands for one that is left out
                 continue
             fields = [fields[1], fields[3]]

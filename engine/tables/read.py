@@ -18,7 +18,7 @@ from engine.tables.by_class import classes_in, open_by_class, text_files
 from engine.tables.delimited import open_delimited
 from engine.tables.encoding import TextFile, open_text
 from engine.tables.layout import DELIMITERS
-from engine.tables.lines import LABEL, looks_tagged, open_marked, open_plain, open_tagged
+from engine.tables.lines import LABEL, looks_tagged, looks_universal, open_marked, open_plain, open_tagged
 from engine.tables.objects import open_json, open_jsonl
 from engine.tables.source import Source, Told, Wanted
 from engine.tables.table import Table
@@ -28,6 +28,8 @@ DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq"
 _TAGGED = (".conll", ".conllu", ".bio", ".iob", ".iob2")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".bz2", ".xz", ".7z", ".zst", ".rar")
 _SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+_DOCUMENTS = (".pdf", ".doc", ".docx", ".odt", ".rtf", ".epub", ".html", ".htm", ".xml", ".yml", ".yaml")
+_STORES = (".db", ".sqlite", ".sqlite3", ".pkl", ".pickle", ".npy", ".npz", ".h5", ".hdf5", ".pt", ".safetensors")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _SHEET_START = b"\xd0\xcf\x11\xe0"
 """Of Excel's old files."""
@@ -183,6 +185,11 @@ def _open(path: Path) -> Source:
         raise InputError(f"{path}: is a Git LFS pointer, not the rows; run `git lfs pull` in that folder.")
     if suffix in _SHEETS:
         raise InputError(f"{path} is a spreadsheet; save it as csv, in UTF-8, and give that file.")
+    if suffix in _STORES:
+        raise InputError(f"{path}: {suffix[1:]} files are not read; write the rows to a csv or jsonl file.")
+    if suffix in _DOCUMENTS:
+        form = "write the rows to a csv or jsonl file, or the text to a txt file"
+        raise InputError(f"{path}: {suffix[1:]} files are not read; {form}.")
     if start.startswith(b"PAR1"):
         return open_parquet(path)
     if start.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
@@ -222,12 +229,12 @@ def _open_text(path: Path) -> Source:
     if suffix == ".json":
         return _objects(file, a_line=several)
     if suffix == ".tsv":
-        return open_tagged(file) if looks_tagged(head) else open_delimited(file, "tsv")
+        return open_tagged(file) if looks_tagged(head) or looks_universal(head) else open_delimited(file, "tsv")
     if suffix == ".csv":
         return open_delimited(file, "csv")
     if suffix not in (".txt", "") and opening in ("{", "["):
         return _objects(file, a_line=opening == "{")
-    if looks_tagged(head):
+    if looks_tagged(head) or looks_universal(head):
         return open_tagged(file)
     if head.lstrip().startswith(LABEL):
         return open_marked(file)

@@ -1,6 +1,7 @@
 """What annotation tools export is read as what it means: labels, or words with tags; what was rejected is not learned."""
 
 import json
+from csv import writer
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -125,6 +126,46 @@ def test_spans_beside_a_class_of_the_text_leave_the_choice_to_the_person(tmp_pat
 def test_objects_with_numbers_that_are_no_spans_stay_as_they_are(tmp_path: Path) -> None:
     row = {"text": TEXT, "answers": [{"text": "Ada", "answer_start": 2}], "box": [[1, 2, 3]], "label": "a"}
     assert read_table(_lines(tmp_path / "a.jsonl", [row])).columns == {name: [value] for name, value in row.items()}
+
+
+def _answers(value: Any, **more: Any) -> list[dict[str, Any]]:
+    return [{"user_id": "u", "value": "?", "status": "draft"}, {"user_id": "v", "value": value, **more}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda text, label: {"fields": {"text": text}, "suggestions": {"mood": {"value": "x", "agent": "m"}}, "vectors": {},
+                             "responses": {"mood": _answers(label)} if label else {}, "status": "completed"},
+        lambda text, label: {"text": text, "mood.responses": [label] if label else None, "mood.responses.users": ["u"],
+                             "mood.responses.status": ["submitted"], "mood.suggestion": "x", "status": "completed"},
+        lambda text, label: {"text": text, "mood": _answers(label, status="submitted") if label else [], "mood-suggestion": "x",
+                             "external_id": None, "metadata": "{}"},
+        lambda text, label: {"text": text, "inputs": {"text": text}, "prediction": [{"label": "x", "score": 0.9}],
+                             "prediction_agent": "m", "annotation": label, "annotation_agent": "me", "multi_label": False,
+                             "status": "Validated" if label else "Default", "metrics": {}},
+    ],
+    ids=["records", "flat", "feedback", "first version"],
+)  # fmt: skip
+def test_argilla_reads_what_was_submitted_and_leaves_out_the_rest(tmp_path: Path, record: Any) -> None:
+    """Neither a suggestion nor a draft is an answer, and what tells of the annotating is no label."""
+    rows = [record(f"some words {i} of it", None if i % 5 == 0 else "ab"[i % 2]) for i in range(40)]
+    found = inspect_data({"train": _lines(tmp_path / "a.jsonl", rows)})["facts"]
+    assert (found["task"], found["text_column"], found["labels"]) == ("classification", "text", ["a", "b"])
+    assert (found["rows"], found["empty_rows"]) == (32, 8)
+
+
+def test_label_studios_csv_is_read_as_its_json_is(tmp_path: Path) -> None:
+    """Its column of spans made a regression on how long the annotating took."""
+    span = json.dumps([{"start": 2, "end": 14, "text": "Ada Lovelace", "labels": ["person"]}])
+    choices = json.dumps({"choices": ["a", "b"]})
+    with (tmp_path / "a.csv").open("w") as out:
+        rows = [[f"{TEXT} {i}", i, span, "a" if i % 2 else choices, i / 7 + 0.1] for i in range(40)]
+        writer(out).writerows([["text", "id", "label", "topics", "lead_time"], *rows])
+    found = inspect_data({"train": str(tmp_path / "a.csv")})["facts"]
+    assert (found["task"], found["labels"]) == ("token_classification", ["B-person", "I-person", "O"])
+    named = {"train": str(tmp_path / "a.csv"), "columns": {"text": "text", "label": "topics"}, "task": "multi_label"}
+    assert inspect_data(named)["facts"]["labels"] == ["a", "b"]
 
 
 def test_annotations_of_brat_are_not_passed_over(tmp_path: Path) -> None:

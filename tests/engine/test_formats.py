@@ -115,8 +115,12 @@ def test_tagged_tokens(tmp_path: Path, name: str, content: str) -> None:
 
 def test_universal_dependencies(tmp_path: Path) -> None:
     rows = ["# text = I don't", "1\tI\tI\tPRON" + "\t_" * 6, "2-3\tdon't\t_\t_" + "\t_" * 6, "2\tdo\tdo\tAUX" + "\t_" * 6, ""]
-    (tmp_path / "a.conllu").write_text("\n".join(rows))
-    assert read_table(str(tmp_path / "a.conllu")).columns == {"tokens": [["I", "do"]], "tags": [["PRON", "AUX"]]}
+    for name in ("a.conllu", "a.txt", "a.tsv"):
+        (tmp_path / name).write_text("\n".join(rows))
+        assert read_table(str(tmp_path / name)).columns == {"tokens": [["I", "do"]], "tags": [["PRON", "AUX"]]}
+    (tmp_path / "b.conllu").write_text("\n".join([*rows, *rows[:2], "2\tdo\tAUX"]))
+    with pytest.raises(InputError, match=r"b\.conllu:8: has 3 columns where CoNLL-U has 10; fix the line"):
+        read_table(str(tmp_path / "b.conllu"))
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])

@@ -67,6 +67,29 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
         "instruction", "prompt_completion", {"prompt": "question", "completion": "answer"},
     ),
     "chat": (lambda i, r: {"messages": talk(r)}, "chat", "messages", {"messages": "messages"}),
+    "reading": (
+        lambda i, r: {"question": prose(r), "context": prose(r, 40), "answer": prose(r, 8)},
+        "instruction", "prompt_completion", {"prompt": "question", "input": "context", "completion": "answer"},
+    ),
+    "orca": (
+        lambda i, r: {"id": f"q{i}", "system_prompt": "Be brief.", "question": prose(r), "response": prose(r, 20)},
+        "instruction", "prompt_completion", {"prompt": "question", "completion": "response", "system": "system_prompt"},
+    ),
+    "llama-factory": (
+        lambda i, r: {"instruction": prose(r), "input": "", "output": prose(r, 20), "history": [[prose(r), prose(r)]] * (i % 3)},
+        "instruction", "alpaca", {"instruction": "instruction", "input": "input", "output": "output", "history": "history"},
+    ),
+    "only-calls": (
+        lambda i, r: {"messages": [talk(r)[0], {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}],
+                      "tools": [{"type": "function"}], "parallel_tool_calls": False},
+        "chat", "messages", {"messages": "messages"},
+    ),
+    "openai-pairs": (
+        lambda i, r: {"input": {"messages": talk(r)[:1], "tools": []}, "preferred_output": talk(r)[1:],
+                      "non_preferred_output": talk(r)[1:]},
+        "preference", "preference",
+        {"prompt": "input.messages", "chosen": "preferred_output", "rejected": "non_preferred_output"},
+    ),
     "calls": (
         lambda i, r: {"messages": [talk(r)[0], {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]},
                                    {"role": "tool", "content": "5"}, talk(r)[1]]},
@@ -274,7 +297,7 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
     ),
     "messages-of-trees": (
         lambda i, r: {"message_id": f"m{i}", "parent_id": None, "text": prose(r), "role": "prompter", "rank": i % 2},
-        "holds trees of messages, as OASST does",
+        "holds trees of messages, as OASST and exports of ChatGPT do",
     ),
     "trees": (
         lambda i, r: {"state": "ready", "prompt": {"text": prose(r), "replies": [{"text": prose(r), "replies": []}]}},
@@ -304,6 +327,34 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
     "good-or-bad-tasks": (
         lambda i, r: {"instruction": prose(r), "input": "", "output": prose(r, 20), "kto_tag": i % 2 == 0},
         r"column kto_tag marks each answer as good or bad",
+    ),
+    "ranked": (
+        lambda i, r: {"instruction": prose(r), "input": "", "output": [prose(r), prose(r)]},
+        "column output holds several answers a row; write the preferred one as chosen",
+    ),
+    "numbered-answers": (
+        lambda i, r: {"prompt": prose(r), "response_0": prose(r), "response_1": prose(r), "better_response_id": i % 2},
+        r"two answers a row \(response_0 and response_1\)",
+    ),
+    "pictures": (
+        lambda i, r: {"messages": talk(r), "images": ["a.jpg"] if i % 9 == 0 else []},
+        "column images holds pictures or sounds that belong to the texts",
+    ),
+    "intents": (
+        lambda i, r: {"tag": f"t{i}", "patterns": [prose(r, 3), prose(r, 3)], "responses": [prose(r, 4)]},
+        "column patterns holds several texts a row; write a text a row, with its tag",
+    ),
+    "dataset_info": (
+        lambda i, r: {"file_name": f"{i}.json", "formatting": "sharegpt", "columns": {"messages": "conversations"}},
+        "describes data sets, as LLaMA-Factory's dataset_info.json does, and holds no rows",
+    ),
+    "chatgpt": (
+        lambda i, r: {"title": prose(r, 3), "mapping": {"a": {"id": "a", "children": []}}, "current_node": "a"},
+        "holds trees of messages, as OASST and exports of ChatGPT do",
+    ),
+    "unread-label": (
+        lambda i, r: {"text": prose(r), "label": [{"polygon": [1, 2], "name": "x"}], "lead_time": i / 7},
+        "row 1: column label holds a nested value; one label a row is needed",
     ),
     "postings": (
         lambda i, r: {"title": prose(r, 3), "where": "ab"[i % 2], "kind": "cd"[i % 2], "pay": i % 9, "field": "ef"[i % 2],
@@ -386,9 +437,24 @@ def test_grades_and_conversations_written_out_are_told(tmp_path: Path) -> None:
 
 
 def test_measures_with_a_decimal_comma_are_no_pairs_of_labels(tmp_path: Path) -> None:
-    path = write(tmp_path, "semicolon.csv", lambda i, r: [prose(r), f"{i % 7},{i % 10}"], ["text", "score"])
+    make: Make = lambda i, r: [prose(r), f"{i % 7},{i % 10}"]  # noqa: E731
     with pytest.raises(InputError, match=r"column score holds numbers with a comma \(0,0\); write them with a point"):
-        looked(path)
+        looked(write(tmp_path, "a.csv", make, ["text", "score"]))
+
+
+def test_behind_a_semicolon_a_comma_is_the_decimal_one_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    make: Make = lambda i, r: [prose(r), "AB"[i % 2], f"{'1.' if i == 7 else ''}{i + 100},{i % 10}0"]  # noqa: E731
+    path = write(tmp_path, "semicolon.csv", make, ["Kommentar", "Kategorie", "Betrag"])
+    assert looked(path).columns == {"text": "Kommentar", "label": "Kategorie"}
+    wanted = {"text": "Kommentar", "label": "Betrag"}
+    assert looked(path, columns=wanted, task="regression").task == "regression"
+    rows, _ = load(DataChoice(train=str(path), layout="text_number", columns=wanted), "regression")
+    assert (rows.items or [])[6:8] == [106.6, 1107.7]
+    labels = write(tmp_path, "labels-semicolon.csv", lambda i, r: [prose(r), f"{i % 7},{7 + i % 9}"], ["text", "labels"])
+    assert looked(labels).task == "multi_label"
+    path.write_text(path.read_text().replace("103,30", "unbekannt"))
+    with pytest.raises(InputError, match="row 4: column Betrag holds unbekannt, which is no number"):
+        looked(path, columns=wanted, task="regression")
 
 
 @pytest.mark.parametrize("name", SEPARATED)

@@ -207,6 +207,13 @@ def test_a_spreadsheet_is_one_whatever_it_is_called(tmp_path: Path) -> None:
         read_table(str(tmp_path / "a.csv"))
 
 
+def test_other_kinds_of_files_are_told_what_to_write(tmp_path: Path) -> None:
+    text = "or the text to a txt file"
+    for name, said in (("a.yml", text), ("a.docx", text), ("a.db", "csv or jsonl file")):
+        with pytest.raises(InputError, match=rf"{name}: {name[2:]} files are not read; write the rows to .*{said}\.$"):
+            read_table(put(tmp_path, name, b"PK\x03\x04 nlu: greet"))
+
+
 def test_chinese_as_spreadsheets_save_it_is_read_and_korean_is_not_taken_for_it(tmp_path: Path) -> None:
     rows = "内容,情绪\n我今天很开心，因为他们来了,高兴\n这个服务太差了，我不会再来,生气\n"
     (tmp_path / "a.csv").write_bytes(rows.encode("gb18030"))

@@ -313,6 +313,32 @@ def test_sharegpt_turns_become_messages_with_their_calls(tmp_path: Path) -> None
     assert rows.dropped == 1, "a row without an answer teaches nothing"
 
 
+def test_earlier_questions_and_answers_stand_before_the_last(tmp_path: Path) -> None:
+    row = {"instruction": "And now?", "output": "Later.", "system": "Be brief.", "history": [["Now?", "No."]]}
+    columns = {name: name for name in row}
+    rows = read(tmp_path, [row, row | {"history": None}], "alpaca", columns, "instruction")
+    said = [[(m["role"], m["content"]) for m in item["messages"]] for item in rows.items]
+    last = [("user", "And now?"), ("assistant", "Later.")]
+    assert said == [[("system", "Be brief."), ("user", "Now?"), ("assistant", "No."), *last], [("system", "Be brief."), *last]]
+    assert rows.groups == ["Now?", "And now?"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row | {"output": f"Later {i}."}) + "\n" for i in range(9)))
+    facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
+    assert facts["trained_tokens"] > 9 * 4, "both answers are learned"
+    for wrong in ("Now?", ["Now?", "No."], [["Now?", ""]]):
+        with pytest.raises(InputError, match=r"rows.jsonl: row 1: column history holds no list of earlier questions"):
+            read(tmp_path, [row | {"history": wrong}], "alpaca", columns, "instruction")
+
+
+def test_tools_are_found_where_openai_writes_them(tmp_path: Path) -> None:
+    look = {"name": "look", "parameters": {}}
+    older = {"messages": TALK, "functions": [look]}
+    rows = read(tmp_path, [older, {"messages": TALK}], "messages", {"messages": "messages"}, "chat")
+    assert [item["tools"] for item in rows.items] == [[{"type": "function", "function": look}], None]
+    pair = {"input": {"messages": TALK[1:2], "tools": [look]}, "chosen": TALK[2:3], "rejected": TALK[4:]}
+    columns = {"prompt": "input.messages", "chosen": "chosen", "rejected": "rejected"}
+    assert read(tmp_path, [pair], "preference", columns, "preference").items[0]["tools"] == [look]
+
+
 def test_what_the_assistant_says_before_anything_was_asked_is_left_out_and_counted(tmp_path: Path) -> None:
     greeting = {"role": "assistant", "content": "How can I help?"}
     spoken = [{"messages": [*TALK[:1], greeting, greeting, *TALK[1:]]}, {"messages": TALK}, {"messages": [greeting]}]
