@@ -28,6 +28,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 AS_THEY_ARE = (
     "early_stopping", "train_head", "rows", "fp16", "task_type", "class_weights", "preference_beta", "dropout",
+    "optimizer",
 )  # fmt: skip
 """Settings that everybody calls the same."""
 BATCH_WHOLE = ("effective_batch", "global_batch_size", "total_batch_size")

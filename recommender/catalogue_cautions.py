@@ -4,10 +4,11 @@ CAUTIONS: dict[str, str] = {
     # warnings
     "contradictions": "{share:share} of your rows have a text that also appears with another label; no method can score "
     "above about {cap:share}.",
-    "duplicates": "{share:share} of the rows repeat another row's text. They are counted once and never split between "
-    "training and scoring: {unique_rows:count} rows count.",
-    "duplicates_and_near": "{share:share} of the rows repeat another row's text. They are counted once and never split between "
-    "training and scoring.",
+    "several_numbers": "{share:share} of the rows have a text that also comes with another number: their mean is all that can be "
+    "learned of it. Where several people judged, one row a text with the mean of their numbers is as good and trained sooner.",
+    "duplicates": "{rows:count} rows ({share:share}) repeat another one and are left out: {left:count} are left.",
+    "duplicates_one": "One row ({share:share}) repeats another one and is left out: {left:count} are left.",
+    "duplicates_and_near": "{rows:count} rows ({share:share}) repeat another one and are left out.",
     "near_duplicates": "Another {share:share} of the rows differ from an earlier one only a little; keep them on one side of "
     "the split. {unique_rows:count} rows say something new.",
     "shared": "{share:share} of the rows share their question, or their first message or text, with others. They stay on one "
@@ -49,9 +50,12 @@ CAUTIONS: dict[str, str] = {
     "no_chat_template": "The model has no chat template: one must be chosen, and kept with the model.",
     "truncated": "{rows:count} rows ({share:share}) are longer than {length:count} tokens and are cut there: {tokens:count} "
     "tokens are lost.",
+    "truncated_one": "One row ({share:share}) is longer than {length:count} tokens and is cut there: {tokens:count} tokens are "
+    "lost.",
     "untrained": "The answers of {rows:count} rows ({share:share}) begin behind {length:count} tokens: nothing is learned from "
     "them. Above a tenth the run refuses to start; raise max_length, or shorten the prompts.",
     "left_out": "{rows:count} rows have nothing to read, or nothing to learn, and are left out.",
+    "left_out_one": "One row has nothing to read, or nothing to learn, and is left out.",
     "unasked": "{rows:count} conversations begin with the assistant: what it says before the first question is left out.",
     "unwritten_calls": "{rows:count} rows call tools, which this model's chat template does not write down: nothing is learned "
     "from those answers. Take a model whose template knows tools.",
@@ -124,6 +128,9 @@ CAUTIONS: dict[str, str] = {
     "is meant for; divide the rate by up to as much, or take alpha {usual}.",
     "alpha_without_rate_low": "Alpha acts like a learning rate: {alpha} is {times:num} times what a rate of "
     "{learning_rate:num} is meant for, so the adapters hardly move; take alpha {usual}.",
+    "eight_bits_on_cpu": "8-bit AdamW saves memory on NVIDIA's and AMD's cards; on a CPU it takes more than plain AdamW.",
+    "rslora": "With rsLoRA and alpha {alpha} adapters weigh {times:num} times as much as usual, so a learning rate of "
+    "{learning_rate:num} acts like {acts:num}; take alpha {usual}, or a rate lower by as much.",
     "large_batch_lora": "LoRA loses against full fine-tuning with batches beyond {clearly}, whatever its rank; you have "
     "{effective_batch}.",
     "attention_only": "LoRA on attention alone is the weak choice: {all_targets} layers learn more at the same size.",

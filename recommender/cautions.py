@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from recommender.counting import classes_of, distinct_rows, is_labelled, rows_of, skewed, split_of
+from recommender.counting import classes_of, counted_rows, distinct_rows, is_labelled, rows_of, skewed, split_of
 from recommender.facts import DataFacts, Facts
 from recommender.gates import contradictions, rare_classes
 from recommender.lints import share_cut
@@ -21,12 +21,16 @@ LONG_READER = 4096
 def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:
     """About the data."""
     data = facts.data
-    if 0.03 <= (data.conflict_share or 0) <= 0.10:
+    if data.task == "regression" and (data.conflict_share or 0) >= 0.03:
+        yield caution("several_numbers", share=data.conflict_share)
+    elif 0.03 <= (data.conflict_share or 0) <= 0.10:
         yield caution("contradictions", **contradictions(data))
     near = (data.near_duplicate_share or 0) > 0.05
     if (data.duplicate_share or 0) > 0:  # how many rows count is said once
         wording = "duplicates_and_near" if near else None
-        yield caution("duplicates", wording=wording, share=data.duplicate_share, unique_rows=distinct_rows(data))
+        left = counted_rows(data)
+        repeats = (rows_of(data) or left) - left
+        yield caution("duplicates", wording=wording, share=data.duplicate_share, rows=repeats, left=left)
     if near:
         yield caution("near_duplicates", share=data.near_duplicate_share, unique_rows=distinct_rows(data))
     yield from (caution(code, share=n) for code, n in (("shared", data.shared_share), ("overlap", data.overlap_share)) if n)

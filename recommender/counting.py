@@ -57,18 +57,21 @@ def folds_of(data: DataFacts) -> int:
 
 
 def counted_rows(data: DataFacts) -> int:
-    """Rows that remain once repeated texts are counted once: what is split and trained on."""
+    """Rows that remain once repeats are left out: what is split and trained on. A text with two labels is two of them."""
     rows = rows_of(data)
     if rows is None:
         return UNKNOWN_ROWS
-    if data.unique_rows is not None:
-        return min(data.unique_rows, rows)
-    return round(rows * (1 - (data.duplicate_share or 0.0)))
+    if data.duplicate_share is not None:
+        return round(rows * (1 - data.duplicate_share))
+    return rows if data.unique_rows is None else min(data.unique_rows, rows)
 
 
 def distinct_rows(data: DataFacts) -> int:
-    """U: rows that say something new, near repeats counted once too."""
-    return round(counted_rows(data) * (1 - (data.near_duplicate_share or 0.0)))
+    """U: rows that say something new; a text that comes again with another label, or nearly so, does not."""
+    texts = counted_rows(data)
+    if data.unique_rows is not None:
+        texts = min(texts, data.unique_rows)
+    return max(texts - round((rows_of(data) or 0) * (data.near_duplicate_share or 0.0)), min(texts, 1))
 
 
 def rows_of(data: DataFacts) -> int | None:

@@ -32,7 +32,8 @@ def edited(facts: Facts, advised: Candidate, plan: Plan) -> Edited:
     if candidate.removed_by is None and advised.fits:  # what made it pointless, if anything did, is no matter of settings
         candidate = candidate.model_copy(update={"removed_by": advised.removed_by})
     usual = {(c.code, c.text) for c in _said(facts, advised, advised.settings)}
-    cautions = tuple(c for c in _said(facts, advised, settings) if (c.code, c.text) not in usual)
+    said = _said(facts, advised, settings, rslora=plan.rslora)
+    cautions = tuple(c for c in said if (c.code, c.text) not in usual)
     return Edited(candidate.model_copy(update={"points": advised.points}), against, cautions)
 
 
@@ -55,9 +56,10 @@ def _settings(facts: Facts, advised: Candidate, plan: Plan) -> Settings:
     )
 
 
-def _said(facts: Facts, advised: Candidate, settings: Settings) -> list[Caution]:
+def _said(facts: Facts, advised: Candidate, settings: Settings, *, rslora: bool = False) -> list[Caution]:
     rows = _training_rows(facts, settings.validation_rows, settings.held_out_rows, settings.max_length)
-    return lint_for(settings.model_dump(exclude={"seeds"}) | {"method": advised.method, "rows": rows}, facts)
+    own = {"method": advised.method, "rows": rows, "rslora": rslora}
+    return lint_for(settings.model_dump(exclude={"seeds"}) | own, facts)
 
 
 def _training_rows(facts: Facts, validation: int, held_out: int, length: int) -> int:

@@ -152,9 +152,14 @@ def _alpha(s: Mapping[str, Any], rate: float, decoder: bool, suggested: float | 
     """Alpha that multiplies the step without a rate that divides it (alpha 32 for LLMs, twice the rank for encoders)."""
     alpha, rank = number(s, "alpha"), number(s, "rank")
     meant = usual or (32 if decoder else 2 * rank if rank else None)
-    if alpha is None or not meant or s.get("rslora"):
+    if alpha is None or not meant:
         return
-    times, at = alpha / meant, suggested or (2e-4 if decoder else 5e-4)
+    root = math.sqrt(rank) if s.get("rslora") and rank else 1.0  # alpha is divided by that instead of by the rank
+    times, at = alpha * root / meant, suggested or (2e-4 if decoder else 5e-4)
+    if root > 1 and times >= 2 and rate * times > 2 * at:
+        wanted = max(round(meant / root), 1)
+        yield caution("rslora", alpha=alpha, learning_rate=rate, times=times, acts=rate * times, usual=wanted)
+        return
     known: dict[str, Any] = {"alpha": alpha, "learning_rate": rate, "times": times, "usual": meant}
     if times >= 2 and rate * times >= HIGH_LORA_RATE:
         acts = {"acts": rate * times, "suggested": at, "usual": meant}
@@ -208,6 +213,8 @@ def _computing(s: Mapping[str, Any], facts: Facts, shape: Shape, method: Method,
             yield caution("compile_short", saved=found.saved / 3600, cost=found.cost / 3600)
         elif found.answer != "pays":
             yield caution(f"compile_{found.answer}", compile=True)
+    if facts.machine.backend == "cpu" and str(s.get("optimizer", "")).startswith("adamw_8bit"):
+        yield caution("eight_bits_on_cpu", optimizer=s["optimizer"])
     why = kernels.without_liger(facts, shape) if s.get("kernels") == "liger" else None
     if why is not None:
         yield caution(f"liger_{why}", kernels="liger")

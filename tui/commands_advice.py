@@ -259,7 +259,7 @@ def _show_own(given: argparse.Namespace, facts: Facts, advice: Recommendation, p
     """What the run takes with the settings that were set, and what an expert would say about them."""
     if given.assignments and not given.json:
         own = edited(facts, advice.candidate(plan.method), plan)
-        show_advice.own_settings(own.candidate, [c.text for c in own.cautions], Screen())
+        show_advice.own_settings(own.candidate, given.assignments, [c.text for c in own.cautions], Screen())
 
 
 def _short(advice: Recommendation) -> str:

@@ -37,7 +37,7 @@ def of_data(facts: "DataFacts") -> list[str]:
     """Repeats, contradictions, overlap, empty rows, suspicious columns; empty where nothing is odd."""
     found = []
     if facts.duplicate_share:
-        text = _("{share} of the rows repeat another row; they are counted once")
+        text = _("{share} of the rows repeat another row; they are left out")
         found.append(text.format(share=share(facts.duplicate_share)))
     if facts.near_duplicate_share:
         text = _("{share} more differ from an earlier row only a little")
@@ -46,7 +46,7 @@ def of_data(facts: "DataFacts") -> list[str]:
         text = _("{share} of the rows share their question, or their first message or text, with others; those stay together")
         found.append(text.format(share=share(facts.shared_share)))
     if facts.conflict_share:
-        found.append(conflicts(facts.conflict_share))
+        found.append(conflicts(facts))
     if facts.overlap_share:
         text = _("{share} of the held-out rows are also in the training data; those are not trained on")
         found.append(text.format(share=share(facts.overlap_share)))
@@ -90,9 +90,11 @@ def of_data(facts: "DataFacts") -> list[str]:
     return found
 
 
-def conflicts(part: float) -> str:
-    """That so large a part of the rows contradicts others."""
-    return _("{share} of the rows have a text that also appears with another label").format(share=share(part))
+def conflicts(facts: "DataFacts") -> str:
+    """Which part of the rows contradicts others."""
+    numbers = _("{share} of the rows have a text that also comes with another number")
+    labels = _("{share} of the rows have a text that also appears with another label")
+    return (numbers if facts.task == "regression" else labels).format(share=share(facts.conflict_share or 0.0))
 
 
 def _could_be_label(*columns: str) -> str:

@@ -297,24 +297,29 @@ SENTENCES: tuple[str, ...] = (
     marked("The forgetting check does not apply: {why}."),
     marked("On generic text the model computes no numbers, so nothing is said about it."),
     marked("{cut} of {rows} {use} rows are longer than {length} tokens and were cut ({tokens} tokens lost)."),
+    marked("One of {rows} {use} rows is longer than {length} tokens and was cut ({tokens} tokens lost)."),
     marked("Use it as an adapter, or merge it elsewhere."),
-    marked(
-        "{cut} of {rows} {use} rows are longer than {length} tokens and were cut ({tokens} tokens lost); "
-        "{untrained} {use} rows had nothing left to learn and were left out."
-    ),
     marked("{rows} {use} rows had nothing left to learn and were left out."),
+    marked("One of the {use} rows had nothing left to learn and was left out."),
     marked("{rows} rows of the training file had nothing to read, or nothing to learn, and were left out."),
+    marked("One row of the training file had nothing to read, or nothing to learn, and was left out."),
     marked("{rows} rows of the held-out file had nothing to read, or nothing to learn, and were left out."),
+    marked("One row of the held-out file had nothing to read, or nothing to learn, and was left out."),
     marked("{rows} rows whose text also appears with another label were left out."),
+    marked("One row whose text also appears with another label was left out."),
     marked("{rows} rows repeat another one and were left out."),
+    marked("One row repeats another one and was left out."),
     marked("{rows} conversations begin with the assistant; what it says before the first question was left out."),
+    marked("One conversation begins with the assistant; what it says before the first question was left out."),
     marked("{answers} answers of weight 0 were read and not learned."),
+    marked("One answer of weight 0 was read and not learned."),
     marked("{rows} rows share their question, or their first message or text, with others; none is on two sides."),
     marked(
         "Too many rows share one question, first message or text to keep them on one side of the split: scores may be too good."
         " Give held-out rows of your own with --eval."
     ),
     marked("{rows} training rows are among the held-out ones too and were left out of the training."),
+    marked("One training row is among the held-out ones too and was left out of the training."),
     marked("validation"),
     marked("held-out"),
     marked("training"),

@@ -161,7 +161,7 @@ def _per_class(scores: Mapping[str, Any], console: Console) -> None:
     before = {c["label"]: c for c in (scores.get("before") or {}).get("per_class", [])}
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(_("class"))
-    for column in (_("rows"), _("F1 before"), _("F1 after"), _("precision"), _("recall")):
+    for column in (_("spans") if "span_f1" in after else _("rows"), _("F1 before"), _("F1 after"), _("precision"), _("recall")):
         table.add_column(column, justify="right", no_wrap=True)
     confusion = after.get("confusion")
     if confusion:

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.text import one_line
+from recommender.assignment import field_of
 from recommender.evidence import SOURCES
 from recommender.facts import DataFacts, Facts
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Recommendation, Settings
@@ -98,12 +99,16 @@ def recommendation(advice: Recommendation, console: Console) -> None:
     listed(console, _("How it computes"), computing)
 
 
-def own_settings(own: Candidate, cautions: list[str], console: Console) -> None:
-    """The advised settings with a person's own among them: what the run takes then, and what there is to say about them."""
+def own_settings(own: Candidate, assigned: list[str], cautions: list[str], console: Console) -> None:
+    """The advised settings with a person's own among them: what the run takes then, and what there is to say about them.
+
+    `assigned` (NAME=VALUE) are all that the person set.
+    """
     takes = f"~{duration(own.hours.predicted * 3600)}, ~{memory_sum(own)}"
     words = _("With your own: {method}, {settings}")
     said = words.format(method=_(METHOD_NAMES[own.method]), settings=settings_line(own.settings))
-    console.print(Text(f"{said} {sign('·')} {takes}"))
+    others = [one_line(a, 60) for a in assigned if field_of(a) not in ON_THE_LINE]
+    console.print(Text(f" {sign('·')} ".join([said, *others, takes])))
     listed(console, _("Your own settings"), [f"! {said}" for said in cautions])
 
 
@@ -168,6 +173,13 @@ def short_sources(source: str) -> list[str]:
     names = [name for name, text in SOURCES.items() if name != "K" and f"{name} {text}" in source]
     names += [_("practice")] if SOURCES["K"] in source else []
     return names or ([one_line(source, 60)] if source else [])
+
+
+ON_THE_LINE = frozenset(
+    {"learning_rate", "schedule", "effective_batch", "epochs", "warmup_steps", "max_length", "rank", "alpha", "dropout"}
+    | {"precision", "compile", "kernels"}
+)
+"""Fields of the plan that the line of settings tells."""
 
 
 def settings_line(s: Settings) -> str:

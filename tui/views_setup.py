@@ -78,7 +78,7 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) 
     if data.drop_conflicts:
         lines.append(_keyed(_ok(), _("rows that contradict others are left out"), _("{key} takes them").format(key=leave)))
     elif facts.conflict_share:
-        sentence = conflicts(facts.conflict_share)
+        sentence = conflicts(facts)
         odd.remove(sentence)
         lines.append(_keyed(("! ", "bold $text-warning"), sentence, _("{key} leaves them out").format(key=leave)))
     if data.confidence < 0.8:

@@ -84,7 +84,8 @@ def per_class(report: dict[str, Any]) -> Content:
         return Content("")
     found.sort(key=lambda c: real(c.get("f1")) or 0.0)
     lines = [Content.styled(_("Per class, the weakest first"), "bold")]
-    columns = ((_("precision"), 10), (_("recall"), 8), ("F1", 8), (_("rows"), 7))
+    counted = _("spans") if "span_f1" in get(report, "scores", "after") else _("rows")
+    columns = ((_("precision"), 10), (_("recall"), 8), ("F1", 8), (counted, 7))
     head = padded(_("class"), 20) + "".join(flush_right(*column) for column in columns)
     lines.append(Content.styled(head, "$text-muted"))
     for c in found[:MOST_CLASSES]:

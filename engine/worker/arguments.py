@@ -24,6 +24,9 @@ CHOICE = "choice"
 LOSS_COUNTS = 0.01
 """Beside a metric that counts rows, so that of two checkpoints which get as many right the surer one is kept: a difference
 of 0.1 in loss weighs as much as 0.1 points."""
+GUESSED, GUESSES_COUNT = 1.0, 0.05
+"""Loss of a word above which its tag is guessed (to say none costs 0.3 where one word in twenty has one), and what more of it
+weighs: WNUT's first steps hit 2% of the spans at a loss of 2.2, and would outdo the whole training after them."""
 
 
 def choice_of(plan: Plan, metrics: dict[str, float]) -> float:
@@ -35,6 +38,8 @@ def choice_of(plan: Plan, metrics: dict[str, float]) -> float:
     measure, value, loss = MEASURES[plan.metric], metrics[plan.metric], metrics["loss"]
     if not measure.higher_is_better:
         return -math.log(max(value, 1e-12))
+    if plan.metric == "span_f1":
+        value -= GUESSES_COUNT * max(loss - GUESSED, 0.0)
     return value - LOSS_COUNTS * loss if measure.points else value
 
 

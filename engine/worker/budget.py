@@ -99,7 +99,8 @@ def what_helps(plan: Plan) -> str:
     """What a person can change so that less memory is needed, the mildest first."""
     found = ["close what else uses the memory", f"lower max_length (it is {plan.max_length})"]
     if plan.method == "full":
-        found += [] if plan.optimizer.startswith("adamw_8bit") else ["set optimizer to adamw_8bit"]
+        if torch.cuda.is_available() and not plan.optimizer.startswith("adamw_8bit"):  # on a CPU it takes more, not less
+            found.append("set optimizer to adamw_8bit")
         found.append("choose LoRA or QLoRA")
     elif plan.method == "lora":
         found.append("choose QLoRA")

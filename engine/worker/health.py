@@ -165,13 +165,14 @@ class Health:
         self._high = self._high + 1 if now > HIGH[0] * first + HIGH[1] else 0
         if not self._high:
             return None
+        before = first if self.given is None else self.given  # as the scores before the training tell it
         return Finding(
             "diverging",
-            f"The loss diverges: {now:.3g} over the last {self._window} steps, and {first:.3g} before any training."
+            f"The loss diverges: {now:.3g} over the last {self._window} steps, and {before:.3g} before any training."
             f" {self._rate_words()}",
             setting=self._slower(),
             stop=now > RUINED[0] * first + RUINED[1] or self._high > 2 * self._window,
-            facts={"step": step.step, "loss": now, "first": first},
+            facts={"step": step.step, "loss": now, "first": before},
         )
 
     def _forgot(self, step: Step, now: float, lately: float) -> Finding | None:

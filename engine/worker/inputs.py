@@ -72,42 +72,57 @@ def tell_losses(task: Task, rows: dict[str, Encoded], counts: Mapping[str, int],
         tell.warn("torn", TORN)
     for use, which in rows.items():
         told = in_words(use, which, task.plan.max_length)
-        if told is not None:
-            tell.warn("rows_cut", told, use=use, **lost(which))
+        if told:
+            tell.warn("rows_cut", " ".join(told), use=use, **lost(which))
 
 
-def in_words(use: str, rows: Encoded, max_length: int) -> str | None:
-    """What truncation took from rows, as a sentence; `None` where it took nothing."""
-    parts = []
-    if rows.rows_cut:
-        kept = len(rows) + rows.rows_untrained
-        parts.append(
-            f"{rows.rows_cut:,} of {kept:,} {USES[use]} rows are longer than {max_length} tokens and were cut"
-            f" ({rows.tokens_cut:,} tokens lost)"
-        )
-    if rows.rows_untrained:
-        parts.append(f"{rows.rows_untrained:,} {USES[use]} rows had nothing left to learn and were left out")
-    return "; ".join(parts) + "." if parts else None
+def in_words(use: str, rows: Encoded, max_length: int) -> list[str]:
+    """What truncation took from rows, in sentences; none where it took nothing."""
+    said, what = [], USES[use]
+    all_rows, cut, tokens, most = len(rows) + rows.rows_untrained, rows.rows_cut, rows.tokens_cut, max_length
+    if cut == 1:
+        said.append(f"One of {all_rows:,} {what} rows is longer than {most} tokens and was cut ({tokens:,} tokens lost).")
+    elif cut:
+        said.append(f"{cut:,} of {all_rows:,} {what} rows are longer than {most} tokens and were cut ({tokens:,} tokens lost).")
+    if rows.rows_untrained == 1:
+        said.append(f"One of the {what} rows had nothing left to learn and was left out.")
+    elif rows.rows_untrained:
+        said.append(f"{rows.rows_untrained:,} {what} rows had nothing left to learn and were left out.")
+    return said
+
+
+LEFT_OUT = {
+    "empty": (
+        "One row of the training file had nothing to read, or nothing to learn, and was left out.",
+        "{n:,} rows of the training file had nothing to read, or nothing to learn, and were left out.",
+    ),
+    "duplicates": ("One row repeats another one and was left out.", "{n:,} rows repeat another one and were left out."),
+    "conflicts": (
+        "One row whose text also appears with another label was left out.",
+        "{n:,} rows whose text also appears with another label were left out.",
+    ),
+    "unasked": (
+        "One conversation begins with the assistant; what it says before the first question was left out.",
+        "{n:,} conversations begin with the assistant; what it says before the first question was left out.",
+    ),
+    "unlearned": ("One answer of weight 0 was read and not learned.", "{n:,} answers of weight 0 were read and not learned."),
+    "eval_empty": (
+        "One row of the held-out file had nothing to read, or nothing to learn, and was left out.",
+        "{n:,} rows of the held-out file had nothing to read, or nothing to learn, and were left out.",
+    ),
+    "overlap": (
+        "One training row is among the held-out ones too and was left out of the training.",
+        "{n:,} training rows are among the held-out ones too and were left out of the training.",
+    ),
+}
+"""What the rows of a file did not come to, by its count: of one row, and of more."""
 
 
 def losses(counts: dict[str, int], rows: dict[str, Encoded], max_length: int) -> dict[str, Any]:
     """What was in the files and is not in the run, for the report: numbers by use (`lost`) and sentences (`left_out`)."""
-    said = []
-    if counts.get("empty"):
-        said.append(f"{counts['empty']:,} rows of the training file had nothing to read, or nothing to learn, and were left out.")
-    if counts.get("duplicates"):
-        said.append(f"{counts['duplicates']:,} rows repeat another one and were left out.")
-    if counts.get("conflicts"):
-        said.append(f"{counts['conflicts']:,} rows whose text also appears with another label were left out.")
-    if n := counts.get("unasked"):
-        said.append(f"{n:,} conversations begin with the assistant; what it says before the first question was left out.")
-    if n := counts.get("unlearned"):
-        said.append(f"{n:,} answers of weight 0 were read and not learned.")
-    if n := counts.get("eval_empty"):
-        said.append(f"{n:,} rows of the held-out file had nothing to read, or nothing to learn, and were left out.")
-    if counts.get("overlap"):
-        said.append(f"{counts['overlap']:,} training rows are among the held-out ones too and were left out of the training.")
-    said += [told for use, which in rows.items() if (told := in_words(use, which, max_length)) is not None]
+    found = [(counts[name], *words) for name, words in LEFT_OUT.items() if counts.get(name)]
+    said = [(one if n == 1 else many).format(n=n) for n, one, many in found]
+    said += [sentence for use, which in rows.items() for sentence in in_words(use, which, max_length)]
     return {"lost": {use: lost(which) for use, which in rows.items()}, "left_out": said}
 
 

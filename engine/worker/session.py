@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from pydantic import ValidationError
 
 from engine import checkpoints
-from engine.files import json_object, read_json
+from engine.files import read_json
 from engine.loading import split
 from engine.rows import Split
 from engine.rundir import RunDirectory
@@ -35,13 +34,10 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded, Task
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import seed_everything
-from engine.worker.training import Training, suggested_rate
-from recommender.decide import recommend
+from engine.worker.training import Training, advised, suggested_rate
 from recommender.edits import edited
 from recommender.errors import Refused
-from recommender.facts import Facts
 from recommender.plan import Plan
-from recommender.recommendation import Candidate
 from recommender.timing import FIT_ROWS, PROBE_ROWS, writing_seconds
 
 
@@ -222,15 +218,10 @@ def _expected(run: RunDirectory, plan: Plan) -> dict[str, Any]:
 
     Bytes are those that a run counts of itself (`memory.counted_by`): on a GPU without the context.
     """
-    try:
-        facts = Facts.model_validate(json_object(run.path / "facts.json"))
-        advised = [Candidate.model_validate(known) for known in (run.recommendation() or {}).get("candidates") or []]
-    except ValidationError:
+    found = advised(run, plan.method)
+    if found is None:
         return {}
-    known = next((c for c in advised or recommend(facts).candidates if c.method == plan.method), None)
-    if known is None:
-        return {}
-    own = edited(facts, known, plan).candidate
+    own = edited(*found, plan).candidate
     beside = own.memory.parts.get("runtime", 0) if counted_by() == "allocator" else 0
     return {
         "memory": max(own.memory.predicted - beside, 0),

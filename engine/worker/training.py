@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from engine import checkpoints
-from engine.files import read_json, write_json
+from engine.files import json_object, read_json, write_json
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker.arguments import CHOICE, choice_of, training_arguments
@@ -27,8 +29,11 @@ from engine.worker.scoring import Reader, Scored
 from engine.worker.tasks.base import Encoded
 from engine.worker.trainer import LogicalBatchTrainer
 from engine.worker.watch import Watch
+from recommender.decide import recommend
 from recommender.errors import InputError
+from recommender.facts import Facts
 from recommender.plan import Plan
+from recommender.recommendation import Candidate
 from recommender.timing import FIT_ROWS
 
 FINISHED = "finished.json"
@@ -204,9 +209,17 @@ class Training:
         return trainer
 
 
+def advised(run: RunDirectory, method: str) -> tuple[Facts, Candidate] | None:
+    """The facts of a run and what was, or would have been, advised for that method; `None` where they are not known."""
+    try:
+        facts = Facts.model_validate(json_object(run.path / "facts.json"))
+        told = [Candidate.model_validate(known) for known in (run.recommendation() or {}).get("candidates") or []]
+    except ValidationError:
+        return None
+    return next(((facts, c) for c in told or recommend(facts).candidates if c.method == method), None)
+
+
 def suggested_rate(run: RunDirectory, method: str) -> float | None:
-    """The learning rate that the recommendation had for this method, where there was one."""
-    for candidate in (run.recommendation() or {}).get("candidates") or []:
-        if candidate.get("method") == method:
-            return float(candidate["settings"]["learning_rate"])
-    return None
+    """The learning rate that is usual for this method here, where it is known."""
+    found = advised(run, method)
+    return found[1].settings.learning_rate if found is not None else None

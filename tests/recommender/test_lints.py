@@ -86,8 +86,8 @@ def test_one_step_is_not_said_in_the_plural() -> None:
         {"warmup_steps": 20, "batch_size": 8, "epochs": 3},
         {"epochs": 40, "early_stopping_patience": 3},
         {"lora_r": 8, "lora_alpha": 64, "lr": 1e-4, "modules_to_save": ["classifier"]},
-        {"lora_r": 8, "lora_alpha": 64, "lr": 5e-4, "use_rslora": True},
-        {"method": "lora", "rank": 8, "alpha": 64, "learning_rate": 5e-4, "rslora": True},
+        {"lora_r": 8, "lora_alpha": 6, "lr": 5e-4, "use_rslora": True},
+        {"method": "lora", "rank": 64, "alpha": 16, "learning_rate": 5e-4, "rslora": True},
         {"seeds": [1, 2, 3], "seed": None},
         {"padding": "longest", "max_length": 512},
         {"epochs": "many", "lr": None, "batch_size": [8], "warmup_steps": {"a": 1}, "lora_alpha": True},
@@ -96,6 +96,12 @@ def test_one_step_is_not_said_in_the_plural() -> None:
 )
 def test_what_is_sound_or_not_understood_is_left_alone(plan: dict[str, Any]) -> None:
     assert not set(about_the_plan(plan)) - {"brought_method"}
+
+
+def test_rslora_weighs_adapters_by_the_root_of_their_rank() -> None:
+    said = about_the_plan({"lora_r": 16, "lora_alpha": 32, "lr": 5e-4, "use_rslora": True})
+    assert said["rslora"].facts == {"alpha": 32, "learning_rate": 5e-4, "times": 4, "acts": 2e-3, "usual": 8}
+    assert not about_the_plan({"lora_r": 16, "lora_alpha": 8, "lr": 5e-4, "use_rslora": True}).keys() - {"brought_method"}
 
 
 def test_padding_to_a_length_that_hardly_any_text_reaches() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from recommender.counting import distinct_rows
 from recommender.decide import recommend
 from recommender.evidence import SOURCES
-from recommender.facts import Facts
+from recommender.facts import DataFacts, Facts
 from recommender.recommendation import Recommendation
 
 GB = 10**9
@@ -324,6 +325,7 @@ def test_of_rows_to_learn_from_the_fewest_that_change_the_verdict_are_told() -> 
     [
         ({"conflict_share": 0.05}, "contradictions"),
         ({"duplicate_share": 0.2, "unique_rows": 800}, "duplicates"),
+        ({"task": "regression", "label_counts": None, "classes": None, "conflict_share": 1.0}, "several_numbers"),
         ({"overlap_share": 0.01}, "overlap"),
         ({"eval_rows": 100}, "small_held_out"),
         ({"unknown_share": 0.3}, "unknown_tokens"),
@@ -337,6 +339,24 @@ def test_of_rows_to_learn_from_the_fewest_that_change_the_verdict_are_told() -> 
 )
 def test_what_is_worth_knowing_about_the_data_is_said(changes: dict[str, Any], warning: str) -> None:
     assert warning in {w.code for w in advise(gpu(12), BERT, IMDB | changes).warnings}
+
+
+def test_a_text_that_several_people_judged_is_a_row_for_each_of_them() -> None:
+    """A run leaves out what repeats another row whole, so that many are told, and counted into its steps."""
+    judged = IMDB | {"task": "regression", "label_counts": None, "classes": None, "rows": 900, "unique_rows": 300}
+    advice = advise(gpu(12), BERT, judged | {"duplicate_share": 1 / 9, "conflict_share": 1.0})
+    assert advice.verdict == "full", "several numbers for a text have a mean, and that can be learned"
+    epochs, batch = advice.settings.epochs, advice.settings.effective_batch
+    assert advice.settings.total_steps == epochs * -(-(800 - advice.settings.validation_rows) // batch)
+    (told,) = [w for w in advice.warnings if w.code == "duplicates"]
+    assert told.text == "100 rows (11%) repeat another one and are left out: 800 are left."
+    (told,) = [w for w in advise(gpu(12), BERT, IMDB | {"duplicate_share": 0.001}).warnings if w.code == "duplicates"]
+    assert told.text == "One row (0.1%) repeats another one and is left out: 999 are left."
+
+
+def test_near_repeats_are_a_share_of_all_rows() -> None:
+    half = DataFacts(rows=10_000, unique_rows=5_000, duplicate_share=0.5, near_duplicate_share=0.25)
+    assert distinct_rows(half) == 2_500
 
 
 def test_numbers_far_off_of_which_nobody_counted_how_many_are_passed_over() -> None:

@@ -1,15 +1,17 @@
 """Facts as people see them, in 80 columns."""
 
 import io
+from typing import Any
 
 import pytest
 
 from engine.inspect import DataInspection, ModelInspection
 from recommender.facts import DataFacts, Device, Machine, ModelFacts, Suspicion, Truncation
-from tui import show_facts
+from tui import show, show_facts, views_wrong
 from tui.show import Screen
 
 GB = 1_000_000_000
+SCORES = ("precision", "recall", "f1")
 
 
 def drawn(show: object, *found: object) -> str:
@@ -86,3 +88,12 @@ def test_a_plain_terminal_gets_ascii(looked: DataInspection, monkeypatch: pytest
     assert drawn(show_facts.machine, Machine(backend="cuda", devices=(Device(), Device())), None).isascii()
     short = DataInspection(looked.facts, (("where is my parcel", "a"),), looked.columns, 0.6, "/d.csv", None, "1" * 64, None)
     assert drawn(show_facts.data, short).isascii()
+
+
+def test_of_tagged_words_spans_are_counted_and_not_rows(make_run: Any) -> None:
+    """Both views of a result: a row may hold many spans of a class."""
+    worker = make_run()
+    worker.report(scores={"after": {"span_f1": 0.85, "per_class": [{"label": "place", "rows": 90} | dict.fromkeys(SCORES, 0.8)]}})
+    content = worker.run.report()
+    assert "class spans F1 before" in drawn(show.report, content, worker.run)
+    assert views_wrong.per_class(content).plain.splitlines()[1].endswith("spans")

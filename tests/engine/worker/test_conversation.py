@@ -445,8 +445,12 @@ def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(tiny_cha
     with pytest.raises(InputError, match=r"2 of 10 rows \(the first is row 9\) leave nothing to learn.*max_length \(32 tokens\)"):
         inputs.encoded(task, tokenizer, Split(many, few, few, []), tell)
     found = inputs.encoded(task, tokenizer, Split(few, many, few, []), tell)
-    told = inputs.in_words("validation", found["validation"], 32) or ""
-    assert told.endswith("2 validation rows had nothing left to learn and were left out.")
+    told = inputs.in_words("validation", found["validation"], 32)
+    assert told[-1] == "2 validation rows had nothing left to learn and were left out."
+    assert inputs.in_words("train", encoded, 32) == [
+        f"One of 20 training rows is longer than 32 tokens and was cut ({encoded.tokens_cut} tokens lost).",
+        "One of the training rows had nothing left to learn and was left out.",
+    ]
     with pytest.raises(InputError, match="2 of 2 rows"):
         inputs.encoded(task, tokenizer, Split(few, few, many.take([8, 9]), []), tell)
     hollow = FORGETFUL.replace("MARK", "{% generation %}{% endgeneration %}").replace("END", "")

@@ -137,7 +137,7 @@ def test_a_result_is_the_base_of_a_run_with_other_classes(
     assert "The model's own head has 6 outputs and 3 are needed: a new one is trained." in said
     assert read_json(run.report_file)["left_out"] == [
         "2 rows whose text also appears with another label were left out.",
-        "1 rows of the held-out file had nothing to read, or nothing to learn, and were left out.",
+        "One row of the held-out file had nothing to read, or nothing to learn, and was left out.",
     ]
     monkeypatch.chdir(run.model)
     names: dict[str, Any] = {}

@@ -80,6 +80,14 @@ def test_a_loss_that_explodes_is_stopped_within_two_windows() -> None:
     assert found[-1].setting == "learning_rate=7e-06"
 
 
+def test_a_divergence_is_told_against_the_score_that_was_shown_before_the_training() -> None:
+    health = Health(plan())
+    health.given = 0.692  # with dropout the first steps are worse, and that is what a divergence is measured by
+    found = [f for n in range(1, 20) for f in health.see(Step(n, 1.04 if n < 3 else 9.0, 1.0)) if f.code == "diverging"]
+    assert "9 over the last 5 steps, and 0.692 before any training" in found[-1].text
+    assert found[-1].facts["first"] == 0.692
+
+
 def test_a_slow_divergence_is_warned_of_before_it_is_stopped() -> None:
     losses = [*course(1.8, 1.5, 60, 0.05, 2), *(1.5 * 1.02**n for n in range(200))]
     found = watched(losses)

@@ -18,6 +18,7 @@ from engine.files import sha256_of
 from engine.rundir import RunDirectory
 from engine.worker import preflight, session
 from engine.worker.batches import cut
+from engine.worker.budget import what_helps
 from engine.worker.modeling import build
 from engine.worker.preflight import Preflight, heaviest, windows
 from recommender.plan import Plan
@@ -181,7 +182,7 @@ def test_what_fits_by_no_means_is_refused_with_what_would_help(
     run = begin(make_plan(tiny))
     end = work(run)
     assert (end["status"], end["code"], end["checkpoint"]) == ("refused", 3, None)
-    for words in ("before the first step", "even one row", "max_length (it is 48)", "adamw_8bit", "LoRA or QLoRA"):
+    for words in ("before the first step", "even one row", "max_length (it is 48)", "LoRA or QLoRA"):
         assert words in end["cause"]
     assert events(run, "step") == []
     assert events(run, "recovery")[-1]["after"] == {"gradient_checkpointing": True}
@@ -197,7 +198,17 @@ def test_an_optimizer_whose_state_does_not_fit_is_refused(
     end = work(begin(make_plan(tiny)))
     assert (end["status"], end["code"]) == ("refused", 3)
     assert "memory cannot hold what the optimizer keeps" in end["cause"]
-    assert "adamw_8bit" in end["cause"]
+    assert "choose LoRA or QLoRA" in end["cause"]
+
+
+def test_8_bit_moments_are_advised_where_they_save_memory(
+    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU bitsandbytes' AdamW takes more than torch's: 1.3 GB instead of 1.0 for MiniLM."""
+    plan = make_plan(tiny)
+    for cuda in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        assert ("adamw_8bit" in what_helps(plan)) is cuda
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_trained(

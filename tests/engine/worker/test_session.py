@@ -21,7 +21,7 @@ from engine.worker import resuming, session
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer
-from engine.worker.training import FINISHED
+from engine.worker.training import FINISHED, suggested_rate
 from recommender.decide import recommend
 from recommender.errors import InputError, TrainingFailed
 from recommender.facts import Facts
@@ -330,6 +330,8 @@ def test_what_a_run_was_said_to_take_is_of_its_own_settings(
     assert said[0]["memory"] == pytest.approx(advice.candidate("lora").memory.predicted, rel=0.1)
     assert said[1]["memory"] < 0.8 * said[0]["memory"]
     assert said[1]["seconds"] != said[0]["seconds"]
+    without = create(tmp_path / "run-from-a-file", plan, None, facts)
+    assert suggested_rate(without, "lora") == advised.learning_rate, "as the warning beside the plan has it"
     monkeypatch.setattr(session, "counted_by", lambda: "allocator")  # a GPU's, which does not count its context
     on_a_gpu = session._expected(create(tmp_path / "gpu", plan, advice, facts), plan)
     assert said[0]["memory"] - on_a_gpu["memory"] == advice.candidate("lora").memory.parts["runtime"] > 10**8
