@@ -33,9 +33,16 @@ SETTINGS: dict[str, str] = {
     "kernels": _("kernels that compute"),
     "token_budget": _("tokens of a micro-batch, to start with"),
     "seed": _("seed"),
+    "rslora": _("rank-stabilised scale (rsLoRA)"),
+    "dora": _("length of weights learned apart (DoRA)"),
+    "pissa": _("start from the main part (PiSSA)"),
+    "lora_plus_ratio": _("how much faster B learns (LoRA+)"),
+    "forgetting_check": _("generic text scored before and after"),
 }
 """Fields of the plan, those that matter most first."""
-_ADAPTERS = frozenset({"rank", "alpha", "dropout", "target_modules", "adapter_dtype"})
+_ADAPTERS = frozenset(
+    {"rank", "alpha", "dropout", "target_modules", "adapter_dtype", "rslora", "dora", "pissa", "lora_plus_ratio"}
+)
 _FULL = frozenset({"trained", "last_layers"})
 CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("linear", "cosine", "constant"),
@@ -48,6 +55,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "gradient_checkpointing": ("true", "false"),
     "compile": ("true", "false"),
     "kernels": ("torch", "liger"),
+    "rslora": ("true", "false"),
+    "dora": ("true", "false"),
+    "pissa": ("true", "false"),
+    "forgetting_check": ("true", "false"),
 }
 """What may be said of settings that have few values."""
 

@@ -17,7 +17,7 @@ from engine.prediction.candidates import counted_out
 from recommender.decide import recommend
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
-from tui import commands_advice, work_plan, work_start
+from tui import commands_advice, editable, work_plan, work_start
 from tui.app import LoracleApp
 from tui.cli import _parser
 from tui.draft import Draft, of_plan
@@ -248,6 +248,17 @@ def test_the_draft_of_a_plan_leads_to_that_plan_again(advice: work_plan.Advice) 
     again = work_plan.decided(advice.facts, advice.model, advice.data, of_plan(plan))
     assert again.draft.settings == {"lora": {"rank": "64", "seed": "7"}}
     assert work_start.plan_of(again, "lora", anyway=False) == plan
+
+
+def test_options_for_experts_are_settings_of_adapters_and_judged_like_others(advice: work_plan.Advice) -> None:
+    experts = {"rslora", "dora", "pissa", "lora_plus_ratio"}
+    assert experts < set(editable.names("lora", held_out=False, classifies=True))
+    assert not experts & set(editable.names("full", held_out=False, classifies=True))
+    scaled = work_plan.change(advice, "lora", "rslora", "true")
+    assert "rslora" in {c.code for c in scaled.cautions("lora")}
+    started = work_plan.change(advice, "lora", "pissa", "true")
+    plan = work_plan.plan_with(started, "lora", started.draft.assignments("lora"))
+    assert (plan.pissa, plan.dropout) == (True, 0)
 
 
 def test_the_advised_value_typed_again_is_no_change(advice: work_plan.Advice) -> None:
