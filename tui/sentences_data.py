@@ -127,4 +127,5 @@ SENTENCES: tuple[str, ...] = (
     marked("{place}: has {found} columns where CoNLL-U has {wanted}; fix the line."),
     marked("{place}: column {column} holds no list of earlier questions with their answers, two texts each."),
     marked("no question or no answer"),
+    marked("{place}: has the field {name} twice; keep one of them."),
 )

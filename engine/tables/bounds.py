@@ -1,6 +1,7 @@
 """What no file of rows holds: thousands of columns, texts like whole books, null bytes. Found wherever rows are read."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from engine.tables.table import Table
@@ -18,17 +19,26 @@ def checked(table: Table) -> Table:
     Raises:
         InputError: it is none of rows that anything could learn from, with row and column.
     """
-    if len(table.columns) > MOST_COLUMNS:
-        raise InputError(
-            f"{table.path}: has {len(table.columns):,} columns, and at most {MOST_COLUMNS:,} are read; keep those for what is"
-            " read and what is learned."
-        )
+    check_width(table.path, len(table.columns))
     for name, values in table.columns.items():
         texts = [v for v in values if type(v) is str]
         nested = len(texts) < len(values) and not {list, dict}.isdisjoint(map(type, values))
         if nested or any(map(_strange, texts)):
             _refuse(table, name, values)
     return table
+
+
+def check_width(path: Path, columns: int) -> None:
+    """Refuse more columns than rows of texts have.
+
+    Raises:
+        InputError: there are.
+    """
+    if columns > MOST_COLUMNS:
+        raise InputError(
+            f"{path}: has {columns:,} columns, and at most {MOST_COLUMNS:,} are read; keep those for what is read and what is"
+            " learned."
+        )
 
 
 def _strange(text: str) -> bool:

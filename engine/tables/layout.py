@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.tables.bounds import check_width
 from engine.tables.encoding import TextFile
 from engine.tables.source import Told, nobody
 from recommender.errors import InputError
@@ -54,6 +55,7 @@ def layout_of(file: TextFile, kind: str) -> Layout:
     first = _LINE_END.split(text, maxsplit=1)[0]
     delimiter = said.group(1) if said is not None else "\t" if kind == "tsv" else separator_of(text, first)
     names, length = _first_row(file.path, text, delimiter)
+    check_width(file.path, len(names))  # telling apart millions that are called alike would take for ever
     header = _is_header(names, _rows(text[length:], delimiter, 1_000))
     if header:
         named = _told_apart([n.strip() or f"column {i + 1}" for i, n in enumerate(names)])

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NoReturn
@@ -10,6 +11,7 @@ from engine.tables.bounds import MOST_COLUMNS
 from engine.tables.encoding import TextFile
 from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
 from engine.tables.table import Table
+from engine.text import one_line
 from recommender.errors import InputError
 
 _BLANK = " \t\r\n"
@@ -18,6 +20,22 @@ _TURN = (("role", "content"), ("from", "value"))
 _SPEAKERS = ("user", "assistant", "human", "gpt")
 _SPLITS = ("train", "data", "rows")
 """The list that is meant where an object holds several."""
+
+
+class _Twice(ValueError):
+    """An object has two fields of one name, of which Python's reader would keep the last without a word."""
+
+    line: int | None = None
+
+
+def _once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(fields)
+    if len(found) < len(fields):
+        raise _Twice(next(name for name, n in Counter(name for name, _ in fields).items() if n > 1))
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def open_jsonl(file: TextFile) -> Source:
@@ -49,9 +67,11 @@ def _lines(file: TextFile, lines: list[int], told: Told, wanted: Wanted, rows: l
         if rows is not None:
             rows.append(row)
         try:
-            yield json.loads(line), len(line)
+            yield _DECODER.decode(line.decode("utf-8")), len(line)
         except json.JSONDecodeError as error:
             raise InputError(f"{file.path}:{number}: not JSON ({error.msg}, column {error.colno}).") from None
+        except _Twice as error:
+            raise InputError(f"{file.path}:{number}: has the field {one_line(error, 60)} twice; keep one of them.") from None
         except (RecursionError, ValueError):
             raise InputError(f"{file.path}:{number}: not usable as JSON (nested too deeply, or numbers too long).") from None
 
@@ -61,10 +81,13 @@ def _json(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
         if file.head(4096).lstrip(_BLANK).startswith("["):
             items: Iterable[tuple[Any, int]] = _items(file, told)
         else:
-            items = ((item, 0) for item in _inside(file, json.loads(file.text(told))))
+            items = ((item, 0) for item in _inside(file, _DECODER.decode(file.text(told))))
         yield from _tables(file, "json", items, lambda i: f"{file.path}: item {i + 1}")
     except json.JSONDecodeError as error:
         raise InputError(f"{file.path}:{error.lineno}: not JSON ({error.msg}, column {error.colno}).") from None
+    except _Twice as error:
+        place = file.path if error.line is None else f"{file.path}:{error.line}"
+        raise InputError(f"{place}: has the field {one_line(error, 60)} twice; keep one of them.") from None
     except (RecursionError, ValueError):
         raise InputError(f"{file.path}: not usable as JSON (nested too deeply, or with numbers too long).") from None
 
@@ -137,7 +160,7 @@ class _Growing:
         """Ends of lines before `_text`."""
         self._column = 0
         """Characters of the current line before `_text`."""
-        self._scan = json.JSONDecoder().raw_decode
+        self._scan = _DECODER.raw_decode
 
     def _more(self, least: int = 1) -> bool:
         """Read on; whether there was anything."""
@@ -184,6 +207,9 @@ class _Growing:
                     continue
                 self._at = error.pos - start  # `_more` forgot what came before
                 self.fail(error.msg)
+            except _Twice as error:
+                error.line = self._lines + self._text.count("\n", 0, start) + 1
+                raise
             # A number that ends with what was read so far may go on.
             if end == len(self._text):
                 if self._more():
