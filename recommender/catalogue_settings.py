@@ -105,10 +105,14 @@ SETTINGS: dict[str, str] = {
     "S_precision_pure_bf16": "Weights and products in bf16: full fine-tuning fits no other way.",
     "S_checkpointing": "Gradient checkpointing saves memory for about {more:share} more time.",
     "S_no_checkpointing": "No gradient checkpointing: it fits without.",
-    "S_optimizer_adamw": "AdamW with bias correction, which small data needs.",
-    "S_optimizer_usual": "AdamW with bias correction, the usual choice.",
+    "S_optimizer_adamw": "AdamW with bias correction, which small data needs; fused: one pass over memory a step.",
+    "S_optimizer_usual": "AdamW with bias correction, the usual choice; fused: one pass over memory a step.",
     "S_optimizer_8bit": "AdamW with {bits}-bit moments, to save memory.",
     "S_token_budget": "Micro-batches of up to {token_budget:count} tokens: they decide speed and memory, not the result.",
+    "S_padding_none": "No padding: rows lie end to end and attention is computed for each alone, if a few rows show before the "
+    "first step that this model computes the same so.",
+    "S_padding_by_length": "Rows of like lengths are padded together: an encoder-decoder reads with one half and writes with the "
+    "other.",
     "S_allocator_cpu": "Freed memory stays in the worker (glibc's malloc on Linux): {times} times as fast where Loracle's "
     "authors measured it, on long rows.",
     "S_allocator_gpu": "The GPU's memory grows in expandable segments, because micro-batches are of ever other sizes.",

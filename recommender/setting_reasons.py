@@ -20,7 +20,7 @@ METRIC_REASONS = {
 }
 """Sentence and source by metric; all others are the loss."""
 
-COMPUTING = ("allocator", "compile", "kernels")
+COMPUTING = ("padding", "allocator", "compile", "kernels")
 """Settings that make a step quick and leave what it learns."""
 
 
@@ -230,6 +230,7 @@ def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
 def _computing(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]:
     """What makes a step quick and leaves what it learns; `COMPUTING` names these settings."""
     on, settings = facts.machine.backend, chosen.settings
+    yield _because("padding", "S_padding_by_length" if shape.family == "encoder-decoder" else "S_padding_none", {}, "K")
     if on == "cpu":
         yield _because("allocator", "S_allocator_cpu", {"times": kernels.ALLOCATOR_TIMES}, "K")
     elif on == "cuda":

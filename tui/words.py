@@ -258,7 +258,7 @@ def flush_right(text: str, cells: int) -> str:
 
 
 def computing_words(content: object) -> list[str]:
-    """What a run computed with, by its report: the allocator, torch.compile, the kernels; nothing of an older report."""
+    """What a run computed with, by its report: padding, the allocator, torch.compile, the kernels; nothing of an older report."""
     from recommender.kernels import ALLOCATOR_TIMES
 
     if not isinstance(content, Mapping):
@@ -267,7 +267,10 @@ def computing_words(content: object) -> list[str]:
     named = {"kept": kept, "segments": _("allocator: expandable segments")}
     allocator = named.get(str(content.get("allocator")), _("allocator: the system's own"))
     compiled = _("torch.compile: on") if content.get("compile") is True else _("torch.compile: off")
-    return [allocator, compiled, _("kernels: Liger's") if content.get("kernels") == "liger" else _("kernels: torch's own")]
+    padded = content.get("padded")
+    rows = [_("rows: padded to equal lengths") if padded else _("rows: end to end, without padding")]
+    kernels = _("kernels: Liger's") if content.get("kernels") == "liger" else _("kernels: torch's own")
+    return [*(rows if isinstance(padded, bool) else []), allocator, compiled, kernels]
 
 
 def against_advice(recorded: str) -> str:

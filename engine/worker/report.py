@@ -97,7 +97,7 @@ def write(
             "model_bytes": folder_size(run.model),
             "warnings": list(dict.fromkeys(e.get("text", "") for e in events if e["kind"] == "warning")),  # once, though resumed
             "recoveries": [e.get("text", "") for e in events if e["kind"] == "recovery"],
-            "computing": computing(plan, events),
+            "computing": computing(plan, events, packed=task.packed),
             "overrides": plan.overrides,
             "validation": [
                 {"step": e["step"], **{k: e["metrics"][k] for k in kind.measures if k in e["metrics"]}} for e in validation
@@ -114,8 +114,8 @@ def kept_together(counts: Mapping[str, int]) -> list[str]:
     return [f"{shared}; none is on two sides."]
 
 
-def computing(plan: Plan, events: Sequence[Event]) -> dict[str, Any]:
-    """How the steps were computed: `allocator` (kept, segments, or None for the system's own), `compile`, `kernels`.
+def computing(plan: Plan, events: Sequence[Event], *, packed: bool) -> dict[str, Any]:
+    """How the steps were computed: `padded`, `allocator` (kept, segments, or None for the system's own), `compile`, `kernels`.
 
     What was taken out of the model on the way counts as not used.
     """
@@ -126,7 +126,7 @@ def computing(plan: Plan, events: Sequence[Event]) -> dict[str, Any]:
         allocator = "kept"
     changed = {name: value for e in events if e["kind"] == "recovery" for name, value in (e.get("after") or {}).items()}
     used = {name: changed.get(name, getattr(plan, name)) for name in ("compile", "kernels")}
-    return {"allocator": allocator, **used}
+    return {"padded": not packed, "allocator": allocator, **used}
 
 
 def memory_most(events: Sequence[Event]) -> int:

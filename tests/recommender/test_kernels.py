@@ -39,6 +39,12 @@ def plan(**more: Any) -> Plan:
     return Plan.model_validate(content | usual | more)
 
 
+def test_a_plan_says_whether_rows_are_padded() -> None:
+    assert why(facts(), "padding").startswith("No padding: rows lie end to end")
+    both = facts(model=SMALL | {"family": "encoder-decoder"})
+    assert "padded together" in why(both, "padding")
+
+
 def test_a_short_run_is_not_compiled_and_says_what_it_would_save_and_cost() -> None:
     known = facts(rows=60)
     assert not lora(known).settings.compile

@@ -72,6 +72,11 @@ def test_an_ascii_locale_gets_ascii_signs(monkeypatch: pytest.MonkeyPatch) -> No
     assert words.metric(None).isascii()
 
 
+def test_a_report_says_whether_rows_were_padded_where_it_knows() -> None:
+    said = [words.computing_words({"kernels": "torch"} | more)[0] for more in ({}, {"padded": True}, {"padded": False})]
+    assert said == ["allocator: the system's own", "rows: padded to equal lengths", "rows: end to end, without padding"]
+
+
 def test_advice_that_was_set_aside_is_told_without_the_code_of_its_rule() -> None:
     assert words.against_advice("D3_too_small: A small model.") == "Against the advice: A small model."
     assert words.against_advice("LoRA instead of QLoRA") == "Against the advice: LoRA instead of QLoRA"
