@@ -62,7 +62,7 @@ def check_advice(recommendation: Recommendation, chosen: Candidate, *, anyway: b
     if not chosen.fits:
         why = [r.text for r in recommendation.reasons if r.code == chosen.removed_by and r.facts.get("method", name) == name]
         overrides += [f"{chosen.removed_by}: {w}" for w in why]
-        if not (anyway and chosen.removed_by == "does_not_fit" and chosen.memory.origin != "measured" and _near(chosen)):
+        if not (anyway and chosen.removed_by == "does_not_fit" and _near(chosen)):
             about_it = recommendation.verdict != "not_yet"  # else what to do instead is about the rows
             raise Refused(_joined(why, recommendation.instead if about_it else (), ""))
     elif chosen.removed_by is not None:

@@ -255,7 +255,7 @@ class Health:
         if rows:
             likely = f'Of the rows of that step {len(rows)} alone have none, as the one that begins "{rows[0]}".'
             setting, cure = wider, DAMAGED_FOR_A_WORD
-        elif step == 1 and not self._begun:
+        elif step == 1:
             likely, setting = "Weights or data are damaged, or the precision is too narrow for this model.", wider
             if not wider:
                 likely, cure = "Most likely its weights are damaged or far too large.", "Get the model again."

@@ -236,7 +236,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             return
         checkpoints.check_space(root, self.expected_bytes())
         best = self.state.best_global_step
-        written = self._written(folder, best)
+        written = self._written(folder)
         checkpoints.rotate(root, best)
         self._events.write(
             "checkpoint",
@@ -247,14 +247,14 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
             best=best == self.state.global_step,
         )
 
-    def _written(self, folder: Path, best: int | None) -> int:
+    def _written(self, folder: Path) -> int:
         """Write everything that resuming needs, sealed, or nothing; its bytes."""
         step = self.state.global_step
         short: BaseException | None = None
         while True:
             try:
                 with checkpoints.being_written(folder, f"the checkpoint of step {step}"):
-                    return self._write(folder, best)
+                    return self._write(folder)
             except Exception as error:
                 if short is not None:
                     raise TrainingFailed(
@@ -263,9 +263,7 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
                 short = out_of_memory(error)
             give_back()  # what allocators keep of freed memory may be all it takes
 
-    def _write(self, folder: Path, best: int | None) -> int:
-        if best:
-            self.state.best_model_checkpoint = str(checkpoints.folder_of(folder.parent, best))
+    def _write(self, folder: Path) -> int:
         self.model.save_pretrained(folder)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
@@ -285,14 +283,6 @@ class LogicalBatchTrainer(Trainer):  # type: ignore[misc]  # mypy does not read 
         trained: int = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         saved = trained if hasattr(self.model, "peft_config") else sum(p.numel() for p in self.model.parameters())
         return 4 * saved + 8 * trained + 1_000_000
-
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
-        trained = super()._init_training_state(*args, **kwargs)
-        # The state holds an absolute path; a run folder may have been moved since.
-        best = self.state.best_global_step
-        if best:
-            self.state.best_model_checkpoint = str(checkpoints.folder_of(Path(self.args.output_dir), best))
-        return trained
 
     def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_checkpoint(*args, **kwargs)

@@ -31,6 +31,7 @@ def counters(events: list[tuple[int, int]], *, expandable: bool = False) -> tupl
         (MIB, MIB, 2 * MIB),
         (MIB + 1, MIB + 512, 20 * MIB),
         (10 * MIB - 512, 10 * MIB - 512, 20 * MIB),
+        (10 * MIB, 10 * MIB, 10 * MIB),
         # A segment of its own, 1 MiB larger than the tensor: too little to be split off, so that it counts.
         (11 * MIB, 12 * MIB, 12 * MIB),
         (11 * MIB - 512, 11 * MIB - 512, 12 * MIB),
@@ -42,8 +43,9 @@ def test_one_block(size: int, allocated: int, reserved: int) -> None:
 
 def test_the_smallest_free_block_is_taken_and_neighbours_become_one() -> None:
     # Two halves of a freed block of 40 MiB serve two tensors of 20, and after them one of 40 again.
-    events = [(1, 40 * MIB), (1, -1), (2, 20 * MIB), (3, 20 * MIB), (2, -1), (3, -1), (4, 40 * MIB)]
-    assert counters(events) == (40 * MIB, 40 * MIB)
+    halves = [(1, 40 * MIB), (1, -1), (2, 20 * MIB), (3, 20 * MIB)]
+    for first, second in ((2, 3), (3, 2)):
+        assert counters([*halves, (first, -1), (second, -1), (4, 40 * MIB)]) == (40 * MIB, 40 * MIB)
 
 
 def test_a_block_that_is_too_small_stays_and_more_is_reserved() -> None:

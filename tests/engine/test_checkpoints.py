@@ -105,6 +105,26 @@ def test_a_save_killed_before_its_seal_does_not_count(tmp_path: Path) -> None:
     assert put_aside == ["step-2: manifest.json is missing"]
 
 
+def test_every_file_is_on_the_disk_before_the_manifest_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut keeps a name and forgets what was not flushed."""
+    folder, flushed, replace, fsync = save(tmp_path, 3, seal=False), list[int](), os.replace, os.fsync
+    before: set[int] = set()
+
+    def named(one: Path, other: Path) -> None:
+        before.update(flushed)
+        replace(one, other)
+
+    def flush(file: int) -> None:
+        flushed.append(os.fstat(file).st_ino)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", named)
+    checkpoints.seal(folder)
+    assert before >= {(folder / name).stat().st_ino for name in FILES}
+    assert flushed[-1] == tmp_path.stat().st_ino, "and the folder's own name"
+
+
 def test_killed_at_any_moment_of_saving_there_is_a_sound_checkpoint(tmp_path: Path) -> None:
     """A process saves without pause and is killed at ten different moments."""
     program = (

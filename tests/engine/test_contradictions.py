@@ -41,6 +41,7 @@ SMALL = {
     "layers": 6, "hidden_size": 384, "attention_heads": 12, "kv_heads": 12, "max_positions": 512, "family": "encoder",
     "config": {"model_type": "bert"},
 }  # fmt: skip
+OTHER_CARD = {"backend": "cuda", "devices": [{"name": "a card"}]}  # which nobody has asked about bf16
 OLD_CARD = {"backend": "cuda", "devices": [{"name": "T4", "memory_free": 16 * 10**9, "bf16": False}]}
 
 
@@ -49,10 +50,12 @@ OLD_CARD = {"backend": "cuda", "devices": [{"name": "T4", "memory_free": 16 * 10
     [
         (["last_layers=7"], {}, "last_layers is 7, and tiny has 6 layers"),
         (["max_length=1024"], {}, "max_length is 1024, and tiny reads 512 tokens"),
+        (["max_length=512"], {}, ""),
         (["pissa=true", "rank=512"], {}, "rank is 512, and tiny has maps of 384"),
         (["precision=fp16-mixed"], {}, "needs a GPU, and there is none"),
         (["precision=bf16-mixed"], OLD_CARD, "T4 has no bf16"),
         (["precision=fp16-mixed"], OLD_CARD, ""),
+        (["precision=bf16-mixed"], OTHER_CARD, ""),
         (["last_layers=6", "precision=bf16"], {}, ""),
         (["target_modules=query,q_proj"], {}, "target_modules q_proj: tiny has no module of that name; it has .*, query, "),
         (["target_modules=query,value"], {}, ""),
@@ -68,6 +71,14 @@ def test_what_model_or_machine_have_not_is_told_from_facts(assignments: list[str
         check_here(plan, *here)
     if "precision" in assignments[0]:
         check_here(plan, here[0])  # of a machine that is not known nothing is said
+
+
+def test_the_narrowest_map_and_the_deeper_half_of_a_model_count() -> None:
+    shared = ModelFacts.model_validate(SMALL | {"id": "tiny", "family": "decoder", "kv_heads": 2, "config": {}})
+    with pytest.raises(InputError, match="rank is 128, and tiny has maps of 64"):
+        check_here(settled(["pissa=true", "rank=128"]), shared)
+    halves = ModelFacts.model_validate(SMALL | {"id": "tiny", "layers": 4, "decoder_layers": 6, "config": {}})
+    check_here(settled(["last_layers=6"]), halves)
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,14 @@ def test_garbage_and_unknown_kinds_are_skipped(log: Path) -> None:
     write(log, "run")
     with log.open("ab") as file:
         file.write(b"garbage\n\xff\xfe\n[1]\n\n" + b'{"seq": 9, "kind": "martian"}\n{"kind": "step"}\n')
-        file.write(b'{"seq": 2, "kind": "step", "loss": NaN}\n' + b"[" * 50_000 + b"\n")
+        file.write(b'{"seq": 2, "kind": "step", "loss": NaN}\n{"seq": 2, "kind": "step"} {"seq": 3}\n' + b"[" * 50_000 + b"\n")
     write(log, "end")
+    assert kinds(log) == ["run", "end"]
+
+
+def test_among_sound_lines_an_unknown_kind_is_skipped_too(log: Path) -> None:
+    log.write_bytes(b'{"seq": 1, "kind": "martian"}\n')
+    write(log, "run", "end")
     assert kinds(log) == ["run", "end"]
 
 
@@ -76,6 +82,9 @@ def test_a_line_no_writer_makes_is_skipped_whatever_its_size(log: Path) -> None:
     for _ in range(20):
         seen += tail.poll(max_bytes=MAX_LINE // 2)
     assert [e["kind"] for e in seen] == ["run", "end"]
+    log.write_bytes(b"x" * (2 * MAX_LINE) + b'{"seq": 9, "kind": "end"}\n')
+    tail = EventTail(log)
+    assert not any(tail.poll(max_bytes=MAX_LINE) for _ in range(4)), "whatever its end looks like"
 
 
 def test_an_event_that_is_too_large_is_cut_and_says_so(log: Path) -> None:
@@ -102,6 +111,13 @@ def test_foreign_text_stays_one_line(log: Path) -> None:
     writer.write("end", status="done")
     writer.close()
     assert kinds(log) == ["warning", "end"]
+
+
+def test_what_a_power_cut_must_not_take_is_flushed_and_steps_are_not(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+    monkeypatch.setattr("engine.events.os.fsync", lambda _: flushed.append(kinds(log)[-1]))
+    write(log, "run", "step", "checkpoint", "heartbeat", "evaluation", "recovery", "end")
+    assert flushed == ["run", "checkpoint", "evaluation", "recovery", "end"]
 
 
 def test_an_unknown_kind_is_a_mistake_of_the_program(log: Path) -> None:

@@ -65,6 +65,12 @@ def test_rows_are_drawn_in_pairs() -> None:
     assert span["high"] - span["low"] < alone / 3
 
 
+def test_an_interval_is_as_wide_as_95_percent_of_a_normal_distribution() -> None:
+    span = gained_of([0] * 400, [0, 1] * 200, [0] * 400, 1)["accuracy"]
+    error = (0.5 * 0.5 / 400) ** 0.5
+    assert (span["low"], span["high"]) == pytest.approx((0.5 - 1.96 * error, 0.5 + 1.96 * error), abs=0.005)
+
+
 def test_no_difference_is_exactly_zero() -> None:
     span = gained_of([0, 1, 1], [0, 1, 0], [0, 1, 0], 1)
     assert span["accuracy"] == span["macro_f1"] == {"gain": 0, "low": 0, "high": 0}

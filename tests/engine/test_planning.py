@@ -50,6 +50,8 @@ def test_the_plan_says_everything_that_repeats_the_run() -> None:
     assert plan.learning_rate == advice.settings.learning_rate
     assert plan.overrides == []
     assert parse(dump(plan)) == plan
+    advice, model, data = situation(data={"eval_rows": None})  # its own split could not be used
+    assert plan_for(advice, model, data, eval_rows=200).data.eval_rows is None
 
 
 def test_another_method_than_the_recommended_runs_and_is_recorded() -> None:
@@ -59,6 +61,10 @@ def test_another_method_than_the_recommended_runs_and_is_recorded() -> None:
     assert plan.method == other
     assert plan.learning_rate == advice.candidate(other).settings.learning_rate
     assert len(plan.overrides) >= 1
+    written = {"task": "instruction", "classes": None, "label_counts": None}
+    advice, model, data = situation(model={"family": "decoder"}, data=written)
+    assert (advice.verdict, advice.candidate("full").removed_by) == ("lora", None)
+    assert plan_for(advice, model, data, method="full").overrides == ["Full fine-tuning instead of the recommended LoRA"]
 
 
 def test_of_raw_text_a_plan_has_as_many_steps_as_its_blocks_take() -> None:

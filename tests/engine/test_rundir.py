@@ -12,7 +12,8 @@ import pytest
 
 from engine import processes
 from engine.events import EventWriter
-from engine.rundir import START_GRACE_SECONDS, RunDirectory, create, is_run
+from engine.rundir import START_GRACE_SECONDS, RunDirectory, create, is_run, settle
+from engine.state import RunState
 from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts
@@ -121,6 +122,7 @@ def test_a_worker_that_ended_is_dead_though_nobody_waited_for_it(run: RunDirecto
 def test_a_worker_on_another_host_is_judged_by_its_log(run: RunDirectory) -> None:
     worker(run, host="elsewhere")
     assert not run.alive()
+    assert run.likely_death() == "elsewhere"
     EventWriter(run.events).close()
     assert run.alive()
 
@@ -135,6 +137,21 @@ def test_a_run_whose_worker_died_without_a_word_is_dead(run: RunDirectory) -> No
     state = run.state()
     assert (state.status, state.step) == ("dead", 1)
     assert run.last_words(2) == "line 49\nKilled"
+
+
+def test_a_worker_that_says_its_last_word_while_it_is_looked_for_is_not_dead(run: RunDirectory) -> None:
+    worker(run, pid=2**22 + 1)
+    state = RunState()
+    settle(run, state, lambda: state.apply({"seq": 1, "kind": "end", "status": "done", "code": 0}))
+    assert state.status == "done"
+
+
+def test_a_dead_run_whose_new_worker_has_not_spoken_yet_runs(run: RunDirectory) -> None:
+    worker(run, pid=2**22 + 1)
+    state = run.state()
+    assert state.status == "dead"
+    worker(run)
+    assert settle(run, state, lambda: None).status == "running"
 
 
 def test_an_ended_run_stays_ended_without_a_worker(run: RunDirectory) -> None:

@@ -101,6 +101,14 @@ def test_an_exact_name_wins_over_longer_ones(start: Start) -> None:
     assert runs.attach(start("20260101-imdb-full").name, Path("runs")).name == "20260101-imdb-full"
 
 
+def test_of_a_copied_projects_runs_those_in_the_folder_at_hand_are_meant(start: Start, tmp_path: Path) -> None:
+    near = start("20260101-imdb-full")
+    original = tmp_path / "original" / near.path.name
+    shutil.copytree(near.path, original)
+    runs.remember(original)
+    assert runs.attach(near.name).path == near.path
+
+
 def test_a_name_nobody_has_says_where_to_look(start: Start) -> None:
     start("20260101-imdb-full")
     with pytest.raises(InputError, match=r"No run is called nope.*loracle runs"):

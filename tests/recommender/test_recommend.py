@@ -110,6 +110,8 @@ def test_below_30_million_parameters_adapters_save_nothing() -> None:
 @pytest.mark.parametrize(
     ("gigabytes", "verdict", "confidence", "qlora_removed_by"),
     [
+        (7, "does_not_fit", "clear", "does_not_fit"),
+        (7.5, "does_not_fit", "close", "does_not_fit"),  # the estimate's lower end would fit
         (9.5, "does_not_fit", "close", "does_not_fit"),
         (11.5, "qlora", "clear", None),
         (16, "qlora", "clear", None),
@@ -131,6 +133,27 @@ def test_an_8b_model_takes_qlora_only_where_lora_has_no_room(
     assert cut == ("W15_lora_cut_to_fit" in {r.code for r in advice.reasons})
     assert advice.candidate("lora").settings.learning_rate == 2e-4
     assert advice.candidate("lora").settings.alpha == 32
+
+
+def test_qlora_stays_in_the_running_where_lora_fits_only_with_its_texts_cut() -> None:
+    long = INSTRUCTIONS | {"tokens_p99": 16_000, "tokens_max": 16_000}
+    advice = advise(gpu(33), LLAMA_8B | {"max_positions": 131_072}, long)
+    assert advice.candidate("lora").settings.max_length == 600
+    assert (advice.verdict, advice.settings.max_length, removed(advice)["qlora"]) == ("qlora", 16_000, None)
+
+
+def test_of_640_million_parameters_4_bit_saves_too_little_to_be_worth_it() -> None:
+    small = LLAMA_1B | {
+        "parameters": 640_000_000, "embedding_parameters": 155_000_000, "layers": 28, "hidden_size": 1024,
+        "intermediate_size": 3072, "attention_heads": 16, "vocabulary_size": 151_936,
+    }  # fmt: skip
+    assert removed(advise(gpu(24), small, INSTRUCTIONS))["qlora"] == "D1_qlora_saves_little"
+
+
+def test_a_copy_on_each_card_is_preferred_to_larger_micro_batches_of_shares() -> None:
+    two = gpu(9) | {"devices": gpu(9)["devices"] * 2}
+    lora = advise(two, LLAMA_1B, INSTRUCTIONS).candidate("lora")
+    assert (lora.fits, lora.devices, lora.sharded, lora.settings.token_budget) == (True, 2, False, 1024)
 
 
 def test_70_billion_parameters_do_not_fit_on_one_small_card() -> None:
@@ -166,6 +189,7 @@ def test_a_small_llm_starts_at_rank_32() -> None:
 
 def test_several_variants_of_one_model_speak_for_adapters() -> None:
     assert advise(gpu(12), BERT, IMDB, goal={"adapters_wanted": 2}).verdict == "lora"
+    assert advise(CPU, MINI_LM, SUPPORT, goal={"adapters_wanted": 2}).verdict == "lora", "however small the model"
     large = advise(gpu(77), LLAMA_1B, INSTRUCTIONS, goal={"adapters_wanted": 4})
     assert removed(large)["full"] == "D4_many_full_copies"
 
@@ -182,7 +206,8 @@ def test_measured_step_times_count() -> None:
     slow = {"seconds_per_step": {"full": 16.0, "lora": 1.0, "qlora": 2.0}}
     advice = advise(gpu(12), BERT, IMDB, measured=slow)
     assert advice.candidate("full").hours.origin == "measured"
-    assert "W8_slower" in codes(advice)
+    assert [r.facts["method"] for r in advice.reasons if r.code == "W8_slower"] == ["Full fine-tuning"]
+    assert advice.candidate("qlora").points == 0, "out of the running, it is not compared"
     assert advice.verdict == "lora"
 
 
@@ -233,8 +258,8 @@ def test_what_others_quantised_is_not_recommended_for_training(how: str) -> None
 
 def test_an_encoder_is_not_recommended_for_what_it_cannot_do() -> None:
     raw = {"task": "continued_pretraining", "rows": 10_000, "unique_rows": 10_000, "tokens_p50": 200, "tokens_total": 2_000_000}
-    for data in (INSTRUCTIONS, raw):
-        advice = advise(gpu(24), BERT, data)
+    for model, data in ((BERT, INSTRUCTIONS), (BERT, raw), (BERT | {"family": "encoder-decoder"}, raw)):
+        advice = advise(gpu(24), model, data)
         assert (advice.verdict, advice.reasons[0].code) == ("not_yet", "G9_cannot_write")
 
 
@@ -245,6 +270,12 @@ def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
     assert advice.candidate("full").fits
     assert any("smaller model" in text for text in advice.instead)
     assert any(text.startswith("Full fine-tuning, if it may take") for text in advice.would_change)
+    writer = advise(gpu(16), LLAMA_8B, INSTRUCTIONS, goal={"time_budget_hours": 0.1})
+    assert any(text.startswith("QLoRA, if it may take") for text in writer.would_change), "with a fifth of it to spare"
+    usual = advise(CPU, BERT, IMDB).candidate("full").hours.predicted
+    for share, trained in ((0.7, "all"), (0.9, "last_layers")):  # a run may be expected to take 80% of the time there is
+        full = advise(CPU, BERT, IMDB, goal={"time_budget_hours": usual / share}).candidate("full")
+        assert (full.removed_by, full.settings.trained) == (None, trained)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +291,9 @@ def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
         ({"rows": 1000, "unique_rows": 60, "label_counts": [30, 30]}, "G4_too_few_examples"),
         ({"rows": 900, "unique_rows": 900, "label_counts": [850, 50]}, "G5_baseline_first"),
         ({"rows": 1030, "unique_rows": 1030, "classes": 13, "label_counts": [100] * 10 + [10] * 3}, "G4_too_few_examples"),
+        ({"rows": 605, "unique_rows": 605, "classes": 11, "label_counts": [60] * 10 + [5]}, "G4_too_few_examples"),
         ({"task": "multi_label", "label_counts": [500, 10]}, "G4_too_few_examples"),
+        ({"task": "multi_label", "label_counts": [1000, 0]}, "G1_one_label"),
         ({"task": "regression", "rows": 90, "unique_rows": 90, "label_counts": None, "classes": None}, "G4_too_few_rows"),
     ],
 )

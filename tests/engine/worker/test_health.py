@@ -68,6 +68,9 @@ def test_a_spike_is_not_a_divergence() -> None:
     losses = course(1.8, 0.3, 200, 0.1, 1)
     losses[60], losses[120:122] = 40.0, [15.0, 9.0]
     assert watched(losses) == []
+    for begin in range(30, 180, 25):  # each of them is worth a word, and they do not add up to an end
+        losses[begin : begin + 4] = [5.0] * 4
+    assert [(f.code, f.stop) for f in watched(losses)] == [("diverging", False)]
 
 
 def test_a_loss_that_explodes_is_stopped_within_two_windows() -> None:
@@ -92,12 +95,32 @@ def test_a_slow_divergence_is_warned_of_before_it_is_stopped() -> None:
     losses = [*course(1.8, 1.5, 60, 0.05, 2), *(1.5 * 1.02**n for n in range(200))]
     found = watched(losses)
     assert [(f.code, f.stop) for f in found if f.code == "diverging"] == [("diverging", False), ("diverging", True)]
+    level = watched([*course(1.8, 1.5, 60, 0.05, 2), *[4.5] * 40])  # it does not come back, though it is not ruined
+    assert [(f.code, f.stop) for f in level] == [("diverging", False), ("diverging", True)]
+    assert level[-1].facts["step"] < 80
+
+
+def test_a_loss_that_is_high_from_the_second_step_on_is_held_against_the_first() -> None:
+    assert [f.code for f in watched([1.8, *[12.0] * 10])] == ["diverging"]
+
+
+def known(given: float, losses: list[float]) -> list[tuple[str, bool]]:
+    """What is found of losses of a model whose loss on held-out rows was `given` before any training."""
+    health = Health(plan())
+    health.given = given
+    return [(f.code, f.stop) for n, loss in enumerate(losses, 1) for f in health.see(Step(n, loss, 1.0))]
+
+
+def test_what_the_untouched_model_scored_tells_a_ruin_in_the_first_steps_and_an_easy_beginning_apart() -> None:
+    assert ("diverging", True) in known(0.5, [5.0] * 12), "the first steps are the ruin"
+    assert known(2.0, [*[0.5] * 5, *[1.9] * 20]) == [], "its first batches were easy"
 
 
 def test_a_model_that_forgets_what_it_knew_is_caught() -> None:
     found = watched([*course(1.8, 0.2, 150, 0.1, 3), *[1.8] * 90])
     assert [(f.code, f.stop) for f in found] == [("forgot", False), ("forgot", True)]
     assert "was down to 0." in found[0].text
+    assert watched([*[0.3] * 20, *[0.15] * 40, *[0.28] * 40]) == [], "of a loss so small that says little"
 
 
 def test_batches_that_teach_nothing_end_the_run_after_a_warning() -> None:
@@ -115,6 +138,8 @@ def test_a_loss_of_zero_from_the_start_is_a_leak_and_one_that_got_there_is_not()
     found = watched(learned, list(learned))
     assert [(f.code, f.stop) for f in found] == [("learned_by_heart", False)]
     assert not [f for f in watched([*learned, *[0.0] * 30], [*learned, *[0.0] * 30]) if f.stop]
+    sudden = watched([*[2.0] * 20, *[1e-9] * 30])
+    assert [(f.code, f.stop) for f in sudden] == [("learned_by_heart", False)], "it was not so from the start"
 
 
 def test_a_run_that_learns_nothing_is_told_once() -> None:
@@ -122,17 +147,21 @@ def test_a_run_that_learns_nothing_is_told_once() -> None:
     assert [(f.code, f.stop) for f in found] == [("no_progress", False)]
     raw_text = [2.81 + 0.05 * (n % 3) for n in range(400)]  # which the model could write before
     assert watched(raw_text, task="continued_pretraining", metric="loss") == []
+    warm = [f.facts["step"] for f in watched([1.79] * 400, warmup_steps=100)]
+    assert warm == [250], "nothing can be learned while the rate is still warming up"
 
 
 def test_a_rate_outside_the_sane_range_that_teaches_nothing_is_the_end() -> None:
     found = watched([1.79 + 0.02 * (n % 3) for n in range(400)], learning_rate=0.01)
     assert [(f.code, f.stop, f.facts["step"]) for f in found] == [("no_progress", True, 30)]
     assert "too high (it is 0.01)" in found[0].text
+    assert found[0].setting == "learning_rate=0.0003", "a third of it would still be outside"
     assert watched(course(1.8, 0.4, 200, 0.2, 5), learning_rate=0.01) == []
 
 
 def test_fp16_may_skip_its_first_steps_and_not_all() -> None:
     assert watched([2.0] * 60, [*[math.inf] * 15, *[1.0] * 45]) == []
+    assert watched([2.0] * 100, [math.inf, 1.0] * 50) == [], "now and then it tries a larger scale"
     found = watched([2.0] * 60, [math.inf] * 60)
     assert [(f.code, f.facts["skipped"]) for f in found] == [("gradient_overflow", 25)]
 
@@ -203,6 +232,7 @@ def test_training_and_validation_that_part_are_told_once_in_words() -> None:
         ([1.5, 0.9, 0.5, 0.3, 0.2], [1.4, 1.0, 0.8, 0.82, 0.81]),  # flat
         ([1.5, 0.9, 0.8, 0.8, 0.79], [1.4, 1.0, 0.8, 1.0, 1.2]),  # both stand still: not learning by heart
         ([1.5, 0.9, 0.5, 0.3, 0.2], [1.4, 0.8, 1.0, 0.78, 0.9]),  # up and down
+        ([1.5, 0.9, 0.5, 0.3, 0.2], [1.4, 1.0, 0.8, 0.82, 0.95]),  # one worse alone
         ([0.5, 0.1, 0.02, 0.01, 0.005], [0.06, 0.05, 0.051, 0.052, 0.055]),  # tiny
     ],
 )
@@ -294,7 +324,7 @@ def test_a_run_with_scores_of_many_rows_and_a_loss_that_was_no_number_goes_on(
     run = begin(make_plan(tiny))
     (run.scores / "before.json").write_text('{"score": {"loss": 1.794}' + " " * 65_000_000 + "}")
     events = EventWriter(run.events)
-    for step, loss in ((1, 1.7), (2, math.nan), (3, 1.5)):
+    for step, loss in ((1, 1.7), (2, math.nan), (3, 9.0)):
         events.write("step", step=step, loss=loss, grad_norm=1.0)
         events.write("evaluation", step=step, split="validation", metrics={"loss": loss})
     watch = Watch(run, Health(run.plan()), Narrator(events))
@@ -303,7 +333,7 @@ def test_a_run_with_scores_of_many_rows_and_a_loss_that_was_no_number_goes_on(
     watch.evaluated(5, 9.0)
     events.close()
     assert watch.health.given == 1.794
-    assert [watch.health.ruined(step) for step in (1, 2, 3, 4, 5)] == [False, False, False, False, True]
+    assert [watch.health.ruined(step) for step in (1, 2, 3, 4, 5)] == [False, False, True, False, True]
 
 
 def test_a_checkpoint_worse_than_what_was_given_is_not_called_the_best_so_far() -> None:
@@ -315,3 +345,7 @@ def test_a_checkpoint_worse_than_what_was_given_is_not_called_the_best_so_far() 
     health.evaluated(40, 1.8)
     assert not health.ruined(40)
     assert not health.ruined(60), "it was not scored"
+    sure = Health(plan())
+    sure.given = 0.05
+    sure.evaluated(20, 0.1)
+    assert not sure.ruined(20), "twice of next to nothing"

@@ -4,6 +4,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -109,12 +110,51 @@ def test_weights_buffers_gradients_and_random_states_come_back(
     assert after[4] is None
 
 
+def test_batches_leave_no_trace_in_a_model_that_counts_them() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4)).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    drawn = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+    with preflight.untouched(model):
+        model.train()
+        model(torch.randn(8, 4)).sum().backward()
+        random.random()
+        np.random.random()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), drawn[0])
+    assert (random.getstate(), str(np.random.get_state())) == drawn[1:]
+
+
+def test_room_is_asked_for_what_is_not_there_yet(tiny: Path, make_plan: MakePlan, begin: Begin) -> None:
+    plan = make_plan(tiny, "lora")
+    run = begin(plan)
+    quiet, reader = SimpleNamespace(warn=lambda *_, **__: None), SimpleNamespace(task=SimpleNamespace(plan=plan))
+    look = Preflight(run, quiet, reader, {})  # type: ignore[arg-type]
+    trainer, built = SimpleNamespace(expected_bytes=lambda: 1000), SimpleNamespace(parameters=10**9, trained=10)
+
+    def disk() -> dict[str, int]:
+        found: dict[str, int] = look._room(trainer, built)["disk"]  # type: ignore[arg-type]
+        return found
+
+    empty = disk()
+    assert empty["result"] < 4 * built.parameters, "an adapter is saved, and not its base"
+    (run.checkpoints / "step-1").mkdir()
+    (run.checkpoints / "step-1" / "optimizer.pt").write_bytes(bytes(2500))
+    begun = disk()
+    assert begun["needed"] == empty["needed"] - 2500
+    run.model.mkdir()
+    assert disk()["needed"] == begun["needed"] - empty["result"]
+
+
 def test_what_was_found_is_told_and_stands_in_the_report(finished: Callable[[str], RunDirectory]) -> None:
     run = finished("full")
     (found,) = events(run, "preflight")
     assert found["probed"] > 50_000_000
     assert found["available"] > found["probed"]
     assert found["disk"]["needed"] == 4 * found["disk"]["checkpoint"] + found["disk"]["result"]
+    written = events(run, "checkpoint")[0]["bytes"]
+    assert found["disk"]["checkpoint"] - 1_000_000 == pytest.approx(written, rel=0.05), "and a megabyte for what is beside"
     assert {b["use"] for b in found["batches"]} == {"train", "validation", "held_out"}
     assert max(b["tokens"] for b in found["batches"]) <= 256
     kinds = [e["kind"] for e in read_events(run.events)]

@@ -213,8 +213,8 @@ def test_a_checkpoint_without_memory_is_tried_again_and_then_one_sentence(
 ) -> None:
     write, calls = LogicalBatchTrainer._write, iter([False, True, False, True, True])
 
-    def full(self: Any, folder: Path, best: int | None) -> int:
-        written = write(self, folder, best)
+    def full(self: Any, folder: Path) -> int:
+        written = write(self, folder)
         if next(calls):
             raise MemoryError
         return written

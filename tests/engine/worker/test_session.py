@@ -193,7 +193,8 @@ def test_a_run_killed_while_saving_its_result_only_saves_and_scores(finished: Fi
     (run.path / ".model" / "half").write_text("")
     run_here(run.plan(), again=run)
     assert weights(run) == weights(original)
-    assert len(events(run, "step")) == len(events(original, "step"))
+    for kind in ("step", "preflight"):
+        assert len(events(run, kind)) == len(events(original, kind))
     assert not (run.model / "half").exists()
     assert (run.report() or {})["scores"] == (original.report() or {})["scores"]
 

@@ -17,6 +17,7 @@ from engine.worker.batches import EpochPermutation, LogicalBatch, padded
 from engine.worker.budget import TokenBudget
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.schedule import Schedule
+from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.classification import Classification
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
@@ -227,8 +228,8 @@ def test_running_out_of_memory_repeats_the_step_with_smaller_pieces(
     _fails_above(b.model, 150, error)
     batch = b.batch(list(range(16)))
     loss = b.trainer.training_step(b.model, batch)
-    assert b.recovered
     assert b.recovered[0][0] == 10**6
+    assert len(b.recovered) <= 3, "halved from what the rows fill, not from what was allowed"
     small = b.recovered[-1][1]
     assert small <= 150
 
@@ -256,6 +257,45 @@ def test_what_was_done_of_a_step_before_memory_ran_out_does_not_count_twice(benc
     assert float(loss) == float(expected)
     for name, gradient in undisturbed.gradients().items():
         assert torch.equal(gradient, b.gradients()[name]), name
+    undisturbed.trainer.state.global_step = 1
+    assert float(undisturbed.trainer.training_step(undisturbed.model, batch)) != float(expected), "each step has its own masks"
+
+
+def test_a_row_that_is_tried_again_now_and_then_is_no_lack_of_memory(bench: MakeBench) -> None:
+    b = bench(token_budget=1)
+    fails = iter([True, False] * 8)
+
+    def first_fails(module: Any, args: Any) -> None:
+        if next(fails):
+            raise RuntimeError("out of memory")
+
+    b.model.register_forward_pre_hook(first_fails)
+    reader = Reader(b.task, b.trainer._budget, lambda: None)
+    for _ in range(4):
+        b.trainer.training_step(b.model, b.batch([0]))
+    for _ in range(4):
+        assert len(reader.score(b.model, b.rows.take([0])).answers.predicted) == 1
+
+
+def test_what_gives_way_in_which_order() -> None:
+    told: list[tuple[int, int]] = []
+    relieved = iter([True, False])
+    budget = TokenBudget(100_000, lambda before, after: told.append((before, after)), relief=lambda: next(relieved))
+
+    def short(*, rows: int = 1, training: bool = True) -> None:
+        budget.shrink(MemoryError(), longest=40, rows=rows, training=training)
+
+    short(rows=8)
+    assert told == [(100_000, 160)]
+    short(training=False)
+    short(training=False)
+    with pytest.raises(TrainingFailed, match="even one row of 40 tokens"):
+        short(training=False)  # checkpointing would not help where nothing is kept for the way back
+    budget.worked()
+    for _ in range(5):  # three tries, checkpointing, and the first of three more
+        short()
+    with pytest.raises(TrainingFailed, match="even one row of 40 tokens"):
+        short()
 
 
 def test_memory_too_small_for_one_row_says_what_to_do(bench: MakeBench) -> None:
