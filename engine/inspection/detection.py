@@ -145,7 +145,7 @@ def _tokens_tags(table: Table, columns: list[Column], named: dict[str, str], tas
     if sorts and task is None and not named and {"text", "tokens", "tags"} <= {c.name.lower() for c in columns}:
         return None  # spans beside a class of the whole text, as intents have them
     lists = [c for c in columns if c.kind == "list"]
-    words = [c for c in lists if c.numeric < 0.9]
+    words = [c for c in lists if c.numeric < 0.9 and c.spaced < 0.3]  # not whole answers beside their grades
     first = named.get("tokens") or _named(words, ("tokens", "words", "token"))
     if first is None and len(lists) > 1 and words:
         first = words[0].name

@@ -34,7 +34,7 @@ _TWO_ANSWERS = (
     ("answer_a", "answer_b"),
     ("answer_0", "answer_1"),
 )
-_RANKED = frozenset({"output", "outputs", "response", "responses", "completions", "answers"})
+_RANKED = frozenset({"output", "outputs", "response", "responses", "completions", "answers", "generations", "candidates"})
 _SEEN = ("images", "image", "videos", "video", "audios", "audio")
 _ASKS = frozenset({"instruction", "prompt", "messages", "conversations"})
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)

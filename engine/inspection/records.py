@@ -161,6 +161,8 @@ class _Row:
 
 def _labelled_pair(row: _Row) -> Record | None:
     text, label = _joined(row), row.text("label")
+    if label == "-" and row.shape.columns["label"] == "gold_label":
+        return None  # as SNLI and MNLI write that their annotators did not agree
     return Record(text, label, parts=_parts(row)) if text and label else None
 
 

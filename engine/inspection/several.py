@@ -19,6 +19,8 @@ def separator_of(values: Sequence[Any], name: str, *, sure: bool = False) -> str
     if not texts or any(isinstance(v, list | dict) for v in values[:100]):
         return None
     lists = sum(t.startswith("[") and t.endswith("]") for t in texts)
+    if any(t.startswith("[{") for t in texts):
+        return None  # objects written out, such as calls of tools
     if lists > 0.9 * len(texts) or lists == len(texts) - 1 > 1:  # a cell of few may be a fault, told with its row
         return "list"
     whole = set(texts)

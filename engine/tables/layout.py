@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,8 @@ from recommender.errors import InputError
 
 DELIMITERS = (",", "\t", ";", "|")
 MAX_FIELD = 10_000_000
+_LEAST_LINES = 20
+"""From which on values that repeat are told from chance."""
 HEAD = 1 << 20
 """Bytes at the start that tell separator and header."""
 _NAMES = (
@@ -63,6 +65,33 @@ def layout_of(file: TextFile, kind: str) -> Layout:
         named, length = tuple(f"column {i + 1}" for i in range(len(names))), 0
     body = len((raw[: len(raw) - len(text)] + text[:length]).encode())
     return Layout(named, header, delimiter, body, _is_quoted(file, body, delimiter, len(named)))
+
+
+def is_separated(head: str) -> bool:
+    """Whether lines of a text file are cut alike by a separator; commas only count below a row of short names."""
+    lines = [line for line in re.split(r"\r\n|\n|\r", head) if line.strip()][:200]
+    if len(lines) == 200 or len(head) >= 64 << 10:
+        lines = lines[:-1]  # may be cut
+    if not lines:
+        return True
+    for delimiter in DELIMITERS:
+        counts = {line.count(delimiter) for line in lines}
+        names = lines[0].split(delimiter)
+        short = all(0 < len(n.strip()) <= 30 and n.count(" ") <= 1 for n in names)
+        if len(counts) == 1 and counts != {0} and (delimiter == "\t" or short):
+            return True
+        if short and len(names) > 1 and len(lines) > 1 and '"' in "".join(lines[1:]):
+            return True
+        cells = zip(*(line.split(delimiter) for line in lines), strict=True) if counts == {1} and delimiter != "," else ()
+        if any(map(_are_labels, cells)):
+            return True
+    return False
+
+
+def _are_labels(values: Sequence[str]) -> bool:
+    """Whether they are a few words that come again and again, as the labels beside texts without a header (`i feel fine;joy`)."""
+    few = set(values)
+    return len(values) >= _LEAST_LINES and len(few) <= len(values) / 5 and all(v and len(v) <= 30 and " " not in v for v in few)
 
 
 def _told_apart(names: list[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from engine.tables.arrow import is_saved, open_arrow, open_parquet, open_saved, 
 from engine.tables.by_class import classes_in, open_by_class, text_files
 from engine.tables.delimited import open_delimited
 from engine.tables.encoding import TextFile, open_text
-from engine.tables.layout import DELIMITERS
+from engine.tables.layout import is_separated
 from engine.tables.lines import LABEL, looks_tagged, looks_universal, open_marked, open_plain, open_tagged
 from engine.tables.objects import open_json, open_jsonl
 from engine.tables.source import Source, Told, Wanted
@@ -238,31 +238,13 @@ def _open_text(path: Path) -> Source:
         return open_tagged(file)
     if head.lstrip().startswith(LABEL):
         return open_marked(file)
-    if suffix in (".txt", ".text", ".md") and not _is_separated(head):
+    if suffix in (".txt", ".text", ".md") and not is_separated(head):
         return open_plain(file)
     return open_delimited(file, "csv")
 
 
 def _objects(file: TextFile, *, a_line: bool) -> Source:
     return annotated(open_jsonl(file) if a_line else open_json(file), file)
-
-
-def _is_separated(head: str) -> bool:
-    """Whether lines of a text file are cut alike by a separator; commas only count below a row of short names."""
-    lines = [line for line in re.split(r"\r\n|\n|\r", head) if line.strip()][:200]
-    if len(lines) == 200 or len(head) >= 64 << 10:
-        lines = lines[:-1]  # may be cut
-    if not lines:
-        return True
-    for delimiter in DELIMITERS:
-        counts = {line.count(delimiter) for line in lines}
-        names = lines[0].split(delimiter)
-        short = all(0 < len(n.strip()) <= 30 and n.count(" ") <= 1 for n in names)
-        if len(counts) == 1 and counts != {0} and (delimiter == "\t" or short):
-            return True
-        if short and len(names) > 1 and len(lines) > 1 and '"' in "".join(lines[1:]):
-            return True
-    return False
 
 
 def _together(path: Path, parts: list[Source]) -> Source:

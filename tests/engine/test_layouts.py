@@ -332,6 +332,15 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         lambda i, r: {"instruction": prose(r), "input": "", "output": [prose(r), prose(r)]},
         "column output holds several answers a row; write the preferred one as chosen",
     ),
+    "graded": (
+        lambda i, r: {"instruction": prose(r), "generations": [prose(r), prose(r)], "ratings": [5, 3]},
+        "column generations holds several answers a row; write the preferred one as chosen",
+    ),
+    "calls-in-text": (
+        lambda i, r: {"query": prose(r), "answers": json.dumps([{"name": "f", "arguments": {"a": i}}]),
+                      "tools": json.dumps([{"name": f"f{i}"}])},
+        "has 60 different values in 60 rows: that looks free-form, not like labels",
+    ),
     "numbered-answers": (
         lambda i, r: {"prompt": prose(r), "response_0": prose(r), "response_1": prose(r), "better_response_id": i % 2},
         r"two answers a row \(response_0 and response_1\)",
@@ -455,6 +464,20 @@ def test_behind_a_semicolon_a_comma_is_the_decimal_one_as_spreadsheets_write_it(
     path.write_text(path.read_text().replace("103,30", "unbekannt"))
     with pytest.raises(InputError, match="row 4: column Betrag holds unbekannt, which is no number"):
         looked(path, columns=wanted, task="regression")
+
+
+def test_labels_behind_texts_are_no_raw_text_whatever_the_file_is_called(tmp_path: Path) -> None:
+    make: Make = lambda i, r: [f"i feel {prose(r)}", ["joy", "fear", "anger"][i % 3]]  # noqa: E731
+    path = write(tmp_path, "emotions-semicolon.txt", make)
+    assert (looked(path).task, looked(path).labels) == ("classification", ("anger", "fear", "joy"))
+    path.write_text("".join(f"He said {i}; she went {i}.\n" for i in range(60)))
+    assert looked(path).task == "continued_pretraining"
+
+
+def test_pairs_on_which_annotators_did_not_agree_are_left_out(tmp_path: Path) -> None:
+    make: Make = lambda i, r: {"gold_label": ["-", "neutral", "entailment"][i % 3], "sentence1": prose(r), "sentence2": prose(r)}  # noqa: E731
+    facts = looked(write(tmp_path, "snli.jsonl", make))
+    assert (facts.labels, facts.rows, facts.empty_rows) == (("entailment", "neutral"), 40, 20)
 
 
 @pytest.mark.parametrize("name", SEPARATED)
