@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from recommender.counting import classes_of, counted_rows, distinct_rows, is_labelled, rows_of, skewed, split_of
+from recommender.counting import classes_of, distinct_rows, is_labelled, once, rows_of, skewed, split_of
 from recommender.facts import DataFacts, Facts
 from recommender.gates import contradictions, rare_classes
 from recommender.lints import share_cut
@@ -28,7 +28,7 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
     near = (data.near_duplicate_share or 0) > 0.05
     if (data.duplicate_share or 0) > 0:  # how many rows count is said once
         wording = "duplicates_and_near" if near else None
-        left = counted_rows(data)
+        left = once(data)
         repeats = (rows_of(data) or left) - left
         yield caution("duplicates", wording=wording, share=data.duplicate_share, rows=repeats, left=left)
     if near:

@@ -57,7 +57,14 @@ def folds_of(data: DataFacts) -> int:
 
 
 def counted_rows(data: DataFacts) -> int:
-    """Rows that remain once repeats are left out: what is split and trained on. A text with two labels is two of them."""
+    """Rows that remain once repeats, and those that are held out too, are left out: what is split and trained on."""
+    left = once(data)
+    shown = round((data.overlap_share or 0.0) * (data.eval_rows or 0))
+    return max(left - shown, min(left, 1))
+
+
+def once(data: DataFacts) -> int:
+    """Rows without those that repeat another one. A text with two labels is two of them."""
     rows = rows_of(data)
     if rows is None:
         return UNKNOWN_ROWS

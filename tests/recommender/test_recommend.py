@@ -387,6 +387,13 @@ def test_a_text_that_several_people_judged_is_a_row_for_each_of_them() -> None:
     assert told.text == "One row (0.1%) repeats another one and is left out: 999 are left."
 
 
+def test_rows_that_are_held_out_too_are_not_counted_as_trained_on() -> None:
+    """A run leaves them out of its training: with 500 of 1,000 it takes half of the steps."""
+    advice = advise(gpu(12), BERT, IMDB | {"overlap_share": 1.0})
+    settings = advice.settings
+    assert settings.total_steps == settings.epochs * -(-(500 - settings.validation_rows) // settings.effective_batch)
+
+
 def test_near_repeats_are_a_share_of_all_rows() -> None:
     half = DataFacts(rows=10_000, unique_rows=5_000, duplicate_share=0.5, near_duplicate_share=0.25)
     assert distinct_rows(half) == 2_500
