@@ -14,6 +14,7 @@ from engine.examples.turns import (
     given_tools,
     message_of,
     opened,
+    parts_joined,
     said_and_asked,
 )
 from engine.examples.written import Kept, fault_at, tools_of
@@ -78,7 +79,7 @@ def pair(row: dict[str, Any], fault: Callable[[str, str], InputError]) -> Pair |
     if one != other:
         unlike = "a text, where chosen holds messages" if one else "messages, where chosen holds a text"
         raise fault("rejected", f"holds {unlike}; write both alike")
-    system = as_text(row.get("system")).strip()
+    system = as_text(parts_joined(row.get("system"))).strip()
     asked = _prompt(row, partial(fault, "prompt"))
     if "prompt" in row and not asked and all(side[0]["role"] == "assistant" for side in sides):
         raise fault("prompt", "holds no question, and chosen and rejected are answers alone; leave such rows out")

@@ -82,6 +82,13 @@ def opened(messages: list[Message], system: str) -> list[Message]:
     return [{"role": "system", "content": system}, *messages]
 
 
+def parts_joined(value: Any) -> Any:
+    """A system prompt that is written in parts (`[{"text": ...}]`, as Bedrock has it) as one text; anything else as it is."""
+    if not isinstance(value, list) or not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value):
+        return value
+    return " ".join(part["text"] for part in value)
+
+
 def history(value: Any, fault: Fault) -> list[Message]:
     """Earlier questions with their answers, as LLaMA-Factory writes them, a list of two texts each.
 

@@ -130,7 +130,8 @@ def _turns(columns: list[Column], named: dict[str, str], layout: Layout, keys: s
 
 def _system(columns: list[Column], named: dict[str, str]) -> dict[str, str]:
     """A column of system prompts, where there is one."""
-    found = _named([c for c in columns if c.kind == "value" and c.rows], ("system", "system_prompt"), named, "system")
+    texts = [c for c in columns if c.rows and (c.kind == "value" or (c.kind == "turns" and "text" in c.keys))]
+    found = _named(texts, ("system", "system_prompt"), named, "system")
     return {"system": found} if found else {}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
-from engine.examples.turns import conversation, first_asked, given_tools, history, is_answer, said_and_asked
+from engine.examples.turns import conversation, first_asked, given_tools, history, is_answer, parts_joined, said_and_asked
 from engine.examples.written import fault_at, tools_of
 from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import MAY_LACK, Shape
@@ -136,7 +136,7 @@ class _Row:
 
     def text(self, role: str) -> str:
         """A text or number; nothing where there is none."""
-        value = self.values.get(role)
+        value = parts_joined(self.values.get(role)) if role == "system" else self.values.get(role)
         if role == "label" and self.shape.layout == "text_label" and isinstance(value, list) and len(value) == 1:
             value = value[0]
         if isinstance(value, list | dict):

@@ -329,6 +329,18 @@ def test_earlier_questions_and_answers_stand_before_the_last(tmp_path: Path) -> 
             read(tmp_path, [row | {"history": wrong}], "alpaca", columns, "instruction")
 
 
+def test_a_system_prompt_in_parts_is_read(tmp_path: Path) -> None:
+    parts = [{"text": "Be brief."}]
+    talks = [{"system": parts, "messages": [TALK[1] | {"content": f"Where is {i}?"}, TALK[2]]} for i in range(9)]
+    pair = {"system": parts, "prompt": "q", "chosen": "a", "rejected": "b"}
+    roles = {name: name for name in pair}
+    assert read(tmp_path, [pair], "preference", roles, "preference").items[0]["messages"][0] == TALK[0]
+    found = read(tmp_path, talks, "messages", {"messages": "messages", "system": "system"}, "chat")
+    assert found.items[0]["messages"][0] == TALK[0]
+    facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
+    assert facts["columns"] == {"messages": "messages", "system": "system"}
+
+
 def test_tools_are_found_where_openai_writes_them(tmp_path: Path) -> None:
     look = {"name": "look", "parameters": {}}
     older = {"messages": TALK, "functions": [look]}
