@@ -205,7 +205,7 @@ def positions_of(model: ModelFacts) -> int | None:
         return model.max_positions
     config = model.config or {}
     found = _number_in(config, DIMENSIONS["max_positions"])
-    return found - 2 if found is not None and found > 2 and config.get("model_type") in POSITIONS_AFTER_PADDING else found
+    return found - 2 if found is not None and found > 2 and str(config.get("model_type")) in POSITIONS_AFTER_PADDING else found
 
 
 def _number_in(config: dict[str, Any], names: tuple[str, ...]) -> int | None:

@@ -64,6 +64,10 @@ class TrainingStep(Given):
     """Micro-batches of a step, whose gradients are summed: from the second on they live through the forward pass too."""
     devices: Annotated[int, Field(ge=1, le=100_000)] = 1
     sharding: Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"] | None = None
+    fused_experts: bool | None = None
+    """Whether the experts of a layer are one weight, which no 4-bit map replaces, as in transformers 5."""
+    frozen_kept: bool | None = None
+    """Whether frozen weights that FSDP has gathered stay whole until the backward pass is over."""
 
     @property
     def checkpointed(self) -> bool:

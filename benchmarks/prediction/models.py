@@ -34,3 +34,71 @@ BERT_LARGE = {
     "model_type": "bert", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
     "vocab_size": 30522, "max_position_embeddings": 512, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
 }  # fmt: skip
+LLAMA_1B = LLAMA_3B | {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "head_dim": 64}
+LLAMA2_13B, LLAMA2_70B = (
+    LLAMA2_7B | {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40,
+                 "num_key_value_heads": 40},
+    LLAMA2_7B | {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
+                 "num_key_value_heads": 8},
+)  # fmt: skip
+LLAMA_160M = {
+    "model_type": "llama", "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "vocab_size": 32000, "max_position_embeddings": 2048, "tie_word_embeddings": False,
+}  # fmt: skip
+TINYLLAMA, DEEPSEEK_13B = (
+    LLAMA_160M | {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32,
+                  "num_key_value_heads": 4},
+    LLAMA_160M | {"hidden_size": 2048, "intermediate_size": 5504, "num_hidden_layers": 24, "num_attention_heads": 16,
+                  "vocab_size": 32256, "max_position_embeddings": 16384},
+)  # fmt: skip
+SMOLLM2_360M, SMOLLM2_17B = (
+    SMOLLM2 | {"hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 15,
+               "num_key_value_heads": 5},
+    SMOLLM2 | {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 24, "num_attention_heads": 32,
+               "num_key_value_heads": 32},
+)  # fmt: skip
+MISTRAL_7B = {
+    "model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 32000, "max_position_embeddings": 32768, "sliding_window": 4096,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+MISTRAL_7B_V3 = MISTRAL_7B | {"vocab_size": 32768, "sliding_window": None}
+MIXTRAL = MISTRAL_7B | {"model_type": "mixtral", "sliding_window": None, "num_local_experts": 8, "num_experts_per_tok": 2}
+QWEN25_05B = {
+    "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+    "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 32768, "tie_word_embeddings": True,
+}  # fmt: skip
+QWEN25_15B, QWEN25_3B, QWEN25_7B = (
+    QWEN25_05B | {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
+    QWEN25_05B | {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16},
+    QWEN25_05B | {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+                  "num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False},
+)  # fmt: skip
+GEMMA2_2B = {
+    "model_type": "gemma2", "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 256000, "max_position_embeddings": 8192, "sliding_window": 4096,
+    "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+}  # fmt: skip
+POWERLM_3B = {
+    "model_type": "granite", "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 40, "num_attention_heads": 36,
+    "num_key_value_heads": 36, "vocab_size": 49152, "max_position_embeddings": 4096, "tie_word_embeddings": True,
+    "attention_dropout": 0.1,
+}  # fmt: skip
+SANTACODER = {
+    "model_type": "gpt_bigcode", "n_embd": 2048, "n_head": 16, "n_inner": 8192, "n_layer": 24, "n_positions": 2048,
+    "vocab_size": 49280, "multi_query": True, "attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1,
+}  # fmt: skip
+PHI_15 = {
+    "model_type": "phi", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 24, "num_attention_heads": 32,
+    "vocab_size": 51200, "max_position_embeddings": 2048, "partial_rotary_factor": 0.5,
+}  # fmt: skip
+STABLELM_3B = {
+    "model_type": "gpt_neox", "hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 16, "num_attention_heads": 32,
+    "vocab_size": 50688, "max_position_embeddings": 4096, "rotary_pct": 0.25, "use_parallel_residual": True,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+T0_3B = {
+    "model_type": "t5", "d_model": 2048, "d_ff": 5120, "d_kv": 64, "num_heads": 32, "num_layers": 24, "num_decoder_layers": 24,
+    "vocab_size": 32128, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "dropout_rate": 0.1,
+}  # fmt: skip
+MT0_XXL = T0_3B | {"model_type": "mt5", "d_model": 4096, "d_ff": 10240, "num_heads": 64, "vocab_size": 250112}

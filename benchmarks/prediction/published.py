@@ -1,10 +1,11 @@
-"""Figures that others measured and published, beside what `estimate` says of them: `published.json`.
+"""Figures that others measured and published, beside what `estimate` says of them: `published*.json`.
 
     python -m benchmarks.prediction.published [WORDS]        writes results/published.json; only what is lacking, or what is named
 
-Each row says where it is from, what is told there and what is not. What is not told is traced with every value it may have, as
-`estimate` does for any facts; where the length is not told, with the shortest and the longest. Nothing was fitted to these. A
-published figure counts as met where the interval holds it, or, where it is told as a range, meets the range.
+Each step says where it is from, what is told there and what is not, and when it was gathered. What is not told is traced with
+every value it may have, as `estimate` does for any facts; where the length is not told, with the shortest and the longest.
+Nothing was fitted to these. A published figure counts as met where the interval holds it, or, where it is told as a range, meets
+the range. `blind` in the results is the prediction made before anything was changed after the figure was gathered.
 """
 
 import json
@@ -15,25 +16,58 @@ from typing import Any
 
 from benchmarks.prediction import models
 from engine.worker.tracing.estimate import estimate
+from recommender.errors import LoracleError
 from recommender.facts import Facts
 
 HERE = Path(__file__).parent
-FILES = ("published.json", "published_times.json")
-"""Memory, and seconds of a step."""
+FILES = ("published.json", "published_times.json", "published_blind.json")
+"""Memory, and seconds of a step; both of steps gathered later, predicted before the predictor was touched."""
 RESULTS = HERE.parent / "results" / "published.json"
+MEMORY = ("allocated", "reserved", "device")
+TIME = "seconds_per_step"
 
 
-def predicted(row: dict[str, Any]) -> dict[str, float]:
-    """Least, most and the middle of what the step may take, by the measure of the row, in bytes."""
-    machine = {"backend": "cuda", "devices": [{"name": row["card"], "memory_total": 80 * 10**9}]}
-    measured = {"memory_profile": {"context": row["context"]}} if "context" in row else {}
+def steps() -> list[dict[str, Any]]:
+    """Every published step, with its figures by measure."""
     found = []
+    for entry in [entry for file in FILES for entry in json.loads((HERE / file).read_text())]:
+        for row in entry.get("rows", [entry]):
+            figures = row["published"] if isinstance(row["published"], dict) else {row["measure"]: row["published"]}
+            known = {name: value for name, value in (entry["step"] | row["step"]).items() if value is not None}
+            found.append(entry | row | {"step": known, "published": figures})
+    return found
+
+
+def key_of(step: dict[str, Any], measure: str) -> str:
+    """What a figure is called in the results."""
+    return f"{step['source']}: {step['name']}, {measure}"
+
+
+def predicted(row: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Least, most and the middle of what the step may take, by measure, in bytes and seconds.
+
+    Raises:
+        LoracleError: it cannot be predicted.
+    """
+    machine = {"backend": "cuda", "devices": [{"name": row["card"], "memory_total": row.get("memory", 80 * 10**9)}]}
+    measured = {"memory_profile": {"context": row["context"]}} if "context" in row else {}
+    told = []
     for length in row["lengths"]:
         facts = {"machine": machine, "model": {"config": getattr(models, row["model"])}, "measured": measured}
-        told = estimate(Facts.model_validate(facts | {"step": row["step"] | {"length": length}}))
-        found.append(told[row["measure"]])
-    points = [span["predicted"] for span in found]
-    return {"predicted": sum(points) / len(points), "low": min(s["low"] for s in found), "high": max(s["high"] for s in found)}
+        told.append(estimate(Facts.model_validate(facts | {"step": row["step"] | {"length": length}})))
+    return {measure: _over([one[measure] for one in told]) for measure in row["published"]}
+
+
+def _over(spans: list[dict[str, float]]) -> dict[str, float]:
+    middle = sum(span["predicted"] for span in spans) / len(spans)
+    return {"predicted": middle, "low": min(s["low"] for s in spans), "high": max(s["high"] for s in spans)}
+
+
+def judged(span: dict[str, float], published: list[float]) -> dict[str, Any]:
+    """How a prediction compares with a published range: its error in hundredths of the middle, and whether they meet."""
+    least, most = published
+    error = round(100 * (span["predicted"] / ((least + most) / 2) - 1), 1)
+    return span | {"published": published, "error": error, "inside": span["low"] <= most and least <= span["high"]}
 
 
 def main() -> None:
@@ -41,24 +75,52 @@ def main() -> None:
     warnings.simplefilter("ignore")
     only = " ".join(sys.argv[1:])
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for row in [row for file in FILES for row in json.loads((HERE / file).read_text())]:
-        key = f"{row['source']}: {row['name']}" + (", time" if row["measure"] == "seconds_per_step" else "")
-        if (only and only in key) or key not in known:
-            told = predicted(row)
-            least, most = row["published"]
-            middle = (least + most) / 2
-            known[key] = told | {
-                "published": row["published"],
-                "error": round(100 * (told["predicted"] / middle - 1), 1),
-                "inside": told["low"] <= most and least <= told["high"],
-            }
+    for row in steps():
+        keys = {measure: key_of(row, measure) for measure in row["published"]}
+        if any((only and only in key) or key not in known for key in keys.values()):
+            try:
+                told = predicted(row)
+            except LoracleError as error:
+                print(f"| {row['source']} | {row['name']} | {error} |", flush=True)
+                continue
+            for measure, key in keys.items():
+                blind = known.get(key, {}).get("blind")
+                known[key] = judged(told[measure], row["published"][measure]) | ({} if blind is None else {"blind": blind})
             RESULTS.write_text(json.dumps(known, indent=0) + "\n")
-        found = known[key]
-        unit, digits = (1.0, 2) if row["measure"] == "seconds_per_step" else (1e9, 1)
-        span, published = (f"{found[end] / unit:.{digits}f}" for end in ("low", "high")), sum(found["published"]) / 2 / unit
-        print(f"| {row['source']} | {row['name']} | {row['measure']} | {published:.{digits}f} | "
-              f"{found['predicted'] / unit:.{digits}f} "
-              f"({' to '.join(span)}) | {'yes' if found['inside'] else 'no'} |", flush=True)  # fmt: skip
+        for measure, key in keys.items():
+            _print(row, measure, known[key])
+    for name, found in distribution(known).items():
+        print(f"| {name} | " + " | ".join(found) + " |")
+
+
+def distribution(known: dict[str, Any], which: str = "error") -> dict[str, list[str]]:
+    """Of each source and measure: how many figures, how many inside, and the error's median, 90th percentile, least and most."""
+    sources: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in steps():
+        for measure in row["published"]:
+            found = known.get(key_of(row, measure), {})
+            told = found.get("blind", {}) if which == "blind" else found
+            if told:
+                kind = "seconds" if measure == TIME else "allocated" if measure == "allocated" else "reserved and device"
+                sources.setdefault((row["source"], kind), []).append(told)
+    table = {}
+    for (source, kind), told in sources.items():
+        errors = sorted(one["error"] for one in told)
+        sizes = sorted(abs(error) for error in errors)
+        inside = sum(one["inside"] for one in told)
+        ninth = sizes[min(int(0.9 * len(sizes)), len(sizes) - 1)]
+        table[f"{source} | {kind}"] = [
+            f"{inside} of {len(told)}", f"{sizes[len(sizes) // 2]:.1f}", f"{ninth:.1f}", f"{errors[0]:.1f} to {errors[-1]:.1f}"
+        ]  # fmt: skip
+    return table
+
+
+def _print(row: dict[str, Any], measure: str, found: dict[str, Any]) -> None:
+    unit, digits = (1.0, 2) if measure == TIME else (1e9, 1)
+    low, high, middle = (f"{found[end] / unit:.{digits}f}" for end in ("low", "high", "predicted"))
+    published = f"{sum(found['published']) / 2 / unit:.{digits}f}"
+    said = "yes" if found["inside"] else "no"
+    print(f"| {row['source']} | {row['name']} | {measure} | {published} | {middle} ({low} to {high}) | {said} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A model's configuration, checked before any library is imported: what cannot be predicted is said within a second."""
 
+import math
 from typing import Any
 
 from engine.prediction import library
@@ -266,7 +267,7 @@ def _check_rope(config: dict[str, Any], kind: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0 and math.isfinite(value)
 
 
 def _from_dimensions(model: ModelFacts) -> dict[str, Any]:

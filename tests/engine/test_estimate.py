@@ -36,6 +36,8 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"num_hidden_layers": 10**9}, {}, "absurd_number", "num_hidden_layers is 1000000000"),
         ({"vocab_size": "many"}, {}, "absurd_number", "vocab_size is 'many'"),
         ({"model_type": "frobnicator"}, {}, "unknown_architecture", "no model of type 'frobnicator'"),
+        ({"model_type": ["llama"], "max_position_embeddings": 64}, {}, "unknown_architecture", "no model of type ['llama']"),
+        ({"rope_theta": float("inf")}, {}, "absurd_number", "rope_theta is inf; a number above 0"),
         ({"auto_map": {"AutoModel": "x.Y"}}, {}, "custom_code", "code of its own"),
         ({"model_type": "mamba"}, {}, "unknown_kernels", "by a recurrence"),
         ({"model_type": "vit", "vocab_size": None}, {}, "no_head", "type vit have no head for text"),
@@ -246,7 +248,7 @@ def test_states_are_divided_and_copies_are_not() -> None:
     assert more(1, None) == 0
     assert more(4, "ddp") == 4000
     assert more(4, "zero1") == -6000 + 4000
-    assert more(4, "fsdp") == -6000 - 3000 - 3000 + 2000
+    assert more(4, "fsdp") == -6000 - 3000 - 3000 + 2000 + 1000
     beside = on_each({"temporaries": 4000}, held, 4, "zero1", layers=4, updates=True)
     assert beside == -3000 + 4000, "what foreach makes beside its share"
     # A phase that makes nothing, as that of a fused optimizer, holds and divides what was there when it began.

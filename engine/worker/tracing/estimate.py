@@ -6,9 +6,11 @@ from typing import Any
 from engine.prediction.cards import context_of, known_of
 from engine.prediction.configured import mixes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
+from engine.prediction.divided import computed, divided
+from engine.prediction.experts import experts_of, one_by_one
 from engine.prediction.resolve import resolved
-from engine.prediction.stream import PHASES, Segment, held_of, peaks, phase_of
-from engine.worker.tracing import models, work
+from engine.prediction.stream import PHASES, Segment, peaks, phase_of
+from engine.worker.tracing import models, spans, work
 from engine.worker.tracing.kernels import Card, repacks_here
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.plain import PlainLoop
@@ -48,7 +50,7 @@ def estimate(facts: Facts) -> dict[str, Any]:
     one = _predicted(content, answer.step, card, facts)
     low = high = 0
     reserved_low = reserved_high = 0
-    for other in answer.others.values():
+    for other in [*answer.others.values(), *_otherwise(answer.step, content)]:
         try:
             found = _predicted(content, other, card, facts)
         except LoracleError:  # what this model cannot do is no open question
@@ -56,11 +58,14 @@ def estimate(facts: Facts) -> dict[str, Any]:
         low, high = low + min(found.allocated - one.allocated, 0), high + max(found.allocated - one.allocated, 0)
         less_or_more = found.reserved - one.reserved
         reserved_low, reserved_high = reserved_low + min(less_or_more, 0), reserved_high + max(less_or_more, 0)
+    more = spans.older(one.phases, answer.step, content)
     several = answer.step.devices > 1
-    allocated = _range(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high)
-    reserved = _range(one.reserved, sharing.MARGINS if several else RESERVED, reserved_low, reserved_high)
+    allocated = spans.around(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high + more)
+    reserved = spans.around(one.reserved, sharing.MARGINS if several else RESERVED, reserved_low, reserved_high + more)
     reserved["low"] = max(reserved["low"], allocated["low"])
     context = _context(facts, reserved["predicted"])
+    if card.kind == "cuda":
+        reserved = spans.limited(reserved, allocated, spans.free(facts.machine), context)
     assumed = [*answer.assumed, *([] if known or card.kind == "cpu" else ["device"])]
     room = _room(facts.machine, allocated, context)
     return {
@@ -76,11 +81,21 @@ def estimate(facts: Facts) -> dict[str, Any]:
     }
 
 
+def _otherwise(step: TrainingStep, content: dict[str, Any]) -> list[TrainingStep]:
+    """The same step where a library does otherwise than it did before, or may; nobody's facts tell which."""
+    found = []
+    experts = step.fused_experts is None and step.method == "qlora" and not own_step(step)
+    if experts and experts_of(models.config_of(content).get_text_config())[1]:
+        found.append(step.model_copy(update={"fused_experts": True}))
+    if step.frozen_kept is None and step.sharding == "fsdp" and step.devices > 1 and step.adapters:
+        found.append(step.model_copy(update={"frozen_kept": True}))
+    return found
+
+
 def _room(machine: Machine, allocated: dict[str, int], context: tuple[int, int, int]) -> dict[str, Any] | None:
-    """Whether the step fits into what is free, or the whole where only that is known; `None` where nothing is."""
-    device = machine.device
-    free = machine.ram_available if device is None else device.memory_free or device.memory_total
-    if free is None or (device is None and machine.backend != "cpu"):
+    """Whether the step fits into what is free; `None` where that is not known."""
+    free = spans.free(machine)
+    if free is None:
         return None
     low = allocated["low"] + context[1]
     high = max(allocated["high"], int(FITTING * allocated["predicted"])) + context[2]
@@ -91,22 +106,14 @@ def _room(machine: Machine, allocated: dict[str, int], context: tuple[int, int, 
 class _Predicted:
     """One step, every choice known."""
 
-    def __init__(
-        self, segments: list[Segment], seconds: dict[str, float], step: TrainingStep, layers: int, card: Card
-    ) -> None:
+    def __init__(self, segments: list[Segment], seconds: dict[str, float], card: Card) -> None:
         found = peaks(segments, pooled=card.kind == "cuda")
-        held = held_of(segments) if step.devices > 1 else {}
-        by_phase = {
-            name: phase["allocated"]
-            + sharing.on_each(phase["parts"], held, step.devices, step.sharding, layers, updates=phase_of(name) == "optimizer")
-            for name, phase in found["phases"].items()
-        }
+        by_phase = {name: int(phase["allocated"]) for name, phase in found["phases"].items()}
         self.phases = {
             phase: max((size for name, size in by_phase.items() if phase_of(name) == phase), default=0) for phase in PHASES
         }
         self.allocated = max(by_phase.values())
-        alone, kept = (max(phase[which] for phase in found["phases"].values()) for which in ("allocated", "reserved"))
-        self.reserved = kept if step.devices == 1 else int(self.allocated * kept / max(alone, 1))  # shares are kept as wholes are
+        self.reserved = max(int(phase["reserved"]) for phase in found["phases"].values())
         self.parts, self.parts_by_phase = found["parts"], parts_by_phase(found)
         self.seconds = seconds
 
@@ -241,8 +248,13 @@ def _by_number(step: TrainingStep) -> bool:
 def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: Facts) -> _Predicted:
     speed, measured = _speed(facts, step)
     try:
-        segments, busy, count = at_depth(content, step, card, speed, learned_share(facts))
-        layers = models.depth_of(models.config_of(content))
+        segments, busy, count = at_depth(content, computed(step), card, speed, learned_share(facts))
+        text = models.config_of(content).get_text_config()
+        table = int(getattr(text, "vocab_size", 0)) * int(getattr(text, "hidden_size", 0))
+        each, numbers = experts_of(text)
+        if step.method == "qlora" and numbers and not step.fused_experts and not own_step(step):
+            segments = one_by_one(segments, step, each, numbers)
+        segments = divided(segments, step, models.depth_of(text), table)
     except (Refused, InputError):
         raise
     except Exception as error:  # whatever a model's code raises on tensors without content
@@ -252,7 +264,7 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
         raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
     whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
     low, high = TIME[measured]
-    return _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, step, layers, card)
+    return _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, card)
 
 
 def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
@@ -270,10 +282,6 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     tensor, plain, traffic = EFFICIENCY
     bandwidth = facts.measured.bandwidth or traffic * known.bandwidth
     return work.Speed(tensor * narrow, plain * wide, bandwidth), measured
-
-
-def _range(point: int, margins: tuple[float, float], low: int, high: int) -> dict[str, int]:
-    return {"predicted": point, "low": int((point + low) * margins[0]), "high": int((point + high) * margins[1])}
 
 
 def _context(facts: Facts, tensors: int) -> tuple[int, int, int]:

@@ -8,8 +8,8 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 
 from engine.prediction.deeper import SHALLOW, extended
 from engine.prediction.resolve import resolved
-from engine.prediction.stream import peaks
-from engine.worker.tracing import kernels
+from engine.prediction.stream import PHASES, peaks
+from engine.worker.tracing import kernels, spans
 from engine.worker.tracing.estimate import FITTING, _room, estimate, own_step, traced
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
@@ -199,6 +199,38 @@ def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:
     kept = 16 * 128 * LLAMA["vocab_size"] * 4  # the logits, in fp32
     widened = (unsure["allocated"]["high"] - unsure["allocated"]["low"]) - (sure["allocated"]["high"] - sure["allocated"]["low"])
     assert widened > 0.5 * kept
+
+
+def test_older_losses_and_a_full_card_widen_what_is_kept() -> None:
+    """transformers 4.46 copied the logits once more; an allocator gives back what it does not use before it fails."""
+    step = step_of(micro_batch_rows=16, length=128, optimizer="none", outputs_held=False)
+    logits = 16 * 128 * int(LLAMA["vocab_size"])
+    phases = dict.fromkeys(PHASES, 1000) | {"loss": 10 * logits, "backward": 12 * logits}
+    assert spans.older(phases, step, LLAMA) == 2 * logits
+    held = step.model_copy(update={"outputs_held": True})
+    assert spans.older(phases | {"loss": 0}, held, LLAMA) == 2 * logits
+    assert spans.older(phases, step.model_copy(update={"loss": "fused"}), LLAMA) == 0
+    allocated, context = {"predicted": 60, "low": 59, "high": 61}, (10, 5, 15)
+    kept = {"predicted": 100, "low": 95, "high": 108}
+    assert spans.limited(kept, allocated, 200, context) == kept
+    assert spans.limited(kept, allocated, 115, context) == kept | {"high": 105}
+    assert spans.limited(kept, allocated, 90, context) == {"predicted": 80, "low": 59, "high": 80}
+    assert spans.limited(kept, allocated, 60, context) == kept, "what does not fit is told as it would be"
+
+
+def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
+    step = step_of(method="qlora", base_dtype="bfloat16", kbit_prepared=False, double_quantization=True, quantization="nf4")
+    card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": MIXTURE}}
+
+    def told(**more: Any) -> dict[str, int]:
+        found = estimate(Facts.model_validate(card | {"step": step.model_dump(exclude_none=True) | more}))
+        allocated: dict[str, int] = found["allocated"]
+        return allocated
+
+    either, fused, maps = told(), told(fused_experts=True), told(fused_experts=False)
+    weights = 3 * 3 * 4 * 64 * 192  # layers, maps, experts, numbers
+    assert either["predicted"] == maps["predicted"] <= fused["predicted"] - 1.2 * weights
+    assert either["high"] == pytest.approx(fused["high"], rel=0.001)
 
 
 def test_moments_of_8_bit_are_those_that_the_trainer_makes() -> None:

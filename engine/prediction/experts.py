@@ -1,0 +1,37 @@
+"""Experts beside 4-bit maps. Since version 5 of transformers those of a layer are one weight, which bitsandbytes leaves as it is;
+before, and in whatever was measured then, each was a linear map in 4 bit."""
+
+from typing import Any
+
+from engine.prediction.stream import Event, Segment, phase_of
+from recommender.step import TrainingStep
+
+COUNTS = ("num_local_experts", "num_experts", "n_routed_experts")
+SIZES = {False: 0.5 + 4 / 64, True: 0.5 + 1 / 64 + 4 / (64 * 256)}
+"""Bytes of a 4-bit weight with its scales, themselves narrowed or not."""
+
+
+def experts_of(config: Any) -> tuple[int, int]:
+    """How many experts a layer has, and the numbers of one of their two weights (all of a layer's); zeros where it has none."""
+    count = next((int(n) for name in COUNTS if isinstance(n := getattr(config, name, None), int)), 0)
+    width = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None)
+    one = int(width) * int(config.hidden_size) if count > 1 and isinstance(width, int) else 0
+    return count, count * one
+
+
+def one_by_one(segments: list[Segment], step: TrainingStep, count: int, numbers: int) -> list[Segment]:
+    """The stream of a step whose experts are maps in 4 bit: their weights are packed, and what is made of them is made of one
+    expert at a time."""
+    usual = 4 if step.base_dtype == "float32" else 2
+    made = {k * numbers * width for k in (1, 2) for width in (2, 4)}
+
+    def packed(event: Event, phase: str) -> Event:
+        if event.size not in made:
+            return event
+        if not event.name.endswith("|weights"):
+            return event._replace(size=event.size // count)
+        loading = phase_of(phase) == "load" and not phase.endswith("adapters")
+        width = usual if loading or not step.kbit_prepared else 4  # the preparation makes what is not packed fp32
+        return event._replace(size=int(event.size // width * SIZES[bool(step.double_quantization)]))
+
+    return [Segment(s.phase, [packed(event, s.phase) for event in s.events]) for s in segments]
