@@ -13,6 +13,7 @@ from engine.inspection.machine import only_device
 from engine.prediction import ask, calibration
 from engine.prediction.ask import estimate, traced
 from engine.prediction.calibration import learn, learned, measure, remembered
+from engine.prediction.cards import reached_of
 from engine.prediction.configured import Cannot, checked
 from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.stream import Event, Segment, held_of, peaks
@@ -89,6 +90,15 @@ def test_a_step_that_takes_too_long_to_count_is_no_bad_input() -> None:
     with pytest.raises(Cannot, match=r"^cannot predict: counting this step took longer than 0 seconds; a real") as caught:
         traced("estimate", {}, about="the step", seconds=0.05)
     assert (caught.value.code, caught.value.exit_code) == ("too_slow", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [("NVIDIA A100-SXM4-80GB", 1.07), ("NVIDIA A100 80GB PCIe", 1.03), ("NVIDIA H100 NVL", 1.0), ("RTX A1000", 1.0), (None, 1.0)],
+)
+def test_what_large_products_reach_beside_the_usual_share_of_the_data_sheet(name: str | None, beside: float) -> None:
+    card = {"backend": "cuda", "devices": [{"name": name, "memory_total": 10**10}]}
+    assert reached_of(Machine.model_validate(card)) == pytest.approx(beside, abs=0.005)
 
 
 @pytest.mark.parametrize("backend", ["mps", "rocm", "xpu"])

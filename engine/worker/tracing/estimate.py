@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from engine.prediction.cards import context_of, known_of
+from engine.prediction.cards import context_of, known_of, reached_of
 from engine.prediction.configured import mixes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.divided import computed, divided
@@ -280,6 +280,7 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     if computed_in == "bfloat16" and known.capability < (8, 0) and not half_measured:
         narrow = wide  # their tensor cores know fp16 only
     tensor, plain, traffic = EFFICIENCY
+    narrow = narrow if half_measured else reached_of(facts.machine) * narrow
     bandwidth = facts.measured.bandwidth or traffic * known.bandwidth
     return work.Speed(tensor * narrow, plain * wide, bandwidth), measured
 

@@ -183,7 +183,7 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
     checkpointing = {"use_reentrant": False}
     if step.kbit_prepared:
         live.phase("load prepare")
-        with torch.device(device):
+        with torch.device(device), _experts_aside(model, step):
             model = prepare_model_for_kbit_training(
                 model, use_gradient_checkpointing=step.checkpointed, gradient_checkpointing_kwargs=checkpointing
             )
@@ -216,6 +216,22 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
         return made
     except ValueError as error:
         raise InputError(f"step.target_modules {step.target_modules!r}: {first_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _experts_aside(model: Any, step: TrainingStep) -> Iterator[None]:
+    """Experts that stand for maps in 4 bit, which the k-bit preparation leaves as they are; without autocast fused ones would not
+    take what comes to them then."""
+    aside = [] if step.fused_experts or not step.autocast else [
+        (module, name, weight) for module in model.modules() for name, weight in module._parameters.items()
+        if weight is not None and weight.dim() == 3 and "Experts" in type(module).__name__
+    ]  # fmt: skip
+    for module, name, weight in aside:
+        weight.requires_grad_(False)
+        del module._parameters[name]
+    yield
+    for module, name, weight in aside:
+        module.register_parameter(name, weight)
 
 
 def fresh_modules(model: Any, head: str) -> list[str]:

@@ -231,6 +231,10 @@ def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
     weights = 3 * 3 * 4 * 64 * 192  # layers, maps, experts, numbers
     assert either["predicted"] == maps["predicted"] <= fused["predicted"] - 1.2 * weights
     assert either["high"] == pytest.approx(fused["high"], rel=0.001)
+    # The preparation makes fused ones fp32, and leaves maps in 4 bit as they are.
+    prepared = {"kbit_prepared": True, "autocast": "bfloat16"}
+    wide, packed = (told(fused_experts=fused, **prepared)["predicted"] for fused in (True, False))
+    assert packed <= wide - 1.2 * weights
 
 
 def test_moments_of_8_bit_are_those_that_the_trainer_makes() -> None:
