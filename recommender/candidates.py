@@ -6,15 +6,19 @@ from recommender import kernels, timing
 from recommender.counting import is_labelled
 from recommender.facts import Facts
 from recommender.footprint import disk_needed, trained_parameters, wide_moments
-from recommender.memory import Placed, as_memory, groups_of, place, undivided
+from recommender.memory import Placed, as_memory, compared, groups_of, place
 from recommender.plan import Plan
 from recommender.reasons import reason, size
 from recommender.recommendation import METHOD_NAMES, Candidate, Hours, Method, Reason, Settings
 from recommender.shape import Shape, checkpoint_bytes_per_parameter, quantised_elsewhere, shape_of, tuned_as_encoder
-from recommender.traced import parameters
+from recommender.traced import at_once, note, note_shown, parameters
 from recommender.variants import Group, last_layers, step_of, variants
 
 _ADAPTER_METHODS: tuple[Method, Method] = ("lora", "qlora")
+LITTLE = 0.15
+"""Of LoRA's memory, or a GB: less than that is no reason for 4-bit weights."""
+NOTHING = 50e6
+"""Bytes that are not worth a number."""
 TIME_SHARE = 0.8
 """Of the time budget that a run may be expected to take."""
 
@@ -235,14 +239,22 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
     smallest = candidates["lora"].settings.model_copy(
         update={"token_budget": candidates["lora"].settings.max_length, "gradient_checkpointing": True}
     )
-    unquantised, quantised = (undivided(facts, shape, step_of(facts, m, smallest))[0] for m in _ADAPTER_METHODS)
+    steps = [step_of(facts, m, smallest) for m in _ADAPTER_METHODS]
+    unquantised, quantised = compared(facts, shape, *steps)
     saving = max(unquantised - quantised, 0)
+    little = int(max(1e9, LITTLE * unquantised))
+    told = shape.parameters < 600e6 or saving < little
+    for step in steps:
+        if at_once(facts, step) is None:
+            decides = shape.parameters >= 600e6 and note(step, saving, little)
+            if told and saving >= NOTHING and not decides:
+                note_shown(step)
     lora = place(facts, shape, step_of(facts, "lora", smallest.model_copy(update={"gradient_checkpointing": False})))
-    if shape.parameters < 600e6 or saving < max(1e9, 0.15 * unquantised):
+    if told:
         if running & {"lora", "full"}:
             least, most = (1.1, 2) if facts.machine.device is not None else timing.UNPACKING_ON_CPU
             known = {"saving": saving, "parameters": shape.parameters, "least": least, "most": most}
-            wording = "D1_qlora_saves_nothing" if saving < 50e6 else None
+            wording = "D1_qlora_saves_nothing" if saving < NOTHING else None
             yield "qlora", reason("D1_qlora_saves_little", known, "E20", "E21", "E22", "E23", wording=wording)
     elif (
         "lora" in running and lora.peak <= 0.85 * lora.available and not facts.goal.ship_in_4_bit and not lora_is_cut(candidates)

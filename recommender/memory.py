@@ -116,12 +116,6 @@ def groups_of(machine: Machine) -> list[tuple[int, int]]:
     return [(n, free[n - 1]) for n in range(len(free), 0, -1) if n == len(free) or free[n] < free[n - 1]]
 
 
-def undivided(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int]]:
-    """Peak of the step on a single device, and its parts."""
-    peak, whole, _ = _alone(facts, shape, step)
-    return peak, whole
-
-
 def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int], traced.Counted | None]:
     """Peak and parts on a single device, and what was counted of this step, with the runtime; by what runs have shown."""
     factor = traced.from_runs(facts, step.method)
@@ -141,6 +135,14 @@ def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int],
     return peak, parts, found._replace(peak=peak, low=low, high=high, most=needed, parts=parts)
 
 
+def compared(facts: Facts, shape: Shape, *steps: Step) -> list[int]:
+    """Peaks of steps on a single device: all as traces have counted them, or all by the formula, never one by this and one by
+    that."""
+    if all(traced.at_once(facts, step) for step in steps):
+        return [_alone(facts, shape, step)[0] for step in steps]
+    return [_by_formula(facts, shape, step)[0] for step in steps]
+
+
 def beside(facts: Facts, tensors: int) -> tuple[int, int, int]:
     """Bytes that a process holds beside so many of tensors: the point, the least and the most."""
     if facts.machine.device is not None:
@@ -151,18 +153,20 @@ def beside(facts: Facts, tensors: int) -> tuple[int, int, int]:
     return point, least, most
 
 
+def _by_formula(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int]]:
+    parts = parts_of(facts, shape, step)
+    whole = parts | {"runtime": beside(facts, sum(parts.values()))[0]}
+    return int(MARGIN * sum(whole.values())), whole
+
+
 def _from_dimensions(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int]]:
     """By the formula, scaled by what a trace found of a step of the same kind."""
-    parts = parts_of(facts, shape, step)
-    tensors = sum(parts.values())
-    whole = parts | {"runtime": beside(facts, tensors)[0]}
-    peak = MARGIN * sum(whole.values())
+    peak, whole = _by_formula(facts, shape, step)
     found = traced.nearest(facts, step)
     if found is not None:
-        near = sum(parts_of(facts, shape, found.step).values())
-        formula = MARGIN * (near + beside(facts, near)[0])
-        peak *= (found.peak + beside(facts, found.peak)[0]) / max(formula, 1)
-    return int(peak), whole
+        there = found.peak + beside(facts, found.peak)[0]
+        peak = int(peak * there / max(_by_formula(facts, shape, found.step)[0], 1))
+    return peak, whole
 
 
 def place(facts: Facts, shape: Shape, step: Step, groups: list[tuple[int, int]] | None = None) -> Placed:

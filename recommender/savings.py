@@ -5,10 +5,9 @@ from typing import Literal
 
 from recommender.facts import Facts
 from recommender.footprint import Step
-from recommender.memory import undivided
+from recommender.memory import compared
 from recommender.recommendation import Candidate, Settings
 from recommender.shape import shape_of
-from recommender.traced import at_once
 from recommender.variants import has_8bit_adamw, step_of
 
 Change = Literal["checkpointing", "half_batch", "half_length", "adamw_8bit", "no_embeddings"]
@@ -20,20 +19,14 @@ WORTH = 0.03
 def largest(facts: Facts, candidate: Candidate) -> tuple[Change, int] | None:
     """The change and the bytes that it saves; `None` where nothing saves much.
 
-    Of steps that a trace has counted, or whose memory follows from a fit, by that; of others by the formula, which is scaled by
-    what was counted of a step of the same kind.
+    Of steps that a trace has counted, or whose memory follows from a fit, by that; of others by the formula.
     """
     shape = shape_of(facts.model, facts.data.task)
-    plain = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": None})})
-
-    def needed(of: Facts, settings: Settings) -> int:
-        return undivided(of, shape, step_of(of, candidate.method, settings))[0]
 
     def kept(settings: Settings) -> float:
         """The share of the memory that is left."""
-        known = all(at_once(facts, step_of(facts, candidate.method, s)) for s in (candidate.settings, settings))
-        of = facts if known else plain  # never one by a trace and the other by the formula
-        return needed(of, settings) / max(needed(of, candidate.settings), 1)
+        after, before = compared(facts, shape, *(step_of(facts, candidate.method, s) for s in (settings, candidate.settings)))
+        return after / max(before, 1)
 
     least = {change: kept(other) for change, other in _changes(facts, candidate)}
     if not least:

@@ -152,13 +152,15 @@ def parameters(facts: Facts, step: Step) -> int | None:
 
 NEAR = math.log(1.6)
 """How far a step's memory by the formula may be from what is free, so that a trace could decide otherwise."""
+SHOWN = -1.0
+"""In the place of how far it is, where its memory is told: nearer than near."""
 _ASKED: ContextVar[dict[Step, float] | None] = ContextVar("asked", default=None)
 
 
 @contextmanager
 def asking() -> Iterator[dict[Step, float]]:
     """Within it is noted of which steps a formula decides whether they fit, though a trace may say otherwise; and how far from
-    what is free their memory is, 0 where it is the same."""
+    what is free their memory is, 0 where it is the same; and of which a sentence tells the memory (`SHOWN`)."""
     asked: dict[Step, float] = {}
     token = _ASKED.set(asked)
     try:
@@ -167,13 +169,19 @@ def asking() -> Iterator[dict[Step, float]]:
         _ASKED.reset(token)
 
 
-def note(step: Step, needed: float, free: int) -> None:
-    """A formula decided whether that step fits, by what it needs and what is free."""
+def note(step: Step, needed: float, free: int) -> bool:
+    """A formula decided whether that step fits, by what it needs and what is free; whether a trace could decide otherwise."""
+    asked, off = _ASKED.get(), abs(math.log(max(needed, 1) / max(free, 1)))
+    if asked is not None and off <= NEAR:
+        asked[step] = min(asked.get(step, off), off)
+    return off <= NEAR
+
+
+def note_shown(step: Step) -> None:
+    """A number that a person is shown is that step's memory by a formula."""
     asked = _ASKED.get()
     if asked is not None:
-        off = abs(math.log(max(needed, 1) / max(free, 1)))
-        if off <= NEAR:
-            asked[step] = min(asked.get(step, off), off)
+        asked[step] = SHOWN
 
 
 def one_of_each_way(asked: dict[Step, float]) -> list[Step]:

@@ -1,14 +1,11 @@
 """`--auto` and `plan`: look, decide, say why."""
 
 import argparse
-import codecs
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from engine import contradictions
 from engine import inspect as inspection
@@ -17,7 +14,7 @@ from engine.files import write_atomically
 from engine.launch import Waiting
 from engine.planning import plan_for
 from engine.prediction import trial
-from engine.prediction.candidates import Own, counted_out
+from engine.prediction.candidates import Own, can_be_counted, counted_out, hangs_on_formula, is_wanted, remembered
 from engine.refusals import check_fits, check_task
 from engine.text import clean, one_line
 from recommender import plan_file
@@ -34,6 +31,7 @@ from tui import settings, show_advice, show_explain
 from tui.commands import start
 from tui.commands_inspect import rows_of
 from tui.error_words import in_words
+from tui.facts_file import facts_from
 from tui.flags import said_goal
 from tui.goal import tell_me_more
 from tui.i18n import _
@@ -53,7 +51,7 @@ def auto(given: argparse.Namespace) -> int:
             if look.model.weights_here and not given.dry_run:
                 likely = _plan(given, look, recommend(look.facts))
                 worker = sent_away.enter_context(Waiting(likely))  # its imports take about as long as the traces do
-        look.trace(lambda advice: _own(given, look, advice))
+        look.trace(lambda advice: _own(given, look, advice), explained=getattr(given, "explain", False))
         advice = recommend(look.facts)
         _show_advice(given, look.facts, advice)
         try:
@@ -78,7 +76,7 @@ def plan(given: argparse.Namespace) -> int:
         meaningless = _of_runs(given)
         if meaningless:
             raise InputError(f"--facts decides on facts alone and writes no plan; leave out {', '.join(meaningless)}.")
-        return _decide_on(_with_goal(facts_from(given.facts), given), given)
+        return _decide_on(facts_from(given.facts), given)
     if given.trace:
         raise InputError("--trace goes with --facts; where model and data are looked at, every step is counted.")
     if given.model is None or given.data is None:
@@ -92,7 +90,7 @@ def plan(given: argparse.Namespace) -> int:
     if writes and wanted.exists() and not given.force:
         raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
     look = look_at(given)
-    look.trace(lambda advice: _own(given, look, advice))
+    look.trace(lambda advice: _own(given, look, advice), explained=getattr(given, "explain", False))
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
     try:
@@ -128,12 +126,18 @@ def _of_runs(given: argparse.Namespace) -> list[str]:
 
 
 def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
-    """Decide on facts alone; nothing is looked at and nothing is written. With `--trace` the candidates' steps are counted."""
-    if given.trace:
-        facts = counted_out(facts)
+    """Decide on facts alone; nothing is looked at and nothing is written.
+
+    What was counted once is used; with `--trace`, and where a formula would decide what a trace could decide otherwise, steps are
+    counted, for seconds. Else the formula tells the memory, and that is said.
+    """
+    goal = facts.goal.model_copy(update=said_goal(given))  # flags outrank what the file says
+    facts = remembered(facts.model_copy(update={"goal": goal}))
+    if given.trace or hangs_on_formula(facts):
+        facts = counted_out(facts, explained=given.explain, told=_counting(quiet=given.json))
     advice = recommend(facts)
-    if given.trace and not any(c.memory.counted for c in advice.candidates):
-        said = _("No step could be counted, so a formula tells the memory: counting takes model.config, and CUDA or a CPU.")
+    said = _formula_told(facts, advice)
+    if said and given.trace and (given.json or given.explain):
         print(said, file=sys.stderr)
     if given.explain:
         _show_chain(facts, advice, given)
@@ -141,7 +145,30 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
         print(json.dumps(advice.model_dump(mode="json"), ensure_ascii=False))
     else:
         _show(facts, advice, Screen())
+        show_advice.lines([said] if said else [], Screen())
     return Exit.DONE
+
+
+def _formula_told(facts: Facts, advice: Recommendation) -> str:
+    """That a formula tells the memory of all candidates, and why, where one does."""
+    if any(c.memory.counted for c in advice.candidates):
+        return ""
+    if can_be_counted(facts) and is_wanted(facts, advice.candidates):
+        return _("The memory is told by a formula, and far enough from what is free; --trace counts it.")
+    return _("No step could be counted, so a formula tells the memory: counting takes model.config, and CUDA or a CPU.")
+
+
+def _counting(*, quiet: bool) -> Callable[[], None]:
+    """Says once that steps are counted, before the first wait."""
+    said = quiet
+
+    def told() -> None:
+        nonlocal said
+        if not said:
+            print(_("Counting the memory of steps, once for this model and such rows …"), file=sys.stderr)
+        said = True
+
+    return told
 
 
 class Look:
@@ -166,17 +193,9 @@ class Look:
             print(_("Trying bf16 on this processor, once for this model and such texts …"), file=sys.stderr)
         self.facts = trial.with_trial(found)
 
-    def trace(self, own: Own = lambda _: ()) -> None:
+    def trace(self, own: Own = lambda _: (), *, explained: bool = False) -> None:
         """Count what the candidates' steps take, and those of the plans that `own` makes of the advice."""
-        said = False
-
-        def told() -> None:
-            nonlocal said
-            if not self._quiet and not said:
-                print(_("Counting the memory of steps, once for this model and such rows …"), file=sys.stderr)
-            said = True
-
-        self.facts = counted_out(self.facts, own, told=told)
+        self.facts = counted_out(self.facts, own, explained=explained, told=_counting(quiet=self._quiet))
 
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""
@@ -270,29 +289,3 @@ def _short(advice: Recommendation) -> str:
     hopeless = any(r.code in PHYSICS for r in advice.reasons)
     overridable = [_("--anyway runs it all the same.")] if advice.verdict == "not_yet" and not hopeless else []
     return clean(" ".join([*against, *overridable]))
-
-
-def _with_goal(facts: Facts, given: argparse.Namespace) -> Facts:
-    """The goal's flags outrank what the file says."""
-    return facts.model_copy(update={"goal": facts.goal.model_copy(update=said_goal(given))})
-
-
-def facts_from(file: Path) -> Facts:
-    """The facts in a file, or in what stdin brings.
-
-    Raises:
-        InputError: it cannot be read, or is no facts file.
-    """
-    name = "stdin" if str(file) == "-" else str(file)
-    try:
-        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        facts = Facts.model_validate_json(content.removeprefix(codecs.BOM_UTF8))
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror}).") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{name}: {place + ': ' if place else ''}{first['msg']}.") from None
-    if not facts.model_fields_set:
-        raise InputError(f"{name}: holds no facts; its parts are machine, model, data, goal.")
-    return facts

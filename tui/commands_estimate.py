@@ -13,8 +13,8 @@ from engine.runs import all_runs
 from engine.text import clean
 from recommender.errors import Exit, InputError
 from recommender.facts import Facts
-from tui.commands_advice import facts_from
 from tui.error_words import in_words
+from tui.facts_file import facts_from
 from tui.i18n import _
 from tui.show import Screen
 from tui.words import duration, size

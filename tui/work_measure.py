@@ -45,10 +45,10 @@ def counted(advice: Advice, cancel: "Cancel") -> "Facts":
 def counted_beside(advice: Advice, cancel: "Cancel") -> "Facts | None":
     """The same with the steps that decide beside those on the screen: what else fits, what would change the advice; `None` where
     all of them are known. Seconds."""
-    from engine.prediction.candidates import WITHIN, deciding, with_traces
+    from engine.prediction.candidates import deciding, with_traces
 
     steps = deciding(advice.facts)
-    return with_traces(advice.facts, steps, fits=True, beside=WITHIN, cancel=cancel) if steps else None
+    return with_traces(advice.facts, (), steps, fits=True, cancel=cancel) if steps else None
 
 
 def with_profile(advice: Advice, facts: "Facts") -> Advice:

@@ -3,7 +3,8 @@
     python -m benchmarks.prediction.what_if        writes results/what_if.json; only what is lacking there, or what is named
 
 Of every step one trace is fitted; then rows, length and rank are changed. Told are the error of the peak in hundredths,
-the milliseconds that the answer takes, and the sizes at which the fit says that only a trace knows.
+the milliseconds that the answer takes, and the sizes at which the fit says that only a trace knows; on a card also what the
+allocator's replay reserves at the new size, in hundredths of it what the plan says, and whether its interval holds it.
 """
 
 import json
@@ -17,6 +18,8 @@ from benchmarks.prediction.models import LLAMA_8B, MINILM, SMOLLM2
 from engine.worker.tracing.candidates import candidates
 from recommender import fitted
 from recommender.facts import Facts
+from recommender.footprint import Step
+from recommender.traced import as_facts, at_once
 
 RESULTS = Path(__file__).parents[1] / "results" / "what_if.json"
 CPU = {"backend": "cpu", "cpu_cores": 2, "ram_available": 32 * 10**9}
@@ -41,8 +44,10 @@ def row(name: str, config: dict[str, Any], machine: dict[str, Any], one: dict[st
     data = {"task": one["task"], "rows": 1000, "classes": 3, "tokens_total": 1000, "trained_tokens": 600}
     facts = Facts.model_validate({"machine": machine, "model": {"config": config}, "data": data})
     begun = time.process_time()
-    fit = candidates(facts, [one | {"fit": True}])["steps"].get(one["method"], {}).get("fit")
-    seconds = time.process_time() - begun
+    found = candidates(facts, [one | {"fit": True}])["steps"].get(one["method"], {})
+    seconds, fit = time.process_time() - begun, found.get("fit")
+    profile = {"steps": [as_facts(_step(one, one["rows"], one["length"], RANK), **found)]}
+    known = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
     edits = []
     for factors in EDITS:
         rows, length, rank = (round(f * size) for f, size in zip(factors, (one["rows"], one["length"], RANK), strict=True))
@@ -56,12 +61,29 @@ def row(name: str, config: dict[str, Any], machine: dict[str, Any], one: dict[st
         milliseconds = 1000 * (time.perf_counter() - began) / ASKED
         anew = candidates(facts, [one | {"rows": rows, "length": length, "settings": settings}])["steps"][one["method"]]
         truth = anew["peak"] - anew["parts"].get("reserve", 0)
+        plan = at_once(known, _step(one, rows, length, rank))
         edits.append({
             "rows": rows, "length": length, "rank": rank, "traced": truth, "milliseconds": round(milliseconds, 3),
             "error": None if said is None else round(100 * (said.peak / truth - 1), 4),
-            "reserved_per_allocated": round(anew["peak"] / truth, 3),
         })  # fmt: skip
+        if plan is not None and "reserve" in anew["parts"]:
+            off, held = round(100 * (plan.peak / anew["peak"] - 1), 2), plan.low <= anew["peak"] <= plan.high
+            edits[-1] |= {"reserved": anew["peak"], "reserved_error": off, "reserved_covered": held}
     return {"step": name, "method": one["method"], "task": one["task"], "traced_and_fitted": round(seconds, 1), "edits": edits}
+
+
+def _step(one: dict[str, Any], rows: int, length: int, rank: int) -> Step:
+    """The step as the plan knows it, of so many rows."""
+    settings = one["settings"]
+    return Step(
+        one["method"],
+        settings["precision"],
+        rank=0 if one["method"] == "full" else rank,
+        micro_tokens=rows * length,
+        length=length,
+        gradient_checkpointing=settings["gradient_checkpointing"],
+        accumulates=True,
+    )
 
 
 def main() -> None:
@@ -82,7 +104,7 @@ def main() -> None:
         found = row(name, config, machine, one)
         known = [*(k for k in known if k["step"] != name), found]
         RESULTS.write_text(json.dumps(known, indent=0) + "\n")
-        errors = [e["error"] for e in found["edits"]]
+        errors = [(e["error"], e.get("reserved_error"), e.get("reserved_covered")) for e in found["edits"]]
         print(name, method, errors, max(e["milliseconds"] for e in found["edits"]), "ms", flush=True)
 
 

@@ -102,25 +102,28 @@ def each(
     about: str,
     seconds: float,
     within: float,
+    waits: bool = True,
     told: Callable[[], None] | None = None,
     cancel: Cancel | None,
 ) -> tuple[dict[str, Any], set[str]]:
-    """What the child says of each of these steps, by name, and the names of those it was not asked about in time: with `within`
-    none is begun later than so many seconds. What is in neither cannot be traced. Each is remembered by itself; `told` is called
-    before a wait.
+    """What the child says of each of these steps, by name, and the names of those it was not asked about in time: of those that
+    stand beside others none is begun later than `within` seconds after the first, and unless somebody `waits` only what is
+    remembered is told. What is in neither cannot be traced. Each is remembered by itself; `told` is called before a wait.
 
     Raises:
         Cannot: none can.
     """
 
     def key(plan: dict[str, Any]) -> str:
-        return key_of("step", {"asked": request | {"plan": {**plan, "name": None}}, "environment": arithmetic()})
+        return key_of("step", {"asked": request | {"plan": {**plan, "name": None, "beside": None}}, "environment": arithmetic()})
 
     known = {plan["name"]: remembering.remembered(key(plan), TRACES) for plan in plans}
     found = {name: answer["step"] for name, answer in known.items() if answer is not None}
     lacking = [plan for plan in plans if known[plan["name"]] is None]
     if not lacking:
         return {name: step for name, step in found.items() if step is not None}, set()
+    if not waits:
+        return {name: step for name, step in found.items() if step is not None}, {plan["name"] for plan in lacking}
     asked = request | {"plans": lacking, "within": within}
     if told is not None:
         told()

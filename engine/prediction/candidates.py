@@ -7,18 +7,20 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.inspection.child import Cancel
+from engine.inspection.processor import processor, usable_cores
 from engine.launch import expandable
 from engine.prediction.ask import KNOWN, each
 from engine.prediction.configured import Cannot, checked
 from recommender import savings
 from recommender.decide import completed, recommend, settled
 from recommender.edits import edited
-from recommender.facts import Facts
+from recommender.facts import Facts, Machine
 from recommender.footprint import Step
 from recommender.hyper import ALL_LINEAR
 from recommender.plan import Plan
 from recommender.recommendation import Candidate, Recommendation
 from recommender.traced import (
+    SHOWN,
     as_facts,
     asking,
     at_once,
@@ -51,7 +53,7 @@ Own = Callable[[Recommendation], Iterable[Plan]]
 
 def is_wanted(facts: Facts, shown: Iterable[Candidate]) -> bool:
     """Whether tracing could say more about these candidates than is known."""
-    return _can_be_traced(facts) and bool(_unknown(facts, steps_of(facts, shown), timed=True))
+    return _can_be_traced(facts) and bool(_unknown(facts, steps_of(facts, shown)))
 
 
 def steps_of(facts: Facts, shown: Iterable[Candidate]) -> list[Step]:
@@ -59,84 +61,124 @@ def steps_of(facts: Facts, shown: Iterable[Candidate]) -> list[Step]:
     return [step_of(facts, c.method, c.settings) for c in sorted(shown, key=lambda c: c.method)]
 
 
-def _unknown(facts: Facts, steps: Iterable[Step], *, timed: bool = False) -> dict[str, Step]:
-    """Those that have not been counted, nor `timed` where that is wanted, by a name of their own: the method and, of several, a
-    number."""
-    lacking = untimed(facts) if timed else []
-    known = [*(c.step for c in counted(facts) if c.step not in lacking), *untraceable(facts)]
-    found: dict[str, Step] = {}
-    for step in steps:
-        if step not in known:
-            known.append(step)
-            found[step.method if step.method not in found else f"{step.method} {len(found)}"] = step
+def _unknown(facts: Facts, shown: Iterable[Step], beside: Iterable[Step] = ()) -> dict[str, tuple[Step, bool]]:
+    """Those that have not been counted, nor timed where they are shown, by a name of their own: the method and, of several, a
+    number; and whether it stands beside what is shown."""
+    hopeless, lacking = untraceable(facts), untimed(facts)
+    known = [c.step for c in counted(facts)]
+    found: dict[str, tuple[Step, bool]] = {}
+    taken = list(hopeless)
+    for step, aside in [*((step, False) for step in shown), *((step, True) for step in beside)]:
+        if step not in taken and (step not in known or (step in lacking and not aside)):
+            taken.append(step)
+            found[step.method if step.method not in found else f"{step.method} {len(found)}"] = step, aside
     return found
 
 
 def counted_out(
-    facts: Facts, own: Own = lambda _: (), *, advised: bool = True, told: Callable[[], None] | None = None
+    facts: Facts,
+    own: Own = lambda _: (),
+    *,
+    advised: bool = True,
+    explained: bool = False,
+    told: Callable[[], None] | None = None,
 ) -> Facts:
     """The facts with the steps counted of all candidates that are recommended on them, unless `advised` is false, and of a
-    person's own plans: those that `own` makes of a recommendation. Then, with all that was advised, of others near the
-    memory that is free: a formula would decide whether they fit, and what would help. Seconds, the first time.
+    person's own plans: those that `own` makes of a recommendation. Then, with all that was advised, of others: those near the
+    memory that is free, of which a formula would decide whether they fit, those whose memory a sentence tells, and where the
+    advice is `explained`, those after a change that would save memory. Seconds, the first time.
 
-    What would change the advice goes by the fits of these, and by the formula beyond them: nobody waits for sentences about other
-    machines. Who reads the plan on a screen has the time (`deciding`). `told` is called before each wait."""
+    Sentences about other machines that no number stands in go by the fits of these, and by the formula beyond them: nobody waits
+    for them. Who reads the plan on a screen has the time (`deciding`). `told` is called before each wait."""
     until = 0.0
     for _ in range(ROUNDS if _can_be_traced(facts) else 0):
-        advice = recommend(facts)
+        advice, beside = _told(facts, explained=explained) if advised else (recommend(facts), [])
         edits = [edited(facts, advice.candidate(plan.method), plan).candidate for plan in own(advice)]
         shown = steps_of(facts, [*(advice.candidates if advised else ()), *edits])
-        with asking() as asked:
-            settled(completed(facts)[0])
-        beside = one_of_each_way(asked)[:MOST_BESIDE] if advised else []
-        if _unknown(facts, shown, timed=True):
-            facts = with_traces(facts, shown, fits=advised, told=told)
-            continue
-        until = until or time.monotonic() + WITHIN
-        left = until - time.monotonic()
-        if left <= 0 or not counted(facts) or not _unknown(facts, beside):  # where nothing shown can be traced, neither can these
+        left = until - time.monotonic() if until else WITHIN / 2
+        before, facts = facts, with_traces(facts, shown, beside if left > 0 else (), within=left, fits=advised, told=told)
+        if facts is before or not counted(facts):  # where nothing shown can be traced, nothing beside it can
             break
-        facts = with_traces(facts, beside, fits=True, beside=left, told=told)
+        until = until or time.monotonic() + WITHIN / 2
     return facts
 
 
+def remembered(facts: Facts) -> Facts:
+    """The facts with what is counted already of the candidates that are recommended on them; nobody waits."""
+    for _ in range(ROUNDS if _can_be_traced(facts) else 0):
+        advice, beside = _told(facts)
+        before, facts = facts, with_traces(facts, steps_of(facts, advice.candidates), beside, fits=True, waits=False)
+        if facts is before:
+            break
+    return facts
+
+
+def hangs_on_formula(facts: Facts) -> bool:
+    """Whether what is recommended would, and a trace could say otherwise: a step is near what is free, and not counted."""
+    if not can_be_counted(facts):
+        return False
+    with asking() as asked:
+        settled(completed(facts)[0])
+    return bool(_unknown(facts, (), (step for step, off in asked.items() if off != SHOWN)))
+
+
+def _told(facts: Facts, *, explained: bool = False) -> tuple[Recommendation, list[Step]]:
+    """The advice, and one step of each kind of which the formula decides it, or tells a number."""
+    with asking() as asked:
+        settled(completed(facts)[0])
+    with asking() as every:
+        advice = recommend(facts)
+    beside = one_of_each_way(asked | {step: off for step, off in every.items() if off == SHOWN})[:MOST_BESIDE]
+    return advice, [*beside, *(_changed(facts, advice) if explained else ())]
+
+
 def deciding(facts: Facts) -> list[Step]:
-    """Steps of which a formula decides, in what is recommended on these facts and what would change it, and a trace could."""
+    """Steps of which a formula decides, in what is recommended on these facts and what would change it, or what would save
+    memory, and a trace could."""
     if not _can_be_traced(facts) or not counted(facts):
         return []
     with asking() as asked:
         advice = recommend(facts)
-    return list(_unknown(facts, _beside(facts, advice, asked)).values())
+    beside = [*one_of_each_way(asked)[:MOST_BESIDE], *_changed(facts, advice)]
+    return [step for step, _ in _unknown(facts, (), beside).values()]
 
 
-def _beside(facts: Facts, advice: Recommendation, asked: dict[Step, float]) -> list[Step]:
-    """One step of each kind that decides, and what the best candidate's would be after the changes that may save most."""
-    changed = [step for step in savings.steps(facts, advice.best) if at_once(facts, step) is None]
-    return [*one_of_each_way(asked)[:MOST_BESIDE], *changed]
+def _changed(facts: Facts, advice: Recommendation) -> list[Step]:
+    """What the candidates' steps would be after the changes that may save most, the best one's first; one of each kind."""
+    of_all = sorted(advice.candidates, key=lambda c: c.method != advice.best.method)
+    unknown = [step for c in of_all for step in savings.steps(facts, c) if at_once(facts, step) is None]
+    return one_of_each_way(dict.fromkeys(unknown, 0.0))
 
 
 def with_traces(
     facts: Facts,
-    steps: Iterable[Step],
+    shown: Iterable[Step],
+    beside: Iterable[Step] = (),
     *,
+    within: float = WITHIN,
     fits: bool = False,
-    beside: float | None = None,
+    waits: bool = True,
     told: Callable[[], None] | None = None,
     cancel: Cancel | None = None,
 ) -> Facts:
-    """The facts with the memory of these steps as a trace counts it, for deciding once more.
+    """The facts with the memory of these steps as a trace counts it, for deciding once more; the same where nothing is new.
 
-    On a CPU, which is this one, also with the seconds that they take, unless they stand `beside` what is shown: then none is
-    begun later than so many seconds. With `fits` also how memory grows with batch, length and rank: for those who edit, and for
-    deciding about steps of other sizes. What was found is remembered by what it depends on: app and command line say the same.
+    On this CPU also with the seconds that they take, unless they stand `beside` what is shown: of these none is begun later than
+    `within` seconds after the first. With `fits` also how memory grows with batch, length and rank: for those who edit, and for
+    deciding about steps of other sizes. What was found is remembered by what it depends on: app and command line say the same;
+    unless somebody `waits`, that alone is read.
 
     Seconds, the first time. The formula's numbers stay where nothing can be traced: on a device that is neither CUDA nor a CPU,
     of a model with code of its own, of a task whose step is not traced; they are not asked for again.
     """
     if not _can_be_traced(facts):
         return facts
-    wanted = _unknown(facts, steps, timed=beside is None)
-    plans = [_wanted(facts, step, name) | {"fit": fits, "timed": beside is None} for name, step in wanted.items()]
+    wanted = _unknown(facts, shown, beside)
+    here = is_here(facts.machine)
+    plans = [
+        _wanted(facts, step, name) | {"fit": fits, "timed": here and not aside, "beside": aside}
+        for name, (step, aside) in wanted.items()
+    ]
     if not plans:
         return facts
     found: dict[str, Any] = {}
@@ -145,22 +187,43 @@ def with_traces(
         model = checked(facts.model)
         request = {"facts": _steady(facts.model_copy(update={"model": model})), "expandable": expandable()}
         about = facts.model.id or "the model"
-        within = SECONDS / 2 if beside is None else beside
-        found, left = each(request, plans, about=about, seconds=SECONDS, within=within, told=told, cancel=cancel)
+        found, left = each(request, plans, about=about, seconds=SECONDS, within=within, waits=waits, told=told, cancel=cancel)
     except Cannot:
-        left = set() if beside is None else set(wanted)
-    entries = [as_facts(wanted[name], **answer) for name, answer in found.items() if name in wanted]
+        left = {name for name, (_, aside) in wanted.items() if aside}
+    return _with(facts, wanted, found, left)
+
+
+def _with(facts: Facts, wanted: dict[str, tuple[Step, bool]], found: dict[str, Any], left: set[str]) -> Facts:
+    """The facts with what was found of those that were wanted, unless they were `left` for another time."""
+    answers = {name: answer for name, answer in found.items() if name in wanted}
+    hopeless = [asdict(step) for name, (step, _) in wanted.items() if name not in answers and name not in left]
+    if not answers and not hopeless:
+        return facts
     profile = dict(facts.measured.memory_profile or {})
+    entries = [as_facts(wanted[name][0], **answer) for name, answer in answers.items()]
     new = [e["step"] for e in entries]
     older = [e for e in profile.get("steps") or () if isinstance(e, dict) and e.get("step") not in new]
     profile["steps"] = [*older[-REMEMBERED:], *entries]
     if facts.machine.device is None:
         lacking = [step for step in profile.get("untimed") or () if step not in new]
-        profile["untimed"] = [*lacking[-REMEMBERED:], *(new if beside is not None else ())]
-    hopeless = [asdict(step) for name, step in wanted.items() if name not in found and name not in left]
+        aside = [asdict(wanted[name][0]) for name in answers if wanted[name][1]]
+        profile["untimed"] = [*lacking[-REMEMBERED:], *aside]
     if hopeless:
         profile["untraceable"] = [*(profile.get("untraceable") or ())[-REMEMBERED:], *hopeless]
     return facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
+
+
+def is_here(machine: Machine) -> bool:
+    """Whether that is a CPU, and this one."""
+    return machine.device is None and (machine.cpu_name, machine.cpu_cores) == (processor().name, usable_cores())
+
+
+def can_be_counted(facts: Facts) -> bool:
+    """Whether nothing is known against counting their steps: neither of the device nor of the model."""
+    try:
+        return _can_be_traced(facts) and bool(checked(facts.model))
+    except Cannot:
+        return False
 
 
 def _can_be_traced(facts: Facts) -> bool:

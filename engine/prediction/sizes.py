@@ -165,6 +165,16 @@ def _aligned(first: list[Segment], second: list[Segment], grows: _Grows) -> Iter
         yield out
 
 
+def resized(segments: list[Segment], first: Sizes, other: Sizes) -> list[Segment]:
+    """A stream whose blocks have terms as it would be at another size that takes the same way."""
+    factors = [_value(other, powers) / (_value(first, powers) or 1) for powers in TERMS]
+
+    def at(e: Event) -> Event:
+        return e._replace(size=round(e.size * factors[e.term])) if e.size > 0 else e
+
+    return [Segment(s.phase, [at(e) for e in s.events]) for s in segments]
+
+
 def fitted(segments: list[Segment], first: Sizes, ways: Ways) -> dict[str, Any]:
     """What `recommender.fitted.at` reads, of a stream at its whole depth whose blocks have terms."""
     values = np.array([_value(first, powers) for powers in TERMS], dtype=float)

@@ -6,7 +6,7 @@ import pytest
 
 from recommender.facts import Facts
 from recommender.footprint import Step, states, wide_moments
-from recommender.memory import place, undivided
+from recommender.memory import compared, place
 from recommender.shape import Shape, shape_of
 from tests.recommender.test_recommend import BERT, LLAMA_1B, LLAMA_8B, LLAMA_70B
 
@@ -30,7 +30,7 @@ def situation(model: dict[str, Any], task: str = "instruction", **machine: Any) 
 
 def peak(model: dict[str, Any], step: Step, task: str = "instruction") -> int:
     facts, shape = situation(model, task)
-    return undivided(facts, shape, step)[0]
+    return compared(facts, shape, step)[0]
 
 
 @pytest.mark.parametrize(

@@ -181,12 +181,14 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
     asked: list[list[dict[str, Any]]] = []
 
     def answers(_: dict[str, Any], plans: list[dict[str, Any]], **__: object) -> tuple[dict[str, Any], set[str]]:
-        if not plans[0]["timed"]:  # what decides beside: there was no time for it
-            return {}, {plan["name"] for plan in plans}
+        left = {plan["name"] for plan in plans if plan["beside"]}  # what decides beside: there was no time for it
+        plans = [plan for plan in plans if not plan["beside"]]
+        if not plans:
+            return {}, left
         asked.append(plans)
         go_on.wait(60)
         step = {"peak": 123_000_000, "low": 120_000_000, "high": 130_000_000, "parts": {"weights": 123_000_000}}
-        return {plan["name"]: step for plan in plans}, set()
+        return {plan["name"]: step for plan in plans}, left
 
     monkeypatch.setenv("LORACLE_TRACE", "1")
     monkeypatch.setattr("engine.prediction.candidates.each", answers)

@@ -1,22 +1,19 @@
 """The steps of a recommendation's candidates, traced as the worker would take them."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
-from unittest import mock
 
 from engine.prediction import sizes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment, peaks
-from engine.prediction.tiled import BEGIN, END, summed
-from engine.worker import grouped, layout, tiled, token_loss
+from engine.worker import grouped, layout, token_loss
 from engine.worker.budget import is_out_of_memory
 from engine.worker.tracing import models, work
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
+from engine.worker.tracing.pieces import divided, watched, with_sums
 from engine.worker.tracing.timed import Calls
 from engine.worker.tracing.trace import Traced, trace
 from recommender.errors import LoracleError
@@ -42,27 +39,29 @@ def candidates(
 
     Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. On a CPU,
     which is taken for this one, also the seconds that a token takes in training and in scoring. What asks for a `fit` also gets
-    how its memory grows with rows, length and rank, unless that cannot be told. Those that would
-    begin later than `within` seconds are `left`.
+    how its memory grows with rows, length and rank, unless that cannot be told. Of those that stand `beside` others what would
+    begin later than `within` seconds after the first is `left`.
     """
     card, _ = card_of(facts)
     pooled = card.kind == "cuda"
-    held = "reserved" if pooled else "allocated"
+    held, allocator = "reserved" if pooled else "allocated", {"pooled": pooled, "expandable": expandable}
     found: dict[str, dict[str, Any]] = {}
-    short, begun, left = False, time.monotonic(), []
+    short, begun, left = False, None, []
     for one in wanted:
         if one["task"] not in HEADS:
             continue
-        if within is not None and time.monotonic() - begun > within:
-            left.append(name_of(one))
-            continue
+        if one.get("beside"):
+            begun = begun or time.monotonic()
+            if within is not None and time.monotonic() - begun > within:
+                left.append(name_of(one))
+                continue
         try:
             step = _Step(facts, one, card, timed=not pooled and one.get("timed", True))
             segments = step.segments(fits=bool(one.get("fit")))
-            told = peaks(segments, pooled=pooled, expandable=expandable)
+            told = peaks(segments, **allocator)
             whole = told
             if learned_share(facts) != 1 and HEADS[one["task"]] == "causal_lm":
-                whole = peaks(_Step(facts, one, card, learned=1.0).segments(), pooled=pooled, expandable=expandable)
+                whole = peaks(step.all_learned(segments) or _Step(facts, one, card, learned=1.0).segments(), **allocator)
             seconds = step.seconds
         except UNTRACEABLE as error:
             short |= is_out_of_memory(error)
@@ -184,8 +183,15 @@ class _Step:
             return found
         return segments
 
-    def _here(self) -> Sizes:
-        return self.ways.sizes(self._one["rows"], self._one["length"], self._one["settings"].get("rank") or 0)
+    def all_learned(self, segments: list[Segment]) -> list[Segment] | None:
+        """The stream if all of the text were learned, where the terms of its blocks tell that."""
+        there = self._here(self.ways._replace(share=1.0))
+        if self.grows is None or self.ways.apart or self.ways.taken(there) != self.ways.taken(self.grows):
+            return None
+        return sizes.resized(segments, self.grows, there)
+
+    def _here(self, ways: Ways | None = None) -> Sizes:
+        return (ways or self.ways).sizes(self._one["rows"], self._one["length"], self._one["settings"].get("rank") or 0)
 
     def _traced(self, layers: int | None, other: Sizes | None = None) -> Traced:
         one, share = self._one, self._share
@@ -214,11 +220,11 @@ class _Step:
             rows = max(token_loss.TILE // self._words, 1)
             pieces = -(-self._here().chunk // rows)
             tile = -(-max(other.chunk, 1) // max(pieces, 1)) * self._words
-            with _divided(other, self.ways.heads, self._pieces, tile), _watched(marks):
-                return _summed(trace(build, self._card))
+            with divided(other, self.ways.heads, self._pieces, tile), watched(marks):
+                return with_sums(trace(build, self._card))
         calls = self._calls.setdefault(layers, Calls()) if self._timed else None
-        with _watched(marks if self._marked else []) as (self._pieces, narrow):
-            found = _summed(trace(build, self._card, calls=calls))
+        with watched(marks if self._marked else []) as (self._pieces, narrow):
+            found = with_sums(trace(build, self._card, calls=calls))
         self._learned[layers] = found.trained
         if narrow:
             self.ways = self.ways._replace(causal=self._keys, narrow=narrow[0])
@@ -227,67 +233,6 @@ class _Step:
         group = layout.MOST[self._card.kind] if layout.layout.cache_info().misses else 0
         self.ways = self.ways._replace(chunk=chunk, group=group, tile=grouped.TILE if self._pieces else 0)
         return found
-
-
-Tiles = list[tuple[slice, slice]]
-
-
-def _summed(traced: Traced) -> Traced:
-    """With a block or two in the place of each call's tiles, where those are marked."""
-    return replace(traced, segments=summed(traced.segments)) if traced.recorded.marks else traced
-
-
-@contextlib.contextmanager
-def _watched(marks: list[Callable[[str], None]]) -> Iterator[tuple[list[int], list[bool]]]:
-    """Within it is noted in how many pieces attention works on its scores, call by call, and of causal attention on a CPU whether
-    it reads 16 bit; where there is somebody in `marks`, its tiles are marked."""
-    seen: list[int] = []
-    narrow: list[bool] = []
-    usual, usually, asked = grouped._tiles, tiled._tiles, tiled.pays
-
-    def tiles(*given: int) -> Tiles:
-        found = list(usual(*given))
-        seen.append(len(found))
-        return found
-
-    def causally(*given: int) -> Iterator[Any]:
-        for mark in marks:
-            mark(BEGIN)
-        yield from usually(*given)
-        for mark in marks:
-            mark(END)
-
-    def pays(longest: int, dtype: Any) -> bool:
-        narrow.append(dtype in tiled.NARROW)
-        return asked(longest, dtype)
-
-    with (
-        mock.patch.object(grouped, "_tiles", tiles),
-        mock.patch.object(tiled, "_tiles", causally),
-        mock.patch.object(tiled, "pays", pays),
-    ):
-        yield seen, narrow
-
-
-@contextlib.contextmanager
-def _divided(size: Sizes, heads: int, seen: list[int], tile: int) -> Iterator[None]:
-    """Within it loss and attention work on pieces of that size, and on as many as at the other one: without contents it does not
-    matter which. Where that size has no tile, attention divides as it does."""
-    calls = iter(seen)
-
-    def tiles(sequences: int, given_heads: int, length: int) -> Tiles:
-        return [(slice(0, size.tile), slice(0, max(size.tile // heads, 1)))] * next(calls, 1)
-
-    def chunk(*_: Any) -> int:  # a mock that returns a value would hold what it is given
-        return size.chunk
-
-    with contextlib.ExitStack() as stack:
-        if size.chunk:
-            stack.enter_context(mock.patch.object(token_loss, "_chunk_of", chunk))
-            stack.enter_context(mock.patch.object(token_loss, "TILE", tile))
-        if size.tile:
-            stack.enter_context(mock.patch.object(grouped, "_tiles", tiles))
-        yield
 
 
 def _plan(one: dict[str, Any]) -> Plan:

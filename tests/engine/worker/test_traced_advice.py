@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 
+from engine.prediction import sizes
 from engine.worker.tracing.candidates import candidates
 from recommender import fitted
 from recommender.decide import recommend
 from recommender.facts import Facts
+from recommender.memory import place
 from recommender.shape import shape_of
 from recommender.traced import as_facts, at_once
 from recommender.variants import step_of
@@ -45,11 +47,9 @@ def test_the_traced_step_replaces_the_formula_and_scales_its_neighbours(facts: F
     assert again.memory.predicted == 7 * 10**9 + again.memory.parts["runtime"]
     assert again.memory.high - again.memory.low < 0.2 * again.memory.predicted
     # Another size of the same kind of step is scaled by what the trace found here.
-    from recommender.memory import undivided
-
     half = step_of(facts, "full", full.settings, full.settings.token_budget // 2)
     shape = shape_of(facts.model, "classification")
-    assert undivided(traced, shape, half)[0] > 1.5 * undivided(facts, shape, half)[0]
+    assert place(traced, shape, half).peak > 1.5 * place(facts, shape, half).peak
 
 
 def test_a_step_that_lacked_memory_here_is_told_apart_from_what_cannot_be_traced(
@@ -107,6 +107,23 @@ def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
     if backend == "cpu" and task == "chat":  # many learned tokens are several pieces of the loss, few are one
         assert fitted.at(fit, 2, 60, 8) is None
         assert fitted.at(fit, 6, 600, 8) is None  # nothing of attention is kept for so long rows
+
+
+@pytest.mark.parametrize(("backend", "rows"), [("cuda", 6), ("cpu", 2)])
+def test_what_a_wholly_learned_text_takes_follows_from_the_terms_of_one_trace(facts: Facts, backend: str, rows: int) -> None:
+    """The upper end of an interval, for which the step would else be traced again."""
+    machine = facts.machine if backend == "cuda" else facts.machine.model_copy(update={"backend": "cpu", "devices": ()})
+    data = {"task": "chat", "tokens_total": 1000, "trained_tokens": 500}
+    known = Facts.model_validate({"machine": machine.model_dump(), "model": {"config": LLAMA}, "data": data})
+    settings = {"learning_rate": 1e-4, "epochs": 1, "effective_batch": 64, "token_budget": 4096, "precision": "fp32",
+                "max_length": 96}  # fmt: skip
+    one = {"method": "full", "task": "chat", "settings": settings, "rows": rows, "length": 96, "pieces": 2, "labels": 2}
+    with patch.object(sizes, "resized", wraps=sizes.resized) as resized:
+        followed, traced = (candidates(known, [one | {"fit": fit}])["steps"]["full"] for fit in (True, False))
+    assert resized.call_count == 1
+    assert followed["high"] > 1.02 * followed["peak"]
+    for end in ("high", "most"):
+        assert followed[end] == pytest.approx(traced[end], rel=0.003)
 
 
 def test_a_plan_that_was_edited_is_told_from_the_fit_and_says_how_far_it_may_be_off(facts: Facts) -> None:

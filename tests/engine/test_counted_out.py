@@ -1,0 +1,102 @@
+"""Which steps are counted before somebody decides on facts, and that what is told hangs on them."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.prediction.candidates import counted_out
+from recommender.decide import decide, recommend
+from recommender.facts import Facts
+from recommender.flips import _with_free_memory
+
+EXAMPLE = Path(__file__).parents[1] / "recommender" / "facts_example.json"
+FACTS = json.loads(EXAMPLE.read_text())
+STATES = {"full": 3.0e9, "lora": 0.9e9, "qlora": 0.8e9}
+Asked = list[dict[str, Any]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Every step that a child is asked for; it says more than the formula of states and less of activations."""
+    found: Asked = []
+    known: set[str] = set()
+
+    def told(plan: dict[str, Any]) -> dict[str, Any]:
+        rows, length, rank = plan["rows"], plan["length"], plan["settings"].get("rank", 0)
+        token = 2e4 if plan["settings"]["gradient_checkpointing"] else 3e5
+        states = STATES[plan["method"]] * (0.5 if plan["settings"]["optimizer"] != "adamw" else 1)
+        parts = {"weights": int(states), "activations": int(token * rows * length)}
+        grows = [["backward", [["weights", [[0, states]]], ["activations", [[3, token]]]]]]
+        fit = {"ways": [1.0, 0, 0, 0, 12], "at": [rows, length, rank], "positions": grows}
+        return {"peak": sum(parts.values()), "parts": parts, "fit": fit}
+
+    def each(
+        request: dict[str, Any], plans: list[dict[str, Any]], *, waits: bool = True, **_: object
+    ) -> tuple[dict[str, Any], set[str]]:
+        def name(plan: dict[str, Any]) -> str:
+            return json.dumps(plan | {"name": "", "beside": None}, sort_keys=True)
+
+        if waits:
+            found.extend(plan for plan in plans if name(plan) not in known)
+            known.update(map(name, plans))
+        return {p["name"]: told(p) for p in plans if name(p) in known}, {p["name"] for p in plans if name(p) not in known}
+
+    monkeypatch.setenv("LORACLE_TRACE", "1")
+    monkeypatch.setattr("engine.prediction.candidates.each", each)
+    return found
+
+
+def _facts(free: float) -> Facts:
+    return _with_free_memory(Facts.model_validate(FACTS), int(free))
+
+
+def test_a_number_in_a_sentence_about_other_machines_is_counted_too(asked: Asked) -> None:
+    """Far above all that fits, so that nothing of this machine is near: still the limit is that of a counted step."""
+    facts = _facts(60e9)
+    counted = counted_out(facts)
+    by_formula, limit = (_limit(recommend(f).would_change) for f in (facts, counted))
+    assert abs(limit - by_formula) > 0.3e9
+    assert any(plan["beside"] for plan in asked)
+    above, below = (decide(_with_free_memory(counted, int(free))) for free in (limit + 0.1e9, limit - 0.2e9))
+    assert (above.verdict, below.verdict) == ("full", "lora")
+    assert above.candidate("full").memory.counted
+
+
+def _limit(would_change: tuple[str, ...]) -> float:
+    (said,) = [text for text in would_change if "less than" in text]
+    return 1e9 * float(re.fullmatch(r"LoRA, if less than ([0-9.]+) GB were free.", said)[1])  # type: ignore[index]
+
+
+def test_facts_are_counted_where_a_formula_could_decide_otherwise_and_else_it_says_so(
+    asked: Asked, loracle_here: Callable[..., Any], tmp_path: Path
+) -> None:
+    def plan(free: float, *more: str) -> str:
+        (tmp_path / "facts.json").write_text(_facts(free).model_dump_json())
+        done = loracle_here("plan", "--facts", "facts.json", *more)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
+
+    assert "told by a formula" in plan(500e9)
+    assert plan(500e9, "--json").count('"counted": false') == 3
+    assert not asked
+    assert '"counted": false' not in plan(500e9, "--json", "--trace")
+    assert {p["method"] for p in asked if not p["beside"]} == {"full", "lora", "qlora"}
+    asked.clear()
+    assert '"counted": false' not in plan(500e9, "--json"), "what was counted once is used"
+    assert not asked
+    assert "told by a formula" not in plan(2.6e9)
+    assert asked
+
+
+def test_what_would_save_most_is_counted_where_it_is_explained(asked: Asked) -> None:
+    def narrow_states() -> bool:
+        return any(p["settings"]["optimizer"] == "adamw_8bit" and not p["settings"]["gradient_checkpointing"] for p in asked)
+
+    counted_out(_facts(60e9))
+    assert not narrow_states()
+    counted_out(_facts(60e9), explained=True)
+    assert narrow_states()
