@@ -53,6 +53,8 @@ def test_a_block_that_is_too_small_stays_and_more_is_reserved() -> None:
     # With expandable segments the free end grows instead, and of a block no more counts than is asked for.
     assert counters([(1, 30 * MIB), (1, -1), (2, 32 * MIB)], expandable=True) == (32 * MIB, 40 * MIB)
     assert counters([(1, 11 * MIB), (2, 9 * MIB)], expandable=True) == (20 * MIB, 20 * MIB)
+    # Of what is free at the end only the lack is mapped.
+    assert counters([(1, 30 * MIB), (1, -1), (2, 50 * MIB)], expandable=True) == (50 * MIB, 60 * MIB)
 
 
 def test_an_emptied_cache_gives_back_whole_segments_only() -> None:

@@ -111,6 +111,8 @@ def test_a_run_of_another_length_warms_up_for_the_same_share_of_it() -> None:
     assert short.warmup_steps == pytest.approx(usual.warmup_steps / usual.epochs, abs=1)
     own = plan_for(advice, model, data, assignments=["epochs=1", "warmup_steps=7"])
     assert own.warmup_steps == 7
+    fewer = plan_for(advice, model, data, train_rows=500)
+    assert steps_of(fewer, data.facts) < 0.6 * steps_of(usual, data.facts)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +153,9 @@ def test_what_cannot_fit_is_refused_whoever_insists() -> None:
     advice, model, data = situation(machine=tight)
     assert advice.verdict == "does_not_fit"
     for anyway in (False, True):
-        with pytest.raises(Refused):
+        with pytest.raises(Refused) as refused:
             plan_for(advice, model, data, method="full", anyway=anyway)
+        assert refused.value.message.count("does not fit") == 1, "of the method that was asked for"
 
 
 def test_who_insists_on_few_rows_hears_what_really_stands_in_the_way() -> None:
@@ -180,6 +183,8 @@ def test_a_persons_plan_is_completed_and_checked(monkeypatch: pytest.MonkeyPatch
     assert made.data.labels == ["neg", "pos"]
     assert made.model.fingerprint == "f" * 64
     assert completed(made).plan == made
+    turned = content["data"] | {"labels": ["pos", "neg"]}
+    assert completed(Plan.model_validate(content | {"data": turned})).plan.data.labels == ["pos", "neg"], "their own order"
 
     for changed, told in (
         ({"data": content["data"] | {"train_fingerprint": "0" * 64}}, "a.csv has changed"),
