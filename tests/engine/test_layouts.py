@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from engine.examples.turns import conversation
 from engine.inspection.data import inspect_data
 from engine.inspection.several import separator_of, split
 from engine.loading import load
@@ -560,3 +561,13 @@ def test_several_labels_in_a_value(values: list[str], name: str, found: str | No
 def test_labels_are_parted_and_cleaned() -> None:
     assert split("a | b|a|", "|") == ["a", "b"]
     assert split("['joy', \"fear\"]", "list") == ["joy", "fear"]
+
+
+def test_what_follows_the_last_answer_of_a_conversation_is_left_out() -> None:
+    """Nothing is learned from it, and it would take its share of max_length."""
+    asked, answered = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    unlearned = answered | {"weight": 0}
+    assert conversation([asked, answered, asked], InputError).messages == [asked, answered]
+    assert conversation([asked, answered, asked, unlearned], InputError).messages == [asked, answered]
+    kept = conversation([asked, unlearned, asked, answered], InputError)
+    assert (len(kept.messages), kept.unlearned) == (4, 1)
