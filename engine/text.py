@@ -39,8 +39,9 @@ def one_line(text: object, limit: int = 200) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says in its first line; its kind where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What an error says in its first line, and in the next one where that names it; its kind where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{lines[0]} {lines[1].strip()}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
 
 
 def _written_out(match: re.Match[str]) -> str:

@@ -197,6 +197,10 @@ def _check_optional(config: dict[str, Any], sizes: dict[str, int]) -> None:
             if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
                 continue
             raise Cannot("absurd_number", f"model.config: {name} is {value!r}; between {least} and {most:,} can be meant.", 2)
+    kinds, layers = config.get("layer_types"), config.get("num_hidden_layers")
+    if isinstance(kinds, list) and isinstance(layers, int) and len(kinds) != layers:
+        said = f"layer_types names {len(kinds)} layers, and num_hidden_layers is {layers}"
+        raise Cannot("contradiction", f"model.config: {said}.", 2)
     hidden, heads = sizes.get("hidden_size", 0), sizes.get("attention_heads", 1)
     shared = config.get("num_key_value_heads")
     if shared is not None and "attention_heads" in sizes and heads % shared:

@@ -63,6 +63,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"intermediate_size": [128, "wide"]}, {}, "absurd_number", "intermediate_size is 'wide'"),
         ({"num_attention_heads": 7}, {}, "contradiction", "no multiple of num_attention_heads, 7"),
         ({"num_key_value_heads": 3}, {}, "contradiction", "num_key_value_heads is 3"),
+        ({"layer_types": ["full_attention"] * 99}, {}, "contradiction", "layer_types names 99 layers, and num_hidden_layers"),
         ({"num_hidden_layers": 2000, "hidden_size": 262144}, {}, "absurd_number", "5e+14 parameters"),
         ({}, {"method": "full"}, "contradiction", "rank is 8"),
         ({}, {"quantization": "nf4"}, "contradiction", "LoRA on a 4-bit base is method qlora"),
