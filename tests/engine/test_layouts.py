@@ -571,3 +571,9 @@ def test_what_follows_the_last_answer_of_a_conversation_is_left_out() -> None:
     assert conversation([asked, answered, asked, unlearned], InputError).messages == [asked, answered]
     kept = conversation([asked, unlearned, asked, answered], InputError)
     assert (len(kept.messages), kept.unlearned) == (4, 1)
+
+
+def test_a_greeting_is_left_out_and_the_system_message_before_it_stays() -> None:
+    system, asked, answered = ({"role": role, "content": "x"} for role in ("system", "user", "assistant"))
+    found = conversation([system, answered, asked, answered], InputError)
+    assert (found.messages, found.unasked) == ([system, asked, answered], 1)
