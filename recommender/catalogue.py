@@ -80,7 +80,7 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     # gates
     "G1_one_label": "All {rows:count} rows have the same label, so there is nothing to learn.",
     "G1_one_label_uncounted": "Every row has the same label, so there is nothing to learn.",
-    "G1_mostly_empty": "{empty_rows:count} of {rows:count} rows have no text.",
+    "G1_mostly_empty": "{empty_rows:count} rows have no text, or nothing to be learned from it; {rows:count} have both.",
     "G1_no_text": "None of the {rows:count} rows has any text.",
     "G2_contradictions": "{share:share} of your rows have a text that also appears with another label; no method can score "
     "above about {cap:share}.",
