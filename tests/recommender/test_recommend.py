@@ -306,8 +306,8 @@ def test_data_that_would_waste_the_run_closes_a_gate(changes: dict[str, Any], ga
 
 def test_rows_that_were_left_out_are_told_beside_those_that_are_read() -> None:
     """They are none of `rows`, and may lack a label as well as a text."""
-    advice = advise(gpu(12), BERT, IMDB | {"empty_rows": 501})
-    assert advice.reasons[0].text == "501 rows have no text, or nothing to be learned from it; 1,000 have both."
+    advice = advise(gpu(12), BERT, IMDB | {"rows": 900, "unique_rows": 900, "empty_rows": 501})
+    assert advice.reasons[0].text == "501 rows have no text, or nothing to be learned from it; 900 have both."
 
 
 @pytest.mark.parametrize(
