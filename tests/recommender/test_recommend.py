@@ -76,6 +76,7 @@ def codes(advice: Recommendation) -> set[str]:
 def test_a_small_encoder_that_fits_is_trained_whole() -> None:
     advice = advise(gpu(12), BERT, IMDB)
     assert (advice.verdict, advice.confidence, advice.runner_up) == ("full", "clear", "lora")
+    assert "pilot" not in codes(advice), "a slice need not decide what is clear"
     assert points(advice) == {"full": 3, "lora": 1, "qlora": 0}
     assert removed(advice) == {"full": None, "lora": None, "qlora": "D1_qlora_saves_little"}
     settings = advice.settings
