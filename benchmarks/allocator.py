@@ -8,10 +8,10 @@ segments), which this does not measure. Needs the chat demo's model (`make demo-
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import command_line, keep
 from benchmarks.paired import TrainerStepper, environments, in_turns, machine, serve, told
 
 SIDES = ("with", "without")
@@ -46,13 +46,12 @@ def compare(model: str, work: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Run the comparison and write its result beside the others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("what", nargs="?", choices=("compare", "serve"), default="compare")
     parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--model", choices=tuple(STEPS), help="only this")
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":
@@ -62,9 +61,7 @@ def main() -> None:
 
     models = [given.model] if given.model else list(STEPS)
     result = {"benchmark": "allocator", "settings": ALLOCATOR, **{m: compare(m, work) for m in models}, "machine": machine()}
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "allocator.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({k: v for k, v in result.items() if k != "machine"}, indent=1))
+    keep(result, given.output, "allocator")
 
 
 if __name__ == "__main__":

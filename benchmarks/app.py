@@ -9,7 +9,6 @@ are processor time where a neighbour on the machine would spoil the clock; both 
 Textual app with one label takes on the same machine in the same minute.
 """
 
-import argparse
 import asyncio
 import gc
 import json
@@ -24,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.command_line import command_line, keep
 from benchmarks.paired import machine
 
 EVENTS = 100_000
@@ -144,9 +144,7 @@ async def bare() -> dict[str, float]:
 
 def main() -> None:
     """Measure, print, and write the result beside the others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    given = parser.parse_args()
+    given = command_line(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LORACLE_STATE"] = folder
         runs = Path(folder) / "runs"
@@ -155,9 +153,7 @@ def main() -> None:
         found = asyncio.run(watched(run, runs))
     result = {"benchmark": "app", "events": EVENTS, "size": list(SIZE), "app": found, "bare_textual": least}
     result |= {"load_average": [round(load, 1) for load in os.getloadavg()], "machine": machine()}
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "app.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    keep(result, given.output, "app")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ these at a time.
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import command_line, keep
 from benchmarks.paired import TrainerStepper, beside, machine, serve, share_of_peak
 
 STEPS, WARM_UP = 32, 2
@@ -162,7 +162,7 @@ def accuracy(data: str, method: str, seeds: list[int], work: Path) -> dict[str, 
 
 def main() -> None:
     """Run one comparison and write its result beside the earlier ones."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("what", choices=("speed", "accuracy", "serve"))
     parser.add_argument("side", nargs="?", choices=("loracle", *PEERS), help=argparse.SUPPRESS)
     parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
@@ -173,7 +173,6 @@ def main() -> None:
     parser.add_argument("--against", nargs="+", choices=PEERS, default=list(PEERS), help="only these")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     work = given.work.resolve() / "classification"
     if given.what == "serve":
@@ -184,10 +183,7 @@ def main() -> None:
         result = speed((given.data, given.method, given.precision), given.steps, given.against, work)
     else:
         result = accuracy(given.data, given.method, given.seeds, work)
-    given.output.mkdir(parents=True, exist_ok=True)
-    file = given.output / f"classification-{given.what}-{_name(given.data, given.method, given.precision)}.json"
-    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({k: v for k, v in result.items() if k not in ("runs", "machine")}, indent=1))
+    keep(result, given.output, f"classification-{given.what}-{_name(given.data, given.method, given.precision)}")
 
 
 if __name__ == "__main__":

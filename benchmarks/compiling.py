@@ -8,7 +8,6 @@ is the processor time of the first compiled steps, that of the C++ compiler and 
 what later steps take. `--precision bf16-mixed` measures the step in bf16.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import command_line
 from benchmarks.paired import machine
 
 TURNS = 5
@@ -96,11 +96,10 @@ def measured(model: str, precision: str, work: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure one model and put it beside the other in the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--model", choices=("smollm2", "minilm"), default="smollm2")
     parser.add_argument("--precision", choices=("fp32", "bf16-mixed"), default="fp32")
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     file = given.output / "compiling.json"
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

@@ -8,7 +8,6 @@ trying the longest rows (preflight) and scoring 200 held-out rows with the untou
 which also reads every row, traces the candidates and tries bf16, is told apart. Target: 1.25 times the bare one.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import command_line, keep
 from benchmarks.paired import machine
 
 ROWS, HELD_OUT, ROUNDS = 10_000, 200, 5
@@ -68,9 +68,8 @@ def main() -> None:
     """Measure, print, and write the result beside the others."""
     from benchmarks.recipe import _read_tsv, data_root, model_path
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     bare: list[float] = []
     ours: list[float] = []
@@ -105,9 +104,7 @@ def main() -> None:
         "planning_before": round(planned, 2),
         "machine": machine(),
     }
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "first_step.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    keep(result, given.output, "first_step")
 
 
 if __name__ == "__main__":

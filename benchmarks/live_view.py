@@ -12,9 +12,7 @@ The app follows the run in a pseudo-terminal of 120x40. Two measures:
   wider than what is to be measured; it shows that there is no larger cost that the first number misses.
 """
 
-import argparse
 import fcntl
-import json
 import os
 import pty
 import random
@@ -31,6 +29,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.command_line import command_line, keep
 from benchmarks.paired import machine
 
 WINDOW_SECONDS = 2.5
@@ -42,14 +41,11 @@ SETTLE_SECONDS, STEADY_SECONDS = 5.0, 50.0
 
 def main() -> None:
     """Measure, print, and write the result beside the others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     result = measure(given.work.resolve() / "live-view")
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "live_view.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    keep(result, given.output, "live_view")
 
 
 def measure(work: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import command_line, keep
 from benchmarks.paired import machine
 
 ROWS = 1_000_000
@@ -87,9 +88,8 @@ def look(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Generate, measure, print, and write the result beside the others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "loracle-profile-data")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -109,9 +109,7 @@ def main() -> None:
         "machine": machine(),
         "versions": {name: version(name) for name in ("pyarrow", "numpy", "tokenizers")},
     }
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "profile_data.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    keep(result, given.output, "profile_data")
 
 
 def _apart(path: Path, state: str) -> dict[str, Any]:

@@ -9,12 +9,12 @@ recipe in that same environment, which separates the allocator from the rest.
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import resumable
+from benchmarks.command_line import command_line, keep
 from benchmarks.paired import TrainerStepper, environments, in_turns, machine, serve, told
 
 STEPS = 30
@@ -73,24 +73,20 @@ def accuracy(data: str, seeds: list[int], work: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Run one benchmark and write its result beside the earlier ones."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("what", choices=("speed", "accuracy", "serve"))
     parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--data", choices=("imdb", "sst2"), required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":
         serve(stepper(given.side, given.data, work), given.done, WARM_UP + STEPS)
         return
     result = speed(given.data, work) if given.what == "speed" else accuracy(given.data, given.seeds, work)
-    given.output.mkdir(parents=True, exist_ok=True)
-    file = given.output / f"seed_recipe-{given.what}-{given.data}.json"
-    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({k: v for k, v in result.items() if k not in ("runs", "machine")}, indent=1))
+    keep(result, given.output, f"seed_recipe-{given.what}-{given.data}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import command_line, keep
 from benchmarks.paired import TrainerStepper, beside, machine, serve, share_of_peak
 
 ROWS, BATCH, LENGTH, RANK, RATE = 48, 8, 1024, 16, 1e-9
@@ -179,14 +180,13 @@ def operations(method: str, work: Path) -> float:
 
 def main() -> None:
     """Run the comparison and write its result beside the earlier ones."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("what", nargs="?", choices=("compare", "serve"), default="compare")
     parser.add_argument("side", nargs="?", choices=(*OWN, *TRL), help=argparse.SUPPRESS)
     parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--method", choices=("lora", "full"), default="lora")
     parser.add_argument("--against", nargs="+", choices=tuple(TRL), default=list(TRL), help="only these")
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":
@@ -194,9 +194,7 @@ def main() -> None:
         serve(side, given.done, side.a_pass)
         return
     result = compare(given.method, given.against, work)
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / f"sft-{given.method}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({k: v for k, v in result.items() if k != "machine"}, indent=1))
+    keep(result, given.output, f"sft-{given.method}")
 
 
 if __name__ == "__main__":

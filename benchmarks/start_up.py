@@ -6,9 +6,7 @@ Python alone, `loracle --help`, a bare Textual app and Loracle's app are started
 pseudo-terminals of 80x24; the time runs to the first bytes that hold what is waited for. Targets: 0.25 s and 0.4 s.
 """
 
-import argparse
 import fcntl
-import json
 import os
 import pty
 import select
@@ -19,8 +17,8 @@ import sys
 import tempfile
 import termios
 import time
-from pathlib import Path
 
+from benchmarks.command_line import command_line, keep
 from benchmarks.paired import machine
 
 ROUNDS = 15
@@ -64,9 +62,7 @@ def seconds_to(command: list[str], words: bytes, state: str) -> float:
 
 def main() -> None:
     """Measure, print, and write the result beside the others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    given = parser.parse_args()
+    given = command_line(__doc__).parse_args()
     taken: dict[str, list[float]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as state:
         for turn in range(ROUNDS + 1):
@@ -81,9 +77,7 @@ def main() -> None:
         "best_seconds": {name: round(min(t), 3) for name, t in taken.items()},
         "machine": machine(),
     }
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "start_up.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    keep(result, given.output, "start_up")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ processor time too. Run it where nothing else runs; the work beside is a process
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import command_line, keep
 from benchmarks.paired import TrainerStepper, environments, in_turns, machine, serve, told
 
 SIDES = ("sleeping", "spinning", "loracle")
@@ -65,13 +65,12 @@ def _busy(processes: int) -> Iterator[None]:
 
 def main() -> None:
     """Run the comparison and write its result beside the others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("what", nargs="?", choices=("compare", "serve"), default="compare")
     parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--data", choices=tuple(STEPS), help="only this")
     parser.add_argument("--work", type=Path, default=Path("runs-bench"))
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":
@@ -84,9 +83,7 @@ def main() -> None:
         for beside in (0, 1):
             result[f"{data}, {beside} beside"] = compare(data, beside, work)
     result["machine"] = machine()
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "waiting.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({k: v for k, v in result.items() if k != "machine"}, indent=1))
+    keep(result, given.output, "waiting")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,25 @@
+"""What the commands of all benchmarks share: their help, and where results go."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+LONG = ("runs", "machine")
+"""Parts of a result that are written and not printed."""
+
+
+def command_line(about: str | None) -> argparse.ArgumentParser:
+    """A parser with that text as its help, and `--output`."""
+    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="where the result is written")
+    return made
+
+
+def keep(result: Mapping[str, Any], folder: Path, name: str) -> None:
+    """Write it beside the earlier ones, and print what is not long of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({k: v for k, v in result.items() if k not in LONG}, indent=1))
