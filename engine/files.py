@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,13 @@ def nearest(path: Path, fits: Callable[[Path], bool] = lambda _: True) -> Path |
         return None
     close = difflib.get_close_matches(path.name, names, 1)
     return path.parent / close[0] if close else None
+
+
+def common_start(names: Sequence[str]) -> str:
+    """The characters with which all of them begin."""
+    first, last = min(names, default=""), max(names, default="")
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:same]
 
 
 def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> None:

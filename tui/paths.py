@@ -61,12 +61,3 @@ def completions(typed: str, *, files: bool = True) -> list[str]:
     except (OSError, ValueError, RuntimeError):
         return []
     return [f"{base}{e.name}{'/' if e.folder else ''}" for e in inside]
-
-
-def common_start(candidates: list[str]) -> str:
-    """The longest beginning that all share, character by character (`os.path.commonpath` goes by folders)."""
-    if not candidates:
-        return ""
-    first, last = min(candidates), max(candidates)
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[:same]

@@ -61,7 +61,7 @@ Fetch = Callable[[str, str | None], dict[str, Any]]
 def _cached_or(name: str, revision: str | None, fetch: Fetch) -> dict[str, Any]:
     from huggingface_hub import constants
     from huggingface_hub.errors import HFValidationError, RevisionNotFoundError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id
 
     try:
         validate_repo_id(name)
@@ -133,7 +133,7 @@ def _listed(name: str, revision: str | None) -> tuple[str, dict[str, int], dict[
 
 def _download(name: str, revision: str | None, tell: Progress | None) -> dict[str, Any]:
     from huggingface_hub import HfApi
-    from huggingface_hub.utils._paths import filter_repo_objects
+    from huggingface_hub.utils import filter_repo_objects
 
     commit, files, _ = _listed(name, revision)
     # The newest by its branch: only then the cache knows which commit the name means when there is no network.
@@ -173,8 +173,7 @@ def _header(name: str, commit: str, file: str, length: int) -> Header:
 
 def _first_bytes(url: str, count: int) -> bytes:
     """The first bytes of a file, and no more even from a server that would send all of it."""
-    from huggingface_hub.utils._headers import build_hf_headers
-    from huggingface_hub.utils._http import get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     headers = build_hf_headers() | {"Range": f"bytes=0-{count - 1}", "Accept-Encoding": "identity"}
     with get_session().stream("GET", url, headers=headers, timeout=HEADER_SECONDS) as response:

@@ -7,10 +7,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from fnmatch import fnmatch
-from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from engine.files import common_start
 from engine.inspection.child import Progress
 from engine.inspection.hub import REACH_SECONDS, explained, within
 from engine.inspection.hub_fetch import fetched
@@ -34,7 +34,7 @@ def locate_data(name: str, tell: Progress | None = None) -> dict[str, Any]:
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id
 
     repo, _, config = name.partition(":")
     try:
@@ -107,17 +107,11 @@ def name_of(folder: Path, files: list[str]) -> str:
         return str(folder / files[0])
     places = {str(PurePosixPath(file).parent) for file in files}
     names = [PurePosixPath(file).name for file in files]
-    pattern = f"{_beginning(names)}*{_beginning([n[::-1] for n in names])[::-1]}"
+    pattern = f"{common_start(names)}*{common_start([n[::-1] for n in names])[::-1]}"
     inside = folder / places.pop()
     if places or {p.name for p in inside.glob(pattern)} != set(names):
         raise InputError(f"{folder}: the files of a split lie in several folders; give one of them by its path.")
     return str(inside / pattern)
-
-
-def _beginning(names: list[str]) -> str:
-    """The characters with which all of them begin."""
-    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in alike)
 
 
 def chosen_files(repo: str, files: Iterable[str], card: dict[str, Any], config: str) -> dict[str, list[str]]:

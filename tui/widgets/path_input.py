@@ -8,9 +8,10 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input
 
+from engine.files import common_start
 from engine.text import clean
 from tui.background import in_thread
-from tui.paths import common_start, completions
+from tui.paths import completions
 
 PLAIN = "[^\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]*"
 """What a field accepts: a pasted escape sequence would go to the terminal raw."""
