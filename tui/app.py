@@ -7,13 +7,13 @@ import asyncio
 import gc
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from platformdirs import user_downloads_path
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.content import Content
@@ -23,9 +23,9 @@ from textual.theme import ThemeProvider
 from engine.text import one_line
 from tui import kept, keys, settings, terminal
 from tui.background import in_thread
-from tui.error_words import in_words
 from tui.i18n import _
 from tui.merges import Merges
+from tui.navigation import Navigation
 from tui.run_rows import RunList
 from tui.screens.base import LoracleScreen
 from tui.screens.home import HomeScreen
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tui.draft import Draft
 
 
-class LoracleApp(App[None]):
+class LoracleApp(Navigation):
     """Screens: home, set-up, recommendation, run, result."""
 
     TITLE = "Loracle"
@@ -212,69 +212,6 @@ class LoracleApp(App[None]):
         if not self._exit:
             super()._handle_exception(error)
 
-    def open_setup(self, draft: "Draft | None" = None, *, to_plan: bool = False) -> None:
-        """Show the set-up screen, with what the draft says already; without one, with what was left behind.
-
-        With `to_plan` the plan follows as soon as model and data were looked at.
-        """
-        from tui.screens.setup import SetupScreen
-
-        self.push_screen(SetupScreen(draft.model if draft is not None else "", draft=draft, to_plan=to_plan))
-
-    def choose_to_compare(self, run: "RunDirectory") -> None:
-        """Choose what to compare a run with."""
-        from tui.screens.compare import ChooseRuns
-
-        self.push_screen(ChooseRuns(run))
-
-    def open_compare(self, runs: "Sequence[RunDirectory]") -> None:
-        """Show runs over one another."""
-        from tui.screens.compare import CompareScreen
-
-        self.push_screen(CompareScreen(runs))
-
-    def open_replay(self, run: "RunDirectory") -> None:
-        """Play a run once more."""
-        from tui.screens.replay import ReplayScreen
-
-        self.push_screen(ReplayScreen(run))
-
-    def open_again(self, run: "RunDirectory", setting: str = "") -> None:
-        """Start from what a run was made of, to change it; with another `setting` where one is named, as after `--set`."""
-        from recommender.errors import LoracleError
-        from tui.draft import of_run
-
-        try:
-            draft = of_run(run)
-            name, _sign, value = setting.partition("=")
-            if value:
-                draft = draft.with_setting(draft.method, name, value)
-        except LoracleError as error:
-            self.notify(one_line(in_words(error.message), 400), severity="warning", markup=False)
-            return
-        self.open_setup(draft, to_plan=True)
-
-    def open_run(self, run: "RunDirectory", *, result: bool = False) -> None:
-        """Show a run, or its result, on top of the list of runs."""
-        self._only_home()
-        if result:
-            from tui.screens.result import ResultScreen
-
-            self.push_screen(ResultScreen(run))
-        else:
-            from tui.screens.run import RunScreen
-
-            self.push_screen(RunScreen(run))
-
-    def back(self) -> None:
-        """One screen back; from the list of runs nothing lies further back."""
-        if len(self.screen_stack) > 1:
-            self.pop_screen()
-
-    def _only_home(self) -> None:
-        while len(self.screen_stack) > 1:
-            self.pop_screen()
-
     def get_system_commands(self, screen: "Screen[object]") -> Iterable[SystemCommand]:
         """Every action of what has the focus, of this screen and of the app, then the two places one always gets to."""
         offered = {a.binding.id: a for a in keys.own_bindings(screen)}
@@ -285,7 +222,7 @@ class LoracleApp(App[None]):
                 yield SystemCommand(binding.description, active.tooltip or binding.description, act)
         if "new" not in offered:
             yield SystemCommand(_("New run"), _("Choose a model and data"), self.open_setup)
-        yield SystemCommand(_("Runs"), _("The list of all runs"), self._only_home)
+        yield SystemCommand(_("Runs"), _("The list of all runs"), self.only_home)
 
     def empty_trash(self) -> None:
         """Make final what was deleted, once the app was left."""

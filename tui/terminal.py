@@ -24,21 +24,7 @@ _HELPERS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 def copy_locally(text: str) -> bool:
     """Hand `text` to this machine's clipboard, if it has one and a person sits at it; blocks, so call it from a thread."""
     command = _helper()
-    if command is None:
-        return False
-    try:
-        done = subprocess.run(
-            command,
-            input=text.encode("utf-8", "replace"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=HELPER_SECONDS,
-            check=False,
-            start_new_session=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return done.returncode == 0
+    return command is not None and _ran(command, text.encode("utf-8", "replace"))
 
 
 def _helper() -> tuple[str, ...] | None:
@@ -92,10 +78,15 @@ def open_folder(folder: str) -> bool:
     command = "open" if sys.platform == "darwin" else "xdg-open" if here else None
     if command is None or shutil.which(command) is None:
         return False
+    return _ran((command, folder))
+
+
+def _ran(command: tuple[str, ...], given: bytes = b"") -> bool:
+    """Whether a helper took what it was given, in good time."""
     try:
         done = subprocess.run(
-            [command, folder],
-            stdin=subprocess.DEVNULL,
+            command,
+            input=given,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=HELPER_SECONDS,

@@ -46,9 +46,10 @@ class SetupScreen(SetupDrafts):
         Binding("5", "recommend", show=False),
     ]
 
-    def __init__(self, model: str = "", data: str = "", draft: Draft | None = None, *, to_plan: bool = False) -> None:
-        super().__init__(draft=draft or (Draft(model=model, data=data) if model or data else None))
-        self._first = STEPS[0] if not self.draft.model else STEPS[1] if not (self.draft.data or model) else STEPS[2]
+    def __init__(self, draft: Draft | None, *, past_model: bool = False, to_plan: bool = False) -> None:
+        """`past_model` opens it behind a model that was named just now."""
+        super().__init__(draft)
+        self._first = "goal" if not self.draft.model else "data" if past_model or self.draft.data else "model"
         self._straight = to_plan
         self._to_plan = False
         """On to the plan as soon as model and data are known."""

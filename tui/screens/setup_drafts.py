@@ -19,7 +19,7 @@ KEEP_AFTER = 0.6
 class SetupDrafts(LoracleScreen):
     """Keeps the draft, and changes to another one."""
 
-    def __init__(self, *, draft: Draft | None) -> None:
+    def __init__(self, draft: Draft | None) -> None:
         super().__init__()
         self._put_aside = draft is not None and drafts.begin(draft)
         self.draft = draft or drafts.kept()
@@ -56,7 +56,7 @@ class SetupDrafts(LoracleScreen):
     def _change_to(self, draft: Draft) -> None:
         drafts.keep(self.draft)
         self._keeping = None
-        self.app.switch_screen(type(self)(draft=draft))
+        self.app.switch_screen(type(self)(draft))
 
     def action_drafts(self) -> None:
         """Pick another draft; this one is put aside."""

@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.events import DescendantBlur
 from textual.message import Message
@@ -26,6 +24,7 @@ from tui.observations import columns_of
 from tui.progress import amount
 from tui.screens.pick import PickScreen
 from tui.screens.step import Step
+from tui.screens.step_data_found import Found
 from tui.widgets.field import Field
 from tui.widgets.path_input import PathInput
 
@@ -35,49 +34,6 @@ if TYPE_CHECKING:
 
 PAUSE = 0.35
 """Seconds without a key before files are looked at."""
-
-
-class Found(VerticalScroll):
-    """What was found; its keys put things right, so they work while it has the focus."""
-
-    HELP = _("What the rows are taken for and what is odd about them; its keys change how they are read.")
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "done", _("Next"), id="data-next", tooltip=_("On to the next step")),
-        Binding("t", "fix('task')", _("Task"), id="task", tooltip=_("Take the rows for another task")),
-        Binding("c", "fix('column')", _("Columns"), id="columns", tooltip=_("Take other columns")),
-        Binding("x", "fix('conflicts')", _("Conflicts"), id="conflicts", tooltip=_("Leave out rows that contradict others")),
-        Binding("l", "fix('length')", _("Longer"), id="longer", tooltip=_("Read rows to their end, as far as the model reads")),
-        Binding("j", "scroll_down", show=False),
-        Binding("k", "scroll_up", show=False),
-    ]
-
-    can_read_longer = False
-    can_drop_conflicts = False
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What would put nothing right is not offered: reading longer where no row is cut, for instance."""
-        offered = {"length": self.can_read_longer, "conflicts": self.can_drop_conflicts}
-        return action != "fix" or offered.get(str(parameters[0]), True)
-
-    class Fix(Message):
-        """Something is to be put right."""
-
-        def __init__(self, what: str) -> None:
-            super().__init__()
-            self.what = what
-
-    def compose(self) -> ComposeResult:
-        yield Static(id="found-lines", markup=False)
-        yield Static(id="rows", markup=False)
-
-    def action_done(self) -> None:
-        """On to the next step."""
-        self.post_message(Step.Done())
-
-    def action_fix(self, what: str) -> None:
-        """Put it right."""
-        self.post_message(self.Fix(what))
 
 
 class DataStep(Step):

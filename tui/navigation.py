@@ -1,0 +1,82 @@
+"""The ways from one screen of the app to another."""
+
+from typing import TYPE_CHECKING
+
+from textual.app import App
+
+from engine.text import one_line
+from tui.error_words import in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.rundir import RunDirectory
+    from tui.draft import Draft
+
+
+class Navigation(App[None]):
+    """Screens are imported when they are opened: the first paint waits for none but its own."""
+
+    def open_setup(self, draft: "Draft | None" = None, *, to_plan: bool = False) -> None:
+        """Show the set-up screen, with what the draft says already; without one, with what was left behind.
+
+        With `to_plan` the plan follows as soon as model and data were looked at.
+        """
+        from tui.screens.setup import SetupScreen
+
+        self.push_screen(SetupScreen(draft, past_model=draft is not None, to_plan=to_plan))
+
+    def choose_to_compare(self, run: "RunDirectory") -> None:
+        """Choose what to compare a run with."""
+        from tui.screens.compare import ChooseRuns
+
+        self.push_screen(ChooseRuns(run))
+
+    def open_compare(self, runs: "Sequence[RunDirectory]") -> None:
+        """Show runs over one another."""
+        from tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(runs))
+
+    def open_replay(self, run: "RunDirectory") -> None:
+        """Play a run once more."""
+        from tui.screens.replay import ReplayScreen
+
+        self.push_screen(ReplayScreen(run))
+
+    def open_again(self, run: "RunDirectory", setting: str = "") -> None:
+        """Start from what a run was made of, to change it; with another `setting` where one is named, as after `--set`."""
+        from recommender.errors import LoracleError
+        from tui.draft import of_run
+
+        try:
+            draft = of_run(run)
+            name, _sign, value = setting.partition("=")
+            if value:
+                draft = draft.with_setting(draft.method, name, value)
+        except LoracleError as error:
+            self.notify(one_line(in_words(error.message), 400), severity="warning", markup=False)
+            return
+        self.open_setup(draft, to_plan=True)
+
+    def open_run(self, run: "RunDirectory", *, result: bool = False) -> None:
+        """Show a run, or its result, on top of the list of runs."""
+        self.only_home()
+        if result:
+            from tui.screens.result import ResultScreen
+
+            self.push_screen(ResultScreen(run))
+        else:
+            from tui.screens.run import RunScreen
+
+            self.push_screen(RunScreen(run))
+
+    def back(self) -> None:
+        """One screen back; from the list of runs nothing lies further back."""
+        if len(self.screen_stack) > 1:
+            self.pop_screen()
+
+    def only_home(self) -> None:
+        """Back to the list of runs."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
