@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING
 
 from engine.text import one_line
+from recommender.language import marked
 from tui.i18n import _, plural
 from tui.words import number, share
 
 if TYPE_CHECKING:
-    from recommender.facts import DataFacts, Suspicion
+    from recommender.facts import DataFacts
 
 TASKS = {
     "classification": _("classification"),
@@ -20,6 +21,52 @@ TASKS = {
     "seq2seq": _("text to text"),
     "continued_pretraining": _("raw text, continued pre-training"),
 }
+OTHER_LABEL = marked("{share} of the rows have a text that also appears with another label")
+OTHER_NUMBER = marked("{share} of the rows have a text that also comes with another number")
+SHARES = {
+    "duplicate_share": marked("{share} of the rows repeat another row; they are left out"),
+    "near_duplicate_share": marked("{share} more differ from an earlier row only a little"),
+    "shared_share": marked(
+        "{share} of the rows share their question, or their first message or text, with others; those stay together"
+    ),
+    "conflict_share": OTHER_LABEL,
+    "overlap_share": marked("{share} of the held-out rows are also in the training data; those are not trained on"),
+    "unknown_share": marked("{share} of the tokens stand for what the model's tokenizer does not know"),
+}
+"""What is odd about a part of the rows or tokens, by the fact that says how large it is."""
+COUNTS = {
+    "empty_rows": (
+        marked("{n} row has no text or no label and is left out"),
+        marked("{n} rows have no text or no label and are left out"),
+    ),
+    "unasked_rows": (
+        marked("{n} conversation begins with the assistant; what it says before the first question is left out"),
+        marked("{n} conversations begin with the assistant; what it says before the first question is left out"),
+    ),
+    "unwritten_calls": (
+        marked("{n} row calls tools, which the model's chat template does not write down: that is not learned"),
+        marked("{n} rows call tools, which the model's chat template does not write down: that is not learned"),
+    ),
+    "unlearned_answers": (
+        marked("{n} answer of weight 0 is read, not learned"),
+        marked("{n} answers of weight 0 are read, not learned"),
+    ),
+}
+"""The same of rows or answers that are counted: of one, and of several."""
+SUSPICIOUS = {
+    "id": marked("column {name} is different in every row: an identifier, nothing to learn from"),
+    "constant": marked("column {name} is the same in every row: nothing to learn from"),
+    "outliers": marked("{share} of the numbers in column {name} lie far from all others"),
+    "ordered": marked("the labels in column {name} are grades in order: --task regression uses that order"),
+    "spoken": marked("column {name} holds conversations written out; as raw text their questions are learned too"),
+    "leak": marked("column {name} gives the label away: a model would learn to read it instead of the text"),
+    "leak_in_part": marked("column {name} gives the label away in {share} of the rows: a model would learn to read it instead"),
+}
+TOLD_TOGETHER = {
+    "text": marked("hold texts as well, and are not read (--text-column): {names}"),
+    "rival": marked("could be the label as well (--label-column): {names}"),
+}
+"""What is said of a suspicious column by `Suspicion.why`, and of all columns that are suspicious for one reason."""
 
 
 def task_name(facts: "DataFacts") -> str:
@@ -35,100 +82,25 @@ def columns_of(facts: "DataFacts") -> dict[str, str]:
 
 def of_data(facts: "DataFacts") -> list[str]:
     """Repeats, contradictions, overlap, empty rows, suspicious columns; empty where nothing is odd."""
-    found = []
-    if facts.duplicate_share:
-        text = _("{share} of the rows repeat another row; they are left out")
-        found.append(text.format(share=share(facts.duplicate_share)))
-    if facts.near_duplicate_share:
-        text = _("{share} more differ from an earlier row only a little")
-        found.append(text.format(share=share(facts.near_duplicate_share)))
-    if facts.shared_share:
-        text = _("{share} of the rows share their question, or their first message or text, with others; those stay together")
-        found.append(text.format(share=share(facts.shared_share)))
-    if facts.conflict_share:
-        found.append(conflicts(facts))
-    if facts.overlap_share:
-        text = _("{share} of the held-out rows are also in the training data; those are not trained on")
-        found.append(text.format(share=share(facts.overlap_share)))
-    if facts.empty_rows:
-        text = plural(
-            "{n} row has no text or no label and is left out",
-            "{n} rows have no text or no label and are left out",
-            facts.empty_rows,
-        )
-        found.append(text.format(n=number(facts.empty_rows)))
-    if facts.unknown_share:
-        text = _("{share} of the tokens stand for what the model's tokenizer does not know")
-        found.append(text.format(share=share(facts.unknown_share)))
-    if facts.unasked_rows:
-        text = plural(
-            "{n} conversation begins with the assistant; what it says before the first question is left out",
-            "{n} conversations begin with the assistant; what it says before the first question is left out",
-            facts.unasked_rows,
-        )
-        found.append(text.format(n=number(facts.unasked_rows)))
-    if facts.unwritten_calls:
-        text = plural(
-            "{n} row calls tools, which the model's chat template does not write down: that is not learned",
-            "{n} rows call tools, which the model's chat template does not write down: that is not learned",
-            facts.unwritten_calls,
-        )
-        found.append(text.format(n=number(facts.unwritten_calls)))
-    if facts.unlearned_answers:
-        text = plural(
-            "{n} answer of weight 0 is read, not learned",
-            "{n} answers of weight 0 are read, not learned",
-            facts.unlearned_answers,
-        )
-        found.append(text.format(n=number(facts.unlearned_answers)))
+    shares = SHARES | ({"conflict_share": OTHER_NUMBER} if facts.task == "regression" else {})
+    found = [_(words).format(share=share(part)) for name, words in shares.items() if (part := getattr(facts, name))]
+    for name, (one, many) in COUNTS.items():
+        if rows := getattr(facts, name):
+            found.append(plural(one, many, rows).format(n=number(rows)))
     if facts.format and facts.format.startswith("folders"):
         found.append(_("each folder is a class; as FOLDER/**/*.txt the texts are read as raw text"))
-    found += [_suspicious(s) for s in facts.suspicious_columns if s.why not in ("rival", "text")]
-    for why, sentence in (("text", _other_texts), ("rival", _could_be_label)):
-        columns = [s.column for s in facts.suspicious_columns if s.why == why]
-        found += [sentence(*columns)] if columns else []
+    for odd in facts.suspicious_columns:
+        if odd.why in SUSPICIOUS:
+            partly = odd.why == "leak" and odd.share is not None and odd.share < 1
+            words = SUSPICIOUS["leak_in_part" if partly else odd.why]
+            found.append(_(words).format(name=one_line(odd.column, 40), share=share(odd.share or 0.0)))
+    for why, words in TOLD_TOGETHER.items():
+        if names := [one_line(odd.column, 40) for odd in facts.suspicious_columns if odd.why == why]:
+            found.append(_(words).format(names=", ".join(names)))
     return found
 
 
 def conflicts(facts: "DataFacts") -> str:
     """Which part of the rows contradicts others."""
-    numbers = _("{share} of the rows have a text that also comes with another number")
-    labels = _("{share} of the rows have a text that also appears with another label")
-    return (numbers if facts.task == "regression" else labels).format(share=share(facts.conflict_share or 0.0))
-
-
-def _could_be_label(*columns: str) -> str:
-    names = ", ".join(one_line(column, 40) for column in columns)
-    return _("could be the label as well (--label-column): {names}").format(names=names)
-
-
-def _other_texts(*columns: str) -> str:
-    names = ", ".join(one_line(column, 40) for column in columns)
-    return _("hold texts as well, and are not read (--text-column): {names}").format(names=names)
-
-
-def _suspicious(column: "Suspicion") -> str:
-    name = one_line(column.column, 40)
-    partly = column.share is not None and column.share < 1
-    match column.why:
-        case "id":
-            return _("column {name} is different in every row: an identifier, nothing to learn from").format(name=name)
-        case "constant":
-            return _("column {name} is the same in every row: nothing to learn from").format(name=name)
-        case "outliers":
-            text = _("{share} of the numbers in column {name} lie far from all others")
-            return text.format(name=name, share=share(column.share or 0.0))
-        case "rival":
-            return _could_be_label(column.column)
-        case "text":
-            return _other_texts(column.column)
-        case "ordered":
-            return _("the labels in column {name} are grades in order: --task regression uses that order").format(name=name)
-        case "spoken":
-            text = _("column {name} holds conversations written out; as raw text their questions are learned too")
-            return text.format(name=name)
-        case "leak" if partly:
-            text = _("column {name} gives the label away in {share} of the rows: a model would learn to read it instead")
-            return text.format(name=name, share=share(column.share or 0.0))
-        case "leak":
-            return _("column {name} gives the label away: a model would learn to read it instead of the text").format(name=name)
+    words = OTHER_NUMBER if facts.task == "regression" else OTHER_LABEL
+    return _(words).format(share=share(facts.conflict_share or 0.0))
