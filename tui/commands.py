@@ -63,12 +63,24 @@ def runs(given: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def attach(given: argparse.Namespace) -> int:
+def _or_of_a_group(command: Callable[[RunDirectory, argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """With the run that was named; where it was a group, the command of that name for groups."""
+
+    def call(given: argparse.Namespace) -> int:
+        group = groups.find(given.run, given.runs)
+        if group is None:
+            return command(engine_runs.attach(given.run, given.runs), given)
+        from tui import commands_group  # late: groups compare, and so import what computes intervals
+
+        of_groups: Callable[[groups.Group, argparse.Namespace], int] = getattr(commands_group, command.__name__)
+        return of_groups(group, given)
+
+    return call
+
+
+@_or_of_a_group
+def attach(found: RunDirectory, given: argparse.Namespace) -> int:
     """Watch a run: in the app where it can be shown, as lines anywhere else, and for whoever asked for them."""
-    group = groups.find(given.run, given.runs)
-    if group is not None:
-        return _of_groups("attach")(group, given)
-    found = engine_runs.attach(given.run, given.runs)
     if given.json or plain.wanted():
         return attach_to(found, as_json=given.json)
     from tui.start import run_app
@@ -76,22 +88,16 @@ def attach(given: argparse.Namespace) -> int:
     return run_app(runs=given.runs, attach=found)
 
 
-def resume(given: argparse.Namespace) -> int:
+@_or_of_a_group
+def resume(found: RunDirectory, given: argparse.Namespace) -> int:
     """Go on with a run."""
-    group = groups.find(given.run, given.runs)
-    if group is not None:
-        return _of_groups("resume")(group, given)
-    found = engine_runs.attach(given.run, given.runs)
     offset = found.events.stat().st_size if found.events.exists() else 0
     return _go(lambda: (engine_runs.resume(found), offset), given)
 
 
-def stop(given: argparse.Namespace) -> int:
+@_or_of_a_group
+def stop(found: RunDirectory, given: argparse.Namespace) -> int:
     """Ask a run to stop."""
-    group = groups.find(given.run, given.runs)
-    if group is not None:
-        return _of_groups("stop")(group, given)
-    found = engine_runs.attach(given.run, given.runs)
     before = found.state()
     engine_runs.stop(found, now=given.now)
     gently = _("{name} stops after its current step and saves a checkpoint. Go on later: loracle resume {name}")
@@ -104,12 +110,9 @@ def stop(given: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def report(given: argparse.Namespace) -> int:
+@_or_of_a_group
+def report(found: RunDirectory, given: argparse.Namespace) -> int:
     """Show what a run brought."""
-    group = groups.find(given.run, given.runs)
-    if group is not None:
-        return _of_groups("report")(group, given)
-    found = engine_runs.attach(given.run, given.runs)
     content = found.report()
     if content is None:
         state = found.state()
@@ -138,14 +141,6 @@ def merge(given: argparse.Namespace) -> int:
         return Exit.INTERRUPTED
     print(json.dumps(facts) if given.json else merged_words(facts))
     return Exit.DONE
-
-
-def _of_groups(name: str) -> Callable[[groups.Group, argparse.Namespace], int]:
-    """The command of that name for groups of runs, imported late: they compare, and so import what computes intervals."""
-    from tui import commands_group
-
-    command: Callable[[groups.Group, argparse.Namespace], int] = getattr(commands_group, name)
-    return command
 
 
 def start(
