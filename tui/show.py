@@ -98,7 +98,7 @@ def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> 
     words = _("{name}: before and after, on {rows} held-out rows")
     heading = words.format(name=one_line(content.get("name")), rows=number(rows.get("held_out")))
     console.print(Text(heading, style="bold"))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = headed_table()
     table.add_column("", no_wrap=True)
     scores, gains = content.get("scores") or {}, content.get("gains") or {}
     names = judged.shown(scores.values())
@@ -159,7 +159,7 @@ def _per_class(scores: Mapping[str, Any], console: Console) -> None:
     if not after or not 0 < len(after.get("per_class") or ()) <= 30:
         return
     before = {c["label"]: c for c in (scores.get("before") or {}).get("per_class", [])}
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = headed_table()
     table.add_column(_("class"))
     for column in (_("spans") if "span_f1" in after else _("rows"), _("F1 before"), _("F1 after"), _("precision"), _("recall")):
         table.add_column(column, justify="right", no_wrap=True)
@@ -212,7 +212,7 @@ def run_table(runs: Sequence[RunDirectory], console: Console) -> None:
     for column in _LEAST_HELP:
         if sum(wide[n] for n in shown) - 2 > console.width:
             shown.remove(column)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = headed_table()
     for n in shown:
         table.add_column(heads[n], no_wrap=n > 0, overflow="fold")
     for row in rows:
@@ -254,6 +254,11 @@ def run_facts(run: RunDirectory) -> dict[str, Any]:
         "scores": {name: after[name] for name in judged.shown([after])},
         "started": state.started,
     }
+
+
+def headed_table() -> Table:
+    """A table without lines, its headings dim."""
+    return Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
 
 
 def listed(console: Console, title: str, lines: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from recommender.setting_reasons import COMPUTING
 from tui import goal
 from tui.i18n import _, plural
 from tui.observations import columns_of, task_name
-from tui.show import listed
+from tui.show import headed_table, listed
 from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, sign, size
 
 MOST_LABELS = 8
@@ -129,7 +129,7 @@ def headline(advice: Recommendation, console: Console) -> None:
 def candidates(advice: Recommendation, console: Console) -> None:
     """The three methods with what each would take."""
     arrow = f"{sign('→')} "
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = headed_table()
     for column in ("", _("memory"), "", _("time"), _("trains"), _("disk")):
         table.add_column(column, no_wrap=True)
     for c in advice.candidates:

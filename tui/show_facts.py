@@ -11,7 +11,7 @@ from engine.text import one_line
 from recommender.facts import CLASSIFYING, DataFacts, Device, Machine, Truncation
 from tui.i18n import _, plural
 from tui.observations import columns_of, of_data, task_name
-from tui.show import listed
+from tui.show import headed_table, listed
 from tui.words import amount, number, share, sign, size
 
 MOST_LABELS = 20
@@ -61,7 +61,7 @@ def machine(found: Machine, speed: Mapping[str, float] | None, console: Console)
 
 
 def _devices(found: Machine, console: Console) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = headed_table()
     table.add_column("", no_wrap=True)
     table.add_column(_("accelerator"), overflow="fold")
     for name in (_("free now"), _("of"), _("others hold"), "bf16", _("temp")):
@@ -215,7 +215,7 @@ def _labels(found: DataFacts, console: Console) -> None:
     if not counts:
         return
     console.print()
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = headed_table()
     table.add_column(_("{n} classes").format(n=number(found.classes)), overflow="fold")
     table.add_column(_("rows"), justify="right", no_wrap=True)
     table.add_column(_("share"), justify="right", no_wrap=True)
@@ -241,7 +241,7 @@ def _lengths(cuts: Sequence[Truncation], rows: int | None, console: Console) -> 
         return
     whole = cuts[-1].tokens_kept or 1
     console.print()
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = headed_table()
     for name in (_("cut at"), _("rows cut"), "", _("text kept")):
         table.add_column(name, justify="right", no_wrap=True)
     for cut in shown:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from engine.metrics.measures import MEASURES
@@ -12,7 +11,7 @@ from engine.text import one_line
 from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.show import listed
+from tui.show import headed_table, listed
 from tui.words import amount, duration, metric, number, rate, sign, size
 
 
@@ -48,7 +47,7 @@ def _comparison(content: Mapping[str, Any], console: Console) -> None:
 
 def _side_by_side(rows: Sequence[Mapping[str, Any]], best: str | None, chosen_by: str | None, console: Console) -> None:
     """A column a method, so that three fit on 80 columns: quality with 95% intervals, then what it cost."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = headed_table()
     table.add_column("", no_wrap=True)
     for row in rows:
         ahead = (row.get("key") or row.get("method")) == best
@@ -105,7 +104,7 @@ def _fit(row: Mapping[str, Any], name: str) -> str:
 def _pilot(content: Mapping[str, Any], console: Console) -> None:
     console.print(Text(one_line(content.get("name")), style="bold"))
     for stage in content.get("stages") or []:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table = headed_table()
         table.add_column(_("after {n} steps").format(n=stage["step"]))
         for column in (_("rate"), _("loss"), _("behind (± error)"), judged.words(content.get("metric") or "metric"), ""):
             table.add_column(column, justify="right", no_wrap=True)

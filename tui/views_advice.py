@@ -127,9 +127,7 @@ def more(recommendation: "Recommendation", computing: Iterable[str]) -> Table:
 
 def chain(steps: "Iterable[Step]") -> Table:
     """The whole decision, step by step, with points and sources."""
-    table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(width=2, justify="right")
-    table.add_column(overflow="fold", ratio=1)
+    table = list_of("")
     stage = ""
     for step in steps:
         if step.stage != stage:

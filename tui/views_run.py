@@ -55,7 +55,7 @@ def headline(name: str, state: "RunState", *, roomy: bool = True) -> Content:
     return Content.assemble((shown, "bold"), *(f" {sign('·')} {part}" for part in parts))
 
 
-def time_left(state: "RunState", now: float | None = None) -> Content:
+def time_left(state: "RunState", now: float) -> Content:
     """How long it takes and when it ends; before the first steps what the plan said, and in them that it is being measured."""
     if state.status not in LIVE:
         return Content(_("took {time}").format(time=duration(state.elapsed)) if state.elapsed > 0 else "")
@@ -165,7 +165,7 @@ def _trend(state: "RunState") -> str:
     return "  " + ("↓" if latest < earlier else "↑")
 
 
-def last_step(state: "RunState", now: float | None = None) -> Content:
+def last_step(state: "RunState", now: float) -> Content:
     """How long ago the last step ended, so that a hang is seen. Apart from `metrics`: it alone changes all the time."""
     live = state.status == "running"
     return _labelled(_("last step"), seconds_ago(state.last_step_time, now) if live else clock(state.last_step_time))

@@ -29,8 +29,8 @@ class LogPane(Pane):
         Binding("escape", "close_search", _("Close search"), id="close-search"),
     ]
 
-    def __init__(self, number: int, title: str | Content, *, id: str, help: str = "") -> None:  # noqa: A002 - Textual's names
-        super().__init__(number, title, id=id, help=help)
+    def __init__(self, number: int, title: Content, *, id: str) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(number, title, id=id)
         self.can_focus = False
         self.view = LogView(id=f"{id}-view")
         self._input = Input(id=f"{id}-search", placeholder=SEARCH, compact=True, classes="search")

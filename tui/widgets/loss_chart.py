@@ -79,9 +79,9 @@ class LossChart(Widget):
             super().__init__()
             self.words = words
 
-    def __init__(self, *, id: str | None = None, symbols: Symbols | None = None) -> None:  # noqa: A002 - Textual's own name
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
-        self.symbols: Symbols = symbols or ("braille" if unicode_terminal() else "ascii")
+        self.symbols: Symbols = "braille" if unicode_terminal() else "ascii"
         self.smoothing = SMOOTHING[0]
         self.log_scale = False
         self.axis = AXES[0]

@@ -14,8 +14,8 @@ class Quiet(Widget):
     virtual_size = Reactive(Size(0, 0), layout=False)
     """As Textual has it, but another size that a layout has given needs no second layout: nothing in here is laid out."""
 
-    def __init__(self, *, id: str, classes: str = "", grows: bool = False) -> None:  # noqa: A002 - Textual's own name
-        super().__init__(id=id, classes=classes, markup=False)
+    def __init__(self, *, id: str, grows: bool = False) -> None:  # noqa: A002 - Textual's own name
+        super().__init__(id=id, markup=False)
         self._shown = Content("")
         self._lines = [self._shown]
         self._grows = grows
