@@ -18,6 +18,8 @@ from typing import Any
 
 EVENT_VERSION = 1
 MAX_LINE = 64 * 1024
+CHUNK = 2 * 1024 * 1024
+"""Bytes of a log that a viewer reads at a time: a long log never stands in memory as a whole."""
 HEAD = 160
 """Bytes in which a line of `EventWriter` has named its kind."""
 KINDS = frozenset(

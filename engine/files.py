@@ -1,6 +1,7 @@
 """Files: written so that a crash leaves the old or the new, never a half; read within bounds; what lies where they are to be."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -10,6 +11,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full disk says."""
+OF_ROWS = frozenset(
+    ".csv .tsv .json .jsonl .ndjson .parquet .pq .arrow .feather .txt .gz .conll .conllu .bio .iob .iob2".split()  # noqa: SIM905
+)
+"""Endings of files of rows."""
 
 
 def expanded(name: str | Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import demo_chat
-from engine.files import expanded, nearest
+from engine.files import OF_ROWS, expanded, nearest
 from engine.inspection.child import Cancel, Progress, ask
 from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task
@@ -24,7 +24,6 @@ FACTS_SECONDS = 300.0
 LEARNED_SECONDS = 120.0
 DATA_SECONDS = 900.0
 DOWNLOAD_SECONDS = 24 * 3600.0
-_DATA_SUFFIXES = frozenset(".csv .tsv .json .jsonl .ndjson .parquet .pq .arrow .txt .gz .conll .zip".split())  # noqa: SIM905
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
@@ -239,7 +238,7 @@ def _is_hub_data(name: str) -> bool:
     if not re.fullmatch(r"[\w.-]*", config, re.ASCII) or not _HUB_ID.fullmatch(repo) or repo.count("/") != 1:
         return False
     path = Path(name)
-    return path.suffix.lower() not in _DATA_SUFFIXES and not os.path.lexists(path) and not path.parent.exists()
+    return path.suffix.lower() not in {*OF_ROWS, ".zip"} and not os.path.lexists(path) and not path.parent.exists()
 
 
 def _memory_for_data() -> int:

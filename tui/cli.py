@@ -1,7 +1,6 @@
 """The command line: what may be typed, and who answers. Imports nothing but the parser's own library."""
 
 import argparse
-import errno
 import io
 import sys
 from collections.abc import Callable, Sequence
@@ -11,9 +10,6 @@ from recommender.errors import Exit, LoracleError
 from tui import flags, flags_group, i18n, settings
 from tui.i18n import _
 from tui.parser import Parser, command
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a full disk says."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = None
         return int(Exit.DONE)
     except OSError as error:  # a folder that may not be read, a disk that is full
-        if error.filename is None and error.errno not in FULL:
+        from engine.files import DISK_FULL
+
+        if error.filename is None and error.errno not in DISK_FULL:
             raise
         from engine.text import one_line
         from tui.error_words import in_words

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine import groups
 from engine import runs as engine_runs
-from engine.files import beginning
+from engine.files import OF_ROWS, beginning
 from engine.launch import Waiting
 from engine.planning import completed
 from engine.rundir import RunDirectory
@@ -23,7 +23,6 @@ from tui.endings import leaves_at_once
 from tui.headless import attach_to, follow, leave
 from tui.i18n import _
 from tui.merge_words import MERGING, merged_words
-from tui.paths import DATA_SUFFIXES
 
 PERHAPS_PLANS = frozenset({".json", ".txt"})
 """Endings of files of rows that a plan may have as well: JSON is YAML."""
@@ -31,7 +30,7 @@ PERHAPS_PLANS = frozenset({".json", ".txt"})
 
 def run(given: argparse.Namespace) -> int:
     """Run a plan file, pointed elsewhere where that was asked for."""
-    if given.plan.suffix.lower() in DATA_SUFFIXES - PERHAPS_PLANS and given.plan.exists():
+    if given.plan.suffix.lower() in OF_ROWS - PERHAPS_PLANS and given.plan.exists():
         raise InputError(f"{given.plan}: is a file of rows, not a plan; loracle plan --data {given.plan} makes one.")
     try:
         text = beginning(given.plan, plan_file.MAX_BYTES)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from engine.events import Event, EventTail
+from engine.events import CHUNK, Event, EventTail
 from engine.groups import Begin
 from engine.rundir import RunDirectory, settle
 from engine.state import FINISHED, RunState
@@ -27,7 +27,6 @@ from tui.words import clock, duration, end_clock, number, padded, phase_words, p
 from tui.worker_words import warning_words
 
 POLL_SECONDS = 0.25
-CHUNK = 4 * 1024 * 1024
 LINE_EVERY = 10.0
 """Seconds between progress lines where there is no terminal to redraw."""
 

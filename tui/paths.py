@@ -4,11 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.files import expanded
+from engine.files import OF_ROWS, expanded
 from engine.text import clean
 
-READ = ".csv .tsv .json .jsonl .ndjson .parquet .pq .arrow .feather .txt .gz .conll .conllu .bio .iob .iob2"
-DATA_SUFFIXES = frozenset(READ.split())
 MOST = 2_000
 """Entries of one folder that are looked at."""
 
@@ -49,7 +47,7 @@ def entries(folder: Path, *, files: bool = True, hidden: bool = False, start: st
 
 
 def _readable_data(item: "os.DirEntry[str]") -> bool:
-    return Path(item.name).suffix.lower() in DATA_SUFFIXES and os.access(item.path, os.R_OK)
+    return Path(item.name).suffix.lower() in OF_ROWS and os.access(item.path, os.R_OK)
 
 
 def completions(typed: str, *, files: bool = True) -> list[str]:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from engine.rundir import RunDirectory
     from engine.state import RunState
 
-CHUNK = 2 * 1024 * 1024
 TOLD_EVERY = 0.1
 """Seconds between two looks at a list that is still being read."""
 _PLAIN_LINE = re.compile(r"^(method|metric): (\w+)$", re.MULTILINE)
@@ -104,7 +103,7 @@ class RunList:
         return RunRow(run, state.status, known.method, known.metric, best_score(state, known.metric), started)
 
     def _read(self, run: "RunDirectory") -> _Known | None:
-        from engine.events import EventTail
+        from engine.events import CHUNK, EventTail
         from engine.state import RunState
 
         try:

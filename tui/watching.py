@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from engine.events import EventTail
+from engine.events import CHUNK, EventTail
 from engine.state import RunState
 from tui.run_log import LogLine, RunLog
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from engine.rundir import RunDirectory
     from recommender.plan import Plan
 
-CHUNK = 2 * 1024 * 1024
-"""Bytes of a log read at a time: a long log never stands in memory as a whole."""
 LONGEST_PAUSE = 5.0
 """Seconds that a playback waits at most: a run that slept a night is not worth a night."""
 

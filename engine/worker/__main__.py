@@ -18,7 +18,7 @@ from typing import Any
 
 from engine import checkpoints
 from engine.events import EventWriter
-from engine.files import write_json
+from engine.files import DISK_FULL, write_json
 from engine.needless import needless, without
 from engine.processes import lives, this
 from engine.rundir import RunDirectory
@@ -44,7 +44,6 @@ PHASES = {
 }
 """When memory or disk may run out where nothing smaller can be tried, in words."""
 AT_ONCE = "stopped at once on request"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCK_SECONDS = 3.0
 """A killed worker's lock is freed by the kernel within this time."""
 

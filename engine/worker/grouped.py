@@ -14,10 +14,7 @@ from torch.nn import functional
 from engine.worker import dropout, tiled
 from engine.worker.devices import kind_of
 from engine.worker.layout import gathered, layout, repeated, spread
-
-TILE = 2**19
-"""Scores that are worked on together on a CPU: 2 MB in fp32, which stay in its caches between operations. On all heads at once
-of long rows softmax and dropout took three times as long, and the products half as long again."""
+from recommender.tiles import TILE
 
 
 def attend(
@@ -194,7 +191,10 @@ def _products(a: torch.Tensor, b: torch.Tensor, factor: float, out: torch.Tensor
 
 
 def _tiles(sequences: int, heads: int, length: int) -> Iterator[tuple[slice, slice]]:
-    """Which of (sequences * heads) matrices are computed together, and the sequences that they belong to."""
+    """Which of (sequences * heads) matrices are computed together, and the sequences that they belong to.
+
+    On all heads at once of long rows softmax and dropout took three times as long, and the products half as long again.
+    """
     at_once = max(TILE // length**2, 1)
     if at_once >= heads:
         step = at_once // heads

@@ -5,6 +5,9 @@ from typing import Any, ClassVar
 from textual.containers import Vertical
 from textual.message import Message
 
+PAUSE = 0.35
+"""Seconds without a key before what is typed is looked at."""
+
 
 class Step(Vertical):
     """What one says in it goes into the draft."""

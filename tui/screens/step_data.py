@@ -23,7 +23,7 @@ from tui.i18n import _
 from tui.observations import columns_of
 from tui.progress import amount
 from tui.screens.pick import PickScreen
-from tui.screens.step import Step
+from tui.screens.step import PAUSE, Step
 from tui.screens.step_data_found import Found
 from tui.widgets.field import Field
 from tui.widgets.path_input import PathInput
@@ -31,9 +31,6 @@ from tui.widgets.path_input import PathInput
 if TYPE_CHECKING:
     from engine.inspect import DataInspection
     from recommender.recommendation import Recommendation
-
-PAUSE = 0.35
-"""Seconds without a key before files are looked at."""
 
 
 class DataStep(Step):

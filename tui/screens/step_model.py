@@ -20,7 +20,7 @@ from tui.background import in_thread
 from tui.draft import Draft
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.screens.step import Step
+from tui.screens.step import PAUSE, Step
 from tui.widgets.field import Field
 from tui.widgets.path_input import PathInput
 from tui.words import padded
@@ -28,8 +28,6 @@ from tui.words import padded
 if TYPE_CHECKING:
     from engine.inspect import ModelInspection
 
-PAUSE = 0.35
-"""Seconds without a key before a field is looked at."""
 SEARCH_PAUSE = 0.8
 """Seconds without a key before the hub is asked."""
 SHORTEST = 3
