@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -241,3 +241,11 @@ def label_score(c: Column) -> float:
     short = 1.0 if c.mean_characters <= 30 else 0.2
     varied = 0.1 if c.distinct == 1 and c.rows > 1 and not named else 1.0
     return (named + few * short) * c.filled * varied
+
+
+def usual_column(columns: list[Column], names: Iterable[str], given: dict[str, str] | None = None, role: str = "") -> str | None:
+    """The column that the person gave the role, else the one with the most usual name."""
+    if given and role in given:
+        return given[role]
+    by_name = {c.name.lower().strip(): c.name for c in reversed(columns)}
+    return next((by_name[n] for n in names if n in by_name), None)
