@@ -1,0 +1,101 @@
+"""A Trainer whose checkpoints are whole or not there, and begin anew where memory had come to.
+
+Overridden are hooks of transformers' Trainer by its own names: what it does by itself (in place, unflushed, unmarked) cannot be
+resumed from safely (`engine.checkpoints`).
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+from transformers.trainer_callback import ExportableState
+
+from engine import checkpoints
+from engine.events import EventWriter
+from engine.worker.adapters import narrow
+from engine.worker.budget import TokenBudget, give_back, out_of_memory
+from engine.worker.recomputing import is_recomputing
+from engine.worker.tasks.base import Task
+from recommender.errors import TrainingFailed
+
+
+class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transformers here
+    """Saving and resuming of `LogicalBatchTrainer`."""
+
+    _task: Task
+    _budget: TokenBudget
+    _events: EventWriter
+    _note: dict[str, Any]
+    """Stored with every checkpoint."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write `step-N` and seal it; earlier checkpoints go only afterwards.
+
+        Raises:
+            TrainingFailed: it cannot be written: the disk is full or gone, or memory has no room for it.
+        """
+        started = time.monotonic()
+        root = Path(self.args.output_dir)
+        folder = checkpoints.folder_of(root, self.state.global_step)
+        if folder.exists():  # of this very step, from before a resume: sound, or it would have been put aside
+            return
+        checkpoints.check_space(root, self.expected_bytes())
+        best = self.state.best_global_step
+        written = self._written(folder)
+        checkpoints.rotate(root, best)
+        self._events.write(
+            "checkpoint",
+            step=self.state.global_step,
+            path=str(folder),
+            bytes=written,
+            seconds=time.monotonic() - started,
+            best=best == self.state.global_step,
+        )
+
+    def _written(self, folder: Path) -> int:
+        """Write everything that resuming needs, sealed, or nothing; its bytes."""
+        step = self.state.global_step
+        short: BaseException | None = None
+        while True:
+            try:
+                with checkpoints.being_written(folder, f"the checkpoint of step {step}"):
+                    return self._write(folder)
+            except Exception as error:
+                if short is not None:
+                    raise TrainingFailed(
+                        f"Memory ran out while the checkpoint of step {step} was written; what was saved before is sound."
+                    ) from out_of_memory(error)
+                short = out_of_memory(error)
+            give_back()  # what allocators keep of freed memory may be all it takes
+
+    def _write(self, folder: Path) -> int:
+        self.model.save_pretrained(folder)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+        for callback in (c for c in [*self.callback_handler.callbacks, self.control] if isinstance(c, ExportableState)):
+            self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+        self.state.save_to_json(str(folder / "trainer_state.json"))
+        (folder / "loracle.json").write_text(json.dumps(self._note | self._memory_note()))
+        return checkpoints.seal(folder)
+
+    def _memory_note(self) -> dict[str, Any]:
+        """What a run has come to for lack of memory: a resumed one begins there."""
+        return {"token_budget": self._budget.tokens, "gradient_checkpointing": is_recomputing(self.model)}
+
+    def expected_bytes(self) -> int:
+        """Weights that are saved (all, or the adapters), and two optimizer moments for those that are trained."""
+        trained: int = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        saved = trained if hasattr(self.model, "peft_config") else sum(p.numel() for p in self.model.parameters())
+        return 4 * saved + 8 * trained + 1_000_000
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(*args, **kwargs)
+        if self._task.plan.adapter_dtype == "bf16":
+            narrow(self.model)
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Put a checkpoint's weights into the model."""
+        self._load_from_checkpoint(str(checkpoint))
