@@ -19,7 +19,6 @@ from engine.text import one_line
 from recommender.errors import InputError, LoracleError
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
-WANTED = [f"*{suffix}" for suffix in SUFFIXES] + ["README.md"]
 _DESCRIPTIONS = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"})
 
 
