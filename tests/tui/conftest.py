@@ -154,6 +154,14 @@ def make_run(runs: Path) -> Callable[..., FakeWorker]:
     return make
 
 
+@pytest.fixture
+def worker(make_run: Callable[..., FakeWorker]) -> FakeWorker:
+    """Of a run that has begun."""
+    made = make_run()
+    made.begin()
+    return made
+
+
 def screen_of(app: LoracleApp) -> str:
     """What stands on the screen, row by row."""
     strips = app.screen._compositor.render_strips()

@@ -96,10 +96,8 @@ def test_what_the_app_cannot_take_is_refused_and_not_ignored(flags: str, capsys:
 
 
 def test_whoever_asked_for_lines_attaches_with_lines(
-    make_run: Callable[..., Any], runs: Path, monkeypatch: pytest.MonkeyPatch
+    worker: Any, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = make_run()
-    worker.begin()
     worker.end("stopped", 5, cause="Stopped")
     in_a_terminal(monkeypatch)
     monkeypatch.setattr("tui.start.run_app", lambda **options: pytest.fail("the app was shown"))
@@ -134,10 +132,8 @@ def test_who_reads_a_pipe_gets_names_whole(
 
 
 def test_names_that_others_chose_reach_no_terminal_as_they_are(
-    make_run: Callable[..., Any], runs: Path, capsys: pytest.CaptureFixture[str]
+    worker: Any, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    worker = make_run()
-    worker.begin()
     worker.end("stopped", 5)
     copied = worker.run.path.rename(runs / "\x1b[31mred")
     assert main(["attach", str(copied), "--json"]) == 5
@@ -285,10 +281,8 @@ def test_a_damaged_event_ends_no_view() -> None:
 
 
 def test_what_was_known_before_a_resume_is_read_up_to_there(
-    make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = make_run()
-    worker.begin()
     worker.steps(1, 20)
     offset = worker.run.events.stat().st_size
     worker.steps(21, 30)

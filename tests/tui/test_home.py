@@ -56,9 +56,7 @@ async def test_a_deleted_run_comes_back_with_u_and_is_gone_once_the_app_is_left(
     assert list(runs.iterdir()) == []
 
 
-async def test_a_run_that_goes_on_is_not_deleted(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
-    worker = make_run()
-    worker.begin()
+async def test_a_run_that_goes_on_is_not_deleted(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "running" in screen(app))
@@ -125,9 +123,7 @@ async def test_the_list_answers_while_logs_are_read(
         assert home.copyable() == (str(made[3].path), str(made[3].path))
 
 
-def test_evaluations_that_a_resumed_run_does_again_do_not_count(runs: Path, make_run: Any) -> None:
-    worker = make_run()
-    worker.begin()
+def test_evaluations_that_a_resumed_run_does_again_do_not_count(runs: Path, worker: Any) -> None:
     for step, accuracy in ((5, 0.8), (10, 0.9)):
         worker.steps(step - 4, step)
         worker.evaluate(step, accuracy=accuracy)
@@ -137,9 +133,7 @@ def test_evaluations_that_a_resumed_run_does_again_do_not_count(runs: Path, make
     assert RunList().rows(runs)[0].score == best_score(worker.run.state(), "macro_f1") == pytest.approx(0.79)
 
 
-def test_the_list_reads_a_log_once_and_then_only_what_grew(runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = make_run()
-    worker.begin()
+def test_the_list_reads_a_log_once_and_then_only_what_grew(runs: Path, worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     worker.steps(1, 50)
     listed = RunList()
     assert listed.rows(runs)[0].score is None
@@ -207,9 +201,7 @@ async def test_where_there_are_no_runs_nothing_is_offered_for_them(runs: Path, s
         assert "Compare" not in line
 
 
-async def test_who_leaves_from_home_is_told_what_goes_on(runs: Path, make_run: Any, wait: Any) -> None:
-    worker = make_run()
-    worker.begin()
+async def test_who_leaves_from_home_is_told_what_goes_on(runs: Path, worker: Any, wait: Any) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, HomeScreen) and app.screen.live_run is not None)

@@ -190,10 +190,8 @@ async def test_runs_are_compared_on_the_rows_they_share(
 
 
 async def test_the_mouse_leaves_a_dialog_and_letters_are_no_keys_while_one_types(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
+    runs: Path, worker: Any, screen: Screen, wait: Any
 ) -> None:
-    worker = make_run()
-    worker.begin()
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "/ search" in screen(app) and "x Stop and save" in screen(app))

@@ -83,9 +83,7 @@ async def test_another_size_during_a_run_shows_what_there_is_room_for(
         await wait(pilot, lambda: "─ 7 advice" in screen(app) and "4 log · 5 evaluations" in screen(app))
 
 
-async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
-    worker = make_run()
-    worker.begin()
+async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -101,9 +99,7 @@ async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, make_r
         await wait(pilot, lambda: "5 evaluations" in screen(app) and "1 loss" in screen(app))
 
 
-async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
-    worker = make_run()
-    worker.begin()
+async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
@@ -123,10 +119,8 @@ async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, mak
 
 
 async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
+    runs: Path, worker: Any, screen: Screen, wait: Any
 ) -> None:
-    worker = make_run()
-    worker.begin()
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -149,15 +143,13 @@ async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(
     [(1.0, 10**9, "started anew"), (None, 100, "its disk is full"), (None, 10**9, "ran out of memory")],
 )
 def test_what_ended_a_worker_is_said_alike_in_the_app_and_without_it(
-    make_run: Any,
+    worker: Any,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     started: float | None,
     free: int,
     likely: str,
 ) -> None:
-    worker = make_run()
-    worker.begin()
     worker.die(started=started)
     monkeypatch.setattr("engine.rundir.shutil.disk_usage", lambda path: SimpleNamespace(free=free))
     assert watch(worker.run, as_json=False) == 4
@@ -185,10 +177,8 @@ def test_a_worker_that_says_its_last_word_while_it_is_looked_for_is_not_dead(
 
 
 async def test_a_stopped_run_is_resumed_with_r(
-    runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    runs: Path, worker: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:
-    worker = make_run()
-    worker.begin()
     worker.steps(1, 5)
     worker.events.write("checkpoint", step=5, path="x", bytes=1, seconds=0.1, best=False)
     worker.end("stopped", 5, cause="stopped on request", checkpoint=5)
@@ -208,10 +198,8 @@ async def test_a_stopped_run_is_resumed_with_r(
 
 @pytest.mark.usefixtures("known")
 async def test_a_run_that_would_fail_again_is_begun_anew_with_the_saner_setting(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
+    runs: Path, worker: Any, screen: Screen, wait: Any
 ) -> None:
-    worker = make_run()
-    worker.begin()
     worker.steps(1, 5)
     cause = "The loss is no longer a number at step 6. Most likely learning_rate is too high (it is 0.0002)."
     cure = f"`loracle run {worker.run.path}/plan.yaml --set learning_rate=2e-06` begins anew with a saner setting."
@@ -229,10 +217,8 @@ async def test_a_run_that_would_fail_again_is_begun_anew_with_the_saner_setting(
 
 
 async def test_why_a_run_was_refused_is_told_whole_in_the_smallest_terminal(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
+    runs: Path, worker: Any, screen: Screen, wait: Any
 ) -> None:
-    worker = make_run()
-    worker.begin()
     cause = "The longest rows take 11.2 GB, and 4.1 GB are free. " * 6 + "Use `--set max_length=256`."
     worker.end("refused", 3, cause=cause)
     app = LoracleApp(runs=runs, attach=worker.run)
@@ -242,10 +228,8 @@ async def test_why_a_run_was_refused_is_told_whole_in_the_smallest_terminal(
 
 
 async def test_x_asks_the_worker_to_stop_and_shift_x_asks_the_person_first(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
+    runs: Path, worker: Any, screen: Screen, wait: Any
 ) -> None:
-    worker = make_run()
-    worker.begin()
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -261,9 +245,7 @@ async def test_x_asks_the_worker_to_stop_and_shift_x_asks_the_person_first(
 
 
 @pytest.mark.parametrize("key", ["ctrl+q", "d"])
-async def test_leaving_leaves_the_run_alone(runs: Path, make_run: Any, wait: Any, key: str) -> None:
-    worker = make_run()
-    worker.begin()
+async def test_leaving_leaves_the_run_alone(runs: Path, worker: Any, wait: Any, key: str) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
@@ -318,9 +300,7 @@ async def test_a_first_start_goes_straight_to_set_up(runs: Path, screen: Screen,
         await wait(pilot, lambda: type(app.screen).__name__ == "SetupScreen" and "Still needed" in screen(app))
 
 
-async def test_a_damaged_report_is_said(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
-    worker = make_run()
-    worker.begin()
+async def test_a_damaged_report_is_said(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
     worker.end()
     worker.run.report_file.write_text("{not json")
     app = LoracleApp(runs=runs)
@@ -330,9 +310,7 @@ async def test_a_damaged_report_is_said(runs: Path, make_run: Any, screen: Scree
         await wait(pilot, lambda: "missing or damaged" in " ".join(screen(app).split()))
 
 
-async def test_a_report_of_any_shape_crashes_nothing(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
-    worker = make_run()
-    worker.begin()
+async def test_a_report_of_any_shape_crashes_nothing(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
     worker.end()
     worker.report(scores=[], gains=None, labels=["[/]"] * 3, rows="x", memory=1, seconds={"total": "soon"}, method=7)
     worker.report(scores={"after": {"confusion": [[1], "x"], "per_class": "no"}}, statements=[1, "ok [/]"], recoveries=[7])
@@ -343,9 +321,7 @@ async def test_a_report_of_any_shape_crashes_nothing(runs: Path, make_run: Any, 
         await wait(pilot, lambda: "ok [/]" in screen(app))
 
 
-async def test_help_lists_the_keys_of_the_screen(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
-    worker = make_run()
-    worker.begin()
+async def test_help_lists_the_keys_of_the_screen(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
@@ -355,9 +331,7 @@ async def test_help_lists_the_keys_of_the_screen(runs: Path, make_run: Any, scre
         await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
 
 
-async def test_the_palette_finds_the_screens_actions_by_name(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
-    worker = make_run()
-    worker.begin()
+async def test_the_palette_finds_the_screens_actions_by_name(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
@@ -374,10 +348,8 @@ async def test_a_small_terminal_is_told_so(runs: Path, screen: Screen, wait: Any
 
 
 async def test_samples_of_an_evaluation_say_what_is_right_and_what_was_said_at_first(
-    make_run: Any, runs: Path, screen: Screen, wait: Any
+    worker: Any, runs: Path, screen: Screen, wait: Any
 ) -> None:
-    worker = make_run()
-    worker.begin()
     worker.steps(1, 20)
     for step, answers in ((10, ("delivery", "billing")), (20, ("billing", "delivery"))):
         for number, answer in enumerate(answers):
@@ -395,9 +367,7 @@ async def test_samples_of_an_evaluation_say_what_is_right_and_what_was_said_at_f
         await wait(pilot, lambda: "· 6 samples at step 30 ·" in screen(app))
 
 
-def test_answers_while_a_model_learns_stand_beside_those_that_are_older(make_run: Any) -> None:
-    worker = make_run()
-    worker.begin()
+def test_answers_while_a_model_learns_stand_beside_those_that_are_older(worker: Any) -> None:
     for number in (0, 1):
         worker.events.write("sample", split="before", step=0, number=number, prompt=f"q{number}", wanted="w", answer="old")
     assert views_samples.title(worker.run.state()) == "samples before training"
@@ -411,10 +381,8 @@ def test_answers_while_a_model_learns_stand_beside_those_that_are_older(make_run
 
 
 async def test_the_log_follows_the_run_from_the_line_on_that_no_longer_fits(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
+    runs: Path, worker: Any, screen: Screen, wait: Any
 ) -> None:
-    worker = make_run()
-    worker.begin()
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "the worker runs" in screen(app))
