@@ -200,6 +200,8 @@ SENTENCES: tuple[str, ...] = (
     marked("{path} cannot be brought back ({why})."),
     marked("{name} could not be left running; see {log}."),
     marked("The models could not answer: {why}"),
+    marked("The models cannot be loaded ({why})."),
+    marked("There is not enough free memory to load the models; close what else uses it."),
     marked("{place}: precision bf16 is for full fine-tuning; with adapters use bf16-mixed, which holds the base in bf16."),
     marked("precision fp16-mixed needs a GPU, and there is none; use `--set precision=fp32`."),
     marked("optimizer {name} does not run on this machine (tried with bitsandbytes); use optimizer: adamw."),

@@ -20,6 +20,7 @@ from engine.inspection.model import inspect_folder
 from engine.processes import answers
 from engine.rundir import RunDirectory
 from engine.worker import export
+from engine.worker.budget import is_out_of_memory
 from engine.worker.encoding import parts_pairs
 from engine.worker.modeling import load_config, model_folder, tells_texts_apart
 from engine.worker.precision import autocast
@@ -181,11 +182,10 @@ def serve(run: RunDirectory, questions: Iterator[str], say: Say) -> None:
     except LoracleError as error:
         say({"error": error.message})
         return
-    except (MemoryError, torch.OutOfMemoryError):
-        say({"error": "There is not enough free memory to load the models; close what else uses it."})
-        return
     except Exception as error:  # a library met something strange in a folder: one sentence, never a traceback
-        say({"error": f"The models cannot be loaded ({type(error).__name__}: {error})."})
+        short = "There is not enough free memory to load the models; close what else uses it."
+        why = f"The models cannot be loaded ({type(error).__name__}: {error})."
+        say({"error": short if is_out_of_memory(error) else why})
         return
     say({"ready": True})
     for line in questions:

@@ -69,6 +69,25 @@ def test_the_worst_rows_are_wrong_ones_with_their_texts(finished: Finished) -> N
     assert worst[0]["wanted"] == parts.held_out.labels[at]
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough free memory to load the models"),
+        (ValueError("a strange file"), "The models cannot be loaded (ValueError: a strange file)."),
+    ],
+)
+def test_what_keeps_models_from_being_loaded_is_told(
+    error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run: RunDirectory) -> None:
+        raise error
+
+    monkeypatch.setattr("engine.worker.try_it.Trial", fail)
+    said: list[dict[str, Any]] = []
+    serve(RunDirectory(tmp_path), iter(()), said.append)
+    assert told in said[0]["error"]
+
+
 def test_a_question_that_fails_does_not_end_the_others(finished: Finished) -> None:
     said: list[dict[str, Any]] = []
     questions = [json.dumps({"id": 1, "text": None}), json.dumps({"id": 2, "text": "charged twice"})]
