@@ -9,8 +9,9 @@ trained once more on the usual split.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from engine import compare
+from engine import compare, groups
 from engine.inspect import DataInspection, ModelInspection
 from engine.planning import in_batches, plan_for, steps_of
 from engine.prediction.candidates import counted_out
@@ -55,6 +56,16 @@ class Wanted:
     """Of the slices, or of the cross-validation; estimated."""
     left_out: list[str] = field(default_factory=list)
     """What was not taken in, and why."""
+
+
+def create(root: Path, made: Wanted, advice: Recommendation, facts: Facts) -> groups.Group:
+    """A group of that pilot's runs below `root`; nothing is started.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    kept = {name: getattr(made, name) for name in ("mode", "labels", "stages", "raised", "left_out")}
+    return groups.create(root, "pilot", made.plans, advice=advice, facts=facts, **kept)
 
 
 def wanted(

@@ -93,10 +93,7 @@ def pilot(given: argparse.Namespace) -> int:
     tell = partial(_tell, given, left_out, what, wanted.hours, runs=list(wanted.plans))
     if given.dry_run:
         return tell()
-    kept = {"mode": wanted.mode, "labels": wanted.labels, "stages": wanted.stages, "raised": wanted.raised}
-    group = groups.create(
-        runs.runs_root(given.runs), "pilot", wanted.plans, advice=advice, facts=look.facts, left_out=wanted.left_out, **kept
-    )
+    group = piloting.create(runs.runs_root(given.runs), wanted, advice, look.facts)
     tell(name=group.name, path=str(group.path))
     return _go(group, given)
 

@@ -123,16 +123,13 @@ def start_pilot(advice: Advice, runs: Path | None, cancel: "Cancel", progress: "
         Refused: a pilot cannot run here, or takes more than its share of the time.
         InputError: no rows are left to judge by, the runs folder cannot be written, or it was given up.
     """
-    from engine import groups
+    from engine.pilot import create
     from engine.runs import runs_root
     from tui import driver
 
     plan = _pilot(advice, _with_weights(advice, cancel, progress))
     _check_wanted(cancel)
-    kept = {"mode": plan.mode, "labels": plan.labels, "stages": plan.stages, "raised": plan.raised}
-    group = groups.create(
-        runs_root(runs), "pilot", plan.plans, advice=advice.recommendation, facts=advice.facts, left_out=plan.left_out, **kept
-    )
+    group = create(runs_root(runs), plan, advice.recommendation, advice.facts)
     driver.leave_running(group)
     drafts.used(advice.draft)
     deadline = time.monotonic() + driver.PATIENCE

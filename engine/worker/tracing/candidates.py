@@ -21,6 +21,7 @@ from recommender.facts import Facts
 from recommender.fitted import Sizes, Ways
 from recommender.footprint import loss_chunk
 from recommender.plan import Plan
+from recommender.tiles import TILE
 
 UNTRACEABLE = (LoracleError, RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError, IndexError)
 _TRIED: dict[Any, float] = {}
@@ -231,7 +232,7 @@ class _Step:
         writes = HEADS[one["task"]] == "causal_lm"
         chunk = loss_chunk(self._words, cpu=self._card.kind == "cpu") if writes else 0
         group = layout.MOST[self._card.kind] if layout.layout.cache_info().misses else 0
-        self.ways = self.ways._replace(chunk=chunk, group=group, tile=grouped.TILE if self._pieces else 0)
+        self.ways = self.ways._replace(chunk=chunk, group=group, tile=TILE if self._pieces else 0)
         return found
 
 
