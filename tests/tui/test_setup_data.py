@@ -117,7 +117,10 @@ async def test_rows_that_contradict_others_are_left_out_with_one_key(
 
 
 @pytest.mark.usefixtures("known")
-async def test_files_are_completed_and_picked_by_keyboard(tmp_path: Path, runs: Path, screen: Screen, wait: Any) -> None:
+async def test_files_are_completed_and_picked_by_keyboard(
+    tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    monkeypatch.setattr("tui.screens.step_data.PAUSE", 0.05)
     folder = tmp_path / "a folder with a name so long that its path takes more than one line of the dialog" / "many"
     (folder / "inner").mkdir(parents=True)
     (folder / "train-one.csv").write_text("text,label\na,b\n")
@@ -134,6 +137,8 @@ async def test_files_are_completed_and_picked_by_keyboard(tmp_path: Path, runs: 
         await pilot.press("tab")
         await wait(pilot, lambda: setup.field("data").value == f"{folder}/train-")
         await wait(pilot, lambda: "train-one.csv · train-two.csv" in screen(app))
+        await pilot.pause(0.3)  # until that name was looked for, and nothing found
+        assert "train-one.csv · train-two.csv" in screen(app)
         await pilot.press("ctrl+o")
         await wait(pilot, lambda: "train-two.csv" in screen(app) and "folder above" in screen(app))
         assert "notes.bin" not in screen(app)

@@ -123,7 +123,7 @@ class DataStep(Step):
     @on(PathInput.Alternatives)
     def _alternatives(self, event: PathInput.Alternatives) -> None:
         event.stop()
-        self.field(str(event.field.id)).hint(views.names_of(event.names))
+        self.field(str(event.field.id)).offer(views.names_of(event.names))
 
     def _draft(self) -> Draft:
         return Draft(train_rows=self.train_rows, eval_rows=self.eval_rows, **self.said())
@@ -155,7 +155,7 @@ class DataStep(Step):
             await asyncio.sleep(PAUSE)
             if not await in_thread(_are_files, draft.data, draft.held_out):
                 if not await in_thread(_are_files, draft.data):  # what was found of another name says nothing of this one
-                    field.hint()
+                    field.hint(field.offered)
                     self.query_one("#found").display = False
                 self.looking = False
                 return

@@ -137,7 +137,7 @@ class ModelStep(Step):
     @on(PathInput.Alternatives)
     def _alternatives(self, event: PathInput.Alternatives) -> None:
         event.stop()
-        self.field.hint(views.names_of(event.names))
+        self.field.offer(views.names_of(event.names))
 
     def on_key(self, event: Key) -> None:
         """Down leads from the field into the list."""
@@ -190,7 +190,7 @@ class ModelStep(Step):
         if not final:
             await asyncio.sleep(PAUSE)
             if not await in_thread(_is_local_model, name):
-                self.field.hint(_("enter looks for this model on the hub"))
+                self.field.hint(self.field.offered or _("enter looks for this model on the hub"))
                 self.looking = False
                 return
         self._asked = name

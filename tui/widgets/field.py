@@ -17,6 +17,7 @@ class Field(Vertical):
         super().__init__(id=f"{name}-field")
         self._label, self._value, self._placeholder, self._hint = label, value, placeholder, hint
         self._files, self._key = files, name
+        self._offered = ("", "")
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="row"):
@@ -42,6 +43,17 @@ class Field(Vertical):
     def hint(self, text: str | None = None) -> None:
         """Show a quiet sentence; without one, what belongs here."""
         self.note(Content.styled(one_line(text, 300) if text is not None else self._hint, "dim"))
+
+    def offer(self, words: str) -> None:
+        """Show what the value could become, for as long as it is this one."""
+        self._offered = (self.value, words)
+        self.hint(words)
+
+    @property
+    def offered(self) -> str | None:
+        """What was offered of the value as it is."""
+        value, words = self._offered
+        return words if words and value == self.value else None
 
     def wrong(self, sentence: object) -> None:
         """Show what is wrong."""
