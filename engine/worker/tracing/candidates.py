@@ -7,7 +7,7 @@ from typing import Any
 from engine.prediction import sizes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment, peaks
-from engine.worker import grouped, layout, token_loss
+from engine.worker import layout, token_loss
 from engine.worker.budget import is_out_of_memory
 from engine.worker.tracing import models, work
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase
