@@ -17,14 +17,14 @@ def sizes(**step: Any) -> list[int]:
     said = TrainingStep.model_validate({"method": "qlora", "base_dtype": "bfloat16", "double_quantization": False} | step)
     load = [Event(1, 4 * NUMBERS, "empty|weights"), Event(2, 1000, "empty|weights")]
     prepared = [Event(3, 8 * NUMBERS, "_to_copy|weights"), Event(1, -1, "empty|weights")]
-    forward = [Event(4, 4 * NUMBERS, "_to_copy|activations")]
-    segments = [Segment("load 4 bit", load), Segment("load adapters", prepared), Segment("forward", forward)]
+    forward = [Event(4, 4 * NUMBERS, "_to_copy|activations"), Event(4, -1, ""), Event(5, 4 * NUMBERS, "add|activations")]
+    segments = [Segment("load 4 bit", load), Segment("load prepare", prepared), Segment("forward", forward)]
     return [event.size for segment in one_by_one(segments, said, 8, NUMBERS) for event in segment.events if event.size > 0]
 
 
 def test_experts_are_packed_and_unpacked_one_at_a_time() -> None:
     packed = int(2 * NUMBERS * (0.5 + 4 / 64))
-    assert sizes(kbit_prepared=True) == [packed, 1000, packed, 4 * NUMBERS // 8]
+    assert sizes(kbit_prepared=True) == [packed, 1000, packed, 4 * NUMBERS // 8, 1]
     assert sizes(kbit_prepared=True, double_quantization=True)[0] < packed
 
 

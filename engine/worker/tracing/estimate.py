@@ -50,6 +50,7 @@ def estimate(facts: Facts) -> dict[str, Any]:
     one = _predicted(content, answer.step, card, facts)
     low = high = 0
     reserved_low = reserved_high = 0
+    loads = one.phases["load"]
     for other in [*answer.others.values(), *_otherwise(answer.step, content)]:
         try:
             found = _predicted(content, other, card, facts)
@@ -58,6 +59,8 @@ def estimate(facts: Facts) -> dict[str, Any]:
         low, high = low + min(found.allocated - one.allocated, 0), high + max(found.allocated - one.allocated, 0)
         less_or_more = found.reserved - one.reserved
         reserved_low, reserved_high = reserved_low + min(less_or_more, 0), reserved_high + max(less_or_more, 0)
+        loads += min(found.phases["load"] - one.phases["load"], 0)
+    low = max(low, min(loads - one.allocated, 0))  # no step takes less than what it loads, whatever its choices save one by one
     more = spans.older(one.phases, answer.step, content)
     several = answer.step.devices > 1
     allocated = spans.around(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high + more)
