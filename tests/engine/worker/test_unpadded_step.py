@@ -258,8 +258,11 @@ def test_a_model_that_disagrees_is_left_as_it_was() -> None:
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("lengths", [(9, 9, 9), (31, 23, 17, 14, 9, 9, 3, 2), (3, 40, 2)])
-def test_attention_in_groups(lengths: tuple[int, ...], window: int | None, causal: bool) -> None:
+def test_attention_in_groups(
+    monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, ...], window: int | None, causal: bool
+) -> None:
     """There and back as sequence by sequence, by torch's kernel, and by ours with a dropout too small to drop anything."""
+    monkeypatch.setattr(grouped, "TILE", 2_000)  # so that a group takes several tiles, of some heads or some sequences
     heads, width = 4, 8
     parts = [torch.randn(1, heads, sum(lengths), width) for _ in range(3)]
     outer = torch.randn(1, sum(lengths), heads, width)
