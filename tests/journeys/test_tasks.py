@@ -34,8 +34,8 @@ def test_preferences_are_recommended_trained_and_told(tiny_chat: Path, loracle: 
     assert "reward acc." in told
     assert "Better" in told
     assert "Sample answers" in told
-    assert "1 rows of the training file had nothing to read, or nothing to learn, and were left out." in told
-    assert "1 rows repeat another one and were left out." in told
+    assert "One row of the training file had nothing to read, or nothing to learn, and was left out." in told
+    assert "One row repeats another one and was left out." in told
     (file,) = (tmp_path / "runs").glob("*/report.json")
     scores = read_json(file)["scores"]
     assert (scores["before"]["reward_accuracy"], scores["after"]["reward_accuracy"]) == (0.5, 1.0)
@@ -51,7 +51,7 @@ def test_one_text_from_another_is_planned_for_either_kind_of_model(
         situation = ["--model", model, "--data", "turned.jsonl", "--task", "seq2seq", "--anyway"]
         seen = loracle("plan", *situation, "-o", f"{model.name}.yaml")
         assert seen.returncode == 0, seen.stderr
-        assert "1 rows have nothing to read, or nothing to learn, and are left out" in plain(seen.stdout)
+        assert "One row has nothing to read, or nothing to learn, and is left out" in plain(seen.stdout)
         assert "task: seq2seq" in (tmp_path / f"{model.name}.yaml").read_text()
     learned = loracle("inspect", "data", "turned.jsonl", "--task", "seq2seq", "--model", tiny_t5, "--tokens", "1")
     assert "the parcel of order 0<|endoftext|>⟦parcel please<|endoftext|>⟧" in plain(learned.stdout)
