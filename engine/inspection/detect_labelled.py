@@ -30,19 +30,24 @@ def tokens_tags(table: Table, columns: list[Column], named: dict[str, str], task
     if sorts and task is None and not named and {"text", "tokens", "tags"} <= {c.name.lower() for c in columns}:
         return None  # spans beside a class of the whole text, as intents have them
     lists = [c for c in columns if c.kind == "list"]
-    words = [c for c in lists if c.numeric < 0.9 and c.spaced < 0.3]  # not whole answers beside their grades
+    words = [c for c in lists if c.numeric < 0.9]
     first = named.get("tokens") or usual_column(words, ("tokens", "words", "token"))
-    if first is None and len(lists) > 1 and words:
-        first = words[0].name
+    if first is None and len(lists) > 1:
+        first = next((c.name for c in words if _in_words(c)), None)
     if first is None:
         return None
     tags = [c for c in lists if c.name != first and _alike(table.columns.get(first, []), table.columns[c.name])]
     usual = usual_column(tags, ("ner_tags", "tags", "labels", "ner", "pos_tags", "upos", "pos", "tag"))
-    second = named.get("tags") or usual or (tags[0].name if tags else None)
+    second = named.get("tags") or usual or next((c.name for c in tags if _in_words(c)), None)
     if second is None:
         return None
     sure = 0.97 if len(tags) == 1 and usual else 0.8
     return Shape("token_classification", "tokens_tags", {"tokens": first, "tags": second}, sure)
+
+
+def _in_words(c: Column) -> bool:
+    """Whether a list holds words or tags, and not sentences, or whole answers beside their grades."""
+    return c.spaced < 0.3
 
 
 def _alike(first: Iterable[Any], second: Iterable[Any]) -> bool:

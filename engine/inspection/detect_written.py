@@ -26,8 +26,9 @@ def preference(table: Table, columns: list[Column], named: dict[str, str], task:
         return Shape("preference", "preference", roles | _system(columns, named), 0.97)
     # An instruction with an input beside it comes before the input alone.
     usual = ("prompt", "instruction", *PROMPTS, "conversations", "conversation", "messages", "context")
-    asked = next((f"{c.name}.messages" for c in columns if c.kind == "object" and "messages" in c.keys), None)
-    prompt = named.get("prompt") or asked or usual_column(columns, usual)
+    prompt = named.get("prompt") or usual_column(columns, usual)
+    if any(c.name == prompt and c.kind == "object" and "messages" in c.keys for c in columns):
+        prompt = f"{prompt}.messages"  # OpenAI's pairs
     more = named.get("input") or (usual_column(columns, ("input",)) if prompt and prompt.lower() == "instruction" else None)
     found = {"prompt": prompt, "input": more if more != prompt else None}
     roles |= {role: name for role, name in found.items() if name}

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.inspection.columns import LABEL_NAMES, LOOK_AT, TEXT_NAMES, Column, is_called_id, listed
 from engine.inspection.layouts import Shape
-from engine.inspection.usual import NUMBERS
+from engine.inspection.usual import COMPLETIONS, NUMBERS, PROMPTS
 from engine.rows import as_text
 from engine.tables.cells import PLURALS
 from engine.tables.table import Table
@@ -36,7 +36,7 @@ _TWO_ANSWERS = (
 )
 _RANKED = frozenset({"output", "outputs", "response", "responses", "completions", "answers", "generations", "candidates"})
 _SEEN = ("images", "image", "videos", "video", "audios", "audio")
-_ASKS = frozenset({"instruction", "prompt", "messages", "conversations"})
+_TALKS = frozenset({"instruction", "messages", "conversations"})
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 
@@ -75,9 +75,10 @@ def refuse_decimal_commas(table: Table, columns: list[Column], label: str | None
         if (measure or (c.name == label and c.called not in PLURALS)) and c.kind == "value" and c.numeric < 0.5:
             texts = with_commas(table.values(c.name))
             if texts and (measure or sum("," in t for t in texts) >= _LEAST_COMMAS * len(texts)):
+                one = next(t for t in texts if "," in t)
                 raise InputError(
-                    f"{table.path}: column {one_line(c.name, 60)} holds numbers with a comma ({one_line(texts[0], 20)}); write"
-                    " them with a point."
+                    f"{table.path}: column {one_line(c.name, 60)} holds numbers with a comma ({one_line(one, 20)}); write them"
+                    " like 1.5 or 1500."
                 )
 
 
@@ -108,17 +109,20 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
             f"{table.path}: column {one_line(ranked.name, 60)} holds several answers a row; write the preferred one as chosen and"
             " the other as rejected, or the one to be learned as a text."
         )
-    seen = next((by_name[n] for n in _SEEN if n in by_name and by_name[n].distinct and not by_name[n].flags), None)
-    if seen is not None and by_name.keys() & _ASKS:
+    seen = (by_name[n] for n in _SEEN if n in by_name and not by_name[n].flags)
+    shown = next((c.name for c in seen if any(table.values(c.name))), None)
+    asks = by_name.keys() & _TALKS or (by_name.keys() & set(PROMPTS) and by_name.keys() & set(COMPLETIONS))
+    if shown is not None and asks:
         raise InputError(
-            f"{table.path}: column {one_line(seen.name, 60)} holds pictures or sounds that belong to the texts, which no task"
+            f"{table.path}: column {one_line(shown, 60)} holds pictures or sounds that belong to the texts, which no task"
             " here reads; leave such rows out, and the column."
         )
     if {"patterns", "tag"} <= by_name.keys() and "patterns" in nested:
         raise InputError(
             f"{table.path}: column patterns holds several texts a row; write a text a row, with its tag beside it as the label."
         )
-    if by_name.keys() & {"file_name", "hf_hub_url", "ms_hub_url"} and by_name.keys() & {"formatting", "columns", "ranking"}:
+    named = by_name.keys() & {"file_name", "hf_hub_url", "ms_hub_url"}
+    if named and by_name.keys() & {"formatting", "columns", "ranking"} and not any(c.prose for c in columns):
         raise InputError(
             f"{table.path}: describes data sets, as LLaMA-Factory's dataset_info.json does, and holds no rows; give the file of"
             " one of them."

@@ -28,6 +28,7 @@ PLURALS = frozenset({"labels", "tags", "genres", "categories", "topics", "emotio
 _CHOSEN = re.compile(r'\{\s*"choices"\s*:')
 """How Label Studio writes several choices into a cell; a single one stands there as it is."""
 _NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _DECIMALS = 0.8
 """Share of numbers with a comma from which on a comma is the decimal one; labels such as `3,27` stand beside single ones."""
 _SENTENCES = ("sentence #", "sentence_id", "sentence id", "sentenceid", "sent_id", "sentence_idx", "sentence_number", "sentence")
@@ -107,13 +108,16 @@ def _choices_in(cell: str) -> list[Any]:
 def _columns_with_commas(table: Table) -> tuple[str, ...]:
     """Columns of numbers written `3,40`, as spreadsheets do where a semicolon parts cells; `3,27` under a name such as `labels`
     are two."""
-    return tuple(
-        name
-        for name, values in table.columns.items()
-        if name.casefold() not in PLURALS
-        and sum(map(_is_decimal, filled := [v.strip() for v in values[:_LOOK_AT] if v.strip()])) >= _DECIMALS * len(filled)
-        and _nearly_all(sum(_NUMBER.fullmatch(v) is not None for v in filled), len(filled))
-    )
+    return tuple(name for name, values in table.columns.items() if name.casefold() not in PLURALS and _have_decimals(values))
+
+
+def _have_decimals(values: Sequence[str]) -> bool:
+    filled = [v.strip() for v in values[:_LOOK_AT] if v.strip()]
+    decimals = [v for v in filled if _is_decimal(v)]
+    if all(map(_THOUSANDS.fullmatch, decimals)):
+        return False  # 1,234 beside 987: which comma it is is not to be guessed
+    enough = len(decimals) >= _DECIMALS * len(filled)
+    return enough and _nearly_all(sum(_NUMBER.fullmatch(v) is not None for v in filled), len(filled))
 
 
 def _is_decimal(text: str) -> bool:

@@ -16,6 +16,7 @@ LABEL = "__label__"
 """What fastText writes before a label, at the beginning of the text."""
 _UNIVERSAL = 10
 """Columns of a CoNLL-U file: id, form, lemma, universal part of speech, ..."""
+_UNIVERSAL_LINE = re.compile(r"\d+([-.]\d+)?\t[^\t]+\t[^\t]+\t[A-Z_]+(\t[^\t]+){2}\t(\d+|_)(\t[^\t]+){3}")
 
 
 def open_plain(file: TextFile) -> Source:
@@ -114,9 +115,9 @@ def looks_tagged(head: str) -> bool:
 
 
 def looks_universal(head: str) -> bool:
-    """Whether lines hold a word in the ten columns of CoNLL-U, numbered within its sentence."""
-    lines = [line for line in head.split("\n")[:40][:-1] if line.strip() and not line.startswith("#")]
-    return len(lines) > 2 and all(line.count("\t") == _UNIVERSAL - 1 and line[0].isdigit() for line in lines)
+    """Whether lines hold a word in the ten columns of CoNLL-U: its number, its kind in capitals, the number of its head."""
+    lines = [line.rstrip("\r") for line in head.split("\n")[:40][:-1] if line.strip() and not line.startswith("#")]
+    return len(lines) > 2 and all(map(_UNIVERSAL_LINE.fullmatch, lines))
 
 
 def open_tagged(file: TextFile) -> Source:

@@ -2,7 +2,6 @@
 
 import codecs
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NoReturn
@@ -23,7 +22,7 @@ _SPLITS = ("train", "data", "rows")
 
 
 class _Twice(ValueError):
-    """An object has two fields of one name, of which Python's reader would keep the last without a word."""
+    """An object has one field with two values, of which Python's reader would keep the last without a word."""
 
     line: int | None = None
 
@@ -31,7 +30,9 @@ class _Twice(ValueError):
 def _once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(fields)
     if len(found) < len(fields):
-        raise _Twice(next(name for name, n in Counter(name for name, _ in fields).items() if n > 1))
+        for name, value in fields:
+            if found[name] != value:
+                raise _Twice(name)
     return found
 
 

@@ -121,6 +121,8 @@ def test_universal_dependencies(tmp_path: Path) -> None:
     (tmp_path / "b.conllu").write_text("\n".join([*rows, *rows[:2], "2\tdo\tAUX"]))
     with pytest.raises(InputError, match=r"b\.conllu:8: has 3 columns where CoNLL-U has 10; fix the line"):
         read_table(str(tmp_path / "b.conllu"))
+    (tmp_path / "ten.tsv").write_text("".join(f"{i}\t" + "a few words\t" * 8 + "label\n" for i in range(1, 9)))
+    assert len(read_table(str(tmp_path / "ten.tsv")).columns) == 10
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])

@@ -91,6 +91,26 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
         "preference", "preference",
         {"prompt": "input.messages", "chosen": "preferred_output", "rejected": "non_preferred_output"},
     ),
+    "no-pictures": (
+        lambda i, r: {"messages": talk(r), "images": [], "videos": [], "audio": None},
+        "chat", "messages", {"messages": "messages"},
+    ),
+    "beside-a-picture": (
+        lambda i, r: {"prompt": prose(r), "image": f"{i}.png", "label": "xyz"[i % 3]},
+        "classification", "text_label", {"text": "prompt", "label": "label"},
+    ),
+    "pairs-with-other-messages": (
+        lambda i, r: {"prompt": prose(r), "chosen": prose(r), "rejected": prose(r), "meta": {"messages": 3}},
+        "preference", "preference", {"chosen": "chosen", "rejected": "rejected", "prompt": "prompt"},
+    ),
+    "phrases": (
+        lambda i, r: {"words": [prose(r, 2), prose(r, 2)], "tags": ["x", "y"]},
+        "token_classification", "tokens_tags", {"tokens": "words", "tags": "tags"},
+    ),
+    "from-files": (
+        lambda i, r: {"file_name": f"{i}.txt", "columns": 1 + i % 2, "text": prose(r), "label": "xyz"[i % 3]},
+        "classification", "text_label", {"text": "text", "label": "label"},
+    ),
     "calls": (
         lambda i, r: {"messages": [talk(r)[0], {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]},
                                    {"role": "tool", "content": "5"}, talk(r)[1]]},
@@ -350,6 +370,10 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         lambda i, r: {"messages": talk(r), "images": ["a.jpg"] if i % 9 == 0 else []},
         "column images holds pictures or sounds that belong to the texts",
     ),
+    "asked-about-pictures": (
+        lambda i, r: {"image": f"{i}.png", "question": prose(r), "answer": prose(r)},
+        "column image holds pictures or sounds that belong to the texts",
+    ),
     "intents": (
         lambda i, r: {"tag": f"t{i}", "patterns": [prose(r, 3), prose(r, 3)], "responses": [prose(r, 4)]},
         "column patterns holds several texts a row; write a text a row, with its tag",
@@ -404,7 +428,7 @@ def test_a_table_of_measurements_is_read_where_its_text_is_named(tmp_path: Path)
 def test_amounts_with_a_decimal_comma_are_no_labels_whatever_they_are_called(tmp_path: Path) -> None:
     path = write(tmp_path, "preise.csv", lambda i, r: [prose(r), f"{i % 9},{i % 90 + 10}"], ["Beschreibung", "Preis"])
     for options in ({}, {"label_column": "Preis"}):
-        with pytest.raises(InputError, match=r"column Preis holds numbers with a comma \(0,10\); write them with a point"):
+        with pytest.raises(InputError, match=r"column Preis holds numbers with a comma \(0,10\); write them like 1\.5 or 1500"):
             looked(path, **options)
 
 
@@ -448,7 +472,7 @@ def test_grades_and_conversations_written_out_are_told(tmp_path: Path) -> None:
 
 def test_measures_with_a_decimal_comma_are_no_pairs_of_labels(tmp_path: Path) -> None:
     make: Make = lambda i, r: [prose(r), f"{i % 7},{i % 10}"]  # noqa: E731
-    with pytest.raises(InputError, match=r"column score holds numbers with a comma \(0,0\); write them with a point"):
+    with pytest.raises(InputError, match=r"column score holds numbers with a comma \(0,0\); write them like 1\.5 or 1500"):
         looked(write(tmp_path, "a.csv", make, ["text", "score"]))
 
 
@@ -462,6 +486,9 @@ def test_behind_a_semicolon_a_comma_is_the_decimal_one_as_spreadsheets_write_it(
     assert (rows.items or [])[6:8] == [106.6, 1107.7]
     labels = write(tmp_path, "labels-semicolon.csv", lambda i, r: [prose(r), f"{i % 7},{7 + i % 9}"], ["text", "labels"])
     assert looked(labels).task == "multi_label"
+    thousands = write(tmp_path, "thousands-semicolon.csv", lambda i, r: [prose(r), f"{900 + 19 * i:,}"], ["text", "price"])
+    with pytest.raises(InputError, match=r"price holds numbers with a comma \(1,014\); write them like 1\.5 or 1500"):
+        looked(thousands)
     path.write_text(path.read_text().replace("103,30", "unbekannt"))
     with pytest.raises(InputError, match="row 4: column Betrag holds unbekannt, which is no number"):
         looked(path, columns=wanted, task="regression")
