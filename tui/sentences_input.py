@@ -154,6 +154,10 @@ SENTENCES: tuple[str, ...] = (
         "name another one with --label-column."
     ),
     marked("{place}: column {column} holds a nested value; one {role} a row is needed."),
+    marked(
+        "{place}: column {column} holds a nested value; one label a row is needed (--task continued_pretraining learns the text"
+        " as it is)."
+    ),
     marked("{path}: its columns ({known}) do not show what to use{task}; name {needs} with --column."),
     marked(" for {task}"),
     marked("{role}: columns have no such role; the roles are {known}."),

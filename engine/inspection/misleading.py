@@ -189,7 +189,8 @@ def refuse_nested_label(table: Table, columns: list[Column], shape: Shape) -> No
     if label is not None and label.name not in used and shape.layout in ("text_label", "text_labels", "text_number", "text"):
         row = next(i for i, value in enumerate(table.values(label.name)) if value)
         where = f"{table.where(row)}: column {one_line(label.name, 60)}"
-        raise InputError(f"{where} holds a nested value; one label a row is needed.")
+        way = " (--task continued_pretraining learns the text as it is)" if shape.layout == "text" else ""
+        raise InputError(f"{where} holds a nested value; one label a row is needed{way}.")
 
 
 def refuse_flags(table: Table, columns: list[Column], text: str, flags: Sequence[str]) -> None:

@@ -390,6 +390,10 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         lambda i, r: {"text": prose(r), "label": [{"polygon": [1, 2], "name": "x"}], "lead_time": i / 7},
         "row 1: column label holds a nested value; one label a row is needed",
     ),
+    "text-with-facts": (
+        lambda i, r: {"text": prose(r, 40), "labels": {"language": "en", "kind": "web"}},
+        r"one label a row is needed \(--task continued_pretraining learns the text as it is\)",
+    ),
     "postings": (
         lambda i, r: {"title": prose(r, 3), "where": "ab"[i % 2], "kind": "cd"[i % 2], "pay": i % 9, "field": "ef"[i % 2],
                       "logo": i % 2, "remote": i // 2 % 2, "fraud": i % 5 // 4},
