@@ -8,15 +8,13 @@ from engine.inspection.columns import LABEL_NAMES, LOOK_AT, TEXT_NAMES, Column, 
 from engine.inspection.layouts import Shape
 from engine.inspection.usual import COMPLETIONS, NUMBERS, PROMPTS
 from engine.rows import as_text
-from engine.tables.cells import PLURALS
+from engine.tables.cells import DECIMAL_COMMA, MOSTLY_COMMAS, PLURALS
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
 
 _ASKED = frozenset({"question", "query", "prompt", "context", "ctx"})
 _SEVERAL_ANSWERS = ("answers", "choices", "options", "endings")
-_LEAST_COMMAS = 0.8
-"""Share of numbers with a comma from which on they are amounts; labels such as `3,27` stand beside single ones."""
 _SHORT = 40
 """Characters below which values are hardly texts, unless their column is called so."""
 _SHORT_DENSE = 10
@@ -38,7 +36,6 @@ _RANKED = frozenset({"output", "outputs", "response", "responses", "completions"
 _SEEN = ("images", "image", "videos", "video", "audios", "audio")
 _TALKS = frozenset({"instruction", "messages", "conversations"})
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
-_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 
 
 def refuse_several_answers(table: Table, columns: list[Column]) -> None:
@@ -60,7 +57,7 @@ def refuse_several_answers(table: Table, columns: list[Column]) -> None:
 def with_commas(values: Sequence[Any]) -> list[str]:
     """The values as texts where all are numbers and some are written `3,4`; nothing where they are not."""
     texts = [t for t in (str(v).strip() for v in values if v is not None) if t]
-    return texts if any("," in t for t in texts) and all(map(_DECIMAL_COMMA.fullmatch, texts)) else []
+    return texts if any("," in t for t in texts) and all(map(DECIMAL_COMMA.fullmatch, texts)) else []
 
 
 def refuse_decimal_commas(table: Table, columns: list[Column], label: str | None) -> None:
@@ -74,7 +71,7 @@ def refuse_decimal_commas(table: Table, columns: list[Column], label: str | None
         measure = c.name.lower() in _MEASURES
         if (measure or (c.name == label and c.called not in PLURALS)) and c.kind == "value" and c.numeric < 0.5:
             texts = with_commas(table.values(c.name))
-            if texts and (measure or sum("," in t for t in texts) >= _LEAST_COMMAS * len(texts)):
+            if texts and (measure or sum("," in t for t in texts) >= MOSTLY_COMMAS * len(texts)):
                 one = next(t for t in texts if "," in t)
                 raise InputError(
                     f"{table.path}: column {one_line(c.name, 60)} holds numbers with a comma ({one_line(one, 20)}); write them"

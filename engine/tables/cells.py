@@ -27,9 +27,10 @@ PLURALS = frozenset({"labels", "tags", "genres", "categories", "topics", "emotio
 """Names under which a value may well be several labels."""
 _CHOSEN = re.compile(r'\{\s*"choices"\s*:')
 """How Label Studio writes several choices into a cell; a single one stands there as it is."""
-_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
+DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
+"""A number as most of the world writes it: `1.234,56`."""
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
-_DECIMALS = 0.8
+MOSTLY_COMMAS = 0.8
 """Share of numbers with a comma from which on a comma is the decimal one; labels such as `3,27` stand beside single ones."""
 _SENTENCES = ("sentence #", "sentence_id", "sentence id", "sentenceid", "sent_id", "sentence_idx", "sentence_number", "sentence")
 _WORDS = ("word", "words", "token", "tokens", "form")
@@ -116,12 +117,12 @@ def _have_decimals(values: Sequence[str]) -> bool:
     decimals = [v for v in filled if _is_decimal(v)]
     if all(map(_THOUSANDS.fullmatch, decimals)):
         return False  # 1,234 beside 987: which comma it is is not to be guessed
-    enough = len(decimals) >= _DECIMALS * len(filled)
-    return enough and _nearly_all(sum(_NUMBER.fullmatch(v) is not None for v in filled), len(filled))
+    enough = len(decimals) >= MOSTLY_COMMAS * len(filled)
+    return enough and _nearly_all(sum(DECIMAL_COMMA.fullmatch(v) is not None for v in filled), len(filled))
 
 
 def _is_decimal(text: str) -> bool:
-    return "," in text and _NUMBER.fullmatch(text) is not None
+    return "," in text and DECIMAL_COMMA.fullmatch(text) is not None
 
 
 def _with_points(source: Source, names: Iterable[str], told: Told, wanted: Wanted) -> Iterator[Table]:

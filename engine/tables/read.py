@@ -112,7 +112,7 @@ def files_of(name: str) -> list[Path]:
     """
     if "*" in name and not expanded(name).exists():
         pattern = expanded(name)
-        base = next(place for place in pattern.parents if "*" not in str(place))
+        base = _folder_of(pattern)
         found = sorted(p for p in base.glob(str(pattern.relative_to(base))) if p.is_file())
         if not found:
             raise InputError(f"{name}: no file is called like that.")
@@ -124,6 +124,10 @@ def files_of(name: str) -> list[Path]:
     except OSError:
         pass  # told below
     return [existing_file(name)]
+
+
+def _folder_of(pattern: Path) -> Path:
+    return next(folder for folder in pattern.parents if "*" not in str(folder))
 
 
 @contextmanager
@@ -252,7 +256,7 @@ def _together(path: Path, parts: list[Source]) -> Source:
         raise InputError(f"{path}: names files of different formats; give those of one format.")
     size = sum(part.size for part in parts)
     picks = None if parts[0].picks is None else lambda wanted: _together(path, [part.only(wanted) for part in parts])
-    base = next(place for place in path.parents if "*" not in str(place))
+    base = _folder_of(path)
     before: list[int] = []
 
     def place(number: int) -> str:
