@@ -178,7 +178,8 @@ def choose(table: Table, columns: list[Column], text_column: str | None, label_c
     if text is None or label is None or text == label:
         missing = "text" if text is None else "label"
         usual = TEXT_NAMES if text is None else LABEL_NAMES
-        nested = next((c.name for c in columns if c.kind != "value" and c.name.lower() in usual), None)
+        flat = any(c.kind == "value" and c.rows for c in columns)
+        nested = next((c.name for c in columns if c.kind != "value" and (c.name.lower() in usual or not flat)), None)
         if nested is not None:
             where = f"{table.where(0)}: column {one_line(nested, 60)}"
             raise InputError(f"{where} holds a nested value; one {missing} a row is needed.")

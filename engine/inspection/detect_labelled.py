@@ -23,6 +23,8 @@ from engine.inspection.usual import NUMBERS, PAIRS, RAW
 from engine.tables.table import Table
 from recommender.facts import Task
 
+_TAGS = ("ner_tags", "tags", "labels", "ner", "pos_tags", "upos", "pos", "tag")
+
 
 def tokens_tags(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
     """Words in a list, and a tag for each."""
@@ -32,21 +34,21 @@ def tokens_tags(table: Table, columns: list[Column], named: dict[str, str], task
     lists = [c for c in columns if c.kind == "list"]
     words = [c for c in lists if c.numeric < 0.9]
     first = named.get("tokens") or usual_column(words, ("tokens", "words", "token"))
-    if first is None and len(lists) > 1:
-        first = next((c.name for c in words if _in_words(c)), None)
+    if first is None and len(lists) > 1:  # sentences with a label each too, and not whole answers beside their grades
+        first = next((c.name for c in words if c.called not in _TAGS and (_in_words(c) or usual_column(lists, _TAGS))), None)
     if first is None:
         return None
     tags = [c for c in lists if c.name != first and _alike(table.columns.get(first, []), table.columns[c.name])]
-    usual = usual_column(tags, ("ner_tags", "tags", "labels", "ner", "pos_tags", "upos", "pos", "tag"))
+    usual = usual_column(tags, _TAGS)
     second = named.get("tags") or usual or next((c.name for c in tags if _in_words(c)), None)
     if second is None:
         return None
-    sure = 0.97 if len(tags) == 1 and usual else 0.8
+    sure = 0.97 if len(tags) == 1 and usual and all(_in_words(c) for c in words if c.name == first) else 0.8
     return Shape("token_classification", "tokens_tags", {"tokens": first, "tags": second}, sure)
 
 
 def _in_words(c: Column) -> bool:
-    """Whether a list holds words or tags, and not sentences, or whole answers beside their grades."""
+    """Whether a list holds words or tags, and not sentences."""
     return c.spaced < 0.3
 
 

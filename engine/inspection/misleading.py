@@ -101,7 +101,8 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
         )
     _refuse_marked_answers(table, by_name)
     ranked = next((by_name[n] for n in by_name.keys() & _RANKED if by_name[n].kind == "list" and by_name[n].spaced > 0.3), None)
-    if ranked is not None and by_name.keys() & {"instruction", "prompt"}:
+    classes = any(c.called in LABEL_NAMES and c.few and c.numeric < 0.5 for c in columns)
+    if ranked is not None and by_name.keys() & {"instruction", "prompt"} and not classes:
         raise InputError(
             f"{table.path}: column {one_line(ranked.name, 60)} holds several answers a row; write the preferred one as chosen and"
             " the other as rejected, or the one to be learned as a text."

@@ -120,6 +120,17 @@ def looks_universal(head: str) -> bool:
     return len(lines) > 2 and all(map(_UNIVERSAL_LINE.fullmatch, lines))
 
 
+def _are_numbered(head: str) -> bool:
+    """Whether each line of three columns or more begins with the number of its word in the sentence."""
+    lines = [line.split() for line in head.split("\n")[:200][:-1] if not line.startswith("#")]
+    at = 0
+    for fields in lines:
+        at = at + 1 if fields else 0
+        if fields and (len(fields) < 3 or fields[0] != str(at)):
+            return False
+    return len(lines) > 2
+
+
 def open_tagged(file: TextFile) -> Source:
     """Tokens with a tag each, a line a token, sentences parted by blank lines: columns `tokens` and `tags`.
 
@@ -130,7 +141,9 @@ def open_tagged(file: TextFile) -> Source:
 
 
 def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
-    universal = looks_universal(file.head(8 << 10)) or file.path.name.lower().removesuffix(".gz").endswith(".conllu")
+    head = file.head(8 << 10)
+    numbered = _are_numbered(head)
+    universal = looks_universal(head) or file.path.name.lower().removesuffix(".gz").endswith(".conllu")
     ten = False
     sentences: list[list[str]] = []
     tags: list[list[str]] = []
@@ -161,6 +174,8 @@ def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
             if not fields[0].isdigit():  # 3-4 spans several words, 5.1 stands for one that is left out
                 continue
             fields = [fields[1], fields[3]]
+        elif numbered and len(fields) > 2:
+            fields = fields[1:]
         tokens.append(fields[0])
         marks.append(fields[-1])
     if sentences:

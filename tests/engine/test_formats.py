@@ -102,6 +102,7 @@ def test_texts_behind_several_labels(tmp_path: Path) -> None:
         ("a.tsv", "EU\tB-ORG\r\n#tag\tO\r\n\r\nPeter\tB-PER\r\n"),
         ("a.csv", "Sentence #,Word,POS,Tag\nSentence: 1,EU,NNP,B-ORG\n,#tag,NN,O\nSentence: 2,Peter,NNP,B-PER\n"),
         ("b.csv", "sentence_id,token,label\n7,EU,B-ORG\n7,#tag,O\n9,Peter,B-PER\n"),
+        ("a.bio", "1\tEU\tB-ORG\n2\t#tag\tO\n\n1\tPeter\tB-PER\n"),
         ("c.csv", 'tokens,tags\n"[""EU"", ""#tag""]","[\'B-ORG\', \'O\']"\n[\'Peter\'],"[""B-PER""]"\n'),
     ],
 )

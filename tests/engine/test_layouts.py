@@ -107,6 +107,14 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
         lambda i, r: {"words": [prose(r, 2), prose(r, 2)], "tags": ["x", "y"]},
         "token_classification", "tokens_tags", {"tokens": "words", "tags": "tags"},
     ),
+    "sentences-with-labels": (
+        lambda i, r: {"sentences": [prose(r), prose(r)], "labels": ["x", "y"]},
+        "token_classification", "tokens_tags", {"tokens": "sentences", "tags": "labels"},
+    ),
+    "classes-beside-candidates": (
+        lambda i, r: {"prompt": prose(r), "candidates": [prose(r), prose(r)], "label": "xyz"[i % 3]},
+        "classification", "text_label", {"text": "prompt", "label": "label"},
+    ),
     "from-files": (
         lambda i, r: {"file_name": f"{i}.txt", "columns": 1 + i % 2, "text": prose(r), "label": "xyz"[i % 3]},
         "classification", "text_label", {"text": "text", "label": "label"},
@@ -389,6 +397,10 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
     "unread-label": (
         lambda i, r: {"text": prose(r), "label": [{"polygon": [1, 2], "name": "x"}], "lead_time": i / 7},
         "row 1: column label holds a nested value; one label a row is needed",
+    ),
+    "dialogues": (
+        lambda i, r: {"dialog": [prose(r), prose(r)], "act": [1, 2], "emotion": [0, i % 2]},
+        "row 1: column dialog holds a nested value; one text a row is needed",
     ),
     "text-with-facts": (
         lambda i, r: {"text": prose(r, 40), "labels": {"language": "en", "kind": "web"}},
