@@ -34,7 +34,7 @@ _TWO_ANSWERS = (
 )
 _RANKED = frozenset({"output", "outputs", "response", "responses", "completions", "answers", "generations", "candidates"})
 _SEEN = ("images", "image", "videos", "video", "audios", "audio")
-_TALKS = frozenset({"instruction", "messages", "conversations"})
+_TALKS = frozenset({"instruction", "messages", "conversations", "conversation"})
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
 
 

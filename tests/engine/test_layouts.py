@@ -375,7 +375,7 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         r"two answers a row \(response_0 and response_1\)",
     ),
     "pictures": (
-        lambda i, r: {"messages": talk(r), "images": ["a.jpg"] if i % 9 == 0 else []},
+        lambda i, r: {"conversation": talk(r), "images": ["a.jpg"] if i % 9 == 0 else []},
         "column images holds pictures or sounds that belong to the texts",
     ),
     "asked-about-pictures": (
