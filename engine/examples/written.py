@@ -86,8 +86,8 @@ def tools_of(table: Table, roles: Mapping[str, str]) -> list[Any] | None:
     older = table.columns.get("functions", ())
     if any(isinstance(value, list) for value in older):
         return [[{"type": "function", "function": f} for f in v] if isinstance(v, list) else v for v in older]
-    outer = roles.get("prompt", "").rpartition(".")[0]
-    return table.values(f"{outer}.tools") if outer else None
+    beside = f"{roles.get('prompt', '').rpartition('.')[0]}.tools"
+    return table.values(beside) if table.holds(beside) else None
 
 
 class Kept:

@@ -349,6 +349,8 @@ def test_tools_are_found_where_openai_writes_them(tmp_path: Path) -> None:
     pair = {"input": {"messages": TALK[1:2], "tools": [look]}, "chosen": TALK[2:3], "rejected": TALK[4:]}
     columns = {"prompt": "input.messages", "chosen": "chosen", "rejected": "rejected"}
     assert read(tmp_path, [pair], "preference", columns, "preference").items[0]["tools"] == [look]
+    flat = {"input.messages": TALK[1:2], "chosen": TALK[2:3], "rejected": TALK[4:]}
+    assert read(tmp_path, [flat], "preference", columns, "preference").items[0]["tools"] is None
 
 
 def test_what_the_assistant_says_before_anything_was_asked_is_left_out_and_counted(tmp_path: Path) -> None:
