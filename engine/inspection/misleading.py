@@ -8,7 +8,7 @@ from engine.inspection.columns import LABEL_NAMES, LOOK_AT, TEXT_NAMES, Column, 
 from engine.inspection.layouts import Shape
 from engine.inspection.usual import COMPLETIONS, NUMBERS, PROMPTS
 from engine.rows import as_text
-from engine.tables.cells import DECIMAL_COMMA, MOSTLY_COMMAS, PLURALS
+from engine.tables.cells import DECIMAL_COMMA, MOSTLY_COMMAS, PLURALS, THOUSANDS_COMMA
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
@@ -55,9 +55,10 @@ def refuse_several_answers(table: Table, columns: list[Column]) -> None:
 
 
 def with_commas(values: Sequence[Any]) -> list[str]:
-    """The values as texts where all are numbers and some are written `3,4`; nothing where they are not."""
+    """The values as texts where all are numbers and some are written `3,4` or `1,234.5`; nothing where they are not."""
     texts = [t for t in (str(v).strip() for v in values if v is not None) if t]
-    return texts if any("," in t for t in texts) and all(map(DECIMAL_COMMA.fullmatch, texts)) else []
+    numbers = all(DECIMAL_COMMA.fullmatch(t) or THOUSANDS_COMMA.fullmatch(t) for t in texts)
+    return texts if numbers and any("," in t for t in texts) else []
 
 
 def refuse_decimal_commas(table: Table, columns: list[Column], label: str | None) -> None:

@@ -29,7 +29,8 @@ _CHOSEN = re.compile(r'\{\s*"choices"\s*:')
 """How Label Studio writes several choices into a cell; a single one stands there as it is."""
 DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?")
 """A number as most of the world writes it: `1.234,56`."""
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+THOUSANDS_COMMA = re.compile(r"[+-]?(0|[1-9]\d{0,2}(,\d{3})*)(\.\d+)?")
+"""A number as English has it: `1,234.56`."""
 MOSTLY_COMMAS = 0.8
 """Share of numbers with a comma from which on a comma is the decimal one; labels such as `3,27` stand beside single ones."""
 _SENTENCES = ("sentence #", "sentence_id", "sentence id", "sentenceid", "sent_id", "sentence_idx", "sentence_number", "sentence")
@@ -115,7 +116,7 @@ def _columns_with_commas(table: Table) -> tuple[str, ...]:
 def _have_decimals(values: Sequence[str]) -> bool:
     filled = [v.strip() for v in values[:_LOOK_AT] if v.strip()]
     decimals = [v for v in filled if _is_decimal(v)]
-    if all(map(_THOUSANDS.fullmatch, decimals)):
+    if all(map(THOUSANDS_COMMA.fullmatch, decimals)):
         return False  # 1,234 beside 987: which comma it is is not to be guessed
     enough = len(decimals) >= MOSTLY_COMMAS * len(filled)
     return enough and _nearly_all(sum(DECIMAL_COMMA.fullmatch(v) is not None for v in filled), len(filled))

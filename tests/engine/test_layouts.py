@@ -490,6 +490,9 @@ def test_measures_with_a_decimal_comma_are_no_pairs_of_labels(tmp_path: Path) ->
     make: Make = lambda i, r: [prose(r), f"{i % 7},{i % 10}"]  # noqa: E731
     with pytest.raises(InputError, match=r"column score holds numbers with a comma \(0,0\); write them like 1\.5 or 1500"):
         looked(write(tmp_path, "a.csv", make, ["text", "score"]))
+    make = lambda i, r: [prose(r), f"{31_250 * i:,}.50"]  # noqa: E731
+    with pytest.raises(InputError, match=r"column price holds numbers with a comma \(31,250\.50\); write them like 1\.5 or 1500"):
+        looked(write(tmp_path, "b.csv", make, ["text", "price"]))
 
 
 def test_behind_a_semicolon_a_comma_is_the_decimal_one_as_spreadsheets_write_it(tmp_path: Path) -> None:
