@@ -106,39 +106,34 @@ def each(
     told: Callable[[], None] | None = None,
     cancel: Cancel | None,
 ) -> tuple[dict[str, Any], set[str]]:
-    """What the child says of each of these steps, by name, and the names of those it was not asked about in time: of those that
-    stand beside others none is begun later than `within` seconds after the first, and unless somebody `waits` only what is
-    remembered is told. What is in neither cannot be traced. Each is remembered by itself; `told` is called before a wait.
-
-    Raises:
-        Cannot: none can.
+    """What the child says of each of these steps, by name, and the names of those that it had no time for: of those that stand
+    beside others none is begun later than `within` seconds after the first, of all others none in the second half of `seconds`;
+    unless somebody `waits` only what is remembered is told. What is in neither cannot be traced. Each is remembered by itself;
+    `told` is called before a wait.
     """
 
     def key(plan: dict[str, Any]) -> str:
         return key_of("step", {"asked": request | {"plan": {**plan, "name": None, "beside": None}}, "environment": arithmetic()})
 
     known = {plan["name"]: remembering.remembered(key(plan), TRACES) for plan in plans}
-    found = {name: answer["step"] for name, answer in known.items() if answer is not None}
     lacking = [plan for plan in plans if known[plan["name"]] is None]
-    if not lacking:
-        return {name: step for name, step in found.items() if step is not None}, set()
-    if not waits:
-        return {name: step for name, step in found.items() if step is not None}, {plan["name"] for plan in lacking}
-    asked = request | {"plans": lacking, "within": within}
+    found = {name: answer["step"] for name, answer in known.items() if answer is not None and answer["step"] is not None}
+    if not lacking or not waits:
+        return found, {plan["name"] for plan in lacking}
+    # What is begun in the second half may not come to its end, and with a child that is ended all that it counted is lost.
+    asked = request | {"plans": lacking, "within": seconds / 2, "beside_within": within}
     if told is not None:
         told()
     try:
         said = _from_child("candidates", asked, about=about, seconds=seconds, cancel=cancel)
     except Cannot:
-        if found:
-            return {name: step for name, step in found.items() if step is not None}, set()
-        raise
+        return found, {plan["name"] for plan in lacking if plan.get("beside")}
     left = set(said.get("left", ()))
     for plan in lacking:
         step = said["steps"].get(plan["name"])
         if plan["name"] not in left and (step is not None or not said.get("short_of_memory")):  # with more it would be another
             remembering.remember(key(plan), {"step": step}, TRACES)
-    return {name: step for name, step in (found | said["steps"]).items() if step is not None}, left
+    return found | {name: step for name, step in said["steps"].items() if step is not None}, left
 
 
 def key_of(kind: str, request: dict[str, Any]) -> str:
@@ -157,6 +152,7 @@ def code_of_traces() -> str:
     return whole.hexdigest()
 
 
+@cache
 def _versions() -> dict[str, str]:
     found = {}
     for name in ("torch", "transformers", "peft", "bitsandbytes"):

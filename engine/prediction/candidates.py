@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -181,15 +182,12 @@ def with_traces(
     ]
     if not plans:
         return facts
-    found: dict[str, Any] = {}
-    left: set[str] = set()
-    try:
+    found, left = dict[str, Any](), set[str]()
+    with suppress(Cannot):  # where the model is none that can be traced, none of its steps is asked for again
         model = checked(facts.model)
         request = {"facts": _steady(facts.model_copy(update={"model": model})), "expandable": expandable()}
         about = facts.model.id or "the model"
         found, left = each(request, plans, about=about, seconds=SECONDS, within=within, waits=waits, told=told, cancel=cancel)
-    except Cannot:
-        left = {name for name, (_, aside) in wanted.items() if aside}
     return _with(facts, wanted, found, left)
 
 

@@ -320,6 +320,22 @@ def test_readings_that_are_kept_at_once_are_all_kept(tmp_path: Path, monkeypatch
     assert [remembered(machine) for machine in machines] == [{"runs": {"full": 1.1}}] * len(machines)
 
 
+def test_a_child_that_is_ended_in_time_leaves_what_stands_beside_for_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
+    asked: dict[str, Any] = {}
+
+    def child(_: str, request: dict[str, Any], **__: object) -> dict[str, Any]:
+        asked.update(request["asked"])
+        raise InputError("it did not answer within 120 seconds.")
+
+    monkeypatch.setattr(ask, "ask", child)
+    plans = [{"name": "full", "beside": False}, {"name": "lora", "beside": True}]
+    assert ask.each({}, plans, about="it", seconds=120, within=5, cancel=None) == ({}, {"lora"})
+    assert (asked["within"], asked["beside_within"]) == (60, 5), "what begins later may not come to its end"
+
+
 def test_what_was_not_traced_for_lack_of_memory_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
     answers: list[dict[str, Any]] = [

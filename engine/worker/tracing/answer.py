@@ -18,7 +18,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     if request["kind"] == "candidates":
         asked = request["asked"]
         facts = Facts.model_validate(asked["facts"])
-        return candidates(facts, asked["plans"], expandable=asked["expandable"], within=asked["within"])
+        limits = {name: asked[name] for name in ("expandable", "within", "beside_within")}
+        return candidates(facts, asked["plans"], **limits)
     if request["kind"] == "bf16":
         from engine.worker.bf16_trial import trials
 

@@ -33,29 +33,35 @@ TRIED = 3
 
 
 def candidates(
-    facts: Facts, wanted: list[dict[str, Any]], *, expandable: bool = True, within: float | None = None
+    facts: Facts,
+    wanted: list[dict[str, Any]],
+    *,
+    expandable: bool = True,
+    within: float = float("inf"),
+    beside_within: float = float("inf"),
 ) -> dict[str, Any]:
     """Peak, its interval and its parts by the name of each step, or its method where it has none; what cannot be traced is left
     out, and `short_of_memory` tells whether that was for lack of memory here. `expandable` is how a card's allocator grows.
 
     Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. On a CPU,
     which is taken for this one, also the seconds that a token takes in training and in scoring. What asks for a `fit` also gets
-    how its memory grows with rows, length and rank, unless that cannot be told. Of those that stand `beside` others what would
-    begin later than `within` seconds after the first is `left`.
+    how its memory grows with rows, length and rank, unless that cannot be told. What would begin later than `within` seconds is
+    `left`; of those that stand `beside` others, which come last, also what would begin `beside_within` after the first of them.
     """
     card, _ = card_of(facts)
     pooled = card.kind == "cuda"
     held, allocator = "reserved" if pooled else "allocated", {"pooled": pooled, "expandable": expandable}
     found: dict[str, dict[str, Any]] = {}
-    short, begun, left = False, None, []
+    short, left = False, list[str]()
+    until, apart = time.monotonic() + within, False
     for one in wanted:
         if one["task"] not in HEADS:
             continue
-        if one.get("beside"):
-            begun = begun or time.monotonic()
-            if within is not None and time.monotonic() - begun > within:
-                left.append(name_of(one))
-                continue
+        if one.get("beside") and not apart:
+            until, apart = min(until, time.monotonic() + beside_within), True
+        if time.monotonic() > until:
+            left.append(name_of(one))
+            continue
         try:
             step = _Step(facts, one, card, timed=not pooled and one.get("timed", True))
             segments = step.segments(fits=bool(one.get("fit")))

@@ -62,6 +62,33 @@ def test_a_step_that_lacked_memory_here_is_told_apart_from_what_cannot_be_traced
         assert candidates(facts, [wanted]) == {"steps": {}, "short_of_memory": short, "left": []}
 
 
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [
+        ({}, []),
+        ({"within": 15, "beside_within": 15}, ["c", "d", "e"]),  # shown or not: with the child all that it counted would go
+        ({"within": 99, "beside_within": 5}, ["e"]),
+    ],
+)
+def test_what_would_begin_too_late_is_left_for_another_time(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], left: list[str]
+) -> None:
+    """Each step takes ten seconds."""
+    clock = Mock()
+    clock.monotonic.return_value = 1000.0
+
+    def took(*_: Any, **__: Any) -> None:
+        clock.monotonic.return_value += 10.0
+        raise RuntimeError
+
+    monkeypatch.setattr("engine.worker.tracing.candidates.time", clock)
+    monkeypatch.setattr("engine.worker.tracing.candidates.trace", took)
+    settings = recommend(facts).candidate("full").settings.model_dump(mode="json")
+    one = {"method": "full", "task": "classification", "settings": settings, "rows": 4, "length": 60, "pieces": 1, "labels": 3}
+    wanted = [one | {"name": name, "beside": name in "de"} for name in "abcde"]
+    assert candidates(facts, wanted, **limits)["left"] == left
+
+
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 3000, "max_position_embeddings": 4096, "tie_word_embeddings": True,
