@@ -9,6 +9,7 @@ CAUTIONS: dict[str, str] = {
     "duplicates": "{rows:count} rows ({share:share}) repeat another one and are left out: {left:count} are left.",
     "duplicates_one": "One row ({share:share}) repeats another one and is left out: {left:count} are left.",
     "duplicates_and_near": "{rows:count} rows ({share:share}) repeat another one and are left out.",
+    "duplicates_and_near_one": "One row ({share:share}) repeats another one and is left out.",
     "near_duplicates": "Another {share:share} of the rows differ from an earlier one only a little; keep them on one side of "
     "the split. {unique_rows:count} rows say something new.",
     "shared": "{share:share} of the rows share their question, or their first message or text, with others. They stay on one "
@@ -54,15 +55,21 @@ CAUTIONS: dict[str, str] = {
     "lost.",
     "untrained": "The answers of {rows:count} rows ({share:share}) begin behind {length:count} tokens: nothing is learned from "
     "them. Above a tenth the run refuses to start; raise max_length, or shorten the prompts.",
+    "untrained_one": "The answer of one row ({share:share}) begins behind {length:count} tokens: nothing is learned from it. "
+    "Above a tenth the run refuses to start; raise max_length, or shorten the prompt.",
     "left_out": "{rows:count} rows have nothing to read, or nothing to learn, and are left out.",
     "left_out_one": "One row has nothing to read, or nothing to learn, and is left out.",
     "unasked": "{rows:count} conversations begin with the assistant: what it says before the first question is left out.",
+    "unasked_one": "One conversation begins with the assistant: what it says before the first question is left out.",
     "unwritten_calls": "{rows:count} rows call tools, which this model's chat template does not write down: nothing is learned "
     "from those answers. Take a model whose template knows tools.",
+    "unwritten_calls_one": "One row calls tools, which this model's chat template does not write down: nothing is learned from "
+    "those answers. Take a model whose template knows tools.",
     "unwritten_calls_only": "{rows:count} rows call tools, which this model's chat template does not write down: nothing is "
     "learned from those answers, and nothing at all from {only:count} of the rows. Above a tenth the run refuses to start; take "
     "a model whose template knows tools.",
     "unlearned": "{answers:count} answers of weight 0 are read, not learned.",
+    "unlearned_one": "One answer of weight 0 is read, not learned.",
     "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred than "
     "{tokens:count}.",
     "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one in a "

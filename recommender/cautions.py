@@ -26,10 +26,10 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
     elif 0.03 <= (data.conflict_share or 0) <= 0.10:
         yield caution("contradictions", **contradictions(data))
     near = (data.near_duplicate_share or 0) > 0.05
-    if (data.duplicate_share or 0) > 0:  # how many rows count is said once
+    left = once(data)
+    repeats = (rows_of(data) or left) - left
+    if data.duplicate_share and repeats:  # how many rows count is said once
         wording = "duplicates_and_near" if near else None
-        left = once(data)
-        repeats = (rows_of(data) or left) - left
         yield caution("duplicates", wording=wording, share=data.duplicate_share, rows=repeats, left=left)
     if near:
         yield caution("near_duplicates", share=data.near_duplicate_share, unique_rows=distinct_rows(data))

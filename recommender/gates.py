@@ -62,7 +62,7 @@ def _nothing_to_learn(data: DataFacts) -> list[Gate]:
         counted = {"classes": classes or 0, "rows": rows if rows is not None else 0}
         found = reason("G1_one_label", counted, "K", wording=None if rows is not None else "G1_one_label_uncounted")
         gates.append(Gate(found, (sentence("instead_more_classes"),)))
-    if rows and data.empty_rows and data.empty_rows > rows / 2:
+    if rows and (data.empty_rows or 0) > rows:  # they are none of these
         empty = {"empty_rows": data.empty_rows, "rows": rows}
         gates.append(_gate("G1_mostly_empty", empty, ["K"], sentence("instead_check_columns")))
     elif rows and data.tokens_max == 0:

@@ -156,13 +156,12 @@ def _alpha(s: Mapping[str, Any], rate: float, decoder: bool, suggested: float | 
         return
     root = math.sqrt(rank) if s.get("rslora") and rank else 1.0  # alpha is divided by that instead of by the rank
     times, at = alpha * root / meant, suggested or (2e-4 if decoder else 5e-4)
+    wanted = max(round(meant / root), 1)
+    known: dict[str, Any] = {"alpha": alpha, "learning_rate": rate, "times": times, "usual": wanted}
     if root > 1 and times >= 2 and rate * times > 2 * at:
-        wanted = max(round(meant / root), 1)
-        yield caution("rslora", alpha=alpha, learning_rate=rate, times=times, acts=rate * times, usual=wanted)
-        return
-    known: dict[str, Any] = {"alpha": alpha, "learning_rate": rate, "times": times, "usual": meant}
-    if times >= 2 and rate * times >= HIGH_LORA_RATE:
-        acts = {"acts": rate * times, "suggested": at, "usual": meant}
+        yield caution("rslora", **known, acts=rate * times)
+    elif times >= 2 and rate * times >= HIGH_LORA_RATE:
+        acts = {"acts": rate * times, "suggested": at, "usual": wanted}
         yield caution("high_lora_rate", wording="high_lora_rate_alpha", alpha=alpha, learning_rate=rate, **acts)
     elif times >= 2 and rate * times > 2 * at:
         yield caution("alpha_without_rate", **known)

@@ -109,9 +109,10 @@ def reason(code: str, facts: dict[str, Any], *sources: str, wording: str | None 
 
 
 def caution(code: str, *, wording: str | None = None, **facts: Any) -> Caution:
-    """A warning with its sentence, or with that of the code `wording` where one warning has several; of a single row with
-    `{code}_one`, where there is such a sentence."""
-    if wording is None and facts.get("rows") == 1 and f"{code}_one" in CATALOGUE:
-        wording = f"{code}_one"
-    known = CONSTANTS.get(wording or code, {}) | facts
-    return Caution(code=code, text=sentence(wording or code, known), facts=known)
+    """A warning with its sentence, or with that of the code `wording` where one warning has several; of a single row, or answer,
+    with `{code}_one`, where there is such a sentence."""
+    wording = wording or code
+    if 1 in (facts.get("rows"), facts.get("answers")) and f"{wording}_one" in CATALOGUE:
+        wording = f"{wording}_one"
+    known = CONSTANTS.get(wording, {}) | facts
+    return Caution(code=code, text=sentence(wording, known), facts=known)

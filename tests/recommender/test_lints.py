@@ -102,6 +102,8 @@ def test_rslora_weighs_adapters_by_the_root_of_their_rank() -> None:
     said = about_the_plan({"lora_r": 16, "lora_alpha": 32, "lr": 5e-4, "use_rslora": True})
     assert said["rslora"].facts == {"alpha": 32, "learning_rate": 5e-4, "times": 4, "acts": 2e-3, "usual": 8}
     assert not about_the_plan({"lora_r": 16, "lora_alpha": 8, "lr": 5e-4, "use_rslora": True}).keys() - {"brought_method"}
+    low = about_the_plan({"lora_r": 16, "lora_alpha": 1, "lr": 5e-4, "use_rslora": True})["alpha_without_rate"]
+    assert low.facts["usual"] == 8, "what is named instead is not warned of in its turn"
 
 
 def test_padding_to_a_length_that_hardly_any_text_reaches() -> None:

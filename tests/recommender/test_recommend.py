@@ -284,7 +284,7 @@ def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
     [
         ({"classes": 1, "label_counts": [1000]}, "G1_one_label"),
         ({"label_counts": [1000, 0]}, "G1_one_label"),
-        ({"empty_rows": 501}, "G1_mostly_empty"),
+        ({"empty_rows": 1001}, "G1_mostly_empty"),
         ({"conflict_share": 0.3}, "G2_contradictions"),
         ({"rows": 40, "unique_rows": 40, "label_counts": [20, 20]}, "G4_too_few_examples"),
         ({"label_counts": [985, 15]}, "G4_too_few_examples"),
@@ -307,8 +307,8 @@ def test_data_that_would_waste_the_run_closes_a_gate(changes: dict[str, Any], ga
 
 def test_rows_that_were_left_out_are_told_beside_those_that_are_read() -> None:
     """They are none of `rows`, and may lack a label as well as a text."""
-    advice = advise(gpu(12), BERT, IMDB | {"rows": 900, "unique_rows": 900, "empty_rows": 501})
-    assert advice.reasons[0].text == "501 rows have no text, or nothing to be learned from it; 900 have both."
+    advice = advise(gpu(12), BERT, IMDB | {"rows": 900, "unique_rows": 900, "empty_rows": 901})
+    assert advice.reasons[0].text == "901 rows have no text, or nothing to be learned from it; 900 have both."
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_rows_that_were_left_out_are_told_beside_those_that_are_read() -> None:
         {"rows": 1010, "unique_rows": 1010, "classes": 11, "label_counts": [100] * 10 + [10]},
         {"rows": 900, "unique_rows": 900, "label_counts": [836, 64]},
         {"conflict_share": 0.10},
-        {"empty_rows": 500},
+        {"empty_rows": 1000},
         {"rows": None, "unique_rows": None, "label_counts": None},
     ],
 )
@@ -392,6 +392,17 @@ def test_a_text_that_several_people_judged_is_a_row_for_each_of_them() -> None:
     assert told.text == "100 rows (11%) repeat another one and are left out: 800 are left."
     (told,) = [w for w in advise(gpu(12), BERT, IMDB | {"duplicate_share": 0.001}).warnings if w.code == "duplicates"]
     assert told.text == "One row (0.1%) repeats another one and is left out: 999 are left."
+    unknown = IMDB | {"rows": None, "unique_rows": None, "label_counts": None, "duplicate_share": 0.1}
+    assert "duplicates" not in {w.code for w in advise(gpu(12), BERT, unknown).warnings}, "of rows that nobody counted"
+
+
+def test_a_single_row_is_told_as_one_whatever_is_odd_about_it() -> None:
+    cuts = [{"length": n, "rows_cut": 1, "tokens_kept": 10**6, "rows_untrained": 1} for n in (1000, 1024)]
+    odd = {"duplicate_share": 0.001, "near_duplicate_share": 0.1, "unasked_rows": 1, "unlearned_answers": 1, "unwritten_calls": 1,
+           "truncation": cuts}  # fmt: skip
+    told = {w.code: w.text for w in advise(gpu(77), LLAMA_1B, INSTRUCTIONS | odd | {"rows": 1000, "unique_rows": 1000}).warnings}
+    assert {"duplicates", "unasked", "unlearned", "unwritten_calls", "truncated", "untrained"} <= told.keys()
+    assert not [text for text in told.values() if text.startswith("1 ") or " 1 rows " in text]
 
 
 def test_rows_that_are_held_out_too_are_not_counted_as_trained_on() -> None:
