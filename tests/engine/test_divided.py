@@ -31,6 +31,8 @@ def test_each_device_holds_its_share_and_what_is_whole_meanwhile() -> None:
     assert phases["forward"] == 2000 + 6000 + whole
     assert phases["backward"] == 2000 + 6000 + whole + 2000 + 4000 // LAYERS
     assert phases["optimizer"] == 2000 + 2000 + 4000 + 2000, "nothing is whole while an optimizer updates its share"
+    kept = held("fsdp", method="lora", frozen_kept=True)
+    assert (kept["forward"], kept["optimizer"]) == (4000 + 6000, phases["optimizer"]), "frozen weights may stay whole until then"
     assert held("ddp")["backward"] == 4000 + 6000 + 4000 + 4000, "copies hold buckets as large as their gradients"
     assert held("zero1")["optimizer"] == 4000 + 4000 + 4000 + 4000 + 2000
 
