@@ -69,9 +69,9 @@ SENTENCES: tuple[str, ...] = (
         " are ruined."
     ),
     marked("A checkpoint of such a step is never taken for the best."),
-    marked('Of the rows of that step {count} alone have none, as the one that begins "{text}".'),
+    marked('The loss of {count} of its rows is no number even alone; the first of these begins "{text}".'),
     marked(
-        "Of {count} rows tried before the first step, among the longest, {wrong} have a loss that is no number, as the one that"
+        "Of {count} rows tried before the first step, among the longest, the loss of {wrong} is no number; the first of these"
         ' begins "{text}".'
     ),
     marked("`--set precision=fp32` may do as well."),

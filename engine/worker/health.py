@@ -253,7 +253,7 @@ class Health:
         """A loss or a gradient that is no number; `rows` are the beginnings of those that alone have it."""
         wider, cure = "" if self._plan.precision == "fp32" else "precision=fp32", ""
         if rows:
-            likely = f'Of the rows of that step {len(rows)} alone have none, as the one that begins "{rows[0]}".'
+            likely = f'The loss of {len(rows)} of its rows is no number even alone; the first of these begins "{rows[0]}".'
             setting, cure = wider, DAMAGED_FOR_A_WORD
         elif step == 1:
             likely, setting = "Weights or data are damaged, or the precision is too narrow for this model.", wider

@@ -142,8 +142,8 @@ class Preflight:
         if wrong:
             wider = self.reader.task.plan.precision != "fp32"
             raise Refused(
-                f"Of {len(piece)} rows tried before the first step, among the longest, {len(wrong)} have a loss that is no"
-                f' number, as the one that begins "{wrong[0]}".',
+                f"Of {len(piece)} rows tried before the first step, among the longest, the loss of {len(wrong)} is no number;"
+                f' the first of these begins "{wrong[0]}".',
                 DAMAGED_FOR_A_WORD + (" `--set precision=fp32` may do as well." if wider else ""),
             )
 

@@ -313,7 +313,7 @@ def test_a_row_on_which_alone_the_model_overflows_is_named_and_the_rate_is_not_b
     run = begin(make_plan(tmp_path / "damaged", data=data, effective_batch=8, early_stopping=False, evaluations=12))
     end = work(run)
     assert (end["status"], end["code"]) == ("failed", 4)
-    assert end["cause"].endswith('Of the rows of that step 1 alone have none, as the one that begins "the parcel is a".')
+    assert end["cause"].endswith('of 1 of its rows is no number even alone; the first of these begins "the parcel is a".')
     assert "Leave such rows out" in end["cure"]
     assert "learning_rate" not in end["cause"] + end["cure"]
 

@@ -309,7 +309,7 @@ def test_rows_among_the_longest_that_have_no_number_are_named_before_anything_is
     run = begin(make_plan(folder, data=data, effective_batch=4, early_stopping=False))
     end = work(run)
     assert (end["status"], end["code"]) == ("refused", 3)
-    assert '1 have a loss that is no number, as the one that begins "the parcel with the lamp' in end["cause"]
+    assert 'the loss of 1 is no number; the first of these begins "the parcel with the lamp' in end["cause"]
     assert end["cause"].endswith('".')
     assert end["cure"].startswith("Leave such rows out, or get the model again")
     assert not events(run, "step")
