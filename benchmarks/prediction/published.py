@@ -23,7 +23,6 @@ HERE = Path(__file__).parent
 FILES = ("published.json", "published_times.json", "published_blind.json")
 """Memory, and seconds of a step; both of steps gathered later, predicted before the predictor was touched."""
 RESULTS = HERE.parent / "results" / "published.json"
-MEMORY = ("allocated", "reserved", "device")
 TIME = "seconds_per_step"
 
 
@@ -89,18 +88,19 @@ def main() -> None:
             RESULTS.write_text(json.dumps(known, indent=0) + "\n")
         for measure, key in keys.items():
             _print(row, measure, known[key])
-    for name, found in distribution(known).items():
-        print(f"| {name} | " + " | ".join(found) + " |")
+    first = {key: found["blind"] for key, found in known.items() if "blind" in found}
+    for when, figures in (("now", known), ("blind", first)):
+        for name, found in distribution(figures).items():
+            print(f"| {when} | {name} | " + " | ".join(found) + " |")
 
 
-def distribution(known: dict[str, Any], which: str = "error") -> dict[str, list[str]]:
+def distribution(known: dict[str, Any]) -> dict[str, list[str]]:
     """Of each source and measure: how many figures, how many inside, and the error's median, 90th percentile, least and most."""
     sources: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in steps():
         for measure in row["published"]:
-            found = known.get(key_of(row, measure), {})
-            told = found.get("blind", {}) if which == "blind" else found
-            if told:
+            told = known.get(key_of(row, measure))
+            if told is not None:
                 kind = "seconds" if measure == TIME else "allocated" if measure == "allocated" else "reserved and device"
                 sources.setdefault((row["source"], kind), []).append(told)
     table = {}
