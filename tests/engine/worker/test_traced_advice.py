@@ -71,7 +71,7 @@ def test_a_step_that_lacked_memory_here_is_told_apart_from_what_cannot_be_traced
     ],
 )
 def test_what_would_begin_too_late_is_left_for_another_time(
-    facts: Facts, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], left: list[str]
+    facts: Facts, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any], left: list[str]
 ) -> None:
     """Each step takes ten seconds."""
     clock = Mock()
