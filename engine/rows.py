@@ -219,7 +219,7 @@ def check_labels(rows: Rows, marks: Sequence[Sequence[str]], labels: list[str], 
     wanted = set(labels)
     strange = Counter(label for row in marks for label in set(row) if label not in wanted)
     if strange:
-        listed = ", ".join(f"{one_line(label, 40)} ({n} rows)" for label, n in strange.most_common(5))
+        listed = ", ".join(f"{one_line(label, 40)} ({n} row{'s'[n == 1 :]})" for label, n in strange.most_common(5))
         known = ", ".join(one_line(label, 40) for label in labels[:10])
         first = next(i for i, row in enumerate(marks) if any(label in strange for label in row))
         where = rows.where(rows.numbers[first])

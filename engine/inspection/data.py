@@ -228,7 +228,7 @@ def _held_out(
 def _check_labels(source: Source, held_out: Counted, labels: list[str]) -> None:
     strange = Counter({m: n for m, n in held_out.marks.items() if m not in set(labels)})
     if strange and labels:
-        listed = ", ".join(f"{one_line(label, 40)} ({n} rows)" for label, n in strange.most_common(5))
+        listed = ", ".join(f"{one_line(label, 40)} ({n} row{'s'[n == 1 :]})" for label, n in strange.most_common(5))
         known = ", ".join(one_line(label, 40) for label in labels[:10])
         first = min(held_out.rows_of_mark[m] for m in strange)
         raise InputError(f"{source.where(first)}: labels that training has never seen: {listed}; the known ones are {known}.")

@@ -156,6 +156,7 @@ def write_all(
     Raises:
         TrainingFailed: memory is too small even for one row.
     """
+    give_back()  # what was read before leaves pieces that a growing cache does not fit into
     began, times, found = time.monotonic(), ANSWERS_AT_ONCE, list[str]()
     while len(found) < len(input_ids):
         left = input_ids[len(found) :]

@@ -16,7 +16,7 @@ from engine.files import folder_size
 from engine.merging import BESIDE, memory_needed
 from engine.rundir import RunDirectory
 from engine.worker.batches import LogicalBatch
-from engine.worker.budget import LONE_TRIES, out_of_memory, what_helps
+from engine.worker.budget import LONE_TRIES, give_back, out_of_memory, what_helps
 from engine.worker.findings import DAMAGED_FOR_A_WORD
 from engine.worker.memory import Peak, host_room, memory_available
 from engine.worker.modeling import Built
@@ -78,6 +78,7 @@ class Preflight:
             seconds=time.monotonic() - began,
             **room,
         )
+        give_back()  # scoring comes next, and pieces of other sizes would be taken beside those that the step has left
 
     def _tried(self, trainer: LogicalBatchTrainer, available: int, peak: Peak) -> list[dict[str, Any]]:
         """Put the worst micro-batches through the model; which they were.

@@ -257,7 +257,7 @@ def test_rows_that_ask_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
 def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path) -> None:
     (tmp_path / "held-out.csv").write_text(csv([*GOOD[:20], "something new,7"]))
     said = refused(tmp_path / "train.csv", csv(GOOD), eval_file=tmp_path / "held-out.csv")
-    assert "held-out.csv: row 21: labels that training has never seen: 7 (1 rows); the known ones are a, b" in said
+    assert "held-out.csv: row 21: labels that training has never seen: 7 (1 row); the known ones are a, b" in said
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_an_unseen_label_in_the_held_out_file(tmp_path: Path) -> None:
     held_out = put(tmp_path, "test.csv", ["text,label", "fine,pos", "odd,mixed"])
     message = complaint(train, eval=held_out)
     assert message.startswith("test.csv: row 2: ")
-    assert "row 2: labels that training has never seen: mixed (1 rows); the known ones are neg, pos" in message
+    assert "row 2: labels that training has never seen: mixed (1 row); the known ones are neg, pos" in message
 
 
 def test_a_held_out_file_with_other_columns(tmp_path: Path) -> None:

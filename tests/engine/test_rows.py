@@ -228,7 +228,7 @@ def test_the_same_plan_gives_the_same_rows(tmp_path: Path) -> None:
 def test_a_label_never_seen_in_training_is_named_with_its_row(tmp_path: Path) -> None:
     train = write(tmp_path, "train.csv", many(60))
     held_out = write(tmp_path, "test.csv", rows_of([("new one", "label 0"), ("new two", "surprise")]))
-    with pytest.raises(InputError, match=r"test\.csv: row 2: labels that training has never seen: surprise \(1 rows\)"):
+    with pytest.raises(InputError, match=r"test\.csv: row 2: labels that training has never seen: surprise \(1 row\)"):
         split(choice(train, eval=held_out))
     with pytest.raises(InputError, match=r"train\.csv: row \d+: labels that the plan does not name \(data\.labels\): label 1 "):
         split(choice(train, labels=["label 0", "lable 1"]))

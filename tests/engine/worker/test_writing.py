@@ -336,3 +336,20 @@ def test_perplexity_and_its_interval_count_tokens_not_rows() -> None:
     gain = bootstrap.gain(kind, [0] * 20, before, after, seed=1)
     assert gain["loss"]["gain"] == pytest.approx(mean - 3.0)
     assert gain["perplexity"]["low"] < np.exp(mean) - np.exp(3.0) < gain["perplexity"]["high"]
+
+
+def test_answers_to_be_scored_do_not_lie_beside_what_was_freed_before(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of SmolLM2 peaked there, at 4.0 GB where 2.4 do."""
+    task, tokenizer = Writing(plan_of(tiny_chat), [], 0), load_tokenizer(str(tiny_chat))
+    model = build(task, str(tiny_chat)).model
+    right, order = generating.write, list[str]()
+
+    def write(*given: Any, **named: Any) -> generating.Written:
+        order.append("written")
+        return right(*given, **named)
+
+    monkeypatch.setattr(generating, "write", write)
+    monkeypatch.setattr(generating, "give_back", lambda: order.append("given back"))
+    reader = Reader(task, TokenBudget(128, lambda before, after: None), lambda: None)
+    generating.write_all(reader, tokenizer, model, [[5, 6, 7]], new_tokens=2, progress=lambda done: None)
+    assert order == ["given back", "written"]
