@@ -28,8 +28,8 @@ SLACK_ON_CPU = (0.2, 0.0, 0.52)
 """Of a step's tensors, what the heap keeps beside them: freed blocks stay, and the next ones are seldom of their size.
 
 Some 20 runs with up to 0.5 GB of tensors held 0.53 to 0.67 GB beside them when the longest rows had been tried, and 0.63 to 0.85
-at the peak. The point's share comes from a single run of MiniLM on IMDB with 1.8 GB; LoRA on SmolLM2 that classifies held 0.39 GB beside
-as much, which is why the least has no share, and one that writes 1.56 GB, growing for twenty steps, which is the most."""
+at the peak. The point's share comes from a single run of MiniLM on IMDB with 1.8 GB. LoRA on SmolLM2 that classifies held 0.39 GB
+beside as much, which is why the least has no share; one that writes held 1.56 GB, growing for twenty steps: the most."""
 BESIDE = ("runtime", "reserve")
 """Parts that are no tensors."""
 MARGIN = 1.1
