@@ -291,7 +291,7 @@ def test_a_run_that_goes_wrong_ends_early_with_its_best_weights_and_what_to_do(
     steps = [e["step"] for e in events(run, "step")]
     assert max(steps) < 80
     codes = [e["code"] for e in events(run, "warning")]
-    by_chance = ("rows_cut", "overfitting", *(["diverging"] if rate else []))  # of a ruined model: products are not summed alike twice
+    by_chance = ("rows_cut", "overfitting", *(["diverging"] if rate else []))  # of a ruined model
     codes = [code for code in codes if code not in by_chance]
     assert codes == (["learning_rate_high", "no_progress"] if rate else ["diverging", "diverging"])
 
