@@ -13,7 +13,7 @@ from engine.worker.tracing import models, work
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
-from engine.worker.tracing.pieces import divided, watched, with_sums
+from engine.worker.tracing.pieces import in_pieces, watched, with_sums
 from engine.worker.tracing.timed import Calls
 from engine.worker.tracing.trace import Traced, trace
 from recommender.errors import LoracleError
@@ -227,7 +227,7 @@ class _Step:
             rows = max(token_loss.TILE // self._words, 1)
             pieces = -(-self._here().chunk // rows)
             tile = -(-max(other.chunk, 1) // max(pieces, 1)) * self._words
-            with divided(other, self.ways.heads, self._pieces, tile), watched(marks):
+            with in_pieces(other, self.ways.heads, self._pieces, tile), watched(marks):
                 return with_sums(trace(build, self._card))
         calls = self._calls.setdefault(layers, Calls()) if self._timed else None
         with watched(marks if self._marked else []) as (self._pieces, narrow):

@@ -52,7 +52,7 @@ def watched(marks: list[Callable[[str], None]]) -> Iterator[tuple[list[int], lis
 
 
 @contextlib.contextmanager
-def divided(size: Sizes, heads: int, seen: list[int], tile: int) -> Iterator[None]:
+def in_pieces(size: Sizes, heads: int, seen: list[int], tile: int) -> Iterator[None]:
     """Within it loss and attention work on pieces of that size, and on as many as at the other one: without contents it does not
     matter which. Where that size has no tile, attention divides as it does."""
     calls = iter(seen)
