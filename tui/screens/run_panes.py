@@ -69,6 +69,7 @@ class RunPanes(RunAsks):
             panes.set_class(not state.samples, "-no-samples")
             pane.title_words(title)
             self.call_after_refresh(self._tell_hidden)
+            self.call_after_refresh(self._draw_samples)  # a pane that was not there has its width only then
         words = _("No sample answers yet: they come with evaluations, or before and after where the model writes.")
         nothing = Content.styled(words, "$text-muted")
         if pane.display:
