@@ -118,6 +118,17 @@ async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, wor
         await wait(pilot, lambda: isinstance(app.screen, ResultScreen))
 
 
+async def test_the_last_answers_of_a_run_do_not_hinder_its_result(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+        worker.report()  # what the same look at the events finds: the first answers, and the end
+        answer = {"split": "validation", "step": 100, "number": 0, "prompt": "charged twice", "wanted": "w", "answer": "w"}
+        worker.events.write("sample", **answer)
+        worker.end()
+        await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "after training" in screen(app))
+
+
 async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(
     runs: Path, worker: Any, screen: Screen, wait: Any
 ) -> None:

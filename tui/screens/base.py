@@ -1,6 +1,7 @@
 """What all screens share: the title line, back, help, copying out, and a net under the workers."""
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -75,6 +76,14 @@ class LoracleScreen(Screen[None]):
         if small:
             said = _("This terminal is {width}x{height}; Loracle is made for {columns}x{rows}.")
             line.update(Content(said.format(width=width, height=height, columns=SMALLEST[0], rows=SMALLEST[1])))
+
+    def call_after_refresh(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
+        """As Textual has it, but not for a screen that was left meanwhile: its widgets are gone."""
+
+        def unless_left() -> object:
+            return callback(*args, **kwargs) if self in self.app.screen_stack else None
+
+        return super().call_after_refresh(unless_left)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """A mistake of ours in a worker is said, and ends nothing."""
