@@ -13,6 +13,7 @@ from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
+from recommender import plan_form
 from recommender.errors import InputError
 from recommender.plan import Plan
 
@@ -87,14 +88,12 @@ def parse_mapping(text: str, name: str) -> tuple[dict[str, Any], dict[tuple[str,
         lines = _lines(_yaml().compose(text), name)
         content = _yaml().load(text)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}" if mark is not None else ""
-        problem = (error.problem or error.context or "not YAML").splitlines()[0]
-        raise InputError(f"{name}{where}: {problem}.") from None
+        line, what = plan_form.fault(error, text)
+        raise InputError(f"{name}: {what}." if line is None else f"{name}:{line}: {what}.") from None
     except (YAMLError, ValueError) as error:
         raise InputError(f"{name}: not readable as YAML: {str(error).splitlines()[0]}.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{name}: a plan is a list of `name: value` lines; this file holds none.")
+    if not isinstance(content, dict) or not (plan_form.names_a_setting(map(str, content)) or not content):
+        raise InputError(f"{name}: {plan_form.NO_PLAN}.")
     return content, lines
 
 

@@ -105,19 +105,16 @@ def test_a_newer_plan_says_update_whatever_else_it_holds() -> None:
     [
         ("a: &x 1\nb: *x\n", "plan.yaml:1: anchors and aliases are not allowed"),
         ("a: *x\n", "plan.yaml:1: anchors and aliases are not allowed"),
-        ("method: full\nmethod: lora\n", 'plan.yaml:2: found duplicate key "method"'),
+        ("method: full\nmethod: lora\n", "plan.yaml:2: names method a second time"),
         ("rank: !!python/object:os.system x\n", "plan.yaml:1: tags"),
         ("%YAML 1.1\n---\na: no\n", "plans are YAML 1.2"),
         ("[" * 50_000, "plan.yaml:1: nested too deeply"),
         ("{a: " * 50, "plan.yaml:1: nested too deeply"),
         ("? [a, b]\n: c\n", "plan.yaml:1: the name of a field must be a word"),
-        ("a: b: c\n", "plan.yaml:1: mapping values are not allowed here"),
-        ("a: 1\n---\nb: 2\n", "plan.yaml:2: but found another document"),
-        ("- a\n", "holds none"),
-        ("", "holds none"),
+        ("", "none here names a setting of one; `loracle plan -o plan.yaml` writes"),
         ("a: \x00\n", "not readable as YAML"),
         ("a: " + "9" * 5000 + "\n", "not readable as YAML"),
-        ("a: 0x" + "9" * 5000 + "\n", "a number that is too long"),
+        ("rank: 0x" + "9" * 5000 + "\n", "a number that is too long"),
         ("a: " + "x" * 1_000_001, "larger than 1 MB"),
     ],
 )
@@ -125,8 +122,41 @@ def test_files_that_are_no_plan_are_one_clear_sentence(text: str, told: str) -> 
     assert told in refusal(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["- a\n", "# Notes\n\nhello: you\n**x**: [y\n", "all:\n\tcc x.c\n", "[project]\nname = 1\n", '{"a": 1}', "a: b: c\n"],
+)
+def test_any_other_file_is_told_to_be_no_plan_without_a_line(text: str) -> None:
+    assert refusal(text).startswith("plan.yaml: a plan is a list of `name: value` lines, and none here names a setting of one")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model: a: b\n", "1: holds a second colon; put the value in quotes"),
+        ("model:\n  id: a\n   revision: b\n", "3: is further in"),
+        ("model:\n  id: a\n data: b\n", "3: is further in, or further out"),
+        ("model: m\n- data\n", "2: is further in, or further out"),
+        ("model: m\nLoRA\nrank: 4\n", "2: is no `name: value` line"),
+        ("model: @m\n", "1: has a value that begins with `@`; put it in quotes"),
+        ("model:\n\tid: m\n", "2: holds a tab where a plan has spaces"),
+        ("model: 'm\nrank: 4\n", "1: opens a quotation mark that is never closed"),
+        ("model: m\ntarget_modules: [a, b\nrank: 4\n", "2: opens a bracket that is never closed"),
+        ("model: {id: m\nrank: 4\n", "1: opens a bracket that is never closed"),
+        ("model: 'it's'\n", "1: goes on behind a value that is in quotes"),
+        ('model: "C:\\models"\n', "1: holds a backslash, which means something else within double quotes"),
+        ("model: m\n}\n", "2: holds a bracket or a comma too many"),
+        ("model: a\n---\nmodel: b\n", "2: begins a second plan"),
+        ("model: |x\n", "1: is not written as in a plan"),
+        ("Model: a: b\n", "1: holds a second colon"),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_with_its_line_and_not_in_yamls_words(text: str, told: str) -> None:
+    assert refusal(text).startswith(f"plan.yaml:{told}")
+
+
 def test_a_flood_of_errors_is_cut_short() -> None:
-    message = refusal("".join(f"k{n}: 1\n" for n in range(100)))
+    message = refusal("rank: 8\n" + "".join(f"k{n}: 1\n" for n in range(100)))
     assert len(message.splitlines()) == 21
     assert message.endswith("and 87 more errors.")
 
