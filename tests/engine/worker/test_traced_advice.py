@@ -104,6 +104,7 @@ T5 = {
     [
         ("cpu", CONFIG, "classification", "full", "fp32", False),
         ("cpu", LLAMA, "chat", "lora", "bf16-mixed", True),  # attention by tiles
+        ("cpu", LLAMA | {"vocab_size": 49_152}, "chat", "full", "fp32", False),  # pieces of the loss, each by what a cache holds
         ("cuda", LLAMA, "chat", "qlora", "fp32", False),
         ("cpu", LLAMA, "preference", "full", "fp32", False),
         ("cuda", T5, "seq2seq", "lora", "fp32", False),
