@@ -3,15 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, cast
-
-from textual.worker import Worker, WorkerState
-
-from engine.text import one_line
-from tui.i18n import _
-
-if TYPE_CHECKING:
-    from textual.dom import DOMNode
+from typing import TypeVar, cast
 
 Result = TypeVar("Result")
 
@@ -48,15 +40,3 @@ async def in_thread(function: Callable[..., Result], *args: object, **kwargs: ob
 
     threading.Thread(target=run, daemon=True, name=f"loracle-{getattr(function, '__name__', 'work')}").start()
     return await future
-
-
-class TellsMistakes:
-    """A net below the workers of a screen, of a part of one, or of the app: Textual tells nobody but them how theirs ended."""
-
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """A mistake of ours is said, and ends nothing. What a screen misses that was left in this moment is no news."""
-        node: DOMNode = event.worker.node
-        shown = node is node.app or (node.is_attached and node.screen in node.app.screen_stack)
-        if shown and event.state is WorkerState.ERROR:
-            words = _("Something went wrong: {error}").format(error=event.worker.error)
-            node.app.notify(one_line(words, 400), severity="error", markup=False, timeout=8)

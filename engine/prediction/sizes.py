@@ -30,16 +30,20 @@ BY_NAME = {NAMES.index("kept"), NAMES.index("piece")}
 """Sizes of blocks that say themselves how they grow (`tiled.summed`)."""
 
 
-def neighbours(first: Sizes, ways: Ways, longest: int, together: int = 1) -> Iterator[Sizes]:
+def neighbours(first: Sizes, ways: Ways, longest: int, together: int = 1, in_cache: int = 0) -> Iterator[Sizes]:
     """Sizes near `first` that take the same way, at which bytes tell what they are a product of.
 
-    `longest` is the most tokens that the model reads, `together` are rows that are never parted: those of a pair.
+    `longest` is the most tokens that the model reads, `together` are rows that are never parted: those of a pair. Of a piece of
+    the loss at most `in_cache` tokens' logits are worked on together (0: all of them).
     """
     rows, length, rank, learned, chunk, tile, *_ = first
     lengths = [n for eighths in (7, 9, 6, 10) if 1 < (n := _as_even(length * eighths // 8, length)) <= longest and n != length]
     pieces = -(-learned // chunk) if chunk else 0
     tiled = tile and tile < rows * ways.heads
-    for n, m, share, place in product(lengths, (rows + together, rows - together), (0.81, 0.71, 0.63), (0.4, 0.7)):
+    last = (learned - (pieces - 1) * chunk) / chunk if chunk else 0.0
+    """Of a whole piece; about as much leaves the number of pieces in a cache what it is."""
+    places = [1 - share for share in (0.97 * last, 1.03 * last, 0.6, 0.3)] if pieces > 1 else [0.0]
+    for n, m, share, place in product(lengths, (rows + together, rows - together), (0.81, 0.71, 0.63), places):
         if m < 1:
             continue
         of_row = min(max(int(share * learned / rows), 1), n - 1)  # every row learns as many
@@ -48,6 +52,8 @@ def neighbours(first: Sizes, ways: Ways, longest: int, together: int = 1) -> Ite
         if pieces > 1:
             at_once = int(tokens / (pieces - place))
             if not at_once or -(-tokens // at_once) != pieces:
+                continue
+            if in_cache and _in_cache(tokens, at_once, of_piece(at_once, chunk, in_cache)) != _in_cache(learned, chunk, in_cache):
                 continue
         whole = ways.heads if tile >= ways.heads else 1
         other_tile = (tile + whole if tile == whole else tile - whole) if tiled else 0
@@ -59,6 +65,17 @@ def neighbours(first: Sizes, ways: Ways, longest: int, together: int = 1) -> Ite
         alike = bool(found.kept) == bool(first.kept) and bool(found.piece) == bool(first.piece)
         if alike and _groups(first, ways) == _groups(found, ways) and _distinct(first, found):
             yield found
+
+
+def of_piece(chunk: int, known: int, in_cache: int) -> int:
+    """Tokens of a piece of the loss that are worked on together, so that it takes as many steps as one of `known` tokens does."""
+    return -(-max(chunk, 1) // max(-(-known // in_cache), 1))
+
+
+def _in_cache(learned: int, chunk: int, together: int) -> tuple[int, int]:
+    """In how many steps a whole piece of the loss is worked on, and the last one."""
+    last = learned - (-(-learned // chunk) - 1) * chunk
+    return -(-chunk // together), -(-last // together)
 
 
 def _as_even(number: int, other: int) -> int:

@@ -1,4 +1,4 @@
-"""What all screens share: the title line, back, help, copying out, and nothing that is done once they were left."""
+"""What all screens share: the title line, back, help, copying out, and a net under the workers."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -9,12 +9,11 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.reactive import Reactive
 from textual.screen import Screen
-from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
+from textual.worker import Worker, WorkerState
 
 from engine.text import one_line
-from tui.background import TellsMistakes
 from tui.i18n import _
 from tui.widgets.key_line import KeyLine
 from tui.widgets.title import Title
@@ -28,7 +27,7 @@ SMALLEST = (80, 24)
 """Columns and rows that everything is made for."""
 
 
-class LoracleScreen(TellsMistakes, Screen[None]):
+class LoracleScreen(Screen[None]):
     """A screen with a title line and a line of keys; `body` gives what lies between."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -80,17 +79,16 @@ class LoracleScreen(TellsMistakes, Screen[None]):
 
     def call_after_refresh(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
         """As Textual has it, but not for a screen that was left meanwhile: its widgets are gone."""
-        return super().call_after_refresh(self._unless_left(callback, *args, **kwargs))
 
-    def set_interval(self, interval: float, callback: Callable[..., object], **options: Any) -> Timer:  # type: ignore[override]
-        """The same. Of a screen that is left Textual stops the timers last, after its widgets are gone."""
-        return super().set_interval(interval, self._unless_left(callback), **options)
-
-    def _unless_left(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> Callable[[], object]:
-        def called() -> object:
+        def unless_left() -> object:
             return callback(*args, **kwargs) if self in self.app.screen_stack else None
 
-        return called
+        return super().call_after_refresh(unless_left)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """A mistake of ours in a worker is said, and ends nothing."""
+        if event.state is WorkerState.ERROR:
+            self.say(_("Something went wrong: {error}").format(error=event.worker.error), "error")
 
     def say(self, text: object, severity: "SeverityLevel" = "information") -> None:
         """A note in the corner; foreign text is safe here."""

@@ -180,7 +180,8 @@ class _Step:
 
     def _with_terms(self, segments: list[Segment], layers: int | None) -> list[Segment]:
         here = self._here()
-        near = sizes.neighbours(here, self.ways, self._longest, 2 if self._one["task"] == "preference" else 1)
+        together, in_cache = 2 if self._one["task"] == "preference" else 1, self._in_cache if self._card.kind == "cpu" else 0
+        near = sizes.neighbours(here, self.ways, self._longest, together, in_cache)
         for other, _ in zip(near, range(TRIED), strict=False):
             try:
                 found = sizes.with_terms(segments, self._traced(layers, other).segments, (here, other))
@@ -189,6 +190,11 @@ class _Step:
             self.grows = here
             return found
         return segments
+
+    @property
+    def _in_cache(self) -> int:
+        """Tokens whose logits are worked on together on a CPU."""
+        return max(token_loss.TILE // self._words, 1)
 
     def all_learned(self, segments: list[Segment]) -> list[Segment] | None:
         """The stream if all of the text were learned, where the terms of its blocks tell that."""
@@ -223,10 +229,7 @@ class _Step:
             )
 
         if other is not None:
-            # As many pieces within a piece of the loss as there.
-            rows = max(token_loss.TILE // self._words, 1)
-            pieces = -(-self._here().chunk // rows)
-            tile = -(-max(other.chunk, 1) // max(pieces, 1)) * self._words
+            tile = sizes.of_piece(other.chunk, self._here().chunk, self._in_cache) * self._words
             with in_pieces(other, self.ways.heads, self._pieces, tile), watched(marks):
                 return with_sums(trace(build, self._card))
         calls = self._calls.setdefault(layers, Calls()) if self._timed else None
