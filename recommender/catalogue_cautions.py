@@ -68,6 +68,10 @@ CAUTIONS: dict[str, str] = {
     "unwritten_calls_only": "{rows:count} rows call tools, which this model's chat template does not write down: nothing is "
     "learned from those answers, and nothing at all from {only:count} of the rows. Above a tenth the run refuses to start; take "
     "a model whose template knows tools.",
+    "unwritten_thoughts": "{rows:count} rows hold thoughts (reasoning_content) that this model's chat template does not write "
+    "down: the answers are learned without them. Write them into the answers (<think>...</think>), or take a model that thinks.",
+    "unwritten_thoughts_one": "One row holds thoughts (reasoning_content) that this model's chat template does not write down: "
+    "the answer is learned without them. Write them into the answer (<think>...</think>), or take a model that thinks.",
     "unlearned": "{answers:count} answers of weight 0 are read, not learned.",
     "unlearned_one": "One answer of weight 0 is read, not learned.",
     "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred than "

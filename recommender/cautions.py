@@ -40,6 +40,8 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
     if data.unwritten_calls:
         wording = "unwritten_calls_only" if data.unwritten_rows else None
         yield caution("unwritten_calls", wording=wording, rows=data.unwritten_calls, only=data.unwritten_rows or 0)
+    if data.unwritten_thoughts:
+        yield caution("unwritten_thoughts", rows=data.unwritten_thoughts)
     yield from _about_contents(data)
     yield from _about_labels(facts)
     yield from _about_lengths(facts, shape, nearest)

@@ -213,6 +213,8 @@ class DataFacts(Given):
     """Conversations whose answers call tools, where the model's chat template does not write calls down."""
     unwritten_rows: Count | None = None
     """Those of them in which all answers do: nothing is learned from them."""
+    unwritten_thoughts: Count | None = None
+    """Conversations whose answers have thoughts in a field that the model's chat template does not write down."""
     near_duplicate_share: Share | None = None
     """Rows that differ from an earlier one only a little, beyond the exact repeats; estimated on a sample of large files."""
     suspicious_columns: tuple[Suspicion, ...] = ()

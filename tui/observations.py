@@ -47,6 +47,10 @@ COUNTS = {
         marked("{n} row calls tools, which the model's chat template does not write down: that is not learned"),
         marked("{n} rows call tools, which the model's chat template does not write down: that is not learned"),
     ),
+    "unwritten_thoughts": (
+        marked("{n} row holds thoughts that the model's chat template does not write down: they are not learned"),
+        marked("{n} rows hold thoughts that the model's chat template does not write down: they are not learned"),
+    ),
     "unlearned_answers": (
         marked("{n} answer of weight 0 is read, not learned"),
         marked("{n} answers of weight 0 are read, not learned"),

@@ -284,6 +284,18 @@ SENTENCES: tuple[str, ...] = (
         "{name}: {cut} of {rows} rows call tools, which the model's chat template does not write down: nothing is learned from"
         " those turns. Take a model whose template knows tools."
     ),
+    marked(
+        "{name}: {some} of {rows} rows hold thoughts that the model's chat template does not write down: their answers are"
+        " learned without them."
+    ),
+    marked(
+        "{name}: {some} of {rows} rows hold thoughts that the model's chat template leaves out once another turn follows: those"
+        " answers are read, not learned."
+    ),
+    marked(
+        "{place}: the model's chat template leaves thoughts (<think>) out of answers, so that they cannot be learned; take them"
+        " out of the rows, or give the tokenizer a template that keeps them."
+    ),
     marked("{name}: nothing is left to learn from."),
     marked("{name}: {rows} rows are too few for {folds} folds; take fewer folds."),
     marked("{place}: larger than 1 MB, which no plan is."),

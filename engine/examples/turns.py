@@ -21,8 +21,12 @@ ROLES = {
     **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
 }
 """What speakers are called in data, and what chat templates call them."""
-KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content")
+KEPT = ("tool_calls", "tool_call_id", "name")
 """Fields of a message, beside role and content, that templates use."""
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+"""Fields that hold what an answer's author thought first; a template knows the first of these names, or the second (gpt-oss)."""
+THOUGHT_END = "</think>"
+"""What ends a thought within the text of an answer."""
 _PARTS = ("text", "input_text", "output_text", None)
 """Kinds of the parts of a message that are words."""
 WEIGHT = "weight"
@@ -116,9 +120,17 @@ def check_turns(messages: Sequence[Message], fault: Fault) -> None:
         _check_order(messages[place - 2] if place > 1 else None, message, place, fault)
 
 
+def thought_of(message: Message) -> str:
+    """What an answer's author thought first, in a field of its own or within its text; nothing where there is no such."""
+    begun, end, _ = message["content"].partition(THOUGHT_END)
+    return str(message.get(THOUGHTS[0]) or (begun.rpartition("<think>")[2] if end else "")).strip()
+
+
 def said_and_asked(messages: Sequence[Message]) -> tuple[list[str], list[str]]:
-    """What is learned, and what is read; messages without words left out."""
+    """What is learned, and what is read; messages without words left out. Thoughts in a field count where nothing follows."""
     texts = [(is_answer(m), _spoken(m)) for m in messages]
+    if texts and (thought := messages[-1].get(THOUGHTS[0])):
+        texts[-1] = (texts[-1][0], f"{thought}\n{texts[-1][1]}")
     return [t for mine, t in texts if mine and t.strip()], [t for mine, t in texts if not mine and t.strip()]
 
 
@@ -153,6 +165,9 @@ def message_of(turn: Any, fault: Fault) -> Message:
         raise fault("holds a message whose text is an object")
     message: Message = {"role": ROLES[who], "content": as_text(said)}
     message |= {name: turn[name] for name in KEPT if turn.get(name)}
+    thought = next((t for t in map(turn.get, THOUGHTS) if isinstance(t, str) and t.strip()), None)
+    if thought is not None and message["role"] == "assistant":
+        message |= dict.fromkeys(THOUGHTS[:2], thought)
     called = turn.get("function_call")  # as OpenAI wrote calls before there were tools
     if isinstance(called, dict):
         message.setdefault("tool_calls", [{"type": "function", "function": called}])

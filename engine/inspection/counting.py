@@ -54,6 +54,8 @@ class Counted:
     """Conversations in which answers call tools."""
     only_calling: int = 0
     """Those of them in which all answers do."""
+    thinking: int = 0
+    """Conversations in which answers have thoughts in a field."""
     shared: tuple[Numbers, ...] = ()
     """Hashes of what rows may share that stay on one side of a split; of two texts, of both."""
 
@@ -115,6 +117,7 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         counted.unlearned += sum(row.unlearned for row in batch.rows)
         counted.calling += sum(row.calls != "no" for row in batch.rows)
         counted.only_calling += sum(row.calls == "all" for row in batch.rows)
+        counted.thinking += sum(row.thinks for row in batch.rows)
         rows, size = batch.rows, len(batch.rows)
         if not rows:
             continue

@@ -282,6 +282,7 @@ def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Loo
         "unlearned_answers": counted.unlearned or None,
         "unwritten_calls": counted.calling if unwritten else None,
         "unwritten_rows": counted.only_calling if unwritten else None,
+        "unwritten_thoughts": counted.thinking if counted.thinking and counter.writes_thoughts is False else None,
         "language": language_of(looked.texts),
     }
 

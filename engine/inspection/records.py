@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
-from engine.examples.turns import conversation, first_asked, given_tools, history, is_answer, parts_joined, said_and_asked
+from engine.examples.turns import (
+    THOUGHTS,
+    conversation,
+    first_asked,
+    given_tools,
+    history,
+    is_answer,
+    parts_joined,
+    said_and_asked,
+)
 from engine.examples.written import fault_at, tools_of
 from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import MAY_LACK, Shape
@@ -48,6 +57,8 @@ class Record(NamedTuple):
     """Answers of weight 0, which are read and not learned."""
     calls: Literal["no", "some", "all"] = "no"
     """Whether answers that are learned call tools."""
+    thinks: bool = False
+    """Whether one of them has a thought in a field of its own."""
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -255,6 +266,7 @@ def _chat(row: _Row) -> Record | None:
         unasked=found.unasked,
         unlearned=found.unlearned,
         calls="all" if all(calling) else "some" if any(calling) else "no",
+        thinks=any(message.get(THOUGHTS[0]) for message in messages if is_answer(message)),
     )
 
 

@@ -8,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.examples.turns import THOUGHTS
 from engine.files import read_json
 
-ASKED, ANSWERED, CALLED = "a question", "an answer", "called_tool"
+ASKED, ANSWERED, CALLED, THOUGHT = "a question", "an answer", "called_tool", "a thought"
 """What is rendered to see what stands around it, and whether it is written."""
 
 
@@ -59,13 +60,21 @@ def around(model: str | None, tokens: Callable[[str, bool], int]) -> Around:
 def writes_calls(model: str) -> bool | None:
     """Whether the template of that model folder writes down which tools an answer calls; `None` where it cannot be rendered."""
     call = {"id": "abcdefghi", "type": "function", "function": {"name": CALLED, "arguments": {}}}  # Mistral wants nine signs
-    asked: dict[str, Any] = {"role": "user", "content": ASKED}
-    talk = [asked, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    return _writes(model, ("tool_use", "default"), CALLED, {"content": "", "tool_calls": [call]})
+
+
+def writes_thoughts(model: str) -> bool | None:
+    """Whether it writes down what an answer has in a field for thoughts."""
+    return _writes(model, ("default",), THOUGHT, {"content": ANSWERED} | dict.fromkeys(THOUGHTS, THOUGHT))
+
+
+def _writes(model: str, templates: tuple[str, ...], wanted: str, answer: dict[str, Any]) -> bool | None:
+    talk = [{"role": "user", "content": ASKED}, {"role": "assistant", **answer}]
     written: list[bool] = []
-    for wanted in ("tool_use", "default"):
-        template, names = _template(model, wanted)
+    for which in templates:
+        template, names = _template(model, which)
         with contextlib.suppress(Exception):  # as above
-            written.append(CALLED in _rendered(template, talk, names))
+            written.append(wanted in _rendered(template, talk, names))
     return any(written) if written else None
 
 

@@ -77,6 +77,11 @@ class Counter:
         """Whether the model's chat template writes down the tools that answers call; `None` where that is not known."""
         return None if self._tokenizer is None or self._model is None else templates.writes_calls(self._model)
 
+    @property
+    def writes_thoughts(self) -> bool | None:
+        """Whether it writes down the thoughts that answers have in a field."""
+        return None if self._tokenizer is None or self._model is None else templates.writes_thoughts(self._model)
+
     @cached_property
     def _around(self) -> templates.Around:
         """What a message costs beside its words, and a conversation."""

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from engine.examples.turns import WEIGHT, is_answer
+from engine.examples.turns import WEIGHT, is_answer, thought_of
 from engine.inspection.templates import PLAIN
 from engine.text import one_line
 from engine.worker.packing import IGNORED
@@ -151,6 +151,15 @@ def _answers(
         after = whole if i == len(messages) - 1 else _text(tokenizer, messages[: i + 1], tools, where)
         if not says_calls(message, after):
             continue  # an empty answer, from which a model would learn to say nothing
+        thought = thought_of(message)
+        if thought and thought not in whole:
+            if thought in after:
+                continue  # from what is left of it, asked as ever, a model would learn to answer without a thought
+            if thought in message["content"]:
+                raise InputError(
+                    f"{where}: the model's chat template leaves thoughts (<think>) out of answers, so that they cannot be"
+                    " learned; take them out of the rows, or give the tokenizer a template that keeps them."
+                )
         if after.startswith(before) and whole.startswith(after):
             # The line end that many templates put behind the end of a turn belongs to the next one.
             end = len(after.rstrip()) if after.rstrip().endswith(specials) else len(after)
@@ -195,6 +204,21 @@ def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
         return False
     whole = _text(tokenizer, item["messages"], item["tools"], where)
     return not all(says_calls(message, whole) for message in calling)
+
+
+def unwritten_thoughts(tokenizer: Any, item: dict[str, Any], where: str) -> Literal["never", "earlier"] | None:
+    """Whether a conversation's answers have thoughts that the model's template never writes, or only in the last answer.
+
+    Raises:
+        InputError: the template does not take such a conversation.
+    """
+    messages, tools = item["messages"], item["tools"]
+    thoughts = [(i, thought) for i, m in enumerate(messages) if is_answer(m) and (thought := thought_of(m))]
+    whole = _text(tokenizer, messages, tools, where) if thoughts else ""
+    lost = next(((i, thought) for i, thought in thoughts if thought not in whole), None)
+    if lost is None:
+        return None
+    return "earlier" if lost[1] in _text(tokenizer, messages[: lost[0] + 1], tools, where) else "never"
 
 
 def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rendered:

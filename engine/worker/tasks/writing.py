@@ -1,5 +1,6 @@
 """Models that write: the mean cross-entropy over the tokens that are learned, of the whole logical batch."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +18,15 @@ from engine.worker.packing import IGNORED, learned, pack
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
-from engine.worker.tasks.conversation import Rendered, ends_of, give_template, prompt_of, rendered, unwritten_calls
+from engine.worker.tasks.conversation import (
+    Rendered,
+    ends_of,
+    give_template,
+    prompt_of,
+    rendered,
+    unwritten_calls,
+    unwritten_thoughts,
+)
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
 from engine.worker.token_loss import head_of, token_losses
 from engine.worker.token_rows import TokenRows
@@ -31,6 +40,13 @@ UNUSED = (
 """What transformers finds wrong in settings for greedy writing."""
 PROMPT_SHARE = 0.5
 """Of a raw text's first piece, what a sample generation is given."""
+
+THOUGHTS = {
+    "never": "rows hold thoughts that the model's chat template does not write down: their answers are learned without them.",
+    "earlier": "rows hold thoughts that the model's chat template leaves out once another turn follows: those answers are read,"
+    " not learned.",
+}
+"""What becomes of thoughts that are left out, by when they are."""
 
 CHAT = """\
 import torch
@@ -105,6 +121,7 @@ class Writing(Task):
         most = self.plan.max_length
         input_ids, targets, wanted = TokenRows(), TokenRows(), []
         rows_cut = tokens_cut = uncalled = silent = 0
+        thoughts = Counter[str | None]()
         untrained: dict[int, bool] = {}
         for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
             row = rendered(tokenizer, item, rows.where(number))
@@ -113,6 +130,7 @@ class Writing(Task):
             tokens_cut += lost
             calls = unwritten_calls(tokenizer, item, rows.where(number))
             uncalled += calls
+            thoughts[unwritten_thoughts(tokenizer, item, rows.where(number))] += 1
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
                 targets.append(row.labels[:most])
@@ -131,6 +149,9 @@ class Writing(Task):
                 f"{rows.source}: {uncalled:,} of {len(rows):,} rows call tools, which the model's chat template does not write"
                 " down: nothing is learned from those turns. Take a model whose template knows tools.",
             )
+        for when, what in THOUGHTS.items():
+            if thoughts[when]:
+                self.remark(f"thoughts_{when}", f"{rows.source}: {thoughts[when]:,} of {len(rows):,} {what}")
         whole = "the model's chat template marks nothing of them as an answer."
         if silent > len(untrained) / 2:
             without = "which the model's chat template does not write down; take a model whose template knows tools."

@@ -7,15 +7,13 @@ from typing import Any
 
 import torch
 
+from engine.examples.turns import THOUGHT_END
 from engine.metrics.answers import WrittenAnswers
 from engine.metrics.kinds import Answers, Kind
 from engine.worker.generating import LEAST_TOKENS, Limits, Written, write_all
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin
 from recommender.timing import ANSWER_TOKENS, ANSWERS
-
-THOUGHT = "</think>"
-"""What ends a thought in the texts of most models that think."""
 
 
 def truth_of(kind: Kind, wanted: Sequence[str | None]) -> list[Any]:
@@ -32,7 +30,7 @@ def answer_of(kind: Kind, losses: torch.Tensor) -> Answer:
 
 def behind_thought(text: str, wanted: str) -> str:
     """What is answered, where the model begins with a thought (under Qwen3's template with an empty one) and none is wanted."""
-    return text if THOUGHT in wanted else text.rpartition(THOUGHT)[2].strip()
+    return text if THOUGHT_END in wanted else text.rpartition(THOUGHT_END)[2].strip()
 
 
 def with_texts(

@@ -1,0 +1,95 @@
+"""Thoughts in answers, beside the text or within it, under templates that write them, leave them out, or do not know them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.examples.turns import conversation as of_turns
+from engine.inspection.data import inspect_data
+from engine.loading import load
+from engine.worker.modeling import load_tokenizer
+from engine.worker.tasks import conversation
+from engine.worker.tasks.writing import Writing
+from recommender.errors import InputError
+from recommender.plan import DataChoice
+from tests.conftest import CHATML
+from tests.engine.worker.test_conversation import item, shown, with_template
+from tests.engine.worker.writing import plan_of
+
+PARTED = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% set within = m['content'].split('</think>')[0].split('<think>')[-1].strip() if '</think>' in m['content'] else '' %}"
+    "{% set thought = m['FIELD'] or within %}"
+    "{% if thought and (WHEN) %}{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}"
+    "{{ m['content'].split('</think>')[-1].strip() + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LAST = PARTED.replace("WHEN", "loop.last")
+QWEN, GPT_OSS = (LAST.replace("FIELD", name) for name in ("reasoning_content", "thinking"))
+"""In their manner: thoughts are written where nothing follows."""
+R1 = PARTED.replace("WHEN", "false").replace("m['FIELD']", "false")
+"""In the manner of distilled R1 models: never."""
+
+
+def talk(*answers: dict[str, Any]) -> list[dict[str, Any]]:
+    turns = ([{"role": "user", "content": f"{i}?"}, {"role": "assistant", **answer}] for i, answer in enumerate(answers))
+    return of_turns([turn for both in turns for turn in both], InputError).messages
+
+
+def within(thought: str, said: str) -> dict[str, Any]:
+    return {"content": f"<think>\n{thought}\n</think>\n\n{said}"}
+
+
+def beside(thought: str, said: str, field: str = "reasoning_content") -> dict[str, Any]:
+    return {"content": said, field: thought}
+
+
+@pytest.mark.parametrize("field", [None, "reasoning_content", "thinking", "reasoning"])
+@pytest.mark.parametrize("template", [QWEN, GPT_OSS])
+def test_a_last_thought_is_learned_and_an_answer_whose_thought_is_left_out_is_only_read(
+    tiny_chat: Path, template: str, field: str | None
+) -> None:
+    tokenizer = with_template(tiny_chat, template)
+    made = within if field is None else lambda thought, said: beside(thought, said, field)
+    messages = talk(made("Let me see.", "On its way."), {"content": "Sorry?"}, made("Then Monday.", "Since Monday."))
+    learned = shown(tokenizer, conversation.rendered(tokenizer, item(messages), "x"))
+    assert learned == ["Sorry?<|im_end|>", "<think>\nThen Monday.\n</think>\n\nSince Monday.<|im_end|>"]
+    assert conversation.unwritten_thoughts(tokenizer, item(messages), "x") == "earlier"
+    assert conversation.unwritten_thoughts(tokenizer, item(messages[2:]), "x") is None
+
+
+def test_thoughts_that_a_template_cuts_out_of_every_answer_are_refused_with_what_to_do(tiny_chat: Path) -> None:
+    tokenizer = with_template(tiny_chat, R1)
+    for messages in (talk(within("Hm.", "Yes.")), talk({"content": "No."}, within("Hm.", "Yes."))):
+        with pytest.raises(InputError, match=r"rows: row 1: .* leaves thoughts \(<think>\) out of answers.* take them out"):
+            conversation.rendered(tokenizer, item(messages), "rows: row 1")
+        pair = {"messages": messages[:-1], "tools": None, "chosen": messages[-1:], "rejected": talk({"content": "No."})[-1:]}
+        with pytest.raises(InputError, match="leaves thoughts"):
+            conversation.sides(tokenizer, pair, "x")
+
+
+def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_does_not_write_them(
+    tiny_chat: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [talk(beside("Let me see, and see again, until I know.", f"Yes, {i}.")) for i in range(3)] + [talk({"content": "No."})]
+    file.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows))
+    choice = DataChoice.model_validate({"train": str(file), "layout": "messages", "columns": {"messages": "messages"}})
+    read = load(choice, "chat")[0]
+    for template, count in ((CHATML, 3), (QWEN, None)):
+        tokenizer = with_template(tiny_chat, template)
+        task = Writing(plan_of(tiny_chat), [], 0)
+        task.encode(tokenizer, read)
+        told = "3 of 4 rows hold thoughts that the model's chat template does not write down: their answers are learned without"
+        assert str(task.remarks.get("thoughts_never")).endswith(f"{told} them.") is bool(count)
+        tokenizer.save_pretrained(tmp_path / "model")
+        facts = inspect_data({"train": str(file), "model": str(tmp_path / "model")})["facts"]
+        assert facts["unwritten_thoughts"] == count, "the plan is to tell it before the run does"
+        assert facts["tokens_max"] > 30, "what is thought is read as well"
+
+
+def test_a_templates_own_empty_thought_is_none(tiny_chat: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_chat))
+    assert conversation.unwritten_thoughts(tokenizer, item(talk({"content": "<think>\n\n</think>\n\nYes."})), "x") is None
