@@ -22,6 +22,8 @@ CAUTIONS: dict[str, str] = {
     "rivals": "The label is a guess: {column} was taken, and {others} could be it as well (--label-column).",
     "other_texts": "Only column {column} is read; {others} hold texts as well (--text-column takes another; two that belong "
     "together are written into one).",
+    "unread_texts": "Neither read nor learned: {others} hold texts as well. What belongs to the answer, such as how it was "
+    "found, is written into its column, what belongs to the question into the question's.",
     "ordered": "The labels in column {column} are grades in order: --task regression uses that order, classes do not know it.",
     "spoken": "Column {column} holds conversations written out, which raw text learns whole, questions too; written as rows of "
     "messages, only the answers are learned.",

@@ -69,6 +69,9 @@ def _about_contents(data: DataFacts) -> Iterator[Caution]:
     texts = [suspicion.column for suspicion in data.suspicious_columns if suspicion.why == "text"]
     if texts and data.text_column is not None:
         yield caution("other_texts", column=data.text_column, others=", ".join(texts))
+    unread = [suspicion.column for suspicion in data.suspicious_columns if suspicion.why == "unread"]
+    if unread:
+        yield caution("unread_texts", others=", ".join(unread))
     rivals = [suspicion.column for suspicion in data.suspicious_columns if suspicion.why == "rival"]
     if rivals and data.label_column is not None:
         yield caution("rivals", column=data.label_column, others=", ".join(rivals))

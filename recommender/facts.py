@@ -171,9 +171,10 @@ class Suspicion(Given):
     """A column that looks as if it should not be learned from."""
 
     column: str
-    why: Literal["id", "constant", "leak", "outliers", "rival", "text", "ordered", "spoken"]
+    why: Literal["id", "constant", "leak", "outliers", "rival", "text", "unread", "ordered", "spoken"]
     """Different in every row, the same in every row, giving the label away, numbers to learn of which some lie far off; one that
-    could as well be the label, or the text, a label of numbers in order (stars), or raw text that is written conversations."""
+    could as well be the label, or the text, or that is text beside a question and its answer; a label of numbers in order
+    (stars), or raw text that is written conversations."""
     share: Share | None = None
     """Of rows that show it."""
 

@@ -68,6 +68,7 @@ SUSPICIOUS = {
 }
 TOLD_TOGETHER = {
     "text": marked("hold texts as well, and are not read (--text-column): {names}"),
+    "unread": marked("hold texts as well, and are neither read nor learned: {names}"),
     "rival": marked("could be the label as well (--label-column): {names}"),
 }
 """What is said of a suspicious column by `Suspicion.why`, and of all columns that are suspicious for one reason."""

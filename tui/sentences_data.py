@@ -118,6 +118,10 @@ SENTENCES: tuple[str, ...] = (
         "{path}: column {column} holds pictures or sounds that belong to the texts, which no task here reads; leave such rows"
         " out, and the column."
     ),
+    marked(
+        "{path}: holds texts beside others that are near to them (column {name}), as embedding models learn from, which no task"
+        " here trains."
+    ),
     marked("{path}: column patterns holds several texts a row; write a text a row, with its tag beside it as the label."),
     marked(
         "{path}: describes data sets, as LLaMA-Factory's dataset_info.json does, and holds no rows; give the file of one of them."

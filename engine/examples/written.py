@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.examples.turns import Fault, conversation, first_asked, given_tools, history, opened, parts_joined, said_and_asked
-from engine.inspection.layouts import MAY_LACK
+from engine.inspection.layouts import MAY_LACK, ONE_EACH
 from engine.rows import Rows, as_text
 from engine.tables.table import Table
 from engine.text import one_line
@@ -130,6 +130,8 @@ def _texts(table: Table, choice: DataChoice, role: str) -> list[str]:
     values = table.values(name)
     if role == "system":
         values = [parts_joined(value) for value in values]
+    if role in ONE_EACH:
+        values = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
     nested = next((i for i, value in enumerate(values) if isinstance(value, list | dict)), None)
     if nested is not None:
         raise fault_at(table, nested, name)("holds a nested value; one text a row is needed")

@@ -185,5 +185,8 @@ def _is_raw(table: Table, columns: list[Column], named: dict[str, str], task: Ta
     labels = [c for c in others if c.few and c.distinct > 1 and (c.numeric < 0.5 or c.name.lower() in LABEL_NAMES)]
     # Of many classes, as of intents, a small file shows each a few times only.
     labels += [c for c in others if c.name.lower() in LABEL_NAMES and c.kind == "value" and 1 < c.distinct <= 0.5 * c.rows]
-    labels += [c for c in others if c.name.lower() in ("label", "labels") and c.kind == "value" and c.distinct == 1]
-    return table.format == "text" or (len(columns) == 1 and columns[0].kind == "value") or bool(texts and not labels)
+    called = [c for c in others if c.name.lower() in ("label", "labels")]
+    labels += [c for c in called if c.kind == "value" and c.distinct == 1]
+    written = [c for c in called if c.prose or (c.kind == "list" and _one_each(table, c))]  # an answer to the text
+    alone = len(columns) == 1 and columns[0].kind == "value"
+    return table.format == "text" or alone or bool(texts and not labels and not written)

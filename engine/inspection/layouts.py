@@ -43,6 +43,8 @@ OPTIONAL: dict[Layout, tuple[str, ...]] = {
 }
 MAY_LACK = ("input", "system", "history")
 """Roles of columns that another file of such rows, a held-out one, need not have."""
+ONE_EACH = ("output", "completion", "target")
+"""Roles of columns whose text may stand in a list of its own, as annotation tools write an answer."""
 KNOWN_ROLES = tuple(dict.fromkeys(role for roles in (*reversed(ROLES.values()), *OPTIONAL.values()) for role in roles))
 
 

@@ -33,6 +33,7 @@ _TWO_ANSWERS = (
     ("answer_0", "answer_1"),
 )
 _RANKED = frozenset({"output", "outputs", "response", "responses", "completions", "answers", "generations", "candidates"})
+_SAID = frozenset({"response", "answer", "output", "text"})
 _SEEN = ("images", "image", "videos", "video", "audios", "audio")
 _TALKS = frozenset({"instruction", "messages", "conversations", "conversation"})
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
@@ -101,12 +102,18 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
             " rejected, beside their prompt."
         )
     _refuse_marked_answers(table, by_name)
-    ranked = next((by_name[n] for n in by_name.keys() & _RANKED if by_name[n].kind == "list" and by_name[n].spaced > 0.3), None)
+    ranked = next((by_name[n] for n in sorted(by_name.keys() & _RANKED) if _holds_answers(by_name[n])), None)
     classes = any(c.called in LABEL_NAMES and c.few and c.numeric < 0.5 for c in columns)
     if ranked is not None and by_name.keys() & {"instruction", "prompt"} and not classes:
         raise InputError(
             f"{table.path}: column {one_line(ranked.name, 60)} holds several answers a row; write the preferred one as chosen and"
             " the other as rejected, or the one to be learned as a text."
+        )
+    near = next((by_name[n] for n in ("positive", "positives", "pos") if n in by_name), None)
+    if near is not None and by_name.keys() & {"query", "anchor"} and (near.kind == "list" or near.prose):
+        raise InputError(
+            f"{table.path}: holds texts beside others that are near to them (column {one_line(near.name, 60)}), as embedding"
+            " models learn from, which no task here trains."
         )
     seen = (by_name[n] for n in _SEEN if n in by_name and not by_name[n].flags)
     shown = next((c.name for c in seen if any(table.values(c.name))), None)
@@ -136,6 +143,11 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
             f"{table.path}: holds turns of role and parts, as Gemini does; write them as messages, with role (system, user,"
             " assistant) and content."
         )
+
+
+def _holds_answers(c: Column) -> bool:
+    """Whether it holds several answers a row, as texts, or as objects that tell more of each (UltraFeedback)."""
+    return (c.kind == "list" and c.spaced > 0.3) or (c.kind == "turns" and bool(c.keys & _SAID) and not c.keys & {"role", "from"})
 
 
 def _refuse_marked_answers(table: Table, by_name: dict[str, Column]) -> None:

@@ -18,7 +18,7 @@ from engine.examples.turns import (
 )
 from engine.examples.written import fault_at, tools_of
 from engine.inspection.classes import holds_numbers
-from engine.inspection.layouts import MAY_LACK, Shape
+from engine.inspection.layouts import MAY_LACK, ONE_EACH, Shape
 from engine.inspection.several import split
 from engine.rows import as_text, labelled
 from engine.tables.source import Source, Told, nobody
@@ -148,8 +148,8 @@ class _Row:
     def text(self, role: str) -> str:
         """A text or number; nothing where there is none."""
         value = parts_joined(self.values.get(role)) if role == "system" else self.values.get(role)
-        if role == "label" and self.shape.layout == "text_label" and isinstance(value, list) and len(value) == 1:
-            value = value[0]
+        if (role in ONE_EACH or (role == "label" and self.shape.layout == "text_label")) and isinstance(value, list):
+            value = value[0] if len(value) == 1 else value
         if isinstance(value, list | dict):
             raise self.fault(role, "holds a nested value; one text a row is needed")
         return as_text(value).strip()

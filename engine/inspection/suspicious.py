@@ -35,6 +35,7 @@ _ASKS = re.compile(
 _ANSWERS = re.compile(
     r"(?:\n\W{0,8}|#{2,3} ?)(?:assistant|response|answer|bot|gpt) ?:|\[/INST\]|<\|(?:im_start\|>)?assistant", re.IGNORECASE
 )
+_NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _MARK = re.compile(r"\w+|[^\w\s]+")
 _READ_FIRST, _READ_LAST = 1_000, 500
 """Characters of a text in which a pattern is looked for."""
@@ -102,10 +103,23 @@ def other_texts(columns: Sequence[Column], used: Sequence[str], text: str) -> li
     return [Suspicion(column=c.name, why="text") for c in long][:MOST_RIVALS]
 
 
+def unread_texts(table: Table, columns: Sequence[Column], used: Sequence[str], answer: str) -> list[Suspicion]:
+    """Columns of texts beside a question and its answer, about as long as that one or longer, and no copies of it."""
+    answers = [as_text(v).strip() for v in table.values(answer)[:_READ_FIRST]]
+    found = other_texts(columns, used, answer)
+    others = {s.column: [as_text(v) for v in table.values(s.column)[:_READ_FIRST]] for s in found}
+    copies = {name for name, texts in others.items() if sum(map(str.__contains__, texts, answers)) > 0.5 * len(answers)}
+    return [Suspicion(column=s.column, why="unread") for s in found if s.column not in copies]
+
+
 def in_order(name: str, labels: Sequence[str]) -> bool:
     """Whether the labels of that column are grades, such as 1 to 5 stars, which a number's task would take in their order."""
-    whole = sorted(int(label) for label in labels) if all(label.isdecimal() for label in labels) else []
-    through = len(whole) >= LEAST_GRADES and whole == list(range(whole[0], whole[0] + len(whole)))
+    if not all(map(_NUMBER.fullmatch, labels)):
+        return False
+    grades = sorted(map(float, labels))
+    if not all(map(float.is_integer, grades)):
+        return len(grades) >= LEAST_GRADES  # halves measure something, whatever it is called
+    through = len(grades) >= LEAST_GRADES and grades == [grades[0] + i for i in range(len(grades))]
     return through and any(grade in name.lower() for grade in GRADES)
 
 
@@ -160,8 +174,11 @@ def suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str])
     used = [name.partition(".")[0] for name in roles.values()] + list(roles.values())
     described = describe(head)
     found = suspicious(head, described, used, label)
-    if "text" not in named and "text_pair" not in roles and shape.layout in ("text_label", "text_labels", "text_number"):
+    if "text" not in named and "text_pair" not in roles and shape.layout in ("text_label", "text_labels", "text_number", "text"):
         found += other_texts(described, [*used, *(s.column for s in found)], roles["text"])
+    answer = next((roles[role] for role in ("output", "completion", "target") if role in roles), None)
+    if answer is not None and not named:
+        found += unread_texts(head, described, [*used, *(s.column for s in found)], answer)
     if "label" not in named and (label or shape.task == "multi_label") and "label" in roles:
         aside = [*used, *(s.column for s in found)]
         found += rivals(described, aside, roles["label"])

@@ -415,6 +415,23 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         lambda i, r: {"text": prose(r), "labels": [float(i % 2), 0.0, float(i % 3 == 0)]},
         "column labels holds a list of 0 and 1, a place for each label; write the names of the row's labels, or a column",
     ),
+    "graded-by-many": (
+        lambda i, r: {"instruction": prose(r), "models": ["a", "b"], "correct_answers": ["None"],
+                      "completions": [{"model": m, "response": prose(r), "overall_score": i % 9} for m in "ab"]},
+        "column completions holds several answers a row; write the preferred one as chosen",
+    ),
+    "near-and-far": (
+        lambda i, r: {"query": prose(r), "pos": [prose(r)], "neg": [prose(r), prose(r)]},
+        r"texts beside others that are near to them \(column pos\), as embedding models learn from",
+    ),
+    "triplets": (
+        lambda i, r: {"anchor": prose(r), "positive": prose(r), "negative": prose(r)},
+        r"near to them \(column positive\)",
+    ),
+    "written-labels": (
+        lambda i, r: {"text": prose(r), "label": prose(r, 12)},
+        "column label .* looks free-form, .* or, where it is an answer to be written, name the columns with --column prompt=",
+    ),
     "always-the-same": (
         lambda i, r: {"question": prose(r), "models": ["a", "b"]},
         r"every row has the same labels \(a, b\), so there is nothing to learn",
@@ -476,6 +493,45 @@ def test_texts_beside_the_one_that_is_read_are_named(tmp_path: Path) -> None:
     make: Make = lambda i, r: [prose(r), prose(r), "ab"[i % 2], "ok"]  # noqa: E731
     facts = looked(write(tmp_path, "legal.csv", make, header))
     assert [s.column for s in facts.suspicious_columns if s.why == "text"] == ["clause"]
+
+
+def test_texts_beside_a_question_and_its_answer_are_named_unless_they_repeat_it(tmp_path: Path) -> None:
+    def make(i: int, r: random.Random) -> dict[str, Any]:
+        asked, said = prose(r), prose(r)
+        both = f"Below is {asked} ### {said}"
+        return {"Question": asked, "Complex_CoT": prose(r, 30), "Response": said, "text": both, "kind": "a"}
+
+    facts = looked(write(tmp_path, "thoughts.jsonl", make))
+    assert [(s.column, s.why) for s in facts.suspicious_columns] == [("kind", "constant"), ("Complex_CoT", "unread")]
+    both: Make = lambda i, r: {"diff": prose(r, 30), "message": prose(r)}  # noqa: E731
+    facts = looked(write(tmp_path, "commits.jsonl", both))
+    assert [(s.column, s.why) for s in facts.suspicious_columns] == [("diff", "text")]
+
+
+def test_an_answer_in_a_list_of_its_own_is_read_where_it_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "doccano.jsonl", lambda i, r: {"id": i, "text": prose(r), "label": [prose(r, 12)]})
+    with pytest.raises(InputError, match="looks free-form, not like labels"):
+        looked(path)
+    columns = {"prompt": "text", "completion": "label"}
+    facts = looked(path, columns=columns)
+    rows, _ = load(DataChoice(train=str(path), layout="prompt_completion", columns=columns), "instruction")
+    assert (facts.task, facts.rows, len(rows)) == ("instruction", 60, 60)
+    assert not rows.items[0]["messages"][-1]["content"].startswith("[")  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("name", "grade", "told"),
+    [
+        ("rating", lambda i: f"{i % 5 + 1}.0", True),
+        ("cohesion", lambda i: (i % 9 + 2) / 2, True),
+        ("kind", lambda i: i % 5, False),
+    ],
+)
+def test_grades_are_told_however_their_numbers_are_written(
+    tmp_path: Path, name: str, grade: Callable[[int], object], told: bool
+) -> None:
+    facts = looked(write(tmp_path, "grades.csv", lambda i, r: [prose(r), grade(i)], ["full_text", name]))
+    assert any(s.why == "ordered" for s in facts.suspicious_columns) is told
 
 
 def test_grades_and_conversations_written_out_are_told(tmp_path: Path) -> None:

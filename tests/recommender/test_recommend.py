@@ -372,6 +372,7 @@ def test_of_rows_to_learn_from_the_fewest_that_change_the_verdict_are_told() -> 
         ({"suspicious_columns": [{"column": "price", "why": "outliers", "share": 0.02}]}, "outliers"),
         ({"suspicious_columns": [{"column": "stars", "why": "ordered"}]}, "ordered"),
         ({"suspicious_columns": [{"column": "title", "why": "text"}], "text_column": "body"}, "other_texts"),
+        ({"suspicious_columns": [{"column": "thought", "why": "unread"}]}, "unread_texts"),
         ({"suspicious_columns": [{"column": "team", "why": "rival"}], "label_column": "status"}, "rivals"),
         ({"label_counts": [900, 100]}, "imbalanced"),
         ({"truncation": [{"length": 512, "rows_cut": 130, "tokens_kept": 230_000}]}, "truncated"),
