@@ -7,21 +7,18 @@ import asyncio
 import gc
 import os
 import re
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from platformdirs import user_downloads_path
-from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
-from textual.command import CommandPalette
 from textual.content import Content
-from textual.screen import ModalScreen, Screen
-from textual.theme import ThemeProvider
+from textual.screen import ModalScreen
 
 from engine.text import one_line
 from tui import kept, keys, settings, terminal
+from tui.ascii_only import AsciiOnly
 from tui.background import in_thread
 from tui.i18n import _
 from tui.merges import Merges
@@ -30,15 +27,19 @@ from tui.run_rows import RunList
 from tui.screens.base import LoracleScreen
 from tui.screens.home import HomeScreen
 from tui.widgets.title import machine_line
-from tui.words import status_with_sign
+from tui.words import status_with_sign, unicode_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from textual.filter import LineFilter
     from textual.worker import Worker
 
     from engine.rundir import RunDirectory
     from engine.trash import Discarded
     from recommender.facts import Machine
     from tui.draft import Draft
+    from tui.screens.palette import Command
 
 
 class LoracleApp(Navigation):
@@ -83,6 +84,7 @@ class LoracleApp(Navigation):
         self._news = terminal.News()
         self.discarded: list[Discarded] = []
         """Runs in the trash, which may be brought back until the app is left."""
+        self._ascii_only = [] if unicode_terminal() else [AsciiOnly()]
         self._choose_theme()
         self._own_keys = keys.chosen()
         self.set_keymap(self._own_keys)
@@ -122,6 +124,10 @@ class LoracleApp(Navigation):
         same = colours["text-success"] == colours["text-accent"]
         colours["third-curve"] = "ansi_magenta" if same else colours["text-success"]
         return colours
+
+    def get_line_filters(self) -> "Sequence[LineFilter]":
+        """What goes over every line before it is written."""
+        return [*super().get_line_filters(), *self._ascii_only]
 
     def look_at_machine(self) -> None:
         """Find out what this machine has, once, when a screen that says so is shown: whoever attaches to a run is not kept."""
@@ -192,16 +198,25 @@ class LoracleApp(Navigation):
 
     def action_command_palette(self) -> None:
         """All commands, to be searched by name."""
-        from tui.screens.palette import Palette
-
-        if not isinstance(self.screen, CommandPalette):
-            self.push_screen(Palette(placeholder=_("Search for commands…"), id="--command-palette"))
+        self._choose(_("Search for commands…"), self._commands)
 
     def search_themes(self) -> None:
         """All themes, to be searched by name."""
+        from tui.screens.palette import Command
+
+        names = sorted(self.available_themes)
+        self._choose(_("Search for themes…"), lambda: [Command(name, partial(setattr, self, "theme", name)) for name in names])
+
+    def _choose(self, asked: str, commands: "Callable[[], list[Command]]") -> None:
         from tui.screens.palette import Palette
 
-        self.push_screen(Palette(providers=[ThemeProvider], placeholder=_("Search for themes…")))
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(asked, commands()), self._chosen)
+
+    def _chosen(self, act: "Callable[[], object] | None") -> None:
+        """Once the palette is gone: what acts on the screen below finds it on top."""
+        if act is not None:
+            self.call_later(act)
 
     def _quit_answered(self, yes: bool | None) -> None:
         if yes:
@@ -212,17 +227,24 @@ class LoracleApp(Navigation):
         if not self._exit:
             super()._handle_exception(error)
 
-    def get_system_commands(self, screen: "Screen[object]") -> Iterable[SystemCommand]:
+    def _commands(self) -> "list[Command]":
         """Every action of what has the focus, of this screen and of the app, then the two places one always gets to."""
-        offered = {a.binding.id: a for a in keys.own_bindings(screen)}
-        for active in offered.values():
-            binding = active.binding
-            if active.enabled and binding.action != "command_palette":
-                act = partial(self.call_later, self.run_action, binding.action, active.node)
-                yield SystemCommand(binding.description, active.tooltip or binding.description, act)
+        from tui.screens.palette import Command
+
+        offered = {a.binding.id: a for a in keys.own_bindings(self.screen)}
+        found = [
+            Command(
+                active.binding.description,
+                partial(self.run_action, active.binding.action, active.node),
+                active.tooltip or active.binding.description,
+                self.get_key_display(active.binding),
+            )
+            for active in offered.values()
+            if active.enabled and active.binding.action != "command_palette"
+        ]
         if "new" not in offered:
-            yield SystemCommand(_("New run"), _("Choose a model and data"), self.open_setup)
-        yield SystemCommand(_("Runs"), _("The list of all runs"), self.only_home)
+            found.append(Command(_("New run"), self.open_setup, _("Choose a model and data")))
+        return [*found, Command(_("Runs"), self.only_home, _("The list of all runs"))]
 
     def empty_trash(self) -> None:
         """Make final what was deleted, once the app was left."""

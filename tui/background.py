@@ -5,6 +5,11 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+from textual.worker import Worker, WorkerState
+
+from engine.text import one_line
+from tui.i18n import _
+
 Result = TypeVar("Result")
 
 
@@ -40,3 +45,13 @@ async def in_thread(function: Callable[..., Result], *args: object, **kwargs: ob
 
     threading.Thread(target=run, daemon=True, name=f"loracle-{getattr(function, '__name__', 'work')}").start()
     return await future
+
+
+class TellsMistakes:
+    """A net below the workers of a screen, of a part of one, or of the app: Textual tells nobody but them how theirs ended."""
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """A mistake of ours is said, and ends nothing."""
+        if event.state is WorkerState.ERROR:
+            words = _("Something went wrong: {error}").format(error=event.worker.error)
+            event.worker.node.app.notify(one_line(words, 400), severity="error", markup=False, timeout=8)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from textual.app import App
 
 from engine.text import one_line
+from tui.background import TellsMistakes
 from tui.error_words import in_words
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tui.draft import Draft
 
 
-class Navigation(App[None]):
+class Navigation(TellsMistakes, App[None]):
     """Screens are imported when they are opened: the first paint waits for none but its own."""
 
     def open_setup(self, draft: "Draft | None" = None, *, to_plan: bool = False) -> None:

@@ -17,6 +17,7 @@ from tui.words import (
     clock,
     duration,
     end_clock,
+    fitted,
     flush_right,
     metric,
     number,
@@ -42,6 +43,8 @@ OF_SOME = ("reference", "compile", "kernels", "answers", "samples", "forgetting"
 """Those that only some runs have."""
 UNITS = {"rows": _("rows"), "steps": _("steps"), "answers": _("answers"), "tokens": _("tokens")}
 TREND_STEPS = 50
+SHORT_NAME = 24
+"""Cells of a name where there is little room: what the run does stands behind it."""
 
 
 def headline(name: str, state: "RunState", *, roomy: bool = True) -> Content:
@@ -51,7 +54,7 @@ def headline(name: str, state: "RunState", *, roomy: bool = True) -> Content:
     epochs = real(state.info.get("epochs"))
     epoch = _("epoch {now}/{all}").format(now=f"{state.epoch:.1f}", all=f"{epochs:g}") if state.epoch and epochs else ""
     parts = [words, *(p for p in (epoch if state.status == "running" else "", method) if p)]
-    shown = one_line(name if roomy else short_name(name), 60)
+    shown = one_line(name, 60) if roomy else fitted(one_line(short_name(name)), SHORT_NAME)
     return Content.assemble((shown, "bold"), *(f" {sign('·')} {part}" for part in parts))
 
 

@@ -57,7 +57,7 @@ PHASE_WORDS: dict[str, str] = {
 _JOINTS = re.compile("(?<=[\u2600-\u27bf\U0001f000-\U0001faff])[\u200d\ufe0f\U0001f3fb-\U0001f3ff]+")
 _PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220"})
 """Consoles whose fonts lack braille and block characters."""
-_ASCII_SIGNS = {
+ASCII_SIGNS = {
     "✓": "+", "✗": "x", "■": "#", "▶": ">", "…": "...", "★": "*", "●": "o", "○": ".", "–": "-", "─": "-", "·": "-", "→": "->",
 }  # fmt: skip
 
@@ -72,7 +72,7 @@ def unicode_terminal() -> bool:
 
 def sign(character: str) -> str:
     """That character, or what stands for it where the terminal has ASCII only."""
-    return character if unicode_terminal() else _ASCII_SIGNS.get(character, character)
+    return character if unicode_terminal() else ASCII_SIGNS.get(character, character)
 
 
 def number(n: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.rundir import RunDirectory
-from tui import views_samples
+from tui import views_run, views_samples
 from tui.app import LoracleApp
 from tui.endings import ending
 from tui.headless import watch
@@ -81,6 +81,12 @@ async def test_another_size_during_a_run_shows_what_there_is_room_for(
         await pilot.resize_terminal(80, 24)
         await wait(pilot, lambda: "▶ train" not in screen(app) and "step 5/100" in screen(app))
         await wait(pilot, lambda: "─ 7 advice" in screen(app) and "4 log · 5 evaluations" in screen(app))
+
+
+def test_a_long_name_leaves_room_for_what_the_run_does(worker: Any) -> None:
+    worker.steps(1, 5)
+    said = views_run.headline(f"20260101-000000-{'n' * 60}", worker.run.state(), roomy=False).plain
+    assert said == f"{'n' * 23}… · training · epoch 0.2/4"
 
 
 async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:

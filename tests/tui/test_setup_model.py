@@ -120,3 +120,13 @@ async def test_without_a_network_the_search_says_so_and_rests(
         await pilot.press(*"fish")
         await pilot.pause(0.1)
         assert len(asked) == before
+
+
+async def test_a_mistake_of_ours_behind_a_step_is_told(runs: Path, monkeypatch: pytest.MonkeyPatch, wait: Any) -> None:
+    def look(name: str, **options: Any) -> ModelInspection:
+        raise KeyError("layers")
+
+    monkeypatch.setattr("engine.inspect.inspect_model", look)
+    app = LoracleApp(draft=Draft(model="demo"), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: any("wrong: 'layers'" in note.message for note in app._notifications))

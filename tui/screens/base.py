@@ -11,9 +11,9 @@ from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
-from textual.worker import Worker, WorkerState
 
 from engine.text import one_line
+from tui.background import TellsMistakes
 from tui.i18n import _
 from tui.widgets.key_line import KeyLine
 from tui.widgets.title import Title
@@ -27,7 +27,7 @@ SMALLEST = (80, 24)
 """Columns and rows that everything is made for."""
 
 
-class LoracleScreen(Screen[None]):
+class LoracleScreen(TellsMistakes, Screen[None]):
     """A screen with a title line and a line of keys; `body` gives what lies between."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -84,11 +84,6 @@ class LoracleScreen(Screen[None]):
             return callback(*args, **kwargs) if self in self.app.screen_stack else None
 
         return super().call_after_refresh(unless_left)
-
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """A mistake of ours in a worker is said, and ends nothing."""
-        if event.state is WorkerState.ERROR:
-            self.say(_("Something went wrong: {error}").format(error=event.worker.error), "error")
 
     def say(self, text: object, severity: "SeverityLevel" = "information") -> None:
         """A note in the corner; foreign text is safe here."""

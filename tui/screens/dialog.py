@@ -3,20 +3,26 @@
 from typing import ClassVar, TypeVar
 
 from textual import events
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
+from tui.background import TellsMistakes
 from tui.i18n import _
 
 Answer = TypeVar("Answer")
 
 
-class Dialog(ModalScreen[Answer]):
+class Dialog(TellsMistakes, ModalScreen[Answer]):
     """A question or a list over the screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1", "help", _("Help"), key_display="F1", id="help", show=False, tooltip=_("All keys that work here"))
     ]
+
+    def dismiss(self, result: Answer | None = None) -> AwaitComplete:
+        """Once: Textual takes the uppermost screen, so a second enter that was on its way would take the one below with it."""
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
 
     async def on_click(self, event: events.Click) -> None:
         """Beside the dialog goes back, as the key does."""

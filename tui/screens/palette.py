@@ -1,25 +1,98 @@
-"""The command palette, in the reader's language."""
+"""Things to do by name: all commands, or all themes. What is typed narrows the list, enter does what is marked."""
 
-from rich.align import Align
-from rich.text import Text
-from textual.command import CommandList, CommandPalette
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple
+
+from rich.cells import cell_len
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.fuzzy import Matcher
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui import keys
 from tui.i18n import _
+from tui.screens.dialog import Dialog
+from tui.words import fitted, padded
 
 
-class Palette(CommandPalette):
-    """Textual's, but for the one sentence that it says itself, and its lens, which not every font has."""
+class Command(NamedTuple):
+    """One of them."""
 
-    DEFAULT_CSS = "Palette SearchIcon { display: none; }"
+    name: str
+    act: Callable[[], object]
+    meaning: str = ""
+    key: str = ""
 
-    def _start_no_matches_countdown(self, search_value: str) -> None:
-        self._stop_no_matches_countdown()
 
-        def nothing() -> None:
-            if search_value:
-                words = Align.center(Text(_("No matches found"), style="not bold"))
-                self.query_one(CommandList).add_option(Option(words, disabled=True, id=self._NO_MATCHES))
-            self._list_visible = bool(search_value)
+class Palette(Dialog[Callable[[], object] | None]):
+    """Answers with what is to be done: by then the screen below is the one that is shown."""
 
-        self._no_matches_timer = self.set_timer(self._NO_MATCHES_COUNTDOWN, nothing)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", _("Back"), id="back"),
+        Binding("down", "move('cursor_down')", show=False),
+        Binding("up", "move('cursor_up')", show=False),
+        Binding("pagedown", "move('page_down')", show=False),
+        Binding("pageup", "move('page_up')", show=False),
+    ]
+
+    def __init__(self, asked: str, commands: Sequence[Command]) -> None:
+        super().__init__()
+        self._asked = asked
+        self._commands = sorted(commands, key=lambda one: one.name.casefold())
+        self._shown: list[Command] = []
+        self._widest = 2 + max(cell_len(one.name) for one in commands)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog", classes="palette"):
+            yield Input(placeholder=self._asked, compact=True, id="palette-search", max_length=100)
+            found = OptionList(id="palette-found", markup=False, compact=True)
+            found.can_focus = False
+            yield found
+            said = _("enter takes it · {back} goes back").format(back=keys.name("back", "esc"))
+            yield Static(Content.styled(said, "dim"), markup=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lines are as wide as there is room."""
+        self.call_after_refresh(self._list)
+
+    @on(Input.Changed)
+    def _list(self) -> None:
+        """The best match first, then what only says so in its meaning; all of them while nothing is typed."""
+        typed = self.query_one(Input).value.strip().casefold()
+        matcher = Matcher(typed)
+        matches = [(matcher.match(one.name) if typed else 0.0, one) for one in self._commands]
+        found = [(score, one) for score, one in matches if score > 0 or typed in one.meaning.casefold()]
+        self._shown = [one for _score, one in sorted(found, key=lambda pair: -pair[0])]
+        options = self.query_one(OptionList)
+        options.clear_options()
+        width = max(options.scrollable_content_region.width, 20)
+        options.add_options([Option(self._line(one, width)) for one in self._shown])
+        if not self._shown:
+            options.add_option(Option(Content.styled(_("No matches found"), "$text-muted"), disabled=True))
+        options.highlighted = 0 if self._shown else None
+
+    def _line(self, one: Command, width: int) -> Content:
+        if not one.meaning:
+            return Content(fitted(one.name, width))
+        key = f"  {one.key}" if one.key else ""
+        room = max(width - self._widest - cell_len(key), 0)
+        meaning = padded(fitted(one.meaning, room), room)
+        return Content.assemble((padded(one.name, self._widest), "bold"), meaning, (key, "$text-muted"))
+
+    def action_move(self, how: str) -> None:
+        """The cursor of the list, while one types."""
+        getattr(self.query_one(OptionList), f"action_{how}")()
+
+    @on(Input.Submitted)
+    def _entered(self) -> None:
+        at = self.query_one(OptionList).highlighted
+        if at is not None and self._shown:
+            self.dismiss(self._shown[at].act)
+
+    @on(OptionList.OptionSelected)
+    def _clicked(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._shown[event.option_index].act)

@@ -5,11 +5,13 @@ from typing import Any, ClassVar
 from textual.containers import Vertical
 from textual.message import Message
 
+from tui.background import TellsMistakes
+
 PAUSE = 0.35
 """Seconds without a key before what is typed is looked at."""
 
 
-class Step(Vertical):
+class Step(TellsMistakes, Vertical):
     """What one says in it goes into the draft."""
 
     TITLE: ClassVar[str] = ""

@@ -1,0 +1,80 @@
+"""The palette: all commands, or all themes, by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import Input
+
+from tests.tui.test_home import ended
+from tui.app import LoracleApp
+from tui.screens.home import HomeScreen
+from tui.screens.palette import Palette
+
+Screen = Callable[[LoracleApp], str]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
+    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
+
+
+async def test_enter_twice_does_a_command_once_and_takes_no_screen_with_it(
+    runs: Path, make_run: Any, screen: Screen, wait: Any
+) -> None:
+    for name in ("first", "second"):
+        ended(make_run, name)
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "second-lora" in screen(app))
+        await pilot.press("ctrl+p", *"delete")
+        await wait(pilot, lambda: isinstance(app.screen, Palette) and "Move the run to the trash" in screen(app))
+        for _time in range(2):  # both before the first is acted on, as over a slow connection
+            app.screen.post_message(Input.Submitted(app.screen.query_one(Input), "delete"))
+        await wait(pilot, lambda: isinstance(app.screen, HomeScreen) and "is in the trash" in screen(app))
+        await pilot.pause(0.1)
+        assert len(app.discarded) == 1
+
+
+async def test_a_command_is_found_by_what_it_does_and_its_key_is_told(
+    runs: Path, worker: Any, screen: Screen, wait: Any
+) -> None:
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "Stop and save" in screen(app))
+        await pilot.press("ctrl+p", *"checkpoint")
+        await wait(pilot, lambda: isinstance(app.screen, Palette) and "Stop and save" in screen(app))
+        line = next(line for line in screen(app).splitlines() if "Finish this step" in line)
+        assert line.rstrip(" │").endswith(" x")
+        await pilot.press(*"xyz")
+        await wait(pilot, lambda: "No matches found" in screen(app))
+        await pilot.press("enter")
+        assert isinstance(app.screen, Palette)
+        await pilot.press("escape")
+        await wait(pilot, lambda: not isinstance(app.screen, Palette))
+
+
+async def test_a_theme_is_chosen_by_name(runs: Path, screen: Screen, wait: Any) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("f2", *"nord")
+        await wait(pilot, lambda: isinstance(app.screen, Palette) and "nord" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: app.theme == "nord")
+
+
+async def test_a_terminal_of_ascii_alone_is_written_ascii_alone(
+    runs: Path, worker: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    monkeypatch.setenv("LORACLE_ASCII", "1")
+    worker.steps(1, 40)
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await wait(pilot, lambda: "step 40/100" in screen(app) and "left" in screen(app))
+        assert screen(app).isascii()
+        assert "|" in screen(app)
+        for key, words in (("f1", "Help"), ("escape", "40/100"), ("ctrl+p", "Freeze"), ("escape", "40/100"), ("escape", "cores")):
+            await pilot.press(key)
+            await wait(pilot, lambda words=words: words in screen(app))
+            assert screen(app).isascii()
