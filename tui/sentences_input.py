@@ -45,8 +45,10 @@ SENTENCES: tuple[str, ...] = (
         "example with `iconv -f ENCODING -t utf-8 {name}`."
     ),
     marked("{place}: holds null bytes, so it is not a text file; save it as UTF-8 text."),
-    marked("{path}: a list of objects was expected."),
-    marked("{place}: an object with named fields was expected."),
+    marked('{path}: a list of objects with named fields was expected, like {{"text": ..., "label": ...}}.'),
+    marked('{place}: an object with named fields was expected, like {{"text": ..., "label": ...}}.'),
+    marked('{place}: a quotation mark within a text is written \\" here, which csv does not know; write it twice ("").'),
+    marked("{place}: holds two tags a word; keep the column of those that are to be learned."),
     marked("{place}: has no tag; a line holds a token and its tag, parted by a tab or a space."),
     marked("{name}: changed while it was read; wait until it is complete, and try again."),
     marked("{name}: reading it was cancelled."),

@@ -8,7 +8,7 @@ from typing import Any
 from engine.tables.annotated import annotated
 from engine.tables.cells import unfolded
 from engine.tables.encoding import TextFile
-from engine.tables.layout import Layout, layout_of, skipped
+from engine.tables.layout import NAME_COLUMNS, Layout, layout_of, skipped
 from engine.tables.source import BATCH_BYTES, Source, Told, Wanted
 from engine.tables.table import Table
 from engine.text import one_line
@@ -171,8 +171,8 @@ def _attempt(file: TextFile, kind: str, layout: Layout, block: int, told: Told) 
         if bad:
             number, expected, actual, text = bad[0]
             if layout.header and expected == 1 and number == 1:
-                cure = "take out what stands above the header, or name the columns in the first line"
-                raise InputError(f"{file.path}:1: holds one value where the row below has {actual}; {cure}.") from None
+                said = f"{file.path}:1: holds one value where the row below has {actual}; {NAME_COLUMNS}."
+                raise InputError(said) from None
             place = f"{file.path}: row {number}" if number else str(file.path)
             wanted = "the header has" if layout.header else "the first row has"
             found = f"{actual} column{'' if actual == 1 else 's'}"

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,10 @@ COMMON_NAMES = frozenset(_NAMES.split())
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _SAID = re.compile(r'"?sep=([,\t;|])"?(?:\r\n|\n|\r)', re.IGNORECASE)
 """What spreadsheets write before the first row, and leave out of what they show."""
+NAME_COLUMNS = "take out what stands above the header, or name the columns in the first line"
+"""What to do where the first line names one column of several."""
+_ESCAPED = re.compile(r'(?:^|[,;|\n])"[^"\n]*\\"[^,;|\t\r\n"]')
+"""A quoted text in which a backslash stands before a mark, and more text behind it."""
 _NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
 
 
@@ -57,14 +62,37 @@ def layout_of(file: TextFile, kind: str) -> Layout:
     first = _LINE_END.split(text, maxsplit=1)[0]
     delimiter = said.group(1) if said is not None else "\t" if kind == "tsv" else separator_of(text, first)
     names, length = _first_row(file.path, text, delimiter)
+    _refuse_title(file.path, names, _rows(text[length:], delimiter, 200))
     check_width(file.path, len(names))  # telling apart millions that are called alike would take for ever
     header = _is_header(names, _rows(text[length:], delimiter, 1_000))
     if header:
         named = _told_apart([n.strip() or f"column {i + 1}" for i, n in enumerate(names)])
     else:
         named, length = tuple(f"column {i + 1}" for i in range(len(names))), 0
+    found = _ESCAPED.search(text) if delimiter != "\t" else None
+    if found is not None:
+        line = raw[: len(raw) - len(text)].count("\n") + text.count("\n", 0, found.end()) + 1
+        raise InputError(
+            f'{file.path}:{line}: a quotation mark within a text is written \\" here, which csv does not know; write it twice'
+            ' ("").'
+        )
     body = len((raw[: len(raw) - len(text)] + text[:length]).encode())
     return Layout(named, header, delimiter, body, _is_quoted(file, body, delimiter, len(named)))
+
+
+def _refuse_title(path: Path, names: list[str], rows: list[list[str]]) -> None:
+    """Spreadsheets often begin with a title, of which a name would be made, and a class of the names below it.
+
+    Raises:
+        InputError: the first line holds a single value, where most others hold several.
+    """
+    first = names[0].strip().lower()
+    if not first or first in COMMON_NAMES or any(name.strip() for name in names[1:]):
+        return
+    filled = sorted(sum(bool(value.strip()) for value in row) for row in rows)
+    usual = filled[len(filled) // 2] if filled else 1
+    if usual > 1:
+        raise InputError(f"{path}:1: holds one value where the row below has {usual}; {NAME_COLUMNS}.")
 
 
 def is_separated(head: str) -> bool:
@@ -82,8 +110,8 @@ def is_separated(head: str) -> bool:
             return True
         if short and len(names) > 1 and len(lines) > 1 and '"' in "".join(lines[1:]):
             return True
-        cells = zip(*(line.split(delimiter) for line in lines), strict=True) if counts == {1} and delimiter != "," else ()
-        if any(map(_are_labels, cells)):
+        cells = list(zip(*(line.split(delimiter) for line in lines), strict=True)) if counts == {1} and delimiter != "," else []
+        if any(map(_are_labels, cells)) and not _take_turns(cells[0]):
             return True
     return False
 
@@ -92,6 +120,12 @@ def _are_labels(values: Sequence[str]) -> bool:
     """Whether they are a few words that come again and again, as the labels beside texts without a header (`i feel fine;joy`)."""
     few = set(values)
     return len(values) >= _LEAST_LINES and len(few) <= len(values) / 5 and all(v and len(v) <= 30 and " " not in v for v in few)
+
+
+def _take_turns(values: Sequence[str]) -> bool:
+    """Whether what stands first changes in nearly every line, and comes again: then it is who speaks (`A; hello`)."""
+    changes = sum(a != b for a, b in pairwise(values))
+    return len(set(values)) <= len(values) / 5 and changes >= 0.95 * (len(values) - 1)
 
 
 def _told_apart(names: list[str]) -> tuple[str, ...]:

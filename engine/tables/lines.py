@@ -106,7 +106,7 @@ def _marked(file: TextFile, several: bool, told: Told, _: Wanted) -> Iterator[Ta
 def looks_tagged(head: str) -> bool:
     """Whether lines hold a token and its tag (`EU B-ORG`), and blank lines part sentences."""
     lines = head.encode().split(b"\n")[:-1] or [head.encode()]
-    tokens = [line.split() for line in lines if line.strip() and not line.startswith(b"-DOCSTART-")]
+    tokens = [line.split() for line in lines if line.strip() and not line.startswith((b"-DOCSTART-", b"#\t"))]
     parted = any(not line.strip() for line in lines[:-1])
     if len(tokens) < 3 or not parted:
         return False
@@ -140,6 +140,24 @@ def open_tagged(file: TextFile) -> Source:
     return Source(file.path, "conll", partial(_tagged, file), size, "bytes", ("tokens", "tags"), file.encoding)
 
 
+def _is_aside(text: str, *, universal: bool, numbered: bool) -> bool:
+    """Whether a line belongs to no sentence: where documents begin, comments, where a sentence is from (GermEval)."""
+    if text.startswith("#\t"):
+        return numbered
+    return text.startswith("-DOCSTART-") or (text.startswith("#") and "\t" not in text and (universal or text[1:2] == " "))
+
+
+def _unnumbered(fields: list[str], place: str) -> list[str]:
+    """Without the number of the word.
+
+    Raises:
+        InputError: nothing but a word and two tags is left (GermEval's, of which the inner ones stand last).
+    """
+    if len(fields) == 4 and all(_TAG.fullmatch(field.encode()) for field in fields[2:]):
+        raise InputError(f"{place}: holds two tags a word; keep the column of those that are to be learned.")
+    return fields[1:]
+
+
 def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
     head = file.head(8 << 10)
     numbered = _are_numbered(head)
@@ -162,7 +180,7 @@ def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
                 sentences, tags = [], []
             continue
         text = line.decode("utf-8")
-        if text.startswith("-DOCSTART-") or (text.startswith("#") and "\t" not in text and (universal or text[1:2] == " ")):
+        if _is_aside(text, universal=universal, numbered=numbered):
             continue
         fields = text.rstrip().split("\t") if "\t" in text.strip() else text.split()
         if len(fields) < 2:
@@ -175,7 +193,7 @@ def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
                 continue
             fields = [fields[1], fields[3]]
         elif numbered and len(fields) > 2:
-            fields = fields[1:]
+            fields = _unnumbered(fields, f"{file.path}:{number}")
         tokens.append(fields[0])
         marks.append(fields[-1])
     if sentences:

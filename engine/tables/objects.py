@@ -106,7 +106,7 @@ def _inside(file: TextFile, content: Any) -> list[Any]:
             return lists[name]
     if lists and len(lists) == len(content) and len({len(v) for v in lists.values()}) == 1:  # a list a column
         return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-    raise InputError(f"{file.path}: a list of objects was expected.")
+    raise InputError(f'{file.path}: a list of objects with named fields was expected, like {{"text": ..., "label": ...}}.')
 
 
 def _is_talk(rows: list[Any]) -> bool:
@@ -248,7 +248,7 @@ def _tables(
 
     for i, (item, length) in enumerate(items):
         if not isinstance(item, dict):
-            raise InputError(f"{where(i)}: an object with named fields was expected.")
+            raise InputError(f'{where(i)}: an object with named fields was expected, like {{"text": ..., "label": ...}}.')
         if not item.keys() <= names.keys():
             names.update(dict.fromkeys(item))
             if len(names) > MOST_COLUMNS:

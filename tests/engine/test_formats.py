@@ -114,6 +114,26 @@ def test_tagged_tokens(tmp_path: Path, name: str, content: str) -> None:
     }
 
 
+def test_lines_that_say_where_a_sentence_is_from_are_no_words(tmp_path: Path) -> None:
+    for name in ("a.tsv", "a.conll"):
+        (tmp_path / name).write_text("#\tx:/a.b [2009]\n1\tAnn\tB-PER\n2\tran\tO\n\n#\tx:/a.c [2010]\n1\tEve\tB-PER\n\n" * 3)
+        assert read_table(str(tmp_path / name)).columns["tokens"][:2] == [["Ann", "ran"], ["Eve"]]
+    (tmp_path / "two.tsv").write_text("#\thttp://a.b [2009]\n1\tAnn\tB-PER\tO\n2\tran\tO\tO\n\n" * 3)
+    with pytest.raises(InputError, match=r"two\.tsv:2: holds two tags a word; keep the column of those that are to be learned"):
+        read_table(str(tmp_path / "two.tsv"))
+    (tmp_path / "hash.conll").write_text("Ann\tB-PER\n#\tO\n\n" * 3)
+    assert read_table(str(tmp_path / "hash.conll")).columns["tokens"][0] == ["Ann", "#"], "a word like others"
+
+
+def test_who_speaks_in_turn_is_no_label_of_what_is_said(tmp_path: Path) -> None:
+    said = [f"it is the parcel number {i} again" for i in range(40)]
+    talk, labelled = tmp_path / "talk.txt", tmp_path / "labelled.txt"
+    talk.write_text("".join(f"{'AB'[i % 2]}; {text}\n" for i, text in enumerate(said)))
+    labelled.write_text("".join(f"{'AB'[i // 3 % 2]}; {text}\n" for i, text in enumerate(said)))
+    assert list(read_table(str(talk)).columns) == ["text"]
+    assert list(read_table(str(labelled)).columns) == ["column 1", "column 2"]
+
+
 def test_universal_dependencies(tmp_path: Path) -> None:
     rows = ["# text = I don't", "1\tI\tI\tPRON" + "\t_" * 6, "2-3\tdon't\t_\t_" + "\t_" * 6, "2\tdo\tdo\tAUX" + "\t_" * 6, ""]
     for name in ("a.conllu", "a.txt", "a.tsv"):
@@ -360,6 +380,29 @@ def test_a_broken_json_list_names_the_line_far_into_the_file(tmp_path: Path, mon
     (tmp_path / "a.json").write_text("[\n" + "\n".join(lines)[:-1] + "\n]")
     with pytest.raises(InputError, match=r"a\.json:152: not JSON \(Expecting ',' delimiter, column 20\)"):
         read_table(str(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('text,label\n"a ""b"" c",x\n"he said \\"no\\" twice",y\n', r'a\.csv:3: a quotation mark within a text is written \\"'),
+        ('text;label\na;x\n\n"he said \\"no; no\\" twice";y\n', r"a\.csv:4: a quotation mark within a text"),
+        ("Survey,,\n,,\nid,comment,kind\n1,good,x\n2,bad,y\n", r"a\.csv:1: holds one value where the row below has 3; take"),
+    ],
+)
+def test_what_csv_does_not_know_is_told_where_it_would_be_read_as_something_else(tmp_path: Path, content: str, told: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=told):
+        read_table(str(tmp_path / "a.csv"))
+
+
+def test_backslashes_and_unnamed_columns_are_no_faults_by_themselves(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,kind\n"C:\\",x\n"a\\""b\\""c",y\n')
+    assert read_table(str(tmp_path / "a.csv")).columns["text"] == ["C:\\", 'a\\"b\\"c']
+    (tmp_path / "b.csv").write_text("survey,,\ngood,,\nbad,,\n")
+    assert read_table(str(tmp_path / "b.csv")).columns["survey"] == ["good", "bad"]
+    (tmp_path / "c.csv").write_text("text,\ngood,x\nbad,y\n")
+    assert list(read_table(str(tmp_path / "c.csv")).columns) == ["text", "column 2"]
 
 
 def test_a_quotation_mark_that_is_never_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
