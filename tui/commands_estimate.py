@@ -55,10 +55,11 @@ def calibrate(given: argparse.Namespace) -> int:
     found = calibration.measure(machine)
     past = sorted(((r.name, _report(r)) for r in all_runs(given.runs)), key=lambda one: one[0])
     learned = calibration.learn(machine, past)
-    (old, factors), (slower, pace) = learned["runs"], learned["pace"]
+    (old, factors, unlike), (slower, pace, uneven) = learned["runs"], learned["pace"]
     if given.json:
         print(as_json({
-            "device": found, "before": before, "runs": factors, "runs_before": old, "pace": pace, "pace_before": slower
+            "device": found, "before": before, "runs": factors, "runs_before": old, "runs_apart": unlike,
+            "pace": pace, "pace_before": slower, "pace_apart": uneven,
         }))  # fmt: skip
         return Exit.DONE
     screen = Screen()
@@ -68,17 +69,27 @@ def calibrate(given: argparse.Namespace) -> int:
         was = _flat(before or {}).get(name)
         words = _("{name}: {value} (was {was})") if was not in (None, value) else _("{name}: {value}")
         screen.print(words.format(name=name, value=_told(value), was=_told(was)))
-    for method, factor in factors.items():
+    for method, apart in unlike.items():
+        words = _("The last three {method} runs lie {apart} apart in memory; from more than {most} nothing is learned.")
+        screen.print(words.format(method=method, apart=_percent(apart), most=_percent(calibration.SPREAD)))
+    for kind, apart in uneven.items():
+        words = _("The last three runs of {kind} lie {apart} apart in time; from more than {most} nothing is learned.")
+        screen.print(words.format(kind=kind, apart=_percent(apart), most=_percent(calibration.SPREAD_OF_TIME)))
+    for method, factor in ((m, f) for m, f in factors.items() if m not in unlike):
         text = _("The last three {method} runs agree: they peaked at {factor:.2f} of the prediction.")
         if old.get(method, 1.0) != factor:
             text += " " + _("Predictions of {method} are multiplied by it from now on (before: {was:.2f}).")
         screen.print(text.format(method=method, factor=factor, was=old.get(method, 1.0)))
-    for kind, factor in pace.items():
+    for kind, factor in ((k, f) for k, f in pace.items() if k not in uneven):
         text = _("The last three runs of {kind} agree: a step takes {factor:.2f} of what the formula says.")
         if slower.get(kind, 1.0) != factor:
             text += " " + _("Predicted steps of {kind} are multiplied by it from now on (before: {was:.2f}).")
         screen.print(text.format(kind=kind, factor=factor, was=slower.get(kind, 1.0)))
     return Exit.DONE
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
 
 
 def _report(run: RunDirectory) -> dict[str, Any]:

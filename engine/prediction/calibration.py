@@ -67,6 +67,8 @@ class Learned(NamedTuple):
 
     before: dict[str, float]
     now: dict[str, float]
+    apart: dict[str, float]
+    """Of kinds whose last three runs disagree, so that nothing was learned: how far apart, as a share of the middle one."""
 
 
 def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> dict[str, Learned]:
@@ -90,12 +92,13 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> dict[s
         last = dict(until) if isinstance(until, dict) else dict.fromkeys(METHODS, until)
         told = [(name, said) for name, report in there if (said := ratio(report)) is not None]
         new = [(name, said) for name, said in told if name > str(last.get(said[0], ""))]
-        factors = learned([said for _, said in new], spread)
+        last_three = newest([said for _, said in new])
+        factors = {kind: middle for kind, (middle, apart) in last_three.items() if apart <= spread}
         now = before | {kind: min(max(before.get(kind, 1.0) * factor, least), most) for kind, factor in factors.items()}
         if factors:  # what other kinds' runs say is not whole yet, and is looked at again
             last |= {said[0]: name for name, said in new if said[0] in factors}
             _keep(machine, {what: now, f"{what}_until": last})
-        found[what] = Learned(before, now)
+        found[what] = Learned(before, now, {kind: apart for kind, (_, apart) in last_three.items() if apart > spread})
     return found
 
 
@@ -128,17 +131,13 @@ _OF_RUNS = {"runs": (_of_memory, SPREAD, OF_RUNS), "pace": (_of_time, SPREAD_OF_
 would be multiplied again by every further run, which was predicted without it."""
 
 
-def learned(ratios: list[tuple[str, float]], spread: float) -> dict[str, float]:
-    """Factors by kind of run: only where the newest three lie within `spread` of one another, and as their median."""
+def newest(ratios: list[tuple[str, float]]) -> dict[str, tuple[float, float]]:
+    """Of the newest three runs of each kind that has so many: the middle one, and how far apart they lie as a share of it."""
     by_kind: dict[str, list[float]] = {}
     for kind, ratio in ratios:
         by_kind.setdefault(kind, []).append(ratio)
-    found = {}
-    for kind, seen in by_kind.items():
-        newest = seen[-AGREEING:]
-        if len(newest) == AGREEING and max(newest) - min(newest) <= spread * median(newest):
-            found[kind] = median(newest)
-    return found
+    three = {kind: sorted(seen[-AGREEING:]) for kind, seen in by_kind.items() if len(seen) >= AGREEING}
+    return {kind: (middle, (most - least) / middle) for kind, (least, middle, most) in three.items()}
 
 
 def _keep(machine: Machine, found: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from engine.inspection.machine import only_device
 from engine.prediction import ask, calibration
 from engine.prediction.ask import estimate, traced
-from engine.prediction.calibration import learn, learned, measure, remembered
+from engine.prediction.calibration import learn, measure, remembered
 from engine.prediction.cards import reached_of
 from engine.prediction.configured import Cannot, checked
 from engine.prediction.resolve import Resolved, resolved
@@ -189,14 +189,21 @@ def test_the_command_refuses_in_json_too(loracle_here: Command, tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
-def test_runs_are_believed_only_when_three_agree() -> None:
-    def said(*ratios: float) -> list[tuple[str, float]]:
-        return [("full", ratio) for ratio in ratios]
+def test_runs_are_believed_only_when_three_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And how far apart others are is told."""
+    machine = Machine.model_validate({"backend": "cpu", "cpu_cores": 2})
 
-    assert learned(said(1.10, 1.11), 0.05) == {}
-    assert learned(said(1.10, 1.50, 1.11), 0.05) == {}
-    assert learned(said(1.10, 1.25, 1.11), 0.15) == {"full": 1.11}
-    assert learned([*said(0.90, 1.10, 1.11, 1.12), ("lora", 2.0)], 0.05) == {"full": 1.11}
+    def said(*ratios: float, method: str = "full") -> list[tuple[str, dict[str, Any]]]:
+        return [(f"{n}", {"method": method, "memory": {"predicted": 100, "peak": 100 * r}}) for n, r in enumerate(ratios)]
+
+    def learnt(*past: tuple[str, dict[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+        monkeypatch.setenv("LORACLE_STATE", str(tmp_path / str(len(list(tmp_path.iterdir())))))
+        _, now, apart = learn(machine, list(past))["runs"]
+        return now, apart
+
+    assert learnt(*said(1.10, 1.11)) == ({}, {})
+    assert learnt(*said(1.00, 1.10, 1.50, 1.11)) == ({}, {"full": pytest.approx(0.4 / 1.11)})
+    assert learnt(*said(0.90, 1.10, 1.11, 1.12), *said(2.0, method="lora")) == ({"full": pytest.approx(1.11)}, {})
 
 
 def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,8 +212,8 @@ def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch:
     runs: list[tuple[str, dict[str, Any]]] = [
         (f"2026112{n}-run", {"method": "full", "memory": {"predicted": 100, "peak": 120 + n}}) for n in range(3)
     ]
-    assert learn(machine, runs)["runs"] == ({}, {"full": 1.21})
-    assert learn(machine, runs)["runs"] == ({"full": 1.21}, {"full": 1.21})  # the same three runs say nothing new
+    assert learn(machine, runs)["runs"] == ({}, {"full": 1.21}, {})
+    assert learn(machine, runs)["runs"] == ({"full": 1.21}, {"full": 1.21}, {})  # the same three runs say nothing new
     other = [(f"2026112{n}-run", {"method": "lora", "memory": {"predicted": 100, "peak": 110}}) for n in range(3)]
     assert learn(machine, [*runs, *other])["runs"].now == {"full": 1.21, "lora": 1.1}, "older runs of another method count still"
     assert learn(machine, [*runs, *other])["runs"].now == {"full": 1.21, "lora": 1.1}
@@ -221,7 +228,7 @@ def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch:
         {"predicted": 1.0, "computed": 1.35, "measured": 1.4},
     ))]  # fmt: skip
     assert learn(machine, slow[:3])["pace"].now == {}
-    assert learn(machine, slow)["pace"] == ({}, {"full fp32": 1.35})
+    assert learn(machine, slow)["pace"] == ({}, {"full fp32": 1.35}, {})
 
     def further(day: int, method: str, **step: float) -> dict[str, float]:
         told = {"method": method, "precision": "fp32", "step": {"predicted": 1.0} | step}

@@ -322,7 +322,8 @@ def test_runs_of_one_name_are_no_obstacle_to_calibrating(
 
     def learn(machine: object, past: list[Any]) -> dict[str, Learned]:
         learned.extend(past)
-        return {"runs": Learned({}, {}), "pace": Learned({}, {"full fp32": 1.25})}
+        runs = Learned({"lora": 1.1}, {"lora": 1.1}, {"lora": 0.075})
+        return {"runs": runs, "pace": Learned({}, {"full fp32": 1.25}, {"lora fp32": 0.21})}
 
     monkeypatch.setattr(commands_estimate, "all_runs", lambda runs: [first.run, newer.run, first.run])
     monkeypatch.setattr(commands_estimate, "inspect_machine", lambda: None)
@@ -331,7 +332,11 @@ def test_runs_of_one_name_are_no_obstacle_to_calibrating(
     monkeypatch.setattr("engine.prediction.calibration.learn", learn)
     assert commands_estimate.calibrate(argparse.Namespace(runs=runs_root(), json=False)) == 0
     assert sorted(bool(report) for _name, report in learned) == [False, True, True]
-    assert "full fp32 are multiplied by it from now on (before: 1.00)" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert "full fp32 are multiplied by it from now on (before: 1.00)" in told
+    assert "lora runs lie 7.5% apart in memory; from more than 5% nothing is learned" in told
+    assert "lora fp32 lie 21% apart in time; from more than 15% nothing is learned" in told
+    assert "lora runs agree" not in told, "what was learned once is no agreement of these"
 
 
 def test_of_runs_with_one_name_the_one_at_hand_is_meant_or_none(
