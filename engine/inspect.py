@@ -10,7 +10,8 @@ from typing import Any
 
 from engine import demo_chat
 from engine.files import OF_ROWS, expanded, nearest
-from engine.inspection.child import Cancel, Progress, ask
+from engine.inspection.child import Cancel, ask
+from engine.inspection.conversation import Progress
 from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task
 

@@ -12,6 +12,7 @@ import psutil
 
 from engine.files import disk_free, json_object
 from engine.inspection import accelerators
+from engine.inspection.child import leave_idle
 from engine.inspection.hub_list import hub_cache
 from engine.inspection.processor import usable_cores
 from engine.needless import needless
@@ -111,6 +112,7 @@ def launch(run: RunDirectory, plan: Plan, waiting: Waiting | None = None) -> Non
         OSError: its log cannot be written.
         Refused: no process can be started.
     """
+    leave_idle()  # the run has more use for its memory
     if waiting is not None and waiting.take(run, plan):
         return
     with run.log.open("ab") as log:

@@ -1,6 +1,7 @@
 """Processes of our own: how they are begun, and which is meant, written down so that it is known again: pids are given to others,
 and clocks are set."""
 
+import ctypes
 import os
 import socket
 import subprocess
@@ -96,3 +97,10 @@ def ticks(pid: int) -> int | None:
         return int(stat.rpartition(b")")[2].split()[19])  # the name before it, in brackets, may hold anything
     except (OSError, ValueError, IndexError):
         return None
+
+
+def trim_heap() -> None:
+    """Return to the system the pages that glibc's heap keeps of freed memory; nothing where there is no such heap."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -1,4 +1,4 @@
-"""The child: `python -P -m engine.inspection KIND`, a JSON request on stdin, one JSON answer on stdout.
+"""The child: `python -P -m engine.inspection KIND`, JSON requests on stdin, a line each, and a JSON answer to each on stdout.
 
 Kinds: `model` (a folder's facts), `hub` (find or download a model), `hub_facts` (describe one), `hub_search` (models by
 name), `data` (facts of a file of rows), `learned` (rows as a model reads them), `dataset` (find or download a data set),
@@ -16,31 +16,37 @@ import threading
 import time
 from typing import Any, TextIO
 
-from engine.processes import answers
+from engine.processes import answers, trim_heap
 from recommender.errors import Exit, LoracleError
 
 PROGRESS_SECONDS = 0.1
 
 
 def main() -> int:
-    """Answer one request."""
+    """Answer each request, until there are no more."""
     out = answers()
     kind = sys.argv[1] if len(sys.argv) > 1 else ""
+    for line in sys.stdin.buffer:
+        out.write(_answered(kind, line, out) + "\n")
+        out.flush()
+        gc.collect()
+        trim_heap()
+    return 0
+
+
+def _answered(kind: str, line: bytes, out: TextIO) -> str:
+    request: dict[str, Any] = {}
     try:
-        request = json.loads(sys.stdin.buffer.read() or b"{}")
+        request = json.loads(line)
         _limit_memory(request.get("memory_limit"))
-        answer = {"ok": _do(kind, request, out)}
-        text = json.dumps(answer, allow_nan=False)
+        return json.dumps({"ok": _do(kind, request, out)}, allow_nan=False)
     except LoracleError as error:
-        text = json.dumps({"error": error.message, "exit": int(error.exit)})
+        return json.dumps({"error": error.message, "exit": int(error.exit)})
     except MemoryError:
-        text = json.dumps({"error": f"{_name(request)}: does not fit into memory.", "exit": int(Exit.USAGE)})
+        return json.dumps({"error": f"{_name(request)}: does not fit into memory.", "exit": int(Exit.USAGE)})
     except Exception as error:  # a library met something strange in somebody's file: say which file, never a traceback
         message = f"{_name(request)}: could not be read ({type(error).__name__}: {error})."
-        text = json.dumps({"error": message, "exit": int(Exit.USAGE)})
-    out.write(text)
-    out.flush()
-    return 0
+        return json.dumps({"error": message, "exit": int(Exit.USAGE)})
 
 
 def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
@@ -120,10 +126,8 @@ def _name(request: dict[str, Any]) -> str:
 
 def _limit_memory(limit: int | None) -> None:
     """Cap the address space, so that a monstrous file ends this process and not the machine."""
-    if limit is None:
-        return
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    soft = hard if limit is None else limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 

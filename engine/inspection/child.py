@@ -3,26 +3,21 @@
 import contextlib
 import json
 import os
-import queue
 import re
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
+from engine.inspection.conversation import ANSWER, Conversation, Progress, Starting
 from engine.processes import execute
 from engine.text import clean, one_line
 from recommender.errors import Exit, InputError, LoracleError, Refused
 
-KILL_SECONDS = 5.0
-
-LOG_BYTES = 65_536
-"""Kept of what a child says on stderr: its last words tell why it died."""
-
-Progress = Callable[[int, int, str], None]
-"""Is told what was done, of how much, and in which unit."""
+KEPT = {"trace"}
+"""Kinds whose child stays for the next question: its imports take five seconds of every seven."""
+KEPT_SECONDS = 20.0
+"""It stays no longer than that without one, for it holds some 500 MB."""
 
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
@@ -43,11 +38,11 @@ class Cancel:
         if process is not None and process.poll() is None:
             _signal(process)
 
-    def _holds(self, process: subprocess.Popen[bytes]) -> None:
+    def _holds(self, process: subprocess.Popen[bytes] | None) -> None:
         with _lock:
             self._process = process
             cancelled = self.cancelled
-        if cancelled:
+        if cancelled and process is not None:
             _signal(process)
 
 
@@ -65,85 +60,95 @@ def ask(
     """The answer of `python -P -m engine.inspection KIND`; blocks, may be called from any thread.
 
     `about` names the thing in messages; `timeout` is in seconds; `memory` is a limit on address space in bytes;
-    `extra` adds to the environment. `progress` is called in the calling thread, some ten times a second at most; what it
-    raises ends the child.
+    `extra` adds to the environment. A child of a kind in `KEPT` may answer later questions too. `progress` is called in the
+    calling thread, some ten times a second at most; what it raises ends the child.
 
     Raises:
         InputError: the child says so, crashed, ran out of memory, took too long or was cancelled.
         Refused: the child says so, or cannot be started.
     """
-    message = {**request, "memory_limit": memory, "progress": progress is not None}
-    starting = _Starting(kind, extra or {})
-    conversation = None
+    message = json.dumps({**request, "memory_limit": memory, "progress": progress is not None}).encode()
+    environment, kept = _environment() | (extra or {}), kind in KEPT
+    held: list[Conversation] = []
+    starting = Starting(lambda: _start(kind, environment))
+    answered = False
     try:
-        process = starting.process()
-        conversation = _Conversation(process, json.dumps(message).encode())
+        if kept:
+            _idle.lend(kind, environment, held)
+        if not held:
+            held.append(Conversation(starting.process()))
+        process = held[0].process
         if cancel is not None:
             cancel._holds(process)
-        out = conversation.answer(timeout, progress)
+        out = held[0].answer(message, timeout, progress, more=kept)
+        answered = out.startswith(ANSWER[0])
     except TimeoutError:
         raise InputError(f"{_shown(about)}: reading it took longer than {timeout:.0f} seconds and was stopped.") from None
     finally:
         begun = starting.close()
-        if begun is not None:
-            _leave(begun, conversation)
+        if cancel is not None:
+            cancel._holds(None)  # what it would end answers somebody else by then
+        conversation = held[0] if held else None
+        if kept and answered and conversation is not None:
+            _idle.keep(kind, environment, conversation)
+        elif (ended := conversation.process if conversation is not None else begun) is not None:
+            _leave(ended, conversation)
     if cancel is not None and cancel.cancelled:
         raise InputError(f"{_shown(about)}: reading it was cancelled.")
-    return _answer(process.returncode, out, bytes(conversation.log), about)
+    return _answer(process.returncode or 0, out, bytes(held[0].log), about)
 
 
-class _Starting:
-    """A child on its way. Wherever a Ctrl-C comes, whoever closes this holds the child, or there never is one.
+class _Idle:
+    """The child that waits for its next question, one at most."""
 
-    Python raises a Ctrl-C in the main thread only, so another one starts the child; but it may be raised while that thread is
-    being started, when nobody has the thread in hand yet. So the two agree by a lock.
-    """
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: tuple[str, dict[str, str], Conversation] | None = None
+        self._timer = threading.Timer(KEPT_SECONDS, self.leave)
 
-    def __init__(self, kind: str, extra: dict[str, str]) -> None:
-        self._lock, self._done = threading.Lock(), threading.Event()
-        self._kind, self._extra = kind, extra
-        self._closed = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._error: Exception | None = None
-
-    def process(self) -> subprocess.Popen[bytes]:
-        """The running child.
-
-        Raises:
-            Refused: it cannot be started.
-        """
-        threading.Thread(target=self._begin, daemon=True).start()
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        assert self._process is not None
-        return self._process
-
-    def _begin(self) -> None:
+    def lend(self, kind: str, environment: dict[str, str], held: list[Conversation]) -> None:
+        """Put it into `held`, if it was started so; a Ctrl-C finds it there at the latest when it waits here no longer."""
         with self._lock:
-            try:
-                self._process = None if self._closed else _start(self._kind, self._extra)
-            except Exception as error:
-                self._error = error
-        self._done.set()
+            known = self._waiting
+            if known is not None and known[:2] == (kind, environment) and known[2].process.poll() is None:
+                held.append(known[2])
+                self._waiting = None
+                self._timer.cancel()
 
-    def close(self) -> subprocess.Popen[bytes] | None:
-        """The child, if there is one; from now on none is started."""
+    def keep(self, kind: str, environment: dict[str, str], conversation: Conversation) -> None:
+        """This one waits now, for `KEPT_SECONDS`."""
         with self._lock:
-            self._closed = True
-        return self._process
+            before, self._waiting = self._waiting, (kind, environment, conversation)
+            self._timer.cancel()
+            self._timer = threading.Timer(KEPT_SECONDS, self.leave)
+            self._timer.daemon = True
+            self._timer.start()
+        if before is not None:
+            _leave(before[2].process, before[2])
+
+    def leave(self) -> None:
+        """End it: its memory is wanted."""
+        with self._lock:
+            before, self._waiting = self._waiting, None
+            self._timer.cancel()
+        if before is not None:
+            _leave(before[2].process, before[2])
 
 
-def _start(kind: str, extra: dict[str, str]) -> subprocess.Popen[bytes]:
+_idle = _Idle()
+leave_idle = _idle.leave
+
+
+def _start(kind: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
     # A Ctrl-C in the terminal reaches the parent only, which then ends the child: one hand, one message.
-    process = execute(["engine.inspection", kind], stdin=pipe, stdout=pipe, stderr=pipe, env=_environment() | extra)
+    process = execute(["engine.inspection", kind], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
     with _lock:
         _running.add(process)
     return process
 
 
-def _leave(process: subprocess.Popen[bytes], conversation: "_Conversation | None") -> None:
+def _leave(process: subprocess.Popen[bytes], conversation: Conversation | None) -> None:
     """Take leave of a child, which ends if it has not yet."""
     if process.poll() is None:
         _signal(process)
@@ -151,80 +156,6 @@ def _leave(process: subprocess.Popen[bytes], conversation: "_Conversation | None
         conversation.close()
     with _lock:
         _running.discard(process)
-
-
-class _Conversation:
-    """A child's request, the lines it says on the way, and its last one: the answer."""
-
-    def __init__(self, process: subprocess.Popen[bytes], request: bytes) -> None:
-        self.log = bytearray()
-        self._process = process
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        work: list[Callable[[], None]] = [lambda: self._ask(request), self._listen, self._keep_log]
-        self._threads = [threading.Thread(target=task, daemon=True) for task in work]
-        for thread in self._threads:
-            thread.start()
-
-    def answer(self, timeout: float, progress: Progress | None) -> bytes:
-        """The last line, once the child has ended.
-
-        Raises:
-            TimeoutError: it took longer than `timeout` seconds.
-        """
-        deadline = time.monotonic() + timeout
-        last = b""
-        try:
-            while (line := self._lines.get(timeout=max(deadline - time.monotonic(), 0.001))) is not None:
-                told = _progress_in(line)
-                if told is None:
-                    last = line
-                elif progress is not None:
-                    progress(*told)
-            self._process.wait(timeout=max(deadline - time.monotonic(), 0.001))
-        except (queue.Empty, subprocess.TimeoutExpired):
-            raise TimeoutError from None
-        return last
-
-    def close(self) -> None:
-        """Take leave of a child that has ended or was killed."""
-        # A call that hangs inside a driver cannot even be killed; whoever asked is not to hang with it.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=KILL_SECONDS)
-        for thread in self._threads:
-            thread.join(timeout=KILL_SECONDS)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None and not any(thread.is_alive() for thread in self._threads):
-                with contextlib.suppress(OSError):
-                    pipe.close()
-
-    def _ask(self, request: bytes) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it may be gone already; its last words say why
-            self._process.stdin.write(request)
-            self._process.stdin.close()
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
-        self._lines.put(None)
-
-    def _keep_log(self) -> None:
-        assert self._process.stderr is not None
-        while chunk := self._process.stderr.read1(LOG_BYTES):  # type: ignore[attr-defined]
-            self.log += chunk
-            del self.log[:-LOG_BYTES]
-
-
-def _progress_in(line: bytes) -> tuple[int, int, str] | None:
-    """What a line says about progress; `None` when it is no such line."""
-    if not line.startswith(b'{"progress": '):
-        return None
-    try:
-        done, total, unit = json.loads(line)["progress"]
-        return int(done), int(total), str(unit)
-    except (ValueError, TypeError, KeyError):
-        return None
 
 
 def stop_all() -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.inspection.child import Progress
+from engine.inspection.conversation import Progress
 from engine.inspection.headers import Header, header_length, names_in, weights_of
 from engine.inspection.hub_fetch import fetched
 from engine.inspection.model import described, inspect_folder

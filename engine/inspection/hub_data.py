@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.files import common_start
-from engine.inspection.child import Progress
+from engine.inspection.conversation import Progress
 from engine.inspection.hub import REACH_SECONDS, explained, within
 from engine.inspection.hub_fetch import fetched
 from engine.tables.split_names import split_named

@@ -1,12 +1,11 @@
 """What a run does when memory runs out: smaller micro-batches, then gradient checkpointing, then a clear end."""
 
-import ctypes
 import gc
-import sys
 from collections.abc import Callable
 
 import torch
 
+from engine.processes import trim_heap
 from recommender.errors import TrainingFailed
 from recommender.plan import Plan
 
@@ -86,13 +85,6 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     else:
         trim_heap()
-
-
-def trim_heap() -> None:
-    """Return to the system the pages that glibc's heap keeps of freed memory; nothing where there is no such heap."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def what_helps(plan: Plan) -> str:

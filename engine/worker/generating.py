@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from engine.worker.budget import give_back, out_of_memory, trim_heap
+from engine.processes import trim_heap
+from engine.worker.budget import give_back, out_of_memory
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Progress

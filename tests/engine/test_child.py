@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,11 @@ from engine.inspect import inspect_data
 from engine.inspection import child
 from engine.inspection.child import Cancel, ask
 from recommender.errors import InputError
+
+PYTHON = sys.executable
+ANSWERING = """#!/bin/sh
+while read line; do sleep 0.01; echo "{\\"ok\\": {\\"pid\\": $$}}"; done
+"""
 
 
 @pytest.fixture
@@ -166,33 +172,74 @@ def test_ctrl_c_reaches_the_parent_which_ends_the_child(tmp_path: Path) -> None:
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-def test_a_ctrl_c_at_any_moment_leaves_no_child(tmp_path: Path) -> None:
-    """Forty of them between the first instruction and 20 ms later: while the child is being started above all."""
+@pytest.mark.parametrize(("kind", "does"), [("data", "#!/bin/sh\nsleep 60\n"), ("trace", ANSWERING)])
+def test_a_ctrl_c_at_any_moment_leaves_no_child(tmp_path: Path, kind: str, does: str) -> None:
+    """Forty of them between the first instruction and 20 ms later: while the child is being started above all, or taken again."""
     script = tmp_path / "reader"
-    script.write_text("#!/bin/sh\nsleep 60\n")
+    script.write_text(does)
     script.chmod(0o755)
     code = """
 import os, signal, sys, threading
 sys.executable = sys.argv[1]
 import psutil
-from engine.inspection.child import ask
+from engine.inspection.child import ask, leave_idle
 for n in range(40):
     timer = threading.Timer(0.0005 * n, os.kill, (os.getpid(), signal.SIGINT))
     try:
         timer.start()
         try:
-            ask("data", {}, about="a", timeout=60)
+            while True:
+                ask(sys.argv[2], {}, about="a", timeout=60)
         finally:
             timer.join()
     except KeyboardInterrupt:
         pass
+leave_idle()
 left = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
 for process in left:
     process.kill()
 print(len(left))
 """
-    done = subprocess.run([sys.executable, "-c", code, str(script)], capture_output=True, text=True, timeout=200, check=False)
+    words = [sys.executable, "-c", code, str(script), kind]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
+
+
+@pytest.fixture
+def _none_idle() -> Iterator[None]:
+    yield
+    child.leave_idle()
+
+
+@pytest.mark.usefixtures("_none_idle")
+def test_a_child_that_traces_answers_again_until_its_memory_is_wanted(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader.write_text(ANSWERING)
+    cancel = Cancel()
+    first = ask("trace", {}, about="a step", timeout=20, cancel=cancel)["pid"]
+    cancel.cancel()  # too late: it is somebody else's by now
+    assert ask("trace", {}, about="a step", timeout=20)["pid"] == first
+    assert ask("data", {}, about="a.csv", timeout=20)["pid"] != first
+    child.leave_idle()
+    assert gone(first)
+    second = ask("trace", {}, about="a step", timeout=20)["pid"]
+    assert ask("trace", {}, about="a step", timeout=20, extra={"OMP_NUM_THREADS": "7"})["pid"] != second
+    assert gone(second)
+    monkeypatch.setattr(child, "KEPT_SECONDS", 0.05)
+    assert gone(ask("trace", {}, about="a step", timeout=20)["pid"])
+
+
+def test_a_child_that_failed_or_whose_parent_is_gone_answers_no_more(reader: Path, tmp_path: Path) -> None:
+    reader.write_text(f"""#!/bin/sh\nread line; echo $$ > {tmp_path}/pid; echo '{{"error": "no", "exit": 2}}'\nread line\n""")
+    with pytest.raises(InputError, match="no"):
+        ask("trace", {}, about="a step", timeout=20)
+    assert gone(int((tmp_path / "pid").read_text()))
+    reader.write_text(ANSWERING)
+    code = (
+        "import sys; sys.executable = sys.argv[1]; from engine.inspection.child import ask\n"
+        "print(ask('trace', {}, about='a', timeout=20)['pid'])"
+    )
+    done = subprocess.run([PYTHON, "-c", code, str(reader)], capture_output=True, text=True, timeout=60, check=True)
+    assert gone(int(done.stdout))
 
 
 def test_a_monstrous_file_ends_the_child_only(tmp_path: Path) -> None:

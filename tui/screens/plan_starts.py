@@ -24,7 +24,8 @@ from tui.work_plan import Advice
 from tui.work_setup import cancel_handle
 
 if TYPE_CHECKING:
-    from engine.inspection.child import Cancel, Progress
+    from engine.inspection.child import Cancel
+from engine.inspection.conversation import Progress
 
 
 class PlanStarts(LoracleScreen):
