@@ -183,7 +183,7 @@ def test_a_folder_without_a_plan_is_no_run(tmp_path: Path) -> None:
 
 def test_a_damaged_plan_names_file_and_line(run: RunDirectory) -> None:
     (run.path / "plan.yaml").write_text("method: full\nmethod: lora\n")
-    with pytest.raises(InputError, match=r"plan.yaml:2: found duplicate key"):
+    with pytest.raises(InputError, match=r"plan.yaml:2: names method a second time"):
         run.plan()
 
 
