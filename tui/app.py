@@ -141,11 +141,11 @@ class LoracleApp(Navigation):
         self.know_machine(await in_thread(work.inspect_machine, self.runs))
 
     def know_machine(self, machine: "Machine") -> None:
-        """Keep what this machine has and show it on every screen that says so."""
+        """Keep what this machine has and show it on every screen that says so; one that is put together now asks by itself."""
         self.machine = machine
         self.machine_line = machine_line(machine)
         for screen in self.screen_stack:
-            if isinstance(screen, LoracleScreen) and hasattr(screen, "machine_known"):
+            if isinstance(screen, LoracleScreen) and screen.is_mounted and hasattr(screen, "machine_known"):
                 screen.machine_known()
 
     def leave(self, code: int) -> None:

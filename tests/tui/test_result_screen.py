@@ -57,6 +57,22 @@ async def result_of(app: LoracleApp, run: Any, pilot: Any, wait: Any, screen: Sc
     await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "planned" in screen(app) and "accuracy" in screen(app))
 
 
+async def test_a_report_that_is_still_read_is_not_copied(
+    runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    run, wanted = done(), threading.Event()
+    read = RunDirectory.report
+    monkeypatch.setattr(RunDirectory, "report", lambda self: wanted.wait(30) and read(self))
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.open_run(run, result=True)
+        await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and app.screen.focused is not None)
+        await pilot.press("y")
+        await wait(pilot, lambda: any("nothing to copy" in note.message for note in app._notifications))
+        wanted.set()
+        await wait(pilot, lambda: "accuracy" in screen(app))
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_result_says_what_is_still_wrong_and_what_it_cost(
     runs: Path, done: Any, screen: Screen, wait: Any, size: tuple[int, int]

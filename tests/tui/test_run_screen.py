@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from textual.content import Content
 
 from engine.rundir import RunDirectory
 from tui import views_run, views_samples
@@ -19,6 +20,7 @@ from tui.run_rows import RunList
 from tui.screens import run as run_module
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.home import HomeScreen
+from tui.screens.pick import PickScreen
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
@@ -360,8 +362,19 @@ async def test_the_palette_finds_the_screens_actions_by_name(runs: Path, worker:
 
 async def test_a_small_terminal_is_told_so(runs: Path, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(50, 16)) as pilot:
-        await wait(pilot, lambda: "This terminal is 50x16" in screen(app))
+    async with app.run_test(size=(40, 12)) as pilot:
+        await wait(pilot, lambda: "this terminal is 40x12" in screen(app))
+        await wait(pilot, lambda: "…" in screen(app).splitlines()[0])  # the machine, for which there is no room
+
+
+@pytest.mark.parametrize("size", [(80, 24), (40, 12), (120, 40)])
+async def test_what_is_marked_in_a_long_list_is_in_sight(size: tuple[int, int], runs: Path, screen: Screen, wait: Any) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=size) as pilot:
+        app.push_screen(PickScreen("Which column?", [(str(n), Content(f"column {n}")) for n in range(30)]))
+        await wait(pilot, lambda: "column 0" in screen(app))
+        await pilot.press("end")
+        await wait(pilot, lambda: "column 29" in screen(app) and "goes back" in screen(app))
 
 
 async def test_samples_of_an_evaluation_say_what_is_right_and_what_was_said_at_first(

@@ -8,7 +8,7 @@ import pytest
 
 from engine.inspect import DataInspection
 from recommender.errors import InputError
-from recommender.facts import Facts
+from recommender.facts import Facts, Machine
 from recommender.plan import Plan
 from tests.tui.driving import ready
 from tui import draft as drafts
@@ -20,6 +20,18 @@ from tui.screens.run import RunScreen
 from tui.screens.setup import SetupScreen
 
 Screen = Callable[[LoracleApp], str]
+
+
+@pytest.mark.usefixtures("known")
+async def test_the_machine_may_be_known_before_set_up_is_put_together(
+    runs: Path, machine: Machine, screen: Screen, wait: Any
+) -> None:
+    app = LoracleApp(draft=Draft(), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and "2 cores" in screen(app))
+        app.open_setup()
+        app.know_machine(machine)
+        await wait(pilot, lambda: len(app.screen_stack) == 3 and "2 cores" in screen(app))
 
 
 @pytest.mark.usefixtures("known")

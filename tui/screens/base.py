@@ -74,7 +74,7 @@ class LoracleScreen(TellsMistakes, Screen[None]):
         line = self.query_one("#too-small", Static)
         line.display = small
         if small:
-            said = _("This terminal is {width}x{height}; Loracle is made for {columns}x{rows}.")
+            said = _("Made for {columns}x{rows}; this terminal is {width}x{height}")
             line.update(Content(said.format(width=width, height=height, columns=SMALLEST[0], rows=SMALLEST[1])))
 
     def call_after_refresh(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
@@ -95,7 +95,8 @@ class LoracleScreen(TellsMistakes, Screen[None]):
         while node is not None:
             copied = getattr(node, "copied", None)
             if callable(copied):
-                return cast("tuple[str, str]", copied())
+                found = cast("tuple[str, str]", copied())
+                return found if found[1].strip() else None
             node = node.parent if node.parent is not self else None  # type: ignore[assignment]
         return None
 

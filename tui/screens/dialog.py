@@ -11,6 +11,7 @@ from tui.background import TellsMistakes
 from tui.i18n import _
 
 Answer = TypeVar("Answer")
+FEW_ROWS = 20
 
 
 class Dialog(TellsMistakes, ModalScreen[Answer]):
@@ -23,6 +24,10 @@ class Dialog(TellsMistakes, ModalScreen[Answer]):
     def dismiss(self, result: Answer | None = None) -> AwaitComplete:
         """Once: Textual takes the uppermost screen, so a second enter that was on its way would take the one below with it."""
         return super().dismiss(result) if self.app.screen is self else AwaitComplete()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """In few rows a list gets by with fewer, so that what is marked stays in sight."""
+        self.set_class(event.size.height < FEW_ROWS, "-few-rows")
 
     async def on_click(self, event: events.Click) -> None:
         """Beside the dialog goes back, as the key does."""

@@ -32,6 +32,8 @@ COPIED_WIDTH = 100
 class ReportPane(Pane):
     """A part of the report; it scrolls."""
 
+    _contents: "tuple[Content | Table, ...]" = ()
+
     def show(self, *contents: "Content | Table") -> None:
         """Show these, one under the other."""
         self._contents = contents

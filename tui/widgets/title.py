@@ -27,6 +27,7 @@ class Title(Quiet):
     def sides(self, left: Content, right: Content) -> None:
         """Change the line."""
         self._sides = (left, right)
+        right = right.truncate(max(self.content_size.width, 0), ellipsis=True)
         room = max(self.content_size.width - cell_len(right.plain), 0)
         if not room or cell_len(left.plain) + 1 > room:
             left = left.truncate(max(room - 1, 0), ellipsis=True)
