@@ -3,13 +3,17 @@
 from typing import TYPE_CHECKING
 
 from textual.app import App
+from textual.widget import Widget
 
 from engine.text import one_line
 from tui.background import TellsMistakes
 from tui.error_words import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from textual.actions import ActionParseResult
+    from textual.dom import DOMNode
 
     from engine.rundir import RunDirectory
     from tui.draft import Draft
@@ -71,6 +75,23 @@ class Navigation(TellsMistakes, App[None]):
             from tui.screens.run import RunScreen
 
             self.push_screen(RunScreen(run))
+
+    async def run_action(
+        self,
+        action: "str | ActionParseResult",
+        default_namespace: "DOMNode | None" = None,
+        namespaces: "Mapping[str, DOMNode] | None" = None,
+    ) -> bool:
+        """A key that comes while its screen is still put together is done once that stands: what it acts on is not there yet."""
+        screen, run = self.screen, super().run_action
+        if screen.is_mounted or not isinstance(default_namespace, Widget):
+            return await run(action, default_namespace, namespaces)
+
+        async def once_it_stands() -> None:
+            if self.screen is screen:
+                await run(action, default_namespace, namespaces)
+
+        return screen.call_later(once_it_stands)
 
     def back(self) -> None:
         """One screen back; from the list of runs nothing lies further back."""

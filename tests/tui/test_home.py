@@ -14,6 +14,7 @@ from engine.events import EventTail
 from engine.rundir import RunDirectory
 from recommender.errors import InputError
 from tui.app import LoracleApp
+from tui.draft import Draft
 from tui.run_rows import RunList, best_score
 from tui.screens.compare import CompareScreen
 from tui.screens.home import HomeScreen
@@ -54,6 +55,31 @@ async def test_a_deleted_run_comes_back_with_u_and_is_gone_once_the_app_is_left(
         await wait(pilot, lambda: "u brings it back" in screen(app))
     app.empty_trash()
     assert list(runs.iterdir()) == []
+
+
+async def test_a_first_run_is_listed_though_somebody_asked_for_the_last_of_none(
+    runs: Path, make_run: Any, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.screens.home.REFRESH_SECONDS", 0.1)
+    app = LoracleApp(runs=runs, draft=Draft())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "What is the model to learn" in screen(app))
+        await pilot.press("escape")
+        await wait(pilot, lambda: "No run yet" in screen(app))
+        await pilot.press("G")
+        ended(make_run, "first")
+        await wait(pilot, lambda: "first-lora" in screen(app))
+
+
+async def test_a_key_before_its_screen_stands_is_done_once_it_does(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    ended(make_run, "first")
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "first-lora" in screen(app))
+        app.open_setup()
+        for _time in range(2):  # esc, twice
+            await app.run_action("back", app.screen)
+        await wait(pilot, lambda: len(app.screen_stack) == 1 and "first-lora" in screen(app))
 
 
 async def test_a_run_that_goes_on_is_not_deleted(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:

@@ -26,7 +26,7 @@ class RunTable(DataTable[Text]):
             self.add_column(head, width=width)
         for key, row in lines.items():
             self.add_row(*row, key=key)
-        keys, on = list(lines), before[chosen] if chosen < len(before) else None
+        keys, on = list(lines), before[chosen] if 0 <= chosen < len(before) else None
         at = keys.index(on) if on is not None and on in lines else max(min(chosen, len(keys) - 1), 0)
         self.move_cursor(row=at)
         self.call_after_refresh(self.scroll_to, y=scrolled + at - chosen, animate=False)
