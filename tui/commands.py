@@ -58,7 +58,7 @@ def runs(given: argparse.Namespace) -> int:
     elif found:
         show.run_table(found, show.Screen())
     else:
-        print(_("No runs in {folder}.").format(folder=engine_runs.runs_root(given.runs)))
+        print(_("No runs in {folder}.").format(folder=clean(engine_runs.runs_root(given.runs))))
     return Exit.DONE
 
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,7 +110,8 @@ def plan(given: argparse.Namespace) -> int:
             write_atomically(wanted, plan_file.dump(made), 0o644)
         except OSError as error:
             raise InputError(f"{wanted} cannot be written ({error.strerror}).") from None
-        print(_("Plan written to {file}. Run it: loracle run {file}").format(file=wanted), file=sys.stderr)
+        words = _("Plan written to {file}. Run it: loracle run {path}")
+        print(words.format(file=clean(wanted), path=shlex.quote(clean(wanted))), file=sys.stderr)
     return Exit.DONE
 
 

@@ -142,5 +142,5 @@ def _show(found: dict[str, Any]) -> None:
         names = ", ".join(found["assumed"])
         screen.print(_("Not given, so both values or the usual one were taken: {names}").format(names=names))
     if found.get("ignored"):
-        names = ", ".join(found["ignored"])
+        names = clean(", ".join(found["ignored"]))
         screen.print(_("Passed over, because estimate does not know them or the method has none: {names}").format(names=names))

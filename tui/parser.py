@@ -35,8 +35,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say it in one line on standard error, with the command that lists what there is, and exit with 2."""
+        from engine.text import clean
+
         more = _("`{command} --help` lists what there is.").format(command=self.prog)
-        print(_("loracle: {problem}. {more}").format(problem=message.rstrip("."), more=more), file=sys.stderr)
+        print(_("loracle: {problem}. {more}").format(problem=clean(message.rstrip(".")), more=more), file=sys.stderr)
         sys.exit(int(Exit.USAGE))
 
     def read(self, typed: Sequence[str]) -> argparse.Namespace:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.text import one_line
+from engine.text import clean, one_line
 from recommender.errors import Exit, InputError, LoracleError
 from tui import draft as drafts
 from tui import flags, work_setup
@@ -206,7 +206,7 @@ def _choose(draft: Draft, own: list[str], runs: Path | None, run: Run) -> int:
         chosen = _answer(question, draft.method)
         if chosen.lower() in ("no", "n", "q", _("no")):
             _say(_("Nothing was started. The same, without questions:"))
-            print(shlex.join(["loracle", *_typed(draft, draft.method, own)]), flush=True)
+            print(clean(shlex.join(["loracle", *_typed(draft, draft.method, own)])), flush=True)
             return Exit.DONE
         if "=" in chosen or chosen.startswith("-"):
             try:

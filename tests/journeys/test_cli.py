@@ -75,18 +75,20 @@ def test_too_few_rows_are_refused_with_what_to_do_instead(loracle_here: Command,
 
 
 def test_a_plan_file_is_never_overwritten_unasked(loracle_here: Command, tmp_path: Path, tiny: Path) -> None:
-    few = ("--model", tiny, "--data", TRAIN, "--eval", HELD_OUT)
-    assert loracle_here("plan", *few, "--method", "lora", "-o", "mine.yaml").returncode == 0
-    text = (tmp_path / "mine.yaml").read_text()
+    few, name = ("--model", tiny, "--data", TRAIN, "--eval", HELD_OUT), "my \x1b[31mplan.yaml"
+    made = loracle_here("plan", *few, "--method", "lora", "-o", name)
+    assert made.returncode == 0
+    assert "Run it: loracle run 'my \\x1b[31mplan.yaml'" in made.stderr
+    text = (tmp_path / name).read_text()
     plan = parse(text)
     assert plan.method == "lora"
     assert plan.overrides, "that LoRA was chosen against the advice is written down"
-    again = loracle_here("plan", *few, "-o", "mine.yaml")
+    again = loracle_here("plan", *few, "-o", name)
     assert again.returncode == 2
-    assert "mine.yaml exists already" in again.stderr
-    assert (tmp_path / "mine.yaml").read_text() == text
-    assert loracle_here("plan", *few, "-o", "mine.yaml", "--force", "--set", "seed=9").returncode == 0
-    assert parse((tmp_path / "mine.yaml").read_text()).seed == 9
+    assert "plan.yaml exists already" in again.stderr
+    assert (tmp_path / name).read_text() == text
+    assert loracle_here("plan", *few, "-o", name, "--force", "--set", "seed=9").returncode == 0
+    assert parse((tmp_path / name).read_text()).seed == 9
 
 
 def test_plan_exits_0_whatever_it_advises(loracle_here: Command, tmp_path: Path, tiny: Path) -> None:

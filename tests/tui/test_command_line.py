@@ -1,6 +1,7 @@
 """The command line around the commands: where flags go, what is written where, and what never ends in a traceback."""
 
 import argparse
+import contextlib
 import io
 import json
 import shlex
@@ -154,6 +155,25 @@ def test_where_the_list_of_runs_is_too_wide_names_stay_whole(
         assert main(["runs", "--runs", str(runs)]) == 0
         head, *rows = capsys.readouterr().out.splitlines()
         assert (head.split(), [row.split()[0] for row in rows]) == (headings.split(), [name])
+
+
+@pytest.mark.parametrize(
+    "words", [["inspect", "{}"], ["{}"], ["runs", "--runs", "{}"], ["report", "{}"], ["plan", "--method", "{}"], ["runs", "--{}"]]
+)
+def test_what_is_typed_never_reaches_the_terminal_as_more_than_text(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        main([word.format("x\x1b]0;hi\x07\x9b2J\u202ey") for word in words])
+    said = capsys.readouterr()
+    assert "hi" in said.out + said.err
+    assert not set("\x1b\x07\x9b\u202e") & set(said.out + said.err)
+
+
+def test_names_in_a_file_of_facts_are_shown_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"predicted": 1, "low": 1, "high": 1}
+    sizes = {"allocated": value, "reserved": value, "device": value, "seconds_per_step": value}
+    rest: dict[str, Any] = {"phases": dict.fromkeys(commands_estimate.PHASES, 0), "parts": {}, "assumed": []}
+    commands_estimate._show({**sizes, **rest, "ignored": ["\x1b]0;hi\x07"]})
+    assert "none: \\x1b]0;hi\\x07" in capsys.readouterr().out
 
 
 def test_a_home_that_nobody_has_is_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
