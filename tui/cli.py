@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from tui.parser import Parser, command
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
+    _have_streams()
     problem = _speak()
     _write_anything()
     parser = _parser()
@@ -59,6 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         why = in_words(error.strerror or type(error).__name__)
         print(_("loracle: {file}: {why}.").format(file=file, why=why), file=sys.stderr)
         return int(Exit.USAGE)
+
+
+def _have_streams() -> None:
+    """A stream that whoever starts us has closed is nothing to read, or nowhere to write; the next file would take its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
 
 
 def _write_anything(encoding: str | None = None) -> None:

@@ -213,3 +213,11 @@ def test_when_prompts_take_the_place_of_the_app(
     assert plain.wanted(flag) is taken
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert plain.wanted(flag)
+
+
+def test_streams_that_were_closed_are_an_input_that_ended_and_an_output_that_nobody_reads(tmp_path: Path) -> None:
+    loracle = f'"{sys.executable}" -P -m tui.cli --runs "{tmp_path}"'
+    done = subprocess.run(f"{loracle} <&- >&-", shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "the input ended" in done.stderr
+    assert "Traceback" not in done.stderr
