@@ -12,6 +12,7 @@ from engine import demo_chat
 from engine.files import OF_ROWS, expanded, nearest
 from engine.inspection.child import Cancel, ask
 from engine.inspection.conversation import Progress
+from engine.text import is_unicode
 from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task
 
@@ -128,6 +129,7 @@ def local_model(name: str) -> Path | None:
     path = expanded(name)
     try:
         if path.is_dir():
+            _check_path(path)
             return path
         is_file = path.is_file()
     except OSError as error:
@@ -185,6 +187,8 @@ def inspect_data(
         Refused: not enough disk to download it.
     """
     splits = None
+    for file in filter(None, (data, eval)):
+        _check_path(file)
     if _is_hub_data(data):
         found = ask("dataset", {"id": data}, about=data, timeout=DOWNLOAD_SECONDS, progress=progress, cancel=cancel)
         splits = found["splits"]
@@ -231,6 +235,12 @@ def learned_rows(data: DataInspection, model_path: str, count: int) -> dict[str,
     request: dict[str, Any] = {"train": data.path, "task": facts.task, "layout": facts.layout, "columns": facts.columns}
     request |= {"model": model_path, "count": count}
     return ask("learned", request, about=data.path, timeout=LEARNED_SECONDS)
+
+
+def _check_path(name: str | Path) -> None:
+    """Raises InputError where no plan could name it, before anything is looked at."""
+    if not is_unicode(os.path.abspath(name)):
+        raise InputError(f"{name}: its path holds bytes that are not UTF-8, so no plan can name it; rename it.")
 
 
 def _is_hub_data(name: str) -> bool:

@@ -38,6 +38,15 @@ def one_line(text: object, limit: int = 200) -> str:
     return folded if len(folded) <= limit else folded[: limit - 1] + "…"
 
 
+def is_unicode(name: str) -> bool:
+    """Whether `name` can be written into a file of UTF-8. Names of files are bytes, which need not be text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def first_line(error: BaseException) -> str:
     """What an error says in its first line, and in the next one where that names it; its kind where it says nothing."""
     lines = str(error).strip().splitlines() or [type(error).__name__]

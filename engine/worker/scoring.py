@@ -117,12 +117,13 @@ class Reader:
         was_training = model.training
         model.eval()
         found: dict[int, Found] = {}
-        left = sorted(range(len(lengths)), key=lambda i: -lengths[i])  # the longest first, as `cut` does
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])  # the longest first, as `cut` does
         try:
             with torch.inference_mode(), autocast(device, self.task.plan.precision):
-                while left:
+                while len(found) < len(order):
                     self.interrupt()
-                    piece = left[: max(1, self.budget.tokens // max(lengths[left[0]], 1))]
+                    done = len(found)
+                    piece = order[done : done + max(1, self.budget.tokens // max(lengths[order[done]], 1))]
                     failure: BaseException | None = None
                     began = time.monotonic()
                     try:
@@ -136,7 +137,6 @@ class Reader:
                     self.speed.tokens += sum(lengths[i] for i in piece)
                     self.speed.seconds += time.monotonic() - began
                     found.update(zip(piece, rows, strict=True))
-                    left = left[len(piece) :]
                     if progress is not None:
                         progress(len(found))
         finally:

@@ -37,12 +37,12 @@ def new_modules(config: Any, folder: str, auto: Any, outputs: int = 0) -> Module
     stored = _as_loaded(model, stored_shapes(Path(folder)))
     shapes = {name: p.numel() for name, p in model.named_parameters()}
     found = {name: _stored_as(name, prefix, stored) for name in shapes}
-    body = [n for n in shapes if n.startswith(f"{prefix}.")]
+    body = {n for n in shapes if n.startswith(f"{prefix}.")}
     # Of the body a packed or quantised weight has another shape too.
     above = {n: p.shape for n, p in model.named_parameters() if body and not n.startswith(f"{prefix}.")}
     resized = {n.partition(".")[0] for n, shape in above.items() if found[n] not in (None, shape)}
     missing = [n for n in shapes if found[n] is None or n.partition(".")[0] in resized]
-    lost = [n for n in missing if n in set(body)]
+    lost = [n for n in missing if n in body]
     if sum(shapes[n] for n in lost) > MOST_MISSING * max(sum(shapes[n] for n in body), 1):
         raise InputError(f"{folder}: the weights do not match config.json; missing are {', '.join(lost[:5])} and others.")
     # `classifier.dense` and `classifier.out_proj` are one head: take the outermost module that is new as a whole.

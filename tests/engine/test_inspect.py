@@ -1,5 +1,6 @@
 """Inspection as the front ends see it: through children, one sentence for every failure, and no torch."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,15 @@ def test_a_path_that_is_no_folder_names_its_neighbour(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["./none", "../none", "~/none-at-all", "a/b/c", r"C:\models\bert", "two words", "org/"])
 def test_what_looks_like_a_path_is_never_looked_up_on_the_hub(name: str) -> None:
     assert "there is no such model folder" in complaint(name)
+
+
+def test_a_path_that_is_no_utf8_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"rows-\xff")
+    odd.mkdir()
+    assert "not UTF-8" in complaint(str(odd))
+    for data, held_out in ((str(odd), None), (str(EXAMPLES / "support-train.csv"), str(odd / "test.csv"))):
+        with pytest.raises(InputError, match=r"not UTF-8, so no plan can name it; rename it\.$"):
+            subject.inspect_data(data, eval=held_out)
 
 
 def test_a_model_without_a_name() -> None:
