@@ -4,6 +4,7 @@ Text from data, models, file names and error messages may carry terminal escapes
 marks. Neither Rich nor Textual neutralises them, so everything foreign passes `clean` first.
 """
 
+import json
 import re
 import unicodedata
 
@@ -45,6 +46,11 @@ def is_unicode(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def json_line(content: object) -> str:
+    """One line of JSON that any language can be read in, with escapes for what `clean` writes out: terminals obey that too."""
+    return _UNSAFE.sub(lambda match: json.dumps(match.group())[1:-1], json.dumps(content, ensure_ascii=False))
 
 
 def first_line(error: BaseException) -> str:

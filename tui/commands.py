@@ -12,7 +12,7 @@ from engine.files import OF_ROWS, beginning
 from engine.launch import Waiting
 from engine.planning import completed
 from engine.rundir import RunDirectory
-from engine.text import clean
+from engine.text import clean, json_line
 from recommender import plan_file
 from recommender.errors import Exit, InputError
 from recommender.facts import Facts
@@ -117,7 +117,7 @@ def report(found: RunDirectory, given: argparse.Namespace) -> int:
         state = found.state()
         raise InputError(f"{found.name} has no report: it is {state.status}. `loracle attach {found.name}` shows it.")
     if given.json:
-        print(json.dumps(content, ensure_ascii=False))
+        print(json_line(content))
     else:
         show.report(content, found, show.Screen())
     return Exit.DONE

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from engine.planning import plan_for
 from engine.prediction import trial
 from engine.prediction.candidates import Own, can_be_counted, counted_out, hangs_on_formula, is_wanted, remembered
 from engine.refusals import check_fits, check_task
-from engine.text import clean, one_line
+from engine.text import clean, json_line, one_line
 from recommender import plan_file
 from recommender.decide import decide, recommend
 from recommender.edits import edited
@@ -144,7 +143,7 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
     if given.explain:
         _show_chain(facts, advice, given)
     elif given.json:
-        print(json.dumps(advice.model_dump(mode="json"), ensure_ascii=False))
+        print(json_line(advice.model_dump(mode="json")))
     else:
         _show(facts, advice, Screen())
         show_advice.lines([said] if said else [], Screen())
@@ -256,7 +255,7 @@ def _show_advice(given: argparse.Namespace, facts: Facts, advice: Recommendation
     if getattr(given, "explain", False):
         _show_chain(facts, advice, given)
     elif given.json:
-        print(json.dumps({"kind": "recommendation", **advice.model_dump(mode="json")}, ensure_ascii=False), flush=True)
+        print(json_line({"kind": "recommendation", **advice.model_dump(mode="json")}), flush=True)
     else:
         console = Screen()
         show_advice.facts(facts, console)
@@ -271,7 +270,7 @@ def _show(facts: Facts, advice: Recommendation, console: Screen) -> None:
 def _show_chain(facts: Facts, advice: Recommendation, given: argparse.Namespace) -> None:
     if given.json:
         for step in show_explain.steps(facts, advice):
-            print(json.dumps(step, ensure_ascii=False))
+            print(json_line(step))
     else:
         show_explain.chain(facts, advice, Screen())
 

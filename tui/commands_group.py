@@ -14,6 +14,7 @@ from engine import groups, pilot_course, runs
 from engine import pilot as piloting
 from engine.groups import Group, Task
 from engine.rundir import RunDirectory
+from engine.text import json_line
 from recommender.decide import recommend
 from recommender.errors import Exit, InputError, Refused
 from recommender.recommendation import METHODS
@@ -208,7 +209,7 @@ def _announce(run: RunDirectory, stop_at: int | None, *, as_json: bool) -> None:
 
 def _show(group: Group, content: dict[str, Any], given: argparse.Namespace) -> None:
     if given.json:
-        print(json.dumps(content, ensure_ascii=False), flush=True)
+        print(json_line(content), flush=True)
         return
     with whole(group.report_file):
         show_groups.report(content, Screen())

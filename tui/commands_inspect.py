@@ -1,13 +1,12 @@
 """`loracle inspect`: the facts about this machine, a model or a data set, for people or as JSON."""
 
 import argparse
-import json
 import sys
 from typing import Any
 
 from engine import inspect as inspection
 from engine import runs as engine_runs
-from engine.text import one_line
+from engine.text import json_line, one_line
 from recommender.base import Fact
 from recommender.errors import Exit, InputError
 from tui import show_facts, show_learned
@@ -85,4 +84,4 @@ def rows_of(given: argparse.Namespace, data: str, tokenizer: str | None) -> insp
 
 def _print_json(facts: dict[str, Fact], more: dict[str, Any] | None = None) -> None:
     """One object with the names of a facts file; the objects of machine, model and data together are one."""
-    print(json.dumps({name: fact.model_dump(mode="json") for name, fact in facts.items()} | (more or {}), ensure_ascii=False))
+    print(json_line({name: fact.model_dump(mode="json") for name, fact in facts.items()} | (more or {})))

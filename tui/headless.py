@@ -1,7 +1,6 @@
 """Following a run without the app: a live line in a terminal, plain lines in a log, or JSON lines."""
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from engine.events import CHUNK, Event, EventTail
 from engine.groups import Begin
 from engine.rundir import RunDirectory, settle
 from engine.state import FINISHED, RunState
-from engine.text import clean, one_line
+from engine.text import clean, json_line, one_line
 from recommender.errors import Exit
 from tui import judged, show
 from tui.endings import death
@@ -161,7 +160,7 @@ class _JsonView(_View):
         if not self._open:
             return
         try:
-            print(json.dumps(event, ensure_ascii=False), flush=True)
+            print(json_line(event), flush=True)
         except OSError:  # the reader went away; the run goes on, its events are in its folder
             self._open = False
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process

@@ -1,12 +1,13 @@
 """Foreign text on its way to a screen."""
 
+import json
 import unicodedata
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.text import MAX_COMBINING, clean, one_line
+from engine.text import MAX_COMBINING, clean, json_line, one_line
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,14 @@ def test_long_text_is_cut_and_says_so() -> None:
 def test_one_line_folds_white_space_and_caps_the_length() -> None:
     assert one_line(" a\n\n b\t c ") == "a b c"
     assert len(one_line("word " * 1000, 50)) == 50
+
+
+@pytest.mark.parametrize("text", ["\x1b]0;hi\x07", "a\x9b2J", "\u202eabc\u2066", "\U000e0041", "\ud800", "café 标签 \"x\"\n"])
+def test_json_is_the_same_and_no_terminal_obeys_it(text: str) -> None:
+    line = json_line({text: [text]})
+    assert json.loads(line) == {text: [text]}
+    assert clean(line) == line
+    assert "标签" in json_line("标签")
 
 
 def test_anything_can_be_shown() -> None:
