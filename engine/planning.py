@@ -8,7 +8,7 @@ from engine.contradictions import check_here, check_rows, with_what_follows
 from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_machine, inspect_model, together
 from engine.inspection.layouts import KNOWN_ROLES
 from engine.prediction.candidates import counted_out
-from engine.refusals import check_advice, check_fits, check_task, check_trainable
+from engine.refusals import check_advice, check_fits, check_rate, check_task, check_trainable
 from recommender import plan_file
 from recommender.assignment import field_of
 from recommender.counting import counted_rows, split_of, trained_tokens
@@ -239,7 +239,9 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
     machine = inspect_machine(runs, try_nf4=plan.method == "qlora")
     if machine.ram_available is not None:
         machine = machine.model_copy(update={"ram_available": machine.ram_available + ours()})
-    situation = counted_out(together(machine, model, data), lambda _: [made], advised=False)
+    found_out = together(machine, model, data)
+    check_rate(made, found_out)  # before seconds of counting
+    situation = counted_out(found_out, lambda _: [made], advised=False)
     check_fits(made, situation)
     if not model.weights_here:
         inspect_model(plan.model.id, revision=model.revision)  # which fetches them, now that they are wanted

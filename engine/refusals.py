@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from engine.contradictions import check_here
+from engine.findings import judge_rate
 from engine.inspect import ModelInspection
 from engine.inspection.machine import adamw_8bit_works
 from engine.text import one_line
 from recommender.candidates import why_not
+from recommender.decide import recommend
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts, Family, Task
 from recommender.gates import OF_DECODERS, PHYSICS
@@ -82,14 +84,28 @@ def _joined(why: Sequence[str], instead: Sequence[str], end: str) -> str:
     return " ".join([*why, *instead, end]).strip()
 
 
+def check_rate(plan: Plan, facts: Facts) -> None:
+    """Refuse a learning rate that would ruin any model, before anything is counted or loaded.
+
+    Raises:
+        Refused: as the worker would.
+    """
+    usual = recommend(facts).candidate(plan.method).settings.learning_rate
+    found = judge_rate(plan, usual)
+    if found is not None and found.stop:
+        raise Refused(f"{found.text} Use `--set {found.setting}`.")
+
+
 def check_fits(plan: Plan, facts: Facts, *, anyway: bool = False) -> None:
     """Refuse a plan whose own settings cannot run on this machine now.
 
     Raises:
-        Refused: it does not fit, or its method or optimizer cannot run here; `anyway` lets a close estimate pass.
+        Refused: it does not fit, its method or optimizer cannot run here, or its learning rate would leave nothing of the model;
+            `anyway` lets a close estimate pass.
         InputError: the model has not what it sets, or the machine does not compute in its precision.
     """
     check_here(plan, facts.model, facts.machine)
+    check_rate(plan, facts)
     if plan.optimizer != "adamw" and adamw_8bit_works(facts.machine) is False:
         raise Refused(NO_8_BIT.format(optimizer=plan.optimizer))
     against = why_not(facts, plan, anyway=anyway)

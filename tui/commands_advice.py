@@ -15,7 +15,7 @@ from engine.launch import Waiting
 from engine.planning import plan_for
 from engine.prediction import trial
 from engine.prediction.candidates import Own, can_be_counted, counted_out, hangs_on_formula, is_wanted, remembered
-from engine.refusals import check_fits, check_task
+from engine.refusals import check_fits, check_rate, check_task
 from engine.text import clean, json_line, one_line
 from recommender import plan_file
 from recommender.decide import decide, recommend
@@ -94,16 +94,10 @@ def plan(given: argparse.Namespace) -> int:
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
     try:
-        check_task(look.facts.data.task, look.facts.model.family)
-    except InputError as error:
-        print(_("No plan was written: {why}").format(why=in_words(clean(error.message))), file=sys.stderr)
+        made = _to_write(given, look, advice)
+    except Refused as error:
+        print(_("No plan was written: {why}").format(why=error.message), file=sys.stderr)
         return Exit.DONE
-    try:
-        made = _plan(given, look, advice)
-    except Refused:
-        print(_("No plan was written: {why}").format(why=_short(advice)), file=sys.stderr)
-        return Exit.DONE
-    _show_own(given, look.facts, advice, made)
     if writes:
         try:
             write_atomically(wanted, plan_file.dump(made), 0o644)
@@ -112,6 +106,29 @@ def plan(given: argparse.Namespace) -> int:
         words = _("Plan written to {file}. Run it: loracle run {path}")
         print(words.format(file=clean(wanted), path=shlex.quote(clean(wanted))), file=sys.stderr)
     return Exit.DONE
+
+
+def _to_write(given: argparse.Namespace, look: "Look", advice: Recommendation) -> Plan:
+    """The plan, its own settings shown.
+
+    Raises:
+        Refused: why none is written, in the reader's language.
+        InputError: a setting cannot be used.
+    """
+    try:
+        check_task(look.facts.data.task, look.facts.model.family)
+    except InputError as error:
+        raise Refused(in_words(clean(error.message))) from None
+    try:
+        made = _plan(given, look, advice)
+    except Refused:
+        raise Refused(_short(advice)) from None
+    _show_own(given, look.facts, advice, made)
+    try:
+        check_rate(made, look.facts)
+    except Refused as error:
+        raise Refused(in_words(clean(error.message))) from None
+    return made
 
 
 def _of_runs(given: argparse.Namespace) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from engine.worker.findings import DAMAGED_FOR_A_WORD, RATES, Finding, judge_rate
+from engine.findings import DAMAGED_FOR_A_WORD, RATES, Finding, judge_rate
 from recommender.facts import CLASSIFYING
 from recommender.plan import Plan
 

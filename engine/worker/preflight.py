@@ -13,11 +13,11 @@ import torch
 
 from engine import checkpoints
 from engine.files import folder_size
+from engine.findings import DAMAGED_FOR_A_WORD
 from engine.merging import BESIDE, memory_needed
 from engine.rundir import RunDirectory
 from engine.worker.batches import LogicalBatch
 from engine.worker.budget import LONE_TRIES, give_back, out_of_memory, what_helps
-from engine.worker.findings import DAMAGED_FOR_A_WORD
 from engine.worker.memory import Peak, host_room, memory_available
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator

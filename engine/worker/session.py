@@ -10,6 +10,7 @@ import transformers
 
 from engine import checkpoints
 from engine.files import read_json
+from engine.findings import judge_rate
 from engine.loading import split
 from engine.rows import Split
 from engine.rundir import RunDirectory
@@ -17,7 +18,6 @@ from engine.worker import export, report
 from engine.worker.budget import TokenBudget, give_back, what_helps
 from engine.worker.control import Control
 from engine.worker.faster import Faster
-from engine.worker.findings import judge_rate
 from engine.worker.forgetting import Forgetting
 from engine.worker.held_out import HeldOut
 from engine.worker.inputs import encoded, losses, tell_losses, verified_folder

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from engine import checkpoints
 from engine.events import read_events
 from engine.files import read_json
+from engine.findings import Finding
 from engine.rundir import RunDirectory
-from engine.worker.findings import Finding
 from engine.worker.health import Health, Step, replay
 from engine.worker.narrator import Narrator
 from recommender.errors import TrainingFailed

@@ -227,6 +227,10 @@ def test_a_plans_own_step_is_counted_before_it_is_judged(monkeypatch: pytest.Mon
     peaks["lora"] = 10**13
     with pytest.raises(Refused, match="does not fit"):
         completed(own)
+    asked.clear()
+    with pytest.raises(Refused, match=r"nothing of the model would be left\. Use `--set learning_rate=0\.000"):
+        completed(own.model_copy(update={"learning_rate": 0.5}))
+    assert asked == [], "seconds, for a run that is refused"
 
     asked.clear()
     peaks.clear()

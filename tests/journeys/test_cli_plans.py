@@ -252,6 +252,20 @@ def test_a_setting_that_the_advice_would_not_know_of_is_refused(
     assert not (tmp_path / "plan.yaml").exists()
 
 
+def test_a_rate_that_would_ruin_the_model_starts_no_worker_and_is_written_into_no_plan(
+    loracle: Command, tiny: Path, rows: Path, tmp_path: Path
+) -> None:
+    given = ("--model", tiny, "--data", rows, "--set", "learning_rate=0.5")
+    done = loracle("plan", *given)
+    assert done.returncode == 0
+    assert "No plan was written: learning_rate 0.5 moves every weight by about that much" in plain(done.stderr)
+    assert not (tmp_path / "plan.yaml").exists()
+    done = loracle("--auto", *given, "--anyway")
+    assert done.returncode == 3
+    assert "nothing of the model would be left. Use `--set learning_rate=" in plain(done.stderr)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_pairs_of_texts_are_planned(loracle: Command, tiny: Path, tmp_path: Path) -> None:
     said = ("some came", "none came")
     pairs = [{"premise": f"order {i} came", "hypothesis": said[i % 2], "label": "yn"[i % 2]} for i in range(300)]

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from engine.events import EventWriter
+from engine.findings import Finding, judge_rate
 from engine.rundir import RunDirectory
-from engine.worker.findings import Finding, judge_rate
 from engine.worker.health import Health, Step, replay
 from engine.worker.narrator import Narrator
 from engine.worker.watch import Watch
