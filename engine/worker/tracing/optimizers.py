@@ -5,12 +5,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.worker.devices import kind_of
+
 BLOCK = 256
 """Values of a state that share a scale (bitsandbytes, `optimizer_update_8bit_blockwise`)."""
 LEAST = 4096
 """Values below which a tensor's states stay in 32 bit (`min_8bit_size`)."""
 PAGED = 100_000
 """Values from which on a paged optimizer leaves a state to the driver (`get_state_buffer`)."""
+BESIDE_WIDE, BESIDE_NARROW = 3, 5
+"""Copies of a weight in fp32 that an update on a CPU makes beside 32-bit states (gradient, root, root and epsilon) and beside
+8-bit ones (these, and both states): bitsandbytes has no kernel of its own there (backends/cpu/ops.py, 0.50)."""
 
 
 def embeddings_of(model: nn.Module) -> list[nn.Parameter]:
@@ -35,7 +40,8 @@ class BitsAndBytes(_Stateful):
     """AdamW of bitsandbytes (optim/optimizer.py, `Optimizer2State.init_state`).
 
     In 8 bit two bytes a parameter, two scales a block and two tables of 256 values for all; in 32 bit eight bytes a parameter,
-    whatever its type. Paged states are the driver's: torch's counters do not see them. The update itself needs nothing.
+    whatever its type. Paged states are the driver's: torch's counters do not see them. The update itself needs nothing on a card;
+    on a CPU it makes copies of each weight in its turn.
     """
 
     def __init__(
@@ -46,12 +52,20 @@ class BitsAndBytes(_Stateful):
         self._bits, self._paged, self._wide = bits, paged, {id(p) for p in wide or ()}
 
     def step(self) -> None:
-        """Make the states where there are none."""
-        if self.states:
-            return
+        """Make the states where there are none, and what updates hold beside them."""
+        if not self.states:
+            self._begin()
         for p in self._parameters:
-            n, here = p.numel(), {"device": p.device}
-            narrow = self._bits == 8 and n >= LEAST and id(p) not in self._wide
+            if kind_of(p.device) == "cpu":
+                copies = (BESIDE_NARROW if self._is_narrow(p) else BESIDE_WIDE) + (p.dtype != torch.float32)
+                torch.empty(copies * p.numel(), dtype=torch.float32, device=p.device)
+
+    def _is_narrow(self, p: nn.Parameter) -> bool:
+        return self._bits == 8 and p.numel() >= LEAST and id(p) not in self._wide
+
+    def _begin(self) -> None:
+        for p in self._parameters:
+            n, here, narrow = p.numel(), {"device": p.device}, self._is_narrow(p)
             if not self._paged or n < PAGED:
                 self.states += [torch.empty(n, dtype=torch.uint8 if narrow else torch.float32, **here) for _ in range(2)]
             if narrow:
