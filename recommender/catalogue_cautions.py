@@ -154,7 +154,7 @@ CAUTIONS: dict[str, str] = {
     "padded_to_maximum": "Padding every row to {length} tokens wastes most of the work: {few:share} of the texts have more "
     "than {tokens:count}. Pad to the longest of a batch.",
     "truncates": "At {length:count} tokens about {share:share} of the rows are cut.",
-    "truncates_half": "At {length:count} tokens at least {share:share} of the rows are cut.",
+    "truncates_half": "At {length:count} tokens about {share:share} of the rows or more are cut.",
     "longer_than_model": "{length} tokens are more than the {reads} this model reads.",
     "without_effect": "{setting} changes nothing: the loss of this task ({task}) does not look at it.",
     "without_effect_in_full": "{setting}: without effect, because full fine-tuning has no adapters.",
