@@ -205,13 +205,13 @@ class LoracleApp(Navigation):
         from tui.screens.palette import Command
 
         names = sorted(self.available_themes)
-        self._choose(_("Search for themes…"), lambda: [Command(name, partial(setattr, self, "theme", name)) for name in names])
+        self._choose(_("Search for themes…"), lambda: [Command(n, partial(setattr, self, "theme", n)) for n in names], self.theme)
 
-    def _choose(self, asked: str, commands: "Callable[[], list[Command]]") -> None:
+    def _choose(self, asked: str, commands: "Callable[[], list[Command]]", now: str = "") -> None:
         from tui.screens.palette import Palette
 
         if not isinstance(self.screen, Palette):
-            self.push_screen(Palette(asked, commands()), self._chosen)
+            self.push_screen(Palette(asked, commands(), now), self._chosen)
 
     def _chosen(self, act: "Callable[[], object] | None") -> None:
         """Once the palette is gone: what acts on the screen below finds it on top."""

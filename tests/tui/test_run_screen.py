@@ -1,5 +1,6 @@
 """Watching a run, stopping it, leaving it, coming back to it."""
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
@@ -105,6 +106,28 @@ async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, worker
         assert isinstance(app.screen, RunScreen)
         await pilot.press("m", "5")  # another pane is asked for: all are back, that one in front
         await wait(pilot, lambda: "5 evaluations" in screen(app) and "1 loss" in screen(app))
+
+
+async def test_a_timer_that_is_begun_while_its_screen_is_left_does_nothing(runs: Path, worker: Any, wait: Any) -> None:
+    app, calls = LoracleApp(runs=runs), []
+    async with app.run_test(size=(80, 24)) as pilot:
+        left = RunScreen(worker.run)
+        await app.push_screen(left)
+        app.back()
+        for _moment in range(100):  # a thread may come back in any of them
+            left.set_interval(0.0001, lambda: calls.append(1))
+            await asyncio.sleep(0)
+        await pilot.pause(0.1)
+    assert calls == []
+
+
+async def test_steps_of_absurd_numbers_are_drawn(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+    worker.steps(1, 5)
+    fields = {"epoch": 1, "learning_rate": 0.1, "grad_norm": 1, "tokens": 1, "rows": 1, "seconds": 0.1, "memory": 1}
+    worker.events.write("step", step=1e308, loss=0.5, **fields)
+    app = LoracleApp(runs=runs, attach=worker.run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "eval loss" in screen(app))
 
 
 async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:

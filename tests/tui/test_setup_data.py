@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets import OptionList
 
 from engine.inspect import DataInspection
 from tests.tui.driving import ready
 from tui.app import LoracleApp
 from tui.draft import Draft
+from tui.screens.files import FilesScreen
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.setup import SetupScreen
 
@@ -143,5 +145,22 @@ async def test_files_are_completed_and_picked_by_keyboard(
         await wait(pilot, lambda: "train-two.csv" in screen(app) and "folder above" in screen(app))
         assert "notes.bin" not in screen(app)
         assert "title" not in screen(app)
-        await pilot.press("down", "enter")
+        files = app.screen.query_one("#files", OptionList)
+        late = OptionList.OptionSelected(files, files.get_option_at_index(2), 2)  # train-one.csv
+        await pilot.press("backspace")
+        await wait(pilot, lambda: "many/" in screen(app) and "folder above" in screen(app))
+        files.post_message(late)  # it was chosen while the folder above was still read
         await wait(pilot, lambda: setup.field("data").value == str(folder / "train-one.csv"))
+
+
+async def test_from_the_folder_above_enter_leads_back(tmp_path: Path, runs: Path, screen: Screen, wait: Any) -> None:
+    for name in ("first", "second", "third"):
+        (tmp_path / "folder" / name).mkdir(parents=True)
+    app = LoracleApp(draft=Draft(), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.push_screen(FilesScreen(tmp_path / "folder" / "second", folders=False))
+        await wait(pilot, lambda: "second" in screen(app) and "../" in screen(app))
+        await pilot.press("backspace")
+        await wait(pilot, lambda: "third/" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: "third/" not in screen(app) and "second" in screen(app))

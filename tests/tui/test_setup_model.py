@@ -15,6 +15,7 @@ from tui import work_setup
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.screens.setup import SetupScreen
+from tui.widgets.choices import Options
 
 Screen = Callable[[LoracleApp], str]
 
@@ -120,6 +121,19 @@ async def test_without_a_network_the_search_says_so_and_rests(
         await pilot.press(*"fish")
         await pilot.pause(0.1)
         assert len(asked) == before
+
+
+@pytest.mark.usefixtures("known")
+async def test_a_page_up_in_a_list_that_has_no_size_yet_moves_nothing(runs: Path, screen: Screen, wait: Any) -> None:
+    app = LoracleApp(draft=Draft(), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "What is the model to learn" in screen(app))
+        models = app.screen.query_one("#models", Options)  # of another step
+        await wait(pilot, lambda: models.option_count > 0)
+        models.highlighted = 0
+        models.action_page_up()
+        models.action_page_down()
+        assert models.highlighted == 0
 
 
 async def test_a_mistake_of_ours_behind_a_step_is_told(runs: Path, monkeypatch: pytest.MonkeyPatch, wait: Any) -> None:

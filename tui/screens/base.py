@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -79,11 +80,17 @@ class LoracleScreen(TellsMistakes, Screen[None]):
 
     def call_after_refresh(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
         """As Textual has it, but not for a screen that was left meanwhile: its widgets are gone."""
+        return super().call_after_refresh(self._unless_left(callback, *args, **kwargs))
 
-        def unless_left() -> object:
+    def set_interval(self, interval: float, callback: Callable[..., object], **options: Any) -> Timer:  # type: ignore[override]
+        """The same. A timer that is begun while its screen is being left would go on until the last of its widgets is gone."""
+        return super().set_interval(interval, self._unless_left(callback), **options)
+
+    def _unless_left(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> Callable[[], object]:
+        def called() -> object:
             return callback(*args, **kwargs) if self in self.app.screen_stack else None
 
-        return super().call_after_refresh(unless_left)
+        return called
 
     def say(self, text: object, severity: "SeverityLevel" = "information") -> None:
         """A note in the corner; foreign text is safe here."""

@@ -20,6 +20,7 @@ from tui.screens.base import LoracleScreen
 from tui.screens.run_keys import ChartKeys
 from tui.views_candidate import NAMES
 from tui.views_run import evaluation_losses, last_step_of
+from tui.widgets.choices import Options
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
 from tui.words import LIVE, fitted, padded, sign, status_with_sign
@@ -110,7 +111,7 @@ class ChooseRuns(LoracleScreen):
         self._marked: list[int] = []
 
     def body(self) -> ComposeResult:
-        yield OptionList(id="others", markup=False)
+        yield Options(id="others", markup=False)
 
     def on_mount(self) -> None:
         head = _("compare {name} with …").format(name=one_line(self._first.name, 60))

@@ -23,6 +23,14 @@ from tui.widgets.choices import Choices
 from tui.words import number, padded, sign, size
 
 
+class Found(Option):
+    """A line of the list, which knows what it stands for: by the time a choice is handled another folder may be listed."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(_label(entry))
+        self.entry = entry
+
+
 class FilesScreen(Dialog[Path | None]):
     """Folders and readable data files (or folders that hold a model); enter opens or picks."""
 
@@ -35,7 +43,6 @@ class FilesScreen(Dialog[Path | None]):
         super().__init__()
         self._folder = next((place for place in (start, *start.parents) if os.path.isdir(place)), Path())
         self._folders = folders
-        self._entries: list[Entry] = []
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
@@ -61,7 +68,7 @@ class FilesScreen(Dialog[Path | None]):
         except OSError as error:
             where.update(Content.styled(f"{one_line(folder, 200)}: {error.strerror or _('cannot be read')}", "$text-error"))
             return
-        self._folder, self._entries = folder, found
+        left, self._folder = self._folder, folder
         # One line only, its end kept: a long path on two lines would push the keys below out of the dialog.
         shown, width = one_line(folder, 4_000), max(where.size.width, 20)
         many = "  " + _("the first {n}").format(n=number(MOST)) if len(found) >= MOST else ""
@@ -72,15 +79,16 @@ class FilesScreen(Dialog[Path | None]):
         options = self.query_one(OptionList)
         options.clear_options()
         options.add_option(Option(Content("../")))
-        options.add_options([Option(_label(e)) for e in found])
-        options.highlighted = 1 if found else 0
+        options.add_options([Found(e) for e in found])
+        came_from = next((n for n, e in enumerate(found, 1) if e.path == left), 1)
+        options.highlighted = came_from if found else 0
 
     @on(OptionList.OptionSelected)
     async def _take(self, event: OptionList.OptionSelected) -> None:
-        if event.option_index == 0:
+        if not isinstance(event.option, Found):
             self.action_up()
             return
-        entry = self._entries[event.option_index - 1]
+        entry = event.option.entry
         if entry.folder and not await in_thread(self._is_whole, entry.path):
             self._load(entry.path)
         else:

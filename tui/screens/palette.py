@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from tui import keys
 from tui.i18n import _
 from tui.screens.dialog import Dialog
+from tui.widgets.choices import Options
 from tui.words import fitted, padded
 
 
@@ -39,9 +40,10 @@ class Palette(Dialog[Callable[[], object] | None]):
         Binding("pageup", "move('page_up')", show=False),
     ]
 
-    def __init__(self, asked: str, commands: Sequence[Command]) -> None:
+    def __init__(self, asked: str, commands: Sequence[Command], now: str = "") -> None:
+        """`now` is the name of what holds at the moment, where one of them does."""
         super().__init__()
-        self._asked = asked
+        self._asked, self._now = asked, now
         self._commands = sorted(commands, key=lambda one: one.name.casefold())
         self._shown: list[Command] = []
         self._widest = 2 + max(cell_len(one.name) for one in commands)
@@ -49,7 +51,7 @@ class Palette(Dialog[Callable[[], object] | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="palette"):
             yield Input(placeholder=self._asked, compact=True, id="palette-search", max_length=100)
-            found = OptionList(id="palette-found", markup=False, compact=True)
+            found = Options(id="palette-found", markup=False, compact=True)
             found.can_focus = False
             yield found
             said = _("enter takes it · {back} goes back").format(back=keys.name("back", "esc"))
@@ -70,10 +72,11 @@ class Palette(Dialog[Callable[[], object] | None]):
         options = self.query_one(OptionList)
         options.clear_options()
         width = max(options.scrollable_content_region.width, 20)
-        options.add_options([Option(self._line(one, width)) for one in self._shown])
+        options.add_options([Option(self._line(one, width), id=str(self._commands.index(one))) for one in self._shown])
         if not self._shown:
             options.add_option(Option(Content.styled(_("No matches found"), "$text-muted"), disabled=True))
-        options.highlighted = 0 if self._shown else None
+        names = [one.name for one in self._shown]
+        options.highlighted = names.index(self._now) if self._now in names else 0 if names else None
 
     def _line(self, one: Command, width: int) -> Content:
         if not one.meaning:
@@ -95,4 +98,4 @@ class Palette(Dialog[Callable[[], object] | None]):
 
     @on(OptionList.OptionSelected)
     def _clicked(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._shown[event.option_index].act)
+        self.dismiss(self._commands[int(str(event.option_id))].act)  # by now the list may be another one

@@ -21,6 +21,7 @@ from tui.draft import Draft
 from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.step import PAUSE, Step
+from tui.widgets.choices import Options
 from tui.widgets.field import Field
 from tui.widgets.path_input import PathInput
 from tui.words import padded
@@ -60,7 +61,7 @@ class ModelStep(Step):
     def compose(self) -> ComposeResult:
         hint = _("A folder with config.json, a hub id, or demo; tab completes.")
         yield Field(_("Model"), self._start, name="model", files=False, placeholder=_("folder, hub id or demo"), hint=hint)
-        choices = OptionList(id="models", markup=False, compact=True)
+        choices = Options(id="models", markup=False, compact=True)
         choices.border_title = _("to choose from: down goes there, enter takes one")
         yield choices
 
@@ -97,7 +98,7 @@ class ModelStep(Step):
         choices.clear_options()
         self._shown = list(dict(fitting))
         where = dict(reversed(fitting))
-        choices.add_options([Option(_line(name, where[name])) for name in self._shown])
+        choices.add_options([Option(_line(name, where[name]), id=name) for name in self._shown])
         choices.highlighted = self._shown.index(at) if at in self._shown else None
         choices.border_subtitle = self._hub_words
         choices.display = bool(self._shown or self._hub_words)
@@ -130,7 +131,7 @@ class ModelStep(Step):
     @on(OptionList.OptionSelected, "#models")
     def _taken(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self.field.fill(self._shown[event.option_index])
+        self.field.fill(str(event.option_id))  # by now there may be other names at its place
         self.look(final=True, again=True)
         self.enter()
 

@@ -213,7 +213,7 @@ class LossChart(Widget):
         ends = [place_words(view.left, self.axis, unit=False), place_words((view.left + view.right) / 2, self.axis, unit=False)]
         ends.append(place_words(view.right, self.axis))
         plot = width - MARGIN
-        under = f"{ends[0]:<{plot // 2 - len(ends[1]) // 2}}{ends[1]}"
+        under = f"{ends[0]:<{max(plot // 2 - len(ends[1]) // 2, 0)}}{ends[1]}"
         under = f"{' ' * MARGIN}{under}{flush_right(ends[2], plot - len(under))}"
         strips.append(Strip([Segment(under[:width], axis)]).adjust_cell_length(width))
         return strips
