@@ -14,6 +14,9 @@ from recommender.errors import InputError
 _TAG = re.compile(rb"O|[BIESLUM]-\S+")
 LABEL = "__label__"
 """What fastText writes before a label, at the beginning of the text."""
+_ENDED = re.compile(r".*\S\s*@([^\W\d_]{2,30})")
+_LEAST_LINES = 20
+"""From which on words that repeat are told from chance."""
 _UNIVERSAL = 10
 """Columns of a CoNLL-U file: id, form, lemma, universal part of speech, ..."""
 _UNIVERSAL_LINE = re.compile(r"\d+([-.]\d+)?\t[^\t]+\t[^\t]+\t[A-Z_]+(\t[^\t]+){2}\t(\d+|_)(\t[^\t]+){3}")
@@ -74,26 +77,53 @@ def open_marked(file: TextFile) -> Source:
     mark = LABEL.encode()
     begins = (line.split(maxsplit=2)[:2] for line in file.lines())
     several = any(len(words) == 2 and all(word.startswith(mark) for word in words) for words in begins)
-    size = file.path.stat().st_size
-    return Source(file.path, "fasttext", partial(_marked, file, several), size, "bytes", ("text", "label"), file.encoding)
+    return _labelled(file, "fasttext", several=several)
 
 
-def _marked(file: TextFile, several: bool, told: Told, _: Wanted) -> Iterator[Table]:
+def open_ended(file: TextFile) -> Source:
+    """Texts before their label, parted by the last `@` of a line, as the Financial PhraseBank has them: `text` and `label`."""
+    return _labelled(file, "txt", several=False)
+
+
+def _labelled(file: TextFile, kind: str, *, several: bool) -> Source:
+    read = partial(_marked, file, kind, several)
+    return Source(file.path, kind, read, file.path.stat().st_size, "bytes", ("text", "label"), file.encoding)
+
+
+def looks_ended(head: str) -> bool:
+    """Whether every line ends with `@` and one of a few words."""
+    lines = [line for line in head.split("\n")[:-1] if line.strip()]
+    ends = [found[1] for line in lines if (found := _ENDED.fullmatch(line.rstrip())) is not None]
+    return len(ends) >= _LEAST_LINES and len(ends) == len(lines) and 1 < len(set(ends)) <= len(ends) / 5
+
+
+def _before(line: str) -> tuple[str, list[str]]:
+    words = line.split()
+    marks = list(takewhile(lambda word: word.startswith(LABEL), words))
+    return " ".join(words[len(marks) :]), [mark.removeprefix(LABEL) for mark in marks]
+
+
+def _behind(line: str) -> tuple[str, list[str]]:
+    text, _, mark = line.rpartition("@")
+    return text.strip(), [mark.strip()]
+
+
+def _marked(file: TextFile, kind: str, several: bool, told: Told, _: Wanted) -> Iterator[Table]:
+    part = _before if kind == "fasttext" else _behind
     texts: list[str] = []
     labels: list[list[str]] = []
     size = start = 0
 
     def batch() -> Table:
         told_apart = labels if several else [row[0] if row else None for row in labels]
-        return Table(file.path, "fasttext", {"text": texts, "label": told_apart}, start)
+        return Table(file.path, kind, {"text": texts, "label": told_apart}, start)
 
     for line in file.lines(told):
-        words = line.decode("utf-8").split()
-        if not words:
+        if not line.strip():
             continue
-        marks = list(takewhile(lambda word: word.startswith(LABEL), words))
-        texts.append(" ".join(words[len(marks) :]))
-        labels.append([mark.removeprefix(LABEL) for mark in marks])
+        text, marks = part(line.decode("utf-8"))
+        texts.append(text)
+        labels.append(marks)
         size += len(line)
         if len(texts) >= BATCH_ROWS or size >= BATCH_BYTES:
             yield batch()

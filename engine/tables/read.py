@@ -18,7 +18,16 @@ from engine.tables.by_class import classes_in, open_by_class, text_files
 from engine.tables.delimited import open_delimited
 from engine.tables.encoding import TextFile, open_text
 from engine.tables.layout import is_separated
-from engine.tables.lines import LABEL, looks_tagged, looks_universal, open_marked, open_plain, open_tagged
+from engine.tables.lines import (
+    LABEL,
+    looks_ended,
+    looks_tagged,
+    looks_universal,
+    open_ended,
+    open_marked,
+    open_plain,
+    open_tagged,
+)
 from engine.tables.objects import open_json, open_jsonl
 from engine.tables.source import Source, Told, Wanted
 from engine.tables.table import Table
@@ -242,6 +251,8 @@ def _open_text(path: Path) -> Source:
         return open_tagged(file)
     if head.lstrip().startswith(LABEL):
         return open_marked(file)
+    if looks_ended(head):
+        return open_ended(file)
     if suffix in (".txt", ".text", ".md") and not is_separated(head):
         return open_plain(file)
     return open_delimited(file, "csv")

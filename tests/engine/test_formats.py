@@ -94,6 +94,17 @@ def test_texts_behind_several_labels(tmp_path: Path) -> None:
     assert read_table(str(tmp_path / "b.txt")).columns["label"] == ["x", None, "y"]
 
 
+def test_texts_before_their_label_and_lines_that_end_with_names(tmp_path: Path) -> None:
+    said = [f"Sales of plant {i} rose by {i} mn euros ." for i in range(40)]
+    bank, mail = tmp_path / "Sentences_AllAgree.txt", tmp_path / "mail.txt"
+    bank.write_bytes("".join(f"{text}@{('neutral', 'positive')[i % 2]}\r\n" for i, text in enumerate(said)).encode("latin-1"))
+    facts = inspect_data({"train": str(bank)})["facts"]
+    assert (facts["task"], facts["labels"], facts["rows"]) == ("classification", ["neutral", "positive"], 40)
+    assert read_table(str(bank)).columns["text"] == said
+    mail.write_text("".join(f"{text} write to me@home{i}\n" for i, text in enumerate(said)))
+    assert read_table(str(mail)).format == "text"
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
