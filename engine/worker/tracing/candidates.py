@@ -169,7 +169,8 @@ class _Step:
         """The stream at the whole depth; with `fits` its blocks have terms, unless no neighbour takes the same way."""
         self._marked = fits
         depth = models.depth_of(self._built)
-        if depth > SHALLOW[1] + 1 and models.extendable(self._built, self._one["length"]):
+        shallow = (self._one["settings"].get("last_layers") or 0) <= SHALLOW[0]  # so that the further layers are frozen alike
+        if depth > SHALLOW[1] + 1 and shallow and models.extendable(self._built, self._one["length"]):
             try:
                 less, more = self._traced(SHALLOW[0]).segments, self._traced(SHALLOW[1]).segments
                 return extended(less, self._with_terms(more, SHALLOW[1]) if fits else more, depth)

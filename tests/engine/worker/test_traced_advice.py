@@ -52,6 +52,18 @@ def test_the_traced_step_replaces_the_formula_and_scales_its_neighbours(facts: F
     assert place(traced, shape, half).peak > 1.5 * place(facts, shape, half).peak
 
 
+@pytest.mark.parametrize("last", [2, 6])
+def test_last_layers_are_counted_however_many_they_are(facts: Facts, last: int) -> None:
+    """Two shallow models tell a deep one only where they have as many layers as are trained."""
+    settings = recommend(facts).candidate("full").settings.model_dump(mode="json")
+    wanted = {"method": "full", "task": "classification", "rows": 4, "length": 60, "pieces": 1, "labels": 3}
+    own = settings | {"trained": "last_layers", "last_layers": last}
+    some, every = (candidates(facts, [wanted | {"settings": s}])["steps"]["full"] for s in (own, settings))
+    layer = 4 * 64 * 64 + 2 * 64 * 256 + 9 * 64 + 256
+    assert some["trained"][0] == last * layer + 64 * 64 + 64 + 3 * 65  # of the layers, the pooler and the head
+    assert some["peak"] < every["peak"]
+
+
 def test_a_step_that_lacked_memory_here_is_told_apart_from_what_cannot_be_traced(
     facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
