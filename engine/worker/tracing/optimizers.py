@@ -66,7 +66,7 @@ class BitsAndBytes(_Stateful):
     def _begin(self) -> None:
         for p in self._parameters:
             n, here, narrow = p.numel(), {"device": p.device}, self._is_narrow(p)
-            if not self._paged or n < PAGED:
+            if not self._paged or n < PAGED or kind_of(p.device) == "cpu":  # where it has none, and pages nothing
                 self.states += [torch.empty(n, dtype=torch.uint8 if narrow else torch.float32, **here) for _ in range(2)]
             if narrow:
                 self.states += [torch.empty(-(-n // BLOCK), dtype=torch.float32, **here) for _ in range(2)]
