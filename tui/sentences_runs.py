@@ -122,6 +122,8 @@ SENTENCES: tuple[str, ...] = (
     marked("{name} cannot be asked to stop ({why}) and goes on."),
     marked("{name} is running; stop it first, then delete it."),
     marked("{path} was written by a newer Loracle: update Loracle."),
+    marked("The folder of the run, {path}, was moved or removed while {doing}; what was saved in it is sound."),
+    marked("Where it is now, `loracle resume` with its path goes on with it."),
     marked("{path} is not a run: its plan.yaml cannot be read."),
     marked("plan needs --model and --data, or --facts."),
     marked("{path} exists already; name another file with -o, or overwrite it with --force."),

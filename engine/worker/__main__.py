@@ -157,6 +157,11 @@ def _work(run: RunDirectory, events: EventWriter, control: Control, libraries: L
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             full = f"The disk of {run.path} was full while {doing}; what was saved before is sound."
             return _failed(run, full, error, "Free some disk.")
+        if not run.path.is_dir():
+            traceback.print_exception(error)
+            gone = f"The folder of the run, {run.path}, was moved or removed while {doing}; what was saved in it is sound."
+            cure = "Where it is now, `loracle resume` with its path goes on with it."
+            return {"status": "failed", "code": int(Exit.FAILED), "cause": gone, "cure": cure, "checkpoint": None}
         return _failed(run, one_line(f"{type(error).__name__}: {error}", 500), error)
     if stopped:
         paused = control.stop_at is not None and not control.stop

@@ -139,6 +139,22 @@ def test_any_error_of_a_library_becomes_one_sentence(
     assert end["cure"].endswith(f"`loracle resume {run.name}` goes on with it.") is isinstance(error, OSError)
 
 
+def test_a_folder_that_was_moved_is_told_as_that(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(make_plan(tiny))
+
+    def moved(*args: Any) -> Any:
+        run.path.rename(run.path.with_name("elsewhere"))
+        checkpoints.check_space(run.checkpoints, 1)
+
+    monkeypatch.setattr(session, "build", moved)
+    end = work(run)
+    assert (end["status"], end["code"]) == ("failed", 4)
+    assert end["cause"].startswith(f"The folder of the run, {run.path}, was moved or removed while the model was loaded;")
+    assert end["cure"] == "Where it is now, `loracle resume` with its path goes on with it."
+
+
 def test_memory_that_runs_out_while_the_result_is_saved_is_told_as_that_and_going_on_saves_it(
     tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
