@@ -92,11 +92,11 @@ def _in_common(a: Sequence[int], b: Sequence[int]) -> int:
 def cut_packed(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     """Indices of micro-batches of at most `token_budget` tokens each, at least one row, and as equal as they can be.
 
-    Nothing is padded, so their number is what costs: as few as first-fit needs, then each row, the longest first, to the
+    Nothing is padded, so their number is what costs: as few as will do where each row, the longest first, goes to the
     micro-batch that is emptiest.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    least = max(1, -(-sum(lengths) // token_budget))
+    least = max(1, -(-sum(min(tokens, token_budget) for tokens in lengths) // token_budget))
     for count in range(least, len(lengths) + 1):
         pieces: list[list[int]] = [[] for _ in range(count)]
         full = [0] * count

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.worker.batches import EpochPermutation, collate, cut, mixed, padded
+from engine.worker.packing import cut_packed
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 
@@ -47,6 +48,23 @@ def test_no_cut_within_the_budget_costs_less(lengths: list[int], budget: int, ov
 
     found = [[lengths[i] for i in piece] for piece in cut(lengths, budget, overhead)]
     assert cost(found) == min(cost(pieces) for pieces in every_cut(order))
+
+
+@given(LENGTHS, st.integers(1, 5000))
+def test_a_packed_cut_keeps_every_row_once_within_the_budget_and_is_even(lengths: list[int], budget: int) -> None:
+    pieces = cut_packed(lengths, budget)
+    assert sorted(i for piece in pieces for i in piece) == list(range(len(lengths)))
+    tokens = [sum(lengths[i] for i in piece) for piece in pieces]
+    assert all(len(piece) == 1 or n <= budget for piece, n in zip(pieces, tokens, strict=True))
+    assert max(tokens) - min(tokens) <= max(lengths)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "budget", "count"), [([4, 4], 8, 1), ([1, 1, 2], 2, 2), ([2, 5, 3, 4], 7, 2), ([9, 1, 1], 2, 2)]
+)
+def test_as_few_micro_batches_are_packed_as_will_do(lengths: list[int], budget: int, count: int) -> None:
+    """Also beside a row that is too long for the budget, which lack of memory has lowered."""
+    assert len(cut_packed(lengths, budget)) == count
 
 
 def test_padding_is_on_the_right_and_masked() -> None:
