@@ -20,13 +20,14 @@ def test_metrics_are_those_of_scikit_learn(seed: int) -> None:
     random = np.random.default_rng(seed)
     classes = int(random.integers(2, 8))
     rows = int(random.integers(5, 120))
-    truth, predicted = (random.integers(0, classes, rows) for _ in range(2))
-    labels = [f"c{i}" for i in range(classes)]
+    # The first class is said and never true, the last one is neither.
+    truth, predicted = (random.integers(first, classes, rows) for first in (1, 0))
+    labels = [f"c{i}" for i in range(classes + 1)]
     found = Classes(labels).full_score(truth.tolist(), Answers(predicted.tolist(), None))
     assert found["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
     assert found["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro", zero_division=0))
-    assert found["confusion"] == confusion_matrix(truth, predicted, labels=range(classes)).tolist()
-    told = precision_recall_fscore_support(truth, predicted, labels=range(classes), zero_division=0)
+    assert found["confusion"] == confusion_matrix(truth, predicted, labels=range(len(labels))).tolist()
+    told = precision_recall_fscore_support(truth, predicted, labels=range(len(labels)), zero_division=0)
     for name, values in zip(("precision", "recall", "f1", "rows"), told, strict=True):
         assert [c[name] for c in found["per_class"]] == pytest.approx(values.tolist())
 
@@ -85,9 +86,9 @@ def test_a_clear_gain_is_called_better() -> None:
     assert said == "Better: +5.0 points of accuracy against the untouched model (95% interval +2.0 to +8.0)."
 
 
-@pytest.mark.parametrize("low", [0.0, -0.01])
-def test_an_interval_with_zero_is_said_plainly(low: float) -> None:
-    (said,) = statements(TWO, {"majority": gained(low, 0.03, 0.07)}, {"majority": {}})
+@pytest.mark.parametrize(("low", "gain"), [(0.0, 0.03), (-0.01, 0.03), (-0.07, 0.0)])
+def test_an_interval_with_zero_is_said_plainly(low: float, gain: float) -> None:
+    (said,) = statements(TWO, {"majority": gained(low, gain, 0.07)}, {"majority": {}})
     assert said.startswith("Not shown to differ")
     assert "contains zero, so this may be chance" in said
 
@@ -101,6 +102,8 @@ def test_a_loss_is_called_worse_and_the_simpler_tool_is_named() -> None:
     said = statements(TWO, {"probe": gained(-0.08, -0.05, -0.02)}, {"probe": {}})
     assert said[0].startswith("Worse: -5.0 points")
     assert "linear model is better and costs seconds" in said[1]
+    mixed = {"before": gained(-0.08, -0.05, -0.02), "probe": gained(0.02, 0.05, 0.08)}
+    assert len(statements(TWO, mixed, {"before": {}, "probe": {}})) == 2, "worse than it was, and yet better than that model"
 
 
 def test_the_majority_class_is_that_of_the_training_rows() -> None:
@@ -109,12 +112,12 @@ def test_the_majority_class_is_that_of_the_training_rows() -> None:
 
 def test_the_probe_learns_what_is_linear_and_survives_a_class_it_never_saw() -> None:
     random = np.random.default_rng(0)
-    labels = random.integers(0, 2, 80)
-    seen = (random.normal(0, 0.1, (80, 4)) + labels[:, None]).astype(np.float32)
+    labels = 2 * random.integers(0, 2, 80)  # of three classes the one in the middle is not among them
+    seen = (random.normal(0, 0.1, (80, 4)) + labels[:, None] / 2).astype(np.float32)
     predicted, losses = probe(seen, labels.tolist(), seen, labels.tolist(), 3)
     assert predicted == labels.tolist()
     assert 0 < np.mean(losses) < 0.2
-    _, unseen = probe(seen, labels.tolist(), seen[:1], [2], 3)
+    _, unseen = probe(seen, labels.tolist(), seen[:1], [1], 3)
     assert np.isfinite(unseen).all()
     predicted, losses = probe(seen, [1] * 80, seen[:2], [1, 0], 3)  # ten rows of another class among 100,000: a sample holds none
     assert predicted == [1, 1]
@@ -178,7 +181,7 @@ def test_rows_that_weigh_nothing_leave_intervals_that_are_numbers() -> None:
 def test_models_are_compared_by_the_answers_that_all_of_them_wrote() -> None:
     """A slow method answered fewer rows, or shorter."""
     kind = kind_of("chat", [])
-    quick = (["a b", "c d", None], [[3.0, 2, "a b"], [2.0, 2, "x y"], [1.0, 2, None]])
+    quick = (["a b", "c d", None], [[3.0, 2, " a  b\n"], [2.0, 2, "x y"], [1.0, 2, None]])
     slow = (["a b", None, None], [[3.0, 2, "x y"], [2.0, 2, None], [1.0, 2, None]])
     common = kind.in_common([quick, slow], alike=True)
     assert common[0][0] == common[1][0] == ["a b", None, None]
@@ -192,14 +195,23 @@ def test_models_are_compared_by_the_answers_that_all_of_them_wrote() -> None:
 def test_runs_of_a_slow_machine_are_paired_where_their_answers_are_as_long() -> None:
     kind = kind_of("chat", [])
     wanted = ["a b", "c d"]
-    quick = {"truth": wanted, "predicted": [[3.0, 2, "a b"], [2.0, 2, "x y"]], "losses": [1.5, 1.0], "weights": [2.0, 2.0]}
+    said = [[3.0, 2, "a b"], [2.0, 2, "x y"]]
+    quick: dict[str, Any] = {"truth": wanted, "predicted": said, "losses": [1.5, 1.0], "weights": [2.0, 2.0]}
     few = quick | {"truth": ["a b", None], "predicted": [[3.0, 2, "x y"], [2.0, 2, None]]}
 
-    def together(**written: Any) -> list[bool]:
+    def together(**written: Any) -> tuple[list[bool], set[str]]:
         found = paired(kind, [[quick], [few | {"written": {"answers": 1, "tokens": 9} | written}]])
         assert found is not None
-        return [true is not None for true in found[0]]
+        truth, (first, second) = found
+        shown = bootstrap.side_by_side(kind, truth, {"full": [first], "lora": [second]}, "perplexity")
+        return [true is not None for true in truth], set(shown["methods"]["lora"])
 
-    assert together(cut=False) == [True, False], "as long as they wanted, one of two rows"
-    assert together(cut=True) == [False, False]
+    assert together(cut=False) == ([True, False], set(kind.measures)), "as long as they wanted, one of two rows"
+    assert together(cut=True) == ([False, False], {"perplexity", "loss"})
     assert paired(kind, [[quick], [quick | {"truth": ["a b", "other"]}]]) is None
+    assert paired(kind, [[quick], [{name: values[:1] for name, values in quick.items()}]]) is None
+
+
+def test_a_model_that_computes_nonsense_has_a_perplexity_that_is_a_number() -> None:
+    score = kind_of("continued_pretraining", []).summary([0], Answers([[1e6, 2]], [5e5], [2.0]))
+    assert 1e9 < score["perplexity"] < np.inf

@@ -19,6 +19,7 @@ from engine.metrics.labels import Labels
 from engine.metrics.numbers import Numbers
 from engine.metrics.spans import Span, has_spans, spans
 from engine.metrics.tags import Tags
+from engine.metrics.tokens import Tokens
 from engine.worker.baselines import probe_labels, probe_numbers
 from engine.worker.report import statements
 
@@ -32,6 +33,7 @@ def test_metrics_of_labels_are_those_of_scikit_learn(seed: int) -> None:
     random = np.random.default_rng(seed)
     labels, rows = int(random.integers(1, 7)), int(random.integers(5, 80))
     truth, said = (random.random((rows, labels)) < 0.35 for _ in range(2))
+    truth[:, seed % 2 : 1] = False  # of every other the first label is given and never true
     found = Labels([f"l{i}" for i in range(labels)]).full_score(sets_of(truth), Answers(sets_of(said), None))
     options: dict[str, Any] = {"zero_division": 0}
     assert found["micro_f1"] == pytest.approx(f1_score(truth, said, average="micro", **options))
@@ -91,6 +93,7 @@ def test_a_span_counts_only_with_its_exact_words_and_type() -> None:
     assert found["span_f1"] == pytest.approx(1 / 3)
     assert found["token_accuracy"] == pytest.approx(6 / 8)
     by_type = {c["label"]: c for c in found["per_class"]}
+    assert by_type.keys() == {"per", "loc"}
     assert (by_type["per"]["precision"], by_type["per"]["recall"], by_type["per"]["rows"]) == (0.5, 1.0, 1)
     assert (by_type["loc"]["precision"], by_type["loc"]["recall"], by_type["loc"]["rows"]) == (0.0, 0.0, 2)
 
@@ -116,8 +119,9 @@ def test_words_that_were_never_read_are_wrong() -> None:
 def test_tags_that_mark_no_spans_are_words_of_their_own() -> None:
     assert not has_spans(["NOUN", "VERB"])
     assert has_spans(["O", "B-x", "M-x", "E-x", "S-x"])
-    found = Tags(["NOUN", "VERB"]).summary([[0, 0, 1]], Answers([[0, 1, 1]], None))
-    assert found["span_f1"] == found["token_accuracy"] == pytest.approx(2 / 3)
+    found = Tags(["NOUN", "VERB", "O"]).summary([[0, 0, 1, 2]], Answers([[0, 1, 1, 2]], None))
+    assert found["span_f1"] == pytest.approx(2 / 3)
+    assert found["token_accuracy"] == pytest.approx(3 / 4)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +136,7 @@ def test_tags_that_mark_no_spans_are_words_of_their_own() -> None:
             [[0, 1], [1, 0], [0, 0], [1, 0]] * 20,
             "span_f1",
         ),
+        (Tokens([]), [0] * 80, [[8.0, 2]] * 80, [[4.0, 2], [6.0, 2]] * 40, "perplexity"),
     ],
 )
 def test_gains_have_intervals_and_say_which_way_is_better(kind: Kind, truth: Any, before: Any, after: Any, metric: str) -> None:
@@ -140,7 +145,7 @@ def test_gains_have_intervals_and_say_which_way_is_better(kind: Kind, truth: Any
     assert span["low"] <= span["gain"] <= span["high"]
     one = kind.summary(truth, Answers(after, None))[metric] - kind.summary(truth, Answers(before, None))[metric]
     assert span["gain"] == pytest.approx(one)
-    assert (span["high"] < 0) if metric == "rmse" else (span["low"] > 0)
+    assert (span["high"] < 0) if metric in ("rmse", "perplexity") else (span["low"] > 0)
     (said,) = statements(kind, {"majority": found}, {"majority": {}})
     assert said.startswith("Better")
     assert kind.constant_words in said

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tokenizers import AddedToken
+from tokenizers.processors import TemplateProcessing
 
 from engine.events import EventWriter
 from engine.inspection.data import inspect_data
@@ -75,6 +76,13 @@ def test_only_answers_are_learned_each_with_the_end_of_its_turn(tokenizer: Any) 
     row = conversation.rendered(tokenizer, item(), "x")
     assert shown(tokenizer, row) == ["On its way.<|im_end|>", "Since Monday.<|im_end|>"]
     assert tokenizer.decode(row.ids) == tokenizer.apply_chat_template(TALK, tokenize=False)
+
+
+def test_of_a_pair_only_the_two_answers_are_learned_and_no_earlier_one(tokenizer: Any) -> None:
+    other = TALK[4] | {"content": "Who knows?"}
+    pair = {"messages": TALK[:4], "chosen": TALK[4:], "rejected": [other], "tools": None}
+    said = {name: shown(tokenizer, side) for name, side in conversation.sides(tokenizer, pair, "x").items()}
+    assert said == {"chosen": ["Since Monday.<|im_end|>"], "rejected": ["Who knows?<|im_end|>"]}
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused_unless_it_marks_the_answers(tiny_chat: Path) -> None:
@@ -225,6 +233,11 @@ def test_a_mark_that_closes_before_the_end_of_the_turn_lets_it_be_learned(tiny_c
     assert shown(tokenizer, conversation.rendered(tokenizer, item(), "x")) == ["Since Monday.<|im_end|>"]
 
 
+def writing_calls(folder: Path, how: str) -> Any:
+    """A template that writes the tools which a message calls that way."""
+    return with_template(folder, CHATML.replace("'<|im_end|>\n' }}", f"'' }}}}{how}{{{{ '<|im_end|>\n' }}}}", 1))
+
+
 def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_chat: Path, tmp_path: Path) -> None:
     called = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}
     calling: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [called]}
@@ -242,17 +255,29 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     advice = recommend(Facts(data=DataFacts.model_validate(facts)))
     assert any("2 rows call tools" in w.text and "nothing at all from 1 of the rows" in w.text for w in advice.warnings)
 
+    thinks = of("{{ '<|im_start|>' }}" + THINKING + "{{ m['content'] + '<|im_end|>\n' }}", "{{ '<|im_start|>' }}")
+    rewriting = with_template(tiny_chat, thinks)
+    learned = shown(rewriting, conversation.rendered(rewriting, item(turns), "x"))
+    assert [text.rpartition("\n")[2] for text in learned] == ["On its way.<|im_end|>"]
+    listing = with_template(tiny_chat, "{{ tools | tojson }}" + CHATML)  # so that the name of what is called stands there
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    learned = shown(listing, conversation.rendered(listing, {"messages": turns, "tools": tools}, "x"))
+    assert learned == ["On its way.<|im_end|>"]
+
     says = "{% if message['tool_calls'] %}{{ message['tool_calls'] | tojson }}{% endif %}"
-    speaks = with_template(tiny_chat, CHATML.replace("'<|im_end|>\n' }}", f"'' }}}}{says}{{{{ '<|im_end|>\n' }}}}", 1))
+    speaks = writing_calls(tiny_chat, says)
     learned = shown(speaks, conversation.rendered(speaks, item(turns), "x"))
     assert "weather" in learned[0]
     as_json = json.loads(json.dumps(turns))
     as_json[1]["tool_calls"][0]["function"]["arguments"] = '{"city": "Paris"}'  # as OpenAI's rows have them
     assert shown(speaks, conversation.rendered(speaks, item(as_json), "x")) == learned
     joining = says.replace("message['tool_calls'] | tojson", "'<call>' + message['tool_calls'][0].function.arguments")
-    joins = with_template(tiny_chat, CHATML.replace("'<|im_end|>\n' }}", f"'' }}}}{joining}{{{{ '<|im_end|>\n' }}}}", 1))
+    joins = writing_calls(tiny_chat, joining)
     texts = [conversation.rendered(joins, item(each), "x").ids for each in (turns, as_json)]
     assert texts[0] == texts[1], "DeepSeek's templates add up texts"
+    choosy = says.replace("%}", "and message['tool_calls'][0].function.arguments is string %}", 1)
+    chooses = writing_calls(tiny_chat, choosy)
+    assert "weather" in shown(chooses, conversation.rendered(chooses, item(turns), "x"))[0]
     shutil.copytree(tiny_chat, tmp_path / "speaks")
     speaks.save_pretrained(tmp_path / "speaks")
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tmp_path / "speaks")})["facts"]
@@ -274,6 +299,15 @@ def test_without_a_template_a_plain_one_is_given_and_the_end_token_learned(tiny_
     assert tokenizer_text(plain, row) == "### Instruction:\nWhere is my parcel?\n\n### Response:\nOn its way.<|endoftext|>\n\n"
     assert shown(plain, row) == ["On its way.<|endoftext|>"]
     assert not conversation.give_template(plain)
+    for adds in (False, True):  # a beginning of texts that the tokenizer knows, and one that it writes
+        other = with_template(tiny_chat, None)
+        other.bos_token = "<|im_start|>"
+        begin = [("<|im_start|>", other.bos_token_id)]
+        if adds:
+            other.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=begin)
+        conversation.give_template(other)
+        ids = conversation.rendered(other, item(TALK[1:3]), "x").ids
+        assert ids == ([other.bos_token_id] if adds else []) + row.ids
 
 
 def tokenizer_text(tokenizer: Any, row: conversation.Rendered) -> str:
@@ -382,6 +416,9 @@ def test_answers_of_weight_0_are_read_and_not_learned(tiny_chat: Path, tokenizer
     first, second = "On its way.<|im_end|>", "Since Monday.<|im_end|>"
     assert [shown(tokenizer, row) for row in found] == [[second], [first], [first, second]]
     assert found[0].ids == found[2].ids == conversation.rendered(tokenizer, item(), "x").ids, "what is not learned is read"
+    strict = "{% if message.weight is defined %}{{ raise_exception('what is that?') }}{% endif %}{{ '<|im_start|>'"
+    strange = with_template(tiny_chat, CHATML.replace("{{ '<|im_start|>'", strict, 1))
+    assert conversation.rendered(strange, rows.items[0], "x") == found[0]
     assert rows.dropped == 1, "nothing of it is to be learned"
     assert [item.get("unlearned") for item in rows.items] == [1, None, None]
     marked = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}").replace(" or loop.last", " or 1")
@@ -444,6 +481,8 @@ def test_raw_text_is_cut_into_pieces_and_nothing_is_lost(tiny_chat: Path, tmp_pa
     assert tokenizer.decode(together) == f"{texts[0]}<|endoftext|>{texts[1]}<|endoftext|>"
     assert all(len(piece) == 8 for piece in encoded.input_ids[:-1])
     assert encoded.targets == encoded.input_ids
+    short = Writing(plan_of(tiny_chat, task="continued_pretraining", max_length=len(together) - 1), [], 0)
+    assert len(short.encode(tokenizer, rows)) == 1, "a token alone has nothing before it that could predict it"
 
 
 def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(tiny_chat: Path, tmp_path: Path) -> None:
@@ -454,6 +493,9 @@ def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(tiny_cha
     encoded = task.encode(tokenizer, few)
     assert (len(encoded), encoded.rows_cut, encoded.rows_untrained) == (19, 1, 1)
     assert encoded.tokens_cut == len(conversation.rendered(tokenizer, item(long), "x").ids) - 32
+    later = read(tmp_path, [{"messages": [*short, *long]}, {"messages": short}], "messages", {"messages": "messages"}, "chat")
+    truth = task.encode(tokenizer, later).truth
+    assert truth == [None, "On its way."], "where the last answer is cut off, what is learned of an earlier one is not it"
     many = read(tmp_path, [{"messages": short}] * 8 + [{"messages": long}] * 2, "messages", {"messages": "messages"}, "chat")
     tell = Narrator(EventWriter(tmp_path / "events.jsonl"))
     with pytest.raises(InputError, match=r"2 of 10 rows \(the first is row 9\) leave nothing to learn.*max_length \(32 tokens\)"):

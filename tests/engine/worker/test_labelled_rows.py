@@ -178,6 +178,8 @@ def test_waiting_begins_with_the_first_thing_found(tiny: Path, make_plan: MakePl
     assert min(after - before for before, after in itertools.pairwise(choices)) > 0.0005
     guessed, learned = (choice_of(plan, {"span_f1": f1, "loss": loss}) for f1, loss in ((0.02, 2.2), (0.0, 0.286)))
     assert guessed < learned
+    closer, further = (choice_of(plan.model_copy(update={"metric": "mae"}), {"mae": mae, "loss": 1.0}) for mae in (1.0, 2.0))
+    assert closer > further
 
 
 @pytest.mark.parametrize("decoder", [False, True])
