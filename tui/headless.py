@@ -153,16 +153,10 @@ class _View:
 class _JsonView(_View):
     """Every event as it was written."""
 
-    def __init__(self) -> None:
-        self._open = True
-
     def event(self, event: Event, state: RunState) -> None:
-        if not self._open:
-            return
         try:
             print(json_line(event), flush=True)
         except OSError:  # the reader went away; the run goes on, its events are in its folder
-            self._open = False
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +87,9 @@ def test_every_command_says_what_it_does_and_its_examples_can_be_typed(capsys: p
     assert not capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", ["--anyway", "--method lora", "--data a.csv --set rank=8", "--model m --data a --set rnak=8"])
+@pytest.mark.parametrize(
+    "flags", ["--anyway", "--seed 3", "--method lora", "--data a.csv --set rank=8", "--model m --data a --set rnak=8"]
+)
 def test_what_the_app_cannot_take_is_refused_and_not_ignored(flags: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code: Any = main(flags.split())
@@ -276,7 +279,7 @@ def test_a_signal_that_comes_twice_at_once_is_one_request(make_run: Callable[...
     assert told == [False, True]
 
 
-def test_without_a_terminal_one_hears_what_a_worker_does_before_it_trains() -> None:
+def test_without_a_terminal_one_hears_what_a_worker_does_before_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     view = headless._LineView(Console(file=out, width=200))
     state = RunState()
@@ -285,6 +288,8 @@ def test_without_a_terminal_one_hears_what_a_worker_does_before_it_trains() -> N
     for phase, done, total in (("starting", 0, 0), ("load", 0, 0), ("tokenize", 500, 1_000), *evaluations):
         state.phase, state.phase_done, state.phase_total = phase, done, total
         view.tick(state)
+    monkeypatch.setattr(headless, "LINE_EVERY", 0.0)
+    view.tick(state)  # a long one is said once
     assert out.getvalue().splitlines() == [
         "starting the worker …",
         "loading the model …",
@@ -306,10 +311,11 @@ def test_what_was_known_before_a_resume_is_read_up_to_there(
     worker.steps(1, 20)
     offset = worker.run.events.stat().st_size
     worker.steps(21, 30)
-    monkeypatch.setattr(headless, "CHUNK", 300)
-    state = RunState()
-    headless._fold(worker.run, state, offset)
-    assert (state.step, len(state.losses)) == (20, 20)
+    for chunk in (300, 10_000):
+        monkeypatch.setattr(headless, "CHUNK", chunk)
+        state = RunState()
+        headless._fold(worker.run, state, offset)
+        assert (state.step, len(state.losses)) == (20, 20)
 
 
 def test_a_group_between_two_of_its_runs_can_be_stopped(monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., Any]) -> None:
@@ -329,6 +335,74 @@ def test_a_group_between_two_of_its_runs_can_be_stopped(monkeypatch: pytest.Monk
     monkeypatch.setattr("engine.runs.stop", lambda run, *, now: asked.append((run, now)))
     assert commands_group.stop(Between(), argparse.Namespace(now=False)) == 0  # type: ignore[arg-type]
     assert asked == [(run, False)]
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ({}, 0, ""),
+        ({"status": "failed", "code": 4, "cause": "It broke.", "cure": "Mend it."}, 4, "loracle: It broke. Mend it."),
+        ({"status": "refused", "code": 2, "cause": "The rows have changed."}, 2, "loracle: The rows have changed."),
+        ({"status": "stopped", "code": 5, "cause": "stopped on request", "cure": "Go on."}, 5, "stopped on request. Go on."),
+        ({"status": "stopped", "code": "?"}, 4, ""),
+    ],
+)
+def test_whoever_watches_a_run_ends_with_its_code(
+    worker: Any, end: dict[str, Any], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker.end(**end)
+    assert headless.attach_to(worker.run, as_json=True) == code
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("number", "ended", "code"),
+    [
+        (signal.SIGINT, 143, 130), (signal.SIGTERM, 130, 143), (signal.SIGHUP, 130, 143), (None, 143, 143),
+        (signal.SIGINT, 5, 5), (signal.SIGINT, 0, 0),
+    ],
+)  # fmt: skip
+def test_where_nothing_was_saved_the_code_is_that_of_the_signal(
+    make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None, ended: int, code: int
+) -> None:
+    def watched(run: object, **how: object) -> int:
+        if number is not None:
+            signal.raise_signal(number)
+        return ended
+
+    run = make_run().run
+    monkeypatch.setattr(headless, "watch", watched)
+    monkeypatch.setattr("tui.stopping.stop", lambda run, *, now: None)
+    assert headless.follow(lambda: (run, 0), as_json=True) == code
+
+
+@pytest.mark.parametrize(("report", "code"), [({"complete": True}, 0), ({"complete": False}, 4), (None, 5)])
+def test_a_group_ends_well_only_where_all_its_runs_did(
+    report: dict[str, Any] | None, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Ended:
+        name = shown = "a-group"
+        report_file = tmp_path / "report.json"
+
+        def current(self) -> None:
+            return None
+
+        def driven(self) -> bool:
+            return False
+
+        def status(self) -> str:
+            return "stopped"
+
+        def content(self) -> dict[str, Any]:
+            return {"kind": "compare"}
+
+        def report(self) -> dict[str, Any] | None:
+            return report
+
+    given = argparse.Namespace(json=True, detach=False)
+    monkeypatch.setattr("engine.groups.drive", lambda *how: (report is None, frozenset()))
+    assert commands_group.attach(Ended(), given) == code  # type: ignore[arg-type]
+    assert commands_group._go(Ended(), given) == code  # type: ignore[arg-type]
 
 
 def test_runs_of_one_name_are_no_obstacle_to_calibrating(
