@@ -244,7 +244,7 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
     saving = max(unquantised - quantised, 0)
     little = int(max(1e9, LITTLE * unquantised))
     told = shape.parameters < 600e6 or saving < little
-    for step in steps:
+    for step in steps if running & {"lora", "full"} else ():  # beside none of them nothing is said of it
         if at_once(facts, step) is None:
             decides = shape.parameters >= 600e6 and note(step, saving, little)
             if told and saving >= NOTHING and not decides:

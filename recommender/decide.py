@@ -29,6 +29,7 @@ from recommender.recommendation import (
 )
 from recommender.setting_reasons import setting_reasons
 from recommender.shape import Shape, counts_as_encoder, shape_of, tuned_as_encoder
+from recommender.traced import shown_to_nobody
 
 SMALL_RANK = 64
 """Below it nobody would adapt a model to raw text (E5)."""
@@ -43,7 +44,7 @@ def recommend(facts: Facts) -> Recommendation:
         update={
             "settings_reasons": setting_reasons(facts, shape, best),
             "warnings": tuple(_cautions(facts, shape, decision, guessed)),
-            "would_change": tuple(flip_conditions(facts, decision, decide)),
+            "would_change": tuple(flip_conditions(facts, decision, _elsewhere)),
         }
     )
 
@@ -55,7 +56,7 @@ def settled(facts: Facts) -> Recommendation:
     if decision.verdict != "does_not_fit":
         return decision
     shape = shape_of(facts.model, facts.data.task)
-    return decision.model_copy(update={"instead": remedies.instead(facts, shape, decision, decide)})
+    return decision.model_copy(update={"instead": remedies.instead(facts, shape, decision, _elsewhere)})
 
 
 def completed(facts: Facts) -> tuple[Facts, tuple[str, ...]]:
@@ -116,6 +117,12 @@ def decide(facts: Facts) -> Recommendation:
         instead=instead,
         would_change=(),
     )
+
+
+def _elsewhere(facts: Facts) -> Recommendation:
+    """`decide` on facts that are not those at hand: what its reasons say nobody reads."""
+    with shown_to_nobody():
+        return decide(facts)
 
 
 def _situation(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> Situation:

@@ -156,6 +156,7 @@ NEAR = math.log(1.6)
 SHOWN = -1.0
 """In the place of how far it is, where its memory is told: nearer than near."""
 _ASKED: ContextVar[dict[Step, float] | None] = ContextVar("asked", default=None)
+_SHOWN_TO_NOBODY: ContextVar[bool] = ContextVar("shown_to_nobody", default=False)
 
 
 @contextmanager
@@ -181,8 +182,18 @@ def note(step: Step, needed: float, free: int) -> bool:
 def note_shown(step: Step) -> None:
     """A number that a person is shown is that step's memory by a formula."""
     asked = _ASKED.get()
-    if asked is not None:
+    if asked is not None and not _SHOWN_TO_NOBODY.get():
         asked[step] = SHOWN
+
+
+@contextmanager
+def shown_to_nobody() -> Iterator[None]:
+    """Within it something is decided of which only the outcome is told, as on other facts: `note_shown` notes nothing."""
+    token = _SHOWN_TO_NOBODY.set(True)
+    try:
+        yield
+    finally:
+        _SHOWN_TO_NOBODY.reset(token)
 
 
 def one_of_each_way(asked: dict[Step, float]) -> list[Step]:

@@ -14,7 +14,7 @@ from engine.files import write_atomically
 from engine.launch import Waiting
 from engine.planning import plan_for
 from engine.prediction import trial
-from engine.prediction.candidates import Own, can_be_counted, counted_out, hangs_on_formula, is_wanted, remembered
+from engine.prediction.candidates import Own, can_be_counted, counted_out, hangs_on_formula, is_off, is_wanted, remembered
 from engine.refusals import check_fits, check_rate, check_task
 from engine.text import clean, json_line, one_line
 from recommender import plan_file
@@ -26,7 +26,7 @@ from recommender.gates import PHYSICS
 from recommender.plan import Plan
 from recommender.questions import questions_that_matter
 from recommender.reasons import size
-from recommender.recommendation import Method, Recommendation
+from recommender.recommendation import IN_SENTENCES, Method, Recommendation
 from tui import settings, show_advice, show_explain
 from tui.commands import start
 from tui.commands_inspect import rows_of
@@ -151,10 +151,11 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
     """
     goal = facts.goal.model_copy(update=said_goal(given))  # flags outrank what the file says
     facts = remembered(facts.model_copy(update={"goal": goal}))
-    if given.trace or hangs_on_formula(facts):
+    counts = given.trace or hangs_on_formula(facts)
+    if counts:
         facts = counted_out(facts, explained=given.explain, told=_counting(quiet=given.json))
     advice = recommend(facts)
-    said = _formula_told(facts, advice)
+    said = _formula_told(facts, advice, counts=counts)
     if said and given.trace and (given.json or given.explain):
         print(said, file=sys.stderr)
     if given.explain:
@@ -167,13 +168,19 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _formula_told(facts: Facts, advice: Recommendation) -> str:
-    """That a formula tells the memory of all candidates, and why, where one does."""
-    if any(c.memory.counted for c in advice.candidates):
+def _formula_told(facts: Facts, advice: Recommendation, *, counts: bool) -> str:
+    """That a formula tells the memory of candidates that might run, and why, where one does; `counts` is whether it was to be
+    counted."""
+    by_formula = [c for c in advice.candidates if not c.memory.counted and c.removed_by not in ("no_nf4", "already_quantised")]
+    if not by_formula:
         return ""
-    if can_be_counted(facts) and is_wanted(facts, advice.candidates):
+    if not can_be_counted(facts):
+        return _("No step could be counted, so a formula tells the memory: counting takes model.config, and CUDA or a CPU.")
+    if not counts and is_wanted(facts, by_formula):
         return _("The memory is told by a formula, and far enough from what is free; --trace counts it.")
-    return _("No step could be counted, so a formula tells the memory: counting takes model.config, and CUDA or a CPU.")
+    names = ", ".join(_(IN_SENTENCES[c.method]) for c in by_formula)
+    words = _("The memory of {methods} is told by a formula: such a step could not be counted, or not in time.")
+    return words.format(methods=names)
 
 
 def _counting(*, quiet: bool) -> Callable[[], None]:
@@ -277,6 +284,9 @@ def _show_advice(given: argparse.Namespace, facts: Facts, advice: Recommendation
         console = Screen()
         show_advice.facts(facts, console)
         _show(facts, advice, console)
+    said = "" if is_off() else _formula_told(facts, advice, counts=True)
+    if said:
+        print(said, file=sys.stderr)
 
 
 def _show(facts: Facts, advice: Recommendation, console: Screen) -> None:

@@ -224,8 +224,13 @@ def can_be_counted(facts: Facts) -> bool:
         return False
 
 
+def is_off() -> bool:
+    """Whether somebody wants nothing to be counted."""
+    return os.environ.get(OFF) == "0"
+
+
 def _can_be_traced(facts: Facts) -> bool:
-    return os.environ.get(OFF) != "0" and facts.machine.backend in KNOWN
+    return not is_off() and facts.machine.backend in KNOWN
 
 
 def _steady(facts: Facts) -> dict[str, Any]:

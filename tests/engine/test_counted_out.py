@@ -1,5 +1,6 @@
 """Which steps are counted before somebody decides on facts, and that what is told hangs on them."""
 
+import argparse
 import json
 import re
 from collections.abc import Callable
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from engine.prediction.candidates import counted_out
-from recommender.decide import decide, recommend
+from engine.prediction.candidates import counted_out, steps_of, with_traces
+from recommender.decide import completed, decide, recommend, settled
 from recommender.facts import Facts
 from recommender.flips import _with_free_memory
+from recommender.traced import SHOWN, asking
+from tui import commands_advice
 
 EXAMPLE = Path(__file__).parents[1] / "recommender" / "facts_example.json"
 FACTS = json.loads(EXAMPLE.read_text())
@@ -100,3 +103,33 @@ def test_what_would_save_most_is_counted_where_it_is_explained(asked: Asked) -> 
     assert not narrow_states()
     counted_out(_facts(60e9), explained=True)
     assert narrow_states()
+
+
+def test_what_there_was_no_time_to_count_is_told_to_be_a_formulas(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = _facts(60e9)
+    given = argparse.Namespace(json=False, explain=False)
+
+    def told(facts: Facts) -> str:
+        commands_advice._show_advice(given, facts, recommend(facts))
+        return capsys.readouterr().err
+
+    assert told(counted_out(facts)) == ""
+    lacking = [c for c in recommend(facts).candidates if c.method != "lora"]
+    assert told(with_traces(facts, steps_of(facts, lacking))).startswith("The memory of LoRA is told by a formula:")
+    monkeypatch.setenv("LORACLE_TRACE", "0")
+    assert told(facts) == "", "which was asked for"
+
+
+def test_numbers_that_nobody_is_shown_are_not_counted() -> None:
+    """What 4-bit weights would save of memory: on other facts, and where neither of the other methods may run."""
+    for situation, methods in (("qwen_moe_80gb", set()), ("smol_135m", {"lora", "qlora"})):
+        facts = Facts.model_validate(json.loads((EXAMPLE.parent / "situations" / f"{situation}.json").read_text())["facts"])
+        with asking() as near:
+            settled(completed(facts)[0])
+        with asking() as every:
+            recommend(facts)
+        here, elsewhere = ({step for step, off in noted.items() if off == SHOWN} for noted in (near, every))
+        assert {step.method for step in here} == methods
+        assert "qlora" not in {step.method for step in elsewhere - here}

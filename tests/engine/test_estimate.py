@@ -55,6 +55,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"hidden_act": "swiglue"}, {}, "unusable", "hidden_act is 'swiglue', which is no activation"),
         ({"hidden_act": 10**30}, {}, "unusable", "hidden_act is 1000000"),
         ({"attention_dropout": 7}, {}, "absurd_number", "attention_dropout is 7; between 0 and 1"),
+        ({"tie_word_embeddings": "no"}, {}, "unusable", "tie_word_embeddings is 'no'; true or false"),
         ({"rms_norm_eps": "small"}, {}, "absurd_number", "rms_norm_eps is 'small'"),
         ({"pad_token_id": 1000}, {}, "contradiction", "pad_token_id is 1000, and the vocabulary has 1000 words"),
         ({"rope_scaling": "linear"}, {}, "unusable", "rope_scaling is 'linear', and has to be an object"),
