@@ -46,6 +46,7 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
 FRACTIONS = ("attention_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "hidden_dropout",
              "dropout_rate", "resid_pdrop", "embd_pdrop", "attn_pdrop")  # fmt: skip
 POSITIVE = ("layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps", "rope_theta")
+YES_OR_NO = ("tie_word_embeddings", "is_encoder_decoder", "use_cache", "norm_topk_prob", "attention_bias", "use_sliding_window")
 ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation")
 _DISENTANGLED = {"relative_attention": True, "max_relative_positions": -1, "position_biased_input": False}
 AS_PUBLISHED: dict[str, dict[str, Any]] = {
@@ -233,6 +234,9 @@ def _check_values(config: dict[str, Any], words: int | None) -> None:
                 continue
             if not (right and (names is POSITIVE or value <= 1)):
                 raise Cannot("absurd_number", f"model.config: {name} is {value!r}; {said}.", 2)
+    for name in YES_OR_NO:
+        if not isinstance(config.get(name), bool | None):
+            raise Cannot("unusable", f"model.config: {name} is {config[name]!r}; true or false can be meant.", 2)
     for name in ACTIVATIONS:
         value = config.get(name)
         if value is not None and library.lacks_activation(str(config["model_type"]), name, value):
