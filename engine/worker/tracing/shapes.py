@@ -29,10 +29,22 @@ def result_of(func: Any, args: Any, kwargs: Any) -> Any:
             return None
         if func is aten.nonzero.default:  # at most: every place
             return torch.empty((args[0].numel(), args[0].dim()), dtype=torch.int64, device="meta")
+        if func is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1]):
+            return func(first, [place for i in args[1] for place in _places(i)])
+        if func is aten.unique_consecutive.default:  # how often a text ends, by which BART sees that all do equally often
+            none = torch.empty(0, dtype=torch.int64, device="meta")
+            return torch.empty(1, dtype=first.dtype, device="meta"), none, none
         if func is _GROUPED:
             return _grouped(*args[:3])
         return _remembered(func, args, kwargs)
     return func(*args, **kwargs)
+
+
+def _places(index: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """Numbers of what a mask chooses, at most: every place."""
+    if index is None or index.dtype != torch.bool:
+        return [index]
+    return [torch.empty(index.numel(), dtype=torch.int64, device="meta") for _ in range(index.dim())]
 
 
 _Outline = tuple[Any, Any, torch.dtype] | None

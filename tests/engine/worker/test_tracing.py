@@ -34,7 +34,7 @@ LLAMA: dict[str, Any] = {
 }  # fmt: skip
 T5: dict[str, Any] = {
     "model_type": "t5", "d_model": 64, "d_ff": 256, "num_layers": 2, "num_heads": 4, "d_kv": 16, "vocab_size": 2000,
-    "decoder_start_token_id": 0,
+    "decoder_start_token_id": 0, "eos_token_id": 0,
 }  # fmt: skip
 GPT2: dict[str, Any] = {
     "model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 128, "vocab_size": 2000,
@@ -82,6 +82,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "own, lora, two micro-batches": {"method": "lora", "loss": "chunked", "gradient_accumulation_steps": 2},
     "own, bert": {"head": "classification", "loss": "chunked", "padded": True},
     "t5, qlora": {"method": "qlora", "target_length": 16},
+    "t5, classification": {"head": "classification"},
     "mixture, qlora": {"method": "qlora", "base_dtype": "bfloat16"},
     "mixture, own lora": {"method": "lora", "loss": "chunked"},
     "gpt2, qlora": {"method": "qlora", "gradient_checkpointing": "layer"},
