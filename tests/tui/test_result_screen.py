@@ -57,6 +57,19 @@ async def result_of(app: LoracleApp, run: Any, pilot: Any, wait: Any, screen: Sc
     await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "planned" in screen(app) and "accuracy" in screen(app))
 
 
+async def test_the_mouse_over_a_comparison_finds_its_curves_after_another_height(
+    runs: Path, done: Any, screen: Screen, wait: Any
+) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.open_compare([done(), done("others")])
+        await wait(pilot, lambda: isinstance(app.screen, CompareScreen) and "accuracy" in screen(app))
+        await pilot.resize_terminal(80, 26)  # the chart is as large as before
+        await wait(pilot, lambda: app.screen.size.height == 26)
+        await pilot.hover("#chart", offset=(30, 3))
+        await wait(pilot, lambda: re.search(r"step \d+: A 0\.\d+", screen(app)))
+
+
 async def test_a_report_that_is_still_read_is_not_copied(
     runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:

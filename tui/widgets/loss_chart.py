@@ -132,7 +132,7 @@ class LossChart(Widget):
     def _wanted(self, size: Size) -> tuple[object, ...]:
         """All that the drawing follows from."""
         choices = (self.smoothing, self.log_scale, self.axis, self.zoom, self.shift, self.symbols)
-        return (size, choices, *((id(line.series), line.mark) for line in self._lines))
+        return (size, choices, *((line.gathered, line.mark) for line in self._lines))
 
     def _draw_again(self) -> None:
         wanted = self._wanted(self.size)
