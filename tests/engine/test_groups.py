@@ -162,7 +162,9 @@ def test_a_run_whose_worker_died_is_taken_up_once_more(make: Make) -> None:
     assert seen == ["full-1", "full-1", "full-2", "full-2"]
 
 
-def test_a_stop_ends_the_group_and_another_driver_goes_on_where_it_was(make: Make) -> None:
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_stop_ends_the_group_and_another_driver_goes_on_where_it_was(make: Make, asked: bool) -> None:
+    """By a request to the run, or by a signal to its worker alone."""
     group = make()
     seen = []
 
@@ -170,7 +172,8 @@ def test_a_stop_ends_the_group_and_another_driver_goes_on_where_it_was(make: Mak
         run, _ = begin()
         seen.append(run.path.name)
         if run.path.name == "lora-1":
-            run.ask("stop")
+            if asked:
+                run.ask("stop")
             ends(run, "stopped", 5)
         else:
             ends(run, "done")
@@ -186,6 +189,21 @@ def test_a_stop_ends_the_group_and_another_driver_goes_on_where_it_was(make: Mak
 
     assert groups.drive(group, in_order, undisturbed) == (False, frozenset())
     assert seen == ["full-1", "lora-1", "lora-1", "full-2"]
+
+
+def test_a_slice_that_goes_on_pauses_again_at_its_next_stage(make: Make) -> None:
+    group = make("full-1")
+    stages = iter([Task("full-1", 2), Task("full-1", 4)])
+    pauses = []
+
+    def paused(begin: groups.Begin) -> None:
+        run, _ = begin()
+        pauses.append((run.control / "stop-at").read_text())
+        write_json(run.validation_scores(int(pauses[-1])), {})
+        ends(run, "stopped", 5)
+
+    assert groups.drive(group, lambda group, failed: next(stages, None), paused) == (False, frozenset())
+    assert pauses == ["2", "4"]
 
 
 def test_a_worker_that_outlived_its_driver_is_watched_and_not_started_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
