@@ -59,9 +59,9 @@ def test_one_run_in_two_apps_resized_left_killed_and_resumed(tmp_path: Path, tin
             one.resize(120, 40)
             one.wait(r"3 machine(.|\n)*5 evaluations(.|\n)*4 log")
             one.resize(60, 20)
-            one.wait("made for 80x24")
+            one.wait("Made for 80x24")
             one.resize(80, 24)
-            one.wait(r"2 now ─+╮\n", gone="made for 80x24")
+            one.wait(r"2 now ─+╮\n", gone="Made for 80x24")
             one.then(CONTROL_C, "ctrl+q|\\^q")
             one.press(CONTROL_Q)
             assert one.end() == 0
