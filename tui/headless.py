@@ -111,6 +111,12 @@ def _fold(run: RunDirectory, state: RunState, offset: int) -> None:
 def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: bool) -> int:
     """The last words, on standard error but for the report itself."""
     narration = show.Screen(stderr=True)
+    if state.status == "dead" and not run.path.is_dir():
+        words = _(
+            "The folder of the run, {path}, was moved or removed. Where it is now, `loracle attach` with its path shows it."
+        )
+        narration.print(Text(words.format(path=clean(run.path))))
+        return Exit.FAILED
     if state.status == "dead":
         last = clean(run.last_words())
         narration.print(Text(f"{run.shown}: {death(state)}"))

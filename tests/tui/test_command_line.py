@@ -179,6 +179,17 @@ def test_names_in_a_file_of_facts_are_shown_as_text(capsys: pytest.CaptureFixtur
     assert "\\x1b]0;hi\\x07" in capsys.readouterr().out
 
 
+def test_a_run_whose_folder_went_away_is_not_said_to_have_run_out_of_memory(
+    make_run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run().run
+    run.path.rename(run.path.with_name("elsewhere"))
+    assert headless._closing(run, RunState(status="dead"), as_json=False, in_group=False) == 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert "was moved or removed. Where it is now, `loracle attach` with its path shows it." in said
+    assert "memory" not in said
+
+
 def test_a_home_that_nobody_has_is_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "--runs", "~nobody-at-all/runs"]) == 0
     assert "No runs in ~nobody-at-all/runs." in capsys.readouterr().out
