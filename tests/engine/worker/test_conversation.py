@@ -76,6 +76,10 @@ def test_only_answers_are_learned_each_with_the_end_of_its_turn(tokenizer: Any) 
     row = conversation.rendered(tokenizer, item(), "x")
     assert shown(tokenizer, row) == ["On its way.<|im_end|>", "Since Monday.<|im_end|>"]
     assert tokenizer.decode(row.ids) == tokenizer.apply_chat_template(TALK, tokenize=False)
+    asked, ids, wanted = conversation.prompt_of(tokenizer, item(), "x")
+    assert (asked, wanted) == ("Since when?", "Since Monday.")
+    assert row.ids[: len(ids)] == ids
+    assert tokenizer.decode(ids).endswith("Since when?<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_of_a_pair_only_the_two_answers_are_learned_and_no_earlier_one(tokenizer: Any) -> None:
@@ -239,7 +243,7 @@ def writing_calls(folder: Path, how: str) -> Any:
 
 
 def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_chat: Path, tmp_path: Path) -> None:
-    called = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}
+    called = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Zürich"}}}
     calling: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [called]}
     turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
     silent = load_tokenizer(str(tiny_chat))
@@ -261,15 +265,17 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     assert [text.rpartition("\n")[2] for text in learned] == ["On its way.<|im_end|>"]
     listing = with_template(tiny_chat, "{{ tools | tojson }}" + CHATML)  # so that the name of what is called stands there
     tools = [{"type": "function", "function": {"name": "weather"}}]
-    learned = shown(listing, conversation.rendered(listing, {"messages": turns, "tools": tools}, "x"))
-    assert learned == ["On its way.<|im_end|>"]
+    row = conversation.rendered(listing, {"messages": turns, "tools": tools}, "x")
+    assert shown(listing, row) == ["On its way.<|im_end|>"]
+    prompt = conversation.prompt_of(listing, {"messages": turns, "tools": tools}, "x")[1]
+    assert all(listing.decode(ids).startswith('[{"type": "function"') for ids in (row.ids, prompt)), "what may be called is read"
 
     says = "{% if message['tool_calls'] %}{{ message['tool_calls'] | tojson }}{% endif %}"
     speaks = writing_calls(tiny_chat, says)
     learned = shown(speaks, conversation.rendered(speaks, item(turns), "x"))
     assert "weather" in learned[0]
     as_json = json.loads(json.dumps(turns))
-    as_json[1]["tool_calls"][0]["function"]["arguments"] = '{"city": "Paris"}'  # as OpenAI's rows have them
+    as_json[1]["tool_calls"][0]["function"]["arguments"] = '{"city": "Zürich"}'  # as OpenAI's rows have them
     assert shown(speaks, conversation.rendered(speaks, item(as_json), "x")) == learned
     joining = says.replace("message['tool_calls'] | tojson", "'<call>' + message['tool_calls'][0].function.arguments")
     joins = writing_calls(tiny_chat, joining)
@@ -308,6 +314,10 @@ def test_without_a_template_a_plain_one_is_given_and_the_end_token_learned(tiny_
         conversation.give_template(other)
         ids = conversation.rendered(other, item(TALK[1:3]), "x").ids
         assert ids == ([other.bos_token_id] if adds else []) + row.ids
+    endless = with_template(tiny_chat, None)
+    endless.eos_token = None
+    with pytest.raises(InputError, match="neither a chat template nor an end token"):
+        conversation.give_template(endless)
 
 
 def tokenizer_text(tokenizer: Any, row: conversation.Rendered) -> str:
