@@ -9,12 +9,14 @@ import os
 import re
 from functools import partial
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, ClassVar
 
 from platformdirs import user_downloads_path
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import ModalScreen
+from textual.css.query import NoMatches
+from textual.screen import ModalScreen, Screen
 
 from engine.text import one_line
 from tui import kept, keys, settings, terminal
@@ -223,8 +225,10 @@ class LoracleApp(Navigation):
             self._exit_with(0)
 
     def _handle_exception(self, error: Exception) -> None:
-        """Textual's hook. A screen that is still being put together when the app is left misses parts: no news for anybody."""
-        if not self._exit:
+        """Textual's hook. A screen that is left while it is still being put together misses parts: no news for anybody."""
+        nodes = (frame.f_locals.get("self") for frame, _line in walk_tb(error.__traceback__))
+        left = isinstance(error, NoMatches) and any(isinstance(n, Screen) and n not in self.screen_stack for n in nodes)
+        if not self._exit and not left:
             super()._handle_exception(error)
 
     def _commands(self) -> "list[Command]":

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.style import Style
+from textual import events
 from textual.widgets import Input
 
 from tests.tui.test_home import ended
 from tui.app import LoracleApp
 from tui.screens.home import HomeScreen
 from tui.screens.palette import Palette
+from tui.widgets.choices import Options
 
 Screen = Callable[[LoracleApp], str]
 
@@ -28,7 +31,9 @@ async def test_enter_twice_does_a_command_once_and_takes_no_screen_with_it(
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "second-lora" in screen(app))
-        await pilot.press("ctrl+p", *"delete")
+        await pilot.press("ctrl+p")
+        await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
+        await pilot.press(*"delete")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "Move the run to the trash" in screen(app))
         for _time in range(2):  # both before the first is acted on, as over a slow connection
             app.screen.post_message(Input.Submitted(app.screen.query_one(Input), "delete"))
@@ -43,7 +48,9 @@ async def test_a_command_is_found_by_what_it_does_and_its_key_is_told(
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "Stop and save" in screen(app))
-        await pilot.press("ctrl+p", *"checkpoint")
+        await pilot.press("ctrl+p")
+        await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
+        await pilot.press(*"checkpoint")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "Stop and save" in screen(app))
         line = next(line for line in screen(app).splitlines() if "Finish this step" in line)
         assert line.rstrip(" │").endswith(" x")
@@ -51,6 +58,10 @@ async def test_a_command_is_found_by_what_it_does_and_its_key_is_told(
         await wait(pilot, lambda: "No matches found" in screen(app))
         await pilot.press("enter")
         assert isinstance(app.screen, Palette)
+        found = app.screen.query_one(Options)
+        gone = Style.from_meta({"option": 9})  # a line of the longer list, clicked before it became shorter
+        found.post_message(events.Click(found, 1, 1, 0, 0, 1, False, False, False, 1, 1, style=gone))
+        await pilot.pause()
         await pilot.press("escape")
         await wait(pilot, lambda: not isinstance(app.screen, Palette))
 
@@ -58,7 +69,9 @@ async def test_a_command_is_found_by_what_it_does_and_its_key_is_told(
 async def test_a_theme_is_chosen_by_name(runs: Path, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("f2", *"nord")
+        await pilot.press("f2")
+        await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
+        await pilot.press(*"nord")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "nord" in screen(app))
         await pilot.press("enter")
         await wait(pilot, lambda: app.theme == "nord")

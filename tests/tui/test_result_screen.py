@@ -1,5 +1,6 @@
 """What came out, and what one does with it: compare, copy, try."""
 
+import asyncio
 import json
 import re
 import threading
@@ -68,6 +69,16 @@ async def test_the_mouse_over_a_comparison_finds_its_curves_after_another_height
         await wait(pilot, lambda: app.screen.size.height == 26)
         await pilot.hover("#chart", offset=(30, 3))
         await wait(pilot, lambda: re.search(r"step \d+: A 0\.\d+", screen(app)))
+
+
+async def test_a_result_that_is_opened_again_at_once_is_shown(runs: Path, done: Any, screen: Screen, wait: Any) -> None:
+    run, app = done(), LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        for moments in range(0, 60, 3):  # a second click may come while the first screen is put together
+            app.open_run(run, result=True)
+            for _moment in range(moments):
+                await asyncio.sleep(0)
+        await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "accuracy" in screen(app))
 
 
 async def test_a_report_that_is_still_read_is_not_copied(
