@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from textual.content import Content
+from textual.widgets import Input
 
 from engine.rundir import RunDirectory
 from tui import views_run, views_samples
@@ -377,7 +378,9 @@ async def test_the_palette_finds_the_screens_actions_by_name(runs: Path, worker:
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
-        await pilot.press("ctrl+p", *"stop and")
+        await pilot.press("ctrl+p")
+        await wait(pilot, lambda: isinstance(app.focused, Input))
+        await pilot.press(*"stop and")
         await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
         await pilot.press("enter")
         await wait(pilot, lambda: (worker.run.control / "stop").exists())
