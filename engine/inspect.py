@@ -10,7 +10,7 @@ from typing import Any
 
 from engine import demo_chat
 from engine.files import OF_ROWS, expanded, nearest
-from engine.inspection.child import Cancel, ask
+from engine.inspection.child import Cancel, ask, leave_idle
 from engine.inspection.conversation import Progress
 from engine.text import is_unicode
 from recommender.errors import InputError
@@ -74,6 +74,7 @@ def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machi
     from engine.inspection.machine import machine, nf4_works
     from engine.runs import runs_root
 
+    leave_idle()  # some 450 MB that a run would have
     found = machine(runs_root(runs))
     if try_nf4 and found.nf4 is None:
         return found.model_copy(update={"nf4": nf4_works(found)})

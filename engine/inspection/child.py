@@ -89,7 +89,7 @@ def ask(
         if cancel is not None:
             cancel._holds(None)  # what it would end answers somebody else by then
         conversation = held[0] if held else None
-        if kept and answered and conversation is not None:
+        if kept and answered and conversation is not None and not (cancel is not None and cancel.cancelled):
             _idle.keep(kind, environment, conversation)
         elif (ended := conversation.process if conversation is not None else begun) is not None:
             _leave(ended, conversation)

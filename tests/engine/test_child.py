@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine.inspect import inspect_data
+from engine.inspect import inspect_data, inspect_machine
 from engine.inspection import child
 from engine.inspection.child import Cancel, ask
 from recommender.errors import InputError
+from recommender.facts import Machine
 
 PYTHON = sys.executable
 ANSWERING = """#!/bin/sh
@@ -219,13 +220,28 @@ def test_a_child_that_traces_answers_again_until_its_memory_is_wanted(reader: Pa
     cancel.cancel()  # too late: it is somebody else's by now
     assert ask("trace", {}, about="a step", timeout=20)["pid"] == first
     assert ask("data", {}, about="a.csv", timeout=20)["pid"] != first
-    child.leave_idle()
-    assert gone(first)
+    monkeypatch.setattr("engine.inspection.machine.machine", lambda _: Machine(backend="cpu"))
+    inspect_machine()
+    assert gone(first), "its memory is there for a run"
     second = ask("trace", {}, about="a step", timeout=20)["pid"]
     assert ask("trace", {}, about="a step", timeout=20, extra={"OMP_NUM_THREADS": "7"})["pid"] != second
     assert gone(second)
     monkeypatch.setattr(child, "KEPT_SECONDS", 0.05)
     assert gone(ask("trace", {}, about="a step", timeout=20)["pid"])
+
+
+@pytest.mark.usefixtures("_none_idle")
+def test_a_child_that_was_cancelled_as_it_answered_answers_no_more(reader: Path) -> None:
+    class AsItAnswers(Cancel):
+        def _holds(self, process: "subprocess.Popen[bytes] | None") -> None:
+            if process is None:
+                self.cancel()
+            super()._holds(process)
+
+    reader.write_text(ANSWERING)
+    with pytest.raises(InputError, match="cancelled"):
+        ask("trace", {}, about="a step", timeout=20, cancel=AsItAnswers())
+    assert child._idle._waiting is None, "a process of half a gigabyte is not gone at once"
 
 
 def test_a_child_that_failed_or_whose_parent_is_gone_answers_no_more(reader: Path, tmp_path: Path) -> None:

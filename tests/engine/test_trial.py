@@ -62,11 +62,13 @@ def test_what_is_too_slow_to_try_is_tried_once(
 
     monkeypatch.setattr(subject, "ask", late)
     monkeypatch.setattr(subject, "computed_by_children", lambda: next(seconds))
+    left: list[None] = []
+    monkeypatch.setattr(subject, "leave_idle", lambda: left.append(None))
     clock = iter((0.0, 61.0) * 2)
     monkeypatch.setattr("engine.prediction.trial.time", SimpleNamespace(monotonic=lambda: next(clock)))
     for _ in range(2):
         assert not subject.with_trial(facts(tmp_path)).measured.bf16
-    assert len(asked) == tries
+    assert len(asked) == len(left) == tries, "what an idle child computed for others is not the trial's"
     assert (subject.with_known_trial(facts(tmp_path)).measured.bf16 == {}) == (tries == 1)
 
 
