@@ -39,9 +39,12 @@ class ModelInspection:
     revision: str | None
     """Hub commit when it came from the hub."""
     fingerprint: str
-    """SHA-256 over config.json and the safetensors headers."""
+    """SHA-256 over config.json, the safetensors headers and samples of the weights; of a hub model, which its commit names, over
+    the first two."""
     weights_here: bool = True
     """Whether the weights are on this machine; if not, `inspect_model` with `weights` fetches them."""
+    headers: str | None = None
+    """A fingerprint without samples, as plans of before have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ def inspect_model(
             ModelFacts.model_validate(answer["facts"]),
             answer["path"],
             answer["revision"],
-            answer["fingerprint"],
+            answer["headers"],
             weights_here=answer["weights_here"],
         )
     commit = None
@@ -116,7 +119,9 @@ def inspect_model(
         folder, commit = Path(found["path"]), found["revision"]
     request = {"path": os.path.abspath(folder), "id": name, "whole": commit is None}
     answer = ask("model", request, about=name, timeout=MODEL_SECONDS, memory=MODEL_MEMORY, cancel=cancel)
-    return ModelInspection(ModelFacts.model_validate(answer["facts"]), answer["path"], commit, answer["fingerprint"])
+    facts, headers = ModelFacts.model_validate(answer["facts"]), answer.get("headers")
+    known = answer["fingerprint"] if commit is None or headers is None else headers
+    return ModelInspection(facts, answer["path"], commit, known, headers=headers)
 
 
 def local_model(name: str) -> Path | None:

@@ -199,7 +199,7 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
     model = inspect_model(plan.model.id, weights=False, revision=plan.model.revision)
     check_task(plan.task, model.facts.family)
     check_trainable(model)
-    if plan.model.fingerprint not in (None, model.fingerprint):
+    if plan.model.fingerprint not in (None, model.fingerprint, model.headers):
         raise InputError(f"{plan.model.id}: is not the model that the plan was made for; make a new plan.")
     check_here(plan, model.facts)
     rows = plan.data

@@ -54,7 +54,7 @@ class ModelChoice(Choice):
     revision: str | None = None
     """A hub commit; meaningless for a folder."""
     fingerprint: str | None = None
-    """SHA-256 over the configuration and the headers of the weights, checked before the run."""
+    """SHA-256 over configuration, headers and, of a folder, samples of the weights; checked before the run."""
 
 
 class DataChoice(Choice):

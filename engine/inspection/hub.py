@@ -155,7 +155,8 @@ def _headers_only(name: str, revision: str | None) -> dict[str, Any]:
         with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
             return weights_of(list(pool.map(lambda file: _header(name, commit, file, files[file]), names)), f"hub model {name}")
 
-    return described(folder, name, read) | {"revision": commit, "weights_here": False}
+    found = described(folder, name, read)
+    return found | {"revision": commit, "weights_here": False}
 
 
 def _header(name: str, commit: str, file: str, length: int) -> Header:

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.inspection.families import family_of
 from engine.inspection.gguf import gguf_file, inspect_gguf
-from engine.inspection.headers import an_adapter, read_weights
+from engine.inspection.headers import an_adapter, read_weights, sampled
 from engine.inspection.manners import chat_template, end_of_turn, instruct, licence, tokenizer_class
 from engine.inspection.quantized import bits_of, method_of
 from engine.inspection.weights import Kind, Weights, active
@@ -52,6 +52,7 @@ def inspect_folder(path: str, name: str | None = None, *, whole: bool = False) -
     if not folder.is_dir():
         raise InputError(f"{path}: is not a folder; give the folder with config.json and model.safetensors.")
     found = described(folder, name or path, lambda: read_weights(folder))
+    found["fingerprint"] = hashlib.sha256(bytes.fromhex(found["headers"]) + sampled(folder)).hexdigest()
     if whole and not _tokenizer_in(folder, found["facts"]["config"]):
         raise InputError(no_tokenizer(path))
     return found
@@ -71,6 +72,12 @@ def _tokenizer_in(folder: Path, config: dict[str, Any]) -> bool:
     return str(named).lower().startswith(OF_BYTES)
 
 
+def is_another(found: dict[str, Any], wanted: str | None) -> bool:
+    """Whether a model that `inspect_folder` found is not the one of a plan's fingerprint, if it has one. Plans of hub models,
+    whose weights may not have been here, and older ones know its configuration and headers alone."""
+    return wanted not in (None, found["fingerprint"], found.get("headers"))
+
+
 def described(folder: Path, name: str, read: Callable[[], Weights]) -> dict[str, Any]:
     """The answer of `inspect_folder` for the config in `folder` and the weights that `read` finds, here or on the hub.
 
@@ -83,7 +90,7 @@ def described(folder: Path, name: str, read: Callable[[], Weights]) -> dict[str,
     return {
         "facts": _facts(folder, name, config, dimensions, weights).model_dump(mode="json"),
         "path": str(folder.absolute()),
-        "fingerprint": hashlib.sha256(raw + weights.digest).hexdigest(),
+        "headers": hashlib.sha256(raw + weights.digest).hexdigest(),
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.contradictions import MOST_UNTRAINED
-from engine.inspection.model import inspect_folder
+from engine.inspection.model import inspect_folder, is_another
 from engine.refusals import check_task
 from engine.rows import Split
 from engine.tables.read import fingerprint
@@ -39,7 +39,7 @@ def verified_folder(plan: Plan) -> tuple[str, Family | None]:
     found = inspect_folder(folder, plan.model.id)
     family = found["facts"]["family"]
     check_task(plan.task, family)
-    if plan.model.fingerprint and found["fingerprint"] != plan.model.fingerprint:
+    if is_another(found, plan.model.fingerprint):
         raise InputError(f"{plan.model.id}: the model has changed since the plan was made; make a new plan.")
     positions = found["facts"]["max_positions"]
     if positions and plan.max_length > positions:

@@ -21,7 +21,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 
 from engine.files import disk_free, folder_size, read_json, sync_files, sync_folder, write_atomically, write_json
-from engine.inspection.model import inspect_folder
+from engine.inspection.model import inspect_folder, is_another
 from engine.loading import split
 from engine.merging import BESIDE, memory_needed, part_of
 from engine.processes import answers
@@ -57,7 +57,7 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
     plan = run.plan()
     base = model_folder(plan.model)
     found = inspect_folder(base, plan.model.id)
-    if plan.model.fingerprint and found["fingerprint"] != plan.model.fingerprint:
+    if is_another(found, plan.model.fingerprint):
         raise InputError(f"{plan.model.id}: the model has changed since the run was made, so the adapter does not belong to it.")
     dtype, parameters = _stored(Path(base))
     _check_room(Path(base), target, memory_needed(parameters))

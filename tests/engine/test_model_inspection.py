@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.inspect import local_model
-from engine.inspection.model import inspect_folder
+from engine.inspection.model import inspect_folder, is_another
 from recommender.errors import Exit, InputError
 from recommender.facts import ModelFacts
 
@@ -251,9 +251,16 @@ def test_an_index_may_not_point_elsewhere(tmp_path: Path, name: str) -> None:
     assert "is not a safetensors file beside it" in complaint(folder)
 
 
-def test_the_fingerprint_follows_config_and_headers(tmp_path: Path) -> None:
+def test_the_fingerprint_follows_config_headers_and_weights(tmp_path: Path) -> None:
     first = inspect_folder(str(model(tmp_path / "a")))["fingerprint"]
     assert first == inspect_folder(str(model(tmp_path / "b")))["fingerprint"]
+    trained = model(tmp_path / "trained")
+    with (trained / "model.safetensors").open("r+b") as file:  # as a fine-tune that is saved over it leaves it
+        file.seek(-400, 2)
+        file.write(b"\x3c" * 400)
+    assert first != inspect_folder(str(trained))["fingerprint"]
+    assert is_another(inspect_folder(str(trained)), first)
+    assert not is_another(inspect_folder(str(trained)), inspect_folder(str(tmp_path / "a"))["headers"])  # an older plan's
     assert first != inspect_folder(str(model(tmp_path / "c", {**BERT, "hidden_act": "relu"})))["fingerprint"]
     assert first != inspect_folder(str(model(tmp_path / "d", tensors={**BERT_WEIGHTS, "extra": ("F32", [1])})))["fingerprint"]
 
