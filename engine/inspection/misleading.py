@@ -110,7 +110,8 @@ def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
             " the other as rejected, or the one to be learned as a text."
         )
     near = next((by_name[n] for n in ("positive", "positives", "pos") if n in by_name), None)
-    if near is not None and by_name.keys() & {"query", "anchor"} and (near.kind == "list" or near.prose):
+    texts = near is not None and (near.spaced > 0.3 if near.kind == "list" else near.prose)
+    if near is not None and texts and by_name.keys() & {"query", "anchor"}:
         raise InputError(
             f"{table.path}: holds texts beside others that are near to them (column {one_line(near.name, 60)}), as embedding"
             " models learn from, which no task here trains."

@@ -19,6 +19,8 @@ DELIMITERS = (",", "\t", ";", "|")
 MAX_FIELD = 10_000_000
 _LEAST_LINES = 20
 """From which on values that repeat are told from chance."""
+_MOST_SPEAKERS = 4
+"""Of many labels in no order one is seldom that of the line before either."""
 HEAD = 1 << 20
 """Bytes at the start that tell separator and header."""
 _NAMES = (
@@ -123,9 +125,9 @@ def _are_labels(values: Sequence[str]) -> bool:
 
 
 def _take_turns(values: Sequence[str]) -> bool:
-    """Whether what stands first changes in nearly every line, and comes again: then it is who speaks (`A; hello`)."""
+    """Whether what stands first changes in nearly every line, though there are few: then it is who speaks (`A; hello`)."""
     changes = sum(a != b for a, b in pairwise(values))
-    return len(set(values)) <= len(values) / 5 and changes >= 0.95 * (len(values) - 1)
+    return len(set(values)) <= _MOST_SPEAKERS and changes >= 0.95 * (len(values) - 1)
 
 
 def _told_apart(names: list[str]) -> tuple[str, ...]:

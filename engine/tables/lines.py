@@ -14,7 +14,8 @@ from recommender.errors import InputError
 _TAG = re.compile(rb"O|[BIESLUM]-\S+")
 LABEL = "__label__"
 """What fastText writes before a label, at the beginning of the text."""
-_ENDED = re.compile(r".*\S\s*@([^\W\d_]{2,30})")
+_ENDED = re.compile(r"(.*\S)@([^\W\d_]{2,30})")
+"""Directly behind the text: with a space before it, it is whom a text is for or from."""
 _LEAST_LINES = 20
 """From which on words that repeat are told from chance."""
 _UNIVERSAL = 10
@@ -93,7 +94,7 @@ def _labelled(file: TextFile, kind: str, *, several: bool) -> Source:
 def looks_ended(head: str) -> bool:
     """Whether every line ends with `@` and one of a few words."""
     lines = [line for line in head.split("\n")[:-1] if line.strip()]
-    ends = [found[1] for line in lines if (found := _ENDED.fullmatch(line.rstrip())) is not None]
+    ends = [found[2] for line in lines if (found := _ENDED.fullmatch(line.rstrip())) is not None]
     return len(ends) >= _LEAST_LINES and len(ends) == len(lines) and 1 < len(set(ends)) <= len(ends) / 5
 
 
@@ -104,8 +105,8 @@ def _before(line: str) -> tuple[str, list[str]]:
 
 
 def _behind(line: str) -> tuple[str, list[str]]:
-    text, _, mark = line.rpartition("@")
-    return text.strip(), [mark.strip()]
+    found = _ENDED.fullmatch(line.strip())
+    return (line.strip(), []) if found is None else (found[1], [found[2]])
 
 
 def _marked(file: TextFile, kind: str, several: bool, told: Told, _: Wanted) -> Iterator[Table]:

@@ -103,6 +103,12 @@ def test_texts_before_their_label_and_lines_that_end_with_names(tmp_path: Path) 
     assert read_table(str(bank)).columns["text"] == said
     mail.write_text("".join(f"{text} write to me@home{i}\n" for i, text in enumerate(said)))
     assert read_table(str(mail)).format == "text"
+    mail.write_text("".join(f"{text} via @{('CNN', 'BBC')[i % 2]}\n" for i, text in enumerate(said)))
+    assert read_table(str(mail)).format == "text", "whom it is from"
+    far = [f"{text}@{('neutral', 'positive')[i % 2]}" for i, text in enumerate(said * 2_000)]
+    bank.write_text("\n".join([*far, "Write to me@home.com now", "No mark"]))
+    last = read_table(str(bank))
+    assert (last.columns["text"][-2:], last.columns["label"][-2:]) == (["Write to me@home.com now", "No mark"], [None, None])
 
 
 @pytest.mark.parametrize(
@@ -143,6 +149,8 @@ def test_who_speaks_in_turn_is_no_label_of_what_is_said(tmp_path: Path) -> None:
     labelled.write_text("".join(f"{'AB'[i // 3 % 2]}; {text}\n" for i, text in enumerate(said)))
     assert list(read_table(str(talk)).columns) == ["text"]
     assert list(read_table(str(labelled)).columns) == ["column 1", "column 2"]
+    labelled.write_text("".join(f"intent{i * 7 % 30}; {said[i % 40]}\n" for i in range(200)))
+    assert list(read_table(str(labelled)).columns) == ["column 1", "column 2"], "of thirty the next one is another"
 
 
 def test_universal_dependencies(tmp_path: Path) -> None:

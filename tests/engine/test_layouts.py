@@ -103,6 +103,10 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
         lambda i, r: {"prompt": prose(r), "chosen": prose(r), "rejected": prose(r), "meta": {"messages": 3}},
         "preference", "preference", {"chosen": "chosen", "rejected": "rejected", "prompt": "prompt"},
     ),
+    "searches": (
+        lambda i, r: {"query": [f"w{i}", "shoes"], "pos": ["ADJ", "NOUN"]},
+        "token_classification", "tokens_tags", {"tokens": "query", "tags": "pos"},
+    ),
     "phrases": (
         lambda i, r: {"words": [prose(r, 2), prose(r, 2)], "tags": ["x", "y"]},
         "token_classification", "tokens_tags", {"tokens": "words", "tags": "tags"},
