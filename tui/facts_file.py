@@ -1,6 +1,7 @@
 """Facts that a person brings in a JSON file, or through stdin."""
 
 import codecs
+import json
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from pydantic import ValidationError
 
 from recommender.errors import InputError
 from recommender.facts import Facts
+
+_WHERE_FROM = "facts are what `loracle inspect ... --json` prints."
 
 
 def facts_from(file: Path) -> Facts:
@@ -19,13 +22,29 @@ def facts_from(file: Path) -> Facts:
     name = "stdin" if str(file) == "-" else str(file)
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        facts = Facts.model_validate_json(content.removeprefix(codecs.BOM_UTF8))
+        facts = Facts.model_validate_json(content := content.removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror}).") from None
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            raise InputError(_no_json(name, content)) from None
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"{name}: {place + ': ' if place else ''}{first['msg']}.") from None
     if not facts.model_fields_set:
         raise InputError(f"{name}: holds no facts; its parts are machine, model, data, goal.")
     return facts
+
+
+def _no_json(name: str, content: bytes) -> str:
+    if not content.strip():
+        return f"{name}: is empty; facts are JSON, an object with the parts machine, model, data, goal."
+    try:
+        json.loads(content.decode("utf-8", "replace"))
+    except RecursionError:
+        return f"{name}: holds too many lists in one another to be facts."
+    except json.JSONDecodeError as error:
+        if error.pos >= len(error.doc.rstrip()):
+            return f"{name}: ends in the middle of its JSON; write it anew, or get it again."
+        return f"{name}:{error.lineno}: is no JSON from column {error.colno} on; {_WHERE_FROM}"
+    return f"{name}: is no JSON; {_WHERE_FROM}"

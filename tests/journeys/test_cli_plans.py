@@ -161,7 +161,10 @@ def test_facts_whose_steps_cannot_be_counted_are_told_by_a_formula_and_that_is_s
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "JSON"),
+        ("{", "ends in the middle of its JSON"),
+        ("", "is empty"),
+        ("[" * 100_000, "too many lists"),
+        ('{"machine": {}}\nhello', ":2: is no JSON from column 1 on"),
         ('{"verdict": "full"}', "holds no facts"),
         ('{"data": {"rows": "many"}}', "data.rows"),
         (None, "No such file"),
@@ -171,7 +174,7 @@ def test_facts_that_cannot_be_used_are_named(loracle: Command, tmp_path: Path, c
     if content is not None:
         (tmp_path / "facts.json").write_text(content)
     said = refused(loracle("plan", "--facts", "facts.json"))
-    assert said.startswith("loracle: facts.json: ")
+    assert said.startswith("loracle: facts.json:")
     assert told in said
 
 
