@@ -84,11 +84,11 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "G1_no_text": "None of the {rows:count} rows has any text.",
     "G2_contradictions": "{share:share} of your rows have a text that also appears with another label; no method can score "
     "above about {cap:share}.",
-    "G4_too_few_examples": "With {smallest:count} examples in the smallest class and {unique_rows:count} rows, results swing "
-    "by many points with the seed.",
+    "G4_too_few_examples": "With {unique_rows:count} rows, {smallest:count} of them in the smallest class, results swing by "
+    "many points with the seed.",
     "G4_too_few_rows": "With {unique_rows:count} rows, results swing by many points with the seed.",
-    "G5_baseline_first": "With {smallest:count} examples in the smallest class and {unique_rows:count} rows, a frozen model "
-    "with a linear probe often does as well.",
+    "G5_baseline_first": "With {unique_rows:count} rows, {smallest:count} of them in the smallest class, a frozen model with "
+    "a linear probe often does as well.",
     "G6_too_few_generation": "{unique_rows:count} examples are too few to tune a model that writes text.",
     "G6_too_little_raw_text": "{trained_tokens:short} tokens of raw text are too few to teach a model anything it would keep.",
     "G7_changing_facts": "Facts that change belong in retrieval; fine-tuning teaches form and behaviour.",
