@@ -6,7 +6,7 @@ from textual.filter import LineFilter
 
 from tui.words import ASCII_SIGNS
 
-_FRAMES = {**dict.fromkeys("─━═╌┄╴╶╸╺", "-"), **dict.fromkeys("│┃║┆▌▐▏▕▎▊", "|"), **dict.fromkeys("┌┐└┘┏┓┗┛╭╮╰╯├┤┬┴┼╋", "+")}
+_FRAMES = {**dict.fromkeys("─━═╌┄╴╶╸╺", "-"), **dict.fromkeys("│┃║┆▏▎▍▌▋▊▉▐▕", "|"), **dict.fromkeys("┌┐└┘┏┓┗┛╭╮╰╯├┤┬┴┼╋", "+")}
 _BARS = {**dict.fromkeys("▁▂▃▄▅▆▇▀▔", " "), "█": "#", "▓": "#", "▒": "+", "░": "."}
 _LETTERS = {
     "…": ".", "→": ">", "←": "<", "↑": "^", "↓": "v", "•": "-", "—": "-", "−": "-", "“": '"', "”": '"', "‘": "'", "’": "'",

@@ -18,6 +18,11 @@ from tui.widgets.choices import Options
 Screen = Callable[[LoracleApp], str]
 
 
+def marked(found: Options) -> str:
+    """The line under the cursor."""
+    return "" if found.highlighted is None else str(found.get_option_at_index(found.highlighted).prompt).strip()
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
@@ -64,6 +69,37 @@ async def test_a_command_is_found_by_what_it_does_and_its_key_is_told(
         await pilot.pause()
         await pilot.press("escape")
         await wait(pilot, lambda: not isinstance(app.screen, Palette))
+
+
+async def test_what_is_marked_stays_so_in_another_size_and_gives_way_to_the_best_match(
+    runs: Path, screen: Screen, wait: Any
+) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.theme = "textual-light"
+        await pilot.press("f2")
+        await wait(pilot, lambda: isinstance(app.screen, Palette) and "textual-light" in screen(app))
+        found = app.screen.query_one(Options)
+        await wait(pilot, lambda: marked(found) == "textual-light")
+        await pilot.press("home", "down")
+        after = marked(found)
+        await pilot.resize_terminal(90, 30)
+        await wait(pilot, lambda: app.screen.size.width == 90)
+        await pilot.pause()
+        assert marked(found) == after != "textual-light"
+        await pilot.press(*"light")
+        await wait(pilot, lambda: found.option_count > 1 and marked(found) == str(found.get_option_at_index(0).prompt).strip())
+        assert marked(found) != "textual-light"
+
+
+async def test_what_is_typed_before_the_palette_has_the_focus_is_not_lost(runs: Path, wait: Any) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("ctrl+p")
+        await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
+        app.screen.set_focus(None)  # as it is for a moment while the palette is put together
+        await pilot.press("t", "h")
+        await wait(pilot, lambda: app.screen.query_one(Input).value == "th")
 
 
 async def test_a_theme_is_chosen_by_name(runs: Path, screen: Screen, wait: Any) -> None:

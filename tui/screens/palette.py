@@ -43,9 +43,9 @@ class Palette(Dialog[Callable[[], object] | None]):
     def __init__(self, asked: str, commands: Sequence[Command], now: str = "") -> None:
         """`now` is the name of what holds at the moment, where one of them does."""
         super().__init__()
-        self._asked, self._now = asked, now
-        self._commands = sorted(commands, key=lambda one: one.name.casefold())
-        self._shown: list[Command] = []
+        self._asked = asked
+        self._commands = self._shown = sorted(commands, key=lambda one: one.name.casefold())
+        self._held = next((n for n, one in enumerate(self._commands) if one.name == now), 0)
         self._widest = 2 + max(cell_len(one.name) for one in commands)
 
     def compose(self) -> ComposeResult:
@@ -58,8 +58,13 @@ class Palette(Dialog[Callable[[], object] | None]):
             yield Static(Content.styled(said, "dim"), markup=False)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Lines are as wide as there is room."""
-        self.call_after_refresh(self._list)
+        """Lines are as wide as there is room; what is marked stays marked."""
+        self.call_after_refresh(self._draw)
+
+    def on_key(self, event: events.Key) -> None:
+        """What is typed before the line has the focus belongs there too."""
+        if event.is_printable and event.character is not None:
+            self.query_one(Input).insert_text_at_cursor(event.character)
 
     @on(Input.Changed)
     def _list(self) -> None:
@@ -69,14 +74,18 @@ class Palette(Dialog[Callable[[], object] | None]):
         matches = [(matcher.match(one.name) if typed else 0.0, one) for one in self._commands]
         found = [(score, one) for score, one in matches if score > 0 or typed in one.meaning.casefold()]
         self._shown = [one for _score, one in sorted(found, key=lambda pair: -pair[0])]
+        self._draw(0 if typed else self._held)
+
+    def _draw(self, marked: int | None = None) -> None:
         options = self.query_one(OptionList)
+        if marked is None:
+            marked = self._held if options.highlighted is None else options.highlighted
         options.clear_options()
         width = max(options.scrollable_content_region.width, 20)
         options.add_options([Option(self._line(one, width), id=str(self._commands.index(one))) for one in self._shown])
         if not self._shown:
             options.add_option(Option(Content.styled(_("No matches found"), "$text-muted"), disabled=True))
-        names = [one.name for one in self._shown]
-        options.highlighted = names.index(self._now) if self._now in names else 0 if names else None
+        options.highlighted = marked if self._shown else None
 
     def _line(self, one: Command, width: int) -> Content:
         if not one.meaning:
