@@ -17,6 +17,7 @@ from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.run_rows import RunList, best_score
 from tui.screens.compare import CompareScreen
+from tui.screens.help import HelpScreen
 from tui.screens.home import HomeScreen
 from tui.screens.run import RunScreen
 
@@ -69,6 +70,29 @@ async def test_a_first_run_is_listed_though_somebody_asked_for_the_last_of_none(
         await pilot.press("G")
         ended(make_run, "first")
         await wait(pilot, lambda: "first-lora" in screen(app))
+
+
+async def test_set_up_covers_nothing_that_was_opened_before_it(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    read = threading.Event()
+    monkeypatch.setattr(RunList, "rows", lambda *given: read.wait(30) and [])
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        home = app.screen
+        assert isinstance(home, HomeScreen)
+        await pilot.press("f1")
+        await wait(pilot, lambda: isinstance(app.screen, HelpScreen))
+        home._take([])  # a look that ended in the moment of the key
+        await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("escape", "n")
+        await wait(pilot, lambda: "What is the model to learn" in screen(app))
+        read.set()
+        await pilot.press("escape")
+        await wait(pilot, lambda: "No run yet" in screen(app))
+        await pilot.pause(0.1)
+        assert app.screen is home
 
 
 async def test_a_key_before_its_screen_stands_is_done_once_it_does(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:

@@ -76,6 +76,7 @@ async def test_what_is_marked_stays_so_in_another_size_and_gives_way_to_the_best
 ) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "What is the model to learn" in screen(app))
         app.theme = "textual-light"
         await pilot.press("f2")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "textual-light" in screen(app))
@@ -92,9 +93,10 @@ async def test_what_is_marked_stays_so_in_another_size_and_gives_way_to_the_best
         assert marked(found) != "textual-light"
 
 
-async def test_what_is_typed_before_the_palette_has_the_focus_is_not_lost(runs: Path, wait: Any) -> None:
+async def test_what_is_typed_before_the_palette_has_the_focus_is_not_lost(runs: Path, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "What is the model to learn" in screen(app))
         await pilot.press("ctrl+p")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
         app.screen.set_focus(None)  # as it is for a moment while the palette is put together
@@ -105,6 +107,7 @@ async def test_what_is_typed_before_the_palette_has_the_focus_is_not_lost(runs: 
 async def test_a_theme_is_chosen_by_name(runs: Path, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "What is the model to learn" in screen(app))
         await pilot.press("f2")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
         await pilot.press(*"nord")

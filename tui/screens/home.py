@@ -113,9 +113,10 @@ class HomeScreen(LoracleScreen):
     def _take(self, rows: "list[RunRow]") -> None:
         self._tell_endings(rows)
         self._show(rows)
-        if self._go_to_setup and not rows:
-            self.loracle.open_setup()
-        self._go_to_setup = False
+        if self.app.screen is self:  # else it was covered in this moment, and is listed again once it is shown
+            if self._go_to_setup and not rows:
+                self.loracle.open_setup()
+            self._go_to_setup = False
 
     def _tell_endings(self, rows: "list[RunRow]") -> None:
         """A run that ended while one looked elsewhere."""
@@ -181,6 +182,7 @@ class HomeScreen(LoracleScreen):
 
     def action_new(self) -> None:
         """Go to set-up."""
+        self._go_to_setup = False
         self.loracle.open_setup()
 
     @on(DataTable.RowSelected)
