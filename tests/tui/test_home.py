@@ -92,7 +92,7 @@ async def test_set_up_covers_nothing_that_was_opened_before_it(
         await pilot.press("escape")
         await wait(pilot, lambda: "No run yet" in screen(app))
         await pilot.pause(0.1)
-        assert app.screen is home
+        assert app.screen_stack == [home]
 
 
 async def test_a_key_before_its_screen_stands_is_done_once_it_does(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
