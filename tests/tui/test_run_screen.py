@@ -109,14 +109,15 @@ async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, worker
         await wait(pilot, lambda: "5 evaluations" in screen(app) and "1 loss" in screen(app))
 
 
-async def test_a_timer_that_is_begun_while_its_screen_is_left_does_nothing(runs: Path, worker: Any, wait: Any) -> None:
+async def test_what_is_asked_for_while_its_screen_is_left_is_not_done(runs: Path, worker: Any, wait: Any) -> None:
     app, calls = LoracleApp(runs=runs), []
     async with app.run_test(size=(80, 24)) as pilot:
         left = RunScreen(worker.run)
         await app.push_screen(left)
         app.back()
         for _moment in range(100):  # a thread may come back in any of them
-            left.set_interval(0.0001, lambda: calls.append(1))
+            left.set_interval(0.0001, lambda: calls.append("a timer"))
+            left.call_after_refresh(calls.append, "after a layout")
             await asyncio.sleep(0)
         await pilot.pause(0.1)
     assert calls == []
