@@ -234,7 +234,6 @@ class _Step:
             with in_pieces(other, self.ways.heads, self._pieces, tile), watched(marks):
                 return with_sums(trace(build, self._card))
         calls = self._calls.setdefault(layers, Calls()) if self._timed else None
-        asked_before = _asked_for_layouts()
         with watched(marks if self._marked else []) as (self._pieces, narrow):
             found = with_sums(trace(build, self._card, calls=calls))
         self._learned[layers] = found.trained
@@ -242,14 +241,9 @@ class _Step:
             self.ways = self.ways._replace(causal=self._keys, narrow=narrow[0])
         writes = HEADS[one["task"]] == "causal_lm"
         chunk = loss_chunk(self._words, cpu=self._card.kind == "cpu") if writes else 0
-        group = layout.MOST[self._card.kind] if _asked_for_layouts() > asked_before else 0
+        group = layout.MOST[self._card.kind] if layout.layout.cache_info().misses else 0  # since the trace began: it clears it
         self.ways = self.ways._replace(chunk=chunk, group=group, tile=TILE if self._pieces else 0)
         return found
-
-
-def _asked_for_layouts() -> int:
-    known = layout.layout.cache_info()
-    return known.hits + known.misses
 
 
 def _plan(one: dict[str, Any]) -> Plan:

@@ -149,6 +149,15 @@ def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
         assert fitted.at(fit, 6, 600, 8) is None  # nothing of attention is kept for so long rows
 
 
+def test_what_a_child_traced_before_changes_no_answer(facts: Facts) -> None:
+    machine = facts.machine.model_copy(update={"backend": "cpu", "devices": ()})
+    known = Facts.model_validate({"machine": machine.model_dump(), "model": {"config": CONFIG}, "data": {"task": "classification"}})
+    settings = {"learning_rate": 1e-4, "epochs": 1, "effective_batch": 64, "token_budget": 4096, "max_length": 96}
+    one = {"method": "full", "task": "classification", "settings": settings, "labels": 3, "rows": 6, "length": 96, "pieces": 1}
+    first, again = (candidates(known, [one | {"fit": True, "timed": False}]) for _ in range(2))
+    assert first == again
+
+
 @pytest.mark.parametrize(("backend", "rows"), [("cuda", 6), ("cpu", 2)])
 def test_what_a_wholly_learned_text_takes_follows_from_the_terms_of_one_trace(facts: Facts, backend: str, rows: int) -> None:
     """The upper end of an interval, for which the step would else be traced again."""
