@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,9 @@ def learned_rows(data: DataInspection, model_path: str, count: int) -> dict[str,
 
 def _check_path(name: str | Path) -> None:
     """Raises InputError where no plan could name it, before anything is looked at."""
-    if not is_unicode(os.path.abspath(name)):
+    with suppress(FileNotFoundError):  # the folder that this was started in is gone
+        name = os.path.abspath(name)
+    if not is_unicode(str(name)):
         raise InputError(f"{name}: its path holds bytes that are not UTF-8, so no plan can name it; rename it.")
 
 

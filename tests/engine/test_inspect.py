@@ -67,6 +67,14 @@ def test_a_path_that_is_no_utf8_is_told_before_anything_is_read(tmp_path: Path) 
             subject.inspect_data(data, eval=held_out)
 
 
+def test_from_a_folder_that_is_gone_what_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match=r"rows\.csv: there is no such file"):
+        subject.inspect_data("rows.csv")
+
+
 def test_a_model_without_a_name() -> None:
     assert "has no name" in complaint(" ")
 

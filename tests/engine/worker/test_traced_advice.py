@@ -151,7 +151,8 @@ def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
 
 def test_what_a_child_traced_before_changes_no_answer(facts: Facts) -> None:
     machine = facts.machine.model_copy(update={"backend": "cpu", "devices": ()})
-    known = Facts.model_validate({"machine": machine.model_dump(), "model": {"config": CONFIG}, "data": {"task": "classification"}})
+    about = {"model": {"config": CONFIG | {"num_hidden_layers": 2}}, "data": {"task": "classification"}}
+    known = Facts.model_validate({"machine": machine.model_dump()} | about)
     settings = {"learning_rate": 1e-4, "epochs": 1, "effective_batch": 64, "token_budget": 4096, "max_length": 96}
     one = {"method": "full", "task": "classification", "settings": settings, "labels": 3, "rows": 6, "length": 96, "pieces": 1}
     first, again = (candidates(known, [one | {"fit": True, "timed": False}]) for _ in range(2))
