@@ -85,14 +85,20 @@ def ask(
     except TimeoutError:
         raise InputError(f"{_shown(about)}: reading it took longer than {timeout:.0f} seconds and was stopped.") from None
     finally:
-        begun = starting.close()
-        if cancel is not None:
-            cancel._holds(None)  # what it would end answers somebody else by then
-        conversation = held[0] if held else None
-        if kept and answered and conversation is not None and not (cancel is not None and cancel.cancelled):
-            _idle.keep(kind, environment, conversation)
-        elif (ended := conversation.process if conversation is not None else begun) is not None:
-            _leave(ended, conversation)
+        try:
+            begun = starting.close()
+            if cancel is not None:
+                cancel._holds(None)  # what it would end answers somebody else by then
+            conversation = held[0] if held else None
+            if kept and answered and conversation is not None and not (cancel is not None and cancel.cancelled):
+                _idle.keep(kind, environment, conversation)
+            elif (ended := conversation.process if conversation is not None else begun) is not None:
+                _leave(ended, conversation)
+        except BaseException:  # a Ctrl-C that came only now
+            ended = held[0].process if held else starting.close()
+            if ended is not None and ended.poll() is None:
+                _signal(ended)
+            raise
     if cancel is not None and cancel.cancelled:
         raise InputError(f"{_shown(about)}: reading it was cancelled.")
     return _answer(process.returncode or 0, out, bytes(held[0].log), about)

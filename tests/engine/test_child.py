@@ -244,6 +244,17 @@ def test_a_child_that_was_cancelled_as_it_answered_answers_no_more(reader: Path)
     assert child._idle._waiting is None, "a process of half a gigabyte is not gone at once"
 
 
+def test_a_ctrl_c_while_a_child_is_taken_leave_of_ends_it(reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    reader.write_text(ANSWERING.replace("while", f"echo $$ > {tmp_path}/pid; while", 1))
+    monkeypatch.setattr(child._idle, "keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ask("trace", {}, about="a step", timeout=20)
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
 def test_a_child_that_failed_or_whose_parent_is_gone_answers_no_more(reader: Path, tmp_path: Path) -> None:
     reader.write_text(f"""#!/bin/sh\nread line; echo $$ > {tmp_path}/pid; echo '{{"error": "no", "exit": 2}}'\nread line\n""")
     with pytest.raises(InputError, match="no"):
