@@ -115,20 +115,20 @@ def at_once(facts: Facts, step: Step) -> Counted | None:
     """What a trace has counted of this very step, or else what the fit of a neighbour says of it; `None` where neither can."""
     told, longest = _reading(facts).told, longest_sequence(facts, step.length)
     if (step, longest) not in told:
-        told[step, longest] = _at_once(facts, step, longest)
+        told[step, longest] = _at_once(facts, step)
     return told[step, longest]
 
 
-def _at_once(facts: Facts, step: Step, longest: int) -> Counted | None:
+def _at_once(facts: Facts, step: Step) -> Counted | None:
     alike = [c for c in counted(facts) if _way(c.step) == _way(step)]
     exact = next((c for c in alike if c.step == step), None)
     if exact is not None:
         return exact
-    rows = max(step.micro_tokens // max(longest, 1), 1)
+    rows, length = largest_micro_batch(facts, step)
     for known in sorted((c for c in alike if c.fit), key=lambda c: abs(c.step.micro_tokens - step.micro_tokens)):
         assert known.fit is not None
         try:
-            there, here = fitted.at(known.fit, *known.fit["at"]), fitted.at(known.fit, rows, longest, step.rank)
+            there, here = fitted.at(known.fit, *known.fit["at"]), fitted.at(known.fit, rows, length, step.rank)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             continue
         if here is None or there is None or not there.peak:
@@ -153,6 +153,8 @@ def parameters(facts: Facts, step: Step) -> int | None:
 
 NEAR = math.log(1.6)
 """How far a step's memory by the formula may be from what is free, so that a trace could decide otherwise."""
+FULL = 0.9
+"""Share of a micro-batch's tokens that its longest sequences leave filled, below which others are looked at."""
 SHOWN = -1.0
 """In the place of how far it is, where its memory is told: nearer than near."""
 _ASKED: ContextVar[dict[Step, float] | None] = ContextVar("asked", default=None)
@@ -240,6 +242,18 @@ def longest_sequence(facts: Facts, length: int) -> int:
     if facts.data.task == "continued_pretraining":  # whose blocks are always full
         return length
     return min(length, facts.data.tokens_max or length)
+
+
+def largest_micro_batch(facts: Facts, step: Step) -> tuple[int, int]:
+    """Sequences of a step's largest micro-batch, and tokens of each. Where the longest ones would leave much of it empty, it is
+    taken for full of shorter ones, one unit more; blocks of raw text are all as long."""
+    longest = longest_sequence(facts, step.length)
+    together = longest_unit(facts, step.length) // max(longest, 1)
+    rows = max(step.micro_tokens // max(longest * together, 1), 1) * together
+    if rows * longest < FULL * step.micro_tokens and facts.data.task != "continued_pretraining":
+        rows += together
+        longest = max(step.micro_tokens // rows, 1)
+    return rows, longest
 
 
 def longest_unit(facts: Facts, length: int) -> int:

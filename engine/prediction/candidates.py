@@ -26,8 +26,7 @@ from recommender.traced import (
     asking,
     at_once,
     counted,
-    longest_sequence,
-    longest_unit,
+    largest_micro_batch,
     one_of_each_way,
     untimed,
     untraceable,
@@ -246,9 +245,7 @@ def _steady(facts: Facts) -> dict[str, Any]:
 
 def _wanted(facts: Facts, step: Step, name: str) -> dict[str, Any]:
     """A step, for the child: its settings, and the rows of its largest micro-batch."""
-    longest = longest_sequence(facts, step.length)
-    together = longest_unit(facts, step.length) // longest
-    units = max(step.micro_tokens // max(longest, 1) // together, 1)
+    rows, length = largest_micro_batch(facts, step)
     settings = {n: value for n, value in asdict(step).items() if n in OF_PLANS} | {"max_length": step.length}
     if step.method != "full":
         settings |= {"rank": step.rank, "alpha": 2 * step.rank, "target_modules": step.target_modules or ALL_LINEAR}
@@ -259,8 +256,8 @@ def _wanted(facts: Facts, step: Step, name: str) -> dict[str, Any]:
         "method": step.method,
         "task": facts.data.task,
         "settings": settings,
-        "rows": units * together,
-        "length": longest,
+        "rows": rows,
+        "length": length,
         "pieces": 2 if step.accumulates else 1,
         "labels": facts.data.classes or 2,
     }

@@ -303,7 +303,7 @@ def test_forty_rows_are_planned_only_when_somebody_insists(loracle: Command, tin
     assert loracle("plan", *situation, "--method", "lora").returncode == 0
     assert not (tmp_path / "plan.yaml").exists()
     assert loracle("plan", *situation, "--method", "lora", "--anyway").returncode == 0
-    assert parse((tmp_path / "plan.yaml").read_text()).overrides[0].startswith("G4_too_few_examples: With 20 examples")
+    assert parse((tmp_path / "plan.yaml").read_text()).overrides[0].startswith("G4_too_few_examples: With 40 rows")
     assert not (tmp_path / "runs").exists()
 
 

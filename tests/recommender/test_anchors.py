@@ -8,7 +8,7 @@ from recommender.facts import Facts
 from recommender.footprint import Step, states, wide_moments
 from recommender.memory import compared, place
 from recommender.shape import Shape, shape_of
-from recommender.traced import as_facts
+from recommender.traced import as_facts, largest_micro_batch
 from tests.recommender.test_recommend import BERT, LLAMA_1B, LLAMA_8B, LLAMA_70B
 
 GB, GIB = 10**9, 1024**3
@@ -151,3 +151,18 @@ def test_what_8_bit_moments_import_on_a_cpu_is_held_beside_the_counted_tensors()
     measured = facts.measured.model_copy(update={"memory_profile": profile})
     plain, eight = compared(facts.model_copy(update={"machine": machine, "measured": measured}), shape, *steps)
     assert eight - plain == 45_000_000
+
+
+@pytest.mark.parametrize(
+    ("task", "tokens", "longest", "found"),
+    [
+        ("instruction", 2048, 512, (4, 512)),
+        ("instruction", 2048, 568, (4, 512)),  # three of 568 would leave a sixth of it empty, and other rows do not
+        ("preference", 1024, 320, (4, 256)),  # two pairs
+        ("continued_pretraining", 1024, 600, (1, 600)),  # blocks are all as long
+        ("instruction", 512, 568, (1, 568)),  # one row is never cut
+    ],
+)
+def test_the_largest_micro_batch_is_full(task: str, tokens: int, longest: int, found: tuple[int, int]) -> None:
+    facts, _ = situation(LLAMA_1B, task)
+    assert largest_micro_batch(facts, Step("lora", "fp32", micro_tokens=tokens, length=longest)) == found
