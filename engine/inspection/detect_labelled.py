@@ -72,7 +72,7 @@ def text_labels(table: Table, columns: list[Column], named: dict[str, str], task
     if lists:
         usual = [c for c in lists if c.name.lower().rstrip("s") in LABEL_NAMES or c.name.lower() in ("genres", "categories")]
         column = (usual or lists)[0]
-        refuse_vectors(table, column)
+        refuse_vectors(table, column.name)
         if task is None and not usual and "label" not in named and any(map(_looks_named, columns)):
             return None
         return Shape("multi_label", "text_labels", {"text": text, "label": column.name}, 0.95 if usual else 0.75)
@@ -83,6 +83,7 @@ def text_labels(table: Table, columns: list[Column], named: dict[str, str], task
     if label is not None:
         found = separator_of(table.values(label), label, sure=task == "multi_label")
         if found is not None:
+            refuse_vectors(table, label)
             return Shape("multi_label", "text_labels", {"text": text, "label": label}, 0.85, separator=found)
         return None
     flags = [c.name for c in columns if c.flags and c.name != text]

@@ -1,6 +1,7 @@
 """Columns that would be taken for something that they are not: told, not guessed at."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from engine.inspection.columns import LABEL_NAMES, LOOK_AT, TEXT_NAMES, Column, 
 from engine.inspection.layouts import Shape
 from engine.inspection.usual import COMPLETIONS, NUMBERS, PROMPTS
 from engine.rows import as_text
-from engine.tables.cells import DECIMAL_COMMA, MOSTLY_COMMAS, PLURALS, THOUSANDS_COMMA
+from engine.tables.cells import DECIMAL_COMMA, MOSTLY_COMMAS, PLURALS, THOUSANDS_COMMA, list_in
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
@@ -175,17 +176,21 @@ def _true_or_false(values: Sequence[Any]) -> bool:
     return len(set(map(str, said))) > 1 and len(said) >= 0.9 * len(filled)
 
 
-def refuse_vectors(table: Table, column: Column) -> None:
-    """Lists of 0 and 1, of one length, say of each label whether it is there; read as labels they would be two, 0 and 1.
+def refuse_vectors(table: Table, name: str) -> None:
+    """Lists of 0 and 1, of one length, say of each label whether it is there; read as labels they would be two, 0 and 1. Also
+    where a cell spells them, and where a row in ten is another.
 
     Raises:
         InputError: it holds such.
     """
-    lists = [value for value in table.values(column.name)[:LOOK_AT] if isinstance(value, list)]
-    twice = any(len(set(map(str, value))) < len(value) for value in lists)
-    if twice and len(set(map(len, lists))) == 1 and all(v in (0, 1) for value in lists for v in value):
+    spelt = (list_in(value) if isinstance(value, str) else value for value in table.values(name)[:LOOK_AT])
+    lists = [value for value in spelt if isinstance(value, list)]
+    usual = Counter(map(len, lists)).most_common(1)
+    alike = [value for value in lists if len(value) == usual[0][0]]
+    twice = any(len(set(map(str, value))) < len(value) for value in alike)
+    if twice and len(alike) >= 0.9 * len(lists) and all(v in (0, 1) for value in alike for v in value):
         raise InputError(
-            f"{table.path}: column {one_line(column.name, 60)} holds a list of 0 and 1, a place for each label; write the names"
+            f"{table.path}: column {one_line(name, 60)} holds a list of 0 and 1, a place for each label; write the names"
             " of the row's labels, or a column of 0 and 1 for each label."
         )
 

@@ -138,7 +138,7 @@ def _with_point(text: str) -> str:
 def _columns_of_lists(table: Table) -> tuple[str, ...]:
     found: dict[str, list[list[Any] | None]] = {}
     for name, values in table.columns.items():
-        lists = [_list_in(v) for v in values[:_LOOK_AT]]
+        lists = [list_in(v) for v in values[:_LOOK_AT]]
         filled = sum(bool(v.strip()) for v in values[:_LOOK_AT])
         if any(lists) and _nearly_all(sum(v is not None for v in lists), filled):
             found[name] = lists
@@ -164,7 +164,7 @@ def _nearly_all(fit: int, every: int) -> bool:
     return 2 * fit > every and fit >= every - max(1, _FAULTS * every)
 
 
-def _list_in(text: str) -> list[Any] | None:
+def list_in(text: str) -> list[Any] | None:
     """The list that a cell spells, as JSON or as Python prints it; `None` where it spells none."""
     text = text.strip()
     if not (text.startswith("[") and text.endswith("]")):
@@ -186,7 +186,7 @@ def _with_lists(source: Source, names: Iterable[str], told: Told, wanted: Wanted
 
 
 def _held(table: Table, name: str, row: int, cell: str) -> list[Any] | None:
-    found = _list_in(cell)
+    found = list_in(cell)
     if found is None and cell.strip():
         raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds no list, where other rows do.")
     return found

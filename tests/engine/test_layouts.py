@@ -419,6 +419,10 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         lambda i, r: {"text": prose(r), "labels": [float(i % 2), 0.0, float(i % 3 == 0)]},
         "column labels holds a list of 0 and 1, a place for each label; write the names of the row's labels, or a column",
     ),
+    "spelt-vectors": (
+        lambda i, r: {"text": prose(r), "labels": str([i % 2, 0, int(i % 3 == 0)] if i else [1])},
+        "column labels holds a list of 0 and 1, a place for each label; write the names of the row's labels, or a column",
+    ),
     "graded-by-many": (
         lambda i, r: {"instruction": prose(r), "models": ["a", "b"], "correct_answers": ["None"],
                       "completions": [{"model": m, "response": prose(r), "overall_score": i % 9} for m in "ab"]},
