@@ -12,7 +12,7 @@ from typing import Any
 from engine import demo_chat
 from engine.files import OF_ROWS, expanded, nearest
 from engine.inspection.child import Cancel, ask, leave_idle
-from engine.inspection.conversation import Progress
+from engine.inspection.pipes import Progress
 from engine.text import is_unicode
 from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task

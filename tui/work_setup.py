@@ -12,7 +12,7 @@ from tui.words import amount
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
     from engine.inspection.child import Cancel
-    from engine.inspection.conversation import Progress
+    from engine.inspection.pipes import Progress
     from recommender.facts import Machine
     from recommender.recommendation import Candidate, Recommendation
 

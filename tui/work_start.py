@@ -15,7 +15,7 @@ from tui.work_plan import Advice
 if TYPE_CHECKING:
     from engine.inspect import ModelInspection
     from engine.inspection.child import Cancel
-    from engine.inspection.conversation import Progress
+    from engine.inspection.pipes import Progress
     from engine.pilot import Wanted
     from engine.rundir import RunDirectory
     from recommender.plan import Plan

@@ -9,7 +9,7 @@ import subprocess
 import threading
 from typing import Any
 
-from engine.inspection.conversation import ANSWER, Conversation, Progress, Starting
+from engine.inspection.pipes import ANSWER, Exchange, Progress, Starting
 from engine.processes import execute
 from engine.text import clean, one_line
 from recommender.errors import Exit, InputError, LoracleError, Refused
@@ -69,14 +69,14 @@ def ask(
     """
     message = json.dumps({**request, "memory_limit": memory, "progress": progress is not None}).encode()
     environment, kept = _environment() | (extra or {}), kind in KEPT
-    held: list[Conversation] = []
+    held: list[Exchange] = []
     starting = Starting(lambda: _start(kind, environment))
     answered = False
     try:
         if kept:
             _idle.lend(kind, environment, held)
         if not held:
-            held.append(Conversation(starting.process()))
+            held.append(Exchange(starting.process()))
         process = held[0].process
         if cancel is not None:
             cancel._holds(process)
@@ -89,11 +89,11 @@ def ask(
             begun = starting.close()
             if cancel is not None:
                 cancel._holds(None)  # what it would end answers somebody else by then
-            conversation = held[0] if held else None
-            if kept and answered and conversation is not None and not (cancel is not None and cancel.cancelled):
-                _idle.keep(kind, environment, conversation)
-            elif (ended := conversation.process if conversation is not None else begun) is not None:
-                _leave(ended, conversation)
+            exchange = held[0] if held else None
+            if kept and answered and exchange is not None and not (cancel is not None and cancel.cancelled):
+                _idle.keep(kind, environment, exchange)
+            elif (ended := exchange.process if exchange is not None else begun) is not None:
+                _leave(ended, exchange)
         except BaseException:  # a Ctrl-C that came only now
             ended = held[0].process if held else starting.close()
             if ended is not None and ended.poll() is None:
@@ -109,10 +109,10 @@ class _Idle:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: tuple[str, dict[str, str], Conversation] | None = None
+        self._waiting: tuple[str, dict[str, str], Exchange] | None = None
         self._timer = threading.Timer(KEPT_SECONDS, self.leave)
 
-    def lend(self, kind: str, environment: dict[str, str], held: list[Conversation]) -> None:
+    def lend(self, kind: str, environment: dict[str, str], held: list[Exchange]) -> None:
         """Put it into `held`, if it was started so; a Ctrl-C finds it there at the latest when it waits here no longer."""
         with self._lock:
             known = self._waiting
@@ -121,10 +121,10 @@ class _Idle:
                 self._waiting = None
                 self._timer.cancel()
 
-    def keep(self, kind: str, environment: dict[str, str], conversation: Conversation) -> None:
+    def keep(self, kind: str, environment: dict[str, str], exchange: Exchange) -> None:
         """This one waits now, for `KEPT_SECONDS`."""
         with self._lock:
-            before, self._waiting = self._waiting, (kind, environment, conversation)
+            before, self._waiting = self._waiting, (kind, environment, exchange)
             self._timer.cancel()
             self._timer = threading.Timer(KEPT_SECONDS, self.leave)
             self._timer.daemon = True
@@ -154,12 +154,12 @@ def _start(kind: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     return process
 
 
-def _leave(process: subprocess.Popen[bytes], conversation: Conversation | None) -> None:
+def _leave(process: subprocess.Popen[bytes], exchange: Exchange | None) -> None:
     """Take leave of a child, which ends if it has not yet."""
     if process.poll() is None:
         _signal(process)
-    if conversation is not None:
-        conversation.close()
+    if exchange is not None:
+        exchange.close()
     with _lock:
         _running.discard(process)
 

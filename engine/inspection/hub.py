@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.inspection.conversation import Progress
 from engine.inspection.headers import Header, header_length, names_in, weights_of
 from engine.inspection.hub_fetch import fetched
 from engine.inspection.model import described, inspect_folder
+from engine.inspection.pipes import Progress
 from engine.inspection.weights import Weights
 from engine.text import one_line
 from recommender.errors import InputError, LoracleError, Refused
@@ -155,8 +155,7 @@ def _headers_only(name: str, revision: str | None) -> dict[str, Any]:
         with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
             return weights_of(list(pool.map(lambda file: _header(name, commit, file, files[file]), names)), f"hub model {name}")
 
-    found = described(folder, name, read)
-    return found | {"revision": commit, "weights_here": False}
+    return described(folder, name, read) | {"revision": commit, "weights_here": False}
 
 
 def _header(name: str, commit: str, file: str, length: int) -> Header:

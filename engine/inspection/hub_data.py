@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.files import common_start
-from engine.inspection.conversation import Progress
 from engine.inspection.hub import REACH_SECONDS, explained, within
 from engine.inspection.hub_fetch import fetched
+from engine.inspection.pipes import Progress
 from engine.tables.split_names import split_named
 from engine.text import one_line
 from recommender.errors import InputError, LoracleError

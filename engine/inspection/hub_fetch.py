@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import disk_free
-from engine.inspection.conversation import Progress
+from engine.inspection.pipes import Progress
 from recommender.errors import Refused
 from recommender.reasons import size
 

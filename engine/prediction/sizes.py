@@ -40,8 +40,8 @@ def neighbours(first: Sizes, ways: Ways, longest: int, together: int = 1, in_cac
     lengths = [n for eighths in (7, 9, 6, 10) if 1 < (n := _as_even(length * eighths // 8, length)) <= longest and n != length]
     pieces = -(-learned // chunk) if chunk else 0
     tiled = tile and tile < rows * ways.heads
+    # The last piece's share of a whole one: about as much leaves the number of pieces in a cache what it is.
     last = (learned - (pieces - 1) * chunk) / chunk if chunk else 0.0
-    """Of a whole piece; about as much leaves the number of pieces in a cache what it is."""
     places = [1 - share for share in (0.97 * last, 1.03 * last, 0.6, 0.3)] if pieces > 1 else [0.0]
     for n, m, share, place in product(lengths, (rows + together, rows - together), (0.81, 0.71, 0.63), places):
         if m < 1:

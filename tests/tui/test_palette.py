@@ -28,6 +28,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
 
 
+async def opened(pilot: Any, app: LoracleApp, wait: Any, key: str) -> None:
+    """A palette, with the cursor where one types."""
+    await pilot.press(key)
+    await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
+
+
 async def test_enter_twice_does_a_command_once_and_takes_no_screen_with_it(
     runs: Path, make_run: Any, screen: Screen, wait: Any
 ) -> None:
@@ -36,8 +42,7 @@ async def test_enter_twice_does_a_command_once_and_takes_no_screen_with_it(
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "second-lora" in screen(app))
-        await pilot.press("ctrl+p")
-        await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
+        await opened(pilot, app, wait, "ctrl+p")
         await pilot.press(*"delete")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "Move the run to the trash" in screen(app))
         for _time in range(2):  # both before the first is acted on, as over a slow connection
@@ -53,8 +58,7 @@ async def test_a_command_is_found_by_what_it_does_and_its_key_is_told(
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "Stop and save" in screen(app))
-        await pilot.press("ctrl+p")
-        await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
+        await opened(pilot, app, wait, "ctrl+p")
         await pilot.press(*"checkpoint")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "Stop and save" in screen(app))
         line = next(line for line in screen(app).splitlines() if "Finish this step" in line)
@@ -97,8 +101,7 @@ async def test_what_is_typed_before_the_palette_has_the_focus_is_not_lost(runs: 
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "What is the model to learn" in screen(app))
-        await pilot.press("ctrl+p")
-        await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
+        await opened(pilot, app, wait, "ctrl+p")
         app.screen.set_focus(None)  # as it is for a moment while the palette is put together
         await pilot.press("t", "h")
         await wait(pilot, lambda: app.screen.query_one(Input).value == "th")
@@ -108,8 +111,7 @@ async def test_a_theme_is_chosen_by_name(runs: Path, screen: Screen, wait: Any) 
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "What is the model to learn" in screen(app))
-        await pilot.press("f2")
-        await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
+        await opened(pilot, app, wait, "f2")
         await pilot.press(*"nord")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "nord" in screen(app))
         await pilot.press("enter")

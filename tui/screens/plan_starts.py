@@ -25,7 +25,7 @@ from tui.work_setup import cancel_handle
 
 if TYPE_CHECKING:
     from engine.inspection.child import Cancel
-    from engine.inspection.conversation import Progress
+    from engine.inspection.pipes import Progress
 
 
 class PlanStarts(LoracleScreen):

@@ -62,7 +62,7 @@ class Starting:
         return self._process
 
 
-class Conversation:
+class Exchange:
     """Requests to a child, the lines it says on the way, and its answers."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
