@@ -131,6 +131,7 @@ def _four_bit(args: Any) -> int:
 _ARITHMETIC: dict[str, Callable[[Any], int]] = {
     "bitsandbytes.gemm_4bit.default": _four_bit,
     "bitsandbytes.gemv_4bit.default": _four_bit,
+    "aten.addmm_.default": lambda args: 2 * args[1].numel() * args[2].shape[1],
     # Query and key, (rows, heads, length, width): two products there, five back; causal ones as if all were seen, as in torch.
     "aten._scaled_dot_product_flash_attention_for_cpu.default": lambda args: 4 * args[0].numel() * args[1].shape[2],
     "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": lambda args: 10 * args[1].numel() * args[2].shape[2],

@@ -9,7 +9,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from engine.worker import attention, causal, fused_lora
+from engine.worker import attention, causal, dropout, fused_lora
 from engine.worker.modeling import keep_trainable
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
 from engine.worker.token_loss import Head, head_of, token_loss
@@ -163,6 +163,41 @@ def test_lora_under_autocast_says_what_pefts_own_path_says(quantised: bool, tmp_
             found[name] = [t.detach().float().clone() for t in (out, x.grad, *matrices)]
         for got, expected in zip(found["fused"], found["usual"], strict=True):
             assert float((got - expected).norm() / expected.norm()) < 1e-2
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("rank", [8, 16])
+def test_an_adapter_that_drops_learns_what_pefts_own_path_learns(
+    quantised: bool, device: str, rank: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same is dropped, drawn by torch where the device stands for CUDA; whoever only evaluates drops nothing."""
+    monkeypatch.setattr(fused_lora, "kind_of", lambda _: device)
+    monkeypatch.setattr(dropout, "kind_of", lambda _: device)
+    model = build(transformers.LlamaConfig(**DECODER | {"hidden_size": 64, "intermediate_size": 128}))
+    if quantised:
+        model.save_pretrained(tmp_path)
+        options = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=options, dtype=torch.float32)
+        keep_trainable(model)
+    model = stir(get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear", lora_dropout=0.2)))
+    dropout.hasten(model)
+    layer = model.base_model.model.model.layers[0].mlp.up_proj
+    usual = layer.forward
+    assert fused_lora.fuse(model) == 14
+    found = {}
+    for name, forward in (("fused", layer.forward), ("usual", usual), ("other", usual)):
+        x = torch.ones(2, 50, 64, requires_grad=True)
+        torch.manual_seed(name == "other")
+        out = forward(x)
+        model.zero_grad()
+        out.square().sum().backward()
+        found[name] = [out.detach(), x.grad, layer.lora_A["default"].weight.grad, layer.lora_B["default"].weight.grad]
+    for got, expected, other in zip(found["fused"], found["usual"], found["other"], strict=True):
+        assert float((got - expected).norm() / expected.norm()) < ROUNDING
+        assert float((got - other).norm() / other.norm()) > 10 * ROUNDING
+    model.eval()
+    assert torch.allclose(layer(x), usual(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("more", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"use_rslora": True}])
