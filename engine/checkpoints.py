@@ -40,7 +40,7 @@ def seal(checkpoint: Path) -> int:
     """
     sync_files(checkpoint)
     files: dict[str, dict[str, Any]] = {}
-    for file in sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != MANIFEST):
+    for file in sorted(p for p in checkpoint.rglob("*") if p.is_file()):
         files[str(file.relative_to(checkpoint))] = {"size": file.stat().st_size, "sha256": sha256_of(file)}
     write_json(checkpoint / MANIFEST, {"version": 1, "step": step_of(checkpoint), "files": files})
     sync_folder(checkpoint.parent)
@@ -113,7 +113,7 @@ def listed(checkpoints: Path) -> Iterator[Path]:
     """All checkpoint folders, sound or not, newest first."""
     if not checkpoints.is_dir():
         return
-    found = [p for p in checkpoints.iterdir() if p.is_dir() and p.name.removeprefix("step-").isdigit()]
+    found = [p for p in checkpoints.glob("step-*") if p.is_dir() and p.name.removeprefix("step-").isdecimal()]
     yield from sorted(found, key=step_of, reverse=True)
 
 

@@ -51,8 +51,6 @@ def patience_ended(checkpoint: Path, plan: Plan) -> bool:
 
     A worker that was stopped, paused or killed at this very step has not noted it anywhere else.
     """
-    if not plan.early_stopping:
-        return False
     kept = read_json(checkpoint / "trainer_state.json").get("stateful_callbacks", {})
     waited = kept.get(EarlyStopping.__name__, {}).get("attributes", {}).get("waited", 0)
     return bool(waited >= plan.patience)

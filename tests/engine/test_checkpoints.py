@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from engine import checkpoints
 from recommender.errors import TrainingFailed
@@ -71,6 +72,13 @@ def test_any_fault_in_any_file_of_the_newest_falls_back_to_the_one_before(tmp_pa
         assert Path(name).name in put_aside[0]
     assert not newest.exists()
     assert (tmp_path / "quarantine-step-10-1").is_dir()
+
+
+@pytest.mark.parametrize("content", ['{"files": {}}', '{"files": []}', '{"files": {"optimizer.pt": 3}}', "{}", "[]", "null"])
+def test_a_manifest_that_says_nothing_of_the_files_is_damage(tmp_path: Path, content: str) -> None:
+    checkpoint = save(tmp_path, 1)
+    (checkpoint / checkpoints.MANIFEST).write_text(content)
+    assert "its manifest" in (checkpoints.damage(checkpoint) or "")
 
 
 def test_sound_checkpoints_are_ordered_by_number_not_by_name(tmp_path: Path) -> None:
@@ -177,14 +185,23 @@ def test_a_checkpoint_whose_deletion_was_cut_off_counts_no_more(tmp_path: Path, 
     assert [checkpoints.step_of(c) for c in checkpoints.sealed(tmp_path)] == [3, 2]
 
 
-@pytest.mark.parametrize(("number", "raised"), [(errno.ENOSPC, TrainingFailed), (errno.ENOMEM, OSError)])
-def test_what_cannot_be_written_takes_no_space(tmp_path: Path, number: int, raised: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), TrainingFailed),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), OSError),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), TrainingFailed),
+        (RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file"), TrainingFailed),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError),
+    ],
+)
+def test_what_cannot_be_written_takes_no_space(tmp_path: Path, error: Exception, raised: type[Exception]) -> None:
     folder = checkpoints.folder_of(tmp_path, 4)
 
     def write() -> None:
         with checkpoints.being_written(folder, "the checkpoint of step 4"):
             (folder / "optimizer.pt").write_bytes(bytes(1000))
-            raise OSError(number, os.strerror(number))
+            raise error
 
     with pytest.raises(raised):
         write()
@@ -197,7 +214,8 @@ def test_the_size_that_is_told_is_what_is_on_disk(tmp_path: Path) -> None:
 
 
 def test_strange_folders_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "step-x").mkdir()
+    for name in ("step-x", "step-²", "7"):
+        (tmp_path / name).mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     assert list(checkpoints.listed(tmp_path)) == []
 

@@ -114,7 +114,7 @@ def test_beginnings_are_read_by_each_row_where_something_is_dropped() -> None:
     assert causal.prepare(model) is None
     assert causal.reads_once(model)
     assert causal.reads_once(adapted(copy.deepcopy(model)))
-    assert not causal.reads_once(adapted(model, lora_dropout=0.1))
+    assert not causal.reads_once(adapted(copy.deepcopy(model), lora_dropout=0.1))
     model.config.attention_dropout = 0.1
     assert not causal.reads_once(model)
 

@@ -12,6 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from engine.worker import causal, dropout, fused_lora, grouped, unpadded
 from engine.worker.batches import padded
+from engine.worker.layout import layout
 from engine.worker.packing import cut_packed
 from tests.engine.worker.exact import Gradients, gradients, stir
 
@@ -153,19 +154,28 @@ def test_whoever_asks_the_body_gets_every_token() -> None:
 class Mean(transformers.BertForSequenceClassification):  # type: ignore[misc]  # mypy does not read transformers here
     """A head that reads every token."""
 
+    share = 1.0
+
     def forward(self, input_ids: Any = None, attention_mask: Any = None, **rest: Any) -> Any:
         hidden = self.bert(input_ids, attention_mask=attention_mask, **rest).last_hidden_state
         mask = attention_mask.unsqueeze(-1)
-        return SequenceClassifierOutput(logits=self.classifier((hidden * mask).sum(1) / mask.sum(1)))
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        return SequenceClassifierOutput(logits=self.classifier(torch.lerp(hidden[:, 0], mean, self.share)))
+
+
+class Glance(Mean):
+    """One that hardly looks beyond the first: zeros there would agree."""
+
+    share = 1e-6
 
 
 class Prenorm(transformers.RobertaPreLayerNormForSequenceClassification):  # type: ignore[misc]
     """Keys and values of what a norm makes of the layer's input."""
 
 
-@pytest.mark.parametrize("kind", [Mean, Prenorm])
+@pytest.mark.parametrize("kind", [Mean, Glance, Prenorm])
 def test_the_last_layer_stays_whole_where_the_head_or_the_layer_reads_more(kind: Any) -> None:
-    made = transformers.BertConfig if kind is Mean else transformers.RobertaPreLayerNormConfig
+    made = transformers.RobertaPreLayerNormConfig if kind is Prenorm else transformers.BertConfig
     model = kind(made(**SMALL, **STILL))
     ids, truth = rows()
     loss, expected = step(model, ids, truth)
@@ -257,7 +267,7 @@ def test_a_model_that_disagrees_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("window", [None, 5])
-@pytest.mark.parametrize("lengths", [(9, 9, 9), (31, 23, 17, 14, 9, 9, 3, 2), (3, 40, 2)])
+@pytest.mark.parametrize("lengths", [(9, 9, 9), (31, 23, 17, 14, 9, 9, 3, 2), (3, 40, 2), (3, 40, 3)])
 def test_attention_in_groups(
     monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, ...], window: int | None, causal: bool
 ) -> None:
@@ -283,6 +293,18 @@ def test_attention_in_groups(
     for other in found[1:]:
         for got, expected in zip(other, found[0], strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_was_laid_out_while_scoring_serves_in_training_too(causal: bool) -> None:
+    parts = [torch.randn(1, 2, 11, 4, requires_grad=True) for _ in range(3)]
+    options: dict[str, Any] = {"lengths": (8, 3), "p": 0.0, "scaling": None, "causal": causal, "window": 4}
+    layout.cache_clear()
+    grouped.band.cache_clear()
+    with torch.inference_mode():
+        grouped.attend(*parts, **options)
+    grouped.attend(*parts, **options).sum().backward()
+    assert all(t.grad is not None for t in parts)
 
 
 def test_keys_that_are_repeated_for_a_card_without_such_kernels_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
