@@ -35,6 +35,9 @@ def run(lines: Lines, smoke: bool) -> None:
     for method in ("full", "lora", "qlora"):
         for precision in ("fp32", "bf16-mixed"):
             checks[f"padding-free-{method}-{precision}"] = lambda m=method, p=precision: _padding_free(m, p, device)  # type: ignore[misc]
+    for method in ("lora", "qlora"):
+        for precision in ("fp32", "bf16-mixed"):
+            checks[f"dropping-{method}-{precision}"] = lambda m=method, p=precision: _dropping(m, p, device)  # type: ignore[misc]
     if device.type == "cuda":
         for method in ("full", "lora"):
             checks[f"out-of-memory-{method}"] = lambda m=method: _out_of_memory(m)  # type: ignore[misc]
@@ -46,13 +49,13 @@ def run(lines: Lines, smoke: bool) -> None:
             gauges.tidy()
 
 
-def _small(name: str, method: str, precision: str, device: torch.device) -> tuple[Any, Task, Encoded]:
+def _small(name: str, method: str, precision: str, device: torch.device, **fields: Any) -> tuple[Any, Task, Encoded]:
     """A small model of that family whose gradients are all alive, and rows for it."""
     kind = Kind(name, smoke=True)
     seed_everything(1)
     config = {} if kind.decoder else NO_DROPOUT
     # Heads of 64, as real models have them: flash attention takes them, and most kernels are made for them.
-    plan = plan_of(kind, method, precision=precision)
+    plan = plan_of(kind, method, precision=precision, **fields)
     model, task = built(kind, plan, device, hidden_size=256, intermediate_size=512, **config)
     with torch.no_grad():
         for p in model.parameters():
@@ -112,6 +115,21 @@ def _padding_free(method: str, precision: str, device: torch.device) -> dict[str
     found = _said(packed, padded, precision) | {"kernels": sorted(kernels.names), "remarks": task.remarks}
     found["holds"] = found["holds"] and bool(getattr(task, "packed", False))
     return found
+
+
+def _dropping(method: str, precision: str, device: torch.device) -> dict[str, Any]:
+    """Adapters with dropout, as one operation with their layer and by PEFT's own path, which drop the same."""
+    model, task, rows = _small("llama-0.5b", method, precision, device, dropout=0.1)
+    layers = [m for m in model.modules() if hasattr(m, "lora_dropout")]
+    task.adopt(model)
+    found = []
+    for usual in (False, True):
+        if usual:
+            for layer in layers:
+                del layer.forward  # the one that `fused_lora` put before the class's own
+        seed_everything(2)
+        found.append(_gradients(model, task, rows, 10**8, precision))
+    return _said(found[0], found[1], precision)
 
 
 def _varlen(device: torch.device) -> dict[str, Any]:
