@@ -19,7 +19,7 @@ from engine.examples.turns import (
 from engine.examples.written import fault_at, tools_of
 from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import MAY_LACK, ONE_EACH, Shape
-from engine.inspection.several import split
+from engine.inspection.several import is_listed, split
 from engine.rows import as_text, labelled
 from engine.tables.source import Source, Told, nobody
 from engine.tables.table import Table
@@ -209,7 +209,7 @@ def _labels(row: _Row) -> Record | None:
         marks = [name for name, flag in flags.items() if flag in ("1", "1.0", "true")]
     elif row.shape.separator is not None:
         value = row.text("label")
-        if row.shape.separator == "list" and value and not (value.startswith("[") and value.endswith("]")):
+        if row.shape.separator == "list" and value and not is_listed(value):
             raise row.fault("label", "holds no list, where other rows do")
         marks = split(value, row.shape.separator)
     elif row.values["label"] is None:

@@ -1,12 +1,16 @@
 """Several labels in one value: `comedy|drama`, `3,27`, `['joy', 'fear']`."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from engine.tables.cells import PLURALS
+from engine.rows import as_text
+from engine.tables.cells import PLURALS, list_in, printed_by_numpy
 
 SEPARATORS = ("|", ";", ",")
 LONGEST_LABEL = 40
+_NUMBERS = re.compile(r"\[[\s\d.+-]+\]")
+"""How numpy prints a list of numbers."""
 
 
 def separator_of(values: Sequence[Any], name: str, *, sure: bool = False) -> str | None:
@@ -18,7 +22,7 @@ def separator_of(values: Sequence[Any], name: str, *, sure: bool = False) -> str
     texts = [t for t in (str(v).strip() for v in values if v is not None) if t]
     if not texts or any(isinstance(v, list | dict) for v in values[:100]):
         return None
-    lists = sum(t.startswith("[") and t.endswith("]") for t in texts)
+    lists = sum(map(is_listed, texts))
     if any(t.startswith("[{") for t in texts):
         return None  # objects written out, such as calls of tools
     if lists > 0.9 * len(texts) or lists == len(texts) - 1 > 1:  # a cell of few may be a fault, told with its row
@@ -37,8 +41,23 @@ def separator_of(values: Sequence[Any], name: str, *, sure: bool = False) -> str
     return "," if sure else None
 
 
+def is_listed(text: str) -> bool:
+    """Whether a value is a list written out, also one whose words have no quotation marks; or a tuple or set of Python's."""
+    return (text.startswith("[") and text.endswith("]")) or list_in(text) is not None
+
+
 def split(text: str, separator: str) -> list[str]:
     """The labels in a value."""
-    if separator == "list":
-        text, separator = text.strip("[] \t\n"), ","
-    return list(dict.fromkeys(p for p in (part.strip().strip("'\"") for part in text.split(separator)) if p))
+    if separator != "list":
+        return _each(text.split(separator))
+    text = text.strip()
+    found = list_in(text)
+    if found is not None:
+        return list(dict.fromkeys(filter(None, (as_text(label).strip() for label in found))))
+    if printed_by_numpy(text):
+        return _each(a or b for a, b in re.findall(r"'([^']*)'|\"([^\"]*)\"", text))
+    return _each(text[1:-1].split() if _NUMBERS.fullmatch(text) else text.strip("[]").split(","))
+
+
+def _each(parts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(p for p in (part.strip().strip("'\"") for part in parts) if p))

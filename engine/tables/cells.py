@@ -20,8 +20,8 @@ _LOOK_AT = 500
 _FAULTS = 0.05
 """Share of cells up to which they are faults in a column that holds something else, told with their rows; one may always be."""
 _MAYBE = re.compile(r'(?:^|[,;\t|])"?\[|"\{""choices""', re.MULTILINE)
-_NUMPY = re.compile(r"""\[\s*(["'])[^,]*?\1\s+["']""")
-"""How numpy prints a list of texts: without commas, so that Python would read neighbours as one text."""
+_BRACKETS = ("[]", "()", "{}")
+_NUMPY = re.compile(r"""\[\s*(["'])(?:(?!\1)[^\\])*\1\s+["']""")
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 PLURALS = frozenset({"labels", "tags", "genres", "categories", "topics", "emotions", "classes"})
 """Names under which a value may well be several labels."""
@@ -165,18 +165,23 @@ def _nearly_all(fit: int, every: int) -> bool:
 
 
 def list_in(text: str) -> list[Any] | None:
-    """The list that a cell spells, as JSON or as Python prints it; `None` where it spells none."""
+    """The list that a cell spells, as JSON or as Python prints it, a tuple or a set too; `None` where it spells none."""
     text = text.strip()
-    if not (text.startswith("[") and text.endswith("]")):
+    if text[:1] + text[-1:] not in _BRACKETS:
         return None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         try:
-            found = None if _NUMPY.match(text) else ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            found = None if printed_by_numpy(text) else ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return None
-    return found if isinstance(found, list) else None
+    return list(found) if isinstance(found, list | tuple | set) else None
+
+
+def printed_by_numpy(text: str) -> bool:
+    """Whether it is a list of several texts as numpy prints them, without commas: Python would read neighbours as one text."""
+    return _NUMPY.match(text) is not None
 
 
 def _with_lists(source: Source, names: Iterable[str], told: Told, wanted: Wanted) -> Iterator[Table]:
