@@ -37,6 +37,16 @@ SENTENCES: tuple[str, ...] = (
     marked("{path}: damaged {kind} file: {why}."),
     marked("{path}: damaged gzip file ({why})."),
     marked("{place}: not JSON ({why}, column {column})."),
+    marked("Take out the comma before the bracket."),
+    marked("Python prints objects like that; write them with json.dumps."),
+    marked("Take out the comments."),
+    marked("{place}: holds {actual} and not {wanted} values as the first row does; fix the row."),
+    marked("{path}: has two columns called {name}; rename one of them."),
+    marked("{place}: holds an example with fields of its own; write it as a line (`- a text`)."),
+    marked(
+        "{path}: holds one column of texts with commas in them and no quotation marks around them; save it as a txt file, a text"
+        " a line, without the header."
+    ),
     marked("{place}: not JSON ({why}, column {column}); get the model again."),
     marked("{path}: not readable as {kind}: {why}."),
     marked("{path}: after row {row}: a row of more than {size} MiB; most likely a quotation mark is opened and never closed."),
@@ -172,7 +182,7 @@ SENTENCES: tuple[str, ...] = (
     marked("{name}: every text appears with several labels; without those rows nothing is left."),
     marked("{place}: column {column} holds {value}, where other rows hold {usual}; write all labels alike."),
     marked(
-        "{place}: column {column} holds {value}, as data frames write what is missing; leave such rows out, or give them a class."
+        "{place}: column {column} holds {value}, as programs write what is missing; leave such rows out, or give them a class."
     ),
     marked("{path}: column {column} holds numbers with a comma ({value}); write them like 1.5 or 1500."),
     marked("{place}: column {column} holds {kind}, {value}, where other rows hold {others}; write all labels alike."),

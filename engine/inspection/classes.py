@@ -11,6 +11,8 @@ from recommender.errors import InputError
 
 _WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
 """A whole number with a point, as data frames write a column in which something was missing."""
+_MISSING = ("nan", "<na>", "null", "\\n", "#n/a")
+"""What pandas, databases and spreadsheets write for what is missing; "none" and "n/a" may well be classes."""
 _SPAN_TAG = re.compile(r"O|[A-Z]{1,2}-\S.*")
 _FEW_TAGS = 0.05
 """Share of words up to which tags of another form are slips."""
@@ -31,10 +33,10 @@ def check_classes(
             written in two ways; naming the first such row.
     """
     name = one_line(column, 60)
-    missing = next((label for label in counts if label.casefold() in ("nan", "<na>")), None)
+    missing = next((label for label in counts if label.casefold() in _MISSING), None)
     if missing is not None:
         raise InputError(
-            f"{place(first[missing])}: column {name} holds {missing}, as data frames write what is missing; leave such"
+            f"{place(first[missing])}: column {name} holds {missing}, as programs write what is missing; leave such"
             " rows out, or give them a class."
         )
     alike: dict[str, str] = {}

@@ -68,7 +68,8 @@ def text_labels(table: Table, columns: list[Column], named: dict[str, str], task
     lists = [c for c in columns if c.kind == "list" and c.name == named.get("label", c.name) and c.distinct]
     if task is None:
         tagged = {"tokens", "tags"} <= {c.name.lower() for c in lists}  # of words, not of the text
-        lists = [] if tagged else [c for c in lists if not _one_each(table, c)]
+        vectors = [c for c in lists if c.fractions > 0.5 and c.called not in LABEL_NAMES]  # what a model made of the text
+        lists = [] if tagged else [c for c in lists if c not in vectors and not _one_each(table, c)]
     if lists:
         usual = [c for c in lists if c.name.lower().rstrip("s") in LABEL_NAMES or c.name.lower() in ("genres", "categories")]
         column = (usual or lists)[0]

@@ -110,7 +110,8 @@ def source_target(table: Table, columns: list[Column], named: dict[str, str], ta
     if nested is not None and not named:
         one, other = _in_order(table, nested)
         return Shape("seq2seq", "source_target", {"source": f"{nested.name}.{one}", "target": f"{nested.name}.{other}"}, 0.75)
-    languages = [c.name for c in columns if c.name.lower() in LANGUAGES and c.kind == "value"]
+    spoken = (c for c in columns if c.kind == "value" and (c.spaced > 0.3 if c.name.lower() == "id" else c.numeric < 0.5))
+    languages = [c.name for c in spoken if c.name.lower() in LANGUAGES]  # `id` is Indonesian, and mostly a number
     if len(languages) == 2 and not named:
         return Shape("seq2seq", "source_target", {"source": languages[0], "target": languages[1]}, 0.9)
     return _by_names(columns, named, "source_target", ("source", SOURCES), ("target", TARGETS), trust=task is not None)

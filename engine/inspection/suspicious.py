@@ -8,6 +8,7 @@ from engine.inspection.columns import LOOK_AT, Column, describe, is_called_id, l
 from engine.inspection.counting import Looked
 from engine.inspection.layouts import Shape
 from engine.inspection.misleading import with_commas
+from engine.inspection.usual import CONTEXTS
 from engine.rows import as_text
 from engine.tables.table import Table
 from recommender.facts import Suspicion
@@ -104,12 +105,14 @@ def other_texts(columns: Sequence[Column], used: Sequence[str], text: str) -> li
 
 
 def unread_texts(table: Table, columns: Sequence[Column], used: Sequence[str], answer: str) -> list[Suspicion]:
-    """Columns of texts beside a question and its answer, about as long as that one or longer, and no copies of it."""
+    """Columns of texts beside a question and its answer, about as long as that one or longer, and no copies of it; and what a
+    question is about where it is written in pieces (HotpotQA)."""
     answers = [as_text(v).strip() for v in table.values(answer)[:_READ_FIRST]]
     found = other_texts(columns, used, answer)
     others = {s.column: [as_text(v) for v in table.values(s.column)[:_READ_FIRST]] for s in found}
     copies = {name for name, texts in others.items() if sum(map(str.__contains__, texts, answers)) > 0.5 * len(answers)}
-    return [Suspicion(column=s.column, why="unread") for s in found if s.column not in copies]
+    nested = [c.name for c in columns if c.kind != "value" and c.filled > 0.5 and c.called in CONTEXTS and c.name not in used]
+    return [Suspicion(column=name, why="unread") for name in (*others, *nested) if name not in copies]
 
 
 def in_order(name: str, labels: Sequence[str]) -> bool:

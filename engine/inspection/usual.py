@@ -7,7 +7,10 @@ COMPLETIONS = ("completion", "response", "answer", "output", "solution", "reply"
 CONTEXTS = ("context", "passage", "paragraph", "background")
 """What is read beside a question."""
 SOURCES = ("document", "article", "text", "source", "src", "dialogue", "dialog", "report", "source_text", "input_text")
-TARGETS = ("summary", "highlights", "target", "tgt", "abstract", "headline", "target_text", "translation", "corrected", "simple")
+TARGETS = (
+    *("summary", "highlights", "target", "tgt", "abstract", "headline", "target_text", "output_text", "translation", "corrected"),
+    "simple",
+)
 PAIRS = (
     ("premise", "hypothesis"),
     ("sentence1", "sentence2"),

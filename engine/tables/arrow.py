@@ -1,7 +1,8 @@
 """Parquet and Arrow files, and folders that `datasets` has saved."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from engine.text import one_line
 from recommender.errors import InputError
 
 Turn = Callable[[Any], Any]
+_LOOK_AT = 20
+"""Rows that tell whether bytes are text."""
 
 
 def open_parquet(path: Path, only: frozenset[str] | None = None) -> Source:
-    """A parquet file, or `only` some columns of it; those of bytes (pictures, sounds) are left out.
+    """A parquet file, or `only` some columns of it; those of bytes are left out (pictures, sounds) unless they are text.
 
     Raises:
-        InputError: damaged.
+        InputError: damaged, or two columns are called alike.
     """
     import pyarrow as pa  # 0.2 s; only who reads rows pays
     import pyarrow.parquet as pq
@@ -27,9 +30,11 @@ def open_parquet(path: Path, only: frozenset[str] | None = None) -> Source:
     try:
         with pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
+            as_bytes = [f.name for f in schema if _is_binary(f.type) and "." not in f.name]
+            first = next(file.iter_batches(_LOOK_AT, columns=as_bytes), None) if as_bytes else None
+            names = tuple(name for name in _readable(path, schema, first) if only is None or name in only)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: damaged parquet file: {_sentence(error)}.") from None
-    names = tuple(name for name in _readable(schema) if only is None or name in only)
     return Source(path, "parquet", partial(_parquet, path, names), rows, "rows", names, picks=partial(open_parquet, path))
 
 
@@ -56,7 +61,7 @@ def open_arrow(path: Path, files: list[Path] | None = None) -> Source:
     """An Arrow file or stream, or several that make up one set.
 
     Raises:
-        InputError: damaged.
+        InputError: damaged, or two columns are called alike.
     """
     import pyarrow as pa
 
@@ -65,7 +70,7 @@ def open_arrow(path: Path, files: list[Path] | None = None) -> Source:
     for file in files:
         try:
             with pa.memory_map(str(file)) as mapped:
-                names = names or _readable(_opened(mapped).schema)
+                names = names or _readable(file, _opened(mapped).schema)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{file}: damaged Arrow file: {_sentence(error)}.") from None
     return Source(path, "arrow", partial(_arrow, path, files), sum(f.stat().st_size for f in files), "bytes", names)
@@ -87,7 +92,7 @@ def _arrow(path: Path, files: list[Path], told: Told, _: Wanted) -> Iterator[Tab
         try:
             with pa.memory_map(str(file)) as mapped:
                 reader = _opened(mapped)
-                names, turns = _readable(reader.schema), _class_names(reader.schema)
+                names, turns = _readable(file, reader.schema), _class_names(reader.schema)
                 whole = hasattr(reader, "get_batch")
                 batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if whole else reader
                 for large in batches:
@@ -150,8 +155,28 @@ def saved_files(folder: Path) -> list[Path]:
     return [folder / "state.json", *sorted(folder.glob("*.arrow"))]
 
 
-def _readable(schema: Any) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(field.name for field in schema if not _has_bytes(field.type)))
+def _readable(path: Path, schema: Any, first: Any = None) -> tuple[str, ...]:
+    """The columns that may hold texts; those of bytes do where `first`, a batch of them, shows texts."""
+    twice = next((name for name, n in Counter(schema.names).items() if n > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: has two columns called {one_line(twice, 60)}; rename one of them.")
+    texts = {name for name in (first.schema.names if first is not None else ()) if _are_texts(first.column(name).to_pylist())}
+    return tuple(field.name for field in schema if field.name in texts or not _has_bytes(field.type))
+
+
+def _are_texts(values: Sequence[bytes | None]) -> bool:
+    """Whether bytes are texts that were written down without saying so, as Impala and older tools write them."""
+    try:
+        texts = [value.decode() for value in values if value]
+    except UnicodeDecodeError:
+        return False
+    return bool(texts) and all(text.isprintable() for text in "".join(texts).split())
+
+
+def _is_binary(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _has_bytes(kind: Any) -> bool:
@@ -162,13 +187,16 @@ def _has_bytes(kind: Any) -> bool:
         return any(_has_bytes(kind.field(i).type) for i in range(kind.num_fields))
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return _has_bytes(kind.value_type)
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+    return _is_binary(kind) or bool(types.is_fixed_size_binary(kind))
 
 
 def _columns(batch: Any, names: tuple[str, ...], turns: dict[str, Turn]) -> dict[str, list[Any]]:
+    import pyarrow as pa
+
     columns = {}
     for name in names:
-        values = batch.column(name).to_pylist()
+        column = batch.column(name)
+        values = (column.cast(pa.string()) if _is_binary(column.type) else column).to_pylist()
         columns[name] = [turns[name](v) for v in values] if name in turns else values
     return columns
 

@@ -34,8 +34,8 @@ THOUSANDS_COMMA = re.compile(r"[+-]?(0|[1-9]\d{0,2}(,\d{3})*)(\.\d+)?")
 MOSTLY_COMMAS = 0.8
 """Share of numbers with a comma from which on a comma is the decimal one; labels such as `3,27` stand beside single ones."""
 _SENTENCES = ("sentence #", "sentence_id", "sentence id", "sentenceid", "sent_id", "sentence_idx", "sentence_number", "sentence")
-_WORDS = ("word", "words", "token", "tokens", "form")
-_TAGS = ("tag", "tags", "ner_tag", "ner_tags", "ner", "iob", "label", "labels")
+WORDS = ("word", "words", "token", "tokens", "form")
+TAGS = ("tag", "tags", "ner_tag", "ner_tags", "ner", "iob", "label", "labels")
 
 
 def unfolded(source: Source, file: TextFile) -> Source:
@@ -45,7 +45,7 @@ def unfolded(source: Source, file: TextFile) -> Source:
     of a conversation). A single column of lists stays as it is: labels of a row are parted later, as the plan says.
     """
     by_name = {name.casefold().strip(): name for name in reversed(source.names)}
-    parts = [next((by_name[n] for n in names if n in by_name), None) for names in (_SENTENCES, _WORDS, _TAGS)]
+    parts = [next((by_name[n] for n in names if n in by_name), None) for names in (_SENTENCES, WORDS, TAGS)]
     head = file.head(64 << 10)
     maybe = _MAYBE.search(head) is not None or source.separator == "semicolon"
     if not maybe and None in parts:

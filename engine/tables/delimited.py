@@ -1,5 +1,8 @@
 """Comma, tab, semicolon and bar separated values, with or without a row of names."""
 
+import codecs
+import csv
+import io
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -7,8 +10,8 @@ from typing import Any
 
 from engine.tables.annotated import annotated
 from engine.tables.cells import unfolded
-from engine.tables.encoding import TextFile
-from engine.tables.layout import NAME_COLUMNS, Layout, layout_of, skipped
+from engine.tables.encoding import CHUNK, TextFile
+from engine.tables.layout import NAME_COLUMNS, Layout, layout_of, line_blocks, skipped
 from engine.tables.source import BATCH_BYTES, Source, Told, Wanted
 from engine.tables.table import Table
 from engine.text import one_line
@@ -51,6 +54,21 @@ def _trimmed(chunks: Iterable[bytes]) -> Iterator[bytes]:
             yield solid
     kept = re.split(rb"[\r\n]", held, maxsplit=1)[0]
     yield kept + b"\n"
+
+
+def _unspaced(chunks: Iterable[bytes], delimiter: str) -> Iterator[bytes]:
+    """The same rows without spaces between separators and quotation marks, behind which pyarrow sees no marks."""
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    lines = (line for block in line_blocks(chunks) for line in io.StringIO(decode(block), newline=""))
+    for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True):
+        writer.writerow(row)
+        if out.tell() > CHUNK:
+            yield out.getvalue().encode()
+            out.seek(0)
+            out.truncate()
+    yield out.getvalue().encode()
 
 
 class _Stream:
@@ -131,6 +149,8 @@ def _attempt(file: TextFile, kind: str, layout: Layout, block: int, told: Told) 
     import pyarrow.csv as pa_csv
 
     chunks = _trimmed(skipped(file, layout.body, told))
+    if layout.spaced:
+        chunks = _unspaced(chunks, layout.delimiter)
     first = next(chunks)
     if not first.strip():
         return
@@ -165,6 +185,8 @@ def _attempt(file: TextFile, kind: str, layout: Layout, block: int, told: Told) 
                     _refuse_header(table)
                 yield table
                 start += batch.num_rows
+    except csv.Error:  # a field of more than `MAX_FIELD`
+        raise _RowTooLong from None
     except pa.ArrowInvalid as error:
         if "straddling" in str(error):
             raise _RowTooLong from None

@@ -38,6 +38,7 @@ NAME_COLUMNS = "take out what stands above the header, or name the columns in th
 """What to do where the first line names one column of several."""
 _ESCAPED = re.compile(r'(?:^|[,;|\n])"[^"\n]*\\"[^,;|\t\r\n"]')
 """A quoted text in which a backslash stands before a mark, and more text behind it."""
+_ENCLOSED = re.compile(r' +"[^"]*"\s*')
 _NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
 
 
@@ -51,6 +52,8 @@ class Layout:
     body: int
     """Bytes before the first row of data."""
     quoted: bool
+    spaced: bool = False
+    """Whether a space stands between a separator and the quotation mark of the next field (`"a", "b"`)."""
 
 
 def layout_of(file: TextFile, kind: str) -> Layout:
@@ -63,10 +66,11 @@ def layout_of(file: TextFile, kind: str) -> Layout:
         text = text[said.end() :]
     first = _LINE_END.split(text, maxsplit=1)[0]
     delimiter = said.group(1) if said is not None else "\t" if kind == "tsv" else separator_of(text, first)
-    names, length = _first_row(file.path, text, delimiter)
-    _refuse_title(file.path, names, _rows(text[length:], delimiter, 200))
+    spaced = is_spaced(text, delimiter)
+    names, length = _first_row(file.path, text, delimiter, spaced=spaced)
+    _refuse_title(file.path, names, _rows(text[length:], delimiter, 200, spaced=spaced))
     check_width(file.path, len(names))  # telling apart millions that are called alike would take for ever
-    header = _is_header(names, _rows(text[length:], delimiter, 1_000))
+    header = _is_header(names, _rows(text[length:], delimiter, 1_000, spaced=spaced))
     if header:
         named = _told_apart([n.strip() or f"column {i + 1}" for i, n in enumerate(names)])
     else:
@@ -79,7 +83,7 @@ def layout_of(file: TextFile, kind: str) -> Layout:
             ' ("").'
         )
     body = len((raw[: len(raw) - len(text)] + text[:length]).encode())
-    return Layout(named, header, delimiter, body, _is_quoted(file, body, delimiter, len(named)))
+    return Layout(named, header, delimiter, body, _is_quoted(file, body, delimiter, len(named)), spaced)
 
 
 def _refuse_title(path: Path, names: list[str], rows: list[list[str]]) -> None:
@@ -89,10 +93,17 @@ def _refuse_title(path: Path, names: list[str], rows: list[list[str]]) -> None:
         InputError: the first line holds a single value, where most others hold several.
     """
     first = names[0].strip().lower()
-    if not first or first in COMMON_NAMES or any(name.strip() for name in names[1:]):
+    if not first or any(name.strip() for name in names[1:]):
         return
     filled = sorted(sum(bool(value.strip()) for value in row) for row in rows)
     usual = filled[len(filled) // 2] if filled else 1
+    if usual > 1 and len(names) == 1 and len(set(map(len, rows))) > 2:
+        raise InputError(
+            f"{path}: holds one column of texts with commas in them and no quotation marks around them; save it as a txt file, a"
+            " text a line, without the header."
+        )
+    if first in COMMON_NAMES:
+        return
     if usual > 1:
         raise InputError(f"{path}:1: holds one value where the row below has {usual}; {NAME_COLUMNS}.")
 
@@ -157,12 +168,24 @@ def separator_of(text: str, first: str) -> str:
     return found
 
 
-def _rows(text: str, delimiter: str, most: int) -> list[list[str]]:
+def is_spaced(text: str, delimiter: str) -> bool:
+    """Whether quotation marks behind a separator and a space enclose fields: in nearly every row one does, or some do and only
+    so all rows come out as long as the first."""
+    if delimiter == "\t" or f'{delimiter} "' not in text:
+        return False
+    apart, joined = (_rows(text, delimiter, 200, spaced=spaced) for spaced in (False, True))
+    even = len({len(row) for row in joined[:-1]}) == 1 < len({len(row) for row in apart[:-1]})
+    enclosed = sum(any(_ENCLOSED.fullmatch(field) for field in row[1:]) for row in apart)
+    return even or 0 < enclosed >= 0.9 * (len(apart) - 1)  # names may stand without
+
+
+def _rows(text: str, delimiter: str, most: int, *, spaced: bool = False) -> list[list[str]]:
     """The first rows, as far as they can be read."""
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    lines = io.StringIO(text, newline="")
     rows: list[list[str]] = []
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting):
+        for row in csv.reader(lines, delimiter=delimiter, quoting=quoting, skipinitialspace=spaced):
             if row:
                 rows.append(row)
             if len(rows) == most:
@@ -172,7 +195,7 @@ def _rows(text: str, delimiter: str, most: int) -> list[list[str]]:
     return rows
 
 
-def _first_row(path: Path, text: str, delimiter: str) -> tuple[list[str], int]:
+def _first_row(path: Path, text: str, delimiter: str, *, spaced: bool) -> tuple[list[str], int]:
     """The first row and the number of characters it takes. A quoted name may run over several lines."""
     csv.field_size_limit(MAX_FIELD)
     consumed = 0
@@ -188,7 +211,7 @@ def _first_row(path: Path, text: str, delimiter: str) -> tuple[list[str], int]:
     if delimiter == "\t" and line.count('"') % 2 and len(plain) == _usual_width(text):
         return plain, len(line)  # a lone mark is part of a text
     try:
-        return next(csv.reader(lines(), delimiter=delimiter)), consumed
+        return next(csv.reader(lines(), delimiter=delimiter, skipinitialspace=spaced)), consumed
     except csv.Error as error:
         raise InputError(f"{path}:1: the header cannot be read ({error}).") from None
 

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import takewhile
 
 from engine.tables.bounds import LONGEST_TEXT
+from engine.tables.cells import TAGS, WORDS
 from engine.tables.encoding import TextFile
 from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
 from engine.tables.table import Table
@@ -178,6 +179,11 @@ def _is_aside(text: str, *, universal: bool, numbered: bool) -> bool:
     return text.startswith("-DOCSTART-") or (text.startswith("#") and "\t" not in text and (universal or text[1:2] == " "))
 
 
+def _are_names(fields: list[str]) -> bool:
+    """Whether a first line names the columns."""
+    return len(fields) > 1 and fields[0] in WORDS and fields[-1] in TAGS
+
+
 def _unnumbered(fields: list[str], place: str) -> list[str]:
     """Without the number of the word.
 
@@ -211,7 +217,8 @@ def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
                 sentences, tags = [], []
             continue
         text = line.decode("utf-8")
-        if _is_aside(text, universal=universal, numbered=numbered):
+        first = not (start or sentences or tokens)
+        if _is_aside(text, universal=universal, numbered=numbered) or (first and _are_names(text.lower().split())):
             continue
         fields = text.rstrip().split("\t") if "\t" in text.strip() else text.split()
         if len(fields) < 2:

@@ -1,42 +1,29 @@
-"""JSON: a list of objects, or an object a line. Values may be anything; fields may be missing."""
+"""JSON: a list of objects, an object a line, or objects one after another. Values may be anything; fields may be missing.
 
-import codecs
+Lists may stand in the place of objects (`listed.py`).
+"""
+
 import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NoReturn
+from itertools import chain
+from typing import Any
 
 from engine.tables.bounds import MOST_COLUMNS
 from engine.tables.encoding import TextFile
-from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
+from engine.tables.json_text import DECODER, Growing, Twice, no_json
+from engine.tables.listed import Listed, as_object, listed_as
+from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted, nobody
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
 
-_BLANK = " \t\r\n"
 _TURN = (("role", "content"), ("from", "value"))
 """Fields of a turn of a conversation, which is a row, not many."""
 _SPEAKERS = ("user", "assistant", "human", "gpt")
-_SPLITS = ("train", "data", "rows")
+_LOOK_AT = 4096
+_SPLITS = ("train", "data", "rows", "annotations")
 """The list that is meant where an object holds several."""
-
-
-class _Twice(ValueError):
-    """An object has one field with two values, of which Python's reader would keep the last without a word."""
-
-    line: int | None = None
-
-
-def _once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(fields)
-    if len(found) < len(fields):
-        for name, value in fields:
-            if found[name] != value:
-                raise _Twice(name)
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def open_jsonl(file: TextFile) -> Source:
@@ -45,33 +32,39 @@ def open_jsonl(file: TextFile) -> Source:
 
 
 def open_json(file: TextFile) -> Source:
-    """A file with a list of objects, by itself or as a field of an object."""
+    """A file with a list of objects, by itself or as a field of an object, or with objects one after another."""
     return Source(file.path, "json", partial(_json, file), file.path.stat().st_size, "bytes", encoding=file.encoding)
 
 
 def _jsonl(file: TextFile, told: Told, wanted: Wanted) -> Iterator[Table]:
     lines: list[int] = []
     rows: list[int] | None = None if wanted is None else []
+    start = file.head(_LOOK_AT).lstrip()
+    listed = listed_as(next(_lines(file, lines, nobody, None, None))[0]) if start.startswith("[") else None
+    values = _lines(file, lines, told, wanted, rows, header=listed is not None and listed.header)
     # The line read last belongs to the object that is looked at: `_tables` takes one at a time.
-    yield from _tables(file, "jsonl", _lines(file, lines, told, wanted, rows), lambda _: f"{file.path}:{lines[-1]}", rows)
+    yield from _tables(file, "jsonl", values, lambda _: f"{file.path}:{lines[-1]}", rows=rows, listed=listed)
 
 
-def _lines(file: TextFile, lines: list[int], told: Told, wanted: Wanted, rows: list[int] | None) -> Iterator[tuple[Any, int]]:
-    row = 0
+def _lines(
+    file: TextFile, lines: list[int], told: Told, wanted: Wanted, rows: list[int] | None, *, header: bool = False
+) -> Iterator[tuple[Any, int]]:
+    row = -1 if header else 0
     for number, line in enumerate(file.lines(told), 1):
         if not line.strip():
             continue
         row += 1
-        if wanted is not None and row not in wanted:
+        if row == 0 or (wanted is not None and row not in wanted):
             continue  # parsing is what takes time
         lines[:] = [number]
         if rows is not None:
             rows.append(row)
+        text = line.decode("utf-8").rstrip()
         try:
-            yield _DECODER.decode(line.decode("utf-8")), len(line)
+            yield DECODER.decode(text.removesuffix(",") if text.endswith(("},", "],")) else text), len(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"{file.path}:{number}: not JSON ({error.msg}, column {error.colno}).") from None
-        except _Twice as error:
+            raise no_json(f"{file.path}:{number}", error) from None
+        except Twice as error:
             raise InputError(f"{file.path}:{number}: has the field {one_line(error, 60)} twice; keep one of them.") from None
         except (RecursionError, ValueError):
             raise InputError(f"{file.path}:{number}: not usable as JSON (nested too deeply, or numbers too long).") from None
@@ -79,14 +72,16 @@ def _lines(file: TextFile, lines: list[int], told: Told, wanted: Wanted, rows: l
 
 def _json(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
     try:
-        if file.head(4096).lstrip(_BLANK).startswith("["):
-            items: Iterable[tuple[Any, int]] = _items(file, told)
-        else:
-            items = ((item, 0) for item in _inside(file, _DECODER.decode(file.text(told))))
-        yield from _tables(file, "json", items, lambda i: f"{file.path}: item {i + 1}")
+        values = _values(file, told)
+        first = next(values, None)
+        listed = None if first is None else listed_as(first[0])
+        begin = 2 if listed is not None and listed.header else 1
+        if first is not None and begin == 1:
+            values = chain([first], values)
+        yield from _tables(file, "json", values, lambda i: f"{file.path}: item {i + begin}", listed=listed)
     except json.JSONDecodeError as error:
-        raise InputError(f"{file.path}:{error.lineno}: not JSON ({error.msg}, column {error.colno}).") from None
-    except _Twice as error:
+        raise no_json(f"{file.path}:{error.lineno}", error) from None
+    except Twice as error:
         place = file.path if error.line is None else f"{file.path}:{error.line}"
         raise InputError(f"{place}: has the field {one_line(error, 60)} twice; keep one of them.") from None
     except (RecursionError, ValueError):
@@ -95,17 +90,24 @@ def _json(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
 
 def _inside(file: TextFile, content: Any) -> list[Any]:
     """The rows of a JSON file whose outermost thing is no list."""
+    if isinstance(content, dict) and len(content) == 1 and isinstance(inner := next(iter(content.values())), dict):
+        rows = [v for v in inner.values() if isinstance(v, list) and isinstance(next(iter(v), None), dict)]
+        content = inner if len(rows) == 1 else content  # of Rasa's old files
     if isinstance(content, dict) and (found := _of_data_frame(content)) is not None:
         return found
     lists = {k: v for k, v in content.items() if isinstance(v, list)} if isinstance(content, dict) else {}
     if len(lists) == 1:
         inner = next(iter(lists.values()))
         return [content] if _is_talk(inner) else inner
-    for name in _SPLITS:
-        if name in lists and isinstance(next(iter(lists[name]), None), dict):
-            return lists[name]
+    named = [lists[name] for name in _SPLITS if name in lists]
+    for rows in named:
+        if isinstance(next(iter(rows), None), dict):
+            return rows
     if lists and len(lists) == len(content) and len({len(v) for v in lists.values()}) == 1:  # a list a column
         return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+    for rows in named:
+        if isinstance(next(iter(rows), None), list):
+            return rows
     raise InputError(f'{file.path}: a list of objects with named fields was expected, like {{"text": ..., "label": ...}}.')
 
 
@@ -127,10 +129,28 @@ def _of_data_frame(content: dict[str, Any]) -> list[Any] | None:
     return [{name: values.get(key) for name, values in content.items()} for key in first]
 
 
-def _items(file: TextFile, told: Told) -> Iterator[tuple[Any, int]]:
-    """The items of the outermost list, one after the other: the whole is never held as objects."""
-    reader = _Growing(file.chunks(told))
+def _values(file: TextFile, told: Told) -> Iterator[tuple[Any, int]]:
+    """The items of the outermost list, or the values that stand one after another; of a single object what is inside of it."""
+    reader = Growing(file.chunks(told))
     reader.skip()
+    if reader.peek() == "[":
+        yield from _items(reader)
+        return
+    first, length = reader.value()
+    reader.skip()
+    if not reader.peek():
+        yield from ((item, 0) for item in _inside(file, first))
+        return
+    if not isinstance(first, dict):
+        reader.fail("Extra data")
+    yield first, length
+    while reader.peek():
+        yield reader.value()
+        reader.skip()
+
+
+def _items(reader: Growing) -> Iterator[tuple[Any, int]]:
+    """The items of a list, one after the other: the whole is never held as objects."""
     reader.take("[")
     reader.skip()
     if reader.peek() == "]":
@@ -138,6 +158,8 @@ def _items(file: TextFile, told: Told) -> Iterator[tuple[Any, int]]:
     else:
         while True:
             reader.skip()
+            if reader.peek() == "]":
+                reader.fail("Expecting value")
             yield reader.value()
             reader.skip()
             if reader.peek() == "]":
@@ -149,91 +171,14 @@ def _items(file: TextFile, told: Told) -> Iterator[tuple[Any, int]]:
         reader.fail("Extra data")
 
 
-class _Growing:
-    """A text that is read on as it is needed, and forgotten once it was looked at."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._decode = codecs.getincrementaldecoder("utf-8")().decode
-        self._text = ""
-        self._at = 0
-        self._lines = 0
-        """Ends of lines before `_text`."""
-        self._column = 0
-        """Characters of the current line before `_text`."""
-        self._scan = _DECODER.raw_decode
-
-    def _more(self, least: int = 1) -> bool:
-        """Read on; whether there was anything."""
-        gone, self._text = self._text[: self._at], self._text[self._at :]
-        self._at = 0
-        lines = gone.count("\n")
-        self._column = len(gone) - gone.rfind("\n") - 1 if lines else self._column + len(gone)
-        self._lines += lines
-        parts = [self._text]
-        length = 0
-        while length < least:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                break
-            parts.append(self._decode(chunk))
-            length += len(chunk)
-        self._text = "".join(parts)
-        return length > 0
-
-    def skip(self) -> None:
-        """Pass over white space."""
-        while True:
-            while self._at < len(self._text) and self._text[self._at] in _BLANK:
-                self._at += 1
-            if self._at < len(self._text) or not self._more():
-                return
-
-    def peek(self) -> str:
-        return self._text[self._at : self._at + 1]
-
-    def take(self, character: str) -> None:
-        if self.peek() != character:
-            self.fail(f"Expecting '{character}'")
-        self._at += 1
-
-    def value(self) -> tuple[Any, int]:
-        """The value that begins here, and its length."""
-        while True:
-            start = self._at
-            try:
-                found, end = self._scan(self._text, start)
-            except json.JSONDecodeError as error:
-                if self._more(len(self._text)):
-                    continue
-                self._at = error.pos - start  # `_more` forgot what came before
-                self.fail(error.msg)
-            except _Twice as error:
-                error.line = self._lines + self._text.count("\n", 0, start) + 1
-                raise
-            # A number that ends with what was read so far may go on.
-            if end == len(self._text):
-                if self._more():
-                    continue
-                start, end = 0, end - start
-            self._at = end
-            return found, end - start
-
-    def fail(self, message: str) -> NoReturn:
-        """Raise, with the place in the whole file."""
-        gone = self._text[: self._at]
-        error = json.JSONDecodeError(message, self._text, self._at)
-        error.lineno = self._lines + gone.count("\n") + 1
-        error.colno = error.colno if "\n" in gone else self._column + self._at + 1
-        raise error
-
-
 def _tables(
     file: TextFile,
     kind: str,
     items: Iterable[tuple[Any, int]],
     where: Callable[[int], str],
+    *,
     rows: list[int] | None = None,
+    listed: Listed | None = None,
 ) -> Iterator[Table]:
     """Batches of objects; a field that one of them lacks is `None`. `rows` collects the objects' numbers as they come."""
     names: dict[str, None] = {}
@@ -246,7 +191,8 @@ def _tables(
             del rows[: len(waiting)]
         return Table(file.path, kind, {n: [row.get(n) for row in waiting] for n in names}, start, numbers)
 
-    for i, (item, length) in enumerate(items):
+    for i, (value, length) in enumerate(items):
+        item = value if listed is None else as_object(value, listed, partial(where, i))
         if not isinstance(item, dict):
             raise InputError(f'{where(i)}: an object with named fields was expected, like {{"text": ..., "label": ...}}.')
         if not item.keys() <= names.keys():

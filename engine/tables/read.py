@@ -29,19 +29,29 @@ from engine.tables.lines import (
     open_tagged,
 )
 from engine.tables.objects import open_json, open_jsonl
+from engine.tables.rasa import looks_rasa, open_rasa
 from engine.tables.source import Source, Told, Wanted
 from engine.tables.table import Table
 from recommender.errors import InputError
 
+_HEAD = 64 << 10
 DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".txt")
 _TAGGED = (".conll", ".conllu", ".bio", ".iob", ".iob2")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".bz2", ".xz", ".7z", ".zst", ".rar")
 _SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _DOCUMENTS = (".pdf", ".doc", ".docx", ".odt", ".rtf", ".epub", ".html", ".htm", ".xml", ".yml", ".yaml")
-_STORES = (".db", ".sqlite", ".sqlite3", ".pkl", ".pickle", ".npy", ".npz", ".h5", ".hdf5", ".pt", ".safetensors")
+_STORES = (".db", ".sqlite", ".sqlite3", ".pkl", ".pickle", ".npy", ".npz", ".h5", ".hdf5", ".pt", ".safetensors", ".sql", ".ann")
+_PRINTED = re.compile(r"\s*\{(?:|[^\n]*[^\s}\]],|[^\n]*[\[{])[ \t\r]*\n")
+"""A first line that ends within an object: such files hold one or many over several lines each."""
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _SHEET_START = b"\xd0\xcf\x11\xe0"
 """Of Excel's old files."""
+_STORE_STARTS = {
+    **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95"), "pickle"),
+    b"SQLite format 3": "SQLite",
+    b"\x89HDF": "HDF5",
+    b"\x93NUMPY": "npy",
+}
 _ARCHIVE_STARTS = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd", b"Rar!\x1a\x07")
 
 
@@ -200,7 +210,7 @@ def _open(path: Path) -> Source:
         raise InputError(f"{path} is a spreadsheet; save it as csv, in UTF-8, and give that file.")
     if suffix in _STORES:
         raise InputError(f"{path}: {suffix[1:]} files are not read; write the rows to a csv or jsonl file.")
-    if suffix in _DOCUMENTS:
+    if suffix in _DOCUMENTS and not (suffix in (".yml", ".yaml") and looks_rasa(open_text(path).head(_HEAD))):
         form = "write the rows to a csv or jsonl file, or the text to a txt file"
         raise InputError(f"{path}: {suffix[1:]} files are not read; {form}.")
     if start.startswith(b"PAR1"):
@@ -209,6 +219,9 @@ def _open(path: Path) -> Source:
         return open_arrow(path)
     if start.startswith(_SHEET_START) or (start.startswith(b"PK") and _is_sheet(path)):
         raise InputError(f"{path} is a spreadsheet, whatever its name says; save it as csv, in UTF-8, and give that file.")
+    store = next((name for begin, name in _STORE_STARTS.items() if start.startswith(begin)), None)
+    if store is not None:
+        raise InputError(f"{path}: {store} files are not read; write the rows to a csv or jsonl file.")
     if start.startswith(_ARCHIVE_STARTS):
         raise InputError(f"{path} is an archive; unpack it and give the file inside.")
     if suffix in (".parquet", ".pq", ".arrow", ".feather"):
@@ -230,15 +243,18 @@ def _open_text(path: Path) -> Source:
     file = open_text(path)
     name = path.name.lower()
     suffix = Path(name.removesuffix(".gz")).suffix
-    head = file.head(64 << 10)
+    head = file.head(_HEAD)
     opening = head.lstrip()[:1]
     if head.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):
         raise InputError(f"{path}: is a web page, not a file of rows; download the file itself.")
-    several = head.lstrip().startswith("{") and "}\n{" in head.replace("\r", "")
+    printed = _PRINTED.match(head) is not None
+    several = not printed and head.lstrip().startswith("{") and "}\n{" in head.replace("\r", "")
+    if suffix in (".yml", ".yaml", ".md") and looks_rasa(head):
+        return open_rasa(file)
     if suffix in _TAGGED:
         return open_tagged(file)
     if suffix in (".jsonl", ".ndjson"):
-        return _objects(file, a_line=re.match(r"\s*\[\s*\{", head) is None)
+        return _objects(file, a_line=not printed and re.match(r"\s*\[\s*\{", head) is None)
     if suffix == ".json":
         return _objects(file, a_line=several)
     if suffix == ".tsv":
@@ -246,7 +262,7 @@ def _open_text(path: Path) -> Source:
     if suffix == ".csv":
         return open_delimited(file, "csv")
     if suffix not in (".txt", "") and opening in ("{", "["):
-        return _objects(file, a_line=opening == "{")
+        return _objects(file, a_line=opening == "{" and not printed)
     if looks_tagged(head) or looks_universal(head):
         return open_tagged(file)
     if head.lstrip().startswith(LABEL):

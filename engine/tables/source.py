@@ -28,7 +28,7 @@ class Source:
 
     path: Path
     format: str
-    """csv, tsv, json, jsonl, parquet, arrow, text, txt (with labels), fasttext, conll or folders."""
+    """csv, tsv, json, jsonl, parquet, arrow, text, txt (with labels), fasttext, conll, rasa or folders."""
     read: Callable[[Told, Wanted], Iterator[Table]]
     """Readers may leave out rows that are not wanted where that saves time; they then number the others."""
     size: int

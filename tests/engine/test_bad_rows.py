@@ -199,7 +199,7 @@ GOOD = [f"some words {i} of it,{'ab'[i % 2]}" for i in range(60)]
         ("same.jsonl", lines(LABELLED, LABELLED), "same.jsonl: every row has the label a in column label"),
         ("twofold.jsonl", lines(LABELLED, {}) + '{"i": 1, "i": 1, "a": 1, "a": "y"}', "twofold.jsonl:62: has the field a twice"),
         ("twofold.json", '[{"text": "x y"},\n {"text": "x", "a": {"b": 1,\n "b": 2}}]', "twofold.json:2: has the field b twice"),
-        ("twofold-one.json", '{"a": [], "a": [1]}', "twofold-one.json: has the field a twice; keep one of them"),
+        ("twofold-one.json", '{"a": [], "a": [1]}', "twofold-one.json:1: has the field a twice; keep one of them"),
         ("no-ends.csv", "abc," * 300_000, "no-ends.csv: has 262,145 columns, and at most 2,000"),
         ("hollow.jsonl", '{"text": ""}\n' * 9, "hollow.jsonl: its rows are empty in all columns (text)"),
         ("packed.gz", gzip.compress(b"PAR1" + b"\x05" * 99, mtime=0), "packed.gz: is a parquet or Arrow file, packed; unpack it"),
@@ -289,7 +289,8 @@ def test_a_number_far_from_classes_that_are_numbered_through_is_a_slip(
     ("labels", "said"),
     [
         (["good", "bad", "Good"], "row 3: column label holds Good, where other rows hold good; write all labels alike"),
-        (["good", "bad", "nan"], "row 3: column label holds nan, as data frames write what is missing; leave such rows out"),
+        (["good", "bad", "NULL"], "row 3: column label holds NULL, as programs write what is missing; leave such rows out"),
+        (["good", "bad", "nan"], "row 3: column label holds nan, as programs write what is missing; leave such rows out"),
         (["1", "0", "1.0"], "row 3: column label holds 1.0, where other rows hold 1; write all labels alike"),
         (["x", "X"], None),  # letters may differ by case alone
     ],

@@ -115,6 +115,7 @@ def test_texts_before_their_label_and_lines_that_end_with_names(tmp_path: Path) 
     ("name", "content"),
     [
         ("a.conll", "-DOCSTART- -X- O\n\nEU NNP B-ORG\n#tag NN O\n\nPeter NNP B-PER\n"),
+        ("named.conll", "Token POS Tag\nEU NNP B-ORG\n#tag NN O\n\nPeter NNP B-PER\n"),
         ("a.txt", "EU\tB-ORG\n#tag\tO\n\t\nPeter\tB-PER\n"),
         ("a.tsv", "EU\tB-ORG\r\n#tag\tO\r\n\r\nPeter\tB-PER\r\n"),
         ("a.csv", "Sentence #,Word,POS,Tag\nSentence: 1,EU,NNP,B-ORG\n,#tag,NN,O\nSentence: 2,Peter,NNP,B-PER\n"),

@@ -503,6 +503,17 @@ def test_texts_beside_the_one_that_is_read_are_named(tmp_path: Path) -> None:
     assert [s.column for s in facts.suspicious_columns if s.why == "text"] == ["clause"]
 
 
+def test_what_a_question_is_about_is_named_where_it_is_written_in_pieces(tmp_path: Path) -> None:
+    make: Make = lambda i, r: {"question": prose(r), "answer": prose(r), "context": [["a", [prose(r)]]], "facts": [["a", i]]}  # noqa: E731
+    facts = looked(write(tmp_path, "hotpot.jsonl", make))
+    assert [(s.column, s.why) for s in facts.suspicious_columns] == [("context", "unread")]
+
+
+def test_a_number_is_no_text_in_indonesian(tmp_path: Path) -> None:
+    facts = looked(write(tmp_path, "a.jsonl", lambda i, r: {"id": i, "en": prose(r), "fr": prose(r)}))
+    assert (facts.task, facts.columns) == ("seq2seq", {"source": "en", "target": "fr"})
+
+
 def test_texts_beside_a_question_and_its_answer_are_named_unless_they_repeat_it(tmp_path: Path) -> None:
     def make(i: int, r: random.Random) -> dict[str, Any]:
         asked, said = prose(r), prose(r)
@@ -694,6 +705,11 @@ def test_labels_with_commas_in_lists_written_out_stay_whole(tmp_path: Path, wrap
     path = write(tmp_path, "a.csv", lambda i, r: [prose(r), wrap(names[: 1 + i % 3])], ["text", "labels"])
     facts = looked(path)
     assert (facts.task, sorted(facts.labels or ())) == ("multi_label", sorted(names))
+
+
+def test_numbers_that_a_model_made_of_a_text_are_no_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", lambda i, r: {"text": prose(r), "embedding": [r.random() for _ in range(8)]})
+    assert looked(path).task == "continued_pretraining"
 
 
 def test_what_follows_the_last_answer_of_a_conversation_is_left_out() -> None:

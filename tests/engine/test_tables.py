@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pickle
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -64,11 +65,21 @@ def test_tab_separated_fields_may_be_quoted(tmp_path: Path) -> None:
         ("utf16.csv", 'text,label\n"a, b",x\nc,y\n'.encode("utf-16")),
         ("windows.csv", 'text,label\r\n"a, b",x\r\nc,y\r\n'),
         ("oldmac.csv", 'text,label\r"a, b",x\rc,y\r'),
+        ("spaced.csv", '"text", "label"\n"a, b", "x"\n"c", "y"\n'),
+        ("spaced-bare.csv", 'label, text\nx, "a, b"\ny, c\n'),
+        ("spaced-bar.csv", 'text| label\n"a, b"| "x"\n"c"| "y"\n'),
         ("blank-lines.csv", '\n\ntext,label\n\n"a, b",x\n\nc,y\n  \n'),
         ("no-end.csv", 'text,label\n"a, b",x\nc,y'),
         ("a.jsonl", '{"text": "a, b", "label": "x"}\n\n{"text": "c", "label": "y"}\n'),
         ("a.json", '[{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]'),
         ("list.jsonl", '[{"text": "a, b", "label": "x"},\n {"text": "c", "label": "y"}]'),
+        ("commas.jsonl", '{"text": "a, b", "label": "x"},\n{"text": "c", "label": "y"},\n'),
+        ("printed.jsonl", '{\n  "text": "a, b",\n  "label": "x"\n}\n{\n  "text": "c",\n  "label": "y"\n}\n'),
+        ("printed.json", '{"text": "a, b",\n "label": "x"}\n{"text": "c",\n "label": "y"}\n'),
+        ("lists.json", '[["text", "label"], ["a, b", "x"], ["c", "y"]]'),
+        ("lists.jsonl", '["text", "label"]\n\n["a, b", "x"]\n["c", "y"]\n'),
+        ("sheet.json", '{"range": "A1:B3", "values": [["text", "label"], ["a, b", "x"], ["c", "y"]]}'),
+        ("splits.json", '{"train": [["text", "label"], ["a, b", "x"], ["c", "y"]], "val": [["d", "y"]]}'),
         ("pandas.json", '{"text": {"0": "a, b", "1": "c"}, "label": {"0": "x", "1": "y"}}'),
         ("pandas-index.json", '{"one": {"text": "a, b", "label": "x"}, "two": {"text": "c", "label": "y"}}'),
         ("pandas-split.json", '{"columns": ["text", "label"], "index": [0, 1], "data": [["a, b", "x"], ["c", "y"]]}'),
@@ -94,6 +105,36 @@ def test_columns_of_parquet_that_nobody_needs_are_not_read(tmp_path: Path) -> No
     assert read_table(str(tmp_path / "several" / "*.parquet"), ["label"], ["tools"]).columns == {"label": [0, 0]}
     with pytest.raises(InputError, match="its columns are text, label, translation, page"):
         read_table(str(tmp_path / "several" / "*.parquet"), ["tetx"]).values("tetx")
+
+
+def test_texts_that_parquet_holds_as_bytes_are_read_and_pictures_are_not(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path, broken = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    held = {"text": ["wört".encode(), None, b"a\nb"], "image": [b"\x89PNG", b"\0", b""], "label": [0, 1, 0]}
+    pq.write_table(pa.table(held), path)
+    assert read_table(str(path)).columns == {"text": ["wört", None, "a\nb"], "label": [0, 1, 0]}
+    assert read_table(str(path), ["text"]).columns == {"text": ["wört", None, "a\nb"]}
+    pq.write_table(pa.table({"text": [b"word"] * 30 + [b"\xff"]}), broken)
+    with pytest.raises(InputError, match=r"b\.parquet: damaged parquet file: Invalid UTF8"):
+        read_table(str(broken))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_columns_that_are_called_alike_are_refused(tmp_path: Path, kind: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / f"a.{kind}"
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["x"]), pa.array(["y"])], names=["text", "label", "label"])
+    if kind == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(InputError, match=f"a.{kind}: has two columns called label; rename one of them"):
+        read_table(str(path))
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -128,6 +169,15 @@ def test_other_line_separators_are_part_of_the_text(tmp_path: Path) -> None:
         ("utf16-unmarked.csv", "text,label\na,y\n".encode("utf-16-le"), "null bytes"),
         ("bad.jsonl", '{"text": "a"}\n\n{"text": "b" "label": 2}\n', "bad.jsonl:3: not JSON"),
         ("list.jsonl", '{"text": "a"}\n\n5\n', "list.jsonl:3: an object"),
+        ("lists.jsonl", '["text", "label"]\n["a", "x"]\n["b"]\n', "lists.jsonl:3: holds 1 and not 2 values as the first"),
+        ("lists.json", '[["text", "label"], ["a", "x"], ["b", "y", 1]]', "lists.json: item 3: holds 3 and not 2 values"),
+        ("comma.json", '[{"text": "a"},\n]', "comma.json:2: not JSON (Expecting value, column 1). Take out the comma before"),
+        ("python.jsonl", "{'text': 'a'}\n", "column 2). Python prints objects like that; write them with json.dumps."),
+        ("comments.json", '[\n// mine\n{"text": "a"}]', "comments.json:2: not JSON (Expecting value, column 1). Take out the c"),
+        ("torn.jsonl", '{\n "text": "a"\n}\n{\n "text" "b"\n}\n', "torn.jsonl:5: not JSON (Expecting ':' delimiter, column 9)"),
+        ("one.csv", "text\na, b\nc\nd, e, f\n", "holds one column of texts with commas in them and no quotation marks"),
+        ("other.yml", "version: 1\nintents:\n- greet\n", "yml files are not read"),
+        ("nlu.yml", "nlu:\n- intent: a\n  examples: |\n  - text: b\n", "nlu.yml:4: holds an example with fields of its own"),
         ("deep.json", "[" * 100_000, "nested too deeply"),
         ("text.json", '"text"', "a list of objects"),
         ("empty.csv", b"", "is empty"),
@@ -146,6 +196,61 @@ def test_what_cannot_be_read_is_said_with_its_place(tmp_path: Path, name: str, c
     assert name in message
     assert said in message
     assert "\n" not in message
+
+
+def test_rows_behind_a_list_of_names_are_counted_from_one(tmp_path: Path) -> None:
+    """What is inspected and what a sample is drawn of must be the same rows."""
+    source = open_source(put(tmp_path, "a.jsonl", '["text", "label"]\n["a", "x"]\n["b", "y"]\n["c", "x"]\n'))
+    (table,) = source.batches(wanted={1, 3})
+    assert (table.columns["text"], table.numbers) == (["a", "c"], [1, 3])
+
+
+def test_spans_of_spacy_are_words_with_tags(tmp_path: Path) -> None:
+    rows = '[["Ann lives here", {"entities": [[0, 3, "PER"]]}], ["Nobody does", {"entities": []}]]'
+    for name, content in (("a.json", rows), ("b.json", '{"classes": ["PER"], "annotations": ' + rows + "}")):
+        found = columns(tmp_path, name, content)
+        assert found["tokens"] == [["Ann", "lives", "here"], ["Nobody", "does"]]
+        assert found["tags"] == [["B-PER", "O", "O"], ["O", "O"]]
+
+
+RASA = """\
+version: "3.1"
+nlu:
+- intent: greet
+  examples: |
+    - hey
+    - note: hi, [Ann](name)
+- synonym: tomorrow
+  examples: |
+    - the day after
+- intent: faq/when
+  examples: |
+    - come [now]{"entity": "time"}?
+stories:
+- story: happy
+  steps:
+  - intent: greet
+  - action: utter_greet
+"""
+OLDER = """\
+## intent:greet
+- hey
+- note: hi, [Ann](name:Anna)
+
+## regex:zip
+- [0-9]{5}
+
+## intent: faq/when
+- come [now](time)?
+"""
+
+
+@pytest.mark.parametrize(("name", "content"), [("nlu.yml", RASA), ("nlu.yaml", RASA.replace("\n", "\r\n")), ("nlu.md", OLDER)])
+def test_examples_of_rasa_are_texts_with_their_intents(tmp_path: Path, name: str, content: str) -> None:
+    assert columns(tmp_path, name, content) == {
+        "text": ["hey", "note: hi, Ann", "come now?"],
+        "label": ["greet", "greet", "faq/when"],
+    }
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
@@ -209,9 +314,16 @@ def test_a_spreadsheet_is_one_whatever_it_is_called(tmp_path: Path) -> None:
 
 def test_other_kinds_of_files_are_told_what_to_write(tmp_path: Path) -> None:
     text = "or the text to a txt file"
-    for name, said in (("a.yml", text), ("a.docx", text), ("a.db", "csv or jsonl file")):
+    for name, said in (("a.yml", text), ("a.docx", text), *((f"a.{kind}", "csv or jsonl file") for kind in ("db", "sql", "ann"))):
         with pytest.raises(InputError, match=rf"{name}: {name[2:]} files are not read; write the rows to .*{said}\.$"):
             read_table(put(tmp_path, name, b"PK\x03\x04 nlu: greet"))
+    with pytest.raises(InputError, match=r"a: pickle files are not read; write the rows to a csv or jsonl file\."):
+        read_table(put(tmp_path, "a", pickle.dumps([{"text": "a"}])))
+
+
+def test_whether_spacy_has_one_label_a_text_or_several(tmp_path: Path) -> None:
+    found = columns(tmp_path, "a.json", '[["a b", {"cats": {"x": 1.0, "y": 0.0}}], ["c", {"cats": {"x": 0, "y": true}}]]')
+    assert (found["text"], found["label"]) == (["a b", "c"], [["x"], ["y"]])
 
 
 def test_chinese_as_spreadsheets_save_it_is_read_and_korean_is_not_taken_for_it(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Rasa's training data (YAML, and the Markdown of older versions): examples listed under their intents, as texts and labels."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from engine.tables.encoding import TextFile
+from engine.tables.source import BATCH_ROWS, Source, Told, Wanted
+from engine.tables.table import Table
+from recommender.errors import InputError
+
+_INTENT = re.compile(r"(##|(?P<before>\s*)- +)\s*intent: *(?P<name>\S.*?)\s*")
+_LOOKS = re.compile(rf"(?:^|\n){_INTENT.pattern}\n(\s*examples: *\||\s*[-*] )")
+_ITEM = re.compile(r"(?P<before>\s*)[-*] +(?P<said>\S.*?)\s*")
+_ENTITY = re.compile(r"\[([^\]]*)\](?:\([^)]*\)|\{[^}]*\})")
+"""A word that is marked within an example: `[tomorrow](time)`."""
+
+
+def looks_rasa(head: str) -> bool:
+    """Whether an intent stands there and examples below it."""
+    return _LOOKS.search(head.replace("\r", "")) is not None
+
+
+def open_rasa(file: TextFile) -> Source:
+    """Columns `text` and `label`, a row an example; of marked words the words, without their entities."""
+    size = file.path.stat().st_size
+    return Source(file.path, "rasa", partial(_read, file), size, "bytes", ("text", "label"), file.encoding)
+
+
+def _read(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
+    texts: list[str] = []
+    labels: list[str] = []
+    start = 0
+    intent, depth = "", -1
+    for number, raw in enumerate(file.lines(told), 1):
+        line = raw.decode("utf-8")
+        found, item = _INTENT.fullmatch(line), _ITEM.fullmatch(line)
+        if found is not None:
+            intent, depth = found["name"].strip("\"'"), -1 if found["before"] is None else len(found["before"])
+        elif line.startswith("#") or (item is not None and len(item["before"]) <= depth):
+            intent = ""  # another section: synonyms, lookup tables, steps of a story
+        elif item is not None and intent:
+            if item["said"].startswith("text:"):
+                place = f"{file.path}:{number}"
+                raise InputError(f"{place}: holds an example with fields of its own; write it as a line (`- a text`).")
+            texts.append(_ENTITY.sub(r"\1", item["said"]))
+            labels.append(intent)
+        if len(texts) >= BATCH_ROWS:
+            yield Table(file.path, "rasa", {"text": texts, "label": labels}, start)
+            start += len(texts)
+            texts, labels = [], []
+    if texts:
+        yield Table(file.path, "rasa", {"text": texts, "label": labels}, start)
