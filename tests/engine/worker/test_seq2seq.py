@@ -73,6 +73,7 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(tiny_t5: Path, rows_file
     expected = float(expected_loss.detach()), gradients(model)
     task.adopt(model)
     assert task.chunked
+    assert all("forward" in vars(m) for m in model.modules() if hasattr(m, "lora_A")), "one operation each"
     task.chunked = chunked
     same_as_uncut(task, model, rows, 60, expected, 1e-4)
 
