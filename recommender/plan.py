@@ -164,7 +164,7 @@ class Plan(Choice):
 
     precision: Precision = "fp32"
     token_budget: Annotated[int, Field(ge=1, le=10**8)] = 2048
-    """Padded tokens of one micro-batch to start with: speed and memory depend on it, the result does not."""
+    """Padded tokens of one micro-batch to start with: speed and memory depend on it, of the result what dropout draws."""
     gradient_checkpointing: bool = False
     compile: bool = False
     """Compile the repeated layers (torch.compile): quicker in a run that is long enough. The result does not depend on it."""

@@ -53,7 +53,7 @@ SENTENCES: tuple[str, ...] = (
     ),
     marked("Close what else uses the memory, lower max_length (it is {length}), or choose QLoRA; or take a smaller model."),
     marked("Close what else uses the memory, or lower max_length (it is {length}); or take a smaller model."),
-    marked("Memory ran out; micro-batches hold {after} tokens now instead of {before}. The result does not change."),
+    marked("Memory ran out; micro-batches hold {after} tokens now instead of {before}. Each step learns from the same rows."),
     marked("Without {what}: {why}. The steps are slower; the result does not change."),
     marked("Memory ran out for one row alone; gradient checkpointing is on now: slower. The result does not change."),
     marked(

@@ -24,7 +24,10 @@ LONE_TRIES = 3
 
 
 class TokenBudget:
-    """Padded tokens of a micro-batch: the first thing that gives when memory runs out, and nothing the result depends on."""
+    """Padded tokens of a micro-batch: the first thing that gives when memory runs out.
+
+    The result depends on it by what dropout draws, which goes by the cut, and by rounding.
+    """
 
     def __init__(
         self,
