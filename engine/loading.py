@@ -110,8 +110,11 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
         raise InputError(f"{choice.train}: fewer than two labels are left for training; give more rows.")
     if task == "regression" and len(set(train.items or ())) < 2:
         raise InputError(f"{choice.train}: all rows have the same number, so there is nothing to learn.")
-    if task in ("multi_label", "token_classification") and not any(marks_of(train, task) or ()):
+    learned = {mark for row in marks_of(train, task) or () for mark in row}
+    if task in ("multi_label", "token_classification") and not learned:
         raise InputError(f"{choice.train}: no row has any label, so there is nothing to learn.")
+    if task == "token_classification" and len(learned) < 2:
+        raise InputError(f"{choice.train}: all words have the same tag, so there is nothing to learn.")
     return Split(train, validation, held_out, labels, counts)
 
 

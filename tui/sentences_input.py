@@ -81,6 +81,8 @@ SENTENCES: tuple[str, ...] = (
     marked("{path}: every row has the label {label}, so there is nothing to learn; add rows of another class."),
     marked("{path}: no row has any label, so there is nothing to learn."),
     marked("{path}: all rows have the same number, so there is nothing to learn."),
+    marked("{path}: all words have the same tag, so there is nothing to learn."),
+    marked("{path}: within max_length ({most} tokens) no word is read; raise max_length."),
     marked("{path}: no row has both a text and a label."),
     marked("{name}: row {row}: labels that training has never seen: {labels}; the known ones are {known}."),
     marked("{place}: column {column} holds a nested value; one text a row is needed."),

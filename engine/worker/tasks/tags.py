@@ -63,7 +63,7 @@ class TaggedWords(Task):
         """Targets say where words begin and what they are; truth is a tag index a word.
 
         Raises:
-            InputError: the tokenizer does not tell which word a token belongs to.
+            InputError: the tokenizer does not tell which word a token belongs to, or no word is read at that length.
         """
         if not getattr(tokenizer, "is_fast", False):
             raise InputError(f"{self.plan.model.id}: its tokenizer does not tell tokens by words (it has no tokenizer.json).")
@@ -86,6 +86,9 @@ class TaggedWords(Task):
                 " B-person into the data.",
             )
         lost = every - sum(tags.lengths())
+        if lost == every > 0:
+            most = self.plan.max_length
+            raise InputError(f"{rows.source}: within max_length ({most} tokens) no word is read; raise max_length.")
         if lost:
             self.remark("words_lost", f"{lost:,} of {every:,} words are not read; in scores their tags count as wrong.")
         return Encoded(found.input_ids, targets, truth, found.rows_cut, found.tokens_cut)

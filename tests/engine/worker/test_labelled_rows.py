@@ -74,12 +74,13 @@ def test_a_label_out_of_range_is_named_with_its_row(
     [
         ("multi_label", {"text": "text", "topics": []}, "no row has any label"),
         ("regression", {"text": "text", "minutes": 3}, "all rows have the same number"),
+        ("token_classification", {"tags": ["O", "O"]}, "all words have the same tag"),
     ],
 )
 def test_rows_with_nothing_to_learn_are_refused(
     plan_of: MakePlan, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any], words: str
 ) -> None:
-    rows = (row | {"text": f"text {i}"} for i in range(60))
+    rows = (row | {"text": f"text {i}", "words": ["text", str(i)]} for i in range(60))
     data = plan_of(task, tiny).data.model_copy(update={"train": written(tmp_path / "rows.jsonl", rows), "eval": None})
     with pytest.raises(InputError, match=words):
         split(data, task)  # type: ignore[arg-type]
@@ -108,6 +109,8 @@ def test_words_that_are_cut_off_are_counted_and_scored_as_wrong(plan_of: MakePla
     assert (rows.rows_cut, len(rows.input_ids[0])) == (1, 12)
     assert rows.tokens_cut > 5
     assert "of 24 words are not read" in task.remarks["words_lost"]
+    with pytest.raises(InputError, match=r"within max_length \(2 tokens\) no word is read"):
+        encoded(plan_of, tiny, [{"words": words, "tags": tags}], max_length=2)
     assert second == {"places": [1], "words": [0], "tags": [2], "count": 1}
     torch.manual_seed(0)
     model = build(task, str(tiny)).model.eval()
