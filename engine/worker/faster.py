@@ -62,7 +62,7 @@ class Faster:
         batch = some_of(rows, min(MOST_TOKENS, self._plan.token_budget))
         try:
             usual = _said(model, batch, step)
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             model.zero_grad()

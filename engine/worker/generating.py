@@ -186,7 +186,7 @@ def write_all(
         said = Written([], new_tokens)
         try:
             said = write(reader, tokenizer, model, piece, new_tokens, until=began + seconds)
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             failure = out_of_memory(error)
         if failure is not None and len(piece) > 1 and times > 1:
             times = 1  # the budget itself is the training's, which may have been right

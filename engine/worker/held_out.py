@@ -104,7 +104,7 @@ class HeldOut:
         shown = self.reader.embed(built.body, self.rows.input_ids, lambda n: progress(len(some) + n))
         try:
             found = task.probe(seen, list(some.targets), shown, list(self.rows.targets))
-        except (RuntimeError, MemoryError, ImportError, OSError) as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             self.tell.warn("no_probe", "Memory is too small for the linear model beside; the report compares without it.")

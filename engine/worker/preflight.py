@@ -63,7 +63,7 @@ class Preflight:
             tried = self._tried(trainer, available, peak)
         except TrainingFailed as error:
             raise Refused(f"Tried before the first step: {error.message}") from None
-        except (RuntimeError, MemoryError) as error:  # outside of a micro-batch: nothing smaller could be tried
+        except Exception as error:  # outside of a micro-batch: nothing smaller could be tried
             out_of_memory(error)
             helps = what_helps(self.reader.task.plan)
             raise Refused(f"Tried before the first step: memory cannot hold what the optimizer keeps. {helps}") from None
@@ -122,7 +122,7 @@ class Preflight:
         loss = torch.zeros(())
         try:
             loss = trainer.rehearse(_batch(rows, piece))
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             failure = out_of_memory(error)
         if failure is None:
             if not torch.isfinite(loss):

@@ -62,7 +62,7 @@ class Samples:
         began = time.monotonic()
         try:
             said = write(self.reader, self.tokenizer, model, asked, most, until=began + seconds, told=told) if asked else None
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             self.tell.warn("no_samples", "Memory is too small to write sample answers; there are none in the report.")
@@ -139,7 +139,7 @@ class WhileLearning:
         try:
             asked = [p.input_ids for p in prompts]
             answers = write(self.samples.reader, self.samples.tokenizer, model, asked, FEW_TOKENS).texts
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             self._cost = math.inf  # no more of them

@@ -128,7 +128,7 @@ class Reader:
                     began = time.monotonic()
                     try:
                         rows = answer(piece)
-                    except (RuntimeError, MemoryError) as error:
+                    except Exception as error:
                         failure = out_of_memory(error)
                     if failure is not None:
                         self.budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece), training=False)
