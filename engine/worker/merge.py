@@ -96,7 +96,7 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
             raise InputError(f"{target} exists already; name another folder with --to, or remove it.")
         beside.rename(target)
     except (OSError, SafetensorError) as error:  # a full disk comes as either
-        why, free = one_line(getattr(error, "strerror", None) or error, 200), size(shutil.disk_usage(target.parent).free)
+        why, free = one_line(getattr(error, "strerror", None) or error, 200), size(disk_free(target.parent))
         raise Refused(f"{target}: the merged model cannot be written ({why}; {free} of disk are free).") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -170,4 +170,7 @@ def test_what_cannot_be_merged_is_refused_and_nothing_is_left(
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
         with pytest.raises(Refused, match=r"of disk, and .* are free. Use --to"):
             merged(run, tmp_path / "whole")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "there"]
+    (tmp_path / "file").touch()
+    with pytest.raises(Refused, match=r"whole: the merged model cannot be written \(Not a directory; .* are free\)"):
+        merged(run, tmp_path / "file" / "beneath" / "whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "full", "there"]
