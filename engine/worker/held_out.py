@@ -49,7 +49,8 @@ class HeldOut:
 
     def score_after(self, model: Any, step: int) -> None:
         """The saved result, trained up to `step`."""
-        self._score("after", model, step)
+        if not self.scored_after:
+            self._score("after", model, step)
 
     @property
     def scored_after(self) -> bool:

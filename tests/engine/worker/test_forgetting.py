@@ -48,6 +48,13 @@ def test_a_model_that_writes_is_scored_on_generic_text_before_and_after(
     assert splits.count("generic_before") == splits.count("generic_after") == 1
 
 
+def test_without_held_out_rows_generic_text_is_scored_all_the_same(tiny_chat: Path, make_plan: MakePlan, run_here: Here) -> None:
+    plan = chat_plan(make_plan, tiny_chat, epochs=0.1, evaluations=1, forgetting_check=True)
+    data = plan.data.model_copy(update={"eval": None, "held_out_rows": 0})
+    report = run_here(plan.model_copy(update={"data": data})).report() or {}
+    assert (report["scores"], report["forgetting"]["texts"]) == ({}, len(TEXTS))
+
+
 def test_of_a_checkpoint_without_the_head_that_guesses_words_it_is_said_that_it_does_not_apply(
     tiny: Path, make_plan: MakePlan, run_here: Here
 ) -> None:
