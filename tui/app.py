@@ -16,7 +16,8 @@ from platformdirs import user_downloads_path
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.screen import ModalScreen, Screen
+from textual.dom import DOMNode
+from textual.screen import ModalScreen
 
 from engine.text import one_line
 from tui import kept, keys, settings, terminal
@@ -225,10 +226,14 @@ class LoracleApp(Navigation):
             self._exit_with(0)
 
     def _handle_exception(self, error: Exception) -> None:
-        """Textual's hook. A screen that is left while it is still being put together misses parts: no news for anybody."""
-        nodes = (frame.f_locals.get("self") for frame, _line in walk_tb(error.__traceback__))
-        left = isinstance(error, NoMatches) and any(isinstance(n, Screen) and n not in self.screen_stack for n in nodes)
-        if not self._exit and not left:
+        """Textual's hook. A screen that is left while it is still being put together misses parts: no news for anybody.
+
+        Only of its own messages: whoever fails takes no more of them, and of the app, or of what is shown, no key would work.
+        """
+        found = (frame.f_locals.get("self") for frame, _line in walk_tb(error.__traceback__))
+        node = next((n for n in found if isinstance(n, DOMNode)), self)  # the one that was at its messages
+        shown = node is self or any(n in self.screen_stack for n in node.ancestors_with_self)
+        if not self._exit and (shown or not isinstance(error, NoMatches)):
             super()._handle_exception(error)
 
     def _commands(self) -> "list[Command]":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.css.query import NoMatches
 from textual.widgets import DataTable
 
 from engine import trash
@@ -16,6 +17,7 @@ from recommender.errors import InputError
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.run_rows import RunList, best_score
+from tui.screens.base import LoracleScreen
 from tui.screens.compare import CompareScreen
 from tui.screens.help import HelpScreen
 from tui.screens.home import HomeScreen
@@ -93,6 +95,23 @@ async def test_set_up_covers_nothing_that_was_opened_before_it(
         await wait(pilot, lambda: "No run yet" in screen(app))
         await pilot.pause(0.1)
         assert app.screen_stack == [home]
+
+
+async def test_a_mistake_behind_a_screen_that_was_left_does_not_make_the_app_deaf(runs: Path) -> None:
+    class Left(LoracleScreen):
+        def action_leave(self) -> None:  # in the app's own messages, as every key
+            self.app.pop_screen()
+            self.query_one("#nothing")
+
+    async def driven() -> None:
+        app = LoracleApp(runs=runs, draft=Draft())
+        async with app.run_test(size=(80, 24)) as pilot:
+            await app.push_screen(Left())
+            app.call_later(app.run_action, "leave", app.screen)
+            await pilot.pause(0.1)
+
+    with pytest.raises(NoMatches):  # Textual ends the app: swallowed, no key would work any more
+        await driven()
 
 
 async def test_a_key_before_its_screen_stands_is_done_once_it_does(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
