@@ -19,7 +19,7 @@ from typing import Any
 EVENT_VERSION = 1
 MAX_LINE = 64 * 1024
 CHUNK = 2 * 1024 * 1024
-"""Bytes of a log that a viewer reads at a time: a long log never stands in memory as a whole."""
+"""Bytes of a log that are read at a time: a long log never stands in memory as a whole."""
 HEAD = 160
 """Bytes in which a line of `EventWriter` has named its kind."""
 KINDS = frozenset(
@@ -97,7 +97,7 @@ class EventTail:
         self._rest = b""
         self._skipping = False
 
-    def poll(self, max_bytes: int = 32 * 1024 * 1024) -> list[Event]:
+    def poll(self, max_bytes: int = CHUNK) -> list[Event]:
         """Events that were completed since the last call, oldest first. A missing file is an empty one."""
         while lines := self._lines(max_bytes):
             if self._unwanted is None:

@@ -103,7 +103,7 @@ class RunList:
         return RunRow(run, state.status, known.method, known.metric, best_score(state, known.metric), started)
 
     def _read(self, run: "RunDirectory") -> _Known | None:
-        from engine.events import CHUNK, EventTail
+        from engine.events import EventTail
         from engine.state import RunState
 
         try:
@@ -114,7 +114,7 @@ class RunList:
         if known is None or known.inode != inode:
             tail = EventTail(run.events, without=NOT_LISTED)
             known = self._known[run.path] = _Known(tail, RunState(), *_method_and_metric(run), inode)
-        while events := known.tail.poll(CHUNK):
+        while events := known.tail.poll():
             for event in events:
                 known.state.apply(event)
         return known

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from engine.events import CHUNK, EventTail
+from engine.events import EventTail
 from engine.state import RunState
 from tui.run_log import LogLine, RunLog
 
@@ -55,7 +55,7 @@ class Live:
         self._late = []  # all lines so far stand in the log
 
     def _tail_on(self) -> list[LogLine] | None:
-        events = self._tail.poll(CHUNK)
+        events = self._tail.poll()
         lines = []
         for event in events:
             self.state.apply(event)

@@ -22,7 +22,7 @@ from engine.worker.mistakes import worst
 from engine.worker.modeling import Built
 from engine.worker.samples import side_by_side
 from engine.worker.tasks.base import Task
-from engine.worker.took import in_report
+from engine.worker.took import Log, in_report
 from recommender.facts import Task as Work
 from recommender.plan import Plan
 
@@ -57,7 +57,8 @@ def write(
         if name in kept and "after" in kept and len(parts.held_out) >= LEAST_JUDGED
     }
     forgotten = forgetting.compared(run, plan.seed)
-    events = list(read_events(run.events))
+    log = Log(read_events(run.events))
+    events = log.told
     validation = [e for e in events if e["kind"] == "evaluation" and e.get("split") == "validation"]
     chosen_by = next((e["metrics"]["loss"] for e in reversed(validation) if e["step"] == training["best_step"]), None)
     write_json(
@@ -82,10 +83,10 @@ def write(
             "memory": {
                 "predicted": expected.get("memory"),
                 "probed": probed(events),
-                "peak": memory_most(events),
+                "peak": max(memory_peak(), log.memory),  # of this worker, or what an earlier one of the run has shown
                 "by": counted_by(),
             },
-            **in_report(events, training["total_steps"], expected),
+            **in_report(log, training["total_steps"], expected),
             "fit": {**fit, "validation_loss": chosen_by},
             **{k: training[k] for k in ("steps", "total_steps", "best_step", "stopped_early", "lost", "left_out")},
             "samples": side_by_side(run),
@@ -127,11 +128,6 @@ def computing(plan: Plan, events: Sequence[Event], *, packed: bool) -> dict[str,
     changed = {name: value for e in events if e["kind"] == "recovery" for name, value in (e.get("after") or {}).items()}
     used = {name: changed.get(name, getattr(plan, name)) for name in ("compile", "kernels")}
     return {"padded": not packed, "allocator": allocator, **used}
-
-
-def memory_most(events: Sequence[Event]) -> int:
-    """Peak memory in bytes: of this worker, or what an earlier one of the same run has shown at its steps."""
-    return max([memory_peak(), *(int(e.get("memory") or 0) for e in events if e["kind"] == "step")])
 
 
 def probed(events: Sequence[Event]) -> int | None:

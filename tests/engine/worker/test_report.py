@@ -1,20 +1,23 @@
 """What the report keeps so that predictions can be judged."""
 
+import tracemalloc
+
 import pytest
 import torch
 
 from engine.metrics.registry import kind_of
 from engine.worker.report import one_answer, statements, too_few
-from engine.worker.took import Step, from_first_steps, in_report
+from engine.worker.took import Log, in_report
 from recommender.facts import Task
 
 
 def test_ten_steps_tell_how_long_all_take_by_their_tokens() -> None:
     """The first one warms up; later ones hold twice the tokens, and take as long for each."""
-    steps = [Step(9.0, 9.0, 100), *[Step(1.0, 1.0, 100)] * 10, *[Step(2.5, 2.5, 200)] * 9]
-    assert from_first_steps(steps, 20) == pytest.approx(11 * 1.0 + 9 * 2.0)
-    assert from_first_steps(steps, 40) == pytest.approx(40.0)  # stopped early: by steps
-    assert from_first_steps(steps[:10], 10) is None
+    took = [(9.0, 100), *[(1.0, 100)] * 10, *[(2.5, 200)] * 9]
+    steps = [{"seq": n, "kind": "step", "seconds": seconds, "tokens": tokens} for n, (seconds, tokens) in enumerate(took)]
+    assert Log(steps).from_first_steps(20) == pytest.approx(11 * 1.0 + 9 * 2.0)
+    assert Log(steps).from_first_steps(40) == pytest.approx(40.0)  # stopped early: by steps
+    assert Log(steps[:10]).from_first_steps(10) is None
 
 
 def test_what_a_step_took_is_told_by_the_clock_and_by_the_processors() -> None:
@@ -22,11 +25,22 @@ def test_what_a_step_took_is_told_by_the_clock_and_by_the_processors() -> None:
         return {"seq": 1, "kind": kind, "processor": processor, "seconds": 3.0, "tokens": 100}
 
     events = [event("phase", 50.0), event("step", 52.0), event("heartbeat", 53.0), event("step", 54.0), event("phase", 1.0)]
-    told = in_report([*events, event("step", 3.0)], 3, {"step": 1.5, "seconds": 60.0})
+    told = in_report(Log([*events, event("step", 3.0)]), 3, {"step": 1.5, "seconds": 60.0})
     assert told["step"] == {"predicted": 1.5, "probed": None, "measured": 3.0, "computed": 2.0 / torch.get_num_threads()}
     assert told["seconds"]["predicted"] == 60.0
     older = [{"seq": 1, "kind": "step", "seconds": 3.0, "tokens": 100}]
-    assert in_report(older, 1, {})["step"]["computed"] is None
+    assert in_report(Log(older), 1, {})["step"]["computed"] is None
+
+
+def test_a_long_log_is_let_go_while_it_is_read() -> None:
+    one = {"kind": "step", "loss": 1.0, "seconds": 0.1}
+    steps = ({**one, "seq": n, "step": n, "time": n, "memory": n} for n in range(1, 10_000))
+    tracemalloc.start()
+    log = Log(steps)
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (log.steps, log.memory, log.told) == (9_999, 9_999, [])
+    assert held < 1_500_000, "as events they take 400 bytes each"
 
 
 @pytest.mark.parametrize(("reward", "told"), [(-0.001, False), (-0.4, True), (0.2, False)])
