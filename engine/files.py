@@ -85,18 +85,22 @@ def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """For changing a file that others change too: whoever asks for the same, thread or program, waits until this one is done.
+def alone(folder: Path) -> Iterator[None]:
+    """For changing a file of that folder that others change too: whoever asks for the same, thread or program, waits until this
+    one is done.
 
     Nobody waits where the file system has no locks.
 
     Raises:
-        OSError: nothing can be written beside `path`.
+        OSError: there is no such folder.
     """
-    with path.with_name(f".{path.name}.lock").open("a") as file:
+    descriptor = os.open(folder, os.O_RDONLY)  # the folder itself, so that nothing is left in it
+    try:
         with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path, max_bytes: int | None = 64_000_000) -> Any:

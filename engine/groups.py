@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from engine import launch, runs
-from engine.files import json_object, write_json
+from engine.files import alone, json_object, write_json
 from engine.processes import lives, this
 from engine.rundir import RunDirectory, is_group, is_run, new_folder, versioned
 from engine.text import one_line
@@ -256,9 +256,9 @@ def _as_driver(group: Group) -> Iterator[None]:
     Raises:
         InputError: another process does, or it cannot be written down.
     """
-    if group.driven():
-        raise InputError(f"{group.name} is being worked off already; `loracle attach {group.name}` shows it.")
-    with runs.written(group.path):
+    with runs.written(group.path), alone(group.path):  # of two that begin at once, the other is seen
+        if group.driven():
+            raise InputError(f"{group.name} is being worked off already; `loracle attach {group.name}` shows it.")
         write_json(group.path / "driver.json", this())
     try:
         yield

@@ -144,7 +144,7 @@ def _keep(machine: Machine, found: dict[str, Any]) -> None:
     path = state_folder() / FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with alone(path):  # else of two programs that read, change and write the second takes back what the first one kept
+        with alone(path.parent):  # else of two programs that read, change and write the second takes back what the first one kept
             write_json(path, recall(FILE) | {_key(machine): (remembered(machine) or {}) | found})
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}).") from None

@@ -3,7 +3,10 @@
 import errno
 import json
 import os
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,32 @@ def test_a_failed_run_does_not_keep_the_others_from_theirs(make: Make) -> None:
     assert group.status() == "failed"
     assert seen == ["full-1", "lora-1", "full-2"]
     assert not group.driven()
+
+
+def test_of_two_drivers_that_begin_in_one_moment_one_drives(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    group, look, driven = make("full-1"), Group.driven, threading.Event()
+
+    def slowly(one: Group) -> bool:
+        seen = look(one)
+        time.sleep(0.1)  # in which the other looks too
+        return seen
+
+    def watch(begin: groups.Begin) -> None:
+        driven.wait(5)
+        ends(begin()[0], "done")
+
+    def drive() -> Any:
+        try:
+            return groups.drive(group, in_order, watch)
+        except InputError as error:
+            driven.set()
+            return error.message
+
+    monkeypatch.setattr(Group, "driven", slowly)
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda _: drive(), range(2))
+    assert {type(first), type(second)} == {tuple, str}
+    assert not {path.name for path in group.path.iterdir()} - {"group.json", "recommendation.json", "facts.json", "full-1"}
 
 
 @pytest.mark.parametrize("name", ["driver.json", "report.json"])
