@@ -15,6 +15,7 @@ import psutil
 
 from recommender.errors import Refused
 
+NO_PROCESS = "No process can be started here ({why}). Close what else runs, and try again."
 SLACK = 2.0
 """Seconds by which two readings of one start time may differ, where the system tells it by the clock only."""
 CLOCK_SLACK = 60.0
@@ -43,7 +44,7 @@ def execute(
             stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env, start_new_session=True,
         )  # fmt: skip
     except OSError as error:
-        raise Refused(f"No process can be started here ({error.strerror}). Close what else runs, and try again.") from None
+        raise Refused(NO_PROCESS.format(why=error.strerror)) from None
 
 
 def answers() -> TextIO:

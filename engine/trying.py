@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from engine import launch
+from engine.processes import NO_PROCESS
 from engine.rundir import RunDirectory
-from recommender.errors import InputError
+from recommender.errors import InputError, Refused
 
 MOST_BYTES = 1_000_000
 """Of one line of the child."""
@@ -29,22 +30,26 @@ class Trial:
 
         Raises:
             InputError: they cannot be loaded.
+            Refused: no process can be started.
         """
         if not self.run.model.is_dir():
             raise InputError(f"{self.run.name} has no saved model yet.")
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "engine.worker.try_it",
-            str(self.run.path),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-            env=environment or launch.environment(),
-            limit=MOST_BYTES,
-        )
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "engine.worker.try_it",
+                str(self.run.path),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                env=environment or launch.environment(),
+                limit=MOST_BYTES,
+            )
+        except OSError as error:
+            raise Refused(NO_PROCESS.format(why=error.strerror)) from None
         try:
             first = await self._read()
             if "error" in first:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from recommender.recommendation import Candidate, Recommendation
 
 
-def inspect_model(name: str) -> "ModelInspection":
+def inspect_model(name: str, cancel: "Cancel | None" = None) -> "ModelInspection":
     """Facts about a model.
 
     Raises:
-        InputError: it cannot be used.
+        InputError: it cannot be used, or it was cancelled.
     """
     from engine.inspect import inspect_model
 
-    return inspect_model(name, weights=False)
+    return inspect_model(name, weights=False, cancel=cancel)
 
 
 def models_here() -> list[tuple[str, str]]:
@@ -118,7 +118,7 @@ def _labelled(draft: Draft) -> bool:
 
 
 def cancel_handle() -> "Cancel":
-    """With it another thread ends `inspect_data`."""
+    """With it another thread ends `inspect_model` or `inspect_data`."""
     from engine.inspection.child import Cancel
 
     return Cancel()

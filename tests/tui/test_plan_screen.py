@@ -172,6 +172,24 @@ async def test_a_trial_of_bf16_changes_the_plan_that_is_already_there(
     assert started[0].precision == "bf16-mixed"
 
 
+async def test_who_looks_at_the_machine_again_starts_nothing_that_waited(
+    *, runs: Path, plan_screen: RecommendationScreen, started: list[Plan], screen: Screen, wait: Any
+) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(plan_screen)
+        await wait(pilot, lambda: plan_screen.advice is not None)
+        before, plan_screen._trying = plan_screen.advice, True
+        await pilot.press("enter")
+        await wait(pilot, lambda: "Starts once bf16 was tried" in screen(app))
+        plan_screen._trying = False
+        await pilot.press("m")
+        await wait(pilot, lambda: plan_screen.advice is not before)
+        await pilot.pause(0.1)
+        assert not started
+        assert app.screen is plan_screen
+
+
 async def test_memory_is_counted_beside_a_plan_that_is_already_there(
     *, runs: Path, plan_screen: RecommendationScreen, started: list[Plan], monkeypatch: pytest.MonkeyPatch,
     screen: Screen, wait: Any,

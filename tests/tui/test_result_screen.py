@@ -1,7 +1,9 @@
 """What came out, and what one does with it: compare, copy, try."""
 
 import asyncio
+import errno
 import json
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -297,6 +299,24 @@ class FakeTrial:
 
     async def close(self) -> None:
         self.closed = True
+
+
+async def test_where_no_process_can_be_started_nothing_is_tried_and_that_is_said(
+    runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    async def none(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("asyncio.create_subprocess_exec", none)
+    monkeypatch.setattr("engine.launch.environment", dict)
+    run = done()
+    run.model.mkdir()
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await result_of(app, run, pilot, wait, screen)
+        await pilot.press("t")
+        await wait(pilot, lambda: "No process can be started here" in screen(app))
+        assert "Loading" not in screen(app)
 
 
 async def test_a_text_is_tried_on_both_models(

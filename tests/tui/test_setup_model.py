@@ -9,6 +9,7 @@ import pytest
 from textual.widgets import Input
 
 from engine.inspect import ModelInspection
+from engine.inspection.child import Cancel
 from recommender.errors import InputError
 from tests.hub import Hub, Repository, serving
 from tui import work_setup
@@ -25,10 +26,12 @@ async def test_a_late_answer_about_an_older_model_is_dropped(
     *, rows: Path, runs: Path, model: ModelInspection, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:
     asked: list[str] = []
+    cancels: list[Cancel] = []
     release = threading.Event()
 
     def slow(name: str, **options: Any) -> ModelInspection:
         asked.append(name)
+        cancels.append(options["cancel"])
         if name == "first-model":
             release.wait(20)
             raise InputError("the older answer")
@@ -43,6 +46,7 @@ async def test_a_late_answer_about_an_older_model_is_dropped(
         assert isinstance(app.screen, SetupScreen)
         app.screen.field("model").fill("demo")
         await wait(pilot, lambda: "22.7 M" in screen(app))
+        assert cancels[0].cancelled, "its child would go on fetching"
         release.set()
         await pilot.pause(0.3)
         assert "the older answer" not in screen(app)

@@ -279,6 +279,7 @@ class RecommendationScreen(PlanStarts):
         self._message(_("Copied: {command}").format(command=command), wrong=False)
 
     def action_measure(self) -> None:
-        """Look at the machine again and decide again."""
+        """Look at the machine again and decide again; a start that waits for what is measured was for the advice as it was."""
+        self._waiting = ""
         self._message(_("looking at this machine…"), wrong=False)
         self._advise(again=True)

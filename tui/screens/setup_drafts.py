@@ -31,7 +31,7 @@ class SetupDrafts(LoracleScreen):
             drafts.keep(self.draft)
 
     def used(self) -> None:
-        """A run was started from the draft, which begins anew: what was said last is not to be written down after that."""
+        """A run was started from the draft, or another one is begun: what was said last is not to be written down after that."""
         if self._keeping is not None:
             self._keeping.stop()
         self._keeping = None
@@ -55,7 +55,7 @@ class SetupDrafts(LoracleScreen):
 
     def _change_to(self, draft: Draft) -> None:
         drafts.keep(self.draft)
-        self._keeping = None
+        self.used()
         self.app.switch_screen(type(self)(draft))
 
     def action_drafts(self) -> None:

@@ -169,9 +169,6 @@ class DataStep(Step):
 
         try:
             known = await in_thread(engine_side.inspect_data, draft, tokenizer, progress=tell, cancel=reading)
-        except asyncio.CancelledError:
-            reading.cancel()
-            raise
         except (LoracleError, OSError, RuntimeError) as error:
             message = getattr(error, "message", str(error))
             if draft.held_out and draft.held_out != draft.data and draft.held_out in message:
@@ -182,6 +179,8 @@ class DataStep(Step):
             self.looking, self.refused = False, True
             self.post_message(self.Said())
             return
+        finally:
+            reading.cancel()  # whoever asks something else, or leaves, does not want it any more
         self._reading = None
         self.known = known
         self.looking = False
