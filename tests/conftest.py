@@ -269,10 +269,7 @@ def loracle_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.
         capfd.readouterr()
         typed = list(map(str, arguments))
         with mock.patch.dict(os.environ, quiet()):  # and what the program sets there itself is gone afterwards
-            try:
-                code = main(typed)
-            except SystemExit as end:
-                code = int(end.code or 0)
+            code = main(typed)
         return subprocess.CompletedProcess(typed, code, *capfd.readouterr())
 
     return call

@@ -8,11 +8,8 @@ from tui.words import ASCII_SIGNS
 
 _FRAMES = {**dict.fromkeys("─━═╌┄╴╶╸╺", "-"), **dict.fromkeys("│┃║┆▏▎▍▌▋▊▉▐▕", "|"), **dict.fromkeys("┌┐└┘┏┓┗┛╭╮╰╯├┤┬┴┼╋", "+")}
 _BARS = {**dict.fromkeys("▁▂▃▄▅▆▇▀▔", " "), "█": "#", "▓": "#", "▒": "+", "░": "."}
-_LETTERS = {
-    "…": ".", "→": ">", "←": "<", "↑": "^", "↓": "v", "•": "-", "—": "-", "−": "-", "“": '"', "”": '"', "‘": "'", "’": "'",
-    "×": "x", "±": "~", "≈": "~", "≤": "<", "≥": ">", "°": " ", "µ": "u",
-}  # fmt: skip
-TABLE = str.maketrans({**ASCII_SIGNS, **_FRAMES, **_BARS, **_LETTERS})
+_OF_ONE_CELL = {"…": ".", "→": ">", "←": "<", "±": "~", "≤": "<", "≥": ">"}
+TABLE = str.maketrans({**ASCII_SIGNS, **_FRAMES, **_BARS, **_OF_ONE_CELL})
 """Every sign by one of a cell, so that nothing moves. Letters of other scripts stay: they are somebody's text."""
 
 

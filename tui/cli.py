@@ -1,47 +1,33 @@
 """The command line: what may be typed, and who answers. Imports nothing but the parser's own library."""
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recommender.errors import Exit, LoracleError
-from tui import flags, flags_group, i18n, settings
+from tui import flags, flags_group, i18n, settings, streams
 from tui.i18n import _
 from tui.parser import Parser, command
+from tui.streams import complain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
-    _have_streams()
-    problem = _speak()
-    _write_anything()
-    parser = _parser()
-    typed = sys.argv[1:] if arguments is None else arguments
-    given = parser.read(typed)
-    # The command has defaults of its own, so that what stands before it would be lost without a word.
-    if given.command is not None and typed[0] != given.command:
-        if given.auto:
-            parser.error(_("--auto is a way of its own and takes no command; leave one of the two away"))
-        parser.error(_("options go after the command, as in `loracle {command} --help`").format(command=given.command))
-    if getattr(given, "json", False):
-        _write_anything("utf-8")
+    streams.have()
+    streams.write_anything()
     try:
-        if problem is not None:
-            raise problem
-        code = int(_answer(given, parser))
+        code = _obey(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
         return code
     except LoracleError as error:
         from engine.text import clean
         from tui.error_words import in_words
 
-        print(f"loracle: {in_words(clean(error.message))}", file=sys.stderr)
+        complain(f"loracle: {in_words(clean(error.message))}")
         return int(error.exit)
     except KeyboardInterrupt:
-        print(_("loracle: interrupted; nothing was started."), file=sys.stderr)
+        complain(_("loracle: interrupted; nothing was started."))
         return int(Exit.INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output went away; Python would complain once more when it flushes at the end.
@@ -59,21 +45,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout = None
         file = one_line(error.filename, 1_000) if error.filename is not None else _("what is printed")
         why = in_words(error.strerror or type(error).__name__)
-        print(_("loracle: {file}: {why}.").format(file=file, why=why), file=sys.stderr)
+        complain(_("loracle: {file}: {why}.").format(file=file, why=why))
         return int(Exit.USAGE)
 
 
-def _have_streams() -> None:
-    """A stream that whoever starts us has closed is nothing to read, or nowhere to write; the next file would take its place."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
-
-
-def _write_anything(encoding: str | None = None) -> None:
-    """What an output's encoding lacks is written out (`\\u4e2d`) and ends nothing; JSON has an encoding of its own."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+def _obey(typed: Sequence[str]) -> int:
+    problem = _speak()
+    parser = _parser()
+    try:
+        given = parser.read(typed)
+        # The command has defaults of its own, so that what stands before it would be lost without a word.
+        if given.command is not None and typed[0] != given.command:
+            if given.auto:
+                parser.error(_("--auto is a way of its own and takes no command; leave one of the two away"))
+            parser.error(_("options go after the command, as in `loracle {command} --help`").format(command=given.command))
+        if getattr(given, "json", False):
+            streams.write_anything("utf-8")
+        if problem is not None:
+            raise problem
+        return int(_answer(given, parser))
+    except SystemExit as end:  # after `--help`, or what is wrong with the words
+        return end.code if isinstance(end.code, int) else int(Exit.DONE)
 
 
 def _speak() -> LoracleError | None:

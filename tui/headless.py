@@ -22,7 +22,7 @@ from tui.endings import death
 from tui.error_words import in_words
 from tui.i18n import _
 from tui.stopping import stopping_by_signals
-from tui.words import clock, duration, end_clock, number, padded, phase_words, preflight_words
+from tui.words import clock, duration, end_clock, number, padded, phase_words, preflight_words, sign
 from tui.worker_words import warning_words
 
 POLL_SECONDS = 0.25
@@ -38,11 +38,14 @@ def follow(begin: Begin, *, as_json: bool, in_group: bool = False) -> int:
 
     Raises:
         LoracleError: it cannot be started.
+        KeyboardInterrupt: a run `in_group` had ended when the signal came, so that the group, and not it, is to stop.
     """
     with stopping_by_signals() as stopping:
         run, offset = begin()
         stopping.found(run)
         code = watch(run, as_json=as_json, offset=offset, in_group=in_group)
+    if in_group and stopping.too_late:
+        raise KeyboardInterrupt
     # The worker cannot tell who asked; the code says by which signal this process was told.
     if code in (Exit.INTERRUPTED, Exit.TERMINATED) and stopping.asked:
         return Exit.INTERRUPTED if stopping.asked[0] == signal.SIGINT else Exit.TERMINATED
@@ -260,7 +263,7 @@ def _run_words(event: Event) -> str:
 def progress(state: RunState) -> str:
     """Where the run is, in one line."""
     if state.phase != "train" or not state.total_steps:
-        return f"{phase_words(state)} …"
+        return f"{phase_words(state)} {sign('…')}"
     parts = [_("step {now}/{all}").format(now=state.step, all=state.total_steps)]
     parts.append(_("epoch {epoch}").format(epoch=f"{state.epoch:.1f}"))
     if state.losses:
@@ -271,4 +274,4 @@ def progress(state: RunState) -> str:
     if left is not None:
         words = _("about {time} left · measuring") if state.measuring else _("about {time} left, ends about {clock}")
         parts.append(words.format(time=duration(left), clock=end_clock(left)))
-    return " · ".join(parts)
+    return f" {sign('·')} ".join(parts)

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from recommender.errors import Exit
 from recommender.language import marked, said
 from tui.i18n import _
+from tui.streams import complain
 
 WORDS = {
     "argument %(argument_name)s: %(message)s": marked("%(argument_name)s: %(message)s"),
@@ -38,8 +39,12 @@ class Parser(argparse.ArgumentParser):
         from engine.text import clean
 
         more = _("`{command} --help` lists what there is.").format(command=self.prog)
-        print(_("loracle: {problem}. {more}").format(problem=clean(message.rstrip(".")), more=more), file=sys.stderr)
+        complain(_("loracle: {problem}. {more}").format(problem=clean(message.rstrip(".")), more=more))
         sys.exit(int(Exit.USAGE))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """argparse's hook, which keeps it to itself that a disk is full."""
+        print(message, end="", file=file or sys.stderr)
 
     def read(self, typed: Sequence[str]) -> argparse.Namespace:
         """What was typed; a misplaced or unknown word ends the program with a sentence on it."""

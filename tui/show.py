@@ -21,7 +21,7 @@ from recommender.errors import InputError
 from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.words import against_advice, computing_words, duration, metric, number, size, status_word
+from tui.words import against_advice, computing_words, duration, metric, number, sign, size, status_word
 
 MOST_METRICS = 3
 """Beside which a gain with its interval fits on 80 columns."""
@@ -129,8 +129,8 @@ def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> 
     best = _("Best at step {step} of {all}").format(step=content.get("best_step"), all=content.get("steps"))
     early = f", {_('stopped early')}" if content.get("stopped_early") else ""
     peak = _("peak memory {size}").format(size=size(memory.get("peak"))) + (f" ({', '.join(tried)})" if tried else "")
-    facts_line = f"{best}{early} · {peak} · {duration(seconds.get('total'))}{planned}"
-    console.print(Text(facts_line, style="dim"))
+    parts = (f"{best}{early}", peak, f"{duration(seconds.get('total'))}{planned}")
+    console.print(Text(f" {sign('·')} ".join(parts), style="dim"))
     for line in computing_words(content.get("computing")):
         console.print(Text(line, style="dim"))
     against = [against_advice(str(line)) for line in content.get("overrides") or []]

@@ -24,6 +24,8 @@ class Stopping:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+        self.too_late = False
+        """Whether the worker had ended by then, so that it was not told."""
         self._run: RunDirectory | None = None
         self._last = -SAME
 
@@ -50,6 +52,7 @@ class Stopping:
         try:
             stop(run, now=now)
         except InputError:  # it has ended in this moment
+            self.too_late = True
             return
         except Refused as error:
             words = in_words(error.message)

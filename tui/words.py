@@ -59,7 +59,10 @@ _PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220"})
 """Consoles whose fonts lack braille and block characters."""
 ASCII_SIGNS = {
     "✓": "+", "✗": "x", "■": "#", "▶": ">", "…": "...", "★": "*", "●": "o", "○": ".", "–": "-", "─": "-", "·": "-", "→": "->",
+    "←": "<-", "↑": "^", "↓": "v", "•": "-", "—": "-", "−": "-", "“": '"', "”": '"', "‘": "'", "’": "'", "×": "x", "±": "+-",
+    "≈": "~", "≤": "<=", "≥": ">=", "°": " ", "µ": "u",
 }  # fmt: skip
+"""What stands for a sign where there is ASCII only."""
 
 
 def unicode_terminal() -> bool:
@@ -143,7 +146,14 @@ def seconds_ago(moment: float | None, now: float | None = None) -> str:
 
 def clock(moment: float | None) -> str:
     """A wall-clock time as people read it: `14:32`."""
-    return sign("–") if moment is None else time.strftime("%H:%M", time.localtime(moment))
+    return sign("–") if moment is None else _at(moment, "%H:%M")
+
+
+def _at(moment: float, form: str) -> str:
+    try:
+        return time.strftime(form, time.localtime(moment))
+    except (OverflowError, OSError, ValueError):  # a log may hold anything
+        return sign("–")
 
 
 UNMISTAKABLE = 12 * 3600.0
@@ -153,7 +163,7 @@ UNMISTAKABLE = 12 * 3600.0
 def end_clock(left: float, now: float | None = None) -> str:
     """When something ends that takes so many seconds more: `14:32`, or with its day, `2026-11-30 14:32`."""
     moment = (now or time.time()) + left
-    return clock(moment) if left < UNMISTAKABLE else time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    return _at(moment, "%H:%M" if left < UNMISTAKABLE else "%Y-%m-%d %H:%M")
 
 
 def short_name(name: str) -> str:

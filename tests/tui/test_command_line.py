@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from engine.prediction.calibration import Learned
+from engine.rundir import RunDirectory
 from engine.runs import attach, remember, runs_root
 from engine.state import RunState
 from recommender.errors import InputError, Refused
@@ -91,11 +92,7 @@ def test_every_command_says_what_it_does_and_its_examples_can_be_typed(capsys: p
     "flags", ["--anyway", "--seed 3", "--method lora", "--data a.csv --set rank=8", "--model m --data a --set rnak=8"]
 )
 def test_what_the_app_cannot_take_is_refused_and_not_ignored(flags: str, capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        code: Any = main(flags.split())
-    except SystemExit as end:
-        code = end.code
-    assert code == 2
+    assert main(flags.split()) == 2
     assert flags.split()[-2 if "=" in flags else 0].partition("=")[0] in capsys.readouterr().err
 
 
@@ -120,7 +117,8 @@ def test_what_an_output_cannot_show_is_written_out_and_json_is_utf_8(
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
         assert main(["report", worker.run.name, "--runs", str(runs), *flag]) == 0
         written[flag] = raw.getvalue()
-    assert b"\\u4e2d\\u6587 \\u2192 better" in written[()]
+    assert b"\\u4e2d\\u6587 -> better" in written[()]
+    assert b" - peak memory " in written[()]
     assert json.loads(written[("--json",)].decode())["statements"] == ["中文 → better"]
 
 
@@ -164,8 +162,7 @@ def test_where_the_list_of_runs_is_too_wide_names_stay_whole(
     "words", [["inspect", "{}"], ["{}"], ["runs", "--runs", "{}"], ["report", "{}"], ["plan", "--method", "{}"], ["runs", "--{}"]]
 )
 def test_what_is_typed_never_reaches_the_terminal_as_more_than_text(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with contextlib.suppress(SystemExit):
-        main([word.format("x\x1b]0;hi\x07\x9b2J\u202ey") for word in words])
+    main([word.format("x\x1b]0;hi\x07\x9b2J\u202ey") for word in words])
     said = capsys.readouterr()
     assert "hi" in said.out + said.err
     assert not set("\x1b\x07\x9b\u202e") & set(said.out + said.err)
@@ -238,16 +235,25 @@ def test_a_plan_by_hand_may_name_model_and_rows_alone_and_rows_are_no_plan(
     assert "plan.json: learning_rate is missing." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("typed", ["--help", "runs --runs none"])
 def test_output_that_a_full_disk_does_not_take_is_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*given: object) -> int:
-        raise OSError(28, "No space left on device")
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(typed.split()) == 2
+        assert capsys.readouterr().err == "loracle: what is printed: No space left on device.\n"
+        with contextlib.suppress(OSError):
+            full.close()
 
-    monkeypatch.setattr("tui.cli._answer", full)
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
-    assert main(["runs"]) == 2
-    assert capsys.readouterr().err == "loracle: what is printed: No space left on device.\n"
+
+@pytest.mark.parametrize("typed", ["nonsense", "report none"])
+def test_a_complaint_that_cannot_be_written_costs_no_exit_code(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert main(typed.split()) == 2
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 def test_any_port_is_no_port() -> None:
@@ -385,6 +391,17 @@ def test_where_nothing_was_saved_the_code_is_that_of_the_signal(
     monkeypatch.setattr(headless, "watch", watched)
     monkeypatch.setattr("tui.stopping.stop", lambda run, *, now: None)
     assert headless.follow(lambda: (run, 0), as_json=True) == code
+
+
+def test_ctrl_c_in_the_moment_in_which_a_run_ends_stops_its_group(worker: Any) -> None:
+    def begin() -> tuple[RunDirectory, int]:
+        signal.raise_signal(signal.SIGINT)
+        worker.end()
+        return worker.run, 0
+
+    assert headless.follow(begin, as_json=True) == 0
+    with pytest.raises(KeyboardInterrupt):
+        headless.follow(begin, as_json=True, in_group=True)
 
 
 @pytest.mark.parametrize(("report", "code"), [({"complete": True}, 0), ({"complete": False}, 4), (None, 5)])

@@ -66,6 +66,12 @@ def test_a_candidate_in_one_line_says_whether_it_fits(facts: Facts) -> None:
     assert "does not fit" in in_line(tight.candidate("full"))
 
 
+def test_a_time_that_no_clock_shows_is_unknown() -> None:
+    for moment in (1e200, -1e200, 1e18):
+        assert words.clock(moment) == "–"
+        assert words.end_clock(abs(moment)) == "–"
+
+
 def test_an_ascii_locale_gets_ascii_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_ASCII", "1")
     assert words.status_with_sign("done").isascii()
