@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from engine import launch, runs
 from engine.files import alone, json_object, write_json
 from engine.processes import lives, this
-from engine.rundir import RunDirectory, is_group, is_run, new_folder, versioned
+from engine.rundir import RunDirectory, is_group, is_run, new_folder, unwritable, versioned
 from engine.text import one_line
 from recommender.errors import InputError, TrainingFailed
 from recommender.facts import Facts
@@ -160,7 +160,7 @@ def create(root: Path, kind: Kind, plans: Mapping[str, Plan], *, advice: Recomme
         content = {"version": 1, "kind": kind, "created": time.time(), **more, "plans": written}
         write_json(group.path / "group.json", content)
     except OSError as error:
-        raise InputError(f"{root}: runs cannot be written here ({error.strerror}); choose another folder with --runs.") from None
+        raise unwritable(root, error) from None
     runs.remember(group.path)
     return group
 

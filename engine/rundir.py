@@ -5,6 +5,7 @@
         events.jsonl  worker.log  checkpoints/step-N/  scores/  model/  report.json
 """
 
+import errno
 import math
 import os
 import re
@@ -260,8 +261,25 @@ def create(
             write_json(path / "facts.json", facts.model_dump(mode="json"))
         write_atomically(path / "plan.yaml", dump(plan))  # last: it makes the folder a run
     except OSError as error:
-        raise InputError(f"{root}: runs cannot be written here ({error.strerror}); choose another folder with --runs.") from None
+        raise unwritable(root, error) from None
     return RunDirectory(path.resolve())
+
+
+def check_root(root: Path) -> None:
+    """Refuse now what would fail once everything was looked at.
+
+    Raises:
+        InputError: no run can be written below that folder.
+    """
+    there = next(p for p in (root.absolute(), *root.absolute().parents) if os.path.lexists(p))
+    for wrong, number in ((not there.is_dir(), errno.ENOTDIR), (not os.access(there, os.W_OK | os.X_OK), errno.EACCES)):
+        if wrong:
+            raise unwritable(root, OSError(number, os.strerror(number)))
+
+
+def unwritable(root: Path, error: OSError) -> InputError:
+    """That no run can be written below that folder, and why."""
+    return InputError(f"{root}: runs cannot be written here ({error.strerror}); choose another folder with --runs.")
 
 
 def versioned(path: Path) -> dict[str, Any] | None:

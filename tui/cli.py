@@ -255,7 +255,10 @@ def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
         ("merge", _("write a model of its own from a finished run's adapter and its base"), " --to ./my-model"),
     ):
         one = command(commands, name, does, f"loracle {name} last{example}")
-        one.add_argument("run", metavar="RUN", help=_("a path, a name, the start of a name, or `last`"))
+        alone, any_of_them = _("a run by its path, its name, the start of its name, or `last`"), _(
+            "a run, comparison or pilot by its path, its name, the start of its name, or `last`"
+        )
+        one.add_argument("run", metavar="RUN", help=alone if name == "merge" else any_of_them)
         if name == "stop":
             one.add_argument("--now", action="store_true", help=_("at once; steps since the last checkpoint are lost"))
         else:

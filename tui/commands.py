@@ -11,7 +11,7 @@ from engine import runs as engine_runs
 from engine.files import OF_ROWS, beginning
 from engine.launch import Waiting
 from engine.planning import completed
-from engine.rundir import RunDirectory
+from engine.rundir import RunDirectory, check_root
 from engine.text import clean, json_line
 from recommender import plan_file
 from recommender.errors import Exit, InputError
@@ -42,6 +42,7 @@ def run(given: argparse.Namespace) -> int:
         raise InputError(f"{given.plan}: is not UTF-8 text.") from None
     content, lines = plan_file.parse_mapping(text, str(given.plan))
     made = plan_file.validate(plan_file.set_fields(_pointed(content, given), given.assignments), str(given.plan), lines)
+    check_root(engine_runs.runs_root(given.runs))
     with Waiting(made) as worker:  # its imports take longer than looking at model and data does
         made, cautions, facts = completed(made, engine_runs.runs_root(given.runs), ours=worker.memory)
         for caution in cautions:

@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import errno
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from engine.planning import plan_for
 from engine.prediction import trial
 from engine.prediction.candidates import Own, can_be_counted, counted_out, hangs_on_formula, is_off, is_wanted, remembered
 from engine.refusals import check_fits, check_rate, check_task
+from engine.rundir import check_root
 from engine.text import clean, json_line, one_line
 from recommender import plan_file
 from recommender.decide import decide, recommend
@@ -44,6 +47,8 @@ AGAINST = ("does_not_fit", "over_time_budget", "no_disk", "no_hub_disk", "no_nf4
 
 def auto(given: argparse.Namespace) -> int:
     """Recommend, train, report."""
+    if not given.dry_run:
+        check_root(engine_runs.runs_root(given.runs))
     look = look_at(given)
     with contextlib.ExitStack() as sent_away:
         worker = None
@@ -87,6 +92,8 @@ def plan(given: argparse.Namespace) -> int:
         raise InputError(f"{wanted} is a folder; name a file with -o.")
     if writes and not wanted.absolute().parent.is_dir():
         raise InputError(f"{wanted}: there is no folder {wanted.parent}.")
+    if writes and not os.access(wanted.absolute().parent, os.W_OK | os.X_OK):
+        raise InputError(f"{wanted} cannot be written ({os.strerror(errno.EACCES)}).")
     if writes and wanted.exists() and not given.force:
         raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
     look = look_at(given)

@@ -13,7 +13,7 @@ from engine import compare as comparing
 from engine import groups, pilot_course, runs
 from engine import pilot as piloting
 from engine.groups import Group, Task
-from engine.rundir import RunDirectory
+from engine.rundir import RunDirectory, check_root
 from engine.text import json_line
 from recommender.decide import recommend
 from recommender.errors import Exit, InputError, Refused
@@ -33,6 +33,7 @@ def compare(given: argparse.Namespace) -> int:
     """Train several methods on the same rows, one after another, and compare them."""
     from tui.commands_advice import look_at
 
+    _check_root(given)
     look = look_at(argparse.Namespace(**vars(given) | {"methods": given.methods or METHODS}))
     look.trace()
     advice = recommend(look.facts)
@@ -63,6 +64,7 @@ def pilot(given: argparse.Namespace) -> int:
     """Try candidates for a slice of their runs, and go on with the winner."""
     from tui.commands_advice import look_at
 
+    _check_root(given)
     look = look_at(given)
     look.trace()
     advice = recommend(look.facts)
@@ -97,6 +99,11 @@ def pilot(given: argparse.Namespace) -> int:
     group = piloting.create(runs.runs_root(given.runs), wanted, advice, look.facts)
     tell(name=group.name, path=str(group.path))
     return _go(group, given)
+
+
+def _check_root(given: argparse.Namespace) -> None:
+    if not given.dry_run:
+        check_root(runs.runs_root(given.runs))
 
 
 def attach(group: Group, given: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ def leave_running(group: Group) -> None:
         Refused: no process can be started.
     """
     with (group.path / "driver.log").open("ab") as log:
-        words = ["tui.cli", "resume", str(group.path), "--json"]
+        words = ["tui.cli", "resume", str(group.path)]
         driver = execute(words, cwd=group.path, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     deadline = time.monotonic() + PATIENCE
     while not group.driven() and driver.poll() is None and time.monotonic() < deadline:

@@ -89,7 +89,7 @@ def assignments(parser: argparse.ArgumentParser) -> None:
     """`--set NAME=VALUE`."""
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments",
-        help=_("set a field of the plan; repeatable"),
+        help=_("set a field of the plan, as in epochs=3 (a plan file names them all); repeatable"),
     )
 
 

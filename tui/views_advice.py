@@ -34,8 +34,8 @@ STAGES = {
 }
 
 
-def verdict(recommendation: "Recommendation") -> Content:
-    """The answer in one sentence."""
+def verdict(recommendation: "Recommendation", chosen: str = "") -> Content:
+    """The answer in one sentence, and what a start would start: the `chosen` method where that is another one."""
     match recommendation.verdict:
         case "not_yet":
             return Content.styled(_("Not yet: the honest advice is not to fine-tune now."), "$text-warning")
@@ -50,7 +50,9 @@ def verdict(recommendation: "Recommendation") -> Content:
             said = _("Recommended: {method} ({sure}).").format(method=NAMES[method], sure=sure[recommendation.confidence])
             start = keys.name("start", "enter")
             begins = start[:1].upper() + start[1:] if len(start) > 1 else start  # a sentence; a letter alone is another key so
-            return Content(f"{said}{second} {_('{start} starts it.').format(start=begins)}")
+            other = NAMES[chosen] if chosen not in ("", method) else None
+            starts = _("{start} starts it.") if other is None else _("{start} starts {method}.")
+            return Content(f"{said}{second} {starts.format(start=begins, method=other)}")
 
 
 def now(recommendation: "Recommendation") -> Content:

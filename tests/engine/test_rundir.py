@@ -12,7 +12,7 @@ import pytest
 
 from engine import processes
 from engine.events import EventWriter
-from engine.rundir import START_GRACE_SECONDS, RunDirectory, create, is_run, settle
+from engine.rundir import START_GRACE_SECONDS, RunDirectory, check_root, create, is_run, settle
 from engine.state import RunState
 from recommender.decide import recommend
 from recommender.errors import InputError
@@ -73,6 +73,10 @@ def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(InputError, match=r"runs cannot be written here .*--runs"):
         create(tmp_path / "runs", PLAN, None)
+    with pytest.raises(InputError, match=r"runs/sub: runs cannot be written here \(Not a directory\)"):
+        check_root(tmp_path / "runs" / "sub")
+    check_root(tmp_path / "new" / "sub")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_new_run_counts_as_starting_then_as_dead(run: RunDirectory) -> None:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -20,6 +21,8 @@ from engine.rundir import RunDirectory
 from engine.runs import attach, remember, runs_root
 from engine.state import RunState
 from recommender.errors import InputError, Refused
+from recommender.plan_file import dump
+from tests.engine.test_runs import PLAN
 from tui import commands_estimate, commands_group, headless, serve, show, stopping
 from tui.cli import _parser, main
 from tui.draft import Draft
@@ -254,6 +257,20 @@ def test_a_complaint_that_cannot_be_written_costs_no_exit_code(typed: str, monke
         assert main(typed.split()) == 2
         with contextlib.suppress(OSError):
             full.close()
+
+
+@pytest.mark.parametrize("typed", ["--auto", "compare", "pilot", "run plan.yaml", "plan -o ./a.yaml"])
+def test_a_folder_that_takes_no_file_is_told_before_anything_is_looked_at(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.yaml").write_text(dump(PLAN))
+    for looks in ("tui.commands_advice.look_at", "tui.commands.Waiting"):
+        monkeypatch.setattr(looks, lambda *_: pytest.fail("it was looked at"))
+    monkeypatch.setattr("os.access", lambda path, mode: mode == os.R_OK)
+    assert main([*typed.split(), "--model", "demo", "--data", "rows.csv"]) == 2
+    assert "cannot be written" in (said := capsys.readouterr().err)
+    assert "Permission denied" in said
 
 
 def test_any_port_is_no_port() -> None:

@@ -56,7 +56,9 @@ async def test_a_setting_is_changed_and_judged_at_once(
         await pilot.press("y")
         await wait(pilot, lambda: "Recommended: Full" in app.clipboard)
         assert "LoRA: fits" in app.clipboard
-        await pilot.press("2", "e")
+        await pilot.press("2")
+        await wait(pilot, lambda: "Recommended: Full" in screen(app) and "Enter starts LoRA." in screen(app))
+        await pilot.press("e")
         await wait(pilot, lambda: isinstance(app.screen, EditScreen))
         await pilot.pause()
         assert "learning rate" in screen(app)

@@ -9,12 +9,14 @@ import pytest
 from textual.widgets import OptionList
 
 from engine.inspect import DataInspection
+from recommender.errors import InputError
 from tests.tui.driving import ready
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.screens.files import FilesScreen
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.setup import SetupScreen
+from tui.screens.step_data import _is_of
 
 Screen = Callable[[LoracleApp], str]
 
@@ -116,6 +118,36 @@ async def test_rows_that_contradict_others_are_left_out_with_one_key(
         assert "--drop-conflicts" in setup.draft.arguments()
         await pilot.press("x")
         await wait(pilot, lambda: "4% of the rows have a text that also" in screen(app))
+
+
+@pytest.mark.parametrize(
+    ("message", "held_out", "data", "told"),
+    [
+        ("rows.csv: there is no such file.", ".", "rows.csv", False),
+        ("rows.csv: there is no such file.", "csv", "rows.csv", False),
+        ("test.csv: row 3: labels that training has never seen.", "/a/test.csv", "/a/train.csv", True),
+        ("/a/test.csv is a folder.", "/a/test.csv", "/a/train.csv", True),
+        ("rows.csv: row 3: is broken.", "/b/rows.csv", "/a/rows.csv", False),
+        ("rows.csv: there is no such file.", "", "rows.csv", False),
+    ],
+)
+def test_what_is_wrong_is_told_at_the_file_it_is_about(message: str, held_out: str, data: str, told: bool) -> None:
+    assert _is_of(message, held_out, data) is told
+
+
+@pytest.mark.usefixtures("known")
+async def test_what_was_wrong_with_held_out_rows_goes_with_the_question(
+    rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    def refuse(data: str, **options: Any) -> DataInspection:
+        raise InputError(f"{options['eval'] or data}: there is no such file.")
+
+    monkeypatch.setattr("engine.inspect.inspect_data", refuse)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows), held_out="gone.csv"), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "✗ gone.csv: there is no such file." in screen(app))
+        app.screen.field("data").fill("")  # type: ignore[attr-defined]
+        await wait(pilot, lambda: "gone.csv: there" not in screen(app))
 
 
 @pytest.mark.usefixtures("known")

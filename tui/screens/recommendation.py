@@ -185,7 +185,6 @@ class RecommendationScreen(PlanStarts):
             heading = views_candidate.heading(candidate, index, starred=starred, edited=edited)
             card = self.query_one(f"#card-{method}", CandidateCard)
             card.show(candidate, heading, self._model.facts.parameters, counting=self._counting, trying=self._trying)
-        self.query_one("#verdict", Static).update(views.verdict(recommendation))
         said = views.goal(advice.facts.goal, advice.questions)
         line = self.query_one("#goal", Static)
         line.update(said)
@@ -211,6 +210,7 @@ class RecommendationScreen(PlanStarts):
     def _show_chosen(self, method: str) -> None:
         assert self.advice is not None
         self.chosen = method
+        self.query_one("#verdict", Static).update(views.verdict(self.advice.recommendation, method))
         for card in self.query(CandidateCard):
             card.set_class(card.id == f"card-{method}", "-chosen")
         line = views_candidate.settings_of(self.advice.candidate(method), edited=method in self.advice.edits, trying=self._trying)

@@ -146,6 +146,7 @@ class DataStep(Step):
     async def _ask(self, question: tuple[Draft, str | None], final: bool) -> None:
         draft, tokenizer = question
         field, held_out = self.field("data"), self.field("held-out")
+        held_out.hint(held_out.offered)  # what was wrong with it, or found in it, was told of another question
         if not draft.data:
             field.hint()
             self.query_one("#found").display = False
@@ -171,7 +172,7 @@ class DataStep(Step):
             known = await in_thread(engine_side.inspect_data, draft, tokenizer, progress=tell, cancel=reading)
         except (LoracleError, OSError, RuntimeError) as error:
             message = getattr(error, "message", str(error))
-            if draft.held_out and draft.held_out != draft.data and draft.held_out in message:
+            if _is_of(message, draft.held_out, draft.data):
                 held_out.wrong(in_words(message))
                 field.hint(_("waits for the held-out file"))
             else:
@@ -247,6 +248,12 @@ class DataStep(Step):
                 self.look(final=True)
 
         self.app.push_screen(PickScreen(_("{role}: which column?").format(role=role), columns), picked)
+
+
+def _is_of(message: str, held_out: str, data: str) -> bool:
+    """Whether a message is about the held-out file: it begins with its path, or its name, if the other has another."""
+    names = {held_out, os.path.expanduser(held_out), os.path.basename(held_out)} - {data, os.path.basename(data), ""}
+    return message.startswith(tuple(f"{name}{behind}" for name in names for behind in (":", " ")))
 
 
 def _are_files(*names: str) -> bool:
