@@ -20,7 +20,7 @@ from recommender.errors import Exit, InputError, Refused
 from recommender.recommendation import METHODS
 from tui import driver, show_groups
 from tui.endings import leaves_at_once
-from tui.headless import follow, watch
+from tui.headless import follow, print_json, watch
 from tui.i18n import _
 from tui.show import Screen, listed, whole
 from tui.words import duration, status_word
@@ -184,7 +184,7 @@ def _go(group: Group, given: argparse.Namespace) -> int:
     def following(group: Group, failed: frozenset[str]) -> Task | None:
         task = FOLLOWING[kind](group, failed)
         if task is not None:
-            _announce(group.run(task.key), task.stop_at, as_json=given.json)
+            _announce(group.run(task.key), task.stop_at, as_json=given.json, driving=True)
         return task
 
     try:
@@ -206,9 +206,9 @@ def _go(group: Group, given: argparse.Namespace) -> int:
     return Exit.DONE if content.get("complete") else Exit.FAILED
 
 
-def _announce(run: RunDirectory, stop_at: int | None, *, as_json: bool) -> None:
+def _announce(run: RunDirectory, stop_at: int | None, *, as_json: bool, driving: bool = False) -> None:
     if as_json:
-        print(json.dumps({"kind": "task", "run": run.name, "path": str(run.path), "stop_at": stop_at}), flush=True)
+        print_json(json.dumps({"kind": "task", "run": run.name, "path": str(run.path), "stop_at": stop_at}), driving=driving)
     else:
         until = _(" up to step {step}").format(step=stop_at) if stop_at is not None else ""
         Screen(stderr=True).print(Text(f"{run.shown}{until}", style="bold"))

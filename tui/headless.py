@@ -43,7 +43,7 @@ def follow(begin: Begin, *, as_json: bool, in_group: bool = False) -> int:
     with stopping_by_signals() as stopping:
         run, offset = begin()
         stopping.found(run)
-        code = watch(run, as_json=as_json, offset=offset, in_group=in_group)
+        code = watch(run, as_json=as_json, offset=offset, in_group=in_group, driving=True)
     if in_group and stopping.too_late:
         raise KeyboardInterrupt
     # The worker cannot tell who asked; the code says by which signal this process was told.
@@ -72,15 +72,19 @@ def attach_to(run: RunDirectory, *, as_json: bool) -> int:
         return Exit.DONE
 
 
-def watch(run: RunDirectory, *, as_json: bool, offset: int = 0, in_group: bool = False) -> int:
-    """Show what happens until the run's worker has ended; the run's exit code."""
+def watch(run: RunDirectory, *, as_json: bool, offset: int = 0, in_group: bool = False, driving: bool = False) -> int:
+    """Show what happens until the run's worker has ended; the run's exit code.
+
+    Raises:
+        OSError: the JSON cannot be written; not where this process is `driving` the run, which goes on.
+    """
     state = RunState()
     tail = EventTail(run.events)
     if offset:  # what happened before is known already: fold it silently
         _fold(run, state, offset)
         tail = EventTail(run.events, offset)
         state.status, state.phase = "starting", "starting"
-    view: _View = _JsonView() if as_json else _view()
+    view: _View = _JsonView(driving=driving) if as_json else _view()
 
     def read() -> None:
         while events := tail.poll():
@@ -162,11 +166,25 @@ class _View:
 class _JsonView(_View):
     """Every event as it was written."""
 
+    def __init__(self, *, driving: bool) -> None:
+        self._driving = driving
+
     def event(self, event: Event, state: RunState) -> None:
-        try:
-            print(json_line(event), flush=True)
-        except OSError:  # the reader went away; the run goes on, its events are in its folder
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
+        print_json(json_line(event), driving=self._driving)
+
+
+def print_json(line: str, *, driving: bool) -> None:
+    """Print it at once.
+
+    Raises:
+        OSError: the reader went away. Who is `driving` a run, or several, goes on without: all of it is in their folders.
+    """
+    try:
+        print(line, flush=True)
+    except OSError:
+        if not driving:
+            raise
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
 
 
 class _LineView(_View):

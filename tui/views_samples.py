@@ -20,7 +20,7 @@ def samples(state: "RunState", width: int) -> Content:
     newest = _newest(found)
     for sample in found:
         if sample.get("split") == "validation":
-            lines.append(_judged(sample, width))
+            lines.append(_judged(sample, width, number=state.info.get("labels") == []))
             continue
         lines.append(Content.styled(one_line(sample.get("prompt"), 160), "bold"))
         old = sample.get("split") == "before" and newest > 0
@@ -32,11 +32,11 @@ def samples(state: "RunState", width: int) -> Content:
     return Content("\n").join(lines)
 
 
-def _judged(sample: dict[str, Any], width: int) -> Content:
-    """An answer that is right or wrong: `✗ delivery (wanted payment)  I typed my gift card code …`."""
+def _judged(sample: dict[str, Any], width: int, *, number: bool) -> Content:
+    """An answer that is right or wrong: `✗ delivery (wanted payment)  I typed my gift card code …`; a `number` is near or far."""
     answer, wanted = one_line(sample.get("answer"), 40), one_line(sample.get("wanted"), 40)
     first = one_line(sample.get("first"), 40)
-    if _is_number(answer) and _is_number(wanted):  # near or far, hardly ever equal
+    if number:
         said, style = answer + _(" (wanted {answer})").format(answer=wanted), ""
     elif answer == wanted:
         said, style = f"{sign('✓')} {answer}", "$text-success"
@@ -45,13 +45,6 @@ def _judged(sample: dict[str, Any], width: int) -> Content:
         said, style = f"{sign('✗')} {answer}" + _(" (wanted {answer})").format(answer=wanted), "$text-warning"
     line = Content.assemble((padded(said, 34), style), "  ", (one_line(sample.get("prompt"), 300), "$text-muted"))
     return line.truncate(max(width, 20), ellipsis=True)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return bool(float(text) or True)
-    except ValueError:
-        return False
 
 
 def _told(label: str, text: Any) -> Content:

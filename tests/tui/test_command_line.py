@@ -421,6 +421,22 @@ def test_ctrl_c_in_the_moment_in_which_a_run_ends_stops_its_group(worker: Any) -
         headless.follow(begin, as_json=True, in_group=True)
 
 
+def test_a_reader_that_goes_away_takes_along_who_watches_and_not_who_drives(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    worker.end()
+    monkeypatch.setattr(sys, "stdout", Gone())
+    with pytest.raises(BrokenPipeError):
+        headless.attach_to(worker.run, as_json=True)
+    assert headless.follow(lambda: (worker.run, 0), as_json=True) == 0
+    sys.stdout.close()  # it is another one since
+    monkeypatch.setattr(sys, "stdout", Gone())
+    commands_group._announce(worker.run, None, as_json=True, driving=True)
+    sys.stdout.close()
+
+
 @pytest.mark.parametrize(("report", "code"), [({"complete": True}, 0), ({"complete": False}, 4), (None, 5)])
 def test_a_group_ends_well_only_where_all_its_runs_did(
     report: dict[str, Any] | None, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

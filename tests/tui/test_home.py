@@ -136,6 +136,18 @@ async def test_a_run_that_goes_on_is_not_deleted(runs: Path, worker: Any, screen
         await wait(pilot, lambda: isinstance(app.screen, RunScreen))
 
 
+async def test_a_run_that_is_being_merged_is_not_deleted(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    run = ended(make_run, "first")
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "first-lora" in screen(app) and "stopped" in screen(app))
+        app.merges.run = run
+        await pilot.press("delete")
+        await wait(pilot, lambda: any("is being merged" in note.message for note in app._notifications))
+        app.merges.run = None
+        assert run.path.exists()
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_marked_runs_are_compared(runs: Path, make_run: Any, screen: Screen, wait: Any, size: tuple[int, int]) -> None:
     ended(make_run, "first")

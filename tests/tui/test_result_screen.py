@@ -335,6 +335,10 @@ async def test_a_text_is_tried_on_both_models(
         await wait(pilot, lambda: "[/] hi there" in screen(app) and "51%" in screen(app))
         await pilot.press("up")
         await wait(pilot, lambda: app.screen.query_one("#text").value == "hi there")  # type: ignore[attr-defined]
+        await pilot.press("f1")
+        await wait(pilot, lambda: "The text typed before" in screen(app))
+        await pilot.press("escape")
+        await wait(pilot, lambda: isinstance(app.screen, TryScreen))
         trial = app.screen._trial  # type: ignore[attr-defined]
         await pilot.press("escape")
         await wait(pilot, lambda: trial.closed and isinstance(app.screen, ResultScreen))

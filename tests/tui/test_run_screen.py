@@ -424,6 +424,16 @@ async def test_samples_of_an_evaluation_say_what_is_right_and_what_was_said_at_f
         await wait(pilot, lambda: "· 6 samples at step 30 ·" in screen(app))
 
 
+@pytest.mark.parametrize(("labels", "told"), [(["0", "1"], "✗ 1 (wanted 0)"), ([], "1 (wanted 0)")])
+def test_classes_that_are_called_by_numbers_are_right_or_wrong_and_numbers_near_or_far(
+    make_run: Any, labels: list[str], told: str
+) -> None:
+    worker = make_run()
+    worker.begin(labels=labels)
+    worker.events.write("sample", split="validation", step=1, number=0, prompt="charged twice", wanted="0", answer="1")
+    assert views_samples.samples(worker.run.state(), 80).plain.startswith(f"{told}  ")
+
+
 def test_answers_while_a_model_learns_stand_beside_those_that_are_older(worker: Any) -> None:
     for number in (0, 1):
         worker.events.write("sample", split="before", step=0, number=number, prompt=f"q{number}", wanted="w", answer="old")

@@ -245,6 +245,11 @@ class HomeScreen(LoracleScreen):
         row = self._chosen()
         if row is None:
             return
+        merging = self.loracle.merges.run
+        if merging is not None and merging.path.is_relative_to(row.run.group or row.run.path):
+            words = _("{name} is being merged with its base: delete it once that is done.")
+            self.say(words.format(name=merging.name), "warning")
+            return
         if row.run.group is None:
             self._discard(row.run)
             return

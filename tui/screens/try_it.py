@@ -32,14 +32,19 @@ LABEL, MOST_BAR, AFTER = 17, 20, 6
 MOST_KEPT = 50
 
 
+class Question(Input):
+    """The text to ask; Textual's own field would scroll with these keys, if it could."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.recall(-1)", _("Earlier text"), id="text-earlier", show=False, tooltip=_("The text typed before")),
+        Binding("down", "screen.recall(1)", _("Later text"), id="text-later", show=False, tooltip=_("The text typed after")),
+    ]
+
+
 class TryScreen(PanesScreen):
     """A child process holds both models for as long as this screen is open."""
 
     ABOUT = _("Type a text and press enter: both models answer it. Of pairs type both texts, with ||| between. Nothing is kept.")
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "recall(-1)", _("Earlier text"), id="text-earlier", show=False, tooltip=_("The text typed before")),
-        Binding("down", "recall(1)", _("Later text"), id="text-later", show=False, tooltip=_("The text typed after")),
-    ]
 
     def __init__(self, run: "RunDirectory") -> None:
         super().__init__()
@@ -59,7 +64,7 @@ class TryScreen(PanesScreen):
             yield TextPane(1, _("untouched model"), id="said-base")
             yield TextPane(2, _("result"), id="said-tuned")
         yield Quiet(id="hint", grows=True)
-        yield Input(id="text", placeholder=_("A text to try; enter asks both models"), compact=True)
+        yield Question(id="text", placeholder=_("A text to try; enter asks both models"), compact=True)
 
     def on_mount(self) -> None:
         name = one_line(self.run_directory.name, 60)
