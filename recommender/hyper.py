@@ -126,7 +126,7 @@ def seeds_for(unique: int) -> int:
 
 def metric_of(data: DataFacts) -> str:
     """What is watched on the validation rows: the task's usual metric, which is the loss where text is written."""
-    return metrics_of(data.task)[0] if is_labelled(data) else "loss"
+    return metrics_of(data.task)[0]
 
 
 def label_smoothing_of(data: DataFacts) -> float:
@@ -154,7 +154,7 @@ def precision_of(facts: Facts, shape: Shape, method: Method) -> Precision:
 def bf16_on_cpu(facts: Facts, method: Method) -> Literal["untried", "wrong", "slower", "faster"]:
     """What the trial of the method's own step says of bf16 on this CPU: without one it is never taken."""
     trial = (facts.measured.bf16 or {}).get(method)
-    if trial is None or facts.machine.backend != "cpu":
+    if trial is None:
         return "untried"
     apart = None if trial.loss is None else abs(trial.loss - trial.loss_fp32) / max(trial.loss_fp32, 1e-6)
     if apart is None or apart > LOSSES_APART or trial.gradients_apart is None or trial.gradients_apart > GRADIENTS_APART:

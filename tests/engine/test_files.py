@@ -35,6 +35,33 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(tmp_path) == ["report.json"]
 
 
+def test_a_name_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_ino))
+    path = tmp_path / "plan.yaml"
+    files.write_atomically(path, "new")
+    assert flushed == [path.stat().st_ino, tmp_path.stat().st_ino]
+    flushed.clear()
+    files.sync_files(tmp_path)
+    assert flushed == [path.stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_who_changes_a_file_waits_for_whoever_does_already(tmp_path: Path) -> None:
+    came: list[str] = []
+
+    def other() -> None:
+        with files.alone(tmp_path / "learned.json"):
+            came.append("other")
+
+    thread = threading.Thread(target=other)
+    with files.alone(tmp_path / "learned.json"):
+        thread.start()
+        thread.join(0.05)
+        came.append("first")
+    thread.join()
+    assert came == ["first", "other"]
+
+
 def test_threads_that_write_one_file_at_once_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, sync = tmp_path / "draft.json", os.fsync
 
@@ -74,6 +101,7 @@ def test_a_file_beyond_the_bound_is_not_read(tmp_path: Path) -> None:
     path.write_text(json.dumps("x" * 100))
     with pytest.raises(ValueError, match="larger than 50 bytes"):
         files.read_json(path, max_bytes=50)
+    assert len(files.beginning(path, 50)) == 51, "so that one sees that there is more"
 
 
 def test_sizes_and_hashes(tmp_path: Path) -> None:

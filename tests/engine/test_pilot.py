@@ -1,12 +1,22 @@
 """What a pilot does with what its slices showed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from engine import compare, groups, launch, runs
+from engine.events import EventWriter
+from engine.files import write_json
+from engine.groups import Group, Task
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
 from engine.pilot import stages_of
-from engine.pilot_course import stand
+from engine.pilot_course import course, next_task, report, stand
+from recommender.decide import recommend
+from recommender.facts import Facts
+from recommender.plan import Plan
+from tests.engine.test_runs import PLAN
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +64,7 @@ def test_full_fine_tuning_is_not_given_up_before_a_fifth_of_its_run() -> None:
 
 
 def test_a_raised_learning_rate_must_be_clearly_ahead_of_the_usual_one() -> None:
-    slightly = {"full": losses(0.01, 0.5), "full-raised": losses(0.0, 0.5), "lora": losses(0.5, 0.5)}
+    slightly = {"full": losses(0.075, 0.5), "full-raised": losses(0.0, 0.5), "lora": losses(0.5, 0.5)}  # by 1.5 times the error
     found = stand(slightly, {"full-raised": "full"}, frozenset())
     assert found.order.index("full-raised") < found.order.index("lora")
     assert found.left[0] == "full"
@@ -63,3 +73,101 @@ def test_a_raised_learning_rate_must_be_clearly_ahead_of_the_usual_one() -> None
     assert stand(clearly, {"full-raised": "full"}, frozenset()).left == ["full-raised"]
     alone = {"full-raised": losses(0.0), "lora": losses(0.5)}
     assert stand(alone, {"full-raised": "full"}, frozenset()).left == ["full-raised"], "the usual one failed"
+
+
+# The course of one, told from what its runs kept at their pauses
+
+
+@pytest.fixture
+def pilot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Group:
+    """Three candidates, compared after steps 2 and 4; no worker is started."""
+    monkeypatch.setattr(launch, "launch", lambda run, plan, waiting=None: None)
+    lora = Plan.model_validate(PLAN.model_dump(exclude_none=True) | {"method": "lora", "rank": 8, "alpha": 16})
+    plans = {"full": PLAN, "full-raised": PLAN.model_copy(update={"learning_rate": 1e-4}), "lora": lora}
+    more = {"mode": "slice", "stages": [2, 4], "raised": {"full-raised": "full"}, "left_out": [], "labels": NAMES}
+    return groups.create(tmp_path, "pilot", plans, advice=recommend(Facts()), facts=Facts(), **more)
+
+
+NAMES = {"full": "Full", "full-raised": "Full, raised", "lora": "LoRA"}
+
+
+def paused(pilot: Group, step: int, **kept: Answers) -> None:
+    """Those candidates have come to that pause."""
+    for key, answers in kept.items():
+        run = pilot.run(key.replace("_", "-"))
+        run.scores.mkdir(parents=True, exist_ok=True)
+        scores = {"predicted": [], "truth": [], "losses": answers.losses, "weights": None, "score": {"macro_f1": 0.5}}
+        write_json(run.validation_scores(step), scores)
+
+
+def comes_to_its_end(pilot: Group, key: str) -> None:
+    run = pilot.run(key)
+    kept = {file: file.read_bytes() for file in run.scores.glob("*")}
+    runs.start(pilot.plans()[key], None, pilot.path, name=key)
+    for file, content in kept.items():
+        file.write_bytes(content)
+    events = EventWriter(run.events)
+    for step in range(1, 6):
+        events.write("step", step=step, loss=1.0, seconds=2.0)
+    events.write("end", status="done", code=0)
+    events.close()
+    write_json(run.report_file, {"version": 1})
+
+
+NONE: frozenset[str] = frozenset()
+
+
+def test_a_pilot_goes_from_stage_to_stage_until_one_is_left(pilot: Group) -> None:
+    assert next_task(pilot, NONE) == Task("full", 2)
+    paused(pilot, 2, full=losses(0.3), full_raised=losses(0.5))
+    assert next_task(pilot, NONE) == Task("lora", 2)
+    assert course(pilot, NONE).winner is None
+    paused(pilot, 2, lora=losses(0.0))
+    assert next_task(pilot, NONE) == Task("lora", 4)
+    paused(pilot, 4, lora=losses(0.0))
+    assert next_task(pilot, NONE) == Task("full", 4), "full fine-tuning is not given up yet"
+    assert next_task(pilot, frozenset({"full", "full-raised"})) == Task("lora"), "nobody is left to compare with"
+    paused(pilot, 4, full=losses(0.3))
+    assert next_task(pilot, NONE) == Task("lora")
+    comes_to_its_end(pilot, "lora")
+    assert next_task(pilot, NONE) is None
+    assert [standing.left for _, standing in course(pilot, NONE).history] == [["lora", "full"], ["lora"]]
+
+
+def test_a_pilot_reports_what_its_slices_showed_and_who_goes_on(pilot: Group) -> None:
+    paused(pilot, 2, full=losses(0.15, 1.0), full_raised=losses(0.1, 1.0), lora=losses(0.0, 1.0))
+    paused(pilot, 4, full=losses(0.3), lora=losses(0.0))
+    found = report(pilot, NONE)
+    assert (found["winner"], found["winner_name"], found["complete"]) == ("lora", "LoRA", False)
+    first, second = found["stages"]
+    assert [(s["key"], s["gap"] is None, bool(s["dropped"])) for s in first["scores"]] == [
+        ("lora", True, False), ("full-raised", False, True), ("full", False, False),
+    ]  # fmt: skip
+    assert (second["scores"][1]["gap"], second["scores"][1]["metric"]) == (pytest.approx(0.3), 0.5)
+    said = " ".join(found["statements"])
+    assert "LoRA leads Full by 0.1500 loss" in said
+    assert "after 2 steps, which may be chance." in said, "a gap of one and a half times its error"
+    assert "Full, raised was dropped: the higher learning rate is not clearly ahead" in said
+    assert "Full was dropped" not in said, "that it is clearly behind was said with the gap"
+    for key in ("lora", "full"):
+        comes_to_its_end(pilot, key)
+    found = report(pilot, NONE)
+    assert (found["complete"], found["seconds_not_continued"]) == (True, 10.0), "of the runs that were not gone on with"
+
+
+def test_candidates_of_a_small_pilot_end_in_every_fold_before_the_best_is_trained(
+    pilot: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = pilot.content()
+    keys = ("full-fold-1", "lora-fold-1", "final-full", "final-lora")
+    plans = dict(zip(keys, (content["plans"]["full"], content["plans"]["lora"]) * 2, strict=True))
+    write_json(pilot.path / "group.json", content | {"mode": "folds", "plans": plans})
+    monkeypatch.setattr(compare, "judged", lambda *_: {"best": "lora"})
+    assert next_task(pilot, NONE) == Task("full-fold-1")
+    assert next_task(pilot, frozenset({"full-fold-1"})) == Task("lora-fold-1")
+    for key in ("full-fold-1", "lora-fold-1"):
+        comes_to_its_end(pilot, key)
+    assert next_task(pilot, NONE) == Task("final-lora")
+    assert next_task(pilot, frozenset({"final-lora"})) is None
+    comes_to_its_end(pilot, "final-lora")
+    assert next_task(pilot, NONE) is None

@@ -2,17 +2,19 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from engine import processes
-from engine.events import EventWriter
-from engine.rundir import START_GRACE_SECONDS, RunDirectory, check_root, create, is_run, settle
+from engine.events import EventTail, EventWriter
+from engine.rundir import LEAST_DISK, START_GRACE_SECONDS, RunDirectory, check_root, create, is_run, settle
 from engine.state import RunState
 from recommender.decide import recommend
 from recommender.errors import InputError
@@ -63,7 +65,10 @@ def test_runs_of_the_same_second_get_names_of_their_own(tmp_path: Path) -> None:
     assert len(names) == 5
 
 
-@pytest.mark.parametrize(("train", "slug"), [("/data/imdb/train.csv", "imdb"), ("train.csv", "run"), ("😀.csv", "run")])
+@pytest.mark.parametrize(
+    ("train", "slug"),
+    [("/data/imdb/train.csv", "imdb"), ("/data/imdb/data.csv", "imdb"), ("train.csv", "run"), ("😀.csv", "run")],
+)
 def test_a_file_called_train_gives_its_folders_name(tmp_path: Path, train: str, slug: str) -> None:
     plan = PLAN.model_copy(update={"data": PLAN.data.model_copy(update={"train": train})})
     assert create(tmp_path, plan, None).name.endswith(f"-{slug}-full")
@@ -126,21 +131,35 @@ def test_a_worker_that_ended_is_dead_though_nobody_waited_for_it(run: RunDirecto
 def test_a_worker_on_another_host_is_judged_by_its_log(run: RunDirectory) -> None:
     worker(run, host="elsewhere")
     assert not run.alive()
-    assert run.likely_death() == "elsewhere"
+    assert run.state().death == "elsewhere"
     EventWriter(run.events).close()
     assert run.alive()
 
 
-def test_a_run_whose_worker_died_without_a_word_is_dead(run: RunDirectory) -> None:
+def test_a_run_whose_worker_died_without_a_word_is_dead(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     worker(run, pid=2**22 + 1)
     writer = EventWriter(run.events)
     writer.write("run", total_steps=5)
     writer.write("step", step=1, loss=1.0, seconds=1.0)
     writer.close()
     run.log.write_text("\n".join(f"line {n}" for n in range(50)) + "\nKilled\n")
-    state = run.state()
-    assert (state.status, state.step) == ("dead", 1)
+    began = time.monotonic()
+    state = run.wait(60.0)
+    assert time.monotonic() - began < 30.0, "nothing more will come"
+    assert (state.status, state.step, state.death) == ("dead", 1, "memory")
     assert run.last_words(2) == "line 49\nKilled"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=LEAST_DISK - 1))
+    assert run.likely_death() == "disk"
+
+
+def test_a_log_of_many_pieces_is_read_to_its_end(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = EventWriter(run.events)
+    for step in range(1, 6):
+        writer.write("step", step=step, loss=1.0, seconds=1.0)
+    writer.close()
+    poll = EventTail.poll
+    monkeypatch.setattr(EventTail, "poll", lambda tail: poll(tail, 300))
+    assert run.state().step == 5
 
 
 def test_a_worker_that_says_its_last_word_while_it_is_looked_for_is_not_dead(run: RunDirectory) -> None:

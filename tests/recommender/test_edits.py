@@ -8,6 +8,7 @@ from recommender.decide import recommend
 from recommender.edits import edited, reasons_of
 from recommender.facts import DataFacts, Device, Facts, Machine, ModelFacts
 from recommender.plan import DataChoice, ModelChoice, Plan
+from recommender.recommendation import Settings
 
 GB = 10**9
 
@@ -67,3 +68,45 @@ def test_one_pass_over_the_rows_that_train_is_one_pass(facts: Facts) -> None:
     advised = recommend(facts).candidate("lora")
     found = edited(facts, advised, plan_of(facts, "lora", epochs=1))
     assert "rows_unseen" not in [c.code for c in found.cautions]
+
+
+def with_rows(plan: Plan, **rows: int) -> Plan:
+    return plan.model_copy(update={"data": plan.data.model_copy(update=rows)})
+
+
+def test_steps_follow_from_the_batch_and_the_rows_of_ones_own(facts: Facts) -> None:
+    advised = recommend(facts).candidate("lora")
+    plan, usual = plan_of(facts, "lora"), advised.settings
+
+    def settings(plan: Plan, facts: Facts = facts) -> Settings:
+        return edited(facts, advised, plan).candidate.settings
+
+    half = settings(plan.model_copy(update={"effective_batch": usual.effective_batch // 2}))
+    assert half.total_steps == pytest.approx(2 * usual.total_steps, rel=0.01)
+    shown = settings(with_rows(plan, validation_rows=2_000))
+    assert shown.validation_rows == 2_000
+    assert shown.total_steps < 0.7 * usual.total_steps
+    brought = facts.model_copy(update={"data": facts.data.model_copy(update={"eval_rows": 300})})
+    assert settings(with_rows(plan, held_out_rows=900), brought).held_out_rows == 0, "a file of held-out rows was brought"
+
+
+def test_settings_that_fit_take_back_that_nothing_did(facts: Facts) -> None:
+    small = facts.model_copy(update={"machine": Machine(backend="cuda", devices=(Device(memory_free=2 * GB),), disk_free=10**12)})
+    long = small.model_copy(update={"data": facts.data.model_copy(update={"tokens_p99": 30_000, "tokens_max": 30_000})})
+    advised = recommend(long).candidate("full")
+    assert (advised.fits, advised.removed_by) == (False, "does_not_fit")
+    roomy = edited(facts, advised, plan_of(facts, "full", max_length=64, token_budget=64, gradient_checkpointing=True))
+    assert (roomy.candidate.fits, roomy.candidate.removed_by, roomy.against) == (True, None, ())
+
+
+def test_what_an_expert_says_of_the_advised_settings_is_not_said_of_ones_own(facts: Facts) -> None:
+    few = facts.model_copy(update={"data": facts.data.model_copy(update={"rows": 120, "unique_rows": 120})})
+    advised = recommend(few).candidate("lora")
+    found = edited(few, advised, plan_of(few, "lora", learning_rate=1e-5))
+    assert [c.code for c in found.cautions] == ["low_lora_rate"]
+
+
+def test_rslora_weighs_adapters_by_the_root_of_their_rank(facts: Facts) -> None:
+    advised = recommend(facts).candidate("lora")
+    found = edited(facts, advised, plan_of(facts, "lora", rslora=True))
+    assert [c.code for c in found.cautions] == ["rslora"]

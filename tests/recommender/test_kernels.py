@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from recommender import kernels
 from recommender.decide import recommend
 from recommender.edits import edited, reasons_of
 from recommender.facts import Facts
 from recommender.lints import lint_for
 from recommender.plan import DataChoice, ModelChoice, Plan
 from recommender.recommendation import Candidate
+from recommender.shape import shape_of
 
 SMALL = {"family": "decoder", "parameters": 135_000_000, "layers": 30, "hidden_size": 576, "max_positions": 2048,
          "config": {"model_type": "llama"}}  # fmt: skip
@@ -59,6 +61,12 @@ def test_a_long_run_is_compiled_with_its_figures_its_time_and_a_wider_memory() -
     assert "not counted" in why(known, "compile")
     off = edited(known, found, plan(**own(found) | {"compile": False})).candidate
     assert off.hours.predicted > found.hours.predicted
+    cost = kernels.compiled(known, shape_of(known.model), "lora", found.settings.precision)
+    assert cost is not None
+    (usual, others), (quicker, more) = (
+        (h.training or 0.0, h.predicted - (h.training or 0.0)) for h in (off.hours, found.hours)
+    )
+    assert (quicker, 3600 * (more - others)) == pytest.approx(((1 - cost.saved) * usual, cost.seconds))
     assert off.memory.predicted == found.memory.predicted
     assert off.memory.high < found.memory.high
     assert off.memory.low > found.memory.low

@@ -9,7 +9,7 @@ import pytest
 from recommender import timing
 from recommender.decide import recommend
 from recommender.device_speed import device_flops
-from recommender.facts import Device, Facts, Machine, ModelFacts
+from recommender.facts import DataFacts, Device, Facts, Machine, ModelFacts
 from recommender.names import size_in_name
 from recommender.shape import shape_of
 
@@ -169,6 +169,12 @@ def test_operations_that_were_tried_here_tell_the_time_instead_of_published_spee
     more = hours(1e-3, train_starts=2000.0) - hours(1e-3)  # each micro-batch starts them, however short its rows
     assert more == pytest.approx(full.settings.total_steps * timing.STARTING * 2000 / 3600, rel=1e-6)
 
+    step = {"method": "full", "precision": "fp32", "gradient_checkpointing": False}
+    profile = {"steps": [{"step": step, "seconds": {"train": 1e-3, "update": 0.0, "evaluate": 3e-4}}]}
+    tried = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
+    assert seconds(tried)[0] != pytest.approx(seconds(facts)[0])
+    assert seconds(tried, trained="last_layers", last_layers=2) == seconds(facts, trained="last_layers", last_layers=2)
+
 
 def test_scoring_takes_its_time_beside_steps_that_were_measured() -> None:
     model = {"parameters": 22_000_000, "embedding_parameters": 11_000_000, "layers": 6, "hidden_size": 384}
@@ -186,3 +192,90 @@ def test_scoring_takes_its_time_beside_steps_that_were_measured() -> None:
     rows = 3 * 19_900  # scored before and after, and by the probe; a step trains 16 rows, and scoring takes a third of training
     assert 3600 * (many - few) == pytest.approx(rows / 16 / 3 * timing.MEASURED, rel=0.35)
     assert steps / 3600 < few < 2 * steps / 3600
+
+
+CPU = {"backend": "cpu", "cpu_cores": 2, "ram_available": 16 * 10**9}
+ROWS = {"task": "classification", "rows": 4000, "unique_rows": 4000, "tokens_p50": 50, "tokens_max": 60, "tokens_total": 200_000}
+
+
+def known(eval_rows: int = 100, machine: dict[str, Any] = CPU, **measured: Any) -> Facts:
+    content = {"machine": machine, "model": BERT, "data": ROWS | {"eval_rows": eval_rows}, "measured": measured}
+    return Facts.model_validate(content)
+
+
+def seconds(facts: Facts, method: Any = "full", devices: int = 1, **changes: Any) -> tuple[float, float]:
+    """Of the training, and of all else but starting up, with advised settings and these in their place."""
+    settings = recommend(facts).candidate(method).settings.model_copy(update=changes)
+    found = timing.predict(facts, shape_of(facts.model), method, settings, devices)
+    training = found.training or 0.0
+    return 3600 * training, 3600 * (found.predicted - training) - timing.START_UP_SECONDS
+
+
+def test_every_pass_over_rows_is_counted() -> None:
+    """Reading a row takes a third of what training on it takes."""
+    facts = known()
+    settings, (training, rest) = recommend(facts).candidate("full").settings, seconds(facts)
+    trained = 4000 - settings.validation_rows
+    a_row = training / 3 / trained / settings.epochs
+    scored = settings.validation_rows * settings.evaluations + 2 * 100 + timing.FIT_ROWS + (trained + 100)  # the probe reads both
+    assert rest / a_row == pytest.approx(scored)
+    assert (seconds(known(1100))[1] - rest) / a_row == pytest.approx(3 * 1000)
+    assert seconds(facts, epochs=2 * settings.epochs)[0] == pytest.approx(2 * training)
+
+
+def test_settings_and_machines_take_their_factors() -> None:
+    facts = known()
+    usual, layer = seconds(facts)[0], 12 * 768
+    assert seconds(facts, gradient_checkpointing=True)[0] == pytest.approx(timing.CHECKPOINTING * usual)
+    assert seconds(facts, trained="last_layers", last_layers=3)[0] == pytest.approx((2 + 4 * 3 / 12) / 6 * usual)
+    assert seconds(facts, devices=2)[0] == pytest.approx(usual / (1 + timing.SCALING))
+    unpacking = seconds(facts, "qlora", epochs=1)[0] / seconds(facts, "lora", epochs=1)[0]
+    assert unpacking == pytest.approx(timing.SLOWDOWN_CPU_4BIT / timing.SLOWDOWN["lora"])
+    body = shape_of(facts.model).linear_parameters
+    longer = seconds(facts, max_length=512)[0] / seconds(facts, max_length=64)[0]
+    assert longer == pytest.approx((body + layer * 512) / (body + layer * 64))
+    card = known(machine={"backend": "cuda", "devices": [{"name": "NVIDIA H100 80GB HBM3", "memory_free": 84 * 10**9}]})
+    again = seconds(card, gradient_checkpointing=True)[0] / seconds(card)[0]
+    assert again == pytest.approx(timing.LAUNCHING_AGAIN), "small steps wait for the host"
+
+
+@pytest.mark.parametrize(("told", "taken"), [(2.0, 2.0), (9.0, 2.5), (0.1, 0.4)])
+def test_what_earlier_runs_took_is_believed_within_bounds(told: float, taken: float) -> None:
+    assert seconds(known(pace={"full fp32": told}))[0] == pytest.approx(taken * seconds(known())[0])
+
+
+def test_steps_that_were_measured_take_a_little_more_in_a_run() -> None:
+    facts = known(seconds_per_step={"full": 1.0})
+    assert seconds(facts)[0] == pytest.approx(recommend(facts).candidate("full").settings.total_steps * timing.MEASURED)
+
+
+def test_writing_may_take_a_minute_or_a_twentieth_of_the_run() -> None:
+    assert [timing.writing_seconds(run) for run in (100, 1200, 10_000)] == [60, 60, 500]
+
+
+def test_answers_are_counted_by_the_rows_that_are_asked_and_no_longer_than_they_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = {"backend": "cuda", "devices": [{"name": "NVIDIA H100 80GB HBM3", "memory_free": 84 * 10**9}]}
+
+    def writing(machine: dict[str, Any], eval_rows: int) -> float:
+        data = {"task": "chat", "rows": 200, "eval_rows": eval_rows, "tokens_p50": 90, "tokens_p95": 200, "tokens_total": 20_000}
+        facts = Facts.model_validate({"machine": machine, "model": LLAMA_1B, "data": data})
+        found = []
+        for answers in (timing.ANSWERS, {}):
+            with monkeypatch.context() as now:
+                now.setattr(timing, "ANSWERS", answers)
+                found.append(3600 * recommend(facts).candidate("lora").hours.predicted)
+        assert found[0] - found[1] <= 2 * timing.writing_seconds(found[1]) + 1e-6
+        return found[0] - found[1]
+
+    assert writing(card, 400) == pytest.approx(2 * 200 * 16 * timing.LAYER_SECONDS * timing.SLOWDOWN["lora"]), "before and after"
+    few = writing(CPU, 1)
+    assert writing(CPU, 3) > few, "of three rows, not of as many as may be asked"
+    assert writing(CPU | {"cpu_cores": 1}, 400) > 60
+
+
+def test_raw_text_loses_nothing_by_being_cut_into_blocks() -> None:
+    text = DataFacts(rows=10, unique_rows=10, tokens_p50=500, tokens_p95=900, tokens_total=50_000)
+    assert timing.tokens_kept(text.model_copy(update={"task": "continued_pretraining"}), 64) == 50_000
+    assert timing.tokens_kept(text.model_copy(update={"task": "instruction"}), 64) == 640
+    counted = DataFacts.model_validate(text.model_dump() | {"truncation": [{"length": 64, "rows_cut": 9, "tokens_kept": 600}]})
+    assert [timing.tokens_kept(counted, length) for length in (64, 96)] == [600, 960]

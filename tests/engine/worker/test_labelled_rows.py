@@ -4,16 +4,19 @@ import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from engine.loading import split
 from engine.rows import Rows
 from engine.worker.arguments import choice_of
 from engine.worker.batches import padded
 from engine.worker.modeling import build, load_config, load_tokenizer
+from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.heads import by_rarity
 from engine.worker.tasks.registry import task_of
 from recommender.errors import InputError
@@ -169,6 +172,84 @@ def test_a_rare_class_weighs_more_by_the_root_of_its_rarity_and_a_row_one_in_the
     assert float(weights[1] / weights[0]) == pytest.approx(2)
     assert float(weights[targets].mean()) == pytest.approx(1)
     assert torch.isfinite(weights).all(), "a class without a row breaks nothing"
+
+
+class Says(torch.nn.Module):  # type: ignore[misc]  # mypy does not read torch here
+    """A model whose logits are known."""
+
+    def __init__(self, logits: list[Any]) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.tensor(logits), requires_grad=False)
+
+    def forward(self, **batch: torch.Tensor) -> Any:
+        return SimpleNamespace(logits=self.logits)
+
+
+IDS = [[1, 1, 1], [1, 1, 1]]
+RARE = [0.5 / 0.6, 1 / 0.6]
+"""Weights of four rows against one: the roots of their rarity, of mean 1 over the rows."""
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_rare_class_weighs_more_in_what_is_learned_and_not_in_a_score(
+    make_plan: MakePlan, tiny: Path, weighted: bool
+) -> None:
+    task = task_of(make_plan(tiny, class_weights=weighted, label_smoothing=0.1), ["often", "seldom"], 0)
+    task.prepare(Encoded([[1]] * 5, [0, 0, 0, 0, 1], []), torch.device("cpu"))
+    model = Says([[2.0, 0.0], [1.0, 0.5]])
+    truth, weights = torch.tensor([0, 1]), torch.tensor(RARE) if weighted else None
+    learned = functional.cross_entropy(model.logits, truth, weight=weights, label_smoothing=0.1, reduction="sum")
+    assert float(task.total(model, IDS, [0, 1])) == pytest.approx(float(learned))
+    assert task.weight([0, 1]) == pytest.approx(sum(RARE) if weighted else 2)
+    said = task.answers(model, IDS, [0, 1])
+    plain = functional.cross_entropy(model.logits, truth, reduction="none").tolist()
+    assert [(a.predicted, a.weight) for a in said] == [(0, 1.0)] * 2
+    assert [a.loss for a in said] == pytest.approx(plain)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_rare_tag_weighs_more_in_what_is_learned_and_not_in_a_score(plan_of: MakePlan, tiny: Path, weighted: bool) -> None:
+    plan = plan_of("token_classification", tiny, class_weights=weighted, label_smoothing=0.1)
+    task = task_of(plan, ["O", "B-x"], 0)
+
+    def row(places: list[int], tags: list[int], count: int) -> dict[str, Any]:
+        return {"places": places, "words": list(range(1, 1 + len(tags))), "tags": tags, "count": count}
+
+    task.prepare(Encoded([], [row([], [0, 0, 0], 3), row([], [0, 1], 2)], []), torch.device("cpu"))
+    model = Says([[[9.0, 9.0], [2.0, 0.0], [1.0, 0.5]], [[0.0, 0.0]] * 3])
+    rows, words = [row([1, 2], [0, 1], 4), row([], [], 1)], model.logits[0, 1:]
+    truth, weights = torch.tensor([0, 1]), torch.tensor(RARE) if weighted else None
+    learned = functional.cross_entropy(words, truth, weight=weights, label_smoothing=0.1, reduction="sum")
+    assert float(task.total(model, IDS, rows)) == pytest.approx(float(learned))
+    assert task.weight(rows) == pytest.approx(sum(RARE) if weighted else 2)
+    plain = float(functional.cross_entropy(words, truth))
+    some, none = task.answers(model, IDS, rows)
+    assert (some.predicted, some.weight) == ([-1, 0, 0, -1], 2.0), "some words are not read"
+    assert some.loss == pytest.approx(plain), "a mean over the others"
+    assert (none.predicted, none.loss, none.weight) == ([-1], 0.0, 0.0)
+    usual = task.constant(Encoded([], [], [[0, 0], [1]]), Encoded([], [], [[1, 0, 0], [1]]))
+    assert usual is not None
+    assert usual.predicted == [[0, 0, 0], [0]]
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_labels_that_are_rarely_given_weigh_more_where_they_are_and_not_in_a_score(
+    plan_of: MakePlan, tiny: Path, weighted: bool
+) -> None:
+    task = task_of(plan_of("multi_label", tiny, class_weights=weighted), ["often", "seldom"], 0)
+    train = Encoded([[1]] * 5, [[0], [0], [0], [0], [0, 1]], [])
+    task.prepare(train, torch.device("cpu"))
+    model = Says([[0.2, -0.2], [-1.0, 1.0]])
+    truth, weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0.2**0.5, 2.0]) if weighted else None
+    learned = functional.binary_cross_entropy_with_logits(model.logits, truth, pos_weight=weights, reduction="sum") / 2
+    assert float(task.total(model, IDS, [[0], [1]])) == pytest.approx(float(learned))
+    said = task.answers(model, IDS, [[0], [1]])
+    plain = functional.binary_cross_entropy_with_logits(model.logits, truth, reduction="none").mean(-1).tolist()
+    assert [a.predicted for a in said] == [[0], [1]]
+    assert [a.loss for a in said] == pytest.approx(plain)
+    usual = task.constant(train, Encoded([[1]], [], []))
+    assert usual is not None
+    assert usual.predicted == [[0]], "what most rows have"
 
 
 def test_waiting_begins_with_the_first_thing_found(tiny: Path, make_plan: MakePlan) -> None:

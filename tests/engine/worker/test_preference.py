@@ -19,6 +19,7 @@ from engine.worker import causal
 from engine.worker.budget import TokenBudget
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.scoring import Reader
+from engine.worker.tasks.conversation import sides
 from engine.worker.tasks.preference import Preference
 from engine.worker.tasks.registry import task_of
 from engine.worker.token_rows import Records
@@ -216,8 +217,20 @@ def test_pairs_that_nothing_tells_apart_after_cutting_are_counted_and_told(tiny_
     task = Preference(plan_of(tiny_chat, str(tmp_path / "rows.jsonl"), max_length=32), [], 0)
     found = task.encode(tokenizer, rows)
     assert (len(found), found.rows_untrained, found.rows_cut) == (19, 1, 1)
-    assert found.tokens_cut > 32
+    assert found.tokens_cut == sum(len(side.ids) - 32 for side in sides(tokenizer, rows.items[-1], "row 20").values())
     assert "1 of 20 rows (the first is row 20) leave nothing to learn: within max_length (32 tokens)" in found.why_untrained
+
+
+def test_samples_go_on_from_what_both_answers_go_on_from_and_want_the_chosen_one(tiny_chat: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_chat))
+    asked = [{"prompt": "Where is my parcel?", "chosen": "On its way.", "rejected": "Who knows."}]
+    rows = read(tmp_path, [*asked, {"prompt": "long " * 40, "chosen": "yes", "rejected": "no"}], prompt="prompt")
+    task = Preference(plan_of(tiny_chat, str(tmp_path / "rows.jsonl")), [], 0)
+    task.encode(tokenizer, rows)
+    (prompt,) = task.prompts(tokenizer, rows, 30)  # the other one is longer
+    assert prompt.wanted == "On its way."
+    assert "Where is my parcel?" in prompt.text
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in task.ends, "where an answer ends"
 
 
 def test_a_tie_is_half_right() -> None:

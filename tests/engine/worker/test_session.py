@@ -195,6 +195,7 @@ def test_a_run_killed_while_saving_its_result_only_saves_and_scores(finished: Fi
     assert weights(run) == weights(original)
     for kind in ("step", "preflight"):
         assert len(events(run, kind)) == len(events(original, kind))
+    assert [e["split"] for e in events(run, "evaluation")][-2:] == ["probe", "after"], "what was scored is not scored again"
     assert not (run.model / "half").exists()
     assert (run.report() or {})["scores"] == (original.report() or {})["scores"]
 

@@ -1,0 +1,91 @@
+"""Rows are put through a model in micro-batches that memory allows, and what it says comes back in their order."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from engine.worker.budget import TokenBudget
+from engine.worker.scoring import Reader, Speed
+from engine.worker.tasks.base import Answer, Encoded
+from recommender.errors import TrainingFailed
+
+LENGTHS = [2, 5, 1, 4, 3]
+ROWS = Encoded([[n] * n for n in LENGTHS], LENGTHS, LENGTHS)
+
+
+class Reading:
+    """A task that answers a row's length, and has no memory for more than so many rows at once."""
+
+    def __init__(self, most_rows: int) -> None:
+        self.most_rows = most_rows
+        self.pieces: list[list[int]] = []
+        self.plan = SimpleNamespace(precision="fp32")
+
+    def lengths(self, input_ids: Any, targets: Any) -> list[int]:
+        return [len(ids) for ids in input_ids]
+
+    def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
+        assert not model.training
+        if len(input_ids) > self.most_rows:
+            raise MemoryError
+        self.pieces.append(targets)
+        return [Answer(len(ids), float(len(ids)), float(target)) for ids, target in zip(input_ids, targets, strict=True)]
+
+
+def reader(tokens: int, most_rows: int = 9, **more: Any) -> tuple[Any, Any]:
+    task: Any = Reading(most_rows)
+    return Reader(task, TokenBudget(tokens, lambda *_: None, **more), lambda: None), task
+
+
+def test_the_longest_come_first_and_answers_in_the_order_of_the_rows() -> None:
+    known, task = reader(10)
+    model = torch.nn.Linear(1, 1).train()
+    told: list[int] = []
+    said = known.score(model, ROWS, told.append)
+    assert task.pieces == [[5, 4], [3, 2, 1]]
+    assert (said.answers.predicted, said.answers.weights) == (LENGTHS, LENGTHS)
+    assert said.loss == pytest.approx(sum(n * n for n in LENGTHS) / sum(LENGTHS)), "each as often as it weighs"
+    assert told == [2, 5]
+    assert known.speed.tokens == sum(LENGTHS)
+    assert model.training, "as it was"
+
+
+def test_a_judge_of_its_own_answers_in_the_tasks_place() -> None:
+    known, task = reader(10)
+    said = known.score(torch.nn.Linear(1, 1), ROWS, judge=lambda model, ids, targets: [Answer(7, 0.5)] * len(ids))
+    assert (said.answers.predicted, said.answers.weights, task.pieces) == ([7] * 5, None, [])
+
+
+def test_less_memory_makes_smaller_pieces_of_the_same_rows() -> None:
+    known, task = reader(10, most_rows=1)
+    assert known.score(torch.nn.Linear(1, 1), ROWS).answers.predicted == LENGTHS
+    assert task.pieces == [[5], [4], [3], [2], [1]]
+
+
+def test_where_one_row_has_no_memory_nothing_that_helps_a_training_is_tried() -> None:
+    known, _ = reader(10, most_rows=0, relief=lambda: pytest.fail("gradients are not what takes the memory"))
+    with pytest.raises(TrainingFailed, match="even one row of 5 tokens"):
+        known.score(torch.nn.Linear(1, 1), ROWS)
+
+
+def test_one_may_leave_between_two_pieces() -> None:
+    known, task = reader(5)
+    asked: list[int] = []
+
+    def leave() -> None:
+        asked.append(len(task.pieces))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(KeyboardInterrupt):
+        Reader(known.task, known.budget, leave).score(model, ROWS)
+    assert asked == [0, 1, 2]
+    assert model.training
+
+
+def test_time_is_told_by_what_was_read_so_far() -> None:
+    assert Speed().time_for(1000) == 0.0
+    assert Speed(tokens=500, seconds=2.0).time_for(1000) == pytest.approx(4.0)
