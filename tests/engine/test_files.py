@@ -46,15 +46,15 @@ def test_a_name_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert flushed == [path.stat().st_ino, tmp_path.stat().st_ino]
 
 
-def test_who_changes_a_file_waits_for_whoever_does_already(tmp_path: Path) -> None:
+def test_who_changes_a_folders_files_waits_for_whoever_does_already(tmp_path: Path) -> None:
     came: list[str] = []
 
     def other() -> None:
-        with files.alone(tmp_path / "learned.json"):
+        with files.alone(tmp_path):
             came.append("other")
 
     thread = threading.Thread(target=other)
-    with files.alone(tmp_path / "learned.json"):
+    with files.alone(tmp_path):
         thread.start()
         thread.join(0.05)
         came.append("first")
