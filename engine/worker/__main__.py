@@ -38,6 +38,7 @@ PHASES = {
     "samples": "answers were written",
     "train": "the optimizer took a step",
     "evaluate": "the validation rows were scored",
+    "best": "the best weights were loaded",
     "save": "the result was saved",
     "after": "the result was scored",
     "report": "the report was written",

@@ -18,7 +18,7 @@ from engine.worker.adapters import narrow
 from engine.worker.budget import TokenBudget, give_back, out_of_memory
 from engine.worker.recomputing import is_recomputing
 from engine.worker.tasks.base import Task
-from recommender.errors import TrainingFailed
+from recommender.errors import InputError, TrainingFailed
 
 
 class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transformers here
@@ -71,7 +71,10 @@ class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transf
             give_back()  # what allocators keep of freed memory may be all it takes
 
     def _write(self, folder: Path) -> int:
-        self.model.save_pretrained(folder)
+        # A mixture's experts are one weight in the model and many in a published file: read back under those names, which the
+        # model does not know, they would be passed over in silence.
+        as_held = {} if hasattr(self.model, "peft_config") else {"save_original_format": False}
+        self.model.save_pretrained(folder, **as_held)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
         self._save_rng_state(str(folder))
@@ -96,6 +99,22 @@ class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transf
         if self._task.plan.adapter_dtype == "bf16":
             narrow(self.model)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """
+        Raises:
+            InputError: the checkpoint has no value for a weight of the model.
+        """
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        missing = set(load_result.missing_keys)
+        there = {id(p) for name, p in named.items() if name not in missing}  # what is tied is stored once
+        lacking = [name for name in missing & named.keys() if id(named[name]) not in there]
+        if lacking:
+            raise InputError(f"The checkpoint has no weights for {min(lacking)}; start the run again.")
+
     def load_weights(self, checkpoint: Path) -> None:
-        """Put a checkpoint's weights into the model."""
+        """Put a checkpoint's weights into the model.
+
+        Raises:
+            InputError: it lacks some.
+        """
         self._load_from_checkpoint(str(checkpoint))

@@ -95,6 +95,7 @@ class Training:
                 raise InputError(f"{best}: {wrong}, and no other checkpoint is sound; start the run again.")
             self.tell.warn("best_lost", f"The best checkpoint is damaged ({wrong}); {newest.name} is used instead.")
             best, facts["best_step"] = newest, checkpoints.step_of(newest)
+        self.tell.now = "best"  # quicker than anybody could look; named where there is no memory for it
         trainer.let_go()  # weights on their way from the disk beside all of a step's memory would be more than any step takes
         trainer.load_weights(best)
         return facts

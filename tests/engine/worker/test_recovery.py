@@ -7,20 +7,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from engine.launch import ALLOCATOR
 from engine.rundir import RunDirectory
 from engine.worker import generating
+from engine.worker.saving import SavingTrainer
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.classification import Classification
 from engine.worker.tasks.registry import TASKS
 from engine.worker.tasks.seq2seq import Seq2Seq
 from engine.worker.trainer import LogicalBatchTrainer
+from recommender.errors import InputError
 from recommender.plan import Plan
 from tests.engine.worker.inside import events, work
 from tests.engine.worker.works import ROWS, plan_of
@@ -207,6 +211,30 @@ def test_an_optimizer_step_without_memory_is_one_sentence(
     end = work(begin(make_plan(tiny_still, epochs=1.0, evaluations=2)))
     assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, 6)
     assert end["cause"] == "Memory ran out while the optimizer took a step."
+
+
+def test_no_memory_for_the_best_weights_is_named_and_the_run_goes_on_from_there(
+    tiny_still: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise RuntimeError("unable to mmap 90877192 bytes from file: Cannot allocate memory (12)")
+
+    run = begin(make_plan(tiny_still, epochs=0.2, evaluations=1))
+    with monkeypatch.context() as inside:
+        inside.setattr(LogicalBatchTrainer, "load_weights", full)
+        assert work(run)["cause"] == "Memory ran out while the best weights were loaded."
+    assert work(run)["status"] == "done"
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused_and_what_is_tied_is_not_missed(tiny_chat: Path) -> None:
+    trainer: Any = SimpleNamespace(model=AutoModelForCausalLM.from_pretrained(tiny_chat))
+
+    def look(*missing: str) -> None:
+        SavingTrainer._issue_warnings_after_load(trainer, SimpleNamespace(missing_keys=missing))
+
+    look("lm_head.weight")
+    with pytest.raises(InputError, match=r"no weights for model\.norm\.weight; start"):
+        look("lm_head.weight", "model.norm.weight")
 
 
 def test_a_checkpoint_without_memory_is_tried_again_and_then_one_sentence(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from engine import checkpoints
 from engine.events import EventWriter, read_events
@@ -177,8 +178,26 @@ def test_settings_of_writing_that_transformers_would_not_save_again_cost_no_run(
     assert load_tokenizer(str(tiny_chat)).convert_tokens_to_ids("<|im_end|>") in kept["eos_token_id"]
 
 
-def test_a_killed_run_goes_on_to_the_very_same_model(tiny_chat: Path, run_here: Here, tmp_path: Path) -> None:
-    plan = plan_of(tiny_chat, "lora", dropout=0.1, evaluations=3, data={"train_rows": 30})
+@pytest.fixture(scope="module")
+def tiny_experts(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_chat` as a mixture of experts, which its files hold one by one."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-experts"
+    shutil.copytree(tiny_chat, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    known = json.loads((folder / "config.json").read_text())
+    same = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1, "max_position_embeddings": 256}
+    shape = {name: known[name] for name in same} | {"num_local_experts": 3, "tie_word_embeddings": True}
+    torch.manual_seed(0)
+    transformers.MixtralForCausalLM(transformers.MixtralConfig(**shape, **ends)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("model", "method"), [("tiny_chat", "lora"), ("tiny_experts", "lora"), ("tiny_experts", "full")])
+def test_a_killed_run_goes_on_to_the_very_same_model(
+    run_here: Here, tmp_path: Path, request: pytest.FixtureRequest, model: str, method: str
+) -> None:
+    own: dict[str, Any] = {"dropout": 0.1 if model == "tiny_chat" else 0.0} if method == "lora" else {}
+    plan = plan_of(request.getfixturevalue(model), method, evaluations=3, data={"train_rows": 30}, **own)
     done = run_here(plan)
     copy = RunDirectory(tmp_path / "copied")
     shutil.copytree(done.path, copy.path)
@@ -189,7 +208,8 @@ def test_a_killed_run_goes_on_to_the_very_same_model(tiny_chat: Path, run_here: 
     assert len(newest) > 1
     shutil.rmtree(newest[0])
     run_here(plan, again=copy)
-    assert sha256_of(copy.model / "adapter_model.safetensors") == sha256_of(done.model / "adapter_model.safetensors")
+    weights = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    assert sha256_of(copy.model / weights) == sha256_of(done.model / weights)
     first, second = (r.report() or {} for r in (done, copy))
     assert {k: second[k] for k in ("scores", "gains", "samples")} == {k: first[k] for k in ("scores", "gains", "samples")}
 
