@@ -12,8 +12,13 @@ import pytest
 from textual.content import Content
 from textual.widgets import Input
 
-from engine.rundir import RunDirectory
-from tui import views_run, views_samples
+from engine import groups
+from engine.files import write_json
+from engine.rundir import RunDirectory, create
+from recommender.decide import recommend
+from recommender.facts import Facts
+from tests.engine.test_runs import PLAN
+from tui import views_run, views_samples, work
 from tui.app import LoracleApp
 from tui.endings import ending
 from tui.headless import watch
@@ -238,6 +243,24 @@ async def test_a_stopped_run_is_resumed_with_r(
         worker.steps(6, 8)
         await wait(pilot, lambda: "step 8/100" in screen(app))
         assert "resumed from step 5 (exact)" in log_of(app)
+
+
+def test_the_run_at_which_a_comparison_stands_still_is_resumed_with_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = groups.create(tmp_path / "runs", "compare", {"a": PLAN, "b": PLAN}, advice=recommend(Facts()), facts=Facts())
+    first, second = (create(group.path, PLAN, None, name=name) for name in "ab")
+    driven: list[groups.Group] = []
+    resumed: list[RunDirectory] = []
+    monkeypatch.setattr("tui.driver.leave_running", driven.append)
+    monkeypatch.setattr("engine.runs.resume", resumed.append)
+    work.resume(second)  # whose turn it is not
+    assert (driven, resumed) == ([], [second])
+    work.resume(first)
+    assert (driven, resumed) == ([group], [second])
+    write_json(group.report_file, {"version": 1, "complete": True})
+    work.resume(first)
+    assert (driven, resumed) == ([group], [second, first])
 
 
 @pytest.mark.usefixtures("known")
