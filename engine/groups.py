@@ -170,6 +170,8 @@ def find(name: str | Path, where: Path | None = None) -> Group | None:
 
     `None` where it means a run, nothing, or several things.
     """
+    if not str(name):
+        return None
     if is_group(Path(name)):
         return Group(Path(name).resolve())
     known = runs.folders(where)
@@ -180,7 +182,7 @@ def find(name: str | Path, where: Path | None = None) -> Group | None:
         begin = [p for p in known if p.name.startswith(str(name))]
         part = [p for p in known if str(name) in p.name]
         found = exact or begin or part
-    return Group(found[0]) if str(name) and len(found) == 1 and is_group(found[0]) else None
+    return Group(found[0]) if len(found) == 1 and is_group(found[0]) else None
 
 
 def drive(group: Group, following: Next, watch: Watch, report: Report | None = None) -> tuple[bool, frozenset[str]]:

@@ -65,6 +65,8 @@ def attach(name: str | Path, runs: Path | None = None) -> RunDirectory:
         InputError: none, or several.
     """
     path = Path(name)
+    if not str(name):  # a variable of a shell that was empty: every name begins with that
+        raise InputError("No run is called ''. `loracle runs` lists them.")
     if is_run(path):
         return RunDirectory(path.resolve())
     known = list(all_runs(runs))
@@ -77,7 +79,7 @@ def attach(name: str | Path, runs: Path | None = None) -> RunDirectory:
     # Of a copied project's runs those in the folder at hand are meant.
     exact = [r for r in exact if r.path.is_relative_to(here)] or exact
     found = exact or [r for r in known if r.name.startswith(str(name))]
-    if not found and str(name):
+    if not found:
         found = [r for r in known if str(name) in r.name]
     if not found:
         raise InputError(f"No run is called {name}. `loracle runs` lists them.")

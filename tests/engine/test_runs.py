@@ -113,6 +113,8 @@ def test_a_name_nobody_has_says_where_to_look(start: Start) -> None:
     start("20260101-imdb-full")
     with pytest.raises(InputError, match=r"No run is called nope.*loracle runs"):
         runs.attach("nope", Path("runs"))
+    with pytest.raises(InputError, match=r"No run is called ''"):
+        runs.attach("", Path("runs"))
 
 
 def test_last_of_nothing_is_said_plainly() -> None:
