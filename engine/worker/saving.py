@@ -105,7 +105,7 @@ class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transf
             InputError: the checkpoint has no value for a weight of the model.
         """
         named = dict(self.model.named_parameters(remove_duplicate=False))
-        missing = set(load_result.missing_keys)
+        missing = {*load_result.missing_keys} - {*(self.model._keys_to_ignore_on_save or ())}  # Marian's positions never change
         there = {id(p) for name, p in named.items() if name not in missing}  # what is tied is stored once
         lacking = [name for name in missing & named.keys() if id(named[name]) not in there]
         if lacking:
