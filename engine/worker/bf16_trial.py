@@ -1,7 +1,8 @@
 """Whether bf16 pays on this CPU: training steps of a model both ways in turns, from the same start. A child does it.
 
 With the model's own first layers where its weights are on this machine; else with random ones, of which speed and agreement
-can be told as well.
+can be told as well. Timed is the processor time of this thread, which has its share of every product and all of the rest: a
+neighbour that takes the cores for a moment is in no step.
 """
 
 import time
@@ -87,19 +88,19 @@ class _Side:
     def gradients(self) -> tuple[float, float]:
         """Gradients of one step, left behind; its loss a unit, and its seconds."""
         seed_everything(SEED)
-        begin = time.perf_counter()
+        begin = time.thread_time()
         with autocast(torch.device("cpu"), self.task.plan.precision):
             loss = self.task.total(self.model, *self.rows) / self.task.weight(self.rows[1])
         loss.backward()
-        return float(loss.detach()), time.perf_counter() - begin
+        return float(loss.detach()), time.thread_time() - begin
 
     def update(self) -> float:
         """The rest of the step; its seconds."""
-        begin = time.perf_counter()
+        begin = time.thread_time()
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return time.perf_counter() - begin
+        return time.thread_time() - begin
 
 
 def _trial(request: dict[str, Any], method: str, settings: dict[str, Any]) -> dict[str, Any]:
