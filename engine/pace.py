@@ -4,6 +4,8 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from recommender.timing import SAVED
+
 if TYPE_CHECKING:
     from engine.state import RunState
 
@@ -15,9 +17,6 @@ PROBED = 10
 """Steps of a worker from which on the time left counts as measured: single ones vary by 5 to 11% on an idle machine."""
 PROBE_SECONDS = 2.0
 """For importing scikit-learn and fitting the probe: 1.1 s for 640 rows on an idle machine, up to 9 for 1,500 on a busy one."""
-WRITING = 400e6
-"""Bytes of a checkpoint that are written, read again and compared in a second: 274 MB took 0.6 to 0.8 s on an idle machine. Told
-before there is one to go by; a run's own take its place."""
 SCORING = 0.35
 """Of a token's time in training that scoring it takes, where nothing was scored yet: the forward pass alone."""
 LEAST = 0.1
@@ -129,7 +128,7 @@ def _saving(state: "RunState") -> float:
     """Seconds that a checkpoint takes: as those before it, or by its size."""
     disk = state.preflight.get("disk")
     size = _count(disk.get("checkpoint")) if isinstance(disk, dict) else 0
-    return _mean(state.checkpoint_seconds) if state.checkpoint_seconds else size / WRITING
+    return _mean(state.checkpoint_seconds) if state.checkpoint_seconds else size / SAVED
 
 
 def _to_score(state: "RunState", use: str) -> float:

@@ -177,10 +177,12 @@ def logits(facts: Facts, shape: Shape, tokens: int) -> int:
 
 
 def disk_needed(shape: Shape, method: Method, trained: int, optimizer: str = "adamw", wide: int = 0) -> int:
-    """Bytes on disk: two verified checkpoints, a third while it is written, and the saved result.
-
-    `wide` are the `wide_moments` among the trained parameters.
-    """
+    """Bytes on disk: two verified checkpoints, a third while it is written, and the saved result."""
     weights = 4 * shape.parameters if method == "full" else 4 * trained
-    checkpoint = weights + (2 if optimizer.startswith("adamw_8bit") else 8) * (trained - wide) + 8 * wide
-    return 3 * checkpoint + weights + 50_000_000
+    return 3 * checkpoint_bytes(shape, method, trained, optimizer, wide) + weights + 50_000_000
+
+
+def checkpoint_bytes(shape: Shape, method: Method, trained: int, optimizer: str = "adamw", wide: int = 0) -> int:
+    """Bytes of a checkpoint; `wide` are the `wide_moments` among the trained parameters."""
+    weights = 4 * shape.parameters if method == "full" else 4 * trained
+    return weights + (2 if optimizer.startswith("adamw_8bit") else 8) * (trained - wide) + 8 * wide

@@ -6,6 +6,7 @@ from recommender import kernels, traced
 from recommender.counting import counted_rows, is_labelled, rows_of, split_of
 from recommender.device_speed import device_flops
 from recommender.facts import DataFacts, Facts
+from recommender.footprint import checkpoint_bytes, trained_parameters
 from recommender.recommendation import Hours, Method, Origin, Precision, Settings
 from recommender.shape import Shape
 
@@ -32,17 +33,22 @@ LAUNCHING_FORWARD = 0.3
 """Of them, where rows are only scored."""
 SCALING = 0.85
 """Of each further device's speed that reaches the run: the rest goes into exchanging gradients (K)."""
-HOST, STARTING = 1.2, 3e-5
-"""What a step on a CPU takes beyond its operations, each tried alone: cold caches, so many times as long; Python and autograd,
-seconds for each operation. Fitted to 22 steps of MiniLM and SmolLM2 by the clock (benchmarks/prediction/times.py)."""
+HOST = 1.1
+"""Times as long as alone operations take in a step on a CPU: caches are cold, 1.06 in 24 steps of MiniLM and SmolLM2, and threads
+wait for each other, by the clock 1.02 to 1.1 on an idle machine (benchmarks/prediction/times.py)."""
 MEASURED = 1.1
 """Times a measured step that the steps of a run take: saving, and steps that others disturb."""
 TRIED = (0.75, 1.5)
 """Interval of the time, where a step's own operations were tried on this machine."""
 LEARNED = (0.4, 2.5)
 """No more than that is learned from earlier runs: the rest is another reason."""
-START_UP_SECONDS = 25.0
-"""Importing, loading, tokenising and the final save."""
+START_UP_SECONDS = 10.0
+"""Importing, loading, tokenising and the final save: 6 to 9 s of MiniLM and SmolLM2 on an idle machine."""
+PREFLIGHT = 2
+"""Of the fullest micro-batches, how many are trained, and as many scored, before the first step."""
+SAVED = 400e6
+"""Bytes of a checkpoint that are written, read again and compared in a second: 274 MB took 0.6 to 0.8 s on an idle machine. Told
+before there is one to go by; a run's own take its place."""
 FIT_ROWS = 500
 """Training rows at most that are scored once more at the end, to show overfitting."""
 PROBE_ROWS = 5_000
@@ -60,8 +66,10 @@ SmolLM2 at once are 1.6 times as fast as 5, with the same peak of memory."""
 WRITING_SECONDS, WRITING_SHARE = 60.0, 0.05
 """What may be spent on them before the training: so many seconds, or that share of the whole run where it is more. Fewer rows are
 asked where they would take longer; after the training the same ones."""
+SAMPLES, SAMPLE_TOKENS = 6, 80
+"""Sample answers before and after, and their tokens: enough to see whether the form is learned, few enough to be read."""
 SAMPLES_SECONDS = 20.0
-"""The same for sample answers, which show more than they prove."""
+"""What may be spent on these before the training: they show more than they prove."""
 CPU_BANDWIDTH = 10e9
 """Bytes a second that two shared cores read weights with while they write."""
 LAYER_SECONDS = 0.9e-3
@@ -123,6 +131,8 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     flops *= 1 + SCALING * (devices - 1)
     length = settings.max_length
     pass_tokens = tokens_kept(facts.data, length)
+    if facts.data.task == "preference":  # counted is the longer of two sequences
+        pass_tokens *= 2
     body = shape.active_linear_parameters if is_labelled(facts.data) else shape.active_parameters
     body += 2 * shape.blocks * shape.hidden * length // 2  # attention scores, small beside the linear maps
     unique = max(counted_rows(facts.data), 1)
@@ -134,6 +144,8 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     passes = validation * settings.evaluations + 2 * held_out + min(FIT_ROWS / unique, 1)
     if held_out and (facts.data.task or "classification") in PROBED:
         passes += min(PROBE_ROWS / unique, share) + held_out
+    if facts.data.task == "preference":  # the untouched model is asked about all of them
+        passes += share + validation + held_out
     evaluate = 2.0 * body * pass_tokens * passes
     training, scoring = train / (flops * EFFICIENCY), evaluate / (flops * EFFICIENCY)
     starts = _launching(facts, shape, method, settings, (pass_tokens * share * settings.epochs, pass_tokens * passes))
@@ -144,11 +156,18 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     if tried is not None and settings.trained == "all" and devices == 1:
         trained, scored = pass_tokens * share * settings.epochs, pass_tokens * passes
         starts = _starts(tried, settings, trained, scored)
-        training = (trained * tried.token + settings.total_steps * tried.update) * HOST + STARTING * starts[0]
-        scoring = scored * tried.scored * HOST + STARTING * starts[1]
+        training = (trained * tried.token + settings.total_steps * tried.update) * HOST + tried.starting * starts[0]
+        scoring = scored * tried.scored * HOST + tried.starting * starts[1]
         low, high = TRIED
+    elif facts.machine.device is None:
+        level = _level(facts, shape, settings, body)
+        training, scoring = level * training, level * scoring
     training *= _learned(facts, method, settings.precision)
-    aside = START_UP_SECONDS + min(_writing(facts, shape, method, settings), 2 * writing_seconds(training + scoring))
+    of_token = training / max(pass_tokens * share * settings.epochs, 1) + scoring / max(pass_tokens * passes, 1)
+    answers, samples = _writing(facts, shape, method, settings)
+    aside = START_UP_SECONDS + settings.evaluations * _checkpoint(facts, shape, method, settings) / SAVED
+    aside += PREFLIGHT * of_token * min(settings.token_budget, settings.effective_batch * length)
+    aside += min(answers, 2 * writing_seconds(training + scoring)) + min(samples, 2 * SAMPLES_SECONDS)
     per_step = (facts.measured.seconds_per_step or {}).get(method)
     if per_step:
         measured = settings.total_steps * per_step * MEASURED
@@ -160,8 +179,21 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
 def _starts(tried: traced.Tried, settings: Settings, trained: float, scored: float) -> tuple[float, float]:
     """Operations that a CPU's host starts, in training and in scoring so many tokens: those of a micro-batch, however small."""
     train, update, score = tried.starts
-    pieces, read = max(trained / settings.token_budget, settings.total_steps), scored / settings.token_budget
+    tokens = min(tried.tokens, settings.token_budget)
+    pieces, read = max(trained / tokens, settings.total_steps), scored / tokens
     return pieces * train + settings.total_steps * update, max(read, settings.evaluations) * score
+
+
+def _level(facts: Facts, shape: Shape, settings: Settings, body: float) -> float:
+    """Times the formula's seconds that a step takes here, as one of another kind shows whose operations were tried, the newest;
+    1 where none were. So two methods are told by one measure, though one of them took too long to be tried."""
+    for step, told in traced.every_tried(facts):
+        alike = settings.model_copy(update={"gradient_checkpointing": step.gradient_checkpointing, "trained": "all"})
+        flops, _ = _step_flops(facts, step.method, step.precision)
+        tokens = max(min(told.tokens, step.micro_tokens), 1)
+        seconds = told.token * HOST + told.starting * told.starts[0] / tokens
+        return seconds * flops * EFFICIENCY / (_work(shape, step.method, alike, True) * body)
+    return 1.0
 
 
 def _learned(facts: Facts, method: Method, precision: Precision) -> float:
@@ -184,21 +216,32 @@ def _launching(
     return each * again * max(trained, settings.total_steps), each * LAUNCHING_FORWARD * max(scored, settings.evaluations)
 
 
-def _writing(facts: Facts, shape: Shape, method: Method, settings: Settings) -> float:
-    """Seconds in which answers are written, before and after: each token of a piece reads all weights once."""
+def _checkpoint(facts: Facts, shape: Shape, method: Method, settings: Settings) -> int:
+    """Bytes of one."""
+    rank, trained, layers = settings.rank or 0, settings.trained, settings.last_layers
+    count = trained_parameters(shape, facts.data, method, rank, trained=trained, last_layers=layers)
+    return checkpoint_bytes(shape, method, count, settings.optimizer)
+
+
+def _writing(facts: Facts, shape: Shape, method: Method, settings: Settings) -> tuple[float, float]:
+    """Seconds in which answers, and sample answers, are written before and after: each token of a piece reads all weights."""
     data, on_cpu = facts.data, facts.machine.device is None
-    answers = min(ANSWERS.get(data.task or "", 0), data.eval_rows or split_of(data).held_out)
-    if not answers:
-        return 0.0
+    held_out = data.eval_rows or split_of(data).held_out
+    if is_labelled(data):
+        return 0.0, 0.0
     longest = min(data.tokens_p95 or settings.max_length, settings.max_length)
-    new = min(ANSWER_TOKENS, longest)
-    at_once = max(1, ANSWERS_AT_ONCE * settings.token_budget // (longest + new))
-    pieces = -(-answers // at_once)
-    if not on_cpu:
-        return 2 * pieces * new * shape.blocks * LAYER_SECONDS * SLOWDOWN[method]
     flops, _ = _step_flops(facts, method, settings.precision)
     reading = 4 * shape.parameters / CPU_BANDWIDTH * (SLOWDOWN_CPU_4BIT if method == "qlora" else 1)
-    return 2 * new * (pieces * reading + answers * 2 * shape.active_parameters / flops)
+
+    def both(answers: int, new: int) -> float:
+        at_once = max(1, ANSWERS_AT_ONCE * settings.token_budget // (longest + new))
+        pieces = -(-answers // at_once)
+        if not on_cpu:
+            return 2 * pieces * new * shape.blocks * LAYER_SECONDS * SLOWDOWN[method]
+        return 2 * new * (pieces * reading + answers * 2 * shape.active_parameters / flops)
+
+    answers = min(ANSWERS.get(data.task or "", 0), held_out)
+    return both(answers, min(ANSWER_TOKENS, longest)), both(min(SAMPLES, held_out), SAMPLE_TOKENS)
 
 
 def writing_seconds(run: float) -> float:

@@ -217,24 +217,36 @@ class Tried(NamedTuple):
     """Of a token that is only scored."""
     starts: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Operations that the host starts: for a micro-batch in training, for the optimizer, for a micro-batch that is scored."""
+    starting: float = 1e-5
+    """Of the host, for each of them."""
+    tokens: float = math.inf
+    """Of that micro-batch, an everyday one."""
 
 
 def tried(facts: Facts, method: str, precision: str, checkpointing: bool) -> Tried | None:
     """Of the newest traced step of that kind that was tried."""
+    return next((told for step, told in every_tried(facts) if _timed_kind(step) == (method, precision, checkpointing)), None)
+
+
+def every_tried(facts: Facts) -> Iterator[tuple[Step, Tried]]:
+    """The traced steps of all parameters that were tried, the newest first."""
     for entry in reversed((facts.measured.memory_profile or {}).get("steps") or ()):
         try:
-            step, told = entry["step"], entry["seconds"]
-            kind = (step["method"], step["precision"], step["gradient_checkpointing"], step.get("trained", "all"))
+            step, told = Step(**{k: v for k, v in entry["step"].items() if k in NAMES}), entry["seconds"]
             train, update, scored = (float(told.get(f"{of}_starts", 0.0)) for of in ("train", "update", "evaluate"))
-            starts = train, update, scored
-            found = Tried(float(told["train"]), float(told.get("update", 0.0)), float(told["evaluate"]), starts)
-        except (KeyError, TypeError, ValueError):
+            starts, usual = (train, update, scored), Tried(0.0, 0.0, 0.0)
+            of_host = float(told.get("starting", usual.starting)), float(told.get("tokens", usual.tokens))
+            found = Tried(float(told["train"]), float(told.get("update", 0.0)), float(told["evaluate"]), starts, *of_host)
+        except (KeyError, TypeError, ValueError, AttributeError):
             continue
         sound = 0 < found.token < SLOWEST and 0 <= found.update < SLOWEST and 0 <= found.scored < SLOWEST
-        sound = sound and all(0 <= n < MOST_STARTS for n in found.starts)
-        if sound and kind == (method, precision, checkpointing, "all"):
-            return found
-    return None
+        sound = sound and all(0 <= n < MOST_STARTS for n in found.starts) and 0 <= found.starting < SLOWEST and found.tokens >= 1
+        if sound and step.trained == "all":
+            yield step, found
+
+
+def _timed_kind(step: Step) -> tuple[Any, ...]:
+    return step.method, step.precision, step.gradient_checkpointing
 
 
 def longest_sequence(facts: Facts, length: int) -> int:

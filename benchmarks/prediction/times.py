@@ -6,11 +6,11 @@
                                                                the others, and what the time left was said to be after 10, at
                                                                a quarter and at half of them; `--look` keeps nothing
 
-Measured is the engine's own step, the median of those after the first two, by the clock and by processor time over the number of
-threads. Predicted is the traced step, each kind of its operations run here once (`engine.worker.tracing.timed`), and what Python,
-autograd and cold caches add: two numbers that were fitted to these cells by the clock. Runs were not looked at for them. To be
-run with the environment of Loracle's worker (`engine.launch`): how threads wait is in both. Runs are told by the wall clock, as
-a person sees them, and by processor time, which a busy machine leaves alone.
+Measured is the engine's own step, the median of those after the first two, by the clock and by the processor time of the thread
+that takes it, which a busy machine leaves alone. Predicted is the traced step, each kind of its operations run here
+(`engine.worker.tracing.timed`), and what Python, autograd and cold caches add: two numbers that were fitted to such cells. Runs
+were not looked at for them. To be run with the environment of Loracle's worker (`engine.launch`): how threads wait is in both.
+Runs are told by the wall clock, as a person sees them, and by processor time over the number of threads.
 """
 
 import argparse
@@ -23,22 +23,22 @@ from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest import mock
 
-import torch
+import numpy as np
 
 from benchmarks.prediction.models import MINILM, SMOLLM2
 from benchmarks.prediction.score import spread
 from engine.events import Event, read_events
 from engine.pace import PROBED
+from engine.rundir import RunDirectory
 from engine.state import RunState
 from engine.worker.took import Step, steps_of
 from engine.worker.tracing import own
 from engine.worker.tracing.candidates import _plan
 from engine.worker.tracing.kernels import Card
-from engine.worker.tracing.timed import Calls
+from engine.worker.tracing.timed import Calls, starting
 from engine.worker.tracing.trace import trace
-from recommender.timing import HOST, STARTING
+from recommender.timing import HOST
 
 RESULTS = Path(__file__).parents[1] / "results" / "prediction_times.json"
 MODELS: dict[str, dict[str, Any]] = {"MiniLM": MINILM, "SmolLM2-135M": SMOLLM2}
@@ -62,14 +62,14 @@ CLOCKS: dict[str, Callable[[Step], float]] = {"clock": attrgetter("seconds"), "c
 
 
 class Clock:
-    """Notes when each phase began, in processor time."""
+    """Notes when each phase began, in processor time of the thread."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[str, float, float]] = []
 
     def phase(self, name: str) -> None:
         """What follows belongs to that phase."""
-        self.begun.append((name, time.process_time() / torch.get_num_threads(), time.perf_counter()))
+        self.begun.append((name, time.thread_time(), time.perf_counter()))
 
     def empty_cache(self) -> None:
         """A CPU has none."""
@@ -78,8 +78,8 @@ class Clock:
 def measured(config: dict[str, Any], plan: Any, rows: int, length: int) -> tuple[float, float]:
     """Seconds of a step: by processor time, and by the clock."""
     clock = Clock()
-    with mock.patch.object(own, "STEPS", STEPS):
-        own.OwnLoop(config, plan, clock, lengths=[length] * rows, layers=None, workspace=0, learned=0.7, device="cpu").run()
+    given: dict[str, Any] = {"lengths": [length] * rows, "layers": None, "workspace": 0, "learned": 0.7, "steps": STEPS}
+    own.OwnLoop(config, plan, clock, **given, device="cpu").run()
     begins = [(cpu, wall) for name, cpu, wall in clock.begun if name.endswith("forward")]
     took = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(begins)][2:]
     return median(cpu for cpu, _ in took), median(wall for _, wall in took)
@@ -99,10 +99,10 @@ def cell(model: str, task: str, method: str, rows: int, length: int, precision: 
     trace(lambda live: own.OwnLoop(config, plan, live, **given), Card("cpu"), calls=calls)
     operations = sum(s for phase, s in (calls.seconds() or {}).items() if phase != "evaluation")
     starts = sum(n for phase, n in calls.starts().items() if phase != "evaluation")
-    seconds = HOST * operations + STARTING * starts
+    seconds = HOST * operations + starting() * starts
     needed = time.process_time() - begun
     took, wall = measured(config, plan, rows, length)
-    error = round(100 * (seconds / wall - 1), 1)
+    error = round(100 * (seconds / took - 1), 1)
     told = {"operations": operations, "starts": starts, "predicted": seconds, "measured": took, "wall": wall}
     return told | {"error": error, "told_in": round(needed, 1)}
 
@@ -124,6 +124,27 @@ def told_by_ten(steps: list[Step], report: dict[str, Any]) -> dict[str, float]:
         if said and known:
             off[f"plan, {name}"] = round(100 * (said / known - 1), 1)
     return off
+
+
+def undisturbed(events: list[Event], threads: int) -> list[Event]:
+    """The log of a run as it were, had its threads computed all the time: every moment and every `seconds` by processor time.
+
+    A machine that others use adds nothing then; nor does the disk, or one thread that waits for another.
+    """
+    clock, computed = ([float(event[name]) for event in events if "processor" in event] for name in ("monotonic", "processor"))
+
+    def at(moment: float) -> float:
+        return float(np.interp(moment, clock, computed)) / threads
+
+    found = []
+    for event in events:
+        now = _moment(event)
+        told = dict(event) | {"monotonic": at(now), "time": at(now)}
+        inside = dict(event["metrics"]) if event["kind"] == "evaluation" else told
+        if isinstance(inside.get("seconds"), float):
+            inside["seconds"] = at(now) - at(now - inside["seconds"])
+        found.append(told | ({"metrics": inside} if event["kind"] == "evaluation" else {}))
+    return found
 
 
 def told_left(events: list[Event], ends: int) -> dict[str, list[float]]:
@@ -158,18 +179,28 @@ def finished(folder: Path) -> dict[str, Any] | None:
     about, report = of_run[0], json.loads((folder / "report.json").read_text())
     told = {"run": folder.name, "method": about["method"], "precision": about["precision"], "steps": len(steps)}
     step = told_by_ten(steps, report.get("step") or {})
+    threads = (json.loads((folder / "facts.json").read_text()).get("machine") or {}).get("cpu_cores") or 1
+    alone = undisturbed(events, threads)
     whole = report["steps"] == report["total_steps"]
-    return told | {"step": step, "left": told_left(events, len(steps)) if whole else {}}
+    logs = {"left": events, "left, computed": alone} if whole else {}
+    said = (report.get("seconds") or {}).get("predicted")
+    lasted = {name: _moment(log[-1]) - _moment(log[0]) for name, log in (("clock", events), ("computed", alone))}
+    off = {name: round(100 * (said / took - 1), 1) for name, took in lasted.items()} if said and whole else {}
+    return told | {"task": RunDirectory(folder).plan().task, "step": step, "whole": off} | {
+        name: told_left(log, len(steps)) for name, log in logs.items()
+    }
 
 
 def scores(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Errors in hundredths over all runs: of a step, and of the time left."""
     off: dict[str, list[float]] = {}
     for told in runs:
-        for name, error in told["step"].items():
-            off.setdefault(f"step, {name}", []).append(error)
-        for name, (said, true) in told["left"].items():
-            off.setdefault(f"left, {name}", []).append(round(100 * (said / max(true, 0.1) - 1), 1))
+        for of in ("step", "whole"):
+            for name, error in told[of].items():
+                off.setdefault(f"{of}, {name}", []).append(error)
+        for of in ("left", "left, computed"):
+            for name, both in told.get(of, {}).items():
+                off.setdefault(f"{of}, {name}", []).append(round(100 * (both[0] / max(both[1], 0.1) - 1), 1))
     return {name: spread(errors) for name, errors in sorted(off.items())}
 
 

@@ -31,6 +31,7 @@ from recommender.traced import (
     untimed,
     untraceable,
 )
+from recommender.typical import micro_batch
 from recommender.variants import step_of
 
 SECONDS = 120.0
@@ -176,7 +177,8 @@ def with_traces(
     wanted = _unknown(facts, shown, beside)
     here = is_here(facts.machine)
     plans = [
-        _wanted(facts, step, name) | {"fit": fits, "timed": here and not aside, "beside": aside}
+        _wanted(facts, step, name)
+        | {"fit": fits, "beside": aside, "everyday": micro_batch(facts, step) if here and not aside else None}
         for name, (step, aside) in wanted.items()
     ]
     if not plans:

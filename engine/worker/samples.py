@@ -18,14 +18,11 @@ from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Prompt
 from recommender.facts import CLASSIFYING
-from recommender.timing import SAMPLES_SECONDS
+from recommender.timing import SAMPLE_TOKENS, SAMPLES, SAMPLES_SECONDS
 
-MOST = 6
-"""Prompts: enough to see whether the form is learned, few enough to be read."""
-NEW_TOKENS = 80
 MOST_WHILE_LEARNING = 2
 FEW_TOKENS = 32
-"""Of answers at an evaluation; `NEW_TOKENS` before and after."""
+"""Of answers at an evaluation; `SAMPLE_TOKENS` before and after."""
 SHARE = 0.02
 OFF = "LORACLE_SAMPLES"
 LONGEST_PROMPT = 1024
@@ -55,7 +52,7 @@ class Samples:
         if file.exists() or not self.prompts:
             return
         first = read_json(before) if before.exists() else None
-        seconds, most = (math.inf, first.get("tokens", NEW_TOKENS)) if first else (SAMPLES_SECONDS, NEW_TOKENS)
+        seconds, most = (math.inf, first.get("tokens", SAMPLE_TOKENS)) if first else (SAMPLES_SECONDS, SAMPLE_TOKENS)
         asked = [p.input_ids for p in self.prompts]
         asked = asked[: len(first["samples"]) if first else readable(self.reader, asked, seconds)]
         told = self.tell.progress("samples", most, "tokens", None if first else seconds)
@@ -73,7 +70,7 @@ class Samples:
             for p, answer in zip(self.prompts, answers, strict=False)
         ]
         tokens = said.tokens if said is not None else 0
-        if first is None and (len(answers) < len(self.prompts) or tokens < NEW_TOKENS):
+        if first is None and (len(answers) < len(self.prompts) or tokens < SAMPLE_TOKENS):
             self._tell_short(len(answers), tokens)
         write_json(file, {"samples": content, "tokens": tokens, "seconds": time.monotonic() - began})
         for i, sample in enumerate(content):
@@ -113,7 +110,7 @@ class OnTheWay:
     def _chosen(self) -> list[int]:
         """The first rows of different answers, then the first of all."""
         first = {repr(truth): i for i, truth in reversed(list(enumerate(self.truth)))}
-        return list(dict.fromkeys([*sorted(first.values()), *range(len(self.rows))]))[:MOST]
+        return list(dict.fromkeys([*sorted(first.values()), *range(len(self.rows))]))[:SAMPLES]
 
 
 @dataclass(slots=True)
@@ -158,7 +155,7 @@ class WhileLearning:
             file = self.samples.run.scores / "samples-before.json"
             known = read_json(file) if file.exists() else {}
             seconds = known.get("seconds")
-            self._cost = seconds * FEW_TOKENS / max(known.get("tokens", NEW_TOKENS), 1) if seconds is not None else None
+            self._cost = seconds * FEW_TOKENS / max(known.get("tokens", SAMPLE_TOKENS), 1) if seconds is not None else None
         return self._cost
 
 
@@ -173,7 +170,7 @@ def chosen(reader: Reader, tokenizer: Any, rows: Rows) -> list[Prompt]:
     found: dict[str, Prompt] = {}
     for prompt in reader.task.prompts(tokenizer, rows, most):
         found.setdefault(prompt.text, prompt)
-        if len(found) == MOST:
+        if len(found) == SAMPLES:
             break
     return list(found.values())
 

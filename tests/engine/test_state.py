@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.events import KINDS, Event
-from engine.pace import PROBE_SECONDS, WRITING
+from engine.pace import PROBE_SECONDS
 from engine.state import RunState, fold
+from recommender.timing import SAVED
 
 
 def events(*rows: tuple[str, dict[str, Any]]) -> list[Event]:
@@ -92,7 +93,7 @@ def test_time_left_counts_steps_evaluations_and_the_final_scoring() -> None:
     assert fold(events(run(tokens=tokens | {"probe": 0}), *written)).seconds_left == pytest.approx(
         8 * 2.0 + 2 * 0.5 + 7.0
     ), "a second was scored, then answers were written"
-    large = [run(evaluations=2), ("preflight", {"disk": {"checkpoint": 3 * WRITING}}), scored(0, "before", 7.0), step(1)]
+    large = [run(evaluations=2), ("preflight", {"disk": {"checkpoint": 3 * SAVED}}), scored(0, "before", 7.0), step(1)]
     assert fold(events(*large)).seconds_left == pytest.approx(9 * 2.0 + 2 * 3.0 + 7.0 + 3.0), "none saved yet: by its size"
     quick = ("checkpoint", {"step": 1, "seconds": 0.5})
     assert fold(events(*large, quick)).seconds_left == pytest.approx(9 * 2.0 + 2 * 0.5 + 7.0 + 0.5), "as the last one"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from engine.prediction import sizes
@@ -14,7 +15,7 @@ from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
 from engine.worker.tracing.pieces import in_pieces, watched, with_sums
-from engine.worker.tracing.timed import Calls
+from engine.worker.tracing.timed import Calls, starting
 from engine.worker.tracing.trace import Traced, trace
 from recommender.errors import LoracleError
 from recommender.facts import Facts
@@ -44,9 +45,10 @@ def candidates(
     out, and `short_of_memory` tells whether that was for lack of memory here. `expandable` is how a card's allocator grows.
 
     Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. On a CPU,
-    which is taken for this one, also the seconds that a token takes in training and in scoring. What asks for a `fit` also gets
-    how its memory grows with rows, length and rank, unless that cannot be told. What would begin later than `within` seconds is
-    `left`; of those that stand `beside` others, which come last, also what would begin `beside_within` after the first of them.
+    which is taken for this one, also how long a step takes whose micro-batch has the lengths of an `everyday` one. What asks for
+    a `fit` also gets how its memory grows with rows, length and rank, unless that cannot be told. What would begin later than
+    `within` seconds is `left`; of those that stand `beside` others, which come last, also what would begin `beside_within` after
+    the first of them.
     """
     card, _ = card_of(facts)
     pooled = card.kind == "cuda"
@@ -63,7 +65,7 @@ def candidates(
             left.append(name_of(one))
             continue
         try:
-            step = _Step(facts, one, card, timed=not pooled and one.get("timed", True))
+            step = _Step(facts, one, card, timed=not pooled)
             segments = step.segments(fits=bool(one.get("fit")))
             told = peaks(segments, **allocator)
             whole = told
@@ -119,33 +121,52 @@ class _Step:
         self._pieces: list[int] = []
         self._marked = False
         self._timed = timed
-        self._calls: dict[int | None, Calls] = {}
+        self._packed = False
         self._learned: dict[int | None, tuple[int, int]] = {}
+        """By the depths that were traced."""
         self.grows: Sizes | None = None
         """The step's sizes, where its blocks say how they grow."""
 
     @property
     def seconds(self) -> dict[str, float] | None:
-        """Of a token in training and in scoring and of the optimizer's step, where that was timed; and the operations that a
-        micro-batch in training and in scoring and the optimizer start."""
-        if not self._calls:
+        """Of a token in training and in scoring and of the optimizer's step, where that was to be timed; the operations that a
+        micro-batch in training and in scoring and the optimizer start, the seconds that starting one takes, and the tokens of
+        the micro-batch. It is an everyday one: the step that memory is counted of has the longest rows."""
+        if not self._timed or not self._one.get("everyday"):
             return None
-        whole = self._at_depth({layers: calls.seconds(_TRIED, within=TRYING) for layers, calls in self._calls.items()})
-        starts = self._at_depth({layers: calls.starts() for layers, calls in self._calls.items()})
+        lengths = self._everyday()
+        calls = {layers: Calls() for layers in ([None] if None in self._learned else self._learned)}
+        learned = self._share / (2 if self._one["task"] == "preference" else 1)  # counted are both answers, but one sequence
+        for layers, noted in calls.items():
+            build = partial(self._loop, one=self._one, layers=layers, lengths=lengths, learned=learned, alike=True, steps=1)
+            trace(build, self._card, calls=noted)
+        whole = self._at_depth({layers: noted.seconds(_TRIED, within=TRYING) for layers, noted in calls.items()})
+        starts = self._at_depth({layers: noted.starts() for layers, noted in calls.items()})
         if whole is None or starts is None:
             return None
-        tokens, pieces = self._one["rows"] * self._one["length"], self._one["pieces"]
         (update, scored), (updating, scoring) = (
             [of.pop(phase, 0.0) for phase in ("optimizer", "evaluation")] for of in (whole, starts)
         )
         return {
-            "train": sum(whole.values()) / tokens / pieces,
+            "train": sum(whole.values()) / sum(lengths),
             "update": update,
-            "evaluate": scored / tokens,
-            "train_starts": sum(starts.values()) / pieces,
+            "evaluate": scored / sum(lengths),
+            "train_starts": sum(starts.values()),
             "update_starts": updating,
             "evaluate_starts": scoring,
+            "starting": starting(),
+            "tokens": sum(lengths),
         }
+
+    def _everyday(self) -> list[int]:
+        """Tokens of an everyday micro-batch's sequences; with padding those of one micro-batch are alike, and the average token
+        is in a longer one than the average sequence."""
+        lengths: list[int] = self._one["everyday"]
+        if self._packed:
+            return lengths
+        together = 2 if self._one["task"] == "preference" else 1
+        alike = round(sum(n * n for n in lengths) / sum(lengths))
+        return [alike] * together * max(round(sum(lengths) / alike / together), 1)
 
     def _at_depth(self, told: Mapping[int | None, dict[str, float] | None]) -> dict[str, float] | None:
         """Sums by phase at the model's own depth, from those of the traces."""
@@ -213,29 +234,22 @@ class _Step:
             settings = one["settings"] | ({"rank": other.rank} if other.rank else {})
             one = one | {"settings": settings, "rows": other.rows, "length": other.length}
             share = other.learned / other.rows / other.length if other.learned else share
-        plan = _plan(one)
         marks: list[Callable[[str], None]] = []
 
         def build(live: Any) -> OwnLoop:
             marks.append(live.mark)
-            return OwnLoop(
-                self._config,
-                plan,
-                live,
-                lengths=[one["length"]] * one["rows"],
-                layers=layers,
-                workspace=self._card.workspace,
-                pieces=one["pieces"],
-                learned=share,
+            made = self._loop(
+                live, one=one, layers=layers, lengths=[one["length"]] * one["rows"], pieces=one["pieces"], learned=share
             )
+            self._packed = made.packed
+            return made
 
         if other is not None:
             tile = sizes.of_piece(other.chunk, self._here().chunk, self._in_cache) * self._words
             with in_pieces(other, self.ways.heads, self._pieces, tile), watched(marks):
                 return with_sums(trace(build, self._card))
-        calls = self._calls.setdefault(layers, Calls()) if self._timed else None
         with watched(marks if self._marked else []) as (self._pieces, narrow):
-            found = with_sums(trace(build, self._card, calls=calls))
+            found = with_sums(trace(build, self._card))
         self._learned[layers] = found.trained
         if narrow:
             self.ways = self.ways._replace(causal=self._keys, narrow=narrow[0])
@@ -244,6 +258,10 @@ class _Step:
         group = layout.MOST[self._card.kind] if layout.layout.cache_info().misses else 0  # since the trace began: it clears it
         self.ways = self.ways._replace(chunk=chunk, group=group, tile=TILE if self._pieces else 0)
         return found
+
+    def _loop(self, live: Any, *, one: dict[str, Any], layers: int | None, lengths: list[int], **more: Any) -> OwnLoop:
+        given = {"learned": self._share, "workspace": self._card.workspace} | more
+        return OwnLoop(self._config, _plan(one), live, lengths=lengths, layers=layers, **given)
 
 
 def _plan(one: dict[str, Any]) -> Plan:

@@ -32,12 +32,12 @@ TASKS = {"classification": "classification", "tagging": "token_classification", 
 MIXED = {"bfloat16": "bf16-mixed", "float16": "fp16-mixed"}
 NAMED = {"adamw": "adamw", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit_paged"}
 """A plan's optimizer by the step's."""
-STEPS = 2
 
 
 class OwnLoop:
     """A run's model, optimizer and steps; `lengths` are those of the micro-batch, taken `pieces` times a step; of the tokens of
-    a model that writes the share `learned` carries loss, and only those reach its head."""
+    a model that writes the share `learned` carries loss, and only those reach its head. With `alike` what carries none is the
+    same in both sequences of a preference, and read once where the engine does."""
 
     def __init__(
         self,
@@ -50,9 +50,12 @@ class OwnLoop:
         workspace: int,
         pieces: int = 1,
         learned: float = 1.0,
+        alike: bool = False,
+        steps: int = 2,
         device: str = "meta",
     ) -> None:
-        """Build it, telling `live` how far it is.
+        """Build it, telling `live` how far it is. Of several `steps` the last is as all further ones are; a single one finds what
+        the optimizer keeps made already.
 
         Raises:
             Refused, InputError: the model cannot be built, or the task cannot be traced.
@@ -63,6 +66,7 @@ class OwnLoop:
             cached.cache_clear()  # what an earlier trace kept is not memory of this one
         self._rows: Any = contextlib.nullcontext()
         self._live, self._workspace, self._pieces, self._plan, self._device = live, workspace, pieces, plan, device
+        self._count = steps
         head = HEADS[plan.task]
         labels = list(plan.data.labels or [])
         self.config = config_of(config, layers=layers, labels=None if head == "causal_lm" else max(len(labels), 1))
@@ -81,10 +85,10 @@ class OwnLoop:
         with torch.device(self._device):
             self.model = modeling.prepared(model, self._task, fresh)
         live.phase("load adopt")
-        with self._unproved(lengths):
+        with self._unproved(lengths, alike):
             self._task.adopt(self.model)
         self.model.train()
-        self._batch = _batch(plan.task, head, lengths, labels, learned)
+        self._batch = _batch(plan.task, head, lengths, labels, learned, alike=alike)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.model, self.trained, plan)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
@@ -93,7 +97,12 @@ class OwnLoop:
         body = causal.inner_of(self.model).get_decoder() if head == "seq2seq" else causal.body_of(self.model)
         body.register_forward_hook(lambda *_: self._loss_begins())
 
-    def _unproved(self, lengths: list[int]) -> Any:
+    @property
+    def packed(self) -> bool:
+        """Whether it reads sequences laid end to end, without padding."""
+        return self._task.packed
+
+    def _unproved(self, lengths: list[int], alike: bool) -> Any:
         """On the meta device two passes cannot be compared, and a mask cannot be asked for its rows."""
         if self._device != "meta":
             return contextlib.nullcontext()
@@ -101,7 +110,7 @@ class OwnLoop:
         unproved = contextlib.ExitStack()
         unproved.enter_context(mock.patch.object(unpadded, "prepare", _switched))
         unproved.enter_context(mock.patch.object(causal, "prepare", _packed))
-        unproved.enter_context(mock.patch.object(causal, "reads_once", return_value=False))
+        unproved.enter_context(mock.patch.object(causal, "reads_once", lambda model: alike and not causal._drops(model)))
         return unproved
 
     def _loss_begins(self) -> None:
@@ -121,8 +130,13 @@ class OwnLoop:
 
     def _steps(self, trainer: Any) -> None:
         everything, weight = list(range(len(self._batch.input_ids))), self._task.weight(self._batch.targets)
-        for turn in range(STEPS):
-            prefix = "" if turn == STEPS - 1 else "first "
+        if self._count == 1:
+            self._live.phase("first optimizer")
+            for p in self.trained:
+                p.grad = torch.zeros_like(p)
+            self._update()
+        for turn in range(self._count):
+            prefix = "" if turn == self._count - 1 else "first "
             for _piece in range(self._pieces):
                 self._prefix = prefix
                 self._live.phase(f"{prefix}forward")
@@ -131,10 +145,7 @@ class OwnLoop:
                 self._which = prefix
                 LogicalBatchTrainer._micro_step(trainer, self.model, self._batch, everything, weight)
             self._live.phase(f"{prefix}optimizer")
-            torch.nn.utils.clip_grad_norm_(self.trained, self._plan.max_grad_norm)
-            self.optimizer.step()
-            for p in self.trained:
-                p.grad = None
+            self._update()
         self._live.phase("evaluation")
         self._which = None
         self.model.eval()
@@ -144,6 +155,12 @@ class OwnLoop:
         torch.empty(1, device=self._device)
         self._live.phase("save")
         torch.empty(1, device=self._device)
+
+    def _update(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self.trained, self._plan.max_grad_norm)
+        self.optimizer.step()
+        for p in self.trained:
+            p.grad = None
 
     def _backward(self, loss: torch.Tensor) -> None:
         self._which = None
@@ -211,7 +228,7 @@ def _optimizer(model: Any, parameters: list[torch.nn.Parameter], plan: Plan) -> 
     return torch.optim.AdamW(parameters, lr=1e-3, fused="fused" in named or None, foreach=None)
 
 
-def _batch(task: str, head: str, lengths: list[int], labels: list[str], learned: float) -> LogicalBatch:
+def _batch(task: str, head: str, lengths: list[int], labels: list[str], learned: float, *, alike: bool) -> LogicalBatch:
     """Rows of those lengths, with targets that the task reads; of preferences two sequences are a pair."""
     if task == "preference":
         pairs = [lengths[i : i + 2] for i in range(0, len(lengths), 2)]
@@ -220,7 +237,7 @@ def _batch(task: str, head: str, lengths: list[int], labels: list[str], learned:
             {"labels": [t for side in sides for t in side], "chosen": pair[0], "reference": [0.0] * 2}
             for pair, sides in zip(pairs, said, strict=True)
         ]
-        return LogicalBatch([[*_ids(a, 2 * i), *_ids(b, 2 * i + 1)] for i, (a, b) in enumerate(pairs)], targets)
+        return LogicalBatch([_pair(pair, i, _silent(pair[1], learned) if alike else 0) for i, pair in enumerate(pairs)], targets)
     ids = [_ids(n, i) for i, n in enumerate(lengths)]
     if head == "seq2seq":  # what is written may be as long as what is read
         return LogicalBatch(ids, [[1] * max(round(learned * n), 1) for n in lengths])
@@ -230,6 +247,12 @@ def _batch(task: str, head: str, lengths: list[int], labels: list[str], learned:
 def _ids(length: int, number: int) -> list[int]:
     """A row that begins like none before it: what rows share would be read once, and less memory taken."""
     return [1 + number % 32, *[1] * (length - 1)][:length]
+
+
+def _pair(lengths: list[int], number: int, known: int) -> list[int]:
+    """Both sequences end to end; the second begins with so many tokens of the first."""
+    first = _ids(lengths[0], 2 * number)
+    return first + ([*first[:known], *[2] * (lengths[1] - known)] if known else _ids(lengths[1], 2 * number + 1))
 
 
 def _target(task: str, length: int, labels: list[str], learned: float) -> Any:
@@ -247,8 +270,12 @@ def _target(task: str, length: int, labels: list[str], learned: float) -> Any:
 
 def _learned(length: int, share: float) -> list[int]:
     """Labels of a row of which that share carries loss."""
-    silent = length - max(round(share * length), 1)
+    silent = _silent(length, share)
     return [IGNORED] * silent + [1] * (length - silent)
+
+
+def _silent(length: int, share: float) -> int:
+    return length - max(round(share * length), 1)
 
 
 def plan_of(step: TrainingStep) -> Plan:

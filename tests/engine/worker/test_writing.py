@@ -30,6 +30,7 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Prompt
 from engine.worker.tasks.writing import Writing
 from engine.worker.training import FINISHED
+from recommender import timing
 from recommender.errors import InputError
 from recommender.plan import Plan
 from recommender.timing import SAMPLES_SECONDS
@@ -136,7 +137,7 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     spoken = next(m for m in split(run.plan().data, "chat").held_out.items or () if m["messages"][-2]["content"] == question)
     source = code[1].replace('[{"role": "user", "content": "a question"}]', repr(spoken["messages"][:-1]))
     capsys.readouterr()
-    exec(source.replace("max_new_tokens=200", f"max_new_tokens={samples.NEW_TOKENS}"), {})
+    exec(source.replace("max_new_tokens=200", f"max_new_tokens={timing.SAMPLE_TOKENS}"), {})
     assert capsys.readouterr().out.strip() == report["samples"][0]["after"]
     saved = load_tokenizer(str(run.model))
     assert saved.chat_template == load_tokenizer(str(tiny_chat)).chat_template
@@ -304,8 +305,8 @@ def test_a_slow_machine_gets_fewer_or_shorter_answers_the_same_before_and_after(
     assert report["scores"]["after"]["answers_written"] == few["answers"]
     assert scores[0]["written"] == scores[1]["written"] == few | {"cut": False}
     written = [read_json(run.scores / f"samples-{name}.json") for name in ("before", "after")]
-    assert generating.LEAST_TOKENS < written[0]["tokens"] == written[1]["tokens"] == short["tokens"] < samples.NEW_TOKENS
-    assert len(report["samples"]) == short["answers"] == samples.MOST
+    assert generating.LEAST_TOKENS < written[0]["tokens"] == written[1]["tokens"] == short["tokens"] < timing.SAMPLE_TOKENS
+    assert len(report["samples"]) == short["answers"] == timing.SAMPLES
     assert [text for text in report["warnings"] if text.startswith("Writing is slow here")]
 
 
