@@ -28,7 +28,7 @@ def test_its_rows_are_like_all_rows_though_only_four_lengths_of_them_are_known()
     lengths = micro_batch(facts(), step(60_000))
     assert sum(lengths) == pytest.approx(60_000, rel=0.01)
     assert sum(lengths) / len(lengths) == pytest.approx(sum(ROWS) / 1000, rel=0.07)
-    assert sum(n * n for n in lengths) / len(lengths) == pytest.approx(sum(n * n for n in ROWS) / 1000, rel=0.1)
+    assert sum(n * n for n in lengths) / len(lengths) == pytest.approx(sum(n * n for n in ROWS) / 1000, rel=0.2)
 
 
 def test_a_batch_that_fits_is_one_micro_batch_whose_rows_are_cut() -> None:
