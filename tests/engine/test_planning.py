@@ -252,7 +252,7 @@ def test_a_step_that_was_counted_beside_others_is_timed_once_it_is_shown(monkeyp
     asked: list[bool] = []
 
     def answers(request: dict[str, Any], plans: list[dict[str, Any]], **_: object) -> tuple[dict[str, Any], set[str]]:
-        asked.extend(p["timed"] for p in plans)
+        asked.extend(p["everyday"] is not None for p in plans)
         return {p["name"]: {"peak": 10**9, "parts": {}} for p in plans}, set()
 
     monkeypatch.setenv("LORACLE_TRACE", "1")
