@@ -1,6 +1,7 @@
 """Hours from facts: which device is taken, which passes are counted, and how large a model of that name is."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,8 @@ def test_operations_that_were_tried_here_tell_the_time_instead_of_published_spee
     profile = {"steps": [{"step": step, "seconds": {"train": 1e-3, "update": 0.0, "evaluate": 3e-4}}]}
     tried = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
     assert seconds(tried)[0] != pytest.approx(seconds(facts)[0])
-    assert seconds(tried, trained="last_layers", last_layers=2) == seconds(facts, trained="last_layers", last_layers=2)
+    last = {"trained": "last_layers", "last_layers": 2}
+    assert seconds(tried, **last)[0] / seconds(facts, **last)[0] == pytest.approx(seconds(tried)[0] / seconds(facts)[0])
 
 
 def test_scoring_takes_its_time_beside_steps_that_were_measured() -> None:
@@ -214,8 +216,23 @@ def seconds(facts: Facts, method: Any = "full", devices: int = 1, **changes: Any
     return 3600 * training, 3600 * (found.predicted - training) - timing.START_UP_SECONDS
 
 
-def test_every_pass_over_rows_is_counted() -> None:
+def test_what_is_tried_and_saved_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts, settings = known(), recommend(known()).candidate("full").settings
+    both = seconds(facts)[1]
+    monkeypatch.setattr(timing, "SAVED", math.inf)
+    saved = settings.evaluations * 12 * 109_482_240 / 400e6
+    assert both - seconds(facts)[1] == pytest.approx(saved, rel=0.01), "weights and two moments at every evaluation"
+    rest, training = seconds(facts)[1], seconds(facts)[0]
+    monkeypatch.setattr(timing, "PREFLIGHT", 0)
+    token = training / (200_000 / 4000 * (4000 - settings.validation_rows) * settings.epochs)
+    fullest = min(settings.token_budget, settings.effective_batch * settings.max_length)
+    assert rest - seconds(facts)[1] == pytest.approx(2 * fullest * token * 4 / 3), "trained and scored"
+
+
+def test_every_pass_over_rows_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading a row takes a third of what training on it takes."""
+    monkeypatch.setattr(timing, "PREFLIGHT", 0)
+    monkeypatch.setattr(timing, "SAVED", math.inf)
     facts = known()
     settings, (training, rest) = recommend(facts).candidate("full").settings, seconds(facts)
     trained = 4000 - settings.validation_rows
