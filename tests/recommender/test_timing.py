@@ -177,7 +177,7 @@ def test_operations_that_were_tried_here_tell_the_time_instead_of_published_spee
     profile = {"steps": [{"step": step, "seconds": {"train": 1e-3, "update": 0.0, "evaluate": 3e-4}}]}
     tried = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
     assert seconds(tried)[0] != pytest.approx(seconds(facts)[0])
-    last = {"trained": "last_layers", "last_layers": 2}
+    last: dict[str, Any] = {"trained": "last_layers", "last_layers": 2}
     assert seconds(tried, **last)[0] / seconds(facts, **last)[0] == pytest.approx(seconds(tried)[0] / seconds(facts)[0])
 
 
