@@ -247,6 +247,12 @@ class RunState:
         return seconds_left(self)
 
     @property
+    def may_end_sooner(self) -> bool:
+        """Whether early stopping may still end the training before its last step: the time left is that of all steps."""
+        stops = self.info.get("stops_early") is True and not self.info.get("stops_at")
+        return stops and self.after is None and self.step < self.total_steps
+
+    @property
     def since_work(self) -> float:
         """Seconds since the last step, evaluation or checkpoint was done."""
         return self.elapsed - self._until_work

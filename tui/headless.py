@@ -290,6 +290,10 @@ def progress(state: RunState) -> str:
         parts.append(_("{count} tokens/s").format(count=number(state.tokens_per_second)))
     left = state.seconds_left
     if left is not None:
-        words = _("about {time} left · measuring") if state.measuring else _("about {time} left, ends about {clock}")
+        words = _("about {time} left, ends about {clock}")
+        if state.measuring:
+            words = _("about {time} left · measuring")
+        elif state.may_end_sooner:
+            words = _("up to {time} left · ends by {clock}")
         parts.append(words.format(time=duration(left), clock=end_clock(left)))
     return f" {sign('·')} ".join(parts)

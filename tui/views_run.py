@@ -59,7 +59,8 @@ def headline(name: str, state: "RunState", *, roomy: bool = True) -> Content:
 
 
 def time_left(state: "RunState", now: float) -> Content:
-    """How long it takes and when it ends; before the first steps what the plan said, and in them that it is being measured."""
+    """How long it takes and when it ends, at most where early stopping may end it sooner; before the first steps what the plan
+    said, and in them that it is being measured."""
     if state.status not in LIVE:
         return Content(_("took {time}").format(time=duration(state.elapsed)) if state.elapsed > 0 else "")
     left = state.seconds_left
@@ -68,7 +69,7 @@ def time_left(state: "RunState", now: float) -> Content:
         return Content(_("planned: about {time}").format(time=duration(said)) if said else "")
     if state.measuring:
         return Content(_("about {time} left · measuring").format(time=duration(left)))
-    words = _("about {time} left · ends {clock}")
+    words = _("up to {time} left · ends by {clock}") if state.may_end_sooner else _("about {time} left · ends {clock}")
     return Content(words.format(time=duration(left), clock=end_clock(left, now)))
 
 

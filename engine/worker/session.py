@@ -189,6 +189,7 @@ class Session:
             stops_at=self.control.stop_at,
             evaluations=len(moments(total_steps, self.plan.evaluations)) if len(parts.validation) else 0,
             checkpoints=len(moments(total_steps, self.plan.evaluations)),
+            stops_early=self.plan.early_stopping and len(parts.validation) > 0,
             epochs=self.plan.epochs,
             device=device_label(),
             precision=self.plan.precision,

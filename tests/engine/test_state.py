@@ -1,5 +1,6 @@
 """The state that viewers show, folded from events."""
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from engine.events import KINDS, Event
 from engine.pace import PROBE_SECONDS
 from engine.state import RunState, fold
 from recommender.timing import SAVED
+from tui import headless
+from tui.views_run import time_left
 
 
 def events(*rows: tuple[str, dict[str, Any]]) -> list[Event]:
@@ -100,6 +103,16 @@ def test_time_left_counts_steps_evaluations_and_the_final_scoring() -> None:
     blind = run(evaluations=0, checkpoints=5)
     unscored = 6 * 2.0 + 3 * 0.5 + 0.5
     assert fold(events(blind, step(4), quick)).seconds_left == pytest.approx(unscored), "saved, though not scored"
+
+
+def test_a_run_that_may_stop_early_is_said_to_take_up_to_what_all_its_steps_take() -> None:
+    """Of a run that stopped after 264 of 660 steps it was said to the end that 74 seconds were left, and 15 were."""
+    early = [run(total_steps=20, stops_early=True), *(step(n) for n in range(1, 13))]
+    assert time_left(fold(events(*early)), 0.0).plain.startswith("up to ")
+    assert re.search(r"up to .* left · ends by", headless.progress(fold(events(*early))))
+    assert time_left(fold(events(run(total_steps=20), *early[1:])), 0.0).plain.startswith("about ")
+    assert not fold(events(*early, ("phase", {"name": "after"}))).may_end_sooner, "what follows is not cut short"
+    assert not fold(events(run(total_steps=20, stops_early=True, stops_at=15), *early[1:])).may_end_sooner
 
 
 def test_time_left_runs_on_between_two_events_and_goes_by_a_worker_s_own_steps() -> None:
