@@ -123,7 +123,7 @@ def wanted(
         raise InputError("A pilot judges by the validation rows, and there are none; give more rows or set data.validation_rows.")
     left_out = [f"{METHOD_NAMES[m]}: {_why_out(advice, m)}" for m in METHODS if m not in chosen]
     labels = {m: compare.label(made[m]) for m in chosen}
-    high = made[leader].model_copy(update={"learning_rate": min(RAISED * made[leader].learning_rate, 1.0)})
+    high = made[leader].model_copy(update={"learning_rate": RAISED * made[leader].learning_rate})
     raised_key = f"{leader}-raised"
     raised_label = f"{labels[leader]}, learning rate x{RAISED:g}"
     few = in_batches(made[leader], facts.data, counted_rows(facts.data)) < FEWEST_ROWS and not anyway

@@ -31,5 +31,4 @@ class Schedule(TrainerCallback):  # type: ignore[misc]  # mypy does not read tra
 
 def moments(total_steps: int, evaluations: int) -> frozenset[int]:
     """Steps after which the validation rows are scored: evenly spread, the last step always among them."""
-    count = max(1, min(evaluations, total_steps))
-    return frozenset(max(1, round(total_steps * i / count)) for i in range(1, count + 1))
+    return frozenset(max(1, round(total_steps * i / evaluations)) for i in range(1, evaluations + 1))

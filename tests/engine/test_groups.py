@@ -90,6 +90,13 @@ def test_a_name_of_a_run_or_of_several_things_is_no_group(make: Make) -> None:
     assert groups.find("2999") is None
     assert groups.find("last") is None
     assert groups.find("2") is None, "both begin so"
+    group = make()
+    group.path.rename(group.path.with_name("2000-2998"))
+    begins = make()
+    begins.path.rename(begins.path.with_name("29980101-support-compare"))
+    found = groups.find("2998")
+    assert found is not None
+    assert found.name == "29980101-support-compare", "what begins so is meant before what holds it"
     assert groups.find("") is None
 
 
@@ -246,9 +253,27 @@ def test_a_worker_that_outlived_its_driver_is_watched_and_not_started_again(make
     writer.write("run", total_steps=5)
     writer.close()
     assert group.current() == run
+    assert group.status() == "running"
     monkeypatch.setattr(launch, "launch", lambda run, plan, waiting=None: pytest.fail("a second worker"))
     groups.drive(group, in_order, lambda begin: ends(begin()[0], "done"))
     assert groups.done(run)
+    run.report_file.unlink()
+    assert not groups.done(run)
+
+
+def test_a_run_whose_driver_died_before_its_worker_was_started_is_started(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    group, launched = make("full-1"), []
+    run = runs.start(group.plans()["full-1"], None, group.path, name="full-1", stop_at=7)
+    monkeypatch.setattr(launch, "launch", lambda run, plan, waiting=None: launched.append(run))
+    tasks = iter([Task("full-1", 9)])
+
+    def watch(begin: groups.Begin) -> None:
+        begin()
+        assert (run.control / "stop-at").read_text() == "9"
+        write_json(run.validation_scores(9), {})
+
+    assert groups.drive(group, lambda group, failed: next(tasks, None), watch) == (False, frozenset())
+    assert launched == [run]
 
 
 def test_a_folder_left_by_a_driver_that_died_before_the_plan_was_written_is_made_anew(make: Make) -> None:

@@ -1,6 +1,8 @@
 """What a pilot does with what its slices showed."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +13,15 @@ from engine.files import write_json
 from engine.groups import Group, Task
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
-from engine.pilot import stages_of
+from engine.pilot import Wanted, _slice_hours, stages_of
+from engine.pilot import wanted as pilot_of
 from engine.pilot_course import course, next_task, report, stand
 from recommender.decide import recommend
-from recommender.facts import Facts
+from recommender.errors import InputError, Refused
+from recommender.facts import Facts, Goal, Machine
 from recommender.plan import Plan
+from recommender.recommendation import Recommendation
+from tests.engine.test_planning import FACTS, situation
 from tests.engine.test_runs import PLAN
 
 
@@ -75,6 +81,70 @@ def test_a_raised_learning_rate_must_be_clearly_ahead_of_the_usual_one() -> None
     assert stand(alone, {"full-raised": "full"}, frozenset()).left == ["full-raised"], "the usual one failed"
 
 
+# What one will do
+
+
+def wanted(
+    rows: int = 20_000, hours: float | None = None, free: float = 80e9, **asked: Any
+) -> tuple[Wanted, Recommendation, Facts]:
+    """A pilot of BERT on that many reviews."""
+    many = {"rows": rows, "unique_rows": rows, "label_counts": [rows // 2] * 2, "tokens_total": 290 * rows, "eval_rows": None}
+    card = {"name": "NVIDIA A100-SXM4-80GB", "memory_total": int(80e9), "memory_free": int(free), "bf16": True}
+    changes: dict[str, dict[str, Any]] = {"machine": {"devices": [card]}, "data": many, "goal": {"time_budget_hours": hours}}
+    advice, model, data = situation(**changes)
+    machine = Machine.model_validate(FACTS["machine"] | changes["machine"] | {"disk_free": 10**12})
+    facts = Facts(machine=machine, model=model.facts, data=data.facts, goal=Goal(time_budget_hours=hours))
+    return pilot_of(advice, model, replace(data, eval_path=None, eval_fingerprint=None), facts, **asked), advice, facts
+
+
+def test_candidates_are_compared_on_the_same_steps_the_leader_first() -> None:
+    made, *_ = wanted(methods=["lora", "full"], own={"lora": ["effective_batch=8"], "full": ["effective_batch=64"]})
+    assert (made.mode, list(made.plans), made.raised) == ("slice", ["full", "lora", "full-raised"], {"full-raised": "full"})
+    assert {p.effective_batch for p in made.plans.values()} == {64}, "as the leader has it"
+    assert made.plans["full-raised"].learning_rate == pytest.approx(3 * made.plans["full"].learning_rate)
+    assert made.labels["full-raised"].endswith("learning rate x3")
+    assert [name.split(":")[0] for name in made.left_out] == ["QLoRA"]
+    with pytest.raises(InputError, match="one to three different methods"):
+        wanted(methods=["full", "full"])
+
+
+def test_a_pilot_takes_a_share_of_the_time_there_is() -> None:
+    three = wanted(methods=["full", "lora"])[0].hours
+    two, *_ = wanted(methods=["full", "lora"], hours=0.97 * three / 0.15)
+    assert (list(two.plans), two.raised) == (["full", "lora"], {})
+    assert two.left_out[-1].endswith("learning rate x3: there is no time for it")
+    assert 0.5 * three < two.hours < 0.97 * three
+    with pytest.raises(Refused, match=r"more than 15% of the .* there are"):
+        wanted(methods=["full", "lora"], hours=0.9 * two.hours / 0.15)
+    totals = dict.fromkeys("abc", 100)
+    whole = {"a": 10.0, "b": 20.0, "c": 40.0}
+    assert _slice_hours(whole, totals, [10, 20]) == pytest.approx(0.7 * 10 + 0.6 * 10), "the two slowest go on"
+
+
+def test_few_rows_are_cross_validated_and_the_best_is_trained_once_more() -> None:
+    made, advice, facts = wanted(400, methods=["full", "lora"])
+    folds = [key for key in made.plans if not key.startswith("final-")]
+    assert (made.mode, made.stages, len(folds)) == ("folds", [], 2 * 5)
+    assert set(made.plans) - set(folds) == {"final-full", "final-lora"}
+
+    def hours(keys: list[str], folds: int | None = None) -> float:
+        return compare.hours([(p, advice.candidate(p.method)) for p in map(made.plans.__getitem__, keys)], facts, folds)
+
+    assert made.hours == pytest.approx(hours(folds, 5) + max(hours(["final-full"]), hours(["final-lora"])))
+    assert len(wanted(1_500, methods=["lora"])[0].plans) == 2 * 3 + 2, "three folds, of the usual and of the raised rate"
+    with pytest.raises(Refused, match="cross-validated to their end, in 5 folds"):
+        wanted(400, methods=["full", "lora"], hours=0.9 * made.hours)
+    assert wanted(400, methods=["full", "lora"], hours=1.1 * made.hours)[0].mode == "folds"
+    assert wanted(400, methods=["full", "lora"], anyway=True)[0].mode == "slice"
+
+
+def test_what_no_candidate_could_do_is_refused_before_a_group_is_made() -> None:
+    with pytest.raises(InputError, match="A pilot judges by the validation rows, and there are none"):
+        wanted(methods=["full", "lora"], assignments=["data.validation_rows=0"])
+    with pytest.raises(Refused, match="does not fit"):
+        wanted(methods=["full", "lora"], free=4e9, own={"lora": ["token_budget=1000000", "effective_batch=2000"]})
+
+
 # The course of one, told from what its runs kept at their pauses
 
 
@@ -118,6 +188,7 @@ NONE: frozenset[str] = frozenset()
 
 
 def test_a_pilot_goes_from_stage_to_stage_until_one_is_left(pilot: Group) -> None:
+    assert next_task(pilot, frozenset({"full", "full-raised"})) == Task("lora"), "there is nobody to compare with"
     assert next_task(pilot, NONE) == Task("full", 2)
     paused(pilot, 2, full=losses(0.3), full_raised=losses(0.5))
     assert next_task(pilot, NONE) == Task("lora", 2)
@@ -126,7 +197,6 @@ def test_a_pilot_goes_from_stage_to_stage_until_one_is_left(pilot: Group) -> Non
     assert next_task(pilot, NONE) == Task("lora", 4)
     paused(pilot, 4, lora=losses(0.0))
     assert next_task(pilot, NONE) == Task("full", 4), "full fine-tuning is not given up yet"
-    assert next_task(pilot, frozenset({"full", "full-raised"})) == Task("lora"), "nobody is left to compare with"
     paused(pilot, 4, full=losses(0.3))
     assert next_task(pilot, NONE) == Task("lora")
     comes_to_its_end(pilot, "lora")
@@ -134,19 +204,25 @@ def test_a_pilot_goes_from_stage_to_stage_until_one_is_left(pilot: Group) -> Non
     assert [standing.left for _, standing in course(pilot, NONE).history] == [["lora", "full"], ["lora"]]
 
 
+def test_an_adapter_that_is_clearly_behind_goes_at_once(pilot: Group) -> None:
+    paused(pilot, 2, full=losses(0.0), full_raised=losses(0.2), lora=losses(0.3))
+    assert next_task(pilot, NONE) == Task("full")
+
+
 def test_a_pilot_reports_what_its_slices_showed_and_who_goes_on(pilot: Group) -> None:
-    paused(pilot, 2, full=losses(0.15, 1.0), full_raised=losses(0.1, 1.0), lora=losses(0.0, 1.0))
+    paused(pilot, 2, full=losses(0.2, 1.0), full_raised=losses(0.04, 1.0), lora=losses(0.05, 1.0))
     paused(pilot, 4, full=losses(0.3), lora=losses(0.0))
     found = report(pilot, NONE)
     assert (found["winner"], found["winner_name"], found["complete"]) == ("lora", "LoRA", False)
     first, second = found["stages"]
     assert [(s["key"], s["gap"] is None, bool(s["dropped"])) for s in first["scores"]] == [
-        ("lora", True, False), ("full-raised", False, True), ("full", False, False),
+        ("full-raised", False, True), ("lora", True, False), ("full", False, False),
     ]  # fmt: skip
     assert (second["scores"][1]["gap"], second["scores"][1]["metric"]) == (pytest.approx(0.3), 0.5)
     said = " ".join(found["statements"])
     assert "LoRA leads Full by 0.1500 loss" in said
     assert "after 2 steps, which may be chance." in said, "a gap of one and a half times its error"
+    assert "leads Full, raised" not in said
     assert "Full, raised was dropped: the higher learning rate is not clearly ahead" in said
     assert "Full was dropped" not in said, "that it is clearly behind was said with the gap"
     for key in ("lora", "full"):

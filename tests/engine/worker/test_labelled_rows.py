@@ -1,12 +1,14 @@
 """Rows with several labels, a number, or a tag a word: what is wrong with them, and how they become tokens and targets."""
 
 import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -15,10 +17,12 @@ from engine.loading import split
 from engine.rows import Rows
 from engine.worker.arguments import choice_of
 from engine.worker.batches import padded
+from engine.worker.encoding import NO_WORD
 from engine.worker.modeling import build, load_config, load_tokenizer
 from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.heads import by_rarity
 from engine.worker.tasks.registry import task_of
+from engine.worker.tasks.tags import places
 from recommender.errors import InputError
 from recommender.plan import Plan
 from tests.engine.worker.labelled import made, plan_on, written
@@ -122,6 +126,12 @@ def test_words_that_are_cut_off_are_counted_and_scored_as_wrong(plan_of: MakePla
     assert len(said[0].predicted) == 23
     assert said[0].predicted[1] == said[0].predicted[-1] == -1
     assert said[0].weight == len(first["words"])
+
+
+def test_a_decoder_tells_a_word_where_it_has_read_the_whole_of_it() -> None:
+    words = [None, 0, 0, 1, NO_WORD, 2, 2]
+    assert places(words, "encoder") == {0: 1, 1: 3, 2: 5}
+    assert places(words, "decoder") == {0: 2, 1: 3, 2: 6}
 
 
 def test_byte_level_tokenizers_read_each_word_as_in_a_sentence(tmp_path: Path) -> None:
@@ -250,6 +260,9 @@ def test_labels_that_are_rarely_given_weigh_more_where_they_are_and_not_in_a_sco
     usual = task.constant(train, Encoded([[1]], [], []))
     assert usual is not None
     assert usual.predicted == [[0]], "what most rows have"
+    probe = task.probe(np.array([[1.0, 0.0], [0.0, 1.0]] * 10), [[0], [1]] * 10, np.eye(2), [[0], [1]])
+    assert probe.predicted == [[0], [1]]
+    assert max(probe.losses or ()) < math.log(2), "better than a guess"
 
 
 def test_waiting_begins_with_the_first_thing_found(tiny: Path, make_plan: MakePlan) -> None:
@@ -290,6 +303,7 @@ def test_pairs_are_read_with_what_the_tokenizer_puts_between_them(
         assert decoder or batch["token_type_ids"][0].tolist() == whole["token_type_ids"]
     assert '"its pair"' in task.usage()
     assert ('+ "\\n" +' in task.usage()) is decoder
+    assert f"return_token_type_ids={not decoder}" in task.usage()
     assert max(map(len, found.input_ids)) == 16
     assert found.rows_cut == sum(len(tokenizer(*p)["input_ids"]) > 16 for p in pairs) or decoder
     end = tokenizer.decode(padded(found.input_ids[-1:], 0, "cpu")["input_ids"][0]).count("parcel")

@@ -223,10 +223,13 @@ def test_pairs_that_nothing_tells_apart_after_cutting_are_counted_and_told(tiny_
 
 def test_samples_go_on_from_what_both_answers_go_on_from_and_want_the_chosen_one(tiny_chat: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_chat))
-    asked = [{"prompt": "Where is my parcel?", "chosen": "On its way.", "rejected": "Who knows."}]
+    asked = [{"prompt": "Where is my parcel?", "chosen": "On its way.", "rejected": "Who knows where, not I."}]
     rows = read(tmp_path, [*asked, {"prompt": "long " * 40, "chosen": "yes", "rejected": "no"}], prompt="prompt")
     task = Preference(plan_of(tiny_chat, str(tmp_path / "rows.jsonl")), [], 0)
-    task.encode(tokenizer, rows)
+    found = task.encode(tokenizer, rows)
+    chosen, rejected = (side.ids for side in sides(tokenizer, rows.items[0], "row 1").values())
+    assert found.input_ids[0][: found.targets[0]["chosen"]] == chosen
+    assert len(chosen) != len(rejected)
     (prompt,) = task.prompts(tokenizer, rows, 30)  # the other one is longer
     assert prompt.wanted == "On its way."
     assert "Where is my parcel?" in prompt.text

@@ -16,10 +16,11 @@ from engine.metrics import bootstrap
 from engine.metrics.answers import WrittenAnswers
 from engine.metrics.kinds import Answers
 from engine.rundir import RunDirectory
+from engine.worker.encoding import token_ids
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.registry import task_of
-from engine.worker.tasks.seq2seq import Seq2Seq
+from engine.worker.tasks.seq2seq import Seq2Seq, pair_of
 from recommender.errors import InputError
 from recommender.plan import Plan
 from recommender.timing import ANSWERS
@@ -124,17 +125,29 @@ def test_a_decoder_does_the_same_work_and_is_judged_alike(
 
 
 def test_what_is_cut_off_either_side_is_counted(tiny_t5: Path, tmp_path: Path) -> None:
-    sides = [("short", "short"), ("long " * 40, "x"), ("x", "long " * 40)]
+    sides = [("ask", "short"), ("long " * 40, "x"), ("x", "long " * 40)]
     rows = [{"source": source, "target": target} for source, target in sides]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 4))
     plan = plan_of(tiny_t5, str(tmp_path / "rows.jsonl"), max_length=16)
     plan = plan.model_copy(update={"data": plan.data.model_copy(update={"validation_rows": 0, "held_out_rows": 0})})
-    task = task_of(plan, [], 0, "encoder-decoder")
+    task: Any = task_of(plan, [], 0, "encoder-decoder")
     tokenizer = load_tokenizer(str(tiny_t5))
-    found: Encoded = task.encode(tokenizer, split(plan.data, "seq2seq").train)
+    parts = split(plan.data, "seq2seq").train
+    found: Encoded = task.encode(tokenizer, parts)
     assert (len(found), found.rows_cut) == (3, 2)
+    assert task.longest == max(map(len, found.targets))
+    assert {text[:4] for text in found.truth} == {"shor", "x", "long"}, "what is wanted, whole"
+    assert {prompt.wanted[:4] for prompt in task.prompts(tokenizer, parts, 8)} == {"shor", "long"}, "of those that are read whole"
     whole = [len(tokenizer("long " * 40, truncation=False)["input_ids"]) for _ in range(2)]
     assert sum(whole) - 2 * 16 - 2 <= found.tokens_cut <= sum(whole) - 2 * 16 + 2
+
+
+def test_an_end_is_written_where_there_is_room_for_it(tiny_chat: Path) -> None:
+    """By a tokenizer that writes none itself."""
+    tokenizer = load_tokenizer(str(tiny_chat))
+    ids = tokenizer("where is my order")["input_ids"]
+    found = [token_ids(tokenizer, ["where is my order"], len(ids) + more, as_targets=True).input_ids[0] for more in (-1, 0, 1)]
+    assert found == [ids[:-1], ids, [*ids, tokenizer.eos_token_id]]
 
 
 def test_what_is_written_counts_for_memory_as_what_is_read(tiny_t5: Path, tmp_path: Path, run_here: Here) -> None:
@@ -147,6 +160,11 @@ def test_what_is_written_counts_for_memory_as_what_is_read(tiny_t5: Path, tmp_pa
     assert max(batch["longest"] for batch in tried) > 12
     assert all(batch["rows"] * batch["longest"] <= 64 for batch in tried)
     assert kept["run"][0]["train_tokens"] == sum(step["tokens"] for step in kept["step"]) > 16 * 8
+
+
+def test_an_encoder_reads_all_that_stands_before_the_answer() -> None:
+    said = [{"role": role, "content": role} for role in ("system", "user", "assistant")]
+    assert pair_of({"messages": said}, "row 1") == ("system\n\nuser", "assistant")
 
 
 def test_conversations_of_several_turns_are_refused_with_their_row(tiny_t5: Path, rows_file: str) -> None:
