@@ -4,7 +4,8 @@
     python -m benchmarks.prediction.times --again              measures all of them anew
     python -m benchmarks.prediction.times --runs FOLDER...     of finished runs: how well the plan, and the first ten steps, told
                                                                the others, and what the time left was said to be after 10, at
-                                                               a quarter and at half of them; `--look` keeps nothing
+                                                               a quarter and at half of them; `--look` keeps nothing, `--busy`
+                                                               keeps them apart, as runs of a machine that others used
 
 Measured is the engine's own step, the median of those after the first two, by the clock and by the processor time of the thread
 that takes it, which a busy machine leaves alone. Predicted is the traced step, each kind of its operations run here
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.paired import machine
 from benchmarks.prediction.models import MINILM, SMOLLM2
 from benchmarks.prediction.score import spread
 from engine.events import Event, read_events
@@ -55,7 +57,7 @@ CELLS = [
     for precision in ("fp32", "bf16-mixed")
 ]
 STEPS = 7
-FEWEST = 25
+FEWEST = 20
 SHARES = (0.25, 0.5)
 """Of its steps, those after which a run's time left is looked at, beside the first ten."""
 CLOCKS: dict[str, Callable[[Step], float]] = {"clock": attrgetter("seconds"), "computed": lambda step: step.computed or 0.0}
@@ -209,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1000, help="at most so many new ones")
     parser.add_argument("--runs", nargs="+", type=Path, default=[], help="folders that hold finished runs")
+    parser.add_argument("--busy", action="store_true", help="of runs on a machine that others used meanwhile")
     parser.add_argument("--look", action="store_true", help="print what the runs say and keep nothing")
     parser.add_argument("--again", action="store_true", help="forget the cells that were measured")
     given = parser.parse_args()
@@ -224,18 +227,19 @@ def main() -> None:
         given.cells -= 1
         cells[key] = cell(*one)
         print(key, cells[key], flush=True)
-        known["before"] = spread([c["error"] for c in cells.values()])
+        known |= {"machine": machine("bitsandbytes"), "before": spread([c["error"] for c in cells.values()])}
         RESULTS.write_text(json.dumps(known, indent=0) + "\n")
     if given.runs:
         folders = sorted({file.parent for root in given.runs for file in root.rglob("events.jsonl")})
-        known["runs"] = [told for folder in folders if (told := finished(folder)) is not None]
-        for told in known["runs"]:
+        kept: dict[str, Any] = known.setdefault("busy", {"machine": machine("bitsandbytes")}) if given.busy else known
+        kept["runs"] = [told for folder in folders if (told := finished(folder)) is not None]
+        for told in kept["runs"]:
             print(told)
-        known["after"] = scores(known["runs"])
+        kept["after"] = scores(kept["runs"])
         if not given.look:
             RESULTS.write_text(json.dumps(known, indent=0) + "\n")
     print("before any run:", known.get("before"))
-    for name, errors in known.get("after", {}).items():
+    for name, errors in [*known.get("after", {}).items(), *known.get("busy", {}).get("after", {}).items()]:
         print(name, errors)
 
 
