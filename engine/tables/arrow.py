@@ -1,6 +1,7 @@
 """Parquet and Arrow files, and folders that `datasets` has saved."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,6 +17,8 @@ from recommender.errors import InputError
 Turn = Callable[[Any], Any]
 _LOOK_AT = 20
 """Rows that tell whether bytes are text."""
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
+"""What texts do not hold; of signs that are not seen they have many, within emoji above all."""
 
 
 def open_parquet(path: Path, only: frozenset[str] | None = None) -> Source:
@@ -170,12 +173,13 @@ def _are_texts(values: Sequence[bytes | None]) -> bool:
         texts = [value.decode() for value in values if value]
     except UnicodeDecodeError:
         return False
-    return bool(texts) and all(text.isprintable() for text in "".join(texts).split())
+    return bool(texts) and not any(map(_CONTROL.search, texts))
 
 
 def _is_binary(kind: Any) -> bool:
     import pyarrow as pa
 
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 

@@ -97,7 +97,9 @@ def _refuse_title(path: Path, names: list[str], rows: list[list[str]]) -> None:
         return
     filled = sorted(sum(bool(value.strip()) for value in row) for row in rows)
     usual = filled[len(filled) // 2] if filled else 1
-    if usual > 1 and len(names) == 1 and len(set(map(len, rows))) > 2:
+    lengths = Counter(map(len, rows))
+    uneven = len(lengths) > 2 and (first in COMMON_NAMES or max(lengths.values()) < 0.5 * len(rows))
+    if usual > 1 and len(names) == 1 and uneven:
         raise InputError(
             f"{path}: holds one column of texts with commas in them and no quotation marks around them; save it as a txt file, a"
             " text a line, without the header."

@@ -10,7 +10,8 @@ from engine.tables.table import Table
 from recommender.errors import InputError
 
 _INTENT = re.compile(r"(##|(?P<before>\s*)- +)\s*intent: *(?P<name>\S.*?)\s*")
-_LOOKS = re.compile(rf"(?:^|\n){_INTENT.pattern}\n(\s*examples: *\||\s*[-*] )")
+_LOOKS = re.compile(r"(?:^|\n)(##\s*intent: *\S+\s*\n[-*] |\s*- +intent: *\S.*\n(?:.*\n){0,5}?\s*examples: *[|>])")
+_KEY = re.compile(r"\s*(?P<name>\w+):( *[|>][-+\d]*)?\s*")
 _ITEM = re.compile(r"(?P<before>\s*)[-*] +(?P<said>\S.*?)\s*")
 _ENTITY = re.compile(r"\[([^\]]*)\](?:\([^)]*\)|\{[^}]*\})")
 """A word that is marked within an example: `[tomorrow](time)`."""
@@ -31,15 +32,18 @@ def _read(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
     texts: list[str] = []
     labels: list[str] = []
     start = 0
-    intent, depth = "", -1
+    intent, depth, are_examples = "", -1, False
     for number, raw in enumerate(file.lines(told), 1):
         line = raw.decode("utf-8")
         found, item = _INTENT.fullmatch(line), _ITEM.fullmatch(line)
         if found is not None:
             intent, depth = found["name"].strip("\"'"), -1 if found["before"] is None else len(found["before"])
-        elif line.startswith("#") or (item is not None and len(item["before"]) <= depth):
+            are_examples = depth < 0
+        elif (line.startswith("#") and depth < 0) or (item is not None and len(item["before"]) <= depth):
             intent = ""  # another section: synonyms, lookup tables, steps of a story
-        elif item is not None and intent:
+        elif depth >= 0 and (key := _KEY.fullmatch(line)) is not None:
+            are_examples = key["name"] == "examples"  # not an intent's entities in a story, or what is known about it
+        elif item is not None and intent and are_examples:
             if item["said"].startswith("text:"):
                 place = f"{file.path}:{number}"
                 raise InputError(f"{place}: holds an example with fields of its own; write it as a line (`- a text`).")

@@ -248,13 +248,14 @@ def _open_text(path: Path) -> Source:
     if head.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):
         raise InputError(f"{path}: is a web page, not a file of rows; download the file itself.")
     printed = _PRINTED.match(head) is not None
-    several = not printed and head.lstrip().startswith("{") and "}\n{" in head.replace("\r", "")
+    between = {"{": "}\n{", "[": "]\n["}.get(opening)
+    several = not printed and between is not None and between in head.replace("\r", "")
     if suffix in (".yml", ".yaml", ".md") and looks_rasa(head):
         return open_rasa(file)
     if suffix in _TAGGED:
         return open_tagged(file)
     if suffix in (".jsonl", ".ndjson"):
-        return _objects(file, a_line=not printed and re.match(r"\s*\[\s*\{", head) is None)
+        return _objects(file, a_line=several or (not printed and re.match(r"\s*\[\s*\{", head) is None))
     if suffix == ".json":
         return _objects(file, a_line=several)
     if suffix == ".tsv":

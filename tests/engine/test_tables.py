@@ -112,10 +112,11 @@ def test_texts_that_parquet_holds_as_bytes_are_read_and_pictures_are_not(tmp_pat
     import pyarrow.parquet as pq
 
     path, broken = tmp_path / "a.parquet", tmp_path / "b.parquet"
-    held = {"text": ["wört".encode(), None, b"a\nb"], "image": [b"\x89PNG", b"\0", b""], "label": [0, 1, 0]}
-    pq.write_table(pa.table(held), path)
-    assert read_table(str(path)).columns == {"text": ["wört", None, "a\nb"], "label": [0, 1, 0]}
-    assert read_table(str(path), ["text"]).columns == {"text": ["wört", None, "a\nb"]}
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"  # one sign, of three that are joined by others
+    held = {"text": [f"wört {family}".encode(), None, b"a\nb"], "image": [b"\x89PNG", b"\0", b""]}
+    pq.write_table(pa.table(held | {"label": pa.array([b"x", b"y", b"x"]).dictionary_encode()}), path)
+    assert read_table(str(path)).columns == {"text": [f"wört {family}", None, "a\nb"], "label": ["x", "y", "x"]}
+    assert read_table(str(path), ["label"]).columns == {"label": ["x", "y", "x"]}
     pq.write_table(pa.table({"text": [b"word"] * 30 + [b"\xff"]}), broken)
     with pytest.raises(InputError, match=r"b\.parquet: damaged parquet file: Invalid UTF8"):
         read_table(str(broken))
@@ -176,6 +177,7 @@ def test_other_line_separators_are_part_of_the_text(tmp_path: Path) -> None:
         ("comments.json", '[\n// mine\n{"text": "a"}]', "comments.json:2: not JSON (Expecting value, column 1). Take out the c"),
         ("torn.jsonl", '{\n "text": "a"\n}\n{\n "text" "b"\n}\n', "torn.jsonl:5: not JSON (Expecting ':' delimiter, column 9)"),
         ("one.csv", "text\na, b\nc\nd, e, f\n", "holds one column of texts with commas in them and no quotation marks"),
+        ("title.csv", "Reviews\n" + "text,label\n" * 4 + "a, b,y\na,b,c,y\n", "csv:1: holds one value where the row below has 2"),
         ("other.yml", "version: 1\nintents:\n- greet\n", "yml files are not read"),
         ("nlu.yml", "nlu:\n- intent: a\n  examples: |\n  - text: b\n", "nlu.yml:4: holds an example with fields of its own"),
         ("deep.json", "[" * 100_000, "nested too deeply"),
@@ -205,6 +207,20 @@ def test_rows_behind_a_list_of_names_are_counted_from_one(tmp_path: Path) -> Non
     assert (table.columns["text"], table.numbers) == (["a", "c"], [1, 3])
 
 
+@pytest.mark.parametrize("form", ["[{},{}]", "{}\n{}"])
+def test_a_class_called_like_a_column_is_no_name_of_one(tmp_path: Path, form: str) -> None:
+    content = form.format('["send a text to Ann", "text"]', '["say hello", "greet"]')
+    found = {"column 1": ["send a text to Ann", "say hello"], "column 2": ["text", "greet"]}
+    assert columns(tmp_path, "a.json", content) == found
+
+
+@pytest.mark.parametrize(("name", "form"), [("a.json", "[{},\n{}]"), ("a.json", "{}\n{}"), ("a.jsonl", "{}\r\n{}\r\n")])
+def test_lists_of_turns_are_conversations(tmp_path: Path, name: str, form: str) -> None:
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    content = form.format(json.dumps(talk), json.dumps(talk * 2))
+    assert columns(tmp_path, name, content) == {"messages": [talk, talk * 2]}
+
+
 def test_spans_of_spacy_are_words_with_tags(tmp_path: Path) -> None:
     rows = '[["Ann lives here", {"entities": [[0, 3, "PER"]]}], ["Nobody does", {"entities": []}]]'
     for name, content in (("a.json", rows), ("b.json", '{"classes": ["PER"], "annotations": ' + rows + "}")):
@@ -224,12 +240,20 @@ nlu:
   examples: |
     - the day after
 - intent: faq/when
+# asked often
+  metadata:
+    - mine
   examples: |
     - come [now]{"entity": "time"}?
+responses:
+  utter_greet:
+  - text: Hey
 stories:
 - story: happy
   steps:
   - intent: greet
+    entities:
+    - name
   - action: utter_greet
 """
 OLDER = """\
@@ -251,6 +275,10 @@ def test_examples_of_rasa_are_texts_with_their_intents(tmp_path: Path, name: str
         "text": ["hey", "note: hi, Ann", "come now?"],
         "label": ["greet", "greet", "faq/when"],
     }
+
+
+def test_a_text_that_speaks_of_an_intent_is_a_text(tmp_path: Path) -> None:
+    assert columns(tmp_path, "a.md", "# Plan\n\n## intent: what we want\n\n- less\n")["text"][0] == "# Plan"
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
@@ -322,8 +350,9 @@ def test_other_kinds_of_files_are_told_what_to_write(tmp_path: Path) -> None:
 
 
 def test_whether_spacy_has_one_label_a_text_or_several(tmp_path: Path) -> None:
-    found = columns(tmp_path, "a.json", '[["a b", {"cats": {"x": 1.0, "y": 0.0}}], ["c", {"cats": {"x": 0, "y": true}}]]')
-    assert (found["text"], found["label"]) == (["a b", "c"], [["x"], ["y"]])
+    rows = [["a b", {"cats": {"x": 1.0, "y": 0.0}}], ["c", {"cats": {"x": 0, "y": True}}], ["d", {"cats": {"x": "no"}}]]
+    found = columns(tmp_path, "a.json", json.dumps(rows))
+    assert (found["text"], found["label"]) == (["a b", "c", "d"], [["x"], ["y"], None])
 
 
 def test_chinese_as_spreadsheets_save_it_is_read_and_korean_is_not_taken_for_it(tmp_path: Path) -> None:

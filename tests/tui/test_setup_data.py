@@ -127,6 +127,7 @@ async def test_rows_that_contradict_others_are_left_out_with_one_key(
         ("rows.csv: there is no such file.", "csv", "rows.csv", False),
         ("test.csv: row 3: labels that training has never seen.", "/a/test.csv", "/a/train.csv", True),
         ("/a/test.csv is a folder.", "/a/test.csv", "/a/train.csv", True),
+        ("b/rows.csv: there is no such file.", "./b//rows.csv", "rows.csv", True),
         ("rows.csv: row 3: is broken.", "/b/rows.csv", "/a/rows.csv", False),
         ("rows.csv: there is no such file.", "", "rows.csv", False),
     ],
