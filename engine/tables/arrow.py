@@ -195,14 +195,20 @@ def _has_bytes(kind: Any) -> bool:
 
 
 def _columns(batch: Any, names: tuple[str, ...], turns: dict[str, Turn]) -> dict[str, list[Any]]:
-    import pyarrow as pa
-
     columns = {}
     for name in names:
         column = batch.column(name)
-        values = (column.cast(pa.string()) if _is_binary(column.type) else column).to_pylist()
+        values = [_decoded(v) for v in column.to_pylist()] if _is_binary(column.type) else column.to_pylist()
         columns[name] = [turns[name](v) for v in values] if name in turns else values
     return columns
+
+
+def _decoded(value: bytes | None) -> str | None:
+    """Bytes that are text as that; others are missing, for the column may be one that nobody needs."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _class_names(schema: Any) -> dict[str, Turn]:
