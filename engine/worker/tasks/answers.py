@@ -50,17 +50,27 @@ def by_its_words(
     between = whole[start:at].strip()
     if at < 0 or (between and not (calls and not message["content"]) and not after.startswith(whole[start:at] + words, start)):
         return None
-    rest, same = whole[at + len(words) :], ""
-    place = after.find(words, len(so_far))
-    while place >= 0:  # the words may stand in what the template puts before them, too
-        same = max(same, shared_start(rest, after[place + len(words) :]), key=len)
-        place = after.find(words, place + 1)
+    rest = whole[at + len(words) :]
+    same = same_behind(words, rest, after, len(so_far))
     if rest.startswith(tuple(specials)) and not same.startswith(tuple(specials)):
         same = ""  # two ends of turns that begin alike
     elif rest and not same:
         return None  # not these words, but a part of others
-    closed = max((same.rfind(token) + len(token) for token in specials if token in same), default=len(same))
-    return start, at + len(words) + closed
+    return start, at + len(words) + closed(same, specials)
+
+
+def same_behind(words: str, rest: str, after: str, since: int) -> str:
+    """What follows the words in both: `rest` in the whole, and where `after` has them behind the place `since`."""
+    same, place = "", after.find(words, since)
+    while place >= 0:  # the words may stand in what the template puts before them, too
+        same = max(same, shared_start(rest, after[place + len(words) :]), key=len)
+        place = after.find(words, place + 1)
+    return same
+
+
+def closed(text: str, specials: Sequence[str]) -> int:
+    """Where the last special token in it ends; all of it where there is none."""
+    return max((text.rfind(token) + len(token) for token in specials if token in text), default=len(text))
 
 
 def _unclosed(text: str, specials: Sequence[str]) -> str:
@@ -80,6 +90,14 @@ def end_of_turn(whole: str, start: int, end: int, specials: Sequence[str]) -> in
 def shared_start(a: str, b: str) -> str:
     """The beginning that both have."""
     return a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
+
+
+def is_apart(message: dict[str, Any], text: str, after: str, before: str) -> bool:
+    """Whether calls of a message are written and stand elsewhere than in that text of it: `after` has more of their names than
+    `before`, where they may stand in a list of tools, and its own words have."""
+    names = [name_of(call) for call in message.get("tool_calls") or ()]
+    written = all(after.count(name) > before.count(name) + message["content"].count(name) for name in names)
+    return written and not says_calls(message, text)
 
 
 def says_calls(message: dict[str, Any], text: str) -> bool:

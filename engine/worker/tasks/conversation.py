@@ -17,8 +17,22 @@ from engine.examples.turns import WEIGHT, is_answer, thought_of
 from engine.inspection.templates import PLAIN
 from engine.text import one_line
 from engine.worker.packing import IGNORED
-from engine.worker.tasks.answers import by_its_words, end_of_turn, is_said, says_calls, shared_start, unlike, where_they_differ
+from engine.worker.tasks.answers import (
+    by_its_words,
+    closed,
+    end_of_turn,
+    is_apart,
+    is_said,
+    same_behind,
+    says_calls,
+    shared_start,
+    unlike,
+    where_they_differ,
+)
 from recommender.errors import InputError
+
+_SHORT = 20
+"""Characters below which an answer may stand in what a template writes of its own, too."""
 
 
 class Rendered(NamedTuple):
@@ -166,17 +180,33 @@ def _answers(
             span: tuple[int, int] | None = (len(before), end)
         else:
             plain = _text(tokenizer, messages[:i], tools, where) if i else ""
-            span = by_its_words(message, whole, after, asked=before, so_far=shared_start(plain, before), specials=specials)
-        if span is None and message["content"].strip():
-            others = [*messages[:i], message | {"content": unlike(message["content"].strip())}, *messages[i + 1 :]]
-            span = where_they_differ(whole, _text(tokenizer, others, tools, where), message["content"].strip())
-        if span is None or not is_said(message, whole[slice(*span)]):
+            so_far, words = shared_start(plain, before), message["content"].strip()
+            span = by_its_words(message, whole, after, asked=before, so_far=so_far, specials=specials)
+            doubtful = words and (span is None or len(words) < _SHORT)
+            exact = _changing(tokenizer, messages, tools, at=i, whole=whole, where=where) if doubtful else None
+            if exact is not None and not _within(exact, span):
+                behind = same_behind(words, whole[exact[1] :], after, len(so_far)) if message.get("tool_calls") else ""
+                span = exact[0], exact[1] + closed(behind, specials)
+        if span is None or not is_said(message, whole[slice(*span)]) or is_apart(message, whole[slice(*span)], after, before):
             return None
         if not says_calls(message, whole[slice(*span)]):
             continue
         if span[1] > span[0]:
             spans.append((span[0], end_of_turn(whole, *span, specials)))
     return spans
+
+
+def _changing(
+    tokenizer: Any, messages: list[Any], tools: Any, *, at: int, whole: str, where: str
+) -> tuple[int, int] | None:
+    """Where the words of the message in place `at` stand, told by what changes with them; `None` where anything else does."""
+    words = messages[at]["content"].strip()
+    others = [*messages[:at], messages[at] | {"content": unlike(words)}, *messages[at + 1 :]]
+    return where_they_differ(whole, _text(tokenizer, others, tools, where), words)
+
+
+def _within(part: tuple[int, int], span: tuple[int, int] | None) -> bool:
+    return span is not None and span[0] <= part[0] and part[1] <= span[1]
 
 
 @lru_cache(maxsize=8)

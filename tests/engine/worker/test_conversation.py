@@ -208,6 +208,34 @@ def test_an_answer_is_found_where_its_template_thinks_only_behind_the_last_quest
     assert learned == ["<call>weather</call><|im_end|>", "On its way.<|im_end|>", "\n</think>\n\nSince Monday.<|im_end|>"]
 
 
+def test_an_answer_is_not_mistaken_for_a_letter_of_what_opens_it(tiny_chat: Path) -> None:
+    template = next(made for name, (made, _) in SHAPES.items() if "gpt-oss" in name)
+    tokenizer = with_template(tiny_chat, template.replace("[final]", "<|im_start|>final<|im_start|>"))
+    letters = [TALK[1], TALK[2] | {"content": "m"}, TALK[3], TALK[4] | {"content": "n"}]
+    learned = shown(tokenizer, conversation.rendered(tokenizer, item(letters), "x"))
+    assert learned == ["m<|im_end|>", "<|im_start|>final<|im_start|>\nn<|endoftext|>"]
+
+
+@pytest.mark.parametrize("words_first", [True, False])
+def test_words_and_a_call_are_learned_together_or_the_template_is_refused(tiny_chat: Path, words_first: bool) -> None:
+    """Behind a thought that is empty in every answer and only begun in what asks for one (Nemotron 3). Gemma 4 writes the words
+    behind the tool's answer."""
+    call = "{% if m['tool_calls'] %}{{ '<call>' + m['tool_calls'][0]['function']['name'] + '</call>' }}{% endif %}"
+    said = "{{ m['content'] }}" + call if words_first else call + "{{ '[answer]' + m['content'] }}"
+    opened = "{{ '<|im_start|>' + m['role'] + '\n' + ('<think></think>' if m['role'] == 'assistant' else '') }}"
+    tokenizer = with_template(tiny_chat, of(opened + said + "{{ '<|im_end|>\n' }}", "{{ '<|im_start|>assistant\n<think>\n' }}"))
+    called = {"type": "function", "function": {"name": "weather", "arguments": {}}}
+    calling = {"role": "assistant", "content": "Let me look.", "tool_calls": [called]}
+    turns = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
+    if not words_first:
+        with pytest.raises(InputError, match="x: the model's chat template leaves out or rewrites answers"):
+            conversation.rendered(tokenizer, item(turns), "x")
+        return
+    learned = shown(tokenizer, conversation.rendered(tokenizer, item(turns), "x"))
+    assert learned[0] == "Let me look.<call>weather</call><|im_end|>"
+    assert learned[1].endswith("On its way.<|im_end|>")
+
+
 def test_a_template_that_writes_no_text_but_in_parts_is_refused(tiny_chat: Path) -> None:
     """As those of models that see do: only the ends of turns would be learned."""
     parts = "{% for part in m['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
