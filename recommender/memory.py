@@ -30,9 +30,10 @@ SLACK_ON_CPU = (0.2, 0.0, 0.52)
 Some 20 runs with up to 0.5 GB of tensors held 0.53 to 0.67 GB beside them when the longest rows had been tried, and 0.63 to 0.85
 at the peak. The point's share comes from a single run of MiniLM on IMDB with 1.8 GB. LoRA on SmolLM2 that classifies held 0.39 GB
 beside as much, which is why the least has no share; one that writes held 1.56 GB, growing for twenty steps: the most."""
-EIGHT_BITS_ON_CPU = 45_000_000
-"""Beside them where an optimizer keeps 8-bit moments: what bitsandbytes imports, torch's compiler among it (472 MB instead of 424
-once all is imported; 0.50, torch 2.13). So MiniLM in full is told 1.28 GB and took 1.28; with plain AdamW 1.31 and 1.22."""
+BITSANDBYTES_ON_CPU = 45_000_000
+"""Beside them where weights are in 4 bit or moments in 8: what bitsandbytes imports, torch's compiler among it (472 MB instead of
+424 once all is imported; 0.50, torch 2.13). So MiniLM in full with 8-bit moments is told 1.28 GB and took 1.28; with plain AdamW
+1.31 and 1.22."""
 BESIDE = ("runtime", "reserve")
 """Parts that are no tensors."""
 MARGIN = 1.1
@@ -130,8 +131,8 @@ def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int],
     if isinstance(context, int | float) and 0 < context < 1e11:  # measured on this device
         runtime = least = most = int(context)
     else:
-        imported = EIGHT_BITS_ON_CPU if facts.machine.backend == "cpu" and step.optimizer.startswith("adamw_8bit") else 0
-        runtime, least, most = (size + imported for size in beside(facts, found.peak))
+        in_bits = step.method == "qlora" or step.optimizer.startswith("adamw_8bit")
+        runtime, least, most = beside(facts, found.peak, in_bits=in_bits)
     peak, low, high, needed = (
         int(factor * size) for size in (found.peak + runtime, found.low + least, found.high + most, found.most + most)
     )
@@ -147,13 +148,15 @@ def compared(facts: Facts, shape: Shape, *steps: Step) -> list[int]:
     return [_by_formula(facts, shape, step)[0] for step in steps]
 
 
-def beside(facts: Facts, tensors: int) -> tuple[int, int, int]:
-    """Bytes that a process holds beside so many of tensors: the point, the least and the most."""
+def beside(facts: Facts, tensors: int, *, in_bits: bool = False) -> tuple[int, int, int]:
+    """Bytes that a process holds beside so many of tensors: the point, the least and the most. `in_bits` says whether weights or
+    moments are bitsandbytes'."""
     if facts.machine.device is not None:
         runtime = RUNTIME_BYTES_APPLE if facts.machine.backend == "mps" else RUNTIME_BYTES
         low, high = RUNTIME_RANGE
         return runtime, int(low * runtime), int(high * runtime)
-    point, least, most = (int(base + share * tensors) for base, share in zip(ON_CPU, SLACK_ON_CPU, strict=True))
+    imported = BITSANDBYTES_ON_CPU if in_bits else 0
+    point, least, most = (int(base + share * tensors) + imported for base, share in zip(ON_CPU, SLACK_ON_CPU, strict=True))
     return point, least, most
 
 

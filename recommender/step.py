@@ -1,12 +1,26 @@
 """One training step, fixed in every choice that decides its memory and its time: `step` of the facts."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from recommender.base import Given
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+_DTYPES: dict[Any, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+WORDS: dict[str, dict[Any, Any]] = {
+    "attention": {"sdpa": None, "flash_attention_2": "flash"},
+    "base_dtype": _DTYPES,
+    "autocast": _DTYPES | {"no": None, "none": None, False: None},
+    "adapter_dtype": _DTYPES,
+    "optimizer_state_dtype": _DTYPES,
+    "optimizer": {
+        "adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_32bit": "paged_adamw",
+        "lion_32bit": "lion", "paged_lion_32bit": "paged_lion",
+    },
+}  # fmt: skip
+"""What transformers calls the values of its own arguments, and accelerate those of `mixed_precision`: the words used here. `sdpa`
+leaves the kernel to torch, as nothing does."""
 Rows = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -40,8 +54,9 @@ class TrainingStep(Given):
     trained: list[str] | None = None
     """Parts that are trained whole, e.g. `["embed_tokens", "lm_head"]`."""
     optimizer: Literal[
-        "adamw", "adamw_8bit", "paged_adamw_8bit", "adamw_bf16", "paged_adamw", "adafactor", "sgd", "none"
-    ] = "adamw"
+        "adamw", "adamw_8bit", "paged_adamw_8bit", "adamw_bf16", "paged_adamw", "lion", "lion_8bit", "paged_lion",
+        "paged_lion_8bit", "adafactor", "sgd", "none",
+    ] = "adamw"  # fmt: skip
     optimizer_implementation: Literal["foreach", "fused", "single", "for-loop", "bitsandbytes"] | None = None
     optimizer_state_dtype: Dtype | Literal["uint8", "int8"] | None = None
     embeddings_in_fp32: bool | None = None
@@ -49,15 +64,19 @@ class TrainingStep(Given):
     gradient_checkpointing: Literal["none", "layer"] | bool | None = None
     attention: Literal["flash", "efficient", "math", "eager"] | None = None
     loss: Literal["plain", "chunked", "fused"] = "plain"
-    """plain: transformers' own, with all logits; chunked: the engine's; fused: logits never exist at once (Liger)."""
+    """plain: transformers' own, with all logits; chunked: logits never exist at once (the engine's; with `kernels` liger Liger's,
+    which takes the head along); fused: a kernel that puts the gradient of all logits in their place."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """As transformers' Trainer smooths labels: with a plain loss another one is made of all logits."""
     kernels: Literal["usual", "liger"] | None = None
-    """Whose norms, gated maps and rotations run: `use_liger_kernel` puts Liger's in beside its loss."""
+    """Whose norms, gated maps and rotations run: `use_liger_kernel` puts Liger's in beside its loss, which then is the one meant
+    by fused too."""
     outputs_held: bool | None = None
     """Whether the model's output lives through the backward pass, as after `out = model(**batch)`."""
     outputs_rebound: bool | None = None
     """Whether it lives on until the next step's forward pass has made another, as in a loop outside of any function."""
+    transformers: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
+    """The version that such a step was taken with, e.g. `4.48.1`, by which losses differ; all else is as in the installed one."""
     target_length: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Tokens that an encoder-decoder writes for each row, where `length` are those that it reads."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1
@@ -68,6 +87,17 @@ class TrainingStep(Given):
     """Whether the experts of a layer are one weight, which no 4-bit map replaces, as in transformers 5."""
     frozen_kept: bool | None = None
     """Whether frozen weights that FSDP has gathered stay whole until the backward pass is over."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, given: Any) -> Any:
+        """Values by the names that other programs' arguments have for them."""
+        if not isinstance(given, dict):
+            return given
+        fused = given.get("optimizer") == "adamw_torch_fused" and given.get("optimizer_implementation") is None
+        told = {name: given[name] for name in WORDS if name in given and isinstance(given[name], str | bool)}
+        ours = {name: WORDS[name].get(value, value) for name, value in told.items()}
+        return given | ours | ({"optimizer_implementation": "fused"} if fused else {})
 
     @property
     def checkpointed(self) -> bool:

@@ -97,7 +97,7 @@ def grid(smoke: bool) -> Iterator[PlainCell]:  # noqa: PLR0915  # a list
     yield cell("llama-1b", "full", 4, 1024, optimizer="adamw_8bit", optimizer_implementation="bitsandbytes")
     yield cell("llama-1b", "full", 4, 1024, optimizer="paged_adamw_8bit", optimizer_implementation="bitsandbytes")
     yield cell("llama-1b", "full", 4, 1024, **mixed)
-    yield cell("llama-1b", "full", 4, 1024, loss="fused")
+    yield cell("llama-1b", "full", 4, 1024, loss="fused", kernels="liger")
     yield cell("llama-1b", "lora", 4, 1024, adapter_dtype="bfloat16")
     yield cell("llama-1b", "lora", 4, 1024, autocast="bfloat16")
     yield cell("llama-1b", "lora", 4, 1024, lora_dropout=0.05)
@@ -131,7 +131,7 @@ def grid(smoke: bool) -> Iterator[PlainCell]:  # noqa: PLR0915  # a list
     yield cell("llama-0.5b", "full", 8, 512, padded=True)
     yield cell("llama-0.5b", "lora", 8, 512)
     yield cell("llama-0.5b", "full", 8, 512, base_dtype="float32", attention="math")
-    yield cell("llama-0.5b", "full", 8, 1024, loss="fused", **layer)
+    yield cell("llama-0.5b", "full", 8, 1024, loss="fused", kernels="liger", **layer)
     yield cell("llama-0.5b", "lora", 8, 512, padded=True, adapter_dtype="bfloat16")
 
 

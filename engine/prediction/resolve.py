@@ -17,7 +17,7 @@ HEADS = {
     "regression": "classification",
     "token_classification": "tagging",
 }
-OWN_WORDS = ("outputs_rebound", "kernels", "embeddings_in_fp32")
+OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32")
 """Choices that nobody's facts name: both values are traced, and no answer lists them as assumed."""
 SHORT = 8
 """What is written may be as long as what is read, or so many times shorter."""
@@ -109,12 +109,12 @@ def _take_adapters(step: TrainingStep, take: Callable[..., None]) -> None:
 
 def _take_loss(step: TrainingStep, take: Callable[..., None]) -> None:
     """What lives beside a loss, or runs with it."""
-    if step.loss == "plain":
+    if step.loss == "fused":  # of logits that are there, or Liger's of the head and them, which `use_liger_kernel` puts in
+        take("kernels", "usual", "liger")
+    if step.loss == "plain" or (step.loss == "fused" and step.kernels != "liger"):
         take("outputs_held", True, False)
         if step.outputs_held is not False:
             take("outputs_rebound", False, True)
-    elif step.loss == "fused":
-        take("kernels", "liger", "usual")
 
 
 def _take_optimizer(step: TrainingStep, facts: Facts, take: Callable[..., None]) -> None:
@@ -215,7 +215,7 @@ def _of_adapters(step: TrainingStep) -> str | None:
 def _of_optimizer(step: TrainingStep) -> str | None:
     """What an optimizer cannot be, or keep."""
     named, way, kept = step.optimizer, step.optimizer_implementation, step.optimizer_state_dtype
-    if way == "fused" and ("8bit" in named or "paged" in named or named == "adafactor"):
+    if way == "fused" and ("8bit" in named or "paged" in named or named in ("lion", "adafactor")):
         return f"optimizer {named} has kernels of its own, and optimizer_implementation is fused"
     if way == "bitsandbytes" and named in ("adamw_bf16", "adafactor", "sgd"):
         return f"optimizer {named} is not one of bitsandbytes', and optimizer_implementation is bitsandbytes"
@@ -228,6 +228,6 @@ def _of_optimizer(step: TrainingStep) -> str | None:
         return f"optimizer {named} keeps moments in {'16 or 32' if narrow else '8'} bit, and optimizer_state_dtype is {kept}"
     if named == "adamw_bf16" and kept != "bfloat16":
         return f"optimizer adamw_bf16 keeps moments in bfloat16, and optimizer_state_dtype is {kept}"
-    if (named == "paged_adamw" or way == "bitsandbytes") and kept != "float32" and not narrow:
+    if (named in ("paged_adamw", "lion", "paged_lion") or way == "bitsandbytes") and kept != "float32" and not narrow:
         return f"bitsandbytes keeps the moments of {named} in float32, and optimizer_state_dtype is {kept}"
     return None

@@ -48,11 +48,7 @@ def with_adapters(model: Any, task: Task, head: list[str]) -> Any:
             ),
         )
     except ValueError as error:
-        said = re.search(r"ParamWrapper does not work with (?:`?lora_|`?use_)?(\w+)", str(error))
-        if said is not None:
-            which = "set it to 0" if said[1] == "dropout" else "leave it out"
-            raise InputError(f"{said[1]}: the experts of a layer are one weight, whose adapters know none; {which}.") from None
-        raise InputError(f"target_modules {targets}: {first_line(error)}") from None
+        raise of_experts(error) or InputError(f"target_modules {targets}: {first_line(error)}") from None
     except (TypeError, AttributeError) as error:
         raise InputError(f"pissa: {first_line(error)}") from None
     if plan.adapter_dtype == "bf16":
@@ -63,6 +59,15 @@ def with_adapters(model: Any, task: Task, head: list[str]) -> Any:
             layer.register_buffer("initial_a", layer.lora_A["default"].weight.detach().clone(), persistent=False)
             layer.register_buffer("initial_b", layer.lora_B["default"].weight.detach().clone(), persistent=False)
     return adapted
+
+
+def of_experts(error: ValueError) -> InputError | None:
+    """What is said of an extra that peft refuses for adapters of experts; `None` where it refuses something else."""
+    said = re.search(r"ParamWrapper does not work with (?:`?lora_|`?use_)?(\w+)", str(error))
+    if said is None:
+        return None
+    which = "set it to 0" if said[1] == "dropout" else "leave it out"
+    return InputError(f"{said[1]}: the experts of a layer are one weight, whose adapters know none; {which}.")
 
 
 def check_targets(plan: Plan, config: Any, auto: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from engine.inspection.machine import only_device
 from engine.prediction import ask, calibration
@@ -21,6 +22,7 @@ from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts, Machine, ModelFacts
 from recommender.sharing import on_each
+from recommender.step import WORDS, TrainingStep
 from recommender.timing import LEARNED
 from tests.conftest import Command
 
@@ -126,6 +128,17 @@ def test_what_is_absent_is_named_with_what_was_taken(monkeypatch: pytest.MonkeyP
     assert "head" not in taken(architectures=["BertForTokenClassification"]).assumed
 
 
+def test_the_words_of_other_programs_arguments_are_understood() -> None:
+    said = {"attention": "sdpa", "base_dtype": "bf16", "autocast": "no", "optimizer": "adamw_torch_fused", "method": "lora"}
+    ours = {"base_dtype": "bfloat16", "optimizer": "adamw", "optimizer_implementation": "fused", "method": "lora"}
+    assert TrainingStep.model_validate(said) == TrainingStep.model_validate(ours)
+    for name, words in WORDS.items():
+        for word, meant in words.items():
+            assert getattr(TrainingStep.model_validate({"method": "full", name: word}), name) == meant
+    with pytest.raises(ValidationError, match="attention"):
+        TrainingStep.model_validate({"method": "full", "attention": "quick"})
+
+
 def test_padding_behind_the_vocabulary_is_no_error_of_models_that_embed_none() -> None:
     """GPT-2 whose tokenizer was given a padding token, and whose embeddings were not made longer for it."""
     config = {"model_type": "gpt2", "vocab_size": 1000, "n_embd": 64, "n_layer": 2, "n_head": 4, "pad_token_id": 1000}
@@ -183,7 +196,7 @@ def test_the_command_refuses_in_json_too(loracle_here: Command, tmp_path: Path) 
     assert time.monotonic() - began < 60
     assert done.returncode == 3
     assert json.loads(done.stdout)["cannot"]["code"] == "unknown_architecture"
-    file.write_text(json.dumps({"step": STEP | {"optimizer": "lion"}}))
+    file.write_text(json.dumps({"step": STEP | {"optimizer": "galore"}}))
     done = loracle_here("estimate", "--facts", file)
     assert done.returncode == 2
     assert "step.optimizer" in done.stderr

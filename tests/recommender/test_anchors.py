@@ -1,5 +1,6 @@
 """The memory formula against measurements that others published (docs/method-guide.md, E10, E21, E23, E24, E31)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -142,15 +143,16 @@ def test_a_copy_on_each_device_is_preferred_where_one_fits() -> None:
     assert (copied.devices, copied.peak - alone.peak) == (3, 4 * shape.parameters), "and the buckets its gradients travel in"
 
 
-def test_what_8_bit_moments_import_on_a_cpu_is_held_beside_the_counted_tensors() -> None:
-    """MiniLM in full took 1.28 GB with them and 1.22 without, though its tensors take less."""
-    steps = [Step("full", "fp32", micro_tokens=1712, length=112, optimizer=name) for name in ("adamw", "adamw_8bit")]
+def test_what_bitsandbytes_imports_on_a_cpu_is_held_beside_the_counted_tensors() -> None:
+    """MiniLM in full took 1.28 GB with 8-bit moments and 1.22 without, though its tensors take less; QLoRA imports the same."""
+    usual = Step("full", "fp32", micro_tokens=1712, length=112)
+    steps = [usual, replace(usual, optimizer="adamw_8bit"), replace(usual, method="qlora")]
     profile = {"steps": [as_facts(step, 500_000_000, {"weights": 500_000_000}) for step in steps]}
     facts, shape = situation(BERT, "classification", devices=[])
     machine = facts.machine.model_copy(update={"backend": "cpu"})
     measured = facts.measured.model_copy(update={"memory_profile": profile})
-    plain, eight = compared(facts.model_copy(update={"machine": machine, "measured": measured}), shape, *steps)
-    assert eight - plain == 45_000_000
+    plain, eight, four = compared(facts.model_copy(update={"machine": machine, "measured": measured}), shape, *steps)
+    assert eight - plain == four - plain == 45_000_000
 
 
 @pytest.mark.parametrize(

@@ -61,15 +61,21 @@ def estimate(facts: Facts) -> dict[str, Any]:
         reserved_low, reserved_high = reserved_low + min(less_or_more, 0), reserved_high + max(less_or_more, 0)
         loads += min(found.phases["load"] - one.phases["load"], 0)
     low = max(low, min(loads - one.allocated, 0))  # no step takes less than what it loads, whatever its choices save one by one
-    more = spans.older(one.phases, answer.step, content)
+    elsewhere = [] if answer.step.transformers else spans.of_versions(one.phases, answer.step, content)
+    changes = [0, *(max(phases.values()) - max(one.phases.values()) for phases in elsewhere)]
+    low, reserved_low = min(low, *changes), min(reserved_low, *changes)
+    high, reserved_high = high + max(changes), reserved_high + max(changes)
     several = answer.step.devices > 1
-    allocated = spans.around(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high + more)
-    reserved = spans.around(one.reserved, sharing.MARGINS if several else RESERVED, reserved_low, reserved_high + more)
+    allocated = spans.around(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high)
+    reserved = spans.around(one.reserved, sharing.MARGINS if several else RESERVED, reserved_low, reserved_high)
     reserved["low"] = max(reserved["low"], allocated["low"])
-    context = _context(facts, reserved["predicted"])
+    context = _context(facts, answer.step, reserved["predicted"])
     if card.kind == "cuda":
         reserved = spans.limited(reserved, allocated, spans.free(facts.machine), context)
     assumed = [*answer.assumed, *([] if known or card.kind == "cpu" else ["device"])]
+    everywhere = bool(answer.step.lora_dropout) and answer.step.target_modules == "all-linear" and not own_step(answer.step)
+    if everywhere and experts_of(models.config_of(content).get_text_config())[1]:
+        assumed.append("lora_dropout")  # which adapters of experts are counted without
     room = _room(facts.machine, allocated, context)
     return {
         "allocated": allocated,
@@ -119,6 +125,15 @@ class _Predicted:
         self.reserved = max(int(phase["reserved"]) for phase in found["phases"].values())
         self.parts, self.parts_by_phase = found["parts"], parts_by_phase(found)
         self.seconds = seconds
+
+    def as_in(self, phases: dict[str, int]) -> None:
+        """Take what each phase holds in another version of transformers; what that changes are logits."""
+        change = max(phases.values()) - max(self.phases.values())
+        self.allocated, self.reserved = self.allocated + change, self.reserved + change
+        by_phase = ((self.parts_by_phase[phase], phases[phase] - self.phases[phase]) for phase in self.parts_by_phase)
+        for parts, more in ((self.parts, change), *by_phase):
+            parts["logits"] = max(parts.get("logits", 0) + more, 0)
+        self.phases = phases
 
 
 def parts_by_phase(told: dict[str, Any]) -> dict[str, dict[str, int]]:
@@ -267,7 +282,10 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
         raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
     whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
     low, high = TIME[measured]
-    return _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, card)
+    found = _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, card)
+    for phases in spans.of_versions(found.phases, step, content) if step.transformers else ():
+        found.as_in(phases)
+    return found
 
 
 def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
@@ -288,9 +306,9 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     return work.Speed(tensor * narrow, plain * wide, bandwidth), measured
 
 
-def _context(facts: Facts, tensors: int) -> tuple[int, int, int]:
+def _context(facts: Facts, step: TrainingStep, tensors: int) -> tuple[int, int, int]:
     if facts.machine.device is None and facts.machine.backend == "cpu":
-        return beside(facts, tensors)
+        return beside(facts, tensors, in_bits=step.method == "qlora" or "8bit" in step.optimizer)
     profile = facts.measured.memory_profile or {}
     measured = profile.get("context")
     return (int(measured),) * 3 if isinstance(measured, int | float) else context_of(facts.machine)

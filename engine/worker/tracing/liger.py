@@ -1,4 +1,4 @@
-"""What Liger's kernels ask for and keep: norms, gated maps, rotations, and the head with its loss.
+"""What Liger's kernels ask for and keep: norms, gated maps, rotations, the loss, and the head with it.
 
 `use_liger_kernel` of transformers puts all of them into a model. Each function here asks for the memory that the file of
 liger-kernel 0.8 named beside it asks for, and computes nothing. Liger itself puts them in for good: classes and functions of
@@ -46,6 +46,27 @@ class _Fused(torch.autograd.Function):  # type: ignore[misc]  # mypy does not re
     def backward(ctx: Any, *outer: torch.Tensor) -> Any:
         found, ctx.found = ctx.found, None
         return tuple(None if g is None else g.mul_(outer[0]) for g in found)
+
+
+def in_place_loss(logits: torch.Tensor) -> torch.Tensor:
+    """A scalar. `logits` (tokens, vocabulary), whose place their gradient takes."""
+    found: torch.Tensor = _InPlace.apply(logits)
+    return found
+
+
+class _InPlace(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
+    """ops/cross_entropy.py, and Unsloth's kernels/cross_entropy_loss.py: beside the logits two numbers a token in fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor) -> torch.Tensor:
+        losses, sums = (torch.empty(len(logits), dtype=torch.float32, device=logits.device) for _ in range(2))
+        ctx.save_for_backward(logits, sums)
+        return losses.sum()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+        logits, _ = ctx.saved_tensors
+        return logits.view_as(logits)
 
 
 class _Norm(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here

@@ -13,6 +13,7 @@ from transformers.initialization import no_init_weights
 
 from engine.prediction.configured import LIMITS
 from engine.text import first_line
+from engine.worker.adapters import of_experts
 from engine.worker.tracing.live import Marks
 from recommender.errors import InputError, Refused
 from recommender.step import TrainingStep
@@ -179,6 +180,7 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
         InputError: peft does not take the target modules.
     """
     from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+    from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 
     checkpointing = {"use_reentrant": False}
     if step.kbit_prepared:
@@ -196,11 +198,12 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
     if isinstance(targets, str) and targets != "all-linear" and not set(targets) & set("*|()[]^$+\\?"):  # else a pattern
         targets = [t.strip() for t in targets.split(",")]
     kind = ADAPTED_AS[head]
+    apart = 0.0 if step.fused_experts else _dropped_beside_experts(model, step)
     config = LoraConfig(
         task_type=TaskType[kind] if kind else None,
         r=step.rank or 16,
         lora_alpha=32,
-        lora_dropout=step.lora_dropout or 0.0,
+        lora_dropout=0.0 if apart else step.lora_dropout or 0.0,
         use_dora=bool(step.dora),
         target_modules=targets,
         exclude_modules=[m for m in fresh if "." in m] or None,
@@ -209,13 +212,23 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
     try:
         with torch.device(device):
             made = get_peft_model(model, config, autocast_adapter_dtype=step.adapter_dtype not in NARROW)
+        for module in made.modules() if apart else ():
+            if isinstance(module, LoraLayer) and not isinstance(module, ParamWrapper):
+                module.lora_dropout["default"] = torch.nn.Dropout(apart)
         wanted = NARROW.get(step.adapter_dtype or "")
         for name, p in made.named_parameters() if wanted is not None else ():
             if "lora_" in name and p.dtype != wanted:
                 p.data = p.data.to(wanted)
         return made
     except ValueError as error:
-        raise InputError(f"step.target_modules {step.target_modules!r}: {first_line(error)}") from None
+        raise of_experts(error) or InputError(f"step.target_modules {step.target_modules!r}: {first_line(error)}") from None
+
+
+def _dropped_beside_experts(model: Any, step: TrainingStep) -> float:
+    """The dropout of adapters of a model whose experts are one weight in the installed transformers, and were maps of their own
+    when such steps were measured: peft has none for adapters of one weight, so that theirs are counted without."""
+    fused = any("Experts" in type(m).__name__ and any(p.dim() == 3 for p in m.parameters(recurse=False)) for m in model.modules())
+    return (step.lora_dropout or 0.0) if fused else 0.0
 
 
 @contextlib.contextmanager

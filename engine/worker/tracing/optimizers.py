@@ -37,19 +37,25 @@ class _Stateful:
 
 
 class BitsAndBytes(_Stateful):
-    """AdamW of bitsandbytes (optim/optimizer.py, `Optimizer2State.init_state`).
+    """AdamW and Lion of bitsandbytes (optim/optimizer.py, `Optimizer2State.init_state`, `Optimizer1State.init_state`).
 
-    In 8 bit two bytes a parameter, two scales a block and two tables of 256 values for all; in 32 bit eight bytes a parameter,
-    whatever its type. Paged states are the driver's: torch's counters do not see them. The update itself needs nothing on a card;
-    on a CPU it makes copies of each weight in its turn.
+    For each of its `moments`, 2 of AdamW and 1 of Lion: in 8 bit a byte a parameter, a scale a block and a table of 256 values
+    for all; in 32 bit four bytes a parameter, whatever its type. Paged states are the driver's: torch's counters do not see them.
+    The update itself needs nothing on a card; on a CPU it makes copies of each weight in its turn.
     """
 
     def __init__(
-        self, parameters: list[nn.Parameter], *, bits: int = 8, paged: bool = False, wide: list[nn.Parameter] | None = None
+        self,
+        parameters: list[nn.Parameter],
+        *,
+        bits: int = 8,
+        paged: bool = False,
+        moments: int = 2,
+        wide: list[nn.Parameter] | None = None,
     ) -> None:
         """`wide` are parameters whose states stay in 32 bit."""
         super().__init__(parameters)
-        self._bits, self._paged, self._wide = bits, paged, {id(p) for p in wide or ()}
+        self._bits, self._paged, self._moments, self._wide = bits, paged, moments, {id(p) for p in wide or ()}
 
     def step(self) -> None:
         """Make the states where there are none, and what updates hold beside them."""
@@ -64,14 +70,15 @@ class BitsAndBytes(_Stateful):
         return self._bits == 8 and p.numel() >= LEAST and id(p) not in self._wide
 
     def _begin(self) -> None:
+        moments = range(self._moments)
         for p in self._parameters:
             n, here, narrow = p.numel(), {"device": p.device}, self._is_narrow(p)
             if not self._paged or n < PAGED or kind_of(p.device) == "cpu":  # where it has none, and pages nothing
-                self.states += [torch.empty(n, dtype=torch.uint8 if narrow else torch.float32, **here) for _ in range(2)]
+                self.states += [torch.empty(n, dtype=torch.uint8 if narrow else torch.float32, **here) for _ in moments]
             if narrow:
-                self.states += [torch.empty(-(-n // BLOCK), dtype=torch.float32, **here) for _ in range(2)]
+                self.states += [torch.empty(-(-n // BLOCK), dtype=torch.float32, **here) for _ in moments]
         if self._bits == 8:
-            self.states += [torch.empty(256, dtype=torch.float32, device=self._parameters[0].device) for _ in range(2)]
+            self.states += [torch.empty(256, dtype=torch.float32, device=self._parameters[0].device) for _ in moments]
 
 
 class OtherStates(_Stateful):

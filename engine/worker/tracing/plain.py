@@ -103,12 +103,13 @@ class PlainLoop:
 
     def _steps(self) -> None:
         held: Any = None
+        loss: Any = None  # holds what was made to require a gradient, and its gradient, when its graph is gone
         for turn in range(STEPS):
             which = "" if turn == STEPS - 1 else "first "
             for piece in range(self._step.pieces):
                 first = not turn and not piece
                 if not self._step.outputs_rebound:
-                    held = None
+                    held = loss = None
                 self._live.phase(f"{which}forward")
                 if first:
                     self._kept.append(workspace(self._live, self._workspace, f"{which}forward"))
@@ -131,7 +132,7 @@ class PlainLoop:
                 for p in self.trained:
                     p.grad = None
             if not self._step.outputs_rebound:
-                held = None
+                held = loss = None
         del held, loss
         self._live.phase("evaluation")
         self.model.eval()
@@ -143,16 +144,19 @@ class PlainLoop:
 
     def _forward(self) -> tuple[Any, torch.Tensor]:
         """What the model gives out, and the loss."""
-        if self._step.label_smoothing and self._step.loss == "plain":
+        loss, fused = self._step.loss, self._step.kernels == "liger"
+        if self._step.label_smoothing and loss == "plain":
             return self._smoothed()
-        if self._step.loss == "plain" or self._head not in WRITING:
+        if loss == "plain" or self._head not in WRITING:
             found = self.model(**self.batch)
             return found, found.loss
+        if loss == "fused" and not fused:
+            return self._in_place()
         inner = self._inner()
         body = getattr(inner, inner.base_model_prefix)
         hidden = body(input_ids=self.batch["input_ids"], attention_mask=self.batch["attention_mask"]).last_hidden_state
         self._loss_begins()  # these take the head's weight, and do not call it
-        if self._step.loss == "fused":
+        if fused:
             return None, liger.fused_loss(hidden, inner.get_output_embeddings().weight)
         labels = self.batch["labels"].reshape(-1)
         return None, token_loss(hidden.reshape(-1, hidden.shape[-1]), head_of(self.model), labels)
@@ -165,6 +169,14 @@ class PlainLoop:
         found = self.model(**given)
         shifted = self._head == "causal_lm"
         return found, LabelSmoother(self._step.label_smoothing)(found, self.batch["labels"], shift_labels=shifted)
+
+    def _in_place(self) -> tuple[Any, torch.Tensor]:
+        """A fused cross-entropy of logits that are there, as steps with one were measured: transformers 4.45 made them fp32 in
+        the model, and copied all but the last token's for the loss (modeling_llama.py, `LlamaForCausalLM.forward`)."""
+        found = self.model(**{name: values for name, values in self.batch.items() if name != "labels"})
+        found.logits = found.logits.float()
+        logits = found.logits[..., :-1, :].contiguous() if self._head == "causal_lm" else found.logits
+        return found, liger.in_place_loss(logits.view(-1, logits.shape[-1]))
 
     def _mark_loss(self) -> None:
         """The head's first operation begins the phase of the loss; a layer that is computed again does not."""
@@ -204,9 +216,10 @@ def _optimizer(model: Any, parameters: list[torch.nn.Parameter], step: TrainingS
         return torch.optim.SGD(parameters, lr=1e-3, foreach=step.optimizer_implementation == "foreach")
     if named == "adafactor":  # as transformers' Trainer makes it
         return Adafactor(parameters, lr=1e-3, scale_parameter=False, relative_step=False)
-    if "8bit" in named or "paged" in named or (named == "adamw" and way == "bitsandbytes"):
-        wide = embeddings_of(model) if step.embeddings_in_fp32 else None
-        return BitsAndBytes(parameters, bits=8 if "8bit" in named else 32, paged="paged" in named, wide=wide)
+    lion = "lion" in named
+    if lion or "8bit" in named or "paged" in named or (named == "adamw" and way == "bitsandbytes"):
+        wide, bits = embeddings_of(model) if step.embeddings_in_fp32 else None, 8 if "8bit" in named else 32
+        return BitsAndBytes(parameters, bits=bits, paged="paged" in named, moments=1 if lion else 2, wide=wide)
     wanted = DTYPES.get("bfloat16" if named == "adamw_bf16" else str(step.optimizer_state_dtype))
     other = [p for p in parameters if wanted is not None and p.dtype != wanted]
     usual = [p for p in parameters if wanted is None or p.dtype == wanted]

@@ -198,11 +198,14 @@ def pretending(card: Card, attention: str | None = None) -> Iterator[None]:
         (base, "_get_fused_kernels_supported_devices", lambda: [*supported, "meta"]),
         (grouped, "takes_groups", partial(takes_groups, card)),
     ]
+    masks = import_module("transformers.masking_utils")
+    unmasked = {"sdpa": masks.flash_attention_mask} if attention == "flash 2" else {}  # windows too are its kernel's own
     if not card.has_flash:
         changes.append((own_attention, "_variable_length", _without_flash))
     with contextlib.ExitStack() as stack:
         for owner, name, value in changes:
             stack.enter_context(mock.patch.object(owner, name, value))
+        stack.enter_context(mock.patch.dict(masks.AttentionMaskInterface._global_mapping, unmasked))
         stack.enter_context(devices.meta_is(card.kind))
         stack.enter_context(Device())
         try:

@@ -1,10 +1,23 @@
 """Intervals of what a step takes, in bytes: what is left of an error, what other versions did, and what a card has at most."""
 
+import re
 from typing import Any
 
 from engine.worker.tracing import models
 from recommender.facts import Machine
 from recommender.step import TrainingStep
+
+LOSSES: tuple[tuple[tuple[int, int], tuple[int, int, int], tuple[int, int, int]], ...] = (
+    ((4, 46), (2, 0, 2), (0, 0, 0)),
+    ((4, 49), (4, 0, 0), (2, 0, -2)),
+    ((99, 0), (0, 0, 0), (-2, -2, -2)),
+)
+"""By the first version of transformers that no longer does so: bytes of a logit that a plain loss and a fused one take beside
+what is traced, in the loss (of an evaluation too), in the backward pass, and there too where outputs are held.
+
+Up to 4.45 what a model gave out was fp32 itself; up to 4.48 the loss copied the logits in fp32 once more, without the last token;
+then labels were shifted instead (loss_utils.py, `ForCausalLMLoss`). A plain loss is traced as it is now, a fused one as it was in
+4.45 (`plain.PlainLoop`)."""
 
 
 def around(point: int, margins: tuple[float, float], low: int, high: int) -> dict[str, int]:
@@ -33,14 +46,26 @@ def limited(
     return {"predicted": room, "low": allocated["low"], "high": max(room, allocated["high"])}
 
 
-def older(phases: dict[str, int], step: TrainingStep, content: dict[str, Any]) -> int:
-    """Bytes that such a step took at most beyond `phases` in transformers 4.41 to 4.48; nobody's facts tell a version.
-
-    The loss made a copy of the logits in fp32 once more, without the last token (loss_utils.py, `ForCausalLMLoss`; until labels
-    were shifted instead), and before 4.46 what a model gave out was fp32 itself, which lives on where outputs are held.
-    """
-    if step.loss != "plain" or step.head != "causal_lm" or step.label_smoothing or step.target_length:
-        return 0
+def of_versions(phases: dict[str, int], step: TrainingStep, content: dict[str, Any]) -> list[dict[str, int]]:
+    """`phases` (bytes by name) as they would be with the losses of other versions of transformers, from 4.41 on; with that of its
+    own version alone where the step says one. Else nobody tells, and the interval has to hold them all."""
+    fused = step.loss == "fused" and step.kernels != "liger"
+    if not (step.loss == "plain" or fused) or step.head != "causal_lm" or step.label_smoothing or step.target_length:
+        return []
     logits = step.micro_batch_rows * step.length * int(models.config_of(content).get_text_config().vocab_size)
-    most = max(phases["loss"] + 4 * logits, phases["backward"] + (2 * logits if step.outputs_held else 0))
-    return max(most - max(phases.values()), 0)
+    found = []
+    for until, plain, in_place in LOSSES:
+        loss, backward, held = in_place if fused else plain
+        backward += held if step.outputs_held else 0
+        each = {"loss": loss, "backward": backward, "evaluation": loss}
+        changed = {phase: phases[phase] + more * logits for phase, more in each.items()}
+        if step.transformers is None:
+            found.append(phases | changed)
+        elif version_of(step.transformers) < until:
+            return [phases | changed]
+    return found
+
+
+def version_of(told: str) -> tuple[int, ...]:
+    """Of a version's name its first two numbers."""
+    return tuple(int(n) for n in re.findall(r"\d+", told)[:2])

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from engine.prediction.deeper import SHALLOW, extended
 from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, peaks
-from engine.worker.tracing import kernels, spans
+from engine.worker.tracing import kernels, plain, spans
 from engine.worker.tracing.estimate import FITTING, _room, estimate, own_step, traced
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
@@ -79,6 +79,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "bert, fp32 over bf16": {"head": "tagging", "method": "lora", "base_dtype": "bfloat16"},
     "bert, masked_lm": {"head": "masked_lm", "gradient_checkpointing": "layer", "label_smoothing": 0.1},
     "bert, masked_lm, autocast": {"head": "masked_lm", "autocast": "bfloat16"},
+    "fused loss of logits": {"loss": "fused", "kernels": "usual", "outputs_held": True},
     "own, lora, two micro-batches": {"method": "lora", "loss": "chunked", "gradient_accumulation_steps": 2},
     "own, bert": {"head": "classification", "loss": "chunked", "padded": True},
     "t5, qlora": {"method": "qlora", "target_length": 16},
@@ -231,15 +232,73 @@ def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:
     assert widened > 0.5 * kept
 
 
+@pytest.mark.parametrize(
+    ("given", "loss", "backward"),
+    [
+        ({}, 10, 12),
+        ({"outputs_held": True}, 10, 14),
+        ({"loss": "fused", "kernels": "usual"}, 8, 8),
+        ({"loss": "fused", "kernels": "usual", "outputs_held": True}, 8, 12),
+        ({"loss": "fused", "kernels": "liger"}, 0, 0),
+        ({"loss": "chunked", "kernels": "liger"}, 0, 0),
+    ],
+)
+def test_bytes_that_a_logit_takes_by_the_loss(given: dict[str, Any], loss: int, backward: int) -> None:
+    """A fused one keeps logits in fp32, and their gradient in their place; Liger's takes the head along, a piece at a time."""
+    config = LLAMA | {"vocab_size": 60_000, "num_hidden_layers": 1, "tie_word_embeddings": False}
+    step = step_of(method="lora", base_dtype="bfloat16", optimizer="none", **given)
+    short, long = (by_phase(traced(config, step.model_copy(update={"length": n}), Card(), None).segments) for n in (64, 320))
+    each = {phase: (long[phase] - short[phase]) / (4 * 256 * 60_000) for phase in ("loss", "backward")}
+    assert each == {"loss": pytest.approx(loss, abs=0.1), "backward": pytest.approx(backward, abs=0.1)}
+
+
+@pytest.mark.parametrize(
+    ("loss", "version", "bytes_each", "held"),
+    [
+        ("plain", "4.45.2", (12, 12), (12, 16)), ("plain", "4.48.1", (14, 12), (14, 14)), ("plain", "5.8", (10, 12), (10, 14)),
+        ("fused", "4.45.2", (8, 8), (8, 12)), ("fused", "4.48.1", (10, 8), (10, 10)), ("fused", "5.8", (6, 6), (6, 8)),
+    ],
+)  # fmt: skip
+def test_the_version_of_a_step_says_what_its_loss_keeps(
+    loss: str, version: str, bytes_each: tuple[int, int], held: tuple[int, int]
+) -> None:
+    """In bytes of a logit in the loss and in the backward pass; of what is traced see the test above."""
+    logits = 4 * 48 * int(LLAMA["vocab_size"])
+    for outputs_held, expected in ((False, bytes_each), (True, held)):
+        given = {"loss": loss, "kernels": "usual", "outputs_held": outputs_held, "transformers": version}
+        now = (10, 14 if outputs_held else 12) if loss == "plain" else (8, 12 if outputs_held else 8)
+        phases = dict.fromkeys(PHASES, 0) | {"loss": now[0] * logits, "backward": now[1] * logits}
+        (found,) = spans.of_versions(phases, step_of(**given), LLAMA)
+        assert (found["loss"] / logits, found["backward"] / logits) == expected
+
+
+def test_a_fused_loss_may_be_either_where_nobody_says_which() -> None:
+    machine = {"backend": "cuda", "devices": [{"name": "A100"}]}
+    step = step_of(loss="fused", base_dtype="bfloat16", length=256).model_dump(exclude_none=True)
+    config = LLAMA | {"vocab_size": 20_000, "num_hidden_layers": 1}
+
+    def told(**more: Any) -> tuple[dict[str, int], list[str]]:
+        found = estimate(Facts.model_validate({"machine": machine, "model": {"config": config}, "step": step | more}))
+        return found["allocated"], found["assumed"]
+
+    (either, assumed), (logits, sure), (head, _) = told(), told(kernels="usual"), told(kernels="liger")
+    assert (assumed, sure) == (["kernels"], [])
+    assert either["predicted"] == logits["predicted"] > 1.2 * head["predicted"]
+    assert either["low"] <= head["predicted"]
+    # 4.48 copied the logits once more, since then there is no copy without the last token.
+    (new, _), (copied, _) = (told(kernels="usual", transformers=version) for version in ("5.2", "4.48"))
+    assert new["predicted"] < 0.9 * logits["predicted"] < 1.1 * logits["predicted"] < copied["predicted"]
+    assert logits["low"] <= new["predicted"] < copied["predicted"] <= logits["high"]
+    assert copied["high"] - copied["low"] < 0.2 * (logits["high"] - logits["low"])
+
+
 def test_older_losses_and_a_full_card_widen_what_is_kept() -> None:
     """transformers 4.46 copied the logits once more; an allocator gives back what it does not use before it fails."""
     step = step_of(micro_batch_rows=16, length=128, optimizer="none", outputs_held=False)
     logits = 16 * 128 * int(LLAMA["vocab_size"])
     phases = dict.fromkeys(PHASES, 1000) | {"loss": 10 * logits, "backward": 12 * logits}
-    assert spans.older(phases, step, LLAMA) == 2 * logits
-    held = step.model_copy(update={"outputs_held": True})
-    assert spans.older(phases | {"loss": 0}, held, LLAMA) == 2 * logits
-    assert spans.older(phases, step.model_copy(update={"loss": "fused"}), LLAMA) == 0
+    assert max(max(p.values()) for p in spans.of_versions(phases, step, LLAMA)) == 14 * logits
+    assert spans.of_versions(phases, step.model_copy(update={"loss": "fused", "kernels": "liger"}), LLAMA) == []
     allocated, context = {"predicted": 60, "low": 59, "high": 61}, (10, 5, 15)
     kept = {"predicted": 100, "low": 95, "high": 108}
     assert spans.limited(kept, allocated, 200, context) == kept
@@ -267,6 +326,18 @@ def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
     assert packed <= wide - 1.2 * weights
 
 
+def test_dropout_of_adapters_stands_beside_experts_and_not_in_theirs() -> None:
+    """peft knows none for adapters of experts that are one weight; when such steps were measured they were maps of their own."""
+    step = step_of(method="lora", base_dtype="bfloat16", length=128).model_dump(exclude_none=True)
+    card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": MIXTURE}}
+    found = [estimate(Facts.model_validate(card | {"step": step | {"lora_dropout": p}})) for p in (0.0, 0.1)]
+    kept = [one["parts"]["activations"] for one in found]
+    assert kept[1] - kept[0] >= 3 * 3 * 4 * 128 * 64  # masks of one byte, for the inputs of maps beside the experts
+    assert ["lora_dropout" in one["assumed"] for one in found] == [False, True]
+    with pytest.raises(InputError, match=r"^dropout: the experts of a layer are one weight, whose adapters know none"):
+        estimate(Facts.model_validate(card | {"step": step | {"lora_dropout": 0.1, "fused_experts": True}}))
+
+
 def test_moments_of_8_bit_are_those_that_the_trainer_makes() -> None:
     """Which keeps the embeddings' in fp32: the engine's optimizer is the Trainer's, an ordinary loop's may be."""
     made = BertForSequenceClassification(BertConfig(**{k: v for k, v in BERT.items() if k != "model_type"}))
@@ -286,6 +357,42 @@ def test_moments_of_8_bit_are_those_that_the_trainer_makes() -> None:
     assert parts["chunked", None] == parts["plain", True] == pytest.approx(sum(kept.values()), rel=1e-3)
     embeddings = 64 * (1500 + 128 + 2)
     assert parts["plain", True] - parts["plain", False] == pytest.approx(6 * embeddings, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "bits"), [("Lion8bit", 8), ("Lion32bit", 32)])
+def test_lion_keeps_one_moment(name: str, bits: int) -> None:
+    weights = [torch.nn.Parameter(torch.zeros(n)) for n in (10_000, 100)]
+    bits_of: Any = importlib.import_module("bitsandbytes.optim")
+    bits_of.GlobalOptimManager.get_instance().initialize()  # without what other tests have asked of it
+    real = getattr(bits_of, name)(weights)
+    for i, p in enumerate(weights):
+        real.init_state(real.param_groups[0], p, 0, i)
+    kept = {v.data_ptr(): v.nbytes for s in real.state.values() for v in s.values() if isinstance(v, torch.Tensor)}
+    step = step_of(optimizer="lion" if bits == 32 else "lion_8bit", optimizer_implementation=None)
+    ours = plain._optimizer(torch.nn.Module(), weights, step)
+    ours.step()
+    assert sum(s.nbytes for s in ours.states) == sum(kept.values())
+
+
+def test_a_step_that_is_a_function_leaves_nothing_of_its_graph_to_the_next() -> None:
+    """Of checkpointed adapters the embeddings' output is a leaf, and its gradient is kept as long as the loss is."""
+    step = step_of(method="lora", gradient_checkpointing="layer", optimizer="none")
+    told = {}
+    for rebound in (False, True):
+        found = traced(LLAMA, step.model_copy(update={"outputs_held": rebound, "outputs_rebound": rebound}), CPU, None)
+        told[rebound] = peaks(found.segments, pooled=False)["phases"]
+    assert told[False]["loss"]["allocated"] == told[False]["first loss"]["allocated"]
+    assert told[True]["loss"]["allocated"] > told[True]["first loss"]["allocated"]
+
+
+def test_windows_are_flash_attention_2s_own() -> None:
+    """torch's would need a mask, and then as many heads of keys as of queries; the other has windows and groups."""
+    config = LLAMA | {"model_type": "mistral", "sliding_window": 32}
+    step = step_of(method="lora", base_dtype="bfloat16", length=128)
+    narrow, wide = (peaks(traced(c, step, Card(), None).segments) for c in (config, config | {"sliding_window": None}))
+    assert narrow == wide
+    own = peaks(traced(config, step.model_copy(update={"attention": None}), Card(), None).segments)
+    assert own["parts"]["activations"] > narrow["parts"]["activations"]
 
 
 def test_layers_that_are_named_by_number_are_those_of_the_whole_model() -> None:
