@@ -48,9 +48,9 @@ class TextFile:
                 yield decoder.decode(raw).encode("utf-8", "replace")
             first = False
 
-    def text(self, told: Told = nobody) -> str:
+    def text(self) -> str:
         """All of it."""
-        return b"".join(self.chunks(told)).decode("utf-8")
+        return b"".join(self.chunks()).decode("utf-8")
 
     def head(self, size: int) -> str:
         """The first `size` bytes or all there are."""
