@@ -3,6 +3,7 @@
 import subprocess
 import time
 
+from engine import runs
 from engine.groups import Group
 from engine.processes import execute
 from recommender.errors import InputError
@@ -15,10 +16,10 @@ def leave_running(group: Group) -> None:
     """Let a process of its own session work the group off.
 
     Raises:
-        InputError: it ended at once.
+        InputError: it ended at once, or the group's folder cannot be written.
         Refused: no process can be started.
     """
-    with (group.path / "driver.log").open("ab") as log:
+    with runs.written(group.path), (group.path / "driver.log").open("ab") as log:
         words = ["tui.cli", "resume", str(group.path)]
         driver = execute(words, cwd=group.path, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     deadline = time.monotonic() + PATIENCE

@@ -16,6 +16,7 @@ from engine import groups
 from engine.files import write_json
 from engine.rundir import RunDirectory, create
 from recommender.decide import recommend
+from recommender.errors import InputError
 from recommender.facts import Facts
 from tests.engine.test_runs import PLAN
 from tui import views_run, views_samples, work
@@ -261,6 +262,13 @@ def test_the_run_at_which_a_comparison_stands_still_is_resumed_with_all_of_it(
     write_json(group.report_file, {"version": 1, "complete": True})
     work.resume(first)
     assert (driven, resumed) == ([group], [second, first])
+
+
+def test_a_comparison_whose_folder_cannot_be_written_is_told_when_it_is_to_go_on(tmp_path: Path) -> None:
+    group = groups.create(tmp_path / "runs", "compare", {"a": PLAN}, advice=recommend(Facts()), facts=Facts())
+    (group.path / "driver.log").mkdir()
+    with pytest.raises(InputError, match=r"cannot be written \(Is a directory\)"):
+        work.resume(create(group.path, PLAN, None, name="a"))
 
 
 @pytest.mark.usefixtures("known")
