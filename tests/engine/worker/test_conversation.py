@@ -226,7 +226,7 @@ def test_words_and_a_call_are_learned_together_or_the_template_is_refused(tiny_c
     tokenizer = with_template(tiny_chat, of(opened + said + "{{ '<|im_end|>\n' }}", "{{ '<|im_start|>assistant\n<think>\n' }}"))
     called = {"type": "function", "function": {"name": "weather", "arguments": {}}}
     calling = {"role": "assistant", "content": "Let me look.", "tool_calls": [called]}
-    turns = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
+    turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
     if not words_first:
         with pytest.raises(InputError, match="x: the model's chat template leaves out or rewrites answers"):
             conversation.rendered(tokenizer, item(turns), "x")
