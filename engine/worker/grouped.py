@@ -165,7 +165,7 @@ class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
                 stays = dropout.bits_of(dropout.draw(kept[part], p), scores)
                 _products(dropout.masked(probabilities[part], stays, scores), v[part], 1 / share, out[part])
         ctx.save_for_backward(q, k, v, probabilities, kept)
-        return out.view(query.shape)
+        return out.view(*query.shape[:3], -1)
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> Any:
@@ -182,7 +182,7 @@ class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
             by_score = torch._softmax_backward_data(by_probability, likely, -1, likely.dtype)
             _products(by_score, k[part], scale, by_query[part])
             _products(by_score.transpose(1, 2), q[part], scale, by_key[part])
-        return by_query.view(shape), by_key.view(shape), by_value.view(shape), None, None, None
+        return by_query.view(shape), by_key.view(shape), by_value.view(*shape[:3], -1), None, None, None
 
 
 def _products(a: torch.Tensor, b: torch.Tensor, factor: float, out: torch.Tensor | None = None) -> torch.Tensor:
