@@ -15,6 +15,7 @@ from engine.events import read_events
 from engine.files import read_json
 from engine.loading import split
 from engine.rundir import RunDirectory
+from engine.worker import export
 from engine.worker.merge import merge
 from recommender.plan import Plan
 from tests.engine.worker.conftest import card_code
@@ -106,6 +107,30 @@ def test_labels_and_settings_are_saved_with_the_weights(finished: Finished, meth
     assert all(f"- `{label}`" in card for label in parts.labels)
     assert "learning rate 0.001" in card
     assert read_json(run.model / "loracle.json")["method"] == method
+
+
+def test_a_result_gets_its_name_once_all_of_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or after a power cut there would be a result, of which nothing was flushed, and which nobody writes again."""
+    run, done, rename = RunDirectory(tmp_path), list[object](), Path.rename
+    (tmp_path / ".model").mkdir()
+    (tmp_path / ".model" / "half").touch()  # of a worker that was killed
+
+    def write(beside: Path, *_: object, **__: object) -> None:
+        (beside / "weights").write_text("all")
+        done.append([path.name for path in beside.iterdir()])
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append(target.name)
+        return rename(path, target)
+
+    monkeypatch.setattr(export, "_write", write)
+    monkeypatch.setattr(os, "fsync", lambda file: done.append(os.fstat(file).st_ino))
+    monkeypatch.setattr(Path, "rename", renamed)
+    unread: Any = None
+    for _ in range(2):  # the second time it is there
+        export.save(run, unread, unread, tokenizer=None, parts=unread, base="")
+    weights, folder, root = ((tmp_path / name).stat().st_ino for name in ("model/weights", "model", "."))
+    assert done == [["weights"], weights, folder, "model", root]
 
 
 def test_a_hub_model_is_named_by_its_id(finished: Finished) -> None:

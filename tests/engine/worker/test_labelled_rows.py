@@ -128,10 +128,14 @@ def test_words_that_are_cut_off_are_counted_and_scored_as_wrong(plan_of: MakePla
     assert said[0].weight == len(first["words"])
 
 
-def test_a_decoder_tells_a_word_where_it_has_read_the_whole_of_it() -> None:
+def test_a_decoder_tells_a_word_where_it_has_read_the_whole_of_it(plan_of: MakePlan, tiny: Path) -> None:
     words = [None, 0, 0, 1, NO_WORD, 2, 2]
     assert places(words, "encoder") == {0: 1, 1: 3, 2: 5}
     assert places(words, "decoder") == {0: 2, 1: 3, 2: 6}
+    plan = plan_of("token_classification", tiny)
+    for task, which in ((task_of(plan, ["O"], 0, "encoder"), "first"), (task_of(plan, ["O"], 0, "decoder"), "last")):
+        assert f"told at its {which} token" in task.usage()
+        assert ("and word not in tags" in task.usage()) is (which == "first"), "a later token of the word says it anew"
 
 
 def test_byte_level_tokenizers_read_each_word_as_in_a_sentence(tmp_path: Path) -> None:
@@ -263,6 +267,20 @@ def test_labels_that_are_rarely_given_weigh_more_where_they_are_and_not_in_a_sco
     probe = task.probe(np.array([[1.0, 0.0], [0.0, 1.0]] * 10), [[0], [1]] * 10, np.eye(2), [[0], [1]])
     assert probe.predicted == [[0], [1]]
     assert max(probe.losses or ()) < math.log(2), "better than a guess"
+
+
+def test_numbers_are_told_in_the_units_of_the_data(plan_of: MakePlan, tiny: Path) -> None:
+    task = task_of(plan_of("regression", tiny), [], 0)
+    rows = Encoded([[1]] * 20, [10.0, 30.0] * 10, [])
+    task.prepare(rows, torch.device("cpu"))  # 20, and 10 is one step
+    said = task.answers(Says([[0.5], [-2.0]]), IDS, [25.0, 10.0])
+    assert [(a.predicted, a.loss) for a in said] == [(25.0, 0.0), (0.0, 1.0)]
+    usual = task.constant(rows, rows)
+    assert usual is not None
+    assert usual.predicted == [20.0] * 20
+    probe = task.probe(np.array([[1.0, 0.0], [0.0, 1.0]] * 10), list(rows.targets), np.eye(2), [10.0, 30.0])
+    assert probe.predicted == pytest.approx([10.0, 30.0], abs=3.0)
+    assert max(probe.losses or ()) < 0.1
 
 
 def test_waiting_begins_with_the_first_thing_found(tiny: Path, make_plan: MakePlan) -> None:

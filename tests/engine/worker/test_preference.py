@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from engine.rundir import RunDirectory
 from engine.worker import causal
 from engine.worker.budget import TokenBudget
 from engine.worker.modeling import build, load_tokenizer
+from engine.worker.reference import compare_with
 from engine.worker.scoring import Reader
+from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.conversation import sides
 from engine.worker.tasks.preference import Preference
 from engine.worker.tasks.registry import task_of
@@ -139,6 +142,25 @@ def test_a_run_learns_which_answer_is_wanted(tiny_chat: Path, pairs_file: str, r
     assert (again.report() or {})["scores"] == report["scores"]
     assert sha256_of(run.scores / "reference.json") == seen
     assert phases(run).count("reference") == asked, "what the untouched model said is not asked again"
+
+
+def test_what_the_untouched_model_said_of_these_rows_is_not_asked_again(tmp_path: Path) -> None:
+    """After a stop the model may be another one already."""
+    asked: list[int] = []
+
+    def reference(model: Any, rows: Encoded, progress: object) -> list[list[float]]:
+        asked.append(len(rows))
+        return [[-1.0 * len(asked), -2.0]] * len(rows)
+
+    run = RunDirectory(tmp_path)
+    run.scores.mkdir()
+    reader: Any = SimpleNamespace(task=SimpleNamespace(has_reference=True), reference=reference)
+    tell: Any = SimpleNamespace(progress=lambda *_: None)
+    for pairs, times in ((3, 1), (3, 1), (2, 2)):
+        rows = Encoded([[1, 2]] * pairs, Records(chosen=[1] * pairs, reference=[[0.0, 0.0]] * pairs), [])
+        compare_with(None, {"train": rows}, reader, run, tell)
+        assert len(asked) == times
+        assert [target["reference"] for target in rows.targets] == [[-1.0 * times, -2.0]] * pairs
 
 
 def phases(run: RunDirectory) -> list[str]:
