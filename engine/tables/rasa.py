@@ -10,7 +10,7 @@ from engine.tables.table import Table
 from recommender.errors import InputError
 
 _INTENT = re.compile(r"(##|(?P<before>\s*)- +)\s*intent: *(?P<name>\S.*?)\s*")
-_LOOKS = re.compile(r"(?:^|\n)(##\s*intent: *\S+\s*\n[-*] |\s*- +intent: *\S.*\n(?:.*\n){0,5}?\s*examples: *[|>])")
+_LOOKS = re.compile(r"(?:^|\n)(##\s*intent: *\S+\s*\n[-*] |[ \t]*- +intent: *\S.*\n(?:.*\n){0,5}?[ \t]*examples: *[|>])")
 _KEY = re.compile(r"\s*(?P<name>\w+):( *[|>][-+\d]*)?\s*")
 _ITEM = re.compile(r"(?P<before>\s*)[-*] +(?P<said>\S.*?)\s*")
 _ENTITY = re.compile(r"\[([^\]]*)\](?:\([^)]*\)|\{[^}]*\})")
