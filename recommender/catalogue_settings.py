@@ -108,7 +108,7 @@ SETTINGS: dict[str, str] = {
     "S_optimizer_adamw": "AdamW with bias correction, which small data needs; fused: one pass over memory a step.",
     "S_optimizer_usual": "AdamW with bias correction, the usual choice; fused: one pass over memory a step.",
     "S_optimizer_8bit": "AdamW with {bits}-bit moments, to save memory.",
-    "S_token_budget": "Micro-batches of up to {token_budget:count} tokens: they decide speed and memory, not the result.",
+    "S_token_budget": "Micro-batches of up to {token_budget:count} tokens decide speed and memory, not what a step learns from.",
     "S_padding_none": "No padding: rows lie end to end and attention is computed for each alone, if a few rows show before the "
     "first step that this model computes the same so.",
     "S_padding_by_length": "Rows of like lengths are padded together: an encoder-decoder reads with one half and writes with the "

@@ -39,7 +39,7 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # mypy does not 
         out = functional.linear(rows, weight, bias if bias is None else bias.to(weight.dtype))
         out.addmm_(narrow, b.t(), alpha=ctx.scale)
         ctx.save_for_backward(rows, a, b, narrow, kept, weight)
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> Any:

@@ -196,6 +196,7 @@ def test_an_adapter_that_drops_learns_what_pefts_own_path_learns(
     for got, expected, other in zip(found["fused"], found["usual"], found["other"], strict=True):
         assert float((got - expected).norm() / expected.norm()) < ROUNDING
         assert float((got - other).norm() / other.norm()) > 10 * ROUNDING
+    assert layer(x[:, :0]).shape == usual(x[:, :0]).shape, "an expert that no token chose reads nothing"
     model.eval()
     assert torch.allclose(layer(x), usual(x), rtol=1e-4, atol=1e-5)
 

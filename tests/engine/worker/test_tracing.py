@@ -80,7 +80,9 @@ CELLS: dict[str, dict[str, Any]] = {
     "bert, masked_lm": {"head": "masked_lm", "gradient_checkpointing": "layer", "label_smoothing": 0.1},
     "bert, masked_lm, autocast": {"head": "masked_lm", "autocast": "bfloat16"},
     "fused loss of logits": {"loss": "fused", "kernels": "usual", "outputs_held": True},
-    "own, lora, two micro-batches": {"method": "lora", "loss": "chunked", "gradient_accumulation_steps": 2},
+    "own, lora, two micro-batches": {
+        "method": "lora", "lora_dropout": 0.1, "loss": "chunked", "gradient_accumulation_steps": 2,
+    },
     "own, bert": {"head": "classification", "loss": "chunked", "padded": True},
     "t5, qlora": {"method": "qlora", "target_length": 16},
     "t5, classification": {"head": "classification"},
