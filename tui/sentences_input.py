@@ -186,7 +186,7 @@ SENTENCES: tuple[str, ...] = (
     marked(
         "{place}: column {column} holds {value}, as programs write what is missing; leave such rows out, or give them a class."
     ),
-    marked("{path}: column {column} holds numbers with a comma ({value}); write them like 1.5 or 1500."),
+    marked("{path}: column {column} holds numbers with a comma or a sign ({value}); write them like 1.5 or 1500."),
     marked("{place}: column {column} holds {kind}, {value}, where other rows hold {others}; write all labels alike."),
     marked("a word"),
     marked("a number"),

@@ -130,6 +130,8 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         )
     if shape.task in ("multi_label", "token_classification") and not labels:
         raise InputError(f"{given.train}: no row has any label, so there is nothing to learn.")
+    if shape.task == "token_classification" and len(labels) < 2:
+        raise InputError(f"{given.train}: all words have the same tag, so there is nothing to learn.")
     if shape.task == "multi_label" and all(counted.marks[label] == len(counted) for label in labels):
         all_of_them = ", ".join(one_line(label, 40) for label in labels[:5])
         raise InputError(f"{given.train}: every row has the same labels ({all_of_them}), so there is nothing to learn.")

@@ -37,6 +37,7 @@ _RANKED = frozenset({"output", "outputs", "response", "responses", "completions"
 _SAID = frozenset({"response", "answer", "output", "text"})
 _SEEN = ("images", "image", "videos", "video", "audios", "audio")
 _TALKS = frozenset({"instruction", "messages", "conversations", "conversation"})
+_SIGNS = "$€£¥% \xa0"
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
 
 
@@ -57,14 +58,20 @@ def refuse_several_answers(table: Table, columns: list[Column]) -> None:
 
 
 def with_commas(values: Sequence[Any]) -> list[str]:
-    """The values as texts where all are numbers and some are written `3,4` or `1,234.5`; nothing where they are not."""
+    """The values as texts where all are numbers and some are written `3,4`, `1,234.5`, `$3` or `3 %`; else nothing."""
     texts = [t for t in (str(v).strip() for v in values if v is not None) if t]
-    numbers = all(DECIMAL_COMMA.fullmatch(t) or THOUSANDS_COMMA.fullmatch(t) for t in texts)
-    return texts if numbers and any("," in t for t in texts) else []
+    bare = [t.strip(_SIGNS) for t in texts]
+    numbers = all(DECIMAL_COMMA.fullmatch(t) or THOUSANDS_COMMA.fullmatch(t) for t in bare)
+    return texts if numbers and any(map(_is_dressed, texts)) else []
+
+
+def _is_dressed(number: str) -> bool:
+    """Whether a number has a comma, or a sign of a currency or a percentage."""
+    return "," in number or number != number.strip(_SIGNS)
 
 
 def refuse_decimal_commas(table: Table, columns: list[Column], label: str | None) -> None:
-    """Measures written `3,4`, which would be taken for two labels each: by their name, or the column that is to be the `label`.
+    """Measures written `3,4` or `$3`, which would be taken for labels: by their name, or the column that is to be the `label`.
     Under a name such as `labels` they are two.
 
     Raises:
@@ -75,10 +82,10 @@ def refuse_decimal_commas(table: Table, columns: list[Column], label: str | None
         if (measure or (c.name == label and c.called not in PLURALS)) and c.kind == "value" and c.numeric < 0.5:
             texts = with_commas(table.values(c.name))
             if texts and (measure or sum("," in t for t in texts) >= MOSTLY_COMMAS * len(texts)):
-                one = next(t for t in texts if "," in t)
+                one = next(filter(_is_dressed, texts))
                 raise InputError(
-                    f"{table.path}: column {one_line(c.name, 60)} holds numbers with a comma ({one_line(one, 20)}); write them"
-                    " like 1.5 or 1500."
+                    f"{table.path}: column {one_line(c.name, 60)} holds numbers with a comma or a sign ({one_line(one, 20)});"
+                    " write them like 1.5 or 1500."
                 )
 
 

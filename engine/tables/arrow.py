@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import read_json
+from engine.tables.cells import with_talks
 from engine.tables.source import BATCH_ROWS, Source, Told, Wanted
 from engine.tables.table import Table
 from engine.text import one_line
@@ -16,7 +17,9 @@ from recommender.errors import InputError
 
 Turn = Callable[[Any], Any]
 _LOOK_AT = 20
-"""Rows that tell whether bytes are text."""
+"""Rows that tell whether bytes are text, and texts conversations."""
+_TALKS = frozenset({"messages", "conversations", "conversation", "prompt", "chosen", "rejected"})
+"""Columns whose texts may spell lists of turns."""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 """What texts do not hold; of signs that are not seen they have many, within emoji above all."""
 
@@ -36,9 +39,13 @@ def open_parquet(path: Path, only: frozenset[str] | None = None) -> Source:
             as_bytes = [f.name for f in schema if _is_binary(f.type) and "." not in f.name]
             first = next(file.iter_batches(_LOOK_AT, columns=as_bytes), None) if as_bytes else None
             names = tuple(name for name in _readable(path, schema, first) if only is None or name in only)
+            talks = [name for name in names if name in _TALKS and _is_string(schema.field(name).type)]
+            spelt = next(file.iter_batches(_LOOK_AT, columns=talks), None) if talks else None
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: damaged parquet file: {_sentence(error)}.") from None
-    return Source(path, "parquet", partial(_parquet, path, names), rows, "rows", names, picks=partial(open_parquet, path))
+    read = partial(_parquet, path, names)
+    source = Source(path, "parquet", read, rows, "rows", names, picks=partial(open_parquet, path))
+    return source if spelt is None else with_talks(source, spelt.to_pydict())
 
 
 def _parquet(path: Path, names: tuple[str, ...], told: Told, _: Wanted) -> Iterator[Table]:
@@ -174,6 +181,12 @@ def _are_texts(values: Sequence[bytes | None]) -> bool:
     except UnicodeDecodeError:
         return False
     return bool(texts) and not any(map(_CONTROL.search, texts))
+
+
+def _is_string(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_binary(kind: Any) -> bool:

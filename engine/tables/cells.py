@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,7 @@ _MAYBE = re.compile(r'(?:^|[,;\t|])"?\[|"\{""choices""', re.MULTILINE)
 _BRACKETS = ("[]", "()", "{}")
 _NUMPY = re.compile(r"""\[\s*(["'])(?:(?!\1)[^\\])*\1\s+["']""")
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
+_TURNS = ({"role", "content"}, {"from", "value"})
 PLURALS = frozenset({"labels", "tags", "genres", "categories", "topics", "emotions", "classes"})
 """Names under which a value may well be several labels."""
 _CHOSEN = re.compile(r'\{\s*"choices"\s*:')
@@ -190,7 +191,23 @@ def _with_lists(source: Source, names: Iterable[str], told: Told, wanted: Wanted
         yield replace(table, columns=table.columns | lists)
 
 
-def _held(table: Table, name: str, row: int, cell: str) -> list[Any] | None:
+def with_talks(source: Source, first: Mapping[str, Sequence[Any]]) -> Source:
+    """Conversations as lists where texts spell them (`'[{"role": ...}]'`), as some sets of the hub have them; `first` holds the
+    first values of columns."""
+    names = tuple(name for name, values in first.items() if _are_talks(values))
+    return replace(source, read=partial(_with_lists, source, names)) if names else source
+
+
+def _are_talks(values: Sequence[Any]) -> bool:
+    lists = [list_in(v) for v in values if isinstance(v, str)]
+    items = [item for found in lists for item in found or ()]
+    turns = [item for item in items if isinstance(item, dict) and any(item.keys() >= who for who in _TURNS)]
+    return bool(turns) and len(turns) == len(items) and _nearly_all(sum(map(bool, lists)), len(lists))
+
+
+def _held(table: Table, name: str, row: int, cell: Any) -> list[Any] | None:
+    if not isinstance(cell, str):
+        return cell  # type: ignore[no-any-return]
     found = list_in(cell)
     if found is None and cell.strip():
         raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds no list, where other rows do.")

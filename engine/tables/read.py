@@ -15,6 +15,7 @@ from engine.files import expanded, nearest, sha256_of
 from engine.tables.annotated import annotated
 from engine.tables.arrow import is_saved, open_arrow, open_parquet, open_saved, saved_files, splits_of
 from engine.tables.by_class import classes_in, open_by_class, text_files
+from engine.tables.cells import with_talks
 from engine.tables.delimited import open_delimited
 from engine.tables.encoding import TextFile, open_text
 from engine.tables.layout import is_separated
@@ -43,6 +44,10 @@ _DOCUMENTS = (".pdf", ".doc", ".docx", ".odt", ".rtf", ".epub", ".html", ".htm",
 _STORES = (".db", ".sqlite", ".sqlite3", ".pkl", ".pickle", ".npy", ".npz", ".h5", ".hdf5", ".pt", ".safetensors", ".sql", ".ann")
 _PRINTED = re.compile(r"\s*\{(?:|[^\n]*[^\s}\]],|[^\n]*[\[{])[ \t\r]*\n")
 """A first line that ends within an object: such files hold one or many over several lines each."""
+_SPELT = re.compile(r'": *"\[ *\{ *(\\"|\'|\\u0022)(role|content|from|value)\b')
+"""A text that begins like a list of turns written out."""
+_FIRST = 500
+"""Rows that tell whether texts are such lists."""
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _SHEET_START = b"\xd0\xcf\x11\xe0"
 """Of Excel's old files."""
@@ -276,7 +281,9 @@ def _open_text(path: Path) -> Source:
 
 
 def _objects(file: TextFile, *, a_line: bool) -> Source:
-    return annotated(open_jsonl(file) if a_line else open_json(file), file)
+    source = annotated(open_jsonl(file) if a_line else open_json(file), file)
+    first = next(source.batches(), None) if _SPELT.search(file.head(_HEAD)) is not None else None
+    return source if first is None else with_talks(source, {n: values[:_FIRST] for n, values in first.columns.items()})
 
 
 def _together(path: Path, parts: list[Source]) -> Source:

@@ -469,7 +469,7 @@ def test_a_table_of_measurements_is_read_where_its_text_is_named(tmp_path: Path)
 def test_amounts_with_a_decimal_comma_are_no_labels_whatever_they_are_called(tmp_path: Path) -> None:
     path = write(tmp_path, "preise.csv", lambda i, r: [prose(r), f"{i % 9},{i % 90 + 10}"], ["Beschreibung", "Preis"])
     for options in ({}, {"label_column": "Preis"}):
-        with pytest.raises(InputError, match=r"column Preis holds numbers with a comma \(0,10\); write them like 1\.5 or 1500"):
+        with pytest.raises(InputError, match=r"column Preis holds numbers with a comma or a sign \(0,10\); write"):
             looked(path, **options)
 
 
@@ -563,11 +563,50 @@ def test_grades_and_conversations_written_out_are_told(tmp_path: Path) -> None:
 
 def test_measures_with_a_decimal_comma_are_no_pairs_of_labels(tmp_path: Path) -> None:
     make: Make = lambda i, r: [prose(r), f"{i % 7},{i % 10}"]  # noqa: E731
-    with pytest.raises(InputError, match=r"column score holds numbers with a comma \(0,0\); write them like 1\.5 or 1500"):
+    with pytest.raises(InputError, match=r"column score holds numbers with a comma or a sign \(0,0\); write them like 1\.5"):
         looked(write(tmp_path, "a.csv", make, ["text", "score"]))
     make = lambda i, r: [prose(r), f"{31_250 * i:,}.50"]  # noqa: E731
-    with pytest.raises(InputError, match=r"column price holds numbers with a comma \(31,250\.50\); write them like 1\.5 or 1500"):
+    with pytest.raises(InputError, match=r"column price holds numbers with a comma or a sign \(31,250\.50\); write"):
         looked(write(tmp_path, "b.csv", make, ["text", "price"]))
+
+
+def test_measures_with_a_sign_are_no_classes_and_classes_with_one_are(tmp_path: Path) -> None:
+    for name, form in (("price", "${}.50"), ("score", "{} %")):
+        path = write(tmp_path, f"{name}.csv", lambda i, r, form=form: [prose(r), form.format(i % 30)], ["text", name])  # type: ignore[misc]
+        with pytest.raises(InputError, match=rf"column {name} holds numbers with a comma or a sign \(.*0.*\); write"):
+            looked(path)
+    discounts = write(tmp_path, "c.csv", lambda i, r: [prose(r), f"{10 * (i % 3)}%"], ["text", "label"])
+    assert looked(discounts).labels == ("0%", "10%", "20%")
+
+
+def test_words_that_all_have_one_tag_are_nothing_to_learn(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", lambda i, r: {"tokens": prose(r).split(), "ner_tags": ["O"] * 12})
+    with pytest.raises(InputError, match="all words have the same tag, so there is nothing to learn"):
+        looked(path)
+
+
+@pytest.mark.parametrize("carrier", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("write_out", [json.dumps, repr])
+def test_conversations_that_texts_spell_are_read(tmp_path: Path, carrier: str, write_out: Callable[[Any], str]) -> None:
+    rng = random.Random(0)
+    rows: list[dict[str, Any]] = [{"id": i, "messages": write_out(talk(rng)) if i else None} for i in range(ROWS)]
+    path = tmp_path / f"a.{carrier}"
+    if carrier == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text(json.dumps(rows) if carrier == "json" else "".join(json.dumps(row) + "\n" for row in rows))
+    facts = looked(path)
+    assert (facts.task, facts.columns, facts.rows, facts.empty_rows) == ("chat", {"messages": "messages"}, ROWS - 1, 1)
+    choice = DataChoice(train=str(path), layout="messages", columns=facts.columns)
+    assert len(load(choice, "chat")[0]) == ROWS - 1
+    spoiled = path.with_name("b.jsonl")
+    rows[7]["messages"] = "hello"
+    spoiled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"b\.jsonl: row 8: column messages holds no list, where other rows do"):
+        looked(spoiled)
 
 
 def test_behind_a_semicolon_a_comma_is_the_decimal_one_as_spreadsheets_write_it(tmp_path: Path) -> None:
@@ -581,7 +620,7 @@ def test_behind_a_semicolon_a_comma_is_the_decimal_one_as_spreadsheets_write_it(
     labels = write(tmp_path, "labels-semicolon.csv", lambda i, r: [prose(r), f"{i % 7},{7 + i % 9}"], ["text", "labels"])
     assert looked(labels).task == "multi_label"
     thousands = write(tmp_path, "thousands-semicolon.csv", lambda i, r: [prose(r), f"{900 + 19 * i:,}"], ["text", "price"])
-    with pytest.raises(InputError, match=r"price holds numbers with a comma \(1,014\); write them like 1\.5 or 1500"):
+    with pytest.raises(InputError, match=r"price holds numbers with a comma or a sign \(1,014\); write them like 1\.5 or 1500"):
         looked(thousands)
     path.write_text(path.read_text().replace("103,30", "unbekannt"))
     with pytest.raises(InputError, match="row 4: column Betrag holds unbekannt, which is no number"):
