@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from recommender import fitted
 from recommender.facts import Facts
 from recommender.footprint import Step
+from recommender.recommendation import METHODS
 
 LOW, HIGH = 0.97, 1.08
 """Of the peak, where a profile tells no interval."""
@@ -229,7 +230,7 @@ def tried(facts: Facts, method: str, precision: str, checkpointing: bool) -> Tri
 
 
 def every_tried(facts: Facts) -> Iterator[tuple[Step, Tried]]:
-    """The traced steps of all parameters that were tried, the newest first."""
+    """The traced steps of all parameters that were tried, the newest first. What is not understood is left out."""
     for entry in reversed((facts.measured.memory_profile or {}).get("steps") or ()):
         try:
             step, told = Step(**{k: v for k, v in entry["step"].items() if k in NAMES}), entry["seconds"]
@@ -241,7 +242,7 @@ def every_tried(facts: Facts) -> Iterator[tuple[Step, Tried]]:
             continue
         sound = 0 < found.token < SLOWEST and 0 <= found.update < SLOWEST and 0 <= found.scored < SLOWEST
         sound = sound and all(0 <= n < MOST_STARTS for n in found.starts) and 0 <= found.starting < SLOWEST and found.tokens >= 1
-        if sound and step.trained == "all":
+        if sound and step.trained == "all" and step.method in METHODS and isinstance(step.micro_tokens, int):
             yield step, found
 
 

@@ -338,3 +338,10 @@ def test_a_method_that_was_not_tried_is_told_by_the_measure_of_one_that_was() ->
     for train in (1e-4, 1e-2):
         tried = {"steps": [{"step": step, "seconds": {"train": train, "evaluate": train / 3, "tokens": 400}}]}
         assert hours(memory_profile=tried) == pytest.approx(hours(), rel=0.2)
+
+
+@pytest.mark.parametrize("odd", [{"method": "galore"}, {"method": "lora", "precision": "bf16", "micro_tokens": "many"}])
+def test_what_a_newer_version_has_tried_is_no_measure(odd: dict[str, Any]) -> None:
+    step = {"method": "lora", "precision": "fp32", "gradient_checkpointing": False, "trained": "all"} | odd
+    tried = {"steps": [{"step": step, "seconds": {"train": 1.0, "evaluate": 1.0, "tokens": 400}}]}
+    assert recommend(preferences(memory_profile=tried)).candidate("qlora") == recommend(preferences()).candidate("qlora")
