@@ -1,5 +1,6 @@
 """The steps of a recommendation's candidates, traced as the worker would take them."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -71,10 +72,12 @@ def candidates(
             whole = told
             if learned_share(facts) != 1 and HEADS[one["task"]] == "causal_lm":
                 whole = peaks(step.all_learned(segments) or _Step(facts, one, card, learned=1.0).segments(), **allocator)
-            seconds = step.seconds
         except UNTRACEABLE as error:
             short |= is_out_of_memory(error)
             continue
+        seconds = None
+        with contextlib.suppress(*UNTRACEABLE):  # its memory is known even so
+            seconds = step.timed()
         allocated, kept, fullest = _most(told, "allocated"), _most(told, held), _most(whole, held)
         reserve = {"reserve": kept - sum(told["parts"].values())} if pooled else {}
         margin = RESERVED if pooled else ALLOCATED
@@ -127,11 +130,10 @@ class _Step:
         self.grows: Sizes | None = None
         """The step's sizes, where its blocks say how they grow."""
 
-    @property
-    def seconds(self) -> dict[str, float] | None:
-        """Of a token in training and in scoring and of the optimizer's step, where that was to be timed; the operations that a
-        micro-batch in training and in scoring and the optimizer start, the seconds that starting one takes, and the tokens of
-        the micro-batch. It is an everyday one: the step that memory is counted of has the longest rows."""
+    def timed(self) -> dict[str, float] | None:
+        """Seconds of a token in training and in scoring and of the optimizer's step, where that was to be timed; the operations
+        that a micro-batch in training and in scoring and the optimizer start, the seconds that starting one takes, and the tokens
+        of the micro-batch. It is an everyday one: the step that memory is counted of has the longest rows."""
         if not self._timed or not self._one.get("everyday"):
             return None
         lengths = self._everyday()

@@ -8,6 +8,7 @@ import pytest
 
 from engine.prediction import sizes
 from engine.worker.tracing.candidates import candidates
+from engine.worker.tracing.timed import Calls
 from recommender import fitted
 from recommender.decide import recommend
 from recommender.facts import Facts
@@ -220,3 +221,17 @@ def test_a_step_on_a_cpu_is_timed_with_everyday_rows(
     if task == "preference":  # what both begin with alike is read once
         apart = candidates(here, [one | {"task": "chat", "everyday": lengths}])["steps"]["full"]["seconds"]
         assert seconds["train"] < apart["train"]
+
+
+def test_a_step_that_cannot_be_timed_has_its_memory_counted(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("no such operation here")
+
+    monkeypatch.setattr(Calls, "note", fails)
+    settings = {"max_length": 96, "precision": "fp32", "learning_rate": 1e-3, "epochs": 1, "effective_batch": 4}
+    rest = {"labels": 3, "rows": 4, "length": 96, "pieces": 2, "everyday": [60, 70]}
+    model = facts.model.model_copy(update={"config": LLAMA})
+    one = {"method": "full", "task": "chat", "settings": settings} | rest
+    told = candidates(facts.model_copy(update={"machine": Facts().machine, "model": model}), [one])["steps"]["full"]
+    assert told["peak"] > 0
+    assert "seconds" not in told
