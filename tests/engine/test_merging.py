@@ -150,3 +150,7 @@ def test_nothing_is_left_of_a_merge_that_is_left_alone(mergeable: RunDirectory, 
     assert [process.returncode for process in begun] == [-signal.SIGKILL] * 2
     assert [path.name for path in mergeable.path.iterdir()] == ["worker.log"]
     assert not merging._going_on
+
+
+def test_a_base_in_fp32_finds_room_in_the_memory_that_is_asked_for() -> None:
+    assert 4.5e9 < merging.memory_needed(10**9) < 5e9

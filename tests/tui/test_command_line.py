@@ -410,6 +410,64 @@ def test_where_nothing_was_saved_the_code_is_that_of_the_signal(
     assert headless.follow(lambda: (run, 0), as_json=True) == code
 
 
+def test_a_signal_while_a_worker_is_being_started_is_passed_on_and_the_next_stops_at_once(
+    make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("tui.stopping.stop", lambda run, *, now: asked.append(now))
+    monkeypatch.setattr(stopping, "SAME", 0.0)
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping.stopping_by_signals() as heard:
+        signal.raise_signal(signal.SIGTERM)
+        assert asked == []
+        heard.found(make_run().run)
+        assert asked == [False]
+        signal.raise_signal(signal.SIGTERM)
+    assert asked == [False, True]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_whoever_leaves_a_run_to_itself_is_told_how_to_come_back(
+    make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, told = make_run().run, list[RunDirectory]()
+
+    def interrupted(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    def begin() -> tuple[RunDirectory, int]:
+        signal.raise_signal(signal.SIGINT)
+        return run, 0
+
+    monkeypatch.setattr(headless, "watch", interrupted)
+    assert headless.attach_to(run, as_json=True) == 0
+    assert f"{run.name} goes on without you. Back: loracle attach {run.name}" in capsys.readouterr().err
+    assert headless.leave(lambda: (run, 0), told.append) == 0
+    assert headless.leave(begin, told.append) == 130
+    assert told == [run, run], "who pressed Ctrl-C meanwhile is told that it runs"
+
+
+def test_the_last_words_of_a_run_in_a_group_are_those_of_the_group(
+    worker: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(in_group: bool = False, as_json: bool = False, **state: Any) -> tuple[int, str, str]:
+        code = headless._closing(worker.run, RunState(**state), as_json=as_json, in_group=in_group)
+        out, err = capsys.readouterr()
+        return code, out, " ".join(err.split())
+
+    monkeypatch.setattr(show, "report", lambda *_: print("the report"))
+    (worker.run.path / "report.json").write_text("{}")
+    assert [said(**how, status="done")[1] for how in ({}, {"in_group": True}, {"as_json": True})] == ["the report\n", "", ""]
+    stop: dict[str, Any] = {"status": "stopped", "end": {"cause": "stopped on request", "cure": "Go on.", "code": 5}}
+    assert said(**stop)[2].endswith(": stopped on request. Go on.")
+    assert said(in_group=True, **stop) == (5, "", "")
+    fault: dict[str, Any] = {"status": "failed", "end": {"cause": "It broke.", "cure": "Mend it.", "code": 4}}
+    assert said(in_group=True, **fault) == (4, "", "loracle: It broke. Mend it.")
+    name = worker.run.name
+    assert f"Start again from the beginning: loracle resume {name}" in said(status="dead")[2]
+    assert f"Go on from the newest sound checkpoint: loracle resume {name}" in said(status="dead", checkpoint=5)[2]
+
+
 def test_ctrl_c_in_the_moment_in_which_a_run_ends_stops_its_group(worker: Any) -> None:
     def begin() -> tuple[RunDirectory, int]:
         signal.raise_signal(signal.SIGINT)

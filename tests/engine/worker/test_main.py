@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,6 +111,25 @@ def test_a_stop_before_anything_was_trained_leaves_nothing_and_says_so(
     assert list(run.checkpoints.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "cause"), [({"stop-at": "3"}, "paused, as it was to"), ({"stop-at": "9", "stop": ""}, "stopped on request")]
+)
+def test_a_run_that_is_not_at_its_end_says_why_and_which_checkpoint_goes_on(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], cause: str
+) -> None:
+    run = begin(make_plan(tiny))
+    for name, content in asked.items():
+        (run.control / name).write_text(content)
+    monkeypatch.setattr(session, "Session", lambda *_: SimpleNamespace(go=lambda: True))
+    for step in (3, 4):
+        (run.checkpoints / f"step-{step}").mkdir()
+        (run.checkpoints / f"step-{step}" / "weights").touch()
+    checkpoints.seal(run.checkpoints / "step-3")  # the other one was not written to its end
+    end = work(run)
+    assert (end["status"], end["code"], end["cause"], end["checkpoint"]) == ("stopped", 5, cause, 3)
+    assert end["cure"] == f"`loracle resume {run.name}` goes on from step 3."
+
+
 def test_rows_that_changed_are_a_refusal_not_a_crash(tiny: Path, make_plan: MakePlan, begin: Begin) -> None:
     end = work(begin(make_plan(tiny, data={"train_fingerprint": "0" * 64})))
     assert (end["status"], end["code"]) == ("refused", 2)
@@ -119,7 +139,7 @@ def test_rows_that_changed_are_a_refusal_not_a_crash(tiny: Path, make_plan: Make
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (KeyError("first line\nsecond \x1b[31mline"), "KeyError: "),
+        (RuntimeError("first line\nsecond \x1b[31mline"), "RuntimeError: first line"),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk of {} was full while the model was loaded; what was saved"),
     ],
 )
