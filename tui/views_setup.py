@@ -120,14 +120,22 @@ def names_of(names: list[str]) -> str:
 
 
 def memory_line(candidates: "Sequence[Candidate]", *, whole: bool) -> Content:
-    """What the three methods would need, on one line; `whole` once model and data are both known."""
-    parts = []
+    """Whether the three methods fit, on one line; `whole` once model and data are both known.
+
+    Bytes stand there only where a trace has counted them: a formula is off by up to a factor, and where that decides says `?`.
+    """
+    from recommender.traced import NEAR
+
+    parts, free = [], candidates[0].memory.available
     for c in candidates:
-        mark = (f"{sign('✓' if c.fits else '✗')} ", "$text-success" if c.fits else "$text-error")
-        parts.append(Content.assemble((NAMES[c.method], "bold"), " ", mark, f"~{size(c.memory.predicted)}"))
-    free = _("of {size} free").format(size=size(candidates[0].memory.available))
+        counted, least = c.memory.counted, max(free, 1)
+        open_yet = not counted and abs(math.log(max(c.memory.predicted, 1) / least)) < NEAR
+        mark = ("?", "$text-warning") if open_yet else (sign("✓"), "$text-success") if c.fits else (sign("✗"), "$text-error")
+        parts.append(Content.assemble((NAMES[c.method], "bold"), " ", mark, f" ~{size(c.memory.predicted)}" if counted else ""))
+    known = all(c.memory.counted for c in candidates)
+    words = _("of {size} free") if known else _("with {size} free; the plan counts it")
     head = _("Memory") if whole else _("So far")
-    return Content.assemble(f"{head}  ", Content("  ").join(parts), f"  {free}")
+    return Content.assemble(f"{head}  ", Content("  ").join(parts), f"  {words.format(size=size(free))}")
 
 
 def _ok() -> tuple[str, str]:

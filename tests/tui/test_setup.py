@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from engine.inspect import DataInspection
+from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
 from tests.tui.driving import ready
 from tui import draft as drafts
-from tui import work_plan
+from tui import views_setup, work_plan
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.screens.recommendation import RecommendationScreen
@@ -20,6 +21,19 @@ from tui.screens.run import RunScreen
 from tui.screens.setup import SetupScreen
 
 Screen = Callable[[LoracleApp], str]
+
+
+def test_the_line_of_memory_tells_bytes_only_where_they_were_counted(facts: Facts) -> None:
+    def line(free: float, **memory: object) -> str:
+        machine = facts.machine.model_copy(update={"ram_available": int(free)})
+        found = recommend(facts.model_copy(update={"machine": machine})).candidates
+        told = [c.model_copy(update={"memory": c.memory.model_copy(update=memory)}) for c in found]
+        return str(views_setup.memory_line(told, whole=True))
+
+    assert line(30e9) == "Memory  Full ✓  LoRA ✓  QLoRA ✓  with 30.0 GB free; the plan counts it"
+    assert "Full ✗" in line(0.3e9)
+    assert "Full ?" in line(2.2e9)  # the formula says 1.9
+    assert line(2.2e9, counted=True, predicted=10**9) == "Memory  Full ✓ ~1.0 GB  LoRA ✓ ~1.0 GB  QLoRA ✓ ~1.0 GB  of 2.2 GB free"
 
 
 @pytest.mark.usefixtures("known")
