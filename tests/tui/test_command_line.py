@@ -23,7 +23,7 @@ from engine.state import RunState
 from recommender.errors import InputError, Refused
 from recommender.plan_file import dump
 from tests.engine.test_runs import PLAN
-from tui import commands_estimate, commands_group, headless, serve, show, stopping
+from tui import commands, commands_estimate, commands_group, headless, serve, show, stopping
 from tui.cli import _parser, main
 from tui.draft import Draft
 
@@ -350,6 +350,57 @@ def test_what_was_known_before_a_resume_is_read_up_to_there(
         state = RunState()
         headless._fold(worker.run, state, offset)
         assert (state.step, len(state.losses)) == (20, 20)
+
+
+def test_a_run_that_goes_on_is_watched_from_there_and_until_its_new_worker_has_ended(
+    worker: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker.steps(1, 3)
+    worker.end(status="stopped", code=5)
+    offset, settled = worker.run.events.stat().st_size, list[str]()
+
+    def settle(run: RunDirectory, state: RunState, read: object) -> RunState:
+        settled.append(state.status)
+        if len(settled) == 1:  # its worker has not spoken yet
+            worker.steps(4, 5)
+            worker.end()
+        return state
+
+    monkeypatch.setattr(headless, "settle", settle)
+    assert headless.watch(worker.run, as_json=True, offset=offset) == 0
+    assert settled[0] == "starting"
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["step"] for event in told if event["kind"] == "step"] == [4, 5], "what was told before is not told again"
+
+
+def test_a_run_whose_worker_is_gone_is_not_watched_for_ever(worker: Any) -> None:
+    worker.die()
+    assert headless.attach_to(worker.run, as_json=True) == 4
+
+
+def test_a_plan_is_pointed_elsewhere_without_what_was_noted_of_where_it_was() -> None:
+    def pointed(**given: Any) -> dict[str, Any]:
+        noted = {"id": "a", "revision": "r", "fingerprint": "f"}
+        data = {"train": "a.csv", "train_fingerprint": "t", "eval": "b.csv", "eval_fingerprint": "e"}
+        asked = {"model": None, "data": None, "eval": None, "seed": None, "plan": "p.yaml"} | given
+        return commands._pointed({"model": noted, "data": data, "seed": 1}, argparse.Namespace(**asked))
+
+    usual = pointed()
+    assert pointed(model="b") == usual | {"model": {"id": "b"}}
+    assert pointed(data="c.csv") == usual | {"data": usual["data"] | {"train": "c.csv", "train_fingerprint": None}}
+    assert pointed(eval="c.csv") == usual | {"data": usual["data"] | {"eval": "c.csv", "eval_fingerprint": None}}
+    assert pointed(seed=7) == usual | {"seed": 7}
+
+
+def test_a_merge_that_is_interrupted_says_that_nothing_is_left(
+    make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.merging.merge", interrupted)
+    assert commands.merge(argparse.Namespace(run=str(make_run().run.path), runs=None, to=None, json=True)) == 130
+    assert "nothing is left of the merged model" in capsys.readouterr().err
 
 
 def test_a_group_between_two_of_its_runs_can_be_stopped(monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., Any]) -> None:

@@ -103,6 +103,8 @@ def test_labels_and_settings_are_saved_with_the_weights(finished: Finished, meth
     config = read_json(run.model / "config.json")
     assert [config["id2label"][str(i)] for i in range(6)] == parts.labels
     assert "quantization_config" not in config
+    tokenizer = read_json(run.model / "tokenizer.json")
+    assert (tokenizer["truncation"]["max_length"], tokenizer["padding"]) == (48, None), "whoever serves it reads as it learned"
     card = (run.model / "README.md").read_text()
     assert all(f"- `{label}`" in card for label in parts.labels)
     assert "learning rate 0.001" in card

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,9 @@ from engine.processes import this
 from engine.rundir import RunDirectory
 from engine.runs import SIGNALS_APART
 from engine.worker import __main__ as worker_main
+from engine.worker import control as worker_control
 from engine.worker import export, session
-from engine.worker.control import Control
+from engine.worker.control import Control, StopNow
 from engine.worker.modeling import build
 from recommender.plan import Plan
 from tests.engine.worker.inside import work
@@ -236,6 +238,50 @@ def test_stopping_at_once_waits_for_no_operation(tmp_path: Path, asked: str) -> 
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_stop_waits_for_the_step_and_one_at_once_for_nothing(tmp_path: Path) -> None:
+    def leaves(control: Control) -> bool:
+        try:
+            control.interrupt()
+        except StopNow:
+            return True
+        return False
+
+    for asked, times, stop, now in (("", 0, False, False), ("stop", 0, True, False), ("stop-now", 0, True, True),
+                                    ("", 1, True, False), ("", 2, True, True)):  # fmt: skip
+        folder = tmp_path / f"{asked} {times}"
+        folder.mkdir()
+        if asked:
+            (folder / asked).touch()
+        control = Control(folder)
+        control.terminated = times
+        assert (control.stop, control.now) == (stop, now)
+        assert leaves(control) is stop, "nothing is lost between steps"
+        with control.steps():
+            assert leaves(control) is now
+        assert leaves(control) is stop
+
+
+def test_a_worker_that_takes_no_steps_has_a_while_to_leave_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_control, "LOOKS_EVERY", 0.01)
+    monkeypatch.setattr(worker_control, "PATIENCE", 0.1)
+    control, left, (heard, tells) = Control(tmp_path), threading.Event(), os.pipe()
+    listening = threading.Thread(target=control._listen, args=(heard, left.set), daemon=True)
+    with control.steps():
+        (tmp_path / "stop").touch()
+        listening.start()
+        assert not left.wait(0.4), "a step may take long"
+    assert left.wait(10)
+    listening.join()
+    os.close(tells)
+    os.close(heard)
+
+
+@pytest.mark.parametrize(("written", "step"), [("7", 7), ("0", 1), ("soon", None), ("", None)])
+def test_a_pause_is_after_a_step(tmp_path: Path, written: str, step: int | None) -> None:
+    (tmp_path / "stop-at").write_text(written)
+    assert Control(tmp_path).stop_at == step
 
 
 def test_a_request_to_save_is_used_up(tmp_path: Path) -> None:
