@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.events import read_events
-from engine.files import read_json
+from engine.files import read_json, write_json
 from engine.loading import split
 from engine.rundir import RunDirectory
 from engine.worker import export
@@ -133,6 +133,17 @@ def test_a_result_gets_its_name_once_all_of_it_is_on_the_disk(tmp_path: Path, mo
         export.save(run, unread, unread, tokenizer=None, parts=unread, base="")
     weights, folder, root = ((tmp_path / name).stat().st_ino for name in ("model/weights", "model", "."))
     assert done == [["weights"], weights, folder, "model", root]
+
+
+def test_an_adapter_names_its_base_where_others_find_it(tmp_path: Path, tiny: Path, make_plan: Callable[..., Plan]) -> None:
+    plan = make_plan(tiny, "lora")
+    hub = plan.model_copy(update={"model": plan.model.model_copy(update={"id": "org/model", "revision": "abc"})})
+    for made, named in ((plan, ("/here/tiny", None)), (hub, ("org/model", "abc"))):
+        write_json(tmp_path / "adapter_config.json", {"target_modules": ["b", "a"], "base_model_name_or_path": "/a/snapshot"})
+        export._name_base(tmp_path, made, "/here/tiny")
+        kept = read_json(tmp_path / "adapter_config.json")
+        assert (kept["base_model_name_or_path"], kept["revision"]) == named
+        assert kept["target_modules"] == ["a", "b"]
 
 
 def test_a_hub_model_is_named_by_its_id(finished: Finished) -> None:
