@@ -10,9 +10,9 @@ from engine.inspection import cache, tokens
 from engine.inspection.classes import check_classes, check_tags
 from engine.inspection.columns import LOOK_AT
 from engine.inspection.counting import Counted, Looked, count, counted_rows, look
-from engine.inspection.detection import detect
 from engine.inspection.duplicates import near_duplicates
 from engine.inspection.language import language_of
+from engine.inspection.later import shaped_and_counted
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
@@ -93,14 +93,13 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
     if not head.rows:
         raise InputError(f"{given.train} has a header and no rows.")
     named = {r: request[f"{r}_column"] for r in ("text", "label") if request.get(f"{r}_column")} | (request.get("columns") or {})
-    shape = detect(head, named, request.get("task"))
     counter = tokens.Counter(request.get("model"))
     seed = int(request.get("split_seed") or 0)
 
     def told(done: int) -> None:
         progress(min(done, source.size), source.size, source.unit)
 
-    counted = count(source, shape, told)
+    head, shape, counted = shaped_and_counted(source, head, named, request.get("task"), told)
     _refuse_empty(given.train, counted, shape)
     _check_marks(source, counted, shape)
     known = set(counted.marks)
