@@ -11,7 +11,7 @@ from typing import Self
 import psutil
 
 from engine.files import disk_free, json_object
-from engine.inspection import accelerators
+from engine.inspection import accelerators, nvidia
 from engine.inspection.child import leave_idle
 from engine.inspection.hub_list import hub_cache
 from engine.inspection.processor import usable_cores
@@ -29,7 +29,10 @@ pages takes as long as the arithmetic. Keeping them on the heap took padded BERT
 the mmap threshold alone is not enough, glibc caps it at 32 MiB (benchmarks/results)."""
 
 ALLOCATOR_GPU = "expandable_segments:True"
-"""torch's memory of a GPU grows where it ends: micro-batches are of ever other sizes, and blocks of one fit no other."""
+"""torch's memory of a GPU grows where it ends: micro-batches are of ever other sizes, and blocks of one fit no other. Not below
+Windows, whose driver refuses the first allocation (pytorch issue 192330); the worker looks whether others do."""
+SETTINGS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+"""Environment variables of it."""
 
 WAITING = {"GOMP_SPINCOUNT": "1000"}
 """How often a thread of GNU's OpenMP, which torch has on Linux, looks whether the others are ready before it sleeps. As usual it
@@ -140,13 +143,19 @@ def environment() -> dict[str, str]:
     }
     env.pop("PYTHONPATH", None)
     env |= arithmetic()
-    env.setdefault("PYTORCH_CUDA_ALLOC_CONF", ALLOCATOR_GPU)
+    env |= {SETTINGS[0]: own} if (own := _settings()) else {}
     return env | freest_device()
+
+
+def _settings() -> str:
+    """Of torch's memory of a GPU: a person's own by either name, of which torch reads the first."""
+    own = next((os.environ[name] for name in SETTINGS if os.environ.get(name)), None)
+    return own or ("" if nvidia.under_windows() else ALLOCATOR_GPU)
 
 
 def expandable() -> bool:
     """Whether a worker's memory on a GPU grows in place; a person may have said otherwise in the environment."""
-    return ALLOCATOR_GPU in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ALLOCATOR_GPU)
+    return ALLOCATOR_GPU in _settings()
 
 
 def arithmetic() -> dict[str, str]:

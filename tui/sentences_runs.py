@@ -24,6 +24,15 @@ SENTENCES: tuple[str, ...] = (
     marked("No process can be started here ({why}). Close what else runs, and try again."),
     marked("Memory ran out while the checkpoint of step {step} was written; what was saved before is sound."),
     marked("Memory ran out while {doing}."),
+    marked("torch cannot use the GPU ({why})."),
+    marked(
+        "See what `nvidia-smi` says; a restart of the machine often helps. With `CUDA_VISIBLE_DEVICES=-1` in the environment"
+        " Loracle plans for the processor."
+    ),
+    marked("The GPU failed while {doing} ({why}), and this process can compute nothing more."),
+    marked("The GPU failed in a step with {what}: {why}."),
+    marked("`--set {setting}` does without."),
+    marked("If it comes again, see what `nvidia-smi` says, and restart the machine."),
     marked("the model was loaded"),
     marked("texts were turned into tokens"),
     marked("the optimizer took a step"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ def card_present() -> bool:
         if any(Path("/proc/driver/nvidia/gpus").iterdir()):
             return True
     return Path("/dev/nvidia0").exists() or Path("/usr/lib/wsl/lib/libnvidia-ml.so.1").exists()
+
+
+def under_windows() -> bool:
+    """Whether this is Linux below Windows (WSL), whose driver the card is reached through."""
+    return Path("/dev/dxg").exists() or "microsoft" in platform.release().lower()
 
 
 def driver_present() -> bool:

@@ -22,7 +22,7 @@ from engine.files import DISK_FULL, write_json
 from engine.needless import needless, without
 from engine.processes import lives, this
 from engine.rundir import RunDirectory
-from engine.text import one_line
+from engine.text import first_line, one_line
 from engine.worker.control import Control, StopNow
 from engine.worker.heartbeat import Heartbeat
 from engine.worker.narrator import Narrator
@@ -142,8 +142,10 @@ def _work(run: RunDirectory, events: EventWriter, control: Control, libraries: L
             libraries = Libraries(needless(plan))
             libraries.start()
         libraries.wait()
+        from engine.worker.accelerator import take_hold
         from engine.worker.session import Session
 
+        take_hold()
         stopped = Session(run, plan, tell, control).go()
     except StopNow:
         return _stopped(run, control, AT_ONCE)
@@ -155,6 +157,10 @@ def _work(run: RunDirectory, events: EventWriter, control: Control, libraries: L
         doing = PHASES.get(tell.now, "the run was at work")
         if _is_memory(error):
             return _failed(run, f"Memory ran out while {doing}.", error)
+        if _lost_the_gpu(error):
+            said = one_line(first_line(error), 200)
+            failed = f"The GPU failed while {doing} ({said}), and this process can compute nothing more."
+            return _failed(run, failed, error, "If it comes again, see what `nvidia-smi` says, and restart the machine.")
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             full = f"The disk of {run.path} was full while {doing}; what was saved before is sound."
             return _failed(run, full, error, "Free some disk.")
@@ -176,6 +182,14 @@ def _is_memory(error: Exception) -> bool:
     from engine.worker.budget import is_out_of_memory
 
     return is_out_of_memory(error)
+
+
+def _lost_the_gpu(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return False
+    from engine.worker.budget import has_lost_the_gpu
+
+    return has_lost_the_gpu(error)
 
 
 def _stopped(run: RunDirectory, control: Control, cause: str) -> dict[str, Any]:

@@ -12,10 +12,21 @@ from recommender.plan import Plan
 MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
     "could not create a primitive", "could not create a memory", "failed to map segment", "cannot map zero-fill pages",
-    "can't start new thread",
+    "can't start new thread", "status_alloc_failed", "allocation_failed",
 )  # fmt: skip
 """What torch and the system say when memory runs out, on a GPU and on a CPU. Those from the second line on were seen under a
-limit: oneDNN's, the loader's where a library is loaded late, and Python's, whose threads need a stack."""
+limit: oneDNN's, the loader's where a library is loaded late, and Python's, whose threads need a stack. The last two are cuBLAS's
+and cuDNN's, which take memory beside torch's allocator (pytorch issue 128601)."""
+NOT_BEGUN = ("cublas_status_not_initialized", "cudnn_status_not_initialized", "cudnn_status_internal_error")
+"""What they say when they cannot begin: on a card that is nearly full that is for lack of memory (pytorch issue 81620)."""
+NEARLY_FULL = 2**30
+"""Bytes free on a card below which it is; cuDNN loads half as much with its kernels."""
+LOST = (
+    "device-side assert", "illegal memory access", "illegal instruction", "illegal address", "misaligned address",
+    "unspecified launch failure", "launch timed out", "uncorrectable", "hardware stack error", "invalid program counter",
+    "gpu is lost", "unknown error", "launch failure",
+)  # fmt: skip
+"""What CUDA says of a GPU on which this process can compute nothing any more: every later call says the same."""
 BROKEN_KERNELS = ("could not create a primitive", "could not create a memory")
 """oneDNN writes a kernel for each new shape. Where it once found no room for one, it never writes another in that process,
 whatever is free by then; torch's own operations take its place (seen with torch 2.13: `gelu` under RLIMIT_DATA)."""
@@ -80,14 +91,13 @@ class TokenBudget:
 def give_back() -> None:
     """Free what hangs in cycles, and return to the system what allocators keep of freed memory.
 
-    On a CPU that is the end of the heap, which otherwise leaves no room for what is mapped beside it: kernels that oneDNN writes
-    for a new shape, a library that is loaded late.
+    Of main memory that is the end of the heap, which otherwise leaves no room for what is mapped beside it: kernels that oneDNN
+    writes for a new shape, a library that is loaded late.
     """
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    else:
-        trim_heap()
+    trim_heap()
 
 
 def what_helps(plan: Plan) -> str:
@@ -107,12 +117,30 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether that error means that memory ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    told = isinstance(error, RuntimeError | ImportError | OSError)
-    return told and any(words in str(error).lower() for words in MEMORY_WORDS)
+    if not isinstance(error, RuntimeError | ImportError | OSError):
+        return False
+    said = str(error).lower()
+    return any(words in said for words in MEMORY_WORDS) or (any(words in said for words in NOT_BEGUN) and _nearly_full())
+
+
+def _nearly_full() -> bool:
+    try:
+        return bool(torch.cuda.is_available() and torch.cuda.mem_get_info()[0] < NEARLY_FULL)
+    except RuntimeError:  # it answers nothing any more
+        return False
+
+
+def has_lost_the_gpu(error: BaseException) -> bool:
+    """Whether that error ends all computing of this process on its GPU."""
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and "cuda" in said and any(words in said for words in LOST)
 
 
 def out_of_memory(error: BaseException) -> BaseException:
     """`error`, cleared of the frames that hold the memory; raised again as it is when memory was not the matter."""
     if not is_out_of_memory(error):
         raise error
-    return error.with_traceback(None)
+    earlier: BaseException | None = error
+    while earlier is not None:  # one that was raised while another was handled holds that one's frames too
+        earlier = earlier.with_traceback(None).__cause__ or earlier.__context__
+    return error

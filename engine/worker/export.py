@@ -10,7 +10,7 @@ from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.worker.adapters import CONFIG, write_as_plain_lora
 from engine.worker.card import model_card
-from engine.worker.modeling import Built, device_name, keep_trainable, load_tokenizer, quantization, weights_dtype
+from engine.worker.modeling import Built, device_name, keep_trainable, load_tokenizer, placed, quantization, weights_dtype
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.registry import task_of
 from recommender.facts import CLASSIFYING, Family
@@ -104,7 +104,7 @@ def load(run: RunDirectory, task: Task, base: str) -> Any:
     plan, auto = task.plan, task.model_class()
     if plan.method == "full":
         model = auto.from_pretrained(run.model, dtype=weights_dtype(plan), use_safetensors=True)
-        return model.to(device_name())
+        return placed(model, plan)
     from peft import PeftModel
 
     dtype = weights_dtype(plan)
@@ -115,5 +115,4 @@ def load(run: RunDirectory, task: Task, base: str) -> Any:
     # A head of the base that had another number of outputs is replaced by the one that was trained.
     model = auto.from_pretrained(base, trust_remote_code=False, ignore_mismatched_sizes=task.fresh_head, **options)
     keep_trainable(model)
-    model = PeftModel.from_pretrained(model, str(run.model))
-    return model if plan.method == "qlora" else model.to(device_name())
+    return placed(PeftModel.from_pretrained(model, str(run.model)), plan)

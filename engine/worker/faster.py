@@ -9,13 +9,13 @@ import torch
 from engine.text import one_line
 from engine.worker import compiled
 from engine.worker.batches import LogicalBatch
-from engine.worker.budget import is_out_of_memory
+from engine.worker.budget import has_lost_the_gpu, is_out_of_memory
 from engine.worker.compiled import Compiled
 from engine.worker.liger import Liger
 from engine.worker.narrator import Narrator
 from engine.worker.tasks.base import Encoded
 from engine.worker.token_rows import lengths_of
-from recommender.errors import LoracleError
+from recommender.errors import LoracleError, TrainingFailed
 from recommender.plan import Plan
 
 ROUNDING = {"fp32": (1e-4, 1e-3)}
@@ -90,9 +90,17 @@ class Faster:
         """Whether what was put in may be to blame for `error`: then it is out, that was told, and the step can be repeated.
 
         Memory that ran out is another matter, unless the compiler has said so or with `memory_too`.
+
+        Raises:
+            TrainingFailed: it may, and no step can be repeated by this process.
         """
         if self._change is None or isinstance(error, LoracleError):
             return False
+        if has_lost_the_gpu(error):
+            _, instead = _values(self._change)
+            setting = f"{self._change.setting}={str(instead).lower()}"
+            text = f"The GPU failed in a step with {self._change.words}: {compiled.reason(error)}."
+            raise TrainingFailed(text, f"`--set {setting}` does without.", setting) from error
         if is_out_of_memory(error) and not (memory_too or compiled.from_compiler(error)):
             return False
         change = self._change
@@ -106,10 +114,14 @@ class Faster:
             change.undo()
 
     def _leave_out(self, change: "Change | type[Change]", why: str) -> None:
-        wanted: Any = "liger" if change.setting == "kernels" else True
-        instead: Any = "torch" if change.setting == "kernels" else False
+        wanted, instead = _values(change)
         text = f"Without {change.words}: {one_line(why, 200)}. The steps are slower; the result does not change."
         self._tell.recovered({change.setting: wanted}, {change.setting: instead}, text)
+
+
+def _values(change: "Change | type[Change]") -> tuple[Any, Any]:
+    """Of its setting: with it, and without."""
+    return ("liger", "torch") if change.setting == "kernels" else (True, False)
 
 
 def some_of(rows: Encoded, most: int) -> LogicalBatch:

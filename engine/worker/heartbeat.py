@@ -1,5 +1,6 @@
 """Signs of life every two seconds, with the machine's gauges, from a thread of the worker."""
 
+import contextlib
 import os
 import shutil
 import threading
@@ -37,10 +38,11 @@ class Heartbeat(threading.Thread):
         """Memory in bytes, load in percent, free disk in bytes."""
         found: dict[str, Any] = {
             "memory": memory_now(),
-            "memory_available": memory_available(),
             "cpu": psutil.cpu_percent(),
             "disk_free": _disk_free(self._folder),
         }
+        with contextlib.suppress(RuntimeError):  # a GPU that has failed answers nothing, and the run is still to say so
+            found["memory_available"] = memory_available()
         return found | _gpu()
 
 

@@ -14,6 +14,7 @@ import torch
 from engine import checkpoints
 from engine.files import folder_size
 from engine.findings import DAMAGED_FOR_A_WORD
+from engine.inspection.nvidia import under_windows
 from engine.merging import BESIDE, memory_needed
 from engine.rundir import RunDirectory
 from engine.worker.batches import LogicalBatch
@@ -92,7 +93,7 @@ class Preflight:
                 tried = [*self._train(trainer), *self._evaluate(trainer.model)]
                 if (self.reader.budget.tokens, is_recomputing(trainer.model)) != (budget, recomputes):
                     continue  # with another cut others are the worst
-                if peak.bytes() <= max(available, memory_available()) or torch.cuda.is_available():
+                if _was_there(peak.bytes(), available):
                     return tried
                 # Nothing was refused and yet more was taken than is free: where the system lends what it does not have.
                 worst = max(tried, key=lambda t: t["tokens"])
@@ -249,6 +250,14 @@ def _rehearsal(trainer: LogicalBatchTrainer) -> Iterator[None]:
         yield
     finally:
         del optimizer
+
+
+def _was_there(peak: int, available: int) -> bool:
+    """Whether the memory that was taken was free. A GPU's allocator says no by itself, but Windows' driver gives main memory
+    instead (WSL issue 11050), many times as slow, and what was lent then looks as if it had been free."""
+    if torch.cuda.is_available():
+        return peak <= available or not under_windows()
+    return peak <= max(available, memory_available())
 
 
 def windows(lengths: Sequence[int], batch: int) -> list[list[int]]:

@@ -20,6 +20,7 @@ from engine.inspection.model import inspect_folder
 from engine.processes import answers
 from engine.rundir import RunDirectory
 from engine.worker import export
+from engine.worker.accelerator import take_hold
 from engine.worker.budget import is_out_of_memory
 from engine.worker.encoding import parts_pairs
 from engine.worker.modeling import load_config, model_folder, tells_texts_apart
@@ -178,6 +179,7 @@ class _Told:
 def serve(run: RunDirectory, questions: Iterator[str], say: Say) -> None:
     """Load, then answer until the questions end."""
     try:
+        take_hold()
         trial = Trial(run)
     except LoracleError as error:
         say({"error": error.message})

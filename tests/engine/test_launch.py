@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from engine import launch
-from engine.inspection import accelerators
+from engine.inspection import accelerators, nvidia
 from engine.inspection.accelerators import Accelerators
 from engine.inspection.child import ask
 from engine.inspection.processor import usable_cores
@@ -112,13 +112,31 @@ def test_threads_look_for_one_another_for_a_moment_before_they_sleep(gpus: list[
 
 
 def test_the_allocator_keeps_large_blocks(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*launch.ALLOCATOR, "PYTORCH_CUDA_ALLOC_CONF"):
+    for name in (*launch.ALLOCATOR, *launch.SETTINGS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     found = launch.environment()
     assert found["MALLOC_MMAP_MAX_"] == "0"
     assert int(found["MALLOC_TRIM_THRESHOLD_"]) > 2**30
     assert found["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+
+
+def test_memory_of_a_gpu_grows_in_place_but_below_windows_or_where_a_person_has_said_otherwise(
+    gpus: list[Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in launch.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(nvidia, "under_windows", lambda: False)
+    assert launch.expandable()
+    monkeypatch.setattr(nvidia, "under_windows", lambda: True)
+    assert not launch.expandable()
+    assert "PYTORCH_CUDA_ALLOC_CONF" not in launch.environment()
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "expandable_segments:True,max_split_size_mb:64")  # torch's newer name for it
+    assert launch.expandable()
+    assert launch.environment()["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True,max_split_size_mb:64"
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "backend:cudaMallocAsync")
+    assert not launch.expandable()
+    assert launch.environment()["PYTORCH_CUDA_ALLOC_CONF"] == "backend:cudaMallocAsync"
 
 
 def test_the_worker_is_a_process_of_its_own_that_a_ctrl_c_does_not_reach(

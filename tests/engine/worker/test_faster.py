@@ -19,7 +19,7 @@ from engine.worker.batches import padded
 from engine.worker.modeling import build
 from engine.worker.tasks.writing import Writing
 from recommender.plan import Plan
-from tests.engine.worker.inside import events
+from tests.engine.worker.inside import events, work
 from tests.engine.worker.writing import plan_of
 
 MakePlan = Callable[..., Plan]
@@ -196,6 +196,18 @@ def test_what_breaks_in_the_middle_of_a_run_repeats_the_step_without_it(
     assert len(events(run, "step")) == len(losses(usual))
     assert losses(run) == losses(usual)
     assert told(run) == ["Without torch.compile: expected size 3==4. The steps are slower; the result does not change."]
+
+
+def test_a_gpu_that_fails_repeats_nothing_and_the_setting_is_named(
+    plan: Plan, begin: Callable[[Plan], RunDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in(monkeypatch, late(RuntimeError("CUDA error: an illegal memory access was encountered\nmore")))
+    run = begin(plan.model_copy(update={"compile": True}))
+    end = work(run)
+    assert (end["status"], end["code"], end["setting"]) == ("failed", 4, "compile=false")
+    assert end["cause"] == "The GPU failed in a step with torch.compile: CUDA error: an illegal memory access was encountered."
+    assert Broken.calls == LATE
+    assert not told(run)
 
 
 def test_memory_that_runs_out_is_no_reason_to_give_it_up(

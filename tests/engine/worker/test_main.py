@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 from engine import checkpoints
-from engine.events import read_events
+from engine.events import EventWriter, read_events
 from engine.launch import environment
 from engine.processes import this
 from engine.rundir import RunDirectory
 from engine.runs import SIGNALS_APART
 from engine.worker import __main__ as worker_main
 from engine.worker import control as worker_control
-from engine.worker import export, session
+from engine.worker import export, heartbeat, session
 from engine.worker.control import Control, StopNow
 from engine.worker.modeling import build
 from recommender.plan import Plan
@@ -143,6 +143,10 @@ def test_rows_that_changed_are_a_refusal_not_a_crash(tiny: Path, make_plan: Make
     [
         (RuntimeError("first line\nsecond \x1b[31mline"), "RuntimeError: first line"),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk of {} was full while the model was loaded; what was saved"),
+        (
+            RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later"),
+            "The GPU failed while the model was loaded (CUDA error: an illegal memory access was encountered), and this process",
+        ),
     ],
 )
 def test_any_error_of_a_library_becomes_one_sentence(
@@ -158,7 +162,7 @@ def test_any_error_of_a_library_becomes_one_sentence(
     assert end["cause"].startswith(said.format(run.path))
     assert not {"\n", "\x1b"} & set(end["cause"])
     assert str(run.log) in end["cure"]
-    assert end["cure"].endswith(f"`loracle resume {run.name}` goes on with it.") is isinstance(error, OSError)
+    assert end["cure"].endswith(f"`loracle resume {run.name}` goes on with it.") is not said.startswith("RuntimeError")
 
 
 def test_a_folder_that_was_moved_is_told_as_that(
@@ -199,6 +203,14 @@ def test_memory_that_runs_out_while_the_result_is_saved_is_told_as_that_and_goin
     monkeypatch.setattr(os, "fsync", noted)
     assert work(run)["status"] == "done"
     assert {file.stat().st_ino for file in run.model.iterdir()} <= flushed, "a power cut would leave a model that is torn"
+
+
+def test_a_gpu_that_has_failed_does_not_end_the_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed() -> int:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(heartbeat, "memory_available", failed)
+    assert set(heartbeat.Heartbeat(EventWriter(tmp_path / "events.jsonl"), tmp_path).gauges()) == {"memory", "cpu", "disk_free"}
 
 
 BUSY = """

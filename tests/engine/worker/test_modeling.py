@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engine.worker import budget, modeling
 from engine.worker.modeling import Built, build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from recommender.errors import InputError
@@ -31,6 +32,21 @@ def head_weights(model: Any, names: list[str]) -> dict[str, Any]:
         if "original_module" not in name and any(bare.startswith(f"{n}.") for n in names):
             found[bare] = p
     return found
+
+
+def test_what_a_model_was_read_into_is_given_back_where_it_goes_to_another_device(
+    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trimmed: list[str] = []
+    monkeypatch.setattr(budget, "trim_heap", lambda: trimmed.append("heap"))
+    built(make_plan(tiny, "full"))
+    assert not trimmed
+    monkeypatch.setattr(modeling, "device_name", lambda: "meta")  # stands for a GPU
+    assert next(built(make_plan(tiny, "full")).model.parameters()).device.type == "meta"
+    assert trimmed == ["heap"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    budget.give_back()
+    assert trimmed == ["heap", "heap"]
 
 
 def test_full_trains_every_weight(tiny: Path, make_plan: MakePlan) -> None:

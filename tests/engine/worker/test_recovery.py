@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from engine.launch import ALLOCATOR
 from engine.rundir import RunDirectory
 from engine.worker import generating
+from engine.worker.budget import is_out_of_memory, out_of_memory
 from engine.worker.saving import SavingTrainer
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.classification import Classification
@@ -40,6 +42,7 @@ ERRORS: list[Callable[[], BaseException]] = [
     lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
     MemoryError,
     lambda: ImportError("libgomp.so.1: failed to map segment from shared object"),
+    lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ]
 
 
@@ -257,6 +260,44 @@ def test_a_checkpoint_without_memory_is_tried_again_and_then_one_sentence(
     assert end["cause"] == "Memory ran out while the checkpoint of step 12 was written; what was saved before is sound."
     assert "goes on from step 8" in end["cure"]
     assert sorted(folder.name for folder in run.checkpoints.iterdir()) == ["step-4", "step-8"]
+
+
+def test_libraries_that_cannot_begin_on_a_full_card_say_so_for_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`")
+    assert not is_out_of_memory(error), "no card is here that could be full"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for free, full in ((2 * 2**30, False), (200 * 2**20, True)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 8 * 2**30))
+        assert is_out_of_memory(error) is full
+
+    def failed() -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", failed)
+    assert not is_out_of_memory(error), "it is the card that has failed"
+
+
+def test_frames_of_every_error_on_the_way_let_go_of_their_memory() -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def step(beyond: bool) -> None:
+        tensor = torch.ones(1)
+        held.append(weakref.ref(tensor))
+        try:
+            if beyond:
+                step(False)
+            else:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        except RuntimeError as error:
+            raise RuntimeError("a library: out of memory") from (error if beyond else None)
+
+    failure = None
+    try:
+        step(True)
+    except RuntimeError as error:
+        failure = out_of_memory(error)
+    assert failure is not None
+    assert [tensor() for tensor in held] == [None, None]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts what is asked for on Linux only")
