@@ -36,9 +36,13 @@ def _version(name: str) -> str:
 
 
 def compare(note: dict[str, Any]) -> str:
-    """`exact`, or `approximate: ` and what is different from when the checkpoint was written."""
+    """`exact`, or `approximate: ` and what is different from when the checkpoint was written, or from one step to the next."""
+    from engine.worker.modeling import device_name
+
     now = environment_note()
     changed = [f"{name} was {note.get(name)}, is {now[name]}" for name in ("threads", "device") if note.get(name) != now[name]]
     old, new = note.get("versions") or {}, now["versions"]
     changed += [f"{name} was {old.get(name, 'not noted')}, is {new[name]}" for name in new if old.get(name) != new[name]]
+    if device_name() != "cpu":
+        changed.append("a GPU adds up in no fixed order")  # flash attention on the way back
     return f"approximate: {'; '.join(changed)}" if changed else "exact"

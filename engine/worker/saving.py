@@ -94,6 +94,24 @@ class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transf
         saved = trained if hasattr(self.model, "peft_config") else sum(p.numel() for p in self.model.parameters())
         return 4 * saved + 8 * trained + 1_000_000
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        inner: Any = getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
+        if not getattr(inner, "is_paged", False):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        # bitsandbytes would load paged moments onto the GPU, where they then stay: 2 bytes for each weight that is trained.
+        usual = inner.load_state_dict
+        inner.load_state_dict = lambda state: usual(state, move_to_device=False)
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        finally:
+            del inner.load_state_dict
+        for p, state in inner.state.items():
+            for name in ("state1", "state2"):
+                held = inner.get_state_buffer(p, dtype=state[name].dtype)
+                held.copy_(state[name])
+                state[name] = held
+
     def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_checkpoint(*args, **kwargs)
         if self._task.plan.adapter_dtype == "bf16":

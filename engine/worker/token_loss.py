@@ -100,6 +100,8 @@ class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not r
             by_hidden = torch.empty_like(inner) if need_hidden else None
             by_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
             by_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and need_bias else None
+            # A sum over tokens in fp16 must not pass 65,504: the loss's scale, which comes later, could not help it.
+            less = 16 if dtype == torch.float16 else 1
             rows = max(TILE // len(matrix), 1) if kind_of(hidden.device) == "cpu" else None
             for begin in range(0, len(targets), chunk):
                 part, target = inner[begin : begin + chunk], targets[begin : begin + chunk, None]
@@ -118,7 +120,7 @@ class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not r
                     if dtype == torch.float32:
                         by_weight.addmm_(gradient.t(), part)
                     else:
-                        by_weight += gradient.t() @ part
+                        by_weight.add_(gradient.t() @ (part / less if less > 1 else part), alpha=less)
                 del gradient  # before the next chunk's logits are made
         ctx.found = (by_hidden, by_weight, by_bias)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)

@@ -136,13 +136,21 @@ class LogicalBatchTrainer(SavingTrainer):
             self._not_a_number("loss", self.overflowing(inputs))
         return loss
 
-    def _micro_step(self, model: Any, batch: LogicalBatch, piece: list[int], weight: float) -> torch.Tensor:
-        """Backward through one micro-batch; its share of the loss of the logical batch, which weighs `weight`."""
+    def _micro_step(
+        self, model: Any, batch: LogicalBatch, piece: list[int], weight: float, *, scaled: bool = True
+    ) -> torch.Tensor:
+        """Backward through one micro-batch; its share of the loss of the logical batch, which weighs `weight`.
+
+        Gradients are `scaled` as fp16 needs it, where it does.
+        """
         # Not left to accelerate, which wraps the model's own forward: a packed step goes past it, to the body.
         with autocast(self.args.device, self._task.plan.precision):
             total = self._task.total(model, [batch.input_ids[i] for i in piece], [batch.targets[i] for i in piece])
         share = total / weight
-        self.accelerator.backward(share)
+        if scaled:
+            self.accelerator.backward(share)
+        else:
+            share.backward()
         return share.detach()
 
     def quicken(self, rows: Encoded) -> None:
@@ -154,15 +162,18 @@ class LogicalBatchTrainer(SavingTrainer):
         return self._faster is not None and self._faster.gave_way(error)
 
     def rehearse(self, batch: LogicalBatch) -> torch.Tensor:
-        """Forward and backward through one micro-batch, before the training; its loss. Only gradients are left behind."""
+        """Forward and backward through one micro-batch, before the training; its loss. Only gradients are left behind.
+
+        They are not scaled: what fp16 begins with overflows until the first steps have lowered it, and compares with nothing.
+        """
         self.model.train()
         piece, weight = list(range(len(batch.targets))), self._task.weight(batch.targets)
         try:
-            return self._micro_step(self.model, batch, piece, weight)
+            return self._micro_step(self.model, batch, piece, weight, scaled=False)
         except Exception as error:
             if not self._gave_way(error):
                 raise
-        return self._micro_step(self.model, batch, piece, weight)
+        return self._micro_step(self.model, batch, piece, weight, scaled=False)
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)

@@ -298,5 +298,15 @@ def test_chunks_do_not_matter(softcap: float | None, bias: bool) -> None:
         assert torch.allclose(g, w, atol=1e-5)
 
 
+def test_in_fp16_the_heads_gradient_stands_before_the_losss_scale_could_lower_it() -> None:
+    """A sum over tokens: 512 times 300, where fp16 ends at 65,504."""
+    head = Head(nn.Linear(8, 16, bias=False))
+    nn.init.zeros_(head.module.weight)
+    hidden, targets = torch.full((512, 8), 300.0), torch.zeros(512, dtype=torch.long)
+    with torch.autocast("cpu", torch.float16):
+        (got,) = torch.autograd.grad(token_loss(hidden, head, targets, chunk=512), head.module.parameters())
+    assert torch.allclose(got[0], torch.full((8,), -15 / 16 * 512 * 300), rtol=1e-3)
+
+
 def test_flash_attention_is_not_taken_where_it_does_not_run() -> None:
     assert not attention._flash_agrees(torch.device("cpu"), torch.bfloat16, 16)

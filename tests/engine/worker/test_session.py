@@ -17,7 +17,7 @@ from engine.files import read_json
 from engine.loading import split
 from engine.rows import Rows, key_of
 from engine.rundir import RunDirectory, create
-from engine.worker import resuming, session
+from engine.worker import modeling, resuming, session
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer
@@ -339,7 +339,7 @@ def test_what_a_run_was_said_to_take_is_of_its_own_settings(
     assert said[0]["memory"] - on_a_gpu["memory"] == advice.candidate("lora").memory.parts["runtime"] > 10**8
 
 
-def test_a_resume_is_exact_only_with_the_same_threads_device_and_versions() -> None:
+def test_a_resume_is_exact_only_with_the_same_threads_device_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     note = resuming.environment_note()
     assert resuming.compare(note) == "exact"
     assert resuming.compare(note | {"threads": 99}) == f"approximate: threads was 99, is {note['threads']}"
@@ -347,3 +347,6 @@ def test_a_resume_is_exact_only_with_the_same_threads_device_and_versions() -> N
     assert resuming.compare(older) == f"approximate: torch was 1.0, is {note['versions']['torch']}"
     unsaid = note | {"versions": {name: v for name, v in note["versions"].items() if name != "loracle"}}
     assert resuming.compare(unsaid) == f"approximate: loracle was not noted, is {note['versions']['loracle']}"
+    monkeypatch.setattr(modeling, "device_label", lambda: note["device"])
+    monkeypatch.setattr(modeling, "device_name", lambda: "cuda")
+    assert resuming.compare(note) == "approximate: a GPU adds up in no fixed order"

@@ -338,6 +338,48 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights(bench: MakeBench
     assert all(torch.equal(p, before[n]) for n, p in b.model.named_parameters())
 
 
+def test_a_rehearsal_does_not_scale_gradients_as_fp16_begins_with(bench: MakeBench) -> None:
+    b = bench()
+    batch = b.batch(list(range(8)))
+    found: list[dict[str, torch.Tensor]] = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**40)):
+        b.trainer.accelerator.scaler = scaler
+        b.trainer.rehearse(batch)
+        found.append(b.gradients())
+        b.model.zero_grad()
+    assert all(torch.equal(found[0][name], g) for name, g in found[1].items())
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers")
+def test_paged_moments_are_paged_again_in_a_resumed_run(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes loads them as any tensors, which then stay on the GPU; here a list stands for the pages."""
+    from bitsandbytes.optim.optimizer import Optimizer8bit
+
+    first = bench(epochs=1, optimizer="adamw_8bit_paged")
+    first.trainer.add_callback(Schedule(frozenset(), _NoRequests(), scores=False))  # type: ignore[arg-type]
+    first.trainer.train()
+    pages: list[torch.Tensor] = []
+    usual = Optimizer8bit.get_state_buffer
+
+    def paged(self: Any, p: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        pages.append(usual(self, p, dtype))  # type: ignore[no-untyped-call]
+        return pages[-1]
+
+    monkeypatch.setattr(Optimizer8bit, "get_state_buffer", paged)
+    second = bench(epochs=1, optimizer="adamw_8bit_paged")
+    second.trainer.create_optimizer_and_scheduler(second.steps)
+    second.trainer._load_optimizer_and_scheduler(str(first.log.parent / "checkpoints" / f"step-{first.steps}"))
+    before, after = (
+        [one.trainer.optimizer.state[p] for _, p in one.model.named_parameters() if p in one.trainer.optimizer.state]
+        for one in (first, second)
+    )
+    assert len(before) == len(after) > 1
+    for one, other in zip(before, after, strict=True):
+        for name in ("state1", "state2"):
+            assert torch.equal(one[name], other[name])
+            assert any(other[name] is page for page in pages)
+
+
 def test_a_checkpoint_remembers_the_smaller_budget(bench: MakeBench) -> None:
     b = bench(token_budget=10**6, epochs=1)
     _fails_above(b.model, 150, lambda: RuntimeError("out of memory"))
