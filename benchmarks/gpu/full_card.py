@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.results import Lines
-from benchmarks.gpu.worker_checks import EXAMPLES, SHORT, SUPPORT, found_of, loracle, one, until
+from benchmarks.gpu.worker_checks import EXAMPLES, SHORT, SUPPORT, encoder, found_of, loracle, one, until
 from engine import runs
 from engine.events import read_events
 from engine.state import FINISHED
@@ -20,7 +20,7 @@ ROOM = 2_500 * 2**20
 
 def run(lines: Lines, smoke: bool) -> None:
     """The one check."""
-    if not smoke and lines.wanted("out-of-memory", seconds=15):
+    if not smoke and lines.wanted("out-of-memory", seconds=30):
         with tempfile.TemporaryDirectory(prefix="loracle-gpu-") as folder:
             one(lines, "out-of-memory", lambda: out_of_memory(Path(folder)))
 
@@ -40,7 +40,8 @@ def out_of_memory(work: Path) -> dict[str, Any]:
     budget = ("--set", "token_budget=200000", "--set", "effective_batch=128")
     plan = work / "plan.yaml"
     # Planned while the card is free: on a full one such a budget is refused, as it should be.
-    planned = loracle("plan", "--model", "demo", *data, "--method", "full", "--anyway", *SHORT, *budget, "--output", str(plan))
+    model = encoder(work / "tiny-bert")
+    planned = loracle("plan", "--model", model, *data, "--method", "full", "--anyway", *SHORT, *budget, "--output", str(plan))
     if not plan.exists():
         return {"holds": False, "said": (planned.stdout + planned.stderr)[-1500:]}
     free = torch.cuda.mem_get_info()[0]

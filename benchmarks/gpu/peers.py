@@ -71,6 +71,7 @@ def steps(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
+    torch.backends.cuda.enable_cudnn_sdp(True)  # as torch comes; Loracle's step does without
     ids, labels = rows
     table = Dataset.from_dict({"input_ids": ids, "labels": labels})
     blocks = BATCH

@@ -138,6 +138,7 @@ def grid(smoke: bool) -> Iterator[PlainCell]:  # noqa: PLR0915  # a list
 def build(cell: PlainCell, device: torch.device) -> Any:
     """The model, prepared as peft's documentation has it."""
     step = cell.step
+    torch.backends.cuda.enable_cudnn_sdp(True)  # as torch comes; Loracle's step does without
     _without_liger()
     attention = "eager" if step["attention"] == "eager" else "sdpa"
     dropped = {} if cell.kind.decoder else dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), cell.dropout)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from engine.events import EventWriter
+from engine.worker.accelerator import take_hold
 from engine.worker.arguments import training_arguments
 from engine.worker.batches import LogicalBatch
 from engine.worker.budget import TokenBudget
@@ -23,6 +24,7 @@ class EngineStep:
 
     def __init__(self, model: Any, task: Task, rows: Encoded, work: Path, mark: Mark = lambda phase: None) -> None:
         work.mkdir(parents=True, exist_ok=True)
+        take_hold()  # as the worker does
         task.prepare(rows, next(model.parameters()).device)
         task.adopt(model)
         self.model, self.task, self.rows, self.mark = model, task, rows, mark

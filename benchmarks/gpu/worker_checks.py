@@ -7,14 +7,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.results import Lines
 from engine import runs
 from engine.events import read_events
+from engine.inspect import DEMO, DEMO_PACKAGE
 from engine.inspection import kernels
 from engine.rundir import RunDirectory
 from engine.state import FINISHED
@@ -35,17 +37,28 @@ def run(lines: Lines, smoke: bool) -> None:
     """Every check that is not known yet; those that leave the card alone run beside each other."""
     with tempfile.TemporaryDirectory(prefix="loracle-gpu-") as folder:
         work = Path(folder)
-        llama = tiny_llama(work / "tiny-llama")
-        beside: dict[str, Callable[[], dict[str, Any]]] = {
-            "machine": lambda: machine(work),
-            "classify-full": lambda: auto(work, "full", "demo", SUPPORT, SHORT),
-            "classify-lora": lambda: auto(work, "lora", "demo", SUPPORT, SHORT),
-            "classify-qlora": lambda: auto(work, "qlora", "demo", SUPPORT, SHORT),
-            "chat-full": lambda: auto(work, "full", str(llama), CHAT, SHORT),
-            "chat-lora": lambda: auto(work, "lora", str(llama), CHAT, SHORT),
-            "chat-qlora": lambda: auto(work, "qlora", str(llama), CHAT, SHORT),
-            "stop-and-resume": lambda: stop_and_resume(work, epochs=2 if smoke else 10),
-        }
+        llama, bert = str(tiny_llama(work / "tiny-llama")), encoder(work / "tiny-bert")
+        beside: dict[str, Callable[[], dict[str, Any]]] = {"machine": lambda: machine(work)}
+        # What no card has run yet comes first.
+        for name, (model, method, *settings) in {
+            "chat-liger": (llama, "lora", "kernels=liger"),
+            "classify-fp16": (bert, "full", "precision=fp16-mixed"),
+            "chat-fp16": (llama, "lora", "precision=fp16-mixed"),
+            "chat-compiled": (llama, "lora", "compile=true"),
+            "chat-8-bit": (llama, "full", "optimizer=adamw_8bit"),
+            "chat-bf16": (llama, "full", "precision=bf16"),
+            "chat-checkpointed": (llama, "lora", "gradient_checkpointing=true"),
+            "chat-dora": (llama, "lora", "dora=true"),
+            "classify-full": (bert, "full"),
+            "classify-lora": (bert, "lora"),
+            "classify-qlora": (bert, "qlora"),
+            "chat-full": (llama, "full"),
+            "chat-lora": (llama, "lora"),
+            "chat-qlora": (llama, "qlora"),
+        }.items():
+            data = CHAT if model == llama else SUPPORT
+            beside[name] = lambda n=name, m=model, way=method, d=data, more=settings: auto(work / n, way, m, d, more)  # type: ignore[misc]
+        beside["stop-and-resume"] = lambda: stop_and_resume(work, bert, epochs=2 if smoke else 10)
         if smoke:
             beside = {name: beside[name] for name in ("machine", "chat-lora", "stop-and-resume")}
         left = [name for name in beside if lines.wanted(name, seconds=30)]
@@ -54,7 +67,9 @@ def run(lines: Lines, smoke: bool) -> None:
 
 
 def one(lines: Lines, name: str, check: Callable[[], dict[str, Any]]) -> None:
-    """Do a check and keep what it found."""
+    """Do a check and keep what it found, if there is still time: it may have waited for its place."""
+    if not lines.wanted(name, seconds=30):
+        return
     with lines.trying(name):
         started = time.monotonic()
         found = check()
@@ -101,18 +116,19 @@ def machine(work: Path) -> dict[str, Any]:
     return {"holds": holds and tried is True} | found
 
 
-def auto(work: Path, method: str, model: str, data: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, Any]:
-    """`loracle --auto` from data to report."""
-    folder = work / f"runs-{Path(model).name}-{method}"
-    done = loracle("--auto", "--model", model, *data, "--method", method, "--anyway", *settings, "--runs", str(folder))
+def auto(folder: Path, method: str, model: str, data: tuple[str, ...], settings: Sequence[str]) -> dict[str, Any]:
+    """`loracle --auto` from data to report, in a folder of its own, with these settings beside the usual ones."""
+    own = [word for setting in settings for word in ("--set", setting)]
+    done = loracle("--auto", "--model", model, *data, "--method", method, "--anyway", *SHORT, *own, "--runs", str(folder))
     made = sorted(folder.glob("*/plan.yaml"))
     if not made:
         return {"holds": False, "exit": done.returncode, "said": (done.stdout + done.stderr)[-1500:]}
-    found = found_of(RunDirectory(made[-1].parent))
+    wanted = dict(setting.split("=") for setting in settings)
+    found = found_of(RunDirectory(made[-1].parent), wanted.get("precision", "bf16-mixed"))
     return {"holds": done.returncode == 0 and found.pop("sound"), "exit": done.returncode, "said": done.stderr[-600:], **found}
 
 
-def found_of(run: RunDirectory) -> dict[str, Any]:
+def found_of(run: RunDirectory, precision: str = "bf16-mixed") -> dict[str, Any]:
     """What a run tells of itself, and whether it is as it should be on this machine."""
     import torch
 
@@ -125,7 +141,9 @@ def found_of(run: RunDirectory) -> dict[str, Any]:
     as_wanted = {
         "done": run.state().status == "done",
         "on_the_gpu": not cuda or "cpu" not in str(about.get("device", "cpu")),
-        "precision": not cuda or plan.precision == "bf16-mixed",
+        "precision": not cuda or plan.precision == precision,
+        # What was put in for speed is in at the end; what a run does for lack of memory is another check's matter.
+        "as_planned": not cuda or not any({"kernels", "compile"} & set(e.get("after") or ()) for e in told),
         "gauges": not cuda or any("gpu" in beat and "temperature" in beat for beat in beats),
         "trained": len(steps) > 1 and steps[-1]["loss"] < steps[0]["loss"] * 1.05,
     }
@@ -141,7 +159,7 @@ def found_of(run: RunDirectory) -> dict[str, Any]:
         "last_loss": steps[-1]["loss"] if steps else None,
         "tokens_per_second": sum(s["tokens"] for s in steps[2:]) / max(sum(s["seconds"] for s in steps[2:]), 1e-9),
         "gauges": beats[-1] if beats else None,
-        "warnings": [e.get("text") for e in told if e["kind"] == "warning"],
+        "warnings": [e.get("text") for e in told if e["kind"] in ("warning", "recovery")],
         "scores": {when: {k: v for k, v in s.items() if isinstance(v, float)} for when, s in scores.items()},
         "predicted_memory": about.get("predicted_memory"),
         "memory": report.get("memory"),
@@ -149,11 +167,11 @@ def found_of(run: RunDirectory) -> dict[str, Any]:
     }
 
 
-def stop_and_resume(work: Path, epochs: int) -> dict[str, Any]:
+def stop_and_resume(work: Path, model: str, epochs: int) -> dict[str, Any]:
     """A run that is stopped after some steps goes on to the end, with as many steps as one that was not."""
     folder = work / "runs-stop"
     begun = loracle(
-        "--auto", "--model", "demo", *SUPPORT, "--method", "full", "--detach", "--set", f"epochs={epochs}",
+        "--auto", "--model", model, *SUPPORT, "--method", "full", "--detach", "--set", f"epochs={epochs}",
         "--set", "early_stopping=false", "--set", "effective_batch=8", "--runs", str(folder),
     )  # fmt: skip
     made = sorted(folder.glob("*/plan.yaml"))
@@ -191,6 +209,26 @@ def until(true: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
         time.sleep(0.1)
+
+
+def encoder(folder: Path) -> str:
+    """The demo's model where its package is; else one of its shape with random weights, which fits into a suitcase."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
+
+    if find_spec(DEMO_PACKAGE) is not None:
+        return DEMO
+    if not (folder / "config.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        trained = BertWordPieceTokenizer()
+        trained.train([str(EXAMPLES / "support-train.csv")], vocab_size=3000, show_progress=False)
+        trained.save_model(str(folder))
+        BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=512).save_pretrained(folder)
+        torch.manual_seed(0)
+        shape = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 12}
+        BertForMaskedLM(BertConfig(vocab_size=trained.get_vocab_size(), **shape)).save_pretrained(folder)
+    return str(folder)
 
 
 def tiny_llama(folder: Path) -> Path:
