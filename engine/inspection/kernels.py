@@ -54,7 +54,7 @@ def trial(kernels: Kernels, backend: str) -> bool | None:
 
 
 def passes_in_4_bit(device: str) -> bool | None:
-    """One forward and backward pass through a 4-bit layer on that device; `None` when its memory is full.
+    """One forward and backward pass through a 4-bit layer on that device; `None` when that cannot be told now.
 
     Only for the child: it imports torch.
     """
@@ -62,6 +62,8 @@ def passes_in_4_bit(device: str) -> bool | None:
         import bitsandbytes as bnb
         import torch
 
+        if not _answers(device):
+            return None
         layer: Any = bnb.nn.modules.Linear4bit(  # type: ignore[no-untyped-call]
             64, 64, bias=False, compute_dtype=torch.float32, quant_type="nf4", compress_statistics=True
         ).to(device)
@@ -69,11 +71,12 @@ def passes_in_4_bit(device: str) -> bool | None:
         layer(rows).sum().backward()
         return rows.grad is not None and bool(torch.isfinite(rows.grad).all()) and bool(rows.grad.abs().sum() > 0)
     except (ImportError, RuntimeError, OSError, AttributeError, NotImplementedError, ValueError, AssertionError) as error:
-        return None if "out of memory" in str(error) else False
+        return None if _is_short(error) else False
 
 
 def steps_in_8_bit(device: str, *, paged: bool = False) -> bool | None:
-    """Whether one step of AdamW with 8-bit moments moves weights on that device as it should; `None` when its memory is full.
+    """Whether one step of AdamW with 8-bit moments moves weights on that device as it should; `None` when that
+    cannot be told now.
 
     For the worker and the child: it imports torch. Of the smallest tensor that is not kept in 32 bit.
     """
@@ -81,13 +84,32 @@ def steps_in_8_bit(device: str, *, paged: bool = False) -> bool | None:
         import torch
 
         optim: Any = import_module("bitsandbytes.optim")
+        if not _answers(device):
+            return None
         weights = torch.nn.Parameter(torch.ones(4096, device=device))
         weights.grad = torch.ones_like(weights)
         kind: Any = optim.PagedAdamW8bit if paged else optim.AdamW8bit
         kind([weights], lr=0.1, weight_decay=0.0).step()
         return bool(torch.allclose(weights.detach().cpu(), torch.full((4096,), 0.9), atol=0.01))
     except Exception as error:  # whatever a missing or broken kernel raises
-        return None if "out of memory" in str(error) else False
+        return None if _is_short(error) else False
+
+
+def _answers(device: str) -> bool:
+    """Whether that device can be used now: where it is busy, full or has to be woken, nothing can be said of kernels on it."""
+    import torch
+
+    try:
+        torch.ones(1, device=device)
+    except RuntimeError:  # a torch that is not built for it asserts
+        return False
+    return True
+
+
+def _is_short(error: Exception) -> bool:
+    """Whether memory was the matter, in torch's words or cuBLAS's."""
+    said = str(error).lower()
+    return any(words in said for words in ("out of memory", "status_alloc_failed", "cublas_status_not_initialized"))
 
 
 def _key(device: str, kernels: Kernels) -> str:

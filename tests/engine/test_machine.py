@@ -1,11 +1,12 @@
 """Facts about the machine: every accelerator, the memory really left, and 4-bit kernels tried once."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine import inspect
-from engine.inspection import accelerators
+from engine.inspection import accelerators, kernels
 from engine.inspection import machine as subject
 from engine.inspection.accelerators import Accelerators
 from engine.inspection.hub_list import hub_cache
@@ -153,6 +154,25 @@ def test_four_bit_training_really_runs_here() -> None:
 @pytest.mark.faults
 def test_a_gpu_that_is_not_there_runs_no_kernels() -> None:
     assert subject.nf4_works(Machine(backend="xpu", devices=(Device(name="Arc"),))) is False
+
+
+@pytest.mark.parametrize("tried", [kernels.passes_in_4_bit, kernels.steps_in_8_bit])
+@pytest.mark.parametrize("said", ["CUDA error: all CUDA-capable devices are busy or unavailable", "CUBLAS_STATUS_ALLOC_FAILED"])
+def test_a_card_that_cannot_be_used_now_says_nothing_about_its_kernels(
+    monkeypatch: pytest.MonkeyPatch, tried: Callable[[str], bool | None], said: str
+) -> None:
+    import bitsandbytes as bnb
+    import torch
+
+    def failed(*given: object, **more: object) -> None:
+        raise RuntimeError(said)
+
+    if said.startswith("CUDA"):
+        monkeypatch.setattr(torch, "ones", failed)
+    else:
+        monkeypatch.setattr(bnb.nn.modules.Linear4bit, "forward", failed)
+        monkeypatch.setattr("bitsandbytes.optim.AdamW8bit.step", failed)
+    assert tried("cpu") is None
 
 
 def test_a_cpu_that_was_calibrated_while_it_was_busy_is_not_thought_slow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
