@@ -1,6 +1,7 @@
 """NVIDIA GPUs through the driver's own library (NVML): asked in a child, because a call that hangs cannot be interrupted."""
 
 import contextlib
+import math
 import os
 import platform
 import re
@@ -68,19 +69,28 @@ def look(torch_cuda: str, *, wheel: bool = False) -> tuple[tuple[Device, ...], t
     too_old = _too_old(torch_cuda, answer["cuda"])
     if too_old and shown:
         return (), (*problems, too_old)
-    oldest = _oldest(torch_cuda, wheel=wheel)
-    for device in [d for d in shown if d.compute_capability and d.compute_capability < oldest]:
+    oldest, newest = _between(torch_cuda, wheel=wheel)
+    for device in [d for d in shown if d.compute_capability and not oldest <= d.compute_capability < newest]:
         shown.remove(device)
-        cure = "torch for CUDA 12.6 can use it"
-        problems.append(f"{device.name} is too old for the installed torch (CUDA {torch_cuda}), so it is not used; {cure}.")
+        old = bool(device.compute_capability and device.compute_capability < oldest)
+        how, other = ("old", "12.6") if old else ("new", "12.8 or later")
+        problems.append(
+            f"{device.name} is too {how} for the installed torch (CUDA {torch_cuda}), so it is not used;"
+            f" torch for CUDA {other} can use it."
+        )
     return tuple(shown), tuple(problems)
 
 
-def _oldest(torch_cuda: str, *, wheel: bool) -> tuple[int, int]:
-    """The compute capability that a card must have: CUDA 13 compiles for Turing and later, and since 2.8 PyTorch's own builds for
-    CUDA 12.8 and 12.9 hold nothing for cards before Volta (its support matrix; pytorch issue 157517)."""
+def _between(torch_cuda: str, *, wheel: bool) -> tuple[tuple[int, int], tuple[float, int]]:
+    """The compute capability that a card must have at least, and the first that is too much.
+
+    CUDA 13 compiles for Turing and later, and since 2.8 PyTorch's own builds for CUDA 12.8 and 12.9 hold nothing for cards before
+    Volta (its support matrix; pytorch issue 157517). Those for an earlier CUDA hold nothing for Blackwell (167244).
+    """
     major, minor = [*(int(n) for n in re.findall("[0-9]+", torch_cuda)), 0, 0][:2]
-    return (7, 5) if major >= 13 else (7, 0) if wheel and (major, minor) >= (12, 8) else (0, 0)
+    late = (major, minor) >= (12, 8)
+    oldest = (7, 5) if major >= 13 else (7, 0) if wheel and late else (0, 0)
+    return oldest, (10, 0) if wheel and not late else (math.inf, 0)
 
 
 def _too_old(torch_cuda: str, driver: int | None) -> str | None:

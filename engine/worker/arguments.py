@@ -73,7 +73,7 @@ def training_arguments(plan: Plan, output: Path, total_steps: int, *, scored: bo
         disable_tqdm=True,
         log_level="error",
         remove_unused_columns=False,
-        dataloader_pin_memory=device == "cuda",
+        dataloader_pin_memory=False,  # a logical batch holds no tensors
         restore_callback_states_from_checkpoint=True,
     )
 

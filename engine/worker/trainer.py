@@ -115,7 +115,7 @@ class LogicalBatchTrainer(SavingTrainer):
         weight = self._task.weight(inputs.targets)  # once: it looks at every label of the batch
         while True:
             seed_everything(mixed(self.args.seed, self.state.global_step))
-            loss = torch.zeros((), device=self.args.device)
+            loss, finite = torch.zeros((), device=self.args.device), False
             piece: list[int] = []
             failure: BaseException | None = None
             again = False
@@ -123,6 +123,7 @@ class LogicalBatchTrainer(SavingTrainer):
                 for piece in self._task.cut(lengths, self._budget.tokens, self.args.device.type):
                     self._interrupt()
                     loss += self._micro_step(model, inputs, piece, weight)
+                finite = bool(torch.isfinite(loss))  # here a GPU has done it all, or says what went wrong
             except Exception as error:
                 again = self._gave_way(error)
                 failure = None if again else out_of_memory(error)
@@ -132,7 +133,7 @@ class LogicalBatchTrainer(SavingTrainer):
             model.zero_grad()
             if failure is not None:
                 self._budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece))
-        if not torch.isfinite(loss):
+        if not finite:
             self._not_a_number("loss", self.overflowing(inputs))
         return loss
 

@@ -237,6 +237,16 @@ def test_a_card_that_torch_no_longer_supports(driver: Driver) -> None:
     assert len(subject.look("12.8")[0]) == 2, "others' builds hold kernels for such cards"
 
 
+def test_a_card_that_torch_does_not_support_yet(driver: Driver) -> None:
+    driver.answers["nvmlDeviceGetCudaComputeCapability"] = lambda card: [(12, 0), (9, 0)][card]
+    devices, problems = subject.look("12.6", wheel=True)
+    assert [device.name for device in devices] == ["Tesla T4"]
+    assert problems[0] == (
+        "NVIDIA A100 is too new for the installed torch (CUDA 12.6), so it is not used; torch for CUDA 12.8 or later can use it."
+    )
+    assert len(subject.look("12.8", wheel=True)[0]) == len(subject.look("12.6")[0]) == 2
+
+
 def test_numbers_that_cannot_be_are_not_believed(driver: Driver) -> None:
     driver.answers["nvmlDeviceGetMemoryInfo"] = lambda card, version=None: SimpleNamespace(total=2**64 - 1, free=0, used=0)
     devices, problems = subject.look("13.0")
