@@ -62,7 +62,7 @@ def run(lines: Lines, smoke: bool) -> None:
         if smoke:
             beside = {name: beside[name] for name in ("machine", "chat-lora", "stop-and-resume")}
         left = [name for name in beside if lines.wanted(name, seconds=30)]
-        with ThreadPoolExecutor(2 if smoke else 8) as pool:
+        with ThreadPoolExecutor(2 if smoke else 10) as pool:
             list(pool.map(lambda name: one(lines, name, beside[name]), left))
 
 
