@@ -4,7 +4,7 @@ One call for each sequence pays for every call: on short texts a third of a step
 pays for the padding. A group of one sequence is a slice, nothing is copied.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -35,32 +35,35 @@ def attend(
     token's answer is that of the first.
     """
     way = layout(lengths, query.device, shared)
-    sizes = [n * longest for n, longest in way.shapes]
     rows = [t[0].transpose(0, 1) for t in (query, key, value)]  # (T, heads, width)
     if way.shared is not None:
         rows = [repeated(t, way, read=i > 0) for i, t in enumerate(rows)]
     elif way.places is not None:
         rows = [spread(t, way.places, way.size) for t in rows]
-    found = []
-    for shape, hidden, *parts in zip(way.shapes, way.hidden, *(t.split(sizes) for t in rows), strict=True):
-        q, k, v = (t.unflatten(0, shape).transpose(1, 2) for t in parts)
-        mask = _visible(shape[1], hidden, window, causal, query.device)
-        only_causal = causal and mask is None
-        if p and kind_of(query.device) == "cpu" and q.shape[1] == k.shape[1]:
-            if only_causal:
-                mask = band(shape[1], shape[1], True, query.device)
-            out = _Attended.apply(q, k, v, mask, p, scaling if scaling is not None else q.shape[-1] ** -0.5)
-        elif only_causal and not p and kind_of(query.device) == "cpu" and tiled.pays(shape[1], q.dtype):
-            out = tiled.attend(q, k, v, scaling if scaling is not None else q.shape[-1] ** -0.5)
-        else:
-            fewer = q.shape[1] // k.shape[1]
-            if fewer > 1 and not takes_groups(q, k, mask, p, only_causal):
-                k, v = (t.repeat_interleave(fewer, 1) for t in (k, v))
-            out = functional.scaled_dot_product_attention(
-                q, k, v, mask, p, is_causal=only_causal, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
-            )
-        found.append(out.transpose(1, 2).flatten(0, 1))
-    joined = torch.cat(found) if len(found) > 1 else found[0]
+    groups = zip(way.shapes, way.hidden, strict=True)
+    seen = [_visible(longest, hidden, window, causal, query.device) for (_, longest), hidden in groups]
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    if p and kind_of(query.device) == "cpu" and query.shape[1] == key.shape[1]:
+        if causal:
+            pairs = zip(way.shapes, seen, strict=True)
+            seen = [band(n, n, True, query.device) if mask is None else mask for (_, n), mask in pairs]
+        joined = _Attended.apply(*rows, way.shapes, seen, p, scale)
+    else:
+        found = []
+        for shape, mask, *parts in zip(way.shapes, seen, *_groups(way.shapes, *rows), strict=True):
+            q, k, v = (t.unflatten(0, shape).transpose(1, 2) for t in parts)
+            only_causal = causal and mask is None
+            if only_causal and not p and kind_of(query.device) == "cpu" and tiled.pays(shape[1], q.dtype):
+                out = tiled.attend(q, k, v, scale)
+            else:
+                fewer = q.shape[1] // k.shape[1]
+                if fewer > 1 and not takes_groups(q, k, mask, p, only_causal):
+                    k, v = (t.repeat_interleave(fewer, 1) for t in (k, v))
+                out = functional.scaled_dot_product_attention(
+                    q, k, v, mask, p, is_causal=only_causal, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+                )
+            found.append(out.transpose(1, 2).flatten(0, 1))
+        joined = torch.cat(found) if len(found) > 1 else found[0]
     out = joined if way.places is None else gathered(joined, way.places)
     return out.unsqueeze(0)
 
@@ -132,7 +135,7 @@ def _visible(
 
 
 class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
-    """Attention with dropout on its probabilities, on a CPU, where torch has no kernel of its own for it.
+    """Attention of all groups with dropout on its probabilities, on a CPU, where torch has no kernel of its own for it.
 
     Of (sequences, heads, length, length) it keeps the probabilities and a byte each for what was dropped, not four tensors, and
     works through them a tile at a time.
@@ -144,45 +147,73 @@ class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        seen: torch.Tensor | None,
+        shapes: Sequence[tuple[int, int]],
+        seen: Sequence[torch.Tensor | None],
         p: float,
         scale: float,
     ) -> torch.Tensor:
-        ctx.known = (query.shape, share := 1 - p, scale)
+        """Query, key and value as rows, (P, heads, width), and which keys a query sees, a mask a group; returns such rows."""
+        ctx.known = (shapes, share := 1 - p, scale, [t.shape[2] for t in (query, key, value)])
+        found = value.new_empty(value.shape)
+        saved: list[torch.Tensor] = []
         with torch.autocast("cpu", enabled=False):
-            q, k, v = (t.flatten(0, 1) for t in (query, key, value))
-            probabilities = q.new_empty((len(q), q.shape[1], q.shape[1]))
-            kept = torch.empty_like(probabilities, dtype=torch.int8)
-            out = torch.empty_like(v)
-            unseen = None  # added: filling through a mask takes ten times as long
-            if seen is not None:
-                unseen = q.new_zeros(seen.shape).masked_fill_(~seen, float("-inf")).expand(len(query), 1, *seen.shape[-2:])
-            for part, sequences in _tiles(*query.shape[:3]):
-                scores = _products(q[part], k[part].transpose(1, 2), scale)
-                if unseen is not None:
-                    scores.unflatten(0, (sequences.stop - sequences.start, -1)).add_(unseen[sequences])
-                torch.softmax(scores, -1, out=probabilities[part])
-                stays = dropout.bits_of(dropout.draw(kept[part], p), scores)
-                _products(dropout.masked(probabilities[part], stays, scores), v[part], 1 / share, out[part])
-        ctx.save_for_backward(q, k, v, probabilities, kept)
-        return out.view(*query.shape[:3], -1)
+            for shape, mask, answer, *rows in zip(shapes, seen, *_groups(shapes, found, query, key, value), strict=True):
+                q, k, v = (_by_head(t, shape) for t in rows)
+                probabilities = q.new_empty((len(q), shape[1], shape[1]))
+                kept = torch.empty_like(probabilities, dtype=torch.int8)
+                out = v.new_empty(v.shape)
+                unseen = None  # added: filling through a mask takes ten times as long
+                if mask is not None:
+                    unseen = q.new_zeros(mask.shape).masked_fill_(~mask, float("-inf")).expand(shape[0], 1, *mask.shape[-2:])
+                for part, sequences in _tiles(shape[0], query.shape[1], shape[1]):
+                    scores = _products(q[part], k[part].transpose(1, 2), scale)
+                    if unseen is not None:
+                        scores.unflatten(0, (sequences.stop - sequences.start, -1)).add_(unseen[sequences])
+                    torch.softmax(scores, -1, out=probabilities[part])
+                    stays = dropout.bits_of(dropout.draw(kept[part], p), scores)
+                    _products(dropout.masked(probabilities[part], stays, scores), v[part], 1 / share, out[part])
+                _into_rows(out, answer, shape)
+                saved += [q, k, v, probabilities, kept]
+        ctx.save_for_backward(*saved)
+        return found
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> Any:
-        q, k, v, probabilities, kept = ctx.saved_tensors
-        shape, share, scale = ctx.known
-        gradient = outer[0].flatten(0, 1)
-        by_query, by_key, by_value = (torch.empty_like(t) for t in (q, k, v))
-        for part, _ in _tiles(*shape[:3]):
-            likely, outside = probabilities[part], gradient[part]
-            stays = dropout.bits_of(kept[part], likely)
-            _products(dropout.masked(likely, stays).transpose(1, 2), outside, 1 / share, by_value[part])
-            by_probability = _products(outside, v[part].transpose(1, 2), 1 / share)
-            dropout.masked(by_probability, stays, by_probability)
-            by_score = torch._softmax_backward_data(by_probability, likely, -1, likely.dtype)
-            _products(by_score, k[part], scale, by_query[part])
-            _products(by_score.transpose(1, 2), q[part], scale, by_key[part])
-        return by_query.view(shape), by_key.view(shape), by_value.view(*shape[:3], -1), None, None, None
+        shapes, share, scale, widths = ctx.known
+        saved = iter(ctx.saved_tensors)
+        (gradient,) = outer
+        found = [gradient.new_empty((*gradient.shape[:2], width)) for width in widths]
+        for shape, outside, *answers in zip(shapes, *_groups(shapes, gradient, *found), strict=True):
+            q, k, v, probabilities, kept = (next(saved) for _ in range(5))
+            outside = _by_head(outside, shape)
+            by_query, by_key, by_value = (t.new_empty(t.shape) for t in (q, k, v))
+            for part, _ in _tiles(shape[0], gradient.shape[1], shape[1]):
+                likely = probabilities[part]
+                stays = dropout.bits_of(kept[part], likely)
+                _products(dropout.masked(likely, stays).transpose(1, 2), outside[part], 1 / share, by_value[part])
+                by_probability = _products(outside[part], v[part].transpose(1, 2), 1 / share)
+                dropout.masked(by_probability, stays, by_probability)
+                by_score = torch._softmax_backward_data(by_probability, likely, -1, likely.dtype)
+                _products(by_score, k[part], scale, by_query[part])
+                _products(by_score.transpose(1, 2), q[part], scale, by_key[part])
+            for t, answer in zip((by_query, by_key, by_value), answers, strict=True):
+                _into_rows(t, answer, shape)
+        return *found, None, None, None, None
+
+
+def _groups(shapes: Sequence[tuple[int, int]], *rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Each of (P, heads, width) as the rows of its groups."""
+    return (t.split([n * longest for n, longest in shapes]) for t in rows)
+
+
+def _by_head(rows: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Rows of a group, (sequences * length, heads, width), as (sequences * heads, length, width)."""
+    return rows.unflatten(0, shape).transpose(1, 2).flatten(0, 1)
+
+
+def _into_rows(found: torch.Tensor, rows: torch.Tensor, shape: tuple[int, int]) -> None:
+    """The way back: into rows that are there already."""
+    rows.unflatten(0, shape).transpose(1, 2).copy_(found.unflatten(0, (shape[0], -1)))
 
 
 def _products(a: torch.Tensor, b: torch.Tensor, factor: float, out: torch.Tensor | None = None) -> torch.Tensor:
