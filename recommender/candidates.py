@@ -1,6 +1,7 @@
 """One candidate a method: settings from the table, memory cut until it fits, hard constraints, dominance."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from recommender import kernels, timing
 from recommender.counting import is_labelled
@@ -9,7 +10,7 @@ from recommender.footprint import disk_needed, trained_parameters, wide_moments
 from recommender.memory import Placed, as_memory, compared, groups_of, place
 from recommender.plan import Plan
 from recommender.reasons import reason, size
-from recommender.recommendation import METHOD_NAMES, Candidate, Hours, Method, Reason, Settings
+from recommender.recommendation import METHOD_NAMES, UNCOUNTED, Candidate, Hours, Method, Reason, Settings
 from recommender.shape import Shape, checkpoint_bytes_per_parameter, quantised_elsewhere, shape_of, tuned_as_encoder
 from recommender.traced import at_once, note, note_shown, parameters
 from recommender.variants import Group, last_layers, step_of, variants
@@ -109,19 +110,21 @@ def _first_that_fits(facts: Facts, shape: Shape, method: Method, tried: Iterable
 
 
 def _room(name: str, placed: Placed) -> Reason:
-    judged = {"method": name, "needed": placed.peak, "free": placed.available}
-    if placed.devices > 1:
-        code = "fits_sharded" if placed.sharded else "fits_copies"
-        judged |= {"devices": placed.devices}
-        if placed.fits:
-            return reason(code, judged, "E10", "E21", "E22")
-        return reason("does_not_fit", judged, "E10", "E21", "E22", wording="does_not_fit_each")
+    """Whether it fits; in bytes where a trace has counted it."""
+    judged: dict[str, Any] = {"method": name, "needed": placed.peak, "free": placed.available}
     code = "fits" if placed.fits else "does_not_fit"
-    if placed.doubtful and placed.span is not None:
+    wording = code
+    if placed.devices > 1:
+        judged |= {"devices": placed.devices}
+        wording = "does_not_fit_each" if not placed.fits else "fits_sharded" if placed.sharded else "fits_copies"
+        code = wording if placed.fits else code
+    elif placed.span is not None and placed.doubtful:
         judged |= {"low": placed.span[0], "high": placed.span[1]}
-        return reason(code, judged, "E10", "E21", "E22", wording="does_not_fit_surely")
-    close = not placed.fits and placed.peak <= placed.available
-    return reason(code, judged, "E10", "E21", "E22", wording="does_not_fit_margin" if close else None)
+        wording = "does_not_fit_surely"
+    if placed.span is None:
+        wording = f"{wording}_uncounted"
+        judged |= {"how": UNCOUNTED[placed.fits, placed.near]}
+    return reason(code, judged, "E10", "E21", "E22", wording=wording)
 
 
 def _variant(shape: Shape, method: Method, settings: Settings, trained: int) -> Iterator[Reason]:
@@ -255,8 +258,10 @@ def dominated(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -
             least, most = (1.1, 2) if facts.machine.device is not None else timing.UNPACKING_ON_CPU
             known = {"saving": saving, "parameters": shape.parameters, "least": least, "most": most}
             wording = "D1_qlora_saves_nothing" if saving < NOTHING else None
+            wording = wording if all(at_once(facts, step) for step in steps) else "D1_qlora_uncounted"
             yield "qlora", reason("D1_qlora_saves_little", known, "E20", "E21", "E22", "E23", wording=wording)
     elif (
         "lora" in running and lora.peak <= 0.85 * lora.available and not facts.goal.ship_in_4_bit and not lora_is_cut(candidates)
     ):
-        yield "qlora", reason("D2_lora_fits_easily", {"needed": lora.peak, "free": lora.available}, "E21", "E23")
+        wording = "D2_lora_uncounted" if lora.span is None else None
+        yield "qlora", reason("D2_lora_fits_easily", {"needed": lora.peak, "free": lora.available}, "E21", "E23", wording=wording)

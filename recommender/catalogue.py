@@ -15,12 +15,18 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "fits_sharded": "{method}: needs about {needed:size} on each of {devices} devices with weights and optimizer states "
     "sharded over them, {free:size} free: fits.",
     "does_not_fit": "{method}: needs about {needed:size}, you have {free:size} free: does not fit.",
-    "does_not_fit_margin": "{method}: needs about {needed:size} of the {free:size} that are free: too close, {reserve:share} "
-    "must stay free.",
     "does_not_fit_surely": "{method}: needs {low:size} to {high:size}, you have {free:size} free: doubtful. --anyway tries "
     "its longest rows before the first step, and trains nothing where they do not fit.",
     "does_not_fit_each": "{method}: needs about {needed:size} on each of {devices} devices even when sharded over them, "
     "{free:size} free: does not fit.",
+    "fits_uncounted": "{method}: {how} into the {free:size} that are free.",
+    "fits_copies_uncounted": "{method}: {how} into the {free:size} that are free on each of {devices} devices (each "
+    "holds a copy).",
+    "fits_sharded_uncounted": "{method}: {how} into the {free:size} that are free on each of {devices} devices, with weights and "
+    "optimizer states sharded over them.",
+    "does_not_fit_uncounted": "{method}: {free:size} are free, {how}.",
+    "does_not_fit_each_uncounted": "{method}: {free:size} are free on each of {devices} devices, {how} even for its share of a "
+    "sharded run.",
     "no_nf4": "QLoRA cannot run here: the {bits}-bit kernels do not work on this machine.",
     "already_quantised": "{method} is out: the checkpoint is already quantised ({quantization}), so its weights stay frozen "
     "as they are and adapters train on top, which is QLoRA's way.",
@@ -41,8 +47,12 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "as long to train.",
     "D1_qlora_saves_nothing": "{bits}-bit weights would save next to nothing here and take {least:num} to {most:num} times "
     "as long to train.",
+    "D1_qlora_uncounted": "{bits}-bit weights would save little memory here and take {least:num} to {most:num} times as long to "
+    "train.",
     "D2_lora_fits_easily": "Even without gradient checkpointing LoRA takes {needed:size} of {free:size} (one row at a time): "
     "quantising would only cost speed.",
+    "D2_lora_uncounted": "LoRA has room even without gradient checkpointing (one row at a time): quantising would only cost "
+    "speed.",
     "D3_too_small_for_adapters": "The model is so small ({parameters:short} parameters) that adapters save nothing.",
     "D4_many_full_copies": "{copies} full copies are {needed:size}; adapters are {adapter:size} each and share one base.",
     # points
@@ -100,10 +110,12 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     # flip conditions
     "flip_memory": "{method}, if {needed:size} of memory were free.",
     "flip_memory_each": "{method}, if {needed:size} of memory were free on each device.",
+    "flip_more_memory": "{method}, if more memory were free.",
     "flip_disk": "{method}, if {needed:size} of disk were free.",
     "flip_memory_below": "{method}, if less than {needed:size} were free.",
     "flip_memory_any": "{method}, if any less memory were free.",
     "flip_memory_below_each": "{method}, if less than {needed:size} were free on each device.",
+    "flip_less_memory": "{method}, if less memory were free.",
     "flip_tokens_above": "{method}, with more than {tokens:short} trained tokens.",
     "flip_many_variants": "{method}, if you want several fine-tunes of one base model.",
     "flip_more_rows": "{method}, with at least {rows:count} rows and {smallest:count} of every class.",
@@ -154,11 +166,15 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "instead_original_weights": "Take the original weights (safetensors), fine-tune those, and convert the result to GGUF.",
     "instead_free_device": "End what other programs hold on this device ({held:size}): {method} would then fit.",
     "instead_smaller_model": "Take a smaller model, or a machine with at least {needed:size} free.",
+    "instead_smaller_model_uncounted": "Take a smaller model, or a machine with more memory.",
     "instead_more_devices": "Sharded over all {devices} devices {method} would need about {needed:size} on each: a tool that "
     "shards (FSDP, DeepSpeed) can do that.",
+    "instead_more_devices_uncounted": "{method} would fit sharded over all {devices} devices: a tool that shards (FSDP, "
+    "DeepSpeed) can do that.",
     "instead_original": "Take the original, unquantised weights of this model.",
     "instead_shorter": "{method} would fit with texts cut at {fitting:count} tokens; {length:count} are wanted now.",
     "instead_nf4": "Get the {bits}-bit kernels to work here (bitsandbytes): QLoRA would fit in about {needed:size}.",
+    "instead_nf4_uncounted": "Get the {bits}-bit kernels to work here (bitsandbytes): QLoRA would fit.",
     "instead_shorter_time": "Then cut the texts shorter: half of them have at most {tokens:count} tokens, {length:count} are "
     "used now.",
     "instead_subset": "Then take fewer rows: about {rows:count} of {all_rows:count} fit into {budget:hours} "
@@ -173,6 +189,7 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "variant_bf16_weights": {"bits": 8},
     "D1_qlora_saves_little": {"bits": 4},
     "D1_qlora_saves_nothing": {"bits": 4},
+    "D1_qlora_uncounted": {"bits": 4},
     "W4_more_than_adapter_holds": {"rank": 256},
     "W5_like_pretraining": {"lora": 0.175, "full": 0.263},
     "W5_without_rank": {"lora": 0.175, "full": 0.263},
@@ -185,9 +202,9 @@ CONSTANTS: dict[str, dict[str, Any]] = {
     "rare_classes": {"least": 16},
     "nf4_untried": {"bits": 4},
     "experts_stay_whole": {"bits": 4},
-    "does_not_fit_margin": {"reserve": 0.08},
     "W13_tiny_writer": {"limit": 600_000_000},
     "instead_nf4": {"bits": 4},
+    "instead_nf4_uncounted": {"bits": 4},
     "many_epochs_writing": {"least": 1, "most": 4},
     "score_in_4_bit": {"bits": 4},
     "flip_not_4_bit": {"bits": 4},

@@ -22,7 +22,7 @@ PHASES_AND_PARTS = (
     marked("forward"), marked("loss"), marked("backward"), marked("evaluation"), marked("temporaries"), marked("weights"),
     marked("optimizer"), marked("gradients"), marked("activations"), marked("logits"), marked("runtime"),
 )  # fmt: skip
-"""As traces and formulas call them; said in the reader's language."""
+"""As traces call them; said in the reader's language."""
 
 
 class Step(Fact):
@@ -86,11 +86,12 @@ def _considered(candidate: Candidate) -> Step:
 
 
 def _memory(facts: Facts, candidate: Candidate) -> Iterator[Step]:
-    """Where the memory goes, phase by phase where a trace has counted it, and what would save most of it."""
+    """Where the memory goes, phase by phase, and what would save most of it; nothing where it was not counted."""
     name, memory = METHOD_NAMES[candidate.method], candidate.memory
+    if not memory.counted:
+        return
     most = 2 if memory.phases else 4
-    reserve = memory.predicted - sum(memory.parts.values())  # the formula's head-room, in what is said to be needed
-    phases = memory.phases or {"": memory.parts | ({"reserve": reserve} if reserve > SMALL else {})}
+    phases = memory.phases or {"": memory.parts}
     told = (f"{said(phase)} {size(sum(held.values()))} ({_parts(held, most)})".strip() for phase, held in phases.items())
     where = "; ".join(told)
     yield Step(stage="candidates", code="memory_where", text=sentence("memory_where", {"method": name, "where": where}))

@@ -118,16 +118,18 @@ def _more_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iter
         amounts = (int(times * least) for times in tried)
         needed = next((n for n in amounts if decide(_with_free_memory(facts, n)).verdict == candidate.method), None)
         if needed is not None:
-            _note_formula(_with_free_memory(facts, needed), decide)
             code = "flip_memory_each" if candidate.devices > 1 else "flip_memory"
+            if not _is_counted(_with_free_memory(facts, needed), decide):
+                code = "flip_more_memory"
             yield sentence(code, {"method": METHOD_NAMES[candidate.method], "needed": needed})
 
 
-def _note_formula(facts: Facts, decide: Decide) -> None:
-    """A number of these facts is told; say of which step it is where nobody has counted that."""
+def _is_counted(facts: Facts, decide: Decide) -> bool:
+    """Whether the step that decides these facts is counted, so that bytes can be told of it; it is noted where it is not."""
     best = decide(facts).best
     if not best.memory.counted:
         note_shown(step_of(facts, best.method, best.settings))
+    return best.memory.counted
 
 
 def _more_disk(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
@@ -153,10 +155,11 @@ def _less_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iter
             low = middle
     other = decide(_with_free_memory(facts, low)).verdict
     if other in METHODS:
-        _note_formula(_with_free_memory(facts, high), decide)
         code = "flip_memory_below_each" if decision.best.devices > 1 else "flip_memory_below"
         if size(high) == size(decision.best.memory.available):
             code = "flip_memory_any"
+        if not _is_counted(_with_free_memory(facts, high), decide):
+            code = "flip_less_memory"
         yield sentence(code, {"method": METHOD_NAMES[other], "needed": high})
 
 

@@ -6,6 +6,7 @@ peak = 1.1 x (weights, gradients, optimizer states, activations, logits, runtime
 divided among them.
 """
 
+import math
 from typing import NamedTuple
 
 from recommender import traced
@@ -79,6 +80,11 @@ class Placed(NamedTuple):
         if self.span is not None:
             return int(self.most / USABLE_TRACED) + 1
         return int(self.peak / USABLE_SHARE) + 1
+
+    @property
+    def near(self) -> bool:
+        """Whether nobody has counted it, and it is so near what is free that a trace could say otherwise."""
+        return self.span is None and abs(math.log(self.room / max(self.available, 1))) <= traced.NEAR
 
     @property
     def doubtful(self) -> bool:
@@ -249,4 +255,5 @@ def as_memory(facts: Facts, shape: Shape, placed: Placed) -> Memory:
         parts=placed.parts,
         phases=placed.phases or {},
         counted=placed.span is not None,
+        near=placed.near,
     )

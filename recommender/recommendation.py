@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from recommender.base import Fact
+from recommender.language import marked
 
 Method = Literal["full", "lora", "qlora"]
 METHODS: tuple[Method, ...] = ("full", "lora", "qlora")
@@ -20,6 +21,13 @@ Trained = Literal["all", "no_embeddings", "last_layers"]
 Optimizer = Literal["adamw", "adamw_8bit", "adamw_8bit_paged"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16"]
 AdapterDtype = Literal["fp32", "bf16"]
+UNCOUNTED: dict[tuple[bool, bool], str] = {
+    (True, False): marked("fits easily"),
+    (True, True): marked("probably fits"),
+    (False, True): marked("probably too little"),
+    (False, False): marked("far too little"),
+}
+"""What is said of the free memory where no step was counted: by whether it fits, and whether it is near."""
 Kernels = Literal["torch", "liger"]
 """Whose norms, rotations and gated maps compute a step."""
 
@@ -37,7 +45,9 @@ class Memory(Fact):
     phases: dict[str, dict[str, int]] = Field(default_factory=dict)
     """The same at the peak of each phase, where a trace has counted the step."""
     counted: bool = False
-    """Whether a trace has counted the step; else a formula tells, scaled by what was counted of a step of the same kind."""
+    """Whether a trace has counted the step; else these bytes are a formula's, by which is decided, and no sentence tells them."""
+    near: bool = False
+    """Whether it was not counted, and is so near what is free that a trace could say otherwise."""
 
 
 class Hours(Fact):

@@ -36,7 +36,8 @@ def instead(facts: Facts, shape: Shape, decision: Recommendation, decide: Decide
     quantised = candidates["qlora"]
     room = place(facts, shape, step_of(facts, "qlora", quantised.settings)).fits
     if quantised.removed_by == "no_nf4" and room and facts.machine.backend in ("cuda", "rocm", "xpu"):
-        advice.append(sentence("instead_nf4", {"needed": quantised.memory.predicted}))
+        code = "instead_nf4" if quantised.memory.counted else "instead_nf4_uncounted"
+        advice.append(sentence(code, {"needed": quantised.memory.predicted}))
     if "does_not_fit" in causes and "over_time_budget" not in causes:  # else something fits into the memory, only not the time
         advice += _against_memory(facts, shape, candidates)
         quickest = min(candidates.values(), key=lambda c: c.hours.predicted)
@@ -112,10 +113,12 @@ def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candida
         placed = place(every, shape, step_of(every, least.method, least.settings))
         if placed.fits:
             known = {"devices": placed.devices, "method": METHOD_NAMES[least.method], "needed": placed.peak}
-            advice.append(sentence("instead_more_devices", known))
+            code = "instead_more_devices" if placed.span is not None else "instead_more_devices_uncounted"
+            advice.append(sentence(code, known))
     advice += _free_device(facts, shape, candidates)
-    needed = place(facts, shape, step_of(facts, least.method, least.settings)).room
-    advice.append(sentence("instead_smaller_model", {"needed": needed}))
+    needed = place(facts, shape, step_of(facts, least.method, least.settings))
+    code = "instead_smaller_model" if needed.span is not None else "instead_smaller_model_uncounted"
+    advice.append(sentence(code, {"needed": needed.room}))
     length = least.settings.max_length
     fitting = _best_shorter(facts, shape, candidates, length)
     if fitting is not None:

@@ -8,6 +8,7 @@ from recommender.footprint import Step
 from recommender.memory import compared
 from recommender.recommendation import Candidate, Settings
 from recommender.shape import shape_of
+from recommender.traced import at_once, untraceable
 from recommender.variants import has_8bit_adamw, step_of
 
 Change = Literal["checkpointing", "half_batch", "half_length", "adamw_8bit", "no_embeddings"]
@@ -17,20 +18,22 @@ WORTH = 0.03
 
 
 def largest(facts: Facts, candidate: Candidate) -> tuple[Change, int] | None:
-    """The change and the bytes that it saves; `None` where nothing saves much.
-
-    Of steps that a trace has counted, or whose memory follows from a fit, by that; of others by the formula.
-    """
+    """The change and the bytes that it saves; `None` where nothing saves much, or nobody knows yet what does: steps that could
+    be counted were not."""
     shape = shape_of(facts.model, facts.data.task)
+    changed = {change: step_of(facts, candidate.method, other) for change, other in _changes(facts, candidate)}
+    hopeless = untraceable(facts)
+    known = {change: step for change, step in changed.items() if at_once(facts, step) is not None}
+    if not known or not candidate.memory.counted or any(s not in hopeless for c, s in changed.items() if c not in known):
+        return None
+    own = step_of(facts, candidate.method, candidate.settings)
 
-    def kept(settings: Settings) -> float:
+    def kept(step: Step) -> float:
         """The share of the memory that is left."""
-        after, before = compared(facts, shape, *(step_of(facts, candidate.method, s) for s in (settings, candidate.settings)))
+        after, before = compared(facts, shape, step, own)
         return after / max(before, 1)
 
-    least = {change: kept(other) for change, other in _changes(facts, candidate)}
-    if not least:
-        return None
+    least = {change: kept(step) for change, step in known.items()}
     best = min(least, key=lambda change: least[change])
     saved = 1 - least[best]
     return (best, int(saved * candidate.memory.predicted)) if saved >= WORTH else None

@@ -166,7 +166,7 @@ def _plan_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     flags.as_json(plan)
     flags.runs(plan)
     plan.add_argument("--facts", type=Path, metavar="FILE", help=_("decide on facts in a JSON file (- reads them from stdin)"))
-    plan.add_argument("--trace", action="store_true", help=_("with --facts: count the memory of each step instead of a formula"))
+    plan.add_argument("--trace", action="store_true", help=_("with --facts: count the memory of every step"))
     plan.add_argument("--explain", action="store_true", help=_("print the whole chain: every rule, its points, its source"))
     plan.add_argument("-o", "--output", type=Path, metavar="FILE", help=_("the plan file (default plan.yaml); - for none"))
     plan.add_argument("--force", action="store_true", help=_("overwrite the plan file"))

@@ -154,7 +154,7 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
     """Decide on facts alone; nothing is looked at and nothing is written.
 
     What was counted once is used; with `--trace`, and where a formula would decide what a trace could decide otherwise, steps are
-    counted, for seconds. Else the formula tells the memory, and that is said.
+    counted, for seconds. Else no bytes are told, and why.
     """
     goal = facts.goal.model_copy(update=said_goal(given))  # flags outrank what the file says
     facts = remembered(facts.model_copy(update={"goal": goal}))
@@ -162,7 +162,7 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
     if counts:
         facts = counted_out(facts, explained=given.explain, told=_counting(quiet=given.json))
     advice = recommend(facts)
-    said = _formula_told(facts, advice, counts=counts)
+    said = _why_no_bytes(facts, advice, counts=counts)
     if said and given.trace and (given.json or given.explain):
         print(said, file=sys.stderr)
     if given.explain:
@@ -175,19 +175,17 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _formula_told(facts: Facts, advice: Recommendation, *, counts: bool) -> str:
-    """That a formula tells the memory of candidates that might run, and why, where one does; `counts` is whether it was to be
-    counted."""
-    by_formula = [c for c in advice.candidates if not c.memory.counted and c.removed_by not in ("no_nf4", "already_quantised")]
-    if not by_formula:
+def _why_no_bytes(facts: Facts, advice: Recommendation, *, counts: bool) -> str:
+    """Why the memory of candidates that might run stands there as `?`; `counts` is whether it was to be counted."""
+    unknown = [c for c in advice.candidates if not c.memory.counted and c.removed_by not in ("no_nf4", "already_quantised")]
+    if not unknown or is_off():
         return ""
     if not can_be_counted(facts):
-        return _("No step could be counted, so a formula tells the memory: counting takes model.config, and CUDA or a CPU.")
-    if not counts and is_wanted(facts, by_formula):
-        return _("The memory is told by a formula, and far enough from what is free; --trace counts it.")
-    names = ", ".join(_(IN_SENTENCES[c.method]) for c in by_formula)
-    words = _("The memory of {methods} is told by a formula: such a step could not be counted, or not in time.")
-    return words.format(methods=names)
+        return _("Memory is told in bytes where a step can be counted: that takes model.config, and CUDA or a CPU.")
+    if not counts and is_wanted(facts, unknown):
+        return _("How many bytes it takes was not counted, as it is far from what is free; --trace counts it.")
+    names = ", ".join(_(IN_SENTENCES[c.method]) for c in unknown)
+    return _("The memory of {methods} could not be counted, or not in time.").format(methods=names)
 
 
 def _counting(*, quiet: bool) -> Callable[[], None]:
@@ -291,7 +289,7 @@ def _show_advice(given: argparse.Namespace, facts: Facts, advice: Recommendation
         console = Screen()
         show_advice.facts(facts, console)
         _show(facts, advice, console)
-    said = "" if is_off() else _formula_told(facts, advice, counts=True)
+    said = _why_no_bytes(facts, advice, counts=True)
     if said:
         print(said, file=sys.stderr)
 

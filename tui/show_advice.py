@@ -104,7 +104,7 @@ def own_settings(own: Candidate, assigned: list[str], cautions: list[str], conso
 
     `assigned` (NAME=VALUE) are all that the person set.
     """
-    takes = f"~{duration(own.hours.predicted * 3600)}, ~{memory_sum(own)}"
+    takes = f"~{duration(own.hours.predicted * 3600)}, {memory_sum(own.memory)}"
     words = _("With your own: {method}, {settings}")
     said = words.format(method=_(METHOD_NAMES[own.method]), settings=settings_line(own.settings))
     others = [one_line(a, 60) for a in assigned if field_of(a) not in ON_THE_LINE]
@@ -136,7 +136,7 @@ def candidates(advice: Recommendation, console: Console) -> None:
         chosen = c.method == advice.verdict
         table.add_row(
             Text((arrow if chosen else " " * len(arrow)) + _(METHOD_NAMES[c.method]), style="bold" if chosen else ""),
-            Text(f"~{memory_sum(c)}"),
+            Text(memory_sum(c.memory)),
             Text(memory_verdict(c)),
             Text(f"~{duration(c.hours.predicted * 3600)}"),
             Text(amount(c.trained_parameters)),

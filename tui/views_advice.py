@@ -91,7 +91,7 @@ def goal(said: "Goal", questions: "Iterable[Question]") -> Content:
 
 def legend(recommendation: "Recommendation") -> Content:
     """What the letters of the memory bars mean."""
-    used = {name for c in recommendation.candidates for name, size in c.memory.parts.items() if size}
+    used = {name for c in recommendation.candidates if c.memory.counted for name, size in c.memory.parts.items() if size}
     letters = "  ".join(f"{letter} {_(name)}" for letter, name, _style in PARTS if name in used)
     return Content(f"{letters}  | {_('what is free')}")
 

@@ -12,7 +12,7 @@ from tui.widgets.bars import candidate_bar
 from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, share, sign, size
 
 if TYPE_CHECKING:
-    from recommender.recommendation import Candidate, Settings
+    from recommender.recommendation import Candidate, Memory, Settings
 
 NAMES = {"full": _("Full"), "lora": "LoRA", "qlora": "QLoRA"}
 RESULTS = {"full": _("one model"), "lora": _("an adapter"), "qlora": _("an adapter")}
@@ -27,23 +27,27 @@ def card(
     roomy: bool,
     counting: bool = False,
     trying: bool = False,
+    before: "Memory | None" = None,
 ) -> Content:
     """One candidate, judged. `whole` is the model's number of parameters.
 
-    What is being found out is marked: `counting` memory that is not yet counted, `trying` a time that bf16 may shorten.
+    What is being found out is marked: `counting` memory that is not yet counted, where that of `before` stands if there was one,
+    `trying` a time that bf16 may shorten.
     """
-    memory, hours = candidate.memory, candidate.hours
+    hours, old = candidate.hours, ""
+    memory = candidate.memory
+    if counting and not memory.counted:
+        memory, old = before or memory, _(" (counting…)")
     if not candidate.fits:
         fit = (f"{sign('✗')} {memory_verdict(candidate)}", "bold $text-error")
     else:
         fit = (f"{sign('✓')} {memory_verdict(candidate)}", "bold $text-success")
     part = f" ({share(min(candidate.trained_parameters / whole, 1.0))})" if whole else ""
     about = {"measured": "", "estimated": "~", "assumed": "~"}
-    old = _(" (counting…)") if counting and not memory.phases else ""  # neither counted nor what follows from something counted
     provisional = _(" (trying bf16…)") if trying and candidate.settings.precision == "fp32" else ""
     time = f"{about[hours.origin]}{duration(hours.predicted * 3600)}"
     rows = [
-        (_("memory"), f"{about[memory.origin]}{memory_sum(candidate)}{old}"),
+        (_("memory"), f"{memory_sum(memory)}{old}"),
         (_("time"), f"{time}{provisional}"),
         (_("trains"), f"{amount(candidate.trained_parameters)}{part}"),
         (_("disk"), size(candidate.disk)),
@@ -52,15 +56,17 @@ def card(
     if roomy:
         origin = {"measured": _("measured"), "estimated": _("estimated"), "assumed": _("assumed")}
         between = _("{low} to {high}, {origin}")
-        rows.insert(1, ("", between.format(low=size(memory.low), high=size(memory.high), origin=origin[memory.origin])))
+        if memory.counted:
+            rows.insert(1, ("", between.format(low=size(memory.low), high=size(memory.high), origin=origin[memory.origin])))
         low, high = (duration(h * 3600) for h in (hours.low, hours.high))
-        rows.insert(3, ("", between.format(low=low, high=high, origin=origin[hours.origin])))
+        rows.insert(-3, ("", between.format(low=low, high=high, origin=origin[hours.origin])))
         rows.append((_("points"), f"{candidate.points:g}"))
     column = max(cell_len(name) for name, _text in rows) + 1
     lines = [Content.styled(heading, "bold"), Content.assemble(fit)]
-    lines.append(candidate_bar(memory.parts, memory.predicted, memory.available, width))
+    parts, predicted = (memory.parts, memory.predicted) if memory.counted else ({}, 0)
+    lines.append(candidate_bar(parts, predicted, memory.available, width))
     if column + cell_len(rows[0][1]) > width:  # a card of 80 columns has no cell to spare, and a unit cut off misleads
-        rows[0] = (rows[0][0], f"{about[memory.origin]}{memory_sum(candidate, brief=True)}{sign('…') if old else ''}")
+        rows[0] = (rows[0][0], f"{memory_sum(memory, brief=True)}{sign('…') if old else ''}")
     if provisional and column + cell_len(time + provisional) > width:
         rows = [(name, f"{time}{sign('…')}" if text == f"{time}{provisional}" else text) for name, text in rows]
     lines += [Content(f"{name}{' ' * (column - cell_len(name))}{text}") for name, text in rows]
@@ -112,7 +118,7 @@ def estimate(candidate: "Candidate") -> Content:
     sure = candidate.fits
     verdict = (f"{sign('✓' if sure else '✗')} {memory_verdict(candidate)}", "$text-success" if sure else "$text-error")
     dot = f" {sign('·')} "
-    parts = [f"~{memory_sum(candidate)}", f"~{duration(candidate.hours.predicted * 3600)}", _steps(candidate.settings)]
+    parts = [memory_sum(candidate.memory), f"~{duration(candidate.hours.predicted * 3600)}", _steps(candidate.settings)]
     parts.append(_("trains {count}").format(count=amount(candidate.trained_parameters)))
     return Content.assemble(verdict, dot, dot.join(parts))
 
@@ -123,7 +129,7 @@ def in_line(candidate: "Candidate") -> str:
 
     parts = (
         memory_verdict(candidate),
-        memory_sum(candidate),
+        memory_sum(candidate.memory),
         f"~ {duration(candidate.hours.predicted * 3600)}",
         _("trains {count}").format(count=amount(candidate.trained_parameters)),
         _("disk {size}").format(size=size(candidate.disk)),

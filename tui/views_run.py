@@ -192,7 +192,7 @@ def machine(state: "RunState", predicted: int | None, width: int, height: int) -
     """Memory now, at its peak and as planned, against what was free; load; disk. Two lines, or more where they fit."""
     available = real(state.info.get("memory_available"))
     sizes = [_("now {size}").format(size=size(state.memory_now)), _("peak {size}").format(size=size(state.memory_peak))]
-    sizes.append(_("planned {size}").format(size=size(predicted)) if predicted else _("no plan"))
+    sizes += [_("planned {size}").format(size=size(predicted))] if predicted else []
     free = [_("of {size} free at the start").format(size=size(available))] if available else []
     load = f" {sign('·')} ".join(_loads(state.machine)) or _("no gauges yet")
     low = height < 4

@@ -124,13 +124,10 @@ def memory_line(candidates: "Sequence[Candidate]", *, whole: bool) -> Content:
 
     Bytes stand there only where a trace has counted them: a formula is off by up to a factor, and where that decides says `?`.
     """
-    from recommender.traced import NEAR
-
     parts, free = [], candidates[0].memory.available
     for c in candidates:
-        counted, least = c.memory.counted, max(free, 1)
-        open_yet = not counted and abs(math.log(max(c.memory.predicted, 1) / least)) < NEAR
-        mark = ("?", "$text-warning") if open_yet else (sign("✓"), "$text-success") if c.fits else (sign("✗"), "$text-error")
+        counted = c.memory.counted
+        mark = ("?", "$text-warning") if c.memory.near else (sign("✓"), "$text-success") if c.fits else (sign("✗"), "$text-error")
         parts.append(Content.assemble((NAMES[c.method], "bold"), " ", mark, f" ~{size(c.memory.predicted)}" if counted else ""))
     known = all(c.memory.counted for c in candidates)
     words = _("of {size} free") if known else _("with {size} free; the plan counts it")

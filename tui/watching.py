@@ -186,7 +186,7 @@ def _timeline(run: "RunDirectory") -> tuple[list[float], list[int]]:
 
 
 def plan_and_memory(run: "RunDirectory") -> "tuple[Plan | None, int | None]":
-    """The plan, and the peak in bytes as the recommendation had it, until the worker says its own."""
+    """The plan, and the peak in bytes as the recommendation had it where it was counted, until the worker says its own."""
     from recommender.errors import LoracleError
 
     try:
@@ -195,7 +195,7 @@ def plan_and_memory(run: "RunDirectory") -> "tuple[Plan | None, int | None]":
         return None, None
     try:
         candidates = (run.recommendation() or {}).get("candidates") or []
-        found = [c for c in candidates if c["method"] == plan.method]
+        found = [c for c in candidates if c["method"] == plan.method and c["memory"].get("counted")]
         return plan, int(found[0]["memory"]["predicted"]) if found else None
     except (LoracleError, KeyError, TypeError, ValueError, IndexError, AttributeError):  # the file may hold anything
         return plan, None

@@ -12,7 +12,7 @@ from tui.i18n import _
 
 if TYPE_CHECKING:
     from engine.state import RunState
-    from recommender.recommendation import Candidate
+    from recommender.recommendation import Candidate, Memory
 
 STATUS_WORDS: dict[str, str] = {
     "starting": _("starting"),
@@ -215,23 +215,29 @@ def real(value: object) -> float | None:
 
 def memory_verdict(candidate: "Candidate") -> str:
     """Whether a candidate fits, in words: `fits, 56% free`, `does not fit`."""
-    memory = candidate.memory
-    if candidate.removed_by == "does_not_fit" and memory.low <= memory.available < memory.high < 1.3 * memory.low:
+    from recommender.recommendation import UNCOUNTED
+
+    memory, too_little = candidate.memory, candidate.removed_by == "does_not_fit"
+    if not memory.counted and (candidate.fits or too_little):
+        return _(UNCOUNTED[candidate.fits, memory.near])
+    if too_little and memory.low <= memory.available < memory.high < 1.3 * memory.low:
         return _("doubtful: a trial decides")
-    if memory.predicted > memory.available or (not candidate.fits and candidate.removed_by == "does_not_fit"):
+    if too_little or (memory.counted and memory.predicted > memory.available):
         return _("does not fit")
     if not candidate.fits:
         return _("cannot run here")
     return _("fits, {share} free").format(share=share(1 - memory.predicted / max(memory.available, 1)))
 
 
-def memory_sum(candidate: "Candidate", *, brief: bool = False) -> str:
-    """`5.1 of 11.6 GB`; `5.1/11.6 GB` where it is to be `brief`. One unit for both, from a tenth of it on."""
-    needed, free = size(candidate.memory.predicted), size(candidate.memory.available)
-    if free.endswith("GB") and candidate.memory.predicted >= 1e8 and needed.endswith("MB"):
-        needed = f"{candidate.memory.predicted / 1e9:.1f}"
+def memory_sum(memory: "Memory", *, brief: bool = False) -> str:
+    """`~5.1 of 11.6 GB`; `~5.1/11.6 GB` where it is to be `brief`. One unit for both, from a tenth of it on. `? of 11.6 GB` where
+    no trace has counted it."""
+    needed, free = size(memory.predicted), size(memory.available)
+    if free.endswith("GB") and memory.predicted >= 1e8 and needed.endswith("MB"):
+        needed = f"{memory.predicted / 1e9:.1f}"
     elif needed.split()[-1] == free.split()[-1]:
         needed = needed.split()[0]
+    needed = f"~{needed}" if memory.counted else "?"
     return f"{needed}/{free}" if brief else _("{needed} of {free}").format(needed=needed, free=free)
 
 

@@ -43,7 +43,7 @@ REMEMBERED = 40
 MOST_BESIDE = 8
 """Steps of other ways that are counted at a time beside those that are advised."""
 OFF = "LORACLE_TRACE"
-"""Set to 0 in the environment: nothing is traced, and the formula's numbers stand."""
+"""Set to 0 in the environment: nothing is traced, and no bytes are told."""
 ROUNDS = 6
 """With what was counted other settings may be advised, whose steps are then counted too: at most so many times."""
 OF_PLANS = {"precision", "gradient_checkpointing", "optimizer", "trained", "last_layers", "dropout", "adapter_dtype", "dora"}
@@ -169,7 +169,7 @@ def with_traces(
     deciding about steps of other sizes. What was found is remembered by what it depends on: app and command line say the same;
     unless somebody `waits`, that alone is read.
 
-    Seconds, the first time. The formula's numbers stay where nothing can be traced: on a device that is neither CUDA nor a CPU,
+    Seconds, the first time. The formula decides where nothing can be traced: on a device that is neither CUDA nor a CPU,
     of a model with code of its own, of a task whose step is not traced; they are not asked for again.
     """
     if not _can_be_traced(facts):

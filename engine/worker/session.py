@@ -214,8 +214,8 @@ def _tokens_scored(task: Task, rows: dict[str, Encoded]) -> dict[str, int]:
 
 
 def _expected(run: RunDirectory, plan: Plan) -> dict[str, Any]:
-    """What was said that a run of that plan takes, its own settings among the advised: bytes, seconds, of a step
-    too, bytes available.
+    """What was said that a run of that plan takes, its own settings among the advised: bytes where a trace has counted them,
+    seconds, of a step too, bytes available.
 
     Bytes are those that a run counts of itself (`memory.counted_by`): on a GPU without the context.
     """
@@ -225,7 +225,7 @@ def _expected(run: RunDirectory, plan: Plan) -> dict[str, Any]:
     own = edited(*found, plan).candidate
     beside = own.memory.parts.get("runtime", 0) if counted_by() == "allocator" else 0
     return {
-        "memory": max(own.memory.predicted - beside, 0),
+        "memory": max(own.memory.predicted - beside, 0) if own.memory.counted else None,
         "seconds": own.hours.predicted * 3600,
         "step": own.hours.training * 3600 / own.settings.total_steps if own.hours.training else None,
         "available": own.memory.available,

@@ -141,7 +141,7 @@ def test_few_rows_are_cross_validated_and_the_best_is_trained_once_more() -> Non
 def test_what_no_candidate_could_do_is_refused_before_a_group_is_made() -> None:
     with pytest.raises(InputError, match="A pilot judges by the validation rows, and there are none"):
         wanted(methods=["full", "lora"], assignments=["data.validation_rows=0"])
-    with pytest.raises(Refused, match="does not fit"):
+    with pytest.raises(Refused, match="too little"):
         wanted(methods=["full", "lora"], free=4e9, own={"lora": ["token_budget=1000000", "effective_batch=2000"]})
 
 

@@ -155,7 +155,7 @@ def test_what_cannot_fit_is_refused_whoever_insists() -> None:
     for anyway in (False, True):
         with pytest.raises(Refused) as refused:
             plan_for(advice, model, data, method="full", anyway=anyway)
-        assert refused.value.message.count("does not fit") == 1, "of the method that was asked for"
+        assert refused.value.message.count("far too little") == 1, "of the method that was asked for"
 
 
 def test_who_insists_on_few_rows_hears_what_really_stands_in_the_way() -> None:

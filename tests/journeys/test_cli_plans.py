@@ -149,11 +149,11 @@ def test_what_facts_alone_cannot_answer_is_refused_and_not_ignored(loracle: Comm
     assert "leave out --train-rows, -o, --set." in said
 
 
-def test_facts_whose_steps_cannot_be_counted_are_told_by_a_formula_and_that_is_said(loracle: Command, tmp_path: Path) -> None:
+def test_facts_whose_steps_cannot_be_counted_are_decided_without_bytes_and_that_is_said(loracle: Command, tmp_path: Path) -> None:
     facts = json.loads(FACTS.read_text())
     (tmp_path / "facts.json").write_text(json.dumps(facts | {"machine": facts["machine"] | {"backend": "rocm"}}))
     done = loracle("plan", "--facts", "facts.json", "--trace", "--json")
-    assert "No step could be counted, so a formula tells the memory" in done.stderr
+    assert "Memory is told in bytes where a step can be counted" in done.stderr
     assert [c["memory"]["counted"] for c in json.loads(done.stdout)["candidates"]] == [False] * 3
     assert "--trace goes with --facts" in refused(loracle("plan", "--trace", "--model", "x", "--data", "y"))
 

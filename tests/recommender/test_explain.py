@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from recommender import savings
 from recommender.decide import recommend
 from recommender.explain import STAGES, explain
-from recommender.facts import Facts
-from recommender.reasons import size
+from recommender.facts import Facts, Measured
+from recommender.footprint import Step
 from recommender.recommendation import METHODS
+from recommender.traced import as_facts
+from recommender.variants import step_of
 
 EXAMPLE = json.loads((Path(__file__).parent / "facts_example.json").read_text())
 
@@ -61,9 +64,18 @@ def test_settings_of_what_can_never_run_are_not_explained() -> None:
     assert "cannot be trained like this" in last.text
 
 
-def test_the_parts_of_the_memory_add_up_to_what_is_said_to_be_needed() -> None:
+def test_where_the_memory_goes_is_told_of_what_was_counted_and_what_would_save_most_once_all_of_it_was() -> None:
     situation = facts()
-    advice = recommend(situation)
-    said = {s.text for s in explain(situation, advice) if s.code == "memory_where"}
-    for candidate in advice.candidates:
-        assert any(f" {size(candidate.memory.predicted)} (" in text for text in said)
+    lora = recommend(situation).candidate("lora")
+    changed = list(savings.steps(situation, lora))
+
+    def told(*steps: Step) -> dict[str, str]:
+        entries = [as_facts(s, 10**9 - n * 10**8, {"weights": 10**8, "activations": 9 * 10**8}) for n, s in enumerate(steps)]
+        known = situation.model_copy(update={"measured": Measured(memory_profile={"steps": entries})})
+        return {s.code: s.text for s in explain(known, recommend(known)) if s.text.startswith("LoRA: ") and "memory" in s.code}
+
+    own = step_of(situation, "lora", lora.settings)
+    assert not told()
+    where = {"memory_where": "LoRA: where the memory goes: 1.6 GB (activations 900 MB, runtime 600 MB, weights 100 MB)."}
+    assert told(own, *changed[:-1]) == where
+    assert "would save most, about " in told(own, *changed)["memory_saving"]

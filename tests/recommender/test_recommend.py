@@ -1,7 +1,6 @@
 """Situations and what Loracle advises in them, checked by hand against the evidence."""
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -484,13 +483,10 @@ def test_nothing_known_is_answered_with_stated_assumptions() -> None:
 
 def test_conditions_that_would_change_the_verdict_are_true() -> None:
     advice = advise(gpu(12), BERT, IMDB)
-    (below,) = [text for text in advice.would_change if "less than" in text]
-    limit = float(re.fullmatch(r"LoRA, if less than ([0-9.]+) GB were free.", below)[1])  # type: ignore[index]
-    assert advise(gpu(limit + 0.1), BERT, IMDB).verdict == "full"
-    assert advise(gpu(limit - 0.2), BERT, IMDB).verdict == "lora"
-    (more,) = advise(gpu(12), LLAMA_8B, INSTRUCTIONS).would_change  # where LoRA just fits, with less rank or length, it loses
-    limit = float(re.fullmatch(r"LoRA, if ([0-9.]+) GB of memory were free.", more)[1])  # type: ignore[index]
-    assert advise(gpu(limit), LLAMA_8B, INSTRUCTIONS).verdict == "lora"
+    assert "LoRA, if less memory were free." in advice.would_change  # how much less is told where it is counted
+    assert advise(gpu(2), BERT, IMDB).verdict == "lora"
+    assert advise(gpu(12), LLAMA_8B, INSTRUCTIONS).would_change == ("LoRA, if more memory were free.",)
+    assert advise(gpu(30), LLAMA_8B, INSTRUCTIONS).verdict == "lora"
     full = advise(gpu(12, disk_free=GB), BERT, IMDB)
     assert (full.verdict, full.would_change[0]) == ("lora", "Full fine-tuning, if 4.4 GB of disk were free.")
     assert advise(gpu(12, disk_free=4_450_000_000), BERT, IMDB).verdict == "full"

@@ -6,14 +6,17 @@ setting is a value, or the lowest and highest acceptable number; `seeds` and oth
 
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recommender.decide import recommend
+from recommender.explain import explain
 from recommender.facts import Facts
 from recommender.plan import DataChoice, ModelChoice, Plan
+from recommender.reasons import size
 from recommender.recommendation import METHODS, Recommendation
 
 FILES = sorted((Path(__file__).parent / "situations").glob("*.json"))
@@ -81,6 +84,25 @@ def test_situation(path: Path) -> None:
         "one_seed",
     }
     assert not own & {w.code for w in advice.warnings if w.about == "run"}, "Loracle's own settings break its own rules"
+
+
+SIZE = re.compile(r"\d+(?:\.\d+)? [kMGT]B")
+ARITHMETIC = {"variant_adamw_8bit", "D4_many_full_copies", "S_adapters_fp32", "no_disk", "no_hub_disk", "busy_device", "assumed"}
+"""Sentences with bytes of weights, moments, files and of what other programs hold: no peak is among them."""
+
+
+def test_no_sentence_tells_bytes_that_nobody_has_counted() -> None:
+    for path in FILES:
+        facts, advice = Facts.model_validate_json(json.dumps(read(path)["facts"])), advised(path)
+        assert not any(c.memory.counted for c in advice.candidates)
+        free = {size(c.memory.available) for c in advice.candidates}
+        coded = [(said.code, said.text) for said in explain(facts, advice)]
+        coded += [(said.code, said.text) for said in advice.settings_reasons]
+        coded += [(said.code, said.text) for said in advice.warnings]
+        texts = [text for code, text in coded if code not in ARITHMETIC and code != "would_change"]
+        elsewhere = (*advice.instead, *advice.would_change)
+        texts += [text for text in elsewhere if " disk" not in text and "other programs" not in text]
+        assert not {told for text in texts for told in SIZE.findall(text)} - free, path.stem
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

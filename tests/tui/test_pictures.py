@@ -26,10 +26,18 @@ def _fakes(
     odd = {"duplicate_share": 0.06, "conflict_share": 0.02, "format": "csv"}
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("text,label\nhello,a\nbye,b\n")
+    monkeypatch.setenv("LORACLE_TRACE", "1")
+    monkeypatch.setattr("engine.prediction.candidates.each", _counted)
+    monkeypatch.setattr("engine.prediction.candidates.checked", lambda model: model)
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
     monkeypatch.setattr("engine.inspect.inspect_model", lambda name, **options: model)
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(**odd))
     monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
+
+
+def _counted(_: dict[str, Any], plans: list[dict[str, Any]], **__: object) -> tuple[dict[str, Any], set[str]]:
+    parts = {"weights": 130_000_000, "optimizer": 90_000_000, "gradients": 90_000_000, "activations": 800_000_000}
+    return {plan["name"]: {"peak": sum(parts.values()), "parts": parts, "phases": {"backward": parts}} for plan in plans}, set()
 
 
 @pytest.mark.parametrize("size", SIZES)

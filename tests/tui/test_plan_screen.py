@@ -17,7 +17,7 @@ from engine.prediction.candidates import counted_out
 from recommender.decide import recommend
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
-from tui import commands_advice, editable, work_plan, work_start
+from tui import commands_advice, editable, words, work_plan, work_start
 from tui.app import LoracleApp
 from tui.cli import _parser
 from tui.draft import Draft, of_plan
@@ -107,7 +107,7 @@ async def test_settings_that_do_not_fit_are_refused_before_anything_starts(
         edited = work_plan.change(plan_screen.advice, "full", "token_budget", "50000000")
         plan_screen._take(work_plan.change(edited, "full", "effective_batch", "500000"), choose="full")
         await pilot.pause()
-        assert "does not fit" in screen(app)
+        assert "far too little" in screen(app)
         await pilot.press("enter")
         await wait(pilot, lambda: "This cannot start" in screen(app))
 
@@ -196,7 +196,8 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
     *, runs: Path, plan_screen: RecommendationScreen, started: list[Plan], monkeypatch: pytest.MonkeyPatch,
     screen: Screen, wait: Any,
 ) -> None:  # fmt: skip
-    """Until then its number is marked; then it is the one that --auto tells, and decides whether a plan may start."""
+    """Until then no number stands there, or the last one that was counted; then it is the one that --auto tells, and decides
+    whether a plan may start."""
     go_on = threading.Event()
     asked: list[list[dict[str, Any]]] = []
 
@@ -216,7 +217,7 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(120, 40)) as pilot:
         await app.push_screen(plan_screen)
-        await wait(pilot, lambda: "counting" in screen(app))
+        await wait(pilot, lambda: screen(app).count("? of 12.0 GB (counting") == 3)
         assert plan_screen.advice is not None
         before = plan_screen.advice
         go_on.set()
@@ -234,7 +235,8 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
         go_on.clear()
         wide = work_plan.change(plan_screen.advice, "full", "token_budget", "50000000")
         plan_screen._changed(work_plan.change(wide, "full", "effective_batch", "500000"))
-        await wait(pilot, lambda: "does not fit" in screen(app))
+        told = words.memory_sum(memory)
+        await wait(pilot, lambda: "far too little" in screen(app) and f"{told} (counting" in screen(app))
         await pilot.press("1", "enter")
         await wait(pilot, lambda: "Starts once its memory is counted" in screen(app))
         assert not started

@@ -54,7 +54,7 @@ async def test_what_does_not_fit_cannot_be_started(
         await wait(pilot, lambda: "Nothing fits" in screen(app))
         await pilot.press("1", "enter")
         await wait(pilot, lambda: "cannot start" in screen(app))
-        assert "does not fit" in screen(app)
+        assert "far too little" in screen(app)
 
 
 @pytest.mark.usefixtures("known")

@@ -42,7 +42,7 @@ class PlanStarts(LoracleScreen):
     _trying = False
     """Whether it is being found out if bf16 pays: what is started before that would compute in fp32, often twice as long."""
     _counting = False
-    """Whether the memory of what is shown is being counted: what the formula says of it may be too much."""
+    """Whether the memory of what is shown is being counted: that it does not fit is not certain before."""
     _waiting = ""
     """The action that comes after that."""
 

@@ -130,7 +130,7 @@ class RecommendationScreen(PlanStarts):
 
     @work(exclusive=True, group="counting", exit_on_error=False)
     async def _count(self) -> None:
-        """Count the memory of what is on the screen; until then it is the formula's, or scaled from another step, and marked."""
+        """Count the memory of what is on the screen; until then what was counted before stands there, and is marked."""
         for _round in range(measuring.ROUNDS):
             if self.advice is None or self._starting or not measuring.is_uncounted(self.advice):
                 break

@@ -9,7 +9,7 @@ from textual.widgets import Static
 from tui import views_candidate as views
 
 if TYPE_CHECKING:
-    from recommender.recommendation import Candidate
+    from recommender.recommendation import Candidate, Memory
 
 ROOMY = 34
 ROOMY_LINES = 11
@@ -30,12 +30,15 @@ class CandidateCard(Static):
         super().__init__(id=f"card-{method}", markup=False)
         self._method = method
         self._shown: tuple[Candidate, str, int | None, bool, bool] | None = None
+        self._counted: Memory | None = None
+        """As it was counted last: what a person sets is counted while that stands there."""
 
     def show(
         self, candidate: "Candidate", heading: str, whole: int | None, *, counting: bool = False, trying: bool = False
     ) -> None:
         """Show this candidate, as `views_candidate.card` does."""
         self._shown = (candidate, heading, whole, counting, trying)
+        self._counted = candidate.memory if candidate.memory.counted else self._counted
         self.on_resize()
 
     def on_resize(self) -> None:
@@ -45,7 +48,8 @@ class CandidateCard(Static):
         width = max(self.content_size.width, 10)
         roomy = width >= ROOMY and self.content_size.height >= ROOMY_LINES
         candidate, heading, whole, counting, trying = self._shown
-        self.update(views.card(candidate, heading, whole, width, roomy=roomy, counting=counting, trying=trying))
+        before = self._counted
+        self.update(views.card(candidate, heading, whole, width, roomy=roomy, counting=counting, trying=trying, before=before))
 
     def on_click(self, event: events.Click) -> None:
         """Choose this one."""
