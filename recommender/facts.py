@@ -194,6 +194,8 @@ class DataFacts(Given):
     tokens_total: Count | None = None
     trained_tokens: Count | None = None
     """Labels that carry loss in one epoch, for tasks that generate text."""
+    read_tokens: Count | None = None
+    """Tokens that an encoder-decoder reads in one epoch; the other token counts are of the longer of what it reads and writes."""
     tokens_origin: Literal["measured", "estimated", "assumed"] | None = None
     truncation: tuple[Truncation, ...] = ()
     classes: Count | None = None

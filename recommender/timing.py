@@ -100,6 +100,13 @@ def tokens_kept(data: DataFacts, length: int) -> int:
     return min(total, rows * (median + upper) // 2)
 
 
+def both_sides(data: DataFacts) -> float:
+    """What an encoder-decoder reads and writes, as a share of twice the longer of both, of which tokens are counted."""
+    if not data.read_tokens or not data.trained_tokens or not data.tokens_total:
+        return 1.0
+    return min((data.read_tokens + data.trained_tokens) / (2 * data.tokens_total), 1.0)
+
+
 class _Seconds(NamedTuple):
     """Of a run whose layers are not compiled."""
 
@@ -133,8 +140,9 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     pass_tokens = tokens_kept(facts.data, length)
     if facts.data.task == "preference":  # counted is the longer of two sequences
         pass_tokens *= 2
-    body = shape.active_linear_parameters if is_labelled(facts.data) else shape.active_parameters
+    body: float = shape.active_linear_parameters if is_labelled(facts.data) else shape.active_parameters
     body += 2 * shape.blocks * shape.hidden * length // 2  # attention scores, small beside the linear maps
+    body *= both_sides(facts.data)
     unique = max(counted_rows(facts.data), 1)
     share = split_of(facts.data).train / unique
     train = _work(shape, method, settings, facts.machine.device is None) * body * pass_tokens * share * settings.epochs

@@ -185,6 +185,8 @@ class Looked:
     longest: int
     trained: int
     """Tokens that carry loss in the counted rows."""
+    read: int
+    """Tokens of them that an encoder-decoder reads."""
     sampled: bool
     texts: list[str]
     """Different texts, not many, drawn so that similar ones are together."""
@@ -206,7 +208,7 @@ def look(source: Source, shape: Shape, counted: Counted, counter: tokens.Counter
     for bit, places in ((1, to_count), (2, longest), (4, similar)):
         kinds[places] |= bit
     kind_of = dict(zip(counted.numbers[kinds > 0].tolist(), kinds[kinds > 0].tolist(), strict=True))
-    found = Looked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), 0, 0, sampled, [], [])
+    found = Looked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), 0, 0, 0, sampled, [], [])
     lengths: list[int] = []
     before: list[int] = []
     for batch in stream(source, shape, only=set(kind_of)):
@@ -215,6 +217,7 @@ def look(source: Source, shape: Shape, counted: Counted, counter: tokens.Counter
         lengths += own.whole
         before += own.before
         found.trained += sum(own.learned)
+        found.read += sum(own.read)
         longer = counter.rows([row for row, kind in marked if kind & 2], shape.task).whole
         found.longest = max([found.longest, *own.whole, *longer])
         for row, kind in marked:

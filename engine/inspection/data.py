@@ -263,6 +263,7 @@ def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Loo
         "tokens_max": longest,
         "tokens_total": round(int(ordered.sum()) * scale),
         "trained_tokens": None if labelled else round(looked.trained * scale),
+        "read_tokens": round(looked.read * scale) or None,
         "tokens_origin": _origin(shape, looked, counter),
         "truncation": [
             Truncation(

@@ -33,6 +33,8 @@ class Counts(NamedTuple):
     """That carry loss; zeros for tasks that do not write."""
     before: list[int]
     """In front of what is learned first; zeros where something is learned whatever is cut."""
+    read: Sequence[int] = ()
+    """By an encoder-decoder; other models read all of it."""
 
 
 class Counter:
@@ -121,7 +123,7 @@ class Counter:
             whole = [a + max(b, c) + w for a, b, c, w in zip(read, said, other, around, strict=True)]
             return Counts(whole, [b + c for b, c in zip(said, other, strict=True)], read)
         if self._apart:
-            return Counts([max(a, b) for a, b in zip(read, said, strict=True)], said, none)
+            return Counts([max(a, b) for a, b in zip(read, said, strict=True)], said, none, read)
         begun = self.lengths([r.begin if r.begin is not None else "" for r in rows], special=True)
         wraps = (w if r.begin is None else max(once, 0) + 2 * round(turn) for r, w in zip(rows, around, strict=True))
         before = [w + (a if r.begin is None else b) for r, a, b, w in zip(rows, read, begun, wraps, strict=True)]

@@ -241,7 +241,7 @@ def _steady(facts: Facts) -> dict[str, Any]:
     return {
         "machine": {"backend": machine.backend, "devices": devices, "cpu_name": machine.cpu_name, "cpu_cores": machine.cpu_cores},
         "model": facts.model.model_dump(mode="json", include={"config", "vocabulary_size"}),
-        "data": {"task": data.task, "tokens_total": data.tokens_total, "trained_tokens": data.trained_tokens},
+        "data": data.model_dump(mode="json", include={"task", "tokens_total", "trained_tokens", "read_tokens"}),
     }
 
 

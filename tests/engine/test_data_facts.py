@@ -58,6 +58,11 @@ def test_prompts_are_read_and_answers_learned(tmp_path: Path, model: str) -> Non
     assert facts.tokens_total == 4 * (3 + form) + 4 + 5 + 6 + 7
     assert facts.tokens_origin == "measured"
     assert facts.conflict_share is None
+    assert facts.read_tokens is None
+    (Path(model) / "config.json").write_text('{"is_encoder_decoder": true}')
+    pairs = [{"source": row["instruction"], "target": row["output"]} for row in rows]
+    apart = looked(put(tmp_path, "b.jsonl", pairs), model=model, task="seq2seq")
+    assert (apart.tokens_total, apart.read_tokens, apart.trained_tokens) == (5 + 6 + 7 + 8, 4 * 5, 5 + 6 + 7 + 8)
 
 
 def test_only_what_the_assistant_says_is_learned(tmp_path: Path, model: str) -> None:

@@ -12,7 +12,7 @@ from engine.prediction.stream import Segment, peaks
 from engine.worker import layout, token_loss
 from engine.worker.budget import is_out_of_memory
 from engine.worker.tracing import models, work
-from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase
+from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase, read_share
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
 from engine.worker.tracing.pieces import in_pieces, watched, with_sums
@@ -113,7 +113,7 @@ class _Step:
         self, facts: Facts, one: dict[str, Any], card: Card, learned: float | None = None, *, timed: bool = False
     ) -> None:
         self._one, self._card, self._config = one, card, facts.model.config or {}
-        self._share = learned_share(facts) if learned is None else learned
+        self._share, self._read = learned_share(facts) if learned is None else learned, read_share(facts)
         self._built = models.config_of(self._config)
         text = self._built.get_text_config()
         apart = bool(getattr(self._built, "is_encoder_decoder", False)) and HEADS[one["task"]] == "causal_lm"
@@ -140,7 +140,8 @@ class _Step:
         calls = {layers: Calls() for layers in ([None] if None in self._learned else self._learned)}
         learned = self._share / (2 if self._one["task"] == "preference" else 1)  # counted are both answers, but one sequence
         for layers, noted in calls.items():
-            build = partial(self._loop, one=self._one, layers=layers, lengths=lengths, learned=learned, alike=True, steps=1)
+            everyday: dict[str, Any] = {"lengths": lengths, "learned": learned, "read": self._read, "alike": True, "steps": 1}
+            build = partial(self._loop, one=self._one, layers=layers, **everyday)
             trace(build, self._card, calls=noted)
         whole = self._at_depth({layers: noted.seconds(_TRIED, within=TRYING) for layers, noted in calls.items()})
         starts = self._at_depth({layers: noted.starts() for layers, noted in calls.items()})

@@ -151,6 +151,12 @@ def learned_share(facts: Facts) -> float:
     return min(max(learned / known, 0.0), 1.0) if known and learned else 1.0
 
 
+def read_share(facts: Facts) -> float:
+    """Of the longer of what an encoder-decoder reads and writes, how much it reads; all where it is not known."""
+    known, read = facts.data.tokens_total, facts.data.read_tokens
+    return min(max(read / known, 0.0), 1.0) if known and read else 1.0
+
+
 def card_of(facts: Facts) -> tuple[Card, bool]:
     """The device whose kernels are meant, and whether its name was known."""
     machine = facts.machine

@@ -36,8 +36,9 @@ NAMED = {"adamw": "adamw", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "adam
 
 class OwnLoop:
     """A run's model, optimizer and steps; `lengths` are those of the micro-batch, taken `pieces` times a step; of the tokens of
-    a model that writes the share `learned` carries loss, and only those reach its head. With `alike` what carries none is the
-    same in both sequences of a preference, and read once where the engine does."""
+    a model that writes the share `learned` carries loss, and only those reach its head; of an encoder-decoder that is what it
+    writes, and it reads the share `read`. With `alike` what carries none is the same in both sequences of a preference, and read
+    once where the engine does."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class OwnLoop:
         workspace: int,
         pieces: int = 1,
         learned: float = 1.0,
+        read: float = 1.0,
         alike: bool = False,
         steps: int = 2,
         device: str = "meta",
@@ -88,7 +90,7 @@ class OwnLoop:
         with self._unproved(lengths, alike):
             self._task.adopt(self.model)
         self.model.train()
-        self._batch = _batch(plan.task, head, lengths, labels, learned, alike=alike)
+        self._batch = _batch(plan.task, head, lengths, labels, learned, read=read, alike=alike)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.model, self.trained, plan)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
@@ -228,7 +230,9 @@ def _optimizer(model: Any, parameters: list[torch.nn.Parameter], plan: Plan) -> 
     return torch.optim.AdamW(parameters, lr=1e-3, fused="fused" in named or None, foreach=None)
 
 
-def _batch(task: str, head: str, lengths: list[int], labels: list[str], learned: float, *, alike: bool) -> LogicalBatch:
+def _batch(
+    task: str, head: str, lengths: list[int], labels: list[str], learned: float, *, read: float, alike: bool
+) -> LogicalBatch:
     """Rows of those lengths, with targets that the task reads; of preferences two sequences are a pair."""
     if task == "preference":
         pairs = [lengths[i : i + 2] for i in range(0, len(lengths), 2)]
@@ -238,10 +242,10 @@ def _batch(task: str, head: str, lengths: list[int], labels: list[str], learned:
             for pair, sides in zip(pairs, said, strict=True)
         ]
         return LogicalBatch([_pair(pair, i, _silent(pair[1], learned) if alike else 0) for i, pair in enumerate(pairs)], targets)
-    ids = [_ids(n, i) for i, n in enumerate(lengths)]
-    if head == "seq2seq":  # what is written may be as long as what is read
-        return LogicalBatch(ids, [[1] * max(round(learned * n), 1) for n in lengths])
-    return LogicalBatch(ids, [_target(task, n, labels, learned) for n in lengths])
+    if head == "seq2seq":
+        asked = [_ids(_share(n, read), i) for i, n in enumerate(lengths)]
+        return LogicalBatch(asked, [[1] * _share(n, learned) for n in lengths])
+    return LogicalBatch([_ids(n, i) for i, n in enumerate(lengths)], [_target(task, n, labels, learned) for n in lengths])
 
 
 def _ids(length: int, number: int) -> list[int]:
@@ -275,7 +279,11 @@ def _learned(length: int, share: float) -> list[int]:
 
 
 def _silent(length: int, share: float) -> int:
-    return length - max(round(share * length), 1)
+    return length - _share(length, share)
+
+
+def _share(length: int, share: float) -> int:
+    return max(round(share * length), 1)
 
 
 def plan_of(step: TrainingStep) -> Plan:

@@ -7,7 +7,9 @@ from unittest.mock import Mock, patch
 import pytest
 
 from engine.prediction import sizes
+from engine.worker.tracing import own
 from engine.worker.tracing.candidates import candidates
+from engine.worker.tracing.own import OwnLoop
 from engine.worker.tracing.timed import Calls
 from recommender import fitted
 from recommender.decide import recommend
@@ -200,20 +202,28 @@ def test_a_plan_that_was_edited_is_told_from_the_fit_and_says_how_far_it_may_be_
 @pytest.mark.parametrize(
     ("config", "task", "lengths", "read"),
     [
-        (T5, "seq2seq", [10, 20, 90], [72, 72]),  # padded: the average token is in a row of 72
+        (T5, "seq2seq", [10, 20, 90], [72, 72]),  # padded: the average token is in a row of 72, which reads a quarter of it
         (LLAMA, "preference", [64, 64], [64, 64]),
     ],
 )
 def test_a_step_on_a_cpu_is_timed_with_everyday_rows(
     facts: Facts, config: dict[str, Any], task: str, lengths: list[int], read: list[int]
 ) -> None:
-    """The longest rows, which memory is counted of, were taken: DPO of texts up to 2,240 tokens was told three times too slow."""
+    """The longest rows, which memory is counted of, were taken: DPO of texts up to 2,240 tokens was told three times too slow. So
+    was the longer of two sides for both of an encoder-decoder."""
     settings = {"max_length": 96, "precision": "fp32", "learning_rate": 1e-3, "epochs": 1, "effective_batch": 4}
     one = {"method": "full", "task": task, "settings": settings, "labels": 3, "rows": 4, "length": 96, "pieces": 2}
     model = facts.model.model_copy(update={"config": config})
-    here = facts.model_copy(update={"machine": Facts().machine, "model": model})
-    told = candidates(here, [one | {"everyday": lengths}, one | {"name": "not"}])["steps"]
+    data = facts.data.model_copy(update={"task": task, "tokens_total": 1000, "trained_tokens": 1000, "read_tokens": 250})
+    here = facts.model_copy(update={"machine": Facts().machine, "model": model, "data": data})
+    with patch("engine.worker.tracing.candidates.OwnLoop", side_effect=OwnLoop) as made:
+        told = candidates(here, [one | {"everyday": lengths}, one | {"name": "not"}])["steps"]
     seconds = told["full"]["seconds"]
+    assert {call.kwargs.get("read") for call in made.call_args_list if call.kwargs.get("steps") == 1} == {0.25}
+    assert any("read" not in call.kwargs for call in made.call_args_list), "memory is that of rows whose sides are as long"
+    if task == "seq2seq":
+        batch = own._batch(task, task, read, [], 0.5, read=0.25, alike=True)
+        assert ([len(ids) for ids in batch.input_ids], [len(ids) for ids in batch.targets]) == ([18, 18], [36, 36])
     assert "seconds" not in told["not"]
     assert seconds["tokens"] == sum(read)
     assert 0 < seconds["evaluate"] < seconds["train"] < 0.01
