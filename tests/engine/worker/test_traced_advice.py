@@ -7,11 +7,11 @@ from unittest.mock import Mock, patch
 import pytest
 
 from engine.prediction import sizes
-from engine.worker.tracing import own
+from engine.worker.tracing import own, pieces
 from engine.worker.tracing.candidates import candidates
 from engine.worker.tracing.own import OwnLoop
 from engine.worker.tracing.timed import Calls
-from recommender import fitted
+from recommender import fitted, tiles
 from recommender.decide import recommend
 from recommender.facts import Facts
 from recommender.memory import place
@@ -150,6 +150,24 @@ def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
     if backend == "cpu" and task == "chat":  # many learned tokens are several pieces of the loss, few are one
         assert fitted.at(fit, 2, 60, 8) is None
         assert fitted.at(fit, 6, 600, 8) is None  # nothing of attention is kept for so long rows
+
+
+@pytest.mark.parametrize(("method", "fit"), [("lora", True), ("full", False)])
+def test_the_largest_tiles_of_long_rows_tell_what_all_of_them_do(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch, method: str, *, fit: bool
+) -> None:
+    """Eleven tiles of queries, the last a narrow one, of two groups of matrices."""
+    machine = facts.machine.model_copy(update={"backend": "cpu", "devices": ()})
+    known = Facts.model_validate({"machine": machine.model_dump(), "model": {"config": LLAMA}, "data": {"task": "chat"}})
+    settings: dict[str, Any] = {"learning_rate": 1e-4, "epochs": 1, "effective_batch": 8, "token_budget": 2100, "max_length": 700,
+                                "precision": "bf16-mixed"}  # fmt: skip
+    settings |= {} if method == "full" else {"rank": 8, "alpha": 16, "dropout": 0.0, "target_modules": "all-linear"}
+    one = {"method": method, "task": "chat", "settings": settings, "labels": 3, "rows": 3, "length": 700, "pieces": 2, "fit": fit}
+    few = candidates(known, [one])
+    of_call = list(tiles.tiles(6, 2, 700))
+    assert (len(of_call), len(pieces.largest(of_call, 700))) == (22, 2)
+    monkeypatch.setattr(pieces, "largest", lambda found, length: found)
+    assert candidates(known, [one]) == few
 
 
 def test_what_a_child_traced_before_changes_no_answer(facts: Facts) -> None:
