@@ -52,6 +52,11 @@ class Rows:
             place=self.place,
         )
 
+    def spent(self) -> "Rows":
+        """As many rows, of which only the numbers are left: once they are tokens nobody reads them."""
+        nothing = [""] * len(self)
+        return Rows(nothing, nothing, self.numbers, self.dropped, source=self.source, place=self.place)
+
     def where(self, number: int) -> str:
         """Where the row of that number stands, for messages."""
         return f"{self.source}: row {number}" if self.place is None else self.place(number)
@@ -107,6 +112,8 @@ def _texts(table: Table, name: str, *, in_lists: bool = False) -> list[str]:
 
 def as_text(value: object) -> str:
     """A value of a file as text: whole numbers without a point, nothing for what is missing."""
+    if type(value) is str and value.isascii():
+        return value
     if value is None or value != value:  # noqa: PLR0124 - NaN is how data frames write a missing label
         return ""
     if isinstance(value, bool):

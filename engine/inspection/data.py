@@ -26,6 +26,8 @@ from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Truncation
 
 PREVIEW_ROWS = 20
+HEAD_BATCHES = 8
+"""Of which the rows are looked at first: of whole books some thousand, not a gigabyte."""
 COMPARING = "texts to compare"
 """The unit of progress while near-duplicates are looked for."""
 LENGTHS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
@@ -89,7 +91,7 @@ def _what_decides(request: dict[str, Any], given: Splits, prints: list[str]) -> 
 
 def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[str, Any]:
     source = open_source(given.train)
-    head = first_rows(source, LOOK_AT)
+    head = first_rows(source, LOOK_AT, batches=HEAD_BATCHES)
     if not head.rows:
         raise InputError(f"{given.train} has a header and no rows.")
     named = {r: request[f"{r}_column"] for r in ("text", "label") if request.get(f"{r}_column")} | (request.get("columns") or {})

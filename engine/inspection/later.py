@@ -65,9 +65,13 @@ class Later:
         self._quiet = {name: value for name, value in every.items() if all(v == value for v in _filled(columns[name]))}
 
     @property
+    def _half(self) -> int:
+        return min(self.head.rows, LOOK_AT) // 2
+
+    @property
     def possible(self) -> bool:
         """Whether rows behind the first ones could show anything new."""
-        return self.head.rows >= LOOK_AT and bool(self._quiet or not self.source.names)  # of json fields may be new
+        return bool(self._quiet or not self.source.names)  # of json fields may be new
 
     def watched(self) -> Source:
         """The same rows, looked at by whoever reads them; each is to be read once."""
@@ -84,14 +88,14 @@ class Later:
             rows = {i for name in new for i in _others(table.columns[name], self._quiet.get(name))}
             self._found += len(rows)
             self._read += table.rows
-            self._numbers += [table.number(i) for i in sorted(rows)[: LOOK_AT // 2 - len(self._numbers)]]
+            self._numbers += [table.number(i) for i in sorted(rows)[: self._half - len(self._numbers)]]
             yield table
 
     def rows(self) -> Table | None:
         """Half as many of the first rows, and as many of those that say more; `None` where too few do."""
         if self._found < max(LEAST_SHARE * self._read, 1):
             return None
-        wanted = {*range(1, LOOK_AT // 2 + 1), *self._numbers}
+        wanted = {*range(1, self._half + 1), *self._numbers}
         found = first_rows(replace(self.source, read=partial(_only, self.source, wanted)), None)
         return replace(found, numbers=sorted(wanted))
 

@@ -160,7 +160,7 @@ class _Row:
             return []
         if not isinstance(value, list):
             raise self.fault(role, "holds no list")
-        if any(isinstance(v, list | dict) for v in value):
+        if not {list, dict}.isdisjoint(map(type, value)):
             raise self.fault(role, "holds a list within its list")
         items = [as_text(v).strip() for v in value]
         if role == "label" and "" in items:

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.files import read_json
 from engine.tables.cells import with_talks
-from engine.tables.source import BATCH_ROWS, Source, Told, Wanted
+from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
@@ -18,6 +18,8 @@ from recommender.errors import InputError
 Turn = Callable[[Any], Any]
 _LOOK_AT = 20
 """Rows that tell whether bytes are text, and texts conversations."""
+_LEAST_ROWS = 100
+"""That are asked of a parquet file at once, however long the longest are."""
 _TALKS = frozenset({"messages", "conversations", "conversation", "prompt", "chosen", "rejected"})
 """Columns whose texts may spell lists of turns."""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
@@ -58,8 +60,11 @@ def _parquet(path: Path, names: tuple[str, ...], told: Told, _: Wanted) -> Itera
             turns = _class_names(file.schema_arrow)
             # A point in a name would be taken for a path into a nested field.
             only = None if any("." in n for n in names) else list(names)
-            for batch in file.iter_batches(BATCH_ROWS, columns=only, use_threads=False):
-                if batch.num_rows:
+            groups = (file.metadata.row_group(i) for i in range(file.num_row_groups))
+            longest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+            rows = min(BATCH_ROWS, max(_LEAST_ROWS, BATCH_BYTES // max(longest, 1)))
+            for large in file.iter_batches(rows, columns=only, use_threads=False):
+                for batch in _parts(large):
                     yield Table(path, "parquet", _columns(batch, names, turns), start)
                     start += batch.num_rows
                     told(start)
@@ -107,14 +112,19 @@ def _arrow(path: Path, files: list[Path], told: Told, _: Wanted) -> Iterator[Tab
                 batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if whole else reader
                 for large in batches:
                     large.validate(full=True)  # else what is damaged inside ends in a crash or as text that is none
-                    for at in range(0, large.num_rows, BATCH_ROWS):
-                        batch = large.slice(at, BATCH_ROWS)
+                    for batch in _parts(large):
                         yield Table(path, "arrow", _columns(batch, names, turns), start)
                         start += batch.num_rows
                     told(read + (file.stat().st_size if whole else mapped.tell()))
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{file}: damaged Arrow file: {_sentence(error)}.") from None
         read += file.stat().st_size
+
+
+def _parts(large: Any) -> Iterator[Any]:
+    """Pieces of a batch that are small as Python's objects too: of whole books 20,000 rows take more than most machines have."""
+    rows = min(BATCH_ROWS, max(1, BATCH_BYTES * large.num_rows // max(large.nbytes, 1)))
+    return (large.slice(at, rows) for at in range(0, large.num_rows, rows))
 
 
 def is_saved(folder: Path) -> bool:

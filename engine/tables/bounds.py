@@ -1,6 +1,8 @@
 """What no file of rows holds: thousands of columns, texts like whole books, null bytes. Found wherever rows are read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, repeat
+from operator import contains
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,13 @@ def checked(table: Table) -> Table:
     """
     check_width(table.path, len(table.columns))
     for name, values in table.columns.items():
-        texts = [v for v in values if type(v) is str]
-        nested = len(texts) < len(values) and not {list, dict}.isdisjoint(map(type, values))
-        if nested or any(map(_strange, texts)):
-            _refuse(table, name, values)
+        level: Sequence[Any] = values
+        while level:  # what is nested, by depth: all of a batch at once, for each is looked at in every reading of a file
+            texts = [v for v in level if type(v) is str]
+            if any(map(contains, texts, repeat("\0"))) or max(map(len, texts), default=0) > LONGEST_TEXT:
+                _refuse(table, name, values)
+            inside = (v if type(v) is list else v.values() for v in level if type(v) in (list, dict))
+            level = list(chain.from_iterable(inside)) if len(texts) < len(level) else ()
     return table
 
 
@@ -41,13 +46,9 @@ def check_width(path: Path, columns: int) -> None:
         )
 
 
-def _strange(text: str) -> bool:
-    return len(text) > LONGEST_TEXT or "\0" in text
-
-
 def _refuse(table: Table, name: str, values: Iterable[Any]) -> None:
     for i, value in enumerate(values):
-        wrong = next((text for text in _texts_in(value) if _strange(text)), None)
+        wrong = next((text for text in _texts_in(value) if "\0" in text or len(text) > LONGEST_TEXT), None)
         if wrong is None:
             continue
         where = f"{table.where(i)}: column {one_line(name, 60)}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from engine.files import expanded, nearest, sha256_of
@@ -72,8 +73,8 @@ def read_table(name: str, columns: Iterable[str] | None = None, perhaps: Iterabl
     return first_rows(source, None)
 
 
-def first_rows(source: Source, most: int | None) -> Table:
-    """The first rows, at least `most` of them where there are so many; `None` means all.
+def first_rows(source: Source, most: int | None, *, batches: int | None = None) -> Table:
+    """The first rows, at least `most` of them where there are so many, of so many `batches` at most; `None` means all.
 
     Raises:
         InputError: damaged, with the place.
@@ -81,7 +82,7 @@ def first_rows(source: Source, most: int | None) -> Table:
     columns: dict[str, list[object]] = {n: [] for n in source.names}
     rows = 0
     with told_plainly(source.path):
-        for batch in source.batches():
+        for batch in islice(source.batches(), batches):
             for column in batch.columns:
                 columns.setdefault(column, [None] * rows)  # a field that no earlier object had
             for column, values in columns.items():

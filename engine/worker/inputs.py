@@ -1,6 +1,7 @@
 """What a run works on: model and data as the plan means them, and the rows as the model reads them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from engine.contradictions import MOST_UNTRAINED
@@ -47,8 +48,8 @@ def verified_folder(plan: Plan) -> tuple[str, Family | None]:
     return folder, family
 
 
-def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> dict[str, Encoded]:
-    """The rows by use as the model reads them.
+def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> tuple[dict[str, Encoded], Split]:
+    """The rows by use as the model reads them, and `parts` without the texts to train on, of a million rows a gigabyte.
 
     Raises:
         InputError: nothing is left to train on, or too little of it; or nothing to score on, where rows were kept for it.
@@ -61,7 +62,7 @@ def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> dict[st
             raise InputError(which.why_untrained)
     if not len(rows["train"]):
         raise InputError(f"{task.plan.data.train}: nothing is left to learn from.")
-    return rows
+    return rows, replace(parts, train=parts.train.spent())
 
 
 def tell_losses(task: Task, rows: dict[str, Encoded], counts: Mapping[str, int], tell: Narrator) -> None:

@@ -70,7 +70,7 @@ class Session:
         checkpoint = self._newest_checkpoint()
         seed_everything(plan.seed)
         built = build(task, model_folder)
-        rows = encoded(task, tokenizer, parts, tell)
+        rows, parts = encoded(task, tokenizer, parts, tell)
         total_steps = plan.total_steps(len(rows["train"]))  # not of the file's rows: raw text is cut into pieces
         self._announce(task, built, parts, rows, total_steps=total_steps, checkpoint=checkpoint)
         task.adopt(built.model)

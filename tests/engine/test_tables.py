@@ -107,6 +107,26 @@ def test_columns_of_parquet_that_nobody_needs_are_not_read(tmp_path: Path) -> No
         read_table(str(tmp_path / "several" / "*.parquet"), ["tetx"]).values("tetx")
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_long_texts_come_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr("engine.tables.arrow.BATCH_BYTES", 8 << 10)
+    monkeypatch.setattr("engine.tables.arrow._LEAST_ROWS", 10)
+    texts = [f"{i} of so many words".ljust(1 << 10, "x") for i in range(100)]
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"text": texts}), path)
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, pa.schema({"text": pa.string()})) as writer:
+            writer.write_table(pa.table({"text": texts}))
+    source = open_source(str(path))
+    assert max(table.rows for table in source.batches()) <= 8
+    assert first_rows(source, None).columns["text"] == texts
+    assert first_rows(source, 90, batches=2).rows <= 16
+
+
 def test_texts_that_parquet_holds_as_bytes_are_read_and_pictures_are_not(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

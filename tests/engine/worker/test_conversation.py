@@ -538,7 +538,7 @@ def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(tiny_cha
     tell = Narrator(EventWriter(tmp_path / "events.jsonl"))
     with pytest.raises(InputError, match=r"2 of 10 rows \(the first is row 9\) leave nothing to learn.*max_length \(32 tokens\)"):
         inputs.encoded(task, tokenizer, Split(many, few, few, []), tell)
-    found = inputs.encoded(task, tokenizer, Split(few, many, few, []), tell)
+    found, _ = inputs.encoded(task, tokenizer, Split(few, many, few, []), tell)
     told = inputs.in_words("validation", found["validation"], 32)
     assert told[-1] == "2 validation rows had nothing left to learn and were left out."
     assert inputs.in_words("train", encoded, 32) == [

@@ -1,5 +1,6 @@
 """A run from plan to report: which rows serve for what, what is kept, and going on after damage."""
 
+import gc
 import json
 import shutil
 from collections import Counter
@@ -58,6 +59,26 @@ def test_before_and_after_are_scored_on_the_same_rows(finished: Finished) -> Non
     assert [e["split"] for e in events(run, "evaluation") if e["split"] != "validation"] == [
         "before", "majority", "after", "probe",
     ]  # fmt: skip
+
+
+def test_texts_to_train_on_are_let_go_once_they_are_tokens(
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(tiny, "full")
+    held: list[int] = []
+
+    def with_texts() -> list[Rows]:
+        return [found for found in gc.get_objects() if isinstance(found, Rows) and any(found.texts)]
+
+    def before_the_training(*_: Any) -> None:
+        held.extend(len(rows) for rows in with_texts() if not any(rows is one for one in others))
+        raise TrainingFailed("enough")
+
+    others = with_texts()
+    monkeypatch.setattr(session, "Training", before_the_training)
+    with pytest.raises(TrainingFailed):
+        run_here(plan)
+    assert sorted(held) == [24, 40]
 
 
 def test_the_same_validation_rows_are_shown_at_every_evaluation(finished: Finished) -> None:
