@@ -332,6 +332,15 @@ def test_a_folder_of_texts_for_each_class_is_read_as_its_rows(tmp_path: Path) ->
         inspect_data({"train": train})
 
 
+def test_texts_of_a_class_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a hundred thousand files four looks at each were most of the work."""
+    for label, text in (("neg", b"bad"), ("pos", b"\xef\xbb\xbfsch\xc3\xb6n\r\n")):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        (tmp_path / "train" / label / "0.txt").write_bytes(text)
+    monkeypatch.setattr("engine.tables.by_class.open_text", lambda file: pytest.fail(f"{file} is opened again"))
+    assert read_table(str(tmp_path / "train")).columns == {"text": ["bad", "schön\r\n"], "label": ["neg", "pos"]}
+
+
 def test_folders_that_look_like_parts_of_one_text_are_asked_about(tmp_path: Path) -> None:
     def written(places: str, texts: int, words: str) -> Path:
         for place in places.split(","):
