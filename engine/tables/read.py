@@ -179,8 +179,9 @@ def existing_file(name: str) -> Path:
     if "://" in name:
         raise InputError(f"{name}: addresses are not read; download the file and give its path.")
     path = expanded(name)
+    piped = name == "-" or path.is_relative_to("/dev/fd")  # what a shell's `<(...)` gives is closed where rows are read
     try:
-        mode = path.stat().st_mode
+        mode = stat.S_IFIFO if piped else path.stat().st_mode
     except FileNotFoundError:
         near = nearest(path)
         raise InputError(f"{name}: there is no such file.{f' Did you mean {near}?' if near else ''}") from None

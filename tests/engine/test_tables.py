@@ -384,3 +384,9 @@ def test_chinese_as_spreadsheets_save_it_is_read_and_korean_is_not_taken_for_it(
         (tmp_path / "b.csv").write_bytes(f"text,label\n{text},a\n{text},b\n".encode(codec))
         with pytest.raises(InputError, match="is not UTF-8"):
             open_source(str(tmp_path / "b.csv"))
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/fd/63"])
+def test_rows_that_come_from_another_program_are_to_be_saved(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^{name} is not an ordinary file; save the rows"):
+        read_table(name)
