@@ -4,6 +4,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 from engine.tables.table import Place, Table
@@ -273,11 +274,16 @@ def _quotas(sizes: Counter[str], count: int, seed: int) -> Counter[str]:
     lacking = round(sum(exact.values())) - quotas.total()
     step = 1 if lacking > 0 else -1
     shuffled = random.Random(seed).sample(sorted(sizes), len(sizes))  # classes of equal size lack equally much
-    for _ in range(abs(lacking)):
-        able = [label for label in shuffled if 0 <= quotas[label] + step < sizes[label]]
-        if not able:
-            break
-        quotas[max(able, key=lambda label: step * (exact[label] - quotas[label]))] += step
+    waiting = [(step * (quotas[label] - exact[label]), place) for place, label in enumerate(shuffled)]
+    heapify(waiting)
+    while lacking and waiting:
+        label = shuffled[waiting[0][1]]
+        if 0 <= quotas[label] + step < sizes[label]:
+            quotas[label] += step
+            lacking -= step
+            heapreplace(waiting, (step * (quotas[label] - exact[label]), waiting[0][1]))
+        else:
+            heappop(waiting)
     return quotas
 
 
