@@ -154,6 +154,8 @@ def build(task: Task, folder: str, config: Any = None) -> Built:
             own_head.renew(model, module)
         else:
             own_head.reorder(model, module, places)
+    if plan.pissa:  # takes every weight apart: of an 8B model hours on a processor
+        model = model.to(device_name())
     model = prepared(model, task, head)
     # Counted on the unquantised shapes: 4-bit weights are stored two to a byte.
     with torch.device("meta"):

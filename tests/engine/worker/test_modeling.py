@@ -49,6 +49,23 @@ def test_what_a_model_was_read_into_is_given_back_where_it_goes_to_another_devic
     assert trimmed == ["heap", "heap"]
 
 
+@pytest.mark.parametrize("pissa", [False, True])
+def test_weights_are_taken_apart_where_that_is_quick(
+    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, pissa: bool
+) -> None:
+    seen: list[str] = []
+
+    def looked_at(model: Any, *given: Any) -> Any:
+        seen.append(next(model.parameters()).device.type)
+        raise InputError("enough")
+
+    monkeypatch.setattr(modeling, "with_adapters", looked_at)
+    monkeypatch.setattr(modeling, "device_name", lambda: "meta")  # stands for a GPU
+    with pytest.raises(InputError, match="enough"):
+        built(make_plan(tiny, "lora", pissa=pissa, dropout=0.0))
+    assert seen == ["meta" if pissa else "cpu"]
+
+
 def test_full_trains_every_weight(tiny: Path, make_plan: MakePlan) -> None:
     made = built(make_plan(tiny, "full"))
     assert made.trained == made.parameters == sum(p.numel() for p in made.model.parameters())
