@@ -25,8 +25,10 @@ from engine.worker.trainer import LogicalBatchTrainer
 from engine.worker.training import FINISHED, suggested_rate
 from recommender.decide import recommend
 from recommender.errors import InputError, TrainingFailed
-from recommender.facts import Facts
+from recommender.facts import Facts, Measured
 from recommender.plan import Plan
+from recommender.traced import as_facts
+from recommender.variants import step_of
 from tests.conftest import weights
 from tests.engine.worker.inside import events
 
@@ -349,9 +351,14 @@ def test_what_a_run_was_said_to_take_is_of_its_own_settings(
     same = [name for name in type(advised).model_fields if name in Plan.model_fields]
     plan = make_plan(tiny, "lora", **{name: getattr(advised, name) for name in same})
     short = plan.model_copy(update={"max_length": 16, "effective_batch": 2})
+    uncounted = session._expected(create(tmp_path / "by-a-formula", plan, advice, facts), plan)
+    assert (uncounted["memory"], uncounted["available"]) == (None, advice.candidate("lora").memory.available)
+    steps = [as_facts(step_of(facts, "lora", p), peak, {"weights": peak}) for p, peak in ((plan, 10**9), (short, 10**8))]
+    facts = facts.model_copy(update={"measured": Measured(memory_profile={"steps": steps})})
+    advice = recommend(facts)
     said = [session._expected(create(tmp_path / name, p, advice, facts), p) for name, p in (("as-advised", plan), ("own", short))]
-    assert said[0]["memory"] == pytest.approx(advice.candidate("lora").memory.predicted, rel=0.1)
-    assert said[1]["memory"] < 0.8 * said[0]["memory"]
+    assert said[0]["memory"] == advice.candidate("lora").memory.predicted
+    assert said[1]["memory"] == said[0]["memory"] - 9 * 10**8
     assert said[1]["seconds"] != said[0]["seconds"]
     without = create(tmp_path / "run-from-a-file", plan, None, facts)
     assert suggested_rate(without, "lora") == advised.learning_rate, "as the warning beside the plan has it"
