@@ -42,6 +42,9 @@ WARNINGS: dict[str, str] = {
     "learning_rate_high": marked("learning_rate {learning_rate:g} is above {high:g}, which few fine-tunes survive for long."),
     "learning_rate_low": marked("learning_rate {learning_rate:g} is so low that next to nothing is learned."),
     "damaged_checkpoint": marked("A damaged checkpoint was put aside ({checkpoint})."),
+    "gpu_gone": marked(
+        "The run was on {device} and goes on on the processor, far slower; `loracle inspect machine` tells why."
+    ),
 }
 """Said in translation only; what has no line here, or lacks a fact, is said by what the worker wrote."""
 

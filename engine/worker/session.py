@@ -22,7 +22,7 @@ from engine.worker.forgetting import Forgetting
 from engine.worker.held_out import HeldOut
 from engine.worker.inputs import encoded, losses, tell_losses, verified_folder
 from engine.worker.memory import Fence, counted_by, memory_available
-from engine.worker.modeling import Built, build, device_label, load_tokenizer
+from engine.worker.modeling import Built, build, device_label, device_name, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.preflight import Preflight
 from engine.worker.recomputing import recompute
@@ -142,6 +142,10 @@ class Session:
         checkpoint, put_aside = checkpoints.newest_sound(self.run.checkpoints)
         for what in put_aside:
             self.tell.warn("damaged_checkpoint", f"A damaged checkpoint was put aside ({what}).", checkpoint=what)
+        before = str(read_json(checkpoint / "loracle.json").get("device", "cpu")) if checkpoint else "cpu"
+        if before != "cpu" and device_name() == "cpu":  # it has fallen off the bus, say; hours become weeks
+            text = f"The run was on {before} and goes on on the processor, far slower; `loracle inspect machine` tells why."
+            self.tell.warn("gpu_gone", text, device=before)
         return checkpoint
 
     def _budget(self, built: Built, checkpoint: Path | None) -> TokenBudget:

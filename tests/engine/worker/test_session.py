@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from engine import checkpoints
 from engine.events import EventWriter
-from engine.files import read_json
+from engine.files import read_json, write_json
 from engine.loading import split
 from engine.rows import Rows, key_of
 from engine.rundir import RunDirectory, create
@@ -365,6 +366,19 @@ def test_what_a_run_was_said_to_take_is_of_its_own_settings(
     monkeypatch.setattr(session, "counted_by", lambda: "allocator")  # a GPU's, which does not count its context
     on_a_gpu = session._expected(create(tmp_path / "gpu", plan, advice, facts), plan)
     assert said[0]["memory"] - on_a_gpu["memory"] == advice.candidate("lora").memory.parts["runtime"] > 10**8
+
+
+@pytest.mark.parametrize(("device", "now", "told"), [("NVIDIA L4", "cpu", 1), ("NVIDIA L4", "cuda", 0), ("cpu", "cpu", 0)])
+def test_a_run_that_goes_on_without_its_gpu_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, now: str, told: int
+) -> None:
+    write_json(tmp_path / "loracle.json", {"device": device})
+    monkeypatch.setattr(checkpoints, "newest_sound", lambda folder: (tmp_path, []))
+    monkeypatch.setattr(session, "device_name", lambda: now)
+    warned: list[str] = []
+    here: Any = SimpleNamespace(checkpoints=tmp_path, warn=lambda code, text, **facts: warned.append(f"{code} {facts['device']}"))
+    session.Session(here, here, here, here)._newest_checkpoint()
+    assert warned == ["gpu_gone NVIDIA L4"] * told
 
 
 def test_a_resume_is_exact_only_with_the_same_threads_device_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
