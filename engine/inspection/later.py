@@ -1,5 +1,5 @@
-"""Columns that say something only behind the first rows, of which the shape of a file is told: labelled rows that stand last,
-and files sorted by label."""
+"""What only rows behind the first ones show, of which the shape of a file is told: labelled rows that stand last, files sorted by
+label, several labels a row."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -10,6 +10,7 @@ from engine.inspection.columns import LOOK_AT
 from engine.inspection.counting import Counted, count
 from engine.inspection.detection import detect
 from engine.inspection.layouts import Shape
+from engine.inspection.several import separator_of
 from engine.tables.read import first_rows
 from engine.tables.source import Source, Told, Wanted, nobody
 from engine.tables.table import Table
@@ -37,13 +38,23 @@ def shaped_and_counted(
         if more is None:
             raise
         head, shape = more, detect(more, named, task)
-        return head, shape, count(source, shape, told)
-    counted = count(later.watched(), shape, told)
-    more = later.rows()
-    another = shape if more is None else detect(more, named, task)
-    if more is None or replace(another, confidence=shape.confidence) == shape:
-        return head, shape, counted
-    return more, another, count(source, another, told)
+        counted = count(source, shape, told)
+    else:
+        counted = count(later.watched(), shape, told)
+        more = later.rows()
+        another = shape if more is None else detect(more, named, task)
+        if more is not None and replace(another, confidence=shape.confidence) != shape:
+            head, shape, counted = more, another, count(source, another, told)
+    parted = _parted(shape, counted) if task is None and head.rows < len(counted) else None
+    return (head, shape, counted) if parted is None else (head, parted, count(source, parted, told))
+
+
+def _parted(shape: Shape, counted: Counted) -> Shape | None:
+    """The shape of several labels a value, where all rows show such that the first ones do not."""
+    if shape.layout != "text_label" or "text_pair" in shape.columns:
+        return None
+    separator = separator_of(list(counted.marks.elements()), shape.columns["label"])
+    return None if separator is None else Shape("multi_label", "text_labels", shape.columns, 0.85, separator)
 
 
 @dataclass(slots=True)

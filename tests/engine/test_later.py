@@ -72,3 +72,11 @@ def test_a_slip_of_a_field_changes_nothing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("engine.inspection.later.LEAST_SHARE", 0.05)
     rows = [*UNLABELLED, {"text": "a row with a note", "label": "see above"}, *UNLABELLED[:20]]
     assert inspect_data({"train": put(tmp_path, "jsonl", rows)})["facts"]["task"] == "continued_pretraining"
+
+
+def test_several_labels_a_row_that_begin_late(tmp_path: Path) -> None:
+    moods = ("joy", "fear", "love", "anger")
+    rows = [{"text": row["text"], "mood": moods[i % 4]} for i, row in enumerate(UNLABELLED + LABELLED)]
+    rows[-16:] = [row | {"mood": f"{moods[i % 4]}|{moods[(i + 1) % 4]}"} for i, row in enumerate(rows[-16:])]
+    facts = inspect_data({"train": put(tmp_path, "jsonl", rows)})["facts"]
+    assert (facts["task"], facts["labels"]) == ("multi_label", sorted(moods))
