@@ -73,22 +73,14 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     """
     rows, held_out = load(choice, task)
     counts = {"rows": len(rows), "empty": rows.dropped, "eval_empty": held_out.dropped if held_out is not None else 0}
-    once = unique(rows)
-    counts["duplicates"] = len(rows) - len(once)
-    if choice.drop_conflicts and task in CLASSIFYING:
-        settled = agreeing(once)
-        counts["conflicts"] = len(once) - len(settled)
-        once = settled
+    once = _without_repeats(rows, choice, task, counts)
     talks = (rows.items or ()) if task == "chat" else ()
     counts["unasked"] = sum("unasked" in item for item in talks)
     counts["unlearned"] = sum(item.get("unlearned", 0) for item in talks)
     counts["together"] = sharing(once, task)
     counts["overlap"] = 0
     if held_out is not None:
-        shown = {key_of(t) for t in held_out.texts}
-        kept = [i for i, t in enumerate(once.texts) if key_of(t) not in shown]
-        counts["overlap"] = len(once) - len(kept)
-        once = once.take(kept)
+        once = _unseen(once, held_out, counts)
         if choice.eval is None and counts["together"] and not set(held_out.keys()).isdisjoint(once.keys()):
             counts["torn"] = 1
     marks = marks_of(once, task)
@@ -100,22 +92,44 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     if held_out is not None and marks is not None:
         check_labels(held_out, marks_of(held_out, task) or (), labels)
     facts = DataFacts(rows=len(once), unique_rows=len(once), eval_rows=len(held_out) if held_out is not None else None)
-    defaults = split_of(facts)
+    usual = split_of(facts)
     if held_out is None:
-        wanted = choice.held_out_rows if choice.held_out_rows is not None else defaults.held_out
-        held_out, once = _carved(once, "held_out_rows", wanted, choice, counts)
-    wanted = choice.validation_rows if choice.validation_rows is not None else defaults.validation
-    validation, train = _carved(once, "validation_rows", wanted, choice, counts)
-    if task == "classification" and len(set(train.labels)) < 2:
-        raise InputError(f"{choice.train}: fewer than two labels are left for training; give more rows.")
-    if task == "regression" and len(set(train.items or ())) < 2:
-        raise InputError(f"{choice.train}: all rows have the same number, so there is nothing to learn.")
-    learned = {mark for row in marks_of(train, task) or () for mark in row}
-    if task in ("multi_label", "token_classification") and not learned:
-        raise InputError(f"{choice.train}: no row has any label, so there is nothing to learn.")
-    if task == "token_classification" and len(learned) < 2:
-        raise InputError(f"{choice.train}: all words have the same tag, so there is nothing to learn.")
+        held_out, once = _carved(once, "held_out_rows", choice.held_out_rows, usual.held_out, choice, counts)
+    validation, train = _carved(once, "validation_rows", choice.validation_rows, usual.validation, choice, counts)
+    _check_learnable(train, task, choice.train)
     return Split(train, validation, held_out, labels, counts)
+
+
+def _without_repeats(rows: Rows, choice: DataChoice, task: Task, counts: dict[str, int]) -> Rows:
+    """Each row once; where the plan says so, without texts that appear with several labels."""
+    once = unique(rows)
+    counts["duplicates"] = len(rows) - len(once)
+    if not choice.drop_conflicts or task not in CLASSIFYING:
+        return once
+    settled = agreeing(once)
+    counts["conflicts"] = len(once) - len(settled)
+    return settled
+
+
+def _unseen(rows: Rows, held_out: Rows, counts: dict[str, int]) -> Rows:
+    """The rows whose text is not held out too."""
+    shown = {key_of(t) for t in held_out.texts}
+    kept = [i for i, t in enumerate(rows.texts) if key_of(t) not in shown]
+    counts["overlap"] = len(rows) - len(kept)
+    return rows.take(kept)
+
+
+def _check_learnable(train: Rows, task: Task, name: str) -> None:
+    """Raises InputError where the rows say the same of everything."""
+    learned = {mark for row in marks_of(train, task) or () for mark in row}
+    if task == "classification" and len(learned) < 2:
+        raise InputError(f"{name}: fewer than two labels are left for training; give more rows.")
+    if task == "regression" and len(set(train.items or ())) < 2:
+        raise InputError(f"{name}: all rows have the same number, so there is nothing to learn.")
+    if task in ("multi_label", "token_classification") and not learned:
+        raise InputError(f"{name}: no row has any label, so there is nothing to learn.")
+    if task == "token_classification" and len(learned) < 2:
+        raise InputError(f"{name}: all words have the same tag, so there is nothing to learn.")
 
 
 def sharing(rows: Rows, task: Task) -> int:
@@ -141,12 +155,15 @@ def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice, counts: dict
     return held_out, rows.take([i for i, n in enumerate(dealt) if n != fold])
 
 
-def _carved(rows: Rows, name: str, wanted: int, choice: DataChoice, counts: dict[str, int]) -> tuple[Rows, Rows]:
-    """`carve`, unless that would take more than half of the rows; where groups are too large for that, without them.
+def _carved(  # noqa: PLR0917
+    rows: Rows, name: str, planned: int | None, usual: int, choice: DataChoice, counts: dict[str, int]
+) -> tuple[Rows, Rows]:
+    """`carve` what is `planned`, else what is `usual`; where groups are too large for that, without them.
 
     Raises:
-        InputError: it would.
+        InputError: that would take more than half of the rows.
     """
+    wanted = usual if planned is None else planned
     if wanted > len(rows) / 2:
         n, file = len(rows), choice.train
         raise InputError(f"{name} is {wanted}, more than half of the {n} rows of {file}; take fewer, or give more rows.")
