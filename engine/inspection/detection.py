@@ -6,7 +6,8 @@ from dataclasses import replace
 from engine.inspection import detect_labelled, detect_written
 from engine.inspection.columns import Column, check_names, describe, listed
 from engine.inspection.layouts import KNOWN_ROLES, OPTIONAL, ROLES, TASKS, Shape
-from engine.inspection.misleading import refuse_measurements, refuse_nested_label, refuse_other_jobs
+from engine.inspection.misleading import refuse_measurements, refuse_nested_label
+from engine.inspection.other_jobs import refuse_other_jobs
 from engine.tables.table import Table
 from recommender.errors import InputError
 from recommender.facts import Layout, Task

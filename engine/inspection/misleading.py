@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.inspection.columns import LABEL_NAMES, LOOK_AT, TEXT_NAMES, Column, is_called_id, listed
 from engine.inspection.layouts import Shape
-from engine.inspection.usual import COMPLETIONS, NUMBERS, PROMPTS
+from engine.inspection.usual import NUMBERS
 from engine.rows import as_text
 from engine.tables.cells import DECIMAL_COMMA, MOSTLY_COMMAS, PLURALS, THOUSANDS_COMMA, list_in
 from engine.tables.table import Table
@@ -24,19 +24,6 @@ _LEAST_MEASURES = 3
 _FLAGS = frozenset({"0", "1", "true", "false"})
 _COUNTS = re.compile(r"(^|[\W_])(n|num|number|counts?|total|votes?|likes?|shares?|views?|replies|retweets?)([\W_]|$)", re.I)
 """Names of what is counted, which is often 0 or 1 too."""
-_VERDICTS = ("label", "kto_tag")
-_TWO_ANSWERS = (
-    ("output_1", "output_2"),
-    ("response_a", "response_b"),
-    ("response_0", "response_1"),
-    ("response_1", "response_2"),
-    ("answer_a", "answer_b"),
-    ("answer_0", "answer_1"),
-)
-_RANKED = frozenset({"output", "outputs", "response", "responses", "completions", "answers", "generations", "candidates"})
-_SAID = frozenset({"response", "answer", "output", "text"})
-_SEEN = ("images", "image", "videos", "video", "audios", "audio")
-_TALKS = frozenset({"instruction", "messages", "conversations", "conversation"})
 _SIGNS = "$€£¥% \xa0"
 _MEASURES = frozenset(NUMBERS) - frozenset(LABEL_NAMES)
 
@@ -87,100 +74,6 @@ def refuse_decimal_commas(table: Table, columns: list[Column], label: str | None
                     f"{table.path}: column {one_line(c.name, 60)} holds numbers with a comma or a sign ({one_line(one, 20)});"
                     " write them like 1.5 or 1500."
                 )
-
-
-def refuse_other_jobs(table: Table, columns: list[Column]) -> None:
-    """Rows of a known kind that no task here learns from as they are.
-
-    Raises:
-        InputError: it is one of those, with what to do.
-    """
-    by_name = {c.name.lower(): c for c in columns}
-    nested = {name for name, c in by_name.items() if c.kind != "value"}
-    tree = {"parent_id", "role", "text"} <= by_name.keys() or ("prompt" in nested and "replies" in by_name["prompt"].keys)
-    if tree or {"mapping", "current_node"} <= by_name.keys():
-        raise InputError(
-            f"{table.path}: holds trees of messages, as OASST and exports of ChatGPT do; write each path from a first message to"
-            " an answer as a row of messages, with role (user, assistant) and content."
-        )
-    two = next((pair for pair in _TWO_ANSWERS if set(pair) <= by_name.keys()), None)
-    if two is not None and not {"chosen", "rejected"} & by_name.keys():
-        raise InputError(
-            f"{table.path}: holds two answers a row ({' and '.join(two)}); write the preferred one as chosen and the other as"
-            " rejected, beside their prompt."
-        )
-    _refuse_marked_answers(table, by_name)
-    ranked = next((by_name[n] for n in sorted(by_name.keys() & _RANKED) if _holds_answers(by_name[n])), None)
-    classes = any(c.called in LABEL_NAMES and c.few and c.numeric < 0.5 for c in columns)
-    if ranked is not None and by_name.keys() & {"instruction", "prompt"} and not classes:
-        raise InputError(
-            f"{table.path}: column {one_line(ranked.name, 60)} holds several answers a row; write the preferred one as chosen and"
-            " the other as rejected, or the one to be learned as a text."
-        )
-    near = next((by_name[n] for n in ("positive", "positives", "pos") if n in by_name), None)
-    texts = near is not None and (near.spaced > 0.3 if near.kind == "list" else near.prose)
-    if near is not None and texts and by_name.keys() & {"query", "anchor"}:
-        raise InputError(
-            f"{table.path}: holds texts beside others that are near to them (column {one_line(near.name, 60)}), as embedding"
-            " models learn from, which no task here trains."
-        )
-    seen = (by_name[n] for n in _SEEN if n in by_name and not by_name[n].flags)
-    shown = next((c.name for c in seen if any(table.values(c.name))), None)
-    asks = by_name.keys() & _TALKS or (by_name.keys() & set(PROMPTS) and by_name.keys() & set(COMPLETIONS))
-    if shown is not None and asks:
-        raise InputError(
-            f"{table.path}: column {one_line(shown, 60)} holds pictures or sounds that belong to the texts, which no task"
-            " here reads; leave such rows out, and the column."
-        )
-    if {"patterns", "tag"} <= by_name.keys() and "patterns" in nested:
-        raise InputError(
-            f"{table.path}: column patterns holds several texts a row; write a text a row, with its tag beside it as the label."
-        )
-    named = by_name.keys() & {"file_name", "hf_hub_url", "ms_hub_url"}
-    if named and by_name.keys() & {"formatting", "columns", "ranking"} and not any(c.prose for c in columns):
-        raise InputError(
-            f"{table.path}: describes data sets, as LLaMA-Factory's dataset_info.json does, and holds no rows; give the file of"
-            " one of them."
-        )
-    if "paragraphs" in nested and "qas" in by_name["paragraphs"].keys:
-        raise InputError(
-            f"{table.path}: holds questions inside of paragraphs, as SQuAD's own file does; write a question a row, with columns"
-            " instruction, input (the paragraph) and output (the answer)."
-        )
-    if "contents" in nested and {"role", "parts"} <= by_name["contents"].keys:
-        raise InputError(
-            f"{table.path}: holds turns of role and parts, as Gemini does; write them as messages, with role (system, user,"
-            " assistant) and content."
-        )
-
-
-def _holds_answers(c: Column) -> bool:
-    """Whether it holds several answers a row, as texts, or as objects that tell more of each (UltraFeedback)."""
-    return (c.kind == "list" and c.spaced > 0.3) or (c.kind == "turns" and bool(c.keys & _SAID) and not c.keys & {"role", "from"})
-
-
-def _refuse_marked_answers(table: Table, by_name: dict[str, Column]) -> None:
-    """Answers of which some are bad would be learned like the good ones.
-
-    Raises:
-        InputError: there are such.
-    """
-    marked = next((c for name, c in by_name.items() if name in _VERDICTS and _true_or_false(table.values(c.name))), None)
-    talk = any(c.kind == "turns" for c in by_name.values())
-    if marked is None or not (talk or marked.called == "kto_tag" or {"prompt", "completion"} <= by_name.keys()):
-        return
-    cure = "" if talk else " To tell good answers from bad ones, take --task classification."
-    raise InputError(
-        f"{table.path}: column {one_line(marked.name, 60)} marks each answer as good or bad (true or false), as KTO reads them,"
-        f" which no task here does; write pairs of chosen and rejected, or leave the bad ones and that column out.{cure}"
-    )
-
-
-def _true_or_false(values: Sequence[Any]) -> bool:
-    """Whether they are, but for a few faults; csv has the words."""
-    filled = [v for v in values[:LOOK_AT] if v not in (None, "")]
-    said = [v for v in filled if isinstance(v, bool) or (isinstance(v, str) and v.strip().lower() in ("true", "false"))]
-    return len(set(map(str, said))) > 1 and len(said) >= 0.9 * len(filled)
 
 
 def refuse_vectors(table: Table, name: str) -> None:
