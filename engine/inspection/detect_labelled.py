@@ -65,34 +65,46 @@ def text_labels(table: Table, columns: list[Column], named: dict[str, str], task
     text = named.get("text") or best(columns, text_score, exclude=named.get("label"))
     if text is None:
         return None
-    lists = [c for c in columns if c.kind == "list" and c.name == named.get("label", c.name) and c.distinct]
-    if task is None:
-        tagged = {"tokens", "tags"} <= {c.name.lower() for c in lists}  # of words, not of the text
-        vectors = [c for c in lists if c.fractions > 0.5 and c.called not in LABEL_NAMES]  # what a model made of the text
-        lists = [] if tagged else [c for c in lists if c not in vectors and not _one_each(table, c)]
+    lists = _label_lists(table, columns, named, task)
     if lists:
-        usual = [c for c in lists if c.name.lower().rstrip("s") in LABEL_NAMES or c.name.lower() in ("genres", "categories")]
-        column = (usual or lists)[0]
-        refuse_vectors(table, column.name)
-        if task is None and not usual and "label" not in named and any(map(_looks_named, columns)):
-            return None
-        return Shape("multi_label", "text_labels", {"text": text, "label": column.name}, 0.95 if usual else 0.75)
+        return _labels_in_list(table, columns, lists, text, sure=task is not None or "label" in named)
     usual_names = (*LABEL_NAMES, "tags", "genres", "genre", "categories", "topics", "emotions")
     label = named.get("label") or usual_column(columns, usual_names) or _parted(table, columns, text)
     if task is None and "text" not in named:
         refuse_decimal_commas(table, columns, label)
     if label is not None:
-        found = separator_of(table.values(label), label, sure=task == "multi_label")
-        if found is not None:
-            refuse_vectors(table, label)
-            return Shape("multi_label", "text_labels", {"text": text, "label": label}, 0.85, separator=found)
-        return None
+        separator = separator_of(table.values(label), label, sure=task == "multi_label")
+        if separator is None:
+            return None
+        refuse_vectors(table, label)
+        return Shape("multi_label", "text_labels", {"text": text, "label": label}, 0.85, separator=separator)
     flags = [c.name for c in columns if c.flags and c.name != text]
     if not named and task is None:
         refuse_flags(table, columns, text, flags)
-    if len(flags) >= (2 if task == "multi_label" else 3):
-        return Shape("multi_label", "text_labels", {"text": text} | {f"label {i}": n for i, n in enumerate(flags, 1)}, 0.85)
-    return None
+    if len(flags) < (2 if task == "multi_label" else 3):
+        return None
+    return Shape("multi_label", "text_labels", {"text": text} | {f"label {i}": n for i, n in enumerate(flags, 1)}, 0.85)
+
+
+def _label_lists(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> list[Column]:
+    """Columns of lists that may be the labels of a text; where nobody said so, not what else lists hold beside one."""
+    lists = [c for c in columns if c.kind == "list" and c.name == named.get("label", c.name) and c.distinct]
+    if task is not None:
+        return lists
+    if {"tokens", "tags"} <= {c.name.lower() for c in lists}:  # of words, not of the text
+        return []
+    vectors = [c for c in lists if c.fractions > 0.5 and c.called not in LABEL_NAMES]  # what a model made of the text
+    return [c for c in lists if c not in vectors and not _one_each(table, c)]
+
+
+def _labels_in_list(table: Table, columns: list[Column], lists: list[Column], text: str, *, sure: bool) -> Shape | None:
+    """By the list with the most usual name; another name will do where that is `sure`, or nothing else is called a label."""
+    usual = [c for c in lists if c.name.lower().rstrip("s") in LABEL_NAMES or c.name.lower() in ("genres", "categories")]
+    label = (usual or lists)[0].name
+    refuse_vectors(table, label)
+    if not sure and not usual and any(map(_looks_named, columns)):
+        return None
+    return Shape("multi_label", "text_labels", {"text": text, "label": label}, 0.95 if usual else 0.75)
 
 
 def _one_each(table: Table, column: Column) -> bool:
