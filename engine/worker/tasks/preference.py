@@ -17,12 +17,13 @@ from engine.worker.generating import Limits
 from engine.worker.packing import learned
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt
+from engine.worker.tasks.chat import Chat, why_untrained
 from engine.worker.tasks.conversation import prompt_of, sides
-from engine.worker.tasks.writing import TELL_EVERY, Writing, why_untrained
+from engine.worker.tasks.writing import TELL_EVERY
 from engine.worker.token_rows import Records, TokenRows
 
 
-class Preference(Writing):
+class Preference(Chat):
     """Pairs of a chosen and a rejected answer.
 
     `input_ids` of a row are both sequences end to end; its target holds their `labels`, the length of the first (`chosen`),

@@ -1,13 +1,14 @@
 """Which class does which task."""
 
 from engine.worker.tasks.base import Task
+from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.classification import Classification
 from engine.worker.tasks.multi_label import MultiLabel
 from engine.worker.tasks.preference import Preference
+from engine.worker.tasks.raw_text import RawText
 from engine.worker.tasks.regression import Regression
 from engine.worker.tasks.seq2seq import Seq2Seq
 from engine.worker.tasks.tags import TaggedWords
-from engine.worker.tasks.writing import Writing
 from recommender.facts import Family
 from recommender.plan import Plan
 
@@ -16,10 +17,10 @@ TASKS: dict[str, type[Task]] = {
     "multi_label": MultiLabel,
     "regression": Regression,
     "token_classification": TaggedWords,
-    "chat": Writing,
-    "instruction": Writing,
-    "continued_pretraining": Writing,
-    "seq2seq": Writing,
+    "chat": Chat,
+    "instruction": Chat,
+    "continued_pretraining": RawText,
+    "seq2seq": Chat,
     "preference": Preference,
 }
 """Of encoders and decoders: a decoder answers one text with another in a conversation of one question."""

@@ -18,7 +18,8 @@ from engine.worker.modeling import build, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.packing import IGNORED
 from engine.worker.tasks import conversation, written
-from engine.worker.tasks.writing import Writing
+from engine.worker.tasks.chat import Chat
+from engine.worker.tasks.raw_text import RawText
 from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import DataFacts, Facts
@@ -187,7 +188,7 @@ def test_of_every_answer_the_words_and_what_ends_its_turn_are_learned(tiny_chat:
     tokenizer = with_template(tiny_chat, template)
     row = conversation.rendered(tokenizer, item(TALK[1:]), "x")
     assert shown(tokenizer, row) == said
-    task = Writing(plan_of(tiny_chat), [], 0)
+    task = Chat(plan_of(tiny_chat), [], 0)
     task.prepare_tokenizer(tokenizer)
     task.note_end(tokenizer, row)
     ends = {text.rstrip()[-len(end) :] for text in said for end in ("<|im_end|>", "<|im_start|>", "<|endoftext|>") if end in text}
@@ -249,7 +250,7 @@ def test_ends_of_turns_without_a_name_are_ends_and_a_models_own_stay(tiny_chat: 
     tokenizer.add_tokens([AddedToken("<|done|>", special=True)])  # as Llama 3, Phi and Gemma have them
     row = conversation.rendered(tokenizer, item(), "x")
     assert shown(tokenizer, row) == ["On its way.<|done|>", "Since Monday.<|done|>"]
-    task = Writing(plan_of(tiny_chat), [], 0)
+    task = Chat(plan_of(tiny_chat), [], 0)
     task.prepare_tokenizer(tokenizer)
     task.note_end(tokenizer, row)
     model = build(task, str(tiny_chat)).model
@@ -276,7 +277,7 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
     silent = load_tokenizer(str(tiny_chat))
     assert shown(silent, conversation.rendered(silent, item(turns), "x")) == ["On its way.<|im_end|>"]
-    task = Writing(plan_of(tiny_chat), [], 0)
+    task = Chat(plan_of(tiny_chat), [], 0)
     task.encode(silent, read(tmp_path, [{"messages": turns}] * 4, "messages", {"messages": "messages"}, "chat"))
     assert "4 of 4 rows call tools, which the model's chat template does not write down" in task.remarks["calls_left_out"]
     only = read(tmp_path, [{"messages": turns[:2], "tools": []}] * 4, "messages", {"messages": "messages"}, "chat")
@@ -503,7 +504,7 @@ def test_an_instruction_is_read_and_its_answer_learned(tiny_chat: Path, tmp_path
     columns = {role: role for role in full}
     rows = read(tmp_path, [full, {"instruction": "x", "input": "", "output": ""}], "alpaca", columns, "instruction")
     tokenizer = load_tokenizer(str(tiny_chat))
-    encoded = Writing(plan_of(tiny_chat, task="instruction"), [], 0).encode(tokenizer, rows)
+    encoded = Chat(plan_of(tiny_chat, task="instruction"), [], 0).encode(tokenizer, rows)
     assert rows.dropped == 1
     row = conversation.Rendered(encoded.input_ids[0], encoded.targets[0])
     assert shown(tokenizer, row) == ["Red.<|im_end|>"]
@@ -514,18 +515,18 @@ def test_raw_text_is_cut_into_pieces_and_nothing_is_lost(tiny_chat: Path, tmp_pa
     texts = ["The first text, which is rather short.", "The second one."]
     rows = read(tmp_path, [{"text": t} for t in texts], "text", {"text": "text"}, "continued_pretraining")
     tokenizer = load_tokenizer(str(tiny_chat))
-    encoded = Writing(plan_of(tiny_chat, task="continued_pretraining", max_length=8), [], 0).encode(tokenizer, rows)
+    encoded = RawText(plan_of(tiny_chat, task="continued_pretraining", max_length=8), [], 0).encode(tokenizer, rows)
     together = [i for piece in encoded.input_ids for i in piece]
     assert tokenizer.decode(together) == f"{texts[0]}<|endoftext|>{texts[1]}<|endoftext|>"
     assert all(len(piece) == 8 for piece in encoded.input_ids[:-1])
     assert encoded.targets == encoded.input_ids
-    short = Writing(plan_of(tiny_chat, task="continued_pretraining", max_length=len(together) - 1), [], 0)
+    short = RawText(plan_of(tiny_chat, task="continued_pretraining", max_length=len(together) - 1), [], 0)
     assert len(short.encode(tokenizer, rows)) == 1, "a token alone has nothing before it that could predict it"
 
 
 def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(tiny_chat: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_chat))
-    task = Writing(plan_of(tiny_chat, max_length=32), [], 0)
+    task = Chat(plan_of(tiny_chat, max_length=32), [], 0)
     short, long = [TALK[1], TALK[2]], [{"role": "user", "content": "Where is it? " * 40}, TALK[2]]
     few = read(tmp_path, [{"messages": short}] * 19 + [{"messages": long}], "messages", {"messages": "messages"}, "chat")
     encoded = task.encode(tokenizer, few)
@@ -549,6 +550,6 @@ def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(tiny_cha
         inputs.encoded(task, tokenizer, Split(few, few, many.take([8, 9]), []), tell)
     hollow = FORGETFUL.replace("MARK", "{% generation %}{% endgeneration %}").replace("END", "")
     masked = read(tmp_path, [{"messages": TALK}] * 4, "messages", {"messages": "messages"}, "chat")
-    why = Writing(plan_of(tiny_chat), [], 0).encode(with_template(tiny_chat, hollow), masked).why_untrained
+    why = Chat(plan_of(tiny_chat), [], 0).encode(with_template(tiny_chat, hollow), masked).why_untrained
     assert "4 of 4 rows" in why
     assert "though they are not cut: the model's chat template marks nothing" in why

@@ -17,7 +17,7 @@ from engine.rundir import RunDirectory
 from engine.worker import compiled, faster, liger, unpadded
 from engine.worker.batches import padded
 from engine.worker.modeling import build
-from engine.worker.tasks.writing import Writing
+from engine.worker.tasks.chat import Chat
 from recommender.plan import Plan
 from tests.engine.worker.inside import events, work
 from tests.engine.worker.writing import plan_of
@@ -85,7 +85,7 @@ def test_a_compiled_run_learns_the_same_and_compiles_once(
 def test_what_rows_begin_with_alike_compiles_nothing_anew(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Backend()
     monkeypatch.setattr(compiled, "BACKEND", backend)
-    task = Writing(plan_of(tiny_chat, "lora"), [], 0)
+    task = Chat(plan_of(tiny_chat, "lora"), [], 0)
     model = build(task, str(tiny_chat)).model
     task.adopt(model)
     assert task.once

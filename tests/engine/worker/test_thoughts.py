@@ -11,7 +11,7 @@ from engine.inspection.data import inspect_data
 from engine.loading import load
 from engine.worker.modeling import load_tokenizer
 from engine.worker.tasks import conversation
-from engine.worker.tasks.writing import Writing
+from engine.worker.tasks.chat import Chat
 from recommender.errors import InputError
 from recommender.plan import DataChoice
 from tests.conftest import CHATML
@@ -80,7 +80,7 @@ def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_doe
     read = load(choice, "chat")[0]
     for template, count in ((CHATML, 3), (QWEN, None)):
         tokenizer = with_template(tiny_chat, template)
-        task = Writing(plan_of(tiny_chat), [], 0)
+        task = Chat(plan_of(tiny_chat), [], 0)
         task.encode(tokenizer, read)
         told = "3 of 4 rows hold thoughts that the model's chat template does not write down: their answers are learned without"
         assert str(task.remarks.get("thoughts_never")).endswith(f"{told} them.") is bool(count)

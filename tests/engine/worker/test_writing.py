@@ -28,7 +28,8 @@ from engine.worker.modeling import build, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Prompt
-from engine.worker.tasks.writing import Writing
+from engine.worker.tasks.chat import Chat
+from engine.worker.tasks.registry import task_of
 from engine.worker.training import FINISHED
 from recommender import timing
 from recommender.errors import InputError
@@ -77,7 +78,7 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(
     tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, work: str, method: str, packed: bool
 ) -> None:
     plan = plan_of(tiny_chat, method, task=work, data=asked_and_told(tmp_path, work))
-    task = Writing(plan, [], 0)
+    task = task_of(plan, [])
     tokenizer = load_tokenizer(str(tiny_chat))
     rows = task.encode(tokenizer, split(plan.data, plan.task).train).take(range(12))
     masked = sum(label == packing.IGNORED for row in rows.targets for label in row)
@@ -233,7 +234,7 @@ def test_raw_text_trains_by_pieces(tiny_chat: Path, run_here: Here, tmp_path: Pa
 
 def test_writing_samples_can_be_left_at_any_token(tiny_chat: Path, begin: Callable[[Plan], RunDirectory]) -> None:
     plan = plan_of(tiny_chat)
-    run, tokenizer, task = begin(plan), load_tokenizer(str(tiny_chat)), Writing(plan, [], 0)
+    run, tokenizer, task = begin(plan), load_tokenizer(str(tiny_chat)), Chat(plan, [], 0)
     rows = split(plan.data, "chat").held_out
     task.encode(tokenizer, rows)
     model = build(task, str(tiny_chat)).model
@@ -260,7 +261,7 @@ def test_answers_are_the_same_however_many_memory_holds_at_once(
     tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, fit: int, left: int
 ) -> None:
     """The training's own budget is lowered only where memory is too small for that, too."""
-    task, tokenizer = Writing(plan_of(tiny_chat), [], 0), load_tokenizer(str(tiny_chat))
+    task, tokenizer = Chat(plan_of(tiny_chat), [], 0), load_tokenizer(str(tiny_chat))
     model = build(task, str(tiny_chat)).model
     done: list[int] = []
     prompts = [torch.randint(5, 60, (n,)).tolist() for n in (40, 12, 33, 21, 7, 18, 29, 25)]
@@ -326,7 +327,7 @@ def test_a_machine_that_writes_next_to_nothing_says_so_and_goes_on(
 
 
 def test_answers_are_written_without_a_models_own_tastes_in_decoding(tiny_chat: Path) -> None:
-    task, tokenizer = Writing(plan_of(tiny_chat), [], 0), load_tokenizer(str(tiny_chat))
+    task, tokenizer = Chat(plan_of(tiny_chat), [], 0), load_tokenizer(str(tiny_chat))
     model = build(task, str(tiny_chat)).model
     reader = Reader(task, TokenBudget(512, lambda before, after: None), lambda: None)
     asked = [torch.randint(5, 60, (n,)).tolist() for n in (12, 7)]
@@ -340,7 +341,7 @@ def test_answers_are_written_without_a_models_own_tastes_in_decoding(tiny_chat: 
 def test_answers_need_no_copy_of_the_head_for_each_of_them(tiny_chat: Path) -> None:
     """torch makes one in 16 bit, of the last tokens of prompts as they lie: 1.8 GB where SmolLM2 wrote 32 answers."""
     plan = plan_of(tiny_chat, method="lora", precision="bf16-mixed")
-    task, tokenizer = Writing(plan, [], 0), load_tokenizer(str(tiny_chat))
+    task, tokenizer = Chat(plan, [], 0), load_tokenizer(str(tiny_chat))
     model = build(task, str(tiny_chat)).model
     reader = Reader(task, TokenBudget(512, lambda before, after: None), lambda: None)
     asked = [torch.randint(5, 60, (n,)).tolist() for n in range(3, 19)]
@@ -375,7 +376,7 @@ def test_perplexity_and_its_interval_count_tokens_not_rows() -> None:
 
 def test_answers_to_be_scored_do_not_lie_beside_what_was_freed_before(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of SmolLM2 peaked there, at 4.0 GB where 2.4 do."""
-    task, tokenizer = Writing(plan_of(tiny_chat), [], 0), load_tokenizer(str(tiny_chat))
+    task, tokenizer = Chat(plan_of(tiny_chat), [], 0), load_tokenizer(str(tiny_chat))
     model = build(task, str(tiny_chat)).model
     right, order = generating.write, list[str]()
 

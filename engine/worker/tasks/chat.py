@@ -1,0 +1,155 @@
+"""Conversations and instructions: answers are learned, all else is read."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from engine.metrics.kinds import Answers
+from engine.rows import Rows
+from engine.worker.generating import Limits
+from engine.worker.packing import IGNORED, learned
+from engine.worker.scoring import Reader
+from engine.worker.tasks.base import Begin, Encoded, Progress, Prompt
+from engine.worker.tasks.conversation import (
+    Rendered,
+    ends_of,
+    give_template,
+    prompt_of,
+    rendered,
+    unwritten_calls,
+    unwritten_thoughts,
+)
+from engine.worker.tasks.writing import TELL_EVERY, Writing
+from engine.worker.tasks.written import truth_of, with_texts
+from engine.worker.token_rows import TokenRows
+
+THOUGHTS = {
+    "never": "rows hold thoughts that the model's chat template does not write down: their answers are learned without them.",
+    "earlier": "rows hold thoughts that the model's chat template leaves out once another turn follows: those answers are read,"
+    " not learned.",
+}
+"""What becomes of thoughts that are left out, by when they are."""
+
+CHAT = """\
+import torch
+
+model.eval()
+messages = [{"role": "user", "content": "a question"}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+with torch.no_grad():
+    written = model.generate(**inputs, max_new_tokens=200, do_sample=False, eos_token_id={end}, pad_token_id={pad})
+print(tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+"""
+
+
+class Chat(Writing):
+    """A target is a label a token, `IGNORED` where nothing is learned."""
+
+    own_usage = CHAT
+
+    def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
+        """Targets are labels a token, `IGNORED` where nothing is learned; rows from which nothing would be are left out.
+
+        Raises:
+            InputError: a conversation that the model's template does not take.
+        """
+        self.prepare_tokenizer(tokenizer)
+        most = self.plan.max_length
+        input_ids, targets, wanted = TokenRows(), TokenRows(), []
+        rows_cut = tokens_cut = uncalled = silent = 0
+        thoughts = Counter[str | None]()
+        untrained: dict[int, bool] = {}
+        for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
+            row = rendered(tokenizer, item, rows.where(number))
+            lost = max(len(row.ids) - most, 0)
+            rows_cut += lost > 0
+            tokens_cut += lost
+            calls = unwritten_calls(tokenizer, item, rows.where(number))
+            uncalled += calls
+            thoughts[unwritten_thoughts(tokenizer, item, rows.where(number))] += 1
+            if learned(row.labels[:most]):
+                input_ids.append(row.ids[:most])
+                targets.append(row.labels[:most])
+                wanted.append(str(item["messages"][-1]["content"]) if not lost else None)
+            else:
+                untrained[number] = lost > 0
+                silent += calls
+            self.note_end(tokenizer, row)
+            if progress is not None and (i + 1) % TELL_EVERY == 0:
+                progress(i + 1)
+        if progress is not None:
+            progress(len(rows))
+        if uncalled:
+            self.remark(
+                "calls_left_out",
+                f"{rows.source}: {uncalled:,} of {len(rows):,} rows call tools, which the model's chat template does not write"
+                " down: nothing is learned from those turns. Take a model whose template knows tools.",
+            )
+        for when, what in THOUGHTS.items():
+            if thoughts[when]:
+                self.remark(f"thoughts_{when}", f"{rows.source}: {thoughts[when]:,} of {len(rows):,} {what}")
+        whole = "the model's chat template marks nothing of them as an answer."
+        if silent > len(untrained) / 2:
+            without = "which the model's chat template does not write down; take a model whose template knows tools."
+            whole = f"they call tools, {without}"
+        why = why_untrained(rows, untrained, cut=f"their answers begin behind max_length ({most} tokens)", whole=whole)
+        return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, len(untrained), why)
+
+    def prepare_tokenizer(self, tokenizer: Any) -> None:
+        """Give it a chat template too where it has none.
+
+        Raises:
+            InputError: it does not tell which text a token comes from, or has neither template nor end token.
+        """
+        super().prepare_tokenizer(tokenizer)
+        if give_template(tokenizer):
+            self.remark(
+                "plain_template",
+                "The model has no chat template; a plain one (### Instruction, ### Response) is used and saved with the result.",
+            )
+
+    def note_end(self, tokenizer: Any, row: Rendered) -> None:
+        """Remember what a row's answers are closed with: generation stops there."""
+        self.ends = tuple(dict.fromkeys((*self.ends, *sorted(ends_of(tokenizer, row.labels)))))
+
+    def write_out(
+        self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin, *, limits: Limits
+    ) -> tuple[Answers, Limits | None]:
+        """Last answers of some conversations beside the losses, for exact match and chrF."""
+        begins = list(map(last_answer, rows.targets))
+        prompts = [ids[:begin] for ids, begin in zip(rows.input_ids, begins, strict=True)]
+        longest = max(len(ids) - begin for ids, begin in zip(rows.input_ids, begins, strict=True))
+        return with_texts(
+            reader, self.tokenizer, model, prompts, said, truth=rows.truth, longest=longest, begin=begin, limits=limits
+        )
+
+    def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterator[Prompt]:
+        """Conversations up to their last answers that fit into `most` tokens."""
+        for item, number in zip(rows.items or (), rows.numbers, strict=True):
+            asked, ids, wanted = prompt_of(tokenizer, item, rows.where(number))
+            if len(ids) <= most:
+                yield Prompt(asked, ids, wanted)
+
+    def about(self) -> str:
+        """The form of the prompts."""
+        return "It answers in conversations; the tokenizer's chat template writes them as the model has learned them.\n"
+
+
+def last_answer(labels: Sequence[int]) -> int:
+    """Where the last run of learned tokens begins."""
+    end = max(i for i, label in enumerate(labels) if label != IGNORED)
+    return max((i + 1 for i, label in enumerate(labels[:end]) if label == IGNORED), default=0)
+
+
+def why_untrained(rows: Rows, untrained: dict[int, bool], *, cut: str, whole: str) -> str:
+    """Why rows leave nothing to learn, as a sentence; empty where all teach something.
+
+    `untrained` tells of each such row by its number whether it was cut; `cut` says why those that were teach nothing, `whole` why
+    the others do not.
+    """
+    if not untrained:
+        return ""
+    said = f"{rows.source}: {len(untrained)} of {len(rows)} rows (the first is row {min(untrained)}) leave nothing to learn"
+    if sum(untrained.values()) < len(untrained) / 2:
+        return f"{said}, though they are not cut: {whole} `loracle inspect data --tokens 3` shows what is learned."
+    return f"{said}: {cut}. Raise max_length, or shorten the prompts."
