@@ -10,7 +10,8 @@ from engine.loading import READERS
 from engine.tables.read import first_rows, open_source
 from engine.text import first_line
 from engine.worker.packing import IGNORED
-from engine.worker.tasks.conversation import Rendered, give_template, rendered, sides
+from engine.worker.tasks.chat_template import give_template
+from engine.worker.tasks.conversation import Rendered, rendered, sides
 from engine.worker.tasks.seq2seq import pair_of
 from recommender.errors import InputError
 from recommender.plan import DataChoice

@@ -25,7 +25,8 @@ from engine.worker.budget import is_out_of_memory
 from engine.worker.encoding import parts_pairs
 from engine.worker.modeling import load_config, model_folder, tells_texts_apart
 from engine.worker.precision import autocast
-from engine.worker.tasks.conversation import rendered, special_ids
+from engine.worker.tasks.chat_template import special_ids
+from engine.worker.tasks.conversation import rendered
 from engine.worker.tasks.multi_label import THRESHOLD
 from engine.worker.tasks.tags import places
 from engine.worker.trainer import seed_everything

@@ -10,15 +10,8 @@ from engine.worker.generating import Limits
 from engine.worker.packing import IGNORED, learned
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Begin, Encoded, Progress, Prompt
-from engine.worker.tasks.conversation import (
-    Rendered,
-    ends_of,
-    give_template,
-    prompt_of,
-    rendered,
-    unwritten_calls,
-    unwritten_thoughts,
-)
+from engine.worker.tasks.chat_template import give_template, unwritten_calls, unwritten_thoughts
+from engine.worker.tasks.conversation import Rendered, ends_of, prompt_of, rendered
 from engine.worker.tasks.writing import TELL_EVERY, Writing
 from engine.worker.tasks.written import truth_of, with_texts
 from engine.worker.token_rows import TokenRows

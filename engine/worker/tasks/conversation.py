@@ -5,17 +5,12 @@ second has more. Where they are no beginnings of the whole, because the template
 follows (Qwen3 and Phi-3 do) or asks for it with a thought begun, it is looked for by its own words.
 """
 
-import json
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import lru_cache
 from itertools import groupby
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from engine.examples.turns import WEIGHT, is_answer, thought_of
-from engine.inspection.templates import PLAIN
-from engine.text import one_line
+from engine.examples.turns import is_answer, thought_of
 from engine.worker.packing import IGNORED
 from engine.worker.tasks.answers import (
     by_its_words,
@@ -29,6 +24,7 @@ from engine.worker.tasks.answers import (
     unlike,
     where_they_differ,
 )
+from engine.worker.tasks.chat_template import as_known, special_ids, special_tokens, written
 from recommender.errors import InputError
 
 _SHORT = 20
@@ -44,22 +40,6 @@ class Rendered(NamedTuple):
     """As long; `IGNORED` where nothing is learned."""
 
 
-def give_template(tokenizer: Any) -> bool:
-    """Put `PLAIN` into a tokenizer that has no chat template, so that it is saved with the model; whether it had none.
-
-    Raises:
-        InputError: it has no end token either, and the model could not learn to stop.
-    """
-    if tokenizer.chat_template:
-        return False
-    if tokenizer.eos_token is None:
-        raise InputError("the model's tokenizer has neither a chat template nor an end token; take a model that has one.")
-    bos = tokenizer.bos_token_id
-    adds_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
-    tokenizer.chat_template = ("{{ bos_token }}" if adds_bos else "") + PLAIN
-    return True
-
-
 def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0) -> Rendered:
     """Ids and labels of one conversation as `engine.examples.written` makes them; `where` is file and row, for messages.
 
@@ -69,7 +49,7 @@ def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0
         InputError: the template does not take such a conversation, or does not tell where answers begin and end.
     """
     messages, tools = item["messages"], item["tools"]
-    whole = _text(tokenizer, messages, tools, where)
+    whole = written(tokenizer, messages, tools, where)
     spans = _answers(tokenizer, messages, tools, whole, where, since=since)
     if spans is None and not since:
         return _marked(tokenizer, messages, tools, where)
@@ -104,52 +84,9 @@ def prompt_of(tokenizer: Any, item: dict[str, Any], where: str) -> tuple[str, li
     """The conversation up to its last answer: what is asked last, the ids that the model goes on from, and that answer."""
     messages = item["messages"]
     before, answer = messages[:-1], messages[-1]
-    text = _text(tokenizer, before, item["tools"], where, ask=True)
+    text = written(tokenizer, before, item["tools"], where, ask=True)
     ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     return str(before[-1]["content"]), list(ids), str(answer["content"])
-
-
-def _text(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, ask: bool = False) -> str:
-    failed: Exception | None = None
-    found: list[str] = []
-    calling = [m for m in messages if m.get("tool_calls")]
-    for parsed in (True, False) if calling else (True,):
-        try:
-            given = _as_known(messages, parsed=parsed)
-            found.append(str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=ask)))
-        except Exception as error:  # a template is the model's own code and raises what it likes
-            failed = failed or error
-            continue
-        if all(says_calls(m, found[-1]) for m in calling):
-            return found[-1]
-    if found:
-        return found[0]
-    said = one_line(str(failed) or type(failed).__name__, 200)
-    raise InputError(f"{where}: the model's chat template does not take this conversation: {said}") from None
-
-
-def _as_known(messages: Sequence[Any], *, parsed: bool = True) -> list[Any]:
-    """Messages as templates know them: without weights, the arguments of calls `parsed`, or else all written out.
-
-    Most templates write objects as JSON; OpenAI's rows hold JSON already, of which they would make JSON again. DeepSeek's want
-    it so.
-    """
-    known = [{name: said for name, said in m.items() if name != WEIGHT} if WEIGHT in m else m for m in messages]
-    return [m | {"tool_calls": [_call(c, parsed) for c in m["tool_calls"]]} if m.get("tool_calls") else m for m in known]
-
-
-def _call(call: Any, parsed: bool) -> Any:
-    """A call with its arguments as an object, or as JSON."""
-    if not isinstance(call, dict):
-        return call
-    if isinstance(call.get("function"), dict):
-        return call | {"function": _call(call["function"], parsed)}
-    given = call.get("arguments")
-    if parsed and isinstance(given, str):
-        with suppress(ValueError):
-            found = json.loads(given)
-            return call | {"arguments": found} if isinstance(found, dict) else call
-    return call | {"arguments": json.dumps(given, ensure_ascii=False)} if isinstance(given, dict) and not parsed else call
 
 
 def _answers(
@@ -161,39 +98,61 @@ def _answers(
     for i, message in enumerate(messages):
         if i < since or not is_answer(message):
             continue
-        before = _text(tokenizer, messages[:i], tools, where, ask=True)
-        after = whole if i == len(messages) - 1 else _text(tokenizer, messages[: i + 1], tools, where)
+        before = written(tokenizer, messages[:i], tools, where, ask=True)
+        after = whole if i == len(messages) - 1 else written(tokenizer, messages[: i + 1], tools, where)
         if not says_calls(message, after):
             continue  # an empty answer, from which a model would learn to say nothing
-        thought = thought_of(message)
-        if thought and thought not in whole:
-            if thought in after:
-                continue  # from what is left of it, asked as ever, a model would learn to answer without a thought
-            if thought in message["content"]:
-                raise InputError(
-                    f"{where}: the model's chat template leaves thoughts (<think>) out of answers, so that they cannot be"
-                    " learned; take them out of the rows, or give the tokenizer a template that keeps them."
-                )
+        if _loses_thought(message, whole, after, where):
+            continue  # from what is left of it, asked as ever, a model would learn to answer without a thought
         if after.startswith(before) and whole.startswith(after):
             # The line end that many templates put behind the end of a turn belongs to the next one.
             end = len(after.rstrip()) if after.rstrip().endswith(specials) else len(after)
             span: tuple[int, int] | None = (len(before), end)
         else:
-            plain = _text(tokenizer, messages[:i], tools, where) if i else ""
-            so_far, words = shared_start(plain, before), message["content"].strip()
-            span = by_its_words(message, whole, after, asked=before, so_far=so_far, specials=specials)
-            doubtful = words and (span is None or len(words) < _SHORT)
-            exact = _changing(tokenizer, messages, tools, at=i, whole=whole, where=where) if doubtful else None
-            if exact is not None and not _within(exact, span):
-                behind = same_behind(words, whole[exact[1] :], after, len(so_far)) if message.get("tool_calls") else ""
-                span = exact[0], exact[1] + closed(behind, specials)
-        if span is None or not is_said(message, whole[slice(*span)]) or is_apart(message, whole[slice(*span)], after, before):
+            span = _rewritten(tokenizer, messages, tools, where, at=i, whole=whole, before=before, after=after)
+        if span is None:
             return None
-        if not says_calls(message, whole[slice(*span)]):
-            continue
-        if span[1] > span[0]:
+        said = whole[slice(*span)]
+        if not is_said(message, said) or is_apart(message, said, after, before):
+            return None
+        if said and says_calls(message, said):
             spans.append((span[0], end_of_turn(whole, *span, specials)))
     return spans
+
+
+def _loses_thought(message: Any, whole: str, after: str, where: str) -> bool:
+    """Whether the template writes the message's thought only where nothing follows it.
+
+    Raises:
+        InputError: it never writes a thought that stands in the answer's own text.
+    """
+    thought = thought_of(message)
+    if not thought or thought in whole:
+        return False
+    if thought not in after and thought in message["content"]:
+        raise InputError(
+            f"{where}: the model's chat template leaves thoughts (<think>) out of answers, so that they cannot be learned; take"
+            " them out of the rows, or give the tokenizer a template that keeps them."
+        )
+    return thought in after
+
+
+def _rewritten(
+    tokenizer: Any, messages: list[Any], tools: Any, where: str, *, at: int, whole: str, before: str, after: str
+) -> tuple[int, int] | None:
+    """Where the answer in place `at` stands, which the template writes otherwise in the whole than where nothing follows it."""
+    message = messages[at]
+    specials = tuple(special_tokens(tokenizer))
+    so_far = shared_start(written(tokenizer, messages[:at], tools, where) if at else "", before)
+    words = message["content"].strip()
+    span = by_its_words(message, whole, after, asked=before, so_far=so_far, specials=specials)
+    if not words or (span is not None and len(words) >= _SHORT):
+        return span
+    exact = _changing(tokenizer, messages, tools, at=at, whole=whole, where=where)
+    if exact is None or (span is not None and span[0] <= exact[0] and exact[1] <= span[1]):
+        return span
+    behind = same_behind(words, whole[exact[1] :], after, len(so_far)) if message.get("tool_calls") else ""
+    return exact[0], exact[1] + closed(behind, specials)
 
 
 def _changing(
@@ -202,53 +161,7 @@ def _changing(
     """Where the words of the message in place `at` stand, told by what changes with them; `None` where anything else does."""
     words = messages[at]["content"].strip()
     others = [*messages[:at], messages[at] | {"content": unlike(words)}, *messages[at + 1 :]]
-    return where_they_differ(whole, _text(tokenizer, others, tools, where), words)
-
-
-def _within(part: tuple[int, int], span: tuple[int, int] | None) -> bool:
-    return span is not None and span[0] <= part[0] and part[1] <= span[1]
-
-
-@lru_cache(maxsize=8)
-def special_tokens(tokenizer: Any) -> frozenset[str]:
-    """Tokens that are no text: those with a name, and those that the tokenizer's file calls special, as the ends of turns of
-    Llama 3, Phi and Gemma are."""
-    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
-    return frozenset(token for token in (*tokenizer.all_special_tokens, *added) if token)
-
-
-@lru_cache(maxsize=8)
-def special_ids(tokenizer: Any) -> frozenset[int]:
-    """The ids of those."""
-    return frozenset(tokenizer.convert_tokens_to_ids(sorted(special_tokens(tokenizer))))
-
-
-def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
-    """Whether a conversation calls tools and the model's template leaves a call out.
-
-    Raises:
-        InputError: the template does not take such a conversation.
-    """
-    calling = [message for message in item["messages"] if message.get("tool_calls")]
-    if not calling:
-        return False
-    whole = _text(tokenizer, item["messages"], item["tools"], where)
-    return not all(says_calls(message, whole) for message in calling)
-
-
-def unwritten_thoughts(tokenizer: Any, item: dict[str, Any], where: str) -> Literal["never", "earlier"] | None:
-    """Whether a conversation's answers have thoughts that the model's template never writes, or only in the last answer.
-
-    Raises:
-        InputError: the template does not take such a conversation.
-    """
-    messages, tools = item["messages"], item["tools"]
-    thoughts = [(i, thought) for i, m in enumerate(messages) if is_answer(m) and (thought := thought_of(m))]
-    whole = _text(tokenizer, messages, tools, where) if thoughts else ""
-    lost = next(((i, thought) for i, thought in thoughts if thought not in whole), None)
-    if lost is None:
-        return None
-    return "earlier" if lost[1] in _text(tokenizer, messages[: lost[0] + 1], tools, where) else "never"
+    return where_they_differ(whole, written(tokenizer, others, tools, where), words)
 
 
 def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rendered:
@@ -266,7 +179,7 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = tokenizer.apply_chat_template(
-            _as_known(messages), tools=tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+            as_known(messages), tools=tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
     ids, marked = list(found["input_ids"]), list(found["assistant_masks"])
     said = [message for message in messages if message["role"] == "assistant"]

@@ -17,7 +17,7 @@ from engine.worker import inputs
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.packing import IGNORED
-from engine.worker.tasks import conversation, written
+from engine.worker.tasks import chat_template, conversation, written
 from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.raw_text import RawText
 from recommender.decide import recommend
@@ -318,7 +318,7 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tmp_path / "speaks")})["facts"]
     assert (facts["unwritten_calls"], facts["unwritten_rows"]) == (None, None)
     assert learned[1] == "On its way.<|im_end|>"
-    assert not conversation.unwritten_calls(speaks, item(turns), "x")
+    assert not chat_template.unwritten_calls(speaks, item(turns), "x")
 
 
 def test_what_a_template_says_against_a_conversation_is_told(tiny_chat: Path) -> None:
@@ -329,24 +329,24 @@ def test_what_a_template_says_against_a_conversation_is_told(tiny_chat: Path) ->
 
 def test_without_a_template_a_plain_one_is_given_and_the_end_token_learned(tiny_chat: Path) -> None:
     plain = with_template(tiny_chat, None)
-    assert conversation.give_template(plain)
+    assert chat_template.give_template(plain)
     row = conversation.rendered(plain, item(TALK[1:3]), "x")
     assert tokenizer_text(plain, row) == "### Instruction:\nWhere is my parcel?\n\n### Response:\nOn its way.<|endoftext|>\n\n"
     assert shown(plain, row) == ["On its way.<|endoftext|>"]
-    assert not conversation.give_template(plain)
+    assert not chat_template.give_template(plain)
     for adds in (False, True):  # a beginning of texts that the tokenizer knows, and one that it writes
         other = with_template(tiny_chat, None)
         other.bos_token = "<|im_start|>"
         begin = [("<|im_start|>", other.bos_token_id)]
         if adds:
             other.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=begin)
-        conversation.give_template(other)
+        chat_template.give_template(other)
         ids = conversation.rendered(other, item(TALK[1:3]), "x").ids
         assert ids == ([other.bos_token_id] if adds else []) + row.ids
     endless = with_template(tiny_chat, None)
     endless.eos_token = None
     with pytest.raises(InputError, match="neither a chat template nor an end token"):
-        conversation.give_template(endless)
+        chat_template.give_template(endless)
 
 
 def tokenizer_text(tokenizer: Any, row: conversation.Rendered) -> str:

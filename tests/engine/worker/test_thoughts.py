@@ -10,7 +10,7 @@ from engine.examples.turns import conversation as of_turns
 from engine.inspection.data import inspect_data
 from engine.loading import load
 from engine.worker.modeling import load_tokenizer
-from engine.worker.tasks import conversation
+from engine.worker.tasks import chat_template, conversation
 from engine.worker.tasks.chat import Chat
 from recommender.errors import InputError
 from recommender.plan import DataChoice
@@ -56,8 +56,8 @@ def test_a_last_thought_is_learned_and_an_answer_whose_thought_is_left_out_is_on
     messages = talk(made("Let me see.", "On its way."), {"content": "Sorry?"}, made("Then Monday.", "Since Monday."))
     learned = shown(tokenizer, conversation.rendered(tokenizer, item(messages), "x"))
     assert learned == ["Sorry?<|im_end|>", "<think>\nThen Monday.\n</think>\n\nSince Monday.<|im_end|>"]
-    assert conversation.unwritten_thoughts(tokenizer, item(messages), "x") == "earlier"
-    assert conversation.unwritten_thoughts(tokenizer, item(messages[2:]), "x") is None
+    assert chat_template.unwritten_thoughts(tokenizer, item(messages), "x") == "earlier"
+    assert chat_template.unwritten_thoughts(tokenizer, item(messages[2:]), "x") is None
 
 
 def test_thoughts_that_a_template_cuts_out_of_every_answer_are_refused_with_what_to_do(tiny_chat: Path) -> None:
@@ -92,4 +92,4 @@ def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_doe
 
 def test_a_templates_own_empty_thought_is_none(tiny_chat: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_chat))
-    assert conversation.unwritten_thoughts(tokenizer, item(talk({"content": "<think>\n\n</think>\n\nYes."})), "x") is None
+    assert chat_template.unwritten_thoughts(tokenizer, item(talk({"content": "<think>\n\n</think>\n\nYes."})), "x") is None

@@ -1,0 +1,120 @@
+"""Conversations as a tokenizer's chat template writes them, and what it leaves out."""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Literal
+
+from engine.examples.turns import WEIGHT, is_answer, thought_of
+from engine.inspection.templates import PLAIN
+from engine.text import one_line
+from engine.worker.tasks.answers import says_calls
+from recommender.errors import InputError
+
+
+def give_template(tokenizer: Any) -> bool:
+    """Put `PLAIN` into a tokenizer that has no chat template, so that it is saved with the model; whether it had none.
+
+    Raises:
+        InputError: it has no end token either, and the model could not learn to stop.
+    """
+    if tokenizer.chat_template:
+        return False
+    if tokenizer.eos_token is None:
+        raise InputError("the model's tokenizer has neither a chat template nor an end token; take a model that has one.")
+    bos = tokenizer.bos_token_id
+    adds_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    tokenizer.chat_template = ("{{ bos_token }}" if adds_bos else "") + PLAIN
+    return True
+
+
+def written(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, ask: bool = False) -> str:
+    """The conversation as one text; with `ask` also what asks for the next answer. With every call in it, if the template knows
+    how to write calls at all.
+
+    Raises:
+        InputError: the template does not take it.
+    """
+    failed: Exception | None = None
+    found: list[str] = []
+    calling = [m for m in messages if m.get("tool_calls")]
+    for parsed in (True, False) if calling else (True,):
+        try:
+            given = as_known(messages, parsed=parsed)
+            found.append(str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=ask)))
+        except Exception as error:  # a template is the model's own code and raises what it likes
+            failed = failed or error
+            continue
+        if all(says_calls(m, found[-1]) for m in calling):
+            return found[-1]
+    if found:
+        return found[0]
+    said = one_line(str(failed) or type(failed).__name__, 200)
+    raise InputError(f"{where}: the model's chat template does not take this conversation: {said}") from None
+
+
+def as_known(messages: Sequence[Any], *, parsed: bool = True) -> list[Any]:
+    """Messages as templates know them: without weights, the arguments of calls `parsed`, or else all written out.
+
+    Most templates write objects as JSON; OpenAI's rows hold JSON already, of which they would make JSON again. DeepSeek's want
+    it so.
+    """
+    known = [{name: said for name, said in m.items() if name != WEIGHT} if WEIGHT in m else m for m in messages]
+    return [m | {"tool_calls": [_call(c, parsed) for c in m["tool_calls"]]} if m.get("tool_calls") else m for m in known]
+
+
+def _call(call: Any, parsed: bool) -> Any:
+    """A call with its arguments as an object, or as JSON."""
+    if not isinstance(call, dict):
+        return call
+    if isinstance(call.get("function"), dict):
+        return call | {"function": _call(call["function"], parsed)}
+    given = call.get("arguments")
+    if parsed and isinstance(given, str):
+        with suppress(ValueError):
+            found = json.loads(given)
+            return call | {"arguments": found} if isinstance(found, dict) else call
+    return call | {"arguments": json.dumps(given, ensure_ascii=False)} if isinstance(given, dict) and not parsed else call
+
+
+@lru_cache(maxsize=8)
+def special_tokens(tokenizer: Any) -> frozenset[str]:
+    """Tokens that are no text: those with a name, and those that the tokenizer's file calls special, as the ends of turns of
+    Llama 3, Phi and Gemma are."""
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return frozenset(token for token in (*tokenizer.all_special_tokens, *added) if token)
+
+
+@lru_cache(maxsize=8)
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """The ids of those."""
+    return frozenset(tokenizer.convert_tokens_to_ids(sorted(special_tokens(tokenizer))))
+
+
+def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
+    """Whether a conversation calls tools and the model's template leaves a call out.
+
+    Raises:
+        InputError: the template does not take such a conversation.
+    """
+    calling = [message for message in item["messages"] if message.get("tool_calls")]
+    if not calling:
+        return False
+    whole = written(tokenizer, item["messages"], item["tools"], where)
+    return not all(says_calls(message, whole) for message in calling)
+
+
+def unwritten_thoughts(tokenizer: Any, item: dict[str, Any], where: str) -> Literal["never", "earlier"] | None:
+    """Whether a conversation's answers have thoughts that the model's template never writes, or only in the last answer.
+
+    Raises:
+        InputError: the template does not take such a conversation.
+    """
+    messages, tools = item["messages"], item["tools"]
+    thoughts = [(i, thought) for i, m in enumerate(messages) if is_answer(m) and (thought := thought_of(m))]
+    whole = written(tokenizer, messages, tools, where) if thoughts else ""
+    lost = next(((i, thought) for i, thought in thoughts if thought not in whole), None)
+    if lost is None:
+        return None
+    return "earlier" if lost[1] in written(tokenizer, messages[: lost[0] + 1], tools, where) else "never"
