@@ -42,30 +42,46 @@ def attend(
         rows = [spread(t, way.places, way.size) for t in rows]
     groups = zip(way.shapes, way.hidden, strict=True)
     seen = [_visible(longest, hidden, window, causal, query.device) for (_, longest), hidden in groups]
-    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     if p and kind_of(query.device) == "cpu" and query.shape[1] == key.shape[1]:
         if causal:
             pairs = zip(way.shapes, seen, strict=True)
             seen = [band(n, n, True, query.device) if mask is None else mask for (_, n), mask in pairs]
-        joined = _Attended.apply(*rows, way.shapes, seen, p, scale)
+        joined = _Attended.apply(*rows, way.shapes, seen, p, _scale(query, scaling))
     else:
         found = []
         for shape, mask, *parts in zip(way.shapes, seen, *_groups(way.shapes, *rows), strict=True):
             q, k, v = (t.unflatten(0, shape).transpose(1, 2) for t in parts)
-            only_causal = causal and mask is None
-            if only_causal and not p and kind_of(query.device) == "cpu" and tiled.pays(shape[1], q.dtype):
-                out = tiled.attend(q, k, v, scale)
-            else:
-                fewer = q.shape[1] // k.shape[1]
-                if fewer > 1 and not takes_groups(q, k, mask, p, only_causal):
-                    k, v = (t.repeat_interleave(fewer, 1) for t in (k, v))
-                out = functional.scaled_dot_product_attention(
-                    q, k, v, mask, p, is_causal=only_causal, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
-                )
+            out = _attend_padded(q, k, v, mask, p=p, scaling=scaling, causal=causal and mask is None)
             found.append(out.transpose(1, 2).flatten(0, 1))
         joined = torch.cat(found) if len(found) > 1 else found[0]
     out = joined if way.places is None else gathered(joined, way.places)
     return out.unsqueeze(0)
+
+
+def _attend_padded(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    p: float,
+    scaling: float | None,
+    causal: bool,
+) -> torch.Tensor:
+    """Attention of sequences of one length, (sequences, heads, length, width), by the kernel that is fastest here."""
+    if causal and not p and kind_of(query.device) == "cpu" and tiled.pays(query.shape[2], query.dtype):
+        return tiled.attend(query, key, value, _scale(query, scaling))
+    fewer = query.shape[1] // key.shape[1]
+    if fewer > 1 and not takes_groups(query, key, mask, p, causal):
+        key, value = (t.repeat_interleave(fewer, 1) for t in (key, value))
+    grouped = query.shape[1] != key.shape[1]
+    return functional.scaled_dot_product_attention(
+        query, key, value, mask, p, is_causal=causal, scale=scaling, enable_gqa=grouped
+    )
+
+
+def _scale(query: torch.Tensor, scaling: float | None) -> float:
+    return scaling if scaling is not None else query.shape[-1] ** -0.5
 
 
 def attend_from(

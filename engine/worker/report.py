@@ -12,6 +12,7 @@ from engine.events import Event, read_events
 from engine.files import folder_size, read_json, write_json
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Kind
+from engine.metrics.measures import Measure
 from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.text import one_line
@@ -162,6 +163,18 @@ def one_answer(task: Work, labels: Sequence[str], after: Mapping[str, Any] | Non
     return []
 
 
+def _statement(measure: Measure, gain: Mapping[str, float], compared: str) -> str:
+    """Whether that is better, worse, or may be chance."""
+    if gain["low"] == gain["high"] == 0:
+        return f"No difference in {measure.words} against {compared}: right and wrong on the same rows."
+    size, low, high = (measure.difference(gain[k]) for k in ("gain", "low", "high"))
+    span = f"{size} {'points of ' if measure.points else ''}{measure.words} against {compared} (95% interval {low} to {high})"
+    if gain["low"] > 0 or gain["high"] < 0:
+        word = "Better" if (gain["low"] > 0) is measure.higher_is_better else "Worse"
+        return f"{word}: {span}."
+    return f"Not shown to differ: {span}; the interval contains zero, so this may be chance."
+
+
 def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
     """What the numbers mean, in sentences; said plainly where a gain may be chance."""
     said = []
@@ -175,20 +188,7 @@ def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) 
     for name, by in itertools.product(named, kind.told or (first,)):
         if by not in gains.get(name, ()):
             continue
-        found, measure, compared = gains[name][by], kind.measures[by], named[name]
-        unit = "points of " if measure.points else ""
-        size, low, high = (measure.difference(found[k]) for k in ("gain", "low", "high"))
-        span = f"{size} {unit}{measure.words} against {compared} (95% interval {low} to {high})"
-        above, below = found["low"] > 0, found["high"] < 0
-        better, worse = (above, below) if measure.higher_is_better else (below, above)
-        if found["low"] == found["high"] == 0:
-            said.append(f"No difference in {measure.words} against {compared}: right and wrong on the same rows.")
-        elif better:
-            said.append(f"Better: {span}.")
-        elif worse:
-            said.append(f"Worse: {span}.")
-        else:
-            said.append(f"Not shown to differ: {span}; the interval contains zero, so this may be chance.")
+        said.append(_statement(kind.measures[by], gains[name][by], named[name]))
     if "probe" in gains and any(s.startswith("Worse") and named["probe"] in s for s in said):
         said.append("The linear model is better and costs seconds: use it, or give the fine-tune more data.")
     rewards = {name: scores[name]["chosen_reward"] for name in scores if "chosen_reward" in scores[name]}
