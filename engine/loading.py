@@ -94,8 +94,10 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     facts = DataFacts(rows=len(once), unique_rows=len(once), eval_rows=len(held_out) if held_out is not None else None)
     usual = split_of(facts)
     if held_out is None:
-        held_out, once = _carved(once, "held_out_rows", choice.held_out_rows, usual.held_out, choice, counts)
-    validation, train = _carved(once, "validation_rows", choice.validation_rows, usual.validation, choice, counts)
+        asked = choice.held_out_rows
+        held_out, once = _carved(once, "held_out_rows", choice, counts, planned=asked, usual=usual.held_out)
+    asked = choice.validation_rows
+    validation, train = _carved(once, "validation_rows", choice, counts, planned=asked, usual=usual.validation)
     _check_learnable(train, task, choice.train)
     return Split(train, validation, held_out, labels, counts)
 
@@ -155,8 +157,8 @@ def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice, counts: dict
     return held_out, rows.take([i for i, n in enumerate(dealt) if n != fold])
 
 
-def _carved(  # noqa: PLR0917
-    rows: Rows, name: str, planned: int | None, usual: int, choice: DataChoice, counts: dict[str, int]
+def _carved(
+    rows: Rows, name: str, choice: DataChoice, counts: dict[str, int], *, planned: int | None, usual: int
 ) -> tuple[Rows, Rows]:
     """`carve` what is `planned`, else what is `usual`; where groups are too large for that, without them.
 

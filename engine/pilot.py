@@ -93,12 +93,8 @@ def wanted(
         Refused: a method cannot run, or the pilot takes more than its share of the time.
         InputError: an assignment is not allowed, or no validation rows are left to judge by.
     """
-    running = [c.method for c in sorted(advice.candidates, key=lambda c: -c.points) if c.viable]
-    chosen = list(methods or running or METHODS[:2])
-    if len(set(chosen)) < len(chosen) or not 1 <= len(chosen) <= 3:
-        raise InputError("A pilot takes one to three different methods.")
-    leader = next((m for m in (advice.verdict, *running) if m in chosen), chosen[0])
-    chosen.sort(key=lambda m: m != leader)
+    chosen = _candidates(advice, methods)
+    leader = chosen[0]
     batch = advice.candidate(leader).settings.effective_batch
     of_method = {m: [f"effective_batch={batch}", *assignments, *(own or {}).get(m, ())] for m in chosen}
     # The same rows in every step of every candidate: as the leader has it.
@@ -123,32 +119,69 @@ def wanted(
         raise InputError("A pilot judges by the validation rows, and there are none; give more rows or set data.validation_rows.")
     left_out = [f"{METHOD_NAMES[m]}: {_why_out(advice, m)}" for m in METHODS if m not in chosen]
     labels = {m: compare.label(made[m]) for m in chosen}
-    high = made[leader].model_copy(update={"learning_rate": RAISED * made[leader].learning_rate})
-    raised_key = f"{leader}-raised"
-    raised_label = f"{labels[leader]}, learning rate x{RAISED:g}"
-    few = in_batches(made[leader], facts.data, counted_rows(facts.data)) < FEWEST_ROWS and not anyway
-    budget = facts.goal.time_budget_hours
-    if few:
+    few = in_batches(made[leader], facts.data, counted_rows(facts.data)) < FEWEST_ROWS
+    if few and not anyway:
         if len(made) == 1:
-            made[raised_key], labels[raised_key] = high, raised_label
+            _raise(leader, made, labels)
         return _in_folds(advice, facts, made, labels, left_out)
+    return _in_slices(advice, facts, made, labels, left_out, share=share)
+
+
+def _candidates(advice: Recommendation, methods: Sequence[str] | None) -> list[str]:
+    """Their methods, the leader first: what is advised, or comes nearest to it.
+
+    Raises:
+        InputError: there are too many of them, or the same twice.
+    """
+    running = [c.method for c in sorted(advice.candidates, key=lambda c: -c.points) if c.viable]
+    chosen = list(methods or running or METHODS[:2])
+    if len(set(chosen)) < len(chosen) or not 1 <= len(chosen) <= 3:
+        raise InputError("A pilot takes one to three different methods.")
+    leader = next((m for m in (advice.verdict, *running) if m in chosen), chosen[0])
+    return sorted(chosen, key=lambda m: m != leader)
+
+
+def _raise(leader: str, made: dict[str, Plan], labels: dict[str, str]) -> str:
+    """Take in the leader with its learning rate raised; returns its key."""
+    key = f"{leader}-raised"
+    made[key] = made[leader].model_copy(update={"learning_rate": RAISED * made[leader].learning_rate})
+    labels[key] = f"{labels[leader]}, learning rate x{RAISED:g}"
+    return key
+
+
+def _in_slices(
+    advice: Recommendation,
+    facts: Facts,
+    made: dict[str, Plan],
+    labels: dict[str, str],
+    left_out: list[str],
+    *,
+    share: float,
+) -> Wanted:
+    """Every candidate to the first stage, the better ones on; the leader is tried with a raised rate too, if there is time.
+
+    Raises:
+        Refused: it takes more than its share of the time.
+    """
+    leader = next(iter(made))
     totals = {k: steps_of(p, facts.data) for k, p in made.items()}
     stages = stages_of(max(totals.values()), min(totals.values()), share)
     whole = {k: _hours(advice, p, facts) for k, p in made.items()}
     hours = _slice_hours(whole, totals, stages)
+    budget = facts.goal.time_budget_hours
+    raised = {}
     if len(made) < 3:
-        with_raised = _slice_hours(whole | {raised_key: whole[leader]}, totals | {raised_key: totals[leader]}, stages)
+        with_raised = _slice_hours(whole | {"raised": whole[leader]}, totals | {"raised": totals[leader]}, stages)
         if len(made) == 1 or budget is None or with_raised <= BUDGET_SHARE * budget:
-            made[raised_key], labels[raised_key] = high, raised_label
+            raised = {_raise(leader, made, labels): leader}
             hours = with_raised
         else:
-            left_out.append(f"{raised_label}: there is no time for it")
+            left_out.append(f"{labels[leader]}, learning rate x{RAISED:g}: there is no time for it")
     if budget is not None and hours > BUDGET_SHARE * budget:
         raise Refused(
             f"The pilot would take about {duration(3600 * hours)}, more than {BUDGET_SHARE:.0%} of the {duration(3600 * budget)}"
             " there are. Name fewer candidates with --methods, give it more --hours, or start the recommended run."
         )
-    raised = {raised_key: leader} if raised_key in made else {}
     return Wanted("slice", made, labels, stages, raised, hours, left_out)
 
 

@@ -119,23 +119,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
     # A sample of the rows may lack labels of which a row has several; the file has shown them all the same.
     kinds = set(counted.marks) if shape.task == "classification" else known
     labels = sort_labels(kinds) if shape.task in ("classification", "multi_label", "token_classification") else []
-    if shape.task == "classification" and len(labels) < 2:
-        label = one_line(labels[0], 60) if labels else ""
-        said = f"{given.train}: every row has the label {label}"
-        if "label" in named:
-            raise InputError(f"{said}, so there is nothing to learn; add rows of another class.")
-        column = one_line(shape.columns["label"], 60)
-        raise InputError(
-            f"{said} in column {column}; name another one with --label-column, add rows of another class, or say with --task what"
-            " else is to be learned."
-        )
-    if shape.task in ("multi_label", "token_classification") and not labels:
-        raise InputError(f"{given.train}: no row has any label, so there is nothing to learn.")
-    if shape.task == "token_classification" and len(labels) < 2:
-        raise InputError(f"{given.train}: all words have the same tag, so there is nothing to learn.")
-    if shape.task == "multi_label" and all(counted.marks[label] == len(counted) for label in labels):
-        all_of_them = ", ".join(one_line(label, 40) for label in labels[:5])
-        raise InputError(f"{given.train}: every row has the same labels ({all_of_them}), so there is nothing to learn.")
+    _refuse_all_alike(given.train, shape, labels, counted, named="label" in named)
     if given.eval:
         held_out, used = _held_out(given, shape, labels, request.get("eval_rows"), seed)
     total = counted_rows(counted)
@@ -183,6 +167,27 @@ def _check_marks(source: Source, counted: Counted, shape: Shape) -> None:
 def _refuse_nothing_left(name: str, counted: Counted) -> None:
     if not len(counted):
         raise InputError(f"{name}: every text appears with several labels; without those rows nothing is left.")
+
+
+def _refuse_all_alike(name: str, shape: Shape, labels: list[str], counted: Counted, *, named: bool) -> None:
+    """Raises InputError where all rows, or words, have the same label; `named` tells whether somebody named its column."""
+    if shape.task == "classification" and len(labels) < 2:
+        label = one_line(labels[0], 60) if labels else ""
+        said = f"{name}: every row has the label {label}"
+        if named:
+            raise InputError(f"{said}, so there is nothing to learn; add rows of another class.")
+        column = one_line(shape.columns["label"], 60)
+        raise InputError(
+            f"{said} in column {column}; name another one with --label-column, add rows of another class, or say with --task what"
+            " else is to be learned."
+        )
+    if shape.task in ("multi_label", "token_classification") and not labels:
+        raise InputError(f"{name}: no row has any label, so there is nothing to learn.")
+    if shape.task == "token_classification" and len(labels) < 2:
+        raise InputError(f"{name}: all words have the same tag, so there is nothing to learn.")
+    if shape.task == "multi_label" and all(counted.marks[label] == len(counted) for label in labels):
+        all_of_them = ", ".join(one_line(label, 40) for label in labels[:5])
+        raise InputError(f"{name}: every row has the same labels ({all_of_them}), so there is nothing to learn.")
 
 
 def _sampled(source: Source, shape: Shape, every: Counted, wanted: int | None, *, seed: int, told: Told) -> Counted:
