@@ -84,11 +84,7 @@ def _parts(path: Path) -> list[Path]:
 
 def _facts(path: Path, name: str, contents: list[Content]) -> ModelFacts:
     values = contents[0].values
-    architecture = values.get("general.architecture")
-    if values.get("general.type") == "adapter":
-        raise InputError(f"{path}: holds an adapter, not a model; give the base model it was trained on.")
-    if not isinstance(architecture, str) or architecture == "clip" or values.get("general.type") == "mmproj":
-        raise InputError(f"{path}: is no language model (it says {one_line(architecture, 40)}); give another file.")
+    architecture = _architecture(path, values)
     found = {fact: _whole(path, f"{architecture}.{key}", values, most) for fact, (key, most) in KEYS.items()}
     tensors = [tensor for content in contents for tensor in content.tensors if not _BUFFERS.search(tensor.name)]
     parts: Counter[str] = Counter()
@@ -138,6 +134,16 @@ def _facts(path: Path, name: str, contents: list[Content]) -> ModelFacts:
         weights_bytes=sum(content.length for content in contents),
         weights_format="gguf",
     )
+
+
+def _architecture(path: Path, values: dict[str, Any]) -> str:
+    """Raises InputError where the file holds no language model."""
+    architecture = values.get("general.architecture")
+    if values.get("general.type") == "adapter":
+        raise InputError(f"{path}: holds an adapter, not a model; give the base model it was trained on.")
+    if not isinstance(architecture, str) or architecture == "clip" or values.get("general.type") == "mmproj":
+        raise InputError(f"{path}: is no language model (it says {one_line(architecture, 40)}); give another file.")
+    return architecture
 
 
 def _part(name: str, dimensions: int) -> str:

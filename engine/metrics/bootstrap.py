@@ -80,25 +80,19 @@ def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequenc
     samples = {name: {m: np.concatenate(values) for m, values in by.items()} for name, by in parts.items()}
     pick = max if kind.measures[metric].higher_is_better else min
     best = pick(answers, key=lambda name: found[name][metric])
-    return {
-        "best": best,
-        "methods": {
-            name: {
-                m: {
-                    "mean": found[name][m],
-                    **_interval(samples[name][m]),
-                    "by_seed": [s[m] for s in single[name]],
-                    "sd": float(np.std([s[m] for s in single[name]], ddof=1)) if len(single[name]) > 1 else None,
-                    "difference": {
-                        "mean": found[name][m] - found[best][m],
-                        **_interval(samples[name][m] - samples[best][m]),
-                    },
-                }
-                for m in common
-            }
-            for name in answers
-        },
-    }
+
+    def told(name: str, m: str) -> dict[str, Any]:
+        by_seed = [s[m] for s in single[name]]
+        apart = _interval(samples[name][m] - samples[best][m])
+        return {
+            "mean": found[name][m],
+            **_interval(samples[name][m]),
+            "by_seed": by_seed,
+            "sd": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
+            "difference": {"mean": found[name][m] - found[best][m], **apart},
+        }
+
+    return {"best": best, "methods": {name: {m: told(name, m) for m in common} for name in answers}}
 
 
 def mean_gap(worse: Answers, better: Answers) -> tuple[float, float]:

@@ -191,6 +191,15 @@ def _check_optional(config: dict[str, Any], sizes: dict[str, int]) -> None:
     Raises:
         Cannot: naming them.
     """
+    _check_limits(config)
+    _check_sizes(config, sizes)
+    many = _parameters(config, sizes)
+    if many > MOST_PARAMETERS:
+        said = f"these sizes make a model of about {many:.0e} parameters, which nobody has"
+        raise Cannot("absurd_number", f"model.config: {said}.", 2)
+
+
+def _check_limits(config: dict[str, Any]) -> None:
     for name, most in OPTIONAL:
         given, least = config.get(name), 0 if "experts" in name else 1
         each = given if isinstance(given, list) and name == "intermediate_size" else [given]  # Gemma 3n has one for each layer
@@ -198,6 +207,9 @@ def _check_optional(config: dict[str, Any], sizes: dict[str, int]) -> None:
             if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
                 continue
             raise Cannot("absurd_number", f"model.config: {name} is {value!r}; between {least} and {most:,} can be meant.", 2)
+
+
+def _check_sizes(config: dict[str, Any], sizes: dict[str, int]) -> None:
     kinds, layers = config.get("layer_types"), config.get("num_hidden_layers")
     if isinstance(kinds, list) and isinstance(layers, int) and len(kinds) != layers:
         said = f"layer_types names {len(kinds)} layers, and num_hidden_layers is {layers}"
@@ -210,14 +222,16 @@ def _check_optional(config: dict[str, Any], sizes: dict[str, int]) -> None:
     if hidden % heads and not any(config.get(name) for name in ("head_dim", "d_kv", "qk_head_dim", "kv_lora_rank")):
         said = f"hidden_size is {hidden}, and no multiple of num_attention_heads, {heads}"
         raise Cannot("contradiction", f"model.config: {said}.", 2)
+
+
+def _parameters(config: dict[str, Any], sizes: dict[str, int]) -> int:
+    """About how many such a model has."""
+    hidden = sizes.get("hidden_size", 0)
     width = next((config[n] for n in ("intermediate_size", "d_ff", "n_inner") if config.get(n)), 4 * hidden)
     wide = max((w or 0 for w in width), default=0) if isinstance(width, list) else width
     experts = next((int(config[n]) for n in ("num_local_experts", "num_experts", "n_routed_experts") if config.get(n)), 1)
-    parameters = sizes.get("layers", 1) * hidden * (4 * hidden + 3 * wide * experts)
-    parameters += sizes.get("vocabulary_size", 1) * hidden
-    if parameters > MOST_PARAMETERS:
-        said = f"these sizes make a model of about {parameters:.0e} parameters, which nobody has"
-        raise Cannot("absurd_number", f"model.config: {said}.", 2)
+    layers = sizes.get("layers", 1) * hidden * (4 * hidden + 3 * wide * experts)
+    return int(layers + sizes.get("vocabulary_size", 1) * hidden)
 
 
 def _check_values(config: dict[str, Any], words: int | None) -> None:

@@ -1,6 +1,5 @@
 """From a step with open questions to steps without: what is not known takes its usual value, and the other one is tried too."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,82 +48,114 @@ def resolved(facts: Facts) -> Resolved:
     step = facts.step
     assert step is not None
     check(step, facts)
-    found: dict[str, Any] = {}
-    other: dict[str, Any] = {}
-    assumed: list[str] = []
-
-    def take(name: str, value: Any, instead: Any = None) -> None:
-        if getattr(step, name) is None and name not in found:
-            found[name] = value
-            if name not in OWN_WORDS:
-                assumed.append(name)
-            if instead is not None:
-                other[name] = instead
-
-    if step.head is None:
-        found["head"] = head_of(facts)
-        if _told_head(facts) is None:
-            assumed.append("head")
-    take("padded", False, True)
-    if step.base_dtype is None:
-        declared = facts.model.dtype
-        usual = declared if declared in ("float32", "bfloat16", "float16") and step.adapters else None
-        take("base_dtype", usual or ("bfloat16" if step.adapters else "float32"))
-    take("gradient_checkpointing", "none", "layer")
-    if step.attention is None:
-        assumed.append("attention")  # torch chooses
-    elif step.attention == "flash" and (step.padded or _narrows(step)):  # FlashAttention 2; or the word for torch's choice
-        other["attention"] = None
-    if "8bit" in step.optimizer and step.optimizer_state_dtype == "float32":  # said of every optimizer; small moments are
-        found["optimizer_state_dtype"] = None
-        assumed.append("optimizer_state_dtype")
-    _take_optimizer(step, facts, take)
-    _take_loss(step, take)
-    if (step.head or found["head"]) == "causal_lm" and library.writes_from_texts(facts.model.config or {}):
-        known, learned = facts.data.tokens_total, facts.data.trained_tokens
-        if known and learned:
-            found["target_length"] = step.target_length or max(round(min(learned / known, 1.0) * step.length), 1)
-        take("target_length", step.length, max(step.length // SHORT, 1))
+    choices = _Open(step)
+    _take_head(facts, choices)
+    choices.take("padded", False, True)
+    _take_weights(facts, choices)
+    choices.take("gradient_checkpointing", "none", "layer")
+    _take_attention(choices)
+    _take_optimizer(facts, choices)
+    _take_loss(choices)
+    _take_target_length(facts, choices)
     if step.adapters:
-        _take_adapters(step, take)
+        _take_adapters(choices)
     if step.devices > 1:
-        take("sharding", "ddp")
-    whole = step.model_copy(update=found)
-    others = {name: whole.model_copy(update={name: value}) for name, value in other.items()}
-    return Resolved(whole, others, assumed)
+        choices.take("sharding", "ddp")
+    whole = step.model_copy(update=choices.found)
+    others = {name: whole.model_copy(update={name: value}) for name, value in choices.others.items()}
+    return Resolved(whole, others, choices.assumed)
 
 
-def _take_adapters(step: TrainingStep, take: Callable[..., None]) -> None:
-    """What adapters and their base are like."""
-    take("rank", 16)
-    take("adapter_dtype", "float32", "bfloat16")
-    take("lora_dropout", 0.0, 0.05)
-    take("target_modules", "all-linear")
-    if step.method == "qlora":
-        take("quantization", "nf4")
-        take("double_quantization", True, False)
-        prepared = step.loss != "chunked"  # which is the engine's loss, and the engine does not
-        take("kbit_prepared", prepared, not prepared)
+class _Open:
+    """A step's choices that are not known, as they are taken."""
+
+    def __init__(self, step: TrainingStep) -> None:
+        self.step = step
+        self.found: dict[str, Any] = {}
+        """The usual value of each."""
+        self.others: dict[str, Any] = {}
+        """The other value, where there is one."""
+        self.assumed: list[str] = []
+
+    def take(self, name: str, value: Any, instead: Any = None) -> None:
+        """That value, unless the step says one; it might as well be the one `instead`."""
+        if getattr(self.step, name) is None and name not in self.found:
+            self.found[name] = value
+            if name not in OWN_WORDS:
+                self.assumed.append(name)
+            if instead is not None:
+                self.others[name] = instead
 
 
-def _take_loss(step: TrainingStep, take: Callable[..., None]) -> None:
-    """What lives beside a loss, or runs with it."""
-    if step.loss == "fused":  # of logits that are there, or Liger's of the head and them, which `use_liger_kernel` puts in
-        take("kernels", "usual", "liger")
-    if step.loss == "plain" or (step.loss == "fused" and step.kernels != "liger"):
-        take("outputs_held", True, False)
-        if step.outputs_held is not False:
-            take("outputs_rebound", False, True)
+def _take_head(facts: Facts, choices: _Open) -> None:
+    if choices.step.head is None:
+        choices.found["head"] = head_of(facts)
+        if _told_head(facts) is None:
+            choices.assumed.append("head")
 
 
-def _take_optimizer(step: TrainingStep, facts: Facts, take: Callable[..., None]) -> None:
+def _take_weights(facts: Facts, choices: _Open) -> None:
+    declared, adapters = facts.model.dtype, choices.step.adapters
+    usual = declared if declared in ("float32", "bfloat16", "float16") and adapters else None
+    choices.take("base_dtype", usual or ("bfloat16" if adapters else "float32"))
+
+
+def _take_attention(choices: _Open) -> None:
+    step = choices.step
+    if step.attention is None:
+        choices.assumed.append("attention")  # torch chooses
+    elif step.attention == "flash" and (step.padded or _narrows(step)):  # FlashAttention 2; or the word for torch's choice
+        choices.others["attention"] = None
+
+
+def _take_optimizer(facts: Facts, choices: _Open) -> None:
     """What an optimizer is like that is only named."""
+    step = choices.step
+    in_8_bit = "8bit" in step.optimizer
+    if in_8_bit and step.optimizer_state_dtype == "float32":  # said of every optimizer; small moments are
+        choices.found["optimizer_state_dtype"] = None
+        choices.assumed.append("optimizer_state_dtype")
     if step.optimizer in ("adamw", "adamw_bf16", "sgd"):
         here = facts.machine.device is None and facts.machine.backend == "cpu"
         usually = ("fused", "foreach") if step.loss == "chunked" else ("single" if here else "foreach", "fused")
-        take("optimizer_implementation", *usually)
-    elif "8bit" in step.optimizer:
-        take("embeddings_in_fp32", False, True)
+        choices.take("optimizer_implementation", *usually)
+    elif in_8_bit:
+        choices.take("embeddings_in_fp32", False, True)
+
+
+def _take_loss(choices: _Open) -> None:
+    """What lives beside a loss, or runs with it."""
+    step = choices.step
+    if step.loss == "fused":  # of logits that are there, or Liger's of the head and them, which `use_liger_kernel` puts in
+        choices.take("kernels", "usual", "liger")
+    if step.loss == "plain" or (step.loss == "fused" and step.kernels != "liger"):
+        choices.take("outputs_held", True, False)
+        if step.outputs_held is not False:
+            choices.take("outputs_rebound", False, True)
+
+
+def _take_target_length(facts: Facts, choices: _Open) -> None:
+    """How much a model writes that reads one text and writes another."""
+    step = choices.step
+    if (step.head or choices.found["head"]) != "causal_lm" or not library.writes_from_texts(facts.model.config or {}):
+        return
+    known, learned = facts.data.tokens_total, facts.data.trained_tokens
+    if known and learned:
+        choices.found["target_length"] = step.target_length or max(round(min(learned / known, 1.0) * step.length), 1)
+    choices.take("target_length", step.length, max(step.length // SHORT, 1))
+
+
+def _take_adapters(choices: _Open) -> None:
+    """What adapters and their base are like."""
+    choices.take("rank", 16)
+    choices.take("adapter_dtype", "float32", "bfloat16")
+    choices.take("lora_dropout", 0.0, 0.05)
+    choices.take("target_modules", "all-linear")
+    if choices.step.method == "qlora":
+        choices.take("quantization", "nf4")
+        choices.take("double_quantization", True, False)
+        prepared = choices.step.loss != "chunked"  # which is the engine's loss, and the engine does not
+        choices.take("kbit_prepared", prepared, not prepared)
 
 
 def _narrows(step: TrainingStep) -> bool:

@@ -179,8 +179,38 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
     Raises:
         InputError: peft does not take the target modules.
     """
-    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
-    from peft.tuners.lora.layer import LoraLayer, ParamWrapper
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    model = _prepared_for_adapters(model, step, live=live, device=device)
+    kind = ADAPTED_AS[head]
+    apart = 0.0 if step.fused_experts else _dropped_beside_experts(model, step)
+    config = LoraConfig(
+        task_type=TaskType[kind] if kind else None,
+        r=step.rank or 16,
+        lora_alpha=32,
+        lora_dropout=0.0 if apart else step.lora_dropout or 0.0,
+        use_dora=bool(step.dora),
+        target_modules=_targets(step),
+        exclude_modules=[m for m in fresh if "." in m] or None,
+        modules_to_save=[*fresh, *(step.trained or ())] or None,
+    )
+    try:
+        with torch.device(device):
+            made = get_peft_model(model, config, autocast_adapter_dtype=step.adapter_dtype not in NARROW)
+    except ValueError as error:
+        raise of_experts(error) or InputError(f"step.target_modules {step.target_modules!r}: {first_line(error)}") from None
+    if apart:
+        _drop_beside_maps(made, apart)
+    wanted = NARROW.get(step.adapter_dtype or "")
+    for name, p in made.named_parameters() if wanted is not None else ():
+        if "lora_" in name and p.dtype != wanted:
+            p.data = p.data.to(wanted)
+    return made
+
+
+def _prepared_for_adapters(model: Any, step: TrainingStep, *, live: Marks, device: str) -> Any:
+    """As scripts leave the model before adapters: prepared for k-bit training, or with checkpointing switched on."""
+    from peft import prepare_model_for_kbit_training
 
     checkpointing = {"use_reentrant": False}
     if step.kbit_prepared:
@@ -194,34 +224,15 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
     elif step.checkpointed:
         model.gradient_checkpointing_enable(checkpointing)
         model.enable_input_require_grads()
+    return model
+
+
+def _targets(step: TrainingStep) -> str | list[str]:
+    """As peft reads them: a list, `all-linear` or a pattern."""
     targets = step.target_modules or "all-linear"
-    if isinstance(targets, str) and targets != "all-linear" and not set(targets) & set("*|()[]^$+\\?"):  # else a pattern
-        targets = [t.strip() for t in targets.split(",")]
-    kind = ADAPTED_AS[head]
-    apart = 0.0 if step.fused_experts else _dropped_beside_experts(model, step)
-    config = LoraConfig(
-        task_type=TaskType[kind] if kind else None,
-        r=step.rank or 16,
-        lora_alpha=32,
-        lora_dropout=0.0 if apart else step.lora_dropout or 0.0,
-        use_dora=bool(step.dora),
-        target_modules=targets,
-        exclude_modules=[m for m in fresh if "." in m] or None,
-        modules_to_save=[*fresh, *(step.trained or ())] or None,
-    )
-    try:
-        with torch.device(device):
-            made = get_peft_model(model, config, autocast_adapter_dtype=step.adapter_dtype not in NARROW)
-        for module in made.modules() if apart else ():
-            if isinstance(module, LoraLayer) and not isinstance(module, ParamWrapper):
-                module.lora_dropout["default"] = torch.nn.Dropout(apart)
-        wanted = NARROW.get(step.adapter_dtype or "")
-        for name, p in made.named_parameters() if wanted is not None else ():
-            if "lora_" in name and p.dtype != wanted:
-                p.data = p.data.to(wanted)
-        return made
-    except ValueError as error:
-        raise of_experts(error) or InputError(f"step.target_modules {step.target_modules!r}: {first_line(error)}") from None
+    if isinstance(targets, list) or targets == "all-linear" or set(targets) & set("*|()[]^$+\\?"):
+        return targets
+    return [t.strip() for t in targets.split(",")]
 
 
 def _dropped_beside_experts(model: Any, step: TrainingStep) -> float:
@@ -229,6 +240,15 @@ def _dropped_beside_experts(model: Any, step: TrainingStep) -> float:
     when such steps were measured: peft has none for adapters of one weight, so that theirs are counted without."""
     fused = any("Experts" in type(m).__name__ and any(p.dim() == 3 for p in m.parameters(recurse=False)) for m in model.modules())
     return (step.lora_dropout or 0.0) if fused else 0.0
+
+
+def _drop_beside_maps(model: Any, dropout: float) -> None:
+    """Give dropout to all adapters but those of experts that are one weight."""
+    from peft.tuners.lora.layer import LoraLayer, ParamWrapper
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and not isinstance(module, ParamWrapper):
+            module.lora_dropout["default"] = torch.nn.Dropout(dropout)
 
 
 @contextlib.contextmanager
