@@ -25,46 +25,60 @@ LEAST = (0, 256, 1024, 4096, 16_384)
 """Bytes of a block below which it is not looked at, tried in turn for each phase: some losses make a number a row."""
 TOKENS, CHUNK, KEPT, PIECE = (PRODUCTS.index(words) for words in ("rows length", "chunk", "kept", "piece"))
 """Terms."""
-PIECES = NAMES.index("chunk")
+LEARNED, PIECES = NAMES.index("learned"), NAMES.index("chunk")
 BY_NAME = {NAMES.index("kept"), NAMES.index("piece")}
 """Sizes of blocks that say themselves how they grow (`tiled.summed`)."""
 
 
-def neighbours(first: Sizes, ways: Ways, longest: int, together: int = 1, in_cache: int = 0) -> Iterator[Sizes]:
+def neighbours(first: Sizes, ways: Ways, longest: int, together: int, in_cache: int) -> Iterator[Sizes]:
     """Sizes near `first` that take the same way, at which bytes tell what they are a product of.
 
     `longest` is the most tokens that the model reads, `together` are rows that are never parted: those of a pair. Of a piece of
     the loss at most `in_cache` tokens' logits are worked on together (0: all of them).
     """
-    rows, length, rank, learned, chunk, tile, *_ = first
+    rows, length, rank, learned, chunk, *_ = first
     lengths = [n for eighths in (7, 9, 6, 10) if 1 < (n := _as_even(length * eighths // 8, length)) <= longest and n != length]
-    pieces = -(-learned // chunk) if chunk else 0
-    tiled = tile and tile < rows * ways.heads
+    several = 0 < chunk < learned
     # The last piece's share of a whole one: about as much leaves the number of pieces in a cache what it is.
-    last = (learned - (pieces - 1) * chunk) / chunk if chunk else 0.0
-    places = [1 - share for share in (0.97 * last, 1.03 * last, 0.6, 0.3)] if pieces > 1 else [0.0]
+    last = (learned - (-(-learned // chunk) - 1) * chunk) / chunk if several else 0.0
+    places = [1 - share for share in (0.97 * last, 1.03 * last, 0.6, 0.3)] if several else [0.0]
+    tile = _other_tile(first, ways)
     for n, m, share, place in product(lengths, (rows + together, rows - together), (0.81, 0.71, 0.63), places):
-        if m < 1:
+        if m < 1 or tile > m * ways.heads:
             continue
         of_row = min(max(int(share * learned / rows), 1), n - 1)  # every row learns as many
         tokens = (_as_even(of_row, first.written) if ways.apart else of_row) * m if learned else 0
-        at_once = tokens  # as many pieces as there, so that the loss takes the same way
-        if pieces > 1:
-            at_once = int(tokens / (pieces - place))
-            if not at_once or -(-tokens // at_once) != pieces:
-                continue
-            if in_cache and _in_cache(tokens, at_once, of_piece(at_once, chunk, in_cache)) != _in_cache(learned, chunk, in_cache):
-                continue
-        whole = ways.heads if tile >= ways.heads else 1
-        other_tile = (tile + whole if tile == whole else tile - whole) if tiled else 0
-        if other_tile > m * ways.heads:
+        at_once = _other_chunk(first, tokens, place, in_cache) if several else tokens
+        if several and not at_once:
             continue
         own = ways.sizes(m, n, 0)
         other_rank, written = rank + max(rank // 2, 1) if rank else 0, tokens // m if ways.apart else 0
-        found = Sizes(m, n, other_rank, tokens, at_once, other_tile, own.kept, own.piece, written)
+        found = Sizes(m, n, other_rank, tokens, at_once, tile, own.kept, own.piece, written)
         alike = bool(found.kept) == bool(first.kept) and bool(found.piece) == bool(first.piece)
         if alike and _groups(first, ways) == _groups(found, ways) and _distinct(first, found):
             yield found
+
+
+def _other_chunk(first: Sizes, tokens: int, place: float, in_cache: int) -> int:
+    """Tokens of a piece of the loss of so many, whose last piece lacks the share `place` of a whole one: as many pieces as there,
+    in as many steps, so that the loss takes the same way. 0 where there are none such."""
+    pieces = -(-first.learned // first.chunk)
+    chunk = int(tokens / (pieces - place))
+    if not chunk or -(-tokens // chunk) != pieces:
+        return 0
+    if in_cache:
+        together = of_piece(chunk, first.chunk, in_cache)
+        if _in_cache(tokens, chunk, together) != _in_cache(first.learned, first.chunk, in_cache):
+            return 0
+    return chunk
+
+
+def _other_tile(first: Sizes, ways: Ways) -> int:
+    """A tile of attention one step larger or smaller; 0 where attention does not go by tiles."""
+    if not first.tile or first.tile >= first.rows * ways.heads:
+        return 0
+    step = ways.heads if first.tile >= ways.heads else 1
+    return first.tile + step if first.tile == step else first.tile - step
 
 
 def of_piece(chunk: int, known: int, in_cache: int) -> int:
@@ -94,7 +108,7 @@ def _factors(first: Sizes, second: Sizes) -> dict[int, Fraction]:
     if first.chunk == first.learned:
         absent.add(PIECES)
     if not first.learned:
-        absent |= {3 + i for i in range(2)}
+        absent |= {LEARNED, PIECES}
     return {
         i: prod((Fraction(b, a) ** p for a, b, p in zip(first, second, powers, strict=True) if p), start=Fraction(1))
         for i, powers in enumerate(TERMS)
