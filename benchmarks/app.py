@@ -36,7 +36,7 @@ FRAME_SECONDS = 0.25
 
 def record(runs: Path) -> Any:
     """A run directory whose log holds an hour: a step and now and then a heartbeat, an evaluation, a checkpoint."""
-    from engine.rundir import create
+    from engine.new_run import create
     from recommender.plan import DataChoice, ModelChoice, Plan
 
     plan = Plan(

@@ -22,8 +22,9 @@ from pydantic import ValidationError
 
 from engine import launch, runs
 from engine.files import alone, json_object, write_json
+from engine.new_run import new_folder, unwritable
 from engine.processes import lives, this
-from engine.rundir import RunDirectory, is_group, is_run, new_folder, unwritable, versioned
+from engine.rundir import RunDirectory, is_group, is_run, versioned
 from engine.text import one_line
 from recommender.errors import InputError, TrainingFailed
 from recommender.facts import Facts

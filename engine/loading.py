@@ -7,7 +7,8 @@ from dataclasses import replace
 from engine.examples.labels import labelled_pairs, marks_of, numbers, several_labels, tagged_words
 from engine.examples.pairs import preferences
 from engine.examples.written import conversations, instructions, texts
-from engine.rows import Rows, Split, agreeing, carve, check_labels, deal, key_of, labelled, put_aside, sample, sort_labels, unique
+from engine.rows import Rows, Split, agreeing, check_labels, key_of, labelled, sort_labels, unique
+from engine.splitting import carve, deal, put_aside, sample
 from engine.tables.read import read_table
 from engine.tables.table import Table
 from recommender.counting import split_of

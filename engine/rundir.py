@@ -5,10 +5,8 @@
         events.jsonl  worker.log  checkpoints/step-N/  scores/  model/  report.json
 """
 
-import errno
 import math
 import os
-import re
 import shutil
 import socket
 import time
@@ -18,16 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.events import EventTail
-from engine.files import beginning, json_object, write_atomically, write_json
-from engine.inspection.hub_list import hub_data
+from engine.files import beginning, json_object, write_atomically
 from engine.processes import before_restart, lives
 from engine.state import FINISHED, Death, RunState
 from engine.text import one_line
 from recommender.errors import InputError
-from recommender.facts import Facts
 from recommender.plan import Plan
-from recommender.plan_file import MAX_BYTES, dump, parse
-from recommender.recommendation import Recommendation
+from recommender.plan_file import MAX_BYTES, parse
 
 Request = Literal["stop", "save", "stop-now"]
 START_GRACE_SECONDS = 20.0
@@ -214,74 +209,6 @@ def settle(run: RunDirectory, state: RunState, read: Callable[[], object]) -> Ru
     return state
 
 
-def new_folder(root: Path, plan: Plan, kind: str) -> Path:
-    """An empty folder below `root` named after the time, the plan's data and `kind`.
-
-    Raises:
-        InputError: a thousand exist already.
-        OSError: it cannot be made.
-    """
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    file = Path(plan.data.train)
-    source = hub_data(plan.data.train) or (file.parent.name if _plain(plan.data.train) in ("train", "data") else file.stem)
-    slug = f"{_plain(source.rpartition('/')[2])[:32]}-{kind}"
-    root.mkdir(parents=True, exist_ok=True)
-    for n in range(1, 1000):
-        path = root / (f"{stamp}-{slug}" if n == 1 else f"{stamp}-{slug}-{n}")
-        try:
-            path.mkdir(mode=0o700)
-            return path
-        except FileExistsError:
-            continue
-    raise InputError(f"{root}: a thousand runs were started in this very second.")
-
-
-def create(
-    root: Path, plan: Plan, recommendation: Recommendation | None, facts: Facts | None = None, *, name: str | None = None
-) -> RunDirectory:
-    """A new run directory below `root` holding the plan, and the recommendation and its facts if there are any.
-
-    With `name` that is its folder's name, and what is left there of an earlier try that got no plan is removed.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    try:
-        if name is None:
-            path = new_folder(root, plan, plan.method)
-        else:
-            path = root / name
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir(mode=0o700)
-        for folder in ("control", "checkpoints", "scores"):
-            (path / folder).mkdir(mode=0o700)
-        if recommendation is not None:
-            write_json(path / "recommendation.json", recommendation.model_dump(mode="json"))
-        if facts is not None:
-            write_json(path / "facts.json", facts.model_dump(mode="json"))
-        write_atomically(path / "plan.yaml", dump(plan))  # last: it makes the folder a run
-    except OSError as error:
-        raise unwritable(root, error) from None
-    return RunDirectory(path.resolve())
-
-
-def check_root(root: Path) -> None:
-    """Refuse now what would fail once everything was looked at.
-
-    Raises:
-        InputError: no run can be written below that folder.
-    """
-    there = next(p for p in (root.absolute(), *root.absolute().parents) if os.path.lexists(p))
-    for wrong, number in ((not there.is_dir(), errno.ENOTDIR), (not os.access(there, os.W_OK | os.X_OK), errno.EACCES)):
-        if wrong:
-            raise unwritable(root, OSError(number, os.strerror(number)))
-
-
-def unwritable(root: Path, error: OSError) -> InputError:
-    """That no run can be written below that folder, and why."""
-    return InputError(f"{root}: runs cannot be written here ({error.strerror}); choose another folder with --runs.")
-
-
 def versioned(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file of ours; `None` where there is none.
 
@@ -303,7 +230,3 @@ def is_group(path: Path) -> bool:
 def is_run(path: Path) -> bool:
     """Whether that folder looks like a run."""
     return (path / "plan.yaml").is_file() and os.access(path, os.R_OK)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-") or "run"

@@ -12,8 +12,9 @@ from pathlib import Path
 from engine import launch
 from engine.events import EventWriter
 from engine.files import expanded, folder_size, json_object, write_atomically
+from engine.new_run import create
 from engine.processes import lives
-from engine.rundir import RunDirectory, create, is_group, is_run
+from engine.rundir import RunDirectory, is_group, is_run
 from engine.state import FINISHED
 from engine.userstate import state_folder
 from recommender.errors import InputError, Refused

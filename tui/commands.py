@@ -10,8 +10,9 @@ from engine import groups
 from engine import runs as engine_runs
 from engine.files import OF_ROWS, beginning
 from engine.launch import Waiting
+from engine.new_run import check_root
 from engine.planning import completed
-from engine.rundir import RunDirectory, check_root
+from engine.rundir import RunDirectory
 from engine.text import clean, json_line
 from recommender import plan_file
 from recommender.errors import Exit, InputError

@@ -14,11 +14,11 @@ from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.files import write_atomically
 from engine.launch import Waiting
+from engine.new_run import check_root
 from engine.planning import plan_for
 from engine.prediction import trial
 from engine.prediction.candidates import Own, can_be_counted, counted_out, hangs_on_formula, is_off, is_wanted, remembered
 from engine.refusals import check_fits, check_rate, check_task
-from engine.rundir import check_root
 from engine.text import clean, json_line, one_line
 from recommender import plan_file
 from recommender.decide import decide, recommend

@@ -13,7 +13,8 @@ from engine import compare as comparing
 from engine import groups, pilot_course, runs
 from engine import pilot as piloting
 from engine.groups import Group, Task
-from engine.rundir import RunDirectory, check_root
+from engine.new_run import check_root
+from engine.rundir import RunDirectory
 from engine.text import json_line
 from recommender.decide import recommend
 from recommender.errors import Exit, InputError, Refused

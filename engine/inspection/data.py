@@ -17,7 +17,8 @@ from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
 from engine.inspection.suspicious import suspicions
-from engine.rows import put_aside, sort_labels
+from engine.rows import sort_labels
+from engine.splitting import put_aside
 from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
 from engine.tables.source import Source, Told, nobody
 from engine.text import one_line

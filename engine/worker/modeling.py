@@ -11,8 +11,8 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 
 from engine.files import read_json
-from engine.inspect import local_model
 from engine.inspection.model import no_tokenizer
+from engine.named import local_model
 from engine.text import first_line
 from engine.worker import own_head
 from engine.worker.adapters import check_targets, with_adapters

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from engine import compare, groups, pilot, rundir
+from engine import compare, groups, new_run, pilot
 from engine.events import EventWriter
 from engine.files import write_json
 from engine.inspect import DataInspection, ModelInspection
@@ -187,7 +187,7 @@ def test_a_seed_whose_run_failed_is_named_and_in_no_mean(tmp_path: Path, capsys:
         "trained_parameters": 1, "model_bytes": 1, "best_step": 1, "steps": 1, "total_steps": 1, "scores": {},
     }  # fmt: skip
     for (key, plan), right in zip(plans.items(), (4, 0, 3), strict=True):
-        run = rundir.create(group.path, plan, None, name=key)
+        run = new_run.create(group.path, plan, None, name=key)
         end = {"status": "failed", "code": 4, "cause": "no disk"} if key == "lora-2" else {"status": "done", "code": 0}
         writer = EventWriter(run.events)
         writer.write("end", **end)

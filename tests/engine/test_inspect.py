@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine import inspect as subject
+from engine.named import local_model
 from recommender.errors import Exit, InputError
 from recommender.facts import Facts
 from tests.engine.away import NOWHERE, complaint, no_hub  # noqa: F401  # pytest takes fixtures by their names
@@ -91,7 +92,7 @@ def test_a_model_folder_without_config(tmp_path: Path) -> None:
 
 
 def test_a_model_folder_without_a_tokenizer_is_refused_before_any_run(tmp_path: Path) -> None:
-    demo = subject.local_model("demo")
+    demo = local_model("demo")
     assert demo is not None
     for name in ("config.json", "model.safetensors", "tokenizer_config.json"):
         (tmp_path / name).symlink_to(demo / name)
@@ -158,8 +159,8 @@ def test_a_relative_path_means_the_callers_folder(tmp_path: Path, monkeypatch: p
 def test_the_chat_demo_is_found_once_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_CACHE", str(tmp_path))
     with pytest.raises(InputError, match="make demo-chat"):
-        subject.local_model("demo-chat")
+        local_model("demo-chat")
     folder = tmp_path / "smollm2-135m-instruct"
     folder.mkdir()
     (folder / "model.safetensors").touch()
-    assert subject.local_model("demo-chat") == folder
+    assert local_model("demo-chat") == folder

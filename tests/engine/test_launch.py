@@ -22,7 +22,7 @@ from engine.inspection.accelerators import Accelerators
 from engine.inspection.child import ask
 from engine.inspection.processor import usable_cores
 from engine.needless import without
-from engine.rundir import create
+from engine.new_run import create
 from recommender.errors import Refused
 from recommender.facts import Device
 from recommender.plan import Plan

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.inspect import local_model
 from engine.inspection.model import inspect_folder, is_another
+from engine.named import local_model
 from recommender.errors import Exit, InputError
 from recommender.facts import ModelFacts
 

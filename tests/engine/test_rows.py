@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from engine.inspection.data import inspect_data
 from engine.loading import split
-from engine.rows import Rows, agreeing, carve, deal, key_of, labelled, sample, sort_labels, unique
+from engine.rows import Rows, agreeing, key_of, labelled, sort_labels, unique
+from engine.splitting import carve, deal, sample
 from engine.tables.read import read_table
 from engine.tables.table import Table
 from recommender.errors import InputError

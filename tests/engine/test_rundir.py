@@ -14,7 +14,8 @@ import pytest
 
 from engine import processes
 from engine.events import EventTail, EventWriter
-from engine.rundir import LEAST_DISK, START_GRACE_SECONDS, RunDirectory, check_root, create, is_run, settle
+from engine.new_run import check_root, create
+from engine.rundir import LEAST_DISK, START_GRACE_SECONDS, RunDirectory, is_run, settle
 from engine.state import RunState
 from recommender.decide import recommend
 from recommender.errors import InputError

@@ -21,7 +21,8 @@ from engine import merging, runs
 from engine.events import read_events
 from engine.groups import Group
 from engine.launch import environment
-from engine.rundir import RunDirectory, create
+from engine.new_run import create
+from engine.rundir import RunDirectory
 from recommender.errors import InputError, Refused, TrainingFailed
 from recommender.plan import Plan
 from tests.conftest import HELD_OUT, TRAIN, weights

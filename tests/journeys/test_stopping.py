@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from engine import checkpoints
-from engine.rundir import RunDirectory, create
+from engine.new_run import create
+from engine.rundir import RunDirectory
 from engine.state import RunState
 from recommender.plan import Plan
 from tui.headless import attach_to, follow, leave

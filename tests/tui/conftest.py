@@ -13,7 +13,8 @@ import pytest
 
 from engine.events import EventWriter
 from engine.inspect import DataInspection, ModelInspection
-from engine.rundir import RunDirectory, create
+from engine.new_run import create
+from engine.rundir import RunDirectory
 from recommender.facts import DataFacts, Facts, Machine, ModelFacts
 from recommender.plan import DataChoice, ModelChoice, Plan
 from tui.app import LoracleApp

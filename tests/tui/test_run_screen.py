@@ -14,7 +14,8 @@ from textual.widgets import Input
 
 from engine import groups
 from engine.files import write_json
-from engine.rundir import RunDirectory, create
+from engine.new_run import create
+from engine.rundir import RunDirectory
 from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.events import EventWriter
-from engine.rundir import RunDirectory, create
+from engine.new_run import create
+from engine.rundir import RunDirectory
 from recommender.plan import Plan
 from tests.conftest import Once
 

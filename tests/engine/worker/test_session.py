@@ -17,8 +17,9 @@ from engine import checkpoints
 from engine.events import EventWriter
 from engine.files import read_json, write_json
 from engine.loading import split
+from engine.new_run import create
 from engine.rows import Rows, key_of
-from engine.rundir import RunDirectory, create
+from engine.rundir import RunDirectory
 from engine.worker import modeling, resuming, session
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
