@@ -8,6 +8,7 @@ from torch.nn import functional
 from engine.text import first_line
 from engine.worker import attention
 from engine.worker.devices import kind_of
+from engine.worker.inner import body_of, evaluating, inner_of
 from engine.worker.packing import Packed, pack
 from engine.worker.token_loss import Head, head_of, token_loss, token_losses
 
@@ -16,17 +17,6 @@ AGREEMENT = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 NOISE, MOST_ROUNDING = 4.0, 0.5
 """How many times the rounding that the model's own passes show, and how many nats at most, are allowed beyond that: 8 billion
 parameters in bf16 came out above 0.05 on an H100."""
-
-
-def inner_of(model: Any) -> Any:
-    """The model itself, without what peft puts around it; adapters stay within."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def body_of(model: Any) -> Any:
-    """The part between ids and hidden states, adapters within."""
-    inner = inner_of(model)
-    return getattr(inner, inner.base_model_prefix)
 
 
 def tolerance(inner: Any) -> float:
@@ -59,15 +49,11 @@ def reads_once(model: Any) -> bool:
         return False
     first, second = _made_up(inner, 11, 7)
     rows = [first, [*first[:4], *second], second]
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             apart, once = (_packed_losses(model, pack(rows, rows, device, once=way)) for way in (False, True))
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError):
         return False
-    finally:
-        model.train(was_training)
     return float((once - apart).abs().max()) <= tolerance(inner)
 
 
@@ -88,14 +74,11 @@ def prepare(model: Any) -> str | None:
     if reason is not None:
         return reason
     before = inner.config._attn_implementation
-    was_training = model.training
-    model.eval()
     try:
-        found = _both_ways(model, inner)
+        with evaluating(model):
+            found = _both_ways(model, inner)
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         found = first_line(error)
-    finally:
-        model.train(was_training)
     if found is not None:
         inner.set_attn_implementation(before)
     return found

@@ -11,6 +11,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from engine.worker.inner import evaluating
+
 KEYS_AND_VALUES = (("key", "value"), ("k_lin", "v_lin"))
 """What families call the two products whose outputs all tokens keep."""
 
@@ -42,13 +44,10 @@ def _multiplies_its_input(layer: Any, inner: Any) -> bool:
     seen: list[torch.Tensor] = []
     hooks = [product.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for product in apart[0]]
     given = torch.zeros(1, 2, inner.config.hidden_size, device=next(inner.parameters()).device, dtype=inner.dtype)
-    was_training = layer.training
-    layer.eval()
     try:
-        with torch.no_grad():
+        with evaluating(layer), torch.no_grad():
             layer(given)
     finally:
-        layer.train(was_training)
         for hook in hooks:
             hook.remove()
     return len(seen) == len(hooks) and all(x is given for x in seen)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.worker.inner import evaluating
 from recommender.errors import InputError
 from recommender.plan import Plan
 
@@ -57,16 +58,13 @@ def _called_after(model: Any, last: nn.Module) -> list[nn.Module]:
     begun = [m.register_forward_pre_hook(lambda module, _: called.append(module)) for m in model.modules()]
     token = model.config.eos_token_id if isinstance(model.config.eos_token_id, int) else 1  # BART's head looks for an end
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():  # not inference mode, in which a trace cannot answer what depends on a mask
+        with evaluating(model), torch.no_grad():  # not inference mode, in which a trace cannot answer what depends on a mask
             ids = torch.full((1, 2), min(token, model.config.get_text_config().vocab_size - 1), device=device)
             # An encoder-decoder that writes is told what it has written so far; one that classifies repeats what it reads.
             writes = model.config.is_encoder_decoder and hasattr(model, "prepare_decoder_input_ids_from_labels")
             model(input_ids=ids, attention_mask=torch.ones_like(ids), **({"decoder_input_ids": ids} if writes else {}))
     finally:
-        model.train(was_training)
         for hook in begun:
             hook.remove()
     inside = set(last.modules())

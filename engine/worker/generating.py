@@ -15,6 +15,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from engine.processes import trim_heap
 from engine.worker.budget import give_back, out_of_memory
+from engine.worker.inner import evaluating, inner_of
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Progress
@@ -106,18 +107,16 @@ def write(
         place = slice(0, len(row)) if reads else slice(longest - len(row), longest)
         ids[i, place] = torch.tensor(row)
         mask[i, place] = 1
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_of(model)
     own = inner.generation_config
     settings = GenerationConfig(**{name: value for name in OF_THE_MODEL if (value := getattr(own, name, None)) is not None})
     before = 0 if reads else longest
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or before + new_tokens
     settings.update(max_new_tokens=max(1, min(new_tokens, positions - before)), pad_token_id=pad, use_cache=True)
-    was_training = model.training
-    model.eval()
     watched = _Interrupted(reader, until, told)
     inner.generation_config = settings  # or `generate` takes from it whatever these leave open
     try:
-        with torch.inference_mode(), autocast(device, reader.task.plan.precision), _matrices(inner):
+        with evaluating(model), torch.inference_mode(), autocast(device, reader.task.plan.precision), _matrices(inner):
             found = model.generate(
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
@@ -126,7 +125,6 @@ def write(
             )
     finally:
         inner.generation_config = own
-        model.train(was_training)
     texts = [str(tokenizer.decode(row[before:], skip_special_tokens=True)).strip() for row in found]
     return Written(texts, min(watched.tokens, new_tokens) if watched.time_is_up else new_tokens)
 

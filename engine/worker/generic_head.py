@@ -13,8 +13,8 @@ import transformers
 from torch.nn import functional
 from transformers import AutoConfig
 
-from engine.worker import causal
 from engine.worker.batches import padded
+from engine.worker.inner import body_of
 from engine.worker.modeling import weights_dtype
 from engine.worker.scoring import Judge
 from engine.worker.stored import new_modules
@@ -54,7 +54,7 @@ def guessing(plan: Plan, folder: str, model: Any, tokenizer: Any, texts: Sequenc
     if lacking:
         return "the checkpoint comes without the head that guesses words"
     whole = auto.from_pretrained(folder, trust_remote_code=False, use_safetensors=True, dtype=weights_dtype(plan))
-    setattr(whole, whole.base_model_prefix, causal.body_of(model))
+    setattr(whole, whole.base_model_prefix, body_of(model))
     whole.tie_weights()  # where input and output share a matrix, with the one of this run
     whole = whole.to(next(model.parameters()).device).eval()
 

@@ -9,7 +9,7 @@ import importlib
 import sys
 from typing import Any
 
-from engine.worker.causal import inner_of
+from engine.worker.inner import inner_of
 
 DEVICES = ("cuda",)
 """Where its kernels run, as far as Loracle knows; tests add the CPU."""

@@ -18,6 +18,7 @@ from engine.worker import own_head
 from engine.worker.adapters import check_targets, with_adapters
 from engine.worker.budget import give_back
 from engine.worker.freezing import freeze
+from engine.worker.inner import body_of, inner_of
 from engine.worker.recomputing import recompute
 from engine.worker.stored import new_modules
 from engine.worker.tasks.base import Task
@@ -46,9 +47,8 @@ class Built:
     @property
     def body(self) -> Any:
         """The pretrained part that reads text, without the head."""
-        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        body = getattr(inner, inner.base_model_prefix)
-        return body.get_encoder() if inner.config.is_encoder_decoder else body
+        body = body_of(self.model)
+        return body.get_encoder() if inner_of(self.model).config.is_encoder_decoder else body
 
 
 def device_name() -> str:

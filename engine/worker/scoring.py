@@ -11,6 +11,7 @@ import torch
 from engine.metrics.kinds import Answers, mean_loss
 from engine.worker.batches import padded
 from engine.worker.budget import TokenBudget, out_of_memory
+from engine.worker.inner import evaluating
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
 from engine.worker.token_rows import lengths_of
@@ -114,31 +115,26 @@ class Reader:
     ) -> list[Found]:
         """`answer` for the indices of every micro-batch of rows of those `lengths`, in eval mode, which is left after it."""
         device = next(model.parameters()).device
-        was_training = model.training
-        model.eval()
         found: dict[int, Found] = {}
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])  # the longest first, as `cut` does
-        try:
-            with torch.inference_mode(), autocast(device, self.task.plan.precision):
-                while len(found) < len(order):
-                    self.interrupt()
-                    done = len(found)
-                    piece = order[done : done + max(1, self.budget.tokens // max(lengths[order[done]], 1))]
-                    failure: BaseException | None = None
-                    began = time.monotonic()
-                    try:
-                        rows = answer(piece)
-                    except Exception as error:
-                        failure = out_of_memory(error)
-                    if failure is not None:
-                        self.budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece), training=False)
-                        continue
-                    self.budget.worked()
-                    self.speed.tokens += sum(lengths[i] for i in piece)
-                    self.speed.seconds += time.monotonic() - began
-                    found.update(zip(piece, rows, strict=True))
-                    if progress is not None:
-                        progress(len(found))
-        finally:
-            model.train(was_training)
+        with evaluating(model), torch.inference_mode(), autocast(device, self.task.plan.precision):
+            while len(found) < len(order):
+                self.interrupt()
+                done = len(found)
+                piece = order[done : done + max(1, self.budget.tokens // max(lengths[order[done]], 1))]
+                failure: BaseException | None = None
+                began = time.monotonic()
+                try:
+                    rows = answer(piece)
+                except Exception as error:
+                    failure = out_of_memory(error)
+                if failure is not None:
+                    self.budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece), training=False)
+                    continue
+                self.budget.worked()
+                self.speed.tokens += sum(lengths[i] for i in piece)
+                self.speed.seconds += time.monotonic() - began
+                found.update(zip(piece, rows, strict=True))
+                if progress is not None:
+                    progress(len(found))
         return [found[i] for i in range(len(lengths))]

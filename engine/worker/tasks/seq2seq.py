@@ -12,6 +12,7 @@ from engine.worker import causal
 from engine.worker.batches import padded
 from engine.worker.encoding import token_ids
 from engine.worker.generating import Limits
+from engine.worker.inner import evaluating, inner_of
 from engine.worker.packing import IGNORED
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
@@ -72,23 +73,18 @@ class Seq2Seq(Task):
     def adopt(self, model: Any) -> None:
         """See whether the head can be put on the learned tokens only: both ways must give the same losses."""
         self.hasten(model)
-        inner = causal.inner_of(model)
+        inner = inner_of(model)
         device = next(model.parameters()).device
         generator = torch.Generator().manual_seed(0)
         words = min(inner.config.get_text_config().vocab_size, 1000)
         rows = [torch.randint(5, words, (n,), generator=generator).tolist() for n in (9, 6)]
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.no_grad(), autocast(device, self.plan.precision):
-                expected = functional.cross_entropy(*self._logits(model, rows, rows[::-1]), reduction="none")
-                try:
-                    hidden, truth = self._before_head(model, rows, rows[::-1])
-                    apart = float((token_losses(hidden, head_of(inner), truth) - expected).abs().max())
-                except (TypeError, ValueError, AttributeError, RuntimeError, IndexError):
-                    return
-        finally:
-            model.train(was_training)
+        with evaluating(model), torch.no_grad(), autocast(device, self.plan.precision):
+            expected = functional.cross_entropy(*self._logits(model, rows, rows[::-1]), reduction="none")
+            try:
+                hidden, truth = self._before_head(model, rows, rows[::-1])
+                apart = float((token_losses(hidden, head_of(inner), truth) - expected).abs().max())
+            except (TypeError, ValueError, AttributeError, RuntimeError, IndexError):
+                return
         kind = torch.get_autocast_dtype(device.type) if self.plan.precision.endswith("-mixed") else inner.dtype
         self.chunked = apart <= causal.AGREEMENT.get(kind, 5e-2)
 
@@ -147,7 +143,7 @@ class Seq2Seq(Task):
         device = next(model.parameters()).device
         labels = padded(targets, IGNORED, "cpu")["input_ids"]
         batch: dict[str, Any] = padded(input_ids, self.pad, device)
-        batch["decoder_input_ids"] = causal.inner_of(model).prepare_decoder_input_ids_from_labels(labels=labels.to(device))
+        batch["decoder_input_ids"] = inner_of(model).prepare_decoder_input_ids_from_labels(labels=labels.to(device))
         carrying = labels != IGNORED
         places = tuple(where.to(device) for where in carrying.nonzero(as_tuple=True))
         return batch | {"use_cache": False}, places, labels[carrying].to(device)
@@ -166,7 +162,7 @@ class Seq2Seq(Task):
             caught.append(arguments[0])
             return (arguments[0][:, :1],)
 
-        hook = causal.inner_of(model).get_output_embeddings().register_forward_pre_hook(catch)
+        hook = inner_of(model).get_output_embeddings().register_forward_pre_hook(catch)
         try:
             model(**batch)
         finally:

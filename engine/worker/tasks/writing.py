@@ -10,6 +10,7 @@ from transformers import AutoModelForMaskedLM
 from engine.text import one_line
 from engine.worker import causal
 from engine.worker.batches import padded
+from engine.worker.inner import body_of, inner_of
 from engine.worker.packing import IGNORED, learned, pack
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Answer, Encoded, Task
@@ -60,7 +61,7 @@ class Writing(Task):
 
     def adopt(self, model: Any) -> None:
         """Switch to the padding-free step where the model can do it, and say where it cannot."""
-        inner = causal.inner_of(model)
+        inner = inner_of(model)
         both_ways = type(inner.config) in AutoModelForMaskedLM._model_mapping and not getattr(inner.config, "is_decoder", False)
         if both_ways:
             raise InputError(f"{self.plan.model.id}: models of type {inner.config.model_type} read text and do not write it.")
@@ -87,7 +88,7 @@ class Writing(Task):
         """Cross-entropy of the learned tokens; logits exist for those only."""
         if causal.is_packed(model):
             device = next(model.parameters()).device
-            return causal.packed_loss(causal.body_of(model), head_of(model), pack(input_ids, targets, device, once=self.once))
+            return causal.packed_loss(body_of(model), head_of(model), pack(input_ids, targets, device, once=self.once))
         logits, truth = self._padded(model, input_ids, targets)
         return functional.cross_entropy(logits, truth, reduction="sum")
 
@@ -104,7 +105,7 @@ class Writing(Task):
         """Cross-entropy of each learned token, (N,), row after row."""
         if causal.is_packed(model):
             batch = pack(input_ids, targets, next(model.parameters()).device, once=self.once)
-            hidden = causal.body_of(model)(**batch.inputs).last_hidden_state[0]
+            hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
             return token_losses(hidden.index_select(0, batch.predicting), head_of(model), batch.targets)
         return functional.cross_entropy(*self._padded(model, input_ids, targets), reduction="none")
 

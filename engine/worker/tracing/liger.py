@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from engine.worker.inner import inner_of
+
 
 def fused_loss(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """A scalar. `hidden` (rows, length, width), `weight` (vocabulary, width)."""
@@ -119,7 +121,7 @@ class _Rotated(torch.autograd.Function):  # type: ignore[misc]  # mypy does not 
 @contextlib.contextmanager
 def kernels_in(model: Any, processors: int) -> Iterator[None]:
     """Within it the model's norms, gated maps and rotations are Liger's."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_of(model)
     changes: list[tuple[Any, str, Any]] = []
     for module in inner.modules():
         if type(module).__name__.endswith("RMSNorm") and isinstance(getattr(module, "weight", None), nn.Parameter):

@@ -12,6 +12,7 @@ from engine.worker import attention, causal, first_token, grouped, layout, model
 from engine.worker.arguments import OPTIMIZERS
 from engine.worker.batches import LogicalBatch
 from engine.worker.devices import kind_of
+from engine.worker.inner import body_of, inner_of
 from engine.worker.packing import IGNORED
 from engine.worker.precision import autocast
 from engine.worker.tasks.registry import task_of
@@ -96,7 +97,7 @@ class OwnLoop:
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
         self._kept: list[torch.Tensor | None] = []
         self._which: str | None = None
-        body = causal.inner_of(self.model).get_decoder() if head == "seq2seq" else causal.body_of(self.model)
+        body = inner_of(self.model).get_decoder() if head == "seq2seq" else body_of(self.model)
         body.register_forward_hook(lambda *_: self._loss_begins())
 
     @property
@@ -174,13 +175,13 @@ class OwnLoop:
 
 def _switched(model: Any) -> str | None:
     """`unpadded.prepare` without its proof."""
-    inner = causal.inner_of(model)
+    inner = inner_of(model)
     reason = attention.refusal(inner) or _wants_more(inner)
     if inner.config.is_encoder_decoder or reason is not None:
         return reason or "reads with one half and writes with the other"
     attention.register()
     _try_flash(inner)
-    body = causal.body_of(model)
+    body = body_of(model)
     unpadded.switch(inner, body, body.forward, 0)
     if first_token.possible(inner, body):
         first_token.put_in(inner, body, 0.0)
@@ -189,7 +190,7 @@ def _switched(model: Any) -> str | None:
 
 def _packed(model: Any) -> str | None:
     """`causal.prepare` without its proof."""
-    inner = causal.inner_of(model)
+    inner = inner_of(model)
     reason = attention.refusal(inner) or _wants_more(inner)
     if reason is None:
         attention.register()

@@ -7,6 +7,7 @@ import torch
 from transformers.optimization import Adafactor
 from transformers.trainer_pt_utils import LabelSmoother
 
+from engine.worker.inner import body_of, inner_of
 from engine.worker.token_loss import head_of, token_loss
 from engine.worker.tracing import liger
 from engine.worker.tracing.four_bit import quantise
@@ -152,12 +153,11 @@ class PlainLoop:
             return found, found.loss
         if loss == "fused" and not fused:
             return self._in_place()
-        inner = self._inner()
-        body = getattr(inner, inner.base_model_prefix)
-        hidden = body(input_ids=self.batch["input_ids"], attention_mask=self.batch["attention_mask"]).last_hidden_state
+        given = {name: self.batch[name] for name in ("input_ids", "attention_mask")}
+        hidden = body_of(self.model)(**given).last_hidden_state
         self._loss_begins()  # these take the head's weight, and do not call it
         if fused:
-            return None, liger.fused_loss(hidden, inner.get_output_embeddings().weight)
+            return None, liger.fused_loss(hidden, inner_of(self.model).get_output_embeddings().weight)
         labels = self.batch["labels"].reshape(-1)
         return None, token_loss(hidden.reshape(-1, hidden.shape[-1]), head_of(self.model), labels)
 
@@ -182,8 +182,8 @@ class PlainLoop:
         """The head's first operation begins the phase of the loss; a layer that is computed again does not."""
         head = self.model.get_output_embeddings() if self._head in WRITING else None
         if head is None:
-            names = fresh_modules(self._inner(), self._head)
-            head = self._inner().get_submodule(names[-1]) if names else None
+            names = fresh_modules(inner_of(self.model), self._head)
+            head = inner_of(self.model).get_submodule(names[-1]) if names else None
         if head is not None:
             head.register_forward_pre_hook(lambda *_: self._loss_begins())
 
@@ -191,9 +191,6 @@ class PlainLoop:
         if self._which is not None:
             self._live.phase(f"{self._which}loss")
             self._which = None
-
-    def _inner(self) -> Any:
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
 
 def _train_only(model: Any, parts: list[str]) -> None:

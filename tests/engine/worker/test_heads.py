@@ -17,10 +17,10 @@ from engine.events import EventWriter, read_events
 from engine.files import read_json, sha256_of
 from engine.loading import split
 from engine.rundir import RunDirectory
-from engine.worker import causal
 from engine.worker.arguments import training_arguments
 from engine.worker.batches import LogicalBatch, padded
 from engine.worker.budget import TokenBudget
+from engine.worker.inner import inner_of
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
@@ -124,7 +124,7 @@ def test_the_gradient_of_a_cut_batch_is_that_of_the_whole_padded_or_not(
     for packed in (False, True):
         if packed:
             work.adopt(model)
-            short = "forward" in vars(causal.inner_of(model))
+            short = "forward" in vars(inner_of(model))
             assert short is (not decoder and task != "token_classification"), "its last layer is computed for first tokens"
         assert work.packed is packed
         model.zero_grad()

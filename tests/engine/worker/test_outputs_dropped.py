@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from engine.worker import causal
 from engine.worker.batches import LogicalBatch
 from engine.worker.bf16_trial import _Side
+from engine.worker.inner import body_of, inner_of
 from engine.worker.packing import IGNORED
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer
@@ -53,8 +53,8 @@ def test_outputs_are_let_go_before_backward(
     if task == "preference":
         plan = side.task.plan.model_copy(update={"task": "preference"})
         side.task, targets = task_of(plan, [], side.task.pad), pairs(ids)
-    inner = causal.inner_of(side.model)
-    body = inner.get_decoder() if family == "encoder-decoder" else causal.body_of(side.model)
+    inner = inner_of(side.model)
+    body = inner.get_decoder() if family == "encoder-decoder" else body_of(side.model)
     if not quick:
         inner.set_attn_implementation("sdpa")
         body.__dict__.pop("forward", None)

@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from engine.worker import attention, causal, dropout, fused_lora
+from engine.worker.inner import body_of
 from engine.worker.modeling import keep_trainable
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
 from engine.worker.token_loss import Head, head_of, token_loss
@@ -70,7 +71,7 @@ def packed_step(model: Any, ids: list[list[int]], labels: list[list[int]], budge
     total = 0.0
     for piece in cut_packed([len(i) for i in ids], budget):
         batch = pack([ids[i] for i in piece], [labels[i] for i in piece], once=once)
-        share = causal.packed_loss(causal.body_of(model), head_of(inner), batch)
+        share = causal.packed_loss(body_of(model), head_of(inner), batch)
         (share / tokens).backward()
         total += float(share.detach()) / tokens
     return total

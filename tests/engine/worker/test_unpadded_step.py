@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from engine.worker import causal, dropout, fused_lora, grouped, unpadded
+from engine.worker import dropout, fused_lora, grouped, unpadded
 from engine.worker.batches import padded
+from engine.worker.inner import inner_of
 from engine.worker.layout import layout
 from engine.worker.packing import cut_packed
 from tests.engine.worker.exact import Gradients, gradients, stir
@@ -97,7 +98,7 @@ def compare(model: Any) -> float:
     model.train()
     loss, expected = step(model, ids, truth)
     assert unpadded.prepare(model) is None
-    assert narrow(model) == (short(model) and type(causal.inner_of(model)).__name__.endswith("SequenceClassification"))
+    assert narrow(model) == (short(model) and type(inner_of(model)).__name__.endswith("SequenceClassification"))
     fused_lora.fuse(model)
     got_loss, got = step(model, ids, truth, budget=40)
     assert got_loss == pytest.approx(loss, rel=1e-5)
@@ -110,11 +111,11 @@ def compare(model: Any) -> float:
 
 def narrow(model: Any) -> bool:
     """Whether the last layer is computed for first tokens only."""
-    return "forward" in vars(causal.inner_of(model))
+    return "forward" in vars(inner_of(model))
 
 
 def short(model: Any) -> bool:
-    return causal.inner_of(model).config.model_type in ("bert", "roberta", "electra", "distilbert")
+    return inner_of(model).config.model_type in ("bert", "roberta", "electra", "distilbert")
 
 
 @pytest.mark.parametrize("family", [*ENCODERS, *DECODERS])
