@@ -173,22 +173,22 @@ class _Extension:
         }
         self._copies = layers - SHALLOW[1] + COPIES
         self._gone = 0
-        self._like_made: dict[tuple[int, int, int], tuple[str, int]] = {}
-        self._twins: dict[tuple[int, int], list[tuple[int, tuple[str, int]]]] = {}
-        for cut, segment in zip(cuts, more, strict=True):
-            for i, e in enumerate(segment.events):
-                here = cut.place(i)
-                if e.size >= 0 and here.copy <= 0:
-                    self._like_made[here.segment, here.region, here.offset] = (e.name, e.size)
-                    self._twins.setdefault((here.segment, here.region), []).append((here.offset, (e.name, e.size)))
+        self._blocks: dict[tuple[int, int], dict[int, tuple[str, int]]] = {}
+        """By segment and region: which operation makes a block at each offset of a layer's part, and how large."""
         self._votes: dict[tuple[int, int, int, int], int] = {}
         """By region of release and region of making: above 0 where layers' blocks go in the order they were made in."""
         self._goes: dict[tuple[int, int, int, int], int] = {}
         """By segment of release and block of a layer: the region in which it goes."""
+        self._look()
+
+    def _look(self) -> None:
+        """See what the deeper of the two streams makes and lets go."""
         pairs: dict[tuple[int, ...], tuple[int, int]] = {}
-        for cut, segment in zip(cuts, more, strict=True):
+        for cut, segment in zip(self._cuts, self._more, strict=True):
             for i, e in enumerate(segment.events):
                 here = cut.place(i)
+                if e.size >= 0 and here.copy <= 0:
+                    self._blocks.setdefault((here.segment, here.region), {})[here.offset] = (e.name, e.size)
                 there = self._made[e.number] if e.size < 0 and here.copy >= 0 else here
                 if there is here or there.copy < 0:
                     continue
@@ -283,9 +283,9 @@ class _Extension:
     def _twin(self, there: _Place) -> _Place:
         """Another block of that layer's part, as large and made by the same operation: layers may let go of two such blocks,
         the copies of two weights for instance, in either order."""
-        wanted = self._like_made[there.segment, there.region, there.offset]
-        for offset, made in self._twins[there.segment, there.region]:
-            if made == wanted and there._replace(offset=offset) in self._numbers:
+        blocks = self._blocks[there.segment, there.region]
+        for offset, made in blocks.items():
+            if made == blocks[there.offset] and there._replace(offset=offset) in self._numbers:
                 return there._replace(offset=offset)
         raise Unlike("a block goes that was not made")
 

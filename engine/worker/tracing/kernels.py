@@ -206,13 +206,13 @@ def _four_bit_forward(card: Card, args: tuple[Any, ...], kwargs: dict[str, Any])
     quantisation the scales too, twice."""
     rows, shape = args[0], args[2]
     m = rows.numel() // rows.shape[-1]
-    if card.kind == "cuda" and unpacked_not(card, rows.dtype, m, shape[0], shape[1]):
+    if card.kind == "cuda" and multiplies_packed(card, rows.dtype, m, shape[0], shape[1]):
         return []
     blocks = [rows.element_size() * math.prod(shape)]
     return blocks + ([4 * (math.prod(shape) // args[4])] * 2 if kwargs.get("absmax_8bit") is not None else [])
 
 
-def unpacked_not(card: Card, dtype: torch.dtype, m: int, n: int, k: int) -> bool:
+def multiplies_packed(card: Card, dtype: torch.dtype, m: int, n: int, k: int) -> bool:
     """Whether bitsandbytes multiplies m rows with a 4-bit weight (n, k) without unpacking it, asked of the library itself."""
     try:
         ops: Any = import_module("bitsandbytes.backends.cuda.ops")
