@@ -117,14 +117,14 @@ def interval(differences: list[float]) -> tuple[float, float]:
 
 def long_plan() -> Any:
     """A full fine-tune of the demo that outlasts the measurement and neither scores nor saves during it."""
-    from engine.inspect import inspect_data, inspect_machine, inspect_model, together
+    from engine.inspect import all_facts, inspect_data, inspect_machine, inspect_model
     from engine.planning import plan_for
     from recommender.decide import recommend
 
     examples = Path(__file__).resolve().parents[1] / "examples"
     model = inspect_model("demo")
     data = inspect_data(str(examples / "support-train.csv"), model_path=model.path)
-    advice = recommend(together(inspect_machine(), model, data))
+    advice = recommend(all_facts(inspect_machine(), model, data))
     never = ["epochs=1000", "evaluations=1", "early_stopping=false", "effective_batch=8"]
     return plan_for(advice, model, data, method="full", assignments=never)
 

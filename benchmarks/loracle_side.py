@@ -34,14 +34,14 @@ def plan_for_benchmark(name: str, seed: int, work: Path, method: str = FULL, *mo
 
     The logical batch is 32, the upper end of what the evidence names: 16 rows of ten tokens are too little work for a step.
     """
-    from engine.inspect import inspect_data, inspect_machine, inspect_model, together
+    from engine.inspect import all_facts, inspect_data, inspect_machine, inspect_model
     from engine.planning import plan_for
     from recommender.decide import recommend
 
     train, held_out = write_rows(name, work / "data")
     model = inspect_model("demo")
     data = inspect_data(str(train), eval=str(held_out), model_path=model.path)
-    advice = recommend(together(inspect_machine(), model, data))
+    advice = recommend(all_facts(inspect_machine(), model, data))
     total = -(-1_000 // BATCH) * 3
     return plan_for(
         advice,

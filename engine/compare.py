@@ -20,7 +20,7 @@ from engine.metrics.kinds import Answers, Kind
 from engine.metrics.measures import MEASURES
 from engine.metrics.registry import kind_of
 from engine.planning import plan_for, steps_of
-from engine.prediction.candidates import counted_out
+from engine.prediction.candidates import with_counted_steps
 from engine.refusals import check_fits
 from recommender.assignment import as_typed, field_of
 from recommender.errors import InputError
@@ -81,7 +81,7 @@ def plans(
             longer = steps_of(plan, facts.data, folds) / steps_of(plan, facts.data)
             plan = plan.model_copy(update={"warmup_steps": round(longer * plan.warmup_steps)})
         made[method] = plan
-    facts = counted_out(facts, lambda _: made.values(), advised=False)
+    facts = with_counted_steps(facts, lambda _: made.values(), advised=False)
     for plan in made.values():
         check_fits(plan, facts, anyway=anyway)
     return {

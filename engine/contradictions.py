@@ -35,7 +35,7 @@ MOST_UNTRAINED = 0.1
 """Share of the training rows from which nothing would be learned, beyond which a run would be wasted on the wrong setting."""
 
 
-def settled(assignments: Sequence[str], method: Method | None = None, task: Task | None = None) -> Plan:
+def plan_of_settings(assignments: Sequence[str], method: Method | None = None, task: Task | None = None) -> Plan:
     """A plan of those settings (NAME=VALUE) and nothing else of weight, of the first method and task that can have them.
 
     Raises:

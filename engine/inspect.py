@@ -218,10 +218,10 @@ def inspect(
     """
     found = inspect_model(model, weights=False)
     rows = inspect_data(data, **{"model_path": found.path, **data_options})
-    return together(inspect_machine(runs), found, rows, goal)
+    return all_facts(inspect_machine(runs), found, rows, goal)
 
 
-def together(machine: Machine, model: ModelInspection, data: DataInspection, goal: Goal | None = None) -> Facts:
+def all_facts(machine: Machine, model: ModelInspection, data: DataInspection, goal: Goal | None = None) -> Facts:
     """The facts that `recommend` reads, with what `loracle calibrate` has measured of the device; the speed of a CPU, which no
     table knows, is measured now as well (0.3 s), and the fastest reading counts. What an earlier trial of bf16 on it has found
     is among them too."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from engine import compare, groups
 from engine.inspect import DataInspection, ModelInspection
 from engine.planning import in_batches, plan_for, steps_of
-from engine.prediction.candidates import counted_out
+from engine.prediction.candidates import with_counted_steps
 from engine.refusals import check_fits
 from recommender.assignment import field_of
 from recommender.counting import counted_rows
@@ -40,7 +40,7 @@ FINAL = "final-"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Planned:
     """What a pilot will do."""
 
     mode: str
@@ -58,7 +58,7 @@ class Wanted:
     """What was not taken in, and why."""
 
 
-def create(root: Path, made: Wanted, advice: Recommendation, facts: Facts) -> groups.Group:
+def create(root: Path, made: Planned, advice: Recommendation, facts: Facts) -> groups.Group:
     """A group of that pilot's runs below `root`; nothing is started.
 
     Raises:
@@ -68,7 +68,7 @@ def create(root: Path, made: Wanted, advice: Recommendation, facts: Facts) -> gr
     return groups.create(root, "pilot", made.plans, advice=advice, facts=facts, **kept)
 
 
-def wanted(
+def planned(
     advice: Recommendation,
     model: ModelInspection,
     data: DataInspection,
@@ -82,7 +82,7 @@ def wanted(
     assignments: Sequence[str] = (),
     own: Mapping[str, Sequence[str]] | None = None,
     anyway: bool = False,
-) -> Wanted:
+) -> Planned:
     """The candidates, their plans and where they are compared.
 
     Without `methods` those still in the running are taken. With two of them or one, the leader's learning rate times 3 is
@@ -112,7 +112,7 @@ def wanted(
             assignments=[*of_method[method], *batches],
             anyway=anyway,
         )
-    facts = counted_out(facts, lambda _: made.values(), advised=False)
+    facts = with_counted_steps(facts, lambda _: made.values(), advised=False)
     for plan in made.values():
         check_fits(plan, facts, anyway=anyway)
     if made[leader].data.validation_rows == 0:
@@ -157,7 +157,7 @@ def _in_slices(
     left_out: list[str],
     *,
     share: float,
-) -> Wanted:
+) -> Planned:
     """Every candidate to the first stage, the better ones on; the leader is tried with a raised rate too, if there is time.
 
     Raises:
@@ -182,7 +182,7 @@ def _in_slices(
             f"The pilot would take about {duration(3600 * hours)}, more than {BUDGET_SHARE:.0%} of the {duration(3600 * budget)}"
             " there are. Name fewer candidates with --methods, give it more --hours, or start the recommended run."
         )
-    return Wanted("slice", made, labels, stages, raised, hours, left_out)
+    return Planned("slice", made, labels, stages, raised, hours, left_out)
 
 
 def _why_out(advice: Recommendation, method: str) -> str:
@@ -200,7 +200,9 @@ def _slice_hours(whole: Mapping[str, float], totals: Mapping[str, int], stages: 
     return sum(a_step) * stages[0] + sum(sorted(a_step)[-2:]) * (stages[-1] - stages[0])
 
 
-def _in_folds(advice: Recommendation, facts: Facts, made: dict[str, Plan], labels: dict[str, str], left_out: list[str]) -> Wanted:
+def _in_folds(
+    advice: Recommendation, facts: Facts, made: dict[str, Plan], labels: dict[str, str], left_out: list[str]
+) -> Planned:
     folds = advice.settings.folds if advice.settings.folds > 1 else FOLDS
     in_folds = {
         f"{key}-fold-{fold + 1}": compare.in_fold(plan, folds, fold) for fold in range(folds) for key, plan in made.items()
@@ -215,7 +217,7 @@ def _in_folds(advice: Recommendation, facts: Facts, made: dict[str, Plan], label
             " with --methods, give it more --hours, or start the recommended run."
         )
     finals = {f"{FINAL}{key}": plan for key, plan in made.items()}
-    return Wanted("folds", in_folds | finals, labels, [], {}, hours, left_out)
+    return Planned("folds", in_folds | finals, labels, [], {}, hours, left_out)
 
 
 def stages_of(longest: int, shortest: int, share: float) -> list[int]:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.contradictions import check_here, check_rows, with_what_follows
-from engine.inspect import DataInspection, ModelInspection, inspect_data, inspect_machine, inspect_model, together
+from engine.inspect import DataInspection, ModelInspection, all_facts, inspect_data, inspect_machine, inspect_model
 from engine.inspection.layouts import KNOWN_ROLES
-from engine.prediction.candidates import counted_out
+from engine.prediction.candidates import with_counted_steps
 from engine.refusals import check_advice, check_fits, check_rate, check_task, check_trainable
 from recommender import plan_file
 from recommender.assignment import field_of
@@ -239,9 +239,9 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
     machine = inspect_machine(runs, try_nf4=plan.method == "qlora")
     if machine.ram_available is not None:
         machine = machine.model_copy(update={"ram_available": machine.ram_available + ours()})
-    found_out = together(machine, model, data)
+    found_out = all_facts(machine, model, data)
     check_rate(made, found_out)  # before seconds of counting
-    situation = counted_out(found_out, lambda _: [made], advised=False)
+    situation = with_counted_steps(found_out, lambda _: [made], advised=False)
     check_fits(made, situation)
     if not model.weights_here:
         inspect_model(plan.model.id, revision=model.revision)  # which fetches them, now that they are wanted

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from engine import runs as engine_runs
-from engine.inspect import inspect_data, inspect_machine, inspect_model, together
+from engine.inspect import all_facts, inspect_data, inspect_machine, inspect_model
 from engine.planning import completed, plan_for
-from engine.prediction.candidates import counted_out
+from engine.prediction.candidates import with_counted_steps
 from engine.prediction.trial import with_trial
 from engine.refusals import check_fits
 from engine.rundir import RunDirectory
@@ -69,7 +69,7 @@ def plan(
             with contextlib.suppress(Refused, InputError):  # said where the plan is made for good
                 yield made(advice)
 
-    facts = counted_out(with_trial(together(machine, found, rows, goal)), own)
+    facts = with_counted_steps(with_trial(all_facts(machine, found, rows, goal)), own)
     whole = made(recommend(facts))
     check_fits(whole, facts, anyway=anyway)
     return whole

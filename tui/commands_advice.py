@@ -17,7 +17,7 @@ from engine.launch import Waiting
 from engine.new_run import check_root
 from engine.planning import plan_for
 from engine.prediction import trial
-from engine.prediction.candidates import Own, can_be_counted, counted_out, hangs_on_formula, is_off, is_wanted, remembered
+from engine.prediction.candidates import Own, can_be_counted, hangs_on_formula, is_off, is_wanted, remembered, with_counted_steps
 from engine.refusals import check_fits, check_rate, check_task
 from engine.text import clean, json_line, one_line
 from recommender import plan_file
@@ -160,7 +160,7 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
     facts = remembered(facts.model_copy(update={"goal": goal}))
     counts = given.trace or hangs_on_formula(facts)
     if counts:
-        facts = counted_out(facts, explained=given.explain, told=_counting(quiet=given.json))
+        facts = with_counted_steps(facts, explained=given.explain, told=_counting(quiet=given.json))
     advice = recommend(facts)
     said = _why_no_bytes(facts, advice, counts=counts)
     if said and given.trace and (given.json or given.explain):
@@ -215,8 +215,8 @@ class Look:
         tries = "qlora" in (getattr(given, "methods", None) or [given.method])
         machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
         self._name, self._quiet = given.model, given.json
-        found = inspection.together(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
-        own = contradictions.settled(given.assignments, _certain_method(given, found), found.data.task)
+        found = inspection.all_facts(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
+        own = contradictions.plan_of_settings(given.assignments, _certain_method(given, found), found.data.task)
         contradictions.check_here(own, found.model, found.machine)
         contradictions.check_rows(own, found.data)
         if trial.is_wanted(found) and not given.json:
@@ -225,7 +225,7 @@ class Look:
 
     def trace(self, own: Own = lambda _: (), *, explained: bool = False) -> None:
         """Count what the candidates' steps take, and those of the plans that `own` makes of the advice."""
-        self.facts = counted_out(self.facts, own, explained=explained, told=_counting(quiet=self._quiet))
+        self.facts = with_counted_steps(self.facts, own, explained=explained, told=_counting(quiet=self._quiet))
 
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""
@@ -253,7 +253,7 @@ def look_at(given: argparse.Namespace) -> Look:
     if given.seed < 0:
         raise InputError(f"--seed {given.seed}: must not be negative.")
     # A misspelt name, or what no plan can have, is told before the long look.
-    contradictions.settled(given.assignments, getattr(given, "method", None), given.task)
+    contradictions.plan_of_settings(given.assignments, getattr(given, "method", None), given.task)
     if not given.json:
         print(_("Looking at machine, model and data …"), file=sys.stderr)
     return Look(given)

@@ -69,7 +69,7 @@ def pilot(given: argparse.Namespace) -> int:
     look = look_at(given)
     look.trace()
     advice = recommend(look.facts)
-    wanted = piloting.wanted(
+    wanted = piloting.planned(
         advice,
         look.model,
         look.data,

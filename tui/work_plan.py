@@ -45,9 +45,9 @@ class Advice:
 
 def advise(machine: "Machine", model: "ModelInspection", data: "DataInspection", draft: Draft) -> Advice:
     """The recommendation for these facts; a CPU's speed is measured for it (0.3 s)."""
-    from engine.inspect import together
+    from engine.inspect import all_facts
 
-    return decided(together(machine, model, data, draft.wanted()), model, data, draft)
+    return decided(all_facts(machine, model, data, draft.wanted()), model, data, draft)
 
 
 def reconsider(advice: Advice, goal: "Goal") -> Advice:

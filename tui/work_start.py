@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.inspect import ModelInspection
     from engine.inspection.child import Cancel
     from engine.inspection.pipes import Progress
-    from engine.pilot import Wanted
+    from engine.pilot import Planned
     from engine.rundir import RunDirectory
     from recommender.plan import Plan
 
@@ -139,11 +139,11 @@ def start_pilot(advice: Advice, runs: Path | None, cancel: "Cancel", progress: "
     return run
 
 
-def _pilot(advice: Advice, model: "ModelInspection") -> "Wanted":
+def _pilot(advice: Advice, model: "ModelInspection") -> "Planned":
     """The candidates with the person's own settings, each with those of its method."""
-    from engine.pilot import wanted
+    from engine.pilot import planned
 
-    return wanted(
+    return planned(
         advice.recommendation,
         model,
         advice.data,

@@ -76,7 +76,7 @@ def _unknown(facts: Facts, shown: Iterable[Step], beside: Iterable[Step] = ()) -
     return found
 
 
-def counted_out(
+def with_counted_steps(
     facts: Facts,
     own: Own = lambda _: (),
     *,

@@ -95,9 +95,9 @@ def test_what_cannot_be_compared_is_said(fields: dict[str, Any], message: str) -
         compared(*situation(), **fields)
 
 
-def piloted(*args: Any, **fields: Any) -> pilot.Wanted:
+def piloted(*args: Any, **fields: Any) -> pilot.Planned:
     given: dict[str, Any] = {"methods": ["full", "lora"], "anyway": False}
-    return pilot.wanted(*args, **(given | fields))
+    return pilot.planned(*args, **(given | fields))
 
 
 def test_candidates_of_a_pilot_keep_their_own_schedules_and_share_every_batch() -> None:

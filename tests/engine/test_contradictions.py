@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.contradictions import check_here, check_rows, settled
+from engine.contradictions import check_here, check_rows, plan_of_settings
 from recommender.errors import InputError
 from recommender.facts import DataFacts, Machine, ModelFacts, Truncation
 from recommender.recommendation import Method
@@ -25,16 +25,16 @@ from recommender.recommendation import Method
 )
 def test_what_no_plan_can_have_is_told_at_once(assignments: list[str], method: Method | None, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        settled(assignments, method)
+        plan_of_settings(assignments, method)
 
 
 def test_what_some_plan_can_have_passes_and_brings_along_what_it_needs() -> None:
-    assert settled(["pissa=true"]).dropout == 0
-    assert settled(["compile=true"]).kernels == "torch"
-    assert settled(["last_layers=3"]).trained == "last_layers"
-    assert settled(["trained=last_layers"], "full").last_layers == 2
-    assert settled(["adapter_dtype=bf16"], "lora").precision == "bf16-mixed"
-    assert settled(["metric=rmse"]).task == "regression"
+    assert plan_of_settings(["pissa=true"]).dropout == 0
+    assert plan_of_settings(["compile=true"]).kernels == "torch"
+    assert plan_of_settings(["last_layers=3"]).trained == "last_layers"
+    assert plan_of_settings(["trained=last_layers"], "full").last_layers == 2
+    assert plan_of_settings(["adapter_dtype=bf16"], "lora").precision == "bf16-mixed"
+    assert plan_of_settings(["metric=rmse"]).task == "regression"
 
 
 SMALL = {
@@ -63,7 +63,7 @@ OLD_CARD = {"backend": "cuda", "devices": [{"name": "T4", "memory_free": 16 * 10
 )
 def test_what_model_or_machine_have_not_is_told_from_facts(assignments: list[str], machine: dict[str, object], said: str) -> None:
     here = (ModelFacts.model_validate(SMALL | {"id": "tiny"}), Machine.model_validate(machine))
-    plan = settled(assignments)
+    plan = plan_of_settings(assignments)
     if said:
         with pytest.raises(InputError, match=said):
             check_here(plan, *here)
@@ -76,9 +76,9 @@ def test_what_model_or_machine_have_not_is_told_from_facts(assignments: list[str
 def test_the_narrowest_map_and_the_deeper_half_of_a_model_count() -> None:
     shared = ModelFacts.model_validate(SMALL | {"id": "tiny", "family": "decoder", "kv_heads": 2, "config": {}})
     with pytest.raises(InputError, match="rank is 128, and tiny has maps of 64"):
-        check_here(settled(["pissa=true", "rank=128"]), shared)
+        check_here(plan_of_settings(["pissa=true", "rank=128"]), shared)
     halves = ModelFacts.model_validate(SMALL | {"id": "tiny", "layers": 4, "decoder_layers": 6, "config": {}})
-    check_here(settled(["last_layers=6"]), halves)
+    check_here(plan_of_settings(["last_layers=6"]), halves)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_a_length_behind_which_answers_begin_is_told_from_facts(assignments: lis
     data = DataFacts(rows=100, truncation=tuple(cuts))
     if said:
         with pytest.raises(InputError, match=said):
-            check_rows(settled(assignments), data)
+            check_rows(plan_of_settings(assignments), data)
         # Without the model's tokenizer lengths are guessed: the worker counts before anything is refused.
-        check_rows(settled(assignments), data.model_copy(update={"tokens_origin": "assumed"}))
+        check_rows(plan_of_settings(assignments), data.model_copy(update={"tokens_origin": "assumed"}))
     else:
-        check_rows(settled(assignments), data)
+        check_rows(plan_of_settings(assignments), data)

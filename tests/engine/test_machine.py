@@ -180,9 +180,9 @@ def test_a_cpu_that_was_calibrated_while_it_was_busy_is_not_thought_slow_for_eve
     model = inspect.ModelInspection(ModelFacts(), "m", None, "")
     monkeypatch.setattr(calibration, "remembered", lambda machine: {"matmul_flops": {"fp32": 1e10, "bf16": 3e10}})
     monkeypatch.setattr(subject, "calibrate", lambda: {"fp32": 1e11})
-    assert inspect.together(CPU, model, rows).measured.matmul_flops == {"fp32": 1e11, "bf16": 3e11}
+    assert inspect.all_facts(CPU, model, rows).measured.matmul_flops == {"fp32": 1e11, "bf16": 3e11}
     monkeypatch.setattr(subject, "calibrate", lambda: {"fp32": 1e9})
-    assert inspect.together(CPU, model, rows).measured.matmul_flops == {"fp32": 1e10, "bf16": 3e10}, "it is busy now"
+    assert inspect.all_facts(CPU, model, rows).measured.matmul_flops == {"fp32": 1e10, "bf16": 3e10}, "it is busy now"
 
 
 def test_the_fastest_reading_of_the_last_days_counts_for_every_front_end(monkeypatch: pytest.MonkeyPatch) -> None:

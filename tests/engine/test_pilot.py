@@ -13,8 +13,8 @@ from engine.files import write_json
 from engine.groups import Group, Task
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Answers
-from engine.pilot import Wanted, _slice_hours, stages_of
-from engine.pilot import wanted as pilot_of
+from engine.pilot import Planned, _slice_hours, stages_of
+from engine.pilot import planned as pilot_of
 from engine.pilot_course import course, next_task, report, stand
 from recommender.decide import recommend
 from recommender.errors import InputError, Refused
@@ -86,7 +86,7 @@ def test_a_raised_learning_rate_must_be_clearly_ahead_of_the_usual_one() -> None
 
 def wanted(
     rows: int = 20_000, hours: float | None = None, free: float = 80e9, **asked: Any
-) -> tuple[Wanted, Recommendation, Facts]:
+) -> tuple[Planned, Recommendation, Facts]:
     """A pilot of BERT on that many reviews."""
     many = {"rows": rows, "unique_rows": rows, "label_counts": [rows // 2] * 2, "tokens_total": 290 * rows, "eval_rows": None}
     card = {"name": "NVIDIA A100-SXM4-80GB", "memory_total": int(80e9), "memory_free": int(free), "bf16": True}

@@ -11,7 +11,7 @@ from engine import planning
 from engine.inspect import DataInspection, ModelInspection
 from engine.inspection.processor import processor, usable_cores
 from engine.planning import completed, plan_for, steps_of
-from engine.prediction.candidates import counted_out, is_wanted, with_traces
+from engine.prediction.candidates import is_wanted, with_counted_steps, with_traces
 from engine.prediction.candidates import steps_of as steps_shown
 from recommender.decide import recommend
 from recommender.edits import edited
@@ -234,15 +234,15 @@ def test_a_plans_own_step_is_counted_before_it_is_judged(monkeypatch: pytest.Mon
 
     asked.clear()
     peaks.clear()
-    whole = counted_out(known, lambda _: [own])
+    whole = with_counted_steps(known, lambda _: [own])
     assert [p["name"] for p in asked if not p["beside"]] == ["full", "lora", "qlora"]  # their own one is known
     assert any(p["beside"] for p in asked)  # and what decides beside
     assert all(p["fit"] for p in asked)  # for other sizes too
     times = len(asked)
-    assert counted_out(whole, lambda _: [own]) == whole
+    assert with_counted_steps(whole, lambda _: [own]) == whole
     assert len(asked) == times
     asked.clear()
-    counted_out(known.model_copy(update={"measured": Measured()}))
+    with_counted_steps(known.model_copy(update={"measured": Measured()}))
     assert [p["name"] for p in asked[:3]] == ["full", "lora", "qlora"]
     assert len(asked) == len({p["name"] for p in asked}), "none of them can be traced: nothing is tried again"
 

@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from engine.groups import Group
 from engine.inspect import DataInspection, ModelInspection
-from engine.prediction.candidates import counted_out
+from engine.prediction.candidates import with_counted_steps
 from recommender.decide import recommend
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
@@ -224,7 +224,7 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
         await wait(pilot, lambda: "counting" not in screen(app))
         memory = plan_screen.advice.candidate("full").memory
         assert memory.predicted == 123_000_000 + memory.parts["runtime"]
-        auto = recommend(counted_out(before.facts))
+        auto = recommend(with_counted_steps(before.facts))
         assert plan_screen.advice.recommendation == auto
         # Another rank is another step: it is counted anew.
         times = len(asked)

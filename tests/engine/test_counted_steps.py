@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.prediction.candidates import counted_out, steps_of, with_traces
+from engine.prediction.candidates import steps_of, with_counted_steps, with_traces
 from recommender.decide import completed, decide, recommend, settled
 from recommender.facts import Facts
 from recommender.flips import _with_free_memory
@@ -60,7 +60,7 @@ def _facts(free: float) -> Facts:
 def test_a_number_in_a_sentence_about_other_machines_is_counted_too(asked: Asked) -> None:
     """Far above all that fits, so that nothing of this machine is near: still the limit is that of a counted step."""
     facts = _facts(60e9)
-    counted = counted_out(facts)
+    counted = with_counted_steps(facts)
     assert "LoRA, if less memory were free." in recommend(facts).would_change
     limit = _limit(recommend(counted).would_change)
     assert any(plan["beside"] for plan in asked)
@@ -100,9 +100,9 @@ def test_what_would_save_most_is_counted_where_it_is_explained(asked: Asked) -> 
     def narrow_states() -> bool:
         return any(p["settings"]["optimizer"] == "adamw_8bit" and not p["settings"]["gradient_checkpointing"] for p in asked)
 
-    counted_out(_facts(60e9))
+    with_counted_steps(_facts(60e9))
     assert not narrow_states()
-    counted_out(_facts(60e9), explained=True)
+    with_counted_steps(_facts(60e9), explained=True)
     assert narrow_states()
 
 
@@ -116,7 +116,7 @@ def test_what_there_was_no_time_to_count_is_told_by_name(
         commands_advice._show_advice(given, facts, recommend(facts))
         return capsys.readouterr().err
 
-    assert told(counted_out(facts)) == ""
+    assert told(with_counted_steps(facts)) == ""
     lacking = [c for c in recommend(facts).candidates if c.method != "lora"]
     assert told(with_traces(facts, steps_of(facts, lacking))) == "The memory of LoRA could not be counted, or not in time.\n"
     monkeypatch.setenv("LORACLE_TRACE", "0")
