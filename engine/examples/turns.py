@@ -153,21 +153,13 @@ def message_of(turn: Any, fault: Fault) -> Message:
     """
     if not isinstance(turn, dict):
         raise fault("holds a message that is no object with a speaker and a text")
-    who, said = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    if who is None:
-        raise fault("holds a message that names no speaker (role)")
-    who = who.strip().lower() if isinstance(who, str) else who
-    if not isinstance(who, str) or who not in ROLES:
-        raise fault(f"holds a message of an unknown speaker, {one_line(who, 40)}")
+    who, said = _speaker(turn, fault), turn.get("content", turn.get("value"))
     if isinstance(said, list):
         said = " ".join(filter(None, (_part(part, fault) for part in said)))
     if isinstance(said, dict):
         raise fault("holds a message whose text is an object")
     message: Message = {"role": ROLES[who], "content": as_text(said)}
     message |= {name: turn[name] for name in KEPT if turn.get(name)}
-    thought = next((t for t in map(turn.get, THOUGHTS) if isinstance(t, str) and t.strip()), None)
-    if thought is not None and message["role"] == "assistant":
-        message |= dict.fromkeys(THOUGHTS[:2], thought)
     called = turn.get("function_call")  # as OpenAI wrote calls before there were tools
     if isinstance(called, dict):
         message.setdefault("tool_calls", [{"type": "function", "function": called}])
@@ -175,13 +167,32 @@ def message_of(turn: Any, fault: Fault) -> Message:
         raise fault("holds a message of the user without a text (content)")
     if "tool_calls" in message:
         _check_calls(message, fault)
-    if message["role"] == "assistant" and not _weighs(turn.get(WEIGHT), fault):
-        message[WEIGHT] = 0
+    if message["role"] == "assistant":
+        thought = next((t for t in map(turn.get, THOUGHTS) if isinstance(t, str) and t.strip()), None)
+        if thought is not None:
+            message |= dict.fromkeys(THOUGHTS[:2], thought)
+        if not _weighs(turn.get(WEIGHT), fault):
+            message[WEIGHT] = 0
     if who == "function_call" and "tool_calls" not in message:
         call = _json(message["content"])
         if isinstance(call, dict) and "name" in call:
             message |= {"content": "", "tool_calls": [{"type": "function", "function": call}]}
     return message
+
+
+def _speaker(turn: dict[str, Any], fault: Fault) -> str:
+    """Who speaks, one of `ROLES`.
+
+    Raises:
+        InputError: (made by `fault`) nobody, or somebody unknown.
+    """
+    who = turn.get("role", turn.get("from"))
+    if who is None:
+        raise fault("holds a message that names no speaker (role)")
+    named = who.strip().lower() if isinstance(who, str) else ""
+    if named not in ROLES:
+        raise fault(f"holds a message of an unknown speaker, {one_line(named or who, 40)}")
+    return named
 
 
 def _part(part: Any, fault: Fault) -> str:
