@@ -2,16 +2,15 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engine.inspection import cache, tokens
 from engine.inspection.classes import check_classes, check_tags
 from engine.inspection.columns import LOOK_AT
-from engine.inspection.counting import Counted, Looked, count, counted_rows, look
-from engine.inspection.duplicates import near_duplicates
-from engine.inspection.language import language_of
+from engine.inspection.counting import Counted, count, counted_rows, look
+from engine.inspection.data_facts import facts_of
 from engine.inspection.later import shaped_and_counted
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
@@ -22,19 +21,14 @@ from engine.splitting import put_aside
 from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
 from engine.tables.source import Source, Told, nobody
 from engine.text import one_line
-from recommender import hyper
 from recommender.errors import InputError
-from recommender.facts import CLASSIFYING, DataFacts, Truncation
+from recommender.facts import CLASSIFYING, DataFacts
 
 PREVIEW_ROWS = 20
 HEAD_BATCHES = 8
 """Of which the rows are looked at first: of whole books some thousand, not a gigabyte."""
 COMPARING = "texts to compare"
 """The unit of progress while near-duplicates are looked for."""
-LENGTHS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
-READ_FROM = ("text", "tokens", "messages", "prompt", "instruction", "source", "chosen")
-LEARNED_FROM = ("label", "tags", "completion", "output", "target")
-"""Roles of the columns that are named the text and the label in the facts, first come first."""
 
 Progress = Callable[[int, int, str], None]
 """Is told what was done, of how much, and in which unit (bytes, rows)."""
@@ -126,7 +120,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
     total = counted_rows(counted)
     looked = look(source, shape, counted, counter, lambda done: progress(done, total, "rows"))
     progress(len(looked.texts), len(looked.texts), COMPARING)  # of many that takes seconds
-    facts = _facts(shape, counted, held_out, looked, counter)
+    facts = facts_of(shape, counted, held_out, looked, counter)
     facts |= {
         "labels": labels or None,
         "label_counts": [counted.marks[m] for m in labels] or None,
@@ -244,67 +238,6 @@ def _check_labels(source: Source, held_out: Counted, labels: list[str]) -> None:
         raise InputError(f"{source.where(first)}: labels that training has never seen: {listed}; the known ones are {known}.")
 
 
-def _facts(shape: Shape, counted: Counted, held_out: Counted | None, looked: Looked, counter: tokens.Counter) -> dict[str, Any]:
-    rows, ordered = len(counted), looked.lengths
-    labelled = shape.task in CLASSIFYING
-    unwritten = bool(counted.calling) and counter.writes_calls is False
-    different = len(counted.first_of_key)
-    similar = near_duplicates(looked.texts) / max(len(looked.texts), 1)
-    scale = rows / len(ordered)
-    p50, p95, p99 = (percentile(ordered.tolist(), share) for share in (0.50, 0.95, 0.99))
-    longest = max(looked.longest, int(ordered[-1]))
-    wanted = {hyper.LENGTH_STEP * -(-n // hyper.LENGTH_STEP) for n in (p95, p99, longest) if n}
-    roles = shape.columns
-    return {
-        "task": shape.task,
-        "layout": shape.layout,
-        "columns": roles,
-        "confidence": shape.confidence,
-        "text_column": next(roles[r] for r in READ_FROM if r in roles),
-        "label_column": next((roles[r] for r in LEARNED_FROM if r in roles), None),
-        "rows": rows,
-        "unique_rows": different,
-        "eval_rows": len(held_out) if held_out is not None else None,
-        "tokens_p50": p50,
-        "tokens_p95": p95,
-        "tokens_p99": p99,
-        "tokens_max": longest,
-        "tokens_total": round(int(ordered.sum()) * scale),
-        "trained_tokens": None if labelled else round(looked.trained * scale),
-        "read_tokens": round(looked.read * scale) or None,
-        "tokens_origin": _origin(shape, looked, counter),
-        "truncation": [
-            Truncation(
-                length=length,
-                rows_cut=round(scale * int((ordered > length).sum())),
-                tokens_kept=round(scale * int(ordered.clip(max=length).sum())),
-                rows_untrained=round(scale * int((looked.before >= length).sum())),
-            )
-            for length in sorted({*LENGTHS, *wanted})
-        ],
-        "duplicate_share": (rows - len(counted.first_of_pair)) / rows,
-        "near_duplicate_share": similar * different / rows,
-        "shared_share": counted.together() / rows if counted.belongings is not None else None,
-        "conflict_share": counted.contradicting() / rows if labelled else None,
-        "overlap_share": held_out.shown_in(counted) / len(held_out) if held_out is not None else 0.0,
-        "empty_rows": counted.dropped,
-        "unknown_share": counter.unknown_share,
-        "unasked_rows": counted.unasked if shape.task == "chat" else None,
-        "unlearned_answers": counted.unlearned or None,
-        "unwritten_calls": counted.calling if unwritten else None,
-        "unwritten_rows": counted.only_calling if unwritten else None,
-        "unwritten_thoughts": counted.thinking if counted.thinking and counter.writes_thoughts is False else None,
-        "language": language_of(looked.texts),
-    }
-
-
-def _origin(shape: Shape, looked: Looked, counter: tokens.Counter) -> Literal["measured", "estimated", "assumed"]:
-    if not counter.own:
-        return "assumed"
-    # What a chat template adds is counted of one exchange, not of every row.
-    return "estimated" if looked.sampled or shape.task in ("chat", "preference") else "measured"
-
-
 def _preview(source: Source, shape: Shape, numbers: list[int]) -> list[list[str]]:
     """(read, said) of the first rows, cleaned, a line each."""
     shown: list[Record] = []
@@ -314,8 +247,3 @@ def _preview(source: Source, shape: Shape, numbers: list[int]) -> list[list[str]
             break
     longest = 60 if shape.task in CLASSIFYING else 300
     return [[one_line(row.text or row.target, 300), one_line(row.target, longest)] for row in shown]
-
-
-def percentile(ordered: Sequence[int], share: float) -> int:
-    """The smallest value that at least `share` of the sorted values do not exceed."""
-    return int(ordered[min(len(ordered) - 1, max(0, -(-int(share * len(ordered) * 1000) // 1000) - 1))])

@@ -12,10 +12,11 @@ from engine.prediction.stream import Segment, peaks
 from engine.worker import layout, token_loss
 from engine.worker.budget import is_out_of_memory
 from engine.worker.tracing import models, work
-from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, card_of, learned_share, parts_by_phase, read_share
+from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, parts_by_phase
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
 from engine.worker.tracing.pieces import in_pieces, watched, with_sums
+from engine.worker.tracing.steps import card_of, learned_share, read_share
 from engine.worker.tracing.timed import Calls, starting
 from engine.worker.tracing.trace import Traced, trace
 from recommender.errors import LoracleError

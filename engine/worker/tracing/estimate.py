@@ -1,20 +1,16 @@
 """Memory and time of a step that is run somewhere, traced without its card and without its weights."""
 
-import re
 from typing import Any
 
 from engine.prediction.cards import context_of, known_of, reached_of
 from engine.prediction.configured import mixes
-from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.divided import computed, divided
 from engine.prediction.experts import experts_of, one_by_one
-from engine.prediction.resolve import resolved
+from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.stream import PHASES, Segment, peaks, phase_of
 from engine.worker.tracing import models, spans, work
-from engine.worker.tracing.kernels import Card, repacks_here
-from engine.worker.tracing.live import Marks
-from engine.worker.tracing.plain import PlainLoop
-from engine.worker.tracing.trace import Loop, Traced, trace
+from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.steps import at_depth, card_of, learned_share, own_step
 from recommender import sharing
 from recommender.device_speed import device_flops
 from recommender.errors import InputError, LoracleError, Refused
@@ -48,23 +44,7 @@ def estimate(facts: Facts) -> dict[str, Any]:
     assert content is not None  # the parent has made sure of it
     card, known = card_of(facts)
     one = _predicted(content, answer.step, card, facts)
-    low = high = 0
-    reserved_low = reserved_high = 0
-    loads = one.phases["load"]
-    for other in [*answer.others.values(), *_otherwise(answer.step, content)]:
-        try:
-            found = _predicted(content, other, card, facts)
-        except LoracleError:  # what this model cannot do is no open question
-            continue
-        low, high = low + min(found.allocated - one.allocated, 0), high + max(found.allocated - one.allocated, 0)
-        less_or_more = found.reserved - one.reserved
-        reserved_low, reserved_high = reserved_low + min(less_or_more, 0), reserved_high + max(less_or_more, 0)
-        loads += min(found.phases["load"] - one.phases["load"], 0)
-    low = max(low, min(loads - one.allocated, 0))  # no step takes less than what it loads, whatever its choices save one by one
-    elsewhere = [] if answer.step.transformers else spans.of_versions(one.phases, answer.step, content)
-    changes = [0, *(max(phases.values()) - max(one.phases.values()) for phases in elsewhere)]
-    low, reserved_low = min(low, *changes), min(reserved_low, *changes)
-    high, reserved_high = high + max(changes), reserved_high + max(changes)
+    (low, high), (reserved_low, reserved_high) = _left_open(one, answer, card, facts)
     several = answer.step.devices > 1
     allocated = spans.around(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high)
     reserved = spans.around(one.reserved, sharing.MARGINS if several else RESERVED, reserved_low, reserved_high)
@@ -88,6 +68,32 @@ def estimate(facts: Facts) -> dict[str, Any]:
         **({} if room is None else {"fits": room}),
         "assumed": assumed,
     }
+
+
+Range = tuple[int, int]
+"""Bytes less, and bytes more."""
+
+
+def _left_open(one: "_Predicted", answer: Resolved, card: Card, facts: Facts) -> tuple[Range, Range]:
+    """What the step's open questions may change of what is allocated and reserved, each added up."""
+    content = facts.model.config or {}
+    low = high = 0
+    reserved_low = reserved_high = 0
+    loads = one.phases["load"]
+    for other in [*answer.others.values(), *_otherwise(answer.step, content)]:
+        try:
+            found = _predicted(content, other, card, facts)
+        except LoracleError:  # what this model cannot do is no open question
+            continue
+        change, reserved = found.allocated - one.allocated, found.reserved - one.reserved
+        low, high = low + min(change, 0), high + max(change, 0)
+        reserved_low, reserved_high = reserved_low + min(reserved, 0), reserved_high + max(reserved, 0)
+        loads += min(found.phases["load"] - one.phases["load"], 0)
+    low = max(low, min(loads - one.allocated, 0))  # no step takes less than what it loads, whatever its choices save one by one
+    elsewhere = [] if answer.step.transformers else spans.of_versions(one.phases, answer.step, content)
+    changes = [0, *(max(phases.values()) - max(one.phases.values()) for phases in elsewhere)]
+    less, more = min(changes), max(changes)
+    return (min(low, less), high + more), (min(reserved_low, less), reserved_high + more)
 
 
 def _otherwise(step: TrainingStep, content: dict[str, Any]) -> list[TrainingStep]:
@@ -143,130 +149,6 @@ def parts_by_phase(told: dict[str, Any]) -> dict[str, dict[str, int]]:
         if phase_of(name) in PHASES and phase["allocated"] > found.get(phase_of(name), {"allocated": 0})["allocated"]:
             found[phase_of(name)] = phase
     return {name: found[name]["parts"] for name in PHASES if name in found}
-
-
-def learned_share(facts: Facts) -> float:
-    """Of the tokens, how many carry loss; all where it is not known."""
-    known, learned = facts.data.tokens_total, facts.data.trained_tokens
-    return min(max(learned / known, 0.0), 1.0) if known and learned else 1.0
-
-
-def read_share(facts: Facts) -> float:
-    """Of the longer of what an encoder-decoder reads and writes, how much it reads; all where it is not known."""
-    known, read = facts.data.tokens_total, facts.data.read_tokens
-    return min(max(read / known, 0.0), 1.0) if known and read else 1.0
-
-
-def card_of(facts: Facts) -> tuple[Card, bool]:
-    """The device whose kernels are meant, and whether its name was known."""
-    machine = facts.machine
-    if machine.backend == "cpu" and machine.device is None:
-        quantised = facts.step is not None and facts.step.method == "qlora"
-        return Card("cpu", repacks=quantised and (repacks_here() if machine.cpu_bf16 is None else machine.cpu_bf16)), True
-    known, named = known_of(machine)
-    return Card("cuda", known.capability, known.processors), named
-
-
-def loop_of(
-    content: dict[str, Any],
-    step: TrainingStep,
-    card: Card,
-    live: Marks,
-    *,
-    layers: int | None = None,
-    learned: float = 1.0,
-    device: str = "meta",
-) -> Loop:
-    """The loop that the step is part of; `learned` is the share of the tokens that carry loss."""
-    if own_step(step):
-        from engine.worker.tracing.own import OwnLoop, plan_of
-
-        shorter = max(step.length - 1, 1) if step.padded else step.length
-        lengths = [step.length, *[shorter] * (step.micro_batch_rows - 1)]
-        return OwnLoop(
-            content,
-            plan_of(step),
-            live,
-            lengths=lengths,
-            layers=layers,
-            workspace=card.workspace,
-            pieces=step.pieces,
-            learned=learned,
-            device=device,
-        )
-    return PlainLoop(content, step, live, card, layers=layers, device=device)
-
-
-def own_step(step: TrainingStep) -> bool:
-    """Whether the engine takes such a step; others with a chunked loss are an ordinary loop with that loss."""
-    half = step.base_dtype in ("bfloat16", "float16")
-    if step.adapters:  # the frozen base is held in what is computed in
-        held = step.autocast in (None, step.base_dtype)
-    else:
-        held = not half or (step.base_dtype == "bfloat16" and step.autocast is None)
-    states = {"uint8", "int8"} if "8bit" in step.optimizer else {"bfloat16" if half and not step.adapters else "float32"}
-    return (
-        step.loss == "chunked"
-        and step.optimizer_implementation != "foreach"
-        and step.optimizer in ("adamw", "adamw_8bit", "paged_adamw_8bit")
-        and step.optimizer_state_dtype in (None, *states)
-        and step.adapter_dtype in (None, "float32")
-        and step.attention not in ("math", "eager")
-        and not step.outputs_held
-        and held
-        and not step.trained
-        and step.kernels != "liger"
-        and (step.method != "qlora" or (step.quantization, step.double_quantization, step.kbit_prepared) == ("nf4", True, False))
-    )
-
-
-def traced(content: dict[str, Any], step: TrainingStep, card: Card, layers: int | None, learned: float = 1.0) -> Traced:
-    """The step at that depth; at its own where `layers` is `None`."""
-    return trace(
-        lambda live: loop_of(content, step, card, live, layers=layers, learned=learned),
-        card,
-        attention=(pinned := _pinned(step, card)),
-        padded=bool(step.padded) and pinned != "flash 2",
-    )
-
-
-def _pinned(step: TrainingStep, card: Card) -> str | None:
-    """The kernel of attention that the step fixes; the engine leaves the choice to torch.
-
-    Flash attention over a mask, or where the stream is fp32, is not torch's own: FlashAttention 2 leaves padding out and is given
-    16 bit (transformers, integrations/flash_attention.py).
-    """
-    if own_step(step):
-        return None
-    narrow = step.autocast not in (None, "float32") or step.base_dtype != "float32"
-    return "flash 2" if step.attention == "flash" and card.has_flash and narrow else step.attention
-
-
-def at_depth(
-    content: dict[str, Any], step: TrainingStep, card: Card, speed: work.Speed, learned: float = 1.0
-) -> tuple[list[Segment], float, float]:
-    """The step's stream at its whole depth, the device's seconds, and the operations the host starts."""
-    config = models.config_of(content)
-    depth, repeated = models.depth_of(config), step.gradient_accumulation_steps / step.pieces
-    if depth > SHALLOW[1] + 1 and models.extendable(config, step.length) and not _by_number(step):
-        less, more = (traced(content, step, card, layers, learned) for layers in SHALLOW)
-        try:
-            segments = extended(less.segments, more.segments, depth)
-        except Unlike:
-            pass
-        else:
-            (a, n), (b, m) = (work.seconds(t.recorded, speed, repeated=repeated) for t in (less, more))
-            return segments, work.at_depth(a, b, SHALLOW, depth), work.at_depth(n, m, SHALLOW, depth)
-    whole = traced(content, step, card, None, learned)
-    busy, count = work.seconds(whole.recorded, speed, repeated=repeated)
-    return whole.segments, busy, count
-
-
-def _by_number(step: TrainingStep) -> bool:
-    """Whether some layers are treated unlike the others: the step names them by their numbers."""
-    targets = step.target_modules
-    named = [*(step.trained or ()), *([targets] if isinstance(targets, str) else targets or ())]
-    return any(re.search(r"(?<![A-Za-z_])\d", name) for name in named)
 
 
 def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: Facts) -> _Predicted:

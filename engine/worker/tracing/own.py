@@ -8,16 +8,15 @@ from unittest import mock
 import torch
 
 from engine.prediction import resolve
-from engine.worker import attention, causal, first_token, grouped, layout, modeling, unpadded
+from engine.worker import attention, causal, grouped, layout, modeling, unpadded
 from engine.worker.arguments import OPTIMIZERS
-from engine.worker.batches import LogicalBatch
-from engine.worker.devices import kind_of
 from engine.worker.inner import body_of, inner_of
-from engine.worker.packing import IGNORED
 from engine.worker.precision import autocast
 from engine.worker.tasks.registry import task_of
+from engine.worker.tracing import unproved
 from engine.worker.tracing.four_bit import quantise
 from engine.worker.tracing.live import Marks
+from engine.worker.tracing.made_rows import made_batch
 from engine.worker.tracing.models import config_of, depth_of, fresh_modules, loaded, skeleton
 from engine.worker.tracing.optimizers import BitsAndBytes, embeddings_of
 from engine.worker.tracing.trace import workspace
@@ -91,7 +90,7 @@ class OwnLoop:
         with self._unproved(lengths, alike):
             self._task.adopt(self.model)
         self.model.train()
-        self._batch = _batch(plan.task, head, lengths, labels, learned, read=read, alike=alike)
+        self._batch = made_batch(plan.task, head, lengths, labels, learned, read=read, alike=alike)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.model, self.trained, plan)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
@@ -109,12 +108,12 @@ class OwnLoop:
         """On the meta device two passes cannot be compared, and a mask cannot be asked for its rows."""
         if self._device != "meta":
             return contextlib.nullcontext()
-        self._rows = mock.patch.object(unpadded, "real_tokens", lambda mask: _rows_of(mask, lengths))
-        unproved = contextlib.ExitStack()
-        unproved.enter_context(mock.patch.object(unpadded, "prepare", _switched))
-        unproved.enter_context(mock.patch.object(causal, "prepare", _packed))
-        unproved.enter_context(mock.patch.object(causal, "reads_once", lambda model: alike and not causal._drops(model)))
-        return unproved
+        self._rows = mock.patch.object(unpadded, "real_tokens", lambda mask: unproved.rows_of(mask, lengths))
+        patched = contextlib.ExitStack()
+        patched.enter_context(mock.patch.object(unpadded, "prepare", unproved.switched))
+        patched.enter_context(mock.patch.object(causal, "prepare", unproved.packed))
+        patched.enter_context(mock.patch.object(causal, "reads_once", lambda model: alike and not causal._drops(model)))
+        return patched
 
     def _loss_begins(self) -> None:
         if self._which is not None:
@@ -173,118 +172,12 @@ class OwnLoop:
         torch.autograd.backward([loss])
 
 
-def _switched(model: Any) -> str | None:
-    """`unpadded.prepare` without its proof."""
-    inner = inner_of(model)
-    reason = attention.refusal(inner) or _wants_more(inner)
-    if inner.config.is_encoder_decoder or reason is not None:
-        return reason or "reads with one half and writes with the other"
-    attention.register()
-    _try_flash(inner)
-    body = body_of(model)
-    unpadded.switch(inner, body, body.forward, 0)
-    if first_token.possible(inner, body):
-        first_token.put_in(inner, body, 0.0)
-    return None
-
-
-def _packed(model: Any) -> str | None:
-    """`causal.prepare` without its proof."""
-    inner = inner_of(model)
-    reason = attention.refusal(inner) or _wants_more(inner)
-    if reason is None:
-        attention.register()
-        inner.set_attn_implementation(attention.NAME)
-        _try_flash(inner)
-    return reason
-
-
-def _wants_more(inner: Any) -> str | None:
-    """Why the proof would fail: the model wants of its attention what ours does not do."""
-    config = inner.config.get_text_config()
-    if getattr(config, "attn_logit_softcapping", None) or any(n.endswith("sinks") for n, _ in inner.named_parameters()):
-        return f"{config.model_type} wants softcap or sinks of its attention"
-    return None
-
-
-def _try_flash(inner: Any) -> None:
-    """The proof asks the card whether flash attention runs; asked first in a layer that is computed again, that would differ."""
-    config = inner.config.get_text_config()
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    device = next(inner.parameters()).device
-    if kind_of(device) == "cuda":
-        for dtype in (torch.float16, torch.bfloat16):
-            attention._flash_agrees(device, dtype, width)
-
-
-def _rows_of(mask: torch.Tensor, lengths: list[int]) -> tuple[tuple[int, ...], torch.Tensor]:
-    """`unpadded.real_tokens` for rows that are known."""
-    places = [row * mask.shape[1] + i for row, n in enumerate(lengths) for i in range(n)]
-    return tuple(lengths), torch.tensor(places).to(mask.device)
-
-
 def _optimizer(model: Any, parameters: list[torch.nn.Parameter], plan: Plan) -> Any:
     """What the Trainer makes of the plan's."""
     named = OPTIMIZERS[plan.optimizer]
     if "8bit" in named:
         return BitsAndBytes(parameters, paged="paged" in named, wide=embeddings_of(model))
     return torch.optim.AdamW(parameters, lr=1e-3, fused="fused" in named or None, foreach=None)
-
-
-def _batch(
-    task: str, head: str, lengths: list[int], labels: list[str], learned: float, *, read: float, alike: bool
-) -> LogicalBatch:
-    """Rows of those lengths, with targets that the task reads; of preferences two sequences are a pair."""
-    if task == "preference":
-        pairs = [lengths[i : i + 2] for i in range(0, len(lengths), 2)]
-        said = [[_learned(n, learned) for n in pair] for pair in pairs]
-        targets = [
-            {"labels": [t for side in sides for t in side], "chosen": pair[0], "reference": [0.0] * 2}
-            for pair, sides in zip(pairs, said, strict=True)
-        ]
-        return LogicalBatch([_pair(pair, i, _silent(pair[1], learned) if alike else 0) for i, pair in enumerate(pairs)], targets)
-    if head == "seq2seq":
-        asked = [_ids(_share(n, read), i) for i, n in enumerate(lengths)]
-        return LogicalBatch(asked, [[1] * _share(n, learned) for n in lengths])
-    return LogicalBatch([_ids(n, i) for i, n in enumerate(lengths)], [_target(task, n, labels, learned) for n in lengths])
-
-
-def _ids(length: int, number: int) -> list[int]:
-    """A row that begins like none before it: what rows share would be read once, and less memory taken."""
-    return [1 + number % 32, *[1] * (length - 1)][:length]
-
-
-def _pair(lengths: list[int], number: int, known: int) -> list[int]:
-    """Both sequences end to end; the second begins with so many tokens of the first."""
-    first = _ids(lengths[0], 2 * number)
-    return first + ([*first[:known], *[2] * (lengths[1] - known)] if known else _ids(lengths[1], 2 * number + 1))
-
-
-def _target(task: str, length: int, labels: list[str], learned: float) -> Any:
-    if task == "classification":
-        return 0
-    if task == "regression":
-        return 0.0
-    if task == "multi_label":
-        return [0.0] * max(len(labels), 1)
-    if task == "token_classification":
-        places = list(range(length))
-        return {"places": places, "words": places, "tags": [0] * length, "count": length}
-    return _learned(length, learned)
-
-
-def _learned(length: int, share: float) -> list[int]:
-    """Labels of a row of which that share carries loss."""
-    silent = _silent(length, share)
-    return [IGNORED] * silent + [1] * (length - silent)
-
-
-def _silent(length: int, share: float) -> int:
-    return length - _share(length, share)
-
-
-def _share(length: int, share: float) -> int:
-    return max(round(share * length), 1)
 
 
 def plan_of(step: TrainingStep) -> Plan:

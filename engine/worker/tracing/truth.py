@@ -13,10 +13,10 @@ from typing import Any
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from engine.prediction.stream import Segment
-from engine.worker.tracing.estimate import at_depth, loop_of
 from engine.worker.tracing.kernels import Card, repacks_here
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.models import quiet
+from engine.worker.tracing.steps import at_depth, loop_of
 from engine.worker.tracing.trace import Loop
 from engine.worker.tracing.work import Speed
 from recommender.step import TrainingStep

@@ -11,11 +11,12 @@ from engine.prediction.deeper import SHALLOW, extended
 from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, peaks
 from engine.worker.tracing import kernels, plain, spans
-from engine.worker.tracing.estimate import FITTING, _room, estimate, own_step, traced
+from engine.worker.tracing.estimate import FITTING, _room, estimate
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
 from engine.worker.tracing.models import config_of, extendable
 from engine.worker.tracing.own import OwnLoop
+from engine.worker.tracing.steps import own_step, traced
 from engine.worker.tracing.timed import Calls
 from engine.worker.tracing.trace import trace
 from engine.worker.tracing.truth import CPU, by_phase, measured, predicted, watched

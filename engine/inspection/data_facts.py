@@ -1,0 +1,84 @@
+"""The facts of rows that were counted and looked at: lengths, repeats, what is lost, language."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from engine.inspection import tokens
+from engine.inspection.counting import Counted, Looked
+from engine.inspection.duplicates import near_duplicates
+from engine.inspection.language import language_of
+from engine.inspection.layouts import Shape
+from recommender import hyper
+from recommender.facts import CLASSIFYING, Truncation
+
+LENGTHS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
+READ_FROM = ("text", "tokens", "messages", "prompt", "instruction", "source", "chosen")
+LEARNED_FROM = ("label", "tags", "completion", "output", "target")
+"""Roles of the columns that are named the text and the label in the facts, first come first."""
+
+
+def facts_of(shape: Shape, counted: Counted, held_out: Counted | None, looked: Looked, counter: tokens.Counter) -> dict[str, Any]:
+    """Fields of `DataFacts` by name; those of the labels and of the file are left to whoever knows them."""
+    rows, ordered = len(counted), looked.lengths
+    labelled = shape.task in CLASSIFYING
+    unwritten = bool(counted.calling) and counter.writes_calls is False
+    different = len(counted.first_of_key)
+    similar = near_duplicates(looked.texts) / max(len(looked.texts), 1)
+    scale = rows / len(ordered)
+    p50, p95, p99 = (percentile(ordered.tolist(), share) for share in (0.50, 0.95, 0.99))
+    longest = max(looked.longest, int(ordered[-1]))
+    wanted = {hyper.LENGTH_STEP * -(-n // hyper.LENGTH_STEP) for n in (p95, p99, longest) if n}
+    roles = shape.columns
+    return {
+        "task": shape.task,
+        "layout": shape.layout,
+        "columns": roles,
+        "confidence": shape.confidence,
+        "text_column": next(roles[r] for r in READ_FROM if r in roles),
+        "label_column": next((roles[r] for r in LEARNED_FROM if r in roles), None),
+        "rows": rows,
+        "unique_rows": different,
+        "eval_rows": len(held_out) if held_out is not None else None,
+        "tokens_p50": p50,
+        "tokens_p95": p95,
+        "tokens_p99": p99,
+        "tokens_max": longest,
+        "tokens_total": round(int(ordered.sum()) * scale),
+        "trained_tokens": None if labelled else round(looked.trained * scale),
+        "read_tokens": round(looked.read * scale) or None,
+        "tokens_origin": _origin(shape, looked, counter),
+        "truncation": [
+            Truncation(
+                length=length,
+                rows_cut=round(scale * int((ordered > length).sum())),
+                tokens_kept=round(scale * int(ordered.clip(max=length).sum())),
+                rows_untrained=round(scale * int((looked.before >= length).sum())),
+            )
+            for length in sorted({*LENGTHS, *wanted})
+        ],
+        "duplicate_share": (rows - len(counted.first_of_pair)) / rows,
+        "near_duplicate_share": similar * different / rows,
+        "shared_share": counted.together() / rows if counted.belongings is not None else None,
+        "conflict_share": counted.contradicting() / rows if labelled else None,
+        "overlap_share": held_out.shown_in(counted) / len(held_out) if held_out is not None else 0.0,
+        "empty_rows": counted.dropped,
+        "unknown_share": counter.unknown_share,
+        "unasked_rows": counted.unasked if shape.task == "chat" else None,
+        "unlearned_answers": counted.unlearned or None,
+        "unwritten_calls": counted.calling if unwritten else None,
+        "unwritten_rows": counted.only_calling if unwritten else None,
+        "unwritten_thoughts": counted.thinking if counted.thinking and counter.writes_thoughts is False else None,
+        "language": language_of(looked.texts),
+    }
+
+
+def _origin(shape: Shape, looked: Looked, counter: tokens.Counter) -> Literal["measured", "estimated", "assumed"]:
+    if not counter.own:
+        return "assumed"
+    # What a chat template adds is counted of one exchange, not of every row.
+    return "estimated" if looked.sampled or shape.task in ("chat", "preference") else "measured"
+
+
+def percentile(ordered: Sequence[int], share: float) -> int:
+    """The smallest value that at least `share` of the sorted values do not exceed."""
+    return int(ordered[min(len(ordered) - 1, max(0, -(-int(share * len(ordered) * 1000) // 1000) - 1))])
