@@ -12,7 +12,7 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Begin, Encoded, Progress, Prompt
 from engine.worker.tasks.chat_template import give_template, unwritten_calls, unwritten_thoughts
 from engine.worker.tasks.conversation import Rendered, ends_of, prompt_of, rendered
-from engine.worker.tasks.writing import TELL_EVERY, Writing
+from engine.worker.tasks.writing import Writing, reported
 from engine.worker.tasks.written import truth_of, with_texts
 from engine.worker.token_rows import TokenRows
 
@@ -52,7 +52,7 @@ class Chat(Writing):
         rows_cut = tokens_cut = uncalled = silent = 0
         thoughts = Counter[str | None]()
         untrained: dict[int, bool] = {}
-        for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
+        for item, number in reported(zip(rows.items or (), rows.numbers, strict=True), progress):
             row = rendered(tokenizer, item, rows.where(number))
             lost = max(len(row.ids) - most, 0)
             rows_cut += lost > 0
@@ -68,10 +68,6 @@ class Chat(Writing):
                 untrained[number] = lost > 0
                 silent += calls
             self.note_end(tokenizer, row)
-            if progress is not None and (i + 1) % TELL_EVERY == 0:
-                progress(i + 1)
-        if progress is not None:
-            progress(len(rows))
         if uncalled:
             self.remark(
                 "calls_left_out",

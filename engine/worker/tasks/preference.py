@@ -19,7 +19,7 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt
 from engine.worker.tasks.chat import Chat, why_untrained
 from engine.worker.tasks.conversation import prompt_of, sides
-from engine.worker.tasks.writing import TELL_EVERY
+from engine.worker.tasks.writing import reported
 from engine.worker.token_rows import Records, TokenRows
 
 
@@ -44,7 +44,7 @@ class Preference(Chat):
         input_ids, labels, first = TokenRows(), TokenRows(), []
         rows_cut = tokens_cut = 0
         untrained: dict[int, bool] = {}
-        for i, (item, number) in enumerate(zip(rows.items or (), rows.numbers, strict=True)):
+        for item, number in reported(zip(rows.items or (), rows.numbers, strict=True), progress):
             pair = list(sides(tokenizer, item, rows.where(number)).values())
             lost = sum(max(len(side.ids) - most, 0) for side in pair)
             rows_cut += lost > 0
@@ -58,8 +58,6 @@ class Preference(Chat):
                 untrained[number] = lost > 0
             for side in pair:
                 self.note_end(tokenizer, side)
-            if progress is not None and ((i + 1) % TELL_EVERY == 0 or i + 1 == len(rows)):
-                progress(i + 1)
         cut = f"within max_length ({most} tokens) both answers are the same, or one of them has not begun"
         why = why_untrained(rows, untrained, cut=cut, whole="both answers are the same, or one of them is empty.")
         targets = Records(labels=labels, chosen=first, reference=[[0.0, 0.0]] * len(first))

@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.rows import Rows
 from engine.worker.tasks.base import Encoded, Progress, Prompt
-from engine.worker.tasks.writing import TELL_EVERY, Writing
+from engine.worker.tasks.writing import Writing, reported
 from engine.worker.token_rows import TokenRows
 
 PROMPT_SHARE = 0.5
@@ -32,16 +32,12 @@ class RawText(Writing):
         most, end = self.plan.max_length, tokenizer.eos_token_id
         pieces = TokenRows()
         stream: list[int] = []
-        for i, text in enumerate(rows.items or ()):
+        for text in reported(rows.items or (), progress):
             ids = tokenizer(text, truncation=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
             stream += ids if end is None or ids[-1:] == [end] else [*ids, end]
             whole = len(stream) // most * most
             pieces.extend(stream[j : j + most] for j in range(0, whole, most))
             del stream[:whole]
-            if progress is not None and (i + 1) % TELL_EVERY == 0:
-                progress(i + 1)
-        if progress is not None:
-            progress(len(rows))
         if len(stream) > 1:  # one token alone has nothing before it that could predict it
             pieces.append(stream)
         return Encoded(pieces, pieces, [0] * len(pieces))  # everything is learned: nothing is held twice

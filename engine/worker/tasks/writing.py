@@ -1,7 +1,7 @@
 """Models that write: the cross-entropy of the tokens that are learned, whatever rows they are of."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch.nn import functional
@@ -13,12 +13,14 @@ from engine.worker.batches import padded
 from engine.worker.inner import body_of, inner_of
 from engine.worker.packing import IGNORED, learned, pack
 from engine.worker.precision import autocast
-from engine.worker.tasks.base import Answer, Encoded, Task
+from engine.worker.tasks.base import Answer, Encoded, Progress, Task
 from engine.worker.tasks.written import answer_of
 from engine.worker.token_loss import head_of, token_losses
 from recommender.errors import InputError
 
+Row = TypeVar("Row")
 TELL_EVERY = 200
+"""Rows."""
 UNUSED = (
     "temperature", "top_p", "min_p", "top_h", "typical_p", "top_k", "epsilon_cutoff", "eta_cutoff", "early_stopping",
     "length_penalty",
@@ -130,3 +132,14 @@ class Writing(Task):
         """Write one text."""
         ends = list(self.ends) if len(self.ends) != 1 else self.ends[0]
         return self.own_usage.replace("{end}", repr(ends or None)).replace("{pad}", str(self.pad))
+
+
+def reported(rows: Iterable[Row], progress: Progress | None) -> Iterator[Row]:
+    """The rows, one after the other; `progress` hears how many are done, now and then and at the end."""
+    done = 0
+    for done, row in enumerate(rows, 1):
+        yield row
+        if progress is not None and done % TELL_EVERY == 0:
+            progress(done)
+    if progress is not None:
+        progress(done)
