@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.files import sha256_of
-from engine.inspection.data import inspect_data, percentile
+from engine.inspection.data import inspect_data
 from engine.loading import load, split
 from engine.rows import key_of
 from recommender.errors import Exit, InputError
@@ -176,10 +176,6 @@ def test_the_preview_is_safe_to_show(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"text": f"\x1b[31mred\nrow {i}", "label": i % 2}) + "\n" for i in range(4)))
     assert looked(str(path))[1]["preview"][0] == ["\\x1b[31mred row 0", "0"]
-
-
-def test_percentiles_are_values_that_occur() -> None:
-    assert [percentile([1, 2, 3, 4], share) for share in (0.25, 0.5, 0.95, 1.0)] == [1, 2, 4, 4]
 
 
 def test_one_column_only(tmp_path: Path) -> None:
