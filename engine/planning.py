@@ -15,7 +15,7 @@ from recommender.counting import counted_rows, split_of, trained_tokens
 from recommender.errors import InputError
 from recommender.facts import DataFacts, Facts
 from recommender.lints import lint_for
-from recommender.plan import Plan
+from recommender.plan import DataChoice, Plan
 from recommender.recommendation import Candidate, Caution, Recommendation
 
 FLAGS = {
@@ -202,6 +202,27 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
     if plan.model.fingerprint not in (None, model.fingerprint, model.headers):
         raise InputError(f"{plan.model.id}: is not the model that the plan was made for; make a new plan.")
     check_here(plan, model.facts)
+    data = _data_of(plan, model.path)
+    made = _exact(plan, model, data)
+    machine = inspect_machine(runs, try_nf4=plan.method == "qlora")
+    if machine.ram_available is not None:
+        machine = machine.model_copy(update={"ram_available": machine.ram_available + ours()})
+    known = all_facts(machine, model, data)
+    check_rate(made, known)  # before seconds of counting
+    counted = with_counted_steps(known, lambda _: [made], advised=False)
+    check_fits(made, counted)
+    if not model.weights_here:
+        inspect_model(plan.model.id, revision=model.revision)  # which fetches them, now that they are wanted
+    settings = made.model_dump() | {"rows": in_batches(made, data.facts, _trained_on(plan.data, data.facts))}
+    return Completed(made, lint_for(settings, counted), counted)
+
+
+def _data_of(plan: Plan, model_path: str) -> DataInspection:
+    """The plan's rows, as it reads them.
+
+    Raises:
+        InputError: they cannot be used, or are not those the plan was made for.
+    """
     rows = plan.data
     data = inspect_data(
         rows.train,
@@ -214,36 +235,35 @@ def completed(plan: Plan, runs: Path | None = None, *, ours: Callable[[], int] =
         eval_rows=rows.eval_rows,
         split_seed=rows.split_seed,
         drop_conflicts=rows.drop_conflicts,
-        model_path=model.path,
+        model_path=model_path,
     )
     check_rows(plan, data.facts)
     if rows.train_fingerprint not in (None, data.fingerprint):
         raise InputError(f"{rows.train} has changed since the plan was made; point to it with --data, or make a new plan.")
     if rows.eval_fingerprint not in (None, data.eval_fingerprint):
         raise InputError(f"{rows.eval} has changed since the plan was made; point to it with --eval, or make a new plan.")
+    return data
+
+
+def _exact(plan: Plan, model: ModelInspection, data: DataInspection) -> Plan:
+    """The plan with what it needs to be repeated from it alone."""
     found = {
         "train": data.path,
         "eval": data.eval_path,
         **_reading(data),
-        "labels": rows.labels or list(data.facts.labels or ()),
+        "labels": plan.data.labels or list(data.facts.labels or ()),
         "train_fingerprint": data.fingerprint,
         "eval_fingerprint": data.eval_fingerprint,
     }
     name = plan.model.id if model.revision is not None else model.path
     exact = {"id": name, "revision": model.revision, "fingerprint": model.fingerprint}
-    made = plan.model_copy(update={"model": plan.model.model_copy(update=exact), "data": rows.model_copy(update=found)})
-    usual = split_of(data.facts)
-    carved = usual.validation if rows.validation_rows is None else rows.validation_rows
-    if rows.eval is None:
-        carved += usual.held_out if rows.held_out_rows is None else rows.held_out_rows
-    machine = inspect_machine(runs, try_nf4=plan.method == "qlora")
-    if machine.ram_available is not None:
-        machine = machine.model_copy(update={"ram_available": machine.ram_available + ours()})
-    found_out = all_facts(machine, model, data)
-    check_rate(made, found_out)  # before seconds of counting
-    situation = with_counted_steps(found_out, lambda _: [made], advised=False)
-    check_fits(made, situation)
-    if not model.weights_here:
-        inspect_model(plan.model.id, revision=model.revision)  # which fetches them, now that they are wanted
-    settings = made.model_dump() | {"rows": in_batches(made, data.facts, max(counted_rows(data.facts) - carved, 1))}
-    return Completed(made, lint_for(settings, situation), situation)
+    return plan.model_copy(update={"model": plan.model.model_copy(update=exact), "data": plan.data.model_copy(update=found)})
+
+
+def _trained_on(choice: DataChoice, data: DataFacts) -> int:
+    """How many rows are left for training."""
+    usual = split_of(data)
+    carved = usual.validation if choice.validation_rows is None else choice.validation_rows
+    if choice.eval is None:
+        carved += usual.held_out if choice.held_out_rows is None else choice.held_out_rows
+    return max(counted_rows(data) - carved, 1)

@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.gpu.results import Lines
 from engine import runs
 from engine.events import read_events
-from engine.inspect import DEMO, DEMO_PACKAGE
 from engine.inspection import kernels
+from engine.named import DEMO, DEMO_PACKAGE
 from engine.rundir import RunDirectory
 from engine.state import FINISHED
 from recommender.errors import LoracleError

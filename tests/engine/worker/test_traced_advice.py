@@ -7,8 +7,9 @@ from unittest.mock import Mock, patch
 import pytest
 
 from engine.prediction import sizes
-from engine.worker.tracing import own, pieces
+from engine.worker.tracing import pieces
 from engine.worker.tracing.candidates import candidates
+from engine.worker.tracing.made_rows import made_batch
 from engine.worker.tracing.own import OwnLoop
 from engine.worker.tracing.timed import Calls
 from recommender import fitted, tiles
@@ -240,7 +241,7 @@ def test_a_step_on_a_cpu_is_timed_with_everyday_rows(
     assert {call.kwargs.get("read") for call in made.call_args_list if call.kwargs.get("steps") == 1} == {0.25}
     assert any("read" not in call.kwargs for call in made.call_args_list), "memory is that of rows whose sides are as long"
     if task == "seq2seq":
-        batch = own._batch(task, task, read, [], 0.5, read=0.25, alike=True)
+        batch = made_batch(task, task, read, [], 0.5, read=0.25, alike=True)
         assert ([len(ids) for ids in batch.input_ids], [len(ids) for ids in batch.targets]) == ([18, 18], [36, 36])
     assert "seconds" not in told["not"]
     assert seconds["tokens"] == sum(read)
