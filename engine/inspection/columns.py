@@ -100,8 +100,8 @@ def _described(name: str, values: Sequence[Any]) -> Column:
     shown = [t for t in ("" if i is None else str(i) for i in items) if t.strip()]
     n = max(len(shown), 1)
     distinct = set(shown)
-    some = shown[:LOOK_AT]  # of lists the first items
-    numbers = [x for x in map(_number, some) if x is not None]
+    looked_at = shown[:LOOK_AT]  # of lists the first items
+    numbers = [x for x in map(_number, looked_at) if x is not None]
     return Column(
         name=name,
         kind=kind,
@@ -110,10 +110,10 @@ def _described(name: str, values: Sequence[Any]) -> Column:
         mean_characters=sum(map(len, shown)) / n,
         spaced=sum(" " in v.strip() for v in shown) / n,
         rows=len(present) if kind == "list" else len(shown),
-        numeric=len(numbers) / max(len(some), 1),
-        fractions=sum(not x.is_integer() for x in numbers) / max(len(some), 1),
+        numeric=len(numbers) / max(len(looked_at), 1),
+        fractions=sum(not x.is_integer() for x in numbers) / max(len(looked_at), 1),
         flags=len(distinct) > 1 and distinct <= _FLAGS,
-        dates=bool(shown) and (all(_DATE.fullmatch(t.strip()) for t in shown[:200]) or _are_moments(numbers, len(some))),
+        dates=bool(shown) and (all(_DATE.fullmatch(t.strip()) for t in shown[:200]) or _are_moments(numbers, len(looked_at))),
     )
 
 
