@@ -132,11 +132,12 @@ def quarantine(checkpoint: Path) -> None:
 
 
 def rotate(checkpoints: Path, best: int | None) -> None:
-    """Delete all but the newest `KEEP` sealed checkpoints and the best one."""
-    for checkpoint in sealed(checkpoints)[KEEP:]:
-        if step_of(checkpoint) != best:
+    """Delete all but the newest `KEEP` sealed checkpoints and the best one; with them what a killed worker has half deleted."""
+    kept = [step_of(checkpoint) for checkpoint in sealed(checkpoints)[:KEEP]]
+    for checkpoint in listed(checkpoints):
+        if step_of(checkpoint) < kept[0] and step_of(checkpoint) not in (*kept, best):
             # Without its manifest a half-deleted folder can never be taken for a checkpoint.
-            (checkpoint / MANIFEST).unlink()
+            (checkpoint / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(checkpoint, ignore_errors=True)
 
 

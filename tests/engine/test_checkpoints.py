@@ -177,12 +177,19 @@ def test_an_unsealed_folder_is_no_reason_to_delete_a_sound_one(tmp_path: Path) -
     assert [checkpoints.step_of(c) for c in checkpoints.sealed(tmp_path)] == [2, 1]
 
 
-def test_a_checkpoint_whose_deletion_was_cut_off_counts_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_whose_deletion_was_cut_off_counts_no_more_and_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for step in (1, 2, 3):
         save(tmp_path, step)
-    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
-    checkpoints.rotate(tmp_path, None)
+    with monkeypatch.context() as inside:
+        inside.setattr(shutil, "rmtree", lambda *_, **__: None)
+        checkpoints.rotate(tmp_path, None)
     assert [checkpoints.step_of(c) for c in checkpoints.sealed(tmp_path)] == [3, 2]
+    save(tmp_path, 4)
+    save(tmp_path, 5, seal=False)  # being written
+    checkpoints.rotate(tmp_path, None)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-3", "step-4", "step-5"]
 
 
 @pytest.mark.parametrize(
