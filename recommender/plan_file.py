@@ -26,15 +26,28 @@ _NOT_PLAIN = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uf
 """Characters that a YAML reader takes for line breaks, or refuses, unless they are written as escapes."""
 
 
+_OLD = re.compile("y|n|yes|no|on|off|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+", re.IGNORECASE)
+"""What readers of YAML 1.1, most of them, take for true, false or a time in seconds; a class may be called so."""
+
+
 class _Representer(SafeRepresenter):
-    """Writes strings so that every character comes back."""
+    """Writes strings so that every character comes back, and words and numbers so that any reader of YAML takes them as such."""
 
     def represent_text(self, text: str) -> ScalarNode:
         """Double quotes allow escapes; other strings get the plainest form."""
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _NOT_PLAIN.search(text) else None)
+        style = '"' if _NOT_PLAIN.search(text) else "'" if _OLD.fullmatch(text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    def represent_number(self, number: float) -> ScalarNode:
+        """YAML 1.1 reads `5e-06` as a text and `5.0e-06` as a number."""
+        node: ScalarNode = self.represent_float(number)
+        if "." not in node.value:
+            node.value = node.value.replace("e", ".0e")
+        return node
 
 
 _Representer.add_representer(str, _Representer.represent_text)
+_Representer.add_representer(float, _Representer.represent_number)
 
 
 def _yaml() -> YAML:

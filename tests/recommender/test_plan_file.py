@@ -1,5 +1,6 @@
 """Plans as text: strict in, readable out."""
 
+import importlib
 import json
 from typing import Any, get_args
 
@@ -193,6 +194,14 @@ PLANS = st.builds(
     early_stopping=st.booleans(),
     overrides=st.lists(WORDS, max_size=3),
 )
+
+
+def test_a_reader_of_yaml_1_1_takes_numbers_and_words_of_a_written_plan_as_such() -> None:
+    labels = ["no", "Yes", "off", "y", "1:30", "1e5", "010", "null", "2026-11-29", "é"]
+    changed = plan_file.set_fields(content(), ["learning_rate=5e-6", f"data.labels={json.dumps(labels)}", "weight_decay=1e-12"])
+    written = plan_file.dump(plan_file.validate(changed, "--set"))
+    read = importlib.import_module("yaml").safe_load(written)  # PyYAML, without types; transformers needs it
+    assert (read["learning_rate"], read["weight_decay"], read["data"]["labels"]) == (5e-6, 1e-12, labels)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
