@@ -49,8 +49,11 @@ class EarlyStopping(TrainerCallback, ExportableState):  # type: ignore[misc]  # 
 def patience_ended(checkpoint: Path, plan: Plan) -> bool:
     """Whether early stopping ended the training with that checkpoint.
 
-    A worker that was stopped, paused or killed at this very step has not noted it anywhere else.
+    A worker that was stopped, paused or killed at this very step has not noted it anywhere else. What a checkpoint keeps of it
+    goes on into the next ones, of a run too whose plan no longer asks for it.
     """
+    if not plan.early_stopping:
+        return False
     kept = read_json(checkpoint / "trainer_state.json").get("stateful_callbacks", {})
     waited = kept.get(EarlyStopping.__name__, {}).get("attributes", {}).get("waited", 0)
     return bool(waited >= plan.patience)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,3 +157,15 @@ def test_early_stopping_is_not_forgotten_by_a_worker_killed_at_that_very_step(
     run_here(plan, again=run)
     assert (run.report() or {})["steps"] == steps
     assert json.loads((run.checkpoints / FINISHED).read_text())["stopped_early"]
+
+
+def test_a_plan_that_no_longer_asks_for_early_stopping_goes_on_after_it(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+    """Whatever the checkpoint keeps of it."""
+    fields = {"epochs": 0.5, "evaluations": 6, "patience": 2, "learning_rate": 1e-12}
+    run = run_here(make_plan(tiny, early_stopping=True, **fields))
+    total = len(events(run, "step")) + 3
+    for file in (run.report_file, run.checkpoints / FINISHED):
+        file.unlink()
+    shutil.rmtree(run.model)
+    run_here(make_plan(tiny, early_stopping=False, **fields), again=run)
+    assert [e["step"] for e in events(run, "step")] == list(range(1, total + 1))
