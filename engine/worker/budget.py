@@ -62,8 +62,11 @@ class TokenBudget:
         """What was tried last has gone through."""
         self._alone = 0
 
-    def shrink(self, error: BaseException, *, longest: int, rows: int, training: bool = True) -> None:
-        """Make room after `error`, for lack of memory, came from a micro-batch of `rows` rows of at most `longest` tokens.
+    def shrink(
+        self, error: BaseException, *, longest: int, rows: int, tokens: int | None = None, training: bool = True
+    ) -> None:
+        """Make room after `error`, for lack of memory, came from a micro-batch of `rows` rows of at most `longest` tokens;
+        `tokens` in all, where it was not cut by padded ones.
 
         To be called when `error` is no longer being handled: the frames it came through hold what is to be freed.
 
@@ -76,7 +79,7 @@ class TokenBudget:
         if rows > 1:
             before = self.tokens
             # From what was really tried: a budget far above what the rows fill would be halved many times for nothing.
-            self.tokens = max(min(self.tokens, longest * rows) // 2, longest)
+            self.tokens = max(min(self.tokens, tokens or longest * rows) // 2, longest)
             self._report(before, self.tokens)
             return
         self._alone += 1

@@ -130,7 +130,8 @@ class Preflight:
                 self._no_number(trainer, rows, piece, lengths)
             self.reader.budget.worked()
             return False
-        self.reader.budget.shrink(failure, longest=max(lengths[i] for i in piece), rows=len(piece))
+        tried = [lengths[i] for i in piece]
+        self.reader.budget.shrink(failure, longest=max(tried), rows=len(piece), tokens=self.reader.task.held(tried))
         return True
 
     def _no_number(self, trainer: LogicalBatchTrainer, rows: Encoded, piece: list[int], lengths: list[int]) -> None:

@@ -132,7 +132,8 @@ class LogicalBatchTrainer(SavingTrainer):
                 break
             model.zero_grad()
             if failure is not None:
-                self._budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece))
+                tokens = self._task.held([lengths[i] for i in piece])
+                self._budget.shrink(failure, longest=lengths[piece[0]], rows=len(piece), tokens=tokens)
         if not finite:
             self._not_a_number("loss", self.overflowing(inputs))
         return loss

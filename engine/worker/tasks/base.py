@@ -171,6 +171,10 @@ class Task(ABC):
             return cut_packed(lengths, token_budget)
         return cut(lengths, token_budget, OVERHEAD.get(device, OVERHEAD["cuda"]))
 
+    def held(self, lengths: Sequence[int]) -> int:
+        """Tokens of a micro-batch of rows of those lengths, as `cut` counts them."""
+        return sum(lengths) if self.packed else len(lengths) * max(lengths)
+
     @abstractmethod
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """The loss of a micro-batch, summed over its units; a scalar with gradients."""

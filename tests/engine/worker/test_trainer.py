@@ -239,6 +239,23 @@ def test_running_out_of_memory_repeats_the_step_with_smaller_pieces(
         assert torch.equal(gradient, b.gradients()[name]), name
 
 
+def test_without_padding_the_budget_is_halved_from_the_tokens_that_were_there(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = bench(token_budget=10**6)
+    b.task.adopt(b.model)
+    batch, total, fails = b.batch(list(range(16))), b.task.total, iter([True])
+
+    def first_fails(*given: Any) -> torch.Tensor:
+        if next(fails, False):
+            raise MemoryError
+        return total(*given)
+
+    monkeypatch.setattr(b.task, "total", first_fails)
+    b.trainer.training_step(b.model, batch)
+    assert b.recovered == [(10**6, batch.tokens // 2)]
+
+
 def test_what_was_done_of_a_step_before_memory_ran_out_does_not_count_twice(bench: MakeBench, tiny: Path) -> None:
     """Gradients of the first pieces are thrown away, and dropout draws the same masks again."""
     b, undisturbed = (bench(model=tiny, token_budget=64) for _ in range(2))
