@@ -397,6 +397,18 @@ async def test_a_report_of_any_shape_crashes_nothing(runs: Path, worker: Any, sc
         await wait(pilot, lambda: "ok [/]" in screen(app))
 
 
+async def test_a_report_that_cannot_be_shown_is_said_where_it_would_stand(
+    worker: Any, runs: Path, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a reason that nobody has foreseen."""
+    worker.report()
+    monkeypatch.setattr("tui.views_result.cost", lambda report, **rest: report["no such key"])
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.push_screen(ResultScreen(worker.run))
+        await wait(pilot, lambda: "missing or damaged" in " ".join(screen(app).split()))
+
+
 async def test_help_lists_the_keys_of_the_screen(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -111,10 +111,18 @@ class ResultScreen(PanesScreen):
             self._problem(in_words(error.message))
             return
         if report is None:
-            words = _("{file} is missing or damaged; {watch} shows the run's curve and log.")
-            self._problem(words.format(file=self.run_directory.report_file, watch=keys.name("watch", "w")))
+            self._unreadable()
             return
-        self._show(report)
+        try:
+            self._show(report)
+        except Exception:
+            self._report = None
+            self._unreadable()
+            raise  # what went wrong is said beside it
+
+    def _unreadable(self) -> None:
+        words = _("{file} is missing or damaged; {watch} shows the run's curve and log.")
+        self._problem(words.format(file=self.run_directory.report_file, watch=keys.name("watch", "w")))
 
     def _problem(self, text: str) -> None:
         self.query_one("#result").display = False
