@@ -11,14 +11,19 @@ from typing import Any
 import psutil
 import pytest
 
+from engine import planning, scripting
 from engine.events import EventWriter
 from engine.inspect import DataInspection, ModelInspection
 from engine.new_run import create
 from engine.rundir import RunDirectory
 from recommender.facts import DataFacts, Facts, Machine, ModelFacts
 from recommender.plan import DataChoice, ModelChoice, Plan
+from tui import commands_estimate
 from tui.app import LoracleApp
 
+LOOK_BY_NAME = (planning, scripting, commands_estimate)
+"""Have `inspect_machine` of their own: imported by a test that has put another in its place, they would keep that one for all
+later tests of the process."""
 GB = 1_000_000_000
 
 
