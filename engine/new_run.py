@@ -5,11 +5,13 @@ import os
 import re
 import shutil
 import time
+import unicodedata
 from pathlib import Path
 
 from engine.files import write_atomically, write_json
 from engine.inspection.hub_list import hub_data
 from engine.rundir import RunDirectory
+from engine.text import one_line
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
@@ -86,4 +88,7 @@ def unwritable(root: Path, error: OSError) -> InputError:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-") or "run"
+    """Letters and digits of any script, with the marks that some write vowels as, and `-` between them."""
+    letters = unicodedata.normalize("NFC", Path(name).stem.lower())
+    kept = (c if c.isalnum() or unicodedata.category(c) in ("Mn", "Mc") else "-" for c in letters)
+    return re.sub("-+", "-", one_line("".join(kept))).strip("-") or "run"

@@ -68,11 +68,18 @@ def test_runs_of_the_same_second_get_names_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("train", "slug"),
-    [("/data/imdb/train.csv", "imdb"), ("/data/imdb/data.csv", "imdb"), ("train.csv", "run"), ("😀.csv", "run")],
-)
-def test_a_file_called_train_gives_its_folders_name(tmp_path: Path, train: str, slug: str) -> None:
+    [
+        ("/data/imdb/train.csv", "imdb"), ("/data/imdb/data.csv", "imdb"), ("train.csv", "run"), ("😀.csv", "run"),
+        ("客服 工单.csv", "客服-工单"), ("Re\u0301ponses.csv", "réponses"), ("हिन्दी.csv", "हिन्दी"),
+        ("\udcff\x1b[31m\u202eb.csv", "31m-b"),
+    ],
+)  # fmt: skip
+def test_a_run_is_named_after_its_data_in_any_script(tmp_path: Path, train: str, slug: str) -> None:
+    """A file called train gives its folder's name."""
     plan = PLAN.model_copy(update={"data": PLAN.data.model_copy(update={"train": train})})
-    assert create(tmp_path, plan, None).name.endswith(f"-{slug}-full")
+    run = create(tmp_path, plan, None)
+    assert run.name.endswith(f"-{slug}-full")
+    assert run.shown == run.name
 
 
 def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None:
