@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +62,7 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> Non
         OSError: it cannot be written; `filename` is `path`, of a full disk too, which by itself names no file.
     """
     data = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    beside = name_beside(path)
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
@@ -77,6 +78,22 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> Non
         error.filename = str(path)
         raise
     sync_folder(path.parent)
+
+
+def name_beside(path: Path) -> Path:
+    """A name that is this thread's alone, for a file on its way to `path` or from there."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the files that processes which are no more have left in `folder` under a `name_beside`."""
+    import psutil
+
+    for file in folder.glob(".*"):
+        of = re.fullmatch(r"\..+\.([0-9]{1,9})-[0-9]+", file.name)
+        if of and not psutil.pid_exists(int(of[1])):
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:

@@ -17,7 +17,7 @@ from engine.inspection.hub_list import hub_cache
 from engine.inspection.processor import usable_cores
 from engine.needless import needless
 from engine.processes import execute
-from engine.rundir import RunDirectory
+from engine.rundir import BEGUN_ANEW, RunDirectory
 from recommender.errors import Refused
 from recommender.facts import Machine
 from recommender.plan import Plan
@@ -119,6 +119,9 @@ def launch(run: RunDirectory, plan: Plan, waiting: Waiting | None = None) -> Non
     if waiting is not None and waiting.take(run, plan):
         return
     with run.log.open("ab") as log:
+        if log.tell():
+            log.write(BEGUN_ANEW.encode())
+            log.flush()
         words = ["engine.worker", str(run.path)]
         process = execute(words, cwd=run.path, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment())
     _reap(process)

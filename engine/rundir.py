@@ -29,6 +29,8 @@ START_GRACE_SECONDS = 20.0
 """How long a run without a worker.json counts as starting."""
 WAIT_SECONDS = 0.25
 """Between two looks at a run that is waited for."""
+BEGUN_ANEW = "=== begun anew ===\n"
+"""In a worker's log, where an earlier one has written into it."""
 LEAST_DISK = 65_536
 """Bytes: the longest event, which is the least that a worker must be able to write."""
 
@@ -182,14 +184,14 @@ class RunDirectory:
             return "memory"
 
     def last_words(self, lines: int = 12) -> str:
-        """The end of the worker's log: all there is when it died without a word."""
+        """The end of the worker's log: all there is when it died without a word. Of an earlier worker nothing."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(self.log.stat().st_size - 700 * lines, 0))
                 text = file.read().decode("utf-8", "replace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join(text.rpartition(BEGUN_ANEW)[2].splitlines()[-lines:])
 
 
 def settle(run: RunDirectory, state: RunState, read: Callable[[], object]) -> RunState:

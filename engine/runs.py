@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine import launch
 from engine.events import EventWriter
-from engine.files import expanded, folder_size, json_object, write_atomically
+from engine.files import expanded, folder_size, json_object, name_beside, write_atomically
 from engine.new_run import create
 from engine.processes import lives
 from engine.rundir import RunDirectory, is_group, is_run
@@ -133,12 +133,14 @@ def _take_over(run: RunDirectory) -> None:
     Raises:
         InputError: somebody else was quicker.
     """
-    last, taken = run.path / "worker.json", run.path / f".worker.json.{os.getpid()}"
+    last = run.path / "worker.json"
+    taken = name_beside(last)
     try:
         last.rename(taken)
     except FileNotFoundError:
         if run.state().status not in FINISHED and run.alive():
             raise InputError(_running(run)) from None
+        os.utime(run.path)  # its last worker came to nothing, and this one has as long to say who it is
         return
     if lives(json_object(taken) or {}):
         taken.rename(last)

@@ -18,7 +18,7 @@ from typing import Any
 
 from engine import checkpoints
 from engine.events import EventWriter
-from engine.files import DISK_FULL, write_json
+from engine.files import DISK_FULL, remove_unfinished, write_json
 from engine.needless import needless, without
 from engine.processes import lives, this
 from engine.rundir import RunDirectory
@@ -85,17 +85,24 @@ def main() -> int:
         if not where:
             os._exit(Exit.DONE)  # sent away: the ordinary way out would wait for what is being imported
         run = RunDirectory(Path(os.fsdecode(where)))
-        os.chdir(run.path)
-        _speak_into(run.log)
     else:
         run = RunDirectory(Path(sys.argv[1]).resolve())
-    lock = _lock(run)
-    if lock is None:
-        print(f"{run.name}: another worker has this run.", file=sys.stderr)
-        return Exit.REFUSED
+    try:
+        if libraries is not None:
+            os.chdir(run.path)
+            _speak_into(run.log)
+        lock = _lock(run)
+        if lock is None:
+            print(f"{run.name}: another worker has this run.", file=sys.stderr)
+            return Exit.REFUSED
+        for folder in (run.path, run.checkpoints, run.scores):
+            remove_unfinished(folder)
+        write_json(run.path / "worker.json", this() | {"versions": versions()})
+        events = EventWriter(run.events)
+    except OSError as error:
+        print(f"{run.path} cannot be written ({error.strerror}).", file=sys.stderr)
+        return Exit.FAILED
     control = Control(run.control)
-    write_json(run.path / "worker.json", this() | {"versions": versions()})
-    events = EventWriter(run.events)
     heartbeat = Heartbeat(events, run.path)
     last_word = threading.Lock()  # taken once, by whoever says it
 

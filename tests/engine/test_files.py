@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -60,6 +62,20 @@ def test_who_changes_a_folders_files_waits_for_whoever_does_already(tmp_path: Pa
         came.append("first")
     thread.join()
     assert came == ["first", "other"]
+
+
+def test_what_a_killed_process_has_not_finished_is_removed_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    killed = (
+        "import os, sys; from pathlib import Path; from engine import files; os.replace = lambda *_: os.kill(os.getpid(), 9);"
+        " files.write_atomically(Path(sys.argv[1]), 'new')"
+    )
+    subprocess.run([sys.executable, "-c", killed, tmp_path / "report.json"], check=False)
+    assert len(os.listdir(tmp_path)) == 1
+    mine = files.name_beside(tmp_path / "report.json")
+    for kept in (mine, tmp_path / ".model.1", tmp_path / "step-1.4194305-1"):
+        kept.write_text("")
+    files.remove_unfinished(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([mine.name, ".model.1", "step-1.4194305-1"])
 
 
 def test_threads_that_write_one_file_at_once_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

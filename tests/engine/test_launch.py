@@ -23,6 +23,7 @@ from engine.inspection.child import ask
 from engine.inspection.processor import usable_cores
 from engine.needless import without
 from engine.new_run import create
+from engine.rundir import BEGUN_ANEW
 from recommender.errors import Refused
 from recommender.facts import Device
 from recommender.plan import Plan
@@ -158,6 +159,10 @@ def test_the_worker_is_a_process_of_its_own_that_a_ctrl_c_does_not_reach(
     assert called["cwd"] == run.path
     assert called["command"][1:] == ["-P", "-m", "engine.worker", str(run.path)]
     assert called["stdin"] == subprocess.DEVNULL
+    assert run.log.read_text() == ""
+    run.log.write_text("out of words\n")
+    launch.launch(run, run.plan())
+    assert run.log.read_text() == f"out of words\n{BEGUN_ANEW}"
 
 
 @pytest.mark.parametrize(("method", "free", "fits"), [("full", 10**9, False), ("full", 2 * 10**9, True), ("lora", 10**9, True)])

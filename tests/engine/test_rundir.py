@@ -15,7 +15,7 @@ import pytest
 from engine import processes
 from engine.events import EventTail, EventWriter
 from engine.new_run import check_root, create
-from engine.rundir import LEAST_DISK, START_GRACE_SECONDS, RunDirectory, is_run, settle
+from engine.rundir import BEGUN_ANEW, LEAST_DISK, START_GRACE_SECONDS, RunDirectory, is_run, settle
 from engine.state import RunState
 from recommender.decide import recommend
 from recommender.errors import InputError
@@ -156,6 +156,9 @@ def test_a_run_whose_worker_died_without_a_word_is_dead(run: RunDirectory, monke
     assert time.monotonic() - began < 30.0, "nothing more will come"
     assert (state.status, state.step, state.death) == ("dead", 1, "memory")
     assert run.last_words(2) == "line 49\nKilled"
+    with run.log.open("a") as log:
+        log.write(BEGUN_ANEW)
+    assert run.last_words() == "", "what an earlier worker said is no word of this one"
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=LEAST_DISK - 1))
     assert run.likely_death() == "disk"
 

@@ -177,6 +177,17 @@ def test_a_resumed_run_counts_as_starting_and_old_requests_are_gone(start: Start
     assert run.state().status == "starting"
 
 
+def test_a_run_whose_worker_came_to_nothing_is_not_dead_while_the_next_one_starts(start: Start) -> None:
+    """It could not even say who it was, and no name in the folder has changed since."""
+    run = start("20260101-imdb-full")
+    living(run)
+    (run.path / "worker.json").unlink()
+    os.utime(run.path, (1, 1))
+    assert run.state().status == "dead"
+    runs.resume(run)
+    assert run.state().status == "running"
+
+
 def test_a_run_goes_on_while_its_last_worker_is_still_leaving(start: Start) -> None:
     """It has said its last word and frees its memory: a pilot goes on with the run that it tried last in that moment."""
     run = start("20260101-imdb-full")

@@ -44,8 +44,11 @@ def test_a_killed_run_goes_on_to_the_very_same_model(
     moved = RunDirectory(tmp_path / "another place" / run.name)
     moved.path.parent.mkdir()
     run.path.rename(moved.path)
+    half = moved.scores / ".before.json.4194305-7"
+    half.write_text("{")
     done = loracle("resume", moved.path)
     assert done.returncode == 0, done.stderr
+    assert not half.exists(), "of a worker that is no more"
     begun = [e for e in read_events(moved.events) if e["kind"] == "run"][-1]
     assert begun["resumed_from"] % 12 != 0, "the checkpoint should lie inside an epoch"
     assert 0 < begun["resumed_from"] < begun["total_steps"] == 72

@@ -51,6 +51,15 @@ def test_a_second_worker_is_refused_and_touches_nothing(tiny: Path, make_plan: M
     assert not run.events.exists()
 
 
+def test_a_worker_that_cannot_write_into_its_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "engine.worker", str(tmp_path)],
+        capture_output=True, text=True, timeout=60, env=environment(), check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (4, f"{tmp_path} cannot be written (Is a directory).\n")
+
+
 def test_where_a_file_system_has_no_locks_a_living_worker_is_told_by_its_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
