@@ -43,7 +43,7 @@ WARNINGS: dict[str, str] = {
     "learning_rate_low": marked("learning_rate {learning_rate:g} is so low that next to nothing is learned."),
     "damaged_checkpoint": marked("A damaged checkpoint was put aside ({checkpoint})."),
     "gpu_gone": marked(
-        "The run was on {device} and goes on on the processor, far slower; `loracle inspect machine` tells why."
+        "The run was meant for {device} and is on the processor, far slower; `loracle inspect machine` tells why."
     ),
 }
 """Said in translation only; what has no line here, or lacks a fact, is said by what the worker wrote."""

@@ -142,11 +142,19 @@ class Session:
         checkpoint, put_aside = checkpoints.newest_sound(self.run.checkpoints)
         for what in put_aside:
             self.tell.warn("damaged_checkpoint", f"A damaged checkpoint was put aside ({what}).", checkpoint=what)
-        before = str(read_json(checkpoint / "loracle.json").get("device", "cpu")) if checkpoint else "cpu"
-        if before != "cpu" and device_name() == "cpu":  # it has fallen off the bus, say; hours become weeks
-            text = f"The run was on {before} and goes on on the processor, far slower; `loracle inspect machine` tells why."
-            self.tell.warn("gpu_gone", text, device=before)
+        meant = self._meant_for(checkpoint)
+        if meant != "cpu" and device_name() == "cpu":  # it has fallen off the bus, say; hours become weeks
+            text = f"The run was meant for {meant} and is on the processor, far slower; `loracle inspect machine` tells why."
+            self.tell.warn("gpu_gone", text, device=meant)
         return checkpoint
+
+    def _meant_for(self, checkpoint: Path | None) -> str:
+        """The device that the run was on, or was planned for; `cpu` where nothing is known."""
+        if checkpoint is not None:
+            return str(read_json(checkpoint / "loracle.json").get("device", "cpu"))
+        found = advised(self.run, self.plan.method)
+        device = found[0].machine.device if found is not None else None
+        return device.name or "a GPU" if device is not None else "cpu"
 
     def _budget(self, built: Built, checkpoint: Path | None) -> TokenBudget:
         """The plan's token budget, or what an earlier life of the run had to come down to."""

@@ -27,7 +27,7 @@ from engine.worker.trainer import LogicalBatchTrainer
 from engine.worker.training import FINISHED, suggested_rate
 from recommender.decide import recommend
 from recommender.errors import InputError, TrainingFailed
-from recommender.facts import Facts, Measured
+from recommender.facts import Device, Facts, Machine, Measured
 from recommender.plan import Plan
 from recommender.traced import as_facts
 from recommender.variants import step_of
@@ -377,9 +377,18 @@ def test_a_run_that_goes_on_without_its_gpu_says_so(
     monkeypatch.setattr(checkpoints, "newest_sound", lambda folder: (tmp_path, []))
     monkeypatch.setattr(session, "device_name", lambda: now)
     warned: list[str] = []
-    here: Any = SimpleNamespace(checkpoints=tmp_path, warn=lambda code, text, **facts: warned.append(f"{code} {facts['device']}"))
+
+    def warn(code: str, text: str, device: str) -> None:
+        warned.append(f"{code} {device}")
+
+    here: Any = SimpleNamespace(checkpoints=tmp_path, method="full", warn=warn)
     session.Session(here, here, here, here)._newest_checkpoint()
     assert warned == ["gpu_gone NVIDIA L4"] * told
+    monkeypatch.setattr(checkpoints, "newest_sound", lambda folder: (None, []))  # a run that begins, planned for such a card
+    machine = Machine(backend="cuda", devices=(Device(name=device),)) if device != "cpu" else Machine()
+    monkeypatch.setattr(session, "advised", lambda run, method: (SimpleNamespace(machine=machine), None))
+    session.Session(here, here, here, here)._newest_checkpoint()
+    assert warned == ["gpu_gone NVIDIA L4"] * 2 * told
 
 
 def test_a_resume_is_exact_only_with_the_same_threads_device_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
