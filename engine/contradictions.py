@@ -90,8 +90,11 @@ def check_here(plan: Plan, model: ModelFacts, machine: Machine | None = None) ->
         if plan.rank > narrowest:
             raise InputError(f"pissa takes the rank from the weights: rank is {plan.rank}, and {name} has maps of {narrowest}.")
     _check_targets(plan, model, name)
-    if machine is None:
-        return
+    if machine is not None:
+        _check_precision(plan, machine)
+
+
+def _check_precision(plan: Plan, machine: Machine) -> None:
     if plan.precision == "fp16-mixed" and machine.backend == "cpu":
         raise InputError("precision fp16-mixed needs a GPU, and there is none; use `--set precision=fp32`.")
     device = machine.device
