@@ -65,8 +65,8 @@ def being_written(folder: Path, what: str) -> Iterator[None]:
         reason = first_line(error)
         free = size(shutil.disk_usage(folder.parent).free)
         raise TrainingFailed(
-            f"{folder.parent}: {what} could not be written ({reason}; {free} of disk are free); earlier checkpoints are sound:"
-            " free some disk, then `loracle resume`."
+            f"{folder.parent}: {what} could not be written ({reason}; {free} of disk is free); earlier checkpoints are "
+            "intact: free some disk space, then `loracle resume`."
         ) from error
 
 
@@ -152,6 +152,6 @@ def check_space(checkpoints: Path, expected: int) -> None:
     free = shutil.disk_usage(checkpoints).free
     if free < needed:
         raise TrainingFailed(
-            f"{checkpoints}: the next checkpoint needs about {size(needed)} and {size(free)} are free; earlier checkpoints"
-            " are sound: free some disk, then `loracle resume`."
+            f"{checkpoints}: the next checkpoint needs about {size(needed)} and {size(free)} is free; earlier checkpoints "
+            "are intact: free some disk space, then `loracle resume`."
         )

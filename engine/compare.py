@@ -62,7 +62,7 @@ def plans(
     assigned = {field_of(a) for a in assignments}
     for name, flag in (("seed", "--seeds"), ("folds", "--folds"), ("fold", "--folds")):
         if name in assigned:
-            raise InputError(f"--set {name}: say it with {flag}.")
+            raise InputError(f"--set {name}: use {flag} instead.")
     longest = max((advice.candidate(m) for m in methods), key=lambda c: c.settings.epochs).settings
     shared = [f"{name}={as_typed(getattr(longest, name))}" for name in SHARED]
     made: dict[str, Plan] = {}
@@ -105,10 +105,7 @@ def hours(made: Iterable[tuple[Plan, Candidate]], facts: Facts, folds: int | Non
     """About how long the runs take, from the table's run of each method."""
     start_up = START_UP_SECONDS / 3600
     return sum(
-        start_up
-        + max(c.hours.predicted - start_up, 0.0)
-        * steps_of(plan, facts.data, folds)
-        / max(c.settings.total_steps, 1)
+        start_up + max(c.hours.predicted - start_up, 0.0) * steps_of(plan, facts.data, folds) / max(c.settings.total_steps, 1)
         for plan, c in made
     )
 
@@ -260,10 +257,7 @@ def statements(rows: Sequence[dict[str, Any]], best: str | None, metric: str) ->
             continue
         d = row[metric]["difference"]
         size, low, high = (measure.difference(d[k]) for k in ("mean", "low", "high"))
-        span = (
-            f"{row['name']} scored {size} {words} against {leader}"
-            f" (95% interval {low} to {high})"
-        )
+        span = f"{row['name']} scored {size} {words} against {leader} (95% interval {low} to {high})"
         apart = d["low"] > 0 or d["high"] < 0
         said.append(f"{span}." if apart else f"{span}; the interval contains zero, so they are not shown to differ.")
     said += [_spread(row, metric) for row in rows if len((row.get(metric) or {}).get("by_seed") or ()) > 1]

@@ -88,7 +88,9 @@ def check_here(plan: Plan, model: ModelFacts, machine: Machine | None = None) ->
         shape = shape_of(model, plan.task)
         narrowest = min(shape.hidden, shape.key_value_width)
         if plan.rank > narrowest:
-            raise InputError(f"pissa takes the rank from the weights: rank is {plan.rank}, and {name} has maps of {narrowest}.")
+            raise InputError(
+                f"pissa needs a rank no larger than its layers: rank is {plan.rank}, and {name} has layers of width {narrowest}."
+            )
     _check_targets(plan, model, name)
     if machine is not None:
         _check_precision(plan, machine)
@@ -132,6 +134,6 @@ def check_rows(plan: Plan, data: DataFacts) -> None:
         return
     many = f"{'' if cut.length == plan.max_length else 'at least '}{cut.rows_untrained:,} of {data.rows:,}"
     raise InputError(
-        f"max_length is {plan.max_length}, and the answers of {many} rows begin behind it: nothing would be learned from them."
-        " Raise max_length, or shorten the prompts."
+        f"max_length is {plan.max_length}, and the answers of {many} rows begin after that: nothing would be learned from "
+        "them. Raise max_length, or shorten the prompts."
     )

@@ -12,7 +12,7 @@ HOPELESS_RATE = 0.1
 """AdamW moves each weight by about the rate at every step, whatever the gradient; weights are of the order of 0.02 to 0.1."""
 
 
-DAMAGED_FOR_A_WORD = "Leave such rows out, or get the model again: its weights may be damaged for a word of theirs."
+DAMAGED_FOR_A_WORD = "Leave such rows out, or download the model again: its weights for one of their words may be damaged."
 """The cure where some rows have a loss that is no number and others do not."""
 
 
@@ -40,7 +40,7 @@ def judge_rate(plan: Plan, suggested: float | None = None) -> Finding | None:
     facts = {"learning_rate": rate, "low": low, "high": high, "suggested": suggested}
     setting = f"learning_rate={usual}"
     if rate >= HOPELESS_RATE:
-        text = f"learning_rate {rate:g} moves every weight by about that much at each step, and weights are about 0.05: nothing"
+        text = f"learning_rate {rate:g} changes every weight by about that much at each step, and weights are about 0.05: nothing"
         return Finding("learning_rate_hopeless", f"{text} of the model would be left.", setting=setting, stop=True, facts=facts)
     most = high if plan.lora_plus_ratio is None else 5 * high
     if fastest > most:

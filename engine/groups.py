@@ -219,8 +219,8 @@ def drive(group: Group, following: Next, watch: Watch, report: Report | None = N
                 write_json(group.report_file, content)
             except OSError as error:
                 raise TrainingFailed(
-                    f"{group.path}: its report could not be written ({error.strerror}); its runs are sound: free some disk, then"
-                    f" `loracle resume {group.name}`."
+                    f"{group.path}: its report could not be written ({error.strerror}); its runs are intact: free some disk "
+                    f"space, then `loracle resume {group.name}`."
                 ) from None
         return False, frozenset(failed)
 
@@ -261,7 +261,7 @@ def _as_driver(group: Group) -> Iterator[None]:
     """
     with runs.written(group.path), alone(group.path):  # of two that begin at once, the other is seen
         if group.driven():
-            raise InputError(f"{group.name} is being worked off already; `loracle attach {group.name}` shows it.")
+            raise InputError(f"{group.name} is already being run; `loracle attach {group.name}` shows it.")
         write_json(group.path / "driver.json", this())
     try:
         yield

@@ -188,7 +188,7 @@ def learned_rows(data: DataInspection, model_path: str, count: int) -> dict[str,
     """
     facts = data.facts
     if facts.task is None or facts.task in CLASSIFYING:
-        raise InputError(f"{data.path}: its rows are for {facts.task}; tokens are shown where text is to be written.")
+        raise InputError(f"{data.path}: its rows are for {facts.task}; tokens are shown for tasks that generate text.")
     request: dict[str, Any] = {"train": data.path, "task": facts.task, "layout": facts.layout, "columns": facts.columns}
     request |= {"model": model_path, "count": count}
     return ask("learned", request, about=data.path, timeout=LEARNED_SECONDS)

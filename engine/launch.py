@@ -201,7 +201,9 @@ def check_disk(plan: Plan, where: Path, *, taken: int = 0) -> None:
     needed = max(needed - taken, 0) + 50_000_000
     free = disk_free(where)
     if free < needed:
-        raise Refused(f"{where}: the run needs about {size(needed)} of disk and {size(free)} are free. Free some, or use --runs.")
+        raise Refused(
+            f"{where}: the run needs about {size(needed)} of disk and {size(free)} is free. Free some space, or use --runs."
+        )
 
 
 def _weights_of(plan: Plan) -> int:

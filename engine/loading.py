@@ -57,7 +57,7 @@ def _read(choice: DataChoice, task: Task, name: str) -> Rows:
             raise InputError("the plan names no text_column and label_column.")
         return labelled(_table(name, choice), choice.text_column, choice.label_column)
     if choice.layout not in READERS or choice.columns is None:
-        raise InputError(f"the plan says not how the rows of {name} are written down (data.layout, data.columns).")
+        raise InputError(f"the plan does not say how the rows of {name} are written (data.layout, data.columns).")
     return READERS[choice.layout](_table(name, choice), choice)
 
 

@@ -54,7 +54,7 @@ def check_adapter(run: RunDirectory) -> None:
     if state.status != "done" or not run.model.is_dir():
         raise InputError(f"{run.name} is not done (it is {state.status}), so there is nothing to merge yet.")
     if run.plan().method == "full":
-        raise InputError(f"{run.name} has no adapter: {run.model} is the whole model already, there is nothing to merge.")
+        raise InputError(f"{run.name} has no adapter: {run.model} is already the whole model, so there is nothing to merge.")
 
 
 def target_of(run: RunDirectory, to: Path | None = None, *, replace: bool = False) -> Path:
@@ -139,7 +139,7 @@ def _merged(run: RunDirectory, target: Path, told: Callable[[str], None]) -> dic
     if "error" in answer:
         raise KINDS.get(int(answer["exit"]), TrainingFailed)(str(answer["error"]))
     why = "most often memory ran out" if code == -signal.SIGKILL else f"the end of {run.log} tells more"
-    raise TrainingFailed(f"The process that merges ended without a word; {why}. Nothing is left of it.")
+    raise TrainingFailed(f"The process that merges ended unexpectedly; {why}. What it wrote was removed.")
 
 
 @contextmanager

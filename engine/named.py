@@ -23,7 +23,7 @@ def local_model(name: str) -> Path | None:
         InputError: it is neither.
     """
     if not name.strip() or "\x00" in name:
-        raise InputError("the model has no name; give a folder, a hub id (like org/name), demo or demo-chat.")
+        raise InputError("no model is named; give a folder, a hub id (like org/name), demo or demo-chat.")
     path = expanded(name)
     try:
         if path.is_dir():

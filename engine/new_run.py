@@ -38,7 +38,7 @@ def new_folder(root: Path, plan: Plan, kind: str) -> Path:
             return path
         except FileExistsError:
             continue
-    raise InputError(f"{root}: a thousand runs were started in this very second.")
+    raise InputError(f"{root}: a thousand runs were started within this second.")
 
 
 def create(

@@ -179,8 +179,9 @@ def _in_slices(
             left_out.append(f"{labels[leader]}, learning rate x{RAISED:g}: there is no time for it")
     if budget is not None and hours > BUDGET_SHARE * budget:
         raise Refused(
-            f"The pilot would take about {duration(3600 * hours)}, more than {BUDGET_SHARE:.0%} of the {duration(3600 * budget)}"
-            " there are. Name fewer candidates with --methods, give it more --hours, or start the recommended run."
+            f"The pilot would take about {duration(3600 * hours)}, more than {BUDGET_SHARE:.0%} of the "
+            f"{duration(3600 * budget)} allowed. Name fewer candidates with --methods, give it more --hours, or start the "
+            "recommended run."
         )
     return Planned("slice", made, labels, stages, raised, hours, left_out)
 
@@ -212,9 +213,9 @@ def _in_folds(
     budget = facts.goal.time_budget_hours
     if budget is not None and hours > budget:
         raise Refused(
-            f"With {counted_rows(facts.data)} rows the candidates are cross-validated to their end, in {folds} folds; that would"
-            f" take about {duration(3600 * hours)}, more than the {duration(3600 * budget)} there are. Name fewer candidates"
-            " with --methods, give it more --hours, or start the recommended run."
+            f"With {counted_rows(facts.data)} rows the candidates are cross-validated to the end, in {folds} folds; that "
+            f"would take about {duration(3600 * hours)}, more than the {duration(3600 * budget)} allowed. Name fewer "
+            "candidates with --methods, give it more --hours, or start the recommended run."
         )
     finals = {f"{FINAL}{key}": plan for key, plan in made.items()}
     return Planned("folds", in_folds | finals, labels, [], {}, hours, left_out)

@@ -21,9 +21,9 @@ CLEAR = 2.0
 """Standard errors by which a gap must be above zero to count."""
 BEHIND = "clearly behind"
 TRUST = (
-    "How far to trust this: over 63 open runs of one 3B model on one data set, keeping the best of three by loss after 10% of"
-    " the steps found the eventual winner about 80% of the time and cost 0.4 points of accuracy in the mean (a random pick:"
-    " 5.3). Short runs flatter high learning rates, and say nothing about rank or the number of epochs."
+    "How far to trust this: over 63 published runs of one 3B model on one data set, keeping the best of three by loss after "
+    "10% of the steps found the eventual winner about 80% of the time and cost 0.4 points of accuracy on average (a random "
+    "pick: 5.3). Short runs flatter high learning rates, and say nothing about rank or the number of epochs."
 )
 
 
@@ -193,7 +193,7 @@ def _said(found: Course, labels: Mapping[str, str]) -> list[str]:
     if found.winner is None:
         return ["Every candidate failed; see the runs."]
     if not found.history:
-        return [f"{labels[found.winner]} was left alone: the other candidates failed."]
+        return [f"Only {labels[found.winner]} is left: the other candidates failed."]
     said = []
     for step, standing in found.history:
         leader = standing.left[0]

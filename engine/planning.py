@@ -94,7 +94,7 @@ def plan_with(
     changed = plan_file.set_fields(content, list(assignments))
     for name, flag in FLAGS.items():
         if _at(changed, name) != _at(content, name):
-            raise InputError(f"--set {name}: say it with {flag}, so that the advice is about it too.")
+            raise InputError(f"--set {name}: use {flag} instead, so that the advice takes it into account.")
     changed["overrides"] = list(overrides)  # a record, not a setting
     assigned = {field_of(a) for a in assignments}
     plan = plan_file.validate(with_what_follows(changed, assignments), "--set")

@@ -15,7 +15,7 @@ import psutil
 
 from recommender.errors import Refused
 
-NO_PROCESS = "No process can be started here ({why}). Close what else runs, and try again."
+NO_PROCESS = "No process can be started here ({why}). Close other programs and try again."
 SLACK = 2.0
 """Seconds by which two readings of one start time may differ, where the system tells it by the clock only."""
 CLOCK_SLACK = 60.0

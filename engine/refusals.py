@@ -30,9 +30,7 @@ def check_trainable(model: ModelInspection) -> None:
         raise InputError(f"{name}: GGUF weights are made for inference and cannot be trained; get the model as safetensors.")
     if quantised_elsewhere(model.facts):
         how = one_line(model.facts.quantization or "", 40)
-        raise InputError(
-            f"{name}: its weights are quantised for running it ({how}) and cannot be trained on here; get the original ones."
-        )
+        raise InputError(f"{name}: its weights are quantised for inference ({how}) and cannot be trained; get the original ones.")
 
 
 def check_task(task: Task | None, family: Family | None) -> None:
@@ -42,7 +40,7 @@ def check_task(task: Task | None, family: Family | None) -> None:
         InputError: this version cannot train it.
     """
     if family not in ("decoder", None) and task in OF_DECODERS:
-        raise InputError(f"for {task} this version trains decoders, and the model is an {family}; take a decoder.")
+        raise InputError(f"for {task} Loracle trains decoders, and this model is an {family}; use a decoder.")
 
 
 def check_advice(recommendation: Recommendation, chosen: Candidate, *, anyway: bool) -> list[str]:
@@ -60,7 +58,7 @@ def check_advice(recommendation: Recommendation, chosen: Candidate, *, anyway: b
     if recommendation.verdict == "not_yet":
         overrides += [f"{r.code}: {r.text}" for r in about]
         if not anyway:
-            raise Refused(_joined([r.text for r in about], recommendation.instead, "--anyway runs it all the same."))
+            raise Refused(_joined([r.text for r in about], recommendation.instead, "--anyway runs it regardless."))
     if not chosen.fits:
         why = [r.text for r in recommendation.reasons if r.code == chosen.removed_by and r.facts.get("method", name) == name]
         overrides += [f"{chosen.removed_by}: {w}" for w in why]
@@ -111,5 +109,5 @@ def check_fits(plan: Plan, facts: Facts, *, anyway: bool = False) -> None:
     against = why_not(facts, plan, anyway=anyway)
     if against is not None:
         disk = against.code == "no_disk"
-        cure = "Free some, or use --runs." if disk else "Lower max_length or token_budget, or take another method."
+        cure = "Free some space, or use --runs." if disk else "Lower max_length or token_budget, or use another method."
         raise Refused(f"{against.text} {cure}")

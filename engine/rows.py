@@ -94,9 +94,7 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
     if len(kept) == len(texts):
         return Rows(texts, labels, numbers, source=table.path.name, place=table.place)
     dropped = len(texts) - len(kept)
-    return Rows(
-        [texts[i] for i in kept], [labels[i] for i in kept], numbers, dropped, source=table.path.name, place=table.place
-    )
+    return Rows([texts[i] for i in kept], [labels[i] for i in kept], numbers, dropped, source=table.path.name, place=table.place)
 
 
 def _texts(table: Table, name: str, *, in_lists: bool = False) -> list[str]:
@@ -105,7 +103,7 @@ def _texts(table: Table, name: str, *, in_lists: bool = False) -> list[str]:
         values = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
     if not {list, dict}.isdisjoint(map(type, values)):
         row = next(i for i, value in enumerate(values) if isinstance(value, list | dict))
-        raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds a nested value; one text a row is needed.")
+        raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds a nested value; one text per row is needed.")
     return [value if type(value) is str and value.isascii() else as_text(value) for value in values]
 
 

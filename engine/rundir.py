@@ -1,8 +1,8 @@
 """The run directory: the only channel between a worker and whoever watches it.
 
-    runs/20261124-101500-imdb-full/
-        plan.yaml  recommendation.json  facts.json  run.lock  worker.json  control/
-        events.jsonl  worker.log  checkpoints/step-N/  scores/  model/  report.json
+runs/20261124-101500-imdb-full/
+    plan.yaml  recommendation.json  facts.json  run.lock  worker.json  control/
+    events.jsonl  worker.log  checkpoints/step-N/  scores/  model/  report.json
 """
 
 import math

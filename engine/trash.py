@@ -56,13 +56,13 @@ def restore(thing: Discarded) -> None:
         InputError: it is gone, or its place is taken.
     """
     if thing.was.exists():
-        raise InputError(f"{thing.name} cannot be brought back: {thing.was} is in the way.")
+        raise InputError(f"{thing.name} cannot be restored: {thing.was} is in the way.")
     if not thing.now.is_dir():
-        raise InputError(f"{thing.name} cannot be brought back: {thing.now} is gone.")
+        raise InputError(f"{thing.name} cannot be restored: {thing.now} is gone.")
     try:
         os.replace(thing.now, thing.was)
     except OSError as error:
-        raise InputError(f"{thing.name} cannot be brought back ({error.strerror}).") from None
+        raise InputError(f"{thing.name} cannot be restored ({error.strerror}).") from None
 
 
 def empty(things: list[Discarded]) -> None:

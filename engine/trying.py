@@ -93,7 +93,7 @@ class Trial:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise InputError("The process that holds the models ended without a word; most often memory ran out.")
+            raise InputError("The process that holds the models ended unexpectedly; most often memory ran out.")
         return found
 
     async def close(self) -> None:

@@ -15,8 +15,8 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "fits_sharded": "{method}: needs about {needed:size} on each of {devices} devices with weights and optimizer states "
     "sharded over them, {free:size} free: fits.",
     "does_not_fit": "{method}: needs about {needed:size}, you have {free:size} free: does not fit.",
-    "does_not_fit_surely": "{method}: needs {low:size} to {high:size}, you have {free:size} free: doubtful. --anyway tries "
-    "its longest rows before the first step, and trains nothing where they do not fit.",
+    "does_not_fit_surely": "{method}: needs {low:size} to {high:size}, you have {free:size} free: it may not fit. --anyway "
+    "tries its longest rows before the first step, and trains nothing if they do not fit.",
     "does_not_fit_each": "{method}: needs about {needed:size} on each of {devices} devices even when sharded over them, "
     "{free:size} free: does not fit.",
     "fits_uncounted": "{method}: {how} into the {free:size} that are free.",
@@ -24,24 +24,24 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "holds a copy).",
     "fits_sharded_uncounted": "{method}: {how} into the {free:size} that are free on each of {devices} devices, with weights and "
     "optimizer states sharded over them.",
-    "does_not_fit_uncounted": "{method}: {free:size} are free, {how}.",
+    "does_not_fit_uncounted": "{method}: {free:size} is free, {how}.",
     "does_not_fit_each_uncounted": "{method}: {free:size} are free on each of {devices} devices, {how} even for its share of a "
     "sharded run.",
     "no_nf4": "QLoRA cannot run here: the {bits}-bit kernels do not work on this machine.",
     "already_quantised": "{method} is out: the checkpoint is already quantised ({quantization}), so its weights stay frozen "
-    "as they are and adapters train on top, which is QLoRA's way.",
-    "over_time_budget": "{method}: about {hours:hours}, more than {usable:share} of your {budget:hours}.",
-    "no_disk": "{method}: needs about {needed:size} of disk for checkpoints and the result, {free:size} are free.",
+    "and only adapters can be trained on top, as QLoRA does.",
+    "over_time_budget": "{method}: takes about {hours:hours}, more than {usable:share} of your {budget:hours}.",
+    "no_disk": "{method}: needs about {needed:size} of disk for checkpoints and the result, {free:size} is free.",
     "no_disk_quite": "{method}: needs about {needed:size} of disk for checkpoints and the result, {missing:size} more than "
     "are free.",
     "no_hub_disk": "{method}: the model's {needed:size} cannot be downloaded into {free:size} of free disk.",
     "variant_no_embeddings": "{method}: the embeddings ({embeddings:short} parameters) stay frozen to save memory; "
     "everything else is trained.",
-    "variant_last_layers": "{method}: only the head and the last {last_layers} layers are trained; all of them would not fit "
-    "into the memory or the time there is.",
+    "variant_last_layers": "{method}: only the head and the last {last_layers} layers are trained; all of them would not "
+    "fit into the available memory or time.",
     "variant_adamw_8bit": "{method}: AdamW keeps its moments in {bits} bits, which saves {saving:size}.",
     "variant_bf16_weights": "{method}: fits only with the weights themselves in {precision} and {bits}-bit AdamW; small "
-    "updates are then rounded away, so expect slightly less than from mixed precision.",
+    "updates are then rounded away, so expect slightly worse results than with mixed precision.",
     # dominance
     "D1_qlora_saves_little": "{bits}-bit weights would save only {saving:size} here and take {least:num} to {most:num} times "
     "as long to train.",
@@ -56,41 +56,42 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "D3_too_small_for_adapters": "The model is so small ({parameters:short} parameters) that adapters save nothing.",
     "D4_many_full_copies": "{copies} full copies are {needed:size}; adapters are {adapter:size} each and share one base.",
     # points
-    "W1_small_encoder": "A small model ({parameters:short} parameters): where it fits, training all of it is simplest and "
+    "W1_small_encoder": "A small model ({parameters:short} parameters): if it fits, training all of it is simplest and "
     "usually best.",
     "W2_few_rows": "With only {unique_rows:count} rows adapters overfit less; comparing both is worth the time.",
-    "W3_adapter_holds_data": "{trained_tokens:short} trained {unit} are little for adapters, which could hold about "
-    "{capacity_256:short}: LoRA on all linear layers is expected to match full fine-tuning.",
+    "W3_adapter_holds_data": "{trained_tokens:short} trained {unit} are well below what adapters can hold (about "
+    "{capacity_256:short}): LoRA on all linear layers should match full fine-tuning.",
     "W3_size_alone": "{trained_tokens:short} trained {unit} would fit into adapters, which can hold about "
-    "{capacity_256:short}: the amount alone does not speak against LoRA.",
+    "{capacity_256:short}: the amount of data alone is no argument against LoRA.",
     "W4_more_than_adapter_holds": "{trained_tokens:short} trained {unit} exceed what even an adapter of rank {rank} can hold "
     "(about {capacity_256:short}).",
     "W5_like_pretraining": "This resembles pre-training, where LoRA lags clearly ({lora:share} against {full:share} on a "
-    "code benchmark in one study); if you use it, take rank {rank}.",
+    "code benchmark in one study); if you use it, choose rank {rank}.",
     "W5_without_rank": "This resembles pre-training, where LoRA lags clearly ({lora:share} against {full:share} on a "
     "code benchmark in one study).",
-    "W6_forgetting": "Keeping what the model knows matters: full fine-tuning moves all {parameters:short} parameters, LoRA "
-    "forgets less.",
-    "W7_few_rows_large_model": "{unique_rows:count} rows are too few to move {parameters:short} parameters safely.",
-    "W7_few_blocks": "{unique_rows:count} blocks of text are too few to move {parameters:short} parameters safely.",
+    "W6_forgetting": "You want to keep what the model knows: full fine-tuning changes all {parameters:short} parameters, "
+    "LoRA forgets less.",
+    "W7_few_rows_large_model": "{unique_rows:count} rows are too few to train all {parameters:short} parameters safely.",
+    "W7_few_blocks": "{unique_rows:count} blocks of text are too few to train all {parameters:short} parameters safely.",
     "W8_slower": "{method} takes about {hours:hours} against {best:hours}.",
     "W9_several_adapters": "You want {adapters_wanted} variants of one base model: adapters can share it.",
     "W10_affordable_full": "With {parameters:short} parameters full fine-tuning is affordable too.",
-    "W12_ships_in_4_bit": "It ships in {bits} bits: training on those weights, you score what you deploy.",
+    "W12_ships_in_4_bit": "It will be deployed in {bits} bits: trained on such weights, the model you score is the "
+    "model you deploy.",
     "W13_tiny_writer": "Below {limit:short} parameters adapters save little time and memory.",
-    "W14_last_layers_only": "Only the last layers could be trained in full here; adapters in all layers reach further.",
-    "W15_lora_cut_to_fit": "LoRA fits here only with rank {rank}, QLoRA with rank {wanted}: for these data that weighs more than "
-    "{bits} bits in the base.",
-    "W15_length": "LoRA fits here only with texts cut at {length:count} tokens, QLoRA reads {whole:count}: that weighs more than "
-    "{bits} bits in the base.",
-    "W15_rank_and_length": "LoRA fits here only with rank {rank} and texts of {length:count} tokens, QLoRA with rank {wanted} "
-    "and {whole:count}: that weighs more than {bits} bits in the base.",
-    "W16_bf16_weights": "With its weights in {precision}, as only fits here, full fine-tuning scored {full:share} in one "
-    "comparison and LoRA {lora:share}.",
+    "W14_last_layers_only": "Full fine-tuning could train only the last layers here; adapters change all of them.",
+    "W15_lora_cut_to_fit": "LoRA fits here only with rank {rank}, QLoRA with rank {wanted}: for this data that matters more "
+    "than a {bits}-bit base.",
+    "W15_length": "LoRA fits here only with texts cut at {length:count} tokens, QLoRA reads {whole:count}: that matters "
+    "more than a {bits}-bit base.",
+    "W15_rank_and_length": "LoRA fits here only with rank {rank} and texts of {length:count} tokens, QLoRA with rank "
+    "{wanted} and {whole:count}: that matters more than a {bits}-bit base.",
+    "W16_bf16_weights": "With its weights in {precision}, which is the only way it fits here, full fine-tuning scored "
+    "{full:share} in one comparison and LoRA {lora:share}.",
     # gates
     "G1_one_label": "All {rows:count} rows have the same label, so there is nothing to learn.",
     "G1_one_label_uncounted": "Every row has the same label, so there is nothing to learn.",
-    "G1_mostly_empty": "{empty_rows:count} rows have no text, or nothing to be learned from it; {rows:count} have both.",
+    "G1_mostly_empty": "{empty_rows:count} rows have no text, or nothing to learn from it; only {rows:count} can be used.",
     "G1_no_text": "None of the {rows:count} rows has any text.",
     "G2_contradictions": "{share:share} of your rows have a text that also appears with another label; no method can score "
     "above about {cap:share}.",
@@ -103,17 +104,17 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "G6_too_little_raw_text": "{trained_tokens:short} tokens of raw text are too few to teach a model anything it would keep.",
     "G7_changing_facts": "Facts that change belong in retrieval; fine-tuning teaches form and behaviour.",
     "G9_cannot_write": "An encoder cannot write text, which the task ({task}) asks for.",
-    "G9_decoders_only": "For this task ({task}) only decoders are trained here.",
-    "G10_gguf": "A GGUF file is made for running a model, not for training it.",
-    "G11_quantised": "These weights were quantised for running the model ({quantization}); trained are plain weights, or those "
-    "that bitsandbytes quantised.",
+    "G9_decoders_only": "For this task ({task}) Loracle trains only decoders.",
+    "G10_gguf": "A GGUF file is made for inference, not for training.",
+    "G11_quantised": "These weights were quantised for inference ({quantization}); only plain weights, or weights quantised "
+    "by bitsandbytes, can be trained.",
     # flip conditions
     "flip_memory": "{method}, if {needed:size} of memory were free.",
     "flip_memory_each": "{method}, if {needed:size} of memory were free on each device.",
     "flip_more_memory": "{method}, if more memory were free.",
     "flip_disk": "{method}, if {needed:size} of disk were free.",
     "flip_memory_below": "{method}, if less than {needed:size} were free.",
-    "flip_memory_any": "{method}, if any less memory were free.",
+    "flip_memory_any": "{method}, if even a little less memory were free.",
     "flip_memory_below_each": "{method}, if less than {needed:size} were free on each device.",
     "flip_less_memory": "{method}, if less memory were free.",
     "flip_tokens_above": "{method}, with more than {tokens:short} trained tokens.",
@@ -128,24 +129,25 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "flip_forgetting_low": "{method}, if it may forget some of what it knows.",
     "flip_one_variant": "{method}, if you want a single fine-tune.",
     "flip_behaviour": "{method}, if the rows teach how to answer and not facts that change.",
-    "flip_forgetting": "{method}, if keeping what the model already knows matters much.",
+    "flip_forgetting": "{method}, if keeping what the model already knows matters a lot.",
     # the explanation's own lines
-    "gates_open": "Nothing speaks against fine-tuning on these data.",
+    "gates_open": "Nothing speaks against fine-tuning on this data.",
     "considered": "{method}: trains {trained:count} parameters in {precision} with {optimizer}, {checkpointing} gradient "
     "checkpointing, micro-batches of up to {token_budget:count} tokens, about {hours:hours}.",
     "memory_where": "{method}: where the memory goes: {where}.",
-    "saving_checkpointing": "{method}: gradient checkpointing would save most, about {saved:size}, and take a quarter longer.",
-    "saving_half_batch": "{method}: half the token budget would save most, about {saved:size}, and train the same.",
-    "saving_half_length": "{method}: texts cut at half the length would save most, about {saved:size}.",
-    "saving_adamw_8bit": "{method}: the optimizer's states in 8 bit would save most, about {saved:size}.",
-    "saving_no_embeddings": "{method}: embeddings left as they are would save most, about {saved:size}.",
+    "saving_checkpointing": "{method}: gradient checkpointing would save the most, about {saved:size}, and take a "
+    "quarter more time.",
+    "saving_half_batch": "{method}: half the token budget would save the most, about {saved:size}, and train the same.",
+    "saving_half_length": "{method}: texts cut at half the length would save the most, about {saved:size}.",
+    "saving_adamw_8bit": "{method}: the optimizer's states in 8 bit would save the most, about {saved:size}.",
+    "saving_no_embeddings": "{method}: leaving the embeddings untrained would save the most, about {saved:size}.",
     "points_total": "Sum of the points: {points}.",
     "verdict": "{verdict} ({confidence}); runner-up: {runner_up}.",
     "verdict_not_yet": "Not yet ({confidence}); were it to run: {best}, then {runner_up}.",
     "verdict_not_yet_only": "Not yet ({confidence}); were it to run: {best}.",
-    "verdict_nothing_to_run": "Not yet ({confidence}): whatever is chosen, it cannot be trained like this.",
-    "verdict_does_not_fit": "Does not fit ({confidence}); the nearest to it: {best}.",
-    "verdict_no_time": "Does not fit into the time ({confidence}); the nearest to it: {best}.",
+    "verdict_nothing_to_run": "Not yet ({confidence}): no method can train on this as it is.",
+    "verdict_does_not_fit": "Does not fit ({confidence}); closest: {best}.",
+    "verdict_no_time": "Does not fit into the time allowed ({confidence}); closest: {best}.",
     # what to do instead
     "instead_more_labels": "Label more rows: aim for 100 to 500 in all, and at least {smallest:count} of every class.",
     "instead_more_of_each": "Label more rows, at least {smallest:count} of every class.",
@@ -155,31 +157,31 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "instead_challenge": "Then let fine-tuning challenge it: `loracle compare --methods {methods}` with five seeds; keep it "
     "only if it wins by more than the noise.",
     "instead_clean": "Settle the contradicting labels first.",
-    "instead_check_columns": "Check that the right text column was taken, or fill in the missing texts.",
-    "instead_disk": "Free disk: {needed:size} are needed.",
+    "instead_check_columns": "Check that the right text column is used, or fill in the missing texts.",
+    "instead_disk": "Free up disk space: {needed:size} is needed.",
     "instead_more_classes": "Add rows of another class, or treat this as anomaly detection.",
     "instead_retrieval": "Put the facts into a search index and give the model what it finds.",
     "instead_prompt": "Write a prompt with your best examples in it and see how far that goes.",
     "instead_in_prompt": "Put the text into the prompt or a search index; or collect far more of it.",
-    "instead_decoder": "Take a model that writes: a decoder, or an encoder-decoder such as T5.",
-    "instead_decoder_only": "Take a decoder: a model in the manner of Llama or Qwen.",
-    "instead_original_weights": "Take the original weights (safetensors), fine-tune those, and convert the result to GGUF.",
-    "instead_free_device": "End what other programs hold on this device ({held:size}): {method} would then fit.",
-    "instead_smaller_model": "Take a smaller model, or a machine with at least {needed:size} free.",
-    "instead_smaller_model_uncounted": "Take a smaller model, or a machine with more memory.",
+    "instead_decoder": "Use a model that generates text: a decoder, or an encoder-decoder such as T5.",
+    "instead_decoder_only": "Use a decoder, such as Llama or Qwen.",
+    "instead_original_weights": "Fine-tune the original weights (safetensors), and convert the result to GGUF.",
+    "instead_free_device": "Close the other programs on this device (they hold {held:size}): {method} would then fit.",
+    "instead_smaller_model": "Use a smaller model, or a machine with at least {needed:size} free.",
+    "instead_smaller_model_uncounted": "Use a smaller model, or a machine with more memory.",
     "instead_more_devices": "Sharded over all {devices} devices {method} would need about {needed:size} on each: a tool that "
     "shards (FSDP, DeepSpeed) can do that.",
     "instead_more_devices_uncounted": "{method} would fit sharded over all {devices} devices: a tool that shards (FSDP, "
     "DeepSpeed) can do that.",
-    "instead_original": "Take the original, unquantised weights of this model.",
-    "instead_shorter": "{method} would fit with texts cut at {fitting:count} tokens; {length:count} are wanted now.",
+    "instead_original": "Use the original, unquantised weights of this model.",
+    "instead_shorter": "{method} would fit with texts cut at {fitting:count} tokens instead of {length:count}.",
     "instead_nf4": "Get the {bits}-bit kernels to work here (bitsandbytes): QLoRA would fit in about {needed:size}.",
     "instead_nf4_uncounted": "Get the {bits}-bit kernels to work here (bitsandbytes): QLoRA would fit.",
-    "instead_shorter_time": "Then cut the texts shorter: half of them have at most {tokens:count} tokens, {length:count} are "
-    "used now.",
-    "instead_subset": "Then take fewer rows: about {rows:count} of {all_rows:count} fit into {budget:hours} "
-    "(`--train-rows {rows}`, a random sample).",
-    "instead_smaller_time": "Then take a smaller model, or allow {hours:hours}.",
+    "instead_shorter_time": "Then cut the texts shorter: half of them have at most {tokens:count} tokens; the limit is "
+    "{length:count} now.",
+    "instead_subset": "Then use fewer rows: about {rows:count} of {all_rows:count} fit into {budget:hours} (`--train-rows "
+    "{rows}`, a random sample).",
+    "instead_smaller_time": "Then use a smaller model, or allow {hours:hours}.",
 }
 
 CONSTANTS: dict[str, dict[str, Any]] = {

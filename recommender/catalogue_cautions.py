@@ -4,118 +4,120 @@ CAUTIONS: dict[str, str] = {
     # warnings
     "contradictions": "{share:share} of your rows have a text that also appears with another label; no method can score "
     "above about {cap:share}.",
-    "several_numbers": "{share:share} of the rows have a text that also comes with another number: their mean is all that can be "
-    "learned of it. Where several people judged, one row a text with the mean of their numbers is as good and trained sooner.",
+    "several_numbers": "{share:share} of the rows have a text that also appears with another number: only the mean can be "
+    "learned. If several people rated each text, one row per text with the mean of their ratings is as good and trains "
+    "faster.",
     "duplicates": "{rows:count} rows ({share:share}) repeat another one and are left out: {left:count} are left.",
     "duplicates_one": "One row ({share:share}) repeats another one and is left out: {left:count} are left.",
     "duplicates_and_near": "{rows:count} rows ({share:share}) repeat another one and are left out.",
     "duplicates_and_near_one": "One row ({share:share}) repeats another one and is left out.",
-    "near_duplicates": "Another {share:share} of the rows differ from an earlier one only a little; keep them on one side of "
-    "the split. {unique_rows:count} rows say something new.",
-    "shared": "{share:share} of the rows share their question, or their first message or text, with others. They stay on one "
-    "side of every split, or the score would be too good.",
+    "near_duplicates": "Another {share:share} of the rows differ only a little from an earlier one; keep them on the same "
+    "side of the split. {unique_rows:count} rows say something new.",
+    "shared": "{share:share} of the rows share their question, or their first message or text, with others. They are kept "
+    "on the same side of every split, or the score would be too good.",
     "overlap": "{share:share} of the held-out rows are also in the training data. They are left out of training, or the "
     "score would be too good.",
     "leak": "Column {column} seems to give the label away: keep it out of the text.",
-    "outliers": "{share:share} of the numbers in column {column} lie far from all others. The loss squares errors, so these few "
-    "rule the training: check them, clip them, or learn their logarithm.",
-    "rivals": "The label is a guess: {column} was taken, and {others} could be it as well (--label-column).",
-    "other_texts": "Only column {column} is read; {others} hold texts as well (--text-column takes another; two that belong "
-    "together are written into one).",
-    "unread_texts": "Neither read nor learned: {others} hold texts as well. What belongs to the answer, such as how it was "
-    "found, is written into its column, what belongs to the question into the question's.",
-    "ordered": "The labels in column {column} are grades in order: --task regression uses that order, classes do not know it.",
-    "spoken": "Column {column} holds conversations written out, which raw text learns whole, questions too; written as rows of "
-    "messages, only the answers are learned.",
-    "unknown_tokens": "{share:share} of the tokens stand for words or signs that this model does not know, all of them alike: it "
-    "cannot tell them apart. Take a model for this language or these signs.",
-    "nothing_held_out": "Nothing can be held out of so few texts: no score, before or after, will say whether it helped. Bring "
-    "held-out text, or cut the text into files of its own, such as chapters.",
-    "small_held_out": "Your {rows:count} held-out rows measure to about {points:num} points either way; smaller differences "
-    "are noise.",
-    "single_held_out": "A single held-out row says nothing of the result.",
+    "outliers": "{share:share} of the numbers in column {column} lie far from all others. The loss squares errors, so these "
+    "few dominate the training: check them, clip them, or learn their logarithm.",
+    "rivals": "That {column} is the label is a guess: {others} could be it too (--label-column).",
+    "other_texts": "Only column {column} is read; {others} also hold text (choose with --text-column; join columns that "
+    "belong together into one).",
+    "unread_texts": "Neither read nor learned, though they hold text: {others}. Move what belongs to the answer, such as "
+    "its reasoning, into the answer's column, and what belongs to the question into the question's.",
+    "ordered": "The labels in column {column} are ordered grades: --task regression uses their order, classification ignores it.",
+    "spoken": "Column {column} holds conversations as plain text: as raw text their questions are learned too; as rows of "
+    "messages only the answers are.",
+    "unknown_tokens": "{share:share} of the tokens are unknown to this model's tokenizer, which cannot tell them apart. Use "
+    "a model made for this language or script.",
+    "nothing_held_out": "These are too few texts to hold any out: no score will say whether training helped. Add held-out "
+    "text, or split the text into several files, such as chapters.",
+    "small_held_out": "Scores on your {rows:count} held-out rows are accurate to about {points:num} points either way; "
+    "smaller differences are noise.",
+    "single_held_out": "A single held-out row says nothing about the result.",
     "imbalanced": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights; "
     "choose the threshold on validation rows.",
     "imbalanced_classes": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights.",
-    "imbalanced_labels": "The most frequent label has {most:count} rows, the rarest {least:count}: rare ones get more weight.",
+    "imbalanced_labels": "The most frequent label has {most:count} rows, the rarest {least:count}: rare labels get more weight.",
     "rare_positive": "The rare class holds {share:share} of the rows: look at precision and recall (PR-AUC), accuracy says "
-    "nothing; if recall stays low, show it more often.",
+    "nothing; if recall stays low, oversample it.",
     "rare_class": "One class has fewer than {least} rows: its score will be chance. Merge it with another, or label more.",
     "rare_classes": "{classes} classes have fewer than {least} rows: their scores will be chance. Merge them, or label more.",
     "absent_class": "A named class has no row at all and cannot be learned.",
     "absent_classes": "{classes} named classes have no row at all and cannot be learned.",
-    "few_examples": "{rows:count} examples can tell whether tuning helps; a prompt with the best of them costs nothing: "
-    "compare both.",
+    "few_examples": "{rows:count} examples are enough to see whether tuning helps; a prompt with the best of them costs "
+    "nothing: compare both.",
     "preference_on_base": "Preferences sharpen a model that already follows instructions; this is a base model: fine-tune it "
     "on instructions first.",
-    "raw_text_on_instruct": "Raw text wears off how an instruct model answers: take the base model, or tune on instructions "
-    "again afterwards.",
+    "raw_text_on_instruct": "Training on raw text weakens how an instruct model answers: use the base model, or tune on "
+    "instructions again afterwards.",
     "no_chat_template": "The model has no chat template: one must be chosen, and kept with the model.",
     "truncated": "{rows:count} rows ({share:share}) are longer than {length:count} tokens and are cut there: {tokens:count} "
     "tokens are lost.",
     "truncated_one": "One row ({share:share}) is longer than {length:count} tokens and is cut there: {tokens:count} tokens are "
     "lost.",
-    "untrained": "The answers of {rows:count} rows ({share:share}) begin behind {length:count} tokens: nothing is learned from "
-    "them. Above a tenth the run refuses to start; raise max_length, or shorten the prompts.",
-    "untrained_one": "The answer of one row ({share:share}) begins behind {length:count} tokens: nothing is learned from it. "
-    "Above a tenth the run refuses to start; raise max_length, or shorten the prompt.",
+    "untrained": "The answers of {rows:count} rows ({share:share}) begin after token {length:count}: nothing is learned "
+    "from them. Above 10% the run refuses to start; raise max_length, or shorten the prompts.",
+    "untrained_one": "The answer of one row ({share:share}) begins after token {length:count}: nothing is learned from it. "
+    "Above 10% the run refuses to start; raise max_length, or shorten the prompt.",
     "left_out": "{rows:count} rows have nothing to read, or nothing to learn, and are left out.",
     "left_out_one": "One row has nothing to read, or nothing to learn, and is left out.",
     "unasked": "{rows:count} conversations begin with the assistant: what it says before the first question is left out.",
     "unasked_one": "One conversation begins with the assistant: what it says before the first question is left out.",
-    "unwritten_calls": "{rows:count} rows call tools, which this model's chat template does not write down: nothing is learned "
-    "from those answers. Take a model whose template knows tools.",
-    "unwritten_calls_one": "One row calls tools, which this model's chat template does not write down: nothing is learned from "
-    "those answers. Take a model whose template knows tools.",
-    "unwritten_calls_only": "{rows:count} rows call tools, which this model's chat template does not write down: nothing is "
-    "learned from those answers, and nothing at all from {only:count} of the rows. Above a tenth the run refuses to start; take "
-    "a model whose template knows tools.",
-    "unwritten_thoughts": "{rows:count} rows hold thoughts (reasoning_content) that this model's chat template does not write "
-    "down: the answers are learned without them. Write them into the answers (<think>...</think>), or take a model that thinks.",
-    "unwritten_thoughts_one": "One row holds thoughts (reasoning_content) that this model's chat template does not write down: "
-    "the answer is learned without them. Write them into the answer (<think>...</think>), or take a model that thinks.",
+    "unwritten_calls": "{rows:count} rows call tools, which this model's chat template leaves out: nothing is learned from "
+    "those answers. Use a model whose template supports tools.",
+    "unwritten_calls_one": "One row calls tools, which this model's chat template leaves out: nothing is learned from those "
+    "answers. Use a model whose template supports tools.",
+    "unwritten_calls_only": "{rows:count} rows call tools, which this model's chat template leaves out: nothing is learned "
+    "from those answers, and nothing at all from {only:count} of the rows. Above 10% the run refuses to start; use a model "
+    "whose template supports tools.",
+    "unwritten_thoughts": "{rows:count} rows hold reasoning (reasoning_content) that this model's chat template leaves out: "
+    "the answers are learned without it. Write it into the answers (<think>...</think>), or use a reasoning model.",
+    "unwritten_thoughts_one": "One row holds reasoning (reasoning_content) that this model's chat template leaves out: the "
+    "answer is learned without it. Write it into the answer (<think>...</think>), or use a reasoning model.",
     "unlearned": "{answers:count} answers of weight 0 are read, not learned.",
     "unlearned_one": "One answer of weight 0 is read, not learned.",
-    "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred than "
+    "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, 1% longer than "
     "{tokens:count}.",
-    "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one in a "
-    "hundred than {tokens:count}: the rest is cut. Split long texts, or take a model that reads more.",
-    "long_texts_half": "At least {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one "
-    "in a hundred than {tokens:count}: the rest is cut. Split long texts, or take a model that reads more.",
-    "long_documents": "Many texts are longer than the {reads:count} tokens that this model reads (one in twenty has more than "
-    "{tokens:count}). Try in this order, and compare on validation rows: keep head and tail of each text, cut it into chunks "
-    "and pool their scores, take an encoder for long texts.",
-    "long_documents_half": "Half of the texts have more than {tokens:count} tokens, and this model reads {reads:count}. Try in "
-    "this order, and compare on validation rows: keep head and tail of each text, cut it into chunks and pool their scores, "
-    "take an encoder for long texts.",
-    "long_documents_read_long": "Many texts are longer than the {reads:count} tokens that this model reads (one in twenty has "
-    "more than {tokens:count}). Keep head and tail of each text, or cut it into chunks and pool their scores; compare on "
+    "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, 1% "
+    "longer than {tokens:count}: the rest is cut. Split long texts, or use a model that reads more.",
+    "long_texts_half": "At least {share:share} of the texts are longer than the {reads:count} tokens that this model reads, "
+    "1% longer than {tokens:count}: the rest is cut. Split long texts, or use a model that reads more.",
+    "long_documents": "Many texts are longer than the {reads:count} tokens that this model reads (5% have more than "
+    "{tokens:count}). Try in this order, and compare on validation rows: keep the head and tail of each text, cut it into "
+    "chunks and pool their scores, use a long-context encoder.",
+    "long_documents_half": "Half of the texts have more than {tokens:count} tokens, and this model reads {reads:count}. Try "
+    "in this order, and compare on validation rows: keep the head and tail of each text, cut it into chunks and pool their "
+    "scores, use a long-context encoder.",
+    "long_documents_read_long": "Many texts are longer than the {reads:count} tokens that this model reads (5% have more "
+    "than {tokens:count}). Keep the head and tail of each text, or cut it into chunks and pool their scores; compare on "
     "validation rows.",
-    "unused_devices": "{present} devices are here; one run of Loracle uses {used}.",
+    "unused_devices": "This machine has {present} devices; a run of Loracle uses {used}.",
     "device_left_out": "{used} of {usable} devices are used; the others have too little free memory to help.",
-    "sharded": "{method} is planned sharded over {devices} devices: weights and optimizer states divided among them (FSDP).",
-    "busy_device": "Other programs hold {held:size} of this device's {total:size}; ending them would leave more room.",
+    "sharded": "{method} is planned sharded over {devices} devices: weights and optimizer states are divided among them (FSDP).",
+    "busy_device": "Other programs hold {held:size} of this device's {total:size}; closing them would leave more room.",
     "fp16_hostile": "This family of models overflows in half precision and the device has no bf16: trained in {precision}, "
     "which takes twice the memory.",
     "experts_stay_whole": "{bits}-bit loading leaves this mixture's experts ({experts:short} parameters) as they are: QLoRA "
     "saves little here.",
-    "nf4_untried": "The {bits}-bit kernels were not tried on this machine; a trial runs before training.",
+    "nf4_untried": "The {bits}-bit kernels have not been tried on this machine; a trial runs before training.",
     "slow": "This would take about {hours:hours} here. Before waiting that long: shorter texts, fewer rows, a smaller model, "
     "or a rented GPU.",
     "slow_device": "This would take about {hours:hours} here. Before waiting that long: shorter texts, fewer rows, a smaller "
     "model, or more and faster devices.",
-    "slow_raw_text": "This would take about {hours:hours} here. Before waiting that long: the best part of the text, a smaller "
-    "model, or more and faster devices.",
-    "sequential_adapters": "{updates} updates, one after another: merged adapters wear the base down. Train each new adapter "
-    "from the original base, on old and new rows together.",
+    "slow_raw_text": "This would take about {hours:hours} here. Before waiting that long: only the best part of the text, a "
+    "smaller model, or more and faster devices.",
+    "sequential_adapters": "{updates} updates, one after another: merging each adapter degrades the base. Train each new "
+    "adapter from the original base, on old and new rows together.",
     "sequential_full": "{updates} updates, one after another: mix old rows into each, or the model forgets what came before.",
-    "score_in_4_bit": "It ships in {bits} bits but is trained in more: quantise the result and score that, before you trust it.",
+    "score_in_4_bit": "It will be deployed in {bits} bits but is trained in more: quantise the result and score "
+    "that before you trust it.",
     "check_forgetting": "To see what is forgotten, compare the loss on a few hundred general texts before and after; a rise "
     "of more than {rise:share} is a warning.",
     "pilot": "{leader} and {second} are close ({margin:num} points apart): `loracle pilot` tries both and goes on with the "
     "winner.",
-    "brought_method": "You brought {brought}; these facts speak for {method}.",
-    "assumed": "Not known and assumed: {names}.",
+    "brought_method": "You chose {brought}; the facts speak for {method}.",
+    "assumed": "Unknown, so assumed: {names}.",
     # lints
     "warmup_longer_than_run": "The warm-up ({warmup_steps} steps) is longer than the whole run ({total_steps} steps): the "
     "learning rate never reaches its value, ends at {reached:share} of it and never decays.",
@@ -138,34 +140,34 @@ CAUTIONS: dict[str, str] = {
     "high_preference_rate": "A learning rate of {learning_rate:num} breaks a model trained on preferences; {suggested:num} "
     "is usual here.",
     "alpha_without_rate": "Alpha acts like a learning rate: {alpha} is {times:num} times what a rate of {learning_rate:num} "
-    "is meant for; divide the rate by up to as much, or take alpha {usual}.",
+    "is meant for; divide the rate by up to as much, or use alpha {usual}.",
     "alpha_without_rate_low": "Alpha acts like a learning rate: {alpha} is {times:num} times what a rate of "
-    "{learning_rate:num} is meant for, so the adapters hardly move; take alpha {usual}.",
-    "eight_bits_on_cpu": "8-bit AdamW saves memory on NVIDIA's and AMD's cards; on a CPU it takes more than plain AdamW.",
+    "{learning_rate:num} is meant for, so the adapters hardly move; use alpha {usual}.",
+    "eight_bits_on_cpu": "8-bit AdamW saves memory on NVIDIA and AMD cards; on a CPU it takes more than plain AdamW.",
     "rslora": "With rsLoRA and alpha {alpha} adapters weigh {times:num} times as much as usual, so a learning rate of "
-    "{learning_rate:num} acts like {acts:num}; take alpha {usual}, or a rate lower by as much.",
-    "large_batch_lora": "LoRA loses against full fine-tuning with batches beyond {clearly}, whatever its rank; you have "
+    "{learning_rate:num} acts like {acts:num}; use alpha {usual}, or a rate lower by as much.",
+    "large_batch_lora": "LoRA falls behind full fine-tuning with batches above {clearly}, whatever its rank; yours is "
     "{effective_batch}.",
     "attention_only": "LoRA on attention alone is the weak choice: {all_targets} layers learn more at the same size.",
-    "pure_fp16": "Pure fp16 ends in NaN: take bf16, or fp16 mixed with fp32 weights.",
+    "pure_fp16": "Pure fp16 ends in NaN: use bf16, or fp16 mixed with fp32 weights.",
     "fp16_where_bf16_works": "Mixed fp16 needs loss scaling and can overflow; this device has bf16, which does not.",
-    "fp16_overflows": "This family of models overflows in fp16, mixed or not: take bf16 or fp32.",
+    "fp16_overflows": "This family of models overflows in fp16, mixed or not: use bf16 or fp32.",
     "accuracy_on_skewed": "Accuracy says little when the largest class holds {share:share} of the rows; macro-F1 is better.",
     "padded_to_maximum": "Padding every row to {length} tokens wastes most of the work: {few:share} of the texts have more "
     "than {tokens:count}. Pad to the longest of a batch.",
     "truncates": "At {length:count} tokens about {share:share} of the rows are cut.",
     "truncates_half": "At {length:count} tokens about {share:share} of the rows or more are cut.",
     "longer_than_model": "{length} tokens are more than the {reads} this model reads.",
-    "without_effect": "{setting} changes nothing: the loss of this task ({task}) does not look at it.",
+    "without_effect": "{setting} changes nothing: the loss of this task ({task}) does not use it.",
     "without_effect_in_full": "{setting}: without effect, because full fine-tuning has no adapters.",
     "one_seed": "One seed on {unique_rows:count} rows can mislead by several points: compare {seeds} and report mean and spread.",
     "compile_short": "torch.compile would save about {saved:hours} of this run and cost about {cost:hours}: leave it off.",
-    "compile_useless": "torch.compile saved nothing of a step of this kind where it was measured: leave it off.",
+    "compile_useless": "torch.compile saved no time on a step of this kind where it was measured: leave it off.",
     "compile_unmeasured": "Whether torch.compile pays for a step of this kind was not measured: compare the seconds of a step. "
     "What it keeps in memory is not counted; the estimate's interval is only made wider.",
-    "liger_no_gpu": "Liger's kernels need an NVIDIA GPU: torch's own compute instead.",
-    "liger_missing": "Liger's kernels are not installed (`pip install 'loracle[liger]'`): torch's own compute instead.",
-    "liger_model": "Loracle does not take Liger's kernels for models of this kind by itself: they are used only if Liger knows "
+    "liger_no_gpu": "Liger's kernels need an NVIDIA GPU: torch's own are used instead.",
+    "liger_missing": "Liger's kernels are not installed (`pip install 'loracle[liger]'`): torch's own are used instead.",
+    "liger_model": "Loracle does not choose Liger's kernels for models of this kind: they are used only if Liger supports "
     "it and a batch agrees with torch's own.",
     "no_bias_correction": "Adam without bias correction makes small-data fine-tuning unstable: switch it on.",
     "untrained_head": "The classifier head starts from random weights and must be trained beside the adapters (modules_to_save).",

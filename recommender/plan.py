@@ -185,9 +185,9 @@ class Plan(Choice):
     @classmethod
     def _known_targets(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
-            raise ValueError("must be all-linear or names of modules")
+            raise ValueError("must be all-linear or module names")
         if value is not None and not all(_MODULE.fullmatch(name.strip()) for name in value.split(",")):
-            raise ValueError("is read as names of modules parted by commas (q_proj,v_proj), not as a pattern; name them")
+            raise ValueError("is read as module names separated by commas (q_proj,v_proj), not as a pattern; name them")
         return value
 
     @model_validator(mode="before")
@@ -210,13 +210,13 @@ class Plan(Choice):
     def _metric_of_the_task(self) -> "Plan":
         known = metrics_of(self.task)
         if self.metric not in known:
-            raise ValueError(f"metric {self.metric!r} is none of task {self.task}; it has {', '.join(known)}")
+            raise ValueError(f"task {self.task} has no metric {self.metric!r}; it has {', '.join(known)}")
         return self
 
     @model_validator(mode="after")
     def _one_of_them(self) -> "Plan":
         if self.compile and self.kernels == "liger":
-            raise ValueError("compile and kernels: liger exclude each other; with compile say kernels: torch")
+            raise ValueError("compile and kernels: liger exclude each other; with compile, set kernels: torch")
         return self
 
     @model_validator(mode="after")
@@ -241,7 +241,7 @@ class Plan(Choice):
         if self.adapter_dtype == "bf16" and (self.method == "full" or self.precision != "bf16-mixed"):
             raise ValueError("adapter_dtype bf16 belongs to methods lora and qlora with precision bf16-mixed")
         if self.pissa and self.method == "qlora":
-            raise ValueError("pissa needs weights that are not in 4 bit: take method lora")
+            raise ValueError("pissa needs weights that are not in 4 bits: use method lora")
         if self.pissa and self.dora:
             raise ValueError("pissa and dora exclude each other")
         if self.pissa and self.dropout:

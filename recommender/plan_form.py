@@ -8,24 +8,22 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from recommender.plan import Plan
 
-NO_PLAN = (
-    "a plan is a list of `name: value` lines, and none here names a setting of one; `loracle plan -o plan.yaml` writes a plan"
-)
+NO_PLAN = "a plan is a list of `name: value` lines, and no line here names a setting; `loracle plan -o plan.yaml` writes a plan"
 
 _NAME = re.compile(r"^(?:\{\s*)?[\"']?(\w+)[\"']?\s*:", re.MULTILINE)
 """What stands before a colon at the beginning of a line."""
 _CANNOT_BEGIN = re.compile(r"found character '([^\\])' that cannot start")
 _TWICE = re.compile(r'found duplicate key "([^"]{1,60})')
-_INDENTED = "is further in, or further out, than the lines that it belongs to; begin them in the same column"
+_INDENTED = "is indented more or less than the lines it belongs to; start them in the same column"
 _WORDS = (
     ("character '\\\\t'", "holds a tab where a plan has spaces; put spaces in its place"),
-    ("could not find expected ':'", "is no `name: value` line"),
+    ("could not find expected ':'", "is not a `name: value` line"),
     ("unexpected (end of stream|document)", "opens a quotation mark that is never closed"),
-    ("expected ',' or", "opens a bracket that is never closed, or a comma is missing in it"),
+    ("expected ',' or", "opens a bracket that is never closed, or lacks a comma in it"),
     ("escape", "holds a backslash, which means something else within double quotes; use single ones"),
     ("another document", "begins a second plan; a file holds one"),
-    (r"found '(<scalar>|\[|\{)'", "goes on behind a value that is in quotes; put all of it in quotes"),
-    (r"found '[],}]'", "holds a bracket or a comma too many; put a value with one in quotes"),
+    (r"found '(<scalar>|\[|\{)'", "continues after a quoted value; put all of it in quotes"),
+    (r"found '[],}]'", "has a bracket or comma too many; put a value that contains one in quotes"),
     ("<block end>|sequence entries", _INDENTED),
 )
 

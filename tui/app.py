@@ -54,7 +54,7 @@ class LoracleApp(Navigation):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - typed by Textual
     VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012 - typed by Textual
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", _("Quit"), priority=True, id="quit", tooltip=_("Quit; a run that is going on keeps running")),
+        Binding("ctrl+q", "quit", _("Quit"), priority=True, id="quit", tooltip=_("Quit; a run in progress keeps running")),
         Binding("ctrl+p", "command_palette", _("Commands"), show=False, priority=True, id="palette",
                 tooltip=_("All commands, by name")),
         Binding("ctrl+z", "suspend_process", _("Suspend"), id="suspend", show=False,
@@ -75,7 +75,7 @@ class LoracleApp(Navigation):
         super().__init__()
         self.runs = runs
         self.machine: Machine | None = None
-        self.machine_line = Content.styled(_("looking at this machine…"), "dim")
+        self.machine_line = Content.styled(_("inspecting this machine…"), "dim")
         self._looking: Worker[None] | None = None
         self._loop_of_app: asyncio.AbstractEventLoop | None = None
         self.left_running: RunDirectory | None = None
@@ -182,7 +182,7 @@ class LoracleApp(Navigation):
             else:  # after the keys that it was sent before this one
                 typed_into.call_later(self._exit_with, 0)
             return
-        words = _("{name} is being merged with its base. Quitting ends that, and nothing is left of it.")
+        words = _("{name} is being merged with its base. Quitting cancels the merge and removes what it wrote.")
         question = Content(words.format(name=one_line(self.merges.run.name, 60)))
         self._quit_question = ConfirmScreen(question, _("Quit"))
         self.push_screen(self._quit_question, self._quit_answered)
@@ -197,7 +197,7 @@ class LoracleApp(Navigation):
     def action_help_quit(self) -> None:
         """Ctrl+C with nothing selected: how one leaves, by the key that it has now."""
         key = next((self.get_key_display(a.binding) for a in self.active_bindings.values() if a.binding.id == "quit"), "")
-        self.notify(_("{key} leaves the app; a run that is going on keeps running.").format(key=key), markup=False)
+        self.notify(_("{key} leaves the app; a run in progress keeps running.").format(key=key), markup=False)
 
     def action_command_palette(self) -> None:
         """All commands, to be searched by name."""

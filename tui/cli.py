@@ -57,7 +57,7 @@ def _obey(typed: Sequence[str]) -> int:
         # The command has defaults of its own, so that what stands before it would be lost without a word.
         if given.command is not None and typed[0] != given.command:
             if given.auto:
-                parser.error(_("--auto is a way of its own and takes no command; leave one of the two away"))
+                parser.error(_("--auto takes no command; leave out one of the two"))
             parser.error(_("options go after the command, as in `loracle {command} --help`").format(command=given.command))
         if getattr(given, "json", False):
             streams.write_anything("utf-8")
@@ -141,7 +141,7 @@ Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
   loracle                                     the app, or prompts with --plain
   loracle --auto --model ID --data FILE       recommend, train, report; no questions
   loracle plan --model ID --data FILE         recommend and write a plan file
-  loracle inspect machine | model | data      what is known of one of them
+  loracle inspect machine | model | data      what is known about one of them
   loracle estimate --facts FILE               memory and time of a step, on any card
   loracle run plan.yaml                       run it
 """)
@@ -150,7 +150,7 @@ Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
 def _exits() -> str:
     return _("""\
 exit codes: 0 done · 2 bad usage or input · 3 refused before training · 4 training failed
-            5 stopped, `loracle resume` goes on · 130/143 interrupted before anything could be saved
+            5 stopped, `loracle resume` continues · 130/143 interrupted before anything could be saved
 """)
 
 
@@ -165,9 +165,9 @@ def _plan_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     flags.goal(plan)
     flags.as_json(plan)
     flags.runs(plan)
-    plan.add_argument("--facts", type=Path, metavar="FILE", help=_("decide on facts in a JSON file (- reads them from stdin)"))
+    plan.add_argument("--facts", type=Path, metavar="FILE", help=_("decide from facts in a JSON file (- reads them from stdin)"))
     plan.add_argument("--trace", action="store_true", help=_("with --facts: count the memory of every step"))
-    plan.add_argument("--explain", action="store_true", help=_("print the whole chain: every rule, its points, its source"))
+    plan.add_argument("--explain", action="store_true", help=_("print the whole decision: every rule with its points and source"))
     plan.add_argument("-o", "--output", type=Path, metavar="FILE", help=_("the plan file (default plan.yaml); - for none"))
     plan.add_argument("--force", action="store_true", help=_("overwrite the plan file"))
     plan.set_defaults(answer=_deferred("plan", "tui.commands_advice"))
@@ -175,7 +175,7 @@ def _plan_command(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _estimate_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     estimate = command(
-        commands, "estimate", _("memory and time of one training step, for any card, without that card"),
+        commands, "estimate", _("memory and time of one training step on any card, without having it"),
         "loracle inspect model ID --json > facts.json",
         """jq '.machine.devices = [{name: "RTX 4090"}] | .step = {method: "lora", micro_batch_rows: 4}' facts.json > step.json""",
         "loracle estimate --facts step.json",
@@ -184,7 +184,7 @@ def _estimate_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     estimate.add_argument("--facts", type=Path, required=True, metavar="FILE", help=facts_help)
     flags.as_json(estimate)
     estimate.set_defaults(answer=_deferred("command", "tui.commands_estimate"))
-    calibrate = command(commands, "calibrate", _("measure this device for predictions of memory and time (seconds)"))
+    calibrate = command(commands, "calibrate", _("measure this device for predictions of memory and time (takes seconds)"))
     flags.as_json(calibrate)
     flags.runs(calibrate)
     calibrate.set_defaults(answer=_deferred("calibrate", "tui.commands_estimate"))
@@ -199,7 +199,7 @@ def _inspect_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     )  # fmt: skip
     things = inspect.add_subparsers(dest="thing", metavar="THING", required=True)
     machine = command(things, "machine", _("accelerators, memory, processor, disk"))
-    machine.add_argument("--try-nf4", action="store_true", help=_("find out whether 4-bit kernels run here (seconds)"))
+    machine.add_argument("--try-nf4", action="store_true", help=_("find out whether 4-bit kernels run here (takes seconds)"))
     flags.runs(machine)
     of_model = _("size, shape and kind, from its configuration and headers; no weights are loaded")
     model = command(things, "model", of_model)
@@ -211,10 +211,12 @@ def _inspect_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     )  # fmt: skip
     data.add_argument("data", metavar="FILE", help=flags.data_help())
     data.add_argument("--model", metavar="ID", help=_("count tokens with this model's tokenizer"))
-    data.add_argument("--tokens", type=int, metavar="N", help=_("show N rows as --model reads them, and what of them it learns"))
+    data.add_argument(
+        "--tokens", type=int, metavar="N", help=_("show N rows as --model reads them, and what it learns from them")
+    )
     flags.rows(data)
     for name, one in (("machine", machine), ("model", model), ("data", data)):
-        one.add_argument("--json", action="store_true", help=_("one JSON object; the objects of all three make a facts file"))
+        one.add_argument("--json", action="store_true", help=_("print one JSON object; those of all three make a facts file"))
         one.set_defaults(answer=_deferred(name, "tui.commands_inspect"))
 
 
@@ -249,18 +251,19 @@ def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
 
     for name, does, example in (
         ("attach", _("watch a run; leaving it (Ctrl-C) does not stop it"), ""),
-        ("resume", _("go on with a run from its newest sound checkpoint"), ""),
+        ("resume", _("resume a run from its newest intact checkpoint"), ""),
         ("stop", _("stop a run after its current step, with a checkpoint"), ""),
-        ("report", _("show what a run brought"), ""),
-        ("merge", _("write a model of its own from a finished run's adapter and its base"), " --to ./my-model"),
+        ("report", _("show the report of a run"), ""),
+        ("merge", _("merge a finished run's adapter into its base, as a standalone model"), " --to ./my-model"),
     ):
         one = command(commands, name, does, f"loracle {name} last{example}")
-        alone, any_of_them = _("a run by its path, its name, the start of its name, or `last`"), _(
-            "a run, comparison or pilot by its path, its name, the start of its name, or `last`"
+        alone, any_of_them = (
+            _("a run by its path, its name, the start of its name, or `last`"),
+            _("a run, comparison or pilot by its path, its name, the start of its name, or `last`"),
         )
         one.add_argument("run", metavar="RUN", help=alone if name == "merge" else any_of_them)
         if name == "stop":
-            one.add_argument("--now", action="store_true", help=_("at once; steps since the last checkpoint are lost"))
+            one.add_argument("--now", action="store_true", help=_("stop at once; steps since the last checkpoint are lost"))
         else:
             flags.as_json(one)
         if name == "merge":

@@ -101,10 +101,10 @@ def stop(found: RunDirectory, given: argparse.Namespace) -> int:
     """Ask a run to stop."""
     before = found.state()
     engine_runs.stop(found, now=given.now)
-    gently = _("{name} stops after its current step and saves a checkpoint. Go on later: loracle resume {name}")
-    at_once = _("{name} stops at once; steps since the last checkpoint are lost. Go on later: loracle resume {name}")
-    kept = _("{name} stops; its checkpoint of step {step} is kept. Go on later: loracle resume {name}")
-    nothing = _("{name} stops. No step was taken yet, so there is nothing to save; loracle resume {name} begins it again")
+    gently = _("{name} stops after its current step and saves a checkpoint. Resume it with: loracle resume {name}")
+    at_once = _("{name} stops at once; steps since the last checkpoint are lost. Resume it with: loracle resume {name}")
+    kept = _("{name} stops; its checkpoint of step {step} is kept. Resume it with: loracle resume {name}")
+    nothing = _("{name} stops. No step was taken yet, so there is nothing to save; loracle resume {name} starts it again")
     without = (kept if before.checkpoint else nothing) if leaves_at_once(before) else ""
     words = at_once if given.now else without or gently
     print(words.format(name=found.shown, step=before.checkpoint))
@@ -138,7 +138,7 @@ def merge(given: argparse.Namespace) -> int:
     try:
         facts = merge(found, given.to, told)
     except KeyboardInterrupt:
-        print(_("Interrupted: nothing is left of the merged model."), file=sys.stderr)
+        print(_("Interrupted: what was written of the merged model was removed."), file=sys.stderr)
         return Exit.INTERRUPTED
     print(json.dumps(facts) if given.json else merged_words(facts))
     return Exit.DONE

@@ -80,10 +80,10 @@ def plan(given: argparse.Namespace) -> int:
             raise InputError("--facts takes the place of --model and --data; give one or the other.")
         meaningless = _of_runs(given)
         if meaningless:
-            raise InputError(f"--facts decides on facts alone and writes no plan; leave out {', '.join(meaningless)}.")
+            raise InputError(f"--facts decides from facts alone and writes no plan; leave out {', '.join(meaningless)}.")
         return _decide_on(facts_from(given.facts), given)
     if given.trace:
-        raise InputError("--trace goes with --facts; where model and data are looked at, every step is counted.")
+        raise InputError("--trace goes with --facts; when model and data are given, every step is counted anyway.")
     if given.model is None or given.data is None:
         raise InputError("plan needs --model and --data, or --facts.")
     wanted = given.output or Path("plan.yaml")
@@ -255,7 +255,7 @@ def look_at(given: argparse.Namespace) -> Look:
     # A misspelt name, or what no plan can have, is told before the long look.
     contradictions.plan_of_settings(given.assignments, getattr(given, "method", None), given.task)
     if not given.json:
-        print(_("Looking at machine, model and data …"), file=sys.stderr)
+        print(_("Inspecting machine, model and data …"), file=sys.stderr)
     return Look(given)
 
 
@@ -320,5 +320,5 @@ def _short(advice: Recommendation) -> str:
     if not against:
         against = [r.text for r in advice.reasons if r.code in AGAINST]
     hopeless = any(r.code in PHYSICS for r in advice.reasons)
-    overridable = [_("--anyway runs it all the same.")] if advice.verdict == "not_yet" and not hopeless else []
+    overridable = [_("--anyway runs it regardless.")] if advice.verdict == "not_yet" and not hopeless else []
     return clean(" ".join([*against, *overridable]))

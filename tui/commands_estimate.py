@@ -64,26 +64,26 @@ def calibrate(given: argparse.Namespace) -> int:
         return Exit.DONE
     screen = Screen()
     if found["busy"]:
-        screen.print(_("Something else computes on this machine now: the speeds below are too low and were not kept."))
+        screen.print(_("Something else is using this machine now: the speeds below are too low and were not kept."))
     for name, value in _flat(found).items():
         was = _flat(before or {}).get(name)
         words = _("{name}: {value} (was {was})") if was not in (None, value) else _("{name}: {value}")
         screen.print(words.format(name=name, value=_told(value), was=_told(was)))
     for method, apart in unlike.items():
-        words = _("The last three {method} runs lie {apart} apart in memory; from more than {most} nothing is learned.")
+        words = _("The last three {method} runs differ by {apart} in memory; above {most} nothing is learned from them.")
         screen.print(words.format(method=method, apart=_percent(apart), most=_percent(calibration.SPREAD)))
     for kind, apart in uneven.items():
-        words = _("The last three runs of {kind} lie {apart} apart in time; from more than {most} nothing is learned.")
+        words = _("The last three runs of {kind} differ by {apart} in time; above {most} nothing is learned from them.")
         screen.print(words.format(kind=kind, apart=_percent(apart), most=_percent(calibration.SPREAD_OF_TIME)))
     for method, factor in ((m, f) for m, f in factors.items() if m not in unlike):
         text = _("The last three {method} runs agree: they peaked at {factor:.2f} of the prediction.")
         if old.get(method, 1.0) != factor:
-            text += " " + _("Predictions of {method} are multiplied by it from now on (before: {was:.2f}).")
+            text += " " + _("Predictions for {method} are multiplied by that from now on (before: {was:.2f}).")
         screen.print(text.format(method=method, factor=factor, was=old.get(method, 1.0)))
     for kind, factor in ((k, f) for k, f in pace.items() if k not in uneven):
         text = _("The last three runs of {kind} agree: a step takes {factor:.2f} of what the formula says.")
         if slower.get(kind, 1.0) != factor:
-            text += " " + _("Predicted steps of {kind} are multiplied by it from now on (before: {was:.2f}).")
+            text += " " + _("Predicted steps of {kind} are multiplied by that from now on (before: {was:.2f}).")
         screen.print(text.format(kind=kind, factor=factor, was=slower.get(kind, 1.0)))
     return Exit.DONE
 
@@ -131,7 +131,7 @@ def _show(found: dict[str, Any]) -> None:
     if "fits" in found:
         room = found["fits"]
         verdicts = {"fits": _("It fits into {free}."), "does_not_fit": _("It does not fit into {free}.")}
-        unsure = _("It may fit into {free}, or not: it needs {low} to {high}. A run tries its longest rows first.")
+        unsure = _("It may or may not fit into {free}: it needs {low} to {high}. A run tries its longest rows first.")
         told = {name: size(room[key]) for name, key in (("free", "available"), ("low", "low"), ("high", "high"))}
         screen.print(verdicts.get(room["verdict"], unsure).format(**told))
     step = found["seconds_per_step"]
@@ -140,7 +140,7 @@ def _show(found: dict[str, Any]) -> None:
     ))  # fmt: skip
     if found["assumed"]:
         names = ", ".join(found["assumed"])
-        screen.print(_("Not given, so both values or the usual one were taken: {names}").format(names=names))
+        screen.print(_("Not given, so both values or the usual one were assumed: {names}").format(names=names))
     if found.get("ignored"):
         names = clean(", ".join(found["ignored"]))
-        screen.print(_("Passed over, because estimate does not know them or the method has none: {names}").format(names=names))
+        screen.print(_("Ignored, because estimate does not know them or the method has none: {names}").format(names=names))

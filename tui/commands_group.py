@@ -84,13 +84,13 @@ def pilot(given: argparse.Namespace) -> int:
     )
     named = ", ".join(wanted.labels.values())
     if wanted.mode == "slice":
-        words = _("Slices of {names}, compared after {steps} steps on the validation rows; the winner goes on to its end")
+        words = _("Slices of {names}, compared after {steps} steps on the validation rows; the winner goes on to the end")
         what = words.format(names=named, steps=_(" and ").join(map(str, wanted.stages)))
     else:
         folds = next(p.data.folds for p in wanted.plans.values() if p.data.folds)
         words = _(
-            "Fewer than {fewest} rows: slices would say little, so {names} are cross-validated to their end in {folds} folds, and"
-            " the winner is trained once more on the usual split (--anyway takes slices)"
+            "Fewer than {fewest} rows: slices would say little, so {names} are cross-validated to the end in {folds} folds, "
+            "and the winner is trained once more on the usual split (--anyway uses slices)"
         )
         what = words.format(fewest=piloting.FEWEST_ROWS, names=named, folds=folds)
     left_out = [_("Left out: {words}").format(words=line) for line in wanted.left_out]
@@ -120,11 +120,14 @@ def attach(group: Group, given: argparse.Namespace) -> int:
             else:
                 time.sleep(0.5)
     except KeyboardInterrupt:
-        print("\n" + _("{name} goes on without you. Back: loracle attach {name}").format(name=group.shown), file=sys.stderr)
+        print(
+            "\n" + _("{name} continues in the background. Watch it: loracle attach {name}").format(name=group.shown),
+            file=sys.stderr,
+        )
         return Exit.DONE
     content = group.report()
     if content is None:
-        words = _("{name} is {state}. Go on: loracle resume {name}")
+        words = _("{name} is {state}. Resume it with: loracle resume {name}")
         print(words.format(name=group.shown, state=status_word(group.status())), file=sys.stderr)
         return Exit.STOPPED
     _show(group, content, given)
@@ -148,9 +151,11 @@ def stop(group: Group, given: argparse.Namespace) -> int:
         raise InputError(f"{group.name} is not running (it is {group.status()}).")
     before = run.state()
     runs.stop(run, now=given.now)
-    at_once = _("{name} stops at once, and {group} with it. Go on later: loracle resume {group}")
-    gently = _("{name} stops after its current step, with a checkpoint, and {group} with it. Go on later: loracle resume {group}")
-    kept = _("{name} stops, and {group} with it; what was saved is kept. Go on later: loracle resume {group}")
+    at_once = _("{name} stops at once, and {group} with it. Resume it with: loracle resume {group}")
+    gently = _(
+        "{name} stops after its current step, with a checkpoint, and {group} with it. Resume it with: loracle resume {group}"
+    )
+    kept = _("{name} stops, and {group} with it; what was saved is kept. Resume it with: loracle resume {group}")
     words = at_once if given.now else kept if leaves_at_once(before) else gently
     print(words.format(name=run.shown, group=group.shown))
     return Exit.DONE
@@ -160,7 +165,7 @@ def report(group: Group, given: argparse.Namespace) -> int:
     """Show what the group brought."""
     content = group.report()
     if content is None:
-        raise InputError(f"{group.name} has no report: it is {group.status()}. `loracle resume {group.name}` goes on with it.")
+        raise InputError(f"{group.name} has no report: it is {group.status()}. `loracle resume {group.name}` continues it.")
     _show(group, content, given)
     return Exit.DONE
 
@@ -198,9 +203,9 @@ def _go(group: Group, given: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # between two runs
         stopped = True
     except Refused as error:  # before its next run: what was done so far is kept
-        raise Refused(f"{error.message} `loracle resume {group.name}` goes on with it.") from None
+        raise Refused(f"{error.message} `loracle resume {group.name}` continues it.") from None
     if stopped:
-        print(_("{name} is stopped; `loracle resume {name}` goes on with it.").format(name=group.shown), file=sys.stderr)
+        print(_("{name} is stopped; `loracle resume {name}` continues it.").format(name=group.shown), file=sys.stderr)
         return Exit.STOPPED
     content = group.report() or {}
     _show(group, content, given)

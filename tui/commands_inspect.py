@@ -47,7 +47,7 @@ def data(given: argparse.Namespace) -> int:
         InputError: `--tokens` without `--model`.
     """
     if given.tokens is not None and (given.model is None or given.tokens < 1):
-        raise InputError("--tokens N shows the first N rows as a model reads them; say which with --model.")
+        raise InputError("--tokens N shows the first N rows as a model reads them; name it with --model.")
     tokenizer = inspection.inspect_model(given.model, weights=False).path if given.model is not None else None
     found = rows_of(given, given.data, tokenizer)
     shown = None if given.tokens is None else inspection.learned_rows(found, str(tokenizer), given.tokens)

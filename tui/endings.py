@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 MOST_SAID = 600
 """Characters of a cause, or of a cure."""
 DEATHS: "dict[Death, str]" = {
-    "memory": _("The worker died without a word; most often the machine ran out of memory."),
-    "disk": _("The worker died without a word; its disk is full."),
-    "restarted": _("The worker died without a word; its machine was started anew since."),
-    "elsewhere": _("The worker ran on another machine and is no longer heard of."),
+    "memory": _("The worker died unexpectedly; most often because the machine ran out of memory."),
+    "disk": _("The worker died unexpectedly; its disk is full."),
+    "restarted": _("The worker died unexpectedly; its machine has been restarted since."),
+    "elsewhere": _("The worker ran on another machine and no longer responds."),
 }
 CURES: "dict[Death, str]" = {
-    "memory": _("Close what else needs memory first."),
-    "disk": _("Free some disk first."),
+    "memory": _("Close other programs first."),
+    "disk": _("Free some disk space first."),
     "restarted": "",
-    "elsewhere": _("Look there first whether it still runs."),
+    "elsewhere": _("First check there whether it is still running."),
 }
 
 
@@ -76,7 +76,7 @@ def ending(state: "RunState", cells: int | None = None) -> str:
 def _within(cells: int | None, whole: str, said: str, last: list[str], *, shorter: str) -> str:
     """`said` and the keys in `last`, put into `whole`; in so many cells `shorter`, cut, and the pane that has all of it."""
     if cells is not None and cell_len(whole.format(words=" ".join([said, *last]))) > cells:
-        last = [_("({key} has it whole.)").format(key=keys.name("pane-7", "7")), *last]
+        last = [_("({key} shows all of it.)").format(key=keys.name("pane-7", "7")), *last]
         said = fitted(shorter, max(cells - cell_len(whole.format(words=" ".join(["", *last]))), 0))
     return whole.format(words=" ".join([said, *last]))
 

@@ -32,19 +32,19 @@ def facts_from(file: Path) -> Facts:
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"{name}: {place + ': ' if place else ''}{first['msg']}.") from None
     if not facts.model_fields_set:
-        raise InputError(f"{name}: holds no facts; its parts are machine, model, data, goal.")
+        raise InputError(f"{name}: holds no facts; they have the parts machine, model, data and goal.")
     return facts
 
 
 def _no_json(name: str, content: bytes) -> str:
     if not content.strip():
-        return f"{name}: is empty; facts are JSON, an object with the parts machine, model, data, goal."
+        return f"{name}: is empty; facts are a JSON object with the parts machine, model, data and goal."
     try:
         json.loads(content.decode("utf-8", "replace"))
     except RecursionError:
-        return f"{name}: holds too many lists in one another to be facts."
+        return f"{name}: is nested too deeply to be facts."
     except json.JSONDecodeError as error:
         if error.pos >= len(error.doc.rstrip()):
-            return f"{name}: ends in the middle of its JSON; write it anew, or get it again."
-        return f"{name}:{error.lineno}: is no JSON from column {error.colno} on; {_WHERE_FROM}"
-    return f"{name}: is no JSON; {_WHERE_FROM}"
+            return f"{name}: its JSON is cut off; write it again, or get it again."
+        return f"{name}:{error.lineno}: is not JSON from column {error.colno} on; {_WHERE_FROM}"
+    return f"{name}: is not JSON; {_WHERE_FROM}"

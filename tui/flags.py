@@ -43,22 +43,22 @@ def situation(parser: argparse.ArgumentParser) -> None:
     """Model, data, method and what may be sampled or set."""
     parser.add_argument("--model", metavar="ID", help=_("a model folder, a hub id, or `demo`"))
     parser.add_argument("--data", metavar="FILE", help=data_help())
-    parser.add_argument("--method", choices=METHODS, help=_("take this method whatever is recommended"))
+    parser.add_argument("--method", choices=METHODS, help=_("use this method, whatever is recommended"))
     rows(parser)
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help=_("of all that is left to chance (default 1)"))
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help=_("the random seed (default 1)"))
     assignments(parser)
-    parser.add_argument("--anyway", action="store_true", help=_("run against the advice; it is written into the plan"))
+    parser.add_argument("--anyway", action="store_true", help=_("run against the advice; the plan records that"))
 
 
 def rows(parser: argparse.ArgumentParser) -> None:
     """What the rows are and which of them are taken."""
     parser.add_argument("--eval", metavar="FILE", help=_("held-out rows; without it some are set aside"))
     parser.add_argument("--task", choices=TASKS, metavar="TASK", help=_("what the rows are for: {tasks}").format(tasks=_TASKS))
-    parser.add_argument("--text-column", metavar="NAME", help=_("the column of the texts"))
-    parser.add_argument("--label-column", metavar="NAME", help=_("the column of the labels"))
+    parser.add_argument("--text-column", metavar="NAME", help=_("the column with the texts"))
+    parser.add_argument("--label-column", metavar="NAME", help=_("the column with the labels"))
     parser.add_argument(
         "--column", action="append", default=[], type=_column, metavar="ROLE=NAME", dest="columns",
-        help=_("the column of another role: prompt, completion, messages, source, tags, ...; repeatable"),
+        help=_("the column for another role: prompt, completion, messages, source, tags, ...; repeatable"),
     )  # fmt: skip
     parser.add_argument("--drop-conflicts", action="store_true", help=_("leave out rows whose text also has another label"))
     parser.add_argument("--train-rows", type=int, metavar="N", help=_("a seeded sample of the training rows"))
@@ -67,15 +67,17 @@ def rows(parser: argparse.ArgumentParser) -> None:
 
 def goal(parser: argparse.ArgumentParser) -> None:
     """What the person wants. A flag that is not given keeps its default and counts as not said."""
-    wanted = parser.add_argument_group(_("goal"), _("none is needed; `plan` names those that would change the advice"))
+    wanted = parser.add_argument_group(_("goal"), _("all optional; `plan` names those that would change the advice"))
     wanted.add_argument("--purpose", choices=PURPOSES, help=_("what the fine-tune is for (default task)"))
     wanted.add_argument("--hours", type=_hours, metavar="H", help=_("how long the run may take, in hours"))
     levels = ("low", "medium", "high")
-    wanted.add_argument("--forgetting", choices=levels, help=_("how much lost skills would hurt (default low)"))
+    wanted.add_argument("--forgetting", choices=levels, help=_("how much forgetting existing skills would hurt (default low)"))
     wanted.add_argument("--adapters", type=_count, metavar="N", help=_("how many variants of the model are wanted (default 1)"))
-    wanted.add_argument("--updates", type=_count, metavar="N", help=_("how often it is trained on top of itself (default 1)"))
-    wanted.add_argument("--ship-4bit", action="store_true", default=None, help=_("it will be used in 4 bit"))
-    wanted.add_argument("--continued-pretraining", action="store_true", default=None, help=_("raw text is learned as it is"))
+    wanted.add_argument(
+        "--updates", type=_count, metavar="N", help=_("how many rounds of training, one on top of another (default 1)")
+    )
+    wanted.add_argument("--ship-4bit", action="store_true", default=None, help=_("the model will be used in 4 bits"))
+    wanted.add_argument("--continued-pretraining", action="store_true", default=None, help=_("learn raw text as it is"))
     wanted.add_argument("--note", metavar="TEXT", help=_("a note to keep with the run"))
 
 
@@ -88,14 +90,18 @@ def said_goal(given: argparse.Namespace) -> dict[str, object]:
 def assignments(parser: argparse.ArgumentParser) -> None:
     """`--set NAME=VALUE`."""
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments",
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="assignments",
         help=_("set a field of the plan, as in epochs=3 (a plan file names them all); repeatable"),
     )
 
 
 def as_json(parser: argparse.ArgumentParser) -> None:
     """`--json`."""
-    parser.add_argument("--json", action="store_true", help=_("one JSON object a line, and nothing else"))
+    parser.add_argument("--json", action="store_true", help=_("print one JSON object per line, and nothing else"))
 
 
 def runs(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +122,7 @@ def _hours(text: str) -> float:
     except ValueError:
         hours = math.nan
     if not 0 < hours <= 1e6:
-        raise argparse.ArgumentTypeError(_("{text!r} is no number of hours above 0").format(text=text))
+        raise argparse.ArgumentTypeError(_("{text!r} is not a number of hours above 0").format(text=text))
     return hours
 
 
@@ -126,5 +132,5 @@ def _count(text: str) -> int:
     except ValueError:
         count = 0
     if not 1 <= count <= 1_000_000:
-        raise argparse.ArgumentTypeError(_("{text!r} is no whole number from 1 up").format(text=text))
+        raise argparse.ArgumentTypeError(_("{text!r} is not a whole number of at least 1").format(text=text))
     return count

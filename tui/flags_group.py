@@ -28,9 +28,9 @@ def add(commands: "argparse._SubParsersAction[Parser]", deferred: Callable[[str,
         "loracle pilot --model bert-base-uncased --data reviews.csv --dry-run",
     )  # fmt: skip
     _situation(pilot)
-    pilot.add_argument("--seed", type=int, default=1, metavar="N", help=_("of all that is left to chance (default 1)"))
+    pilot.add_argument("--seed", type=int, default=1, metavar="N", help=_("the random seed (default 1)"))
     pilot.add_argument("--share", type=_share, default=0.1, metavar="X",
-                       help=_("the first slice, as a share of the run (default 0.1)"))  # fmt: skip
+                       help=_("the first slice, as a fraction of the run (default 0.1)"))  # fmt: skip
     pilot.set_defaults(answer=deferred("pilot", "tui.commands_group"))
 
 
@@ -40,9 +40,9 @@ def _situation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", type=_methods, metavar="A,B", help=_("these methods (default: those that can run)"))
     flags.rows(parser)
     flags.assignments(parser)
-    parser.add_argument("--anyway", action="store_true", help=_("run against the advice; it is written into the plans"))
+    parser.add_argument("--anyway", action="store_true", help=_("run against the advice; the plans record that"))
     parser.add_argument("--detach", action="store_true", help=_("leave it running"))
-    parser.add_argument("--dry-run", action="store_true", help=_("say what would be run and how long it takes; start nothing"))
+    parser.add_argument("--dry-run", action="store_true", help=_("say what would run and for how long; start nothing"))
     flags.goal(parser)
     flags.as_json(parser)
     flags.runs(parser)
@@ -53,7 +53,7 @@ def _methods(text: str) -> list[str]:
     named = [part.strip() for part in text.split(",")]
     for name in named:
         if name not in METHODS:
-            words = _("{name!r} is no method; the methods are {methods}")
+            words = _("{name!r} is not a method; the methods are {methods}")
             raise argparse.ArgumentTypeError(words.format(name=name, methods=", ".join(METHODS)))
         if named.count(name) > 1:
             raise argparse.ArgumentTypeError(_("{name!r} is named more than once").format(name=name))
@@ -63,13 +63,13 @@ def _methods(text: str) -> list[str]:
 def _seeds(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in parts) or len(set(parts)) < len(parts):
-        raise argparse.ArgumentTypeError(_("{text!r} is no list of different seeds like 1,2,3").format(text=text))
+        raise argparse.ArgumentTypeError(_("{text!r} is not a list of different seeds like 1,2,3").format(text=text))
     return [int(part) for part in parts]
 
 
 def _folds(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 2 <= int(text) <= 20):
-        raise argparse.ArgumentTypeError(_("{text!r} is no number of folds from 2 to 20").format(text=text))
+        raise argparse.ArgumentTypeError(_("{text!r} is not a number of folds from 2 to 20").format(text=text))
     return int(text)
 
 
@@ -79,5 +79,5 @@ def _share(text: str) -> float:
     except ValueError:
         share = 0.0
     if not 0 < share <= 0.5:
-        raise argparse.ArgumentTypeError(_("{text!r} is no share above 0 and up to 0.5").format(text=text))
+        raise argparse.ArgumentTypeError(_("{text!r} is not a fraction above 0 and up to 0.5").format(text=text))
     return share

@@ -22,11 +22,11 @@ PURPOSES = {
 
 TO_LEARN = {
     "": _("let the data say (usual)"),
-    "task": _("one task: sort, tag or score texts, or turn one text into another"),
+    "task": _("one task: classify, tag or score texts, or turn one text into another"),
     "assistant": _("to be an assistant that follows instructions"),
     "style": _("a style or a format"),
     "knowledge": _("facts to recall"),
-    "domain": _("a field or a language of its own"),
+    "domain": _("a field or a language"),
     "code": _("code"),
 }
 """Answers to what the model is to learn; the first is no answer."""
@@ -46,7 +46,7 @@ def in_words(goal: "Goal") -> list[str]:
     if goal.sequential_updates > 1:
         said.append(_("trained on top of itself {n} times").format(n=goal.sequential_updates))
     if goal.ship_in_4_bit:
-        said.append(_("to be used in 4 bit"))
+        said.append(_("to be used in 4 bits"))
     if goal.continued_pretraining:
         said.append(_("raw text to be learned as it is"))
     return said

@@ -68,7 +68,10 @@ def attach_to(run: RunDirectory, *, as_json: bool) -> int:
     try:
         return watch(run, as_json=as_json)
     except KeyboardInterrupt:
-        print("\n" + _("{name} goes on without you. Back: loracle attach {name}").format(name=run.shown), file=sys.stderr)
+        print(
+            "\n" + _("{name} continues in the background. Watch it: loracle attach {name}").format(name=run.shown),
+            file=sys.stderr,
+        )
         return Exit.DONE
 
 
@@ -119,9 +122,7 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
     """The last words, on standard error but for the report itself."""
     narration = show.Screen(stderr=True)
     if state.status == "dead" and not run.path.is_dir():
-        words = _(
-            "The folder of the run, {path}, was moved or removed. Where it is now, `loracle attach` with its path shows it."
-        )
+        words = _("The folder of the run, {path}, was moved or removed. `loracle attach` with its new path shows it.")
         narration.print(Text(words.format(path=clean(run.path))))
         return Exit.FAILED
     if state.status == "dead":
@@ -129,7 +130,7 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
         narration.print(Text(f"{run.shown}: {death(state)}"))
         if last:
             narration.print(Text(f"{_('The end of its log:')}\n{last}", style="dim"))
-        anew, on = _("Start again from the beginning"), _("Go on from the newest sound checkpoint")
+        anew, on = _("Start again from the beginning"), _("Resume from the newest intact checkpoint")
         narration.print(Text(f"{anew if state.checkpoint is None else on}: loracle resume {run.shown}"))
         return Exit.FAILED
     end = state.end or {}
@@ -268,11 +269,11 @@ SPLITS = show.ROWS | {"generic_before": _("generic text"), "generic_after": _("g
 
 
 def _run_words(event: Event) -> str:
-    rows = _("{train} rows to train on, {validation} to choose by, {held_out} held out").format(
+    rows = _("{train} training rows, {validation} validation rows, {held_out} held-out rows").format(
         **{use: number(event.get(f"{use}_rows")) for use in ("train", "validation", "held_out")}
     )
     step = event.get("resumed_from")
-    words = _("; goes on from step {step} ({how})")
+    words = _("; continues from step {step} ({how})")
     again = words.format(step=step, how=in_words(one_line(event.get("resume"), 300))) if step else ""
     words, method = _("{method} on {device}: {rows}"), one_line(event.get("method"))
     return words.format(method=_(method), device=one_line(event.get("device"), 40), rows=rows) + again

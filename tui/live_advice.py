@@ -41,7 +41,7 @@ def advice(state: "RunState", plan: "Plan | None", now: float) -> list[Advice]:
     found += [Advice(f"! {text}", "$text-warning") for text in _told(state.warnings, 5)]
     found += [Advice(text, "") for text in _told(state.recoveries, 3)]
     found += [Advice(text, style) for text, style in _learning(state, plan)]
-    return found or [Advice(ending(state) or _("Nothing to do: all is as planned."), "")]
+    return found or [Advice(ending(state) or _("Nothing to do: everything is as planned."), "")]
 
 
 def _told(events: list[dict[str, Any]], most: int) -> list[str]:
@@ -63,7 +63,7 @@ def _pressing(state: "RunState", now: float) -> list[str]:
     silent = now - state.updated if state.updated is not None else 0.0
     usual = state.seconds_per_step
     if silent > SILENT_SECONDS:
-        words = _("The worker has said nothing for {time}; it may hang. {key} stops it.")
+        words = _("The worker has reported nothing for {time}; it may be stuck. {key} stops it.")
         found.append(words.format(time=duration(silent), key=keys.name("stop", "x")))
     elif usual is not None and state.phase == "train" and state.last_step_time is not None:
         waited = now - state.last_step_time
@@ -72,11 +72,11 @@ def _pressing(state: "RunState", now: float) -> list[str]:
             found.append(words.format(time=duration(waited), usual=duration(usual)))
     available, held = real(state.info.get("memory_available")), state.memory_now
     if available and held and held > NEARLY_FULL * available:
-        words = _("Memory is nearly full: {held} of {all}. If it runs out, batches are cut smaller and nothing is lost.")
+        words = _("Memory is nearly full: {held} of {all}. If it runs out, micro-batches get smaller and nothing is lost.")
         found.append(words.format(held=size(held), all=size(available)))
     disk = real(state.machine.get("disk_free"))
     if disk is not None and disk < LITTLE_DISK:
-        found.append(_("Only {size} of disk are free; the next checkpoint may not fit.").format(size=size(disk)))
+        found.append(_("Only {size} of disk is free; the next checkpoint may not fit.").format(size=size(disk)))
     said, left = real(state.info.get("predicted_seconds")), state.seconds_left
     whole_run = state.elapsed + left if left is not None else 0.0
     if said and whole_run > max(LATE * said, said + LATE_SECONDS) and state.elapsed > 60:
@@ -101,7 +101,7 @@ def _learning(state: "RunState", plan: "Plan | None") -> list[tuple[str, str]]:
     )
     found = [words.format(n=since, step=number(losses[lowest][0]))]
     if since >= 2 and losses[-1][1] > losses[lowest][1] * 1.05 and _train_loss_fell(state, losses[lowest][0]):
-        found.append(_("Training and evaluation loss part: it begins to overfit."))
+        found.append(_("Training and evaluation loss move apart: the model begins to overfit."))
     if plan is not None and state.status in LIVE:
         top = best(state, plan.metric)
         kept = _("The best checkpoint (step {step}) is kept").format(step=number(top[0])) if top else ""

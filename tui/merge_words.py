@@ -20,15 +20,15 @@ def merged_words(facts: dict[str, Any]) -> str:
     words = _("Merged: {path} ({size}, {dtype}).")
     said = [words.format(path=clean(facts["path"]), size=size(facts["bytes"]), dtype=facts["dtype"])]
     if facts["difference"] is None:
-        said.append(_("It was not compared with the adapter: the data of the run is gone."))
+        said.append(_("It was not compared with the adapter, because the run's data is gone."))
         return said[0] + " " + said[1]
-    words = _("Read by both, {rows} rows get the adapter's outputs to within {difference} (the largest is {largest}).")
+    words = _("On {rows} rows its outputs equal the adapter's to within {difference} (the largest output is {largest}).")
     largest = f"{facts['largest_output']:.3g}"
     said.append(words.format(rows=facts["rows"], difference=f"{facts['difference']:.1g}", largest=largest))
     if facts["dtype"] != "float32":
         words = _("That is what the weights lost when they were rounded to {dtype}, as the base is stored.")
         said.append(words.format(dtype=facts["dtype"]))
     if facts["difference_in_4_bit"] is not None:
-        words = _("The run was scored on a base in 4 bit; from that the merged weights differ a little: by {difference} at most.")
+        words = _("The run was scored on a 4-bit base; the merged weights differ a little from it: by {difference} at most.")
         said.append(words.format(difference=f"{facts['difference_in_4_bit']:.2g}"))
     return " ".join(said)

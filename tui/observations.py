@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "classification": _("classification"),
-    "multi_label": _("classification with several labels a row"),
+    "multi_label": _("classification with several labels per row"),
     "regression": _("predicting a number"),
     "token_classification": _("tagging words"),
     "instruction": _("following instructions"),
@@ -25,13 +25,13 @@ OTHER_LABEL = marked("{share} of the rows have a text that also appears with ano
 OTHER_NUMBER = marked("{share} of the rows have a text that also comes with another number")
 SHARES = {
     "duplicate_share": marked("{share} of the rows repeat another row; they are left out"),
-    "near_duplicate_share": marked("{share} more differ from an earlier row only a little"),
+    "near_duplicate_share": marked("{share} more differ only a little from an earlier row"),
     "shared_share": marked(
-        "{share} of the rows share their question, or their first message or text, with others; those stay together"
+        "{share} of the rows share their question, or their first message or text, with others; those are kept together"
     ),
     "conflict_share": OTHER_LABEL,
     "overlap_share": marked("{share} of the held-out rows are also in the training data; those are not trained on"),
-    "unknown_share": marked("{share} of the tokens stand for what the model's tokenizer does not know"),
+    "unknown_share": marked("{share} of the tokens are unknown to the model's tokenizer"),
 }
 """What is odd about a part of the rows or tokens, by the fact that says how large it is."""
 COUNTS = {
@@ -44,12 +44,12 @@ COUNTS = {
         marked("{n} conversations begin with the assistant; what it says before the first question is left out"),
     ),
     "unwritten_calls": (
-        marked("{n} row calls tools, which the model's chat template does not write down: that is not learned"),
-        marked("{n} rows call tools, which the model's chat template does not write down: that is not learned"),
+        marked("{n} row calls tools, which the model's chat template leaves out: that is not learned"),
+        marked("{n} rows call tools, which the model's chat template leaves out: that is not learned"),
     ),
     "unwritten_thoughts": (
-        marked("{n} row holds thoughts that the model's chat template does not write down: they are not learned"),
-        marked("{n} rows hold thoughts that the model's chat template does not write down: they are not learned"),
+        marked("{n} row holds reasoning that the model's chat template leaves out: it is not learned"),
+        marked("{n} rows hold reasoning that the model's chat template leaves out: it is not learned"),
     ),
     "unlearned_answers": (
         marked("{n} answer of weight 0 is read, not learned"),
@@ -61,22 +61,22 @@ SUSPICIOUS = {
     "id": marked("column {name} is different in every row: an identifier, nothing to learn from"),
     "constant": marked("column {name} is the same in every row: nothing to learn from"),
     "outliers": marked("{share} of the numbers in column {name} lie far from all others"),
-    "ordered": marked("the labels in column {name} are grades in order: --task regression uses that order"),
-    "spoken": marked("column {name} holds conversations written out; as raw text their questions are learned too"),
+    "ordered": marked("the labels in column {name} are ordered grades: --task regression uses their order"),
+    "spoken": marked("column {name} holds conversations as plain text; as raw text their questions are learned too"),
     "leak": marked("column {name} gives the label away: a model would learn to read it instead of the text"),
     "leak_in_part": marked("column {name} gives the label away in {share} of the rows: a model would learn to read it instead"),
 }
 TOLD_TOGETHER = {
-    "text": marked("hold texts as well, and are not read (--text-column): {names}"),
-    "unread": marked("hold texts as well, and are neither read nor learned: {names}"),
-    "rival": marked("could be the label as well (--label-column): {names}"),
+    "text": marked("also hold text, and are not read (--text-column): {names}"),
+    "unread": marked("also hold text, and are neither read nor learned: {names}"),
+    "rival": marked("could also be the label (--label-column): {names}"),
 }
 """What is said of a suspicious column by `Suspicion.why`, and of all columns that are suspicious for one reason."""
 
 
 def task_name(facts: "DataFacts") -> str:
     """The task in words; `task not known` where nobody has looked."""
-    return TASKS[facts.task] if facts.task is not None else _("task not known")
+    return TASKS[facts.task] if facts.task is not None else _("unknown task")
 
 
 def columns_of(facts: "DataFacts") -> dict[str, str]:

@@ -15,7 +15,7 @@ WORDS = {
     "argument %(argument_name)s: %(message)s": marked("%(argument_name)s: %(message)s"),
     "the following arguments are required: %s": marked("%s is missing"),
     "expected one argument": marked("a value is missing"),
-    "invalid %(type)s value: %(value)r": marked("%(value)r is no whole number"),
+    "invalid %(type)s value: %(value)r": marked("%(value)r is not a whole number"),
     "not allowed with argument %s": marked("cannot be given together with %s"),
 }
 """argparse's phrases, shorter. Values of other types than whole numbers have sentences of their own."""
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         if left:
             option = next((word for word in left if word.startswith("-")), None)
             if option is None:
-                words = _("{word} is one word too many")
+                words = _("unexpected argument {word}")
                 chain[-1].error(words.format(word=left[0]))
             chain[-1].error(self._about(option.partition("=")[0], chain))
         return given
@@ -106,7 +106,7 @@ class Parser(argparse.ArgumentParser):
             return
         choices = [str(choice) for choice in action.choices]
         if not isinstance(action, argparse._SubParsersAction):
-            words = _("{value} is none of {choices}").format(value=value, choices=", ".join(choices))
+            words = _("{value} is not one of {choices}").format(value=value, choices=", ".join(choices))
             raise argparse.ArgumentError(action, words)
         near = difflib.get_close_matches(value, choices, n=1)
         if near:

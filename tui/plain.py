@@ -55,7 +55,7 @@ def ask(said: Draft | None, runs: Path | None, run: Run) -> int:
     Raises:
         InputEnded: the input ended before everything was said.
     """
-    _say(_("Loracle: choose and run a fine-tune. Empty answers take what stands in brackets; ctrl+c leaves."))
+    _say(_("Loracle: choose and run a fine-tune. An empty answer takes what is in brackets; ctrl+c leaves."))
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     if said is not None:
@@ -101,7 +101,7 @@ def _goal(draft: Draft) -> Draft:
             purpose = text if text in names else names[int(text) - 1]
             others = {name: value for name, value in draft.goal.items() if name != "purpose"}
             return replace(draft, goal=others | ({"purpose": purpose} if purpose else {}))
-        _say(_("{text} is no such number.").format(text=one_line(text, 40)))
+        _say(_("{text} is not a valid number.").format(text=one_line(text, 40)))
 
 
 def _model(usual: str) -> "tuple[str, ModelInspection]":
@@ -116,7 +116,7 @@ def _model(usual: str) -> "tuple[str, ModelInspection]":
             continue
         facts = found.facts
         text = _("{family}, {n} parameters, reads {tokens} tokens.")
-        family = _(facts.family) if facts.family else _("family not known")
+        family = _(facts.family) if facts.family else _("unknown family")
         _say(text.format(family=family, n=number(facts.parameters), tokens=number(facts.max_positions)))
         return name, found
 
@@ -127,8 +127,10 @@ def _data(draft: Draft, model: "ModelInspection") -> "tuple[Draft, DataInspectio
         usual = draft.data or (demo.data if demo is not None else "")
         name = _answer(_("Training data: a file, a saved set or a hub id"), usual)
         used = demo.held_out if demo is not None and name == demo.data else draft.held_out if name == draft.data else ""
-        question = _("Held-out data to score before and after, or - for none") if used else _(
-            "Held-out data to score before and after, if there is any"
+        question = (
+            _("Held-out data to score before and after, or - for none")
+            if used
+            else _("Held-out data to score before and after, if there is any")
         )
         held_out = _answer(question, used)
         others = {} if name == draft.data else {"task": "", "columns": {}, "drop_conflicts": False}
@@ -152,7 +154,7 @@ def _tell(rows: "DataInspection") -> None:
     """What was found in the rows."""
     task = rows.facts.task
     columns = ", ".join(f"{role}: {one_line(c, 30)}" for role, c in columns_of(rows.facts).items())
-    of = plural("{n} row, taken for {task}.", "{n} rows, taken for {task}.", rows.facts.rows or 0)
+    of = plural("{n} row, read as {task}.", "{n} rows, read as {task}.", rows.facts.rows or 0)
     of = of.format(n=number(rows.facts.rows), task=TASKS[task] if task else "?")
     _say(f"{of} {columns}".strip())
     for odd in of_data(rows.facts):
@@ -164,7 +166,7 @@ def _read_otherwise(draft: Draft, rows: "DataInspection") -> Draft:
     task = rows.facts.task or ""
     question = _("Another task? One of {tasks}").format(tasks=", ".join(TASKS))
     while (other := _answer(question, task)) not in (task, *TASKS):
-        _say(_("{text} is no such task.").format(text=one_line(other, 40)))
+        _say(_("{text} is not one of the tasks.").format(text=one_line(other, 40)))
     if other != task:
         return replace(draft, task=other, columns={})
     named = columns_of(rows.facts)
@@ -186,9 +188,9 @@ def _limits(draft: Draft, rows: "DataInspection") -> Draft:
     take = _number(
         _("Rows to train on, or - for all {n}").format(n=number(rows.facts.rows)), str(draft.train_rows or "-"), least=2
     )
-    of = _("Rows to put aside and be scored on, or - for the usual share")
+    of = _("Rows to hold out for scoring, or - for the usual share")
     if draft.held_out or rows.eval_path is not None:
-        of = _("Held-out rows to be scored on, or - for all {n}").format(n=number(rows.facts.eval_rows))
+        of = _("Held-out rows to score, or - for all {n}").format(n=number(rows.facts.eval_rows))
     score = _number(of, str(draft.eval_rows or "-"), least=1)
     goal = {name: value for name, value in draft.goal.items() if name != "time_budget_hours"}
     goal |= {"time_budget_hours": limit} if limit is not None else {}
@@ -199,8 +201,8 @@ def _limits(draft: Draft, rows: "DataInspection") -> Draft:
 def _choose(draft: Draft, own: list[str], runs: Path | None, run: Run) -> int:
     """The recommendation stands above: take it, another method, other settings or another goal, or nothing."""
     question = _(
-        "Start it? enter for the advised way; full, lora or qlora for another; pilot to try the candidates on a slice and go on"
-        " with the winner; NAME=VALUE for a setting, or a flag named above, to see it anew; no to leave"
+        "Start it? enter for the advised method; full, lora or qlora for another; pilot to try the candidates on a slice "
+        "and go on with the winner; NAME=VALUE for a setting, or a flag named above, to see it again; no to leave"
     )
     while True:
         chosen = _answer(question, draft.method)
@@ -219,7 +221,7 @@ def _choose(draft: Draft, own: list[str], runs: Path | None, run: Run) -> int:
                 continue
             draft, own = wanted, settings
             if own:
-                _say(_("Settings of your own that the run gets: {settings}.").format(settings=", ".join(own[1::2])))
+                _say(_("Your own settings for the run: {settings}.").format(settings=", ".join(own[1::2])))
             continue
         method = chosen.lower()
         if method not in ("", "yes", "y", _("yes"), PILOT, *METHODS):
@@ -231,7 +233,7 @@ def _choose(draft: Draft, own: list[str], runs: Path | None, run: Run) -> int:
                 continue
         if method != PILOT or code == Exit.DONE:
             code = run(typed)
-        if code == Exit.REFUSED and _yes(_("Start it all the same?")):
+        if code == Exit.REFUSED and _yes(_("Start it anyway?")):
             code = run([*typed, "--anyway"])
         if code in (Exit.DONE, Exit.FAILED, Exit.STOPPED):  # else nothing was started, and the answers are kept
             drafts.used(draft)
@@ -252,7 +254,7 @@ def _changed(draft: Draft, own: list[str], text: str) -> tuple[Draft, list[str]]
         raise InputError(f"{error}.") from None
     settings = [word for word in left if "=" in word and not word.startswith("-")]
     if len(settings) < len([word for word in left if word != "--set"]):
-        raise InputError(_("{text} is no setting and no flag of the goal.").format(text=one_line(text, 60)))
+        raise InputError(_("{text} is neither a setting nor a flag of the goal.").format(text=one_line(text, 60)))
     pairs = [word for setting in settings for word in ("--set", setting)]
     return replace(draft, goal=dict(draft.goal) | flags.said_goal(given)), [*own, *pairs]
 
@@ -276,7 +278,7 @@ def _number(question: str, usual: str, least: float = 0) -> float | None:
             value = -1.0
         if value > 0 and value >= least and value < 1e9:
             return value
-        _say(_("{text} is no such number.").format(text=one_line(text, 40)))
+        _say(_("{text} is not a valid number.").format(text=one_line(text, 40)))
 
 
 def _answer(question: str, usual: str) -> str:
@@ -289,7 +291,7 @@ def _answer(question: str, usual: str) -> str:
     line = sys.stdin.readline()
     if not line:
         print(file=sys.stderr)
-        ended = _("the input ended before everything was said; nothing was started.")
+        ended = _("the input ended before everything was answered; nothing was started.")
         raise InputEnded(f"{ended} {_('`loracle --auto --model ID --data FILE` asks nothing.')}")
     return line.strip() or usual
 

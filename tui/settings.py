@@ -115,8 +115,8 @@ def unknown_theme(known: Iterable[str]) -> list[str]:
         return []
     close = difflib.get_close_matches(name, known, 1)
     if not close:
-        return [_("theme {name}: there is none of this name.").format(name=one_line(name, 60))]
-    return [_("theme {name}: there is none of this name; the nearest is {near}.").format(name=one_line(name, 60), near=close[0])]
+        return [_("theme {name}: there is no such theme.").format(name=one_line(name, 60))]
+    return [_("theme {name}: there is no such theme; the nearest is {near}.").format(name=one_line(name, 60), near=close[0])]
 
 
 def _parsed(text: str, file: Path) -> dict[str, Any]:

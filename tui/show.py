@@ -79,7 +79,7 @@ def whole(file: Path) -> Iterator[None]:
     try:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        raise InputError(f"{file}: is damaged; what could be read of it stands above.") from None
+        raise InputError(f"{file}: is damaged; what could be read is shown above.") from None
 
 
 def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> None:
@@ -106,7 +106,7 @@ def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> 
         table.add_column(judged.words(name), justify="right", no_wrap=True)
     wide = len(names) > MOST_METRICS  # the sentences below tell the gains too
     if not wide:
-        table.add_column(_("the result gained (95% interval)"), no_wrap=True)
+        table.add_column(_("gain over it (95% interval)"), no_wrap=True)
     for name, words in ROWS.items():
         if name not in scores:
             continue
@@ -123,9 +123,9 @@ def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> 
     _per_class(scores, console)
     samples(content.get("samples"), console)
     memory, seconds = content.get("memory") or {}, content.get("seconds") or {}
-    told = {"predicted": _("said {size}"), "probed": _("tried {size}")}
+    told = {"predicted": _("predicted {size}"), "probed": _("tried {size}")}
     tried = [one.format(size=size(memory[name])) for name, one in told.items() if memory.get(name)]
-    planned = _(" (said {time})").format(time=duration(seconds.get("predicted"))) if seconds.get("predicted") else ""
+    planned = _(" (predicted {time})").format(time=duration(seconds.get("predicted"))) if seconds.get("predicted") else ""
     best = _("Best at step {step} of {all}").format(step=content.get("best_step"), all=content.get("steps"))
     early = f", {_('stopped early')}" if content.get("stopped_early") else ""
     peak = _("peak memory {size}").format(size=size(memory.get("peak"))) + (f" ({', '.join(tried)})" if tried else "")
@@ -165,7 +165,7 @@ def _per_class(scores: Mapping[str, Any], console: Console) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     confusion = after.get("confusion")
     if confusion:
-        table.add_column(_("most often taken for"))
+        table.add_column(_("most often mistaken for"))
     labels = [c["label"] for c in after["per_class"]]
     for i, c in enumerate(after["per_class"]):
         wrong = [(n, labels[j]) for j, n in enumerate(confusion[i]) if j != i and n] if confusion else []
@@ -239,9 +239,11 @@ def run_facts(run: RunDirectory) -> dict[str, Any]:
         state = run.state()
         method: str | None = state.info.get("method") or run.plan().method
     except InputError:
-        return {"name": run.name, "path": str(run.path), "state": "damaged", "method": None} | dict.fromkeys(
-            ("step", "total_steps", "started")
-        ) | {"scores": {}}
+        return (
+            {"name": run.name, "path": str(run.path), "state": "damaged", "method": None}
+            | dict.fromkeys(("step", "total_steps", "started"))
+            | {"scores": {}}
+        )
     after = state.scores("after") or {}
     return {
         "name": run.name,

@@ -78,7 +78,7 @@ def task_words(data: DataFacts) -> str:
 def lengths(data: DataFacts) -> str:
     """Tokens of a row, and where the numbers come from."""
     median, most, longest = (number(n) for n in (data.tokens_p50, data.tokens_p95, data.tokens_max))
-    text = _("half up to {median} tokens, 95% up to {most}, longest {longest}").format(median=median, most=most, longest=longest)
+    text = _("median {median} tokens, 95% up to {most}, longest {longest}").format(median=median, most=most, longest=longest)
     return text if data.tokens_origin in ("measured", None) else f"{text} ({_(data.tokens_origin)})"
 
 
@@ -144,7 +144,7 @@ def candidates(advice: Recommendation, console: Console) -> None:
         )
     console.print(table)
     if len({(c.settings.token_budget, c.settings.gradient_checkpointing) for c in advice.candidates if c.fits}) > 1:
-        words = _("Each with the largest micro-batches that fit: room that is free is used for speed.")
+        words = _("Each with the largest micro-batches that fit: free memory is used for speed.")
         console.print(Padding(Text(words, style="dim"), (0, 0, 0, 2)))
 
 

@@ -28,7 +28,7 @@ HEADINGS = {
     "verdict": _("Verdict"),
 }
 NOTHING = {
-    "constraints": _("Nothing stands in the way of any method."),
+    "constraints": _("Every method can run here."),
     "dominance": _("No method makes another pointless."),
 }
 """What is said of a stage without steps; others are left out then."""

@@ -31,7 +31,7 @@ def machine(found: Machine, speed: Mapping[str, float] | None, console: Console)
         lines.append((_("Accelerator"), _("none found: training would run on the processor")))
     bf16 = {True: _("bf16 in hardware"), False: _("no bf16"), None: None}[found.cpu_bf16]
     avx = {True: "AVX-512", False: _("no AVX-512"), None: None}[found.cpu_avx512]
-    words = plural("{n} core usable", "{n} cores usable", found.cpu_cores or 0)
+    words = plural("{n} usable core", "{n} usable cores", found.cpu_cores or 0)
     cores = words.format(n=number(found.cpu_cores)) if found.cpu_cores else None
     lines.append((_("Processor"), _joined([one_line(found.cpu_name, 60) if found.cpu_name else None, cores, avx, bf16])))
     for precision, flops in (speed or {}).items():
@@ -64,7 +64,7 @@ def _devices(found: Machine, console: Console) -> None:
     table = headed_table()
     table.add_column("", no_wrap=True)
     table.add_column(_("accelerator"), overflow="fold")
-    for name in (_("free now"), _("of"), _("others hold"), "bf16", _("temp")):
+    for name in (_("free now"), _("of"), _("used by others"), "bf16", _("temp")):
         table.add_column(name, justify="right", no_wrap=True)
     for device in found.devices:
         capability = f" (CC {device.compute_capability[0]}.{device.compute_capability[1]})" if device.compute_capability else ""
@@ -83,7 +83,7 @@ def _devices(found: Machine, console: Console) -> None:
 
 
 def _used(devices: Sequence[Device]) -> str:
-    words = _("the one a run would use: one run uses one accelerator, the freest.")
+    words = _("the one a run would use: a run uses one accelerator, the one with the most free memory.")
     return f"{sign('→')} {words}" if len(devices) > 1 else ""
 
 
@@ -109,22 +109,22 @@ def model(looked: ModelInspection, console: Console) -> None:
             experts += _(": a token passes through {n} parameters").format(n=amount(found.active_parameters))
     heads = _("{n} attention heads").format(n=number(found.attention_heads)) if found.attention_heads else None
     fewer = found.kv_heads not in (None, found.attention_heads)
-    keys = _("{n} for keys and values").format(n=number(found.kv_heads)) if fewer else None
+    keys = _("{n} key/value heads").format(n=number(found.kv_heads)) if fewer else None
     shape = [
         _("{n} layers").format(n=number(found.layers)) if found.layers else None,
-        _("width {n}").format(n=number(found.hidden_size)) if found.hidden_size else None,
-        _("{n} inside").format(n=number(found.intermediate_size)) if found.intermediate_size else None,
+        _("hidden size {n}").format(n=number(found.hidden_size)) if found.hidden_size else None,
+        _("MLP size {n}").format(n=number(found.intermediate_size)) if found.intermediate_size else None,
         heads,
         keys,
     ]
-    tied = {True: _("input and output embeddings are one"), False: _("separate output embeddings"), None: None}
+    tied = {True: _("tied embeddings"), False: _("untied embeddings"), None: None}
     tokens = _("{n} tokens").format(n=number(found.vocabulary_size)) if found.vocabulary_size else None
     vocabulary = [tokens, tied[found.tied_embeddings]]
     quantised = _("not quantised")
     if found.quantization:
         quantised = _("already quantised ({how})").format(how=one_line(found.quantization, 40))
     weights = [size(found.weights_bytes) if found.weights_bytes else None, found.dtype, found.weights_format, quantised]
-    tuned = {True: _("tuned to follow instructions"), False: _("a base model"), None: None}[found.instruct]
+    tuned = {True: _("instruction-tuned"), False: _("a base model"), None: None}[found.instruct]
     template = {True: _("with a chat template"), False: _("without a chat template"), None: None}[found.chat_template]
     kind = [
         _(found.family) if found.family else None,
@@ -171,20 +171,20 @@ def data(looked: DataInspection, console: Console) -> None:
         sure = _(" ({share} sure)").format(share=share(found.confidence))
     rows = [
         f"{number(found.rows)}" if found.rows is not None else None,
-        _("{n} different").format(n=number(found.unique_rows)) if found.unique_rows not in (None, found.rows) else None,
+        _("{n} distinct").format(n=number(found.unique_rows)) if found.unique_rows not in (None, found.rows) else None,
         _("{n} held out").format(n=number(found.eval_rows)) if found.eval_rows is not None else None,
     ]
     named = ", ".join(f"{role}: {one_line(name, 40)}" for role, name in used.items())
     unused = _(" (not used: {names})").format(names=", ".join(others)) if others else ""
     learned = None
     if found.trained_tokens is not None:
-        learned = _("{n} tokens an epoch").format(n=number(found.trained_tokens))
+        learned = _("{n} tokens per epoch").format(n=number(found.trained_tokens))
     _heading(_("Data"), one_line(path, 1000), console)
     _lines(
         [
             (_("Task"), f"{task_name(found)}{sure}"),
             (_("Columns"), f"{named}{unused}" if named else None),
-            (_("Written as"), _joined([found.layout if found.layout != "text_label" else None, *written])),
+            (_("Format"), _joined([found.layout if found.layout != "text_label" else None, *written])),
             (_("Language"), _("{name} (a guess)").format(name=one_line(found.language, 10)) if found.language else None),
             (_("Rows"), _joined(rows)),
             (_("Tokens"), _tokens(found)),
@@ -194,7 +194,7 @@ def data(looked: DataInspection, console: Console) -> None:
     )
     _labels(found, console)
     _lengths(found.truncation, found.rows, console)
-    guess = [_("task and columns are a guess: --task, --text-column, --label-column and --column say otherwise")]
+    guess = [_("task and columns are a guess: correct them with --task, --text-column, --label-column and --column")]
     unsure = found.confidence is not None and found.confidence < SURE
     listed(console, _("Worth knowing"), of_data(found) + (guess if unsure else []))
     _preview(looked.preview, found.task, console)
@@ -206,7 +206,7 @@ def _tokens(found: DataFacts) -> str | None:
     median, most, longest = (number(n) for n in (found.tokens_p50, found.tokens_p95, found.tokens_max))
     total = _("; {n} in all").format(n=number(found.tokens_total)) if found.tokens_total is not None else ""
     origin = _(found.tokens_origin) if found.tokens_origin else _("assumed")
-    words = _("half of the rows up to {median}, 95% up to {most}, longest {longest}")
+    words = _("median {median}, 95% up to {most}, longest {longest}")
     return f"{words.format(median=median, most=most, longest=longest)}{total} ({origin})"
 
 

@@ -68,7 +68,10 @@ def _side_by_side(rows: Sequence[Mapping[str, Any]], best: str | None, chosen_by
         line(within, lambda row, n=name: interval(row.get(n)), style="dim")  # type: ignore[misc]
     if chosen_by in MEASURES:
         scale, sort = (100.0, "+.1f") if MEASURES[chosen_by].points else (1.0, "+.3f")
-        line(_("{metric} to the best").format(metric=judged.words(chosen_by)), lambda row: _behind(row, chosen_by, scale, sort))
+        line(
+            _("{metric} against the best").format(metric=judged.words(chosen_by)),
+            lambda row: _behind(row, chosen_by, scale, sort),
+        )
         line(within, lambda row: interval((row.get(chosen_by) or {}).get("difference"), scale, sort), style="dim")
         line(f"  {_('sd over seeds')}", lambda row: _deviation(row.get(chosen_by), scale), style="dim")
     line(_("training loss"), lambda row: _fit(row, "training_loss"))
@@ -76,7 +79,7 @@ def _side_by_side(rows: Sequence[Mapping[str, Any]], best: str | None, chosen_by
     line(f"  {_('gap (overfitting)')}", lambda row: _fit(row, "gap"), style="dim")
     line(_("learning rate"), lambda row: rate(row.get("learning_rate")))
     line(_("best step"), _best_step)
-    line(_("time a run"), lambda row: duration(row["seconds"]) if row.get("done") else "")
+    line(_("time per run"), lambda row: duration(row["seconds"]) if row.get("done") else "")
     line(_("peak memory"), lambda row: size(row["memory_peak"]) if row.get("done") else "")
     line(_("trained parameters"), lambda row: amount(row["trained_parameters"]) if row.get("done") else "")
     line(_("saved size"), lambda row: size(row["model_bytes"]) if row.get("done") else "")
@@ -117,7 +120,7 @@ def _pilot(content: Mapping[str, Any], console: Console) -> None:
         _side_by_side(content.get("methods") or [], content.get("winner"), content.get("metric"), console)
     listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
     if content.get("winner_name"):
-        went = _("{name} went on to its end: loracle report {run}")
+        went = _("{name} went on to the end: loracle report {run}")
         if content.get("mode") == "folds":
             went = _("{name} was trained once more, on the usual split: loracle report {run}")
         if not content.get("complete"):

@@ -17,7 +17,7 @@ def rows(shown: Mapping[str, Any], console: Console) -> None:
     """Each row: its numbers, then its text."""
     before, after = BRACKETS if console.encoding.lower().startswith("utf") else ("[[", "]]")
     console.print()
-    head = _("What is learned stands in")
+    head = _("What is learned is shown in")
     console.print(Text.assemble(f"{head} {before}", (_("brackets"), "bold green"), after, style="dim"))
     if shown["plain_template"]:
         words = _("The model has no chat template; a plain one is used, and saved with the result.")

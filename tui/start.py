@@ -38,5 +38,5 @@ def run_app(
         print(_("{name} keeps running.").format(name=name) + f"\n  loracle attach {name}\n  loracle stop {name}")
     if app.merges.run is not None:
         name = one_line(app.merges.run.name)
-        print(_("The merge of {name} was ended; nothing of it is left.").format(name=name))
+        print(_("The merge of {name} was cancelled; what it wrote was removed.").format(name=name))
     return app.return_code or 0

@@ -47,7 +47,7 @@ class Stopping:
 
     def _pass_on(self, run: RunDirectory) -> None:
         now = len(self.asked) > 1
-        gently = _("Stopping after this step, with a checkpoint. Once more stops at once.")
+        gently = _("Stopping after this step, with a checkpoint. Press it again to stop at once.")
         words = _("Stopping at once.") if now else leaves_at_once(run.state()) or gently
         try:
             stop(run, now=now)

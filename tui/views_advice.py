@@ -85,8 +85,8 @@ def goal(said: "Goal", questions: "Iterable[Question]") -> Content:
         return Content("")
     methods = dict.fromkeys(NAMES[a.verdict] for q in questions for a in q.news if not a.changes and a.verdict in NAMES)
     if methods:
-        return Content(_("{key}: what you want could make it {methods}.").format(key=key, methods=_(" or ").join(methods)))
-    return Content(_("{key}: what you want could change this advice.").format(key=key))
+        return Content(_("{key}: your goal could make it {methods}.").format(key=key, methods=_(" or ").join(methods)))
+    return Content(_("{key}: your goal could change this advice.").format(key=key))
 
 
 def legend(recommendation: "Recommendation") -> Content:
@@ -166,9 +166,9 @@ def against(text: str) -> Content:
         [
             Content.styled(_("The advice is not to start this run."), "bold"),
             Content(""),
-            Content(one_line(text.removesuffix(_("--anyway runs it all the same.")), 1_500)),
+            Content(one_line(text.removesuffix(_("--anyway runs it regardless.")), 1_500)),
             Content(""),
-            Content(_("Starting anyway is possible and is recorded in the plan.")),
+            Content(_("You can start it anyway; the plan records that.")),
         ]
     )
 
@@ -187,17 +187,17 @@ def starting(advice: "Advice", come: str = "") -> str:
     """What happens before the run can be watched; `come` is how much of a model has come."""
     if advice.model.weights_here:
         return _("starting…")
-    words = _("downloading the model ({size}), then starting… {key} gives it up").format(
+    words = _("downloading the model ({size}), then starting… {key} cancels it").format(
         size=size(advice.model.facts.weights_bytes), key=(key := keys.name("back", "esc"))
     )
-    return _("{downloaded}, then the start… {key} gives it up").format(downloaded=come, key=key) if come else words
+    return _("{downloaded}, then starting… {key} cancels it").format(downloaded=come, key=key) if come else words
 
 
 def pilot(names: list[str], takes: str, *, own: bool, in_folds: bool = False) -> Content:
     """What a pilot would do; `own` where the person has settings of their own."""
-    folds = _("With so few rows these are cross-validated to their end; the winner is trained once more:")
+    folds = _("With so few rows these are cross-validated to the end; the winner is trained once more:")
     lines = [folds if in_folds else _("These train for a slice of their runs; the winner on the validation rows goes on:")]
     lines += [f"  {sign('·')} {translated(name)}" for name in names]
-    lines += [_("Your own settings go with them.")] if own else []
-    lines += ["", _("It takes about {time} until the winner is known.").format(time=takes)]
+    lines += [_("Your own settings apply to them too.")] if own else []
+    lines += ["", _("The winner is known after about {time}.").format(time=takes)]
     return Content("\n").join(Content(one_line(line, 600)) for line in lines)

@@ -151,7 +151,7 @@ def metrics(state: "RunState", metric_name: str, *, roomy: bool) -> Content:
         (_("lr"), rate(state.learning_rate)),
         (_("grad norm"), metric(state.grad_norm)),
         (_("speed"), tokens),
-        (_("a step"), per_step),
+        (_("per step"), per_step),
     ]
     if roomy:
         rows.append((_("seen"), f"{amount(state.tokens_seen)} tok"))
@@ -238,6 +238,6 @@ def evaluations(state: "RunState", metric_name: str, width: int) -> Content:
         lines.append(Content(f"{mark}{number(e.step):>{7 - len(mark)}} {metric(e.metrics.get('loss')):>8}{scores}"))
     if not found:
         none = state.info.get("evaluations") == 0
-        words = _("none: no rows were set aside to choose by") if none else _("the first one comes during training")
+        words = _("none: there are no validation rows") if none else _("the first one comes during training")
         lines.append(Content.styled(words, "$text-muted"))
     return Content("\n").join(lines)

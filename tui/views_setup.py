@@ -35,7 +35,7 @@ def model_facts(model: "ModelInspection") -> Content:
     """Family, parameters, layers, positions, size."""
     facts = model.facts
     parts = [
-        _(facts.family) if facts.family else _("family not known"),
+        _(facts.family) if facts.family else _("unknown family"),
         one_line(facts.architecture, 50) if facts.architecture else None,
         _("{n} parameters").format(n=amount(facts.parameters)),
         _("{n} layers").format(n=facts.layers) if facts.layers else None,
@@ -53,7 +53,7 @@ def data_facts(data: "DataInspection") -> Content:
     if facts.tokens_p50 is not None and facts.tokens_p95 is not None:
         about = "" if facts.tokens_origin == "measured" else "~"
         middle, most = f"{about}{number(facts.tokens_p50)}", f"{about}{number(facts.tokens_p95)}"
-        tokens = f" {sign('·')} " + _("tokens: half up to {p50}, 95% up to {p95}").format(p50=middle, p95=most)
+        tokens = f" {sign('·')} " + _("tokens: median {p50}, 95% up to {p95}").format(p50=middle, p95=most)
     classes = plural("{n} class", "{n} classes", facts.classes or 0).format(n=facts.classes)
     what = classes if facts.classes else task_name(facts)
     rows = plural("{n} row", "{n} rows", facts.rows or 0).format(n=number(facts.rows))
@@ -67,7 +67,7 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) 
     others = _("{key} others").format(key=keys.name("columns", "c"))
     columns = ", ".join(f"{_(role)}: {one_line(name, 30)}" for role, name in columns_of(facts).items())
     lines = [
-        _keyed(_ok(), _("taken for {task}").format(task=task_name(facts)), another),
+        _keyed(_ok(), _("task: {task}").format(task=task_name(facts)), another),
         _keyed(_ok(), _("columns {columns}").format(columns=columns), others),
     ]
     form = " ".join(filter(None, (facts.format, facts.encoding if facts.encoding not in (None, "utf-8", "utf-8-sig") else None)))

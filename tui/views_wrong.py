@@ -34,7 +34,7 @@ def confusion(report: dict[str, Any]) -> Content:
     head = _("Most often mixed up, of {n} errors").format(n=number(whole))
     lines = [Content.styled(head, "bold")]
     for count, i, j in sorted(wrong, reverse=True)[:MOST_PAIRS]:
-        words = _("{true} taken for {given}").format(true=names[i], given=names[j])
+        words = _("{true} mistaken for {given}").format(true=names[i], given=names[j])
         lines.append(Content.assemble((f"{number(count):>5}  ", "bold"), words))
     if len(names) <= SMALL:
         lines += [Content(""), *_matrix(matrix, names)]
@@ -42,7 +42,7 @@ def confusion(report: dict[str, Any]) -> Content:
 
 
 def _matrix(matrix: list[list[Any]], names: list[str]) -> Iterable[Content]:
-    yield Content.styled(_("True class down, given class across"), "bold")
+    yield Content.styled(_("Rows: true class; columns: predicted class"), "bold")
     longest = min(max(cell_len(n) for n in names), 12)
     first, width = longest + 1, max(min(longest + 1, (MATRIX_CELLS - longest - 1) // len(names)), 7)
     heads = (flush_right(_cut(n, width - 1), width) for n in names)
@@ -70,7 +70,7 @@ def worst(report: dict[str, Any]) -> Content:
     for row in rows[:MOST_ROWS]:
         loss = metric(real(row.get("loss")))
         written = row.get("wanted") is None
-        head = _("row {row} · loss {loss}") if written else _("row {row} · true {wanted}, said {said}")
+        head = _("row {row} · loss {loss}") if written else _("row {row} · true {wanted}, predicted {said}")
         words = head.format(row=one_line(row.get("row"), 12), loss=loss, wanted=one_line(row.get("wanted"), 60),
                             said=one_line(row.get("said"), 60)).replace("·", sign("·"))  # fmt: skip
         lines += [Content.styled(words, "$text-warning"), Content(f"  {one_line(row.get('text'), 300)}")]

@@ -38,17 +38,17 @@ STATUS_SIGNS: dict[str, str] = {
 PHASE_WORDS: dict[str, str] = {
     "starting": _("starting the worker"),
     "load": _("loading the model"),
-    "tokenize": _("turning texts into tokens"),
+    "tokenize": _("tokenizing the texts"),
     "compile": _("compiling the layers"),
     "kernels": _("comparing the kernels"),
     "preflight": _("trying the longest rows"),
-    "reference": _("asking the untouched model"),
+    "reference": _("scoring pairs with the untouched model"),
     "before": _("scoring the untouched model"),
     "probe": _("fitting a linear probe"),
     "train": _("training"),
     "after": _("scoring the trained model"),
-    "answers": _("writing answers to be scored"),
-    "samples": _("writing sample answers"),
+    "answers": _("generating answers to score"),
+    "samples": _("generating sample answers"),
     "evaluate": _("scoring the validation rows"),
     "pause": _("scoring the validation rows"),
     "forgetting": _("scoring generic text"),
@@ -221,7 +221,7 @@ def memory_verdict(candidate: "Candidate") -> str:
     if not memory.counted and (candidate.fits or too_little):
         return _(UNCOUNTED[candidate.fits, memory.near])
     if too_little and memory.low <= memory.available < memory.high < 1.3 * memory.low:
-        return _("doubtful: a trial decides")
+        return _("borderline: a trial decides")
     if too_little or (memory.counted and memory.predicted > memory.available):
         return _("does not fit")
     if not candidate.fits:

@@ -36,7 +36,7 @@ def models_here() -> list[tuple[str, str]]:
     found = [(name, _("used last")) for name in drafts.recent("model")]
     found.append(("demo", _("small encoder, for trying")))
     if demo_chat.is_there():
-        found.append((demo_chat.NAME, _("small, writes, for trying")))
+        found.append((demo_chat.NAME, _("small decoder, for trying")))
     folders = [p for p in sorted(Path().glob("*/config.json"))[:50] if clean(p.parent.name) == p.parent.name]
     found += [(f"./{p.parent.name}", _("folder here")) for p in folders]
     found += [(name, _("hub cache")) for name in cached_models()]

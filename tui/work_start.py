@@ -94,7 +94,7 @@ def _check_wanted(cancel: "Cancel") -> None:
         InputError: it was given up.
     """
     if cancel.cancelled:
-        raise InputError(_("The start was given up; nothing was started."))
+        raise InputError(_("The start was cancelled; nothing was started."))
 
 
 def _with_weights(advice: Advice, cancel: "Cancel", progress: "Progress") -> "ModelInspection":

@@ -8,9 +8,7 @@ from recommender.language import marked, said
 from tui.error_words import in_words
 
 WARNINGS: dict[str, str] = {
-    "rows_cut:train": marked(
-        "{rows_cut} training rows are longer than the length read and were cut ({tokens_cut} tokens lost)."
-    ),
+    "rows_cut:train": marked("{rows_cut} training rows are longer than the length read and were cut ({tokens_cut} tokens lost)."),
     "rows_cut:validation": marked(
         "{rows_cut} validation rows are longer than the length read and were cut ({tokens_cut} tokens lost)."
     ),
@@ -18,16 +16,16 @@ WARNINGS: dict[str, str] = {
         "{rows_cut} held-out rows are longer than the length read and were cut ({tokens_cut} tokens lost)."
     ),
     "no_held_out": marked("There are no held-out rows, so the report cannot say what the training gained."),
-    "no_samples": marked("Memory is too small to write sample answers; there are none in the report."),
+    "no_samples": marked("There is too little memory for sample answers; the report has none."),
     "few_answers": marked(
-        "Writing is slow here: {answers} held-out rows are answered, in at most {tokens} tokens."
-        " Exact match and chrF are of those."
+        "Generation is slow here: {answers} held-out rows are answered, in at most {tokens} tokens each. Exact match and "
+        "chrF are of those."
     ),
     "no_time_for_answers": marked(
-        "Writing is too slow here for answers to held-out rows; there is neither exact match nor chrF."
+        "Generation is too slow here for answers to held-out rows; there is neither exact match nor chrF."
     ),
-    "no_time_for_samples": marked("Writing is too slow here for sample answers; there are none in the report."),
-    "few_samples": marked("Writing is slow here: there are {answers} sample answers of at most {tokens} tokens."),
+    "no_time_for_samples": marked("Generation is too slow here for sample answers; there are none in the report."),
+    "few_samples": marked("Generation is slow here: there are {answers} sample answers of at most {tokens} tokens."),
     "nothing_learned": marked("The batch of step {step} teaches nothing: its loss and its gradient are zero."),
     "diverging": marked("The loss diverges: {loss:.3g} lately, and {first:.3g} before any training."),
     "forgot": marked("The loss was down to {lowest:.3g} and is back at {loss:.3g}, where it began ({first:.3g})."),
@@ -41,9 +39,9 @@ WARNINGS: dict[str, str] = {
     "learning_rate_hopeless": marked("learning_rate {learning_rate:g} would leave nothing of the model."),
     "learning_rate_high": marked("learning_rate {learning_rate:g} is above {high:g}, which few fine-tunes survive for long."),
     "learning_rate_low": marked("learning_rate {learning_rate:g} is so low that next to nothing is learned."),
-    "damaged_checkpoint": marked("A damaged checkpoint was put aside ({checkpoint})."),
+    "damaged_checkpoint": marked("A damaged checkpoint was set aside ({checkpoint})."),
     "gpu_gone": marked(
-        "The run was meant for {device} and is on the processor, far slower; `loracle inspect machine` tells why."
+        "The run was meant for {device} and is on the processor, far slower; `loracle inspect machine` says why."
     ),
 }
 """Said in translation only; what has no line here, or lacks a fact, is said by what the worker wrote."""

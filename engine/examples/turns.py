@@ -102,7 +102,7 @@ def history(value: Any, fault: Fault) -> list[Message]:
     turns = [] if value is None or value != value else value  # noqa: PLR0124 - NaN is how data frames write what is missing
     pairs = isinstance(turns, list) and all(isinstance(t, list) and len(t) == 2 and all(map(_is_said, t)) for t in turns)
     if not pairs:
-        raise fault("holds no list of earlier questions with their answers, two texts each")
+        raise fault("does not hold a list of earlier questions and answers, two texts each")
     return [{"role": who, "content": said} for turn in turns for who, said in zip(("user", "assistant"), turn, strict=True)]
 
 
@@ -152,7 +152,7 @@ def message_of(turn: Any, fault: Fault) -> Message:
         InputError: (made by `fault`) it is none, or of an unknown speaker.
     """
     if not isinstance(turn, dict):
-        raise fault("holds a message that is no object with a speaker and a text")
+        raise fault("holds a message that is not an object with a speaker and a text")
     who, said = _speaker(turn, fault), turn.get("content", turn.get("value"))
     if isinstance(said, list):
         said = " ".join(filter(None, (_part(part, fault) for part in said)))
@@ -205,7 +205,7 @@ def _part(part: Any, fault: Fault) -> str:
         return part
     kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
     if kind not in _PARTS or not isinstance(part.get("text") or "", str):
-        raise fault(f"holds a message with a part that is no text ({one_line(kind, 40)}), which no task here reads")
+        raise fault(f"holds a message with a part that is not text ({one_line(kind, 40)}), which Loracle cannot read")
     return part.get("text") or ""
 
 
@@ -220,7 +220,7 @@ def _check_calls(message: Message, fault: Fault) -> None:
         raise fault(f"holds a message of the {message['role']} with tool_calls; only the assistant calls tools")
     named = (call.get("function", call) if isinstance(call, dict) else None for call in calls if isinstance(calls, list))
     if not isinstance(calls, list) or not all(isinstance(f, dict) and isinstance(f.get("name"), str) for f in named):
-        raise fault("holds tool_calls that are no list of calls with a function's name and arguments")
+        raise fault("holds tool_calls that are not a list of calls with a function's name and arguments")
 
 
 def _weighs(weight: Any, fault: Fault) -> bool:
@@ -242,10 +242,10 @@ def _check_order(before: Message | None, message: Message, place: int, fault: Fa
     if role == "tool":
         called = before is not None and (last == "tool" or before.get("tool_calls") or (last == "assistant" and _calls(before)))
         if not called:
-            raise fault(f"holds a tool's answer as message {place} that no call comes before")
+            raise fault(f"holds a tool's answer as message {place} without a call before it")
     elif role == "system":
         if before is not None:
-            raise fault(f"holds a system message in place {place}; it must be the first")
+            raise fault(f"holds a system message as message {place}; it must come first")
     elif role == last:
         raise fault(f"holds two messages of the {role} in a row ({place - 1} and {place})")
 
@@ -266,7 +266,9 @@ def given_tools(value: Any, fault: Fault) -> list[Any] | None:
         return None
     found = _json(value) if isinstance(value, str) else value
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
-        raise fault("holds no list of tools, each an object as chat templates know them; write it so, or rename the column")
+        raise fault(
+            "does not hold a list of tools, each an object as chat templates expect it; write it so, or rename the column"
+        )
     return found
 
 

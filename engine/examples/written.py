@@ -118,7 +118,7 @@ class Kept:
 def _column(choice: DataChoice, role: str) -> str:
     name = (choice.columns or {}).get(role)
     if name is None:
-        raise InputError(f"the plan says not which column holds the {role} (data.columns).")
+        raise InputError(f"the plan does not say which column holds the {role} (data.columns).")
     return name
 
 
@@ -134,7 +134,7 @@ def _texts(table: Table, choice: DataChoice, role: str) -> list[str]:
         values = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
     nested = next((i for i, value in enumerate(values) if isinstance(value, list | dict)), None)
     if nested is not None:
-        raise fault_at(table, nested, name)("holds a nested value; one text a row is needed")
+        raise fault_at(table, nested, name)("holds a nested value; one text per row is needed")
     return [as_text(value).strip() for value in values]
 
 

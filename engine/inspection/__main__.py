@@ -43,7 +43,7 @@ def _answered(kind: str, line: bytes, out: TextIO) -> str:
     except LoracleError as error:
         return json.dumps({"error": error.message, "exit": int(error.exit)})
     except MemoryError:
-        return json.dumps({"error": f"{_name(request)}: does not fit into memory.", "exit": int(Exit.USAGE)})
+        return json.dumps({"error": f"{_name(request)}: does not fit in memory.", "exit": int(Exit.USAGE)})
     except Exception as error:  # a library met something strange in somebody's file: say which file, never a traceback
         message = f"{_name(request)}: could not be read ({type(error).__name__}: {error})."
         return json.dumps({"error": message, "exit": int(Exit.USAGE)})

@@ -36,8 +36,8 @@ def check_classes(
     missing = next((label for label in counts if label.casefold() in _MISSING), None)
     if missing is not None:
         raise InputError(
-            f"{place(first[missing])}: column {name} holds {missing}, as programs write what is missing; leave such"
-            " rows out, or give them a class."
+            f"{place(first[missing])}: column {name} holds {missing}, which programs write for missing values; leave such "
+            "rows out, or give them a class."
         )
     alike: dict[str, str] = {}
     for label in sorted(counts, key=lambda x: -counts[x]):
@@ -59,10 +59,10 @@ def check_classes(
     slip = None if words or not single else _slip(counts)
     if slip is not None:
         label, lowest, highest = slip
-        cure = "name the classes by words" if float(label).is_integer() else "take --task regression"
+        cure = "name the classes with words" if float(label).is_integer() else "use --task regression"
         raise InputError(
-            f"{place(first[label])}: column {name} holds {one_line(label, 40)}, where the other labels are the whole"
-            f" numbers {lowest:g} to {highest:g}; mend it or leave the row out. If it is meant, {cure}."
+            f"{place(first[label])}: column {name} holds {one_line(label, 40)}, where the other labels are the whole numbers "
+            f"{lowest:g} to {highest:g}; fix it or leave the row out. If it is meant, {cure}."
         )
 
 
@@ -79,8 +79,8 @@ def check_tags(place: Place, column: str, counts: Counter[str], first: Mapping[s
     if spans and strange and sum(counts[tag] for tag in strange) < _FEW_TAGS * counts.total():
         tag = min(strange, key=first.__getitem__)
         raise InputError(
-            f"{place(first[tag])}: column {one_line(column, 60)} holds the tag {one_line(tag, 40)}, where others are"
-            " O or begin with B-, I- or the like; mend it or leave the row out."
+            f"{place(first[tag])}: column {one_line(column, 60)} holds the tag {one_line(tag, 40)}, where others are O or "
+            "begin with B-, I- or the like; fix it or leave the row out."
         )
 
 

@@ -173,7 +173,7 @@ def choose(table: Table, columns: list[Column], text_column: str | None, label_c
         )
     if text_column is not None and text_column == label_column:
         both = one_line(text_column, 60)
-        raise InputError(f"{table.path}: column {both} cannot be text and label at once; name two of {listed(table)}.")
+        raise InputError(f"{table.path}: column {both} cannot be text and label at once; choose two of {listed(table)}.")
     text = text_column or best(columns, text_score, exclude=label_column)
     label = label_column or best(columns, label_score, exclude=text)
     if text is None or label is None or text == label:
@@ -183,7 +183,7 @@ def choose(table: Table, columns: list[Column], text_column: str | None, label_c
         nested = next((c.name for c in columns if c.kind != "value" and (c.name.lower() in usual or not flat)), None)
         if nested is not None:
             where = f"{table.where(0)}: column {one_line(nested, 60)}"
-            raise InputError(f"{where} holds a nested value; one {missing} a row is needed.")
+            raise InputError(f"{where} holds a nested value; one {missing} per row is needed.")
         names = listed(table)
         hollow = ", ".join(one_line(c.name, 40) for c in columns if not c.rows)
         names += f" ({hollow}: empty in all rows)" if hollow else ""
@@ -206,10 +206,10 @@ def refuse_free_form(table: Table, column: Column, *, named: bool) -> None:
     if many or hardly_twice or prose:
         cure = f"name {'another' if named else 'the right'} one with --label-column"
         if column.prose and not named:
-            cure += ", or, where it is an answer to be written, name the columns with --column prompt=… and --column completion=…"
+            cure += ", or, if it is an answer to be generated, name the columns with --column prompt=… and --column completion=…"
         raise InputError(
-            f"{table.path}: column {one_line(column.name, 60)} has {column.distinct} different values in {column.rows} rows:"
-            f" that looks free-form, not like labels; {cure}."
+            f"{table.path}: column {one_line(column.name, 60)} has {column.distinct} distinct values in {column.rows} rows: "
+            f"that looks like free text, not labels; {cure}."
         )
 
 

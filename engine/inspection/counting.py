@@ -136,15 +136,15 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         _count_marks(counted, rows, batch.numbers, shape)
         if shape.layout == "text_label" and len(counted.marks) > MOST_CLASSES:
             raise InputError(
-                f"{source.path}: column {one_line(shape.columns['label'], 60)} has more than {MOST_CLASSES:,} different values:"
-                " that looks free-form, not like labels; name another one with --label-column."
+                f"{source.path}: column {one_line(shape.columns['label'], 60)} has more than {MOST_CLASSES:,} distinct "
+                "values: that looks like free text, not labels; name another one with --label-column."
             )
     if len(counted.marks) > MOST_CLASSES and counted.marks.total() < LEAST_OF_A_LABEL * len(counted.marks):
         role = "tags" if shape.layout == "tokens_tags" else "label"
         raise InputError(
-            f"{source.path}: column {one_line(shape.columns.get(role, role), 60)} has {len(counted.marks)} different values in"
-            f" {sum(len(part[0]) for part in parts)} rows: that looks free-form, not like labels; name another one with"
-            f" {'--column tags=…' if role == 'tags' else '--label-column'}."
+            f"{source.path}: column {one_line(shape.columns.get(role, role), 60)} has {len(counted.marks)} distinct values "
+            f"in {sum(len(part[0]) for part in parts)} rows: that looks like free text, not labels; name another one with "
+            f"{'--column tags=…' if role == 'tags' else '--label-column'}."
         )
     if parts:
         joined = [np.concatenate(column) for column in zip(*parts, strict=True)]

@@ -44,8 +44,8 @@ def splits_in(folder: Path) -> dict[str, str]:
     places = sorted({f.rpartition("/")[0] for f in texts})
     if any(f.endswith(".ann") for f in files):
         raise InputError(
-            f"{folder}: holds annotations of brat (.ann), which are not read; write them to one jsonl file, a row a text, with"
-            " text and spans (start, end, label)."
+            f"{folder}: holds annotations of brat (.ann), which are not read; write them to one jsonl file, one row per "
+            "text, with text and spans (start, end, label)."
         )
     if len(texts) > 1 and places == [""]:
         return {"train": str(folder / "*.txt")}
@@ -58,9 +58,9 @@ def splits_in(folder: Path) -> dict[str, str]:
     if len(places) > 1 and texts:
         shown = ", ".join(one_line(place, 40) or "the folder itself" for place in places[:4])
         raise InputError(
-            f"{folder}: holds texts in folders of their own ({shown}); give {folder}/**/*.txt (in quotes on a command line)"
-            " to learn from them as raw text. Where the folders are classes, put them into a folder called train, or write the"
-            " texts to a csv or jsonl file, a row a text, with the folder's name as its label."
+            f"{folder}: holds texts in folders of their own ({shown}); give {folder}/**/*.txt (in quotes on a command line) "
+            "to learn from them as raw text. If the folders are classes, put them into a folder called train, or write the "
+            "texts to a csv or jsonl file, one row per text, with the folder's name as the label."
         )
     return {}
 

@@ -93,7 +93,7 @@ def _facts(path: Path, name: str, contents: list[Content]) -> ModelFacts:
         parts[_part(tensor.name, len(tensor.shape))] += tensor.numbers
         stored[tensor.type] += tensor.numbers
     if not tensors:
-        raise InputError(f"{path}: holds no tensors; get it again.")
+        raise InputError(f"{path}: holds no tensors; download it again.")
     total = sum(parts.values())
     main = stored.most_common(1)[0][0]
     table = next((t.shape for t in tensors if t.name == "token_embd.weight" and len(t.shape) == 2), None)
@@ -142,7 +142,7 @@ def _architecture(path: Path, values: dict[str, Any]) -> str:
     if values.get("general.type") == "adapter":
         raise InputError(f"{path}: holds an adapter, not a model; give the base model it was trained on.")
     if not isinstance(architecture, str) or architecture == "clip" or values.get("general.type") == "mmproj":
-        raise InputError(f"{path}: is no language model (it says {one_line(architecture, 40)}); give another file.")
+        raise InputError(f"{path}: is not a language model (it says {one_line(architecture, 40)}); give another file.")
     return architecture
 
 

@@ -181,4 +181,4 @@ class _Reader:
         return digest.digest()
 
     def damaged(self, why: str) -> InputError:
-        return InputError(f"{self.path}: damaged GGUF file ({why}); get it again.")
+        return InputError(f"{self.path}: damaged GGUF file ({why}); download it again.")

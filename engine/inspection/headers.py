@@ -76,7 +76,7 @@ def weights_of(headers: Iterable[Header], where: str) -> Weights:
         digest.update(header.raw)
         size += header.length
     if not tensors:
-        raise InputError(f"{where}: the safetensors file holds no tensors; get the model again.")
+        raise InputError(f"{where}: the safetensors file holds no tensors; download the model again.")
     return Weights(tuple(tensors.values()), size, digest.digest())
 
 
@@ -90,8 +90,8 @@ def an_adapter(folder: Path) -> str:
         return f"{folder} holds an adapter, not a model; give the base model it was trained on."
     run = folder.parent if (folder.parent / "plan.yaml").is_file() else "RUN"
     return (
-        f"{folder} holds an adapter, not a model; give the one it was trained on (--model {one_line(base, 200)}), or a model of"
-        f" both, which `loracle merge {run}` makes of a finished run."
+        f"{folder} holds an adapter, not a model; give the one it was trained on (--model {one_line(base, 200)}), or merge "
+        f"the two: `loracle merge {run}` does so for a finished run."
     )
 
 
@@ -116,8 +116,8 @@ def names_in(folder: Path, there: Callable[[str], bool]) -> list[str]:
     pickled = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
     if pickled:
         raise InputError(
-            f"{folder}: its weights are pickled ({one_line(pickled[0])}), and a pickle can run code;"
-            " convert them to safetensors (save_pretrained writes it) and try again."
+            f"{folder}: its weights are pickled ({one_line(pickled[0])}), and a pickle can run code; convert them to "
+            "safetensors (save_pretrained does) and try again."
         )
     raise InputError(f"{folder}: has a config.json but no weights; {SINGLE} is missing.")
 
@@ -130,7 +130,7 @@ def _shards(folder: Path, index: Path, there: Callable[[str], bool]) -> list[str
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         names = []
     if not names or not all(isinstance(n, str) for n in names):
-        raise InputError(f"{index}: is damaged (it lists no weight files); get the model again.")
+        raise InputError(f"{index}: is damaged (it lists no weight files); download the model again.")
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise InputError(f"{index}: names {one_line(name, 80)}, which is not a safetensors file beside it.")
@@ -192,4 +192,4 @@ def _tensors(file: Header) -> list[Tensor]:
 
 
 def _damaged(where: str, why: str) -> InputError:
-    return InputError(f"{where}: damaged safetensors file ({why}); get it again.")
+    return InputError(f"{where}: damaged safetensors file ({why}); download it again.")

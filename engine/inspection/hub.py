@@ -96,9 +96,7 @@ def _cached(name: str, revision: str | None) -> dict[str, Any] | None:
     from huggingface_hub import snapshot_download
 
     try:
-        known = snapshot_download(
-            name, revision=revision, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED
-        )
+        known = snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED)
         folder = Path(known)
         # A cache filled by other programs, or by a look at the facts, may hold the config alone.
         complete = (folder / "config.json").is_file() and bool(names_in(folder, lambda file: (folder / file).is_file()))
@@ -223,7 +221,7 @@ def explained(error: Exception, *, what: str, page: str, unknown: str, lacking: 
     if isinstance(error, RepositoryNotFoundError):
         return InputError(unknown)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return Refused(f"{constants.HF_HUB_CACHE}: the disk is full; free some, or set HF_HOME, and try again.")
+        return Refused(f"{constants.HF_HUB_CACHE}: the disk is full; free some space, or set HF_HOME, and try again.")
     if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code == 401:
         return InputError(f"{what}: the hub at {hub} does not accept this machine's token; log in again with `hf auth login`.")
     if isinstance(error, HfHubHTTPError) and error.response is not None:

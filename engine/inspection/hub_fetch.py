@@ -34,7 +34,7 @@ def fetched(
     cache = Path(constants.HF_HUB_CACHE)
     free = disk_free(cache)
     if needed > free:
-        raise Refused(f"{cache}: {what} takes {size(needed)} of disk and {size(free)} are free. Free some, or set HF_HOME.")
+        raise Refused(f"{cache}: {what} takes {size(needed)} of disk and {size(free)} is free. Free some space, or set HF_HOME.")
     constants.DOWNLOAD_CHUNK_SIZE = PIECE
     bar = None if tell is None else _counting(needed, tell)
     names = [glob.escape(file) for file in files]

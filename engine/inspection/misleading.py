@@ -38,9 +38,9 @@ def refuse_several_answers(table: Table, columns: list[Column]) -> None:
     found = next((by_name[n] for n in _SEVERAL_ANSWERS if n in by_name and by_name[n].kind != "value"), None)
     if found is not None and not _ASKED.isdisjoint(by_name):
         raise InputError(
-            f"{table.path}: column {one_line(found.name, 60)} holds several answers to what is asked, which no task here reads;"
-            " write the right one as a text into a column of its own and take --task instruction, or name other columns with"
-            " --column."
+            f"{table.path}: column {one_line(found.name, 60)} holds several answers to the question, which Loracle cannot "
+            "read; write the right one as text into a column of its own and use --task instruction, or name other columns "
+            "with --column."
         )
 
 
@@ -90,8 +90,8 @@ def refuse_vectors(table: Table, name: str) -> None:
     twice = any(len(set(map(str, value))) < len(value) for value in alike)
     if twice and len(alike) >= 0.9 * len(lists) and all(v in (0, 1) for value in alike for v in value):
         raise InputError(
-            f"{table.path}: column {one_line(name, 60)} holds a list of 0 and 1, a place for each label; write the names"
-            " of the row's labels, or a column of 0 and 1 for each label."
+            f"{table.path}: column {one_line(name, 60)} holds a list of 0 and 1, one for each label; write the names of the "
+            "row's labels, or a column of 0 and 1 for each label."
         )
 
 
@@ -107,7 +107,7 @@ def refuse_nested_label(table: Table, columns: list[Column], shape: Shape) -> No
         row = next(i for i, value in enumerate(table.values(label.name)) if value)
         where = f"{table.where(row)}: column {one_line(label.name, 60)}"
         way = " (--task continued_pretraining learns the text as it is)" if shape.layout == "text" else ""
-        raise InputError(f"{where} holds a nested value; one label a row is needed{way}.")
+        raise InputError(f"{where} holds a nested value; one label per row is needed{way}.")
 
 
 def refuse_flags(table: Table, columns: list[Column], text: str, flags: Sequence[str]) -> None:
@@ -121,8 +121,8 @@ def refuse_flags(table: Table, columns: list[Column], text: str, flags: Sequence
     if len(flags) >= 3 and len(others) > len(flags):
         named = ", ".join(one_line(name, 40) for name in flags[:5])
         raise InputError(
-            f"{table.path}: columns {named} hold 0 or 1 each; name the one to be told with --label-column, or take --task"
-            " multi_label where all are labels of one text."
+            f"{table.path}: columns {named} hold 0 or 1 each; name the one to predict with --label-column, or use --task "
+            "multi_label if all are labels of one text."
         )
     nearly = [c for c in others if c.distinct <= 5 and _COUNTS.search(c.name) is None]
     for c in nearly if len(others) <= len(flags) and len(flags) >= 2 else ():
@@ -130,9 +130,9 @@ def refuse_flags(table: Table, columns: list[Column], text: str, flags: Sequence
         strange = [i for i, v in enumerate(values) if v and v not in _FLAGS]
         if 0 < len(strange) < 0.05 * c.rows and {"0", "1"} <= set(values):
             raise InputError(
-                f"{table.where(strange[0])}: column {one_line(c.name, 60)} holds {one_line(values[strange[0]], 40)}, where other"
-                " rows hold 0 or 1; mend it or leave the row out. Where it is no label, take --task multi_label, or name the one"
-                " with --label-column."
+                f"{table.where(strange[0])}: column {one_line(c.name, 60)} holds {one_line(values[strange[0]], 40)}, where "
+                "other rows hold 0 or 1; fix it or leave the row out. If it is not the label, use --task multi_label, or "
+                "name the label with --label-column."
             )
 
 
@@ -160,7 +160,7 @@ def refuse_measurements(table: Table, columns: list[Column], text: str, label: s
     codes = not chosen.prose and chosen.spaced < 0.02 and len(others) >= _LEAST_MEASURES and in_ascii
     if chosen.numeric > 0.9 or few_words or codes:
         raise InputError(
-            f"{table.path}: its columns ({listed(table)}) look like measurements and short values, not like texts to learn from;"
-            " such a table is work for gradient boosting (scikit-learn, XGBoost). If one column is a text, name it with"
-            " --text-column, and what is to be told with --label-column."
+            f"{table.path}: its columns ({listed(table)}) look like measurements and short values, not like texts to learn "
+            "from; such a table is work for gradient boosting (scikit-learn, XGBoost). If one column is text, name it with "
+            "--text-column, and the label with --label-column."
         )

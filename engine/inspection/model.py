@@ -101,17 +101,19 @@ def _config(folder: Path) -> tuple[bytes, dict[str, Any]]:
     with path.open("rb") as file:
         raw = file.read(LARGEST_CONFIG + 1)
     if len(raw) > LARGEST_CONFIG:
-        raise InputError(f"{path}: is larger than 10 MB, which no model's config is; get the model again.")
+        raise InputError(f"{path}: is larger than 10 MB, which no model's config is; download the model again.")
     try:
         config = json.loads(raw, parse_constant=_not_finite, parse_float=_finite)
         too_deep = _depth(config) > DEEPEST_CONFIG
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno}); get the model again.") from None
+        raise InputError(
+            f"{path}:{error.lineno}: not JSON ({error.msg}, column {error.colno}); download the model again."
+        ) from None
     except (ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else one_line(error, 100)
-        raise InputError(f"{path}: not usable as JSON ({why}); get the model again.") from None
+        raise InputError(f"{path}: not usable as JSON ({why}); download the model again.") from None
     if not isinstance(config, dict) or too_deep:
-        raise InputError(f"{path}: is no model's config; get the model again.")
+        raise InputError(f"{path}: is no model's config; download the model again.")
     if not isinstance(config.get("model_type"), str):
         raise InputError(f"{path}: names no model_type, so the kind of model is not known; get the model in the usual layout.")
     return raw, config

@@ -54,8 +54,8 @@ def _two_answers(_: Table, columns: Columns) -> str | None:
     if two is None or {"chosen", "rejected"} & columns.keys():
         return None
     return (
-        f"holds two answers a row ({' and '.join(two)}); write the preferred one as chosen and the other as rejected, beside"
-        " their prompt."
+        f"holds two answers per row ({' and '.join(two)}); write the preferred one as chosen and the other as rejected, "
+        "beside their prompt."
     )
 
 
@@ -65,10 +65,10 @@ def _marked_answers(table: Table, columns: Columns) -> str | None:
     talk = any(c.kind == "turns" for c in columns.values())
     if marked is None or not (talk or marked.called == "kto_tag" or {"prompt", "completion"} <= columns.keys()):
         return None
-    cure = "" if talk else " To tell good answers from bad ones, take --task classification."
+    cure = "" if talk else " To tell good answers from bad ones, use --task classification."
     return (
-        f"column {one_line(marked.name, 60)} marks each answer as good or bad (true or false), as KTO reads them, which no task"
-        f" here does; write pairs of chosen and rejected, or leave the bad ones and that column out.{cure}"
+        f"column {one_line(marked.name, 60)} marks each answer as good or bad (true or false), as for KTO, which Loracle "
+        f"does not train; write pairs of chosen and rejected, or leave the bad ones and that column out.{cure}"
     )
 
 
@@ -85,8 +85,8 @@ def _ranked_answers(_: Table, columns: Columns) -> str | None:
     if ranked is None or classes or not columns.keys() & {"instruction", "prompt"}:
         return None
     return (
-        f"column {one_line(ranked.name, 60)} holds several answers a row; write the preferred one as chosen and the other as"
-        " rejected, or the one to be learned as a text."
+        f"column {one_line(ranked.name, 60)} holds several answers per row; write the preferred one as chosen and the other "
+        "as rejected, or the one to be learned as a text."
     )
 
 
@@ -102,8 +102,8 @@ def _near_texts(_: Table, columns: Columns) -> str | None:
     if not (near.spaced > 0.3 if near.kind == "list" else near.prose):
         return None
     return (
-        f"holds texts beside others that are near to them (column {one_line(near.name, 60)}), as embedding models learn from,"
-        " which no task here trains."
+        f"holds texts beside others that are close to them (column {one_line(near.name, 60)}), as for training embedding "
+        "models, which Loracle does not train."
     )
 
 
@@ -114,14 +114,14 @@ def _pictures_and_sounds(table: Table, columns: Columns) -> str | None:
     if shown is None or not asks:
         return None
     return (
-        f"column {one_line(shown, 60)} holds pictures or sounds that belong to the texts, which no task here reads; leave such"
-        " rows out, and the column."
+        f"column {one_line(shown, 60)} holds pictures or sounds that belong to the texts, which Loracle cannot read; leave "
+        "such rows out, and the column."
     )
 
 
 def _patterns(_: Table, columns: Columns) -> str | None:
     if "tag" in columns and "patterns" in columns and columns["patterns"].kind != "value":
-        return "column patterns holds several texts a row; write a text a row, with its tag beside it as the label."
+        return "column patterns holds several texts per row; write one text per row, with its tag beside it as the label."
     return None
 
 
@@ -135,8 +135,8 @@ def _list_of_data_sets(_: Table, columns: Columns) -> str | None:
 def _squad(_: Table, columns: Columns) -> str | None:
     if "qas" in _keys(columns, "paragraphs"):
         return (
-            "holds questions inside of paragraphs, as SQuAD's own file does; write a question a row, with columns instruction,"
-            " input (the paragraph) and output (the answer)."
+            "holds questions inside paragraphs, as SQuAD's own file does; write one question per row, with columns "
+            "instruction, input (the paragraph) and output (the answer)."
         )
     return None
 

@@ -151,7 +151,7 @@ class _Row:
         if (role in ONE_EACH or (role == "label" and self.shape.layout == "text_label")) and isinstance(value, list):
             value = value[0] if len(value) == 1 else value
         if isinstance(value, list | dict):
-            raise self.fault(role, "holds a nested value; one text a row is needed")
+            raise self.fault(role, "holds a nested value; one text per row is needed")
         return as_text(value).strip()
 
     def items(self, role: str) -> list[str]:
@@ -159,7 +159,7 @@ class _Row:
         if value is None:
             return []
         if not isinstance(value, list):
-            raise self.fault(role, "holds no list")
+            raise self.fault(role, "does not hold a list")
         if not {list, dict}.isdisjoint(map(type, value)):
             raise self.fault(role, "holds a list within its list")
         items = [as_text(v).strip() for v in value]
@@ -194,7 +194,7 @@ def _number(row: _Row) -> Record | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise row.fault("label", f"holds {one_line(label, 40)}, which is no number")
+        raise row.fault("label", f"holds {one_line(label, 40)}, which is not a number")
     if abs(value) > LARGEST:
         raise row.fault("label", f"holds {one_line(label, 40)}, too large to compute with (at most {LARGEST:g})")
     return Record(text, label, parts=_parts(row))
@@ -210,7 +210,7 @@ def _labels(row: _Row) -> Record | None:
     elif row.shape.separator is not None:
         value = row.text("label")
         if row.shape.separator == "list" and value and not is_listed(value):
-            raise row.fault("label", "holds no list, where other rows do")
+            raise row.fault("label", "does not hold a list, where other rows do")
         marks = split(value, row.shape.separator)
     elif row.values["label"] is None:
         return None  # nobody said which; none of them is an empty list

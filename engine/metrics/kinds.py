@@ -36,7 +36,7 @@ class Kind(ABC):
     """By name, the most telling first; `loss` is always among them."""
     told: ClassVar[tuple[str, ...]] = ()
     """Of the measures those that a report puts into sentences; none named: the first."""
-    constant_words: ClassVar[str] = "always answering the most common class"
+    constant_words: ClassVar[str] = "always predicting the most common class"
     """The answer that looks at no text, in words."""
 
     def __init__(self, labels: Sequence[str]) -> None:

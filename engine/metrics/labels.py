@@ -15,7 +15,7 @@ class Labels(Kind):
     """Micro-F1 over all labels of all rows, macro-F1 over the labels that occur, and the share of rows that are all right."""
 
     measures = measures("micro_f1", "macro_f1", "exact_match", "loss")
-    constant_words = "always answering the labels that most rows have"
+    constant_words = "always predicting the labels that most rows have"
 
     def table(self, truth: Sequence[Any], predicted: Sequence[Any]) -> "csr_array[Any]":
         """Per label: right, true, said; then whether all is right, and 1; one row a row."""

@@ -14,7 +14,7 @@ class Numbers(Kind):
     """Root mean squared and mean absolute error, Pearson's correlation, and the share of variance that is explained."""
 
     measures = measures("rmse", "mae", "pearson", "r2", "loss")
-    constant_words = "always answering the mean of the training rows"
+    constant_words = "always predicting the mean of the training rows"
 
     def table(self, truth: Sequence[Any], predicted: Sequence[Any]) -> "csr_array[Any]":
         """1, squared error, absolute error, and t, p, t², p², t·p; t and p counted from the mean of the truth, so that

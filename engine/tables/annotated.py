@@ -221,7 +221,7 @@ def _inside(table: Table, row: int, column: str, text: str, item: Any) -> Span:
     span = _span(item)
     where = f"{table.where(row)}: column {one_line(column, 60)}"
     if span is None:
-        raise InputError(f"{where} holds something else than a span (start, end, label).")
+        raise InputError(f"{where} holds something other than a span (start, end, label).")
     start, end, label = span
     said = item.get("text") if isinstance(item, dict) else None
     if isinstance(said, str) and text[start:end] != said:

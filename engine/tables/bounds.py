@@ -41,8 +41,7 @@ def check_width(path: Path, columns: int) -> None:
     """
     if columns > MOST_COLUMNS:
         raise InputError(
-            f"{path}: has {columns:,} columns, and at most {MOST_COLUMNS:,} are read; keep those for what is read and what is"
-            " learned."
+            f"{path}: has {columns:,} columns, and at most {MOST_COLUMNS:,} are read; keep those that are read or learned."
         )
 
 
@@ -53,8 +52,8 @@ def _refuse(table: Table, name: str, values: Iterable[Any]) -> None:
             continue
         where = f"{table.where(i)}: column {one_line(name, 60)}"
         if "\0" in wrong:
-            raise InputError(f"{where} holds a null byte, so it is not text; mend the file, or leave the row out.")
-        raise InputError(f"{where} holds a text of {len(wrong):,} characters; at most {LONGEST_TEXT:,} are read. Part it.")
+            raise InputError(f"{where} holds a null byte, so it is not text; fix the file, or leave the row out.")
+        raise InputError(f"{where} holds a text of {len(wrong):,} characters; at most {LONGEST_TEXT:,} are read. Split it.")
 
 
 def _texts_in(value: Any) -> Iterator[str]:

@@ -97,7 +97,7 @@ def _read(folder: Path, written: str, files: Sequence[tuple[str, Path]], told: T
     for label, file in files:
         length = file.stat().st_size
         if length > 4 * LONGEST_TEXT:  # a character has up to 4 bytes
-            raise InputError(f"{file}: is one text of {length:,} bytes; at most {LONGEST_TEXT:,} characters are read. Part it.")
+            raise InputError(f"{file}: is one text of {length:,} bytes; at most {LONGEST_TEXT:,} characters are read. Split it.")
         texts.append(_text(file))
         labels.append(label)
         size += length

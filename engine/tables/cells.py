@@ -210,5 +210,5 @@ def _held(table: Table, name: str, row: int, cell: Any) -> list[Any] | None:
         return cell  # type: ignore[no-any-return]
     found = list_in(cell)
     if found is None and cell.strip():
-        raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds no list, where other rows do.")
+        raise InputError(f"{table.where(row)}: column {one_line(name, 60)} does not hold a list, where other rows do.")
     return found

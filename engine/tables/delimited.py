@@ -116,8 +116,8 @@ def _read(file: TextFile, kind: str, layout: Layout, told: Told, _: Wanted) -> I
             size *= 4
             if size > LARGEST_BLOCK:
                 raise InputError(
-                    f"{file.path}: after row {done}: a row of more than {LARGEST_BLOCK >> 20} MiB;"
-                    " most likely a quotation mark is opened and never closed."
+                    f"{file.path}: after row {done}: a row of more than {LARGEST_BLOCK >> 20} MiB; most likely a quotation "
+                    "mark is never closed."
                 ) from None
 
 
@@ -137,7 +137,7 @@ def _refuse_header(table: Table) -> None:
     rows = (i for i, value in enumerate(table.columns[first]) if value == first)
     again = next((i for i in rows if others and all(table.columns[name][i] == name for name in others)), None)
     if again is not None:
-        raise InputError(f"{table.where(again)}: is the header once more; take it out.")
+        raise InputError(f"{table.where(again)}: repeats the header; remove it.")
 
 
 class _RowTooLong(Exception):
@@ -200,7 +200,7 @@ def _attempt(file: TextFile, kind: str, layout: Layout, block: int, told: Told) 
             found = f"{actual} column{'' if actual == 1 else 's'}"
             cure = "quote the text or fix the row"
             if layout.quoted and "\n" in text.strip():
-                cure = "most likely a quotation mark is opened in it and not closed"
+                cure = "most likely it opens a quotation mark and does not close it"
             raise InputError(f"{place}: has {found} where {wanted} {expected}; {cure}.") from None
         sentence = one_line(str(error).partition("\n")[0], 200).rstrip(".")
         raise InputError(f"{file.path}: not readable as {kind}: {sentence}.") from None

@@ -33,11 +33,11 @@ def no_json(place: str, error: json.JSONDecodeError) -> InputError:
     rest = error.doc[error.pos : error.pos + 5]
     cure = ""
     if "trailing comma" in error.msg or (rest[:1] in ("]", "}") and error.doc[: error.pos].rstrip().endswith(",")):
-        cure = " Take out the comma before the bracket."
+        cure = " Remove the comma before the bracket."
     elif rest.startswith(("'", "True", "False", "None")):
-        cure = " Python prints objects like that; write them with json.dumps."
+        cure = " Python prints objects like this; write them with json.dumps."
     elif rest.startswith(("//", "/*", "#")):
-        cure = " Take out the comments."
+        cure = " Remove the comments."
     return InputError(f"{place}: not JSON ({error.msg}, column {error.colno}).{cure}")
 
 

@@ -34,7 +34,7 @@ COMMON_NAMES = frozenset(_NAMES.split())
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _SAID = re.compile(r'"?sep=([,\t;|])"?(?:\r\n|\n|\r)', re.IGNORECASE)
 """What spreadsheets write before the first row, and leave out of what they show."""
-NAME_COLUMNS = "take out what stands above the header, or name the columns in the first line"
+NAME_COLUMNS = "remove what stands above the header, or name the columns in the first line"
 """What to do where the first line names one column of several."""
 _ESCAPED = re.compile(r'(?:^|[,;|\n])"[^"\n]*\\"[^,;|\t\r\n"]')
 """A quoted text in which a backslash stands before a mark, and more text behind it."""
@@ -101,8 +101,8 @@ def _refuse_title(path: Path, names: list[str], rows: list[list[str]]) -> None:
     uneven = len(lengths) > 2 and (first in COMMON_NAMES or max(lengths.values()) < 0.5 * len(rows))
     if usual > 1 and len(names) == 1 and uneven:
         raise InputError(
-            f"{path}: holds one column of texts with commas in them and no quotation marks around them; save it as a txt file, a"
-            " text a line, without the header."
+            f"{path}: holds one column of texts with commas in them and no quotation marks around them; save it as a txt "
+            "file, one text per line, without the header."
         )
     if first in COMMON_NAMES:
         return

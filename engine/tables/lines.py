@@ -53,7 +53,7 @@ def _plain(file: TextFile, by_line: bool, told: Told, _: Wanted) -> Iterator[Tab
             paragraph.append(line)
             length += len(line)
             if length > LONGEST_TEXT:
-                raise InputError(f"{file.path}:{number}: a paragraph of over {LONGEST_TEXT:,} bytes; part it by blank lines.")
+                raise InputError(f"{file.path}:{number}: a paragraph of over {LONGEST_TEXT:,} bytes; split it with blank lines.")
         if paragraph and (by_line or not line.strip()):
             texts.append(b"\n".join(paragraph).decode("utf-8"))
             size += length
@@ -191,7 +191,7 @@ def _unnumbered(fields: list[str], place: str) -> list[str]:
         InputError: nothing but a word and two tags is left (GermEval's, of which the inner ones stand last).
     """
     if len(fields) == 4 and all(_TAG.fullmatch(field.encode()) for field in fields[2:]):
-        raise InputError(f"{place}: holds two tags a word; keep the column of those that are to be learned.")
+        raise InputError(f"{place}: holds two tags per word; keep the column of those to be learned.")
     return fields[1:]
 
 
@@ -222,7 +222,9 @@ def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
             continue
         fields = text.rstrip().split("\t") if "\t" in text.strip() else text.split()
         if len(fields) < 2:
-            raise InputError(f"{file.path}:{number}: has no tag; a line holds a token and its tag, parted by a tab or a space.")
+            raise InputError(
+                f"{file.path}:{number}: has no tag; a line holds a token and its tag, separated by a tab or a space."
+            )
         ten |= universal and len(fields) == _UNIVERSAL
         if ten and len(fields) != _UNIVERSAL:
             raise InputError(f"{file.path}:{number}: has {len(fields)} columns where CoNLL-U has {_UNIVERSAL}; fix the line.")

@@ -198,8 +198,8 @@ def _tables(
         if not item.keys() <= names.keys():
             names.update(dict.fromkeys(item))
             if len(names) > MOST_COLUMNS:
-                what = "keep those for what is read and what is learned"
-                raise InputError(f"{where(i)}: more than {MOST_COLUMNS:,} different fields; {what}.")
+                what = "keep those that are read or learned"
+                raise InputError(f"{where(i)}: more than {MOST_COLUMNS:,} distinct fields; {what}.")
         waiting.append(item)
         size += length
         if len(waiting) >= BATCH_ROWS or size >= BATCH_BYTES:

@@ -46,7 +46,7 @@ def _read(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
         elif item is not None and intent and are_examples:
             if item["said"].startswith("text:"):
                 place = f"{file.path}:{number}"
-                raise InputError(f"{place}: holds an example with fields of its own; write it as a line (`- a text`).")
+                raise InputError(f"{place}: holds an example that has fields; write it as a line (`- a text`).")
             texts.append(_ENTITY.sub(r"\1", item["said"]))
             labels.append(intent)
         if len(texts) >= BATCH_ROWS:

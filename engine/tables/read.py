@@ -140,7 +140,7 @@ def files_of(name: str) -> list[Path]:
         base = _folder_of(pattern)
         found = sorted(p for p in base.glob(str(pattern.relative_to(base))) if p.is_file())
         if not found:
-            raise InputError(f"{name}: no file is called like that.")
+            raise InputError(f"{name}: no file has a name like that.")
         return [existing_file(str(path)) for path in found]
     folder = expanded(name)
     try:
@@ -160,14 +160,14 @@ def told_plainly(path: Path) -> Iterator[None]:
     """What the system says about reading `path`, in our words.
 
     Raises:
-        InputError: it may not be read, or does not fit into memory.
+        InputError: it may not be read, or does not fit in memory.
     """
     try:
         yield
     except PermissionError:
         raise InputError(f"{path}: may not be read; check its permissions.") from None
     except MemoryError:
-        raise InputError(f"{path}: does not fit into memory.") from None
+        raise InputError(f"{path}: does not fit in memory.") from None
 
 
 def existing_file(name: str) -> Path:
@@ -232,7 +232,7 @@ def _open(path: Path) -> Source:
     if start.startswith(_ARCHIVE_STARTS):
         raise InputError(f"{path} is an archive; unpack it and give the file inside.")
     if suffix in (".parquet", ".pq", ".arrow", ".feather"):
-        raise InputError(f"{path}: is called {suffix[1:]} and is none (its first bytes are wrong).")
+        raise InputError(f"{path}: is named {suffix[1:]} but is not one (its first bytes are wrong).")
     return _open_text(path)
 
 

@@ -31,7 +31,7 @@ from recommender.errors import Exit, LoracleError, TrainingFailed
 
 PHASES = {
     "load": "the model was loaded",
-    "tokenize": "texts were turned into tokens",
+    "tokenize": "the texts were tokenized",
     "preflight": "the longest rows were tried",
     "before": "the held-out rows were scored",
     "answers": "answers were written",
@@ -169,17 +169,17 @@ def _work(run: RunDirectory, events: EventWriter, control: Control, libraries: L
             failed = f"The GPU failed while {doing} ({said}), and this process can compute nothing more."
             return _failed(run, failed, error, "If it comes again, see what `nvidia-smi` says, and restart the machine.")
         if isinstance(error, OSError) and error.errno in DISK_FULL:
-            full = f"The disk of {run.path} was full while {doing}; what was saved before is sound."
-            return _failed(run, full, error, "Free some disk.")
+            full = f"The disk of {run.path} was full while {doing}; what was saved before is intact."
+            return _failed(run, full, error, "Free some disk space.")
         if not run.path.is_dir():
             traceback.print_exception(error)
-            gone = f"The folder of the run, {run.path}, was moved or removed while {doing}; what was saved in it is sound."
-            cure = "Where it is now, `loracle resume` with its path goes on with it."
+            gone = f"The folder of the run, {run.path}, was moved or removed while {doing}; what was saved in it is intact."
+            cure = "`loracle resume` with its new path continues it."
             return {"status": "failed", "code": int(Exit.FAILED), "cause": gone, "cure": cure, "checkpoint": None}
         return _failed(run, one_line(f"{type(error).__name__}: {error}", 500), error)
     if stopped:
         paused = control.stop_at is not None and not control.stop
-        return _stopped(run, control, "paused, as it was to" if paused else "stopped on request")
+        return _stopped(run, control, "paused as planned" if paused else "stopped on request")
     return {"status": "done", "code": int(Exit.DONE), "cause": None, "cure": None, "checkpoint": None}
 
 
@@ -202,7 +202,7 @@ def _lost_the_gpu(error: Exception) -> bool:
 def _stopped(run: RunDirectory, control: Control, cause: str) -> dict[str, Any]:
     step = _newest(run)
     if step is not None:
-        cure = f"`loracle resume {run.name}` goes on from step {step}."
+        cure = f"`loracle resume {run.name}` continues from step {step}."
         return {"status": "stopped", "code": int(Exit.STOPPED), "cause": cause, "cure": cure, "checkpoint": step}
     code = Exit.TERMINATED if control.terminated else Exit.INTERRUPTED
     cure = f"Nothing was saved yet; `loracle resume {run.name}` starts from the beginning."
@@ -216,9 +216,9 @@ def _failed(run: RunDirectory, cause: str, error: BaseException, first: str = ""
     known = getattr(error, "cure", None)
     cure = known or f"{first} Details are in {run.log}.".lstrip()
     if step is not None and not known:
-        cure += f" `loracle resume {run.name}` goes on from step {step}."
+        cure += f" `loracle resume {run.name}` continues from step {step}."
     elif first:
-        cure += f" `loracle resume {run.name}` goes on with it."
+        cure += f" `loracle resume {run.name}` continues it."
     setting = getattr(error, "setting", None)
     end = {"status": "failed", "code": int(Exit.FAILED), "cause": cause, "cure": cure, "checkpoint": step}
     return end | ({"setting": setting} if setting else {})

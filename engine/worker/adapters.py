@@ -67,7 +67,7 @@ def of_experts(error: ValueError) -> InputError | None:
     if said is None:
         return None
     which = "set it to 0" if said[1] == "dropout" else "leave it out"
-    return InputError(f"{said[1]}: the experts of a layer are one weight, whose adapters know none; {which}.")
+    return InputError(f"{said[1]}: the experts of a layer are stored as one weight, whose adapters do not support it; {which}.")
 
 
 def check_targets(plan: Plan, config: Any, auto: Any) -> None:

@@ -46,7 +46,7 @@ class TokenBudget:
         report: Callable[[int, int], None],
         *,
         relief: Callable[[], bool] | None = None,
-        advice: str = "Close what else uses the memory, lower max_length, or choose LoRA or QLoRA.",
+        advice: str = "Close other programs, lower max_length, or choose LoRA or QLoRA.",
     ) -> None:
         """`report` is told the budget before and after each change.
 
@@ -105,7 +105,7 @@ def give_back() -> None:
 
 def what_helps(plan: Plan) -> str:
     """What a person can change so that less memory is needed, the mildest first."""
-    found = ["close what else uses the memory", f"lower max_length (it is {plan.max_length})"]
+    found = ["close other programs", f"lower max_length (it is {plan.max_length})"]
     if plan.method == "full":
         if torch.cuda.is_available() and not plan.optimizer.startswith("adamw_8bit"):  # on a CPU it takes more, not less
             found.append("set optimizer to adamw_8bit")

@@ -46,7 +46,9 @@ class Forgetting:
             rows, judge, hidden = found
         said = self.reader.score(model, rows, self.tell.progress("forgetting", len(rows)), judge=judge)
         if not math.isfinite(said.loss):
-            self.tell.warn("no_forgetting_check", "On generic text the model computes no numbers, so nothing is said about it.")
+            self.tell.warn(
+                "no_forgetting_check", "On generic text the model's outputs are not numbers, so forgetting is not judged."
+            )
             return
         # Of answers that may hold a text too, what they cost and their tokens.
         answers = replace(said.answers, predicted=[answer[:2] for answer in said.answers.predicted])

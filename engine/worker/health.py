@@ -44,8 +44,8 @@ WORSE = 1.1, 0.1
 
 NOTHING = {
     True: (
-        "Most likely the model tells these rows already without a doubt: its own head was trained on such rows.",
-        "Compare its scores before the training; take it as it is, or bring rows that it does not know.",
+        "Most likely the model is already certain about these rows: its own head was trained on such rows.",
+        "Look at its scores before training; use it as it is, or add rows that it does not know.",
     ),
     False: (
         "Most likely all its labels are masked, or every answer is cut off.",
@@ -135,11 +135,11 @@ class Health:
                 "zero_loss" if at_once else "learned_by_heart",
                 f"The loss has been zero for {self._zeros} steps. "
                 + (
-                    "It was so from the start: the label can be read off the text, or all rows have the same."
+                    "It was zero from the start: the text gives the label away, or all rows have the same label."
                     if at_once
-                    else "The model knows the training rows by heart; more steps teach it nothing."
+                    else "The model has memorised the training rows; more steps teach it nothing."
                 ),
-                "Look for a label inside the text with `loracle inspect data`." if at_once else "Take fewer epochs.",
+                "Look for a label inside the text with `loracle inspect data`." if at_once else "Use fewer epochs.",
                 stop=at_once,
                 facts=facts,
             )
@@ -153,7 +153,7 @@ class Health:
         return Finding(
             "gradient_overflow",
             f"fp16 has skipped {self._skipped} steps in a row because the gradient overflows: the model does not train in fp16.",
-            "bf16-mixed is as fast where the GPU has it.",
+            "bf16-mixed is as fast, if the GPU has it.",
             "precision=fp32",
             stop=True,
             facts={"step": step.step, "skipped": self._skipped},
@@ -222,8 +222,8 @@ class Health:
             self._told.add("validation_not_a_number")
             return Finding(
                 "validation_not_a_number",
-                f"The validation loss after step {step} is not a number: what the model computes of some rows is too large, or"
-                " its weights are ruined. A checkpoint of such a step is never taken for the best.",
+                f"The validation loss after step {step} is not a number: some rows make the model overflow, or its weights "
+                "are ruined. Its checkpoint is never kept as the best.",
                 facts={"step": step},
             )
         self._evaluations.append((step, training, loss))
@@ -236,9 +236,9 @@ class Health:
         self._told.add("overfitting")
         return Finding(
             "overfitting",
-            f"Since step {best_step} the validation loss has risen from {lowest:.3g} to {loss:.3g} while the training loss fell"
-            f" from {then:.3g} to {training:.3g}: the model learns the training rows by heart. The best checkpoint is kept.",
-            "Fewer epochs would do; more or more varied rows would help.",
+            f"Since step {best_step} the validation loss has risen from {lowest:.3g} to {loss:.3g} while the training loss "
+            f"fell from {then:.3g} to {training:.3g}: the model is memorising the training rows. The best checkpoint is kept.",
+            "Fewer epochs are enough; more rows, or more varied ones, would help.",
             facts={"step": step, "best_step": best_step, "validation": [lowest, loss], "training": [then, training]},
         )
 
@@ -253,12 +253,12 @@ class Health:
         """A loss or a gradient that is no number; `rows` are the beginnings of those that alone have it."""
         wider, cure = "" if self._plan.precision == "fp32" else "precision=fp32", ""
         if rows:
-            likely = f'The loss of {len(rows)} of its rows is no number even alone; the first of these begins "{rows[0]}".'
+            likely = f'The loss of {len(rows)} of its rows is not a number even alone; the first of these begins "{rows[0]}".'
             setting, cure = wider, DAMAGED_FOR_A_WORD
         elif step == 1:
             likely, setting = "Weights or data are damaged, or the precision is too narrow for this model.", wider
             if not wider:
-                likely, cure = "Most likely its weights are damaged or far too large.", "Get the model again."
+                likely, cure = "Most likely its weights are damaged or far too large.", "Download the model again."
         else:
             likely, setting = self._rate_words(), self._slower()
         return Finding(

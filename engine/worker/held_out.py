@@ -62,9 +62,9 @@ class HeldOut:
         said = self.reader.score(model, self.rows, self.tell.progress(name, len(self.rows)))
         if not math.isfinite(said.loss):
             when = "before any training: its weights are damaged" if name == "before" else "after training; lower learning_rate"
-            said_so = f"What the model computes is not a number {when}, or too large for the plan's precision."
+            said_so = f"The model's outputs are not numbers {when}, or too large for the plan's precision."
             wide = self.reader.task.plan.precision == "fp32"
-            again = "Get the model again." if wide else "Get the model again, or use `--set precision=fp32`."
+            again = "Download the model again." if wide else "Download the model again, or use `--set precision=fp32`."
             if name == "after":
                 raise TrainingFailed(said_so)
             raise TrainingFailed(said_so, again, None if wide else "precision=fp32")
@@ -84,10 +84,10 @@ class HeldOut:
         if came_to is not None and name == "before":
             some = f"{came_to.answers} held-out rows are answered, in at most {came_to.tokens} tokens"
             if came_to.answers:
-                text = f"Writing is slow here: {some}. Exact match and chrF are of those."
+                text = f"Generation is slow here: {some}. Exact match and chrF are of those."
                 self.tell.warn("few_answers", text, answers=came_to.answers, tokens=came_to.tokens)
             else:
-                text = "Writing is too slow here for answers to held-out rows; there is neither exact match nor chrF."
+                text = "Generation is too slow here for answers to held-out rows; there is neither exact match nor chrF."
                 self.tell.warn("no_time_for_answers", text)
         return answers, came_to
 
@@ -108,16 +108,14 @@ class HeldOut:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            self.tell.warn("no_probe", "Memory is too small for the linear model beside; the report compares without it.")
+            self.tell.warn("no_probe", "There is too little memory for the linear probe; the report goes without it.")
             return
         self._keep("probe", found, seconds=time.monotonic() - began)
 
     def _has(self, name: str) -> bool:
         return (self.run.scores / f"{name}.json").exists()
 
-    def _keep(
-        self, name: str, answers: Answers, *, seconds: float, step: int = 0, written: Limits | None = None
-    ) -> None:
+    def _keep(self, name: str, answers: Answers, *, seconds: float, step: int = 0, written: Limits | None = None) -> None:
         """Keep what the report and comparisons of runs are made of, and tell the viewers."""
         kind = self.reader.task.kind
         score = kind.full_score(self.rows.truth, answers)

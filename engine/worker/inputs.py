@@ -18,8 +18,8 @@ from recommender.facts import Family
 from recommender.plan import Plan
 
 TORN = (
-    "Too many rows share one question, first message or text to keep them on one side of the split: scores may be too good."
-    " Give held-out rows of your own with --eval."
+    "Too many rows share one question, first message or text to be kept on one side of the split: scores may be too good. "
+    "Give held-out rows of your own with --eval."
 )
 USES = {"train": "training", "validation": "validation", "held_out": "held-out"}
 """What rows are for, in words."""
@@ -112,8 +112,8 @@ LEFT_OUT = {
         "{n:,} rows of the held-out file had nothing to read, or nothing to learn, and were left out.",
     ),
     "overlap": (
-        "One training row is among the held-out ones too and was left out of the training.",
-        "{n:,} training rows are among the held-out ones too and were left out of the training.",
+        "One training row is also among the held-out ones and was left out of the training.",
+        "{n:,} training rows are also among the held-out ones and were left out of the training.",
     ),
 }
 """What the rows of a file did not come to, by its count: of one row, and of more."""

@@ -88,8 +88,8 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
             _check_same(outputs, wanted, run)
         elif not math.isfinite(_largest(outputs)):
             raise Refused(
-                f"Merged and rounded to {str(dtype).removeprefix('torch.')}, as the base is stored, the model computes no numbers"
-                f" (some weights are too large for that type), so it was not kept; use the adapter in {run.model}."
+                f"Merged and rounded to {str(dtype).removeprefix('torch.')}, as the base is stored, the model's outputs are "
+                f"not numbers (some weights are too large for that type), so it was not kept; use the adapter in {run.model}."
             )
         sync_files(beside)
         if target.exists():
@@ -97,7 +97,7 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
         beside.rename(target)
     except (OSError, SafetensorError) as error:  # a full disk comes as either
         why, free = one_line(getattr(error, "strerror", None) or error, 200), size(disk_free(target.parent))
-        raise Refused(f"{target}: the merged model cannot be written ({why}; {free} of disk are free).") from None
+        raise Refused(f"{target}: the merged model cannot be written ({why}; {free} of disk is free).") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     sync_folder(target.parent)
@@ -135,18 +135,20 @@ def _stored(base: Path) -> tuple[torch.dtype, int]:
                 weights[tensor.get_dtype()] += int(torch.Size(tensor.get_shape()).numel())
     kind = weights.most_common(1)[0][0] if weights else "none"
     if kind not in TYPES or "quantization_config" in read_json(base / "config.json"):
-        raise InputError(f"{base}: the base is stored quantised, so nothing can be merged into it; use the adapter as it is.")
+        raise InputError(
+            f"{base}: the base is stored quantised, so an adapter cannot be merged into it; use the adapter as it is."
+        )
     return TYPES[kind], sum(weights.values())
 
 
 def _check_room(base: Path, target: Path, needed: int) -> None:
     memory = memory_available()
     if needed > memory:
-        raise Refused(f"Merging takes {size(needed)} of main memory, and {size(memory)} are free. Close what uses it.")
+        raise Refused(f"Merging takes {size(needed)} of main memory, and {size(memory)} is free. Close other programs.")
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
     needed, disk = weights + BESIDE, disk_free(target.parent)
     if needed > disk:
-        raise Refused(f"{target}: the merged model needs {size(needed)} of disk, and {size(disk)} are free. Use --to elsewhere.")
+        raise Refused(f"{target}: the merged model needs {size(needed)} of disk, and {size(disk)} is free. Use --to elsewhere.")
 
 
 def _rows(plan: Plan, family: Family | None, tokenizer: Any) -> list[list[int]]:
@@ -236,7 +238,7 @@ def main() -> int:
     except Exception as error:  # whatever a library raises becomes one sentence; the traceback is in worker.log
         traceback.print_exception(error)
         if is_out_of_memory(error):
-            tell(error="Memory ran out while the adapter was merged; nothing is left of it.", exit=int(Exit.REFUSED))
+            tell(error="Memory ran out while the adapter was merged; what was written was removed.", exit=int(Exit.REFUSED))
         else:
             why = one_line(f"{type(error).__name__}: {error}", 300)
             tell(error=f"The adapter cannot be merged ({why}).", exit=int(Exit.FAILED))

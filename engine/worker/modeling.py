@@ -145,7 +145,7 @@ def build(task: Task, folder: str, config: Any = None) -> Built:
     for name, stored, wanted in resized:
         if not any(name.startswith(f"{module}.") for module in head):
             shapes = f"is stored as {list(stored)}, and config.json wants {list(wanted)}"
-            raise InputError(f"{folder}: {name} {shapes}; get the model again.")
+            raise InputError(f"{folder}: {name} {shapes}; download the model again.")
         task.remark(
             "head_replaced", f"The model's own head has {stored[0]} outputs and {wanted[0]} are needed: a new one is trained."
         )

@@ -44,8 +44,8 @@ class Narrator:
 
     def less_memory(self, before: int, after: int) -> None:
         """Memory ran out and the token budget was lowered."""
-        smaller = f"micro-batches hold {after:,} tokens now instead of {before:,}"
-        text = f"Memory ran out; {smaller}. Each step learns from the same rows."
+        smaller = f"micro-batches now hold {after:,} tokens instead of {before:,}"
+        text = f"Memory ran out; {smaller}. Each step still learns from the same rows."
         self.recovered({"token_budget": before}, {"token_budget": after}, text)
 
     def recomputing(self) -> None:

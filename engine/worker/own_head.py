@@ -26,11 +26,11 @@ def places_of(task: Task, folder: Path, labels: Sequence[str]) -> list[int] | No
     places = in_order(stored, labels)
     if places is None:
         task.remark(
-            "head_replaced", f"The model's own head tells {shown(stored)} and not {shown(labels)}: a new one is trained."
+            "head_replaced", f"The model's own head has the labels {shown(stored)}, not {shown(labels)}: a new one is trained."
         )
     elif unnamed(stored) and sorted(labels) != sorted(map(_plain, stored)):
-        kept = "The model's own head is trained further; it has no names for its outputs"
-        task.remark("head_unnamed", f"{kept}, taken to be {shown(labels)}.")
+        kept = "The model's own head is trained further; its outputs have no names and are taken to be"
+        task.remark("head_unnamed", f"{kept} {shown(labels)}.")
     return places
 
 

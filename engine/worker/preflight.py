@@ -67,7 +67,7 @@ class Preflight:
         except Exception as error:  # outside of a micro-batch: nothing smaller could be tried
             out_of_memory(error)
             helps = what_helps(self.reader.task.plan)
-            raise Refused(f"Tried before the first step: memory cannot hold what the optimizer keeps. {helps}") from None
+            raise Refused(f"Tried before the first step: memory cannot hold the optimizer's states. {helps}") from None
         self.tell.events.write(
             "preflight",
             predicted=predicted,
@@ -145,9 +145,9 @@ class Preflight:
         if wrong:
             wider = self.reader.task.plan.precision != "fp32"
             raise Refused(
-                f"Of {len(piece)} rows tried before the first step, among the longest, the loss of {len(wrong)} is no number;"
+                f"Of {len(piece)} rows tried before the first step, among the longest, the loss of {len(wrong)} is not a number;"
                 f' the first of these begins "{wrong[0]}".',
-                DAMAGED_FOR_A_WORD + (" `--set precision=fp32` may do as well." if wider else ""),
+                DAMAGED_FOR_A_WORD + (" `--set precision=fp32` may help too." if wider else ""),
             )
 
     def _evaluate(self, model: Any) -> list[dict[str, Any]]:
@@ -183,14 +183,14 @@ class Preflight:
         free = shutil.disk_usage(self.run.path).free
         if free < needed:
             raise Refused(
-                f"{self.run.path}: checkpoints ({most} of {size(checkpoint)} at most) and the result need {size(needed)} of disk,"
-                f" and {size(free)} are free. Free some, or take another folder with --runs; LoRA saves less."
+                f"{self.run.path}: checkpoints ({most} of {size(checkpoint)} at most) and the result need {size(needed)} of "
+                f"disk, and {size(free)} is free. Free some space, or take another folder with --runs; LoRA saves less."
             )
         host = host_room()
         if result > host:
             raise Refused(
-                f"Saving the result takes {size(result)} of main memory for a moment, and {size(host)} are free. Close what else"
-                f" uses it. {what_helps(plan)}"
+                f"Saving the result takes {size(result)} of main memory for a moment, and {size(host)} is free. Close other "
+                f"programs. {what_helps(plan)}"
             )
         merged = 0 if plan.method == "full" else built.parameters * (4 if plan.precision == "fp32" else 2)
         held = memory_needed(built.parameters) if merged else 0
@@ -198,8 +198,9 @@ class Preflight:
         if merged and (held > later or merged > free - needed):
             self.tell.warn(
                 "merge_does_not_fit",
-                f"The adapter fits; merging it into its base would need {size(held)} of main memory ({size(later)} are free) and"
-                f" {size(merged)} of disk ({size(max(free - needed, 0))} will be). Use it as an adapter, or merge it elsewhere.",
+                f"The adapter fits; merging it into its base would need {size(held)} of main memory ({size(later)} is free) "
+                f"and {size(merged)} of disk ({size(max(free - needed, 0))} will be). Use it as an adapter, or merge it "
+                "elsewhere.",
                 held=held, memory=later, merged=merged, disk=free - needed,
             )  # fmt: skip
         disk = {"checkpoint": checkpoint, "result": result, "needed": needed, "free": free, "merged": merged}

@@ -152,9 +152,9 @@ def one_answer(task: Work, labels: Sequence[str], after: Mapping[str, Any] | Non
     if after is None or len(after["predicted"]) < LEAST_ANSWERS:
         return []
     given, truth = after["predicted"], after["truth"]
-    cure = "it does not tell them apart yet. More epochs, or more rows, come first."
+    cure = "it does not tell them apart yet. Try more epochs or more rows first."
     if task == "classification" and len(set(given)) == 1 < len(set(truth)):
-        return [f"The model answers {one_line(labels[given[0]], 60)} to every held-out row: {cure}"]
+        return [f"The model predicts {one_line(labels[given[0]], 60)} for every held-out row: {cure}"]
     if task == "multi_label" and any(truth) and not any(given):
         return [f"The model gives no held-out row any label: {cure}"]
     tags = {tag for row in given for tag in row if tag >= 0} if task == "token_classification" else set()
@@ -198,5 +198,5 @@ def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) 
             " common with preferences; look at the sample answers, and raise preference_beta if they got worse."
         )
     if not scores:
-        said.append("No rows were held out, so nothing can be said about the gain.")
+        said.append("No rows were held out, so the gain is unknown.")
     return said

@@ -62,7 +62,7 @@ class Samples:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            self.tell.warn("no_samples", "Memory is too small to write sample answers; there are none in the report.")
+            self.tell.warn("no_samples", "There is too little memory for sample answers; the report has none.")
             return
         answers = said.texts if said is not None and said.tokens >= LEAST_TOKENS else []
         content = [
@@ -78,10 +78,10 @@ class Samples:
 
     def _tell_short(self, answers: int, tokens: int) -> None:
         if answers:
-            text = f"Writing is slow here: there are {answers} sample answers of at most {tokens} tokens."
+            text = f"Generation is slow here: there are {answers} sample answers of at most {tokens} tokens."
             self.tell.warn("few_samples", text, answers=answers, tokens=tokens)
         else:
-            text = "Writing is too slow here for sample answers; there are none in the report."
+            text = "Generation is too slow here for sample answers; there are none in the report."
             self.tell.warn("no_time_for_samples", text)
 
 

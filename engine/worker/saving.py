@@ -65,7 +65,7 @@ class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transf
             except Exception as error:
                 if short is not None:
                     raise TrainingFailed(
-                        f"Memory ran out while the checkpoint of step {step} was written; what was saved before is sound."
+                        f"Memory ran out while the checkpoint of step {step} was written; what was saved before is intact."
                     ) from out_of_memory(error)
                 short = out_of_memory(error)
             give_back()  # what allocators keep of freed memory may be all it takes

@@ -141,10 +141,10 @@ class Session:
     def _newest_checkpoint(self) -> Path | None:
         checkpoint, put_aside = checkpoints.newest_sound(self.run.checkpoints)
         for what in put_aside:
-            self.tell.warn("damaged_checkpoint", f"A damaged checkpoint was put aside ({what}).", checkpoint=what)
+            self.tell.warn("damaged_checkpoint", f"A damaged checkpoint was set aside ({what}).", checkpoint=what)
         meant = self._meant_for(checkpoint)
         if meant != "cpu" and device_name() == "cpu":  # it has fallen off the bus, say; hours become weeks
-            text = f"The run was meant for {meant} and is on the processor, far slower; `loracle inspect machine` tells why."
+            text = f"The run was meant for {meant} and is on the processor, far slower; `loracle inspect machine` says why."
             self.tell.warn("gpu_gone", text, device=meant)
         return checkpoint
 

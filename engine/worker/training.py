@@ -92,7 +92,7 @@ class Training:
             newest, _ = checkpoints.newest_sound(self.run.checkpoints)
             if newest is None:
                 done_file.unlink()
-                raise InputError(f"{best}: {wrong}, and no other checkpoint is sound; start the run again.")
+                raise InputError(f"{best}: {wrong}, and no other checkpoint is intact; start the run again.")
             self.tell.warn("best_lost", f"The best checkpoint is damaged ({wrong}); {newest.name} is used instead.")
             best, facts["best_step"] = newest, checkpoints.step_of(newest)
         self.tell.now = "best"  # quicker than anybody could look; named where there is no memory for it

@@ -186,7 +186,7 @@ def serve(run: RunDirectory, questions: Iterator[str], say: Say) -> None:
         say({"error": error.message})
         return
     except Exception as error:  # a library met something strange in a folder: one sentence, never a traceback
-        short = "There is not enough free memory to load the models; close what else uses it."
+        short = "There is not enough free memory to load the models; close other programs."
         why = f"The models cannot be loaded ({type(error).__name__}: {error})."
         say({"error": short if is_out_of_memory(error) else why})
         return

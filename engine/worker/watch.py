@@ -49,7 +49,7 @@ class Watch:
         Raises:
             TrainingFailed: it is to be stopped.
         """
-        advice = f"`--set {finding.setting}` would be saner." if finding.setting else ""
+        advice = f"`--set {finding.setting}` would be a safer choice." if finding.setting else ""
         if not finding.stop:
             text = " ".join(part for part in (finding.text, finding.cure, advice) if part)
             self.tell.warn(finding.code, text, **finding.facts)
@@ -69,14 +69,14 @@ class Watch:
         """What to do, as a command; and what is kept."""
         parts = [finding.cure] if finding.cure else []
         if finding.setting:
-            parts.append(f"`loracle run {self.run.path / 'plan.yaml'} --set {finding.setting}` begins anew with a saner setting.")
+            parts.append(f"`loracle run {self.run.path / 'plan.yaml'} --set {finding.setting}` starts over with a safer setting.")
         kept = checkpoints.sealed(self.run.checkpoints)
         if kept:
             state = read_json(kept[0] / "trainer_state.json")
             best = state.get("best_global_step") or checkpoints.step_of(kept[0])
             folder = checkpoints.folder_of(self.run.checkpoints, best)
             if self.health.ruined(best):
-                parts.append(f"What was saved last, of step {best}, is worse than the untouched model.")
+                parts.append(f"The last saved checkpoint, of step {best}, is worse than the untouched model.")
             else:
                 parts.append(f"The best weights so far, of step {best}, are kept in {folder}.")
         return " ".join(parts)

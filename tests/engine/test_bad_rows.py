@@ -53,13 +53,13 @@ ROWS = [
     ("order.jsonl", CHAT, {"messages": [user("a"), user("b"), answer("c")]}, "column messages holds two messages of the user"),
     ("tool.jsonl", CHAT, {"messages": [user("a"), {"role": "tool", "content": "7"}, answer("c")]}, "a tool's answer as message"),
     ("speaker.jsonl", CHAT, {"messages": [{"role": "bard 2", "content": "x"}]}, "column messages holds a message of an unknown"),
-    ("late.jsonl", CHAT, {"messages": [user("a"), {"role": "system", "content": "b"}, answer("c")]}, "a system message in place"),
+    ("late.jsonl", CHAT, {"messages": [user("a"), {"role": "system", "content": "b"}, answer("c")]}, "a system message as"),
     ("short.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": ["O"]}, "column tags holds 1 tags for 2 tokens"),
-    ("list.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": "O B-x"}, "column tags holds no list"),
+    ("list.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": "O B-x"}, "column tags does not hold a list"),
     ("within.jsonl", TAGGED, {"tokens": ["a", ["b"]], "tags": ["O", "O"]}, "column tokens holds a list within its list"),
     ("prompt.jsonl", PAIR, PAIR | {"prompt": [answer("a")]}, "column chosen holds an answer and no question"),
     ("answers.jsonl", PAIR, {"chosen": [answer("a"), answer("b")], "rejected": [answer("c")]}, "column prompt holds no question"),
-    ("sides.jsonl", PAIR, PAIR | {"rejected": ["text"]}, "column rejected holds a message that is no object"),
+    ("sides.jsonl", PAIR, PAIR | {"rejected": ["text"]}, "column rejected holds a message that is not an object"),
     ("nested.jsonl", LABELLED, {"text": "x", "label": ["a", "b"]}, "column label holds a nested value"),
     ("object.jsonl", LABELLED, {"text": {"t": "x"}, "label": "a"}, "column text holds a nested value"),
     ("kinds.jsonl", LABELLED, {"text": "x y", "label": 7}, "column label holds a number, 7, where other rows hold words"),
@@ -68,15 +68,20 @@ ROWS = [
     ("ask.jsonl", ALPACA, ALPACA | {"instruction": ["do"]}, "column instruction holds a nested value"),
     ("silent.jsonl", CHAT, {"messages": [{"role": "user"}, answer("b")]}, "holds a message of the user without a text (content)"),
     ("nobody.jsonl", CHAT, {"messages": [{"content": "a"}, answer("b")]}, "holds a message that names no speaker (role)"),
-    ("picture.jsonl", CHAT, {"messages": [PICTURE, answer("b")]}, "holds a message with a part that is no text (image_url)"),
-    ("calls.jsonl", CHAT, {"messages": [user("a"), answer("") | {"tool_calls": "look()"}]}, "holds tool_calls that are no list"),
+    ("picture.jsonl", CHAT, {"messages": [PICTURE, answer("b")]}, "holds a message with a part that is not text (image_url)"),
+    (
+        "calls.jsonl",
+        CHAT,
+        {"messages": [user("a"), answer("") | {"tool_calls": "look()"}]},
+        "holds tool_calls that are not a list",
+    ),
     ("called.jsonl", CHAT, {"messages": [user("a") | {"tool_calls": [CALL]}, answer("b")]}, "of the user with tool_calls"),
-    ("tools.jsonl", CHAT, CHAT | {"tools": ["look"]}, "column tools holds no list of tools, each an object"),
+    ("tools.jsonl", CHAT, CHAT | {"tools": ["look"]}, "column tools does not hold a list of tools, each an object"),
     ("mixed.jsonl", PAIR, PAIR | {"rejected": "y"}, "column rejected holds a text, where chosen holds messages"),
     ("several.jsonl", SEVERAL, {"text": "x y", "labels": ["joy", None]}, "column labels holds an empty label within its list"),
     ("joys.jsonl", SEVERAL, {"text": "x y", "labels": ["Joy"]}, "column labels holds Joy, where other rows hold joy"),
     ("sorts.jsonl", SEVERAL, {"text": "x y", "labels": ["joy", 3]}, "column labels holds a number, 3, where other rows"),
-    ("alone.jsonl", SEVERAL, {"text": "x y", "labels": "joy"}, "column labels holds no list"),
+    ("alone.jsonl", SEVERAL, {"text": "x y", "labels": "joy"}, "column labels does not hold a list"),
     ("strange.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": ["O", "ZZZ"]}, "column tags holds the tag ZZZ, where others are"),
     ("flags.jsonl", FLAGS, FLAGS | {"toxic": 2}, "column toxic holds 2, where other rows hold 0 or 1"),
     ("null.jsonl", LABELLED, {"text": "a\0b", "label": "a"}, "column text holds a null byte"),
@@ -168,7 +173,7 @@ def test_a_cell_that_spells_no_list_among_lists_is_named(tmp_path: Path, every: 
         with (tmp_path / "rows.csv").open("w") as out:
             writer(out).writerows([list(good), *file])
         said = refused(tmp_path / "rows.csv", (tmp_path / "rows.csv").read_bytes())
-        assert said == f"rows.csv: row {bad}: column {name} holds no list, where other rows do."
+        assert said == f"rows.csv: row {bad}: column {name} does not hold a list, where other rows do."
 
 
 def test_a_row_of_which_nobody_said_the_labels_is_left_out(tmp_path: Path) -> None:
@@ -193,7 +198,7 @@ GOOD = [f"some words {i} of it,{'ab'[i % 2]}" for i in range(60)]
         ("null.csv", csv(["a\0b,a", *GOOD]), "null.csv:2:2: holds null bytes"),
         ("null.conll", "a\tO\n\0\tB-x\n\n" * 20, "null.conll:2:1: holds null bytes"),
         ("null.txt", "a line\n\nanother\0line\n", "null.txt:3:8: holds null bytes"),
-        ("twice.csv", csv([*GOOD, "text,label"]), "twice.csv: row 61: is the header once more; take it out"),
+        ("twice.csv", csv([*GOOD, "text,label"]), "twice.csv: row 61: repeats the header; remove it"),
         ("titled.csv", "My export\n" + csv(GOOD), "titled.csv:1: holds one value where the row below has 2"),
         ("open.csv", csv([*GOOD, '"some words,a', "others,b"]), "row 61: has 1 column where the header has 2; most likely"),
         ("same.jsonl", lines(LABELLED, LABELLED), "same.jsonl: every row has the label a in column label"),
@@ -210,8 +215,8 @@ GOOD = [f"some words {i} of it,{'ab'[i % 2]}" for i in range(60)]
         ("long.json", json.dumps([{"text": LONG, "label": "a"}]), "long.json: row 1: column text holds a text of 10,000,001"),
         ("wide.csv", ",".join(WIDE) + "\n" + "1," * 9_999 + "1\n", "wide.csv: has 10,000 columns, and at most 2,000"),
         ("wide.tsv", "\t".join(WIDE) + "\n" + "1\t" * 9_999 + "1\n", "wide.tsv: has 10,000 columns, and at most 2,000"),
-        ("wide.jsonl", json.dumps(dict.fromkeys(WIDE, 1)) + "\n", "wide.jsonl:1: more than 2,000 different fields"),
-        ("wide.json", json.dumps([dict.fromkeys(WIDE, 1)]), "more than 2,000 different fields"),
+        ("wide.jsonl", json.dumps(dict.fromkeys(WIDE, 1)) + "\n", "wide.jsonl:1: more than 2,000 distinct fields"),
+        ("wide.json", json.dumps([dict.fromkeys(WIDE, 1)]), "more than 2,000 distinct fields"),
     ],
 )
 def test_what_is_no_file_of_rows_is_told_with_its_line(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
@@ -241,7 +246,7 @@ def test_an_arrow_file_damaged_inside_is_told_before_its_rows_are_read(tmp_path:
 
 
 def test_a_bad_first_row_is_the_one_that_is_named(tmp_path: Path) -> None:
-    for good, bad, said in ((CHAT, {"messages": 7}, "a message that is no object"), (SEVERAL, {"labels": "joy"}, "no list")):
+    for good, bad, said in ((CHAT, {"messages": 7}, "a message that is not an object"), (SEVERAL, {"labels": "joy"}, "not hold a list")):
         content = "".join(json.dumps(row) + "\n" for row in [good | bad, *[good] * 60])
         assert f"row 1: column {next(iter(bad))} holds {said}" in refused(tmp_path / "rows.jsonl", content)
 
@@ -289,8 +294,8 @@ def test_a_number_far_from_classes_that_are_numbered_through_is_a_slip(
     ("labels", "said"),
     [
         (["good", "bad", "Good"], "row 3: column label holds Good, where other rows hold good; write all labels alike"),
-        (["good", "bad", "NULL"], "row 3: column label holds NULL, as programs write what is missing; leave such rows out"),
-        (["good", "bad", "nan"], "row 3: column label holds nan, as programs write what is missing; leave such rows out"),
+        (["good", "bad", "NULL"], "row 3: column label holds NULL, which programs write for missing values; leave such rows out"),
+        (["good", "bad", "nan"], "row 3: column label holds nan, which programs write for missing values; leave such rows out"),
         (["1", "0", "1.0"], "row 3: column label holds 1.0, where other rows hold 1; write all labels alike"),
         (["x", "X"], None),  # letters may differ by case alone
     ],

@@ -85,8 +85,8 @@ def test_every_fold_is_held_out_once_a_method() -> None:
     [
         ({"folds": 3}, "--folds and --eval exclude each other"),
         ({"methods": ("full",)}, "two or three different methods, or several seeds of one"),
-        ({"assignments": ["seed=3"]}, "say it with --seeds"),
-        ({"assignments": ["folds=3", "fold=0"]}, "say it with --folds"),
+        ({"assignments": ["seed=3"]}, "use --seeds"),
+        ({"assignments": ["folds=3", "fold=0"]}, "use --folds"),
         ({"assignments": ["learning_rat=1"]}, "learning_rat"),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_pilot_keeps_to_its_share_of_the_time() -> None:
     two = piloted(*situation(hours=0.95 * unlimited.hours / 0.15))
     assert list(two.plans) == ["full", "lora"]
     assert "there is no time for it" in two.left_out[-1]
-    with pytest.raises(Refused, match=r"more than 15% of the .* there are"):
+    with pytest.raises(Refused, match=r"more than 15% of the .* allowed"):
         piloted(*situation(hours=0.3 * unlimited.hours / 0.15))
 
 

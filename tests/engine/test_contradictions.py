@@ -19,7 +19,7 @@ from recommender.recommendation import Method
         (["trained=last_layers", "dora=true"], None, "trained: last_layers belongs to method full"),
         (["adapter_dtype=bf16", "precision=fp32"], None, "adapter_dtype bf16 belongs to"),
         (["compile=true", "kernels=liger"], None, "exclude each other"),
-        (["metric=f2"], None, "metric 'f2' is none of"),
+        (["metric=f2"], None, "task classification has no metric 'f2'"),
         (["rank=many"], None, "rank must be a whole number"),
     ],
 )
@@ -51,7 +51,7 @@ OLD_CARD = {"backend": "cuda", "devices": [{"name": "T4", "memory_free": 16 * 10
         (["last_layers=7"], {}, "last_layers is 7, and tiny has 6 layers"),
         (["max_length=1024"], {}, "max_length is 1024, and tiny reads 512 tokens"),
         (["max_length=512"], {}, ""),
-        (["pissa=true", "rank=512"], {}, "rank is 512, and tiny has maps of 384"),
+        (["pissa=true", "rank=512"], {}, "rank is 512, and tiny has layers of width 384"),
         (["precision=fp16-mixed"], {}, "needs a GPU, and there is none"),
         (["precision=bf16-mixed"], OLD_CARD, "T4 has no bf16"),
         (["precision=fp16-mixed"], OLD_CARD, ""),
@@ -75,7 +75,7 @@ def test_what_model_or_machine_have_not_is_told_from_facts(assignments: list[str
 
 def test_the_narrowest_map_and_the_deeper_half_of_a_model_count() -> None:
     shared = ModelFacts.model_validate(SMALL | {"id": "tiny", "family": "decoder", "kv_heads": 2, "config": {}})
-    with pytest.raises(InputError, match="rank is 128, and tiny has maps of 64"):
+    with pytest.raises(InputError, match="rank is 128, and tiny has layers of width 64"):
         check_here(plan_of_settings(["pissa=true", "rank=128"]), shared)
     halves = ModelFacts.model_validate(SMALL | {"id": "tiny", "layers": 4, "decoder_layers": 6, "config": {}})
     check_here(plan_of_settings(["last_layers=6"]), halves)
@@ -84,7 +84,7 @@ def test_the_narrowest_map_and_the_deeper_half_of_a_model_count() -> None:
 @pytest.mark.parametrize(
     ("assignments", "said"),
     [
-        (["max_length=32"], "the answers of 20 of 100 rows begin behind it"),
+        (["max_length=32"], "the answers of 20 of 100 rows begin after that"),
         (["max_length=20"], "of at least 20 of 100 rows"),
         (["max_length=33"], ""),
         ([], ""),

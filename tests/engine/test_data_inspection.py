@@ -192,13 +192,13 @@ def test_one_label_only(tmp_path: Path) -> None:
 def test_a_label_column_of_prose(tmp_path: Path) -> None:
     rows = [f"the parcel {i} came late and wet,we are sorry to hear about parcel {i} and have sent a new one" for i in range(30)]
     message = complaint(put(tmp_path, "a.csv", ["parcel,remark", *rows]))
-    assert "looks free-form" in message
+    assert "looks like free text" in message
     assert "--label-column" in message
 
 
 def test_a_label_column_of_identifiers_even_if_named(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", ["text,id", *[f"text {i},{i}" for i in range(100)]])
-    assert "column id has 100 different values in 100 rows" in complaint(path)
+    assert "column id has 100 distinct values in 100 rows" in complaint(path)
     assert "name another one" in complaint(path, label_column="id")
 
 

@@ -137,7 +137,7 @@ def test_lines_that_say_where_a_sentence_is_from_are_no_words(tmp_path: Path) ->
         (tmp_path / name).write_text("#\tx:/a.b [2009]\n1\tAnn\tB-PER\n2\tran\tO\n\n#\tx:/a.c [2010]\n1\tEve\tB-PER\n\n" * 3)
         assert read_table(str(tmp_path / name)).columns["tokens"][:2] == [["Ann", "ran"], ["Eve"]]
     (tmp_path / "two.tsv").write_text("#\thttp://a.b [2009]\n1\tAnn\tB-PER\tO\n2\tran\tO\tO\n\n" * 3)
-    with pytest.raises(InputError, match=r"two\.tsv:2: holds two tags a word; keep the column of those that are to be learned"):
+    with pytest.raises(InputError, match=r"two\.tsv:2: holds two tags per word; keep the column of those to be learned"):
         read_table(str(tmp_path / "two.tsv"))
     (tmp_path / "hash.conll").write_text("Ann\tB-PER\n#\tO\n\n" * 3)
     assert read_table(str(tmp_path / "hash.conll")).columns["tokens"][0] == ["Ann", "#"], "a word like others"
@@ -186,7 +186,7 @@ def test_a_parquet_file_too_large_for_memory_is_not_called_damaged(tmp_path: Pat
 
     pq.write_table(pa.table({"text": ["a"], "label": ["b"]}), tmp_path / "a.parquet")
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", full)
-    with pytest.raises(InputError, match=r"a\.parquet: does not fit into memory"):
+    with pytest.raises(InputError, match=r"a\.parquet: does not fit in memory"):
         read_table(str(tmp_path / "a.parquet"))
 
 
@@ -266,7 +266,7 @@ def test_a_saved_set_never_leads_out_of_its_folder(saved: Path, tmp_path: Path) 
 def test_a_cell_that_holds_no_list_where_others_do(tmp_path: Path) -> None:
     rows = ["\"['a', 'b']\",\"['O', 'O']\"\n"] * 600
     (tmp_path / "a.csv").write_text("tokens,tags\n" + "".join(rows) + "\"['a'\",O\n")
-    with pytest.raises(InputError, match=r"a\.csv: row 601: column tokens holds no list, where other rows do\."):
+    with pytest.raises(InputError, match=r"a\.csv: row 601: column tokens does not hold a list, where other rows do\."):
         read_table(str(tmp_path / "a.csv"))
     # What numpy prints would be read as one word.
     (tmp_path / "b.csv").write_text("tokens,tags\n" + "['a' 'b'],['O' 'O']\n" * 3)
@@ -356,7 +356,7 @@ def test_folders_that_look_like_parts_of_one_text_are_asked_about(tmp_path: Path
         written("project/docs,project/src", 1, "notes"),
         written("years/2019,years/2020", 4, "what happened"),
     ):
-        with pytest.raises(InputError, match=r"\*\*/\*\.txt \(in quotes .* as raw text\. Where the folders are classes"):
+        with pytest.raises(InputError, match=r"\*\*/\*\.txt \(in quotes .* as raw text\. If the folders are classes"):
             inspect_data({"train": str(folder)})
     book = inspect_data({"train": str(tmp_path / "book" / "**" / "*.txt")})["facts"]
     assert (book["rows"], book["task"]) == (8, "continued_pretraining")
@@ -416,7 +416,7 @@ def test_a_broken_json_list_names_the_line_far_into_the_file(tmp_path: Path, mon
     [
         ('text,label\n"a ""b"" c",x\n"he said \\"no\\" twice",y\n', r'a\.csv:3: a quotation mark within a text is written \\"'),
         ('text;label\na;x\n\n"he said \\"no; no\\" twice";y\n', r"a\.csv:4: a quotation mark within a text"),
-        ("Survey,,\n,,\nid,comment,kind\n1,good,x\n2,bad,y\n", r"a\.csv:1: holds one value where the row below has 3; take"),
+        ("Survey,,\n,,\nid,comment,kind\n1,good,x\n2,bad,y\n", r"a\.csv:1: holds one value where the row below has 3; remove"),
     ],
 )
 def test_what_csv_does_not_know_is_told_where_it_would_be_read_as_something_else(tmp_path: Path, content: str, told: str) -> None:
@@ -438,7 +438,7 @@ def test_a_quotation_mark_that_is_never_closed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(delimited, "BATCH_BYTES", 1_000)
     monkeypatch.setattr(delimited, "LARGEST_BLOCK", 20_000)
     (tmp_path / "a.csv").write_text('text,label\nfine,x\n"open,y\n' + "row,x\n" * 20_000)
-    with pytest.raises(InputError, match="opened and never closed"):
+    with pytest.raises(InputError, match="never closed"):
         read_table(str(tmp_path / "a.csv"))
 
 

@@ -222,7 +222,7 @@ HEAD = b"GGUF" + struct.pack("<I", 3)
         (HEAD + struct.pack("<QQ", 1, 0) + text("t") + struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0), "cannot be"),
         (HEAD + struct.pack("<QQ", 1, 0) + text("t") + struct.pack("<IQIQ", 1, 100, Q4_K, 0), "cannot be"),
         (HEAD + struct.pack("<QQ", 1, 0) + text("t") + struct.pack("<IQIQ", 1, 100, F32, 0), "lie beyond its end"),
-        (HEAD + struct.pack("<QQ", 0, 0), "is no language model"),
+        (HEAD + struct.pack("<QQ", 0, 0), "is not a language model"),
     ],
 )
 def test_a_file_that_cannot_be_believed(tmp_path: Path, content: bytes, said: str) -> None:
@@ -241,8 +241,8 @@ def test_a_file_that_cannot_be_believed(tmp_path: Path, content: bytes, said: st
         (LLAMA | {"llama.embedding_length": ("i32", -8)}, "llama.embedding_length is -8"),
         (LLAMA | {"general.alignment": ("u32", 0)}, "its alignment cannot be"),
         (LLAMA | {"general.type": "adapter"}, "holds an adapter"),
-        (LLAMA | {"general.architecture": "clip"}, "is no language model (it says clip)"),
-        (LLAMA | {"general.architecture": ("u32", 3)}, "is no language model"),
+        (LLAMA | {"general.architecture": "clip"}, "is not a language model (it says clip)"),
+        (LLAMA | {"general.architecture": ("u32", 3)}, "is not a language model"),
     ],
 )
 def test_metadata_that_cannot_be_believed(tmp_path: Path, values: dict[str, Any], said: str) -> None:

@@ -288,7 +288,7 @@ def test_two_drivers_at_once_are_refused(make: Make) -> None:
 
     def second(begin: groups.Begin) -> None:
         run, _ = begin()
-        with pytest.raises(InputError, match="is being worked off already"):
+        with pytest.raises(InputError, match="is already being run"):
             groups.drive(group, in_order, lambda begin: None)
         ends(run, "done")
 

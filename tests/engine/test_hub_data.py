@@ -96,7 +96,7 @@ def test_a_script_alone_is_refused(hub: Hub) -> None:
 
 def test_a_download_that_the_disk_cannot_hold_is_refused(hub: Hub) -> None:
     rows(hub).sizes = {"data/test-00000-of-00001.csv": 10**16}
-    with pytest.raises(Refused, match=r"data set org/rows takes .* of disk and .* are free"):
+    with pytest.raises(Refused, match=r"data set org/rows takes .* of disk and .* is free"):
         looked()
 
 

@@ -178,5 +178,5 @@ def test_what_the_hub_refuses(name: str, said: str) -> None:
 
 @pytest.mark.usefixtures("hub")
 def test_a_download_that_the_disk_cannot_hold_is_refused() -> None:
-    with pytest.raises(Refused, match=r"org/huge takes .* of disk and .* are free"):
+    with pytest.raises(Refused, match=r"org/huge takes .* of disk and .* is free"):
         subject.inspect_model("org/huge")

@@ -217,7 +217,7 @@ def test_keywords_that_stand_once_each_are_no_labels(tmp_path: Path) -> None:
     path = tmp_path / "keywords.jsonl"
     rng = random.Random(0)
     path.write_text("".join(json.dumps({"text": prose(rng), "keywords": [f"{i}-a", f"{i}-b"]}) + "\n" for i in range(600)))
-    with pytest.raises(InputError, match=r"column keywords has 1200 different values in 600 rows: that looks free-form"):
+    with pytest.raises(InputError, match=r"column keywords has 1200 distinct values in 600 rows: that looks like free text"):
         looked(path)
 
 
@@ -227,7 +227,7 @@ def test_keywords_that_stand_once_each_are_no_labels(tmp_path: Path) -> None:
 def test_questions_with_several_answers_are_told_and_not_guessed_at(tmp_path: Path, answers: dict[str, Any]) -> None:
     make: Make = lambda i, r: {"title": f"Title_{i // 9}", "context": prose(r, 40), "question": f"{prose(r)}?"} | answers  # noqa: E731
     path = write(tmp_path, "questions.jsonl", make)
-    with pytest.raises(InputError, match=f"column {next(iter(answers))} holds several answers to what is asked"):
+    with pytest.raises(InputError, match=f"column {next(iter(answers))} holds several answers to the question"):
         looked(path)
     assert looked(path, columns={"text": "context", "label": "title"}).classes == 7
 
@@ -326,7 +326,7 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
     ),
     "paragraphs": (
         lambda i, r: {"title": "x", "paragraphs": [{"context": prose(r), "qas": [{"question": prose(r), "answers": []}]}]},
-        "as SQuAD's own file does; write a question a row",
+        "as SQuAD's own file does; write one question per row",
     ),
     "messages-of-trees": (
         lambda i, r: {"message_id": f"m{i}", "parent_id": None, "text": prose(r), "role": "prompter", "rank": i % 2},
@@ -342,11 +342,11 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
     ),
     "two-answers": (
         lambda i, r: {"instruction": prose(r), "output_1": prose(r), "output_2": prose(r), "preference": i % 2 + 1},
-        r"two answers a row \(output_1 and output_2\); write the preferred one as chosen",
+        r"two answers per row \(output_1 and output_2\); write the preferred one as chosen",
     ),
     "good-or-bad": (
         lambda i, r: {"prompt": prose(r), "completion": prose(r, 20), "label": i % 2 == 0},
-        r"column label marks each answer as good or bad .* KTO .* To tell good answers from bad ones, take --task classification",
+        r"column label marks each answer as good or bad .* KTO.* To tell good answers from bad ones, use --task classification",
     ),
     "good-or-bad-in-words": (
         lambda i, r: {"prompt": prose(r), "completion": prose(r, 20), "label": "?" if i == 7 else str(i % 2 == 0)},
@@ -363,20 +363,20 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
     ),
     "ranked": (
         lambda i, r: {"instruction": prose(r), "input": "", "output": [prose(r), prose(r)]},
-        "column output holds several answers a row; write the preferred one as chosen",
+        "column output holds several answers per row; write the preferred one as chosen",
     ),
     "graded": (
         lambda i, r: {"instruction": prose(r), "generations": [prose(r), prose(r)], "ratings": [5, 3]},
-        "column generations holds several answers a row; write the preferred one as chosen",
+        "column generations holds several answers per row; write the preferred one as chosen",
     ),
     "calls-in-text": (
         lambda i, r: {"query": prose(r), "answers": json.dumps([{"name": "f", "arguments": {"a": i}}]),
                       "tools": json.dumps([{"name": f"f{i}"}])},
-        "has 60 different values in 60 rows: that looks free-form, not like labels",
+        "has 60 distinct values in 60 rows: that looks like free text, not labels",
     ),
     "numbered-answers": (
         lambda i, r: {"prompt": prose(r), "response_0": prose(r), "response_1": prose(r), "better_response_id": i % 2},
-        r"two answers a row \(response_0 and response_1\)",
+        r"two answers per row \(response_0 and response_1\)",
     ),
     "pictures": (
         lambda i, r: {"conversation": talk(r), "images": ["a.jpg"] if i % 9 == 0 else []},
@@ -388,7 +388,7 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
     ),
     "intents": (
         lambda i, r: {"tag": f"t{i}", "patterns": [prose(r, 3), prose(r, 3)], "responses": [prose(r, 4)]},
-        "column patterns holds several texts a row; write a text a row, with its tag",
+        "column patterns holds several texts per row; write one text per row, with its tag",
     ),
     "dataset_info": (
         lambda i, r: {"file_name": f"{i}.json", "formatting": "sharegpt", "columns": {"messages": "conversations"}},
@@ -400,45 +400,45 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
     ),
     "unread-label": (
         lambda i, r: {"text": prose(r), "label": [{"polygon": [1, 2], "name": "x"}], "lead_time": i / 7},
-        "row 1: column label holds a nested value; one label a row is needed",
+        "row 1: column label holds a nested value; one label per row is needed",
     ),
     "dialogues": (
         lambda i, r: {"dialog": [prose(r), prose(r)], "act": [1, 2], "emotion": [0, i % 2]},
-        "row 1: column dialog holds a nested value; one text a row is needed",
+        "row 1: column dialog holds a nested value; one text per row is needed",
     ),
     "text-with-facts": (
         lambda i, r: {"text": prose(r, 40), "labels": {"language": "en", "kind": "web"}},
-        r"one label a row is needed \(--task continued_pretraining learns the text as it is\)",
+        r"one label per row is needed \(--task continued_pretraining learns the text as it is\)",
     ),
     "postings": (
         lambda i, r: {"title": prose(r, 3), "where": "ab"[i % 2], "kind": "cd"[i % 2], "pay": i % 9, "field": "ef"[i % 2],
                       "logo": i % 2, "remote": i // 2 % 2, "fraud": i % 5 // 4},
-        "columns logo, remote, fraud hold 0 or 1 each; name the one to be told with --label-column, or take --task multi_label",
+        "columns logo, remote, fraud hold 0 or 1 each; name the one to predict with --label-column, or use --task multi_label",
     ),
     "vectors": (
         lambda i, r: {"text": prose(r), "labels": [float(i % 2), 0.0, float(i % 3 == 0)]},
-        "column labels holds a list of 0 and 1, a place for each label; write the names of the row's labels, or a column",
+        "column labels holds a list of 0 and 1, one for each label; write the names of the row's labels, or a column",
     ),
     "spelt-vectors": (
         lambda i, r: {"text": prose(r), "labels": str([i % 2, 0, int(i % 3 == 0)] if i else [1])},
-        "column labels holds a list of 0 and 1, a place for each label; write the names of the row's labels, or a column",
+        "column labels holds a list of 0 and 1, one for each label; write the names of the row's labels, or a column",
     ),
     "graded-by-many": (
         lambda i, r: {"instruction": prose(r), "models": ["a", "b"], "correct_answers": ["None"],
                       "completions": [{"model": m, "response": prose(r), "overall_score": i % 9} for m in "ab"]},
-        "column completions holds several answers a row; write the preferred one as chosen",
+        "column completions holds several answers per row; write the preferred one as chosen",
     ),
     "near-and-far": (
         lambda i, r: {"query": prose(r), "pos": [prose(r)], "neg": [prose(r), prose(r)]},
-        r"texts beside others that are near to them \(column pos\), as embedding models learn from",
+        r"texts beside others that are close to them \(column pos\), as for training embedding models",
     ),
     "triplets": (
         lambda i, r: {"anchor": prose(r), "positive": prose(r), "negative": prose(r)},
-        r"near to them \(column positive\)",
+        r"close to them \(column positive\)",
     ),
     "written-labels": (
         lambda i, r: {"text": prose(r), "label": prose(r, 12)},
-        "column label .* looks free-form, .* or, where it is an answer to be written, name the columns with --column prompt=",
+        "column label .* looks like free text, .* or, if it is an answer to be generated, name the columns with --column prompt=",
     ),
     "always-the-same": (
         lambda i, r: {"question": prose(r), "models": ["a", "b"]},
@@ -529,7 +529,7 @@ def test_texts_beside_a_question_and_its_answer_are_named_unless_they_repeat_it(
 
 def test_an_answer_in_a_list_of_its_own_is_read_where_it_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "doccano.jsonl", lambda i, r: {"id": i, "text": prose(r), "label": [prose(r, 12)]})
-    with pytest.raises(InputError, match="looks free-form, not like labels"):
+    with pytest.raises(InputError, match="looks like free text, not labels"):
         looked(path)
     columns = {"prompt": "text", "completion": "label"}
     facts = looked(path, columns=columns)
@@ -605,7 +605,7 @@ def test_conversations_that_texts_spell_are_read(tmp_path: Path, carrier: str, w
     spoiled = path.with_name("b.jsonl")
     rows[7]["messages"] = "hello"
     spoiled.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(InputError, match=r"b\.jsonl: row 8: column messages holds no list, where other rows do"):
+    with pytest.raises(InputError, match=r"b\.jsonl: row 8: column messages does not hold a list, where other rows do"):
         looked(spoiled)
 
 
@@ -623,7 +623,7 @@ def test_behind_a_semicolon_a_comma_is_the_decimal_one_as_spreadsheets_write_it(
     with pytest.raises(InputError, match=r"price holds numbers with a comma or a sign \(1,014\); write them like 1\.5 or 1500"):
         looked(thousands)
     path.write_text(path.read_text().replace("103,30", "unbekannt"))
-    with pytest.raises(InputError, match="row 4: column Betrag holds unbekannt, which is no number"):
+    with pytest.raises(InputError, match="row 4: column Betrag holds unbekannt, which is not a number"):
         looked(path, columns=wanted, task="regression")
 
 
@@ -700,7 +700,7 @@ def test_named_what_does_not_exist_or_does_not_fit(tmp_path: Path) -> None:
         looked(path, columns={"tokens": "words", "tags": "label"})
     with pytest.raises(InputError, match="do not show what to use for chat; name messages with --column"):
         looked(path, task="chat")
-    with pytest.raises(InputError, match=r"a\.csv: row 1: column label holds [ab], which is no number"):
+    with pytest.raises(InputError, match=r"a\.csv: row 1: column label holds [ab], which is not a number"):
         looked(path, task="regression", columns={"text": "text", "label": "label"})
 
 

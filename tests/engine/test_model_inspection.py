@@ -283,7 +283,7 @@ def test_an_adapter_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     assert "holds an adapter" in complaint(tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
-    assert "(--model org/base), or a model of both, which `loracle merge RUN`" in complaint(tmp_path)
+    assert "(--model org/base), or merge the two: `loracle merge RUN`" in complaint(tmp_path)
     (tmp_path / "plan.yaml").touch()
     (tmp_path / "model").mkdir()
     (tmp_path / "adapter_config.json").rename(tmp_path / "model" / "adapter_config.json")

@@ -114,7 +114,7 @@ def test_a_pilot_takes_a_share_of_the_time_there_is() -> None:
     assert (list(two.plans), two.raised) == (["full", "lora"], {})
     assert two.left_out[-1].endswith("learning rate x3: there is no time for it")
     assert 0.5 * three < two.hours < 0.97 * three
-    with pytest.raises(Refused, match=r"more than 15% of the .* there are"):
+    with pytest.raises(Refused, match=r"more than 15% of the .* allowed"):
         wanted(methods=["full", "lora"], hours=0.9 * two.hours / 0.15)
     totals = dict.fromkeys("abc", 100)
     whole = {"a": 10.0, "b": 20.0, "c": 40.0}
@@ -132,7 +132,7 @@ def test_few_rows_are_cross_validated_and_the_best_is_trained_once_more() -> Non
 
     assert made.hours == pytest.approx(hours(folds, 5) + max(hours(["final-full"]), hours(["final-lora"])))
     assert len(wanted(1_500, methods=["lora"])[0].plans) == 2 * 3 + 2, "three folds, of the usual and of the raised rate"
-    with pytest.raises(Refused, match="cross-validated to their end, in 5 folds"):
+    with pytest.raises(Refused, match="cross-validated to the end, in 5 folds"):
         wanted(400, methods=["full", "lora"], hours=0.9 * made.hours)
     assert wanted(400, methods=["full", "lora"], hours=1.1 * made.hours)[0].mode == "folds"
     assert wanted(400, methods=["full", "lora"], anyway=True)[0].mode == "slice"

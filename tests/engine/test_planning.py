@@ -94,7 +94,7 @@ def test_weights_made_for_running_a_model_have_facts_and_no_plan(monkeypatch: py
     with pytest.raises(InputError, match="made for inference"):
         completed(plan)
     gptq = replace(model, facts=model.facts.model_copy(update={"quantization": "gptq", "id": "tiny-gptq"}))
-    with pytest.raises(InputError, match=r"tiny-gptq: its weights are quantised for running it \(gptq\)"):
+    with pytest.raises(InputError, match=r"tiny-gptq: its weights are quantised for inference \(gptq\)"):
         plan_for(recommendation, gptq, data)
 
 
@@ -135,7 +135,7 @@ def test_a_wrong_assignment_names_the_field(assignment: str, told: str) -> None:
 def test_a_run_that_would_be_wasted_is_refused_until_somebody_insists() -> None:
     advice, model, data = situation(data=FEW)
     assert advice.verdict == "not_yet"
-    with pytest.raises(Refused, match="--anyway runs it all the same"):
+    with pytest.raises(Refused, match="--anyway runs it regardless"):
         plan_for(advice, model, data)
     plan = plan_for(advice, model, data, anyway=True)
     assert plan.overrides
@@ -290,7 +290,7 @@ def test_weights_are_downloaded_for_a_plan_only_once_it_can_run(monkeypatch: pyt
         "learning_rate": 2e-5, "epochs": 1, "effective_batch": 8, "max_length": 64,
     }  # fmt: skip
     if free < 10**9:
-        with pytest.raises(Refused, match=r"of disk for checkpoints and the result, .* are free. Free some, or use --runs"):
+        with pytest.raises(Refused, match=r"of disk for checkpoints and the result, .* is free. Free some space, or use --runs"):
             completed(Plan.model_validate(content))
     else:
         completed(Plan.model_validate(content))

@@ -147,7 +147,7 @@ def test_the_runs_folder_comes_from_flag_then_environment(monkeypatch: pytest.Mo
 
 def test_a_full_disk_refuses_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.files.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    with pytest.raises(Refused, match="1 kB are free"):
+    with pytest.raises(Refused, match="1 kB is free"):
         runs.start(PLAN, None, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 

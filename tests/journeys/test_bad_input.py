@@ -52,7 +52,7 @@ def files(tmp_path: Path, tiny: Path) -> Path:
         ("--auto --model tiny --data header.csv", "a header and no rows"),
         ("--auto --model tiny --data one-column.csv", "one column only"),
         ("--auto --model tiny --data one-label.csv --json", "every row has the label same"),
-        ("--auto --model tiny --data free.csv --label-column label --text-column text", "looks free-form"),
+        ("--auto --model tiny --data free.csv --label-column label --text-column text", "looks like free text"),
         ("--auto --model tiny --data wrong.csv", "is not"),
         ("--auto --model tiny --data order.jsonl", "order.jsonl: row 61: column messages holds two messages of the user"),
         ("--auto --model tiny --data wide.csv", "wide.csv: has 10,000 columns"),
@@ -73,7 +73,7 @@ def files(tmp_path: Path, tiny: Path) -> Path:
 )
 def test_one_sentence_and_exit_2(loracle: Command, files: Path, arguments: str, told: str) -> None:
     done = loracle(*arguments.split())
-    said = [line for line in done.stderr.splitlines() if not line.startswith("Looking at ")]
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Inspecting ")]
     assert done.returncode == 2, done.stdout + done.stderr
     assert told in done.stderr
     assert "Traceback" not in done.stderr
@@ -93,9 +93,9 @@ def test_one_sentence_and_exit_2(loracle: Command, files: Path, arguments: str, 
         ("plan --modle x", "there is no option --modle; the nearest is --model"),
         ("stop --data x last", "`loracle stop` has no option --data; these commands have it: plan, run"),
         ("rnus", "there is no command rnus; the nearest is runs"),
-        ("attach last more", "more is one word too many"),
-        ("plan --method foo", "--method: foo is none of full, lora, qlora"),
-        ("serve --port x", "--port: 'x' is no whole number"),
+        ("attach last more", "unexpected argument more"),
+        ("plan --method foo", "--method: foo is not one of full, lora, qlora"),
+        ("serve --port x", "--port: 'x' is not a whole number"),
         ("attach", "RUN is missing"),
     ],
 )

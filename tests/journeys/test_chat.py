@@ -32,7 +32,7 @@ def test_a_conversation_out_of_order_is_refused_before_anything_is_written(
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in good))
     done = loracle_here("--auto", "--model", tiny_chat, "--data", "rows.jsonl", "--anyway", "--runs", "runs")
     assert done.returncode == 2
-    assert "rows.jsonl: row 17: column messages holds a tool's answer as message 2 that no call comes before" in " ".join(
+    assert "rows.jsonl: row 17: column messages holds a tool's answer as message 2 without a call before it" in " ".join(
         done.stderr.split()
     )
     assert not (tmp_path / "runs").exists()

@@ -70,7 +70,7 @@ def refused(done: "subprocess.CompletedProcess[str]", code: int = 2) -> str:
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
-    return plain("\n".join(line for line in done.stderr.splitlines() if not line.startswith("Looking at ")))
+    return plain("\n".join(line for line in done.stderr.splitlines() if not line.startswith("Inspecting ")))
 
 
 def test_the_version_is_told() -> None:
@@ -163,8 +163,8 @@ def test_facts_whose_steps_cannot_be_counted_are_decided_without_bytes_and_that_
     [
         ("{", "ends in the middle of its JSON"),
         ("", "is empty"),
-        ("[" * 100_000, "too many lists"),
-        ('{"machine": {}}\nhello', ":2: is no JSON from column 1 on"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"machine": {}}\nhello', ":2: is not JSON from column 1 on"),
         ('{"verdict": "full"}', "holds no facts"),
         ('{"data": {"rows": "many"}}', "data.rows"),
         (None, "No such file"),
@@ -241,7 +241,7 @@ def test_a_misspelt_setting_is_told_before_anything_is_looked_at(loracle: Comman
         ("train_rows=20", "--train-rows"),  # it would slip past the advice to wait for more rows
         ("method=lora", "--method"),
         ("max_length=4096", "reads 128 tokens at most"),
-        ("metric=rmse", "is none of task classification"),
+        ("metric=rmse", "task classification has no metric"),
         ("last_layers=99", "last_layers is 99, and"),
     ],
 )
@@ -261,7 +261,7 @@ def test_a_rate_that_would_ruin_the_model_starts_no_worker_and_is_written_into_n
     given = ("--model", tiny, "--data", rows, "--set", "learning_rate=0.5")
     done = loracle("plan", *given)
     assert done.returncode == 0
-    assert "No plan was written: learning_rate 0.5 moves every weight by about that much" in plain(done.stderr)
+    assert "No plan was written: learning_rate 0.5 changes every weight by about that much" in plain(done.stderr)
     assert not (tmp_path / "plan.yaml").exists()
     done = loracle("--auto", *given, "--anyway")
     assert done.returncode == 3
@@ -292,7 +292,7 @@ def test_forty_rows_are_planned_only_when_somebody_insists(loracle: Command, tin
     assert done.returncode == 3
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["verdict"] == "not_yet"
-    assert "--anyway runs it all the same" in plain(done.stderr)
+    assert "--anyway runs it regardless" in plain(done.stderr)
     own = ("--set", "epochs=3", "--set", "warmup_steps=500", "--set", "weight_decay=0.1")
     tried = loracle("--auto", *situation, "--dry-run", "--anyway", *own)
     assert tried.returncode == 0

@@ -143,7 +143,7 @@ def test_a_finished_adapter_becomes_a_model_of_its_own(place: Place, tmp_path: P
     done = place.loracle("merge", "last", "--to", str(tmp_path / "whole"))
     assert done.returncode == 0, done.stderr
     assert "Comparing the merged model with the adapter" in done.stderr
-    assert re.fullmatch(r"Merged: \S+ \(.*, float32\)\. Read by both, 16 rows get the adapter's outputs .*\n", done.stdout)
+    assert re.fullmatch(r"Merged: \S+ \(.*, float32\)\. On 16 rows its outputs equal the adapter's .*\n", done.stdout)
     assert (tmp_path / "whole" / "model.safetensors").is_file()
     assert not (tmp_path / "whole" / "adapter_model.safetensors").exists()
     twice = place.loracle("merge", "last", "--to", str(tmp_path / "whole"))

@@ -56,9 +56,7 @@ def long_plan(tiny: Path, make_plan: MakePlan) -> Callable[[str], Plan]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(
-    long_plan: Callable[[str], Plan], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], RunDirectory]:
+def undisturbed(long_plan: Callable[[str], Plan], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunDirectory]:
     done: dict[str, RunDirectory] = {}
 
     def of(method: str) -> RunDirectory:
@@ -147,7 +145,10 @@ def test_a_disk_that_is_too_small_is_refused_in_seconds(
 
 @pytest.mark.parametrize("left", [20_000, 400_000, 1_500_000, 3_000_000])
 def test_a_disk_that_fills_up_under_way_costs_nothing_that_was_saved(
-    long_plan: Callable[[str], Plan], undisturbed: Callable[[str], RunDirectory], small_disk: Callable[[int], Path], left: int,
+    long_plan: Callable[[str], Plan],
+    undisturbed: Callable[[str], RunDirectory],
+    small_disk: Callable[[int], Path],
+    left: int,
 ) -> None:
     """Somebody else fills it at the first checkpoint; once there is room again the run goes on to the very same model."""
     folder = small_disk(64_000_000)
@@ -188,7 +189,7 @@ def test_a_disk_that_is_full_at_the_end_costs_nothing(
         assert code == 4
         end = run.state().end or {}
         assert words in end["cause"]
-        assert "of disk are free" in end["cause"]
+        assert "of disk is free" in end["cause"]
         assert end["checkpoint"] == undisturbed("full").state().checkpoint
     else:  # not even that could be written down
         assert code != 0
@@ -223,8 +224,8 @@ def test_a_comparison_whose_disk_fills_up_is_ended_in_a_sentence_and_goes_on_lat
     assert process.returncode == 3, errors
     assert "Traceback" not in errors
     assert "free some disk" in " ".join(errors.lower().split()), "said of the first run"
-    assert "Free some, or use --runs." in " ".join(errors.split()), "said of the second"
-    assert f"`loracle resume {group.name}` goes on with it." in errors
+    assert "Free some space, or use --runs." in " ".join(errors.split()), "said of the second"
+    assert f"`loracle resume {group.name}` continues it." in errors
     assert group.status() == "stopped"
     assert [r.path.name for r in group.begun()] == ["full-1"]
     filler.unlink()
@@ -352,7 +353,7 @@ def test_a_merge_whose_process_is_killed_leaves_nothing_and_the_next_one_works(
                     child.kill()
 
     target = tmp_path / "whole"
-    with pytest.raises(TrainingFailed, match="ended without a word; most often memory ran out"):
+    with pytest.raises(TrainingFailed, match="ended unexpectedly; most often memory ran out"):
         merging.merge(adapter, target, kill)
     assert beside(target) == []
     assert merging.merge(adapter, target)["rows"] > 0
@@ -360,9 +361,7 @@ def test_a_merge_whose_process_is_killed_leaves_nothing_and_the_next_one_works(
 
 
 @pytest.mark.parametrize("with_child", [True, False])
-def test_a_merge_whose_parent_is_killed_is_never_taken_for_whole(
-    adapter: RunDirectory, tmp_path: Path, with_child: bool
-) -> None:
+def test_a_merge_whose_parent_is_killed_is_never_taken_for_whole(adapter: RunDirectory, tmp_path: Path, with_child: bool) -> None:
     """By itself or with its child, as a machine that loses power would."""
     target = tmp_path / "whole"
     program = (

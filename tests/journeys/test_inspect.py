@@ -39,7 +39,7 @@ def test_a_machine_is_shown_with_units(loracle_here: Command) -> None:
     done = loracle_here("inspect", "machine")
     assert done.returncode == 0, done.stderr
     said = plain(done.stdout)
-    for words in ("Machine", "measured now", "cores usable", "GB free now of", "4-bit kernels"):
+    for words in ("Machine", "measured now", "usable cores", "GB free now of", "4-bit kernels"):
         assert words in said
 
 
@@ -70,7 +70,7 @@ def test_conversations_are_shown_as_prompt_and_answer(loracle_here: Command) -> 
     done = loracle_here("inspect", "data", ROOT / "examples" / "chat-train.jsonl")
     assert done.returncode == 0, done.stderr
     said = plain(done.stdout)
-    for words in ("conversations", "messages: messages", "Learned from", "tokens an epoch", "cut at"):
+    for words in ("conversations", "messages: messages", "Learned from", "tokens per epoch", "cut at"):
         assert words in said
     rows = done.stdout.partition("First rows")[2].splitlines()
     assert [line.startswith("  → ") for line in rows[1:5]] == [False, True, False, True]

@@ -39,7 +39,7 @@ def test_a_killed_run_goes_on_to_the_very_same_model(
     assert "died without a word" in seen.stderr
     assert "the last thing it said" in seen.stderr
     assert "\x1b" not in seen.stdout + seen.stderr
-    assert f"from the newest sound checkpoint: loracle resume {run.name}" in " ".join(seen.stderr.split())
+    assert f"from the newest intact checkpoint: loracle resume {run.name}" in " ".join(seen.stderr.split())
 
     moved = RunDirectory(tmp_path / "another place" / run.name)
     moved.path.parent.mkdir()

@@ -63,7 +63,7 @@ def test_a_run_is_left_watched_and_stopped_in_every_way_and_goes_on_each_time(
     code, errors = ended(viewer)
     assert code == 5
     step = run.state().step
-    assert f"`loracle resume {run.name}` goes on from step {step}" in " ".join(errors.split())
+    assert f"`loracle resume {run.name}` continues from step {step}" in " ".join(errors.split())
     assert run.state().status == "stopped"
     newest, _ = checkpoints.newest_sound(run.checkpoints)
     assert newest == run.checkpoints / f"step-{step}"

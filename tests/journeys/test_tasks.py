@@ -60,5 +60,5 @@ def test_one_text_from_another_is_planned_for_either_kind_of_model(
     pairs.write_text("".join(json.dumps(row) + "\n" for row in preferred))
     refused = loracle("--auto", "--model", tiny_t5, "--anyway", "--data", pairs, "--runs", "others")
     assert refused.returncode == 2
-    assert "for preference this version trains decoders" in plain(refused.stderr)
+    assert "for preference Loracle trains decoders" in plain(refused.stderr)
     assert not (tmp_path / "others").exists()

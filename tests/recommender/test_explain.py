@@ -61,7 +61,7 @@ def test_settings_of_what_can_never_run_are_not_explained() -> None:
     assert not [s for s in steps if s.stage == "settings"]
     assert not [w for w in advice.warnings if w.code == "small_held_out"]
     (last,) = (s for s in steps if s.code.startswith("verdict"))
-    assert "cannot be trained like this" in last.text
+    assert "no method can train on this as it is" in last.text
 
 
 def test_where_the_memory_goes_is_told_of_what_was_counted_and_what_would_save_most_once_all_of_it_was() -> None:
@@ -78,4 +78,4 @@ def test_where_the_memory_goes_is_told_of_what_was_counted_and_what_would_save_m
     assert not told()
     where = {"memory_where": "LoRA: where the memory goes: 1.6 GB (activations 900 MB, runtime 600 MB, weights 100 MB)."}
     assert told(own, *changed[:-1]) == where
-    assert "would save most, about " in told(own, *changed)["memory_saving"]
+    assert "would save the most, about " in told(own, *changed)["memory_saving"]

@@ -88,7 +88,7 @@ def test_modules_are_names_and_no_pattern() -> None:
     assert plan_file.parse(adapters + "target_modules: [q_proj, layers.0.v_proj]\n").target_modules == "q_proj,layers.0.v_proj"
     for pattern in (r"'.*\.(q|v)_proj'", "q_proj|v_proj", "model.layers.[0-9]"):
         said = refusal(f"{adapters}target_modules: {pattern}\n")
-        assert said.startswith("plan.yaml:13: target_modules: is read as names of modules parted by commas"), said
+        assert said.startswith("plan.yaml:13: target_modules: is read as module names separated by commas"), said
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "1e400", "0", "-1e-4", "fast"])
@@ -112,7 +112,7 @@ def test_a_newer_plan_says_update_whatever_else_it_holds() -> None:
         ("[" * 50_000, "plan.yaml:1: nested too deeply"),
         ("{a: " * 50, "plan.yaml:1: nested too deeply"),
         ("? [a, b]\n: c\n", "plan.yaml:1: the name of a field must be a word"),
-        ("", "none here names a setting of one; `loracle plan -o plan.yaml` writes"),
+        ("", "no line here names a setting; `loracle plan -o plan.yaml` writes"),
         ("a: \x00\n", "not readable as YAML"),
         ("a: " + "9" * 5000 + "\n", "not readable as YAML"),
         ("rank: 0x" + "9" * 5000 + "\n", "a number that is too long"),
@@ -128,25 +128,25 @@ def test_files_that_are_no_plan_are_one_clear_sentence(text: str, told: str) -> 
     ["- a\n", "# Notes\n\nhello: you\n**x**: [y\n", "all:\n\tcc x.c\n", "[project]\nname = 1\n", '{"a": 1}', "a: b: c\n"],
 )
 def test_any_other_file_is_told_to_be_no_plan_without_a_line(text: str) -> None:
-    assert refusal(text).startswith("plan.yaml: a plan is a list of `name: value` lines, and none here names a setting of one")
+    assert refusal(text).startswith("plan.yaml: a plan is a list of `name: value` lines, and no line here names a setting")
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("model: a: b\n", "1: holds a second colon; put the value in quotes"),
-        ("model:\n  id: a\n   revision: b\n", "3: is further in"),
-        ("model:\n  id: a\n data: b\n", "3: is further in, or further out"),
-        ("model: m\n- data\n", "2: is further in, or further out"),
-        ("model: m\nLoRA\nrank: 4\n", "2: is no `name: value` line"),
+        ("model:\n  id: a\n   revision: b\n", "3: is indented more or less"),
+        ("model:\n  id: a\n data: b\n", "3: is indented more or less"),
+        ("model: m\n- data\n", "2: is indented more or less"),
+        ("model: m\nLoRA\nrank: 4\n", "2: is not a `name: value` line"),
         ("model: @m\n", "1: has a value that begins with `@`; put it in quotes"),
         ("model:\n\tid: m\n", "2: holds a tab where a plan has spaces"),
         ("model: 'm\nrank: 4\n", "1: opens a quotation mark that is never closed"),
         ("model: m\ntarget_modules: [a, b\nrank: 4\n", "2: opens a bracket that is never closed"),
         ("model: {id: m\nrank: 4\n", "1: opens a bracket that is never closed"),
-        ("model: 'it's'\n", "1: goes on behind a value that is in quotes"),
+        ("model: 'it's'\n", "1: continues after a quoted value"),
         ('model: "C:\\models"\n', "1: holds a backslash, which means something else within double quotes"),
-        ("model: m\n}\n", "2: holds a bracket or a comma too many"),
+        ("model: m\n}\n", "2: has a bracket or comma too many"),
         ("model: a\n---\nmodel: b\n", "2: begins a second plan"),
         ("model: |x\n", "1: is not written as in a plan"),
         ("Model: a: b\n", "1: holds a second colon"),

@@ -253,7 +253,7 @@ def test_what_others_quantised_is_not_recommended_for_training(how: str) -> None
     advice = advise(gpu(200), LLAMA_8B | {"quantization": how}, INSTRUCTIONS)
     assert (advice.verdict, advice.reasons[0].code) == ("not_yet", "G11_quantised")
     assert how in advice.reasons[0].text
-    assert advice.instead == ("Take the original, unquantised weights of this model.",)
+    assert advice.instead == ("Use the original, unquantised weights of this model.",)
 
 
 def test_an_encoder_is_not_recommended_for_what_it_cannot_do() -> None:
@@ -307,7 +307,7 @@ def test_data_that_would_waste_the_run_closes_a_gate(changes: dict[str, Any], ga
 def test_rows_that_were_left_out_are_told_beside_those_that_are_read() -> None:
     """They are none of `rows`, and may lack a label as well as a text."""
     advice = advise(gpu(12), BERT, IMDB | {"rows": 900, "unique_rows": 900, "empty_rows": 901})
-    assert advice.reasons[0].text == "901 rows have no text, or nothing to be learned from it; 900 have both."
+    assert advice.reasons[0].text == "901 rows have no text, or nothing to learn from it; only 900 can be used."
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_shorter_texts_are_advised_for_the_method_that_would_win() -> None:
 def test_what_would_fit_and_still_take_too_long_is_told_to_shrink_too() -> None:
     advice = advise(LLAMA_8B, INSTRUCTIONS, gpu(8), time_budget_hours=0.5)
     assert advice.verdict == "does_not_fit"
-    assert "Take a smaller model, or a machine with more memory." in advice.instead
+    assert "Use a smaller model, or a machine with more memory." in advice.instead
     assert any("allow" in said for said in advice.instead), "a larger machine alone would not make it quick enough"
 
 
@@ -86,7 +86,7 @@ def test_shorter_texts_are_advised_only_where_they_are_enough(hours: float) -> N
 def test_the_length_that_is_wanted_is_not_the_one_that_was_cut_already() -> None:
     long = INSTRUCTIONS | {"tokens_p95": 2200, "tokens_p99": 3800, "tokens_max": 6000}
     (said,) = (text for text in advise(LLAMA_8B, long, gpu(9.8)).instead if "texts cut at" in text)
-    assert said.endswith("3 800 are wanted now.")
+    assert said.endswith("instead of 3 800.")
 
 
 def test_a_challenge_names_methods_that_fit() -> None:
@@ -134,7 +134,7 @@ def test_how_many_texts_a_short_reader_cuts_is_said() -> None:
     texts = INSTRUCTIONS | {"task": "seq2seq", "tokens_p50": 500, "tokens_p95": 900, "tokens_p99": 1100, "tokens_max": 2000}
     t5 = {"id": "t5", "family": "encoder-decoder", "parameters": 248_000_000, "max_positions": 512}
     (said,) = (w.text for w in advise(t5, texts, gpu(23)).warnings if w.code == "long_texts")
-    assert said.startswith("About 47% of the texts are longer than the 512 tokens that this model reads, one in a hundred than")
+    assert said.startswith("About 47% of the texts are longer than the 512 tokens that this model reads, 1% longer than")
 
 
 def test_others_on_the_card_are_named_where_they_alone_stand_in_the_way() -> None:
@@ -142,7 +142,7 @@ def test_others_on_the_card_are_named_where_they_alone_stand_in_the_way() -> Non
     busy["devices"][0]["memory_free"] = 5 * 10**9
     advice = advise(LLAMA_8B, INSTRUCTIONS, busy)
     assert advice.verdict == "does_not_fit"
-    assert "End what other programs hold on this device (19.0 GB): LoRA would then fit." in advice.instead
+    assert "Close the other programs on this device (they hold 19.0 GB): LoRA would then fit." in advice.instead
     assert not any("other programs" in said for said in advise(LLAMA_8B, INSTRUCTIONS, gpu(5)).instead)
 
 

@@ -99,9 +99,7 @@ def test_what_the_app_cannot_take_is_refused_and_not_ignored(flags: str, capsys:
     assert flags.split()[-2 if "=" in flags else 0].partition("=")[0] in capsys.readouterr().err
 
 
-def test_whoever_asked_for_lines_attaches_with_lines(
-    worker: Any, runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_asked_for_lines_attaches_with_lines(worker: Any, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worker.end("stopped", 5, cause="Stopped")
     in_a_terminal(monkeypatch)
     monkeypatch.setattr("tui.start.run_app", lambda **options: pytest.fail("the app was shown"))
@@ -186,7 +184,7 @@ def test_a_run_whose_folder_went_away_is_not_said_to_have_run_out_of_memory(
     run.path.rename(run.path.with_name("elsewhere"))
     assert headless._closing(run, RunState(status="dead"), as_json=False, in_group=False) == 4
     said = " ".join(capsys.readouterr().err.split())
-    assert "was moved or removed. Where it is now, `loracle attach` with its path shows it." in said
+    assert "was moved or removed. `loracle attach` with its new path shows it." in said
     assert "memory" not in said
 
 
@@ -327,7 +325,7 @@ def test_without_a_terminal_one_hears_what_a_worker_does_before_it_trains(monkey
     assert out.getvalue().splitlines() == [
         "starting the worker …",
         "loading the model …",
-        "turning texts into tokens 500/1 000 …",
+        "tokenizing the texts 500/1 000 …",
         "step 0/30 · epoch 0.0",
         "scoring the validation rows 0/20 …",
     ]
@@ -339,9 +337,7 @@ def test_a_damaged_event_ends_no_view() -> None:
     assert out.getvalue() == ""
 
 
-def test_what_was_known_before_a_resume_is_read_up_to_there(
-    worker: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_known_before_a_resume_is_read_up_to_there(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     worker.steps(1, 20)
     offset = worker.run.events.stat().st_size
     worker.steps(21, 30)
@@ -400,7 +396,7 @@ def test_a_merge_that_is_interrupted_says_that_nothing_is_left(
 
     monkeypatch.setattr("engine.merging.merge", interrupted)
     assert commands.merge(argparse.Namespace(run=str(make_run().run.path), runs=None, to=None, json=True)) == 130
-    assert "nothing is left of the merged model" in capsys.readouterr().err
+    assert "what was written of the merged model was removed" in capsys.readouterr().err
 
 
 def test_a_group_between_two_of_its_runs_can_be_stopped(monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., Any]) -> None:
@@ -492,7 +488,7 @@ def test_whoever_leaves_a_run_to_itself_is_told_how_to_come_back(
 
     monkeypatch.setattr(headless, "watch", interrupted)
     assert headless.attach_to(run, as_json=True) == 0
-    assert f"{run.name} goes on without you. Back: loracle attach {run.name}" in capsys.readouterr().err
+    assert f"{run.name} continues in the background. Watch it: loracle attach {run.name}" in capsys.readouterr().err
     assert headless.leave(lambda: (run, 0), told.append) == 0
     assert headless.leave(begin, told.append) == 130
     assert told == [run, run], "who pressed Ctrl-C meanwhile is told that it runs"
@@ -516,7 +512,7 @@ def test_the_last_words_of_a_run_in_a_group_are_those_of_the_group(
     assert said(in_group=True, **fault) == (4, "", "loracle: It broke. Mend it.")
     name = worker.run.name
     assert f"Start again from the beginning: loracle resume {name}" in said(status="dead")[2]
-    assert f"Go on from the newest sound checkpoint: loracle resume {name}" in said(status="dead", checkpoint=5)[2]
+    assert f"Resume from the newest intact checkpoint: loracle resume {name}" in said(status="dead", checkpoint=5)[2]
 
 
 def test_ctrl_c_in_the_moment_in_which_a_run_ends_stops_its_group(worker: Any) -> None:
@@ -597,9 +593,9 @@ def test_runs_of_one_name_are_no_obstacle_to_calibrating(
     assert commands_estimate.calibrate(argparse.Namespace(runs=runs_root(), json=False)) == 0
     assert sorted(bool(report) for _name, report in learned) == [False, True, True]
     told = " ".join(capsys.readouterr().out.split())
-    assert "full fp32 are multiplied by it from now on (before: 1.00)" in told
-    assert "lora runs lie 7.5% apart in memory; from more than 5% nothing is learned" in told
-    assert "lora fp32 lie 21% apart in time; from more than 15% nothing is learned" in told
+    assert "full fp32 are multiplied by that from now on (before: 1.00)" in told
+    assert "lora runs differ by 7.5% in memory; above 5% nothing is learned" in told
+    assert "lora fp32 differ by 21% in time; above 15% nothing is learned" in told
     assert "lora runs agree" not in told, "what was learned once is no agreement of these"
 
 

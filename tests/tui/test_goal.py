@@ -60,7 +60,7 @@ async def test_an_answer_changes_the_advice_at_once_and_goes_with_the_run(
     async with app.run_test(size=(80, 24)) as pilot:
         below = await to_recommendation(app, pilot, wait)
         assert "Recommended: Full" in screen(app)
-        await wait(pilot, lambda: "g: what you want could make it LoRA" in screen(app))
+        await wait(pilot, lambda: "g: your goal could make it LoRA" in screen(app))
         await pilot.press("g")
         await wait(pilot, lambda: isinstance(app.screen, GoalScreen) and "(●) one" in screen(app))
         assert "two or three  → LoRA" in screen(app)
@@ -96,9 +96,9 @@ async def test_where_no_answer_changes_anything_that_is_said(
     async with app.run_test(size=(80, 24)) as pilot:
         below = await to_recommendation(app, pilot, wait)
         await wait(pilot, lambda: "Not yet" in screen(app))
-        assert "what you want" not in screen(app)
+        assert "your goal" not in screen(app)
         await pilot.press("g")
-        await wait(pilot, lambda: "Nothing that you could say about your goal" in screen(app))
+        await wait(pilot, lambda: "No other goal would change" in screen(app))
         assert app.screen is below
 
 
@@ -110,7 +110,7 @@ def test_a_goal_in_words_says_what_is_no_default() -> None:
         "within 2.0 h",
         "forgetting would hurt somewhat",
         "3 variants of the model",
-        "to be used in 4 bit",
+        "to be used in 4 bits",
     ]
 
 

@@ -50,12 +50,12 @@ async def test_a_deleted_run_comes_back_with_u_and_is_gone_once_the_app_is_left(
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: "first-lora" in screen(app) and "stopped" in screen(app))
         await pilot.press("delete")
-        await wait(pilot, lambda: "u brings it back" in screen(app))
+        await wait(pilot, lambda: "u restores it" in screen(app))
         assert not run.path.exists()
         await pilot.press("u")
         await wait(pilot, lambda: run.path.exists() and "stopped" in screen(app))
         await pilot.press("delete")
-        await wait(pilot, lambda: "u brings it back" in screen(app))
+        await wait(pilot, lambda: "u restores it" in screen(app))
     app.empty_trash()
     assert list(runs.iterdir()) == []
 
@@ -188,7 +188,7 @@ async def test_the_list_answers_while_logs_are_read(
         home = app.screen
         assert isinstance(home, HomeScreen)
         await pilot.press("G", "delete")
-        await wait(pilot, lambda: not last.exists() and not line(app, "r00-lora") and "brings it back" in screen(app))
+        await wait(pilot, lambda: not last.exists() and not line(app, "r00-lora") and "restores it" in screen(app))
         await pilot.press("k", "k")
         table = home.query_one(DataTable)
         await wait(pilot, lambda: table.scroll_y > 0 and "…" in line(app, "r03-lora"))

@@ -164,10 +164,10 @@ def test_every_sentence_about_what_is_wrong_is_one_that_the_code_says() -> None:
     [
         ("a: b.csv: there is no such file. Did you mean c.csv?", "a: b.csv：没有这个文件。您是指 c.csv 吗？"),
         ("rows.csv: has no column [/]x; its columns are a, b.", "rows.csv：没有 [/]x 列；现有的列：a, b。"),
-        ("The disk of /runs/a was full while the result was saved; what was saved before is sound.",
+        ("The disk of /runs/a was full while the result was saved; what was saved before is intact.",
          "/runs/a 所在磁盘已满（当时正在保存结果）；之前保存的内容完好。"),
-        ("Tried before the first step: There is not enough memory for even one row of 512 tokens. Close what else uses the"
-         " memory, lower max_length (it is 512), or choose QLoRA; or take a smaller model.",
+        ("Tried before the first step: There is not enough memory for even one row of 512 tokens. Close other programs, "
+         "lower max_length (it is 512), or choose QLoRA; or take a smaller model.",
          "第一步之前的试运行：内存连一行 512 个词元的数据都放不下。请关闭其他占用内存的程序，降低 max_length（现为 512），"
          "或选择 QLoRA；或换较小的模型。"),
         ("The gradient is no longer a number at step 7. Most likely learning_rate is too high (it is 0.5).",
@@ -178,7 +178,7 @@ def test_every_sentence_about_what_is_wrong_is_one_that_the_code_says() -> None:
         ("p.yaml:3: epochs must be greater than or equal to 1 (it is 0).\np.yaml:4: rnak: no such field. Did you mean rank?",
          "p.yaml:3：epochs 必须大于或等于 1（现为 0）。\np.yaml:4：rnak：没有这个字段。您是指 rank 吗？"),
         ("G4_too_few", "G4_too_few"),
-        ("Full fine-tuning: needs about 13.0 GB, you have 11.6 GB free: does not fit. --anyway runs it all the same.",
+        ("Full fine-tuning: needs about 13.0 GB, you have 11.6 GB free: does not fit. --anyway runs it regardless.",
          "全量微调：约需 13.0 GB，可用 11.6 GB：放不下。--anyway 仍会运行。"),
         ("ValueError: something of a library", "ValueError: something of a library"),
     ],

@@ -82,7 +82,7 @@ async def test_result(runs: Path, recorded: Any, wait: Any, screen: Screen, size
     run = recorded(done=True)
     async with app.run_test(size=size) as pilot:
         app.open_run(run, result=True)
-        await wait(pilot, lambda: "b taken for a" in screen(app))
+        await wait(pilot, lambda: "b mistaken for a" in screen(app))
         await settled(pilot)
         same_picture(app, f"result-{size[0]}")
 

@@ -56,11 +56,11 @@ def test_answers_become_the_command_that_auto_takes(
     assert typed == [[*common, "--dry-run", "--runs", str(tmp_path)], [*common, "--method", "lora", "--runs", str(tmp_path)]]
     told = capsys.readouterr()
     assert "there is no such model folder" in told.err
-    assert "600 rows, taken for classification. " in told.err
+    assert "600 rows, read as classification. " in told.err
     assert "6% of the rows repeat another row" in told.err
-    assert "9 is no such number" in told.err
-    assert "tagging is no such task" in told.err
-    assert "half an hour is no such number" in told.err
+    assert "9 is not a valid number" in told.err
+    assert "tagging is not one of the tasks" in told.err
+    assert "half an hour is not a valid number" in told.err
     assert told.out == ""
     assert draft.kept() == draft.Draft()
     assert draft.recent("model") == ["small"]
@@ -119,7 +119,7 @@ def test_columns_samples_settings_and_the_goal_are_asked_for_too(
     assert [r["drop_conflicts"] for r in read] == [False, False, True]
     told = capsys.readouterr().err
     assert "much" in told
-    assert "Settings of your own that the run gets: rank=8." in told
+    assert "Your own settings for the run: rank=8." in told
     assert [("--dry-run" in t, "--set" in t, "--forgetting" in t, "lora" in t) for t in typed] == [
         (True, False, False, False), (True, True, False, False), (True, True, False, False), (True, True, True, False),
         (False, True, True, True),
@@ -175,14 +175,14 @@ def test_input_that_is_no_text_is_a_wrong_answer(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n1\n"), encoding="utf-8"))
     with pytest.raises(plain.InputEnded):
         plain.ask(draft.Draft(model="demo"), None, lambda arguments: 0)
-    assert "is no such number" in capsys.readouterr().err
+    assert "is not a valid number" in capsys.readouterr().err
 
 
 def test_the_end_of_the_input_exits_2_and_what_was_said_is_kept() -> None:
     command = [sys.executable, "-m", "tui.cli", "--model", "demo"]
     done = subprocess.run(command, input="demo\n", capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "the input ended before everything was said" in done.stderr
+    assert "the input ended before everything was answered" in done.stderr
     assert done.stdout == ""
 
 

@@ -166,7 +166,7 @@ async def test_a_trial_of_bf16_changes_the_plan_that_is_already_there(
         assert plan_screen.advice.candidate("full").settings.precision == "fp32"
         plan_screen._take(work_plan.change(plan_screen.advice, "full", "epochs", "7"), choose="full")
         await pilot.press("enter")
-        await wait(pilot, lambda: "Starts once bf16 was tried" in screen(app))
+        await wait(pilot, lambda: "once bf16 has been tried" in screen(app))
         go_on.set()
         await wait(pilot, lambda: isinstance(app.screen, RunScreen))
         settings = plan_screen.advice.candidate("full").settings
@@ -183,7 +183,7 @@ async def test_who_looks_at_the_machine_again_starts_nothing_that_waited(
         await wait(pilot, lambda: plan_screen.advice is not None)
         before, plan_screen._trying = plan_screen.advice, True
         await pilot.press("enter")
-        await wait(pilot, lambda: "Starts once bf16 was tried" in screen(app))
+        await wait(pilot, lambda: "once bf16 has been tried" in screen(app))
         plan_screen._trying = False
         await pilot.press("m")
         await wait(pilot, lambda: plan_screen.advice is not before)
@@ -238,7 +238,7 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
         told = words.memory_sum(memory)
         await wait(pilot, lambda: "far too little" in screen(app) and f"{told} (counting" in screen(app))
         await pilot.press("1", "enter")
-        await wait(pilot, lambda: "Starts once its memory is counted" in screen(app))
+        await wait(pilot, lambda: "once its memory is counted" in screen(app))
         assert not started
         go_on.set()
         await wait(pilot, lambda: [plan.effective_batch for plan in started] == [500_000])
@@ -323,7 +323,7 @@ async def test_leaving_while_the_model_is_downloaded_starts_nothing(
         await wait(pilot, lambda: plan_screen.advice is not None and not plan_screen._counting)
         await pilot.press("enter")
         await wait(pilot, begun.is_set)
-        await wait(pilot, lambda: "downloaded 33% of 90.0 MB, then the start… esc gives it up" in screen(app))
+        await wait(pilot, lambda: "downloaded 33% of 90.0 MB, then starting… esc cancels it" in screen(app))
         await pilot.press("escape")
         await wait(pilot, over.is_set)
         await pilot.pause(0.1)

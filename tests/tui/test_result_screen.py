@@ -110,9 +110,9 @@ async def test_the_result_says_what_is_still_wrong_and_what_it_cost(
         shown = screen(app)
         assert "+35.0 (+25.0 +45.0)" in shown
         assert re.search(r"2\.0 GB +1\.9 GB", shown)
-        assert "6  b taken for a" in shown
+        assert "6  b mistaken for a" in shown
         await pilot.press("c", "m")
-        await wait(pilot, lambda: "row 7 · true a, said b" in screen(app))
+        await wait(pilot, lambda: "row 7 · true a, predicted b" in screen(app))
         assert "the [/] \\x1b[31mbattery" in screen(app)
         await pilot.press("m", "4")
         await wait(pilot, lambda: "Better than before." in screen(app))
@@ -167,7 +167,7 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
     async with app.run_test(size=(80, 24)) as pilot:
         await result_of(app, run, pilot, wait, screen)
         await pilot.press("M")
-        await wait(pilot, lambda: "A model of its own" in screen(app))
+        await wait(pilot, lambda: "A standalone model" in screen(app))
         await pilot.press("enter")
         await wait(pilot, lambda: "Writing the merged model" in screen(app))
         await pilot.press("ctrl+q")
@@ -179,11 +179,11 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
 
         (run.path / "merged").mkdir()
         await pilot.press("M")
-        await wait(pilot, lambda: "merged model, and stays" in screen(app))
+        await wait(pilot, lambda: "something other than a merged model" in screen(app))
         await pilot.press("escape")
         (run.path / "merged" / "loracle.json").write_text('{"merged": true}')
         await pilot.press("M")
-        await wait(pilot, lambda: "An earlier merge lies there" in screen(app))
+        await wait(pilot, lambda: "An earlier merge is there" in screen(app))
         await pilot.press("right", "enter")
         await wait(pilot, lambda: len(merges) == 2 and app.merges.run is None)
     assert merges == [(run.path / "merged", False), (run.path / "merged", True)]
@@ -200,7 +200,7 @@ async def test_y_copies_the_pane_and_shift_y_the_report(runs: Path, done: Any, s
         await wait(pilot, lambda: "334 k of 22.7 M parameters" in app.clipboard)
         assert "before" not in app.clipboard
         await pilot.press("Y")
-        await wait(pilot, lambda: "b taken for a" in app.clipboard and "Better than before." in app.clipboard)
+        await wait(pilot, lambda: "b mistaken for a" in app.clipboard and "Better than before." in app.clipboard)
 
 
 @pytest.mark.parametrize("size", SIZES)

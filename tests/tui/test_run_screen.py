@@ -169,9 +169,7 @@ async def test_the_last_answers_of_a_run_do_not_hinder_its_result(runs: Path, wo
         await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "after training" in screen(app))
 
 
-async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(
-    runs: Path, worker: Any, screen: Screen, wait: Any
-) -> None:
+async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -185,13 +183,13 @@ async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(
         await pilot.press("7")
         await wait(pilot, lambda: "7 advice" in screen(app))
         told = app.screen.query_one("#advice-text", Quiet).render().plain
-        assert "most often the machine ran out of memory" in told
+        assert "most often because the machine ran out of memory" in told
         assert "Nothing to do" not in told
 
 
 @pytest.mark.parametrize(
     ("started", "free", "likely"),
-    [(1.0, 10**9, "started anew"), (None, 100, "its disk is full"), (None, 10**9, "ran out of memory")],
+    [(1.0, 10**9, "restarted"), (None, 100, "its disk is full"), (None, 10**9, "ran out of memory")],
 )
 def test_what_ended_a_worker_is_said_alike_in_the_app_and_without_it(
     worker: Any,
@@ -278,7 +276,7 @@ async def test_a_run_that_would_fail_again_is_begun_anew_with_the_saner_setting(
 ) -> None:
     worker.steps(1, 5)
     cause = "The loss is no longer a number at step 6. Most likely learning_rate is too high (it is 0.0002)."
-    cure = f"`loracle run {worker.run.path}/plan.yaml --set learning_rate=2e-06` begins anew with a saner setting."
+    cure = f"`loracle run {worker.run.path}/plan.yaml --set learning_rate=2e-06` starts over with a safer setting."
     worker.end("failed", 4, cause=cause, cure=cure, setting="learning_rate=2e-06")
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:

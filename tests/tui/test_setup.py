@@ -96,7 +96,7 @@ async def test_a_draft_that_one_was_in_the_middle_of_outlives_another_one(
     drafts.keep(Draft(model="mine", goal={"purpose": "code"}))
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app) and any("ctrl+l lists such drafts" in n.message for n in app._notifications))
+        await wait(pilot, lambda: ready(app) and any("ctrl+l lists all drafts" in n.message for n in app._notifications))
         await pilot.press("ctrl+l")
         await wait(pilot, lambda: "mine · no data yet" in screen(app))
         await pilot.press("enter")

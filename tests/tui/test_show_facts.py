@@ -30,7 +30,8 @@ def test_every_accelerator_is_shown_and_the_one_that_would_be_used_is_marked() -
     machine = Machine(backend="cuda", devices=cards, cpu_cores=8, ram_available=20 * GB, ram_total=64 * GB, disk_free=10 * GB,
                       hub_disk_free=99 * GB, nf4=False, problems=("amdsmi did not answer in 5 s.",))  # fmt: skip
     said = drawn(show_facts.machine, machine, None)
-    for words in ("cuda, measured now", "a slice (MIG)", "30.0 GB", "61 C", "one run uses one accelerator, the freest",
+    for words in ("cuda, measured now", "a slice (MIG)", "30.0 GB", "61 C", "a run uses one accelerator, the one "
+        "with the most free memory",
                   "do not run here (tried): no QLoRA", "99.0 GB free for downloaded models", "not answer in 5 s"):  # fmt: skip
         assert words in said
     assert "→ Tesla T4 [/]" in said
@@ -49,7 +50,7 @@ def test_a_mixture_of_experts_says_what_one_token_passes_through() -> None:
                        chat_template=True, instruct=True, quantization="gptq", tied_embeddings=False)  # fmt: skip
     looked = ModelInspection(facts=facts, path="/models/moe", revision="abc", fingerprint="0" * 64, weights_here=False)
     said = drawn(show_facts.model, looked)
-    for words in ("8 in each layer, 2 for each token: a token passes through 13 B", "8 for keys and values", "gptq",
+    for words in ("8 in each layer, 2 for each token: a token passes through 13 B", "8 key/value heads", "gptq",
                   "with a chat template", "The weights are not on this machine"):  # fmt: skip
         assert words in said
 
@@ -74,8 +75,8 @@ def looked() -> DataInspection:
 
 def test_what_is_odd_about_data_is_said_in_sentences(looked: DataInspection) -> None:
     said = drawn(show_facts.data, looked)
-    for words in ("classification (60% sure)", "(not used: id)", "900 different", "(estimated)", "de (a guess)", "20 more",
-                  "10% of the rows repeat another row", "5% more differ from an earlier row only a little",
+    for words in ("classification (60% sure)", "(not used: id)", "900 distinct", "(estimated)", "de (a guess)", "20 more",
+                  "10% of the rows repeat another row", "5% more differ only a little from an earlier row",
                   "2% of the rows have a text that also appears with another label", "also in the training data",
                   "column id is different in every row", "column day is the same in every row",
                   "column folder gives the label away in 97% of the rows", "task and columns are a guess"):  # fmt: skip

@@ -120,15 +120,17 @@ def test_a_failed_run_is_tried_again_from_where_it_has_something() -> None:
     state = fold([began, kept, failed | {"cause": "Memory ran out.", "cure": "Take LoRA."}])
     assert ending(state) == f"Failed: Memory ran out. Take LoRA. r tries again from the newest checkpoint. {changed}"
     saner = fold([began, kept, failed | {"cause": "It is no number. " * 9, "cure": "Run it.", "setting": "learning_rate=1e-05"}])
-    assert ending(saner, 140).endswith("… (7 has it whole.) e opens its plan with learning_rate=1e-05. r tries the same again.")
+    assert ending(saner, 140).endswith(
+        "… (7 shows all of it.) e opens its plan with learning_rate=1e-05. r tries the same again."
+    )
     # Where there is less room the cause gives way, and the keys stay.
     told = ending(fold([began, kept, failed | {"cause": "Memory ran out. " * 9}]), 140)
-    assert told.endswith(f"… (7 has it whole.) r tries again from the newest checkpoint. {changed}")
+    assert told.endswith(f"… (7 shows all of it.) r tries again from the newest checkpoint. {changed}")
     assert len(told) <= 140
     refused = fold([began, failed | {"status": "refused", "cause": "rows.csv is gone. " * 20}])
     assert ending(refused) == f"Refused: {'rows.csv is gone. ' * 20}{changed}"
     told = ending(refused, 140)
-    assert told.endswith(f"… (7 has it whole.) {changed}")
+    assert told.endswith(f"… (7 shows all of it.) {changed}")
     assert len(told) <= 140
 
 

@@ -35,19 +35,19 @@ OF_RUNS = frozenset({"open", "attach", "resume", "mark", "compare", "replay", "d
 class HomeScreen(LoracleScreen):
     """The list of runs. With none yet the set-up opens at once."""
 
-    ABOUT = _("All runs, newest first. A run that is going on can be watched; a stopped or dead one can be resumed.")
+    ABOUT = _("All runs, newest first. A run in progress can be watched; a stopped or dead one can be resumed.")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", _("New run"), id="new", tooltip=_("Choose a model and data")),
         Binding("enter", "open", _("Open"), id="open", priority=True, tooltip=_("Watch the run, or see its result")),
         Binding("a", "attach", _("Attach"), id="attach", show=False,
-                tooltip=_("Watch what is going on, or the run under the cursor")),
+                tooltip=_("Watch the run in progress, or the one under the cursor")),
         Binding("r", "resume", _("Resume"), id="resume", show=False, tooltip=_("Go on with a stopped, failed or dead run")),
         Binding("space", "mark", _("Mark"), id="mark", show=False, tooltip=_("Mark runs, to compare them")),
         Binding("v", "compare", _("Compare"), id="compare", tooltip=_("Compare the marked runs, or choose some")),
         Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),
         Binding("delete,backspace", "delete", _("Delete"), id="delete", key_display="del",
-                tooltip=_("Move the run to the trash; it can be brought back until the app is left")),
-        Binding("u", "undo", _("Undo"), id="undo", show=False, tooltip=_("Bring back the run that was deleted last")),
+                tooltip=_("Move the run to the trash; it can be restored until the app is closed")),
+        Binding("u", "undo", _("Undo"), id="undo", show=False, tooltip=_("Restore the run that was deleted last")),
         Binding("j", "move(1)", id="down", show=False),
         Binding("k", "move(-1)", id="up", show=False),
         Binding("g", "end(-1)", id="first", show=False),
@@ -150,7 +150,7 @@ class HomeScreen(LoracleScreen):
     def _note(self) -> None:
         new, compare = keys.name("new", "n"), keys.name("compare", "v")
         if self.loracle.discarded:
-            words = _("{name} is in the trash: {undo} brings it back until the app is left.")
+            words = _("{name} is in the trash: {undo} restores it until the app is closed.")
             name = fitted(one_line(short_name(self.loracle.discarded[-1].name)), 26)
             said = words.format(name=name, undo=keys.name("undo", "u"))
         elif not self._rows:
@@ -253,7 +253,7 @@ class HomeScreen(LoracleScreen):
         if row.run.group is None:
             self._discard(row.run)
             return
-        words = _("{name} belongs to {group}. Delete the whole group? {undo} brings it back until the app is left.")
+        words = _("{name} belongs to {group}. Delete the whole group? {undo} restores it until the app is closed.")
         name, group = one_line(row.run.path.name, 60), one_line(row.run.group.name, 60)
         question = Content(words.format(name=name, group=group, undo=keys.name("undo", "u")))
         run = row.run

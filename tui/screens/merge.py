@@ -37,7 +37,7 @@ class MergeScreen(Dialog["tuple[Path, bool] | None"]):
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="dialog", can_focus=False):
             yield Static(Content.styled(_("Merge the adapter into its base"), "bold"), markup=False)
-            words = _("A model of its own is written that needs no adapter and no peft; the run and its adapter stay.")
+            words = _("A standalone model is written that needs neither adapter nor peft; the run and its adapter stay.")
             yield Static(Content(f"\n{words}\n\n{_('Folder')}"), markup=False)
             yield PathInput(str(self._usual), placeholder=_("a new folder"), files=False, id="merge-to")
             yield Static(id="merge-note", markup=False)
@@ -67,8 +67,8 @@ class MergeScreen(Dialog["tuple[Path, bool] | None"]):
         self._looked, self._there = folder, there
         words = {
             "": "",
-            "merged": _("An earlier merge lies there. Replacing it keeps it until the new one is whole; or name another folder."),
-            "else": _("Name a folder that is not there yet: what this one holds is no merged model, and stays."),
+            "merged": _("An earlier merge is there. It is kept until the new one is complete; or name another folder."),
+            "else": _("Name a folder that does not exist yet: this one holds something other than a merged model."),
         }[self._there]
         mark = f"{sign('!')} " if words else ""
         self.query_one("#merge-note", Static).update(Content.styled(f"\n{mark}{words}" if words else "", "$text-warning"))

@@ -22,7 +22,7 @@ class PanesScreen(LoracleScreen):
             Binding(str(n), f"pane({n})", _("Pane {n}").format(n=n), id=f"pane-{n}", show=False, tooltip=_("Go to that pane"))
             for n in range(1, 8)
         ),
-        Binding("m", "enlarge", _("Maximise"), id="maximise", show=False, tooltip=_("The focused pane with the room of all")),
+        Binding("m", "enlarge", _("Maximise"), id="maximise", show=False, tooltip=_("Give the focused pane the whole screen")),
     ]
 
     _enlarged: Pane | None = None

@@ -57,7 +57,7 @@ class PlanStarts(LoracleScreen):
             self._start(anyway=False)
         elif self._counting and not asked_again:
             self._waiting = "start"
-            self._message(_("Starts once its memory is counted, in seconds, if it fits then."), wrong=False)
+            self._message(_("Starts in a few seconds, once its memory is counted, if it fits."), wrong=False)
         elif obstacle.final:
             self._message(_("This cannot start. {why}").format(why=obstacle.text))
         else:
@@ -70,7 +70,9 @@ class PlanStarts(LoracleScreen):
             return False
         self._waiting = action
         key = keys.name("start", "enter") if action == "start" else keys.name("pilot", "p")
-        self._message(_("Starts once bf16 was tried, in seconds; {key} again starts now, in fp32.").format(key=key), wrong=False)
+        self._message(
+            _("Starts in a few seconds, once bf16 has been tried; {key} again starts now, in fp32.").format(key=key), wrong=False
+        )
         return True
 
     def _answered(self, yes: bool | None) -> None:

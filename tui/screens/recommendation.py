@@ -45,8 +45,8 @@ class RecommendationScreen(PlanStarts):
         Binding("left", "beside(-1)", show=False),
         Binding("right", "beside(1)", show=False),
         Binding("e", "edit", _("Edit"), id="edit", tooltip=_("Change the settings of the chosen method")),
-        Binding("g", "goal", _("Goal"), id="goal", tooltip=_("Say what you want, where it would change the advice")),
-        Binding("w", "chain", _("Why"), id="why", tooltip=_("The whole decision: every rule, its points, its source")),
+        Binding("g", "goal", _("Goal"), id="goal", tooltip=_("Your goal, as far as it would change the advice")),
+        Binding("w", "chain", _("Why"), id="why", tooltip=_("The whole decision: every rule with its points and source")),
         Binding("c", "command", _("Command"), id="command", tooltip=_("Copy this run as a command for a shell")),
         Binding("m", "measure", _("Look again"), id="measure", tooltip=_("Look at the machine again: free memory changes")),
         Binding("j", "scroll(1)", show=False),
@@ -221,7 +221,7 @@ class RecommendationScreen(PlanStarts):
         said = views.own_settings(self.advice.cautions(method))
         own.update(said)
         own.display = bool(said.plain)
-        doing = _("… trying bf16 here, once for such texts; a start waits for it.")
+        doing = _("… trying bf16 here, once for such texts; starting waits for it.")
         self._message(doing if self._trying else "", wrong=False)
 
     def action_beside(self, step: int) -> None:
@@ -239,7 +239,7 @@ class RecommendationScreen(PlanStarts):
         if any(q.matters or q.current != q.default for q in self.advice.questions):
             self.app.push_screen(GoalScreen(self._now, self._changed))
         else:
-            self._message(_("Nothing that you could say about your goal would change this advice."), wrong=False)
+            self._message(_("No other goal would change this advice."), wrong=False)
 
     def action_edit(self) -> None:
         """Change the settings of the chosen method."""
@@ -281,5 +281,5 @@ class RecommendationScreen(PlanStarts):
     def action_measure(self) -> None:
         """Look at the machine again and decide again; a start that waits for what is measured was for the advice as it was."""
         self._waiting = ""
-        self._message(_("looking at this machine…"), wrong=False)
+        self._message(_("inspecting this machine…"), wrong=False)
         self._advise(again=True)

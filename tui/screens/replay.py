@@ -27,12 +27,12 @@ class ReplayScreen(RunScreen):
 
     ABOUT = _("A recording of the run: nothing is trained here. Long pauses are cut short.")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "freeze", _("Pause"), id="pause", tooltip=_("Hold the recording, or go on")),
+        Binding("space", "freeze", _("Pause"), id="pause", tooltip=_("Pause or resume the recording")),
         Binding("plus,equals_sign", "speed(1)", _("Faster"), key_display="+", id="faster", tooltip=_("Up to 100 times as fast")),
-        Binding("minus", "speed(-1)", _("Slower"), key_display="-", id="slower", tooltip=_("Down to the real pace")),
+        Binding("minus", "speed(-1)", _("Slower"), key_display="-", id="slower", tooltip=_("Down to real time")),
         Binding("full_stop", "seek(1)", _("Forward"), key_display=".", id="seek-forward", show=False, tooltip=_("Jump forward")),
         Binding("comma", "seek(-1)", _("Backward"), key_display=",", id="seek-back", show=False, tooltip=_("Jump backward")),
-        Binding("0", "restart", _("Begin"), id="seek-begin", show=False, tooltip=_("From the begin")),
+        Binding("0", "restart", _("Beginning"), id="seek-begin", show=False, tooltip=_("From the beginning")),
     ]
     _seeking = False
 

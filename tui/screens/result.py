@@ -65,12 +65,13 @@ class ResultScreen(PanesScreen):
 
     ABOUT = _("The same held-out rows, scored with the same code before and after. Intervals are 95% paired bootstrap.")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("t", "try_it", _("Try it"), id="try", tooltip=_("Type a text: what the untouched model says, and the result")),
+        Binding("t", "try_it", _("Try it"), id="try", tooltip=_("Type a text: both the untouched model and the "
+            "result answer it")),
         Binding("c", "pane(3)", _("Confusions"), id="confusions", show=False, tooltip=_("Where it is still wrong")),
-        Binding("r", "again", _("Again"), id="again", tooltip=_("The plan of this run, to be changed")),
+        Binding("r", "again", _("Again"), id="again", tooltip=_("The plan of this run, to change and run again")),
         Binding("v", "compare", _("Compare"), id="compare", tooltip=_("Choose other runs to compare this one with")),
         Binding("o", "folder", _("Folder"), id="folder", tooltip=_("Open the model's folder, or copy its path")),
-        Binding("M", "merge", _("Merge"), id="merge", show=False, tooltip=_("A model of its own from base and adapter")),
+        Binding("M", "merge", _("Merge"), id="merge", show=False, tooltip=_("A standalone model from base and adapter")),
         Binding("Y", "copy_report", _("Copy report"), id="copy-report", show=False, tooltip=_("The whole report as text")),
         Binding("w", "watch", _("Curve and log"), id="watch", show=False, tooltip=_("The run's loss curve, metrics and log")),
         Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),
@@ -148,7 +149,7 @@ class ResultScreen(PanesScreen):
     def _parts(self, report: dict[str, Any]) -> "dict[str, list[Content | Table]]":
         wrong = [views_wrong.confusion(report), views.samples(report), views_wrong.worst(report), views_wrong.per_class(report)]
         shown: list[Content | Table] = [part for part in wrong if not isinstance(part, Content) or part.plain]
-        nothing = Content.styled(_("Nothing was kept of single rows."), "$text-muted")
+        nothing = Content.styled(_("No single rows were kept."), "$text-muted")
         return {
             "scores": [views.scores(report, roomy=self.has_class("-wide"))],
             "cost": [views.cost(report, roomy=self.has_class("-wide"))],

@@ -37,17 +37,17 @@ SETTLE_SECONDS = 2.0
 """How often the worker is looked for."""
 PATIENCE = 30.0
 """Seconds a resumed worker may take to say its first word before it counts as dead."""
-CHART_HELP = _("The mouse wheel zooms, and the place under the mouse is told.")
+CHART_HELP = _("The mouse wheel zooms; the point under the mouse is shown in numbers.")
 
 
 class RunScreen(RunPanes):
     """Only reads the run directory; the run goes on whether this is looked at or not."""
 
-    ABOUT = _("The run is a process of its own: leaving, or losing the connection, does not stop it.")
+    ABOUT = _("The run is a separate process: leaving, or losing the connection, does not stop it.")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "detach", _("Detach"), id="detach", tooltip=_("Quit the app; the run goes on")),
-        Binding("enter", "result", _("Result"), id="result", tooltip=_("What came out, once the run is done")),
-        Binding("e", "again", _("Again"), id="again-changed", tooltip=_("The plan of this run, to be changed")),
+        Binding("enter", "result", _("Result"), id="result", tooltip=_("The result, once the run is done")),
+        Binding("e", "again", _("Again"), id="again-changed", tooltip=_("The plan of this run, to change and run again")),
         Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),
     ]  # fmt: skip
 
@@ -65,7 +65,7 @@ class RunScreen(RunPanes):
         with Container(id="panes"):
             yield Pane(1, _("loss"), LossChart(id="chart"), id="loss", help=CHART_HELP)
             yield Pane(2, _("now"), Quiet(id="metrics", grows=True), Quiet(id="last"), id="now")
-            yield TextPane(3, _("machine"), id="machine", help=_("█ used now, ▒ up to the peak, | where the plan has it."))
+            yield TextPane(3, _("machine"), id="machine", help=_("█ used now, ▒ up to the peak, | as planned."))
             yield self._lower(TextPane(5, f"{_('evaluations')}   {sign('●')} {_('best')}", id="evaluations"))
             yield self._lower(TextPane(6, _("samples"), id="samples"))
             yield self._lower(TextPane(7, _("advice"), id="advice"))

@@ -22,7 +22,7 @@ from tui.words import LIVE, sign, unicode_terminal
 WORKER_LOG_LINES = 2_000
 TITLE_CELLS = 6
 """Of a frame, that its title cannot have: corners, blanks, and the pane's number."""
-NO_WORDS = _("worker.log is empty: the worker may have been killed, for instance for its memory")
+NO_WORDS = _("worker.log is empty: the worker may have been killed, for instance for using too much memory")
 
 
 def log_title(*, of_worker: bool = False) -> Content:
@@ -38,11 +38,11 @@ class ChartKeys(PanesScreen):
     """How a chart is drawn."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "smooth", _("Smoothing"), id="smooth", show=False, tooltip=_("How smooth the loss curve is drawn")),
+        Binding("s", "smooth", _("Smoothing"), id="smooth", show=False, tooltip=_("How smoothly the loss curve is drawn")),
         Binding("l", "log_scale", _("Log scale"), id="log-scale", show=False, tooltip=_("The loss on a logarithmic scale")),
-        Binding("a", "axis", _("Axis"), id="axis", show=False, tooltip=_("The curve along steps, tokens or time")),
+        Binding("a", "axis", _("Axis"), id="axis", show=False, tooltip=_("The curve over steps, tokens or time")),
         Binding("greater_than_sign", "zoom(2)", _("Zoom in"), key_display=">", id="zoom-in", show=False,
-                tooltip=_("Look nearer at the end of the curve")),
+                tooltip=_("Look closer at the end of the curve")),
         Binding("less_than_sign", "zoom(0.5)", _("Zoom out"), key_display="<", id="zoom-out", show=False,
                 tooltip=_("See more of the curve")),
         Binding("left_square_bracket", "pan(-0.5)", _("Earlier"), key_display="[", id="pan-left", show=False,
@@ -102,7 +102,7 @@ class ChartKeys(PanesScreen):
     def action_pan(self, share: float) -> None:
         """Along a zoomed curve."""
         if self._chart.zoom == 1:
-            self.say(_("The whole curve is in sight; {zoom} looks nearer first.").format(zoom=keys.name("zoom-in", ">")))
+            self.say(_("The whole curve is in view; {zoom} zooms in first.").format(zoom=keys.name("zoom-in", ">")))
         self._chart.pan(share)
 
     def action_symbols(self) -> None:
@@ -119,7 +119,7 @@ class RunKeys(ChartKeys):
     """Freezing the view, and what the log shows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "freeze", _("Freeze"), id="freeze", show=False, tooltip=_("Hold the picture still; the run goes on")),
+        Binding("space", "freeze", _("Freeze"), id="freeze", show=False, tooltip=_("Freeze the screen; the run goes on")),
         Binding("w", "worker_log", "worker.log", id="worker-log", show=False,
                 tooltip=_("What the worker and its libraries printed, instead of the events")),
     ]  # fmt: skip

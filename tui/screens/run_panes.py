@@ -70,7 +70,7 @@ class RunPanes(RunAsks):
             pane.title_words(title)
             self.call_after_refresh(self._tell_hidden)
             self.call_after_refresh(self._draw_samples)  # a pane that was not there has its width only then
-        words = _("No sample answers yet: they come with evaluations, or before and after where the model writes.")
+        words = _("No sample answers yet: they come with evaluations, or before and after for models that generate text.")
         nothing = Content.styled(words, "$text-muted")
         if pane.display:
             pane.show(views_samples.samples(state, pane.scrollable_content_region.width) if state.samples else nothing)

@@ -35,13 +35,13 @@ class SetupScreen(SetupDrafts):
     """Four steps and a line that says what memory the three methods would need so far."""
 
     ABOUT = _(
-        "Say what you know, in any order; enter goes on, {back} goes back, and what you said is kept when you leave."
+        "Fill in what you know, in any order; enter goes on, {back} goes back, and your answers are kept when you leave."
     ).format(back=keys.name("back", "esc"))
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "recommend", _("Plan"), id="recommend", tooltip=_("Compare full, LoRA and QLoRA")),
         Binding("ctrl+o", "browse", _("Browse files"), id="browse", tooltip=_("Pick the file of this field from a list")),
-        Binding("ctrl+n", "anew", _("Start over"), id="anew", tooltip=_("Put aside what was said and begin anew")),
-        Binding("ctrl+l", "drafts", _("Drafts"), id="drafts", tooltip=_("Go on with another draft that was begun"), show=False),
+        Binding("ctrl+n", "anew", _("Start over"), id="anew", tooltip=_("Put this draft aside and start a new one")),
+        Binding("ctrl+l", "drafts", _("Drafts"), id="drafts", tooltip=_("Continue another draft"), show=False),
         *(Binding(str(n), f"go('{step}')", show=False) for n, step in enumerate(STEPS, 1)),
         Binding("5", "recommend", show=False),
     ]
@@ -81,7 +81,7 @@ class SetupScreen(SetupDrafts):
         self._opening, self._to_plan = True, self._straight
         self._look_for_demos()
         if self._put_aside:
-            words = _("What you had begun is kept: {key} lists such drafts.")
+            words = _("Your draft is kept: {key} lists all drafts.")
             self.say(words.format(key=keys.name("drafts", "ctrl+l")))
         self.query_one(ModelStep).look(final=bool(self.draft.model))
         self.query_one(DataStep).look(final=bool(self.draft.data))
@@ -194,7 +194,7 @@ class SetupScreen(SetupDrafts):
         line = self.query_one("#memory-line", Static)
         if model is None or machine is None:
             without = _("needs another model: step 2 says why") if self.query_one(ModelStep).refused else _("needs a model")
-            waits = _("the machine is being looked at") if model is not None else without
+            waits = _("inspecting the machine") if model is not None else without
             line.update(Content.styled(f"{_('Memory')}  {waits}", "dim"))
             return
         candidates, advice = await in_thread(engine_side.so_far, machine, model, data, self.draft)
@@ -258,7 +258,7 @@ class SetupScreen(SetupDrafts):
         if model is None or data is None:
             if self.query_one(ModelStep).looking or self.query_one(DataStep).looking:
                 self._to_plan = True
-                self.query_one("#ready", Static).update(Content(_("Looking at model and data; the plan follows.")))
+                self.query_one("#ready", Static).update(Content(_("Inspecting model and data; the plan follows.")))
             else:
                 self.say(_("A valid model and valid data are needed first."), "warning")
             return

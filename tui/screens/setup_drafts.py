@@ -62,7 +62,7 @@ class SetupDrafts(LoracleScreen):
         """Pick another draft; this one is put aside."""
         others = drafts.aside()
         if not others:
-            words = _("There is no other draft; {key} begins one and puts this one aside.")
+            words = _("There is no other draft; {key} starts one and puts this one aside.")
             self.say(words.format(key=keys.name("anew", "ctrl+n")))
             return
 
@@ -71,4 +71,4 @@ class SetupDrafts(LoracleScreen):
                 self._change_to(others[int(index)])
 
         options = [(str(n), views.draft_line(one)) for n, one in enumerate(others)]
-        self.app.push_screen(PickScreen(_("Drafts that were begun"), options), picked)
+        self.app.push_screen(PickScreen(_("Drafts"), options), picked)

@@ -70,12 +70,12 @@ class DataStep(Step):
     def compose(self) -> ComposeResult:
         hint = _("A file, a saved set or a hub id; tab completes, {browse} lists.").format(browse=keys.name("browse", "ctrl+o"))
         yield Field(_("Training data"), self._start.data, name="data", files=True, placeholder=_("path to a file"), hint=hint)
-        hint = _("Scored before and after; without it some rows are put aside.")
+        hint = _("Scored before and after; without it some rows are held out.")
         held_out = self._start.held_out
         yield Field(_("Held-out data"), held_out, name="held-out", files=True, placeholder=_("optional"), hint=hint)
         found = Found(id="found")
         found.border_title = _("what I found")
-        found.border_subtitle = _("enter comes here, then the keys work")
+        found.border_subtitle = _("enter moves here, then these keys work")
         yield found
 
     def field(self, name: str) -> Field:
@@ -226,7 +226,7 @@ class DataStep(Step):
                 self.app.push_screen(PickScreen(_("What are the rows for?"), views.tasks_to_pick()), self._task_picked)
             case "column" if self.known is not None:
                 roles = views.columns_to_pick(self.known.facts)
-                self.app.push_screen(PickScreen(_("Which column is another one?"), roles), self._role_picked)
+                self.app.push_screen(PickScreen(_("Which column should change?"), roles), self._role_picked)
             case "conflicts":
                 self._drop = not self._drop
                 self.look(final=True)

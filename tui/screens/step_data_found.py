@@ -15,12 +15,12 @@ from tui.screens.step import Step
 class Found(VerticalScroll):
     """What was found; its keys put things right, so they work while it has the focus."""
 
-    HELP = _("What the rows are taken for and what is odd about them; its keys change how they are read.")
+    HELP = _("What the rows are read as and what is odd about them; the keys here change how they are read.")
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "done", _("Next"), id="data-next", tooltip=_("On to the next step")),
-        Binding("t", "fix('task')", _("Task"), id="task", tooltip=_("Take the rows for another task")),
-        Binding("c", "fix('column')", _("Columns"), id="columns", tooltip=_("Take other columns")),
+        Binding("t", "fix('task')", _("Task"), id="task", tooltip=_("Read the rows as another task")),
+        Binding("c", "fix('column')", _("Columns"), id="columns", tooltip=_("Use other columns")),
         Binding("x", "fix('conflicts')", _("Conflicts"), id="conflicts", tooltip=_("Leave out rows that contradict others")),
         Binding("l", "fix('length')", _("Longer"), id="longer", tooltip=_("Read rows to their end, as far as the model reads")),
         Binding("j", "scroll_down", show=False),

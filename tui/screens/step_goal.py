@@ -26,7 +26,7 @@ class GoalStep(Step):
     TITLE = _("Goal")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "demo('support')", _("Try the demo"), id="demo", tooltip=_("A small encoder and 600 support messages")),
-        Binding("D", "demo('chat')", _("Chat demo"), id="demo-chat", tooltip=_("A small model that writes, 212 conversations")),
+        Binding("D", "demo('chat')", _("Chat demo"), id="demo-chat", tooltip=_("A small chat model and 212 conversations")),
     ]
 
     class Demo(Message):
@@ -55,9 +55,11 @@ class GoalStep(Step):
         """Whether the chat demo's model is here."""
         self._chat_demo = chat
         lines = [
-            _("Enter goes on. Everything can be changed later; nothing has to be said."),
+            _("Enter goes on. Everything can be changed later; nothing is required."),
             "",
-            _("New here? {key} tries the demo: a small encoder learns to sort 600 messages.").format(key=keys.name("demo", "d")),
+            _("New here? {key} tries the demo: a small encoder learns to classify 600 messages.").format(
+                key=keys.name("demo", "d")
+            ),
         ]
         words = _("{key} tries the chat demo: a small model learns to answer in 212 conversations.")
         lines += [words.format(key=keys.name("demo-chat", "D"))] if chat else []

@@ -20,7 +20,7 @@ class LimitsStep(Step):
     """All may be left empty."""
 
     TITLE: ClassVar[str] = _("Limits")
-    HELP: ClassVar[str] = _("How long a run may take and how many rows it takes; all may be left empty.")
+    HELP: ClassVar[str] = _("How long a run may take and how many rows it uses; everything may be left empty.")
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(id="step-limits")
@@ -43,7 +43,7 @@ class LimitsStep(Step):
             yield Input(self._scored, id="score", compact=True, placeholder=_("all of them"), restrict=r"[0-9]*", max_length=9)
         yield Static(id="score-says", classes="facts", markup=False)
         lines = [
-            _("Memory is measured: a run takes what is free on this machine now, and the line below says what each way needs."),
+            _("Memory is measured: a run uses what is free on this machine now, and the line below says what each method needs."),
             _("Enter goes on to the plan."),
         ]
         yield Static(Content.styled("\n".join(lines), "$text-muted"), id="limits-more", markup=False)
@@ -79,7 +79,7 @@ class LimitsStep(Step):
 
     def know(self, rows: int | None, held_out: int | None, *, named: bool) -> None:
         """Say how many rows there are, as far as they were looked at; `named` where there is a file of held-out rows."""
-        says = Content.styled(_("Hours one run may take; what would take longer is not advised."), "dim")
+        says = Content.styled(_("Hours one run may take; nothing longer is recommended."), "dim")
         self.query_one("#hours-says", Static).update(says)
         whole = rows if self.train_rows is None else None  # of a sample only its own size is known
         of = _("A sample of the {rows} rows.").format(rows=number(whole)) if whole else _("A sample of the rows.")
@@ -92,9 +92,9 @@ class LimitsStep(Step):
         of = _("A sample of the held-out rows.")
         of = _("A sample of the {rows} held-out rows.").format(rows=number(whole)) if whole else of
         if not named:
-            of = _("No held-out file is named: some training rows are put aside.")
+            of = _("No held-out file is named: some training rows are held out.")
             if wanted is not None:
-                of = _("No held-out file is named: {n} rows are put aside.").format(n=number(wanted))
+                of = _("No held-out file is named: {n} rows are held out.").format(n=number(wanted))
         self.query_one("#score-says", Static).update(Content.styled(of, "dim"))
         self.query_one("#score", Input).placeholder = _("all of them") if named else _("the usual share")
 

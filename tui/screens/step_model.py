@@ -62,7 +62,7 @@ class ModelStep(Step):
         hint = _("A folder with config.json, a hub id, or demo; tab completes.")
         yield Field(_("Model"), self._start, name="model", files=False, placeholder=_("folder, hub id or demo"), hint=hint)
         choices = Options(id="models", markup=False, compact=True)
-        choices.border_title = _("to choose from: down goes there, enter takes one")
+        choices.border_title = _("to choose from: down moves there, enter takes one")
         yield choices
 
     def on_mount(self) -> None:

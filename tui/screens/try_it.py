@@ -44,7 +44,9 @@ class Question(Input):
 class TryScreen(PanesScreen):
     """A child process holds both models for as long as this screen is open."""
 
-    ABOUT = _("Type a text and press enter: both models answer it. Of pairs type both texts, with ||| between. Nothing is kept.")
+    ABOUT = _(
+        "Type a text and press enter: both models answer it. For pairs, type both texts with ||| between them. Nothing is kept."
+    )
 
     def __init__(self, run: "RunDirectory") -> None:
         super().__init__()
@@ -119,10 +121,10 @@ class TryScreen(PanesScreen):
             return
         if self._since is not None and not self._ready:
             self._waiting = text
-            self._busy(_("Your text is asked as soon as both models are loaded…"), since=self._since)
+            self._busy(_("Your text is answered as soon as both models are loaded…"), since=self._since)
             return
         if not self._ready or self._since is not None:
-            self.say(_("One moment: the models are still at it."), "warning")
+            self.say(_("One moment: the models are still answering."), "warning")
             return
         self._waiting = ""
         self._asked = [*(t for t in self._asked if t != text), text][-MOST_KEPT:]

@@ -38,7 +38,7 @@ class LogView(ScrollView, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "match(-1)", _("Match before"), id="log-earlier", show=False, tooltip=_("The match before this one")),
         Binding("N", "match(1)", _("Match after"), id="log-later", show=False, tooltip=_("The match after this one")),
-        Binding("g", "scroll_home", _("Begin"), id="log-begin", show=False, tooltip=_("To the oldest line")),
+        Binding("g", "scroll_home", _("Beginning"), id="log-begin", show=False, tooltip=_("To the oldest line")),
         Binding("G", "to_end", _("End"), id="log-end", show=False, tooltip=_("To the newest line, and follow it")),
         Binding("j", "scroll_down", id="log-down", show=False),
         Binding("k", "scroll_up", id="log-up", show=False),

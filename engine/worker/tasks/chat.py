@@ -17,9 +17,9 @@ from engine.worker.tasks.written import truth_of, with_texts
 from engine.worker.token_rows import TokenRows
 
 THOUGHTS = {
-    "never": "rows hold thoughts that the model's chat template does not write down: their answers are learned without them.",
-    "earlier": "rows hold thoughts that the model's chat template leaves out once another turn follows: those answers are read,"
-    " not learned.",
+    "never": "rows hold reasoning that the model's chat template leaves out: their answers are learned without it.",
+    "earlier": "rows hold reasoning that the model's chat template leaves out once another turn follows: those answers are "
+    "read, not learned.",
 }
 """What becomes of thoughts that are left out, by when they are."""
 
@@ -71,17 +71,17 @@ class Chat(Writing):
         if uncalled:
             self.remark(
                 "calls_left_out",
-                f"{rows.source}: {uncalled:,} of {len(rows):,} rows call tools, which the model's chat template does not write"
-                " down: nothing is learned from those turns. Take a model whose template knows tools.",
+                f"{rows.source}: {uncalled:,} of {len(rows):,} rows call tools, which the model's chat template leaves out: "
+                "nothing is learned from those turns. Use a model whose template supports tools.",
             )
         for when, what in THOUGHTS.items():
             if thoughts[when]:
                 self.remark(f"thoughts_{when}", f"{rows.source}: {thoughts[when]:,} of {len(rows):,} {what}")
-        whole = "the model's chat template marks nothing of them as an answer."
+        whole = "the model's chat template marks nothing in them as an answer."
         if silent > len(untrained) / 2:
-            without = "which the model's chat template does not write down; take a model whose template knows tools."
+            without = "which the model's chat template leaves out; use a model whose template supports tools."
             whole = f"they call tools, {without}"
-        why = why_untrained(rows, untrained, cut=f"their answers begin behind max_length ({most} tokens)", whole=whole)
+        why = why_untrained(rows, untrained, cut=f"their answers begin after max_length ({most} tokens)", whole=whole)
         return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, len(untrained), why)
 
     def prepare_tokenizer(self, tokenizer: Any) -> None:

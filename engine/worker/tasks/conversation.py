@@ -54,7 +54,7 @@ def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0
     if spans is None and not since:
         return _marked(tokenizer, messages, tools, where)
     if spans is None:
-        raise InputError(f"{where}: the model's chat template rewrites what was asked, so that its answer cannot be told apart.")
+        raise InputError(f"{where}: the model's chat template rewrites the question, so the answer to it cannot be found.")
     found = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
     ids, offsets = list(found["input_ids"]), found["offset_mapping"]
     labels = [IGNORED] * len(ids)
@@ -131,8 +131,8 @@ def _loses_thought(message: Any, whole: str, after: str, where: str) -> bool:
         return False
     if thought not in after and thought in message["content"]:
         raise InputError(
-            f"{where}: the model's chat template leaves thoughts (<think>) out of answers, so that they cannot be learned; take"
-            " them out of the rows, or give the tokenizer a template that keeps them."
+            f"{where}: the model's chat template leaves reasoning (<think>) out of answers, so it cannot be learned; remove "
+            "it from the rows, or give the tokenizer a template that keeps it."
         )
     return thought in after
 
@@ -155,9 +155,7 @@ def _rewritten(
     return exact[0], exact[1] + closed(behind, specials)
 
 
-def _changing(
-    tokenizer: Any, messages: list[Any], tools: Any, *, at: int, whole: str, where: str
-) -> tuple[int, int] | None:
+def _changing(tokenizer: Any, messages: list[Any], tools: Any, *, at: int, whole: str, where: str) -> tuple[int, int] | None:
     """Where the words of the message in place `at` stand, told by what changes with them; `None` where anything else does."""
     words = messages[at]["content"].strip()
     others = [*messages[:at], messages[at] | {"content": unlike(words)}, *messages[at + 1 :]]
@@ -172,9 +170,9 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
     """
     if "generation %}" not in str(tokenizer.chat_template).replace("-%}", " %}").replace("  ", " "):
         raise InputError(
-            f"{where}: the model's chat template leaves out or rewrites answers and marks none ({{% generation %}}), so what is"
-            " to be learned cannot be told apart; give the tokenizer a template with such marks, or rows of one answer each,"
-            " without thoughts that it leaves out."
+            f"{where}: the model's chat template leaves out or rewrites answers and marks none ({{% generation %}}), so what "
+            "is to be learned cannot be found; give the tokenizer a template with such marks, or rows of one answer each, "
+            "without reasoning that it leaves out."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -186,7 +184,7 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
     if not all(map(is_answer, said)):
         begins = [i for i, m in enumerate(marked) if m and not (i and marked[i - 1])]
         if len(begins) != len(said):
-            why = "the model's chat template does not mark each answer, so those of weight 0 cannot be told"
+            why = "the model's chat template does not mark each answer, so those of weight 0 cannot be found"
             raise InputError(f"{where}: {why}.")
         for begin, message in zip(begins, said, strict=True):
             while not is_answer(message) and begin < len(marked) and marked[begin]:

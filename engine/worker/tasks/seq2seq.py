@@ -179,7 +179,7 @@ def pair_of(item: dict[str, Any], where: str) -> tuple[str, str]:
     *before, answer = item["messages"]
     if any(message["role"] == "assistant" for message in before):
         raise InputError(
-            f"{where}: an encoder-decoder reads one text and writes one, and this is a conversation of several turns;"
-            " take a decoder."
+            f"{where}: an encoder-decoder reads one text and writes one, and this is a conversation of several turns; use a "
+            "decoder."
         )
     return "\n\n".join(message["content"] for message in before), answer["content"]

@@ -66,7 +66,7 @@ class TaggedWords(Task):
             InputError: the tokenizer does not tell which word a token belongs to, or no word is read at that length.
         """
         if not getattr(tokenizer, "is_fast", False):
-            raise InputError(f"{self.plan.model.id}: its tokenizer does not tell tokens by words (it has no tokenizer.json).")
+            raise InputError(f"{self.plan.model.id}: its tokenizer cannot map tokens to words (it has no tokenizer.json).")
         index = {label: i for i, label in enumerate(self.labels)}
         truth = TokenRows([index[tag] for tag in item["tags"]] for item in rows.items or ())
         words = [item["words"] for item in rows.items or ()]
@@ -88,7 +88,7 @@ class TaggedWords(Task):
         lost = every - sum(tags.lengths())
         if lost == every > 0:
             most = self.plan.max_length
-            raise InputError(f"{rows.source}: within max_length ({most} tokens) no word is read; raise max_length.")
+            raise InputError(f"{rows.source}: no word fits within max_length ({most} tokens); raise max_length.")
         if lost:
             self.remark("words_lost", f"{lost:,} of {every:,} words are not read; in scores their tags count as wrong.")
         return Encoded(found.input_ids, targets, truth, found.rows_cut, found.tokens_cut)

@@ -56,7 +56,7 @@ class Writing(Task):
             InputError: it does not tell which text a token comes from.
         """
         if not getattr(tokenizer, "is_fast", False):
-            raise InputError(f"{self.plan.model.id}: its tokenizer cannot tell where tokens stand (no tokenizer.json).")
+            raise InputError(f"{self.plan.model.id}: its tokenizer cannot give the positions of tokens (no tokenizer.json).")
         if self.tokenizer is not tokenizer:
             self.tokenizer = tokenizer
             self.ends = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
@@ -66,7 +66,7 @@ class Writing(Task):
         inner = inner_of(model)
         both_ways = type(inner.config) in AutoModelForMaskedLM._model_mapping and not getattr(inner.config, "is_decoder", False)
         if both_ways:
-            raise InputError(f"{self.plan.model.id}: models of type {inner.config.model_type} read text and do not write it.")
+            raise InputError(f"{self.plan.model.id}: models of type {inner.config.model_type} read text and do not generate it.")
         with autocast(next(model.parameters()).device, self.plan.precision):
             reason = causal.prepare(model)
             self.once = reason is None and causal.reads_once(model)

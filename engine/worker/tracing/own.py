@@ -187,7 +187,7 @@ def plan_of(step: TrainingStep) -> Plan:
         Refused: the engine never takes one.
     """
     if step.head not in TASKS:
-        raise Refused(f"cannot predict: the engine has no task with the head {step.head}; use loss plain.")
+        raise Refused(f"cannot predict: Loracle has no task with the head {step.head}; use loss plain.")
     mixed = MIXED.get(step.autocast or "")
     if mixed is None and step.adapters:
         mixed = MIXED.get(step.base_dtype or "")

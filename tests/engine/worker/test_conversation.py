@@ -279,9 +279,9 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     assert shown(silent, conversation.rendered(silent, item(turns), "x")) == ["On its way.<|im_end|>"]
     task = Chat(plan_of(tiny_chat), [], 0)
     task.encode(silent, read(tmp_path, [{"messages": turns}] * 4, "messages", {"messages": "messages"}, "chat"))
-    assert "4 of 4 rows call tools, which the model's chat template does not write down" in task.remarks["calls_left_out"]
+    assert "4 of 4 rows call tools, which the model's chat template leaves out" in task.remarks["calls_left_out"]
     only = read(tmp_path, [{"messages": turns[:2], "tools": []}] * 4, "messages", {"messages": "messages"}, "chat")
-    assert "not cut: they call tools, which the model's chat template does not write" in task.encode(silent, only).why_untrained
+    assert "not cut: they call tools, which the model's chat template leaves out" in task.encode(silent, only).why_untrained
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in (turns, turns[:2], TALK)))
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tiny_chat)})["facts"]
     assert (facts["unwritten_calls"], facts["unwritten_rows"]) == (2, 1), "the plan is to tell it before the run does"
@@ -398,7 +398,7 @@ def test_earlier_questions_and_answers_stand_before_the_last(tmp_path: Path) -> 
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
     assert facts["trained_tokens"] > 9 * 4, "both answers are learned"
     for wrong in ("Now?", ["Now?", "No."], [["Now?", ""]]):
-        with pytest.raises(InputError, match=r"rows.jsonl: row 1: column history holds no list of earlier questions"):
+        with pytest.raises(InputError, match=r"rows.jsonl: row 1: column history does not hold a list of earlier questions"):
             read(tmp_path, [row | {"history": wrong}], "alpaca", columns, "instruction")
 
 
@@ -472,11 +472,11 @@ def test_answers_of_weight_0_are_read_and_not_learned(tiny_chat: Path, tokenizer
 @pytest.mark.parametrize(
     ("turns", "said"),
     [
-        ([TALK[1], TALK[0], TALK[2]], "system message in place 2"),
+        ([TALK[1], TALK[0], TALK[2]], "system message as message 2"),
         ([TALK[1], TALK[3], TALK[2]], "two messages of the user in a row"),
-        ([TALK[1], {"role": "tool", "content": "42"}, TALK[2]], "tool's answer as message 2 that no call"),
+        ([TALK[1], {"role": "tool", "content": "42"}, TALK[2]], "tool's answer as message 2 without a call"),
         ([{"role": "narrator", "content": "Once"}], "unknown speaker, narrator"),
-        (["hello"], "no object with a speaker"),
+        (["hello"], "not an object with a speaker"),
         (weighed(1, 0.5), "answer of weight 0.5; write 0"),
         (weighed(True, 1), "answer of weight True"),
         (weighed("0", 1), "answer of weight '0'; write 0"),

@@ -171,7 +171,7 @@ def test_no_number_at_the_first_step_is_not_blamed_on_the_rate() -> None:
     assert "learning_rate" not in at_once.text
     assert at_once.setting == "precision=fp32"
     widest = Health(plan(precision="fp32")).not_a_number("loss", 1)
-    assert (widest.setting, widest.cure) == ("", "Get the model again."), "it is that already"
+    assert (widest.setting, widest.cure) == ("", "Download the model again."), "it is that already"
     assert "precision" not in widest.text
     later = Health(plan(learning_rate=0.01), suggested_rate=2e-5)
     later.see(Step(1, 2.0, 1.0))
@@ -260,7 +260,7 @@ MakePlan = Callable[..., Plan]
 def test_a_rate_that_would_ruin_the_model_is_refused_before_it_is_loaded(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
     from recommender.errors import Refused
 
-    with pytest.raises(Refused, match=r"learning_rate 1 moves every weight.*--set learning_rate="):
+    with pytest.raises(Refused, match=r"learning_rate 1 changes every weight.*--set learning_rate="):
         run_here(make_plan(tiny, learning_rate=1.0))
 
 
@@ -314,7 +314,7 @@ def test_a_row_on_which_alone_the_model_overflows_is_named_and_the_rate_is_not_b
     run = begin(make_plan(tmp_path / "damaged", data=data, effective_batch=8, early_stopping=False, evaluations=12))
     end = work(run)
     assert (end["status"], end["code"]) == ("failed", 4)
-    assert end["cause"].endswith('of 1 of its rows is no number even alone; the first of these begins "the parcel is a".')
+    assert end["cause"].endswith('of 1 of its rows is not a number even alone; the first of these begins "the parcel is a".')
     assert "Leave such rows out" in end["cure"]
     assert "learning_rate" not in end["cause"] + end["cure"]
 

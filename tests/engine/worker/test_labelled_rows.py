@@ -42,8 +42,8 @@ def plan_of(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> Ma
 @pytest.mark.parametrize(
     ("task", "row", "words"),
     [
-        ("multi_label", {"text": "a text", "topics": "money"}, "row 3: column topics holds no list"),
-        ("regression", {"text": "a text", "minutes": "many"}, "row 3: column minutes holds many, which is no number"),
+        ("multi_label", {"text": "a text", "topics": "money"}, "row 3: column topics does not hold a list"),
+        ("regression", {"text": "a text", "minutes": "many"}, "row 3: column minutes holds many, which is not a number"),
         ("regression", {"text": "a text", "minutes": "1e200"}, "row 3: column minutes holds 1e200, too large to compute with"),
         ("regression", {"text": "a text", "minutes": [1]}, "row 3: column minutes holds a nested value"),
         ("token_classification", {"words": ["a", "b"], "tags": ["O"]}, "row 3: column tags holds 1 tags for 2 tokens"),
@@ -116,7 +116,7 @@ def test_words_that_are_cut_off_are_counted_and_scored_as_wrong(plan_of: MakePla
     assert (rows.rows_cut, len(rows.input_ids[0])) == (1, 12)
     assert rows.tokens_cut > 5
     assert "of 24 words are not read" in task.remarks["words_lost"]
-    with pytest.raises(InputError, match=r"within max_length \(2 tokens\) no word is read"):
+    with pytest.raises(InputError, match=r"no word fits within max_length \(2 tokens\)"):
         encoded(plan_of, tiny, [{"words": words, "tags": tags}], max_length=2)
     assert second == {"places": [1], "words": [0], "tags": [2], "count": 1}
     torch.manual_seed(0)
@@ -205,9 +205,7 @@ RARE = [0.5 / 0.6, 1 / 0.6]
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_a_rare_class_weighs_more_in_what_is_learned_and_not_in_a_score(
-    make_plan: MakePlan, tiny: Path, weighted: bool
-) -> None:
+def test_a_rare_class_weighs_more_in_what_is_learned_and_not_in_a_score(make_plan: MakePlan, tiny: Path, weighted: bool) -> None:
     task = task_of(make_plan(tiny, class_weights=weighted, label_smoothing=0.1), ["often", "seldom"], 0)
     task.prepare(Encoded([[1]] * 5, [0, 0, 0, 0, 1], []), torch.device("cpu"))
     model = Says([[2.0, 0.0], [1.0, 0.5]])

@@ -123,7 +123,7 @@ def test_a_stop_before_anything_was_trained_leaves_nothing_and_says_so(
 
 
 @pytest.mark.parametrize(
-    ("asked", "cause"), [({"stop-at": "3"}, "paused, as it was to"), ({"stop-at": "9", "stop": ""}, "stopped on request")]
+    ("asked", "cause"), [({"stop-at": "3"}, "paused as planned"), ({"stop-at": "9", "stop": ""}, "stopped on request")]
 )
 def test_a_run_that_is_not_at_its_end_says_why_and_which_checkpoint_goes_on(
     tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], cause: str
@@ -138,7 +138,7 @@ def test_a_run_that_is_not_at_its_end_says_why_and_which_checkpoint_goes_on(
     checkpoints.seal(run.checkpoints / "step-3")  # the other one was not written to its end
     end = work(run)
     assert (end["status"], end["code"], end["cause"], end["checkpoint"]) == ("stopped", 5, cause, 3)
-    assert end["cure"] == f"`loracle resume {run.name}` goes on from step 3."
+    assert end["cure"] == f"`loracle resume {run.name}` continues from step 3."
 
 
 def test_rows_that_changed_are_a_refusal_not_a_crash(tiny: Path, make_plan: MakePlan, begin: Begin) -> None:
@@ -171,7 +171,7 @@ def test_any_error_of_a_library_becomes_one_sentence(
     assert end["cause"].startswith(said.format(run.path))
     assert not {"\n", "\x1b"} & set(end["cause"])
     assert str(run.log) in end["cure"]
-    assert end["cure"].endswith(f"`loracle resume {run.name}` goes on with it.") is not said.startswith("RuntimeError")
+    assert end["cure"].endswith(f"`loracle resume {run.name}` continues it.") is not said.startswith("RuntimeError")
 
 
 def test_a_folder_that_was_moved_is_told_as_that(
@@ -187,7 +187,7 @@ def test_a_folder_that_was_moved_is_told_as_that(
     end = work(run)
     assert (end["status"], end["code"]) == ("failed", 4)
     assert end["cause"].startswith(f"The folder of the run, {run.path}, was moved or removed while the model was loaded;")
-    assert end["cure"] == "Where it is now, `loracle resume` with its path goes on with it."
+    assert end["cure"] == "`loracle resume` with its new path continues it."
 
 
 def test_memory_that_runs_out_while_the_result_is_saved_is_told_as_that_and_going_on_saves_it(

@@ -130,7 +130,7 @@ def test_weights_stored_in_16_bit_are_rounded_once_and_what_that_changes_is_told
     for folder, scale, kind in ((tmp_path / "narrow", 1.0, torch.float16), (run.model, 1e5, torch.float32)):
         for file in folder.glob("*.safetensors"):
             save_file({name: (scale * t.float()).to(kind) for name, t in load_file(file).items()}, file, {"format": "pt"})
-    with pytest.raises(Refused, match="rounded to float16, as the base is stored, the model computes no numbers"):
+    with pytest.raises(Refused, match="rounded to float16, as the base is stored, the model's outputs are not numbers"):
         merged(run, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -168,9 +168,9 @@ def test_what_cannot_be_merged_is_refused_and_nothing_is_left(
                 merged(run, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
-        with pytest.raises(Refused, match=r"of disk, and .* are free. Use --to"):
+        with pytest.raises(Refused, match=r"of disk, and .* is free. Use --to"):
             merged(run, tmp_path / "whole")
     (tmp_path / "file").touch()
-    with pytest.raises(Refused, match=r"whole: the merged model cannot be written \(Not a directory; .* are free\)"):
+    with pytest.raises(Refused, match=r"whole: the merged model cannot be written \(Not a directory; .* is free\)"):
         merged(run, tmp_path / "file" / "beneath" / "whole")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "full", "there"]

@@ -97,9 +97,7 @@ def test_a_new_head_is_trained_in_full_precision(
 
 
 @pytest.mark.parametrize("model", ["tiny", "tiny_roberta", "tiny_llama"])
-def test_qlora_quantises_the_layers_and_nothing_new(
-    request: pytest.FixtureRequest, make_plan: MakePlan, model: str
-) -> None:
+def test_qlora_quantises_the_layers_and_nothing_new(request: pytest.FixtureRequest, make_plan: MakePlan, model: str) -> None:
     made = built(make_plan(request.getfixturevalue(model), "qlora"))
     kinds = {n: type(p).__name__ for n, p in made.model.named_parameters()}
     quantised = [n for n, kind in kinds.items() if kind == "Params4bit"]
@@ -212,7 +210,7 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(tiny: Path, tmp_pat
         (["a", "b", "c"], ["a", "b", "c"], [0, 1, 2], None),
         (["C", "A", "B"], ["a", "b", "c"], [1, 2, 0], None),
         (["LABEL_0", "LABEL_1", "LABEL_2"], ["0", "2", "1"], [0, 2, 1], None),
-        (["LABEL_0", "LABEL_1", "LABEL_2"], ["a", "b", "c"], [0, 1, 2], "no names for its outputs, taken to be a, b, c."),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], ["a", "b", "c"], [0, 1, 2], "its outputs have no names and are taken to be a, b, c."),
         (["toxic", "rude", "ok"], ["a", "b", "c"], None, "tells toxic, rude, ok and not a, b, c: a new one is trained."),
     ],
 )

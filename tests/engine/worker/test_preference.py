@@ -222,7 +222,7 @@ def test_pairs_of_one_prompt_stay_on_one_side_of_a_split(tmp_path: Path) -> None
         ({"chosen": [{"role": "narrator", "content": "x"}], "rejected": "no"}, "chosen .*unknown speaker, narrator"),
         ({"prompt": [ASKED], "chosen": [ASKED], "rejected": [SAID[0]]}, "chosen .*two messages of the user in a row"),
         ({"prompt": [SAID[0]], "chosen": [SAID[1]], "rejected": [SAID[0]]}, "chosen holds an answer and no question"),
-        ({"prompt": "q", "chosen": [7], "rejected": "no"}, "chosen holds a message that is no object"),
+        ({"prompt": "q", "chosen": [7], "rejected": "no"}, "chosen holds a message that is not an object"),
     ],
 )
 def test_what_is_no_pair_is_refused_with_its_row_and_column(tmp_path: Path, row: dict[str, Any], said: str) -> None:

@@ -31,9 +31,7 @@ Begin = Callable[[Plan], RunDirectory]
 
 
 @given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=60), budget=st.integers(1, 600), batch=st.integers(1, 40))
-def test_the_longest_row_and_an_almost_full_micro_batch_are_among_the_worst(
-    lengths: list[int], budget: int, batch: int
-) -> None:
+def test_the_longest_row_and_an_almost_full_micro_batch_are_among_the_worst(lengths: list[int], budget: int, batch: int) -> None:
     around = windows(lengths, batch)
     pieces = [heaviest([[w[i] for i in p] for p in cut([lengths[i] for i in w], budget)], lengths) for w in around]
     assert max(lengths) in {lengths[i] for i in around[0]}
@@ -237,7 +235,7 @@ def test_an_optimizer_whose_state_does_not_fit_is_refused(
     monkeypatch.setattr(torch.optim.AdamW, "step", full)
     end = work(begin(make_plan(tiny)))
     assert (end["status"], end["code"]) == ("refused", 3)
-    assert "memory cannot hold what the optimizer keeps" in end["cause"]
+    assert "memory cannot hold the optimizer's states" in end["cause"]
     assert "choose LoRA or QLoRA" in end["cause"]
 
 
@@ -258,7 +256,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_trained(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5_000_000))
     end = work(begin(make_plan(tiny)))
     assert (end["status"], end["code"]) == ("refused", 3)
-    assert "of disk, and 5.0 MB are free" in end["cause"]
+    assert "of disk, and 5.0 MB is free" in end["cause"]
 
 
 def test_main_memory_that_cannot_hold_the_result_while_it_is_saved_is_a_refusal(
@@ -309,7 +307,7 @@ def test_rows_among_the_longest_that_have_no_number_are_named_before_anything_is
     run = begin(make_plan(folder, data=data, effective_batch=4, early_stopping=False))
     end = work(run)
     assert (end["status"], end["code"]) == ("refused", 3)
-    assert 'the loss of 1 is no number; the first of these begins "the parcel with the lamp' in end["cause"]
+    assert 'the loss of 1 is not a number; the first of these begins "the parcel with the lamp' in end["cause"]
     assert end["cause"].endswith('".')
-    assert end["cure"].startswith("Leave such rows out, or get the model again")
+    assert end["cure"].startswith("Leave such rows out, or download the model again")
     assert not events(run, "step")

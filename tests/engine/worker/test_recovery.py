@@ -100,7 +100,7 @@ def disturbed(
         run_here(plan, again=run)
     assert training or scoring
     assert events(run, "recovery")
-    assert all("Each step learns from the same rows." in e["text"] for e in events(run, "recovery"))
+    assert all("Each step still learns from the same rows." in e["text"] for e in events(run, "recovery"))
 
 
 @pytest.mark.parametrize("seed", range(1))
@@ -193,7 +193,7 @@ def test_no_memory_for_one_row_in_the_middle_of_a_run_ends_it_with_its_checkpoin
     assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, 6)
     assert "even one row" in end["cause"]
     assert "LoRA or QLoRA" in end["cause"]
-    assert "goes on from step 6" in end["cure"]
+    assert "continues from step 6" in end["cure"]
     assert [e["step"] for e in events(run, "step")] == list(range(1, 9))
     after = [next(iter(e["after"])) for e in events(run, "recovery")]
     assert after[-1] == "gradient_checkpointing", "which is tried once nothing smaller can be"
@@ -257,8 +257,8 @@ def test_a_checkpoint_without_memory_is_tried_again_and_then_one_sentence(
     run = begin(make_plan(tiny_still, epochs=1.0, evaluations=3))
     end = work(run)
     assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, 8)
-    assert end["cause"] == "Memory ran out while the checkpoint of step 12 was written; what was saved before is sound."
-    assert "goes on from step 8" in end["cure"]
+    assert end["cause"] == "Memory ran out while the checkpoint of step 12 was written; what was saved before is intact."
+    assert "continues from step 8" in end["cure"]
     assert sorted(folder.name for folder in run.checkpoints.iterdir()) == ["step-4", "step-8"]
 
 

@@ -56,7 +56,7 @@ BOTH: dict[str, list[object]] = {"classification": [0, 1] * 4, "multi_label": [[
 @pytest.mark.parametrize(
     ("task", "given", "said"),
     [
-        ("classification", [1] * 8, "The model answers late to every held-out row"),
+        ("classification", [1] * 8, "The model predicts late for every held-out row"),
         ("classification", [1] * 7 + [0], None),
         ("classification", [1] * 7, None),
         ("multi_label", [[]] * 8, "The model gives no held-out row any label"),

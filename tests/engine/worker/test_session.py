@@ -176,7 +176,7 @@ def test_without_held_out_rows_the_report_says_that_nothing_is_known(tiny: Path,
     run = run_here(make_plan(tiny, data={"eval": None, "eval_rows": None, "held_out_rows": 0}, epochs=0.2))
     report = run.report() or {}
     assert report["scores"] == {}
-    assert report["statements"] == ["No rows were held out, so nothing can be said about the gain."]
+    assert report["statements"] == ["No rows were held out, so the gain is unknown."]
     assert "no_held_out" in [w["code"] for w in events(run, "warning")]
     assert (run.model / "model.safetensors").is_file()
 
@@ -250,7 +250,7 @@ def test_a_full_disk_ends_the_training_with_a_sentence_and_sound_checkpoints(
         return usage._replace(free=next(free, 1000))
 
     monkeypatch.setattr(shutil, "disk_usage", filling)
-    with pytest.raises(TrainingFailed, match=r"needs about .* are free.*loracle resume"):
+    with pytest.raises(TrainingFailed, match=r"needs about .* is free.*loracle resume"):
         run_here(plan, again=run)
     assert [checkpoints.damage(c) for c in checkpoints.listed(run.checkpoints)] == [None]
 
@@ -266,9 +266,7 @@ def test_a_changed_model_is_noticed(tiny: Path, make_plan: MakePlan, run_here: H
         run_here(plan.model_copy(update={"model": plan.model.model_copy(update={"fingerprint": "0" * 64})}))
 
 
-def test_a_model_full_of_nan_ends_before_training(
-    tiny: Path, make_plan: MakePlan, run_here: Here, tmp_path: Path
-) -> None:
+def test_a_model_full_of_nan_ends_before_training(tiny: Path, make_plan: MakePlan, run_here: Here, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(tiny, folder)
     held = load_file(folder / "model.safetensors")
@@ -276,7 +274,7 @@ def test_a_model_full_of_nan_ends_before_training(
     save_file(held, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(TrainingFailed, match="not a number before any training: its weights are damaged") as told:
         run_here(make_plan(folder))
-    assert (told.value.cure, told.value.setting) == ("Get the model again.", None)
+    assert (told.value.cure, told.value.setting) == ("Download the model again.", None)
 
 
 @pytest.mark.parametrize(("model", "method"), [("tiny_llama", "full"), ("tiny_llama", "qlora"), ("tiny_roberta", "lora")])

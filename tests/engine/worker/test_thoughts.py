@@ -63,10 +63,10 @@ def test_a_last_thought_is_learned_and_an_answer_whose_thought_is_left_out_is_on
 def test_thoughts_that_a_template_cuts_out_of_every_answer_are_refused_with_what_to_do(tiny_chat: Path) -> None:
     tokenizer = with_template(tiny_chat, R1)
     for messages in (talk(within("Hm.", "Yes.")), talk({"content": "No."}, within("Hm.", "Yes."))):
-        with pytest.raises(InputError, match=r"rows: row 1: .* leaves thoughts \(<think>\) out of answers.* take them out"):
+        with pytest.raises(InputError, match=r"rows: row 1: .* leaves reasoning \(<think>\) out of answers.* remove it"):
             conversation.rendered(tokenizer, item(messages), "rows: row 1")
         pair = {"messages": messages[:-1], "tools": None, "chosen": messages[-1:], "rejected": talk({"content": "No."})[-1:]}
-        with pytest.raises(InputError, match="leaves thoughts"):
+        with pytest.raises(InputError, match="leaves reasoning"):
             conversation.sides(tokenizer, pair, "x")
 
 
@@ -82,8 +82,8 @@ def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_doe
         tokenizer = with_template(tiny_chat, template)
         task = Chat(plan_of(tiny_chat), [], 0)
         task.encode(tokenizer, read)
-        told = "3 of 4 rows hold thoughts that the model's chat template does not write down: their answers are learned without"
-        assert str(task.remarks.get("thoughts_never")).endswith(f"{told} them.") is bool(count)
+        told = "3 of 4 rows hold reasoning that the model's chat template leaves out: their answers are learned without"
+        assert str(task.remarks.get("thoughts_never")).endswith(f"{told} it.") is bool(count)
         tokenizer.save_pretrained(tmp_path / "model")
         facts = inspect_data({"train": str(file), "model": str(tmp_path / "model")})["facts"]
         assert facts["unwritten_thoughts"] == count, "the plan is to tell it before the run does"

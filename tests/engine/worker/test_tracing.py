@@ -337,7 +337,7 @@ def test_dropout_of_adapters_stands_beside_experts_and_not_in_theirs() -> None:
     kept = [one["parts"]["activations"] for one in found]
     assert kept[1] - kept[0] >= 3 * 3 * 4 * 128 * 64  # masks of one byte, for the inputs of maps beside the experts
     assert ["lora_dropout" in one["assumed"] for one in found] == [False, True]
-    with pytest.raises(InputError, match=r"^dropout: the experts of a layer are one weight, whose adapters know none"):
+    with pytest.raises(InputError, match=r"^dropout: the experts of a layer are stored as one weight"):
         estimate(Facts.model_validate(card | {"step": step | {"lora_dropout": 0.1, "fused_experts": True}}))
 
 

@@ -309,7 +309,7 @@ def test_a_slow_machine_gets_fewer_or_shorter_answers_the_same_before_and_after(
     written = [read_json(run.scores / f"samples-{name}.json") for name in ("before", "after")]
     assert generating.LEAST_TOKENS < written[0]["tokens"] == written[1]["tokens"] == short["tokens"] < timing.SAMPLE_TOKENS
     assert len(report["samples"]) == short["answers"] == timing.SAMPLES
-    assert [text for text in report["warnings"] if text.startswith("Writing is slow here")]
+    assert [text for text in report["warnings"] if text.startswith("Generation is slow here")]
 
 
 def test_a_machine_that_writes_next_to_nothing_says_so_and_goes_on(
