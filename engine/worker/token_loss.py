@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from engine.worker.devices import kind_of
+from engine.worker.inner import inner_of
 from recommender.footprint import loss_chunk
 
 TILE = 2**20
@@ -30,7 +31,7 @@ class Head:
 
 def head_of(model: Any) -> Head:
     """The language-model head with the factors that its family puts behind it."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_of(model)
     module = inner.get_output_embeddings()
     if hasattr(module, "modules_to_save"):  # PEFT's copy that is trained whole
         module = module.modules_to_save[module.active_adapters[0]]
