@@ -57,9 +57,9 @@ CAUTIONS: dict[str, str] = {
     "truncated_one": "One row ({share:share}) is longer than {length:count} tokens and is cut there: {tokens:count} tokens are "
     "lost.",
     "untrained": "The answers of {rows:count} rows ({share:share}) begin after token {length:count}: nothing is learned "
-    "from them. Above 10% the run refuses to start; raise max_length, or shorten the prompts.",
+    "from them. Above a tenth the run refuses to start; raise max_length, or shorten the prompts.",
     "untrained_one": "The answer of one row ({share:share}) begins after token {length:count}: nothing is learned from it. "
-    "Above 10% the run refuses to start; raise max_length, or shorten the prompt.",
+    "Above a tenth the run refuses to start; raise max_length, or shorten the prompt.",
     "left_out": "{rows:count} rows have nothing to read, or nothing to learn, and are left out.",
     "left_out_one": "One row has nothing to read, or nothing to learn, and is left out.",
     "unasked": "{rows:count} conversations begin with the assistant: what it says before the first question is left out.",
@@ -69,29 +69,29 @@ CAUTIONS: dict[str, str] = {
     "unwritten_calls_one": "One row calls tools, which this model's chat template leaves out: nothing is learned from those "
     "answers. Use a model whose template supports tools.",
     "unwritten_calls_only": "{rows:count} rows call tools, which this model's chat template leaves out: nothing is learned "
-    "from those answers, and nothing at all from {only:count} of the rows. Above 10% the run refuses to start; use a model "
-    "whose template supports tools.",
+    "from those answers, and nothing at all from {only:count} of the rows. Above a tenth the run refuses to start; use a "
+    "model whose template supports tools.",
     "unwritten_thoughts": "{rows:count} rows hold reasoning (reasoning_content) that this model's chat template leaves out: "
     "the answers are learned without it. Write it into the answers (<think>...</think>), or use a reasoning model.",
     "unwritten_thoughts_one": "One row holds reasoning (reasoning_content) that this model's chat template leaves out: the "
     "answer is learned without it. Write it into the answer (<think>...</think>), or use a reasoning model.",
     "unlearned": "{answers:count} answers of weight 0 are read, not learned.",
     "unlearned_one": "One answer of weight 0 is read, not learned.",
-    "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, 1% longer than "
-    "{tokens:count}.",
-    "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, 1% "
-    "longer than {tokens:count}: the rest is cut. Split long texts, or use a model that reads more.",
+    "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred "
+    "longer than {tokens:count}.",
+    "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one in "
+    "a hundred longer than {tokens:count}: the rest is cut. Split long texts, or use a model that reads more.",
     "long_texts_half": "At least {share:share} of the texts are longer than the {reads:count} tokens that this model reads, "
-    "1% longer than {tokens:count}: the rest is cut. Split long texts, or use a model that reads more.",
-    "long_documents": "Many texts are longer than the {reads:count} tokens that this model reads (5% have more than "
-    "{tokens:count}). Try in this order, and compare on validation rows: keep the head and tail of each text, cut it into "
-    "chunks and pool their scores, use a long-context encoder.",
+    "one in a hundred longer than {tokens:count}: the rest is cut. Split long texts, or use a model that reads more.",
+    "long_documents": "Many texts are longer than the {reads:count} tokens that this model reads (one in twenty has more "
+    "than {tokens:count}). Try in this order, and compare on validation rows: keep the head and tail of each text, cut it "
+    "into chunks and pool their scores, use a long-context encoder.",
     "long_documents_half": "Half of the texts have more than {tokens:count} tokens, and this model reads {reads:count}. Try "
     "in this order, and compare on validation rows: keep the head and tail of each text, cut it into chunks and pool their "
     "scores, use a long-context encoder.",
-    "long_documents_read_long": "Many texts are longer than the {reads:count} tokens that this model reads (5% have more "
-    "than {tokens:count}). Keep the head and tail of each text, or cut it into chunks and pool their scores; compare on "
-    "validation rows.",
+    "long_documents_read_long": "Many texts are longer than the {reads:count} tokens that this model reads (one in twenty "
+    "has more than {tokens:count}). Keep the head and tail of each text, or cut it into chunks and pool their scores; "
+    "compare on validation rows.",
     "unused_devices": "This machine has {present} devices; a run of Loracle uses {used}.",
     "device_left_out": "{used} of {usable} devices are used; the others have too little free memory to help.",
     "sharded": "{method} is planned sharded over {devices} devices: weights and optimizer states are divided among them (FSDP).",
