@@ -10,8 +10,9 @@ import math
 from typing import NamedTuple
 
 from recommender import traced
+from recommender.counting import is_labelled
 from recommender.facts import Facts, Machine
-from recommender.footprint import Step, parts_of, states
+from recommender.footprint import Step, parts_of, score_bytes, states
 from recommender.names import memory_in_name
 from recommender.recommendation import Memory
 from recommender.shape import NF4_BYTES, Shape
@@ -21,20 +22,24 @@ RUNTIME_BYTES = 600_000_000
 """Libraries, kernels and buffers that any run holds on a GPU (E22)."""
 RUNTIME_BYTES_APPLE = 900_000_000
 """On Apple's devices, whose memory holds Python's libraries too; nobody has measured it (K)."""
-ON_CPU = (630e6, 380e6, 720e6)
-"""On a CPU the same memory holds Python's libraries too: the point, the least and the most. In this worker's own runs 0.36 GB of
-its own and 0.13 GB of files after imports (torch 2.13, transformers, peft), 0.1 GB for rows and for what threads and oneDNN keep
-once a step was taken, 0.1 GB more with scikit-learn, which the probe reads after the training."""
-SLACK_ON_CPU = (0.2, 0.0, 0.52)
-"""Of a step's tensors, what the heap keeps beside them: freed blocks stay, and the next ones are seldom of their size.
-
-Some 20 runs with up to 0.5 GB of tensors held 0.53 to 0.67 GB beside them when the longest rows had been tried, and 0.63 to 0.85
-at the peak. The point's share comes from a single run of MiniLM on IMDB with 1.8 GB. LoRA on SmolLM2 that classifies held 0.39 GB
-beside as much, which is why the least has no share; one that writes held 1.56 GB, growing for twenty steps: the most."""
+LIBRARIES_ON_CPU = 460_000_000
+"""On a CPU the same memory holds Python's libraries: torch 2.13, transformers, peft and bitsandbytes, once imported, where nobody
+has measured it on the machine that would train (`Counted.libraries`)."""
 BITSANDBYTES_ON_CPU = 45_000_000
-"""Beside them where weights are in 4 bit or moments in 8: what bitsandbytes imports, torch's compiler among it (472 MB instead of
-424 once all is imported; 0.50, torch 2.13). So MiniLM in full with 8-bit moments is told 1.28 GB and took 1.28; with plain AdamW
-1.31 and 1.22."""
+"""Of it, what only those runs import whose weights are in 4 bit or moments in 8: bitsandbytes and, for it, torch's compiler."""
+OF_A_RUN = (170e6, 110e6, 200e6)
+"""What a run adds: the point, the least and the most. Pages of the libraries' files that are read only then (some 50 MB), what is
+imported when it is first used, threads, and the kernels that oneDNN makes for each shape (20 to 30 MB in bf16)."""
+OF_A_WORD = 300
+"""Of the tokenizer: 11 MB of 30,522 words, 13 of 49,152."""
+SLACK_ON_CPU = (0.04, 0.0, 0.12)
+SLACK_HELD_APART = (0.17, 0.0, 0.25)
+"""Of a step's tensors and of what a replay of glibc's heap keeps beside them: what is added by small objects that lie in between
+and hold the pieces apart. The point, the least and the most. SmolLM2 with LoRA took 0% more (Alpaca). The second is for attention
+that keeps its scores, in blocks of up to 50 MB that seldom find a piece (MiniLM with LoRA on IMDB took 20% more), and for 4-bit
+weights, which are unpacked for each product (SmolLM2: 12 to 24)."""
+PROBE_ON_CPU = 110_000_000
+"""scikit-learn, for the linear probe that comes after the training."""
 BESIDE = ("runtime", "reserve")
 """Parts that are no tensors."""
 MARGIN = 1.1
@@ -137,8 +142,11 @@ def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int],
     if isinstance(context, int | float) and 0 < context < 1e11:  # measured on this device
         runtime = least = most = int(context)
     else:
-        in_bits = step.method == "qlora" or step.optimizer.startswith("adamw_8bit")
-        runtime, least, most = beside(facts, found.peak, in_bits=in_bits)
+        runtime, least, most = beside(facts, shape, found.peak, found.libraries, in_bits=_in_bits(step))
+        if facts.machine.device is None:
+            share = _slack(facts, shape, in_bits=_in_bits(step))[0]
+            later = max(_after(facts, found) - int((1 + share) * found.peak), 0)
+            runtime, most = runtime + later, most + later
     peak, low, high, needed = (
         int(factor * size) for size in (found.peak + runtime, found.low + least, found.high + most, found.most + most)
     )
@@ -154,21 +162,43 @@ def compared(facts: Facts, shape: Shape, *steps: Step) -> list[int]:
     return [_by_formula(facts, shape, step)[0] for step in steps]
 
 
-def beside(facts: Facts, tensors: int, *, in_bits: bool = False) -> tuple[int, int, int]:
-    """Bytes that a process holds beside so many of tensors: the point, the least and the most. `in_bits` says whether weights or
-    moments are bitsandbytes'."""
+def _in_bits(step: Step) -> bool:
+    return step.method == "qlora" or step.optimizer.startswith("adamw_8bit")
+
+
+def _after(facts: Facts, found: traced.Counted) -> int:
+    """Bytes beside the process's own when a run's result is loaded on a CPU, while the file it is read from is mapped as a whole;
+    or when a classifier's untouched model is read for the linear probe."""
+    held = sum(found.phases.get("load", {}).values())
+    reading = sum(found.phases.get("evaluation", {}).values()) - found.phases.get("evaluation", {}).get("optimizer", 0)
+    loading = held + (facts.model.weights_bytes or held)
+    probed = is_labelled(facts.data) and facts.data.task != "token_classification"
+    return max(loading, reading + PROBE_ON_CPU if probed else 0)
+
+
+def _slack(facts: Facts, shape: Shape, *, in_bits: bool) -> tuple[float, float, float]:
+    return SLACK_HELD_APART if in_bits or score_bytes(facts, shape, "fp32") else SLACK_ON_CPU
+
+
+def beside(
+    facts: Facts, shape: Shape, tensors: int, libraries: int | None = None, *, in_bits: bool = False
+) -> tuple[int, int, int]:
+    """Bytes that a process holds beside so many of tensors: the point, the least and the most. `libraries` are what has been
+    measured of those that it imports, `in_bits` says whether weights or moments are bitsandbytes'."""
     if facts.machine.device is not None:
         runtime = RUNTIME_BYTES_APPLE if facts.machine.backend == "mps" else RUNTIME_BYTES
         low, high = RUNTIME_RANGE
         return runtime, int(low * runtime), int(high * runtime)
-    imported = BITSANDBYTES_ON_CPU if in_bits else 0
-    point, least, most = (int(base + share * tensors) + imported for base, share in zip(ON_CPU, SLACK_ON_CPU, strict=True))
+    imported = (libraries or LIBRARIES_ON_CPU) - (0 if in_bits else BITSANDBYTES_ON_CPU)
+    imported += OF_A_WORD * (facts.model.vocabulary_size or 0)
+    slack = _slack(facts, shape, in_bits=in_bits)
+    point, least, most = (imported + int(base + share * tensors) for base, share in zip(OF_A_RUN, slack, strict=True))
     return point, least, most
 
 
 def _by_formula(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int]]:
     parts = parts_of(facts, shape, step)
-    whole = parts | {"runtime": beside(facts, sum(parts.values()))[0]}
+    whole = parts | {"runtime": beside(facts, shape, sum(parts.values()), in_bits=_in_bits(step))[0]}
     return int(MARGIN * sum(whole.values())), whole
 
 
@@ -177,7 +207,7 @@ def _from_dimensions(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[
     peak, whole = _by_formula(facts, shape, step)
     found = traced.nearest(facts, step)
     if found is not None:
-        there = found.peak + beside(facts, found.peak)[0]
+        there = found.peak + beside(facts, shape, found.peak, found.libraries, in_bits=_in_bits(found.step))[0]
         peak = int(peak * there / max(_by_formula(facts, shape, found.step)[0], 1))
     return peak, whole
 

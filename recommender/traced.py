@@ -45,6 +45,8 @@ class Counted(NamedTuple):
     """How that grows with rows, length and rank (`recommender.fitted`)."""
     trained: tuple[int, int] | None = None
     """Parameters that it trains, and how many each further rank of its adapters adds."""
+    libraries: int | None = None
+    """Bytes of main memory that the libraries held where it was counted, once they were imported."""
 
 
 class _Read(NamedTuple):
@@ -82,7 +84,9 @@ def _counted(facts: Facts) -> list[Counted]:
             phases = {str(p): {str(k): int(v) for k, v in held.items()} for p, held in (entry.get("phases") or {}).items()}
             low, high = min(low, peak), max(high, peak)
             trained = (int(entry["trained"][0]), int(entry["trained"][1])) if entry.get("trained") else None
-            found.append(Counted(step, peak, parts, low, high, phases, int(entry.get("most", high)), entry.get("fit"), trained))
+            libraries = int(entry["libraries"]) if entry.get("libraries") else None
+            most = int(entry.get("most", high))
+            found.append(Counted(step, peak, parts, low, high, phases, most, entry.get("fit"), trained, libraries))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError):
             continue
     return found
@@ -140,7 +144,7 @@ def _at_once(facts: Facts, step: Step) -> Counted | None:
         if "reserve" in known.parts:  # what the allocator keeps beyond the tensors follows them roughly
             parts["reserve"], high = max(peak - sum(parts.values()), 0), int(RESERVE * high)
         trained = known.trained and (known.trained[0] + (step.rank - known.step.rank) * known.trained[1], known.trained[1])
-        return Counted(step, peak, parts, low, high, here.phases, most, None, trained)
+        return Counted(step, peak, parts, low, high, here.phases, most, None, trained, known.libraries)
     return None
 
 

@@ -15,6 +15,9 @@ MIB = 2**20
 GRANULE = 512
 SMALL = MIB
 """Blocks up to so large come from the pool of small ones."""
+ENDLESS = 2**62
+ALIGNED = 64
+"""Bytes: of a tensor on a CPU."""
 
 
 @dataclass(slots=True, eq=False)
@@ -74,14 +77,22 @@ class Allocator:
         block = pool.take(size) or self._grow(pool, size)
         left = block.size - size
         if left > SMALL if pool.large and not self._expandable else left >= GRANULE:
-            rest = _Block(block.address + size, left, pool, before=block, after=block.after)
-            if rest.after is not None:
-                rest.after.before = rest
-            block.after, block.size = rest, size
-            pool.blocks[rest.address] = rest
-            if pool.end is block:
-                pool.end = rest
-            pool.give(rest)
+            self._split(block, size)
+        self._hold(name, block)
+
+    def _split(self, block: _Block, size: int) -> None:
+        """Leave the block that much; the rest is free."""
+        pool = block.pool
+        rest = _Block(block.address + size, block.size - size, pool, before=block, after=block.after)
+        if rest.after is not None:
+            rest.after.before = rest
+        block.after, block.size = rest, size
+        pool.blocks[rest.address] = rest
+        if pool.end is block:
+            pool.end = rest
+        pool.give(rest)
+
+    def _hold(self, name: int, block: _Block) -> None:
         self._held[name] = block
         self.allocated += block.size
         self.peak_allocated = max(self.peak_allocated, self.allocated)
@@ -160,6 +171,31 @@ class Allocator:
 
     def _more(self, size: int) -> None:
         self.reserved += size
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+
+
+class Heap(Allocator):
+    """glibc's heap as the worker has it on a CPU (`engine.launch.ALLOCATOR`): every block comes from one arena, the smallest
+    free piece that holds it, else its end, and nothing is given back. What is held is as far as it ever reached.
+
+    Tensors begin at multiples of 64 bytes. For that a piece has to be larger than what is taken of it, so that a block does not
+    fit where one of its size was, unless a neighbour is free as well.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(expandable=True)
+        self._arena = _Pool(large=True)
+        self._arena.blocks[0] = _Block(0, ENDLESS, self._arena)  # what lies behind the last block fits last of all
+        self._arena.give(self._arena.blocks[0])
+
+    def allocate(self, name: int, size: int) -> None:
+        """A block of `size` bytes, to be known by that number."""
+        size = (-(-size // ALIGNED) + 1) * ALIGNED
+        block = self._arena.take(size + ALIGNED)
+        assert block is not None
+        self._split(block, size)
+        self._hold(name, block)
+        self.reserved = max(self.reserved, block.address + size)
         self.peak_reserved = max(self.peak_reserved, self.reserved)
 
 

@@ -37,10 +37,10 @@ def phase_of(name: str) -> str:
     return "load" if name.startswith("load") else name.removeprefix("first ")
 
 
-def peaks(segments: list[Segment], *, pooled: bool = True, expandable: bool = False) -> dict[str, Any]:
-    """What the allocator shows: `allocated`, `reserved` and the `parts` at the peak, in bytes, by phase; and the parts of the
-    highest peak, by what the blocks are. `pooled` stands for CUDA's allocator; a CPU has none."""
-    allocator: Allocator | Unpooled = Allocator(expandable=expandable) if pooled else Unpooled()
+def peaks(segments: list[Segment], allocator: Allocator | Unpooled | None = None) -> dict[str, Any]:
+    """What the allocator shows, by itself CUDA's: `allocated`, `reserved` and the `parts` at the peak, in bytes, by phase; and
+    the parts of the highest peak, by what the blocks are."""
+    allocator = allocator or Allocator()
     by_phase: dict[str, dict[str, Any]] = {}
     sizes: dict[int, int] = {}
     alive: dict[str, int] = {}

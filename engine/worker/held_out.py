@@ -11,7 +11,7 @@ from typing import Any
 from engine.files import read_json, write_json
 from engine.metrics.kinds import Answers, Kind
 from engine.rundir import RunDirectory
-from engine.worker.budget import is_out_of_memory
+from engine.worker.budget import give_back, is_out_of_memory
 from engine.worker.generating import Limits
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
@@ -97,6 +97,7 @@ class HeldOut:
         if not len(self.rows) or not task.has_probe or self._has("probe"):
             return
         began = time.monotonic()
+        give_back()  # the result that was scored hangs in cycles, and would be held beside it
         built = untouched()
         chosen = random.Random(seed).sample(range(len(train)), min(len(train), PROBE_ROWS))
         some = train.take(chosen)

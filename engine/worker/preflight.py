@@ -108,17 +108,23 @@ class Preflight:
         around = windows(lengths, trainer.args.per_device_train_batch_size)
         with _rehearsal(trainer):
             while True:
-                pieces = []
+                pieces, alone = [], True
                 for window in around:
                     cut = task.cut([lengths[i] for i in window], self.reader.budget.tokens, trainer.args.device.type)
                     pieces.append(heaviest([[window[i] for i in piece] for piece in cut], lengths))
+                    alone = alone and len(cut) == 1
                 worst = _distinct(pieces[0], heaviest(pieces, lengths))
-                if not any(self._failed(trainer, rows, piece, lengths) for piece in worst):
+                if not any(self._failed(trainer, rows, piece, lengths, alone=alone) for piece in worst):
                     return [_described("train", piece, lengths) for piece in worst]
 
-    def _failed(self, trainer: LogicalBatchTrainer, rows: Encoded, piece: list[int], lengths: list[int]) -> bool:
-        """Whether memory ran out in that micro-batch, and room was made."""
+    def _failed(
+        self, trainer: LogicalBatchTrainer, rows: Encoded, piece: list[int], lengths: list[int], *, alone: bool
+    ) -> bool:
+        """Whether memory ran out in that micro-batch, and room was made. Where each is a step's `alone`, no gradients of
+        others are there meanwhile."""
         self.reader.interrupt()
+        if alone:
+            trainer.model.zero_grad()
         failure: BaseException | None = None
         loss = torch.zeros(())
         try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.prediction.allocator import MIB, Allocator
+from engine.prediction.allocator import MIB, Allocator, Heap
 
 
 def replay(events: list[tuple[int, int]], *, expandable: bool = False) -> Allocator:
@@ -62,3 +62,33 @@ def test_an_emptied_cache_gives_back_whole_segments_only() -> None:
     found = replay(events)
     assert found.reserved == 20 * MIB + 30 * MIB
     assert found.peak_reserved == 50 * MIB
+
+
+def test_a_heap_takes_the_smallest_piece_that_holds_a_block_and_grows_only_at_its_end() -> None:
+    """A block takes 64 bytes more than its tensor, and a piece that is to hold it has to be 64 larger than that."""
+    heap = Heap()
+    for name, size in enumerate((4096, 1024, 8192, 1024)):
+        heap.allocate(name, size)
+    whole = 4096 + 1024 + 8192 + 1024 + 4 * 64
+    heap.release(0)
+    heap.release(2)
+    heap.allocate(4, 2048)  # into the first piece
+    heap.allocate(5, 6144)  # into the second
+    assert heap.peak_reserved == whole
+    heap.allocate(6, 3072)  # some 2,000 are left of each, and neither holds it
+    assert heap.peak_reserved == whole + 3072 + 64
+    assert heap.allocated == 1024 + 1024 + 2048 + 6144 + 3072 + 5 * 64
+
+
+def test_a_block_does_not_fit_where_one_of_its_size_was_unless_a_neighbour_is_free() -> None:
+    held = Heap()
+    for name in range(3):
+        held.allocate(name, 4096)
+    held.release(1)
+    held.allocate(3, 4096)
+    assert held.reserved == 4 * (4096 + 64)
+    held.release(3)
+    held.release(2)
+    held.allocate(4, 4096)
+    held.allocate(5, 4096)
+    assert held.reserved == 4 * (4096 + 64)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.prediction.allocator import Unpooled
 from engine.prediction.divided import computed, divided
 from engine.prediction.stream import Event, Segment, peaks
 from recommender.step import TrainingStep
@@ -21,7 +22,7 @@ def stream() -> list[Segment]:
 def held(sharding: str | None, **step: Any) -> dict[str, int]:
     """Bytes at the peak of each phase on one of two devices."""
     said = {"method": "full", "devices": 2, "sharding": sharding, "base_dtype": "float32"} | step
-    found = peaks(divided(stream(), TrainingStep.model_validate(said), LAYERS, 400), pooled=False)
+    found = peaks(divided(stream(), TrainingStep.model_validate(said), LAYERS, 400), Unpooled())
     return {name: phase["allocated"] for name, phase in found["phases"].items()}
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from engine.inspection.machine import only_device
 from engine.prediction import ask, calibration
+from engine.prediction.allocator import Unpooled
 from engine.prediction.ask import estimate, traced
 from engine.prediction.calibration import learn, measure, remembered
 from engine.prediction.cards import reached_of
@@ -284,7 +285,7 @@ def test_states_are_divided_and_copies_are_not() -> None:
     beside = on_each({"temporaries": 4000}, held, 4, "zero1", layers=4, updates=True)
     assert beside == -3000 + 4000, "what foreach makes beside its share"
     # A phase that makes nothing, as that of a fused optimizer, holds and divides what was there when it began.
-    found = peaks([*segments, Segment("optimizer")], pooled=False)["phases"]["optimizer"]
+    found = peaks([*segments, Segment("optimizer")], Unpooled())["phases"]["optimizer"]
     assert found == {"allocated": 16_000, "reserved": 16_000, "parts": held}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from recommender.facts import Facts
 from recommender.footprint import Step, states, wide_moments
-from recommender.memory import compared, place
+from recommender.memory import LIBRARIES_ON_CPU, PROBE_ON_CPU, compared, place
 from recommender.shape import Shape, shape_of
 from recommender.traced import as_facts, largest_micro_batch
 from tests.recommender.test_recommend import BERT, LLAMA_1B, LLAMA_8B, LLAMA_70B
@@ -153,6 +153,31 @@ def test_what_bitsandbytes_imports_on_a_cpu_is_held_beside_the_counted_tensors()
     measured = facts.measured.model_copy(update={"memory_profile": profile})
     plain, eight, four = compared(facts.model_copy(update={"machine": machine, "measured": measured}), shape, *steps)
     assert eight - plain == four - plain == 45_000_000
+
+
+def on_a_cpu(task: str, **counted: Any) -> int:
+    """The peak of a step of BERT in full of which a trace has counted half a gigabyte."""
+    step = Step("full", "fp32", micro_tokens=1712, length=112)
+    profile = {"steps": [as_facts(step, 500_000_000, {"weights": 440_000_000}, **counted)]}
+    facts, shape = situation(BERT | {"weights_bytes": 440_000_000}, task, devices=[])
+    machine = facts.machine.model_copy(update={"backend": "cpu"})
+    measured = facts.measured.model_copy(update={"memory_profile": profile})
+    return compared(facts.model_copy(update={"machine": machine, "measured": measured}), shape, step)[0]
+
+
+def test_libraries_take_on_a_cpu_what_was_measured_where_a_step_was_counted() -> None:
+    assert on_a_cpu("classification", libraries=700_000_000) - on_a_cpu("classification") == 700_000_000 - LIBRARIES_ON_CPU
+
+
+def test_the_peak_on_a_cpu_may_come_when_the_result_is_loaded_or_the_probe_is_fitted() -> None:
+    """The file that weights are read from is mapped beside them; scikit-learn is imported last."""
+    small = on_a_cpu("token_classification")
+    loaded = on_a_cpu("token_classification", phases={"load": {"weights": 440_000_000}})
+    assert loaded - small == 2 * 440_000_000 - int(1.17 * 500_000_000)
+    read = {"weights": 440_000_000, "temporaries": 300_000_000, "optimizer": 50_000_000}
+    probed = on_a_cpu("classification", phases={"evaluation": read})
+    assert probed - small == 740_000_000 + PROBE_ON_CPU - int(1.17 * 500_000_000)
+    assert on_a_cpu("token_classification", phases={"evaluation": read}) == small
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,14 @@
 import warnings
 from typing import Any
 
+import psutil
+
 from engine.worker.tracing.candidates import candidates
 from engine.worker.tracing.estimate import estimate
 from recommender.facts import Facts
+
+LIBRARIES = int(psutil.Process().memory_info().rss)
+"""Bytes of main memory that this process holds once all is imported: a run's worker imports the same."""
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -19,7 +24,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         asked = request["asked"]
         facts = Facts.model_validate(asked["facts"])
         limits = {name: asked[name] for name in ("expandable", "within", "beside_within")}
-        return candidates(facts, asked["plans"], **limits)
+        found = candidates(facts, asked["plans"], **limits)
+        for step in found["steps"].values():
+            step["libraries"] = LIBRARIES
+        return found
     if request["kind"] == "bf16":
         from engine.worker.bf16_trial import trials
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from engine.prediction import sizes
+from engine.prediction.allocator import Allocator, Heap
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment, peaks
 from engine.worker import layout, token_loss
@@ -54,7 +55,10 @@ def candidates(
     """
     card, _ = card_of(facts)
     pooled = card.kind == "cuda"
-    held, allocator = "reserved" if pooled else "allocated", {"pooled": pooled, "expandable": expandable}
+
+    def replayed(segments: list[Segment]) -> dict[str, Any]:
+        return peaks(segments, Allocator(expandable=expandable) if pooled else Heap())
+
     found: dict[str, dict[str, Any]] = {}
     short, left = False, list[str]()
     until, apart = time.monotonic() + within, False
@@ -69,24 +73,24 @@ def candidates(
         try:
             step = _Step(facts, one, card, timed=not pooled)
             segments = step.segments(fits=bool(one.get("fit")))
-            told = peaks(segments, **allocator)
+            told = replayed(segments)
             whole = told
             if learned_share(facts) != 1 and HEADS[one["task"]] == "causal_lm":
-                whole = peaks(step.all_learned(segments) or _Step(facts, one, card, learned=1.0).segments(), **allocator)
+                whole = replayed(step.all_learned(segments) or _Step(facts, one, card, learned=1.0).segments())
         except UNTRACEABLE as error:
             short |= is_out_of_memory(error)
             continue
         seconds = None
         with contextlib.suppress(*UNTRACEABLE):  # its memory is known even so
             seconds = step.timed()
-        allocated, kept, fullest = _most(told, "allocated"), _most(told, held), _most(whole, held)
-        reserve = {"reserve": kept - sum(told["parts"].values())} if pooled else {}
+        allocated, kept, fullest = _most(told, "allocated"), _most(told, "reserved"), _most(whole, "reserved")
+        reserve = {"reserve": kept - sum(told["parts"].values())}
         margin = RESERVED if pooled else ALLOCATED
         found[name_of(one)] = {
             "peak": kept,
             "low": int(ALLOCATED[0] * allocated),
             "high": int(margin[1] * fullest),
-            "most": int((FITTING if pooled else margin[1]) * _most(whole, "allocated")),
+            "most": int(FITTING * _most(whole, "allocated") if pooled else margin[1] * fullest),  # a heap gives nothing back
             "parts": told["parts"] | reserve,
             "phases": parts_by_phase(told),
             "trained": step.trained,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.prediction.allocator import Allocator, Unpooled
 from engine.prediction.cards import context_of, known_of, reached_of
 from engine.prediction.configured import mixes
 from engine.prediction.divided import computed, divided
@@ -16,6 +17,7 @@ from recommender.device_speed import device_flops
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.facts import Facts, Machine
 from recommender.memory import USABLE_TRACED, beside
+from recommender.shape import shape_of
 from recommender.step import TrainingStep
 
 ALLOCATED = (0.985, 1.015)
@@ -122,7 +124,7 @@ class _Predicted:
     """One step, every choice known."""
 
     def __init__(self, segments: list[Segment], seconds: dict[str, float], card: Card) -> None:
-        found = peaks(segments, pooled=card.kind == "cuda")
+        found = peaks(segments, Allocator() if card.kind == "cuda" else Unpooled())
         by_phase = {name: int(phase["allocated"]) for name, phase in found["phases"].items()}
         self.phases = {
             phase: max((size for name, size in by_phase.items() if phase_of(name) == phase), default=0) for phase in PHASES
@@ -196,7 +198,7 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
 
 def _context(facts: Facts, step: TrainingStep, tensors: int) -> tuple[int, int, int]:
     if facts.machine.device is None and facts.machine.backend == "cpu":
-        return beside(facts, tensors, in_bits=step.method == "qlora" or "8bit" in step.optimizer)
+        return beside(facts, shape_of(facts.model), tensors, in_bits=step.method == "qlora" or "8bit" in step.optimizer)
     profile = facts.measured.memory_profile or {}
     measured = profile.get("context")
     return (int(measured),) * 3 if isinstance(measured, int | float) else context_of(facts.machine)

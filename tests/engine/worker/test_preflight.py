@@ -22,6 +22,7 @@ from engine.worker.batches import cut
 from engine.worker.budget import what_helps
 from engine.worker.modeling import build
 from engine.worker.preflight import Preflight, heaviest, windows
+from engine.worker.trainer import LogicalBatchTrainer
 from recommender.plan import Plan
 from tests.engine.worker.inside import events, work
 
@@ -82,10 +83,20 @@ def test_a_run_with_preflight_is_to_the_bit_the_run_without(
     assert with_it.state().scores("after") is not None
 
 
+@pytest.mark.parametrize(("budget", "cut"), [(2048, False), (32, True)])
 def test_weights_buffers_gradients_and_random_states_come_back(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch, budget: int, cut: bool
 ) -> None:
+    """Gradients of other micro-batches are there meanwhile only where a step has several."""
     seen: list[tuple[Any, ...]] = []
+    there: list[bool] = []
+    rehearse = LogicalBatchTrainer.rehearse
+
+    def rehearsed(self: Any, batch: Any) -> torch.Tensor:
+        there.append(any(p.grad is not None for p in self.model.parameters()))
+        return rehearse(self, batch)
+
+    monkeypatch.setattr(LogicalBatchTrainer, "rehearse", rehearsed)
     go = Preflight.go
 
     def state(trainer: Any) -> tuple[Any, ...]:
@@ -100,7 +111,8 @@ def test_weights_buffers_gradients_and_random_states_come_back(
         assert all(p.grad is None for p in trainer.model.parameters())
 
     monkeypatch.setattr(Preflight, "go", spy)
-    run_here(make_plan(tiny, epochs=0.1, evaluations=1))
+    run_here(make_plan(tiny, epochs=0.1, evaluations=1, token_budget=budget))
+    assert set(there) == {cut}
     before, after = seen
     assert all(torch.equal(t, after[0][n]) for n, t in before[0].items())
     assert torch.equal(before[1], after[1])

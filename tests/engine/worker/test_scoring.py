@@ -1,12 +1,15 @@
 """Rows are put through a model in micro-batches that memory allows, and what it says comes back in their order."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from engine.worker import held_out
 from engine.worker.budget import TokenBudget
+from engine.worker.held_out import HeldOut
 from engine.worker.scoring import Reader, Speed
 from engine.worker.tasks.base import Answer, Encoded
 from recommender.errors import TrainingFailed
@@ -89,3 +92,20 @@ def test_one_may_leave_between_two_pieces() -> None:
 def test_time_is_told_by_what_was_read_so_far() -> None:
     assert Speed().time_for(1000) == 0.0
     assert Speed(tokens=500, seconds=2.0).time_for(1000) == pytest.approx(4.0)
+
+
+def test_the_result_that_was_scored_is_given_back_before_the_probe_s_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(held_out, "give_back", lambda: order.append("given back"))
+
+    def untouched() -> Any:
+        order.append("loaded")
+        raise LookupError
+
+    reader = SimpleNamespace(task=SimpleNamespace(has_probe=True))
+    scores = HeldOut(SimpleNamespace(scores=tmp_path), [1], reader, None)  # type: ignore[arg-type]
+    with pytest.raises(LookupError):
+        scores.score_probe(untouched, None, 1)  # type: ignore[arg-type]
+    assert order == ["given back", "loaded"]

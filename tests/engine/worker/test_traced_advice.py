@@ -8,6 +8,7 @@ import pytest
 
 from engine.prediction import sizes
 from engine.worker.tracing import pieces
+from engine.worker.tracing.answer import answer
 from engine.worker.tracing.candidates import candidates
 from engine.worker.tracing.made_rows import made_batch
 from engine.worker.tracing.own import OwnLoop
@@ -15,9 +16,10 @@ from engine.worker.tracing.timed import Calls
 from recommender import fitted, tiles
 from recommender.decide import recommend
 from recommender.facts import Facts
+from recommender.footprint import Step
 from recommender.memory import place
 from recommender.shape import shape_of
-from recommender.traced import as_facts, at_once
+from recommender.traced import as_facts, at_once, counted
 from recommender.variants import step_of
 
 CONFIG = {
@@ -265,3 +267,24 @@ def test_a_step_that_cannot_be_timed_has_its_memory_counted(facts: Facts, monkey
     told = candidates(facts.model_copy(update={"machine": Facts().machine, "model": model}), [one])["steps"]["full"]
     assert told["peak"] > 0
     assert "seconds" not in told
+
+
+def test_the_child_tells_with_each_step_what_its_libraries_take(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"steps": {"lora": {"peak": 1}}, "short_of_memory": False, "left": []}
+    monkeypatch.setattr("engine.worker.tracing.answer.candidates", lambda *given, **more: told)
+    asked = {"facts": facts.model_dump(mode="json"), "plans": [], "expandable": True, "within": 1, "beside_within": 1}
+    found = answer({"kind": "candidates", "asked": asked})["steps"]["lora"]
+    assert 10**8 < found["libraries"] < 10**10
+    profile = {"steps": [as_facts(Step("lora", "fp32", micro_tokens=512, length=64), 10**8, {}, libraries=found["libraries"])]}
+    known = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
+    assert [c.libraries for c in counted(known)] == [found["libraries"]]
+
+
+def test_what_a_heap_keeps_beside_the_tensors_of_a_step_on_a_cpu_has_to_find_room(facts: Facts) -> None:
+    here = facts.model_copy(update={"machine": facts.machine.model_copy(update={"backend": "cpu", "devices": ()})})
+    settings = recommend(here).candidate("full").settings.model_dump(mode="json")
+    wanted = {"method": "full", "task": "classification", "settings": settings, "rows": 4, "length": 60, "pieces": 2, "labels": 3}
+    told = candidates(here, [wanted])["steps"]["full"]
+    assert told["peak"] == sum(told["parts"].values())
+    assert told["parts"]["reserve"] > 0
+    assert told["most"] >= told["peak"]

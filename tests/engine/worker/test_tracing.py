@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
+from engine.prediction.allocator import Unpooled
 from engine.prediction.deeper import SHALLOW, extended
 from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, peaks
@@ -383,7 +384,7 @@ def test_a_step_that_is_a_function_leaves_nothing_of_its_graph_to_the_next() -> 
     told = {}
     for rebound in (False, True):
         found = traced(LLAMA, step.model_copy(update={"outputs_held": rebound, "outputs_rebound": rebound}), CPU, None)
-        told[rebound] = peaks(found.segments, pooled=False)["phases"]
+        told[rebound] = peaks(found.segments, Unpooled())["phases"]
     assert told[False]["loss"]["allocated"] == told[False]["first loss"]["allocated"]
     assert told[True]["loss"]["allocated"] > told[True]["first loss"]["allocated"]
 
