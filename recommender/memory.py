@@ -27,7 +27,7 @@ LIBRARIES_ON_CPU = 460_000_000
 has measured it on the machine that would train (`Counted.libraries`)."""
 BITSANDBYTES_ON_CPU = 45_000_000
 """Of it, what only those runs import whose weights are in 4 bit or moments in 8: bitsandbytes and, for it, torch's compiler."""
-OF_A_RUN = (170e6, 110e6, 200e6)
+OF_A_RUN = (190e6, 120e6, 230e6)
 """What a run adds: the point, the least and the most. Pages of the libraries' files that are read only then (some 50 MB), what is
 imported when it is first used, threads, and the kernels that oneDNN makes for each shape (20 to 30 MB in bf16)."""
 OF_A_WORD = 300
@@ -38,7 +38,7 @@ SLACK_HELD_APART = (0.17, 0.0, 0.25)
 and hold the pieces apart. The point, the least and the most. SmolLM2 with LoRA took 0% more (Alpaca). The second is for attention
 that keeps its scores, in blocks of up to 50 MB that seldom find a piece (MiniLM with LoRA on IMDB took 20% more), and for 4-bit
 weights, which are unpacked for each product (SmolLM2: 12 to 24)."""
-PROBE_ON_CPU = 110_000_000
+PROBE_ON_CPU = 130_000_000
 """scikit-learn, for the linear probe that comes after the training."""
 BESIDE = ("runtime", "reserve")
 """Parts that are no tensors."""
