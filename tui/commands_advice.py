@@ -6,39 +6,34 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from engine import contradictions
-from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.files import write_atomically
 from engine.launch import Waiting
 from engine.new_run import check_root
 from engine.planning import plan_for
-from engine.prediction import trial
-from engine.prediction.candidates import Own, can_be_counted, hangs_on_formula, is_off, is_wanted, remembered, with_counted_steps
+from engine.prediction.candidates import can_be_counted, hangs_on_formula, is_off, is_wanted, remembered, with_counted_steps
 from engine.refusals import check_fits, check_rate, check_task
-from engine.text import clean, json_line, one_line
+from engine.text import clean, json_line
 from recommender import plan_file
 from recommender.decide import decide, recommend
 from recommender.edits import edited
 from recommender.errors import Exit, InputError, Refused
-from recommender.facts import Facts, Goal
+from recommender.facts import Facts
 from recommender.gates import PHYSICS
 from recommender.plan import Plan
 from recommender.questions import questions_that_matter
-from recommender.reasons import size
-from recommender.recommendation import IN_SENTENCES, Method, Recommendation
+from recommender.recommendation import IN_SENTENCES, Recommendation
 from tui import settings, show_advice, show_explain
 from tui.commands import start
-from tui.commands_inspect import rows_of
 from tui.error_words import in_words
 from tui.facts_file import facts_from
 from tui.flags import said_goal
 from tui.goal import tell_me_more
 from tui.i18n import _
-from tui.progress import ProgressLine
+from tui.looking import Look, counting, look_at
 from tui.show import Screen
 
 AGAINST = ("does_not_fit", "over_time_budget", "no_disk", "no_hub_disk", "no_nf4", "already_quantised")
@@ -86,16 +81,7 @@ def plan(given: argparse.Namespace) -> int:
         raise InputError("--trace goes with --facts; when model and data are given, every step is counted anyway.")
     if given.model is None or given.data is None:
         raise InputError("plan needs --model and --data, or --facts.")
-    wanted = given.output or Path("plan.yaml")
-    writes = str(wanted) != "-"
-    if writes and wanted.is_dir():
-        raise InputError(f"{wanted} is a folder; name a file with -o.")
-    if writes and not wanted.absolute().parent.is_dir():
-        raise InputError(f"{wanted}: there is no folder {wanted.parent}.")
-    if writes and not os.access(wanted.absolute().parent, os.W_OK | os.X_OK):
-        raise InputError(f"{wanted} cannot be written ({os.strerror(errno.EACCES)}).")
-    if writes and wanted.exists() and not given.force:
-        raise InputError(f"{wanted} exists already; name another file with -o, or overwrite it with --force.")
+    target = _target(given)
     look = look_at(given)
     look.trace(lambda advice: _own(given, look, advice), explained=getattr(given, "explain", False))
     advice = recommend(look.facts)
@@ -105,17 +91,38 @@ def plan(given: argparse.Namespace) -> int:
     except Refused as error:
         print(_("No plan was written: {why}").format(why=error.message), file=sys.stderr)
         return Exit.DONE
-    if writes:
+    if target is not None:
         try:
-            write_atomically(wanted, plan_file.dump(made), 0o644)
+            write_atomically(target, plan_file.dump(made), 0o644)
         except OSError as error:
-            raise InputError(f"{wanted} cannot be written ({error.strerror}).") from None
+            raise InputError(f"{target} cannot be written ({error.strerror}).") from None
         words = _("Plan written to {file}. Run it: loracle run {path}")
-        print(words.format(file=clean(wanted), path=shlex.quote(clean(wanted))), file=sys.stderr)
+        print(words.format(file=clean(target), path=shlex.quote(clean(target))), file=sys.stderr)
     return Exit.DONE
 
 
-def _to_write(given: argparse.Namespace, look: "Look", advice: Recommendation) -> Plan:
+def _target(given: argparse.Namespace) -> Path | None:
+    """The file that the plan goes into; `None` where none is wanted (`-o -`).
+
+    Raises:
+        InputError: it cannot be written, or exists and is not to be overwritten.
+    """
+    target: Path = given.output or Path("plan.yaml")
+    if str(target) == "-":
+        return None
+    folder = target.absolute().parent
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; name a file with -o.")
+    if not folder.is_dir():
+        raise InputError(f"{target}: there is no folder {target.parent}.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{target} cannot be written ({os.strerror(errno.EACCES)}).")
+    if target.exists() and not given.force:
+        raise InputError(f"{target} exists already; name another file with -o, or overwrite it with --force.")
+    return target
+
+
+def _to_write(given: argparse.Namespace, look: Look, advice: Recommendation) -> Plan:
     """The plan, its own settings shown.
 
     Raises:
@@ -160,7 +167,7 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
     facts = remembered(facts.model_copy(update={"goal": goal}))
     counts = given.trace or hangs_on_formula(facts)
     if counts:
-        facts = with_counted_steps(facts, explained=given.explain, told=_counting(quiet=given.json))
+        facts = with_counted_steps(facts, explained=given.explain, told=counting(quiet=given.json))
     advice = recommend(facts)
     said = _why_no_bytes(facts, advice, counts=counts)
     if said and given.trace and (given.json or given.explain):
@@ -188,77 +195,6 @@ def _why_no_bytes(facts: Facts, advice: Recommendation, *, counts: bool) -> str:
         return _("How many bytes it takes was not counted, as it is far from what is free; --trace counts it.")
     names = ", ".join(_(IN_SENTENCES[c.method]) for c in unknown)
     return _("The memory of {methods} could not be counted, or not in time.").format(methods=names)
-
-
-def _counting(*, quiet: bool) -> Callable[[], None]:
-    """Says once that steps are counted, before the first wait."""
-    said = quiet
-
-    def told() -> None:
-        nonlocal said
-        if not said:
-            print(_("Counting the memory of steps, once for this model and such rows …"), file=sys.stderr)
-        said = True
-
-    return told
-
-
-class Look:
-    """What was found out about machine, model and data."""
-
-    def __init__(self, given: argparse.Namespace) -> None:
-        """Look at them.
-
-        Raises:
-            InputError: model or data cannot be used, or not with the settings that the person gave.
-        """
-        self.model = inspection.inspect_model(given.model, weights=False)
-        self.data = rows_of(given, given.data, self.model.path)
-        tries = "qlora" in (getattr(given, "methods", None) or [given.method])
-        machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
-        self._name, self._quiet = given.model, given.json
-        found = inspection.all_facts(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
-        own = contradictions.plan_of_settings(given.assignments, _certain_method(given, found), found.data.task)
-        contradictions.check_here(own, found.model, found.machine)
-        contradictions.check_rows(own, found.data)
-        if trial.is_wanted(found) and not given.json:
-            print(_("Trying bf16 on this processor, once for this model and such texts …"), file=sys.stderr)
-        self.facts = trial.with_trial(found)
-
-    def trace(self, own: Own = lambda _: (), *, explained: bool = False) -> None:
-        """Count what the candidates' steps take, and those of the plans that `own` makes of the advice."""
-        self.facts = with_counted_steps(self.facts, own, explained=explained, told=_counting(quiet=self._quiet))
-
-    def fetch(self) -> None:
-        """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""
-        if not self.model.weights_here:
-            name, much = one_line(self._name, 100), size(self.model.facts.weights_bytes or 0)
-            print(_("Downloading {name} ({size}) …").format(name=name, size=much), file=sys.stderr)
-            with ProgressLine(name) as progress:
-                self.model = inspection.inspect_model(self._name, progress=progress)
-
-
-def _certain_method(given: argparse.Namespace, found: Facts) -> Method | None:
-    """The method of the run, where it is named, or advised so clearly that nothing that is still counted will change it."""
-    if hasattr(given, "methods") or given.method is not None or not given.assignments:
-        return getattr(given, "method", None)
-    advice = recommend(found)
-    return advice.best.method if advice.confidence == "clear" else None
-
-
-def look_at(given: argparse.Namespace) -> Look:
-    """Find out about machine, model and data.
-
-    Raises:
-        InputError: a flag, the model or the data cannot be used.
-    """
-    if given.seed < 0:
-        raise InputError(f"--seed {given.seed}: must not be negative.")
-    # A misspelt name, or what no plan can have, is told before the long look.
-    contradictions.plan_of_settings(given.assignments, getattr(given, "method", None), given.task)
-    if not given.json:
-        print(_("Inspecting machine, model and data …"), file=sys.stderr)
-    return Look(given)
 
 
 def _plan(given: argparse.Namespace, look: Look, advice: Recommendation) -> Plan:

@@ -32,7 +32,7 @@ REPORTS: dict[str, groups.Report] = {"compare": comparing.report, "pilot": pilot
 
 def compare(given: argparse.Namespace) -> int:
     """Train several methods on the same rows, one after another, and compare them."""
-    from tui.commands_advice import look_at
+    from tui.looking import look_at
 
     _check_root(given)
     look = look_at(argparse.Namespace(**vars(given) | {"methods": given.methods or METHODS}))
@@ -63,7 +63,7 @@ def compare(given: argparse.Namespace) -> int:
 
 def pilot(given: argparse.Namespace) -> int:
     """Try candidates for a slice of their runs, and go on with the winner."""
-    from tui.commands_advice import look_at
+    from tui.looking import look_at
 
     _check_root(given)
     look = look_at(given)

@@ -93,51 +93,56 @@ def report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> N
 
 
 def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> None:
-    rows = content.get("rows") or {}
+    scores = content.get("scores") or {}
     console.print()
     words = _("{name}: before and after, on {rows} held-out rows")
-    heading = words.format(name=one_line(content.get("name")), rows=number(rows.get("held_out")))
-    console.print(Text(heading, style="bold"))
-    table = headed_table()
-    table.add_column("", no_wrap=True)
-    scores, gains = content.get("scores") or {}, content.get("gains") or {}
-    names = judged.shown(scores.values())
-    for name in names:
-        table.add_column(judged.words(name), justify="right", no_wrap=True)
-    wide = len(names) > MOST_METRICS  # the sentences below tell the gains too
-    if not wide:
-        table.add_column(_("gain over it (95% interval)"), no_wrap=True)
-    for name, words in ROWS.items():
-        if name not in scores:
-            continue
-        s = scores[name]
-        style = "bold" if name == "after" else ""
-        cells = [Text(words, style=style)] + [Text(metric(s.get(k)), style=style) for k in names]
-        gain = (gains.get(name) or {}).get(names[0])
-        cells += [] if wide else [Text(judged.gained(names[0], gain) if gain else "")]
-        table.add_row(*cells)
-    console.print(table)
+    held_out = (content.get("rows") or {}).get("held_out")
+    console.print(Text(words.format(name=one_line(content.get("name")), rows=number(held_out)), style="bold"))
+    console.print(_scores(scores, content.get("gains") or {}))
     listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
     left_out = [str(s) for s in content.get("left_out") or []]
     listed(console, _("Left out or cut"), left_out)
     _per_class(scores, console)
     samples(content.get("samples"), console)
-    memory, seconds = content.get("memory") or {}, content.get("seconds") or {}
-    told = {"predicted": _("predicted {size}"), "probed": _("tried {size}")}
-    tried = [one.format(size=size(memory[name])) for name, one in told.items() if memory.get(name)]
-    planned = _(" (predicted {time})").format(time=duration(seconds.get("predicted"))) if seconds.get("predicted") else ""
-    best = _("Best at step {step} of {all}").format(step=content.get("best_step"), all=content.get("steps"))
-    early = f", {_('stopped early')}" if content.get("stopped_early") else ""
-    peak = _("peak memory {size}").format(size=size(memory.get("peak"))) + (f" ({', '.join(tried)})" if tried else "")
-    parts = (f"{best}{early}", peak, f"{duration(seconds.get('total'))}{planned}")
-    console.print(Text(f" {sign('·')} ".join(parts), style="dim"))
-    for line in computing_words(content.get("computing")):
+    for line in [_cost(content), *computing_words(content.get("computing"))]:
         console.print(Text(line, style="dim"))
     against = [against_advice(str(line)) for line in content.get("overrides") or []]
     for line in [*(content.get("warnings") or []), *(content.get("recoveries") or []), *against]:
         if line not in left_out:  # told above
             console.print(Text(f"! {one_line(in_words(str(line)), 400)}", style="dim"))
     console.print(Text(f"{_('Model')}     {one_line(run.model, 1000)}", overflow="fold"))
+
+
+def _scores(scores: Mapping[str, Any], gains: Mapping[str, Any]) -> Table:
+    """Every metric of the baselines, before and after; beside few of them what the result gained over each."""
+    table = headed_table()
+    table.add_column("", no_wrap=True)
+    names = judged.shown(scores.values())
+    for name in names:
+        table.add_column(judged.words(name), justify="right", no_wrap=True)
+    with_gain = len(names) <= MOST_METRICS  # the sentences below the table tell the gains too
+    if with_gain:
+        table.add_column(_("gain over it (95% interval)"), no_wrap=True)
+    for split, words in ROWS.items():
+        if split in scores:
+            style = "bold" if split == "after" else ""
+            cells = [Text(words, style=style), *(Text(metric(scores[split].get(name)), style=style) for name in names)]
+            gain = (gains.get(split) or {}).get(names[0])
+            cells += [Text(judged.gained(names[0], gain) if gain else "")] if with_gain else []
+            table.add_row(*cells)
+    return table
+
+
+def _cost(content: Mapping[str, Any]) -> str:
+    """The best step, peak memory and time, with what was predicted of them."""
+    memory, seconds = content.get("memory") or {}, content.get("seconds") or {}
+    best = _("Best at step {step} of {all}").format(step=content.get("best_step"), all=content.get("steps"))
+    early = f", {_('stopped early')}" if content.get("stopped_early") else ""
+    told = {"predicted": _("predicted {size}"), "probed": _("tried {size}")}
+    before = [words.format(size=size(memory[name])) for name, words in told.items() if memory.get(name)]
+    peak = _("peak memory {size}").format(size=size(memory.get("peak"))) + (f" ({', '.join(before)})" if before else "")
+    planned = _(" (predicted {time})").format(time=duration(seconds.get("predicted"))) if seconds.get("predicted") else ""
+    return f" {sign('·')} ".join((f"{best}{early}", peak, f"{duration(seconds.get('total'))}{planned}"))
 
 
 def samples(content: Any, console: Console) -> None:

@@ -12,6 +12,7 @@ from recommender.facts import DataFacts, Facts
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Recommendation, Settings
 from recommender.setting_reasons import COMPUTING
 from tui import goal
+from tui.advice_words import no_method
 from tui.i18n import _, plural
 from tui.observations import columns_of, task_name
 from tui.show import headed_table, listed
@@ -120,10 +121,7 @@ def headline(advice: Recommendation, console: Console) -> None:
         said = words.format(method=_(METHOD_NAMES[advice.verdict]), sure=_(advice.confidence))
         console.print(Text(said, style="bold"))
     else:
-        late = any(c.fits and c.removed_by == "over_time_budget" for c in advice.candidates)
-        nothing = _("Nothing finishes in the time you allow.") if late else _("Nothing fits on this machine.")
-        answers = {"not_yet": _("Not yet: fine-tuning now would be a wasted run."), "does_not_fit": nothing}
-        console.print(Text(answers[advice.verdict], style="bold"))
+        console.print(Text(no_method(advice), style="bold"))
 
 
 def candidates(advice: Recommendation, console: Console) -> None:

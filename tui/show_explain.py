@@ -14,19 +14,11 @@ from recommender.evidence import SOURCES
 from recommender.explain import STAGES, Step, explain
 from recommender.facts import Facts
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
-from tui import show_advice
+from tui import advice_words, show_advice
 from tui.i18n import _
 from tui.show_advice import settings_line, short_sources
 from tui.words import sign
 
-HEADINGS = {
-    "gates": _("Gates: is this worth training at all?"),
-    "candidates": _("Candidates: what each method would take"),
-    "constraints": _("Constraints: what can run here"),
-    "dominance": _("Dominance: what another method makes pointless"),
-    "points": _("Points: what speaks for and against"),
-    "verdict": _("Verdict"),
-}
 NOTHING = {
     "constraints": _("Every method can run here."),
     "dominance": _("No method makes another pointless."),
@@ -65,7 +57,7 @@ def chain(facts: Facts, advice: Recommendation, console: Console) -> None:
 
 def _heading(stage: str, advice: Recommendation) -> str:
     if stage != "settings":
-        return HEADINGS[stage]
+        return advice_words.STAGES[stage]
     runs, idle = _("Settings of {method}, and why"), _("Settings of {method}, were it to run, and why")
     words = runs if advice.verdict in METHODS else idle
     return words.format(method=_(METHOD_NAMES[advice.best.method]))

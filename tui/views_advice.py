@@ -9,6 +9,7 @@ from textual.content import Content
 
 from engine.text import one_line
 from tui import keys
+from tui.advice_words import STAGES, no_method
 from tui.error_words import in_words as translated
 from tui.goal import in_words
 from tui.i18n import _
@@ -23,26 +24,11 @@ if TYPE_CHECKING:
     from recommender.recommendation import Caution, Recommendation
     from tui.work_plan import Advice
 
-STAGES = {
-    "gates": _("May it be done at all"),
-    "candidates": _("The three ways"),
-    "constraints": _("What they need and what there is"),
-    "dominance": _("What another way makes pointless"),
-    "points": _("What speaks for which"),
-    "settings": _("Settings"),
-    "verdict": _("Verdict"),
-}
-
-
 def verdict(recommendation: "Recommendation", chosen: str = "") -> Content:
     """The answer in one sentence, and what a start would start: the `chosen` method where that is another one."""
     match recommendation.verdict:
-        case "not_yet":
-            return Content.styled(_("Not yet: the honest advice is not to fine-tune now."), "$text-warning")
-        case "does_not_fit":
-            late = any(c.fits and c.removed_by == "over_time_budget" for c in recommendation.candidates)
-            said = _("Nothing finishes in the time you allow.") if late else _("Nothing fits this machine with what is free now.")
-            return Content.styled(said, "$text-error")
+        case "not_yet" | "does_not_fit" as why_not:
+            return Content.styled(no_method(recommendation), "$text-warning" if why_not == "not_yet" else "$text-error")
         case method:
             second = _(" Second: {method}.").format(method=NAMES[recommendation.runner_up]) if recommendation.runner_up else ""
             close = _("a close call: {pilot} tries both").format(pilot=keys.name("pilot", "p"))
@@ -122,7 +108,7 @@ def more(recommendation: "Recommendation", computing: Iterable[str]) -> Table:
     if recommendation.warnings:
         _list(table, _("Worth knowing"), "!", [w.text for w in recommendation.warnings])
     if recommendation.would_change:
-        _list(table, _("It would change to"), sign("·"), recommendation.would_change)
+        _list(table, _("What would change it"), sign("·"), recommendation.would_change)
     _list(table, _("How it computes"), sign("·"), computing)
     return table
 

@@ -263,7 +263,7 @@ def test_a_folder_that_takes_no_file_is_told_before_anything_is_looked_at(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.yaml").write_text(dump(PLAN))
-    for looks in ("tui.commands_advice.look_at", "tui.commands.Waiting"):
+    for looks in ("tui.commands_advice.look_at", "tui.looking.look_at", "tui.commands.Waiting"):
         monkeypatch.setattr(looks, lambda *_: pytest.fail("it was looked at"))
     monkeypatch.setattr("os.access", lambda path, mode: mode == os.R_OK)
     assert main([*typed.split(), "--model", "demo", "--data", "rows.csv"]) == 2

@@ -1,0 +1,92 @@
+"""Finding out about machine, model and data for a command: what is waited for is said on standard error."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from engine import contradictions
+from engine import inspect as inspection
+from engine import runs as engine_runs
+from engine.prediction import trial
+from engine.prediction.candidates import Own, with_counted_steps
+from engine.text import one_line
+from recommender.decide import recommend
+from recommender.errors import InputError
+from recommender.facts import Facts, Goal
+from recommender.reasons import size
+from recommender.recommendation import Method
+from tui.commands_inspect import rows_of
+from tui.flags import said_goal
+from tui.i18n import _
+from tui.progress import ProgressLine
+
+
+class Look:
+    """What was found out about machine, model and data."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        """Look at them.
+
+        Raises:
+            InputError: model or data cannot be used, or not with the settings that the person gave.
+        """
+        self.model = inspection.inspect_model(given.model, weights=False)
+        self.data = rows_of(given, given.data, self.model.path)
+        tries = "qlora" in (getattr(given, "methods", None) or [given.method])
+        machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
+        self._name, self._quiet = given.model, given.json
+        found = inspection.all_facts(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
+        own = contradictions.plan_of_settings(given.assignments, _certain_method(given, found), found.data.task)
+        contradictions.check_here(own, found.model, found.machine)
+        contradictions.check_rows(own, found.data)
+        if trial.is_wanted(found) and not given.json:
+            print(_("Trying bf16 on this processor, once for this model and such texts …"), file=sys.stderr)
+        self.facts = trial.with_trial(found)
+
+    def trace(self, own: Own = lambda _: (), *, explained: bool = False) -> None:
+        """Count what the candidates' steps take, and those of the plans that `own` makes of the advice."""
+        self.facts = with_counted_steps(self.facts, own, explained=explained, told=counting(quiet=self._quiet))
+
+    def fetch(self) -> None:
+        """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""
+        if not self.model.weights_here:
+            name, much = one_line(self._name, 100), size(self.model.facts.weights_bytes or 0)
+            print(_("Downloading {name} ({size}) …").format(name=name, size=much), file=sys.stderr)
+            with ProgressLine(name) as progress:
+                self.model = inspection.inspect_model(self._name, progress=progress)
+
+
+def _certain_method(given: argparse.Namespace, found: Facts) -> Method | None:
+    """The method of the run, where it is named, or advised so clearly that nothing that is still counted will change it."""
+    if hasattr(given, "methods") or given.method is not None or not given.assignments:
+        return getattr(given, "method", None)
+    advice = recommend(found)
+    return advice.best.method if advice.confidence == "clear" else None
+
+
+def look_at(given: argparse.Namespace) -> Look:
+    """Find out about machine, model and data.
+
+    Raises:
+        InputError: a flag, the model or the data cannot be used.
+    """
+    if given.seed < 0:
+        raise InputError(f"--seed {given.seed}: must not be negative.")
+    # A misspelt name, or what no plan can have, is told before the long look.
+    contradictions.plan_of_settings(given.assignments, getattr(given, "method", None), given.task)
+    if not given.json:
+        print(_("Inspecting machine, model and data …"), file=sys.stderr)
+    return Look(given)
+
+
+def counting(*, quiet: bool) -> Callable[[], None]:
+    """Says once that steps are counted, before the first wait."""
+    said = quiet
+
+    def told() -> None:
+        nonlocal said
+        if not said:
+            print(_("Counting the memory of steps, once for this model and such rows …"), file=sys.stderr)
+        said = True
+
+    return told
