@@ -51,7 +51,7 @@ CAUTIONS: dict[str, str] = {
     "on instructions first.",
     "raw_text_on_instruct": "Training on raw text weakens how an instruct model answers: use the base model, or tune on "
     "instructions again afterwards.",
-    "no_chat_template": "The model has no chat template: one must be chosen, and kept with the model.",
+    "no_chat_template": "The model has no chat template: a plain one is used, and saved with the result.",
     "truncated": "{rows:count} rows ({share:share}) are longer than {length:count} tokens and are cut there: {tokens:count} "
     "tokens are lost.",
     "truncated_one": "One row ({share:share}) is longer than {length:count} tokens and is cut there: {tokens:count} tokens are "

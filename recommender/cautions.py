@@ -21,6 +21,29 @@ LONG_READER = 4096
 def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:
     """About the data."""
     data = facts.data
+    yield from _about_repeats(data)
+    for code, fact, figure in COUNTED:
+        if counted := getattr(data, fact):
+            yield caution(code, **{figure: counted})
+    yield from _about_the_template(data)
+    yield from _about_contents(data)
+    yield from _about_labels(facts)
+    yield from _about_lengths(facts, shape, nearest)
+    yield from _about_the_task(facts)
+
+
+COUNTED = (
+    ("shared", "shared_share", "share"),
+    ("overlap", "overlap_share", "share"),
+    ("left_out", "empty_rows", "rows"),
+    ("unasked", "unasked_rows", "rows"),
+    ("unlearned", "unlearned_answers", "answers"),
+)
+"""Cautions that say one fact of the data: code, fact, and the figure of the sentence."""
+
+
+def _about_repeats(data: DataFacts) -> Iterator[Caution]:
+    """Rows that contradict others, repeat them, or nearly do."""
     if data.task == "regression" and (data.conflict_share or 0) >= 0.03:
         yield caution("several_numbers", share=data.conflict_share)
     elif 0.03 <= (data.conflict_share or 0) <= 0.10:
@@ -33,28 +56,30 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
         yield caution("duplicates", wording=wording, share=data.duplicate_share, rows=repeats, left=left)
     if near:
         yield caution("near_duplicates", share=data.near_duplicate_share, unique_rows=distinct_rows(data))
-    yield from (caution(code, share=n) for code, n in (("shared", data.shared_share), ("overlap", data.overlap_share)) if n)
-    yield from (caution(code, rows=n) for code, n in (("left_out", data.empty_rows), ("unasked", data.unasked_rows)) if n)
-    if data.unlearned_answers:
-        yield caution("unlearned", answers=data.unlearned_answers)
+
+
+def _about_the_template(data: DataFacts) -> Iterator[Caution]:
+    """What the model's chat template leaves out."""
     if data.unwritten_calls:
         wording = "unwritten_calls_only" if data.unwritten_rows else None
         yield caution("unwritten_calls", wording=wording, rows=data.unwritten_calls, only=data.unwritten_rows or 0)
     if data.unwritten_thoughts:
         yield caution("unwritten_thoughts", rows=data.unwritten_thoughts)
-    yield from _about_contents(data)
-    yield from _about_labels(facts)
-    yield from _about_lengths(facts, shape, nearest)
-    task, unique = data.task or "classification", distinct_rows(data)
-    if rows_of(data) is not None and not is_labelled(data) and task != "continued_pretraining" and 50 <= unique < 200:
+
+
+def _about_the_task(facts: Facts) -> Iterator[Caution]:
+    """Too few rows for the task, and a model that was made for another."""
+    data, model = facts.data, facts.model
+    unique, counted = distinct_rows(data), rows_of(data) is not None
+    if counted and not is_labelled(data) and data.task != "continued_pretraining" and 50 <= unique < 200:
         yield caution("few_examples", rows=unique)
-    if rows_of(data) is not None and not data.eval_rows and not split_of(data).held_out:
+    if counted and not data.eval_rows and not split_of(data).held_out:
         yield caution("nothing_held_out", rows=unique)
-    if task == "preference" and facts.model.instruct is False:
+    if data.task == "preference" and model.instruct is False:
         yield caution("preference_on_base", instruct=False)
-    if task == "continued_pretraining" and facts.model.instruct:
+    if data.task == "continued_pretraining" and model.instruct:
         yield caution("raw_text_on_instruct", instruct=True)
-    if task == "chat" and facts.model.chat_template is False:
+    if data.task == "chat" and model.chat_template is False:
         yield caution("no_chat_template", chat_template=False)
 
 

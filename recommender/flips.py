@@ -45,6 +45,18 @@ def flip_conditions(facts: Facts, decision: Recommendation, decide: Decide) -> I
 
 def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
     """What would turn `not_yet` into a fine-tune."""
+    yield from _more_rows(facts, decide)
+    verdict = decide(_changed(facts, "data", conflict_share=0.0)).verdict
+    if verdict in METHODS:
+        yield sentence("flip_clean", {"method": METHOD_NAMES[verdict]})
+    if facts.goal.purpose == "knowledge":
+        verdict = decide(_changed(facts, "goal", purpose="task")).verdict
+        if verdict in METHODS:
+            yield sentence("flip_behaviour", {"method": METHOD_NAMES[verdict]})
+
+
+def _more_rows(facts: Facts, decide: Decide) -> Iterator[str]:
+    """How many rows would do, in all and of each class."""
     data = facts.data
     counts, several = data.label_counts, data.task == "multi_label"
     kept = distinct_rows(data) / max(sum(counts or ()), 1)
@@ -58,21 +70,17 @@ def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
 
     verdict = decide(with_rows(rows)).verdict
     if verdict in METHODS and not enough and not is_labelled(data):  # where rows alone decide, the fewest of them
-        low = distinct_rows(data)
-        while rows - low > 1:
-            middle = (low + rows) // 2
+        too_few = distinct_rows(data)
+        while rows - too_few > 1:
+            middle = (too_few + rows) // 2
             found = decide(with_rows(middle)).verdict
-            low, rows, verdict = (low, middle, found) if found in METHODS else (middle, rows, verdict)
+            if found in METHODS:
+                rows, verdict = middle, found
+            else:
+                too_few = middle
     if verdict in METHODS and len(enough) != 1 and (several or rows > distinct_rows(data)):
         code = "flip_more_of_each" if several and enough else "flip_more_rows" if enough else "flip_more_rows_only"
         yield sentence(code, {"method": METHOD_NAMES[verdict], "rows": rows, "smallest": 64})
-    verdict = decide(_changed(facts, "data", conflict_share=0.0)).verdict
-    if verdict in METHODS:
-        yield sentence("flip_clean", {"method": METHOD_NAMES[verdict]})
-    if facts.goal.purpose == "knowledge":
-        verdict = decide(_changed(facts, "goal", purpose="task")).verdict
-        if verdict in METHODS:
-            yield sentence("flip_behaviour", {"method": METHOD_NAMES[verdict]})
 
 
 def _without_wishes(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:

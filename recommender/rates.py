@@ -97,20 +97,29 @@ def rate_range(
     return low, high, what, ("E1", "E4", "E20")
 
 
+EPOCHS = {
+    "language model": (4, 3, 2, 1, 1),
+    "tags": (8, 5, 3, 2, 1),
+    "tiny encoder": (10, 5, 3, 2, 1),
+    "encoder": (10, 4, 3, 2, 1),
+}
+"""Passes over fewer than 1,000 distinct rows, than 10,000, than 100,000, over up to a million, and over more."""
+
+
 def epochs_of(shape: Shape, data: DataFacts, method: Method, encoder: bool, trained: Trained = "all") -> int:
     """Passes over the data by its size (E12, E13, E30)."""
-    u = distinct_rows(data)
+    rows = distinct_rows(data)
+    column = sum(rows >= limit for limit in (1_000, 10_000, 100_000)) + (rows > 1_000_000)
     if data.task in ("continued_pretraining", "preference"):
         return 1
     if not encoder:
         most = 2 if shape.parameters >= 30e9 else 3 if method == "full" and shape.parameters >= 7e9 else 4
-        return min(most, 4 if u < 1_000 else 3 if u < 10_000 else 2 if u < 100_000 else 1)
+        return min(most, EPOCHS["language model"][column])
     if data.task == "token_classification":
-        return 8 if u < 1_000 else 5 if u < 10_000 else 3 if u < 100_000 else 2 if u <= 1_000_000 else 1
+        return EPOCHS["tags"][column]
     if trained == "last_layers":
-        return 3 if u <= 100_000 else 1
-    first = (10, 5) if shape.parameters <= 30_000_000 else (10, 4)
-    full = first[0] if u < 1_000 else first[1] if u < 10_000 else 3 if u < 100_000 else 2 if u <= 1_000_000 else 1
+        return 3 if rows <= 100_000 else 1
+    full = EPOCHS["tiny encoder" if shape.parameters <= 30_000_000 else "encoder"][column]
     return full if method == "full" else 2 * full
 
 
