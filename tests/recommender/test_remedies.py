@@ -134,7 +134,7 @@ def test_how_many_texts_a_short_reader_cuts_is_said() -> None:
     texts = INSTRUCTIONS | {"task": "seq2seq", "tokens_p50": 500, "tokens_p95": 900, "tokens_p99": 1100, "tokens_max": 2000}
     t5 = {"id": "t5", "family": "encoder-decoder", "parameters": 248_000_000, "max_positions": 512}
     (said,) = (w.text for w in advise(t5, texts, gpu(23)).warnings if w.code == "long_texts")
-    assert said.startswith("About 47% of the texts are longer than the 512 tokens that this model reads, one in a hundred longer than")
+    assert said.startswith("About 47% of the texts are longer than the 512 tokens that this model reads, one in a hundred longer")
 
 
 def test_others_on_the_card_are_named_where_they_alone_stand_in_the_way() -> None:
