@@ -126,7 +126,7 @@ async def test_a_pilot_says_what_it_would_do_and_starts(
         await pilot.press("p")
         await wait(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await wait(pilot, lambda: "Start the pilot" in screen(app))
-        assert "cross-validated to their end" in " ".join(screen(app).split())  # of 600 rows no slice says much
+        assert "cross-validated to the end" in " ".join(screen(app).split())  # of 600 rows no slice says much
         await pilot.press("right", "enter")
         await wait(pilot, lambda: isinstance(app.screen, RunScreen))
     assert driven[0].content()["kind"] == "pilot"
