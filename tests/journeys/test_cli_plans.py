@@ -161,7 +161,7 @@ def test_facts_whose_steps_cannot_be_counted_are_decided_without_bytes_and_that_
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "ends in the middle of its JSON"),
+        ("{", "its JSON is cut off"),
         ("", "is empty"),
         ("[" * 100_000, "nested too deeply"),
         ('{"machine": {}}\nhello', ":2: is not JSON from column 1 on"),
