@@ -179,7 +179,7 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
 
         (run.path / "merged").mkdir()
         await pilot.press("M")
-        await wait(pilot, lambda: "something other than a merged model" in screen(app))
+        await wait(pilot, lambda: "this one holds something" in screen(app))
         await pilot.press("escape")
         (run.path / "merged" / "loracle.json").write_text('{"merged": true}')
         await pilot.press("M")
