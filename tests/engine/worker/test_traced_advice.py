@@ -225,7 +225,7 @@ def test_a_plan_that_was_edited_is_told_from_the_fit_and_says_how_far_it_may_be_
     ("config", "task", "lengths", "read"),
     [
         (T5, "seq2seq", [10, 20, 90], [72, 72]),  # padded: the average token is in a row of 72, which reads a quarter of it
-        (LLAMA, "preference", [64, 64], [64, 64]),
+        (LLAMA, "preference", [480, 480], [480, 480]),
     ],
 )
 def test_a_step_on_a_cpu_is_timed_with_everyday_rows(
