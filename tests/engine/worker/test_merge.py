@@ -154,7 +154,7 @@ def test_what_cannot_be_merged_is_refused_and_nothing_is_left(
         merging.target_of(run, tmp_path / "there")
     shutil.copytree(finished("full").path, tmp_path / "full")
     shutil.copy(run.events, tmp_path / "full" / "events.jsonl")
-    with pytest.raises(InputError, match="the whole model already"):
+    with pytest.raises(InputError, match="already the whole model"):
         merging.target_of(RunDirectory(tmp_path / "full"))
     with pytest.raises(InputError, match="is not done"):
         merging.target_of(finished("qlora"))

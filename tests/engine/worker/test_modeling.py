@@ -121,7 +121,7 @@ def test_experts_that_are_stored_one_by_one_are_found_adapted_and_left_whole_by_
     MixtralForCausalLM(
         MixtralConfig(vocab_size=size, intermediate_size=128, num_local_experts=4, num_experts_per_tok=2, **shape)
     ).save_pretrained(folder)
-    with pytest.raises(InputError, match="dropout: the experts of a layer are one weight"):
+    with pytest.raises(InputError, match="dropout: the experts of a layer are stored as one weight"):
         built(make_plan(folder, "qlora", dropout=0.1))
     made = built(make_plan(folder, "qlora", dropout=0.0))
     kinds = {n: type(p).__name__ for n, p in made.model.named_parameters()}
@@ -211,7 +211,7 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(tiny: Path, tmp_pat
         (["C", "A", "B"], ["a", "b", "c"], [1, 2, 0], None),
         (["LABEL_0", "LABEL_1", "LABEL_2"], ["0", "2", "1"], [0, 2, 1], None),
         (["LABEL_0", "LABEL_1", "LABEL_2"], ["a", "b", "c"], [0, 1, 2], "its outputs have no names and are taken to be a, b, c."),
-        (["toxic", "rude", "ok"], ["a", "b", "c"], None, "tells toxic, rude, ok and not a, b, c: a new one is trained."),
+        (["toxic", "rude", "ok"], ["a", "b", "c"], None, "has the labels toxic, rude, ok, not a, b, c: a new one is trained."),
     ],
 )
 @pytest.mark.parametrize(("model", "method"), [("tiny", "full"), ("tiny_roberta", "lora"), ("tiny_llama", "qlora")])

@@ -272,7 +272,7 @@ def test_a_model_full_of_nan_ends_before_training(tiny: Path, make_plan: MakePla
     held = load_file(folder / "model.safetensors")
     held["embeddings.LayerNorm.weight"].fill_(float("nan"))
     save_file(held, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(TrainingFailed, match="not a number before any training: its weights are damaged") as told:
+    with pytest.raises(TrainingFailed, match="not numbers before any training: its weights are damaged") as told:
         run_here(make_plan(folder))
     assert (told.value.cure, told.value.setting) == ("Download the model again.", None)
 
