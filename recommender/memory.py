@@ -27,7 +27,7 @@ LIBRARIES_ON_CPU = 460_000_000
 has measured it on the machine that would train (`Counted.libraries`)."""
 BITSANDBYTES_ON_CPU = 45_000_000
 """Of it, what only those runs import whose weights are in 4 bit or moments in 8: bitsandbytes and, for it, torch's compiler."""
-OF_A_RUN = (190e6, 120e6, 230e6)
+OF_A_RUN = (140e6, 80e6, 190e6)
 """What a run adds: the point, the least and the most. Pages of the libraries' files that are read only then (some 50 MB), what is
 imported when it is first used, threads, and the kernels that oneDNN makes for each shape (20 to 30 MB in bf16)."""
 OF_A_WORD = 300
