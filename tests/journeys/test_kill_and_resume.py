@@ -36,7 +36,7 @@ def test_a_killed_run_goes_on_to_the_very_same_model(
     assert "died" in next(line for line in listed.stdout.splitlines() if run.name in line)
     seen = loracle("attach", run.path)
     assert seen.returncode == 4
-    assert "died without a word" in seen.stderr
+    assert "died unexpectedly" in seen.stderr
     assert "the last thing it said" in seen.stderr
     assert "\x1b" not in seen.stdout + seen.stderr
     assert f"from the newest intact checkpoint: loracle resume {run.name}" in " ".join(seen.stderr.split())

@@ -50,7 +50,7 @@ def test_a_run_is_left_watched_and_stopped_in_every_way_and_goes_on_each_time(
     os.killpg(viewer.pid, signal.SIGINT)
     code, errors = ended(viewer)
     assert code == 0
-    assert "goes on without you" in errors
+    assert "continues in the background" in errors
     assert run.alive()
     twice = loracle("resume", "last", "--runs", "runs")
     assert twice.returncode == 2
