@@ -26,7 +26,7 @@ _NOT_PLAIN = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uf
 """Characters that a YAML reader takes for line breaks, or refuses, unless they are written as escapes."""
 
 
-_OLD = re.compile("y|n|yes|no|on|off|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+", re.IGNORECASE)
+_OLD = re.compile("y|n|yes|no|on|off|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+([.][0-9_]*)?", re.IGNORECASE)
 """What readers of YAML 1.1, most of them, take for true, false or a time in seconds; a class may be called so."""
 
 

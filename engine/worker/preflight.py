@@ -63,6 +63,8 @@ class Preflight:
         try:
             tried = self._tried(trainer, available, peak)
         except TrainingFailed as error:
+            if error.setting is not None:  # not for lack of memory: a GPU failed in kernels that a setting puts in
+                raise
             raise Refused(f"Tried before the first step: {error.message}") from None
         except Exception as error:  # outside of a micro-batch: nothing smaller could be tried
             out_of_memory(error)
@@ -121,10 +123,12 @@ class Preflight:
         self, trainer: LogicalBatchTrainer, rows: Encoded, piece: list[int], lengths: list[int], *, alone: bool
     ) -> bool:
         """Whether memory ran out in that micro-batch, and room was made. Where each is a step's `alone`, no gradients of
-        others are there meanwhile."""
+        others are there meanwhile; else all are, also after one that was tried alone."""
         self.reader.interrupt()
         if alone:
             trainer.model.zero_grad()
+        else:
+            _with_gradients(trainer.model)
         failure: BaseException | None = None
         loss = torch.zeros(())
         try:
@@ -251,13 +255,19 @@ def _rehearsal(trainer: LogicalBatchTrainer) -> Iterator[None]:
     try:
         for group in optimizer.param_groups:
             group["lr"] = 0.0
-        for p in trainer.model.parameters():
-            if p.requires_grad:
-                p.grad = torch.zeros_like(p)
+        trainer.model.zero_grad()  # those of an earlier trial may be no numbers, which zero times is no number either
+        _with_gradients(trainer.model)
         optimizer.step()
         yield
     finally:
         del optimizer
+
+
+def _with_gradients(model: Any) -> None:
+    """Where a parameter that is trained has no gradient, it is zero."""
+    for p in model.parameters():
+        if p.requires_grad and p.grad is None:
+            p.grad = torch.zeros_like(p)
 
 
 def _was_there(peak: int, available: int) -> bool:

@@ -197,7 +197,7 @@ PLANS = st.builds(
 
 
 def test_a_reader_of_yaml_1_1_takes_numbers_and_words_of_a_written_plan_as_such() -> None:
-    labels = ["no", "Yes", "off", "y", "1:30", "1e5", "010", "null", "2026-11-29", "é"]
+    labels = ["no", "Yes", "off", "y", "1:30", "1:30.5", "1e5", "010", "null", "2026-11-29", "é"]
     changed = plan_file.set_fields(content(), ["learning_rate=5e-6", f"data.labels={json.dumps(labels)}", "weight_decay=1e-12"])
     written = plan_file.dump(plan_file.validate(changed, "--set"))
     read = importlib.import_module("yaml").safe_load(written)  # PyYAML, without types; transformers needs it

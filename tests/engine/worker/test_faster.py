@@ -173,11 +173,11 @@ def put_in(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[int, torch.Tensor]
     monkeypatch.setattr(faster, "Compiled", type("Broken", (Broken,), {"wanted": staticmethod(wanted)}))
 
 
-def late(error: BaseException) -> Callable[[int, torch.Tensor], torch.Tensor]:
-    """It breaks at the second micro-batch of a step."""
+def late(error: BaseException, at: int | None = None) -> Callable[[int, torch.Tensor], torch.Tensor]:
+    """It breaks at the second micro-batch of a step, or `at` that call."""
 
     def wanted(call: int, out: torch.Tensor) -> torch.Tensor:
-        if call == LATE:
+        if call == (at or LATE):
             raise error
         return out
 
@@ -198,15 +198,16 @@ def test_what_breaks_in_the_middle_of_a_run_repeats_the_step_without_it(
     assert told(run) == ["Without torch.compile: expected size 3==4. The steps are slower; the result does not change."]
 
 
+@pytest.mark.parametrize("at", [2, LATE], ids=["longest rows", "training"])
 def test_a_gpu_that_fails_repeats_nothing_and_the_setting_is_named(
-    plan: Plan, begin: Callable[[Plan], RunDirectory], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, begin: Callable[[Plan], RunDirectory], monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    put_in(monkeypatch, late(RuntimeError("CUDA error: an illegal memory access was encountered\nmore")))
+    put_in(monkeypatch, late(RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), at))
     run = begin(plan.model_copy(update={"compile": True}))
     end = work(run)
     assert (end["status"], end["code"], end["setting"]) == ("failed", 4, "compile=false")
     assert end["cause"] == "The GPU failed in a step with torch.compile: CUDA error: an illegal memory access was encountered."
-    assert Broken.calls == LATE
+    assert Broken.calls == at
     assert not told(run)
 
 

@@ -120,6 +120,24 @@ def test_weights_buffers_gradients_and_random_states_come_back(
     assert after[4] is None
 
 
+def test_where_a_step_in_one_piece_does_not_fit_the_smaller_ones_are_tried_beside_all_gradients(
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[bool] = []
+    rehearse = LogicalBatchTrainer.rehearse
+
+    def rehearsed(self: Any, batch: Any) -> torch.Tensor:
+        there.append(all(p.grad is not None for p in self.model.parameters() if p.requires_grad))
+        if len(there) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return rehearse(self, batch)
+
+    monkeypatch.setattr(LogicalBatchTrainer, "rehearse", rehearsed)
+    run_here(make_plan(tiny, epochs=0.1, evaluations=1, token_budget=2048))
+    assert there[0] is False
+    assert all(there[1:])
+
+
 def test_batches_leave_no_trace_in_a_model_that_counts_them() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4)).eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
