@@ -25,8 +25,8 @@ from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts
 
 PREVIEW_ROWS = 20
-HEAD_BATCHES = 8
-"""Of which the rows are looked at first: of whole books some thousand, not a gigabyte."""
+HEAD_BYTES = 64 << 20
+"""Of the rows that are looked at first: of whole books some thousand, not a gigabyte."""
 COMPARING = "texts to compare"
 """The unit of progress while near-duplicates are looked for."""
 
@@ -86,7 +86,7 @@ def _what_decides(request: dict[str, Any], given: Splits, prints: list[str]) -> 
 
 def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[str, Any]:
     source = open_source(given.train)
-    head = first_rows(source, LOOK_AT, batches=HEAD_BATCHES)
+    head = first_rows(source, LOOK_AT, size=HEAD_BYTES)
     if not head.rows:
         raise InputError(f"{given.train} has a header and no rows.")
     named = {r: request[f"{r}_column"] for r in ("text", "label") if request.get(f"{r}_column")} | (request.get("columns") or {})

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 
 from engine.files import expanded, nearest, sha256_of
@@ -73,16 +73,16 @@ def read_table(name: str, columns: Iterable[str] | None = None, perhaps: Iterabl
     return first_rows(source, None)
 
 
-def first_rows(source: Source, most: int | None, *, batches: int | None = None) -> Table:
-    """The first rows, at least `most` of them where there are so many, of so many `batches` at most; `None` means all.
+def first_rows(source: Source, most: int | None, *, size: int | None = None) -> Table:
+    """The first rows: batches of them, until there are `most` rows or about `size` bytes of values; `None` means all.
 
     Raises:
         InputError: damaged, with the place.
     """
     columns: dict[str, list[object]] = {n: [] for n in source.names}
-    rows = 0
+    rows = held = 0
     with told_plainly(source.path):
-        for batch in islice(source.batches(), batches):
+        for batch in source.batches():
             for column in batch.columns:
                 columns.setdefault(column, [None] * rows)  # a field that no earlier object had
             for column, values in columns.items():
@@ -90,7 +90,21 @@ def first_rows(source: Source, most: int | None, *, batches: int | None = None) 
             rows += batch.rows
             if most is not None and rows >= most:
                 break
+            held += sum(map(_bytes_of, batch.columns.values())) if size is not None else 0
+            if size is not None and held >= size:
+                break
     return Table(source.path, source.format, columns, place=source.place)
+
+
+def _bytes_of(values: Iterable[object]) -> int:
+    """About so many: of texts their characters, of other values 8 each, by depth as `bounds.checked` looks at them."""
+    level, found = list(values), 0
+    while level:
+        texts = [v for v in level if type(v) is str]
+        found += sum(map(len, texts)) + 8 * (len(level) - len(texts))
+        inside = (v if type(v) is list else v.values() for v in level if type(v) in (list, dict))
+        level = list(chain.from_iterable(inside)) if len(texts) < len(level) else []
+    return found
 
 
 def open_source(name: str) -> Source:

@@ -240,3 +240,10 @@ def test_a_damaged_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     path = put(tmp_path, "a.csv", ["text,label", *reviews(20)])
     assert "tokenizer.json: not readable as a tokenizer" in complaint(path, model=str(tmp_path))
+
+
+def test_of_many_small_files_all_are_looked_at(tmp_path: Path) -> None:
+    scores = [n % 5 if n < 20 else n % 5 + n / 100 for n in range(60)]
+    for i, score in enumerate(scores):
+        (tmp_path / f"{i:02}.jsonl").write_text(json.dumps({"title": f"the review of number {i} is this", "score": score}))
+    assert inspect_data({"train": str(tmp_path / "*.jsonl")})["facts"]["task"] == "regression"

@@ -124,7 +124,16 @@ def test_long_texts_come_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.Mon
     source = open_source(str(path))
     assert max(table.rows for table in source.batches()) <= 8
     assert first_rows(source, None).columns["text"] == texts
-    assert first_rows(source, 90, batches=2).rows <= 16
+    assert first_rows(source, 90, size=14 << 10).rows <= 21
+
+
+def test_small_batches_are_not_few_rows(tmp_path: Path) -> None:
+    for i in range(30):
+        rows = [{"text": "x" * 90, "turns": [{"said": "y" * 90}], "score": n / 2} for n in range(2 * i, 2 * i + 2)]
+        (tmp_path / f"{i:02}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = open_source(str(tmp_path / "*.jsonl"))
+    assert first_rows(source, 50, size=64 << 20).rows == 50
+    assert 15 < first_rows(source, 50, size=4000).rows <= 22  # what lies deeper counts too
 
 
 def test_texts_that_parquet_holds_as_bytes_are_read_and_pictures_are_not(tmp_path: Path) -> None:
