@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from engine.files import expanded, nearest, sha256_of
 from engine.tables.annotated import annotated
@@ -96,7 +97,7 @@ def first_rows(source: Source, most: int | None, *, size: int | None = None) -> 
     return Table(source.path, source.format, columns, place=source.place)
 
 
-def _bytes_of(values: Iterable[object]) -> int:
+def _bytes_of(values: Iterable[Any]) -> int:
     """About so many: of texts their characters, of other values 8 each, by depth as `bounds.checked` looks at them."""
     level, found = list(values), 0
     while level:
