@@ -185,12 +185,10 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
 def _why_no_bytes(facts: Facts, advice: Recommendation, *, counts: bool) -> str:
     """Why the memory of candidates that might run stands there as `?`; `counts` is whether it was to be counted."""
     unknown = [c for c in advice.candidates if not c.memory.counted and c.removed_by not in ("no_nf4", "already_quantised")]
-    if not unknown:
+    if not unknown or is_off():
         return ""
     if not can_be_counted(facts):
         return _("Memory is told in bytes where a step can be counted: that takes model.config, and CUDA or a CPU.")
-    if is_off():
-        return ""
     if not counts and is_wanted(facts, unknown):
         return _("How many bytes it takes was not counted, as it is far from what is free; --trace counts it.")
     names = ", ".join(_(IN_SENTENCES[c.method]) for c in unknown)

@@ -236,7 +236,7 @@ def test_a_disk_too_full_for_the_next_checkpoint_is_said_before_writing(
     with pytest.raises(TrainingFailed) as caught:
         checkpoints.check_space(tmp_path, 1)
     assert "needs about" in caught.value.message
-    assert "earlier checkpoints are sound" in caught.value.message
+    assert "earlier checkpoints are intact" in caught.value.message
     with pytest.raises(TrainingFailed):
         checkpoints.check_space(tmp_path / "..", 20_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**6))

@@ -77,7 +77,7 @@ def test_from_a_folder_that_is_gone_what_is_not_there_is_told(tmp_path: Path, mo
 
 
 def test_a_model_without_a_name() -> None:
-    assert "has no name" in complaint(" ")
+    assert "no model is named" in complaint(" ")
 
 
 def test_a_file_where_a_model_folder_belongs(tmp_path: Path) -> None:

@@ -149,7 +149,10 @@ def test_what_facts_alone_cannot_answer_is_refused_and_not_ignored(loracle: Comm
     assert "leave out --train-rows, -o, --set." in said
 
 
-def test_facts_whose_steps_cannot_be_counted_are_decided_without_bytes_and_that_is_said(loracle: Command, tmp_path: Path) -> None:
+def test_facts_whose_steps_cannot_be_counted_are_decided_without_bytes_and_that_is_said(
+    loracle: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LORACLE_TRACE")
     facts = json.loads(FACTS.read_text())
     (tmp_path / "facts.json").write_text(json.dumps(facts | {"machine": facts["machine"] | {"backend": "rocm"}}))
     done = loracle("plan", "--facts", "facts.json", "--trace", "--json")

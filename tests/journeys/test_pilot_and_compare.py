@@ -92,7 +92,7 @@ def test_a_comparison_survives_ctrl_c_and_the_death_of_its_driver(
     assert report["held_out"] == 40
     scores = [(group.run(f"full-{seed}").report() or {})["scores"]["after"]["accuracy"] for seed in seeds]
     assert report["methods"][0]["accuracy"]["mean"] == pytest.approx(sum(scores) / len(scores))
-    shown = ("macro-F1 to the best", "gap (overfitting)", "peak memory", "trained parameters", "saved size")
+    shown = ("macro-F1 against the best", "gap (overfitting)", "peak memory", "trained parameters", "saved size")
     for words in (*shown, *(["sd over seeds"] if len(seeds) > 1 else [])):
         assert words in done.stdout
     assert "Same budget" in done.stdout
