@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from engine.inspection.columns import LOOK_AT
+from engine.inspection.columns import LABEL_NAMES, LOOK_AT
 from engine.inspection.counting import Counted, count
 from engine.inspection.detection import detect
 from engine.inspection.layouts import Shape
@@ -43,7 +43,8 @@ def shaped_and_counted(
         counted = count(later.watched(), shape, told)
         more = later.rows()
         another = shape if more is None else detect(more, named, task)
-        if more is not None and replace(another, confidence=shape.confidence) != shape:
+        known = replace(another, confidence=shape.confidence) == shape or later.displaces(shape, another)
+        if more is not None and not known:
             head, shape, counted = more, another, count(source, another, told)
     parted = _parted(shape, counted) if task is None and head.rows < len(counted) else None
     return (head, shape, counted) if parted is None else (head, parted, count(source, parted, told))
@@ -109,6 +110,14 @@ class Later:
         wanted = {*range(1, self._half + 1), *self._numbers}
         found = first_rows(replace(self.source, read=partial(_only, self.source, wanted)), None)
         return replace(found, numbers=sorted(wanted))
+
+    def displaces(self, shape: Shape, another: Shape) -> bool:
+        """Whether the label that the first rows tell would give way to a column that says one thing in all of these: what parts a
+        file was put together from (`split`, `source`) says so, unless it is called a label."""
+        told, late = shape.columns.get("label"), another.columns.get("label")
+        if told is None or late is None or told == late or told.partition(".")[0] in self._quiet:
+            return False
+        return late.rpartition(".")[2].lower() not in LABEL_NAMES
 
     def read(self, told: Told = nobody) -> Table | None:
         """`rows`, of a file that is read for nothing else."""

@@ -74,6 +74,15 @@ def test_a_slip_of_a_field_changes_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert inspect_data({"train": put(tmp_path, "jsonl", rows)})["facts"]["task"] == "continued_pretraining"
 
 
+@pytest.mark.parametrize(("column", "label"), [("source", "mood"), ("label", "label")])
+def test_what_parts_a_file_was_put_together_from_is_no_label(tmp_path: Path, column: str, label: str) -> None:
+    rows = [
+        {column: "web" if i < 27 else "print", "text": row["text"], "mood": ("glad", "sad", "calm")[i * i % 3]}
+        for i, row in enumerate(UNLABELLED + LABELLED)
+    ]
+    assert inspect_data({"train": put(tmp_path, "jsonl", rows)})["facts"]["label_column"] == label
+
+
 def test_several_labels_a_row_that_begin_late(tmp_path: Path) -> None:
     moods = ("joy", "fear", "love", "anger")
     rows = [{"text": row["text"], "mood": moods[i % 4]} for i, row in enumerate(UNLABELLED + LABELLED)]
