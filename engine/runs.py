@@ -60,7 +60,7 @@ def start(
 
 
 def attach(name: str | Path, runs: Path | None = None) -> RunDirectory:
-    """The run that `name` means: a path, a name, a unique prefix, or `last`.
+    """The run that `name` means: a path, a name, what only its name begins with or holds, or `last`.
 
     Raises:
         InputError: none, or several.

@@ -218,8 +218,9 @@ def _check_calls(message: Message, fault: Fault) -> None:
     calls = message["tool_calls"]
     if message["role"] != "assistant":
         raise fault(f"holds a message of the {message['role']} with tool_calls; only the assistant calls tools")
-    named = (call.get("function", call) if isinstance(call, dict) else None for call in calls if isinstance(calls, list))
-    if not isinstance(calls, list) or not all(isinstance(f, dict) and isinstance(f.get("name"), str) for f in named):
+    listed = calls if isinstance(calls, list) else [None]
+    named = (call.get("function", call) if isinstance(call, dict) else None for call in listed)
+    if not all(isinstance(f, dict) and isinstance(f.get("name"), str) for f in named):
         raise fault("holds tool_calls that are not a list of calls with a function's name and arguments")
 
 

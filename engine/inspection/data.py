@@ -186,7 +186,7 @@ def _refuse_all_alike(name: str, shape: Shape, labels: list[str], counted: Count
 
 
 def _sampled(source: Source, shape: Shape, every: Counted, wanted: int | None, *, seed: int, told: Told) -> Counted:
-    """A seeded sample of the usable rows, drawn as `engine.rows.sample` draws it; all when there are no more."""
+    """A seeded sample of the usable rows, drawn as `engine.splitting.sample` draws it; all when there are no more."""
     if wanted is None or wanted >= len(every):
         return every
     chosen = every.numbers[random.Random(seed).sample(range(len(every)), wanted)]

@@ -75,6 +75,12 @@ ROWS = [
         {"messages": [user("a"), answer("") | {"tool_calls": "look()"}]},
         "holds tool_calls that are not a list",
     ),
+    (
+        "counted_calls.jsonl",
+        CHAT,
+        {"messages": [user("a"), answer("") | {"tool_calls": 1}]},
+        "holds tool_calls that are not a list",
+    ),
     ("called.jsonl", CHAT, {"messages": [user("a") | {"tool_calls": [CALL]}, answer("b")]}, "of the user with tool_calls"),
     ("tools.jsonl", CHAT, CHAT | {"tools": ["look"]}, "column tools does not hold a list of tools, each an object"),
     ("mixed.jsonl", PAIR, PAIR | {"rejected": "y"}, "column rejected holds a text, where chosen holds messages"),
