@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.inspection.columns import LABEL_NAMES, LOOK_AT
 from engine.inspection.counting import Counted, count
+from engine.inspection.data_facts import LEARNED_FROM
 from engine.inspection.detection import detect
 from engine.inspection.layouts import Shape
 from engine.inspection.several import separator_of
@@ -19,6 +20,9 @@ from recommender.facts import Task
 
 LEAST_SHARE = 0.01
 """Of all rows that so late a column must hold something in; fewer are a slip."""
+KEPT = 0.9
+"""Of the rows that can be learned from as the first ones tell, what another shape must leave."""
+LEARNED = frozenset({*LEARNED_FROM, "messages", "chosen"})
 _MISSING: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -45,7 +49,9 @@ def shaped_and_counted(
         another = shape if more is None else detect(more, named, task)
         known = replace(another, confidence=shape.confidence) == shape or later.displaces(shape, another)
         if more is not None and not known:
-            head, shape, counted = more, another, count(source, another, told)
+            again = count(source, another, told)
+            if not later.tells(shape) or len(again) >= KEPT * len(counted):
+                head, shape, counted = more, another, again
     parted = _parted(shape, counted) if task is None and head.rows < len(counted) else None
     return (head, shape, counted) if parted is None else (head, parted, count(source, parted, told))
 
@@ -110,6 +116,11 @@ class Later:
         wanted = {*range(1, self._half + 1), *self._numbers}
         found = first_rows(replace(self.source, read=partial(_only, self.source, wanted)), None)
         return replace(found, numbers=sorted(wanted))
+
+    def tells(self, shape: Shape) -> bool:
+        """Whether the first rows show what is learned, and that it varies."""
+        learned = [name.partition(".")[0] for role, name in shape.columns.items() if role.partition(" ")[0] in LEARNED]
+        return bool(learned) and self._quiet.keys().isdisjoint(learned)
 
     def displaces(self, shape: Shape, another: Shape) -> bool:
         """Whether the label that the first rows tell would give way to a column that says one thing in all of these: what parts a

@@ -83,6 +83,13 @@ def test_what_parts_a_file_was_put_together_from_is_no_label(tmp_path: Path, col
     assert inspect_data({"train": put(tmp_path, "jsonl", rows)})["facts"]["label_column"] == label
 
 
+def test_rows_that_show_what_is_learned_are_not_lost_for_a_late_column(tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "mood": ("glad", "sad", "calm")[i * i % 3]} for i, row in enumerate(UNLABELLED + LABELLED)]
+    rows[-20:] = [row | {"label": "checked" if i % 2 else "open"} for i, row in enumerate(rows[-20:])]
+    facts = inspect_data({"train": put(tmp_path, "jsonl", rows)})["facts"]
+    assert (facts["label_column"], facts["rows"], facts["empty_rows"]) == ("mood", 54, 0)
+
+
 def test_several_labels_a_row_that_begin_late(tmp_path: Path) -> None:
     moods = ("joy", "fear", "love", "anger")
     rows = [{"text": row["text"], "mood": moods[i % 4]} for i, row in enumerate(UNLABELLED + LABELLED)]
