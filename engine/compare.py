@@ -226,7 +226,7 @@ def _baselines(group: Group, keys: Sequence[str]) -> dict[str, Any]:
 
 def _cause(group: Group, key: str) -> str:
     run = group.run(key)
-    return str((run.state().end or {}).get("cause") or "its worker died without a word")
+    return str((run.state().end or {}).get("cause") or "its worker died unexpectedly")
 
 
 def label(plan: Plan) -> str:

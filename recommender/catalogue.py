@@ -59,7 +59,7 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "W1_small_encoder": "A small model ({parameters:short} parameters): if it fits, training all of it is simplest and "
     "usually best.",
     "W2_few_rows": "With only {unique_rows:count} rows adapters overfit less; comparing both is worth the time.",
-    "W3_adapter_holds_data": "{trained_tokens:short} trained {unit} are well below what adapters can hold (about "
+    "W3_adapter_holds_data": "{trained_tokens:short} trained {unit} are within what adapters can hold (about "
     "{capacity_256:short}): LoRA on all linear layers should match full fine-tuning.",
     "W3_size_alone": "{trained_tokens:short} trained {unit} would fit into adapters, which can hold about "
     "{capacity_256:short}: the amount of data alone is no argument against LoRA.",
@@ -139,7 +139,7 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "quarter more time.",
     "saving_half_batch": "{method}: half the token budget would save the most, about {saved:size}, and train the same.",
     "saving_half_length": "{method}: texts cut at half the length would save the most, about {saved:size}.",
-    "saving_adamw_8bit": "{method}: the optimizer's states in 8 bit would save the most, about {saved:size}.",
+    "saving_adamw_8bit": "{method}: the optimizer's states in 8 bits would save the most, about {saved:size}.",
     "saving_no_embeddings": "{method}: leaving the embeddings untrained would save the most, about {saved:size}.",
     "points_total": "Sum of the points: {points}.",
     "verdict": "{verdict} ({confidence}); runner-up: {runner_up}.",

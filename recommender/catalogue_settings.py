@@ -21,13 +21,13 @@ SETTINGS: dict[str, str] = {
     "S_epochs_text_few": "{epochs:num} passes: one over so little text is {once:count} steps, and up to four did no harm where "
     "it was tried.",
     "S_epochs_pairs": "One pass: preferences are learned in the first; more only drives the model away from what it was.",
-    "S_effective_batch": "{effective_batch} rows a step, the usual batch for a model and a data set of this size "
+    "S_effective_batch": "{effective_batch} rows per step, the usual batch for a model and a data set of this size "
     "({rows:count} training rows).",
-    "S_effective_batch_small": "{effective_batch} rows a step, fewer than the usual {usual}, so that the run has "
+    "S_effective_batch_small": "{effective_batch} rows per step, fewer than the usual {usual}, so that the run has "
     "{total_steps} steps to learn in.",
     "S_effective_batch_tokens": "{effective_batch} blocks a step are {tokens:short} tokens: continued pre-training wants "
     "large batches.",
-    "S_effective_batch_lora": "{effective_batch} rows a step: LoRA does worse with larger batches, whatever its rank.",
+    "S_effective_batch_lora": "{effective_batch} rows per step: LoRA does worse with larger batches, whatever its rank.",
     "S_rank_capacity": "Rank {rank} holds about {capacity:short} tokens' worth of information; you have {trained_tokens:short}.",
     "S_rank_least": "Rank {rank}, the smallest worth using for this model; it could hold about {capacity:short} trained "
     "{unit} and you have {trained_tokens:short}.",

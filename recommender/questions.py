@@ -27,7 +27,7 @@ _SENTENCES: dict[str, str] = {
     "forgetting": marked("How much would it hurt if the model forgot what it can do now?"),
     "adapters_wanted": marked("How many variants of this model do you want?"),
     "sequential_updates": marked("How often will this model be trained on top of itself?"),
-    "ship_in_4_bit": marked("Will the model be used in 4 bit?"),
+    "ship_in_4_bit": marked("Will the model be used in 4 bits?"),
     "continued_pretraining": marked("Is raw text to be learned as it is, a language or a field of its own?"),
 }
 _ANSWERS: dict[str, tuple[tuple[Value, str], ...]] = {

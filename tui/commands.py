@@ -32,7 +32,7 @@ PERHAPS_PLANS = frozenset({".json", ".txt"})
 def run(given: argparse.Namespace) -> int:
     """Run a plan file, pointed elsewhere where that was asked for."""
     if given.plan.suffix.lower() in OF_ROWS - PERHAPS_PLANS and given.plan.exists():
-        raise InputError(f"{given.plan}: is a file of rows, not a plan; loracle plan --data {given.plan} makes one.")
+        raise InputError(f"{given.plan}: is a file of rows, not a plan; `loracle plan --data {given.plan}` makes one.")
     try:
         text = beginning(given.plan, plan_file.MAX_BYTES)
     except FileNotFoundError:

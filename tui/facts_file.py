@@ -23,6 +23,8 @@ def facts_from(file: Path) -> Facts:
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         facts = Facts.model_validate_json(content := content.removeprefix(codecs.BOM_UTF8))
+    except FileNotFoundError:
+        raise InputError(f"{name}: there is no such file.") from None
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror}).") from None
     except ValidationError as error:

@@ -13,7 +13,7 @@ from tui.streams import complain
 
 WORDS = {
     "argument %(argument_name)s: %(message)s": marked("%(argument_name)s: %(message)s"),
-    "the following arguments are required: %s": marked("%s is missing"),
+    "the following arguments are required: %s": marked("missing: %s"),
     "expected one argument": marked("a value is missing"),
     "invalid %(type)s value: %(value)r": marked("%(value)r is not a whole number"),
     "not allowed with argument %s": marked("cannot be given together with %s"),

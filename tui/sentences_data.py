@@ -9,7 +9,7 @@ SENTENCES: tuple[str, ...] = (
         " class, or say with --task what else is to be learned."
     ),
     marked("{name}: row {row}: labels that the plan does not name (data.labels): {labels}; the known ones are {known}."),
-    marked("{plan}: is a file of rows, not a plan; loracle plan --data {name} makes one."),
+    marked("{plan}: is a file of rows, not a plan; `loracle plan --data {name}` makes one."),
     marked("{path}: every row has the same labels ({labels}), so there is nothing to learn."),
     marked("{place}: column {column} marks the characters {start} to {end} of a text of {length}."),
     marked("{place}: column {column} holds something other than a span (start, end, label)."),

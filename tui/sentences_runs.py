@@ -121,6 +121,7 @@ SENTENCES: tuple[str, ...] = (
     marked("stopped at once on request"),
     marked("stopped on request"),
     marked("paused as planned"),
+    marked("its worker died unexpectedly"),
     marked("`loracle resume {run}` continues from step {step}."),
     marked("Nothing was saved yet; `loracle resume {run}` starts from the beginning."),
     marked("Details are in {log}."),

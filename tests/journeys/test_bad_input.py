@@ -96,7 +96,8 @@ def test_one_sentence_and_exit_2(loracle: Command, files: Path, arguments: str, 
         ("attach last more", "unexpected argument more"),
         ("plan --method foo", "--method: foo is not one of full, lora, qlora"),
         ("serve --port x", "--port: 'x' is not a whole number"),
-        ("attach", "RUN is missing"),
+        ("attach", "missing: RUN"),
+        ("pilot", "missing: --model, --data"),
     ],
 )
 def test_a_misplaced_or_unknown_word_is_one_sentence(loracle: Command, typed: str, told: str) -> None:

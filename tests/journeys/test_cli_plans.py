@@ -170,7 +170,7 @@ def test_facts_whose_steps_cannot_be_counted_are_decided_without_bytes_and_that_
         ('{"machine": {}}\nhello', ":2: is not JSON from column 1 on"),
         ('{"verdict": "full"}', "holds no facts"),
         ('{"data": {"rows": "many"}}', "data.rows"),
-        (None, "No such file"),
+        (None, "there is no such file"),
     ],
 )
 def test_facts_that_cannot_be_used_are_named(loracle: Command, tmp_path: Path, content: str | None, told: str) -> None:

@@ -228,7 +228,7 @@ def test_a_plan_by_hand_may_name_model_and_rows_alone_and_rows_are_no_plan(
     assert "model" not in said
     (tmp_path / "rows.csv").write_bytes(b"text,label\nna\xefve,c\n")  # in another encoding than plans are
     assert main(["run", str(tmp_path / "rows.csv")]) == 2
-    assert "rows.csv: is a file of rows, not a plan; loracle plan --data " in capsys.readouterr().err
+    assert "rows.csv: is a file of rows, not a plan; `loracle plan --data " in capsys.readouterr().err
     assert main(["run", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"loracle: {tmp_path}: cannot be read (Is a directory).\n"
     (tmp_path / "plan.json").write_text('{"model": "demo", "data": "rows.csv"}')  # JSON is YAML

@@ -195,6 +195,7 @@ def test_a_failed_runs_cause_and_cure_are_said_in_the_language() -> None:
     told = {"cause": "Memory ran out while the optimizer took a step.", "cure": "Details are in /runs/a/worker.log."}
     state = fold([{"v": 1, "seq": 1, "time": 1.0, "kind": "end", "status": "failed", **told}])
     assert "内存耗尽（当时优化器正在走一步）。 详情见 /runs/a/worker.log。" in ending(state)
+    assert in_words("its worker died unexpectedly") == "训练进程意外中断"  # of a run of a comparison
 
 
 @pytest.mark.usefixtures("_english_afterwards")

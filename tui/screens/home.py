@@ -41,7 +41,7 @@ class HomeScreen(LoracleScreen):
         Binding("enter", "open", _("Open"), id="open", priority=True, tooltip=_("Watch the run, or see its result")),
         Binding("a", "attach", _("Attach"), id="attach", show=False,
                 tooltip=_("Watch the run in progress, or the one under the cursor")),
-        Binding("r", "resume", _("Resume"), id="resume", show=False, tooltip=_("Go on with a stopped, failed or dead run")),
+        Binding("r", "resume", _("Resume"), id="resume", show=False, tooltip=_("Resume a stopped, failed or dead run")),
         Binding("space", "mark", _("Mark"), id="mark", show=False, tooltip=_("Mark runs, to compare them")),
         Binding("v", "compare", _("Compare"), id="compare", tooltip=_("Compare the marked runs, or choose some")),
         Binding("p", "replay", _("Replay"), id="replay", show=False, tooltip=_("Watch the run once more, at any speed")),

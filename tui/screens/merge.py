@@ -67,7 +67,7 @@ class MergeScreen(Dialog["tuple[Path, bool] | None"]):
         self._looked, self._there = folder, there
         words = {
             "": "",
-            "merged": _("An earlier merge is there. It is kept until the new one is complete; or name another folder."),
+            "merged": _("An earlier merge is there. It is replaced once the new one is complete; or name another folder."),
             "else": _("Name a folder that does not exist yet: this one holds something other than a merged model."),
         }[self._there]
         mark = f"{sign('!')} " if words else ""
