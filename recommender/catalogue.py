@@ -19,13 +19,13 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "tries its longest rows before the first step, and trains nothing if they do not fit.",
     "does_not_fit_each": "{method}: needs about {needed:size} on each of {devices} devices even when sharded over them, "
     "{free:size} free: does not fit.",
-    "fits_uncounted": "{method}: {how} into the {free:size} that are free.",
-    "fits_copies_uncounted": "{method}: {how} into the {free:size} that are free on each of {devices} devices (each "
+    "fits_uncounted": "{method}: {how} into the {free:size} that is free.",
+    "fits_copies_uncounted": "{method}: {how} into the {free:size} that is free on each of {devices} devices (each "
     "holds a copy).",
-    "fits_sharded_uncounted": "{method}: {how} into the {free:size} that are free on each of {devices} devices, with weights and "
+    "fits_sharded_uncounted": "{method}: {how} into the {free:size} that is free on each of {devices} devices, with weights and "
     "optimizer states sharded over them.",
     "does_not_fit_uncounted": "{method}: {free:size} is free, {how}.",
-    "does_not_fit_each_uncounted": "{method}: {free:size} are free on each of {devices} devices, {how} even for its share of a "
+    "does_not_fit_each_uncounted": "{method}: {free:size} is free on each of {devices} devices, {how} even for its share of a "
     "sharded run.",
     "no_nf4": "QLoRA cannot run here: the {bits}-bit kernels do not work on this machine.",
     "already_quantised": "{method} is out: the checkpoint is already quantised ({quantization}), so its weights stay frozen "

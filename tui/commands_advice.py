@@ -188,7 +188,7 @@ def _why_no_bytes(facts: Facts, advice: Recommendation, *, counts: bool) -> str:
     if not unknown or is_off():
         return ""
     if not can_be_counted(facts):
-        return _("Memory is told in bytes where a step can be counted: that takes model.config, and CUDA or a CPU.")
+        return _("Memory is given in bytes only where a step can be counted: that takes model.config, and CUDA or a CPU.")
     if not counts and is_wanted(facts, unknown):
         return _("How many bytes it takes was not counted, as it is far from what is free; --trace counts it.")
     names = ", ".join(_(IN_SENTENCES[c.method]) for c in unknown)

@@ -51,7 +51,7 @@ def ending(state: "RunState", cells: int | None = None) -> str:
         case "done":
             return _("Done: {key} shows the result.").format(key=keys.name("result", "enter"))
         case "stopped":
-            return _("Stopped{where}: {key} goes on with it.").format(where=at, key=resume)
+            return _("Stopped{where}: {key} resumes it.").format(where=at, key=resume)
         case "failed":
             newest, anew = _("{key} tries again from the newest checkpoint."), _("{key} tries again from the beginning.")
             last = [(newest if state.checkpoint else anew).format(key=resume)]

@@ -156,7 +156,7 @@ def test_facts_whose_steps_cannot_be_counted_are_decided_without_bytes_and_that_
     facts = json.loads(FACTS.read_text())
     (tmp_path / "facts.json").write_text(json.dumps(facts | {"machine": facts["machine"] | {"backend": "rocm"}}))
     done = loracle("plan", "--facts", "facts.json", "--trace", "--json")
-    assert "Memory is told in bytes where a step can be counted" in done.stderr
+    assert "Memory is given in bytes only where a step can be counted" in done.stderr
     assert [c["memory"]["counted"] for c in json.loads(done.stdout)["candidates"]] == [False] * 3
     assert "--trace goes with --facts" in refused(loracle("plan", "--trace", "--model", "x", "--data", "y"))
 

@@ -106,9 +106,9 @@ def test_memory_and_what_is_free_are_told_in_one_unit(facts: Facts) -> None:
 
 def test_texts_name_the_keys_that_a_person_has(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = fold([{"seq": 1, "kind": "run"}, {"seq": 2, "kind": "end", "status": "stopped", "code": 5}])
-    assert ending(stopped) == "Stopped: r goes on with it."
+    assert ending(stopped) == "Stopped: r resumes it."
     monkeypatch.setenv("LORACLE_KEYS", "resume=f5,ctrl+r;goal=ctrl+g;zoom-in=plus")
-    assert ending(stopped) == "Stopped: F5 goes on with it."
+    assert ending(stopped) == "Stopped: F5 resumes it."
     assert [keys.name("goal", "g"), keys.name("zoom-in", ">"), keys.name("mark", "space")] == ["ctrl+g", "+", "space"]
 
 
