@@ -18,7 +18,8 @@ from engine.inspection.splits import Splits, resolve
 from engine.inspection.suspicious import suspicions
 from engine.rows import sort_labels
 from engine.splitting import put_aside
-from engine.tables.read import files_of, fingerprint, first_rows, open_source, told_plainly
+from engine.tables.files import files_of, fingerprint, told_plainly
+from engine.tables.read import first_rows, open_source
 from engine.tables.source import Source, Told, nobody
 from engine.text import one_line
 from recommender.errors import InputError

@@ -8,7 +8,7 @@ from engine.contradictions import MOST_UNTRAINED
 from engine.inspection.model import inspect_folder, is_another
 from engine.refusals import check_task
 from engine.rows import Split
-from engine.tables.read import fingerprint
+from engine.tables.files import fingerprint
 from engine.worker.arguments import check_supported
 from engine.worker.modeling import model_folder
 from engine.worker.narrator import Narrator

@@ -10,7 +10,8 @@ import pytest
 from engine.inspection.data import inspect_data
 from engine.loading import load
 from engine.tables import delimited, encoding, objects
-from engine.tables.read import fingerprint, open_source, read_table
+from engine.tables.files import fingerprint
+from engine.tables.read import open_source, read_table
 from recommender.errors import InputError
 from recommender.plan import DataChoice
 
