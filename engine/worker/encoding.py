@@ -48,23 +48,21 @@ def token_ids(
     """
     found = Tokens()
     end = tokenizer.eos_token_id if as_targets else None
-    special = tokenizer.num_special_tokens_to_add()
+    ended = end is not None and end in tokenizer(text_target="a")["input_ids"]  # mBART's are followed by the language
+    # Said in full: tokenizer files carry the truncation and padding of their last user (128 in MiniLM's).
+    options = {"padding": False, "return_attention_mask": False, "return_token_type_ids": False, "is_split_into_words": words}
     for start in range(0, len(texts), CHUNK):
-        # Said in full: tokenizer files carry the truncation and padding of their last user (128 in MiniLM's).
-        batch = tokenizer(
-            **{"text_target" if as_targets else "text": texts[start : start + CHUNK]},
-            truncation=True,
-            max_length=max_length,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            is_split_into_words=words,
-        )
-        lost = _overflow(batch, special)
+        given = {"text_target" if as_targets else "text": texts[start : start + CHUNK]}
+        batch = tokenizer(**given, truncation=True, max_length=max_length, **options)
+        if batch.encodings:
+            lost = _overflow(batch, tokenizer.num_special_tokens_to_add())
+        else:  # tokenizers written in Python keep no account of what they cut
+            whole = tokenizer(**given, truncation=False, **options)["input_ids"]
+            lost = [len(ids) - len(kept) for ids, kept in zip(whole, batch["input_ids"], strict=True)]
         for ids, cut in zip(batch["input_ids"], lost, strict=True):  # most tokenizers write the end themselves, behind a cut too
             if end is not None and cut and ids[-1:] == [end] and len(ids) > 1:
                 ids.pop()
-            elif end is not None and ids[-1:] != [end] and len(ids) < max_length:
+            elif end is not None and not ended and len(ids) < max_length:
                 ids.append(end)
             found.input_ids.append(ids)
         for i in range(len(batch["input_ids"]) if words else 0):
@@ -73,6 +71,22 @@ def token_ids(
         if progress is not None:
             progress(len(found.input_ids))
     return found
+
+
+WORDS = ("say", "don't", "2024", "hello")
+"""What shows how a tokenizer reads words apart."""
+
+
+def glues(tokenizer: Any) -> bool:
+    """Whether words apart are read as if they were one, unless each begins with a space: as most byte-level tokenizers do
+    (Llama 3, ModernBERT, Gemma), which know a word in a sentence by the space before it."""
+
+    def read(given: Any, **how: bool) -> Any:
+        return tokenizer(given, add_special_tokens=False, **how)["input_ids"]
+
+    whole = read(" " + " ".join(WORDS))
+    apart, spaced = (read(words, is_split_into_words=True) for words in ([*WORDS], [f" {word}" for word in WORDS]))
+    return bool(apart != whole == spaced)
 
 
 def parts_pairs(tokenizer: Any) -> bool:
@@ -112,6 +126,4 @@ def pair_ids(
 
 def _overflow(batch: Any, special: int) -> list[int]:
     """Tokens that were cut off each row; what is cut comes in pieces, each with special tokens of its own."""
-    if not batch.encodings:  # tokenizers written in Python keep no account of it
-        return [0] * len(batch["input_ids"])
     return [sum(len(piece.ids) - special for piece in row.overflowing) for row in batch.encodings]

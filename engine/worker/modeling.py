@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
 
 from engine.files import read_json
@@ -84,7 +85,8 @@ def model_folder(choice: ModelChoice) -> str:
 
 
 def load_tokenizer(folder: str, *, words: bool = False) -> Any:
-    """The model's tokenizer, with a padding token; for `words` apart, one that reads each as if a space came before it.
+    """The model's tokenizer, with a padding token; for `words` apart, one that reads each as if a space came before it, where
+    it has a setting for that.
 
     Raises:
         InputError: the folder holds none.
@@ -92,6 +94,10 @@ def load_tokenizer(folder: str, *, words: bool = False) -> Any:
     options = {"add_prefix_space": True} if words else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
+        before = getattr(getattr(tokenizer, "backend_tokenizer", None), "pre_tokenizer", None)
+        if words and isinstance(before, pre_tokenizers.Sequence):
+            # Qwen's puts the space before every piece that the steps before it have made: "don't" would be read as don ' t.
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{folder}: its tokenizer cannot be loaded: {first_line(error)}") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without any: all words unknown

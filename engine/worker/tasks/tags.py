@@ -10,7 +10,7 @@ from torch.nn import functional
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
 from engine.worker.batches import padded
-from engine.worker.encoding import NO_WORD, token_ids
+from engine.worker.encoding import NO_WORD, glues, token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
 from engine.worker.tasks.heads import by_rarity, listed, names
 from engine.worker.token_rows import Records, TokenRows
@@ -26,7 +26,7 @@ import torch
 
 model.eval()
 words = re.findall(r"\\w+|[^\\w\\s]", "Some words, as they come.")  # or your own list of words
-inputs = tokenizer([words], is_split_into_words=True, truncation=True, max_length={length}, return_tensors="pt")
+inputs = tokenizer([{words}], is_split_into_words=True, truncation=True, max_length={length}, return_tensors="pt")
 with torch.no_grad():
     best = model(**inputs).logits[0].argmax(-1).tolist()
 tags = {}  # of each word, told at its {which} token; words beyond the length get none
@@ -54,6 +54,8 @@ class TaggedWords(Task):
 
     class_weights: torch.Tensor | None = None
     """One a tag, of mean 1 over the training words."""
+    spaced = False
+    """Whether words are given to the tokenizer with a space before each."""
 
     def config_options(self) -> dict[str, Any]:
         """Number and names of the tags."""
@@ -69,7 +71,8 @@ class TaggedWords(Task):
             raise InputError(f"{self.plan.model.id}: its tokenizer cannot map tokens to words (it has no tokenizer.json).")
         index = {label: i for i, label in enumerate(self.labels)}
         truth = TokenRows([index[tag] for tag in item["tags"]] for item in rows.items or ())
-        words = [item["words"] for item in rows.items or ()]
+        self.spaced = glues(tokenizer)
+        words = [[f" {word}" for word in item["words"]] if self.spaced else item["words"] for item in rows.items or ()]
         found = token_ids(tokenizer, words, self.plan.max_length, progress, words=True)
         where, told, tags = TokenRows(), TokenRows(), TokenRows()
         for of_row, of_words in zip(truth, found.words, strict=True):
@@ -141,7 +144,8 @@ class TaggedWords(Task):
         """Words with their tags."""
         first = "" if self._at_end else " and word not in tags"
         use = USE.replace("{which}", "last" if self._at_end else "first").replace("{first}", first)
-        return use.replace("{length}", str(self.plan.max_length))
+        words = "[f\" {word}\" for word in words]" if self.spaced else "words"  # as in a sentence
+        return use.replace("{length}", str(self.plan.max_length)).replace("[{words}]", f"[{words}]")
 
     def _words(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits, (words, tags), and tags, (words,), of a micro-batch, row after row."""

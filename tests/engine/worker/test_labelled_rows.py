@@ -1,7 +1,9 @@
 """Rows with several labels, a number, or a tag a word: what is wrong with them, and how they become tokens and targets."""
 
 import itertools
+import json
 import math
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -154,6 +156,23 @@ def test_byte_level_tokenizers_read_each_word_as_in_a_sentence(tmp_path: Path) -
     tokenizer.save_pretrained(tmp_path / "saved")
     again = load_tokenizer(str(tmp_path / "saved"))
     assert again(words, is_split_into_words=True)["input_ids"] == whole, "whoever loads the result reads words the same way"
+
+
+@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "Qwen2Tokenizer"])
+def test_words_are_not_glued_by_tokenizers_without_such_a_setting(
+    plan_of: MakePlan, tiny_chat: Path, tmp_path: Path, kind: str
+) -> None:
+    """Llama 3, ModernBERT and Gemma read each word as if no space came before it, Qwen's setting parts "don't" in three."""
+    shutil.copytree(tiny_chat, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": kind}))
+    words = ["I", "don't", "see", "order", "2024", "."]
+    task, rows = encoded(plan_of, tmp_path / "model", [{"words": words, "tags": ["O"] * len(words)}])
+    tokenizer = load_tokenizer(str(tmp_path / "model"))
+    assert list(rows.input_ids[0]) == tokenizer(" " + " ".join(words))["input_ids"]
+    inputs = next(line for line in task.usage().splitlines() if line.startswith("inputs"))
+    found = eval(inputs.partition("=")[2].replace('return_tensors="pt"', ""), {"tokenizer": tokenizer, "words": words})
+    assert found["input_ids"] == [list(rows.input_ids[0])], "so does the model card"
 
 
 # Labels and waiting
