@@ -177,7 +177,9 @@ def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
     ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1, "num_key_value_heads": 2}
     config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, **shape, **ends)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    model.generation_config.update(repetition_penalty=1.5)  # as Qwen's has one
+    model.save_pretrained(folder)
     return folder
 
 
@@ -198,7 +200,9 @@ def tiny_t5(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0}
     ends = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
     config = T5Config(vocab_size=len(tokenizer), n_positions=256, feed_forward_proj="gated-gelu", **shape, **ends)
-    T5ForConditionalGeneration(config).save_pretrained(folder)
+    model = T5ForConditionalGeneration(config)
+    model.generation_config.update(num_beams=2, min_length=9, no_repeat_ngram_size=1)  # for another work, as BART-CNN's are
+    model.save_pretrained(folder)
     return folder
 
 

@@ -62,7 +62,7 @@ def _called_after(model: Any, last: nn.Module) -> list[nn.Module]:
         with evaluating(model), torch.no_grad():  # not inference mode, in which a trace cannot answer what depends on a mask
             ids = torch.full((1, 2), min(token, model.config.get_text_config().vocab_size - 1), device=device)
             # An encoder-decoder that writes is told what it has written so far; one that classifies repeats what it reads.
-            writes = model.config.is_encoder_decoder and hasattr(model, "prepare_decoder_input_ids_from_labels")
+            writes = model.config.is_encoder_decoder and model.can_generate()
             model(input_ids=ids, attention_mask=torch.ones_like(ids), **({"decoder_input_ids": ids} if writes else {}))
     finally:
         for hook in begun:

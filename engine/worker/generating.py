@@ -6,7 +6,7 @@ model writes as many, as long.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -34,6 +34,11 @@ OF_THE_MODEL = (
 penalty, beams, least lengths): they hide what was learned, and a wanted answer that repeats a word could never be met."""
 
 
+PLAIN = {
+    "num_beams": 1, "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": 0,
+}  # fmt: skip
+"""Those tastes, switched off: who does not say so to `generate` gets other answers than were scored."""
 LEAST_TOKENS = 8
 """Of an answer that there was no time for: fewer show nothing."""
 READING = 1 / 3
@@ -140,6 +145,16 @@ def _matrices(model: Any) -> Iterator[None]:
     finally:
         if hook is not None:
             hook.remove()
+
+
+def tastes_off(own: GenerationConfig) -> dict[str, Any]:
+    """What `generate` must be told so that a model with such settings of its own writes as it is scored here."""
+    return {name: plain for name, plain in PLAIN.items() if getattr(own, name, None) not in (None, plain)}
+
+
+def as_keywords(settings: Mapping[str, Any]) -> str:
+    """Settings as what more a call is given, for model cards."""
+    return "".join(f", {name}={value!r}" for name, value in settings.items())
 
 
 def readable(reader: Reader, input_ids: Sequence[Sequence[int]], seconds: float) -> int:

@@ -1,6 +1,7 @@
 """Encoder-decoders: one text is read, another is written; the mean cross-entropy over the tokens of the written ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from engine.rows import Rows
 from engine.worker import causal
 from engine.worker.batches import padded
 from engine.worker.encoding import token_ids
-from engine.worker.generating import Limits
+from engine.worker.generating import Limits, as_keywords, tastes_off
 from engine.worker.inner import evaluating, inner_of
 from engine.worker.packing import IGNORED
 from engine.worker.precision import autocast
@@ -28,7 +29,7 @@ import torch
 model.eval()
 inputs = tokenizer("a text", truncation=True, max_length={length}, return_token_type_ids=False, return_tensors="pt")
 with torch.no_grad():
-    written = model.generate(**inputs, max_new_tokens={new}, do_sample=False, num_beams=1)
+    written = model.generate(**inputs, max_new_tokens={new}, do_sample=False{tastes})
 print(tokenizer.decode(written[0], skip_special_tokens=True))
 """
 
@@ -48,6 +49,10 @@ class Seq2Seq(Task):
     tokenizer: Any = None
     longest = 1
     """Tokens of the longest target."""
+    target: Sequence[int] = ()
+    """One of them."""
+    tastes: Mapping[str, Any] = MappingProxyType({})
+    """What the model card tells `generate` so that others get the answers that were scored."""
 
     def config_options(self) -> dict[str, Any]:
         """Nothing: labels are words of the vocabulary."""
@@ -60,6 +65,13 @@ class Seq2Seq(Task):
             InputError: a conversation of several turns.
         """
         self.tokenizer = tokenizer
+        if getattr(tokenizer, "src_lang", None):
+            languages = f"sources as {tokenizer.src_lang} and targets as {tokenizer.tgt_lang or tokenizer.src_lang}"
+            self.remark(
+                "languages",
+                f"The tokenizer marks {languages}. If your texts are in other languages, stop, and set src_lang and tgt_lang in"
+                " the model's tokenizer_config.json.",
+            )
         items = list(zip(rows.items or (), rows.numbers, strict=True))
         pairs = [pair_of(item, rows.where(number)) for item, number in items]
         most = self.plan.max_length
@@ -67,6 +79,7 @@ class Seq2Seq(Task):
         said = token_ids(tokenizer, [target for _, target in pairs], most, as_targets=True)
         lost = [a + b for a, b in zip(read.lost, said.lost, strict=True)]
         self.longest = max([self.longest, *said.input_ids.lengths()])
+        self.target = self.target or next(iter(said.input_ids), ())
         truth = truth_of(self.kind, [target for _, target in pairs])
         return Encoded(read.input_ids, said.input_ids, truth, sum(n > 0 for n in lost), sum(lost))
 
@@ -75,6 +88,7 @@ class Seq2Seq(Task):
         self.hasten(model)
         inner = inner_of(model)
         device = next(model.parameters()).device
+        self._settle(inner)
         generator = torch.Generator().manual_seed(0)
         words = min(inner.config.get_text_config().vocab_size, 1000)
         rows = [torch.randint(5, words, (n,), generator=generator).tolist() for n in (9, 6)]
@@ -87,6 +101,19 @@ class Seq2Seq(Task):
                 return
         kind = torch.get_autocast_dtype(device.type) if self.plan.precision.endswith("-mixed") else inner.dtype
         self.chunked = apart <= causal.AGREEMENT.get(kind, 5e-2)
+
+    def _settle(self, inner: Any) -> None:
+        """Have the model's own settings for writing, which are saved with it, say what is trained and scored.
+
+        They are of another work (BART-CNN's least 56 tokens, and no three words twice), and without a number of tokens `generate`
+        ends after 20.
+        """
+        generation = inner.generation_config
+        self.tastes = {**self.tastes, **tastes_off(generation)}
+        if generation.decoder_start_token_id is None and self.target:  # mBART begins with the language of the answer
+            begun = read_by_decoder(inner, torch.tensor([[*self.target]], device=inner.device))
+            self.tastes = {**self.tastes, "decoder_start_token_id": int(begun[0, 0])}
+        generation.update(**self.tastes, max_new_tokens=self.longest, max_length=None, early_stopping=None, length_penalty=None)
 
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of the written tokens."""
@@ -136,14 +163,15 @@ class Seq2Seq(Task):
 
     def usage(self) -> str:
         """Write one text."""
-        return USE.replace("{length}", str(self.plan.max_length)).replace("{new}", str(self.longest))
+        use = USE.replace("{length}", str(self.plan.max_length)).replace("{new}", str(self.longest))
+        return use.replace("{tastes}", as_keywords(self.tastes))
 
     def _batch(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[dict[str, Any], Any, torch.Tensor]:
         """Keywords of the model, the places of what is written, and that, (N,), row by row."""
         device = next(model.parameters()).device
         labels = padded(targets, IGNORED, "cpu")["input_ids"]
         batch: dict[str, Any] = padded(input_ids, self.pad, device)
-        batch["decoder_input_ids"] = inner_of(model).prepare_decoder_input_ids_from_labels(labels=labels.to(device))
+        batch["decoder_input_ids"] = read_by_decoder(inner_of(model), labels.to(device))
         carrying = labels != IGNORED
         places = tuple(where.to(device) for where in carrying.nonzero(as_tuple=True))
         return batch | {"use_cache": False}, places, labels[carrying].to(device)
@@ -168,6 +196,17 @@ class Seq2Seq(Task):
         finally:
             hook.remove()
         return caught[0][places], truth
+
+
+def read_by_decoder(inner: Any, labels: torch.Tensor) -> torch.Tensor:
+    """The labels, (rows, longest) and `IGNORED` behind their ends, moved by one behind the token that answers begin with."""
+    start = getattr(inner.config, "decoder_start_token_id", None)
+    if start is None:  # mBART begins with what an answer ends with, its language
+        rolled: torch.Tensor = inner.prepare_decoder_input_ids_from_labels(labels=labels)
+        return rolled
+    # Not by the model's own method: NLLB has none, and mBART-50's takes the last word of a cut answer for the start.
+    moved = torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], 1)
+    return moved.masked_fill(moved == IGNORED, inner.config.pad_token_id or 0)
 
 
 def pair_of(item: dict[str, Any], where: str) -> tuple[str, str]:

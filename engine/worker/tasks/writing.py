@@ -1,6 +1,7 @@
 """Models that write: the cross-entropy of the tokens that are learned, whatever rows they are of."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -10,6 +11,7 @@ from transformers import AutoModelForMaskedLM
 from engine.text import one_line
 from engine.worker import causal
 from engine.worker.batches import padded
+from engine.worker.generating import as_keywords, tastes_off
 from engine.worker.inner import body_of, inner_of
 from engine.worker.packing import IGNORED, learned, pack
 from engine.worker.precision import autocast
@@ -44,6 +46,8 @@ class Writing(Task):
     ends: tuple[int, ...] = ()
     """Tokens that end an answer: the tokenizer's end token, what the template closes a turn with, and what the model's own
     settings for writing name."""
+    tastes: Mapping[str, Any] = MappingProxyType({})
+    """What the model card tells `generate` so that others get the answers that were scored."""
 
     def config_options(self) -> dict[str, Any]:
         """Nothing: labels are words of the vocabulary."""
@@ -75,6 +79,8 @@ class Writing(Task):
             self.remark("padded", f"Rows are padded to equal lengths, which is slower: {one_line(reason, 200)}.")
         self.hasten(model)
         generation = getattr(inner, "generation_config", None)
+        if generation is not None:
+            self.tastes = tastes_off(generation)
         if generation is not None and self.ends:
             own = generation.eos_token_id  # the model's own ends stay: Llama 3's and Gemma's have several, some for turns
             self.ends = tuple(dict.fromkeys((*self.ends, *([own] if isinstance(own, int) else own or ()))))
@@ -131,7 +137,7 @@ class Writing(Task):
     def usage(self) -> str:
         """Write one text."""
         ends = list(self.ends) if len(self.ends) != 1 else self.ends[0]
-        return self.own_usage.replace("{end}", repr(ends or None)).replace("{pad}", str(self.pad))
+        return self.own_usage.replace("{end}", repr(ends or None)).replace("{pad}", f"{self.pad}{as_keywords(self.tastes)}")
 
 
 def reported(rows: Iterable[Row], progress: Progress | None) -> Iterator[Row]:

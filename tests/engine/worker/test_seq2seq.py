@@ -20,7 +20,7 @@ from engine.worker.encoding import token_ids
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.registry import task_of
-from engine.worker.tasks.seq2seq import Seq2Seq, pair_of
+from engine.worker.tasks.seq2seq import Seq2Seq, pair_of, read_by_decoder
 from recommender.errors import InputError
 from recommender.plan import Plan
 from recommender.timing import ANSWERS
@@ -105,6 +105,9 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     capsys.readouterr()
     exec(told[1].replace('"a text"', repr(source)), {})
     assert capsys.readouterr().out.strip() == kept["predicted"][0][2]
+    own = read_json(run.model / "generation_config.json")
+    assert f"max_new_tokens={own['max_new_tokens']}," in told[1], "without such a setting answers end after 20 tokens"
+    assert {own.get(name) for name in ("num_beams", "min_length", "no_repeat_ngram_size")} <= {None, 0, 1}, "of another work"
     assert len(report["samples"]) == 6
     assert {(row["wanted"], row["said"]) for row in report["worst"]} == {
         (truth, text) for truth, (_, _, text) in zip(kept["truth"], kept["predicted"], strict=True)
@@ -148,6 +151,51 @@ def test_an_end_is_written_where_there_is_room_for_it(tiny_chat: Path) -> None:
     ids = tokenizer("where is my order")["input_ids"]
     found = [token_ids(tokenizer, ["where is my order"], len(ids) + more, as_targets=True).input_ids[0] for more in (-1, 0, 1)]
     assert found == [ids[:-1], ids, [*ids, tokenizer.eos_token_id]]
+
+
+def test_a_cut_is_counted_by_tokenizers_written_in_python_too() -> None:
+    from transformers import ByT5Tokenizer
+
+    found = token_ids(ByT5Tokenizer(), ["a" * 30, "b" * 9, "c" * 10], 10)
+    assert (found.lost, found.rows_cut) == ([21, 0, 1], 2)
+
+
+def test_answers_of_mbart_end_with_their_language_alone() -> None:
+    """Its decoder begins with what stands last: an end token of ours behind the language took its place."""
+    from transformers import MBartConfig, MBartForConditionalGeneration, MBartTokenizer
+
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁le", "▁chat"]
+    tokenizer = MBartTokenizer(vocab=[(p, -float(i)) for i, p in enumerate(pieces)], src_lang="en_XX", tgt_lang="fr_XX")
+    (ids,) = token_ids(tokenizer, ["le chat"], 8, as_targets=True).input_ids
+    assert tokenizer.convert_ids_to_tokens(list(ids)) == ["▁le", "▁chat", "</s>", "fr_XX"]
+    shape = {"vocab_size": len(tokenizer), "d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 16}
+    model = MBartForConditionalGeneration(MBartConfig(**shape, encoder_attention_heads=1, decoder_attention_heads=1))
+    assert read_by_decoder(model, torch.tensor([ids])).tolist() == [[ids[-1], *ids[:-1]]]
+    model.config.decoder_start_token_id = 2  # mBART-50's language comes first; a cut answer has no end token to begin with
+    assert read_by_decoder(model, torch.tensor([ids[:2]])).tolist() == [[2, ids[0]]]
+
+
+def test_families_that_shift_labels_only_for_their_own_loss_have_that_loss(
+    tiny_t5: Path, rows_file: str, tmp_path: Path
+) -> None:
+    """M2M100, which NLLB is."""
+    from transformers import M2M100Config, M2M100ForConditionalGeneration
+
+    tokenizer = load_tokenizer(str(tiny_t5))
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    layers = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 1), ("attention_heads", 2))}
+    shape = {"d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 64, **layers}
+    config = M2M100Config(vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=1, decoder_start_token_id=1, **shape)
+    M2M100ForConditionalGeneration(config).save_pretrained(tmp_path)
+    task = task_of(plan_of(tmp_path, rows_file), [], 0, "encoder-decoder")
+    rows = task.encode(tokenizer, split(task.plan.data, "seq2seq").train).take(range(6))
+    model = build(task, str(tmp_path)).model.eval()
+    task.adopt(model)
+    with torch.no_grad():
+        wanted = float(model(**uncut(rows.input_ids, rows.targets)).loss)
+        found = float(task.total(model, list(rows.input_ids), list(rows.targets)))
+    assert found / task.weight(rows.targets) == pytest.approx(wanted)
 
 
 def test_what_is_written_counts_for_memory_as_what_is_read(tiny_t5: Path, tmp_path: Path, run_here: Here) -> None:
