@@ -57,12 +57,14 @@ def trainer_of(plan: Plan, work: Path) -> tuple[Any, int]:
     """The very trainer that Loracle's worker uses, with its model and rows ready, and the steps of the plan."""
     from engine.events import EventWriter
     from engine.loading import split
+    from engine.worker import products
     from engine.worker.arguments import training_arguments
     from engine.worker.budget import TokenBudget
     from engine.worker.modeling import build, load_tokenizer, model_folder
     from engine.worker.tasks.registry import task_of
     from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 
+    products.take_faster()  # as the worker does
     folder = model_folder(plan.model)
     parts = split(plan.data, plan.task)
     tokenizer = load_tokenizer(folder)

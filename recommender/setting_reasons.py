@@ -20,7 +20,7 @@ METRIC_REASONS = {
 }
 """Sentence and source by metric; all others are the loss."""
 
-COMPUTING = ("padding", "allocator", "compile", "kernels")
+COMPUTING = ("padding", "allocator", "products", "compile", "kernels")
 """Settings that make a step quick and leave what it learns."""
 
 
@@ -233,6 +233,8 @@ def _computing(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason
     yield _because("padding", "S_padding_by_length" if shape.family == "encoder-decoder" else "S_padding_none", {}, "K")
     if on == "cpu":
         yield _because("allocator", "S_allocator_cpu", {"times": kernels.ALLOCATOR_TIMES}, "K")
+        if settings.precision == "fp32":
+            yield _because("products", "S_products_cpu", {}, "K")
     elif on == "cuda":
         yield _because("allocator", "S_allocator_gpu", {}, "K")
     training = timing.training_seconds(facts, shape, chosen.method, settings, chosen.devices)

@@ -274,7 +274,7 @@ def flush_right(text: str, cells: int) -> str:
 
 
 def computing_words(content: object) -> list[str]:
-    """What a run computed with, by its report: padding, the allocator, torch.compile, the kernels; nothing of an older report."""
+    """What a run computed with, by its report: padding, allocator, products, compiler, kernels; nothing of an older report."""
     from recommender.kernels import ALLOCATOR_TIMES
 
     if not isinstance(content, Mapping):
@@ -282,11 +282,12 @@ def computing_words(content: object) -> list[str]:
     kept = _("allocator: freed memory is kept ({times} times as fast where we measured it)").format(times=ALLOCATOR_TIMES)
     named = {"kept": kept, "segments": _("allocator: expandable segments")}
     allocator = named.get(str(content.get("allocator")), _("allocator: the system's own"))
+    products = [_("matrix products: oneDNN's, faster here than MKL's")] if content.get("products") == "onednn" else []
     compiled = _("torch.compile: on") if content.get("compile") is True else _("torch.compile: off")
     padded = content.get("padded")
     rows = [_("rows: padded to equal lengths") if padded else _("rows: end to end, without padding")]
     kernels = _("kernels: Liger's") if content.get("kernels") == "liger" else _("kernels: torch's own")
-    return [*(rows if isinstance(padded, bool) else []), allocator, compiled, kernels]
+    return [*(rows if isinstance(padded, bool) else []), allocator, *products, compiled, kernels]
 
 
 def against_advice(recorded: str) -> str:

@@ -1,10 +1,11 @@
-"""Taking hold of the GPU that a process was given, before anything is computed on it."""
+"""Taking hold of the device that a process was given, before anything is computed on it."""
 
 import os
 
 import torch
 
 from engine.text import first_line, one_line
+from engine.worker import products
 from engine.worker.budget import is_out_of_memory
 from recommender.errors import Refused
 
@@ -12,7 +13,7 @@ IN_PLACE = "expandable_segments:{}"
 
 
 def take_hold() -> None:
-    """Try the GPU and settle how it computes; nothing where there is none.
+    """Try the GPU and settle how it computes; where there is none, how the processor multiplies.
 
     Raises:
         Refused: torch cannot use the one that was chosen. It would compute on the processor instead, without a word.
@@ -21,6 +22,7 @@ def take_hold() -> None:
         chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith(("GPU-", "MIG-"))
         if chosen and torch.version.cuda:
             _touch()
+        products.take_faster()
         return
     # cuDNN's attention, which torch takes first on an H100 or a B200, is planned anew for every new shape, for up to seconds
     # (benchmarks/gpu), and micro-batches hardly ever repeat one.

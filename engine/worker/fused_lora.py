@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from engine.worker import dropout
+from engine.worker import dropout, products
 from engine.worker.devices import kind_of
 
 DROPS = ("cpu", "cuda")
@@ -47,7 +47,7 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # mypy does not 
         gradient = outer[0].reshape(-1, outer[0].shape[-1])
         by_x, by_a, by_b = _by_adapter(ctx, gradient, saved, ctx.needs_input_grad[0])
         if by_x is not None:
-            by_x = by_x.addmm_(gradient, weight).view(ctx.shape).to(ctx.dtypes[0])
+            by_x = products.added(by_x, gradient, weight).view(ctx.shape).to(ctx.dtypes[0])
         return by_x, None, None, by_a, by_b, None, None
 
 

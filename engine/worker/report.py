@@ -16,7 +16,7 @@ from engine.metrics.measures import Measure
 from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.text import one_line
-from engine.worker import forgetting
+from engine.worker import forgetting, products
 from engine.worker.held_out import answers_in
 from engine.worker.memory import counted_by, memory_peak
 from engine.worker.mistakes import worst
@@ -117,7 +117,8 @@ def kept_together(counts: Mapping[str, int]) -> list[str]:
 
 
 def computing(plan: Plan, events: Sequence[Event], *, packed: bool) -> dict[str, Any]:
-    """How the steps were computed: `padded`, `allocator` (kept, segments, or None for the system's own), `compile`, `kernels`.
+    """How the steps were computed: `padded`, `allocator` (kept, segments, or None for the system's own), `products` (in fp32 on a
+    CPU: onednn or mkl), `compile`, `kernels`.
 
     What was taken out of the model on the way counts as not used.
     """
@@ -128,7 +129,8 @@ def computing(plan: Plan, events: Sequence[Event], *, packed: bool) -> dict[str,
         allocator = "kept"
     changed = {name: value for e in events if e["kind"] == "recovery" for name, value in (e.get("after") or {}).items()}
     used = {name: changed.get(name, getattr(plan, name)) for name in ("compile", "kernels")}
-    return {"padded": not packed, "allocator": allocator, **used}
+    multiplied = products.in_use() if plan.precision == "fp32" and not torch.cuda.is_available() else None
+    return {"padded": not packed, "allocator": allocator, "products": multiplied, **used}
 
 
 def probed(events: Sequence[Event]) -> int | None:

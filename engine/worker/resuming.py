@@ -9,13 +9,15 @@ PACKAGES = ("loracle", "torch", "transformers", "peft", "accelerate", "bitsandby
 
 
 def environment_note() -> dict[str, Any]:
-    """What exact repetition depends on beside the plan: threads (they order the sums), device, versions."""
+    """What exact repetition depends on beside the plan: what orders the sums (threads, library), device, versions."""
     import torch
 
+    from engine.worker import products
     from engine.worker.modeling import device_label
 
     return {
         "threads": torch.get_num_threads(),
+        "products": products.in_use(),
         "device": device_label(),
         "host": platform.node(),
         "pid": os.getpid(),
@@ -40,7 +42,9 @@ def compare(note: dict[str, Any]) -> str:
     from engine.worker.modeling import device_name
 
     now = environment_note()
-    changed = [f"{name} was {note.get(name)}, is {now[name]}" for name in ("threads", "device") if note.get(name) != now[name]]
+    then = {"products": "mkl"} | note
+    compared = ("threads", "products", "device")
+    changed = [f"{name} was {then.get(name)}, is {now[name]}" for name in compared if then.get(name) != now[name]]
     old, new = note.get("versions") or {}, now["versions"]
     changed += [f"{name} was {old.get(name, 'not noted')}, is {new[name]}" for name in new if old.get(name) != new[name]]
     if device_name() != "cpu":

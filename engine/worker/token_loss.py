@@ -116,7 +116,7 @@ class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not r
                 if by_bias is not None:
                     by_bias += gradient.sum(0, dtype=torch.float32)
                 if by_hidden is not None:
-                    torch.mm(gradient, matrix, out=by_hidden[begin : begin + chunk])
+                    by_hidden[begin : begin + chunk] = gradient @ matrix
                 if by_weight is not None:
                     if dtype == torch.float32:
                         by_weight.addmm_(gradient.t(), part)

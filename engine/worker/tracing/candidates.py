@@ -10,7 +10,7 @@ from engine.prediction import sizes
 from engine.prediction.allocator import Allocator, Heap
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment, peaks
-from engine.worker import layout, token_loss
+from engine.worker import layout, products, token_loss
 from engine.worker.budget import is_out_of_memory
 from engine.worker.tracing import models, work
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, parts_by_phase
@@ -54,6 +54,7 @@ def candidates(
     the first of them.
     """
     card, _ = card_of(facts)
+    card = card._replace(onednn=card.kind == "cpu" and products.in_use() == "onednn")
     pooled = card.kind == "cuda"
 
     def replayed(segments: list[Segment]) -> dict[str, Any]:

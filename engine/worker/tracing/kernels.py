@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from engine.worker import products
+
 aten = torch.ops.aten
 MIB = 2**20
 WORKSPACE = dict.fromkeys((9, 10, 12), 32 * MIB)
@@ -33,6 +35,8 @@ class Card(NamedTuple):
     """Streaming multiprocessors; they decide when 4-bit maps are multiplied without unpacking them."""
     repacks: bool = False
     """Whether it is a CPU with AVX512-BF16, for which bitsandbytes lays out 4-bit maps anew when they are first evaluated."""
+    onednn: bool = False
+    """Whether it is a CPU whose products in fp32 are oneDNN's (`products.py`)."""
 
     @property
     def has_flash(self) -> bool:
@@ -61,6 +65,8 @@ def temporaries_on(card: Card) -> Callable[[Any, tuple[Any, ...], dict[str, Any]
         line = table.get(func)
         if line is not None:
             return line(args, kwargs, out)
+        if func is aten.mm.default and card.onednn:
+            return products.copies(args[0], args[1])
         if func is aten._scaled_dot_product_flash_attention.default and card.kind == "cuda":
             return _flash_forward(card, args, kwargs, out)
         name = str(func)  # bitsandbytes registers its operations when it is imported, which may be in the middle of a trace
