@@ -40,7 +40,7 @@ looks 300,000 times, and beside other work a step on short rows takes three time
 leaves an idle machine idle for a quarter of a step. A thousand times costs little of either (benchmarks/waiting.py)."""
 
 KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
-"""Kernels that oneDNN (and torch's layer above it) keep for products in bf16, one for each shape, which micro-batches without
+"""Kernels that oneDNN (and torch's layer above it) keep for its products, one for each shape, which micro-batches without
 padding hardly ever repeat. With the usual 1,024 a run of MiniLM grew by 6 MB a step, up to 1 GB; with 64 it stays within 70 MB
 and is as fast (160 steps of 200 to 700 tokens)."""
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 import torch
 
 from engine.text import one_line
-from engine.worker import compiled
+from engine.worker import compiled, products
 from engine.worker.batches import LogicalBatch
 from engine.worker.budget import has_lost_the_gpu, is_out_of_memory
 from engine.worker.compiled import Compiled
@@ -57,6 +57,10 @@ class Faster:
         """Put in what the plan wants, if a few of the rows get the same loss and the same gradients with it as without."""
         make = Compiled if self._plan.compile else Liger if self._plan.kernels == "liger" else None
         if make is None:
+            return
+        if make is Compiled and self._plan.precision == "fp32" and products.in_use() == "onednn":
+            text = "Without torch.compile: what it makes multiplies by MKL, and on this processor oneDNN is faster."
+            self._tell.recovered({"compile": True}, {"compile": False}, text)
             return
         self._tell.phase("compile" if self._plan.compile else "kernels")
         batch = some_of(rows, min(MOST_TOKENS, self._plan.token_budget))

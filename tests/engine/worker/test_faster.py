@@ -14,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from engine.files import read_json
 from engine.rundir import RunDirectory
-from engine.worker import compiled, faster, liger, unpadded
+from engine.worker import compiled, faster, liger, products, unpadded
 from engine.worker.batches import padded
 from engine.worker.modeling import build
 from engine.worker.tasks.chat import Chat
@@ -134,6 +134,17 @@ def test_where_nothing_can_be_compiled_the_layers_are_computed_as_they_are(
     assert losses(run) == losses(usual)
     why = "cannot allocate memory for cc1plus"
     assert told(run) == [f"Without torch.compile: {why}. The steps are slower; the result does not change."]
+    assert read_json(run.report_file)["computing"]["compile"] is False
+
+
+def test_nothing_is_compiled_where_that_would_multiply_more_slowly(
+    plan: Plan, usual: RunDirectory, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "BACKEND", Backend())
+    monkeypatch.setattr(products, "in_use", lambda: "onednn")
+    run = run_here(plan.model_copy(update={"compile": True}))
+    assert losses(run) == losses(usual)
+    assert "on this processor oneDNN is faster" in told(run)[0]
     assert read_json(run.report_file)["computing"]["compile"] is False
 
 
