@@ -3,8 +3,8 @@
     python -m benchmarks.products
 
 For a linear layer of each shape: what it says (`forward`), and the gradients of what it read (`by_input`) and of its weight
-(`by_weight`), with the copies that the latter's layout costs oneDNN. Operations a second, the median of some turns of each. The number of
-tokens is a new one in every turn, as in a run without padding: kernels are made anew for each.
+(`by_weight`), with the copies that the latter's layout costs oneDNN. Gflop/s, the median of some turns. The number of tokens is
+a new one in every turn, as in a run without padding: kernels are made anew for each.
 """
 
 import random
