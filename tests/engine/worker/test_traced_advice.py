@@ -251,8 +251,9 @@ def test_a_step_on_a_cpu_is_timed_with_everyday_rows(
     assert 0 < seconds["evaluate"] < seconds["train"] < 0.01
     assert 0 < seconds["starting"] < 1e-3
     if task == "preference":  # what both begin with alike is read once
-        apart = candidates(here, [one | {"task": "chat", "everyday": lengths}])["steps"]["full"]["seconds"]
-        assert seconds["train"] < apart["train"]
+        both = [one | {"everyday": lengths}, one | {"task": "chat", "everyday": lengths}]
+        times = [[candidates(here, [way])["steps"]["full"]["seconds"]["train"] for _ in range(3)] for way in both]
+        assert min(times[0]) < min(times[1]), "the fastest of three, because others compute here too"
 
 
 def test_a_step_that_cannot_be_timed_has_its_memory_counted(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
