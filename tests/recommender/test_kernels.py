@@ -21,6 +21,12 @@ CARD = {"backend": "cuda", "devices": [{"name": "NVIDIA L4", "memory_total": 24 
         "disk_free": 10**12}  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor on which compiling saves something."""
+    monkeypatch.setitem(kernels.MEASURED, ("decoder", "adapters", "fp32"), kernels.Compiled(0.027, 40.0))
+
+
 def facts(rows: int = 5_000, machine: dict[str, Any] = CPU, model: dict[str, Any] = SMALL, **more: Any) -> Facts:
     data = {"task": "chat", "rows": rows, "unique_rows": rows, "tokens_p50": 200, "tokens_p95": 350, "tokens_p99": 400,
             "tokens_max": 500}  # fmt: skip
@@ -75,6 +81,13 @@ def test_a_long_run_is_compiled_with_its_figures_its_time_and_a_wider_memory() -
 def own(candidate: Candidate) -> dict[str, Any]:
     settings = candidate.settings
     return {name: getattr(settings, name) for name in Plan.model_fields if name in type(settings).model_fields}
+
+
+def test_no_run_however_long_is_compiled_where_that_made_steps_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(kernels.MEASURED, ("decoder", "adapters", "fp32"), kernels.Compiled(-0.44, 27.5))
+    known = facts(rows=50_000)
+    assert not lora(known).settings.compile
+    assert why(known, "compile") == "No torch.compile: it saved no time on such a step where it was measured, on another machine."
 
 
 def test_nothing_is_compiled_where_its_memory_might_not_fit() -> None:
