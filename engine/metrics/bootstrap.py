@@ -13,8 +13,8 @@ from engine.metrics.kinds import Answers, Floats, Kind, mean_loss
 
 BOOTSTRAP_SAMPLES = 2_000
 """Enough that the bounds of a 95% interval move by less than a tenth of its width from seed to seed."""
-AT_ONCE = 4_000_000
-"""Drawn numbers held at once."""
+AT_ONCE = 300_000
+"""Drawn numbers held at once: as many as a processor's cache holds, or it takes three times as long."""
 
 
 def _draws(rows: int, seed: int) -> Iterator[Floats]:
@@ -23,7 +23,9 @@ def _draws(rows: int, seed: int) -> Iterator[Floats]:
     left = BOOTSTRAP_SAMPLES
     while left:
         part = min(left, max(1, AT_ONCE // rows))
-        yield random.multinomial(rows, np.full(rows, 1 / rows), size=part).astype(float)
+        drawn = random.integers(rows, size=(part, rows))
+        drawn += rows * np.arange(part)[:, None]  # a bin for each row of each sample
+        yield np.bincount(drawn.ravel(), minlength=part * rows).reshape(part, rows).astype(float)
         left -= part
 
 

@@ -66,6 +66,16 @@ def test_rows_are_drawn_in_pairs() -> None:
     assert span["high"] - span["low"] < alone / 3
 
 
+def test_each_sample_draws_as_many_rows_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With replacement, however many samples are drawn at once."""
+    monkeypatch.setattr(bootstrap, "AT_ONCE", 777)
+    drawn = np.concatenate(list(bootstrap._draws(50, 3)))
+    assert drawn.shape == (bootstrap.BOOTSTRAP_SAMPLES, 50)
+    assert set(drawn.sum(axis=1)) == {50}
+    assert drawn.mean(axis=0) == pytest.approx(np.ones(50), abs=0.1)
+    assert drawn.var() == pytest.approx(1 - 1 / 50, abs=0.02)
+
+
 def test_an_interval_is_as_wide_as_95_percent_of_a_normal_distribution() -> None:
     span = gained_of([0] * 400, [0, 1] * 200, [0] * 400, 1)["accuracy"]
     error = (0.5 * 0.5 / 400) ** 0.5
