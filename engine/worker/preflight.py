@@ -4,7 +4,7 @@ import contextlib
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +101,7 @@ class Preflight:
                 worst = max(tried, key=lambda t: t["tokens"])
                 failure = MemoryError("more was taken than is free")
                 for _ in range(LONE_TRIES if worst["rows"] == 1 else 1):  # it has gone through: another try changes nothing
-                    self.reader.budget.shrink(failure, longest=worst["longest"], rows=worst["rows"])
+                    self.reader.budget.shrink(failure, longest=worst["longest"], rows=worst["rows"], tokens=worst["tokens"])
                 peak = Peak()
 
     def _train(self, trainer: LogicalBatchTrainer) -> list[dict[str, Any]]:
@@ -113,11 +113,11 @@ class Preflight:
                 pieces, alone = [], True
                 for window in around:
                     cut = task.cut([lengths[i] for i in window], self.reader.budget.tokens, trainer.args.device.type)
-                    pieces.append(heaviest([[window[i] for i in piece] for piece in cut], lengths))
+                    pieces.append(heaviest([[window[i] for i in piece] for piece in cut], lengths, task.held))
                     alone = alone and len(cut) == 1
-                worst = _distinct(pieces[0], heaviest(pieces, lengths))
+                worst = _distinct(pieces[0], heaviest(pieces, lengths, task.held))
                 if not any(self._failed(trainer, rows, piece, lengths, alone=alone) for piece in worst):
-                    return [_described("train", piece, lengths) for piece in worst]
+                    return [_described("train", [lengths[i] for i in piece], task.held) for piece in worst]
 
     def _failed(
         self, trainer: LogicalBatchTrainer, rows: Encoded, piece: list[int], lengths: list[int], *, alone: bool
@@ -173,10 +173,10 @@ class Preflight:
         tried = []
         if pieces:
             longest = max(pieces, key=lambda p: p[2][p[1][0]])
-            fullest = max(pieces, key=lambda p: _weight(p[1], p[2]))
+            fullest = max(pieces, key=lambda p: padded([p[2][i] for i in p[1]]))
             for use, piece, lengths in [longest] if longest is fullest else [longest, fullest]:
                 self.reader.score(model, self.rows[use].take(piece))
-                tried.append(_described(use, piece, lengths))
+                tried.append(_described(use, [lengths[i] for i in piece], padded))
         return tried
 
     def _room(self, trainer: LogicalBatchTrainer, built: Built) -> dict[str, Any]:
@@ -249,7 +249,8 @@ def _nothing_shared(task: Task) -> Iterator[None]:
 def _rehearsal(trainer: LogicalBatchTrainer) -> Iterator[None]:
     """While inside, an optimizer of the run's kind holds its state and all gradients exist, as after the first step.
 
-    It takes a step on gradients of zero at a learning rate of zero: every weight is multiplied by one, and zero added.
+    It takes a step on gradients of zero at a learning rate of zero: every weight is multiplied by one, and zero added. But not
+    where its states would be paged: bitsandbytes never frees such memory, which gives way to a step's by itself.
     """
     optimizer, trainer.optimizer = trainer.create_optimizer(), None
     try:
@@ -257,7 +258,8 @@ def _rehearsal(trainer: LogicalBatchTrainer) -> Iterator[None]:
             group["lr"] = 0.0
         trainer.model.zero_grad()  # those of an earlier trial may be no numbers, which zero times is no number either
         _with_gradients(trainer.model)
-        optimizer.step()
+        if not (getattr(optimizer, "is_paged", False) and trainer.args.device.type == "cuda"):
+            optimizer.step()
         yield
     finally:
         del optimizer
@@ -289,13 +291,15 @@ def spread(rows: int) -> list[int]:
     return sorted({rows * n // WINDOWS for n in range(WINDOWS)})
 
 
-def heaviest(pieces: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[int]:
-    """The micro-batch with the most padded tokens; of equals the one with the longest row."""
-    return list(max(pieces, key=lambda piece: _weight(list(piece), lengths)))
+def padded(lengths: Sequence[int]) -> int:
+    """Tokens of a micro-batch of rows of those lengths, padding included."""
+    return len(lengths) * max(lengths)
 
 
-def _weight(piece: Sequence[int], lengths: Sequence[int]) -> tuple[int, int]:
-    return len(piece) * max(lengths[i] for i in piece), lengths[piece[0]]
+def heaviest(pieces: Sequence[Sequence[int]], lengths: Sequence[int], held: Callable[[Sequence[int]], int]) -> list[int]:
+    """The micro-batch that holds the most tokens; of equals the one with the longest row."""
+    worst: Sequence[int] = max(pieces, key=lambda piece: (held([lengths[i] for i in piece]), lengths[piece[0]]))
+    return list(worst)
 
 
 def _batch(rows: Encoded, indices: Sequence[int]) -> LogicalBatch:
@@ -306,6 +310,5 @@ def _distinct(first: list[int], second: list[int]) -> list[list[int]]:
     return [first] if first == second else [first, second]
 
 
-def _described(use: str, piece: Sequence[int], lengths: Sequence[int]) -> dict[str, Any]:
-    longest = max(lengths[i] for i in piece)
-    return {"use": use, "rows": len(piece), "longest": longest, "tokens": len(piece) * longest}
+def _described(use: str, lengths: Sequence[int], held: Callable[[Sequence[int]], int]) -> dict[str, Any]:
+    return {"use": use, "rows": len(lengths), "longest": max(lengths), "tokens": held(lengths)}

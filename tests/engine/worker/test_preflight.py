@@ -21,7 +21,7 @@ from engine.worker import preflight, session
 from engine.worker.batches import cut
 from engine.worker.budget import what_helps
 from engine.worker.modeling import build
-from engine.worker.preflight import Preflight, heaviest, windows
+from engine.worker.preflight import Preflight, heaviest, padded, windows
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.plan import Plan
 from tests.engine.worker.inside import events, work
@@ -34,7 +34,7 @@ Begin = Callable[[Plan], RunDirectory]
 @given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=60), budget=st.integers(1, 600), batch=st.integers(1, 40))
 def test_the_longest_row_and_an_almost_full_micro_batch_are_among_the_worst(lengths: list[int], budget: int, batch: int) -> None:
     around = windows(lengths, batch)
-    pieces = [heaviest([[w[i] for i in p] for p in cut([lengths[i] for i in w], budget)], lengths) for w in around]
+    pieces = [heaviest([[w[i] for i in p] for p in cut([lengths[i] for i in w], budget)], lengths, padded) for w in around]
     assert max(lengths) in {lengths[i] for i in around[0]}
     tokens = max(len(p) * max(lengths[i] for i in p) for p in pieces)
     assert tokens >= max(lengths)
@@ -317,6 +317,38 @@ def test_where_the_system_lends_what_it_does_not_have_the_peak_decides(
     monkeypatch.setattr(preflight, "memory_available", lambda: 1_000_000)
     end = work(begin(make_plan(tiny, token_budget=48)))
     assert (end["status"], end["code"]) == ("refused", 3)
+
+
+def test_without_padding_the_budget_is_halved_from_what_was_really_held(
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enough = iter([False, True])
+    monkeypatch.setattr(preflight, "_was_there", lambda *_: next(enough))
+    held: list[int] = []
+    rehearse = LogicalBatchTrainer.rehearse
+
+    def rehearsed(self: Any, batch: Any) -> torch.Tensor:
+        held.append(sum(map(len, batch.input_ids)))
+        return rehearse(self, batch)
+
+    monkeypatch.setattr(LogicalBatchTrainer, "rehearse", rehearsed)
+    unscored = {"eval": None, "eval_rows": None, "held_out_rows": 0, "validation_rows": 0}
+    run = run_here(make_plan(tiny, epochs=0.1, evaluations=1, token_budget=100_000, max_length=128, data=unscored))
+    (lowered,) = events(run, "recovery")
+    assert lowered["after"]["token_budget"] == max(held) // 2
+
+
+@pytest.mark.parametrize(("device", "taken"), [("cuda", 0), ("cpu", 1)])
+def test_a_rehearsal_leaves_no_pages_behind(device: str, taken: int) -> None:
+    """bitsandbytes never frees them; on a CPU there are none."""
+    steps: list[int] = []
+    model = torch.nn.Linear(2, 2)
+    optimizer = SimpleNamespace(param_groups=[{"lr": 1.0}], is_paged=True, step=lambda: steps.append(1))
+    arguments = SimpleNamespace(device=torch.device(device))
+    trainer: Any = SimpleNamespace(model=model, args=arguments, optimizer=None, create_optimizer=lambda: optimizer)
+    with preflight._rehearsal(trainer):
+        assert all(p.grad is not None for p in model.parameters())
+    assert len(steps) == taken
 
 
 def test_rows_among_the_longest_that_have_no_number_are_named_before_anything_is_trained(
