@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,19 +82,21 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> Non
 
 
 def name_beside(path: Path) -> Path:
-    """A name that is this thread's alone, for a file on its way to `path` or from there."""
+    """A name that is this thread's alone, for a file or folder on its way to `path` or from there."""
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the files that processes which are no more have left in `folder` under a `name_beside`."""
+def remove_unfinished(folder: Path, name: str = "*", *, older: float = 0.0) -> None:
+    """Remove what processes that are no more have left in `folder` under the `name_beside` of any `name`, or of that one, and
+    have not touched for `older` seconds."""
     import psutil
 
-    for file in folder.glob(".*"):
-        of = re.fullmatch(r"\..+\.([0-9]{1,9})-[0-9]+", file.name)
+    for path in folder.glob(f".{name}.*"):
+        of = re.fullmatch(r"\..+\.([0-9]{1,9})-[0-9]+", path.name)
         if of and not psutil.pid_exists(int(of[1])):
             with contextlib.suppress(OSError):
-                file.unlink()
+                if time.time() - path.stat().st_mtime >= older:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
@@ -133,8 +136,8 @@ def read_json(path: Path, max_bytes: int | None = 64_000_000) -> Any:
         return json.loads(file.read())  # without a size: for one, Python asks for that much memory at once
 
 
-def json_object(path: Path, max_bytes: int = 64_000_000) -> dict[str, Any] | None:
-    """The JSON object in a file of bounded size; `None` where there is none."""
+def json_object(path: Path, max_bytes: int | None = 64_000_000) -> dict[str, Any] | None:
+    """The JSON object in a file, of bounded size as with `read_json`; `None` where there is none."""
     try:
         content = read_json(path, max_bytes)
     except (OSError, ValueError, RecursionError):

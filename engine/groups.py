@@ -154,12 +154,14 @@ def create(root: Path, kind: Kind, plans: Mapping[str, Plan], *, advice: Recomme
         InputError: the folder cannot be written.
     """
     written = {key: plan.model_dump(mode="json", exclude_none=True) for key, plan in plans.items()}
+
+    def fill(path: Path) -> None:
+        write_json(path / "recommendation.json", advice.model_dump(mode="json"))
+        write_json(path / "facts.json", facts.model_dump(mode="json"))
+        write_json(path / "group.json", {"version": 1, "kind": kind, "created": time.time(), **more, "plans": written})
+
     try:
-        group = Group(new_folder(root, next(iter(plans.values())), kind).resolve())
-        write_json(group.path / "recommendation.json", advice.model_dump(mode="json"))
-        write_json(group.path / "facts.json", facts.model_dump(mode="json"))
-        content = {"version": 1, "kind": kind, "created": time.time(), **more, "plans": written}
-        write_json(group.path / "group.json", content)
+        group = Group(new_folder(root, next(iter(plans.values())), kind, fill).resolve())
     except OSError as error:
         raise unwritable(root, error) from None
     runs.remember(group.path)
@@ -228,7 +230,7 @@ def drive(group: Group, following: Next, watch: Watch, report: Report | None = N
 def done(run: RunDirectory, stop_at: int | None = None) -> bool:
     """Whether the run has got to its end, or to its pause after `stop_at`."""
     if stop_at is not None:
-        return run.validation_scores(stop_at).is_file()
+        return json_object(run.validation_scores(stop_at), None) is not None
     return is_run(run.path) and run.report_file.is_file() and run.state().status == "done"
 
 

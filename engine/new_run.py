@@ -6,9 +6,10 @@ import re
 import shutil
 import time
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
-from engine.files import write_atomically, write_json
+from engine.files import name_beside, remove_unfinished, write_atomically, write_json
 from engine.inspection.hub_list import hub_data
 from engine.rundir import RunDirectory
 from engine.text import one_line
@@ -18,27 +19,49 @@ from recommender.plan import Plan
 from recommender.plan_file import dump
 from recommender.recommendation import Recommendation
 
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""What the system says where something has that name already."""
+UNFINISHED = "new-run"
+"""What a folder is called that is not whole yet."""
+UNFINISHED_SECONDS = 60.0
+"""How old it must be to be taken for what a killed process left: another machine may be making one."""
 
-def new_folder(root: Path, plan: Plan, kind: str) -> Path:
-    """An empty folder below `root` named after the time, the plan's data and `kind`.
+
+def new_folder(root: Path, plan: Plan, kind: str, fill: Callable[[Path], object], *, name: str | None = None) -> Path:
+    """A folder below `root` with what `fill` writes into it, whole or not there at all; it is named after the time, the plan's
+    data and `kind`, or `name`, in place of what has that name.
 
     Raises:
         InputError: a thousand exist already.
         OSError: it cannot be made.
     """
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    root.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(root, UNFINISHED, older=UNFINISHED_SECONDS)
+    beside = name_beside(root / UNFINISHED)
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(mode=0o700)
+        fill(beside)
+        if name is not None:
+            shutil.rmtree(root / name, ignore_errors=True)
+            return beside.rename(root / name)
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_slug(plan)}-{kind}"
+        for n in range(1, 1000):
+            try:
+                return beside.rename(root / (stem if n == 1 else f"{stem}-{n}"))
+            except OSError as error:
+                if error.errno not in TAKEN:
+                    raise
+        raise InputError(f"{root}: a thousand runs were started within this second.")
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _slug(plan: Plan) -> str:
+    """What the plan's data are called."""
     file = Path(plan.data.train)
     source = hub_data(plan.data.train) or (file.parent.name if _plain(plan.data.train) in ("train", "data") else file.stem)
-    slug = f"{_plain(source.rpartition('/')[2])[:32]}-{kind}"
-    root.mkdir(parents=True, exist_ok=True)
-    for n in range(1, 1000):
-        path = root / (f"{stamp}-{slug}" if n == 1 else f"{stamp}-{slug}-{n}")
-        try:
-            path.mkdir(mode=0o700)
-            return path
-        except FileExistsError:
-            continue
-    raise InputError(f"{root}: a thousand runs were started within this second.")
+    return _plain(source.rpartition("/")[2])[:32]
 
 
 def create(
@@ -46,28 +69,25 @@ def create(
 ) -> RunDirectory:
     """A new run directory below `root` holding the plan, and the recommendation and its facts if there are any.
 
-    With `name` that is its folder's name, and what is left there of an earlier try that got no plan is removed.
+    With `name` that is its folder's name.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    try:
-        if name is None:
-            path = new_folder(root, plan, plan.method)
-        else:
-            path = root / name
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir(mode=0o700)
+
+    def fill(path: Path) -> None:
         for folder in ("control", "checkpoints", "scores"):
             (path / folder).mkdir(mode=0o700)
         if recommendation is not None:
             write_json(path / "recommendation.json", recommendation.model_dump(mode="json"))
         if facts is not None:
             write_json(path / "facts.json", facts.model_dump(mode="json"))
-        write_atomically(path / "plan.yaml", dump(plan))  # last: it makes the folder a run
+        write_atomically(path / "plan.yaml", dump(plan))
+
+    try:
+        return RunDirectory(new_folder(root, plan, plan.method, fill, name=name).resolve())
     except OSError as error:
         raise unwritable(root, error) from None
-    return RunDirectory(path.resolve())
 
 
 def check_root(root: Path) -> None:

@@ -224,6 +224,15 @@ def versioned(path: Path) -> dict[str, Any] | None:
     return content
 
 
+def inside(folder: Path) -> list[Path]:
+    """What lies in a folder of runs, but for what is still being made.
+
+    Raises:
+        OSError: it is gone.
+    """
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
 def is_group(path: Path) -> bool:
     """Whether that folder looks like a group of runs."""
     return (path / "group.json").is_file() and os.access(path, os.R_OK)

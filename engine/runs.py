@@ -14,7 +14,7 @@ from engine.events import EventWriter
 from engine.files import expanded, folder_size, json_object, name_beside, write_atomically
 from engine.new_run import create
 from engine.processes import lives
-from engine.rundir import RunDirectory, is_group, is_run
+from engine.rundir import RunDirectory, inside, is_group, is_run
 from engine.state import FINISHED
 from engine.userstate import state_folder
 from recommender.errors import InputError, Refused
@@ -208,10 +208,10 @@ def all_runs(runs: Path | None = None) -> Iterator[RunDirectory]:
     """Runs in the runs folder and those started elsewhere, newest first; those of a group stand together."""
     for path in folders(runs):
         if is_group(path):
-            inside = []
+            members = []
             with contextlib.suppress(OSError):  # thrown away in this moment
-                inside = sorted((p for p in path.iterdir() if is_run(p)), key=begun, reverse=True)
-            yield from map(RunDirectory, inside)
+                members = sorted(filter(is_run, inside(path)), key=begun, reverse=True)
+            yield from map(RunDirectory, members)
         else:
             yield RunDirectory(path)
 
@@ -219,7 +219,7 @@ def all_runs(runs: Path | None = None) -> Iterator[RunDirectory]:
 def folders(runs: Path | None = None) -> list[Path]:
     """Folders of runs and of groups of runs, in the runs folder and elsewhere, newest first."""
     root = runs_root(runs)
-    local = {p.resolve() for p in root.iterdir() if is_run(p) or is_group(p)} if root.is_dir() else set()
+    local = {p.resolve() for p in inside(root) if is_run(p) or is_group(p)} if root.is_dir() else set()
     # A folder that was named for this call is meant alone; the index serves whoever did not say where.
     alone = runs is not None or os.environ.get("LORACLE_RUNS")
     elsewhere = set() if alone else {p for p in _index() if is_run(p) or is_group(p)}

@@ -1,18 +1,20 @@
 """The run directory, the only channel between a worker and its viewers."""
 
+import errno
 import json
 import os
 import shutil
 import socket
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from engine import processes
+from engine import new_run, processes, runs
 from engine.events import EventTail, EventWriter
 from engine.new_run import check_root, create
 from engine.rundir import BEGUN_ANEW, LEAST_DISK, START_GRACE_SECONDS, RunDirectory, is_run, settle
@@ -64,6 +66,44 @@ def test_a_new_run_is_private_and_named_after_data_and_method(run: RunDirectory)
 def test_runs_of_the_same_second_get_names_of_their_own(tmp_path: Path) -> None:
     names = {create(tmp_path, PLAN, None).name for _ in range(5)}
     assert len(names) == 5
+
+
+def test_a_process_that_is_killed_while_it_makes_a_run_leaves_none_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is killed; what it leaves is removed with the next run, and nothing else is."""
+
+    def killed(path: Path, *rest: object) -> None:
+        path.write_text("")
+        raise KeyboardInterrupt
+
+    for last in ("write_json", "write_atomically"):  # with its plan it would be a run, but for its name
+        with monkeypatch.context() as context:
+            context.setattr(os, "getpid", partial(int, 4194305 + len(last)))  # above any process there is
+            context.setattr(new_run, last, killed)
+            context.setattr(shutil, "rmtree", lambda *given, **more: None)
+            with pytest.raises(KeyboardInterrupt):
+                create(tmp_path, PLAN, recommend(Facts()), Facts())
+    left = os.listdir(tmp_path)
+    assert len(left) == 2
+    assert list(runs.all_runs(tmp_path)) == []
+    (tmp_path / ".notes.2023-11").mkdir()
+    first = create(tmp_path, PLAN, None)
+    assert len(os.listdir(tmp_path)) == 4, "another machine may be making them"
+    for name in left:
+        os.utime(tmp_path / name, (0, 0))
+    second = create(tmp_path, PLAN, None)
+    assert sorted(os.listdir(tmp_path)) == sorted([".notes.2023-11", first.name, second.name])
+
+
+def test_what_cannot_be_written_to_its_end_leaves_no_run_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(new_run, "write_atomically", full)
+    with pytest.raises(InputError, match=r"runs cannot be written here \(No space left"):
+        create(tmp_path, PLAN, None)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
