@@ -18,6 +18,8 @@ from recommender.errors import TrainingFailed
 from recommender.reasons import size
 
 MANIFEST = "manifest.json"
+FINISHED = "finished.json"
+"""Beside the checkpoints once training is over: resuming then goes straight to saving and scoring."""
 KEEP = 2
 """Newest sound checkpoints kept, beside the best one: if the newest goes bad there is another."""
 

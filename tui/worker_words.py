@@ -40,6 +40,7 @@ WARNINGS: dict[str, str] = {
     "learning_rate_high": marked("learning_rate {learning_rate:g} is above {high:g}, which few fine-tunes survive for long."),
     "learning_rate_low": marked("learning_rate {learning_rate:g} is so low that next to nothing is learned."),
     "damaged_checkpoint": marked("A damaged checkpoint was set aside ({checkpoint})."),
+    "damaged_file": marked("{file} was damaged; what it held is computed again."),
     "gpu_gone": marked(
         "The run was meant for {device} and is on the processor, far slower; `loracle inspect machine` says why."
     ),

@@ -9,7 +9,7 @@ from typing import Any
 import transformers
 
 from engine import checkpoints
-from engine.files import read_json
+from engine.files import json_object, read_json
 from engine.findings import judge_rate
 from engine.loading import split
 from engine.rows import Split
@@ -67,7 +67,7 @@ class Session:
         parts = split(plan.data, plan.task)
         tokenizer = load_tokenizer(model_folder, words=plan.task == "token_classification")
         task = task_of(plan, parts.labels, tokenizer.pad_token_id, family)
-        checkpoint = self._newest_checkpoint()
+        checkpoint = self._earlier_life()
         seed_everything(plan.seed)
         built = build(task, model_folder)
         rows, parts = encoded(task, tokenizer, parts, tell)
@@ -96,7 +96,7 @@ class Session:
             trained = training.go(trainer, checkpoint, fence.lift)
             if trained is None:
                 return True
-            fit = training.fit(built.model)
+            fit = training.fit(built.model, trained)
 
         tell.phase("save")
         export.save(self.run, task, built, tokenizer=tokenizer, parts=parts, base=model_folder)
@@ -138,7 +138,12 @@ class Session:
                 raise Refused(text)
             self.tell.warn(finding.code, text, **finding.facts)
 
-    def _newest_checkpoint(self) -> Path | None:
+    def _earlier_life(self) -> Path | None:
+        """Its newest sound checkpoint; what else it has kept and cannot be read is removed, to be made again."""
+        for file in [*self.run.scores.glob("*.json"), self.run.checkpoints / checkpoints.FINISHED]:
+            if file.exists() and json_object(file, None) is None:
+                file.unlink()
+                self.tell.warn("damaged_file", f"{file.name} was damaged; what it held is computed again.", file=file.name)
         checkpoint, put_aside = checkpoints.newest_sound(self.run.checkpoints)
         for what in put_aside:
             self.tell.warn("damaged_checkpoint", f"A damaged checkpoint was set aside ({what}).", checkpoint=what)

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,6 @@ from recommender.plan import Plan
 from recommender.recommendation import Candidate
 from recommender.timing import FIT_ROWS
 
-FINISHED = "finished.json"
-"""Beside the checkpoints once training is over: resuming then goes straight to saving and scoring."""
-
 
 @dataclass(frozen=True, slots=True)
 class Training:
@@ -59,7 +56,7 @@ class Training:
     @property
     def over(self) -> bool:
         """Whether an earlier life of the run came to its last step."""
-        return (self.run.checkpoints / FINISHED).exists()
+        return (self.run.checkpoints / checkpoints.FINISHED).exists()
 
     def go(
         self, trainer: LogicalBatchTrainer, checkpoint: Path | None, trained: Callable[[], None] = lambda: None
@@ -83,9 +80,12 @@ class Training:
         return self._load_best(trainer)
 
     def _load_best(self, trainer: LogicalBatchTrainer) -> dict[str, Any]:
-        """Put the best weights into the model; what was noted when the training was over."""
-        done_file = self.run.checkpoints / FINISHED
+        """Put the best weights into the model, unless they are saved and nothing more is to be known of them; what was noted
+        when the training was over."""
+        done_file = self.run.checkpoints / checkpoints.FINISHED
         facts = dict(read_json(done_file))
+        if "fit" in facts and self.run.model.exists():
+            return facts
         best = checkpoints.folder_of(self.run.checkpoints, facts["best_step"])
         wrong = checkpoints.damage(best)
         if wrong is not None:
@@ -95,6 +95,7 @@ class Training:
                 raise InputError(f"{best}: {wrong}, and no other checkpoint is intact; start the run again.")
             self.tell.warn("best_lost", f"The best checkpoint is damaged ({wrong}); {newest.name} is used instead.")
             best, facts["best_step"] = newest, checkpoints.step_of(newest)
+            facts.pop("fit", None)
         self.tell.now = "best"  # quicker than anybody could look; named where there is no memory for it
         trainer.let_go()  # weights on their way from the disk beside all of a step's memory would be more than any step takes
         trainer.load_weights(best)
@@ -121,7 +122,7 @@ class Training:
         if over and checkpoint is not None and not self.over:
             best = read_json(checkpoint / "trainer_state.json")["best_global_step"]
             facts = {"steps": step, "best_step": best or step, "stopped_early": step < self.total_steps}
-            write_json(self.run.checkpoints / FINISHED, facts)
+            write_json(self.run.checkpoints / checkpoints.FINISHED, facts)
         return step, over
 
     def _score_pause(self, model: Any, step: int, *, known: bool) -> None:
@@ -152,19 +153,25 @@ class Training:
         self.tell.events.write("evaluation", step=step, split="validation", metrics=found)
         return found
 
-    def fit(self, model: Any) -> dict[str, float]:
+    def fit(self, model: Any, trained: Mapping[str, Any]) -> dict[str, float]:
         """Loss of the best weights on rows that were trained on, without dropout: beside the validation loss it shows
         overfitting, which the losses of the steps do not (they are computed with dropout, by a model still changing).
+
+        It is noted with what is known of the `trained` model, whose weights, once saved, are not needed again.
 
         Raises:
             TrainingFailed: it is not a number: the last step has ruined the weights.
         """
+        if "fit" in trained:
+            return dict(trained["fit"])
         train = self.rows["train"]
         chosen = random.Random(self.plan.seed).sample(range(len(train)), min(len(train), FIT_ROWS))
         said = self.reader.score(model, train.take(chosen), self.tell.progress("after", len(chosen)))
         if not math.isfinite(said.loss):
             self._watch().not_a_number("loss", self.total_steps)
-        return {"training_loss": said.loss, "rows": len(chosen)}
+        found = {"training_loss": said.loss, "rows": len(chosen)}
+        write_json(self.run.checkpoints / checkpoints.FINISHED, {**trained, "fit": found})
+        return found
 
     def _beginning(self, ids: Sequence[int]) -> str:
         """What a row begins with, as text."""

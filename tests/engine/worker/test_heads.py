@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from engine import checkpoints
+from engine.checkpoints import FINISHED
 from engine.events import EventWriter, read_events
 from engine.files import read_json, sha256_of
 from engine.loading import split
@@ -24,7 +25,6 @@ from engine.worker.inner import inner_of
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
-from engine.worker.training import FINISHED
 from recommender.plan import Plan
 from tests.engine.worker.conftest import card_code
 from tests.engine.worker.labelled import plan_on

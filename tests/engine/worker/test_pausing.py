@@ -15,7 +15,6 @@ from engine.files import read_json
 from engine.rundir import RunDirectory
 from engine.worker.patience import EarlyStopping
 from engine.worker.tasks.classification import Classification
-from engine.worker.training import FINISHED
 from recommender.plan import Plan
 from tests.conftest import weights
 from tests.engine.worker.inside import events, work
@@ -108,7 +107,7 @@ def test_a_pause_beyond_the_end_leaves_saving_to_whoever_goes_on(
     pause_at(run, 50)
     run_here(plan, again=run)
     assert read_json(run.validation_scores(50))["step"] == 3  # early stopping
-    assert read_json(run.checkpoints / FINISHED)["stopped_early"]
+    assert read_json(run.checkpoints / checkpoints.FINISHED)["stopped_early"]
     assert not run.model.exists()
     pause_at(run, None)
     run_here(plan, again=run)
@@ -152,11 +151,11 @@ def test_early_stopping_is_not_forgotten_by_a_worker_killed_at_that_very_step(
     run = run_here(plan)
     steps = (run.report() or {})["steps"]
     assert steps == 3
-    for file in (run.report_file, run.checkpoints / FINISHED):
+    for file in (run.report_file, run.checkpoints / checkpoints.FINISHED):
         file.unlink()
     run_here(plan, again=run)
     assert (run.report() or {})["steps"] == steps
-    assert json.loads((run.checkpoints / FINISHED).read_text())["stopped_early"]
+    assert json.loads((run.checkpoints / checkpoints.FINISHED).read_text())["stopped_early"]
 
 
 def test_a_plan_that_no_longer_asks_for_early_stopping_goes_on_after_it(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
@@ -164,7 +163,7 @@ def test_a_plan_that_no_longer_asks_for_early_stopping_goes_on_after_it(tiny: Pa
     fields = {"epochs": 0.5, "evaluations": 6, "patience": 2, "learning_rate": 1e-12}
     run = run_here(make_plan(tiny, early_stopping=True, **fields))
     total = len(events(run, "step")) + 3
-    for file in (run.report_file, run.checkpoints / FINISHED):
+    for file in (run.report_file, run.checkpoints / checkpoints.FINISHED):
         file.unlink()
     shutil.rmtree(run.model)
     run_here(make_plan(tiny, early_stopping=False, **fields), again=run)

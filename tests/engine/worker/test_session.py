@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from engine.worker import modeling, resuming, session
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer
-from engine.worker.training import FINISHED, suggested_rate
+from engine.worker.training import suggested_rate
 from recommender.decide import recommend
 from recommender.errors import InputError, TrainingFailed
 from recommender.facts import Device, Facts, Machine, Measured
@@ -44,7 +45,7 @@ def unfinished(run: RunDirectory, folder: Path) -> RunDirectory:
     copy = RunDirectory(folder / "copied")
     shutil.copytree(run.path, copy.path)
     shutil.rmtree(copy.model)
-    for file in (copy.report_file, copy.scores / "after.json", copy.checkpoints / FINISHED):
+    for file in (copy.report_file, copy.scores / "after.json", copy.checkpoints / checkpoints.FINISHED):
         file.unlink()
     return copy
 
@@ -213,7 +214,7 @@ def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
 def test_a_run_killed_while_saving_its_result_only_saves_and_scores(finished: Finished, run_here: Here, tmp_path: Path) -> None:
     original = finished("lora")
     run = unfinished(original, tmp_path)
-    shutil.copy(original.checkpoints / FINISHED, run.checkpoints / FINISHED)
+    shutil.copy(original.checkpoints / checkpoints.FINISHED, run.checkpoints / checkpoints.FINISHED)
     (run.path / ".model").mkdir()
     (run.path / ".model" / "half").write_text("")
     run_here(run.plan(), again=run)
@@ -225,17 +226,49 @@ def test_a_run_killed_while_saving_its_result_only_saves_and_scores(finished: Fi
     assert (run.report() or {})["scores"] == (original.report() or {})["scores"]
 
 
+def test_what_a_run_has_kept_and_cannot_read_any_more_is_made_again(
+    finished: Finished, run_here: Here, tmp_path: Path
+) -> None:
+    original = finished("full")
+    run = unfinished(original, tmp_path)
+    (run.checkpoints / checkpoints.FINISHED).write_text("")
+    os.truncate(run.scores / "before.json", 100)
+    run_here(run.plan(), again=run)
+    assert weights(run) == weights(original)
+    assert len(events(run, "step")) == len(events(original, "step"))
+    damaged = [e["facts"]["file"] for e in events(run, "warning") if e["code"] == "damaged_file"]
+    assert damaged == ["before.json", "finished.json"]
+    report, expected = run.report() or {}, original.report() or {}
+    assert {k: report[k] for k in ("scores", "gains", "fit")} == {k: expected[k] for k in ("scores", "gains", "fit")}
+
+
 def test_a_lost_best_checkpoint_is_said_and_the_newest_is_used(finished: Finished, run_here: Here, tmp_path: Path) -> None:
     original = finished("full")
     run = unfinished(original, tmp_path)
-    facts = read_json(original.checkpoints / FINISHED)
-    (run.checkpoints / FINISHED).write_text(json.dumps(facts | {"best_step": 16}))
+    facts = read_json(original.checkpoints / checkpoints.FINISHED)
+    of_the_lost = {"training_loss": 99.0, "rows": 1}
+    (run.checkpoints / checkpoints.FINISHED).write_text(json.dumps(facts | {"best_step": 16, "fit": of_the_lost}))
     (run.checkpoints / "step-16" / "model.safetensors").write_bytes(b"")
     run_here(run.plan(), again=run)
     assert "step-24 is used instead" in events(run, "warning")[-1]["text"]
     kept = load_file(run.checkpoints / "step-24" / "model.safetensors")
     assert all(torch.equal(w, kept[n]) for n, w in load_file(run.model / "model.safetensors").items())
-    assert (run.report() or {})["best_step"] == 24
+    report = run.report() or {}
+    assert report["best_step"] == 24
+    assert report["fit"]["training_loss"] < 99
+
+
+def test_once_the_result_is_saved_no_checkpoint_is_needed(finished: Finished, run_here: Here, tmp_path: Path) -> None:
+    original = finished("full")
+    run = RunDirectory(tmp_path / "copied")
+    shutil.copytree(original.path, run.path)
+    run.report_file.unlink()
+    for checkpoint in checkpoints.listed(run.checkpoints):
+        (checkpoint / "model.safetensors").write_bytes(b"")
+    run_here(run.plan(), again=run)
+    assert "best_lost" not in [e["code"] for e in events(run, "warning")]
+    report, expected = run.report() or {}, original.report() or {}
+    assert {k: report[k] for k in ("best_step", "fit", "scores")} == {k: expected[k] for k in ("best_step", "fit", "scores")}
 
 
 def test_a_full_disk_ends_the_training_with_a_sentence_and_sound_checkpoints(
@@ -379,13 +412,13 @@ def test_a_run_that_goes_on_without_its_gpu_says_so(
     def warn(code: str, text: str, device: str) -> None:
         warned.append(f"{code} {device}")
 
-    here: Any = SimpleNamespace(checkpoints=tmp_path, method="full", warn=warn)
-    session.Session(here, here, here, here)._newest_checkpoint()
+    here: Any = SimpleNamespace(checkpoints=tmp_path, scores=tmp_path, method="full", warn=warn)
+    session.Session(here, here, here, here)._earlier_life()
     assert warned == ["gpu_gone NVIDIA L4"] * told
     monkeypatch.setattr(checkpoints, "newest_sound", lambda folder: (None, []))  # a run that begins, planned for such a card
     machine = Machine(backend="cuda", devices=(Device(name=device),)) if device != "cpu" else Machine()
     monkeypatch.setattr(session, "advised", lambda run, method: (SimpleNamespace(machine=machine), None))
-    session.Session(here, here, here, here)._newest_checkpoint()
+    session.Session(here, here, here, here)._earlier_life()
     assert warned == ["gpu_gone NVIDIA L4"] * 2 * told
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 
 from engine import checkpoints
+from engine.checkpoints import FINISHED
 from engine.files import sha256_of
 from engine.loading import split
 from engine.rundir import RunDirectory
@@ -18,7 +19,6 @@ from engine.worker import export
 from engine.worker.arguments import check_supported
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
-from engine.worker.training import FINISHED
 from recommender.plan import Plan
 
 MakePlan = Callable[..., Plan]

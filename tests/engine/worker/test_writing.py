@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from engine import checkpoints
+from engine.checkpoints import FINISHED
 from engine.events import EventWriter, read_events
 from engine.files import read_json, sha256_of
 from engine.loading import split
@@ -30,7 +31,6 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Prompt
 from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.registry import task_of
-from engine.worker.training import FINISHED
 from recommender import timing
 from recommender.errors import InputError
 from recommender.plan import Plan
