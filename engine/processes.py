@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any, NoReturn, TextIO
 
 import psutil
 
@@ -40,11 +40,24 @@ def execute(
     """
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", *words],
+            _command(words),
             stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env, start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         raise Refused(NO_PROCESS.format(why=error.strerror)) from None
+
+
+def become(words: Sequence[str]) -> NoReturn:
+    """Go on as `python -P -m WORDS`: the same process to whoever watches it, with nothing of what it held in memory.
+
+    Raises:
+        OSError: the system has no memory for it.
+    """
+    os.execv(sys.executable, _command(words))
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    return [sys.executable, "-P", "-m", *words]
 
 
 def answers() -> TextIO:

@@ -3,6 +3,7 @@
 `--wait PACKAGE ...` in place of RUN imports all libraries but those packages, and reads the run's path from the input.
 """
 
+import contextlib
 import errno
 import fcntl
 import gc
@@ -12,7 +13,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from engine import checkpoints
 from engine.events import EventWriter
 from engine.files import DISK_FULL, remove_unfinished, write_json
 from engine.needless import needless, without
-from engine.processes import lives, this
-from engine.rundir import RunDirectory
+from engine.processes import become, lives, this
+from engine.rundir import BEGUN_ANEW, RunDirectory
 from engine.text import first_line, one_line
 from engine.worker.control import Control, StopNow
 from engine.worker.heartbeat import Heartbeat
@@ -119,12 +121,20 @@ def main() -> int:
     control.listen(leave)
     heartbeat.start()
     try:
-        end = _work(run, events, control, libraries)
+        end = _work(run, events, control, libraries, partial(_begin_anew, run, heartbeat))
     finally:
         heartbeat.stop()
     last_word.acquire()
     events.write("end", **end)
     return int(end["code"])
+
+
+def _begin_anew(run: RunDirectory, heartbeat: Heartbeat) -> None:
+    """Become another worker of that run, if the system lets this process."""
+    heartbeat.stop()
+    print(BEGUN_ANEW, end="", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        become(["engine.worker", str(run.path)])
 
 
 def _speak_into(log: Path) -> None:
@@ -137,9 +147,31 @@ def _speak_into(log: Path) -> None:
     os.close(handle)
 
 
-def _work(run: RunDirectory, events: EventWriter, control: Control, libraries: Libraries | None = None) -> dict[str, Any]:
-    """Do the run; what its `end` event says."""
+def _work(
+    run: RunDirectory,
+    events: EventWriter,
+    control: Control,
+    libraries: Libraries | None = None,
+    begin_anew: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Do the run; what its `end` event says.
+
+    Where memory runs out after the training that this process has done, another life of it may have enough: what the steps held
+    is freed in pieces, and libraries take files as wholes. `begin_anew` makes it one, and returns where it cannot.
+    """
     tell = Narrator(events)
+    over = run.checkpoints / checkpoints.FINISHED
+    trained = not over.exists()
+
+    def spare(error: BaseException | None) -> None:
+        if error is None or not (trained and over.exists() and _is_memory(error)):
+            return
+        traceback.print_exception(error)
+        doing = PHASES.get(tell.now, "the run was at work")
+        text = f"Memory ran out while {doing}; a new process goes on, which holds nothing of the training."
+        tell.recovered({"process": "trained"}, {"process": "new"}, text)
+        begin_anew()
+
     tell.phase("load")
     # On some CPUs it tells every run, of whatever method, to install an optional package.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -157,10 +189,12 @@ def _work(run: RunDirectory, events: EventWriter, control: Control, libraries: L
     except StopNow:
         return _stopped(run, control, AT_ONCE)
     except TrainingFailed as error:
+        spare(error.__cause__)
         return _failed(run, error.message, error)
     except LoracleError as error:
         return {"status": "refused", "code": int(error.exit), "cause": error.message, "cure": error.cure, "checkpoint": None}
     except Exception as error:  # whatever a library raises becomes one sentence; the traceback is in worker.log
+        spare(error)
         doing = PHASES.get(tell.now, "the run was at work")
         if _is_memory(error):
             return _failed(run, f"Memory ran out while {doing}.", error)
@@ -183,7 +217,7 @@ def _work(run: RunDirectory, events: EventWriter, control: Control, libraries: L
     return {"status": "done", "code": int(Exit.DONE), "cause": None, "cure": None, "checkpoint": None}
 
 
-def _is_memory(error: Exception) -> bool:
+def _is_memory(error: BaseException) -> bool:
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
     from engine.worker.budget import is_out_of_memory

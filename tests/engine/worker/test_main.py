@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from engine import checkpoints
 from engine.events import EventWriter, read_events
@@ -28,6 +29,7 @@ from engine.worker import control as worker_control
 from engine.worker import export, heartbeat, session
 from engine.worker.control import Control, StopNow
 from engine.worker.modeling import build
+from recommender.errors import TrainingFailed
 from recommender.plan import Plan
 from tests.engine.worker.inside import work
 
@@ -212,6 +214,51 @@ def test_memory_that_runs_out_while_the_result_is_saved_is_told_as_that_and_goin
     monkeypatch.setattr(os, "fsync", noted)
     assert work(run)["status"] == "done"
     assert {file.stat().st_ino for file in run.model.iterdir()} <= flushed, "a power cut would leave a model that is torn"
+
+
+def failing(error: BaseException, cause: BaseException | None = None) -> Callable[..., Any]:
+    """In place of a session: its training comes to its end, and then it fails."""
+
+    def of(run: RunDirectory, *rest: Any) -> Any:
+        def go() -> None:
+            (run.checkpoints / checkpoints.FINISHED).write_text("{}")
+            raise error from cause
+
+        return SimpleNamespace(go=go)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("error", "trained", "spared"),
+    [
+        (failing(MemoryError()), True, True), (failing(TrainingFailed("not one row"), torch.OutOfMemoryError()), True, True),
+        (failing(MemoryError()), False, False), (failing(ValueError()), True, False), (failing(TrainingFailed("?")), True, False),
+    ],
+)  # fmt: skip
+def test_memory_that_runs_out_after_the_training_is_looked_for_in_another_life_of_the_process(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, error: Any, trained: bool, spared: bool
+) -> None:
+    """Once: not where that life had done no training."""
+    run = begin(make_plan(tiny))
+    if not trained:
+        (run.checkpoints / checkpoints.FINISHED).write_text("{}")
+    monkeypatch.setattr(session, "Session", error)
+    begun: list[str] = []
+    writer = EventWriter(run.events)
+    end = worker_main._work(run, writer, Control(run.control), None, lambda: begun.append("anew"))
+    writer.close()
+    told = [e["text"] for e in read_events(run.events) if e["kind"] == "recovery"]
+    assert begun == ["anew"] * spared
+    anew = "Memory ran out while the model was loaded; a new process goes on, which holds nothing of the training."
+    assert told == [anew] * spared
+    assert end["status"] == "failed", "where no other life can begin"
+
+
+def test_a_process_becomes_another_without_ceasing_to_be_itself() -> None:
+    program = "from engine.processes import become; become(['timeit', '-n1', '-r1', 'import os; print(os.getpid())'])"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.communicate(timeout=60)[0].splitlines()[0] == str(process.pid)
 
 
 def test_a_gpu_that_has_failed_does_not_end_the_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
