@@ -33,8 +33,10 @@ def stepper(model: str, side: str, work: Path) -> TrainerStepper:
 
 def compare(model: str, work: Path) -> dict[str, Any]:
     """Tokens a second of both sides, by the clock and by processor time, and the peak of memory."""
+    from engine.launch import ALLOCATOR
+
     _, ours = environments()
-    sides = {"with": ours, "without": {k: v for k, v in ours.items() if not k.startswith("MALLOC_")}}
+    sides = {"with": ours, "without": {k: v for k, v in ours.items() if k not in ALLOCATOR}}
     arguments = ["--model", model, "--work", str(work)]
     taken = in_turns("benchmarks.allocator", sides, arguments, warm_up=1, record=work / f"allocator-{model}.jsonl")
     return {

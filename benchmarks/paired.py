@@ -261,10 +261,10 @@ def environments() -> tuple[dict[str, str], dict[str, str]]:
     Threads wait for one another in the same way on both sides: what is best depends on what else the machine does
     (`benchmarks/waiting.py`), so a script's own way would be compared with the hour and not with Loracle.
     """
-    from engine.launch import environment
+    from engine.launch import ALLOCATOR, environment
 
     ours = environment()
-    plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "OMP_", "GOMP_"))}
+    plain = {k: v for k, v in os.environ.items() if k not in ALLOCATOR and not k.startswith(("MALLOC_", "OMP_", "GOMP_"))}
     same = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY")
     plain |= {k: ours[k] for k in same if k in ours}
     return plain, ours

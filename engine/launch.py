@@ -23,10 +23,17 @@ from recommender.facts import Machine
 from recommender.plan import Plan
 from recommender.reasons import size
 
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 * 1024**3)}
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(16 * 1024**3),
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
+}
 """glibc maps large blocks anew at every operation and gives them back at every free; the kernel's clearing of those
 pages takes as long as the arithmetic. Keeping them on the heap took padded BERT batches from 1.6 to 2.6 rows/s; raising
-the mmap threshold alone is not enough, glibc caps it at 32 MiB (benchmarks/results)."""
+the mmap threshold alone is not enough, glibc caps it at 32 MiB (benchmarks/results). Of small pieces that are freed glibc
+remembers some in lists of their own (tcache, fastbins), where they do not become one with what is free beside them: a piece of
+less than 128 bytes between two tensors then holds them apart, and the heap grows. Without these lists 16 steps of MiniLM on rows
+of unequal lengths took 656 MB instead of 946, and no more time."""
 
 ALLOCATOR_GPU = "expandable_segments:True"
 """torch's memory of a GPU grows where it ends: micro-batches are of ever other sizes, and blocks of one fit no other. Not below

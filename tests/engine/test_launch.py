@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,36 @@ def test_the_allocator_keeps_large_blocks(gpus: list[Device], monkeypatch: pytes
     assert found["MALLOC_MMAP_MAX_"] == "0"
     assert int(found["MALLOC_TRIM_THRESHOLD_"]) > 2**30
     assert found["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+
+
+APART = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+libc.sbrk.restype = ctypes.c_void_p
+large = libc.malloc(8_000_000)
+while (small := libc.malloc(40)) < large:  # what is free before it is used up
+    pass
+another = libc.malloc(8_000_000)
+for piece in (large, small, another):
+    libc.free(piece)
+end = libc.sbrk(0)
+libc.malloc(16_000_000)
+print(libc.sbrk(0) - end)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings of glibc's heap")
+def test_no_small_piece_that_was_freed_holds_two_large_ones_apart() -> None:
+    grown = subprocess.run(
+        [sys.executable, "-c", APART],
+        env={"PATH": "/usr/bin:/bin"} | launch.ALLOCATOR,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert int(grown.stdout) == 0
 
 
 def test_memory_of_a_gpu_grows_in_place_but_below_windows_or_where_a_person_has_said_otherwise(
