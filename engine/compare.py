@@ -274,8 +274,8 @@ def unbeaten(
         return []
     measure = MEASURES[metric]
     said = {
-        "probe": "No method did better than a linear model on the untouched one",
-        "majority": "No method did better than one answer for all rows",
+        "probe": "No method did better than a linear probe on the untouched model",
+        "majority": "No method did better than a constant answer",
     }
     return [
         f"{said[name]}: {measure.words} {scores[metric]:.3f} against {leader:.3f} at best."

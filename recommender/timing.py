@@ -52,7 +52,7 @@ before there is one to go by; a run's own take its place."""
 FIT_ROWS = 500
 """Training rows at most that are scored once more at the end, to show overfitting."""
 PROBE_ROWS = 5_000
-"""Training rows at most that a linear model on the untouched model's embeddings is fitted on, to be held against the result."""
+"""Training rows at most that the linear probe is fitted on."""
 PROBED = ("classification", "multi_label", "regression")
 """Tasks with such a model; it reads the held-out rows as well."""
 ANSWERS: dict[str, int] = {"chat": 32, "instruction": 32, "seq2seq": 100}

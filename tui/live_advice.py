@@ -22,7 +22,7 @@ NEARLY_FULL = 0.95
 LITTLE_DISK = 1_000_000_000
 ENDED_BADLY = ("failed", "refused", "dead")
 LATE, LATE_SECONDS = 1.5, 300.0
-"""Times the planned duration, and seconds beyond it, from which on a run is slower than planned: of two minutes nobody plans
+"""Times the predicted duration, and seconds beyond it, from which on a run is slower than predicted: of two minutes nobody plans
 their day anew."""
 
 
@@ -41,7 +41,7 @@ def advice(state: "RunState", plan: "Plan | None", now: float) -> list[Advice]:
     found += [Advice(f"! {text}", "$text-warning") for text in _told(state.warnings, 5)]
     found += [Advice(text, "") for text in _told(state.recoveries, 3)]
     found += [Advice(text, style) for text, style in _learning(state, plan)]
-    return found or [Advice(ending(state) or _("Nothing to do: everything is as planned."), "")]
+    return found or [Advice(ending(state) or _("Nothing to do: all is well."), "")]
 
 
 def _told(events: list[dict[str, Any]], most: int) -> list[str]:
@@ -80,7 +80,7 @@ def _pressing(state: "RunState", now: float) -> list[str]:
     said, left = real(state.info.get("predicted_seconds")), state.seconds_left
     whole_run = state.elapsed + left if left is not None else 0.0
     if said and whole_run > max(LATE * said, said + LATE_SECONDS) and state.elapsed > 60:
-        words = _("Slower than planned: about {time} in all instead of {said}.")
+        words = _("Slower than predicted: about {time} in all instead of {said}.")
         found.append(words.format(time=duration(whole_run), said=duration(said)))
     return found
 

@@ -175,12 +175,12 @@ SENTENCES: tuple[str, ...] = (
         "The model gives every held-out word the tag {tag}: it does not tell them apart yet. Try more epochs or more rows first."
     ),
     marked("the untouched model"),
-    marked("a linear model on the untouched model's embeddings"),
+    marked("a linear probe on the untouched model's embeddings"),
     marked("always predicting the most common class"),
     marked("always predicting the mean of the training rows"),
     marked("giving every word the most common tag"),
     marked("always predicting the labels that most rows have"),
-    marked("The linear model is better and costs seconds: use it, or give the fine-tune more data."),
+    marked("The linear probe is better and costs seconds: use it, or give the fine-tune more data."),
     marked(
         "The chosen answers have become less likely too (mean reward {reward}): common with preferences; look at "
         "the sample answers, and raise preference_beta if they got worse."
@@ -271,8 +271,8 @@ SENTENCES: tuple[str, ...] = (
         "{name} scored {size} {measure} against {leader} (95% interval {low} to {high}); the interval contains "
         "zero, so they are not shown to differ."
     ),
-    marked("No method did better than a linear model on the untouched one: {measure} {score} against {best} at best."),
-    marked("No method did better than one answer for all rows: {measure} {score} against {best} at best."),
+    marked("No method did better than a linear probe on the untouched model: {measure} {score} against {best} at best."),
+    marked("No method did better than a constant answer: {measure} {score} against {best} at best."),
     marked(
         "Same rows, same order, batches of {rows}, at most one pass each; every method has its own learning rate "
         "and rank from the table, and keeps its best checkpoint."

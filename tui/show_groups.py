@@ -34,7 +34,7 @@ def _comparison(content: Mapping[str, Any], console: Console) -> None:
     rows = content.get("methods") or []
     _side_by_side(rows, content.get("best"), content.get("metric"), console)
     listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
-    for name, words in (("probe", _("A linear model on the untouched one")), ("majority", _("One answer for all rows"))):
+    for name, words in (("probe", _("Linear probe")), ("majority", _("Constant answer"))):
         score = (content.get("baselines") or {}).get(name)
         if score:
             console.print(Text(f"{words}: {judged.in_line(score)}"))

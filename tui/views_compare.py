@@ -108,7 +108,7 @@ def _row(name: str, values: list[str], column: int, names: int = NAMES) -> Conte
 
 
 def _probe(compared: "Compared", column: int) -> str:
-    """What a linear model on the untouched one scored in the metric that decides; empty where none was fitted."""
+    """What the linear probe scored in the metric that decides; empty where none was fitted."""
     name = compared.plan.metric if compared.plan is not None else ""
     score = real(get(compared.report, "scores", "probe", name))
     if score is None:

@@ -58,8 +58,8 @@ WIDE_CELLS, NARROW_CELLS = 48, 27
 """Of the columns of scores, on a terminal of 110 columns and on one of 80."""
 
 
-ROOMY_COST, NARROW_COST = (8, 10, 10), (6, 8, 7)
-"""Of the columns of what a run cost: name, planned, real. The narrow ones leave room for the mark of what went beyond."""
+ROOMY_COST, NARROW_COST = (8, 10, 10), (6, 10, 7)
+"""Of the columns of what a run cost: name, predicted, actual. The narrow ones leave room for the mark of what went beyond."""
 
 
 def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
@@ -147,13 +147,13 @@ def of_group(report: dict[str, Any]) -> Table:
 def cost(report: dict[str, Any], *, roomy: bool = True) -> Content:
     """What was promised, and what it took."""
     widths = ROOMY_COST if roomy else NARROW_COST
-    name, planned_cells, real_cells = widths
-    heads = " " * name + flush_right(_("planned"), planned_cells) + flush_right(_("real"), real_cells)
+    name, predicted_cells, actual_cells = widths
+    heads = " " * name + flush_right(_("predicted"), predicted_cells) + flush_right(_("actual"), actual_cells)
     lines = [Content.styled(heads, "$text-muted")]
     said, real_memory = (real(get(report, "memory", n)) for n in ("predicted", "peak"))
-    planned, total = (real(get(report, "seconds", n)) for n in ("predicted", "total"))
+    expected, total = (real(get(report, "seconds", n)) for n in ("predicted", "total"))
     lines.append(_against(_("memory"), (size(said), size(real_memory)), said, real_memory, widths))
-    lines.append(_against(_("time"), (duration(planned), duration(total)), planned, total, widths))
+    lines.append(_against(_("time"), (duration(expected), duration(total)), expected, total, widths))
     if (tried := real(get(report, "memory", "probed"))) is not None:
         lines.append(Content(_("tried {size} before the first step").format(size=size(tried))))
     trained, whole = real(report.get("trained_parameters")), real(report.get("parameters"))

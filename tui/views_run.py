@@ -66,7 +66,7 @@ def time_left(state: "RunState", now: float) -> Content:
     left = state.seconds_left
     if left is None:
         said = real(state.info.get("predicted_seconds"))
-        return Content(_("planned: about {time}").format(time=duration(said)) if said else "")
+        return Content(_("predicted: about {time}").format(time=duration(said)) if said else "")
     if state.measuring:
         return Content(_("about {time} left · measuring").format(time=duration(left)))
     words = _("up to {time} left · ends by {clock}") if state.may_end_sooner else _("about {time} left · ends {clock}")
@@ -189,10 +189,10 @@ def best(state: "RunState", name: str) -> tuple[int, float] | None:
 
 
 def machine(state: "RunState", predicted: int | None, width: int, height: int) -> Content:
-    """Memory now, at its peak and as planned, against what was free; load; disk. Two lines, or more where they fit."""
+    """Memory now, at its peak and as predicted, against what was free; load; disk. Two lines, or more where they fit."""
     available = real(state.info.get("memory_available"))
     sizes = [_("now {size}").format(size=size(state.memory_now)), _("peak {size}").format(size=size(state.memory_peak))]
-    sizes += [_("planned {size}").format(size=size(predicted))] if predicted else []
+    sizes += [_("predicted {size}").format(size=size(predicted))] if predicted else []
     free = [_("of {size} free at the start").format(size=size(available))] if available else []
     load = f" {sign('·')} ".join(_loads(state.machine)) or _("no gauges yet")
     low = height < 4

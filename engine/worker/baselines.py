@@ -1,4 +1,4 @@
-"""What a result must beat: the best answer that looks at no text, and a linear model on the untouched model's embeddings."""
+"""What a result must beat: the best answer that looks at no text, and a linear probe on the untouched model's embeddings."""
 
 import warnings
 from collections import Counter

@@ -28,7 +28,7 @@ from recommender.facts import Task as Work
 from recommender.plan import Plan
 
 COMPARED = ("before", "majority", "probe")
-"""What the result is compared with: the untouched model, the best answer that looks at no text, a linear model."""
+"""What the result is compared with: the untouched model, the best answer that looks at no text, a linear probe."""
 LEAST_JUDGED = 5
 """Held-out rows below which no gain is told."""
 LEAST_ANSWERS = 8
@@ -185,14 +185,14 @@ def statements(kind: Kind, gains: Mapping[str, Any], scores: Mapping[str, Any]) 
     named = {
         "before": "the untouched model",
         "majority": kind.constant_words,
-        "probe": "a linear model on the untouched model's embeddings",
+        "probe": "a linear probe on the untouched model's embeddings",
     }
     for name, by in itertools.product(named, kind.told or (first,)):
         if by not in gains.get(name, ()):
             continue
         said.append(_statement(kind.measures[by], gains[name][by], named[name]))
     if "probe" in gains and any(s.startswith("Worse") and named["probe"] in s for s in said):
-        said.append("The linear model is better and costs seconds: use it, or give the fine-tune more data.")
+        said.append("The linear probe is better and costs seconds: use it, or give the fine-tune more data.")
     rewards = {name: scores[name]["chosen_reward"] for name in scores if "chosen_reward" in scores[name]}
     if rewards.get("after", 0.0) < -NOISE_OF_REWARDS:
         said.append(

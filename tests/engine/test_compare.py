@@ -168,7 +168,7 @@ def test_the_spread_over_seeds_is_told_in_words() -> None:
     assert "full: accuracy 0.825 on average over 2 seeds, from 0.750 to 0.900 (standard deviation 0.106)." in said
     assert "lora: accuracy 0.800 on average over 2 seeds, from 0.800 to 0.800 (standard deviation 0.000)." in said
     told = compare.unbeaten(rows, {"probe": {"accuracy": 0.85}, "majority": {"accuracy": 0.5}}, "full", "accuracy")
-    assert told == ["No method did better than a linear model on the untouched one: accuracy 0.850 against 0.825 at best."]
+    assert told == ["No method did better than a linear probe on the untouched model: accuracy 0.850 against 0.825 at best."]
 
 
 def test_a_fold_without_weights_counts_each_row_once_beside_one_that_has_them() -> None:

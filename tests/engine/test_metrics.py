@@ -111,7 +111,7 @@ def test_the_same_answers_are_not_called_chance() -> None:
 def test_a_loss_is_called_worse_and_the_simpler_tool_is_named() -> None:
     said = statements(TWO, {"probe": gained(-0.08, -0.05, -0.02)}, {"probe": {}})
     assert said[0].startswith("Worse: -5.0 points")
-    assert "linear model is better and costs seconds" in said[1]
+    assert "linear probe is better and costs seconds" in said[1]
     mixed = {"before": gained(-0.08, -0.05, -0.02), "probe": gained(0.02, 0.05, 0.08)}
     assert len(statements(TWO, mixed, {"before": {}, "probe": {}})) == 2, "worse than it was, and yet better than that model"
 

@@ -39,7 +39,7 @@ def test_from_set_up_to_the_result_by_keyboard_alone(tmp_path: Path, tiny: Path,
         screen.wait("before and after")  # the run is watched to its end, and leads there
         screen.then("t", "Ready: type a text")
         screen.then("my parcel never arrived" + ENTER, "Answered in")
-        screen.then(ESCAPE, "planned and real")
+        screen.then(ESCAPE, "predicted and actual")
         screen.press(CONTROL_Q)
         assert screen.end() == 0
     run = next(all_runs(runs))

@@ -57,7 +57,7 @@ def done(make_run: Any) -> Callable[..., Any]:
 
 async def result_of(app: LoracleApp, run: Any, pilot: Any, wait: Any, screen: Screen) -> None:
     app.open_run(run, result=True)
-    await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "planned" in screen(app) and "accuracy" in screen(app))
+    await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "predicted" in screen(app) and "accuracy" in screen(app))
 
 
 async def test_the_mouse_over_a_comparison_finds_its_curves_after_another_height(

@@ -66,7 +66,7 @@ async def test_the_screen_follows_the_event_log(runs: Path, make_run: Any, scree
         assert "epoch 1.2/4" in shown
         assert "6 400 tok/s" in shown
         assert "cpu 97%" in shown
-        assert "planned 2.0 GB" in shown
+        assert "predicted 2.0 GB" in shown
         assert any(0x2800 < ord(c) <= 0x28FF for c in shown) or "*" in shown
         assert "evaluation at step 25" in log_of(app)
 

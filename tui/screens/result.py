@@ -90,7 +90,7 @@ class ResultScreen(PanesScreen):
     def body(self) -> ComposeResult:
         with Container(id="result"):
             yield ReportPane(1, _("before and after"), id="scores", help=_("! marks a gain whose interval contains zero."))
-            yield ReportPane(2, _("planned and real"), id="cost")
+            yield ReportPane(2, _("predicted and actual"), id="cost")
             wrong, means = ReportPane(3, _("where it is still wrong"), id="wrong"), ReportPane(4, _("what it means"), id="means")
             wrong.add_class("lower", "-shown")
             means.add_class("lower")

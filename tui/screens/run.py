@@ -65,7 +65,7 @@ class RunScreen(RunPanes):
         with Container(id="panes"):
             yield Pane(1, _("loss"), LossChart(id="chart"), id="loss", help=CHART_HELP)
             yield Pane(2, _("now"), Quiet(id="metrics", grows=True), Quiet(id="last"), id="now")
-            yield TextPane(3, _("machine"), id="machine", help=_("█ used now, ▒ up to the peak, | as planned."))
+            yield TextPane(3, _("machine"), id="machine", help=_("█ used now, ▒ up to the peak, | as predicted."))
             yield self._lower(TextPane(5, f"{_('evaluations')}   {sign('●')} {_('best')}", id="evaluations"))
             yield self._lower(TextPane(6, _("samples"), id="samples"))
             yield self._lower(TextPane(7, _("advice"), id="advice"))
