@@ -15,7 +15,7 @@ from engine.worker.tasks.chat import Chat
 from recommender.errors import InputError
 from recommender.plan import DataChoice
 from tests.conftest import CHATML
-from tests.engine.worker.test_conversation import item, shown, with_template
+from tests.engine.worker.talking import item, shown, with_template
 from tests.engine.worker.writing import plan_of
 
 PARTED = (
