@@ -60,8 +60,8 @@ def data_facts(data: "DataInspection") -> Content:
     return Content.assemble(_ok(), f"{rows} {sign('·')} {what}{tokens}")
 
 
-def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) -> Content:
-    """What the rows are taken for and what is odd about them, a line each, with the key that would change it."""
+def findings(data: "DataInspection", cut: "Caution | None", longer: int | None, width: int) -> Content:
+    """What the rows are taken for and what is odd about them, with the key that would change it; in `width` cells."""
     facts, leave = data.facts, keys.name("conflicts", "x")
     another = _("{key} another task").format(key=keys.name("task", "t"))
     others = _("{key} others").format(key=keys.name("columns", "c"))
@@ -73,7 +73,7 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None) 
     form = " ".join(filter(None, (facts.format, facts.encoding if facts.encoding not in (None, "utf-8", "utf-8-sig") else None)))
     if form:
         lines.append(Content.assemble(_ok(), _("read as {format}").format(format=one_line(form, 60))))
-    lines += [Content.assemble(_ok(), class_counts(data))] if facts.labels else []
+    lines += [Content.assemble(_ok(), _lines_of(class_counts(data), width))] if facts.labels else []
     odd = list(of_data(facts))
     if data.drop_conflicts:
         lines.append(_keyed(_ok(), _("rows that contradict others are left out"), _("{key} takes them").format(key=leave)))
@@ -148,11 +148,23 @@ def _keyed(mark: tuple[str, str], text: str, keys: str) -> Content:
     return Content.assemble(mark, text, (f"   {keys}" if keys else "", "$text-accent"))
 
 
-def class_counts(data: "DataInspection") -> str:
-    """`account: 100 · billing: 100`, the largest first."""
+def class_counts(data: "DataInspection") -> list[str]:
+    """`account: 100`, the largest first, and how many more there are."""
     pairs = sorted(zip(data.facts.labels or (), data.facts.label_counts or (), strict=False), key=lambda p: -p[1])
-    shown = f" {sign('·')} ".join(f"{one_line(label, 24)}: {number(count)}" for label, count in pairs[:MOST_CLASSES])
-    return shown + (_(" and {n} more").format(n=len(pairs) - MOST_CLASSES) if len(pairs) > MOST_CLASSES else "")
+    shown = [f"{one_line(label, 24)}: {number(count)}" for label, count in pairs[:MOST_CLASSES]]
+    return shown + ([_("{n} more").format(n=len(pairs) - MOST_CLASSES)] if len(pairs) > MOST_CLASSES else [])
+
+
+def _lines_of(parts: list[str], width: int) -> str:
+    """The parts one after another, none across two lines: a label says nothing without its count."""
+    lines, dot = [""], f" {sign('·')} "
+    for part in parts:
+        longer = f"{lines[-1]}{dot if lines[-1] else ''}{part}"
+        if lines[-1] and cell_len(longer) > width - cell_len(_ok()[0]):
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    return f"\n{' ' * cell_len(_ok()[0])}".join(lines)
 
 
 def held_out_facts(data: "DataInspection") -> Content:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from textual import on, work
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.events import DescendantBlur
+from textual.events import DescendantBlur, Resize
 from textual.message import Message
 from textual.widgets import Input, Static
 
@@ -32,6 +32,9 @@ from tui.widgets.path_input import PathInput
 if TYPE_CHECKING:
     from engine.inspect import DataInspection
     from recommender.recommendation import Recommendation
+
+BESIDE_FINDINGS = 5
+"""Cells of the frame and the scroll bar."""
 
 
 class DataStep(Step):
@@ -66,6 +69,7 @@ class DataStep(Step):
         self._going_on = False
         """Enter was pressed while the rows are still looked at: to what was found, once it is there."""
         self._longer: int | None = None
+        self._advice: Recommendation | None = None
 
     def compose(self) -> ComposeResult:
         hint = _("A file, a saved set or a hub id; tab completes, {browse} lists.").format(browse=keys.name("browse", "ctrl+o"))
@@ -209,6 +213,7 @@ class DataStep(Step):
 
     def tell(self, advice: "Recommendation | None") -> None:
         """Say what was found, and what of it `advice` knows: how many rows would be cut."""
+        self._advice = advice
         if self.known is not None:
             cut = next((w for w in advice.warnings if w.code in views.CUT), None) if advice is not None else None
             self._longer = views.whole_length(self.known.facts, cut, self.reads)
@@ -216,7 +221,12 @@ class DataStep(Step):
             found.can_read_longer = self._longer is not None
             found.can_drop_conflicts = self._drop or bool(self.known.facts.conflict_share)
             found.refresh_bindings()
-            self.query_one("#found-lines", Static).update(views.findings(self.known, cut, self._longer))
+            width = self.size.width - BESIDE_FINDINGS
+            self.query_one("#found-lines", Static).update(views.findings(self.known, cut, self._longer, width))
+
+    def on_resize(self, event: Resize) -> None:
+        """The classes are listed for the width there is."""
+        self.tell(self._advice)
 
     @on(Found.Fix)
     def _fix(self, event: Found.Fix) -> None:
