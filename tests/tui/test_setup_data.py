@@ -197,3 +197,18 @@ async def test_from_the_folder_above_enter_leads_back(tmp_path: Path, runs: Path
         await wait(pilot, lambda: "third/" in screen(app))
         await pilot.press("enter")
         await wait(pilot, lambda: "third/" not in screen(app) and "second" in screen(app))
+
+
+@pytest.mark.usefixtures("known")
+async def test_a_class_and_its_count_stay_on_one_line(
+    *, rows: Path, runs: Path, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch, screen: Screen,
+    wait: Any,
+) -> None:  # fmt: skip
+    labels = tuple(f"card {'x' * n}" for n in range(3, 17))
+    monkeypatch.setattr("engine.inspect.inspect_data", lambda *_, **__: make_data(labels, 100))
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app) and "2 more" in screen(app))
+        for width in (80, 91):
+            await pilot.resize_terminal(width, 40)
+            await wait(pilot, lambda: all(f"{label}: 100" in screen(app) for label in labels[:12]))
