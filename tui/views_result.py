@@ -58,7 +58,7 @@ WIDE_CELLS, NARROW_CELLS = 48, 27
 """Of the columns of scores, on a terminal of 110 columns and on one of 80."""
 
 
-ROOMY_COST, NARROW_COST = (8, 10, 10), (6, 10, 7)
+ROOMY_COST, NARROW_COST = (8, 10, 10), (6, 8, 7)
 """Of the columns of what a run cost: name, predicted, actual. The narrow ones leave room for the mark of what went beyond."""
 
 
@@ -148,7 +148,7 @@ def cost(report: dict[str, Any], *, roomy: bool = True) -> Content:
     """What was promised, and what it took."""
     widths = ROOMY_COST if roomy else NARROW_COST
     name, predicted_cells, actual_cells = widths
-    heads = " " * name + flush_right(_("predicted"), predicted_cells) + flush_right(_("actual"), actual_cells)
+    heads = flush_right(_("predicted"), name + predicted_cells) + flush_right(_("actual"), actual_cells)
     lines = [Content.styled(heads, "$text-muted")]
     said, real_memory = (real(get(report, "memory", n)) for n in ("predicted", "peak"))
     expected, total = (real(get(report, "seconds", n)) for n in ("predicted", "total"))
