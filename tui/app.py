@@ -24,6 +24,7 @@ from tui import kept, keys, settings, terminal
 from tui.ascii_only import AsciiOnly
 from tui.background import in_thread
 from tui.i18n import _
+from tui.legible import legible
 from tui.merges import Merges
 from tui.navigation import Navigation
 from tui.run_rows import RunList
@@ -122,8 +123,9 @@ class LoracleApp(Navigation):
             self.notify(sentence, severity="warning", markup=False, timeout=15)
 
     def get_css_variables(self) -> dict[str, str]:
-        """The theme's colours, and that of a comparison's third curve: ansi-dark has one green for accent and success."""
+        """The theme's colours, legible; and a comparison's third curve: ansi-dark has one green for accent and success."""
         colours = super().get_css_variables()
+        colours |= legible(colours)
         same = colours["text-success"] == colours["text-accent"]
         colours["third-curve"] = "ansi_magenta" if same else colours["text-success"]
         return colours

@@ -291,7 +291,7 @@ def progress(state: RunState) -> str:
         parts.append(_("{count} tokens/s").format(count=number(state.tokens_per_second)))
     left = state.seconds_left
     if left is not None:
-        words = _("about {time} left, ends about {clock}")
+        words = _("about {time} left · ends {clock}")
         if state.measuring:
             words = _("about {time} left · measuring")
         elif state.may_end_sooner:

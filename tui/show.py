@@ -102,6 +102,8 @@ def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> 
     listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
     left_out = [str(s) for s in content.get("left_out") or []]
     listed(console, _("Left out or cut"), left_out)
+    if left_out:
+        console.print()
     _per_class(scores, console)
     samples(content.get("samples"), console)
     for line in [_cost(content), *computing_words(content.get("computing"))]:
@@ -170,7 +172,7 @@ def _per_class(scores: Mapping[str, Any], console: Console) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     confusion = after.get("confusion")
     if confusion:
-        table.add_column(_("most often mistaken for"))
+        table.add_column(_("often mistaken for"))
     labels = [c["label"] for c in after["per_class"]]
     for i, c in enumerate(after["per_class"]):
         wrong = [(n, labels[j]) for j, n in enumerate(confusion[i]) if j != i and n] if confusion else []
@@ -185,7 +187,6 @@ def _per_class(scores: Mapping[str, Any], console: Console) -> None:
             metric(c["recall"]),
             *mixed_up,
         )
-    console.print()
     console.print(table)
     console.print()
 

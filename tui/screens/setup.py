@@ -35,7 +35,8 @@ class SetupScreen(SetupDrafts):
     """Four steps and a line that says what memory the three methods would need so far."""
 
     ABOUT = _(
-        "Fill in what you know, in any order; enter goes on, {back} goes back, and your answers are kept when you leave."
+        "Fill in what you know, in any order: enter goes on, {back} goes back, and outside of a field the number of a step opens "
+        "it. Your answers are kept when you leave."
     ).format(back=keys.name("back", "esc"))
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "recommend", _("Plan"), id="recommend", tooltip=_("Compare full, LoRA and QLoRA")),
