@@ -21,11 +21,24 @@ LLAMA2_7B = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
     "num_key_value_heads": 32, "vocab_size": 32000, "max_position_embeddings": 4096, "tie_word_embeddings": False,
 }  # fmt: skip
-QWEN_7B, QWEN_14B = (  # of 2023, whose modules have other names in code of their own
+QWEN_18B, QWEN_7B, QWEN_14B = (  # of 2023, whose modules have other names in code of their own
+    LLAMA2_7B | {"hidden_size": 2048, "intermediate_size": 5504, "num_hidden_layers": 24, "num_attention_heads": 16,
+                 "num_key_value_heads": 16, "vocab_size": 151936, "max_position_embeddings": 8192},
     LLAMA2_7B | {"vocab_size": 151936, "max_position_embeddings": 8192},
     LLAMA2_7B | {"hidden_size": 5120, "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 40,
                  "num_key_value_heads": 40, "vocab_size": 152064, "max_position_embeddings": 8192},
 )  # fmt: skip
+YI_34B = LLAMA2_7B | {
+    "hidden_size": 7168, "intermediate_size": 20480, "num_hidden_layers": 60, "num_attention_heads": 56, "num_key_value_heads": 8,
+    "vocab_size": 64000,
+}  # fmt: skip
+DEEPSEEK_V3_2 = {  # of two layers and 16 experts, as someone measured it
+    "model_type": "deepseek_v3", "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048,
+    "num_hidden_layers": 2, "num_attention_heads": 128, "num_key_value_heads": 128, "vocab_size": 129280, "q_lora_rank": 1536,
+    "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 16,
+    "num_experts_per_tok": 2, "n_shared_experts": 1, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1,
+    "tie_word_embeddings": False, "max_position_embeddings": 163840,
+}  # fmt: skip
 BLOOM_7B = {
     "model_type": "bloom", "hidden_size": 4096, "n_layer": 30, "n_head": 32, "vocab_size": 250880, "hidden_dropout": 0.0,
     "attention_dropout": 0.0,
@@ -34,6 +47,7 @@ BERT_LARGE = {
     "model_type": "bert", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
     "vocab_size": 30522, "max_position_embeddings": 512, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
 }  # fmt: skip
+ROBERTA_LARGE = BERT_LARGE | {"model_type": "roberta", "vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
 LLAMA_1B = LLAMA_3B | {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "head_dim": 64}
 LLAMA2_13B, LLAMA2_70B = (
     LLAMA2_7B | {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40,

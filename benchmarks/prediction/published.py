@@ -20,8 +20,8 @@ from recommender.errors import LoracleError
 from recommender.facts import Facts
 
 HERE = Path(__file__).parent
-FILES = ("published.json", "published_times.json", "published_blind.json")
-"""Memory, and seconds of a step; both of steps gathered later, predicted before the predictor was touched."""
+FILES = ("published.json", "published_times.json", "published_blind.json", "published_blind2.json")
+"""Memory, and seconds of a step; both of steps gathered later, twice, each predicted before the predictor was touched."""
 RESULTS = HERE.parent / "results" / "published.json"
 TIME = "seconds_per_step"
 
@@ -83,8 +83,9 @@ def main() -> None:
                 print(f"| {row['source']} | {row['name']} | {error} |", flush=True)
                 continue
             for measure, key in keys.items():
-                blind = known.get(key, {}).get("blind")
-                known[key] = judged(told[measure], row["published"][measure]) | ({} if blind is None else {"blind": blind})
+                found = judged(told[measure], row["published"][measure])
+                blind = known.get(key, {"blind": found} if "gathered" in row else {}).get("blind")
+                known[key] = found | ({} if blind is None else {"blind": blind})
             RESULTS.write_text(json.dumps(known, indent=0) + "\n")
         for measure, key in keys.items():
             _print(row, measure, known[key])
