@@ -32,6 +32,12 @@ def attend(  # noqa: PLR0917 - torch's order
         return _on_cpu((query, key, value), attn_mask, dropout_p, wanted, causal=is_causal, scale=scale, grouped=enable_gqa)
     kernel = kernel_for(query, key, attn_mask, enable_gqa, wanted, card)
     grouped = enable_gqa and key.shape[1] != query.shape[1]
+    width = value.shape[-1]
+    if kernel in ("cudnn", "flash") and width != query.shape[-1]:
+        if wanted == "flash 2":  # models whose values are narrower than their queries fill them up for it, and cut the result
+            value = functional.pad(value, (0, query.shape[-1] - width))
+        else:  # sdp_utils.cpp, `check_head_dim_size_flash`
+            kernel = "math" if grouped else "efficient"
     if kernel == "efficient" and grouped:
         key, value = (t.repeat_interleave(query.shape[1] // t.shape[1], 1) for t in (key, value))
     if attn_mask is not None and attn_mask.dtype == torch.bool and kernel != "flash":
@@ -42,7 +48,8 @@ def attend(  # noqa: PLR0917 - torch's order
     if kernel == "flash":
         if query.dtype == torch.float32:
             query, key, value = (t.to(torch.bfloat16) for t in (query, key, value))
-        return aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
+        found = aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
+        return found[..., :width] if width != query.shape[-1] else found
     if kernel == "efficient":
         if attn_mask is not None:
             attn_mask = _aligned(attn_mask).expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])

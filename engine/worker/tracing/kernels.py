@@ -170,10 +170,10 @@ def _variable_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
 def _efficient_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
     """attention_backward.cu, `_efficient_attention_backward`: `delta` in fp32, which fp32 kernels make from a product as large
     as the output; 16-bit kernels add up dq in fp32 in a workspace (kernel_backward.h, `workspace_elements_gq`)."""
-    query = args[1]
+    query, value = args[1], args[3]
     b, h, s, d = query.shape
     if query.dtype == torch.float32:
-        return [4 * b * h * s * d, 4 * b * h * s]
+        return [4 * b * h * s * value.shape[-1], 4 * b * h * s]
     return [4 * b * h * _up(s, 32), 4 * b * h * _up(s, 64) * _up(d, 64)]
 
 

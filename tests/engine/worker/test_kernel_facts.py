@@ -16,7 +16,9 @@ H100 = Card("cuda", (9, 0), 132)
 BF16, FP32 = torch.bfloat16, torch.float32
 
 
-def told(call: Callable[..., torch.Tensor], shapes: list[tuple[int, ...]], dtype: torch.dtype, pinned: str) -> tuple[int, int]:
+def told(
+    call: Callable[..., torch.Tensor], shapes: list[tuple[int, ...]], dtype: torch.dtype, pinned: str | None
+) -> tuple[int, int]:
     """(kept beside the output, asked for beyond that on the way)."""
     live = Live(temporaries_on(H100))
     with pretending(H100, pinned), live:
@@ -120,3 +122,14 @@ def test_ligers_kernels_keep_less_than_transformers_own() -> None:
     assert kept(LlamaRMSNorm, 256, kernels=False) >= 2 * size
     saved = kept(LlamaMLP, config, kernels=False) - kept(LlamaMLP, config, kernels=True)
     assert saved == rows * 1024 * 2
+
+
+@pytest.mark.parametrize("pinned", [None, "flash", "efficient", "flash 2"])
+def test_values_may_be_narrower_than_queries(pinned: str | None) -> None:
+    """As in DeepSeek's attention: torch's flash attention does not take them, FlashAttention 2 is given wider ones."""
+    rows, heads, length, wide, narrow = 2, 4, 256, 96, 64
+    shapes = [(rows, heads, length, wide), (rows, heads, length, wide), (rows, heads, length, narrow)]
+    kept, _ = told(sdpa(is_causal=True), shapes, BF16, pinned)
+    sums = 4 * rows * heads * length
+    filled = 2 * rows * heads * length * (wide + wide - narrow) if pinned == "flash 2" else 0
+    assert kept == pytest.approx(sums + filled, abs=2048)
