@@ -66,6 +66,13 @@ class Device(Given):
     held_by_others: Count | None = None
     """Bytes that processes other than this one hold now."""
 
+    @field_validator("compute_capability", mode="before")
+    @classmethod
+    def _capability_as_printed(cls, given: Any) -> Any:
+        """`8.9` is what nvidia-smi prints of it."""
+        whole, point, part = str(given).partition(".")
+        return (whole, part) if point and isinstance(given, str | float) else given
+
 
 class Machine(Given):
     """The machine that would train."""

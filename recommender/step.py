@@ -7,20 +7,46 @@ from pydantic import ConfigDict, Field, model_validator
 from recommender.base import Given
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-_DTYPES: dict[Any, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_DTYPES: dict[Any, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
 WORDS: dict[str, dict[Any, Any]] = {
-    "attention": {"sdpa": None, "flash_attention_2": "flash"},
+    "method": {},
+    "head": {
+        "sequence_classification": "classification", "multi_label": "classification", "regression": "classification",
+        "token_classification": "tagging", "mlm": "masked_lm", "seq2seq": "causal_lm",
+    },
+    "quantization": {"4bit": "nf4", "4-bit": "nf4"},
+    "attention": {
+        "sdpa": None, "flash_attention": "flash", "flash_attention_2": "flash", "flash_attention_3": "flash",
+        "xformers": "efficient", "mem_efficient": "efficient",
+    },
+    "loss": {
+        "cross_entropy": "plain", "cut_cross_entropy": "chunked", "cce": "chunked", "chunked_nll": "chunked", "liger": "fused",
+    },
+    "kernels": {},
     "base_dtype": _DTYPES,
-    "autocast": _DTYPES | {"no": None, "none": None, False: None},
+    "autocast": _DTYPES | {"bf16-mixed": "bfloat16", "fp16-mixed": "float16", "no": None, "none": None, False: None},
     "adapter_dtype": _DTYPES,
     "optimizer_state_dtype": _DTYPES,
     "optimizer": {
-        "adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_32bit": "paged_adamw",
-        "lion_32bit": "lion", "paged_lion_32bit": "paged_lion",
+        "adam": "adamw", "adamw_hf": "adamw", "adamw_torch": "adamw", "adamw_torch_fused": "adamw",
+        "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_32bit": "paged_adamw", "lion_32bit": "lion",
+        "paged_lion_32bit": "paged_lion",
+    },
+    "optimizer_implementation": {},
+    "gradient_checkpointing": {"full": "layer", "true": "layer", "false": "none"},
+    "sharding": {
+        "no": "none", "zero_1": "zero1", "zero_2": "zero2", "zero_3": "zero3", "fsdp2": "fsdp", "full_shard": "fsdp",
+        "shard_grad_op": "zero2",
     },
 }  # fmt: skip
-"""What transformers calls the values of its own arguments, and accelerate those of `mixed_precision`: the words used here. `sdpa`
-leaves the kernel to torch, as nothing does."""
+"""What other programs' arguments (transformers, accelerate, TRL) call the values of these fields: the words used here. Words are
+taken in small letters, with `_` for `-` where no such word is known. `sdpa` leaves the kernel to torch, as nothing does."""
+BESIDE: dict[tuple[str, str], tuple[str, str]] = {
+    ("optimizer", "adamw_torch_fused"): ("optimizer_implementation", "fused"),
+    ("optimizer", "adamw_hf"): ("optimizer_implementation", "single"),
+    ("loss", "liger"): ("kernels", "liger"),
+}
+"""What such a word says of another field as well, where that says nothing itself."""
 Rows = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -94,10 +120,10 @@ class TrainingStep(Given):
         """Values by the names that other programs' arguments have for them."""
         if not isinstance(given, dict):
             return given
-        fused = given.get("optimizer") == "adamw_torch_fused" and given.get("optimizer_implementation") is None
-        told = {name: given[name] for name in WORDS if name in given and isinstance(given[name], str | bool)}
-        ours = {name: WORDS[name].get(value, value) for name, value in told.items()}
-        return given | ours | ({"optimizer_implementation": "fused"} if fused else {})
+        said = {name: _spelt(given[name], WORDS[name]) for name in WORDS if isinstance(given.get(name), str | bool)}
+        ours = {name: WORDS[name].get(word, word) for name, word in said.items()}
+        beside = (BESIDE[pair] for pair in said.items() if pair in BESIDE)
+        return given | ours | {name: word for name, word in beside if given.get(name) is None}
 
     @property
     def checkpointed(self) -> bool:
@@ -113,3 +139,12 @@ class TrainingStep(Given):
     def adapters(self) -> bool:
         """Whether adapters are trained beside a frozen base."""
         return self.method != "full"
+
+
+def _spelt(word: str | bool, known: dict[Any, Any]) -> str | bool:
+    """A word as it stands here, however it was written."""
+    if isinstance(word, bool):
+        return word
+    small = word.strip().lower().removeprefix("torch.")
+    under = small.replace("-", "_")
+    return under if under in known and small not in known else small

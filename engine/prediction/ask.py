@@ -26,6 +26,8 @@ TRACES = "traces"
 MEMORY = 24 * 1024**3
 """Address space; torch alone reserves several GiB that it never touches."""
 MOST_TOKENS = 1 << 31
+LEAST_CARD = 1 << 26
+"""Bytes of memory that every card has: a smaller number counts something larger."""
 KNOWN = ("cpu", "cuda")
 """Backends whose kernels and allocator are traced."""
 MOST_NAMES, MOST_NAME = 20, 60
@@ -46,6 +48,9 @@ def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
     if facts.machine.backend not in KNOWN:
         said = f"kernels and allocator of the backend {facts.machine.backend} are not in the table; a real probe can measure it"
         raise Cannot("unknown_device", f"cannot predict: {said}.")
+    small = next((d.memory_total for d in facts.machine.devices if 0 < (d.memory_total or 0) < LEAST_CARD), None)
+    if small is not None:
+        raise Cannot("absurd_number", f"machine.devices: memory_total is {small:,}, and sizes are bytes; no card has so few.", 2)
     try:
         check(step, facts)
     except InputError as error:

@@ -41,6 +41,7 @@ _CARDS: tuple[tuple[str, Known], ...] = (
     ("L40", Known((8, 9), 142, 0.864e12)),
     ("L4", Known((8, 9), 58, 0.30e12)),
     ("PRO 6000", Known((12, 0), 188, 1.79e12)),
+    ("PRO 5000", Known((12, 0), 110, 1.34e12)),
     ("6000 Ada", Known((8, 9), 142, 0.96e12)),
     ("5000 Ada", Known((8, 9), 100, 0.576e12)),
     ("4500 Ada", Known((8, 9), 60, 0.432e12)),
@@ -52,12 +53,14 @@ _CARDS: tuple[tuple[str, Known], ...] = (
     ("A4500", Known((8, 6), 56, 0.64e12)),
     ("A4000", Known((8, 6), 48, 0.448e12)),
     ("A2000", Known((8, 6), 26, 0.288e12)),
+    ("A16", Known((8, 6), 10, 0.20e12)),
     ("A2", Known((8, 6), 10, 0.20e12)),
     ("A10G", Known((8, 6), 80, 0.60e12)),
     ("A10", Known((8, 6), 72, 0.60e12)),
     ("A40", Known((8, 6), 84, 0.696e12)),
     ("V100", Known((7, 0), 80, 0.90e12)),
     ("TITAN V", Known((7, 0), 80, 0.65e12)),
+    ("Quadro RTX 5000", Known((7, 5), 48, 0.448e12)),
     ("TITAN RTX|Quadro RTX [68]000", Known((7, 5), 72, 0.67e12)),
     ("T4", Known((7, 5), 40, 0.32e12)),
     ("P100", Known((6, 0), 56, 0.73e12)),
@@ -66,6 +69,7 @@ _CARDS: tuple[tuple[str, Known], ...] = (
     ("5090", Known((12, 0), 170, 1.79e12)),
     ("5080", Known((12, 0), 84, 0.96e12)),
     ("5070 Ti", Known((12, 0), 70, 0.896e12)),
+    ("5050", Known((12, 0), 20, 0.32e12)),
     ("5060", Known((12, 0), 30, 0.448e12)),
     ("5070", Known((12, 0), 48, 0.672e12)),
     ("4090", Known((8, 9), 128, 1.0e12)),
@@ -88,6 +92,8 @@ _CARDS: tuple[tuple[str, Known], ...] = (
     ("1650", Known((7, 5), 14, 0.128e12)),
     ("1080 Ti", Known((6, 1), 28, 0.484e12)),
     ("1080", Known((6, 1), 20, 0.32e12)),
+    ("1070", Known((6, 1), 15, 0.256e12)),
+    ("TITAN Xp?", Known((6, 1), 30, 0.548e12)),
 )
 """From the vendors' data sheets."""
 _USUAL = Known((8, 0), 108, 1.0e12)
@@ -100,21 +106,21 @@ USUALLY_REACHED = 0.8
 def context_of(machine: Machine) -> tuple[int, int, int]:
     """Bytes that a process holds on the machine's freest device beside the allocator: usual, least, most."""
     name = (machine.device.name or "") if machine.device else ""
-    known = next((size for key, size in CONTEXT_OF.items() if re.search(rf"(?<!\d){key}(?!\d)", name)), None)
+    known = next((size for key, size in CONTEXT_OF.items() if re.search(rf"(?<!\d){key}(?!\d)", name, re.IGNORECASE)), None)
     return CONTEXT if known is None else (known, int(0.8 * known), int(1.2 * known))
 
 
 def reached_of(machine: Machine) -> float:
     """What large products in 16 bit reach on the machine's freest device, beside what they reach on most."""
     name = (machine.device.name or "") if machine.device else ""
-    return next((part for key, part in REACHED if re.search(key, name)), USUALLY_REACHED) / USUALLY_REACHED
+    return next((part for key, part in REACHED if re.search(key, name, re.IGNORECASE)), USUALLY_REACHED) / USUALLY_REACHED
 
 
 def known_of(machine: Machine) -> tuple[Known, bool]:
     """Figures of the machine's freest device, and whether its name was known."""
     device = machine.device
     name = (device.name or "") if device else ""
-    found = next((k for key, k in _CARDS if re.search(rf"(?<!\d){key}(?!\d)", name)), None)
+    found = next((k for key, k in _CARDS if re.search(rf"(?<!\d){key}(?!\d)", name, re.IGNORECASE)), None)
     known = found or _USUAL
     part = mig_share(name)
     known = known._replace(processors=max(int(part * known.processors), 1), bandwidth=part * known.bandwidth)

@@ -132,7 +132,8 @@ def check_step(step: TrainingStep, config: dict[str, Any], head: str) -> None:
         raise Cannot("contradiction", f"step: length is {step.length}, and the model has positions for {most} tokens.", 2)
     targets = step.target_modules
     named = [t.strip() for t in targets.split(",")] if isinstance(targets, str) else targets
-    if step.adapters and named and named != ["all-linear"] and all(t.replace(".", "").isidentifier() for t in named):
+    by_name = step.adapters and named and named not in (["all-linear"], ["default"])
+    if by_name and all(t.replace(".", "").isidentifier() for t in named):
         instead = library.lacks(kind, named)
         if instead:
             said = f"models of type {kind} have no module named {' or '.join(named)}; their maps are {', '.join(instead)}"
@@ -296,7 +297,8 @@ def _from_dimensions(model: ModelFacts) -> dict[str, Any]:
     """A configuration from the facts' own numbers, where the architecture's name says which kind it is."""
     kind = library.kind_of(model.architecture) if model.architecture else None
     if kind is None:
-        raise Cannot("no_config", "cannot predict: model.config (config.json) is not among the facts.", 2)
+        said = "cannot predict: model.config (config.json) is not among the facts; `loracle inspect model ID --json` prints it."
+        raise Cannot("no_config", said, 2)
     found: dict[str, Any] = {"model_type": kind, "architectures": [model.architecture], **AS_PUBLISHED.get(kind, {})}
     for fact, names in DIMENSIONS.items():
         value = getattr(model, fact)

@@ -18,6 +18,8 @@ HEADS = {
 }
 OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32")
 """Choices that nobody's facts name: both values are traced, and no answer lists them as assumed."""
+PEFTS_OWN = "default"
+"""Target modules that peft takes for a kind of model where it is told none: mostly some maps of attention."""
 SHORT = 8
 """What is written may be as long as what is read, or so many times shorter."""
 _BY_ARCHITECTURE = (
@@ -95,9 +97,14 @@ def _take_head(facts: Facts, choices: _Open) -> None:
 
 
 def _take_weights(facts: Facts, choices: _Open) -> None:
-    declared, adapters = facts.model.dtype, choices.step.adapters
-    usual = declared if declared in ("float32", "bfloat16", "float16") and adapters else None
-    choices.take("base_dtype", usual or ("bfloat16" if adapters else "float32"))
+    """The weights' type: a frozen base is read as it is stored; what is trained may be too, or in fp32."""
+    step, declared = choices.step, facts.model.dtype
+    stored = declared if declared in ("float32", "bfloat16", "float16") else None
+    if step.adapters:
+        choices.take("base_dtype", stored or "bfloat16", "float32" if stored is None and step.method == "lora" else None)
+    else:
+        certain = stored == "float32" or step.autocast is not None
+        choices.take("base_dtype", "float32", None if certain else stored or "bfloat16")
 
 
 def _take_attention(choices: _Open) -> None:
@@ -150,7 +157,7 @@ def _take_adapters(choices: _Open) -> None:
     choices.take("rank", 16)
     choices.take("adapter_dtype", "float32", "bfloat16")
     choices.take("lora_dropout", 0.0, 0.05)
-    choices.take("target_modules", "all-linear")
+    choices.take("target_modules", "all-linear", PEFTS_OWN)
     if choices.step.method == "qlora":
         choices.take("quantization", "nf4")
         choices.take("double_quantization", True, False)

@@ -15,9 +15,9 @@ from engine.prediction import ask, calibration
 from engine.prediction.allocator import Unpooled
 from engine.prediction.ask import estimate, traced
 from engine.prediction.calibration import learn, measure, remembered
-from engine.prediction.cards import reached_of
+from engine.prediction.cards import known_of, reached_of
 from engine.prediction.configured import Cannot, checked
-from engine.prediction.resolve import Resolved, resolved
+from engine.prediction.resolve import PEFTS_OWN, Resolved, resolved
 from engine.prediction.stream import Event, Segment, held_of, peaks
 from recommender.decide import recommend
 from recommender.errors import InputError
@@ -129,6 +129,18 @@ def test_what_is_absent_is_named_with_what_was_taken(monkeypatch: pytest.MonkeyP
     assert "head" not in taken(architectures=["BertForTokenClassification"]).assumed
 
 
+def test_weights_and_targets_that_nobody_told_are_traced_both_ways() -> None:
+    def others(dtype: str | None = None, **step: Any) -> dict[str, Any]:
+        facts = {"model": {"config": CONFIG, "dtype": dtype}, "step": step}
+        found = resolved(Facts.model_validate(facts)).others
+        return {name: getattr(found[name], name) for name in ("base_dtype", "target_modules") if name in found}
+
+    assert others(method="full") == {"base_dtype": "bfloat16"}
+    assert others("float32", method="full") == others(method="full", autocast="bfloat16") == {}
+    assert others(method="lora") == {"base_dtype": "float32", "target_modules": PEFTS_OWN}
+    assert others("bfloat16", method="lora", target_modules="all-linear") == {}
+
+
 def test_the_words_of_other_programs_arguments_are_understood() -> None:
     said = {"attention": "sdpa", "base_dtype": "bf16", "autocast": "no", "optimizer": "adamw_torch_fused", "method": "lora"}
     ours = {"base_dtype": "bfloat16", "optimizer": "adamw", "optimizer_implementation": "fused", "method": "lora"}
@@ -136,8 +148,29 @@ def test_the_words_of_other_programs_arguments_are_understood() -> None:
     for name, words in WORDS.items():
         for word, meant in words.items():
             assert getattr(TrainingStep.model_validate({"method": "full", name: word}), name) == meant
+    written = {"method": "QLoRA", "base_dtype": "torch.bfloat16", "sharding": "ZeRO-3", "optimizer": "AdamW"}
+    meant = {"method": "qlora", "base_dtype": "bfloat16", "sharding": "zero3", "optimizer": "adamw"}
+    assert TrainingStep.model_validate(written) == TrainingStep.model_validate(meant)
+    for word, kernels, expected in (("liger", None, "liger"), ("liger", "usual", "usual"), ("fused", None, None)):
+        step = TrainingStep.model_validate({"method": "full", "loss": word, "kernels": kernels})
+        assert (step.loss, step.kernels) == ("fused", expected), "the loss's name says whose kernels run, where nothing else does"
     with pytest.raises(ValidationError, match="attention"):
         TrainingStep.model_validate({"method": "full", "attention": "quick"})
+
+
+def test_a_card_is_known_however_it_is_written() -> None:
+    for name in ("NVIDIA GeForce RTX 4090", "rtx4090", "4090"):
+        known, named = known_of(Machine.model_validate({"devices": [{"name": name}]}))
+        assert (named, known.capability) == (True, (8, 9))
+    for told in ([7, 5], 7.5, "7.5"):
+        device = {"name": "a card of next year", "compute_capability": told}
+        assert known_of(Machine.model_validate({"devices": [device]}))[0].capability == (7, 5)
+
+
+def test_memory_in_gigabytes_is_no_memory_in_bytes() -> None:
+    facts = {"machine": {"devices": [{"name": "RTX 4090", "memory_total": 24}]}, "model": {"config": CONFIG}, "step": STEP}
+    with pytest.raises(Cannot, match="memory_total is 24, and sizes are bytes"):
+        estimate(Facts.model_validate(facts))
 
 
 def test_padding_behind_the_vocabulary_is_no_error_of_models_that_embed_none() -> None:

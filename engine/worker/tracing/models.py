@@ -12,6 +12,7 @@ from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from engine.prediction.configured import LIMITS
+from engine.prediction.resolve import PEFTS_OWN
 from engine.text import first_line
 from engine.worker.adapters import of_experts
 from engine.worker.tracing.live import Marks
@@ -227,9 +228,11 @@ def _prepared_for_adapters(model: Any, step: TrainingStep, *, live: Marks, devic
     return model
 
 
-def _targets(step: TrainingStep) -> str | list[str]:
-    """As peft reads them: a list, `all-linear` or a pattern."""
+def _targets(step: TrainingStep) -> str | list[str] | None:
+    """As peft reads them: a list, `all-linear` or a pattern; `None` are its own for such models."""
     targets = step.target_modules or "all-linear"
+    if targets == PEFTS_OWN:
+        return None
     if isinstance(targets, list) or targets == "all-linear" or set(targets) & set("*|()[]^$+\\?"):
         return targets
     return [t.strip() for t in targets.split(",")]
