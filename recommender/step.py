@@ -47,6 +47,8 @@ BESIDE: dict[tuple[str, str], tuple[str, str]] = {
     ("loss", "liger"): ("kernels", "liger"),
 }
 """What such a word says of another field as well, where that says nothing itself."""
+PEFTS_OWN = "default"
+"""Target modules that peft takes for a kind of model where it is told none: mostly some maps of attention."""
 Rows = Annotated[int, Field(ge=1, le=1_000_000)]
 
 

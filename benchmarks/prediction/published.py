@@ -91,8 +91,8 @@ def main() -> None:
             _print(row, measure, known[key])
     first = {key: found["blind"] for key, found in known.items() if "blind" in found}
     for when, figures in (("now", known), ("blind", first)):
-        for name, found in distribution(figures).items():
-            print(f"| {when} | {name} | " + " | ".join(found) + " |")
+        for name, summary in distribution(figures).items():
+            print(f"| {when} | {name} | " + " | ".join(summary) + " |")
 
 
 def distribution(known: dict[str, Any]) -> dict[str, list[str]]:

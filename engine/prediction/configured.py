@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.prediction import library
 from recommender.facts import ModelFacts
-from recommender.step import TrainingStep
+from recommender.step import PEFTS_OWN, TrainingStep
 
 LIMITS: dict[str, tuple[tuple[str, ...], int]] = {
     "layers": (("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers"), 2_000),
@@ -132,8 +132,8 @@ def check_step(step: TrainingStep, config: dict[str, Any], head: str) -> None:
         raise Cannot("contradiction", f"step: length is {step.length}, and the model has positions for {most} tokens.", 2)
     targets = step.target_modules
     named = [t.strip() for t in targets.split(",")] if isinstance(targets, str) else targets
-    by_name = step.adapters and named and named not in (["all-linear"], ["default"])
-    if by_name and all(t.replace(".", "").isidentifier() for t in named):
+    words = named in (["all-linear"], [PEFTS_OWN])
+    if step.adapters and named and not words and all(t.replace(".", "").isidentifier() for t in named):
         instead = library.lacks(kind, named)
         if instead:
             said = f"models of type {kind} have no module named {' or '.join(named)}; their maps are {', '.join(instead)}"

@@ -8,7 +8,7 @@ from engine.prediction import library
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.shape import positions_of
-from recommender.step import TrainingStep
+from recommender.step import PEFTS_OWN, TrainingStep
 
 HEADS = {
     "classification": "classification",
@@ -18,8 +18,6 @@ HEADS = {
 }
 OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32")
 """Choices that nobody's facts name: both values are traced, and no answer lists them as assumed."""
-PEFTS_OWN = "default"
-"""Target modules that peft takes for a kind of model where it is told none: mostly some maps of attention."""
 SHORT = 8
 """What is written may be as long as what is read, or so many times shorter."""
 _BY_ARCHITECTURE = (

@@ -17,13 +17,13 @@ from engine.prediction.ask import estimate, traced
 from engine.prediction.calibration import learn, measure, remembered
 from engine.prediction.cards import known_of, reached_of
 from engine.prediction.configured import Cannot, checked
-from engine.prediction.resolve import PEFTS_OWN, Resolved, resolved
+from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.stream import Event, Segment, held_of, peaks
 from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts, Machine, ModelFacts
 from recommender.sharing import on_each
-from recommender.step import WORDS, TrainingStep
+from recommender.step import PEFTS_OWN, WORDS, TrainingStep
 from recommender.timing import LEARNED
 from tests.conftest import Command
 

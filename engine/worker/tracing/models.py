@@ -12,12 +12,11 @@ from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from engine.prediction.configured import LIMITS
-from engine.prediction.resolve import PEFTS_OWN
 from engine.text import first_line
 from engine.worker.adapters import of_experts
 from engine.worker.tracing.live import Marks
 from recommender.errors import InputError, Refused
-from recommender.step import TrainingStep
+from recommender.step import PEFTS_OWN, TrainingStep
 
 CLASSES = {
     "causal_lm": "AutoModelForCausalLM",
@@ -113,15 +112,22 @@ ATTENDING = {"full_attention", "sliding_attention"}
 """Kinds of layers that differ only in what lies outside of a window."""
 
 
-def extendable(config: Any, length: int) -> bool:
-    """Whether all layers do alike with texts of that length, so that two depths tell all others."""
+def extendable(config: Any, length: int, *, windows_alike: bool = False) -> bool:
+    """Whether all layers do alike with texts of that length, so that two depths tell all others; with `windows_alike` those
+    that look through a window keep what the others keep."""
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ())
-    if kinds == ATTENDING and length < (getattr(text, "sliding_window", None) or 0):
+    if kinds == ATTENDING and (windows_alike or length < (getattr(text, "sliding_window", None) or 0)):
         kinds = set()
     uneven = ("mlp_layer_types", "first_k_dense_replace", "no_rope_layers", "block_sizes")
     sparse = any(getattr(text, name, None) for name in uneven)
     return len(kinds) <= 1 and not sparse and not getattr(config, "is_encoder_decoder", False)
+
+
+def only_eager(config: Any) -> bool:
+    """Whether such models write attention out whatever is asked for: SDPA knows no cap of scores, as Gemma 2 has."""
+    made = transformers.AutoModel._model_mapping.get(type(config), None)
+    return not getattr(made, "_supports_sdpa", True)
 
 
 def skeleton(config: Any, head: str, dtype: torch.dtype, attention: str, device: str = "meta") -> Any:

@@ -118,7 +118,8 @@ def at_depth(
     """The step's stream at its whole depth, the device's seconds, and the operations the host starts."""
     config = models.config_of(content)
     depth, repeated = models.depth_of(config), step.gradient_accumulation_steps / step.pieces
-    if depth > SHALLOW[1] + 1 and models.extendable(config, step.length) and not _by_number(step):
+    alike = _windows_alike(config, step, card)
+    if depth > SHALLOW[1] + 1 and models.extendable(config, step.length, windows_alike=alike) and not _by_number(step):
         less, more = (traced(content, step, card, layers, learned) for layers in SHALLOW)
         try:
             segments = extended(less.segments, more.segments, depth)
@@ -130,6 +131,14 @@ def at_depth(
     whole = traced(content, step, card, None, learned)
     busy, count = work.seconds(whole.recorded, speed, repeated=repeated)
     return whole.segments, busy, count
+
+
+def _windows_alike(config: Any, step: TrainingStep, card: Card) -> bool:
+    """Whether layers keep as much that look through a window: where each is given a mask, or FlashAttention 2, which needs none.
+    Else SDPA takes another kernel for a mask."""
+    return not own_step(step) and (
+        bool(step.padded) or step.attention == "eager" or _pinned(step, card) == "flash 2" or models.only_eager(config)
+    )
 
 
 def _by_number(step: TrainingStep) -> bool:

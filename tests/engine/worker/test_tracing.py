@@ -8,10 +8,11 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from engine.prediction.allocator import Unpooled
+from engine.prediction.configured import check_step
 from engine.prediction.deeper import SHALLOW, extended
 from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, peaks
-from engine.worker.tracing import kernels, plain, spans
+from engine.worker.tracing import kernels, plain, spans, steps, work
 from engine.worker.tracing.estimate import FITTING, _room, estimate
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
@@ -24,7 +25,7 @@ from engine.worker.tracing.truth import CPU, by_phase, measured, predicted, watc
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
-from recommender.step import TrainingStep
+from recommender.step import PEFTS_OWN, TrainingStep
 
 BERT: dict[str, Any] = {
     "model_type": "bert", "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 7, "num_attention_heads": 4,
@@ -44,6 +45,12 @@ GPT2: dict[str, Any] = {
 MIXTURE: dict[str, Any] = LLAMA | {
     "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2, "num_hidden_layers": 3,
     "tie_word_embeddings": False,
+}  # fmt: skip
+DEEPSEEK: dict[str, Any] = {
+    "model_type": "deepseek_v3", "hidden_size": 64, "intermediate_size": 192, "moe_intermediate_size": 32, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 2000, "q_lora_rank": 32, "kv_lora_rank": 16,
+    "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "n_routed_experts": 4, "num_experts_per_tok": 2,
+    "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1, "max_position_embeddings": 512,
 }  # fmt: skip
 GEMMA: dict[str, Any] = LLAMA | {
     "model_type": "gemma3_text", "num_key_value_heads": 1, "head_dim": 16, "sliding_window": 64,
@@ -91,13 +98,15 @@ CELLS: dict[str, dict[str, Any]] = {
     "mixture, qlora": {"method": "qlora", "base_dtype": "bfloat16"},
     "mixture, own lora": {"method": "lora", "loss": "chunked"},
     "gpt2, qlora": {"method": "qlora", "gradient_checkpointing": "layer"},
+    "deepseek, outputs held": {"outputs_held": True},
 }
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_live_bytes_of_every_phase_are_those_that_the_cpu_shows(name: str) -> None:
     step = step_of(**CELLS[name])
-    config = {"t5": T5, "gpt2": GPT2, "mixture": MIXTURE}.get(name.partition(",")[0]) or MODELS[step.head or ""] | SHORT
+    own = {"t5": T5, "gpt2": GPT2, "mixture": MIXTURE, "deepseek": DEEPSEEK}.get(name.partition(",")[0])
+    config = own or MODELS[step.head or ""] | SHORT
     truth, claim = measured(config, step)["phases"], predicted(config, step)
     assert {p: claim[p] / b for p, b in truth.items()} == {p: pytest.approx(1, abs=GATE) for p in truth}
 
@@ -168,6 +177,31 @@ def test_two_shallow_traces_tell_a_deep_model_to_the_byte(given: dict[str, Any])
     less, more = (traced(config, step, Card(), layers) for layers in SHALLOW)
     whole = traced(config, step, Card(), None)
     assert peaks(extended(less.segments, more.segments, 7)) == peaks(whole.segments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("gemma2", {"method": "lora"}),
+        ("gemma3_text", {"attention": "eager"}),
+        ("gemma3_text", {"attention": None, "padded": True, "base_dtype": "bfloat16"}),
+        ("gemma3_text", {"attention": "flash", "base_dtype": "bfloat16"}),
+    ],
+)
+def test_two_depths_tell_of_windows_too_where_every_layer_has_a_mask_or_none(
+    kind: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = GEMMA | {"model_type": kind, "sliding_window": 16, "num_hidden_layers": 9}
+    depths = []
+
+    def counted(content: dict[str, Any], step: TrainingStep, card: Card, layers: int | None, learned: float) -> Any:
+        depths.append(layers)
+        return traced(content, step, card, layers, learned)
+
+    monkeypatch.setattr(steps, "traced", counted)
+    told = steps.at_depth(config, step_of(**given), Card(), work.Speed(1e12, 1e12, 1e12))[0]
+    assert depths == list(SHALLOW)
+    assert peaks(told) == peaks(traced(config, step_of(**given), Card(), None).segments)
 
 
 def test_a_step_that_ends_on_every_device_is_refused_as_that() -> None:
@@ -432,6 +466,16 @@ def test_the_engine_is_traced_only_where_the_step_is_the_engines() -> None:
         {"method": "lora", "autocast": "bfloat16"}, {"method": "qlora"}, {"method": "qlora", "quantization": "fp4"},
     ]  # fmt: skip
     assert not any(own_step(step_of(loss="chunked", optimizer_implementation="fused", **other)) for other in others)
+
+
+def test_targets_that_are_not_told_may_be_pefts_own() -> None:
+    """For a Llama those are the maps of queries and values."""
+    own, named = (
+        traced(LLAMA | SHORT, step_of(method="lora", target_modules=targets), Card(), None).trained
+        for targets in (PEFTS_OWN, ["q_proj", "v_proj"])
+    )
+    assert own == named
+    check_step(step_of(method="lora", target_modules=PEFTS_OWN), LLAMA, "causal_lm")  # no module of that name is meant
 
 
 def test_adapters_have_the_type_that_the_step_says() -> None:
