@@ -85,6 +85,8 @@ class Machine(Given):
     cpu_name: str | None = None
     cpu_cores: Count | None = None
     """Cores this process may use, not cores of the host."""
+    cpu_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    """What a container's quota pays for of each of them; `None` means all."""
     cpu_bf16: bool | None = None
     """The processor multiplies bf16 in hardware (AVX-512 BF16 or AMX)."""
     cpu_avx512: bool | None = None

@@ -170,6 +170,8 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     elif facts.machine.device is None:
         level = _level(facts, shape, settings, body)
         training, scoring = level * training, level * scoring
+    if facts.machine.device is None and facts.machine.cpu_share:  # short readings see nothing of a quota
+        training, scoring = training / facts.machine.cpu_share, scoring / facts.machine.cpu_share
     training *= _learned(facts, method, settings.precision)
     of_token = training / max(pass_tokens * share * settings.epochs, 1) + scoring / max(pass_tokens * passes, 1)
     answers, samples = _writing(facts, shape, method, settings)

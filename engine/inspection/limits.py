@@ -1,4 +1,4 @@
-"""What a container leaves of the machine: its groups' limits on memory and processor time (cgroup v1 and v2)."""
+"""What a container (cgroup v1 and v2), `ulimit` and the system leave of a machine's memory and processor time."""
 
 import contextlib
 import resource
@@ -33,6 +33,17 @@ def process_memory() -> int:
     """Bytes that any one process started from here may take (`ulimit -v`, `ulimit -d`); `NO_LIMIT` where nobody set one."""
     found = [resource.getrlimit(kind)[1] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     return min((most for most in found if most != resource.RLIM_INFINITY), default=NO_LIMIT)
+
+
+def promised_memory(proc: Path = Path("/proc")) -> int:
+    """Bytes that the system still promises where it promises no more than it has (`vm.overcommit_memory` 2, on some clusters).
+
+    What was promised to others and lies free is not to be had. `NO_LIMIT` elsewhere.
+    """
+    if _number(proc / "sys/vm/overcommit_memory") != 2:
+        return NO_LIMIT
+    limit, promised = (_stat(proc / "meminfo", name) for name in ("CommitLimit:", "Committed_AS:"))
+    return max(limit - promised, 0) * 1024 if limit else NO_LIMIT
 
 
 def container_cores(root: Path = ROOT, own: Path = OWN) -> float | None:
@@ -92,5 +103,5 @@ def _stat(path: Path, name: str) -> int:
         for line in path.read_text().splitlines():
             key, _, value = line.partition(" ")
             if key == name:
-                return int(value)
+                return int(value.removesuffix("kB"))
     return 0

@@ -10,8 +10,8 @@ from engine.files import disk_free, expanded
 from engine.inspection import accelerators as cards
 from engine.inspection import kernels
 from engine.inspection.hub_list import hub_cache
-from engine.inspection.limits import container_memory, process_memory
-from engine.inspection.processor import processor, usable_cores
+from engine.inspection.limits import container_memory, process_memory, promised_memory
+from engine.inspection.processor import all_cores, own_threads, processor, share_of_core, usable_cores
 from recommender.facts import Device, Machine
 from recommender.variants import has_8bit_adamw
 
@@ -31,13 +31,14 @@ def machine(runs: Path = Path()) -> Machine:
     cpu = processor()
     memory = psutil.virtual_memory()
     (limit, room), own = container_memory(), process_memory()
-    total, available = min(memory.total, limit), max(min(memory.available, room, own), 0)
+    total, available = min(memory.total, limit), max(min(memory.available, room, own, promised_memory()), 0)
     here = Machine(
         backend=found.backend,
         devices=tuple(_with_memory(device, total, available) for device in found.devices),
         usable_devices=1 if found.devices else None,
         cpu_name=cpu.name,
         cpu_cores=usable_cores(),
+        cpu_share=share_of_core(),
         cpu_bf16=cpu.bf16,
         cpu_avx512=cpu.avx512,
         liger=liger(),
@@ -45,9 +46,18 @@ def machine(runs: Path = Path()) -> Machine:
         ram_available=available,
         disk_free=_disk_free(runs),
         hub_disk_free=_disk_free(hub_cache()),
-        problems=found.problems,
+        problems=found.problems if found.devices else (*found.problems, *_other_threads()),
     )
     return here.model_copy(update={"nf4": kernels.remembered(_nf4_name(here))})
+
+
+def _other_threads() -> tuple[str, ...]:
+    """That a run on the processor takes more or fewer threads than there are cores: some clusters and images set it for all."""
+    threads, cores = own_threads(), all_cores()
+    if threads in (None, cores):
+        return ()
+    here = f"OMP_NUM_THREADS is {threads} in the environment and the cores to be used here are {cores}"
+    return (f"{here}; without it a run on the processor takes a thread a core.",)
 
 
 def liger() -> str | None:

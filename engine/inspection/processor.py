@@ -3,9 +3,11 @@
 import contextlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from engine.inspection.limits import container_cores
@@ -45,11 +47,50 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
 
 
 def usable_cores() -> int:
-    """Cores this process may use: by its affinity and by the processor time of its container, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use: by its affinity, the processor time of its container and `OMP_NUM_THREADS`; at least one."""
+    most = own_threads()
+    return min(all_cores(), most) if most else all_cores()
+
+
+def all_cores() -> int:
+    """The same where nobody has set `OMP_NUM_THREADS`."""
+    if sys.platform == "darwin":
+        # Threads wait for each other after every operation: beside fast cores the slow ones hold them up (as torch counts).
+        counted = _sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu") or ""
+        cores = int(counted) if counted.isdigit() else os.cpu_count() or 1
+    elif hasattr(os, "sched_getaffinity"):
+        cores = _cores(frozenset(os.sched_getaffinity(0)))
+    else:
+        cores = os.cpu_count() or 1
     quota = container_cores()
     # More threads than the quota pays for are stopped together in the middle of every period.
     return cores if quota is None else max(1, min(cores, round(quota)))
+
+
+def share_of_core() -> float | None:
+    """What a container's quota pays for of each of the usable cores, where that is not all: 0.75 for two threads of 1.5 cores."""
+    quota = container_cores()
+    share = 1.0 if quota is None else quota / usable_cores()
+    return share if share < 1 else None
+
+
+def own_threads() -> int | None:
+    """What a person, or a cluster, says in `OMP_NUM_THREADS`; `None` where nothing is said, or nothing that can be read."""
+    found = re.match(r"\s*([0-9]{1,6})\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    return (int(found[1]) or None) if found else None
+
+
+@cache
+def _cores(processors: frozenset[int], system: Path = Path("/sys/devices/system/cpu")) -> int:
+    """How many cores those processors are: two threads of one (SMT) share what multiplies, and count once, as for torch."""
+    return len({_text(system / f"cpu{n}/topology/thread_siblings_list") or str(n) for n in processors})
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _sysctl(name: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import psutil
 
-from engine.inspection.limits import container_memory
+from engine.inspection.limits import container_memory, promised_memory
 
 RENEW_SECONDS = 0.5
 LEAST_ROOM = 64 * 1024**2
@@ -48,8 +48,9 @@ def memory_available() -> int:
 
 
 def host_room() -> int:
-    """Bytes of main memory this process may still take: what is free, within a container's limit and its own (`ulimit`)."""
-    return int(min(psutil.virtual_memory().available, container_memory()[1], _own_room()))
+    """Bytes of main memory this process may still take: what is free, within a container's limit, the system's and its own
+    (`ulimit`)."""
+    return int(min(psutil.virtual_memory().available, container_memory()[1], promised_memory(), _own_room()))
 
 
 def _own_room() -> float:

@@ -8,8 +8,8 @@ import pytest
 
 from engine.inspect import inspect_machine
 from engine.inspection import processor as cpu
-from engine.inspection.limits import NO_LIMIT, container_cores, container_memory, process_memory
-from engine.inspection.processor import processor, usable_cores
+from engine.inspection.limits import NO_LIMIT, container_cores, container_memory, process_memory, promised_memory
+from engine.inspection.processor import processor, share_of_core, usable_cores
 
 GIB = 1024**3
 
@@ -87,11 +87,55 @@ def test_what_ulimit_allows_one_process_is_all_there_is(
         assert (inspect_machine().ram_available or 0) <= room
 
 
-@pytest.mark.parametrize(("quota", "cores"), [(0.2, 1), (1.4, 1), (1.6, 2), (64.0, 4), (None, 4)])
-def test_threads_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch, quota: float | None, cores: int) -> None:
+def test_a_system_that_promises_no_more_than_it_has(tmp_path: Path) -> None:
+    meminfo = "MemAvailable: 60000000 kB\nCommitLimit:    20000000 kB\nCommitted_AS:   18000000 kB\n"
+    group(tmp_path, {"meminfo": meminfo, "sys/vm/overcommit_memory": "0\n"})
+    assert promised_memory(tmp_path) == NO_LIMIT
+    group(tmp_path, {"sys/vm/overcommit_memory": "2\n"})
+    assert promised_memory(tmp_path) == 2_000_000 * 1024
+    group(tmp_path, {"meminfo": "MemAvailable: 60000000 kB\n"})
+    assert promised_memory(tmp_path) == NO_LIMIT
+
+
+@pytest.fixture
+def four(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four processors, each a core."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(cpu, "_cores", len)
+
+
+@pytest.mark.usefixtures("four")
+@pytest.mark.parametrize(
+    ("quota", "cores", "share"), [(0.2, 1, 0.2), (1.4, 1, None), (1.5, 2, 0.75), (1.6, 2, 0.8), (64.0, 4, None), (None, 4, None)]
+)
+def test_threads_follow_affinity_and_quota(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, cores: int, share: float | None
+) -> None:
     monkeypatch.setattr(cpu, "container_cores", lambda: quota)
-    assert usable_cores() == cores
+    assert (usable_cores(), share_of_core()) == (cores, share)
+
+
+def test_two_threads_of_a_core_count_once(tmp_path: Path) -> None:
+    siblings = {0: "0,4", 1: "1,5", 4: "0,4", 5: "1,5", 8: "8"}
+    group(tmp_path, {f"cpu{n}/topology/thread_siblings_list": f"{both}\n" for n, both in siblings.items()})
+    assert cpu._cores(frozenset({0, 1, 4, 5, 8}), tmp_path) == 3
+    assert cpu._cores(frozenset({4, 5}), tmp_path) == 2
+    assert cpu._cores(frozenset({0, 1, 4, 5}), tmp_path / "nothing is told there") == 4
+
+
+@pytest.mark.usefixtures("four")
+@pytest.mark.parametrize(
+    ("said", "cores", "told"), [("1", 1, 1), ("3,2", 3, 3), ("64", 4, 64), ("4", 4, None), ("0", 4, None), ("all", 4, None)]
+)
+def test_threads_that_the_environment_names_are_told(
+    monkeypatch: pytest.MonkeyPatch, said: str, cores: int, told: int | None
+) -> None:
+    """Some clusters set it to 1 for everybody: a run would take one core of 64."""
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    here = inspect_machine()
+    assert here.cpu_cores == cores
+    assert [p.split(" in ")[0] for p in here.problems] == ([f"OMP_NUM_THREADS is {told}"] if told else [])
 
 
 @pytest.mark.parametrize(

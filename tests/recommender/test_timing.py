@@ -259,6 +259,11 @@ def test_settings_and_machines_take_their_factors() -> None:
     assert again == pytest.approx(timing.LAUNCHING_AGAIN), "small steps wait for the host"
 
 
+def test_a_container_that_may_use_half_of_each_core_takes_twice_as_long() -> None:
+    half, whole = (known(machine={"backend": "cpu", "cpu_cores": 2, "cpu_share": share}) for share in (0.5, None))
+    assert seconds(half)[0] == pytest.approx(2 * seconds(whole)[0])
+
+
 @pytest.mark.parametrize(("told", "taken"), [(2.0, 2.0), (9.0, 2.5), (0.1, 0.4)])
 def test_what_earlier_runs_took_is_believed_within_bounds(told: float, taken: float) -> None:
     assert seconds(known(pace={"full fp32": told}))[0] == pytest.approx(taken * seconds(known())[0])
