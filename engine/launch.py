@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import psutil
 
@@ -14,7 +14,7 @@ from engine.files import disk_free, json_object
 from engine.inspection import accelerators, nvidia
 from engine.inspection.child import leave_idle
 from engine.inspection.hub_list import hub_cache
-from engine.inspection.processor import usable_cores
+from engine.inspection.processor import own_threads, usable_cores
 from engine.needless import needless
 from engine.processes import execute
 from engine.rundir import BEGUN_ANEW, RunDirectory
@@ -66,7 +66,7 @@ class Waiting:
             Refused: no process can be started.
         """
         self._without = needless(plan)
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - the worker's until it knows its log
+        self._said = _scratch()  # the worker's until it knows its log
         said = self._said
         try:
             words = ["engine.worker", "--wait", *self._without]
@@ -110,6 +110,14 @@ class Waiting:
         self._told = True
         _reap(self._process)
         return True
+
+
+def _scratch() -> IO[bytes]:
+    """A file without a name; nowhere, where no folder for such files can be written (as in containers that are only read)."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.devnull, "r+b")
 
 
 def launch(run: RunDirectory, plan: Plan, waiting: Waiting | None = None) -> None:
@@ -176,19 +184,21 @@ def arithmetic() -> dict[str, str]:
     if sys.platform == "linux":
         usual |= ALLOCATOR
     usual |= KERNELS
-    return {name: os.environ.get(name) or value for name, value in usual.items()}
+    found = {name: os.environ.get(name) or value for name, value in usual.items()}
+    # What is no number torch would take for a thread for each processor of the machine.
+    return found if own_threads() else found | {"OMP_NUM_THREADS": usual["OMP_NUM_THREADS"]}
 
 
 def freest_device() -> dict[str, str]:
     """What shows the worker one accelerator, the freest: Trainer would spread over all of them without asking.
 
-    Cards that are there and that nobody was to use, because their driver hangs or torch is too new for them, are hidden: torch
-    would take them, and the plan was made for the CPU.
+    Cards that were not found, or that nobody was to use, because their driver hangs or torch is too new for them, are hidden:
+    torch would take them, and the plan was made for the CPU.
     """
     if sys.platform == "darwin":
         return {}  # one at most, and only torch could tell: seconds that buy nothing
     found = accelerators.accelerators()
-    if not found.devices and found.problems:
+    if not found.devices:
         return accelerators.NONE
     # On CUDA a card without a name of its own cannot be chosen.
     choices = tuple(d for d in found.devices if d.memory_free is not None and (d.uuid or found.backend != "cuda"))

@@ -92,6 +92,7 @@ CAUTIONS: dict[str, str] = {
     "long_documents_read_long": "Many texts are longer than the {reads:count} tokens that this model reads (one in twenty "
     "has more than {tokens:count}). Keep the head and tail of each text, or cut it into chunks and pool their scores; "
     "compare on validation rows.",
+    "machine_problem": "On this machine: {problem}",
     "unused_devices": "This machine has {present} devices; a run of Loracle uses {used}.",
     "device_left_out": "{used} of {usable} devices are used; the others have too little free memory to help.",
     "sharded": "{method} is planned sharded over {devices} devices: weights and optimizer states are divided among them (FSDP).",

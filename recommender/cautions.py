@@ -160,6 +160,8 @@ def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[C
 def machine_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:
     """About the machine, as far as the nearest candidate is concerned."""
     machine, device = facts.machine, facts.machine.device
+    for problem in machine.problems:  # a card that lies idle, say
+        yield caution("machine_problem", problem=problem)
     used, present = usable_count(machine), len(machine.devices)
     if machine.backend != "cpu" and 0 < used < present:
         yield caution("unused_devices", used=used, present=present)

@@ -1,11 +1,13 @@
 """What the app and the terminal both say of a recommendation. Imports nothing heavy at module level."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from tui.error_words import in_words
 from tui.i18n import _
 
 if TYPE_CHECKING:
-    from recommender.recommendation import Recommendation
+    from recommender.recommendation import Caution, Recommendation
 
 STAGES: dict[str, str] = {
     "gates": _("Gates: is this worth training at all?"),
@@ -17,6 +19,11 @@ STAGES: dict[str, str] = {
     "settings": _("Settings"),
 }
 """Headings of the stages of a decision."""
+
+
+def cautions(found: "Iterable[Caution]") -> list[str]:
+    """Their sentences; what was found out about the machine in the reader's language."""
+    return [c.text.replace(problem, in_words(problem)) if (problem := c.facts.get("problem")) else c.text for c in found]
 
 
 def no_method(advice: "Recommendation") -> str:

@@ -9,9 +9,14 @@ import string
 from functools import cache
 
 from recommender.language import marked, said
-from tui import sentences_data, sentences_input, sentences_runs
+from tui import sentences_data, sentences_input, sentences_machine, sentences_runs
 
-SENTENCES: tuple[str, ...] = (*sentences_input.SENTENCES, *sentences_data.SENTENCES, *sentences_runs.SENTENCES)
+SENTENCES: tuple[str, ...] = (
+    *sentences_input.SENTENCES,
+    *sentences_data.SENTENCES,
+    *sentences_machine.SENTENCES,
+    *sentences_runs.SENTENCES,
+)
 """As the engine writes them, what varies in braces. Where one ends, another may follow."""
 OF_LIBRARIES = (
     marked("{place}: {field} must be greater than or equal to {least} (it is {value})."),

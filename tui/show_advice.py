@@ -12,7 +12,7 @@ from recommender.facts import DataFacts, Facts
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Recommendation, Settings
 from recommender.setting_reasons import COMPUTING
 from tui import goal
-from tui.advice_words import no_method
+from tui.advice_words import cautions, no_method
 from tui.i18n import _, plural
 from tui.observations import columns_of, task_name
 from tui.show import headed_table, listed
@@ -153,7 +153,7 @@ def brought_plan(advice: Recommendation, console: Console) -> None:
 
 def notes(advice: Recommendation, console: Console) -> None:
     """What to know, what to do instead, what would change the verdict."""
-    listed(console, _("Worth knowing"), [w.text for w in advice.warnings if w.about != "plan"])
+    listed(console, _("Worth knowing"), cautions(w for w in advice.warnings if w.about != "plan"))
     listed(console, _("Instead"), advice.instead)
     listed(console, _("What would change it"), advice.would_change)
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from engine.inspect import DataInspection, ModelInspection
 from engine.text import one_line
 from recommender.facts import CLASSIFYING, DataFacts, Device, Machine, Truncation
+from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.observations import columns_of, of_data, task_name
 from tui.show import headed_table, listed
@@ -57,7 +58,7 @@ def machine(found: Machine, speed: Mapping[str, float] | None, console: Console)
     if found.devices:
         console.print()
         _devices(found, console)
-    listed(console, _("Worth knowing"), found.problems)
+    listed(console, _("Worth knowing"), [in_words(problem) for problem in found.problems])
 
 
 def _devices(found: Machine, console: Console) -> None:

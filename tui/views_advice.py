@@ -9,7 +9,7 @@ from textual.content import Content
 
 from engine.text import one_line
 from tui import keys
-from tui.advice_words import STAGES, no_method
+from tui.advice_words import STAGES, cautions, no_method
 from tui.error_words import in_words as translated
 from tui.goal import in_words
 from tui.i18n import _
@@ -106,7 +106,7 @@ def more(recommendation: "Recommendation", computing: Iterable[str]) -> Table:
     """Warnings, what would change the verdict, and how the chosen method computes."""
     table = list_of("")
     if recommendation.warnings:
-        _list(table, _("Worth knowing"), "!", [w.text for w in recommendation.warnings])
+        _list(table, _("Worth knowing"), "!", cautions(recommendation.warnings))
     if recommendation.would_change:
         _list(table, _("What would change it"), sign("·"), recommendation.would_change)
     _list(table, _("How it computes"), sign("·"), computing)

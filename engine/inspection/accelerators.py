@@ -70,9 +70,9 @@ def torch_build(places: Sequence[str] | None = None) -> dict[str, str]:
 
 def _unused() -> tuple[str, ...]:
     """Cards that lie idle because torch cannot use them."""
-    cure = "the installed torch is built for the CPU only; install a build of torch for it to use it"
+    cure = "install a build of torch for it to use it"
     return tuple(
-        f"There is an {maker} GPU, and {cure}."
+        f"There is an {maker} GPU, and the installed torch is built for the CPU only; {cure}."
         for maker, present in (("NVIDIA", nvidia.card_present()), ("AMD", amd.card_present()))
         if present
     )

@@ -34,7 +34,8 @@ def look(tree: Tree | None = None) -> tuple[tuple[Device, ...], tuple[str, ...]]
     tree = tree or Tree()
     found = [_device(card, tree) for card in _cards(tree)]
     if not found:
-        return (), ()
+        said = "The AMD GPU here has less than 2 GB of memory of its own and shares the processor's, so it is not used."
+        return (), (said,) if _cards(tree, 0) else ()
     if not os.access(tree.compute, os.R_OK | os.W_OK):
         why = "may not be used by this account (its groups render and video may)" if tree.compute.exists() else "is missing"
         return (), (f"There is an AMD GPU, and ROCm's {tree.compute} {why}, so no GPU is used.",)
@@ -73,12 +74,12 @@ def _visible(devices: list[Device], setting: str | None) -> list[Device]:
     return shown
 
 
-def _cards(tree: Tree) -> list[Path]:
-    """The device folders of the cards, in the order of their places on the bus, which is ROCm's."""
+def _cards(tree: Tree, smallest: int = SMALLEST) -> list[Path]:
+    """The device folders of the cards with so much memory, in the order of their places on the bus, which is ROCm's."""
     found = {
         path.resolve()
         for path in tree.drm.glob("card*/device")
-        if _text(path / "vendor") == VENDOR and (_number(path / "mem_info_vram_total") or 0) >= SMALLEST
+        if _text(path / "vendor") == VENDOR and (_number(path / "mem_info_vram_total") or 0) >= smallest
     }
     return sorted(found, key=lambda path: path.name)
 

@@ -17,6 +17,10 @@ from recommender.facts import Device
 
 DRIVER_SECONDS = 20.0
 """Without the persistence daemon a driver wakes every card first, which takes a second or two each."""
+VENDOR, DISPLAY = "0x10de", "0x03"
+"""NVIDIA, and cards that draw or compute, in the words of the PCI bus; its bridges and sound are of other classes."""
+JETSON = Path("/etc/nv_tegra_release")
+"""A file of NVIDIA's small boards, whose driver comes without that library before JetPack 7."""
 _NOT_SUPPORTED = 3
 """NVML's code for what a card does not offer."""
 
@@ -42,6 +46,19 @@ def driver_present() -> bool:
     return card_present() or windows.exists() or any(Path(f, "libnvidia-ml.so.1").exists() for f in folders if f)
 
 
+def _unreachable(pci: Path = Path("/sys/bus/pci/devices")) -> tuple[str, ...]:
+    """That there is a card which nothing here can talk to: containers see all cards of the machine and only the drivers given."""
+    if JETSON.exists():
+        return ("The NVIDIA driver of this Jetson does not say what memory its GPU has, so no GPU is used.",)
+    for device in pci.glob("*"):
+        with contextlib.suppress(OSError):
+            ours = (device / "vendor").read_text().strip() == VENDOR
+            if ours and (device / "class").read_text().startswith(DISPLAY):
+                cure = "install it, or start the container with its GPUs (`docker run --gpus all`)"
+                return (f"There is an NVIDIA GPU whose driver cannot be reached from here, so it is not used: {cure}.",)
+    return ()
+
+
 def look(torch_cuda: str, *, wheel: bool = False) -> tuple[tuple[Device, ...], tuple[str, ...]]:
     """The cards and slices that this process may use now, and what could not be found out.
 
@@ -49,7 +66,7 @@ def look(torch_cuda: str, *, wheel: bool = False) -> tuple[tuple[Device, ...], t
     raises.
     """
     if not driver_present():
-        return (), ()
+        return (), _unreachable()
     setting = os.environ.get("CUDA_VISIBLE_DEVICES")
     if setting is not None and setting.partition(",")[0].strip() in ("", "-1", "NoDevFiles"):
         return (), (f"CUDA_VISIBLE_DEVICES is {one_line(setting, 40) or 'empty'}, so no GPU is used.",)
@@ -73,11 +90,9 @@ def look(torch_cuda: str, *, wheel: bool = False) -> tuple[tuple[Device, ...], t
     for device in [d for d in shown if d.compute_capability and not oldest <= d.compute_capability < newest]:
         shown.remove(device)
         old = bool(device.compute_capability and device.compute_capability < oldest)
-        how, other = ("old", "12.6") if old else ("new", "12.8 or later")
-        problems.append(
-            f"{device.name} is too {how} for the installed torch (CUDA {torch_cuda}), so it is not used;"
-            f" torch for CUDA {other} can use it."
-        )
+        how = "is too old for the installed torch" if old else "is too new for the installed torch"
+        cure = "torch for CUDA 12.6 can use it" if old else "torch for CUDA 12.8 or later can use it"
+        problems.append(f"{device.name} {how} (CUDA {torch_cuda}), so it is not used; {cure}.")
     return tuple(shown), tuple(problems)
 
 

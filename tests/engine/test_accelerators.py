@@ -200,6 +200,15 @@ def test_amd_cards_that_may_not_be_used_are_said(tree: amd.Tree) -> None:
     assert "is missing, so no GPU is used" in problems[0]
 
 
+def test_graphics_of_a_processor_are_told_where_there_is_nothing_else(tree: amd.Tree) -> None:
+    (tree.drm / "card0" / "device" / "vendor").write_text("0x8086")
+    assert len(amd.look(tree)[0]) == 1
+    (tree.drm / "card1" / "device" / "vendor").write_text("0x8086")
+    devices, (told,) = amd.look(tree)
+    assert devices == ()
+    assert "less than 2 GB of memory of its own" in told
+
+
 def test_files_that_cannot_be_believed_hide_nothing_else(tree: amd.Tree) -> None:
     (tree.drm / "card0" / "device" / "hwmon" / "hwmon3" / "temp1_input").write_text("hot\n")
     (tree.drm / "card0" / "device" / "mem_info_vram_used").write_bytes(b"\xff\xfe")

@@ -277,7 +277,22 @@ def test_without_a_card_nobody_is_asked_and_nothing_is_said(driver: Driver, monk
 
     monkeypatch.setattr(subject, "ask", never)
     monkeypatch.setattr(subject, "driver_present", lambda: False)
+    monkeypatch.setattr(subject, "_unreachable", lambda: ())
     assert subject.look("13.0") == ((), ())
+
+
+def test_a_card_that_nothing_here_can_talk_to_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was started without its GPUs, and on a fresh system without NVIDIA's driver."""
+    monkeypatch.setattr(subject, "JETSON", tmp_path / "nv_tegra_release")
+    for place, (vendor, kind) in enumerate([("0x10de", "0x040300"), ("0x8086", "0x030000"), ("0x10de", "0x030200")]):
+        assert subject._unreachable(tmp_path) == ()
+        (tmp_path / str(place)).mkdir()
+        (tmp_path / str(place) / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / str(place) / "class").write_text(f"{kind}\n")
+    (told,) = subject._unreachable(tmp_path)
+    assert "There is an NVIDIA GPU whose driver cannot be reached from here" in told
+    subject.JETSON.touch()
+    assert "Jetson" in subject._unreachable(tmp_path)[0]
 
 
 @pytest.fixture

@@ -15,8 +15,11 @@ from engine.state import fold
 from recommender import language
 from recommender.catalogue import SENTENCES
 from recommender.catalogue_settings import SETTINGS
+from recommender.decide import recommend
+from recommender.facts import Facts, Machine
 from recommender.reasons import sentence
 from tui import cli, i18n
+from tui.advice_words import cautions
 from tui.endings import ending
 from tui.error_words import SENTENCES as ERRORS
 from tui.error_words import in_words
@@ -187,6 +190,15 @@ def test_what_is_wrong_is_said_in_the_language(text: str, told: str) -> None:
     assert in_words(text) == text
     i18n.speak("zh_CN")
     assert in_words(text) == told
+
+
+@pytest.mark.usefixtures("_english_afterwards")
+def test_why_a_gpu_lies_idle_is_part_of_the_advice_in_the_language() -> None:
+    """It was told by `loracle inspect machine` only, and runs went on for days on the processor."""
+    facts = Facts(machine=Machine(problems=("CUDA_VISIBLE_DEVICES is -1, so no GPU is used.",)))
+    assert "On this machine: CUDA_VISIBLE_DEVICES is -1, so no GPU is used." in cautions(recommend(facts).warnings)
+    i18n.speak("zh_CN")
+    assert "本机：CUDA_VISIBLE_DEVICES 为 -1，因此不使用 GPU。" in cautions(recommend(facts).warnings)
 
 
 @pytest.mark.usefixtures("_english_afterwards")
