@@ -248,7 +248,7 @@ def _begin(group: Group, task: Task) -> tuple[RunDirectory, int]:
         launch.launch(run, run.plan())
         return run, 0
     status = run.state().status
-    if status == "done" or (status in ("running", "starting") and run.alive()):  # its worker outlived its driver
+    if status == "done" or (status in ("running", "starting") and run.goes_on()):  # its worker outlived its driver
         return run, 0
     runs.resume(run, stop_at=task.stop_at)
     return run, offset

@@ -29,6 +29,8 @@ START_GRACE_SECONDS = 20.0
 """How long a run without a worker.json counts as starting."""
 WAIT_SECONDS = 0.25
 """Between two looks at a run that is waited for."""
+SILENCE_SECONDS = 30.0
+"""For so long a worker on another host may say nothing: it beats every two seconds, and a network's disk may show that late."""
 BEGUN_ANEW = "=== begun anew ===\n"
 """In a worker's log, where an earlier one has written into it."""
 LEAST_DISK = 65_536
@@ -143,9 +145,30 @@ class RunDirectory:
     def _heard_lately(self) -> bool:
         """For a worker on another host: whether its log grew within a few heartbeats."""
         try:
-            return time.time() - self.events.stat().st_mtime < 30
+            return time.time() - self.events.stat().st_mtime < SILENCE_SECONDS
         except OSError:
             return False
+
+    def goes_on(self) -> bool:
+        """`alive`, but a worker on another host must still be heard: waits for its next word, `SILENCE_SECONDS` at most.
+
+        A cluster that has killed it starts the next one elsewhere at once, when its log is as young as that of a living one.
+        """
+        if self.worker().get("host") in (None, socket.gethostname()):
+            return self.alive()
+        before = self._said()
+        while self._said() == before:
+            if not self.alive():
+                return False
+            time.sleep(WAIT_SECONDS)
+        return True
+
+    def _said(self) -> int:
+        """Bytes of its log."""
+        try:
+            return self.events.stat().st_size
+        except OSError:
+            return 0
 
     def state(self) -> RunState:
         """The state folded from all events so far."""

@@ -104,7 +104,7 @@ def resume(run: RunDirectory, *, stop_at: int | None = None) -> RunDirectory:
     state = run.state()
     if state.status == "done":
         raise InputError(f"{run.name} is done; `loracle report {run.name}` shows what came out.")
-    if state.status in ("running", "starting") and run.alive():
+    if state.status in ("running", "starting") and run.goes_on():
         raise InputError(_running(run))
     deadline = time.monotonic() + LEAVING_SECONDS
     while state.status in FINISHED and lives(last) and time.monotonic() < deadline:

@@ -14,6 +14,8 @@ from tui.endings import leaves_at_once
 from tui.error_words import in_words
 from tui.i18n import _
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""The last two come from clusters, shortly before a job's time is up; unheard they would end this process and the worker."""
 SAME = 0.5
 """Seconds within which a second signal is the same request: `make` passes on a SIGTERM that its whole group was sent, so that
 one `timeout` reaches this process twice, and the run would lose what it learned since its checkpoint."""
@@ -64,7 +66,7 @@ class Stopping:
 def stopping_by_signals() -> Iterator[Stopping]:
     """While inside, signals do not end this process."""
     stopping = Stopping()
-    before = {n: signal.signal(n, stopping.hear) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {n: signal.signal(n, stopping.hear) for n in SIGNALS}
     try:
         yield stopping
     finally:

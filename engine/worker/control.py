@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 LOOKS_EVERY = 0.2
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 PATIENCE = 2.0
 """Seconds that a worker which takes no steps has to leave by itself before it is made to."""
 
@@ -25,10 +26,14 @@ class Control:
         self._folder = folder
         self.terminated = 0
         """How often SIGTERM came."""
+        self.warned = False
+        """Whether a cluster said that the time is nearly up."""
         self._stepping = False
 
     def listen(self, leave: Callable[[], None]) -> None:
         """SIGTERM means `stop`, a second one `stop-now`. SIGINT and SIGHUP belong to the viewer and are ignored.
+
+        SIGUSR1 and SIGUSR2, by which clusters tell a job that its time is nearly up, mean `stop` however often they come.
 
         From here on a thread calls `leave`, which does not return, as soon as leaving at once is asked for: on a slow machine
         the micro-batch in hand takes tens of seconds, and what is lost by not waiting for it is what a kill would lose.
@@ -37,7 +42,8 @@ class Control:
         heard, tells = os.pipe()
         os.set_blocking(tells, False)
         signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        for number in (signal.SIGTERM, *WARNINGS):
+            signal.signal(number, lambda number, frame: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         threading.Thread(target=self._listen, args=(heard, leave), name="control", daemon=True).start()
@@ -46,7 +52,9 @@ class Control:
         idle_since: float | None = None
         while True:
             if select.select([heard], [], [], LOOKS_EVERY)[0]:
-                self.terminated += os.read(heard, 64).count(signal.SIGTERM)
+                came = os.read(heard, 64)
+                self.terminated += came.count(signal.SIGTERM)
+                self.warned |= any(number in came for number in WARNINGS)
             waits = self.stop and not self._stepping
             idle_since = (idle_since or time.monotonic()) if waits else None
             if self.now or (idle_since is not None and time.monotonic() - idle_since > PATIENCE):
@@ -56,7 +64,7 @@ class Control:
     @property
     def stop(self) -> bool:
         """Whether to finish this step, save and leave."""
-        return self.terminated > 0 or (self._folder / "stop").exists() or self.now
+        return self.terminated > 0 or self.warned or (self._folder / "stop").exists() or self.now
 
     @property
     def now(self) -> bool:

@@ -5,13 +5,14 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from engine import launch, processes, runs
+from engine import launch, processes, rundir, runs
 from engine.events import EventWriter
 from engine.rundir import RunDirectory
 from recommender.errors import InputError, Refused
@@ -245,6 +246,27 @@ def test_a_run_whose_disk_takes_nothing_is_stopped_by_a_signal(start: Start, mon
     os.utime(run.path, (1, 1))
     with pytest.raises(InputError, match=r"cannot be written \(No space left"):
         runs.resume(run)
+
+
+def test_a_run_whose_worker_was_killed_on_another_machine_a_moment_ago_goes_on_here(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster begins its next try within seconds; what was heard last is as young as in a run that goes on."""
+    run = start("20260101-imdb-full")
+    living(run)
+    (run.path / "worker.json").write_text('{"pid": 7, "started": 1.0, "host": "elsewhere"}')
+    monkeypatch.setattr(rundir, "SILENCE_SECONDS", 0.2)
+
+    def hear(seconds: float) -> None:
+        with run.events.open("a") as log:
+            log.write("{}\n")
+
+    with monkeypatch.context() as while_it_goes_on:
+        while_it_goes_on.setattr(time, "sleep", hear)
+        with pytest.raises(InputError, match="is running"):
+            runs.resume(run)
+    runs.resume(run)
+    assert not (run.path / "worker.json").exists()
 
 
 def test_a_run_that_is_done_or_running_is_not_resumed(start: Start) -> None:

@@ -287,6 +287,20 @@ def pending(pid: int) -> bool:
     return bool(int(waits, 16) >> (signal.SIGTERM - 1) & 1)
 
 
+def test_a_clusters_warning_is_a_stop_however_often_it_comes(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", BUSY, str(tmp_path)], stdout=subprocess.PIPE, env=environment())
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for number in worker_control.WARNINGS:
+            process.send_signal(number)
+        time.sleep(2 * worker_control.LOOKS_EVERY)
+        assert process.poll() is None, "it finishes its step"
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize("asked", ["signals", "file"])
 def test_stopping_at_once_waits_for_no_operation(tmp_path: Path, asked: str) -> None:
     process = subprocess.Popen([sys.executable, "-c", BUSY, str(tmp_path)], stdout=subprocess.PIPE, env=environment())
@@ -317,13 +331,13 @@ def test_a_stop_waits_for_the_step_and_one_at_once_for_nothing(tmp_path: Path) -
         return False
 
     for asked, times, stop, now in (("", 0, False, False), ("stop", 0, True, False), ("stop-now", 0, True, True),
-                                    ("", 1, True, False), ("", 2, True, True)):  # fmt: skip
+                                    ("", 1, True, False), ("", 2, True, True), ("warned", 0, True, False)):  # fmt: skip
         folder = tmp_path / f"{asked} {times}"
         folder.mkdir()
         if asked:
             (folder / asked).touch()
         control = Control(folder)
-        control.terminated = times
+        control.terminated, control.warned = times, asked == "warned"
         assert (control.stop, control.now) == (stop, now)
         assert leaves(control) is stop, "nothing is lost between steps"
         with control.steps():
