@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -70,7 +69,7 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o600) -> Non
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                flush(file.fileno())
             os.replace(beside, path)
         except BaseException:
             beside.unlink(missing_ok=True)
@@ -114,6 +113,8 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         OSError: there is no such folder.
     """
+    import fcntl  # the command line imports this module to say that Windows, which lacks it, is not supported
+
     descriptor = os.open(folder, os.O_RDONLY)  # the folder itself, so that nothing is left in it
     try:
         with contextlib.suppress(OSError):
@@ -156,6 +157,19 @@ def beginning(path: Path, most: int) -> str:
         return file.read(most + 1)
 
 
+def flush(descriptor: int) -> None:
+    """Flush an open file to the disk; nothing on file systems that cannot be asked to, as some shared folders.
+
+    Raises:
+        OSError: the disk is full or gone.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk, where the system can."""
     try:
@@ -179,7 +193,7 @@ def sync_files(folder: Path) -> None:
     for file in (p for p in folder.rglob("*") if p.is_file()):
         descriptor = os.open(file, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            flush(descriptor)
         finally:
             os.close(descriptor)
     sync_folder(folder)

@@ -19,6 +19,10 @@ KEPT = {"trace"}
 KEPT_SECONDS = 20.0
 """It stays no longer than that without one, for it holds some 500 MB."""
 
+OF_A_THREAD = 128 * 1024**2
+"""Address space that a thread reserves and hardly uses: its stack, glibc's heap for it, a buffer for products. Libraries start
+one for each processor, and 256 of them would fill a limit that was made for two."""
+
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
 
@@ -67,7 +71,7 @@ def ask(
         InputError: the child says so, crashed, ran out of memory, took too long or was cancelled.
         Refused: the child says so, or cannot be started.
     """
-    message = json.dumps({**request, "memory_limit": memory, "progress": progress is not None}).encode()
+    message = json.dumps({**request, "memory_limit": _limit(memory), "progress": progress is not None}).encode()
     environment, kept = _environment() | (extra or {}), kind in KEPT
     held: list[Exchange] = []
     starting = Starting(lambda: _start(kind, environment))
@@ -204,6 +208,10 @@ def _death(code: int, log: bytes) -> str:
 def _signal(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)  # its own session, so its group is its own too
+
+
+def _limit(memory: int | None) -> int | None:
+    return None if memory is None else memory + (os.cpu_count() or 1) * OF_A_THREAD
 
 
 def _environment() -> dict[str, str]:

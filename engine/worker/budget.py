@@ -17,7 +17,7 @@ MEMORY_WORDS = (
 """What torch and the system say when memory runs out, on a GPU and on a CPU. Those from the second line on were seen under a
 limit: oneDNN's, the loader's where a library is loaded late, and Python's, whose threads need a stack. The last two are cuBLAS's
 and cuDNN's, which take memory beside torch's allocator (pytorch issue 128601)."""
-NOT_BEGUN = ("cublas_status_not_initialized", "cudnn_status_not_initialized", "cudnn_status_internal_error")
+NOT_BEGUN = ("blas_status_not_initialized", "cudnn_status_not_initialized", "cudnn_status_internal_error")
 """What they say when they cannot begin: on a card that is nearly full that is for lack of memory (pytorch issue 81620)."""
 NEARLY_FULL = 2**30
 """Bytes free on a card below which it is; cuDNN loads half as much with its kernels."""
@@ -98,8 +98,9 @@ def give_back() -> None:
     writes for a new shape, a library that is loaded late.
     """
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    for device, there in (("cuda", torch.cuda), ("xpu", torch.xpu), ("mps", torch.backends.mps)):
+        if there.is_available():
+            getattr(torch, device).empty_cache()
     trim_heap()
 
 
@@ -136,7 +137,8 @@ def _nearly_full() -> bool:
 def has_lost_the_gpu(error: BaseException) -> bool:
     """Whether that error ends all computing of this process on its GPU."""
     said = str(error).lower()
-    return isinstance(error, RuntimeError) and "cuda" in said and any(words in said for words in LOST)
+    its = "cuda" in said or "hip error" in said  # AMD's driver speaks as NVIDIA's does
+    return isinstance(error, RuntimeError) and its and any(words in said for words in LOST)
 
 
 def out_of_memory(error: BaseException) -> BaseException:

@@ -269,7 +269,8 @@ def test_a_child_that_failed_or_whose_parent_is_gone_answers_no_more(reader: Pat
     assert gone(int(done.stdout))
 
 
-def test_a_monstrous_file_ends_the_child_only(tmp_path: Path) -> None:
+def test_a_monstrous_file_ends_the_child_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "OF_A_THREAD", 0)
     (tmp_path / "a.csv").write_text("text,label\n" + "a text of some length,1\n" * 2_000_000)
     with pytest.raises(InputError, match=r"a\.csv"):
         ask("data", {"train": str(tmp_path / "a.csv")}, about=str(tmp_path / "a.csv"), timeout=60, memory=400_000_000)

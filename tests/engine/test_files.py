@@ -1,5 +1,6 @@
 """Files that are old or new, never half."""
 
+import errno
 import json
 import os
 import subprocess
@@ -35,6 +36,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_a_file_system_that_cannot_be_asked_to_flush_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every checkpoint would fail on it."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    files.write_json(tmp_path / "a.json", {"a": 1})
+    files.sync_files(tmp_path)
+    assert files.read_json(tmp_path / "a.json") == {"a": 1}
 
 
 def test_a_name_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
