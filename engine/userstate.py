@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.files import json_object, write_atomically
 
@@ -16,11 +16,18 @@ LARGEST = 1_000_000
 def state_folder() -> Path:
     """`LORACLE_STATE`, else the user's state directory."""
     named = os.environ.get("LORACLE_STATE")
-    if named:
-        return Path(named)
+    return Path(named) if named else folder_of("state")
+
+
+def folder_of(kind: Literal["state", "cache", "config"]) -> Path:
+    """The user's folder of that kind for Loracle; one that can never be there for users without a home, as in some containers."""
     import platformdirs
 
-    return platformdirs.user_state_path("loracle")
+    try:
+        found: Path = getattr(platformdirs, f"user_{kind}_path")("loracle", appauthor=False)
+    except RuntimeError:
+        return Path(os.devnull, "loracle")
+    return found
 
 
 def recall(name: str) -> dict[str, Any]:

@@ -266,7 +266,10 @@ class LoracleApp(Navigation):
 
     def action_picture(self) -> None:
         """Save what is on the screen once a palette that asked for it is gone; at home where there is no folder for downloads."""
-        folder = None if user_downloads_path().is_dir() else str(Path.home())
+        try:
+            folder = None if user_downloads_path().is_dir() else str(Path.home())
+        except RuntimeError:  # a user without a home, as in some containers
+            folder = "."
         self.set_timer(0.1, partial(self.deliver_screenshot, path=folder))
 
     def copy_to_clipboard(self, text: str) -> None:

@@ -16,6 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     streams.have()
     streams.write_anything()
+    if sys.platform == "win32":  # locks, signals and limits of processes are of another kind there
+        complain(_("loracle: Windows is not supported; install Loracle below it in WSL, which reaches the GPU too."))
+        return int(Exit.REFUSED)
     try:
         code = _obey(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

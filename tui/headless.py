@@ -243,7 +243,9 @@ class _LiveView(_LineView):
 
 def _view() -> _View:
     console = show.Screen(stderr=True)
-    return _LiveView(console) if console.is_terminal and not console.is_dumb_terminal else _LineView(console)
+    # Where a build service asks for colours (FORCE_COLOR), Rich takes its log for a terminal, and would redraw in it for hours.
+    redrawn = console.file.isatty() and not console.is_dumb_terminal
+    return _LiveView(console) if console.is_terminal and redrawn else _LineView(console)
 
 
 def milestone(event: Event) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.files import beginning
 from engine.text import one_line
+from engine.userstate import folder_of
 from recommender.assignment import as_typed, field_of
 from recommender.errors import InputError
 from tui.i18n import _
@@ -58,9 +59,7 @@ def config_file() -> Path:
     named = os.environ.get("LORACLE_CONFIG")
     if named:
         return Path(os.path.expanduser(named))
-    import platformdirs
-
-    return platformdirs.user_config_path("loracle", appauthor=False) / "config.toml"
+    return folder_of("config") / "config.toml"
 
 
 def load() -> None:
@@ -75,6 +74,8 @@ def load() -> None:
     except FileNotFoundError:
         return
     except OSError as error:
+        if not os.environ.get("LORACLE_CONFIG") and not os.path.lexists(file):  # the home of another, in some containers
+            return
         raise InputError(f"{file}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise InputError(f"{file}: is not UTF-8 text.") from None

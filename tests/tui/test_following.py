@@ -84,6 +84,12 @@ def test_without_a_terminal_one_hears_what_a_worker_does_before_it_trains(monkey
     ]
 
 
+def test_a_log_is_no_terminal_though_colours_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich says it is one, and a line that is redrawn four times a second would fill the log of a build service."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert type(headless._view()) is headless._LineView
+
+
 def test_a_damaged_event_ends_no_view() -> None:
     out = io.StringIO()
     headless._LineView(Console(file=out)).event({"kind": "run", "seq": 1, "time": "noon", "train_rows": []}, RunState())
@@ -193,7 +199,7 @@ def test_a_signal_while_a_worker_is_being_started_is_passed_on_and_the_next_stop
     monkeypatch.setattr(stopping, "SAME", 0.0)
     before = signal.getsignal(signal.SIGTERM)
     with stopping.stopping_by_signals() as heard:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGUSR1)  # a cluster's warning, before it sends the other
         assert asked == []
         heard.found(make_run().run)
         assert asked == [False]

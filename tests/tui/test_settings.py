@@ -1,12 +1,14 @@
 """config.toml, the environment and flags: who outranks whom, and mistakes told with their line."""
 
 import os
+import pwd
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.widgets import DataTable
 
+from engine import demo_chat, userstate
 from recommender.errors import InputError
 from tui import settings
 from tui.app import LoracleApp
@@ -65,6 +67,23 @@ def test_help_works_whatever_the_file_says(config: Path, capsys: pytest.CaptureF
     config.write_text("nonsense")
     assert main(["--help"]) == 0
     assert "exit codes" in capsys.readouterr().out
+
+
+def test_a_user_without_a_home_has_no_settings_and_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number: every command ended in a traceback."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    for kind in ("STATE", "CONFIG", "CACHE"):
+        monkeypatch.delenv(f"LORACLE_{kind}", raising=False)
+        monkeypatch.delenv(f"XDG_{kind}_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    settings.load()
+    userstate.keep("a.json", {"a": 1})
+    assert userstate.recall("a.json") == {}
+    assert not demo_chat.is_there()
 
 
 async def test_a_theme_that_there_is_not_is_told_with_the_nearest(

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import on, work
@@ -263,7 +262,7 @@ class DataStep(Step):
 
 def _is_of(message: str, held_out: str, data: str) -> bool:
     """Whether a message is about the held-out file: it begins with its path, or its name, if the other has another."""
-    names = {held_out, str(Path(held_out).expanduser()), os.path.basename(held_out)} - {data, os.path.basename(data), ""}
+    names = {held_out, os.path.expanduser(held_out), os.path.basename(held_out)} - {data, os.path.basename(data), ""}
     return message.startswith(tuple(f"{name}{behind}" for name in names for behind in (":", " ")))
 
 
