@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import psutil
 
@@ -63,10 +63,11 @@ class Waiting:
         """For a run of this plan, or of one like it.
 
         Raises:
-            Refused: no process can be started.
+            Refused: no process can be started, or there is no folder for temporary files.
         """
         self._without = needless(plan)
-        self._said = _scratch()  # the worker's until it knows its log
+        check_temporary()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - the worker's until it knows its log
         said = self._said
         try:
             words = ["engine.worker", "--wait", *self._without]
@@ -112,12 +113,16 @@ class Waiting:
         return True
 
 
-def _scratch() -> IO[bytes]:
-    """A file without a name; nowhere, where no folder for such files can be written (as in containers that are only read)."""
+def check_temporary() -> None:
+    """Refuse now what would fail in the worker: libraries ask for a folder of temporary files when they are imported.
+
+    Raises:
+        Refused: none can be written, as in a container that may only read.
+    """
     try:
-        return tempfile.TemporaryFile()
+        tempfile.gettempdir()
     except OSError:
-        return open(os.devnull, "r+b")
+        raise Refused("No folder for temporary files can be written here; set TMPDIR to one that can, and try again.") from None
 
 
 def launch(run: RunDirectory, plan: Plan, waiting: Waiting | None = None) -> None:
@@ -210,8 +215,9 @@ def check_disk(plan: Plan, where: Path, *, taken: int = 0) -> None:
     """Refuse now what would fail at the first checkpoint; `taken` bytes of what is needed are the run's own already.
 
     Raises:
-        Refused: less is free than checkpoints and result need.
+        Refused: less is free than checkpoints and result need, or there is no folder for temporary files.
     """
+    check_temporary()
     weights = _weights_of(plan)
     # Two verified checkpoints and a third while it is written (weights and two optimizer moments), and the result.
     needed = (3 * 3 + 1) * weights if plan.method == "full" else 200_000_000

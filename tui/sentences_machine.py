@@ -34,6 +34,7 @@ SENTENCES: tuple[str, ...] = (
     marked("There is an AMD GPU, and ROCm's {path} is missing, so no GPU is used."),
     marked("The AMD GPU here has less than 2 GB of memory of its own and shares the processor's, so it is not used."),
     marked("ROCR_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES leaves no GPU to this process, so none is used."),
+    marked("No folder for temporary files can be written here; set TMPDIR to one that can, and try again."),
     marked(
         "OMP_NUM_THREADS is {threads} in the environment and the cores to be used here are {cores}; without it a run on the"
         " processor takes a thread a core."

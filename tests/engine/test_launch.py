@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -80,6 +81,19 @@ def test_where_no_process_can_be_started_that_is_said(
     ]
     for begin in begins:
         with pytest.raises(Refused, match="No process can be started here \\(Resource temporarily unavailable\\)"):
+            begin()
+
+
+def test_without_a_folder_for_temporary_files_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that may only read: the libraries of the worker ask for one when they are imported."""
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    plan = Plan.model_validate(PLAN)
+    for begin in (lambda: launch.Waiting(plan), lambda: launch.check_disk(plan, tmp_path)):
+        with pytest.raises(Refused, match="set TMPDIR"):
             begin()
 
 
