@@ -35,7 +35,8 @@ def new_modules(config: Any, folder: str, auto: Any, outputs: int = 0) -> Module
         model = auto.from_config(config)
     prefix = model.base_model_prefix
     stored = _as_loaded(model, stored_shapes(Path(folder)))
-    shapes = {name: p.numel() for name, p in model.named_parameters()}
+    never_saved = set(model._keys_to_ignore_on_save or ())  # Marian's positions, which are computed
+    shapes = {name: p.numel() for name, p in model.named_parameters() if name not in never_saved}
     found = {name: _stored_as(name, prefix, stored) for name in shapes}
     body = {n for n in shapes if n.startswith(f"{prefix}.")}
     # Of the body a packed or quantised weight has another shape too.
@@ -52,11 +53,17 @@ def new_modules(config: Any, folder: str, auto: Any, outputs: int = 0) -> Module
 
 
 def _as_loaded(model: Any, stored: dict[str, torch.Size]) -> dict[str, torch.Size]:
-    """Beside the stored names those under which transformers loads them: experts stored one by one become one weight."""
+    """Beside the stored names those under which transformers loads them: experts stored one by one become one weight, queries,
+    keys and values stored as one (Nomic's) become three. Of these only the names count."""
     rules = get_model_conversion_mapping(model)
     renamings = [r for r in rules if isinstance(r, WeightRenaming)]
     converters = [r for r in rules if isinstance(r, WeightConverter)]
-    return {rename_source_key(name, renamings, converters)[0]: shape for name, shape in stored.items()} | stored
+    loaded: dict[str, torch.Size] = {}
+    for name, shape in stored.items():
+        key, source = rename_source_key(name, renamings, converters)
+        targets = next((c.target_patterns for c in converters if source in c.source_patterns), [""])
+        loaded |= {key.replace(targets[0], target, 1): shape for target in targets} if len(targets) > 1 else {key: shape}
+    return loaded | stored
 
 
 def _outermost(name: str, missing: list[str], shapes: dict[str, int]) -> str:

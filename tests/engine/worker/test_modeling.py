@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.worker import budget, modeling
 from engine.worker.modeling import Built, build, load_tokenizer
+from engine.worker.stored import new_modules, stored_shapes
 from engine.worker.tasks.registry import task_of
 from recommender.errors import InputError
 from recommender.plan import Plan
@@ -238,6 +239,30 @@ def test_a_head_of_the_right_size_is_trained_further_only_for_its_own_labels(
     else:
         assert torch.equal(found, stored[rows])
     assert [told is not None and said.endswith(told) for said in task.remarks.values()] == [True] * (told is not None)
+
+
+def test_queries_keys_and_values_that_are_stored_as_one_are_not_missing(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, NomicBertConfig, NomicBertForMaskedLM
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = NomicBertConfig(vocab_size=100, **shape)
+    NomicBertForMaskedLM(config).save_pretrained(tmp_path)
+    assert any("Wqkv" in name for name in stored_shapes(tmp_path))
+    found = new_modules(config, str(tmp_path), AutoModelForSequenceClassification)
+    assert found.new == ["classifier", "nomic_bert.pooler"]
+
+
+def test_a_tokenizer_that_is_one_file_of_sentencepieces_is_read(tmp_path: Path) -> None:
+    """DeBERTa-v3, mT5 and Pegasus are published without a tokenizer.json."""
+    import sentencepiece
+
+    words = (f"{a} {b}" for a in SIX for b in SIX)
+    names = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, "minloglevel": 2, "hard_vocab_limit": False}
+    with (tmp_path / "spiece.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=words, model_writer=file, vocab_size=60, **names)
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.decode(tokenizer("cancel billing")["input_ids"], skip_special_tokens=True) == "cancel billing"
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tiny: Path, tmp_path: Path) -> None:
