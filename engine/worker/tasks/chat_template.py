@@ -6,10 +6,10 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Literal
 
-from engine.examples.turns import WEIGHT, is_answer, thought_of
+from engine.examples.turns import THOUGHTS, WEIGHT, is_answer, thought_of
 from engine.inspection.templates import PLAIN
 from engine.text import one_line
-from engine.worker.tasks.answers import says_calls
+from engine.worker.tasks.answers import says_calls, unlike
 from recommender.errors import InputError
 
 
@@ -105,6 +105,21 @@ def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
     return not all(says_calls(message, whole) for message in calling)
 
 
+def leaves_out(tokenizer: Any, messages: list[Any], tools: Any, whole: str, where: str, *, at: int) -> bool:
+    """Whether the thought of the message in place `at` is not in the whole conversation as written; another message may have the
+    same one there ("A greeting." before two answers).
+
+    Raises:
+        InputError: the template does not take the conversation.
+    """
+    thought = thought_of(messages[at])
+    texts = (f"{m.get(THOUGHTS[0]) or ''}\n{m['content']}" for m in messages)
+    if thought not in whole or whole.count(thought) >= sum(text.count(thought) for text in texts):
+        return thought not in whole
+    other = {name: said.replace(thought, unlike(thought)) for name in ("content", *THOUGHTS) if (said := messages[at].get(name))}
+    return written(tokenizer, [*messages[:at], messages[at] | other, *messages[at + 1 :]], tools, where) == whole
+
+
 def unwritten_thoughts(tokenizer: Any, item: dict[str, Any], where: str) -> Literal["never", "earlier"] | None:
     """Whether a conversation's answers have thoughts that the model's template never writes, or only in the last answer.
 
@@ -114,7 +129,7 @@ def unwritten_thoughts(tokenizer: Any, item: dict[str, Any], where: str) -> Lite
     messages, tools = item["messages"], item["tools"]
     thoughts = [(i, thought) for i, m in enumerate(messages) if is_answer(m) and (thought := thought_of(m))]
     whole = written(tokenizer, messages, tools, where) if thoughts else ""
-    lost = next(((i, thought) for i, thought in thoughts if thought not in whole), None)
+    lost = next(((i, thought) for i, thought in thoughts if leaves_out(tokenizer, messages, tools, whole, where, at=i)), None)
     if lost is None:
         return None
     return "earlier" if lost[1] in written(tokenizer, messages[: lost[0] + 1], tools, where) else "never"

@@ -24,7 +24,7 @@ from engine.worker.tasks.answers import (
     unlike,
     where_they_differ,
 )
-from engine.worker.tasks.chat_template import as_known, special_ids, special_tokens, written
+from engine.worker.tasks.chat_template import as_known, leaves_out, special_ids, special_tokens, written
 from recommender.errors import InputError
 
 _SHORT = 20
@@ -102,7 +102,7 @@ def _answers(
         after = whole if i == len(messages) - 1 else written(tokenizer, messages[: i + 1], tools, where)
         if not says_calls(message, after):
             continue  # an empty answer, from which a model would learn to say nothing
-        if _loses_thought(message, whole, after, where):
+        if _loses_thought(tokenizer, messages, tools, whole, where, after=after, at=i):
             continue  # from what is left of it, asked as ever, a model would learn to answer without a thought
         if after.startswith(before) and whole.startswith(after):
             # The line end that many templates put behind the end of a turn belongs to the next one.
@@ -120,14 +120,15 @@ def _answers(
     return spans
 
 
-def _loses_thought(message: Any, whole: str, after: str, where: str) -> bool:
-    """Whether the template writes the message's thought only where nothing follows it.
+def _loses_thought(tokenizer: Any, messages: list[Any], tools: Any, whole: str, where: str, *, after: str, at: int) -> bool:
+    """Whether the template writes the thought of the message in place `at` only where nothing follows it.
 
     Raises:
         InputError: it never writes a thought that stands in the answer's own text.
     """
+    message = messages[at]
     thought = thought_of(message)
-    if not thought or thought in whole:
+    if not thought or not leaves_out(tokenizer, messages, tools, whole, where, at=at):
         return False
     if thought not in after and thought in message["content"]:
         raise InputError(

@@ -60,6 +60,15 @@ def test_a_last_thought_is_learned_and_an_answer_whose_thought_is_left_out_is_on
     assert chat_template.unwritten_thoughts(tokenizer, item(messages[2:]), "x") is None
 
 
+@pytest.mark.parametrize("made", [within, beside])
+def test_a_thought_that_another_answer_has_too_is_told_from_its_own(tiny_chat: Path, made: Any) -> None:
+    tokenizer = with_template(tiny_chat, QWEN)
+    messages = talk(made("A greeting.", "Hello there."), made("A greeting.", "Hello again."))
+    learned = shown(tokenizer, conversation.rendered(tokenizer, item(messages), "x"))
+    assert learned == ["<think>\nA greeting.\n</think>\n\nHello again.<|im_end|>"]
+    assert chat_template.unwritten_thoughts(tokenizer, item(messages), "x") == "earlier"
+
+
 def test_thoughts_that_a_template_cuts_out_of_every_answer_are_refused_with_what_to_do(tiny_chat: Path) -> None:
     tokenizer = with_template(tiny_chat, R1)
     for messages in (talk(within("Hm.", "Yes.")), talk({"content": "No."}, within("Hm.", "Yes."))):
