@@ -17,7 +17,7 @@ VECTOR = 16
 
 
 class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
-    """A frozen linear layer and its adapter: the same sums as PEFT's, added in place (in another order).
+    """A frozen linear layer and its adapter: the same sums as PEFT's, added in place (in another order); (rows, outputs).
 
     All is computed in the type of `weight`; `x`, `a` and `b` may be of others and get their gradients in them.
     """
@@ -39,12 +39,12 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # mypy does not 
         out = functional.linear(rows, weight, bias if bias is None else bias.to(weight.dtype))
         out.addmm_(narrow, b.t(), alpha=ctx.scale)
         ctx.save_for_backward(rows, a, b, narrow, kept, weight)
-        return out.view(*x.shape[:-1], weight.shape[0])
+        return out
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> Any:
         *saved, weight = ctx.saved_tensors
-        gradient = outer[0].reshape(-1, outer[0].shape[-1])
+        (gradient,) = outer
         by_x, by_a, by_b = _by_adapter(ctx, gradient, saved, ctx.needs_input_grad[0])
         if by_x is not None:
             by_x = products.added(by_x, gradient, weight).view(ctx.shape).to(ctx.dtypes[0])
@@ -52,7 +52,7 @@ class _Adapted(torch.autograd.Function):  # type: ignore[misc]  # mypy does not 
 
 
 class _Beside(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
-    """An adapter added to what its frozen layer said; for layers whose weights cannot be multiplied here."""
+    """An adapter added to what its frozen layer said, (rows, outputs); for layers whose weights cannot be multiplied here."""
 
     @staticmethod
     def forward(  # noqa: PLR0917  # torch hands on positions only
@@ -69,17 +69,14 @@ class _Beside(torch.autograd.Function):  # type: ignore[misc]  # mypy does not r
         rows, a, b = x.reshape(-1, x.shape[-1]).to(dtype), a.to(dtype), b.to(dtype)
         narrow, kept = _narrow(ctx, rows, a, scale, p)
         ctx.save_for_backward(rows, a, b, narrow, kept)
-        flat = out.reshape(-1, out.shape[-1])
         if out.dtype == dtype:
-            found = torch.addmm(flat, narrow, b.t(), alpha=ctx.scale)
-        else:
-            found = torch.add(flat, narrow @ b.t(), alpha=ctx.scale)
-        return found.view(out.shape)
+            return torch.addmm(out, narrow, b.t(), alpha=ctx.scale)
+        return torch.add(out, narrow @ b.t(), alpha=ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> Any:
         saved = ctx.saved_tensors
-        gradient = outer[0].reshape(-1, outer[0].shape[-1]).to(saved[0].dtype)
+        gradient = outer[0].to(saved[0].dtype)
         by_x, by_a, by_b = _by_adapter(ctx, gradient, saved, ctx.needs_input_grad[1])
         if by_x is not None:
             by_x = by_x.view(ctx.shape).to(ctx.dtypes[0])
@@ -173,8 +170,9 @@ def _in_one(module: Any, name: str, x: torch.Tensor) -> torch.Tensor | None:
     if _computed_in(x, base.weight, a) != base.weight.dtype:
         return None  # fp32 weights under autocast, which keeps the casts of a whole pass: a matter of the usual path
     p = _dropped_of(module.lora_dropout[name], x.device)
-    found: torch.Tensor | None = None if p is None else _Adapted.apply(x, base.weight, base.bias, a, b, module.scaling[name], p)
-    return found
+    if p is None:
+        return None
+    return _shaped(_Adapted.apply(x, base.weight, base.bias, a, b, module.scaling[name], p), x)
 
 
 def _beside(module: Any, name: str, x: torch.Tensor) -> torch.Tensor | None:
@@ -182,8 +180,14 @@ def _beside(module: Any, name: str, x: torch.Tensor) -> torch.Tensor | None:
     dtype, p = _computed_in(x, a), _dropped_of(module.lora_dropout[name], x.device)
     if dtype is None or p is None:
         return None
-    found: torch.Tensor = _Beside.apply(module.base_layer(x), x, a, b, module.scaling[name], p, dtype)
-    return found
+    out = module.base_layer(x)
+    return _shaped(_Beside.apply(out.reshape(-1, out.shape[-1]), x, a, b, module.scaling[name], p, dtype), x)
+
+
+def _shaped(found: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A layer's outputs, (rows, outputs), as its inputs lie. A view made within an operation could not be changed in place, as
+    Longformer divides its queries."""
+    return found.view(*x.shape[:-1], found.shape[-1])
 
 
 def _dropped_of(module: nn.Module, device: torch.device) -> float | None:
