@@ -1,6 +1,7 @@
 """Texts as token ids."""
 
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +76,16 @@ def token_ids(
 
 WORDS = ("say", "don't", "2024", "hello")
 """What shows how a tokenizer reads words apart."""
+
+
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+"""What Unicode calls the letters of languages that put no spaces between words."""
+
+
+def has_spaces(words: Iterable[str]) -> bool:
+    """Whether most of the words are of languages that put spaces between them."""
+    names = [unicodedata.name(word[0], "") for word in words if word[:1].isalpha()]
+    return sum(name.startswith(UNSPACED) for name in names) <= len(names) / 2
 
 
 def glues(tokenizer: Any) -> bool:

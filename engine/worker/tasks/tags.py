@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,13 +11,15 @@ from torch.nn import functional
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
 from engine.worker.batches import padded
-from engine.worker.encoding import NO_WORD, glues, token_ids
+from engine.worker.encoding import NO_WORD, glues, has_spaces, token_ids
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
 from engine.worker.tasks.heads import by_rarity, listed, names
 from engine.worker.token_rows import Records, TokenRows
 from recommender.errors import InputError
 from recommender.facts import Family
 
+FIRST_ROWS = 1000
+"""Rows that tell how their words are written."""
 UNREAD = -1
 """The answer for a word that the model never saw."""
 USE = """\
@@ -54,8 +57,8 @@ class TaggedWords(Task):
 
     class_weights: torch.Tensor | None = None
     """One a tag, of mean 1 over the training words."""
-    spaced = False
-    """Whether words are given to the tokenizer with a space before each."""
+    spaced: bool | None = None
+    """Whether words are given to the tokenizer with a space before each; told by the first rows that are encoded."""
 
     def config_options(self) -> dict[str, Any]:
         """Number and names of the tags."""
@@ -71,8 +74,10 @@ class TaggedWords(Task):
             raise InputError(f"{self.plan.model.id}: its tokenizer cannot map tokens to words (it has no tokenizer.json).")
         index = {label: i for i, label in enumerate(self.labels)}
         truth = TokenRows([index[tag] for tag in item["tags"]] for item in rows.items or ())
-        self.spaced = glues(tokenizer)
-        words = [[f" {word}" for word in item["words"]] if self.spaced else item["words"] for item in rows.items or ()]
+        words = [item["words"] for item in rows.items or ()]
+        if self.spaced is None:
+            self.spaced = glues(tokenizer) and has_spaces(chain.from_iterable(words[:FIRST_ROWS]))
+        words = [[f" {word}" for word in row] for row in words] if self.spaced else words
         found = token_ids(tokenizer, words, self.plan.max_length, progress, words=True)
         where, told, tags = TokenRows(), TokenRows(), TokenRows()
         for of_row, of_words in zip(truth, found.words, strict=True):

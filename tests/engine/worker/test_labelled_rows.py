@@ -166,9 +166,12 @@ def test_words_are_not_glued_by_tokenizers_without_such_a_setting(
     shutil.copytree(tiny_chat, tmp_path / "model")
     config = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": kind}))
+    tokenizer = load_tokenizer(str(tmp_path / "model"))
+    words = [*"我在上海", "2024"]
+    _, rows = encoded(plan_of, tmp_path / "model", [{"words": words, "tags": ["O"] * len(words)}])
+    assert list(rows.input_ids[0]) == tokenizer("".join(words))["input_ids"], "a language without spaces"
     words = ["I", "don't", "see", "order", "2024", "."]
     task, rows = encoded(plan_of, tmp_path / "model", [{"words": words, "tags": ["O"] * len(words)}])
-    tokenizer = load_tokenizer(str(tmp_path / "model"))
     assert list(rows.input_ids[0]) == tokenizer(" " + " ".join(words))["input_ids"]
     inputs = next(line for line in task.usage().splitlines() if line.startswith("inputs"))
     found = eval(inputs.partition("=")[2].replace('return_tensors="pt"', ""), {"tokenizer": tokenizer, "words": words})
