@@ -257,9 +257,9 @@ def test_a_tokenizer_that_is_one_file_of_sentencepieces_is_read(tmp_path: Path) 
     import sentencepiece
 
     words = (f"{a} {b}" for a in SIX for b in SIX)
-    names = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, "minloglevel": 2, "hard_vocab_limit": False}
+    how: dict[str, Any] = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, "minloglevel": 2, "hard_vocab_limit": False}
     with (tmp_path / "spiece.model").open("wb") as file:
-        sentencepiece.SentencePieceTrainer.train(sentence_iterator=words, model_writer=file, vocab_size=60, **names)
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=words, model_writer=file, vocab_size=60, **how)
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     tokenizer = load_tokenizer(str(tmp_path))
     assert tokenizer.decode(tokenizer("cancel billing")["input_ids"], skip_special_tokens=True) == "cancel billing"
