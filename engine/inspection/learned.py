@@ -12,7 +12,7 @@ from engine.text import first_line
 from engine.worker.packing import IGNORED
 from engine.worker.tasks.chat_template import give_template
 from engine.worker.tasks.conversation import Rendered, rendered, sides
-from engine.worker.tasks.seq2seq import pair_of
+from engine.worker.tasks.seq2seq import pair_of, settle_languages
 from recommender.errors import InputError
 from recommender.plan import DataChoice
 
@@ -58,6 +58,7 @@ def _sequences(tokenizer: Any, item: Any, task: str, where: str) -> dict[str, Re
 def _read_apart(tokenizer: Any, item: Any, where: str) -> Rendered:
     """What an encoder-decoder reads, and what it writes."""
     source, target = pair_of(item, where)
+    settle_languages(tokenizer)
     read, said = tokenizer(source)["input_ids"], tokenizer(text_target=target)["input_ids"]
     return Rendered([*read, *said], [IGNORED] * len(read) + said)
 

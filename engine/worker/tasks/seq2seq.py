@@ -65,12 +65,11 @@ class Seq2Seq(Task):
             InputError: a conversation of several turns.
         """
         self.tokenizer = tokenizer
-        if getattr(tokenizer, "src_lang", None):
-            languages = f"sources as {tokenizer.src_lang} and targets as {tokenizer.tgt_lang or tokenizer.src_lang}"
+        if settle_languages(tokenizer):
             self.remark(
                 "languages",
-                f"The tokenizer marks {languages}. If your texts are in other languages, stop, and set src_lang and tgt_lang in"
-                " the model's tokenizer_config.json.",
+                f"The tokenizer marks sources as {tokenizer.src_lang} and targets as {tokenizer.tgt_lang}. If your texts are in"
+                " other languages, stop, and set src_lang and tgt_lang in the model's tokenizer_config.json.",
             )
         items = list(zip(rows.items or (), rows.numbers, strict=True))
         pairs = [pair_of(item, rows.where(number)) for item, number in items]
@@ -196,6 +195,15 @@ class Seq2Seq(Task):
         finally:
             hook.remove()
         return caught[0][places], truth
+
+
+def settle_languages(tokenizer: Any) -> bool:
+    """Whether a tokenizer marks the languages of texts; targets are marked as sources are where it names no other language for
+    them, without which M2M100's writes none."""
+    if not getattr(tokenizer, "src_lang", None):
+        return False
+    tokenizer.tgt_lang = getattr(tokenizer, "tgt_lang", None) or tokenizer.src_lang
+    return True
 
 
 def read_by_decoder(inner: Any, labels: torch.Tensor) -> torch.Tensor:

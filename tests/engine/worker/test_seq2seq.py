@@ -20,7 +20,7 @@ from engine.worker.encoding import token_ids
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.registry import task_of
-from engine.worker.tasks.seq2seq import Seq2Seq, pair_of, read_by_decoder
+from engine.worker.tasks.seq2seq import Seq2Seq, pair_of, read_by_decoder, settle_languages
 from recommender.errors import InputError
 from recommender.plan import Plan
 from recommender.timing import ANSWERS
@@ -173,6 +173,24 @@ def test_answers_of_mbart_end_with_their_language_alone() -> None:
     assert read_by_decoder(model, torch.tensor([ids])).tolist() == [[ids[-1], *ids[:-1]]]
     model.config.decoder_start_token_id = 2  # mBART-50's language comes first; a cut answer has no end token to begin with
     assert read_by_decoder(model, torch.tensor([ids[:2]])).tolist() == [[2, ids[0]]]
+
+
+def test_targets_are_marked_as_sources_are_where_no_language_is_named_for_them(tmp_path: Path) -> None:
+    import sentencepiece
+    from transformers import M2M100Tokenizer
+
+    how: dict[str, Any] = {"vocab_size": 40, "hard_vocab_limit": False, "minloglevel": 2}
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(WORDS * 9), model_prefix=str(tmp_path / "m"), **how)
+    trained = [line.split("\t")[0] for line in (tmp_path / "m.vocab").read_text().splitlines()]
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *trained[3:]]
+    (tmp_path / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
+    tokenizer = M2M100Tokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "m.model"), src_lang="en")
+    assert settle_languages(tokenizer)
+    found = token_ids(tokenizer, ["late parcel", "late " * 20], 24, as_targets=True)
+    for ids, end in zip(found.input_ids, (True, False), strict=True):
+        assert ids[0] == tokenizer.get_lang_id("en")
+        assert (ids[-1] == tokenizer.eos_token_id) is end
+    assert (found.rows_cut, min(found.lost)) == (1, 0)
 
 
 @pytest.mark.parametrize("family", ["M2M100", "Marian"])
