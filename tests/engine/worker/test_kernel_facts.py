@@ -128,7 +128,7 @@ def test_ligers_kernels_keep_less_than_transformers_own() -> None:
 def test_values_may_be_narrower_than_queries(pinned: str | None) -> None:
     """As in DeepSeek's attention: torch's flash attention does not take them, FlashAttention 2 is given wider ones."""
     rows, heads, length, wide, narrow = 2, 4, 256, 96, 64
-    shapes = [(rows, heads, length, wide), (rows, heads, length, wide), (rows, heads, length, narrow)]
+    shapes: list[tuple[int, ...]] = [(rows, heads, length, width) for width in (wide, wide, narrow)]
     kept, _ = told(sdpa(is_causal=True), shapes, BF16, pinned)
     sums = 4 * rows * heads * length
     filled = 2 * rows * heads * length * (wide + wide - narrow) if pinned == "flash 2" else 0
