@@ -146,7 +146,7 @@ class _Step:
         calls = {layers: Calls() for layers in ([None] if None in self._learned else self._learned)}
         learned = self._share / (2 if self._one["task"] == "preference" else 1)  # counted are both answers, but one sequence
         for layers, noted in calls.items():
-            everyday: dict[str, Any] = {"lengths": lengths, "learned": learned, "read": self._read, "alike": True, "steps": 1}
+            everyday: dict[str, Any] = {"lengths": lengths, "learned": learned, "alike": True, "steps": 1, **self._apart()}
             build = partial(self._loop, one=self._one, layers=layers, **everyday)
             trace(build, self._card, calls=noted)
         whole = self._at_depth({layers: noted.seconds(_TRIED, within=TRYING) for layers, noted in calls.items()})
@@ -176,6 +176,12 @@ class _Step:
         together = 2 if self._one["task"] == "preference" else 1
         alike = round(sum(n * n for n in lengths) / sum(lengths))
         return [alike] * together * max(round(sum(lengths) / alike / together), 1)
+
+    def _apart(self) -> dict[str, float]:
+        """How an encoder-decoder's everyday rows are made: their sides are padded to the longest one's, which nobody has counted.
+        Each side is taken to be as uneven as the longer of both."""
+        lengths: list[int] = self._one["everyday"]
+        return {"read": self._read, "longest": max(lengths) * len(lengths) / sum(lengths)}
 
     def _at_depth(self, told: Mapping[int | None, dict[str, float] | None]) -> dict[str, float] | None:
         """Sums by phase at the model's own depth, from those of the traces."""

@@ -7,9 +7,18 @@ from engine.worker.packing import IGNORED
 
 
 def made_batch(
-    task: str, head: str, lengths: list[int], labels: list[str], learned: float, *, read: float, alike: bool
+    task: str,
+    head: str,
+    lengths: list[int],
+    labels: list[str],
+    learned: float,
+    *,
+    read: float,
+    alike: bool,
+    longest: float = 1.0,
 ) -> LogicalBatch:
-    """Rows of those lengths, with targets that the task reads; of preferences two sequences are a pair."""
+    """Rows of those lengths, with targets that the task reads; of preferences two sequences are a pair. Of what an
+    encoder-decoder reads and of what it writes one row has `longest` times the mean: the others are padded to it."""
     if task == "preference":
         pairs = [lengths[i : i + 2] for i in range(0, len(lengths), 2)]
         said = [[_learned(n, learned) for n in pair] for pair in pairs]
@@ -19,8 +28,8 @@ def made_batch(
         ]
         return LogicalBatch([_pair(pair, i, _silent(pair[1], learned) if alike else 0) for i, pair in enumerate(pairs)], targets)
     if head == "seq2seq":
-        asked = [_ids(_share(n, read), i) for i, n in enumerate(lengths)]
-        return LogicalBatch(asked, [[1] * _share(n, learned) for n in lengths])
+        asked, written = (_uneven([_share(n, share) for n in lengths], longest, max(lengths)) for share in (read, learned))
+        return LogicalBatch([_ids(n, i) for i, n in enumerate(asked)], [[1] * n for n in written])
     return LogicalBatch([_ids(n, i) for i, n in enumerate(lengths)], [_target(task, n, labels, learned) for n in lengths])
 
 
@@ -56,6 +65,15 @@ def _learned(length: int, share: float) -> list[int]:
 
 def _silent(length: int, share: float) -> int:
     return length - _share(length, share)
+
+
+def _uneven(counts: list[int], times: float, most: int) -> list[int]:
+    """About as many in all, the first so many times the mean of them, but no more than `most`."""
+    mean, others = sum(counts) / len(counts), len(counts) - 1
+    if not others:
+        return counts
+    first = min(round(times * mean), most)
+    return [first, *[max(round(mean - (first - mean) / others), 1)] * others]
 
 
 def _share(length: int, share: float) -> int:

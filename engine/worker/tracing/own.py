@@ -37,8 +37,8 @@ NAMED = {"adamw": "adamw", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "adam
 class OwnLoop:
     """A run's model, optimizer and steps; `lengths` are those of the micro-batch, taken `pieces` times a step; of the tokens of
     a model that writes the share `learned` carries loss, and only those reach its head; of an encoder-decoder that is what it
-    writes, and it reads the share `read`. With `alike` what carries none is the same in both sequences of a preference, and read
-    once where the engine does."""
+    writes, and it reads the share `read`; the longest of its sources is `longest` times their mean, and so are its targets. With
+    `alike` what carries none is the same in both sequences of a preference, and read once where the engine does."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class OwnLoop:
         pieces: int = 1,
         learned: float = 1.0,
         read: float = 1.0,
+        longest: float = 1.0,
         alike: bool = False,
         steps: int = 2,
         device: str = "meta",
@@ -90,7 +91,7 @@ class OwnLoop:
         with self._unproved(lengths, alike):
             self._task.adopt(self.model)
         self.model.train()
-        self._batch = made_batch(plan.task, head, lengths, labels, learned, read=read, alike=alike)
+        self._batch = made_batch(plan.task, head, lengths, labels, learned, read=read, alike=alike, longest=longest)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.model, self.trained, plan)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
