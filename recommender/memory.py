@@ -36,8 +36,8 @@ SLACK_ON_CPU = (0.04, 0.0, 0.12)
 SLACK_HELD_APART = (0.1, 0.0, 0.18)
 """Of a step's tensors and of what a replay of glibc's heap keeps beside them: what is added by small objects that lie in between
 and hold the pieces apart. The point, the least and the most. SmolLM2 with LoRA took 0% more (Alpaca). The second is for attention
-that keeps its scores, in blocks of up to 50 MB that seldom find a piece, and for 4-bit weights, which are unpacked for each product:
-one micro-batch, taken twice, took 1 to 9% more of glibc, one after 15 steps of rows of other lengths 11 (MiniLM with LoRA)."""
+that keeps its scores, in blocks of up to 50 MB that seldom find a piece, and for 4-bit weights, which are unpacked for each
+product: one micro-batch, taken twice, took 1 to 9% more, one after 15 steps of rows of other lengths 11 (MiniLM with LoRA)."""
 PROBE_ON_CPU = 130_000_000
 """scikit-learn, for the linear probe that comes after the training."""
 BESIDE = ("runtime", "reserve")
