@@ -191,7 +191,7 @@ def _why_no_bytes(facts: Facts, advice: Recommendation, *, counts: bool) -> str:
         return _("Memory is given in bytes only where a step can be counted: that takes model.config, and CUDA or a CPU.")
     if not counts and is_wanted(facts, unknown):
         return _("How many bytes it takes was not counted, as it is far from what is free; --trace counts it.")
-    names = ", ".join(_(IN_SENTENCES[c.method]) for c in unknown)
+    names = _(", ").join(_(IN_SENTENCES[c.method]) for c in unknown)
     return _("The memory of {methods} could not be counted, or not in time.").format(methods=names)
 
 

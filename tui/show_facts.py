@@ -289,7 +289,7 @@ def _lines(lines: Iterable[Line], console: Console) -> None:
 
 
 def _joined(parts: Iterable[str | None]) -> str:
-    return ", ".join(p for p in parts if p)
+    return _(", ").join(p for p in parts if p)
 
 
 def _free(free: int | None, whole: int | None) -> str:

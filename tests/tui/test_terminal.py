@@ -89,7 +89,7 @@ def test_escapes_in_a_real_file_never_reach_the_terminal(tmp_path: Path) -> None
     data.write_text("text,label\n" + "\n".join(rows) + "\n")
     terminal = Terminal(tmp_path / "runs", "demo", str(data))
     terminal.read_until(b"5 classes")
-    terminal.read_until(b"what I found")
+    terminal.read_until(b"what was found")
     os.write(terminal.master, b"\x12")
     terminal.read_until(b"trains")
     os.write(terminal.master, b"\x11")

@@ -179,9 +179,9 @@ class SetupScreen(SetupDrafts):
         missing = [s.TITLE for s in steps if not s.ready]
         text = _("Ready: {key} compares full, LoRA and QLoRA.").format(key=keys.name("recommend", "ctrl+r"))
         if missing:
-            text = _("Still needed: {steps}.").format(steps=", ".join(missing))
+            text = _("Still needed: {steps}.").format(steps=_(", ").join(missing))
         if refused:
-            text = _("Cannot be used: {steps}.").format(steps=", ".join(refused))
+            text = _("Cannot be used: {steps}.").format(steps=_(", ").join(refused))
         self.query_one("#ready", Static).update(Content(text))
         data = self.query_one(DataStep).known
         rows = (data.facts.rows, data.facts.eval_rows) if data is not None else (None, None)

@@ -77,7 +77,7 @@ class DataStep(Step):
         held_out = self._start.held_out
         yield Field(_("Held-out data"), held_out, name="held-out", files=True, placeholder=_("optional"), hint=hint)
         found = Found(id="found")
-        found.border_title = _("what I found")
+        found.border_title = _("what was found")
         found.border_subtitle = _("enter moves here, then these keys work")
         yield found
 
