@@ -11,6 +11,7 @@ from textual.events import DescendantBlur, Resize
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from engine.files import expanded
 from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import keys
@@ -262,7 +263,7 @@ class DataStep(Step):
 
 def _is_of(message: str, held_out: str, data: str) -> bool:
     """Whether a message is about the held-out file: it begins with its path, or its name, if the other has another."""
-    names = {held_out, os.path.expanduser(held_out), os.path.basename(held_out)} - {data, os.path.basename(data), ""}
+    names = {held_out, str(expanded(held_out)), os.path.basename(held_out)} - {data, os.path.basename(data), ""}
     return message.startswith(tuple(f"{name}{behind}" for name in names for behind in (":", " ")))
 
 
