@@ -39,7 +39,7 @@ def test_a_machine_is_shown_with_units(loracle_here: Command) -> None:
     done = loracle_here("inspect", "machine")
     assert done.returncode == 0, done.stderr
     said = plain(done.stdout)
-    for words in ("Machine", "measured now", "usable cores", "GB free now of", "4-bit kernels"):
+    for words in ("Machine", "measured now", "usable core", "GB free now of", "4-bit kernels"):
         assert words in said
 
 

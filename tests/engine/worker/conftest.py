@@ -2,7 +2,7 @@
 
 import gc
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,15 @@ def _libraries_stay() -> None:
 
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _multiplies_as_before() -> Iterator[None]:
+    """A worker's life in the test's process leaves none of its library of products behind."""
+    yield
+    from engine.worker import products
+
+    products._taken.clear()
 
 
 def card_code(run: RunDirectory) -> tuple[str, str]:
