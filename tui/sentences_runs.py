@@ -24,7 +24,7 @@ SENTENCES: tuple[str, ...] = (
     marked("No process can be started here ({why}). Close other programs and try again."),
     marked("Memory ran out while the checkpoint of step {step} was written; what was saved before is intact."),
     marked("Memory ran out while {doing}."),
-    marked("Memory ran out while {doing}; a new process goes on, which holds nothing of the training."),
+    marked("Memory ran out while {doing}; a new process goes on, which holds nothing of what came before."),
     marked("torch cannot use the GPU ({why})."),
     marked(
         "See what `nvidia-smi` says; a restart of the machine often helps. With `CUDA_VISIBLE_DEVICES=-1` in the environment"

@@ -156,20 +156,25 @@ def _work(
 ) -> dict[str, Any]:
     """Do the run; what its `end` event says.
 
-    Where memory runs out after the training that this process has done, another life of it may have enough: what the steps held
-    is freed in pieces, and libraries take files as wholes. `begin_anew` makes it one, and returns where it cannot.
+    Where memory runs out after the training, another life of this process may have enough: what steps and scores held is freed
+    in pieces, and libraries take files as wholes. `begin_anew` makes it one, and returns where it cannot. Each must have kept
+    something that the next one need not do.
     """
     tell = Narrator(events)
     over = run.checkpoints / checkpoints.FINISHED
-    trained = not over.exists()
+
+    def kept() -> int:
+        return sum(path.exists() for path in (over, run.model, *run.scores.glob("*.json")))
+
+    before = kept()
 
     def spare(error: BaseException | None) -> None:
-        if error is None or not (trained and over.exists() and _is_memory(error)):
+        if error is None or not (over.exists() and kept() > before and _is_memory(error)):
             return
         traceback.print_exception(error)
         doing = PHASES.get(tell.now, "the run was at work")
-        text = f"Memory ran out while {doing}; a new process goes on, which holds nothing of the training."
-        tell.recovered({"process": "trained"}, {"process": "new"}, text)
+        text = f"Memory ran out while {doing}; a new process goes on, which holds nothing of what came before."
+        tell.recovered({"process": "old"}, {"process": "new"}, text)
         begin_anew()
 
     tell.phase("load")

@@ -13,12 +13,16 @@ from engine.metrics.kinds import Answers, Kind
 from engine.rundir import RunDirectory
 from engine.worker.budget import give_back, is_out_of_memory
 from engine.worker.generating import Limits
+from engine.worker.memory import host_room
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded
 from recommender.errors import TrainingFailed
 from recommender.timing import PROBE_ROWS
+
+PROBE_ROOM = 128 * 1024**2
+"""Bytes that must be free for fitting the probe: where OpenBLAS gets none it asks for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +97,14 @@ class HeldOut:
 
     def score_probe(self, untouched: Callable[[], Built], train: Encoded, seed: int) -> None:
         """The probe, on a model of its own: reading thousands of rows for it would keep the first step waiting."""
-        task = self.reader.task
-        if not len(self.rows) or not task.has_probe or self._has("probe"):
+        if not len(self.rows) or not self.reader.task.has_probe or self._has("probe"):
             return
-        began = time.monotonic()
         give_back()  # the result that was scored hangs in cycles, and would be held beside it
+        self._probe(untouched, train, seed)
+        give_back()  # as this one does, and the report needs memory too
+
+    def _probe(self, untouched: Callable[[], Built], train: Encoded, seed: int) -> None:
+        task, began = self.reader.task, time.monotonic()
         built = untouched()
         chosen = random.Random(seed).sample(range(len(train)), min(len(train), PROBE_ROWS))
         some = train.take(chosen)
@@ -105,6 +112,8 @@ class HeldOut:
         seen = self.reader.embed(built.body, some.input_ids, progress)
         shown = self.reader.embed(built.body, self.rows.input_ids, lambda n: progress(len(some) + n))
         try:
+            if host_room() < PROBE_ROOM:
+                raise MemoryError
             found = task.probe(seen, list(some.targets), shown, list(self.rows.targets))
         except Exception as error:
             if not is_out_of_memory(error):

@@ -14,7 +14,8 @@ from engine.inspection.limits import container_memory, promised_memory
 
 RENEW_SECONDS = 0.5
 LEAST_ROOM = 64 * 1024**2
-"""What the fence leaves for small things however full the machine is: they come without warning and are not worth an end."""
+"""What the fence leaves for small things however full the machine is: they come without warning and are not worth an end. As much
+is left below a limit of the process's own (`ulimit -d`): at the very limit Python crashes, and OpenBLAS asks for ever."""
 KERNEL_SHARE = 0.03
 """Of what is touched, what the kernel takes beside it: page tables, and file pages that are in use."""
 
@@ -136,8 +137,8 @@ class Fence:
         room = host_room()
         most = int(touched + self._untouched + max(room - KERNEL_SHARE * (touched + room), LEAST_ROOM))
         soft, hard = self._before
-        limits = [most, *(n for n in (soft, hard) if n != resource.RLIM_INFINITY)]
-        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+        own = [n - LEAST_ROOM for n in (soft, hard) if n != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_DATA, (min([most, *own]), hard))
 
 
 def _held(name: str) -> int | None:

@@ -54,6 +54,8 @@ class Reader:
     budget: TokenBudget
     interrupt: Callable[[], None]
     """Called before every micro-batch; may raise to leave."""
+    rest: Callable[[], None] = lambda: None
+    """Called after the last one."""
     speed: Speed = field(default_factory=Speed)
 
     def score(
@@ -137,4 +139,5 @@ class Reader:
                 found.update(zip(piece, rows, strict=True))
                 if progress is not None:
                     progress(len(found))
+        self.rest()
         return [found[i] for i in range(len(lengths))]

@@ -77,7 +77,7 @@ class Session:
         tell_losses(task, rows, parts.counts, tell)
         task.prepare(rows["train"], next(built.model.parameters()).device)
         with Fence() as fence, Faster(plan, tell) as faster:
-            reader = Reader(task, self._budget(built, checkpoint), self._between(fence))
+            reader = Reader(task, self._budget(built, checkpoint), self._between(fence), fence.lift)
             compare_with(built.model, rows, reader, self.run, tell)
             on_the_way = OnTheWay(plan.task, parts.labels, parts.validation, rows["validation"].truth, tell)
             samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)

@@ -216,12 +216,14 @@ def test_memory_that_runs_out_while_the_result_is_saved_is_told_as_that_and_goin
     assert {file.stat().st_ino for file in run.model.iterdir()} <= flushed, "a power cut would leave a model that is torn"
 
 
-def failing(error: BaseException, cause: BaseException | None = None) -> Callable[..., Any]:
-    """In place of a session: its training comes to its end, and then it fails."""
+def failing(error: BaseException, cause: BaseException | None = None, keeps: str = "") -> Callable[..., Any]:
+    """In place of a session: its training comes to its end, or was at it, it `keeps` scores, and then it fails."""
 
     def of(run: RunDirectory, *rest: Any) -> Any:
         def go() -> None:
             (run.checkpoints / checkpoints.FINISHED).write_text("{}")
+            if keeps:
+                (run.scores / keeps).write_text("{}")
             raise error from cause
 
         return SimpleNamespace(go=go)
@@ -233,13 +235,14 @@ def failing(error: BaseException, cause: BaseException | None = None) -> Callabl
     ("error", "trained", "spared"),
     [
         (failing(MemoryError()), True, True), (failing(TrainingFailed("not one row"), torch.OutOfMemoryError()), True, True),
-        (failing(MemoryError()), False, False), (failing(ValueError()), True, False), (failing(TrainingFailed("?")), True, False),
+        (failing(MemoryError(), keeps="after.json"), False, True), (failing(MemoryError()), False, False),
+        (failing(ValueError()), True, False), (failing(TrainingFailed("?")), True, False),
     ],
 )  # fmt: skip
 def test_memory_that_runs_out_after_the_training_is_looked_for_in_another_life_of_the_process(
     tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, error: Any, trained: bool, spared: bool
 ) -> None:
-    """Once: not where that life had done no training."""
+    """Not where that life had kept nothing."""
     run = begin(make_plan(tiny))
     if not trained:
         (run.checkpoints / checkpoints.FINISHED).write_text("{}")
@@ -250,7 +253,7 @@ def test_memory_that_runs_out_after_the_training_is_looked_for_in_another_life_o
     writer.close()
     told = [e["text"] for e in read_events(run.events) if e["kind"] == "recovery"]
     assert begun == ["anew"] * spared
-    anew = "Memory ran out while the model was loaded; a new process goes on, which holds nothing of the training."
+    anew = "Memory ran out while the model was loaded; a new process goes on, which holds nothing of what came before."
     assert told == [anew] * spared
     assert end["status"] == "failed", "where no other life can begin"
 

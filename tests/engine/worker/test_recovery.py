@@ -2,6 +2,7 @@
 
 import json
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from engine.launch import ALLOCATOR
 from engine.rundir import RunDirectory
-from engine.worker import generating
+from engine.worker import generating, memory
 from engine.worker.budget import is_out_of_memory, out_of_memory
 from engine.worker.saving import SavingTrainer
 from engine.worker.tasks.base import Task
@@ -298,6 +299,19 @@ def test_frames_of_every_error_on_the_way_let_go_of_their_memory() -> None:
         failure = out_of_memory(error)
     assert failure is not None
     assert [tensor() for tensor in held] == [None, None]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts what is asked for on Linux only")
+def test_below_a_limit_of_the_process_s_own_there_is_room_for_small_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries and Python itself break where nothing at all is left."""
+    own, drawn = 10**9, [0]
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (own, own))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: drawn.append(limits[0]))
+    monkeypatch.setattr(memory, "host_room", lambda: 10**12)
+    monkeypatch.setattr(memory, "_held", lambda name: 10**8)
+    with memory.Fence():
+        assert drawn[-1] == own - memory.LEAST_ROOM
+    assert drawn[-1] == own
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts what is asked for on Linux only")

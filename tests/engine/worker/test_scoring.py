@@ -89,6 +89,15 @@ def test_one_may_leave_between_two_pieces() -> None:
     assert model.training
 
 
+def test_after_the_last_piece_it_is_said_that_there_are_no_more() -> None:
+    known, task = reader(5)
+    rested: list[int] = []
+    rest = Reader(known.task, known.budget, known.interrupt, lambda: rested.append(len(task.pieces)))
+    rest.score(torch.nn.Linear(1, 1), ROWS)
+    assert rested == [len(task.pieces)]
+    assert len(task.pieces) > 1
+
+
 def test_time_is_told_by_what_was_read_so_far() -> None:
     assert Speed().time_for(1000) == 0.0
     assert Speed(tokens=500, seconds=2.0).time_for(1000) == pytest.approx(4.0)
@@ -109,3 +118,16 @@ def test_the_result_that_was_scored_is_given_back_before_the_probe_s_model_is_lo
     with pytest.raises(LookupError):
         scores.score_probe(untouched, None, 1)  # type: ignore[arg-type]
     assert order == ["given back", "loaded"]
+
+
+def test_no_probe_is_fitted_where_its_library_would_ask_for_memory_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_out, "host_room", lambda: held_out.PROBE_ROOM - 1)
+    warned: list[str] = []
+    task = SimpleNamespace(has_probe=True, probe=lambda *_: pytest.fail("it was asked"))
+    reader: Any = SimpleNamespace(task=task, embed=lambda *_: None)
+    tell: Any = SimpleNamespace(warn=lambda code, *_: warned.append(code), progress=lambda *_: lambda done: None)
+    scores = HeldOut(SimpleNamespace(scores=tmp_path), ROWS, reader, tell)  # type: ignore[arg-type]
+    scores.score_probe(lambda: SimpleNamespace(body=None), ROWS, 1)  # type: ignore[arg-type, return-value]
+    assert warned == ["no_probe"]
