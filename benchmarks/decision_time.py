@@ -1,6 +1,6 @@
 """How long a decision takes, flip conditions included: every situation of the tests, from facts to recommendation.
 
-python -m benchmarks.decision_time            prints the figures and writes benchmarks/results/decision_time.json
+    python -m benchmarks.decision_time            prints the figures and writes benchmarks/results/decision_time.json
 """
 
 import json
