@@ -27,6 +27,8 @@ AGREEING = 3
 """Runs that have to say the same before it is believed."""
 SPREAD, SPREAD_OF_TIME = 0.05, 0.15
 """How far apart they may be, of memory and of time."""
+OF_CPU = 2
+"""The way of runs on a processor. The first, by MKL alone and with small pieces of memory kept, tells nothing of the next."""
 OF_TORCH = ("matmul_flops", "bandwidth", "context", "name", "busy", "torch")
 """What another version of torch would do otherwise."""
 
@@ -187,5 +189,6 @@ def _torch() -> str | None:
 
 
 def _key(machine: Machine) -> str:
-    name = (machine.device.name or "gpu") if machine.device else f"cpu {machine.cpu_name} {machine.cpu_cores}"
-    return json.dumps([machine.backend, name])
+    if machine.device:
+        return json.dumps([machine.backend, machine.device.name or "gpu"])
+    return json.dumps([machine.backend, f"cpu {machine.cpu_name} {machine.cpu_cores}", OF_CPU])

@@ -21,7 +21,7 @@ from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.stream import Event, Segment, held_of, peaks
 from recommender.decide import recommend
 from recommender.errors import InputError
-from recommender.facts import Facts, Machine, ModelFacts
+from recommender.facts import Device, Facts, Machine, ModelFacts
 from recommender.sharing import on_each
 from recommender.step import PEFTS_OWN, WORDS, TrainingStep
 from recommender.timing import LEARNED
@@ -356,6 +356,15 @@ def test_a_damaged_or_closed_state_folder_is_no_traceback(tmp_path: Path, monkey
     monkeypatch.setenv("LORACLE_STATE", str(file / "below a file"))
     with pytest.raises(InputError, match=r"devices\.json cannot be written \(Not a directory\)\.$"):
         calibration._keep(machine, {"runs": {"full": 1.2}})
+
+
+def test_what_was_learned_of_runs_that_multiplied_otherwise_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They took twice as long on some processors as a run does since."""
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
+    known = {"matmul_flops": {"fp32": 2e11}, "pace": {"lora fp32": 1.6}, "runs": {"lora": 1.3}}
+    (tmp_path / "devices.json").write_text(json.dumps({'["cpu", "cpu Zen 4"]': known, '["cuda", "A100"]': known}))
+    assert remembered(Machine(backend="cpu", cpu_name="Zen", cpu_cores=4)) is None
+    assert remembered(Machine(backend="cuda", devices=(Device(name="A100"),))) == known
 
 
 def test_readings_that_are_kept_at_once_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
