@@ -1,5 +1,6 @@
 """Starting the worker: a process of its own, in its own session, that outlives whoever started it."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -149,7 +150,8 @@ def launch(run: RunDirectory, plan: Plan, waiting: Waiting | None = None) -> Non
 
 def _reap(process: "subprocess.Popen[bytes]") -> None:
     """Someone must wait for the child, or a finished worker stays a zombie for as long as the app lives."""
-    threading.Thread(target=process.wait, daemon=True, name="reaper").start()
+    with contextlib.suppress(RuntimeError):  # no thread is left: the worker runs, and nobody is to be told otherwise
+        threading.Thread(target=process.wait, daemon=True, name="reaper").start()
 
 
 def environment() -> dict[str, str]:

@@ -2,10 +2,12 @@
 and clocks are set."""
 
 import ctypes
+import errno
 import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -45,6 +47,18 @@ def execute(
         )  # fmt: skip
     except OSError as error:
         raise Refused(NO_PROCESS.format(why=error.strerror)) from None
+
+
+def start(thread: threading.Thread) -> None:
+    """Start that thread.
+
+    Raises:
+        Refused: the system has none left, as in a container that allows a few processes.
+    """
+    try:
+        thread.start()
+    except RuntimeError:  # how Python says so
+        raise Refused(NO_PROCESS.format(why=os.strerror(errno.EAGAIN))) from None
 
 
 def become(words: Sequence[str]) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 
 from textual.worker import Worker, WorkerState
 
+from engine.processes import start
 from engine.text import one_line
 from tui.i18n import _
 
@@ -43,7 +44,7 @@ async def in_thread(function: Callable[..., Result], *args: object, **kwargs: ob
             except RuntimeError:  # closed in between: nobody waits any more
                 return
 
-    threading.Thread(target=run, daemon=True, name=f"loracle-{getattr(function, '__name__', 'work')}").start()
+    start(threading.Thread(target=run, daemon=True, name=f"loracle-{getattr(function, '__name__', 'work')}"))
     return await future
 
 

@@ -7,6 +7,7 @@ kernels), `nvidia` (ask its driver), `torch_devices` (Intel's and Apple's). The 
 "exit": code}`. A request with `progress` gets lines `{"progress": [done, total, unit]}` before it.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -20,11 +21,15 @@ from engine.processes import answers, trim_heap
 from recommender.errors import Exit, LoracleError
 
 PROGRESS_SECONDS = 0.1
+WATCH_SECONDS = 0.5
+"""Between two looks at whether anybody waits for an answer."""
 
 
 def main() -> int:
     """Answer each request, until there are no more."""
     out = answers()
+    with contextlib.suppress(RuntimeError):  # where no thread can be started the end of the requests is noticed, if later
+        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     kind = sys.argv[1] if len(sys.argv) > 1 else ""
     for line in sys.stdin.buffer:
         out.write(_answered(kind, line, out) + "\n")
@@ -32,6 +37,13 @@ def main() -> int:
         gc.collect()
         trim_heap()
     return 0
+
+
+def _leave_with(parent: int) -> None:
+    """A parent that was killed, or sent SIGTERM, ends no children; a trace would compute on for minutes."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    os._exit(int(Exit.TERMINATED))
 
 
 def _answered(kind: str, line: bytes, out: TextIO) -> str:

@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 from engine.inspection.pipes import ANSWER, Exchange, Progress, Starting
-from engine.processes import execute
+from engine.processes import execute, start
 from engine.text import clean, one_line
 from recommender.errors import Exit, InputError, LoracleError, Refused
 
@@ -132,7 +132,7 @@ class _Idle:
             self._timer.cancel()
             self._timer = threading.Timer(KEPT_SECONDS, self.leave)
             self._timer.daemon = True
-            self._timer.start()
+            start(self._timer)
         if before is not None:
             _leave(before[2].process, before[2])
 

@@ -8,6 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from engine.processes import start
+from recommender.errors import Refused
+
 Progress = Callable[[int, int, str], None]
 """Is told what was done, of how much, and in which unit."""
 
@@ -40,7 +43,7 @@ class Starting:
         Raises:
             Refused: it cannot be started.
         """
-        threading.Thread(target=self._begin, daemon=True).start()
+        start(threading.Thread(target=self._begin, daemon=True))
         self._done.wait()
         if self._error is not None:
             raise self._error
@@ -63,15 +66,20 @@ class Starting:
 
 
 class Exchange:
-    """Requests to a child, the lines it says on the way, and its answers."""
+    """Requests to a child, the lines it says on the way, and its answers; `Refused` where no thread is left for it."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.log = bytearray()
         self.process = process
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._begin(self._listen)
-        self._begin(self._keep_log)
+        try:
+            self._begin(self._listen)
+            self._begin(self._keep_log)
+        except Refused:
+            process.kill()
+            self.close()
+            raise
 
     def answer(self, request: bytes, timeout: float, progress: Progress | None, *, more: bool) -> bytes:
         """The line that answers that one-line request; the last one of a child that has ended, unless there are `more` to come.
@@ -110,7 +118,7 @@ class Exchange:
 
     def _begin(self, task: Callable[[], None]) -> None:
         thread = threading.Thread(target=task, daemon=True)
-        thread.start()
+        start(thread)
         self._threads.append(thread)  # not before: a Ctrl-C may come between, and what was not started cannot be waited for
 
     def _ask(self, request: bytes, *, more: bool) -> None:

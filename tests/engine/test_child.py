@@ -15,7 +15,7 @@ import pytest
 from engine.inspect import inspect_data, inspect_machine
 from engine.inspection import child
 from engine.inspection.child import Cancel, ask
-from recommender.errors import InputError
+from recommender.errors import InputError, Refused
 from recommender.facts import Machine
 
 PYTHON = sys.executable
@@ -196,7 +196,7 @@ for n in range(40):
     except KeyboardInterrupt:
         pass
 leave_idle()
-left = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+left = psutil.wait_procs(psutil.Process().children(), timeout=2)[1]  # a process that was sent SIGKILL takes a moment
 for process in left:
     process.kill()
 print(len(left))
@@ -274,3 +274,38 @@ def test_a_monstrous_file_ends_the_child_only(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "a.csv").write_text("text,label\n" + "a text of some length,1\n" * 2_000_000)
     with pytest.raises(InputError, match=r"a\.csv"):
         ask("data", {"train": str(tmp_path / "a.csv")}, about=str(tmp_path / "a.csv"), timeout=60, memory=400_000_000)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 3])
+def test_where_no_thread_can_be_started_that_is_said(reader: Path, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    """As in a container that allows a few processes: `--auto` ended in a traceback."""
+    reader.write_text(ANSWERING)
+    start, started, before = threading.Thread.start, list[threading.Thread](), set(child._running)
+
+    def none_left(thread: threading.Thread) -> None:
+        if len(started) == left:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    with pytest.raises(Refused, match="No process can be started here"):
+        ask("data", {}, about="a file", timeout=20)
+    assert child._running <= before
+
+
+def test_a_child_at_work_ends_with_its_parent() -> None:
+    """`--auto` that got SIGTERM while it inspected left a trace computing for minutes."""
+    at_work = "lambda *given: os.write(2, b'%d ' % os.getpid()) and time.sleep(60)"
+    working = f"import os, time; from engine.inspection import __main__ as it; it._do = {at_work}; it.main()"
+    code = (
+        f"import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', {working!r}], stdin=subprocess.PIPE)\n"
+        "child.stdin.write(b'{}\\n'); child.stdin.flush(); time.sleep(60)"
+    )
+    with subprocess.Popen([PYTHON, "-c", code], stderr=subprocess.PIPE) as parent:
+        assert parent.stderr is not None
+        pid = b""
+        while not pid.endswith(b" "):
+            pid += parent.stderr.read(1)
+        parent.terminate()
+        assert gone(int(pid))
