@@ -156,9 +156,9 @@ class RunDirectory:
         """
         if self.worker().get("host") in (None, socket.gethostname()):
             return self.alive()
-        before = self._said()
+        before, until = self._said(), time.monotonic() + SILENCE_SECONDS
         while self._said() == before:
-            if not self.alive():
+            if not self.alive() or time.monotonic() > until:  # by that host's clock its last word may lie ahead
                 return False
             time.sleep(WAIT_SECONDS)
         return True

@@ -31,7 +31,7 @@ LINE_EVERY = 10.0
 
 
 def follow(begin: Begin, *, as_json: bool, in_group: bool = False) -> int:
-    """Start a run with `begin`, watch it, and answer for it: Ctrl-C, SIGTERM and SIGHUP stop it with a checkpoint.
+    """Start a run with `begin`, watch it, and answer for it: Ctrl-C and what `stopping.SIGNALS` names stop it with a checkpoint.
 
     Returns the run's exit code. A run `in_group` says only what went wrong with it at its end: the report is that of the
     group.
