@@ -19,8 +19,6 @@ from recommender.plan import Plan
 from recommender.plan_file import dump
 from recommender.recommendation import Recommendation
 
-TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
-"""What the system says where something has that name already."""
 UNFINISHED = "new-run"
 """What a folder is called that is not whole yet."""
 UNFINISHED_SECONDS = 60.0
@@ -47,10 +45,11 @@ def new_folder(root: Path, plan: Plan, kind: str, fill: Callable[[Path], object]
             return beside.rename(root / name)
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_slug(plan)}-{kind}"
         for n in range(1, 1000):
+            path = root / (stem if n == 1 else f"{stem}-{n}")
             try:
-                return beside.rename(root / (stem if n == 1 else f"{stem}-{n}"))
-            except OSError as error:
-                if error.errno not in TAKEN:
+                return beside.rename(path)
+            except OSError:
+                if not path.exists():  # what is said of a name that is taken differs from one file system to the next
                     raise
         raise InputError(f"{root}: a thousand runs were started within this second.")
     finally:

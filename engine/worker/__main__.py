@@ -121,7 +121,7 @@ def main() -> int:
     control.listen(leave)
     heartbeat.start()
     try:
-        end = _work(run, events, control, libraries, partial(_begin_anew, run, heartbeat))
+        end = _work(run, events, control, libraries, partial(_begin_anew, run, heartbeat, last_word))
     finally:
         heartbeat.stop()
     last_word.acquire()
@@ -129,11 +129,11 @@ def main() -> int:
     return int(end["code"])
 
 
-def _begin_anew(run: RunDirectory, heartbeat: Heartbeat) -> None:
-    """Become another worker of that run, if the system lets this process."""
-    heartbeat.stop()
-    print(BEGUN_ANEW, end="", file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError):
+def _begin_anew(run: RunDirectory, heartbeat: Heartbeat, last_word: threading.Lock) -> None:
+    """Become another worker of that run, if the system lets this process and nobody is saying its last word."""
+    with last_word, contextlib.suppress(OSError):
+        heartbeat.stop()
+        print(BEGUN_ANEW, end="", file=sys.stderr, flush=True)
         become(["engine.worker", str(run.path)])
 
 
@@ -169,8 +169,8 @@ def _work(
     before = kept()
 
     def spare(error: BaseException | None) -> None:
-        if error is None or not (over.exists() and kept() > before and _is_memory(error)):
-            return
+        if error is None or control.stop or not (over.exists() and kept() > before and _is_memory(error)):
+            return  # with a stop asked for, as by a signal, of which a new process would not know
         traceback.print_exception(error)
         doing = PHASES.get(tell.now, "the run was at work")
         text = f"Memory ran out while {doing}; a new process goes on, which holds nothing of what came before."

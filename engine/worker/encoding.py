@@ -63,7 +63,7 @@ def token_ids(
         for ids, cut in zip(batch["input_ids"], lost, strict=True):  # most tokenizers write the end themselves, behind a cut too
             if end is not None and cut and ids[-1:] == [end] and len(ids) > 1:
                 ids.pop()
-            elif end is not None and not ended and len(ids) < max_length:
+            elif end is not None and not ended and ids[-1:] != [end] and len(ids) < max_length:  # texts may say it themselves
                 ids.append(end)
             found.input_ids.append(ids)
         for i in range(len(batch["input_ids"]) if words else 0):

@@ -68,6 +68,20 @@ def test_runs_of_the_same_second_get_names_of_their_own(tmp_path: Path) -> None:
     assert len(names) == 5
 
 
+def test_a_name_that_is_taken_is_known_whatever_a_file_system_says_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one that is mounted over SSH it is no more than "failure"."""
+    rename = Path.rename
+
+    def of_few_words(self: Path, target: Path) -> Path:
+        if target.exists():
+            raise OSError(errno.EPERM, "Operation not permitted")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", of_few_words)
+    monkeypatch.setattr(time, "strftime", lambda form: "20261129-200000")
+    assert create(tmp_path, PLAN, None).path != create(tmp_path, PLAN, None).path
+
+
 def test_a_process_that_is_killed_while_it_makes_a_run_leaves_none_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

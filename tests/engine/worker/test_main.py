@@ -258,6 +258,32 @@ def test_memory_that_runs_out_after_the_training_is_looked_for_in_another_life_o
     assert end["status"] == "failed", "where no other life can begin"
 
 
+def test_who_is_told_to_stop_begins_no_other_life(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not know of a signal."""
+    run = begin(make_plan(tiny))
+    monkeypatch.setattr(session, "Session", failing(MemoryError()))
+    control = Control(run.control)
+    control.terminated = 1
+    begun: list[str] = []
+    writer = EventWriter(run.events)
+    end = worker_main._work(run, writer, control, None, lambda: begun.append("anew"))
+    writer.close()
+    assert (begun, end["status"]) == ([], "failed")
+
+
+def test_no_other_life_begins_while_the_last_word_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process leaves behind it: an end in the log would be followed by a beginning."""
+    last_word = threading.Lock()
+    monkeypatch.setattr(worker_main, "become", lambda words: alone.append(last_word.locked()))
+    alone: list[bool] = []
+    run: Any = SimpleNamespace(path=tmp_path)
+    worker_main._begin_anew(run, heartbeat.Heartbeat(run, tmp_path), last_word)
+    assert alone == [True]
+    assert not last_word.locked(), "the system did not let it, and the end is still to be told"
+
+
 def test_a_process_becomes_another_without_ceasing_to_be_itself() -> None:
     program = "from engine.processes import become; become(['timeit', '-n1', '-r1', 'import os; print(os.getpid())'])"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:

@@ -151,6 +151,8 @@ def test_an_end_is_written_where_there_is_room_for_it(tiny_chat: Path) -> None:
     ids = tokenizer("where is my order")["input_ids"]
     found = [token_ids(tokenizer, ["where is my order"], len(ids) + more, as_targets=True).input_ids[0] for more in (-1, 0, 1)]
     assert found == [ids[:-1], ids, [*ids, tokenizer.eos_token_id]]
+    (said,) = token_ids(tokenizer, [f"where is my order{tokenizer.eos_token}"], 99, as_targets=True).input_ids
+    assert list(said) == [*ids, tokenizer.eos_token_id], "an end that the text has is not written twice"
 
 
 def test_a_cut_is_counted_by_tokenizers_written_in_python_too() -> None:
