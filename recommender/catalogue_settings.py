@@ -117,7 +117,8 @@ SETTINGS: dict[str, str] = {
     "S_allocator_cpu": "Freed memory stays in the worker (glibc's malloc on Linux): {times} times as fast where Loracle's "
     "authors measured it, on long rows.",
     "S_allocator_gpu": "The GPU's memory grows in expandable segments, because micro-batches vary in size.",
-    "S_products_cpu": "Matrix products in fp32 by oneDNN or MKL, whichever a short measurement finds faster on this processor.",
+    "S_products_cpu": "Matrix products in fp32 by oneDNN where a short measurement finds it faster on this processor than "
+    "torch's usual library.",
     "S_compile": "Layers compiled (torch.compile): saves about {saved:hours} of this run and costs about {cost:hours}, "
     "judging by measurements on another machine ({share:share} of a step); what it keeps in memory is not counted.",
     "S_compile_own": "Layers compiled (torch.compile), as you wish; what it keeps in memory is not counted.",

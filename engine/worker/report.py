@@ -118,7 +118,7 @@ def kept_together(counts: Mapping[str, int]) -> list[str]:
 
 def computing(plan: Plan, events: Sequence[Event], *, packed: bool) -> dict[str, Any]:
     """How the steps were computed: `padded`, `allocator` (kept, segments, or None for the system's own), `products` (in fp32 on a
-    CPU: onednn or mkl), `compile`, `kernels`.
+    CPU: onednn, or None for torch's usual library), `compile`, `kernels`.
 
     What was taken out of the model on the way counts as not used.
     """
@@ -129,8 +129,8 @@ def computing(plan: Plan, events: Sequence[Event], *, packed: bool) -> dict[str,
         allocator = "kept"
     changed = {name: value for e in events if e["kind"] == "recovery" for name, value in (e.get("after") or {}).items()}
     used = {name: changed.get(name, getattr(plan, name)) for name in ("compile", "kernels")}
-    multiplied = products.in_use() if plan.precision == "fp32" and not torch.cuda.is_available() else None
-    return {"padded": not packed, "allocator": allocator, "products": multiplied, **used}
+    ours = plan.precision == "fp32" and not torch.cuda.is_available() and products.in_use() == "onednn"
+    return {"padded": not packed, "allocator": allocator, "products": "onednn" if ours else None, **used}
 
 
 def probed(events: Sequence[Event]) -> int | None:
