@@ -2,12 +2,10 @@
 and clocks are set."""
 
 import ctypes
-import errno
 import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,9 +13,9 @@ from typing import IO, Any, NoReturn, TextIO
 
 import psutil
 
+from engine.threads import NO_PROCESS
 from recommender.errors import Refused
 
-NO_PROCESS = "No process can be started here ({why}). Close other programs and try again."
 SLACK = 2.0
 """Seconds by which two readings of one start time may differ, where the system tells it by the clock only."""
 CLOCK_SLACK = 60.0
@@ -47,18 +45,6 @@ def execute(
         )  # fmt: skip
     except OSError as error:
         raise Refused(NO_PROCESS.format(why=error.strerror)) from None
-
-
-def start(thread: threading.Thread) -> None:
-    """Start that thread.
-
-    Raises:
-        Refused: the system has none left, as in a container that allows a few processes.
-    """
-    try:
-        thread.start()
-    except RuntimeError:  # how Python says so
-        raise Refused(NO_PROCESS.format(why=os.strerror(errno.EAGAIN))) from None
 
 
 def become(words: Sequence[str]) -> NoReturn:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from engine import launch
-from engine.processes import NO_PROCESS
 from engine.rundir import RunDirectory
+from engine.threads import NO_PROCESS
 from recommender.errors import InputError, Refused
 
 MOST_BYTES = 1_000_000

@@ -7,8 +7,8 @@ from typing import TypeVar, cast
 
 from textual.worker import Worker, WorkerState
 
-from engine.processes import start
 from engine.text import one_line
+from engine.threads import start
 from tui.i18n import _
 
 Result = TypeVar("Result")

@@ -10,8 +10,9 @@ import threading
 from typing import Any
 
 from engine.inspection.pipes import ANSWER, Exchange, Progress, Starting
-from engine.processes import execute, start
+from engine.processes import execute
 from engine.text import clean, one_line
+from engine.threads import start
 from recommender.errors import Exit, InputError, LoracleError, Refused
 
 KEPT = {"trace"}

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from engine.processes import start
+from engine.threads import start
 from recommender.errors import Refused
 
 Progress = Callable[[int, int, str], None]
