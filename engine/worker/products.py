@@ -111,7 +111,7 @@ def _mm(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     way = _way(a, b) if torch._C._get_mkldnn_enabled() else None
     if way is not None:
         return way(a, b)
-    found: torch.Tensor = torch.ops.aten.mm.out(a, b, out=a.new_empty((a.shape[0], b.shape[1]) if a.dim() == b.dim() == 2 else 0))
+    found: torch.Tensor = torch.ops.aten.mm.out(a, b, out=a.new_empty(0))
     return found
 
 
