@@ -36,8 +36,8 @@ SHARES = {
 """What is odd about a part of the rows or tokens, by the fact that says how large it is."""
 COUNTS = {
     "empty_rows": (
-        marked("{n} row has no text or no label and is left out"),
-        marked("{n} rows have no text or no label and are left out"),
+        marked("{n} row has nothing to read, or nothing to learn, and is left out"),
+        marked("{n} rows have nothing to read, or nothing to learn, and are left out"),
     ),
     "unasked_rows": (
         marked("{n} conversation begins with the assistant; what it says before the first question is left out"),

@@ -86,9 +86,9 @@ def refuse_vectors(table: Table, name: str) -> None:
     spelt = (list_in(value) if isinstance(value, str) else value for value in table.values(name)[:LOOK_AT])
     lists = [value for value in spelt if isinstance(value, list)]
     usual = Counter(map(len, lists)).most_common(1)
-    alike = [value for value in lists if len(value) == usual[0][0]]
-    twice = any(len(set(map(str, value))) < len(value) for value in alike)
-    if twice and len(alike) >= 0.9 * len(lists) and all(v in (0, 1) for value in alike for v in value):
+    flags = [value for value in lists if len(value) == usual[0][0] and all(v in (0, 1) for v in value)]
+    twice = any(len(set(map(str, value))) < len(value) for value in flags)
+    if twice and len(flags) >= 0.9 * len(lists):
         raise InputError(
             f"{table.path}: column {one_line(name, 60)} holds a list of 0 and 1, one for each label; write the names of the "
             "row's labels, or a column of 0 and 1 for each label."

@@ -113,7 +113,7 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         "columns logo, remote, fraud hold 0 or 1 each; name the one to predict with --label-column, or use --task multi_label",
     ),
     "vectors": (
-        lambda i, r: {"text": prose(r), "labels": [float(i % 2), 0.0, float(i % 3 == 0)]},
+        lambda i, r: {"text": prose(r), "labels": [float(i % 2), 0.0, 7.0 if i == 9 else float(i % 3 == 0)]},
         "column labels holds a list of 0 and 1, one for each label; write the names of the row's labels, or a column",
     ),
     "spelt-vectors": (
