@@ -60,6 +60,9 @@ SENTENCES: tuple[str, ...] = (
     marked("{place}: column {column} holds a system message as message {number}; it must come first."),
     marked("{place}: column {column} holds two messages of the {role} in a row ({one} and {other})."),
     marked(
+        "{place}: column {column} holds the tag {tag}, and tags written as numbers count from 0; fix it or leave the row out."
+    ),
+    marked(
         "{place}: column {column} holds the tag {tag}, where others are O or begin with B-, I- or the like; fix it or leave "
         "the row out."
     ),

@@ -14,6 +14,7 @@ _WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
 _MISSING = ("nan", "<na>", "null", "\\n", "#n/a")
 """What pandas, databases and spreadsheets write for what is missing; "none" and "n/a" may well be classes."""
 _SPAN_TAG = re.compile(r"O|[A-Z]{1,2}-\S.*")
+_BELOW_ZERO = re.compile(r"-[1-9][0-9]*")
 _FEW_TAGS = 0.05
 """Share of words up to which tags of another form are slips."""
 FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
@@ -67,13 +68,20 @@ def check_classes(
 
 
 def check_tags(place: Place, column: str, counts: Counter[str], first: Mapping[str, int]) -> None:
-    """Where nearly all tags say where a span begins and goes on (`B-PER`, `I-PER`, `O`), all do.
+    """Where nearly all tags say where a span begins and goes on (`B-PER`, `I-PER`, `O`), all do; numbers are of no class below 0.
 
     `counts` has the words of each tag, `first` its first row, which `place` tells.
 
     Raises:
         InputError: one does not, and would be learned as a kind of its own; naming its first row.
     """
+    below = [tag for tag in counts if _BELOW_ZERO.fullmatch(tag)]
+    if below and all(map(_is_number, counts)):
+        tag = min(below, key=first.__getitem__)
+        raise InputError(
+            f"{place(first[tag])}: column {one_line(column, 60)} holds the tag {one_line(tag, 40)}, and tags written as numbers "
+            "count from 0; fix it or leave the row out."
+        )
     strange = [tag for tag in counts if _SPAN_TAG.fullmatch(tag) is None]
     spans = len(counts) - len(strange) > ("O" in counts)
     if spans and strange and sum(counts[tag] for tag in strange) < _FEW_TAGS * counts.total():

@@ -40,6 +40,7 @@ def lines(good: Any, bad: Any) -> str:
 
 CHAT = {"messages": [user("question #"), answer("answer #")]}
 SHARED = {"conversations": [{"from": "human", "value": "q #"}, {"from": "gpt", "value": "a #"}]}
+NUMBERED = {"tokens": ["a#", "b"], "tags": [0, 3]}
 TAGGED = {"tokens": ["a#", "b"], "tags": ["O", "B-x"]}
 PAIR = {"prompt": [user("q #")], "chosen": [answer("x")], "rejected": [answer("y")]}
 LABELLED = {"text": "some words # of it", "label": "a"}
@@ -88,6 +89,7 @@ ROWS = [
     ("joys.jsonl", SEVERAL, {"text": "x y", "labels": ["Joy"]}, "column labels holds Joy, where other rows hold joy"),
     ("sorts.jsonl", SEVERAL, {"text": "x y", "labels": ["joy", 3]}, "column labels holds a number, 3, where other rows"),
     ("alone.jsonl", SEVERAL, {"text": "x y", "labels": "joy"}, "column labels does not hold a list"),
+    ("below.jsonl", NUMBERED, {"tokens": ["a", "b"], "tags": [0, -100]}, "column tags holds the tag -100, and tags written as"),
     ("strange.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": ["O", "ZZZ"]}, "column tags holds the tag ZZZ, where others are"),
     ("flags.jsonl", FLAGS, FLAGS | {"toxic": 2}, "column toxic holds 2, where other rows hold 0 or 1"),
     ("null.jsonl", LABELLED, {"text": "a\0b", "label": "a"}, "column text holds a null byte"),
