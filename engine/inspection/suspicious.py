@@ -175,7 +175,8 @@ def suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str])
     roles = shape.columns
     label = roles.get("label") if shape.task == "classification" else None
     used = [name.partition(".")[0] for name in roles.values()] + list(roles.values())
-    described = describe(head)
+    within = tuple(f"{name}." for name in roles.values())  # such as who speaks in an answer that is an object
+    described = [c for c in describe(head) if not c.name.startswith(within)]
     found = suspicious(head, described, used, label)
     if "text" not in named and "text_pair" not in roles and shape.layout in ("text_label", "text_labels", "text_number", "text"):
         found += other_texts(described, [*used, *(s.column for s in found)], roles["text"])

@@ -304,6 +304,15 @@ def test_texts_beside_the_one_that_is_read_are_named(tmp_path: Path) -> None:
     assert [s.column for s in facts.suspicious_columns if s.why == "text"] == ["clause"]
 
 
+def test_who_speaks_in_an_answer_is_no_column_of_its_own(tmp_path: Path) -> None:
+    def make(i: int, r: random.Random) -> dict[str, Any]:
+        sides = {side: {"from": "gpt", "value": prose(r)} for side in ("chosen", "rejected")}
+        return {"conversations": talk(r, "from", "value", ("human", "gpt"))[:1], **sides}
+
+    facts = looked(write(tmp_path, "pairs.jsonl", make))
+    assert (facts.task, facts.suspicious_columns) == ("preference", ())
+
+
 def test_what_a_question_is_about_is_named_where_it_is_written_in_pieces(tmp_path: Path) -> None:
     make: Make = lambda i, r: {"question": prose(r), "answer": prose(r), "context": [["a", [prose(r)]]], "facts": [["a", i]]}  # noqa: E731
     facts = looked(write(tmp_path, "hotpot.jsonl", make))
