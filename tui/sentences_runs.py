@@ -166,7 +166,7 @@ SENTENCES: tuple[str, ...] = (
     ),
     marked("One row was held out: too few to say whether anything was gained."),
     marked("{n} rows were held out: too few to say whether anything was gained."),
-    marked("No difference in {measure} against {compared}: right and wrong on the same rows."),
+    marked("No difference in {measure} against {compared}."),
     marked(
         "The model predicts {label} for every held-out row: it does not tell them apart yet. Try more epochs or more rows first."
     ),

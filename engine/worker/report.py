@@ -168,7 +168,7 @@ def one_answer(task: Work, labels: Sequence[str], after: Mapping[str, Any] | Non
 def _statement(measure: Measure, gain: Mapping[str, float], compared: str) -> str:
     """Whether that is better, worse, or may be chance."""
     if gain["low"] == gain["high"] == 0:
-        return f"No difference in {measure.words} against {compared}: right and wrong on the same rows."
+        return f"No difference in {measure.words} against {compared}."
     size, low, high = (measure.difference(gain[k]) for k in ("gain", "low", "high"))
     span = f"{size} {'points of ' if measure.points else ''}{measure.words} against {compared} (95% interval {low} to {high})"
     if gain["low"] > 0 or gain["high"] < 0:
