@@ -39,8 +39,11 @@ def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows 
     """
     every = _read(choice, task, choice.train)
     if choice.eval is None and choice.eval_rows is not None and choice.held_out_rows is None:
+        labels = every.labels if task == "classification" else None
         groups = None if every.groups is None and task != "preference" else every.keys()
-        learned, aside = put_aside(len(every), choice.eval_rows, choice.train_rows, choice.split_seed, groups)
+        learned, aside = put_aside(
+            len(every), choice.eval_rows, choice.train_rows, choice.split_seed, labels=labels, groups=groups
+        )
         # Of a sample nothing was dropped, as `sample` has it.
         return replace(every.take(learned), dropped=every.dropped if choice.train_rows is None else 0), every.take(aside)
     train = sample(every, choice.train_rows, choice.split_seed)

@@ -160,7 +160,7 @@ def agreeing(rows: Rows) -> Rows:
 def sort_labels(labels: set[str]) -> list[str]:
     """Label names in a stable order: numbers by value, else alphabetically."""
     if all(_is_integer(label) for label in labels):
-        return sorted(labels, key=int)
+        return sorted(labels, key=lambda label: (int(label), label))  # 1 and 01 are two labels
     return sorted(labels)
 
 

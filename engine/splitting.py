@@ -4,6 +4,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
+from typing import Any
 
 from engine.rows import Rows
 from recommender.errors import InputError
@@ -18,41 +19,35 @@ def sample(rows: Rows, count: int | None, seed: int) -> Rows:
 
 
 def put_aside(
-    rows: int, held_out: int, train_rows: int | None, seed: int, groups: Sequence[Hashable] | None = None
+    rows: int,
+    held_out: int,
+    train_rows: int | None,
+    seed: int,
+    *,
+    labels: Sequence[Hashable] | None = None,
+    groups: Sequence[Hashable] | None = None,
 ) -> tuple[list[int], list[int]]:
     """Places of the rows that are trained on and of those held out, where both come from one file, in the file's order.
 
-    `groups` tell which rows belong together: whole groups are held out, unless they are too large for that.
+    Held out are as many of each class as its share is, where there are `labels`; `groups` tell which rows belong together:
+    whole groups are held out, unless they are too large for that. Both may be hashes, which differ from process to process:
+    what is drawn depends on which are equal, not on what they are.
 
     Raises:
         InputError: more than half would be held out.
     """
     if held_out > rows / 2:
         raise InputError(f"--eval-rows is {held_out}, more than half of the {rows} rows there are; name a file with --eval.")
-    wanted = rows if train_rows is None else min(held_out + train_rows, rows)
-    if groups is not None and len(set(groups)) < rows:
-        order = random.Random(seed)
-        aside = _whole_groups(groups, held_out, order)
-        if 2 * len(aside) >= held_out:
-            kept = set(aside)
-            rest = [i for i in range(rows) if i not in kept]
-            return sorted(order.sample(rest, min(wanted - held_out, len(rest)) if train_rows else len(rest))), sorted(aside)
-    chosen = random.Random(seed).sample(range(rows), wanted)
-    return sorted(chosen[held_out:]), sorted(chosen[:held_out])
-
-
-def _whole_groups(groups: Sequence[Hashable], count: int, order: random.Random) -> list[int]:
-    """Places of about `count` rows, whole groups of them."""
-    members_of: dict[Hashable, list[int]] = defaultdict(list)
-    for i, group in enumerate(groups):
-        members_of[group].append(i)
-    shuffled = list(members_of.values())
-    order.shuffle(shuffled)
-    taken: list[int] = []
-    for members in shuffled:
-        if len(taken) + len(members) <= count:
-            taken += members
-    return taken
+    place_of: dict[Hashable, int] = {}
+    classes = [0] * rows if labels is None else [place_of.setdefault(label, len(place_of)) for label in labels]
+    aside = _carved_places(classes, range(rows) if groups is None else groups, held_out, seed)
+    if 2 * len(aside) < held_out:
+        aside = _carved_places(classes, range(rows), held_out, seed)
+    out = set(aside)
+    rest = [i for i in range(rows) if i not in out]
+    if train_rows is not None and train_rows < len(rest):
+        rest = sorted(random.Random(seed).sample(rest, train_rows))
+    return rest, aside
 
 
 def carve(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
@@ -61,18 +56,25 @@ def carve(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
     A class keeps at least one row on the side that stays. What the shares of the classes lack to whole rows goes to those that
     lack most (largest remainder), so that many small classes give `count` rows too.
     """
-    if count <= 0 or len(rows) < 2:
-        return rows.take([]), rows
-    sizes = Counter(rows.labels)
+    taken = _carved_places(rows.labels, rows.keys(), count, seed)
+    chosen = set(taken)
+    return rows.take(taken), rows.take([i for i in range(len(rows)) if i not in chosen])
+
+
+def _carved_places(labels: Sequence[Any], keys: Sequence[Hashable], count: int, seed: int) -> list[int]:
+    """Places of the rows that `carve` takes out, in order; rows of equal `keys` belong together."""
+    if count <= 0 or len(labels) < 2:
+        return []
+    sizes = Counter(labels)
     quotas = _quotas(sizes, count, seed)
     wanted = quotas.total()
     taken: list[int] = []
-    picked: Counter[str] = Counter()
-    left = list(_shuffled(rows, seed))
+    picked: Counter[Any] = Counter()
+    left = list(_shuffled(labels, keys, seed))
     for needed in (1.0, 0.5):  # where groups hold several labels and one of these is full, the others go on filling up
         over = []
         for members in left if len(taken) < wanted else ():
-            own = Counter(rows.labels[i] for i in members)
+            own = {labels[members[0]]: 1} if len(members) == 1 else Counter(labels[i] for i in members)  # of a million rows
             lacking = sum(n for label, n in own.items() if picked[label] + n <= quotas[label])
             stays = all(picked[label] + n < sizes[label] for label, n in own.items())
             if stays and lacking >= needed * len(members) and len(taken) + len(members) <= wanted:
@@ -81,11 +83,10 @@ def carve(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
             else:
                 over.append(members)
         left = over
-    chosen = set(taken)
-    return rows.take(sorted(taken)), rows.take([i for i in range(len(rows)) if i not in chosen])
+    return sorted(taken)
 
 
-def _quotas(sizes: Counter[str], count: int, seed: int) -> Counter[str]:
+def _quotas(sizes: Counter[Any], count: int, seed: int) -> Counter[Any]:
     """How many rows each class gives, of so many that it has; `count` in all where they can."""
     share = min(count / sizes.total(), 0.9)
     exact = {label: share * size for label, size in sizes.items()}
@@ -114,7 +115,7 @@ def deal(rows: Rows, folds: int, seed: int) -> list[int]:
     dealt = [0] * len(rows)
     sizes = [0] * folds
     of_label: dict[str, list[int]] = defaultdict(lambda: [0] * folds)
-    for members in _shuffled(rows, seed):
+    for members in _shuffled(rows.labels, rows.keys(), seed):
         own = Counter(rows.labels[i] for i in members)
         alike = [sum(n * of_label[label][fold] for label, n in own.items()) for fold in range(folds)]
         fold = min(range(folds), key=list(zip(alike, sizes, strict=True)).__getitem__)
@@ -126,15 +127,17 @@ def deal(rows: Rows, folds: int, seed: int) -> list[int]:
     return dealt
 
 
-def _shuffled(rows: Rows, seed: int) -> Iterator[list[int]]:
+def _shuffled(labels: Sequence[Any], keys: Sequence[Hashable], seed: int) -> Iterator[list[int]]:
     """Indices of the rows, a group at a time, label by label: a group counts to the rarest of its labels."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for i, key in enumerate(rows.keys()):
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
         groups[key].append(i)
-    sizes = Counter(rows.labels)
-    by_label: dict[str, list[list[int]]] = defaultdict(list)
+    sizes = Counter(labels)
+    by_label: dict[Any, list[list[int]]] = defaultdict(list)
     for members in groups.values():
-        by_label[min((rows.labels[i] for i in members), key=lambda label: (sizes[label], label))].append(members)
+        found = {labels[i] for i in members}
+        rarest = min(found, key=lambda label: (sizes[label], label)) if len(found) > 1 else found.pop()
+        by_label[rarest].append(members)
     order = random.Random(seed)
     for label in sorted(by_label):
         order.shuffle(by_label[label])

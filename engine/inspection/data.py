@@ -201,8 +201,11 @@ def _put_aside(
 ) -> tuple[Counted, Counted]:
     """Rows to train on and rows to hold out, of one file, as `engine.loading.load` takes them."""
     groups = None if every.belongings is None else every.belongings.tolist()
+    labels = every.targets.tolist() if shape.task == "classification" else None
     seed = int(request.get("split_seed") or 0)
-    train, held_out = put_aside(len(every), request["eval_rows"], request.get("train_rows"), seed, groups)
+    train, held_out = put_aside(
+        len(every), request["eval_rows"], request.get("train_rows"), seed, labels=labels, groups=groups
+    )
     known, aside = (count(source, shape, told, only=set(every.numbers[places].tolist())) for places in (train, held_out))
     known.dropped = every.dropped if request.get("train_rows") is None else 0
     return known, aside

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine.inspection.data import inspect_data
 from engine.loading import split
 from engine.rows import Rows, agreeing, key_of, labelled, sort_labels, unique
-from engine.splitting import carve, deal, sample
+from engine.splitting import carve, deal, put_aside, sample
 from engine.tables.read import read_table
 from engine.tables.table import Table
 from recommender.errors import InputError
@@ -159,6 +159,17 @@ def test_a_question_that_all_rows_share_is_split_all_the_same_and_said(tmp_path:
     assert len(parts.held_out) > 0
 
 
+def test_rows_put_aside_have_the_share_of_each_class_and_leave_some_of_it_to_train_on(tmp_path: Path) -> None:
+    labels = ["only" if i == 7 else "rare" if i % 20 == 0 else f"usual {i % 2}" for i in range(300)]
+    file = write(tmp_path, "a.csv", rows_of([(f"text {i}", label) for i, label in enumerate(labels)]))
+    for seed in range(5):
+        parts = split(choice(file, eval_rows=100, split_seed=seed))
+        assert Counter(parts.held_out.labels)["rare"] == 5
+        assert "only" in parts.train.labels
+    # Inspection knows hashes of the labels, a run their names: both are to hold out the same rows.
+    assert put_aside(300, 100, 50, 3, labels=labels) == put_aside(300, 100, 50, 3, labels=[f"-{label}"[::-1] for label in labels])
+
+
 def test_a_sample_is_seeded_and_keeps_the_order() -> None:
     rows = many(100)
     taken = sample(rows, 10, seed=3)
@@ -182,6 +193,8 @@ def test_rows_that_contradict_others_are_told_apart_from_repeats() -> None:
 def test_labels_are_sorted_as_numbers_when_they_are_numbers() -> None:
     assert sort_labels({"10", "9", "-1"}) == ["-1", "9", "10"]
     assert sort_labels({"10", "9", "b"}) == ["10", "9", "b"]
+    alike = [label for i in range(1, 10) for label in (f"0{i}", f"{i}")]
+    assert sort_labels(set(alike)) == alike
 
 
 def test_missing_values_make_a_row_drop_out() -> None:
