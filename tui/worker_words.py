@@ -15,6 +15,10 @@ WARNINGS: dict[str, str] = {
     "rows_cut:held_out": marked(
         "{rows_cut} held-out rows are longer than the length read and were cut ({tokens_cut} tokens lost)."
     ),
+    "system_moved": marked(
+        "The model's chat template has no place for system messages: they are written before the first question. Write them there"
+        " when you use the model, too."
+    ),
     "no_held_out": marked("There are no held-out rows, so the report cannot say what the training gained."),
     "no_samples": marked("There is too little memory for sample answers; the report has none."),
     "few_answers": marked(

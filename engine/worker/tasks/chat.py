@@ -10,7 +10,7 @@ from engine.worker.generating import Limits
 from engine.worker.packing import IGNORED, learned
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Begin, Encoded, Progress, Prompt
-from engine.worker.tasks.chat_template import give_template, unwritten_calls, unwritten_thoughts
+from engine.worker.tasks.chat_template import give_template, moves_system, unwritten_calls, unwritten_thoughts
 from engine.worker.tasks.conversation import Rendered, ends_of, prompt_of, rendered
 from engine.worker.tasks.writing import Writing, reported
 from engine.worker.tasks.written import truth_of, with_texts
@@ -23,6 +23,10 @@ THOUGHTS = {
 }
 """What becomes of thoughts that are left out, by when they are."""
 
+SYSTEM_MOVED = (
+    "The model's chat template has no place for system messages: they are written before the first question. Write them there"
+    " when you use the model, too."
+)
 CHAT = """\
 import torch
 
@@ -60,6 +64,7 @@ class Chat(Writing):
             calls = unwritten_calls(tokenizer, item, rows.where(number))
             uncalled += calls
             thoughts[unwritten_thoughts(tokenizer, item, rows.where(number))] += 1
+            self.note_system(tokenizer, item)
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
                 targets.append(row.labels[:most])
@@ -96,6 +101,11 @@ class Chat(Writing):
                 "plain_template",
                 "The model has no chat template; a plain one (### Instruction, ### Response) is used and saved with the result.",
             )
+
+    def note_system(self, tokenizer: Any, item: dict[str, Any]) -> None:
+        """Tell of a system message that the template has no place for."""
+        if "system_moved" not in self.remarks and moves_system(tokenizer, item):
+            self.remark("system_moved", SYSTEM_MOVED)
 
     def note_end(self, tokenizer: Any, row: Rendered) -> None:
         """Remember what a row's answers are closed with: generation stops there."""

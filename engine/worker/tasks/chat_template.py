@@ -31,11 +31,41 @@ def give_template(tokenizer: Any) -> bool:
 
 def written(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, ask: bool = False) -> str:
     """The conversation as one text; with `ask` also what asks for the next answer. With every call in it, if the template knows
-    how to write calls at all.
+    how to write calls at all; with the system message before the first question, if it knows no other place for it.
 
     Raises:
         InputError: the template does not take it.
     """
+    found, _ = _placed(tokenizer, messages, tools, ask=ask)
+    if isinstance(found, str):
+        return found
+    said = one_line(str(found) or type(found).__name__, 200)
+    raise InputError(f"{where}: the model's chat template does not take this conversation: {said}") from None
+
+
+def moves_system(tokenizer: Any, item: dict[str, Any]) -> bool:
+    """Whether a conversation's system message is written before its first question, because the template refuses it (Gemma 2's) or
+    leaves it out (Mistral's where an answer comes last)."""
+    return _placed(tokenizer, item["messages"], item["tools"], ask=False)[1]
+
+
+def _placed(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool) -> tuple[str | Exception, bool]:
+    """The conversation as one text, or why it is none; and whether its system message was moved."""
+    found = _rendered(tokenizer, messages, tools, ask=ask)
+    first, *rest = messages or [{}]
+    system = str(first.get("content") or "").strip() if first.get("role") == "system" else ""
+    if not system or not rest or rest[0]["role"] != "user" or (isinstance(found, str) and system in found):
+        return found, False
+    # Some templates do not write it, but go by what it says (SmolLM3's of /no_think).
+    if isinstance(found, str) and found != _rendered(tokenizer, rest, tools, ask=ask):
+        return found, False
+    moved = [rest[0] | {"content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
+    instead = _rendered(tokenizer, moved, tools, ask=ask)
+    return (instead, True) if isinstance(instead, str) else (found, False)
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool) -> str | Exception:
+    """What the template makes of the messages as they are, or what it raises first."""
     failed: Exception | None = None
     found: list[str] = []
     calling = [m for m in messages if m.get("tool_calls")]
@@ -48,10 +78,7 @@ def written(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, 
             continue
         if all(says_calls(m, found[-1]) for m in calling):
             return found[-1]
-    if found:
-        return found[0]
-    said = one_line(str(failed) or type(failed).__name__, 200)
-    raise InputError(f"{where}: the model's chat template does not take this conversation: {said}") from None
+    return found[0] if found or failed is None else failed
 
 
 def as_known(messages: Sequence[Any], *, parsed: bool = True) -> list[Any]:

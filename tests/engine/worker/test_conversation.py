@@ -280,6 +280,33 @@ def test_what_a_template_says_against_a_conversation_is_told(tiny_chat: Path) ->
         conversation.rendered(strict, item(), "data.jsonl: row 3")
 
 
+REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+DROPPING = CHATML.replace("messages %}", "messages if message['role'] != 'system' %}", 1)
+NATIVE = {
+    "written": CHATML,
+    "in the question": "{% for m in messages if m['role'] != 'system' %}{{ messages[0]['content'] + m['content'] }}{% endfor %}",
+    "a switch": "{{ 'short ' if messages[0]['content'] == '/brief' }}" + DROPPING,
+}
+
+
+def test_a_system_message_that_a_template_has_no_place_for_stands_before_the_question(tiny_chat: Path, tmp_path: Path) -> None:
+    rows = read(tmp_path, [{"messages": TALK}] * 4, "messages", {"messages": "messages"}, "chat")
+    usual = with_template(tiny_chat, CHATML)
+    joined = [TALK[1] | {"content": "Be brief.\n\nWhere is my parcel?"}, *TALK[2:]]
+    for template in (REFUSING, DROPPING):
+        tokenizer = with_template(tiny_chat, template)
+        task = Chat(plan_of(tiny_chat), [], 0)
+        found = task.encode(tokenizer, rows)
+        assert list(found.input_ids[0]) == conversation.rendered(usual, item(joined), "x").ids
+        assert "before the first question" in task.remarks["system_moved"]
+        asked = conversation.prompt_of(tokenizer, item(), "x")[1]
+        assert asked == conversation.prompt_of(usual, item(joined), "x")[1], "a sample is asked as was learned"
+    for template in NATIVE.values():
+        own = with_template(tiny_chat, template)
+        system = TALK[0] | {"content": "/brief"} if template == NATIVE["a switch"] else TALK[0]
+        assert not chat_template.moves_system(own, item([system, *TALK[1:]]))
+
+
 def test_without_a_template_a_plain_one_is_given_and_the_end_token_learned(tiny_chat: Path) -> None:
     plain = with_template(tiny_chat, None)
     assert chat_template.give_template(plain)
