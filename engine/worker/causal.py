@@ -47,7 +47,7 @@ def reads_once(model: Any) -> bool:
     device = next(model.parameters()).device
     if not is_packed(model) or kind_of(device) != "cpu" or _drops(model):
         return False
-    first, second = _made_up(inner, 11, 7)
+    first, second = made_up(inner, 11, 7)
     rows = [first, [*first[:4], *second], second]
     try:
         with evaluating(model), torch.no_grad():
@@ -86,7 +86,7 @@ def prepare(model: Any) -> str | None:
 
 def _both_ways(model: Any, inner: Any) -> str | None:
     device = next(model.parameters()).device
-    rows = _made_up(inner, 11, 7)
+    rows = made_up(inner, 11, 7)
     batch = pack(rows, rows, device)
     with torch.no_grad():
         expected, other = (torch.cat([_alone(model, row, padding, device) for row in rows]) for padding in (0, 3))
@@ -107,8 +107,8 @@ def _both_ways(model: Any, inner: Any) -> str | None:
     return None
 
 
-def _made_up(inner: Any, *lengths: int) -> list[list[int]]:
-    """Rows of these lengths."""
+def made_up(inner: Any, *lengths: int) -> list[list[int]]:
+    """Rows of these lengths, to read both ways."""
     generator = torch.Generator().manual_seed(0)
     words = min(inner.config.get_text_config().vocab_size, 1000)
     return [torch.randint(5, words, (n,), generator=generator).tolist() for n in lengths]

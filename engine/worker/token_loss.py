@@ -1,6 +1,7 @@
 """Cross-entropy over a large vocabulary without its logits: a chunk of tokens at a time, gradients with the first pass."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,34 @@ def token_losses(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk:
     again = torch.is_grad_enabled()
     pieces = zip(hidden.split(chunk), targets.split(chunk), strict=True)
     return torch.cat([checkpoint(each, h, t, use_reentrant=False) if again else each(h, t) for h, t in pieces])
+
+
+def before_head(model: Any, batch: Mapping[str, Any], places: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Hidden states as they come to the head, (N, hidden), at `places` of a padded batch; the head itself sees one of each row,
+    and what it says of that is not used."""
+    caught: list[torch.Tensor] = []
+
+    def catch(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        caught.append(arguments[0])
+        return (arguments[0][:, :1],)
+
+    hook = inner_of(model).get_output_embeddings().register_forward_pre_hook(catch)
+    try:
+        model(**batch)
+    finally:
+        hook.remove()
+    return caught[0][places]
+
+
+def head_apart(model: Any, batch: Mapping[str, Any], places: tuple[torch.Tensor, ...], targets: torch.Tensor) -> float:
+    """By how many nats at most the loss of a token differs when the head is put on the tokens at `places` only; without end where
+    the model has no such head. To be called in evaluation mode, without gradients."""
+    expected = functional.cross_entropy(model(**batch).logits[places].float(), targets, reduction="none")
+    try:
+        found = token_losses(before_head(model, batch, places), head_of(model), targets)
+    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError):
+        return math.inf
+    return float((found - expected).abs().max())
 
 
 class _Summed(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here

@@ -44,8 +44,8 @@ def written(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, 
 
 
 def moves_system(tokenizer: Any, item: dict[str, Any]) -> bool:
-    """Whether a conversation's system message is written before its first question, because the template refuses it (Gemma 2's) or
-    leaves it out (Mistral's where an answer comes last)."""
+    """Whether a conversation's system message is written before its first question, because the template refuses it (Gemma
+    2's) or leaves it out (Mistral's where an answer comes last)."""
     return _placed(tokenizer, item["messages"], item["tools"], ask=False)[1]
 
 

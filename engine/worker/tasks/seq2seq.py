@@ -19,7 +19,7 @@ from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
 from engine.worker.tasks.written import answer_of, truth_of, with_texts
-from engine.worker.token_loss import head_of, token_loss, token_losses
+from engine.worker.token_loss import before_head, head_apart, head_of, token_loss, token_losses
 from engine.worker.token_rows import lengths_of
 from recommender.errors import InputError
 
@@ -88,18 +88,9 @@ class Seq2Seq(Task):
         inner = inner_of(model)
         device = next(model.parameters()).device
         self._settle(inner)
-        generator = torch.Generator().manual_seed(0)
-        words = min(inner.config.get_text_config().vocab_size, 1000)
-        rows = [torch.randint(5, words, (n,), generator=generator).tolist() for n in (9, 6)]
+        rows = causal.made_up(inner, 9, 6)
         with evaluating(model), torch.no_grad(), autocast(device, self.plan.precision):
-            expected = functional.cross_entropy(*self._logits(model, rows, rows[::-1]), reduction="none")
-            try:
-                hidden, truth = self._before_head(model, rows, rows[::-1])
-                apart = float((token_losses(hidden, head_of(inner), truth) - expected).abs().max())
-            except (TypeError, ValueError, AttributeError, RuntimeError, IndexError):
-                return
-        kind = torch.get_autocast_dtype(device.type) if self.plan.precision.endswith("-mixed") else inner.dtype
-        self.chunked = apart <= causal.AGREEMENT.get(kind, 5e-2)
+            self.chunked = head_apart(model, *self._batch(model, rows, rows[::-1])) <= causal.tolerance(inner)
 
     def _settle(self, inner: Any) -> None:
         """Have the model's own settings for writing, which are saved with it, say what is trained and scored.
@@ -116,11 +107,10 @@ class Seq2Seq(Task):
 
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of the written tokens."""
+        batch, places, truth = self._batch(model, input_ids, targets)
         if self.chunked:
-            hidden, truth = self._before_head(model, input_ids, targets)
-            return token_loss(hidden, head_of(model), truth)
-        logits, truth = self._logits(model, input_ids, targets)
-        return functional.cross_entropy(logits, truth, reduction="sum")
+            return token_loss(before_head(model, batch, places), head_of(model), truth)
+        return functional.cross_entropy(model(**batch).logits[places].float(), truth, reduction="sum")
 
     def lengths(self, input_ids: Sequence[Sequence[int]], targets: Sequence[Any]) -> list[int]:
         """The longer of what is read and what is written: to either all rows of a micro-batch may be padded."""
@@ -132,11 +122,11 @@ class Seq2Seq(Task):
 
     def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
         """Summed loss and tokens of each row."""
+        batch, places, truth = self._batch(model, input_ids, targets)
         if self.chunked:
-            hidden, truth = self._before_head(model, input_ids, targets)
-            losses = token_losses(hidden, head_of(model), truth)
+            losses = token_losses(before_head(model, batch, places), head_of(model), truth)
         else:
-            losses = functional.cross_entropy(*self._logits(model, input_ids, targets), reduction="none")
+            losses = functional.cross_entropy(model(**batch).logits[places].float(), truth, reduction="none")
         return [answer_of(self.kind, part) for part in losses.split([len(row) for row in targets])]
 
     def write_out(
@@ -165,7 +155,9 @@ class Seq2Seq(Task):
         use = USE.replace("{length}", str(self.plan.max_length)).replace("{new}", str(self.longest))
         return use.replace("{tastes}", as_keywords(self.tastes))
 
-    def _batch(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[dict[str, Any], Any, torch.Tensor]:
+    def _batch(
+        self, model: Any, input_ids: list[list[int]], targets: list[Any]
+    ) -> tuple[dict[str, Any], tuple[torch.Tensor, ...], torch.Tensor]:
         """Keywords of the model, the places of what is written, and that, (N,), row by row."""
         device = next(model.parameters()).device
         labels = padded(targets, IGNORED, "cpu")["input_ids"]
@@ -174,27 +166,6 @@ class Seq2Seq(Task):
         carrying = labels != IGNORED
         places = tuple(where.to(device) for where in carrying.nonzero(as_tuple=True))
         return batch | {"use_cache": False}, places, labels[carrying].to(device)
-
-    def _logits(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, vocabulary) in fp32 and (N,), row by row."""
-        batch, places, truth = self._batch(model, input_ids, targets)
-        return model(**batch).logits[places].float(), truth
-
-    def _before_head(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states as they come to the head, (N, hidden), and targets, (N,); the model's own head sees one place a row."""
-        batch, places, truth = self._batch(model, input_ids, targets)
-        caught: list[torch.Tensor] = []
-
-        def catch(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-            caught.append(arguments[0])
-            return (arguments[0][:, :1],)
-
-        hook = inner_of(model).get_output_embeddings().register_forward_pre_hook(catch)
-        try:
-            model(**batch)
-        finally:
-            hook.remove()
-        return caught[0][places], truth
 
 
 def settle_languages(tokenizer: Any) -> bool:

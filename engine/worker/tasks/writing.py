@@ -12,12 +12,12 @@ from engine.text import one_line
 from engine.worker import causal
 from engine.worker.batches import padded
 from engine.worker.generating import as_keywords, tastes_off
-from engine.worker.inner import body_of, inner_of
+from engine.worker.inner import body_of, evaluating, inner_of
 from engine.worker.packing import IGNORED, learned, pack
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
 from engine.worker.tasks.written import answer_of
-from engine.worker.token_loss import head_of, token_losses
+from engine.worker.token_loss import before_head, head_apart, head_of, token_loss, token_losses
 from recommender.errors import InputError
 
 Row = TypeVar("Row")
@@ -42,6 +42,9 @@ class Writing(Task):
     own_usage: ClassVar[str]
     """Lines of Python that write a text, for the model card."""
 
+    chunked = False
+    """Whether the head of a model that is read padded is put on the learned tokens only, a chunk at a time; else all logits are
+    computed."""
     tokenizer: Any = None
     ends: tuple[int, ...] = ()
     """Tokens that end an answer: the tokenizer's end token, what the template closes a turn with, and what the model's own
@@ -74,6 +77,7 @@ class Writing(Task):
         with autocast(next(model.parameters()).device, self.plan.precision):
             reason = causal.prepare(model)
             self.once = reason is None and causal.reads_once(model)
+            self.chunked = reason is not None and self._reads_learned_only(model, inner)
         self.packed = reason is None
         if reason is not None:
             self.remark("padded", f"Rows are padded to equal lengths, which is slower: {one_line(reason, 200)}.")
@@ -92,13 +96,21 @@ class Writing(Task):
                 # belongs to the other way of writing is not used, so nothing is lost with it.
                 generation.update(**dict.fromkeys(UNUSED), pad_token_id=self.pad)
 
+    def _reads_learned_only(self, model: Any, inner: Any) -> bool:
+        """Whether the head may be put on some tokens only: both ways must give the same losses."""
+        rows = causal.made_up(inner, 9, 6)
+        with evaluating(model), torch.no_grad():
+            return head_apart(model, *self._batch(model, rows, rows)) <= causal.tolerance(inner)
+
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of the learned tokens; logits exist for those only."""
         if causal.is_packed(model):
             device = next(model.parameters()).device
             return causal.packed_loss(body_of(model), head_of(model), pack(input_ids, targets, device, once=self.once))
-        logits, truth = self._padded(model, input_ids, targets)
-        return functional.cross_entropy(logits, truth, reduction="sum")
+        batch, places, truth = self._batch(model, input_ids, targets)
+        if self.chunked:
+            return token_loss(before_head(model, batch, places), head_of(model), truth)
+        return functional.cross_entropy(model(**batch).logits[places].float(), truth, reduction="sum")
 
     def weight(self, targets: Sequence[Any]) -> float:
         """Learned tokens of the logical batch."""
@@ -115,18 +127,23 @@ class Writing(Task):
             batch = pack(input_ids, targets, next(model.parameters()).device, once=self.once)
             hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
             return token_losses(hidden.index_select(0, batch.predicting), head_of(model), batch.targets)
-        return functional.cross_entropy(*self._padded(model, input_ids, targets), reduction="none")
+        batch, places, truth = self._batch(model, input_ids, targets)
+        if self.chunked:
+            return token_losses(before_head(model, batch, places), head_of(model), truth)
+        return functional.cross_entropy(model(**batch).logits[places].float(), truth, reduction="none")
 
-    def _padded(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits before learned tokens, (N, vocabulary), and those tokens, (N,), row by row."""
-        batch = padded(input_ids, self.pad, next(model.parameters()).device)
-        logits = model(**batch, use_cache=False).logits
+    def _batch(
+        self, model: Any, input_ids: list[list[int]], targets: list[Any]
+    ) -> tuple[dict[str, Any], tuple[torch.Tensor, ...], torch.Tensor]:
+        """Keywords of a model that is read padded, the places before learned tokens, and those tokens, (N,), row by row."""
+        batch: dict[str, Any] = padded(input_ids, self.pad, next(model.parameters()).device)
         truth = torch.full(batch["input_ids"].shape, IGNORED, dtype=torch.long)
         for i, row in enumerate(targets):
             truth[i, : len(row)] = torch.tensor(row)
         truth = truth[:, 1:]
-        rows, places = (where.to(logits.device) for where in (truth != IGNORED).nonzero(as_tuple=True))  # found on the host
-        return logits[rows, places].float(), truth[truth != IGNORED].to(logits.device)
+        device = batch["input_ids"].device
+        places = tuple(where.to(device) for where in (truth != IGNORED).nonzero(as_tuple=True))  # found on the host
+        return batch | {"use_cache": False}, places, truth[truth != IGNORED].to(device)
 
     def plain_text(self, tokenizer: Any, texts: Sequence[str]) -> Encoded:
         """As the tokenizer begins and ends a text, cut at the plan's length."""

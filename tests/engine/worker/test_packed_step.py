@@ -1,6 +1,7 @@
 """A packed, cut, chunked step learns what the plain padded batch learns."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from engine.worker import attention, causal, dropout, fused_lora
-from engine.worker.inner import body_of
+from engine.worker.inner import body_of, inner_of
 from engine.worker.modeling import keep_trainable
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
+from engine.worker.tasks.base import Encoded
+from engine.worker.tasks.chat import Chat
 from engine.worker.token_loss import Head, head_of, token_loss
-from tests.engine.worker.exact import gradients, stir, uncut
+from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
+from tests.engine.worker.writing import plan_of
 
 SMALL = {
     "vocab_size": 97,
@@ -271,6 +275,29 @@ def test_a_model_whose_attention_wants_more_is_refused_and_left_as_it_was() -> N
     before = model.config._attn_implementation
     assert "softcap" in str(causal.prepare(model))
     assert model.config._attn_implementation == before
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        transformers.Gemma2Config(**DECODER, head_dim=8, final_logit_softcapping=3.0),
+        transformers.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4, pad_token_id=0),
+    ],
+    ids=lambda c: c.model_type,
+)
+@pytest.mark.parametrize("adapters", [False, True])
+def test_a_model_that_is_read_padded_puts_its_head_on_learned_tokens_only(config: Any, adapters: bool) -> None:
+    model = adapted(build(config)) if adapters else build(config)
+    ids, labels = (side[:3] + side[4:] for side in rows(prompts=True))  # without the row that teaches nothing
+    model.train()
+    expected = plain_step(model, ids, labels), gradients(model)
+    task = Chat(plan_of(Path("any")), [], 0)
+    task.adopt(model)
+    assert (task.packed, task.chunked) == (False, True)
+    seen: list[int] = []
+    inner_of(model).lm_head.register_forward_hook(lambda head, read, said: seen.append(said[..., 0].numel()))
+    same_as_uncut(task, model, Encoded(ids, labels, labels), 40, expected, ROUNDING)
+    assert max(seen) <= sum(map(learned, labels))
 
 
 def test_generation_after_preparing_is_unchanged(tmp_path: Any) -> None:
