@@ -8,8 +8,9 @@ import pytest
 from recommender.counting import distinct_rows
 from recommender.decide import recommend
 from recommender.evidence import SOURCES
-from recommender.facts import DataFacts, Facts
+from recommender.facts import DataFacts, Facts, ModelFacts
 from recommender.recommendation import Recommendation
+from recommender.shape import shape_of
 
 GB = 10**9
 BERT = {
@@ -426,7 +427,9 @@ def test_numbers_far_off_of_which_nobody_counted_how_many_are_passed_over() -> N
 
 def test_skewed_classes_are_weighted() -> None:
     assert advise(gpu(12), BERT, IMDB | {"label_counts": [900, 100]}).settings.class_weights
-    assert not advise(gpu(12), BERT, IMDB).settings.class_weights
+    even = advise(gpu(12), BERT, IMDB | {"task": "multi_label", "label_counts": [500, 400]})
+    assert not even.settings.class_weights
+    assert "S_no_class_weights" in {r.code for r in even.settings_reasons}
 
 
 def test_a_brought_warm_up_longer_than_the_run_is_pointed_out() -> None:
@@ -479,6 +482,12 @@ def test_nothing_known_is_answered_with_stated_assumptions() -> None:
         assert assumption in warning.text
     assert {c.memory.origin for c in advice.candidates} == {"assumed"}
     assert {c.hours.origin for c in advice.candidates} == {"assumed"}
+
+
+def test_the_family_is_told_by_names_before_the_size() -> None:
+    named = {"flan-t5-xl": "encoder-decoder", "Qwen2.5-0.5B": "decoder", "deberta-v2-xxlarge": "encoder", "some-1.5b": "decoder"}
+    for name, family in named.items():
+        assert shape_of(ModelFacts(id=name, parameters=1_500_000_000)).family == family
 
 
 def test_conditions_that_would_change_the_verdict_are_true() -> None:

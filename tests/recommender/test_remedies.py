@@ -126,7 +126,7 @@ def test_between_percentiles_lengths_are_spread_as_texts_are() -> None:
     assert share_cut(data, 512) == pytest.approx(0.139, abs=0.005)
     shares = [share_cut(data, n) or 0.0 for n in range(280, 2000, 10)]
     assert shares == sorted(shares, reverse=True)
-    assert share_cut(data, 280) == pytest.approx(0.5)
+    assert [share_cut(data, n) for n in (280, 700, 1000)] == pytest.approx([0.5, 0.05, 0.01])
     assert share_cut(data, 2000) == 0
 
 

@@ -114,6 +114,12 @@ def test_a_step_of_raw_text_reads_about_260_thousand_tokens_in_full() -> None:
     assert [rates.passes_over_text(blocks, 1) for blocks in (10, 60, 99, 100)] == [4, 2, 2, 1]
 
 
+def test_a_batch_of_raw_text_counts_blocks_and_not_documents() -> None:
+    books = data(RAW, 10, trained_tokens=2_048_000)
+    assert hyper.training_rows(books, Split(8, 2, 0), 2048) == 800
+    assert hyper.training_rows(data(TEXT), Split(8, 2, 0), 2048) == 8
+
+
 def test_batches_are_halved_while_a_run_has_under_100_steps() -> None:
     halved = [
         rates.effective_batch_of(32, encoder=encoder, rows=rows, epochs=epochs)
