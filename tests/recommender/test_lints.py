@@ -78,6 +78,11 @@ def test_one_step_is_not_said_in_the_plural() -> None:
     assert about_the_plan({"max_steps": 1})["few_steps"].text.startswith("Only one optimizer step; aim for 100")
 
 
+def test_rows_that_too_few_steps_never_reach_are_counted() -> None:
+    said = about_the_plan({"max_steps": 60, "batch_size": 8})["rows_unseen"].facts
+    assert (said["seen"], said["needed"]) == (480, -(-said["rows"] // 8))
+
+
 @pytest.mark.parametrize(
     "plan",
     [

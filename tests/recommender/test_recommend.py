@@ -430,6 +430,8 @@ def test_skewed_classes_are_weighted() -> None:
     even = advise(gpu(12), BERT, IMDB | {"task": "multi_label", "label_counts": [500, 400]})
     assert not even.settings.class_weights
     assert "S_no_class_weights" in {r.code for r in even.settings_reasons}
+    uneven = advise(gpu(12), BERT, IMDB | {"task": "multi_label", "label_counts": [900, 40]})
+    assert [w.facts for w in uneven.warnings if w.code == "imbalanced_labels"] == [{"most": 900, "least": 40}]
 
 
 def test_a_brought_warm_up_longer_than_the_run_is_pointed_out() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from recommender import hyper, rates
-from recommender.counting import Split
+from recommender.counting import Split, split_of
 from recommender.decide import recommend
 from recommender.facts import DataFacts, Facts, Goal, ModelFacts
 from recommender.recommendation import METHODS
@@ -112,6 +112,13 @@ def test_a_step_of_raw_text_reads_about_260_thousand_tokens_in_full() -> None:
     ]
     assert found == [128, 4096, 32]
     assert [rates.passes_over_text(blocks, 1) for blocks in (10, 60, 99, 100)] == [4, 2, 2, 1]
+
+
+def test_rows_are_split_by_how_many_there_are() -> None:
+    found = {n: tuple(split_of(data(rows=n))) for n in (1_000, 5_000, 20_000, 200_000)}
+    small, large = {1_000: (723, 127, 150), 5_000: (3_825, 675, 500)}, {20_000: (16_200, 1_800, 2_000)}
+    assert found == small | large | {200_000: (188_000, 2_000, 10_000)}
+    assert split_of(data(rows=1_000, eval_rows=300)) == (850, 150, 0), "held-out rows that were brought are not taken twice"
 
 
 def test_a_batch_of_raw_text_counts_blocks_and_not_documents() -> None:
