@@ -63,6 +63,9 @@ def test_an_answer_that_never_varies_correlates_with_nothing() -> None:
     assert found["pearson"] == 0
     assert found["r2"] < 0
     assert Numbers([]).summary([5.0, 5.0], Answers([4.0, 5.0], None))["r2"] == 0
+    table = Numbers([]).table([0.1, 0.3, 0.7], [0.2, 0.2, 0.9])
+    drawn = Numbers([]).from_sums(np.array([[3.0, 0.0, 0.0]]) @ table)  # as the bootstrap may draw: rounding is no variation
+    assert (drawn["r2"].tolist(), drawn["pearson"].tolist()) == ([0.0], [0.0])
 
 
 @pytest.mark.parametrize(
