@@ -10,7 +10,7 @@ from engine.worker.generating import Limits
 from engine.worker.packing import IGNORED, learned
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Begin, Encoded, Progress, Prompt
-from engine.worker.tasks.chat_template import give_template, moves_system, unwritten_calls, unwritten_thoughts
+from engine.worker.tasks.chat_template import as_placed, give_template, unwritten_calls, unwritten_thoughts
 from engine.worker.tasks.conversation import Rendered, ends_of, prompt_of, rendered
 from engine.worker.tasks.writing import Writing, reported
 from engine.worker.tasks.written import truth_of, with_texts
@@ -64,7 +64,7 @@ class Chat(Writing):
             calls = unwritten_calls(tokenizer, item, rows.where(number))
             uncalled += calls
             thoughts[unwritten_thoughts(tokenizer, item, rows.where(number))] += 1
-            self.note_system(tokenizer, item)
+            self.note_system(tokenizer, item["messages"], item["tools"])
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
                 targets.append(row.labels[:most])
@@ -102,9 +102,9 @@ class Chat(Writing):
                 "The model has no chat template; a plain one (### Instruction, ### Response) is used and saved with the result.",
             )
 
-    def note_system(self, tokenizer: Any, item: dict[str, Any]) -> None:
+    def note_system(self, tokenizer: Any, messages: Sequence[Any], tools: Any) -> None:
         """Tell of a system message that the template has no place for."""
-        if "system_moved" not in self.remarks and moves_system(tokenizer, item):
+        if "system_moved" not in self.remarks and as_placed(tokenizer, messages, tools) is not messages:
             self.remark("system_moved", SYSTEM_MOVED)
 
     def note_end(self, tokenizer: Any, row: Rendered) -> None:

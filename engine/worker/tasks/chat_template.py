@@ -43,25 +43,25 @@ def written(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, 
     raise InputError(f"{where}: the model's chat template does not take this conversation: {said}") from None
 
 
-def moves_system(tokenizer: Any, item: dict[str, Any]) -> bool:
-    """Whether a conversation's system message is written before its first question, because the template refuses it (Gemma
-    2's) or leaves it out (Mistral's where an answer comes last)."""
-    return _placed(tokenizer, item["messages"], item["tools"], ask=False)[1]
+def as_placed(tokenizer: Any, messages: Sequence[Any], tools: Any) -> Sequence[Any]:
+    """The messages; where the template refuses the system message (Gemma 2's) or leaves it out (Mistral's where an answer comes
+    last), that stands before the first question."""
+    return _placed(tokenizer, messages, tools, ask=False)[1]
 
 
-def _placed(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool) -> tuple[str | Exception, bool]:
-    """The conversation as one text, or why it is none; and whether its system message was moved."""
+def _placed(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool) -> tuple[str | Exception, Sequence[Any]]:
+    """The conversation as one text, or why it is none; and the messages that it was made of."""
     found = _rendered(tokenizer, messages, tools, ask=ask)
     first, *rest = messages or [{}]
     system = str(first.get("content") or "").strip() if first.get("role") == "system" else ""
     if not system or not rest or rest[0]["role"] != "user" or (isinstance(found, str) and system in found):
-        return found, False
+        return found, messages
     # Some templates do not write it, but go by what it says (SmolLM3's of /no_think).
     if isinstance(found, str) and found != _rendered(tokenizer, rest, tools, ask=ask):
-        return found, False
+        return found, messages
     moved = [rest[0] | {"content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
     instead = _rendered(tokenizer, moved, tools, ask=ask)
-    return (instead, True) if isinstance(instead, str) else (found, False)
+    return (instead, moved) if isinstance(instead, str) else (found, messages)
 
 
 def _rendered(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool) -> str | Exception:

@@ -24,7 +24,7 @@ from engine.worker.tasks.answers import (
     unlike,
     where_they_differ,
 )
-from engine.worker.tasks.chat_template import as_known, leaves_out, special_ids, special_tokens, written
+from engine.worker.tasks.chat_template import as_known, as_placed, leaves_out, special_ids, special_tokens, written
 from recommender.errors import InputError
 
 _SHORT = 20
@@ -178,7 +178,11 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = tokenizer.apply_chat_template(
-            as_known(messages), tools=tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+            as_known(as_placed(tokenizer, messages, tools)),
+            tools=tools,
+            tokenize=True,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
         )
     ids, marked = list(found["input_ids"]), list(found["assistant_masks"])
     said = [message for message in messages if message["role"] == "assistant"]

@@ -56,7 +56,7 @@ class Preference(Chat):
                 first.append(len(chosen))
             else:
                 untrained[number] = lost > 0
-            self.note_system(tokenizer, {"messages": item["messages"] + item["chosen"], "tools": item["tools"]})
+            self.note_system(tokenizer, item["messages"] + item["chosen"], item["tools"])
             for side in pair:
                 self.note_end(tokenizer, side)
         cut = f"within max_length ({most} tokens) both answers are the same, or one of them has not begun"

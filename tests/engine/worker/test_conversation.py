@@ -304,7 +304,11 @@ def test_a_system_message_that_a_template_has_no_place_for_stands_before_the_que
     for template in NATIVE.values():
         own = with_template(tiny_chat, template)
         system = TALK[0] | {"content": "/brief"} if template == NATIVE["a switch"] else TALK[0]
-        assert not chat_template.moves_system(own, item([system, *TALK[1:]]))
+        talk = [system, *TALK[1:]]
+        assert chat_template.as_placed(own, talk, None) is talk
+    marks = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}")
+    marked = with_template(tiny_chat, REFUSING.replace(CHATML, marks))
+    assert shown(marked, conversation.rendered(marked, item(), "x")) == ["Since Monday.<|im_end|>"]
 
 
 def test_without_a_template_a_plain_one_is_given_and_the_end_token_learned(tiny_chat: Path) -> None:
