@@ -149,14 +149,15 @@ def test_what_rows_share_is_never_on_two_sides(kind: str, options: dict[str, int
     assert len(parts.held_out) == (60 if options else pytest.approx(48, abs=15))
 
 
-def test_a_question_that_all_rows_share_is_split_all_the_same_and_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"eval_rows": 40}], ids=["carved", "put aside"])
+def test_a_question_that_all_rows_share_is_split_all_the_same_and_said(options: dict[str, int], tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"prompt": "A poem!", "completion": f"poem {i}"}) + "\n" for i in range(200)))
     columns = {"prompt": "prompt", "completion": "completion"}
-    parts = split(DataChoice(train=str(file), columns=columns, layout="prompt_completion"), "instruction")
+    parts = split(DataChoice(train=str(file), columns=columns, layout="prompt_completion", **options), "instruction")
     assert parts.counts["torn"] == 1
     assert len(parts.validation) > 0
-    assert len(parts.held_out) > 0
+    assert len(parts.held_out) == options.get("eval_rows", 30)
 
 
 def test_rows_put_aside_have_the_share_of_each_class_and_leave_some_of_it_to_train_on(tmp_path: Path) -> None:
@@ -277,6 +278,9 @@ def test_folds_are_equally_large_and_mixed_repeatable_and_depend_on_the_seed() -
     rare = Counter(fold for fold, label in zip(dealt, rows.labels, strict=True) if label == "rare")
     assert sorted(rare.values()) == [4, 4, 4, 4, 5]
     assert dealt == deal(rows, 5, 3) != deal(rows, 5, 4)
+    apart = grouped([(i // 5, "a") for i in range(15)] + [(i, "b") for i in range(3, 23)])
+    folds = [fold for fold, label in zip(deal(apart, 4, 0), apart.labels, strict=True) if label == "b"]
+    assert Counter(folds) == dict.fromkeys(range(4), 5), "whatever the groups of another label have filled"
 
 
 def test_the_folds_of_a_plan_are_held_out_in_turn(tmp_path: Path) -> None:
