@@ -10,7 +10,13 @@ from engine.worker.generating import Limits
 from engine.worker.packing import IGNORED, learned
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Begin, Encoded, Progress, Prompt
-from engine.worker.tasks.chat_template import as_placed, give_template, unwritten_calls, unwritten_thoughts
+from engine.worker.tasks.chat_template import (
+    as_placed,
+    give_template,
+    unwritten_calls,
+    unwritten_results,
+    unwritten_thoughts,
+)
 from engine.worker.tasks.conversation import Rendered, ends_of, prompt_of, rendered
 from engine.worker.tasks.writing import Writing, reported
 from engine.worker.tasks.written import truth_of, with_texts
@@ -53,7 +59,7 @@ class Chat(Writing):
         self.prepare_tokenizer(tokenizer)
         most = self.plan.max_length
         input_ids, targets, wanted = TokenRows(), TokenRows(), []
-        rows_cut = tokens_cut = uncalled = silent = 0
+        rows_cut = tokens_cut = uncalled = unheard = silent = 0
         thoughts = Counter[str | None]()
         untrained: dict[int, bool] = {}
         for item, number in reported(zip(rows.items or (), rows.numbers, strict=True), progress):
@@ -63,6 +69,7 @@ class Chat(Writing):
             tokens_cut += lost
             calls = unwritten_calls(tokenizer, item, rows.where(number))
             uncalled += calls
+            unheard += unwritten_results(tokenizer, item, rows.where(number))
             thoughts[unwritten_thoughts(tokenizer, item, rows.where(number))] += 1
             self.note_system(tokenizer, item["messages"], item["tools"])
             if learned(row.labels[:most]):
@@ -78,6 +85,12 @@ class Chat(Writing):
                 "calls_left_out",
                 f"{rows.source}: {uncalled:,} of {len(rows):,} rows call tools, which the model's chat template leaves out: "
                 "nothing is learned from those turns. Use a model whose template supports tools.",
+            )
+        if unheard:
+            self.remark(
+                "results_left_out",
+                f"{rows.source}: {unheard:,} of {len(rows):,} rows hold what tools answered, which the model's chat template"
+                " leaves out: the answers after it are learned as if made up. Use a model whose template supports tools.",
             )
         for when, what in THOUGHTS.items():
             if thoughts[when]:

@@ -1,6 +1,7 @@
 """Conversations as a tokenizer's chat template writes them, and what it leaves out."""
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -11,6 +12,8 @@ from engine.inspection.templates import PLAIN
 from engine.text import one_line
 from engine.worker.tasks.answers import says_calls, unlike
 from recommender.errors import InputError
+
+_WORD = re.compile(r"\w+")
 
 
 def give_template(tokenizer: Any) -> bool:
@@ -130,6 +133,21 @@ def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
         return False
     whole = written(tokenizer, item["messages"], item["tools"], where)
     return not all(says_calls(message, whole) for message in calling)
+
+
+def unwritten_results(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
+    """Whether what a tool answered is not in the conversation as written: the answer after it is then learned as if made up.
+
+    Told by its words: some templates write it as it is, others as JSON.
+
+    Raises:
+        InputError: the template does not take such a conversation.
+    """
+    results = [message["content"] for message in item["messages"] if message["role"] == "tool"]
+    if not results:
+        return False
+    whole = written(tokenizer, item["messages"], item["tools"], where)
+    return any(word not in whole for result in results for word in _WORD.findall(result))
 
 
 def leaves_out(tokenizer: Any, messages: list[Any], tools: Any, whole: str, where: str, *, at: int) -> bool:

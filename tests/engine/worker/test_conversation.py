@@ -274,6 +274,19 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     assert not chat_template.unwritten_calls(speaks, item(turns), "x")
 
 
+def test_what_tools_answered_and_a_template_leaves_out_is_told(tiny_chat: Path, tmp_path: Path) -> None:
+    called = {"role": "assistant", "content": '<tool_call>{"name": "weather"}</tool_call>'}
+    turns = [TALK[1], called, {"role": "tool", "content": '{"sky": "18 C"}'}, TALK[2]]
+    rows = read(tmp_path, [{"messages": turns}, {"messages": TALK}], "messages", {"messages": "messages"}, "chat")
+    deaf = CHATML.replace("messages %}", "messages if message['role'] != 'tool' %}", 1)
+    content = "message['content']"
+    as_json = CHATML.replace(content, f"({content} | tojson if message['role'] == 'tool' else {content})")
+    for template, told in ((deaf, True), (CHATML, False), (as_json, False)):
+        task = Chat(plan_of(tiny_chat), [], 0)
+        task.encode(with_template(tiny_chat, template), rows)
+        assert ("1 of 2 rows hold what tools answered" in task.remarks.get("results_left_out", "")) is told
+
+
 def test_what_a_template_says_against_a_conversation_is_told(tiny_chat: Path) -> None:
     strict = with_template(tiny_chat, "{{ raise_exception('no system role, please') }}")
     with pytest.raises(InputError, match=r"data\.jsonl: row 3: .*no system role, please"):
