@@ -2,14 +2,16 @@
 
 import os
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 PACKAGES = ("loracle", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
 
-def environment_note() -> dict[str, Any]:
-    """What exact repetition depends on beside the plan: what orders the sums (threads, library), device, versions."""
+def environment_note(*, dated: bool = False) -> dict[str, Any]:
+    """What exact repetition depends on beside the plan: what orders the sums (threads, library), device, versions; where rows are
+    `dated`, the day."""
     import torch
 
     from engine.worker import products
@@ -19,6 +21,7 @@ def environment_note() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "products": products.in_use(),
         "device": device_label(),
+        "date": time.strftime("%Y-%m-%d") if dated else None,
         "host": platform.node(),
         "pid": os.getpid(),
         "versions": versions(),
@@ -37,13 +40,13 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def compare(note: dict[str, Any]) -> str:
+def compare(note: dict[str, Any], *, dated: bool = False) -> str:
     """`exact`, or `approximate: ` and what is different from when the checkpoint was written, or from one step to the next."""
     from engine.worker.modeling import device_name
 
-    now = environment_note()
+    now = environment_note(dated=dated)
     then = {"products": "mkl"} | note
-    compared = ("threads", "products", "device")
+    compared = ("threads", "products", "device", "date")
     changed = [f"{name} was {then.get(name)}, is {now[name]}" for name in compared if then.get(name) != now[name]]
     old, new = note.get("versions") or {}, now["versions"]
     changed += [f"{name} was {old.get(name, 'not noted')}, is {new[name]}" for name in new if old.get(name) != new[name]]

@@ -218,7 +218,7 @@ class Session:
             memory_available=expected.get("available") or memory_available(),
             versions=environment_note()["versions"],
             resumed_from=resumed,
-            resume=compare(read_json(checkpoint / "loracle.json")) if checkpoint else None,
+            resume=compare(read_json(checkpoint / "loracle.json"), dated=task.dated) if checkpoint else None,
         )
 
 

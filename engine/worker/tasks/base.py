@@ -119,6 +119,8 @@ class Task(ABC):
     """Whether the model is told of which text of a pair a token is; `modeling.load_config` looks."""
     packed = False
     """Whether the models of this run read sequences laid end to end, without padding."""
+    dated = False
+    """Whether rows are written with the date of the day."""
     once = False
     """Whether what rows of a micro-batch begin with alike is then read once."""
 

@@ -430,6 +430,8 @@ def test_a_resume_is_exact_only_with_the_same_threads_device_and_versions(monkey
     assert resuming.compare(older) == f"approximate: torch was 1.0, is {note['versions']['torch']}"
     unsaid = note | {"versions": {name: v for name, v in note["versions"].items() if name != "loracle"}}
     assert resuming.compare(unsaid) == f"approximate: loracle was not noted, is {note['versions']['loracle']}"
+    yesterday = resuming.environment_note(dated=True) | {"date": "2026-11-28"}
+    assert resuming.compare(yesterday, dated=True).startswith("approximate: date was 2026-11-28, is 20")
     monkeypatch.setattr(modeling, "device_label", lambda: note["device"])
     monkeypatch.setattr(modeling, "device_name", lambda: "cuda")
     assert resuming.compare(note) == "approximate: a GPU adds up in no fixed order"
