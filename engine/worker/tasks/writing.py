@@ -124,9 +124,9 @@ class Writing(Task):
     def token_losses(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of each learned token, (N,), row after row."""
         if causal.is_packed(model):
-            batch = pack(input_ids, targets, next(model.parameters()).device, once=self.once)
-            hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
-            return token_losses(hidden.index_select(0, batch.predicting), head_of(model), batch.targets)
+            row = pack(input_ids, targets, next(model.parameters()).device, once=self.once)
+            hidden = body_of(model)(**row.inputs).last_hidden_state[0]
+            return token_losses(hidden.index_select(0, row.predicting), head_of(model), row.targets)
         batch, places, truth = self._batch(model, input_ids, targets)
         if self.chunked:
             return token_losses(before_head(model, batch, places), head_of(model), truth)
