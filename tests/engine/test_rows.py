@@ -154,7 +154,8 @@ def test_a_question_that_all_rows_share_is_split_all_the_same_and_said(options: 
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"prompt": "A poem!", "completion": f"poem {i}"}) + "\n" for i in range(200)))
     columns = {"prompt": "prompt", "completion": "completion"}
-    parts = split(DataChoice(train=str(file), columns=columns, layout="prompt_completion", **options), "instruction")
+    plan = {"train": str(file), "columns": columns, "layout": "prompt_completion", **options}
+    parts = split(DataChoice.model_validate(plan), "instruction")
     assert parts.counts["torn"] == 1
     assert len(parts.validation) > 0
     assert len(parts.held_out) == options.get("eval_rows", 30)
