@@ -205,6 +205,9 @@ class DataFacts(Given):
     """Labels that carry loss in one epoch, for tasks that generate text."""
     read_tokens: Count | None = None
     """Tokens that an encoder-decoder reads in one epoch; the other token counts are of the longer of what it reads and writes."""
+    read_tokens_max: Count | None = None
+    written_tokens_max: Count | None = None
+    """Of the longest text that an encoder-decoder reads, and of the longest that it writes."""
     tokens_origin: Literal["measured", "estimated", "assumed"] | None = None
     truncation: tuple[Truncation, ...] = ()
     classes: Count | None = None

@@ -25,6 +25,7 @@ class Sizes(NamedTuple):
     rows: int
     """Sequences of the largest micro-batch."""
     length: int
+    """Tokens that are read of each row."""
     rank: int
     learned: int
     """Tokens of the micro-batch that reach a vocabulary's head."""
@@ -57,11 +58,18 @@ class Ways(NamedTuple):
     narrow: bool = False
     """Whether it then reads 16 bit."""
     apart: bool = False
-    """Whether what is written stands apart from what is read: `share` is then its part of the length."""
+    """Whether what is written stands apart from what is read."""
+    read: int = 0
+    written: int = 0
+    """Tokens of the longest text then read and of the longest written. 0 where it is not known: all of the length is read, and
+    `share` of it written."""
 
     def sizes(self, rows: int, length: int, rank: int) -> Sizes:
-        """All sizes of a step of so many rows."""
-        written = max(round(self.share * length), 1) if self.apart else 0
+        """All sizes of a step of so many rows, cut at that length."""
+        written = 0
+        if self.apart:
+            written = min(self.written, length) if self.written else max(round(self.share * length), 1)
+            length = min(self.read or length, length)
         of_row = written or max(min(round(self.share * length), length - 1), 1)
         learned = rows * of_row if self.chunk else 0
         at_once = max(self.tile // length**2, 1) if self.tile else 0

@@ -9,13 +9,15 @@
 
 Measured is the engine's own step, the median of those after the first two, by the clock and by the processor time of the thread
 that takes it, which a busy machine leaves alone. Predicted is the traced step, each kind of its operations run here
-(`engine.worker.tracing.timed`), and what Python, autograd and cold caches add: two numbers that were fitted to such cells. Runs
-were not looked at for them. To be run with the environment of Loracle's worker (`engine.launch`): how threads wait is in both.
+(`engine.worker.tracing.timed`), and what Python, autograd and cold caches add: two numbers that were fitted to such cells, before
+oneDNN multiplied. Runs were not looked at for them. Both are computed as a worker computes: in its environment, by its products.
 Runs are told by the wall clock, as a person sees them, and by processor time over the number of threads.
 """
 
 import argparse
 import json
+import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -31,9 +33,11 @@ from benchmarks.paired import machine
 from benchmarks.prediction.models import MINILM, SMOLLM2
 from benchmarks.prediction.score import spread
 from engine.events import Event, read_events
+from engine.launch import arithmetic
 from engine.pace import PROBED
 from engine.rundir import RunDirectory
 from engine.state import RunState
+from engine.worker import products
 from engine.worker.took import Step, steps_of
 from engine.worker.tracing import own
 from engine.worker.tracing.candidates import _plan
@@ -215,6 +219,10 @@ def main() -> None:
     parser.add_argument("--look", action="store_true", help="print what the runs say and keep nothing")
     parser.add_argument("--again", action="store_true", help="forget the cells that were measured")
     given = parser.parse_args()
+    environment = os.environ | arithmetic()
+    if environment != dict(os.environ):  # libraries read it once, when they are loaded
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.prediction.times", *sys.argv[1:]], environment)
+    products.take_faster()
     warnings.simplefilter("ignore")
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if given.again:

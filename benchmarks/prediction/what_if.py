@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.prediction.models import LLAMA_8B, MINILM, SMOLLM2
+from engine.worker import products
 from engine.worker.tracing.candidates import candidates
 from recommender import fitted
 from recommender.facts import Facts
@@ -89,6 +90,7 @@ def _step(one: dict[str, Any], rows: int, length: int, rank: int) -> Step:
 def main() -> None:
     """Every step that is not in the file, or those whose name has the words given."""
     warnings.simplefilter("ignore")
+    products.take_faster()
     only = " ".join(sys.argv[1:])
     known: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for name, config, machine, task, method, checkpointing, precision, rows, length in STEPS:

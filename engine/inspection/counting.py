@@ -191,6 +191,9 @@ class Looked:
     texts: list[str]
     """Different texts, not many, drawn so that similar ones are together."""
     targets: list[str]
+    longest_read: int = 0
+    longest_written: int = 0
+    """By an encoder-decoder."""
 
 
 def look(source: Source, shape: Shape, counted: Counted, counter: tokens.Counter, told: Told = nobody) -> Looked:
@@ -218,8 +221,12 @@ def look(source: Source, shape: Shape, counted: Counted, counter: tokens.Counter
         before += own.before
         found.trained += sum(own.learned)
         found.read += sum(own.read)
-        longer = counter.rows([row for row, kind in marked if kind & 2], shape.task).whole
-        found.longest = max([found.longest, *own.whole, *longer])
+        longer = counter.rows([row for row, kind in marked if kind & 2], shape.task)
+        found.longest = max([found.longest, *own.whole, *longer.whole])
+        for some in (own, longer):
+            if some.read:
+                found.longest_read = max(found.longest_read, *some.read)
+                found.longest_written = max(found.longest_written, *some.learned)
         for row, kind in marked:
             if kind & 4:
                 found.texts.append((row.text if shape.task in CLASSIFYING else whole(row))[:READ_CHARACTERS])

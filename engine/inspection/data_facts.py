@@ -47,6 +47,8 @@ def facts_of(shape: Shape, counted: Counted, held_out: Counted | None, looked: L
         "tokens_total": round(int(ordered.sum()) * scale),
         "trained_tokens": None if labelled else round(looked.trained * scale),
         "read_tokens": round(looked.read * scale) or None,
+        "read_tokens_max": looked.longest_read or None,
+        "written_tokens_max": looked.longest_written or None,
         "tokens_origin": _origin(shape, looked, counter),
         "truncation": [
             Truncation(

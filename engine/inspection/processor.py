@@ -9,8 +9,12 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.inspection.limits import container_cores
+
+if TYPE_CHECKING:
+    from recommender.facts import Machine
 
 BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 """Flags of processors that multiply bf16 in hardware: x86 and, without a prefix, ARM."""
@@ -44,6 +48,11 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
                 break
     # ARM kernels name no model.
     return Processor(found or platform.processor() or platform.machine() or None, bool(BF16 & flags), "avx512f" in flags)
+
+
+def is_here(machine: "Machine") -> bool:
+    """Whether that trains on a CPU, and on this one."""
+    return machine.device is None and (machine.cpu_name, machine.cpu_cores) == (processor().name, usable_cores())
 
 
 def usable_cores() -> int:

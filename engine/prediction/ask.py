@@ -113,32 +113,35 @@ def each(
 ) -> tuple[dict[str, Any], set[str]]:
     """What the child says of each of these steps, by name, and the names of those that it had no time for: of those that stand
     beside others none is begun later than `within` seconds after the first, of all others none in the second half of `seconds`;
-    unless somebody `waits` only what is remembered is told. What is in neither cannot be traced. Each is remembered by itself;
-    `told` is called before a wait.
+    unless somebody `waits` only what is remembered is told. What is in neither cannot be traced. Each is remembered by itself,
+    by the child as soon as it is counted: one that is ended for the time it takes, on a busy machine, leaves that and has had no
+    time for the others. `told` is called before a wait.
     """
 
     def key(plan: dict[str, Any]) -> str:
         return key_of("step", {"asked": request | {"plan": {**plan, "name": None, "beside": None}}, "environment": arithmetic()})
 
-    known = {plan["name"]: remembering.remembered(key(plan), TRACES) for plan in plans}
-    lacking = [plan for plan in plans if known[plan["name"]] is None]
-    found = {name: answer["step"] for name, answer in known.items() if answer is not None and answer["step"] is not None}
+    def known() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        answers = {plan["name"]: remembering.remembered(key(plan), TRACES) for plan in plans}
+        counted = {name: answer["step"] for name, answer in answers.items() if answer is not None and answer["step"] is not None}
+        return counted, [plan for plan in plans if answers[plan["name"]] is None]
+
+    found, lacking = known()
     if not lacking or not waits:
         return found, {plan["name"] for plan in lacking}
-    # What is begun in the second half may not come to its end, and with a child that is ended all that it counted is lost.
-    asked = request | {"plans": lacking, "within": seconds / 2, "beside_within": within}
+    asked = request | {"plans": [plan | {"key": key(plan)} for plan in lacking], "within": seconds / 2, "beside_within": within}
     if told is not None:
         told()
     try:
         said = _from_child("candidates", asked, about=about, seconds=seconds, cancel=cancel)
-    except Cannot:
-        return found, {plan["name"] for plan in lacking if plan.get("beside")}
+    except Cannot as error:
+        found, lacking = known()
+        return found, {plan["name"] for plan in lacking if error.code == "too_slow" or plan.get("beside")}
     left = set(said.get("left", ()))
     for plan in lacking:
-        step = said["steps"].get(plan["name"])
-        if plan["name"] not in left and (step is not None or not said.get("short_of_memory")):  # with more it would be another
-            remembering.remember(key(plan), {"step": step}, TRACES)
-    return found | {name: step for name, step in said["steps"].items() if step is not None}, left
+        if plan["name"] not in left and plan["name"] not in said["steps"] and not said.get("short_of_memory"):
+            remembering.remember(key(plan), {"step": None}, TRACES)  # which with more memory might be another answer
+    return found | said["steps"], left
 
 
 def key_of(kind: str, request: dict[str, Any]) -> str:

@@ -8,14 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.inspection.child import Cancel
-from engine.inspection.processor import processor, usable_cores
+from engine.inspection.processor import is_here
 from engine.launch import expandable
 from engine.prediction.ask import KNOWN, each
 from engine.prediction.configured import Cannot, checked
 from recommender import savings
 from recommender.decide import completed, recommend, settled
 from recommender.edits import edited
-from recommender.facts import Facts, Machine
+from recommender.facts import Facts
 from recommender.footprint import Step
 from recommender.hyper import ALL_LINEAR
 from recommender.plan import Plan
@@ -35,7 +35,7 @@ from recommender.typical import micro_batch
 from recommender.variants import step_of
 
 SECONDS = 120.0
-"""A recommendation waits no longer for it."""
+"""A recommendation waits no longer for all of it."""
 WITHIN = 10.0
 """No later are steps begun that decide beside what is recommended: what is left is counted the next time."""
 REMEMBERED = 40
@@ -49,6 +49,8 @@ ROUNDS = 6
 OF_PLANS = {"precision", "gradient_checkpointing", "optimizer", "trained", "last_layers", "dropout", "adapter_dtype", "dora"}
 OF_ADAPTERS = {"dropout", "adapter_dtype", "dora"}
 """Of a step's choices, those that a plan has by the same names, and those that only adapters have."""
+OF_DATA = {"task", "tokens_total", "trained_tokens", "read_tokens", "read_tokens_max", "written_tokens_max"}
+"""What a step's trace depends on of the data."""
 Own = Callable[[Recommendation], Iterable[Plan]]
 
 
@@ -84,20 +86,24 @@ def with_counted_steps(
     explained: bool = False,
     told: Callable[[], None] | None = None,
 ) -> Facts:
-    """The facts with the steps counted of all candidates that are recommended on them, unless `advised` is false, and of a
-    person's own plans: those that `own` makes of a recommendation. Then, with all that was advised, of others: those near the
+    """The facts with the steps counted of a person's own plans, those that `own` makes of a recommendation, and of all candidates
+    that are recommended on them, unless `advised` is false. Then, with all that was advised, of others: those near the
     memory that is free, of which a formula would decide whether they fit, those whose memory a sentence tells, and where the
     advice is `explained`, those after a change that would save memory. Seconds, the first time.
 
     Sentences about other machines that no number stands in go by the fits of these, and by the formula beyond them: nobody waits
-    for them. Who reads the plan on a screen has the time (`deciding`). `told` is called before each wait."""
-    until = 0.0
+    for them. Who reads the plan on a screen has the time (`deciding`). `told` is called before each wait. All of them together
+    last no longer than `SECONDS`, which is enough unless the machine is busy."""
+    until, ends = 0.0, time.monotonic() + SECONDS
     for _ in range(ROUNDS if _can_be_traced(facts) else 0):
         advice, beside = _told(facts, explained=explained) if advised else (recommend(facts), [])
         edits = [edited(facts, advice.candidate(plan.method), plan).candidate for plan in own(advice)]
-        shown = steps_of(facts, [*(advice.candidates if advised else ()), *edits])
-        left = until - time.monotonic() if until else WITHIN / 2
-        before, facts = facts, with_traces(facts, shown, beside if left > 0 else (), within=left, fits=advised, told=told)
+        shown = [*steps_of(facts, edits), *(steps_of(facts, advice.candidates) if advised else ())]
+        if (now := time.monotonic()) >= ends:
+            break
+        left = until - now if until else WITHIN / 2
+        others = beside if left > 0 else ()
+        before, facts = facts, with_traces(facts, shown, others, within=left, seconds=ends - now, fits=advised, told=told)
         if facts is before or not counted(facts):  # where nothing shown can be traced, nothing beside it can
             break
         until = until or time.monotonic() + WITHIN / 2
@@ -157,6 +163,7 @@ def with_traces(
     beside: Iterable[Step] = (),
     *,
     within: float = WITHIN,
+    seconds: float = SECONDS,
     fits: bool = False,
     waits: bool = True,
     told: Callable[[], None] | None = None,
@@ -169,8 +176,8 @@ def with_traces(
     deciding about steps of other sizes. What was found is remembered by what it depends on: app and command line say the same;
     unless somebody `waits`, that alone is read.
 
-    Seconds, the first time. The formula decides where nothing can be traced: on a device that is neither CUDA nor a CPU,
-    of a model with code of its own, of a task whose step is not traced; they are not asked for again.
+    Seconds, the first time; `seconds` at most. The formula decides where nothing can be traced: on a device that is neither CUDA
+    nor a CPU, of a model with code of its own, of a task whose step is not traced; they are not asked for again.
     """
     if not _can_be_traced(facts):
         return facts
@@ -188,7 +195,7 @@ def with_traces(
         model = checked(facts.model)
         request = {"facts": _steady(facts.model_copy(update={"model": model})), "expandable": expandable()}
         about = facts.model.id or "the model"
-        found, left = each(request, plans, about=about, seconds=SECONDS, within=within, waits=waits, told=told, cancel=cancel)
+        found, left = each(request, plans, about=about, seconds=seconds, within=within, waits=waits, told=told, cancel=cancel)
     return _with(facts, wanted, found, left)
 
 
@@ -210,11 +217,6 @@ def _with(facts: Facts, wanted: dict[str, tuple[Step, bool]], found: dict[str, A
     if hopeless:
         profile["untraceable"] = [*(profile.get("untraceable") or ())[-REMEMBERED:], *hopeless]
     return facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
-
-
-def is_here(machine: Machine) -> bool:
-    """Whether that is a CPU, and this one."""
-    return machine.device is None and (machine.cpu_name, machine.cpu_cores) == (processor().name, usable_cores())
 
 
 def can_be_counted(facts: Facts) -> bool:
@@ -241,7 +243,7 @@ def _steady(facts: Facts) -> dict[str, Any]:
     return {
         "machine": {"backend": machine.backend, "devices": devices, "cpu_name": machine.cpu_name, "cpu_cores": machine.cpu_cores},
         "model": facts.model.model_dump(mode="json", include={"config", "vocabulary_size"}),
-        "data": data.model_dump(mode="json", include={"task", "tokens_total", "trained_tokens", "read_tokens"}),
+        "data": data.model_dump(mode="json", include=OF_DATA),
     }
 
 

@@ -46,7 +46,8 @@ def neighbours(first: Sizes, ways: Ways, longest: int, together: int, in_cache: 
     for n, m, share, place in product(lengths, (rows + together, rows - together), (0.81, 0.71, 0.63), places):
         if m < 1 or tile > m * ways.heads:
             continue
-        of_row = min(max(int(share * learned / rows), 1), n - 1)  # every row learns as many
+        of_row = max(int(share * learned / rows), 1)  # every row learns as many
+        of_row = of_row if ways.apart else min(of_row, n - 1)
         tokens = (_as_even(of_row, first.written) if ways.apart else of_row) * m if learned else 0
         at_once = _other_chunk(first, tokens, place, in_cache) if several else tokens
         if several and not at_once:
@@ -206,9 +207,10 @@ def resized(segments: list[Segment], first: Sizes, other: Sizes) -> list[Segment
     return [Segment(s.phase, [at(e) for e in s.events]) for s in segments]
 
 
-def fitted(segments: list[Segment], first: Sizes, ways: Ways) -> dict[str, Any]:
-    """What `recommender.fitted.at` reads, of a stream at its whole depth whose blocks have terms."""
-    values = np.array([_value(first, powers) for powers in TERMS], dtype=float)
+def fitted(segments: list[Segment], at: tuple[int, int, int], ways: Ways) -> dict[str, Any]:
+    """What `recommender.fitted.at` reads, of a stream at its whole depth whose blocks have terms; `at` are the rows, the length
+    and the rank of its step."""
+    values = np.array([_value(ways.sizes(*at), powers) for powers in TERMS], dtype=float)
     parts: dict[str, int] = {}
     phases: list[str] = []
     columns, changes, peaks = [], [], []
@@ -232,7 +234,7 @@ def fitted(segments: list[Segment], first: Sizes, ways: Ways) -> dict[str, Any]:
     table[np.arange(len(changes)), columns] = changes
     chosen = np.flatnonzero(peaks)
     table = np.cumsum(table, axis=0)[chosen]
-    grid = np.array([[_value(s, powers) for powers in TERMS] for s in _grid(first, ways)], dtype=float).T
+    grid = np.array([[_value(s, powers) for powers in TERMS] for s in _grid(at, ways)], dtype=float).T
     totals = table.reshape(len(table), len(parts), len(TERMS)).sum(1) @ grid
     named = np.array(phases)[chosen]
     positions = []
@@ -241,17 +243,18 @@ def fitted(segments: list[Segment], first: Sizes, ways: Ways) -> dict[str, Any]:
         if len(of_phase):
             highest = sorted({int(of_phase[p]) for p in np.argmax(totals[of_phase], axis=0)})
             positions += [[phase, _told(table[p], parts)] for p in highest]
-    return {"ways": list(ways), "at": list(first[:3]), "positions": positions}
+    return {"ways": list(ways), "at": list(at), "positions": positions}
 
 
 def _value(sizes: Sizes, powers: tuple[int, ...]) -> int:
     return prod(size**power for size, power in zip(sizes, powers, strict=True) if power)
 
 
-def _grid(first: Sizes, ways: Ways) -> Iterator[Sizes]:
-    ranks = (0,) if not first.rank else (first.rank, 4 * first.rank, max(first.rank // 4, 1))
-    for m, n, rank in product(TIMES, TIMES, ranks):
-        yield ways.sizes(max(round(m * first.rows), 1), max(round(n * first.length), 2), rank)
+def _grid(at: tuple[int, int, int], ways: Ways) -> Iterator[Sizes]:
+    rows, length, rank = at
+    ranks = (0,) if not rank else (rank, 4 * rank, max(rank // 4, 1))
+    for m, n, other in product(TIMES, TIMES, ranks):
+        yield ways.sizes(max(round(m * rows), 1), max(round(n * length), 2), other)
 
 
 def _told(row: Any, parts: dict[str, int]) -> list[list[Any]]:

@@ -35,7 +35,7 @@ _taken: list[Any] = []
 
 def take_faster() -> Library:
     """Have this process multiply by the faster library from now on; which that is was measured once on this machine (20 ms)."""
-    if not _taken and _choice() == "onednn":
+    if not _taken and fastest() == "onednn":
         # Below autograd, for every caller: models, adapters, 4-bit layers and the way back.
         registered = torch.library.Library("aten", "IMPL")
         with warnings.catch_warnings():
@@ -76,8 +76,8 @@ def _kernel() -> Callable[..., torch.Tensor] | None:
 
 
 @cache
-def _choice() -> Library:
-    """What was found on this machine, or is now; kept, so that a resumed run adds up in the same order."""
+def fastest() -> Library:
+    """The faster one, as was found on this machine or is now; kept, so that a resumed run adds up in the same order."""
     if _kernel() is None:
         return "mkl"
     key = f"{processor().name or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads"

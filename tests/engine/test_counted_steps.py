@@ -6,14 +6,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from engine.prediction.candidates import steps_of, with_counted_steps, with_traces
+from engine.prediction import candidates
+from engine.prediction.candidates import SECONDS, steps_of, with_counted_steps, with_traces
 from recommender.decide import completed, decide, recommend, settled
+from recommender.edits import edited
 from recommender.facts import Facts
 from recommender.flips import _with_free_memory
-from recommender.traced import SHOWN, asking
+from recommender.plan import Plan
+from recommender.traced import SHOWN, asking, at_once
 from tui import commands_advice
 
 EXAMPLE = Path(__file__).parents[1] / "recommender" / "facts_example.json"
@@ -134,3 +138,30 @@ def test_numbers_that_nobody_is_shown_are_not_counted() -> None:
         here, elsewhere = ({step for step, off in noted.items() if off == SHOWN} for noted in (near, every))
         assert {step.method for step in here} == methods
         assert "qlora" not in {step.method for step in elsewhere - here}
+
+
+def test_a_persons_own_step_is_counted_first_and_nobody_waits_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine counts a step in fifty seconds: the run's own stood behind three that it did not take."""
+    clock = Mock(monotonic=Mock(return_value=0.0))
+    asked: list[tuple[int | None, float]] = []
+
+    def each(
+        request: dict[str, Any], plans: list[dict[str, Any]], *, seconds: float, **_: object
+    ) -> tuple[dict[str, Any], set[str]]:
+        first, *others = plans
+        asked.append((first["settings"].get("rank"), seconds))
+        clock.monotonic.return_value += 50.0
+        return {first["name"]: {"peak": 10**9, "parts": {}}}, {plan["name"] for plan in others}
+
+    monkeypatch.setenv("LORACLE_TRACE", "1")
+    monkeypatch.setattr(candidates, "each", each)
+    monkeypatch.setattr(candidates, "time", clock)
+    facts = _facts(60e9)
+    plan = Plan.model_validate({
+        "model": {"id": "x"}, "data": {"train": "a.csv"}, "learning_rate": 2e-5, "epochs": 1, "effective_batch": 8,
+        "max_length": 64, "method": "qlora", "rank": 24, "alpha": 16, "target_modules": "query",
+    })  # fmt: skip
+    own = edited(facts, recommend(facts).candidate("qlora"), plan).candidate
+    counted = with_counted_steps(facts, lambda _: [plan])
+    assert (asked[0], [seconds for _, seconds in asked]) == ((24, SECONDS), [SECONDS, SECONDS - 50, SECONDS - 100])
+    assert at_once(counted, steps_of(facts, [own])[0]) is not None

@@ -58,11 +58,12 @@ def test_prompts_are_read_and_answers_learned(tmp_path: Path, model: str) -> Non
     assert facts.tokens_total == 4 * (3 + form) + 4 + 5 + 6 + 7
     assert facts.tokens_origin == "measured"
     assert facts.conflict_share is None
-    assert facts.read_tokens is None
+    assert (facts.read_tokens, facts.read_tokens_max, facts.written_tokens_max) == (None, None, None)
     (Path(model) / "config.json").write_text('{"is_encoder_decoder": true}')
     pairs = [{"source": row["instruction"], "target": row["output"]} for row in rows]
     apart = looked(put(tmp_path, "b.jsonl", pairs), model=model, task="seq2seq")
     assert (apart.tokens_total, apart.read_tokens, apart.trained_tokens) == (5 + 6 + 7 + 8, 4 * 5, 5 + 6 + 7 + 8)
+    assert (apart.tokens_max, apart.read_tokens_max, apart.written_tokens_max) == (8, 5, 8)
 
 
 def test_only_what_the_assistant_says_is_learned(tmp_path: Path, model: str) -> None:

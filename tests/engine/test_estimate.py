@@ -6,10 +6,12 @@ import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pydantic import ValidationError
 
+from engine.inspection.cache import remember
 from engine.inspection.machine import only_device
 from engine.prediction import ask, calibration
 from engine.prediction.allocator import Unpooled
@@ -384,19 +386,24 @@ def test_readings_that_are_kept_at_once_are_all_kept(tmp_path: Path, monkeypatch
     assert [remembered(machine) for machine in machines] == [{"runs": {"full": 1.1}}] * len(machines)
 
 
-def test_a_child_that_is_ended_in_time_leaves_what_stands_beside_for_another_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("took", "left"), [(5.0, {"qlora"}), (120.0, {"lora", "qlora"})])
+def test_a_child_that_is_ended_loses_nothing_that_it_has_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took: float, left: set[str]
 ) -> None:
+    """On a machine with a load of eight all steps of a plan were called untraceable. One that crashes it is."""
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
+    clock = Mock(monotonic=Mock(side_effect=[0.0, took]))
+    monkeypatch.setattr(ask, "time", clock)
     asked: dict[str, Any] = {}
 
     def child(_: str, request: dict[str, Any], **__: object) -> dict[str, Any]:
         asked.update(request["asked"])
+        remember(asked["plans"][0]["key"], {"step": {"peak": 1}}, ask.TRACES)
         raise InputError("it did not answer within 120 seconds.")
 
     monkeypatch.setattr(ask, "ask", child)
-    plans = [{"name": "full", "beside": False}, {"name": "lora", "beside": True}]
-    assert ask.each({}, plans, about="it", seconds=120, within=5, cancel=None) == ({}, {"lora"})
+    plans = [{"name": "full", "beside": False}, {"name": "lora", "beside": False}, {"name": "qlora", "beside": True}]
+    assert ask.each({}, plans, about="it", seconds=120, within=5, cancel=None) == ({"full": {"peak": 1}}, left)
     assert (asked["within"], asked["beside_within"]) == (60, 5), "what begins later may not come to its end"
 
 
@@ -411,6 +418,9 @@ def test_what_was_not_traced_for_lack_of_memory_is_asked_again(tmp_path: Path, m
 
     def child(_: str, request: dict[str, Any], **__: object) -> dict[str, Any]:
         asked.append([plan["name"] for plan in request["asked"]["plans"]])
+        for plan in request["asked"]["plans"]:
+            if (step := answers[0]["steps"].get(plan["name"])) is not None:
+                remember(plan["key"], {"step": step}, ask.TRACES)
         return answers.pop(0)
 
     monkeypatch.setattr(ask, "ask", child)

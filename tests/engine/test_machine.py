@@ -1,5 +1,6 @@
 """Facts about the machine: every accelerator, the memory really left, and 4-bit kernels tried once."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +83,12 @@ def test_this_machine_is_described(tmp_path: Path) -> None:
 
 def test_calibration_gives_operations_a_second() -> None:
     assert 1e8 < subject.calibrate()["fp32"] < 1e14
+
+
+def test_calibration_does_not_take_others_for_a_slow_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step was told seven times too long on a busy machine."""
+    monkeypatch.setattr("numpy.matmul", lambda *given, **more: time.sleep(0.03))  # while others compute
+    assert subject.calibrate()["fp32"] > 10 * 2 * subject.CALIBRATION_SIDE**3 / 0.03
 
 
 CPU = Machine(backend="cpu", cpu_name="some processor")

@@ -5,6 +5,8 @@ from typing import Any
 
 import psutil
 
+from engine.inspection import cache as remembering
+from engine.prediction.ask import TRACES
 from engine.worker import products
 from engine.worker.tracing.candidates import candidates
 from engine.worker.tracing.estimate import estimate
@@ -27,12 +29,15 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         asked = request["asked"]
         facts = Facts.model_validate(asked["facts"])
         limits = {name: asked[name] for name in ("expandable", "within", "beside_within")}
-        found = candidates(facts, asked["plans"], **limits)
-        for step in found["steps"].values():
-            step["libraries"] = LIBRARIES
-        return found
+        return candidates(facts, asked["plans"], **limits, counted=_kept)
     if request["kind"] == "bf16":
         from engine.worker.bf16_trial import trials
 
         return trials(request["asked"])
     return estimate(Facts.model_validate(request["asked"]))
+
+
+def _kept(one: dict[str, Any], step: dict[str, Any]) -> None:
+    """Finish what is told of a counted step, and remember it: whoever asked may not wait for the others."""
+    step["libraries"] = LIBRARIES
+    remembering.remember(one["key"], {"step": step}, TRACES)

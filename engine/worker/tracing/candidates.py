@@ -43,15 +43,17 @@ def candidates(
     expandable: bool = True,
     within: float = float("inf"),
     beside_within: float = float("inf"),
+    counted: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Peak, its interval and its parts by the name of each step, or its method where it has none; what cannot be traced is left
     out, and `short_of_memory` tells whether that was for lack of memory here. `expandable` is how a card's allocator grows.
 
-    Of a text that is learned in part the point has the share that the data have on average, the upper end all of it. On a CPU,
+    Of a text that is learned in part the point has the share that the data have on average, the upper end all of it; sources and
+    targets of an encoder-decoder are as long as the longest, where those were counted. On a CPU,
     which is taken for this one, also how long a step takes whose micro-batch has the lengths of an `everyday` one. What asks for
     a `fit` also gets how its memory grows with rows, length and rank, unless that cannot be told. What would begin later than
     `within` seconds is `left`; of those that stand `beside` others, which come last, also what would begin `beside_within` after
-    the first of them.
+    the first of them. Each that is `counted` is handed over at once, with what is told of it.
     """
     card, _ = card_of(facts)
     card = card._replace(onednn=card.kind == "cpu" and products.in_use() == "onednn")
@@ -76,7 +78,7 @@ def candidates(
             segments = step.segments(fits=bool(one.get("fit")))
             told = replayed(segments)
             whole = told
-            if learned_share(facts) != 1 and HEADS[one["task"]] == "causal_lm":
+            if learned_share(facts) != 1 and HEADS[one["task"]] == "causal_lm" and not step.ways.written:
                 whole = replayed(step.all_learned(segments) or _Step(facts, one, card, learned=1.0).segments())
         except UNTRACEABLE as error:
             short |= is_out_of_memory(error)
@@ -99,7 +101,9 @@ def candidates(
         if seconds is not None:
             found[name_of(one)]["seconds"] = seconds
         if step.grows is not None:
-            found[name_of(one)]["fit"] = sizes.fitted(segments, step.grows, step.ways)
+            found[name_of(one)]["fit"] = sizes.fitted(segments, step.at, step.ways)
+        if counted is not None:
+            counted(one, found[name_of(one)])
     return {"steps": found, "short_of_memory": short, "left": left}
 
 
@@ -123,7 +127,8 @@ class _Step:
         self._built = models.config_of(self._config)
         text = self._built.get_text_config()
         apart = bool(getattr(self._built, "is_encoder_decoder", False)) and HEADS[one["task"]] == "causal_lm"
-        self.ways = Ways(self._share, 0, 0, 0, int(getattr(text, "num_attention_heads", 1)), apart=apart)
+        sides = (facts.data.read_tokens_max or 0, facts.data.written_tokens_max or 0) if apart else (0, 0)
+        self.ways = Ways(self._share, 0, 0, 0, int(getattr(text, "num_attention_heads", 1)), False, False, apart, *sides)
         self._longest = int(getattr(text, "max_position_embeddings", 0) or 1 << 20)
         self._words = int(text.vocab_size)
         self._keys = int(getattr(text, "num_key_value_heads", 0) or self.ways.heads)
@@ -191,6 +196,11 @@ class _Step:
         return whole
 
     @property
+    def at(self) -> tuple[int, int, int]:
+        """Rows, length and rank."""
+        return self._one["rows"], self._one["length"], self._one["settings"].get("rank") or 0
+
+    @property
     def trained(self) -> list[int]:
         """Parameters that the step trains, and how many each further rank of its adapters adds."""
         if None in self._learned:
@@ -241,21 +251,21 @@ class _Step:
         return sizes.resized(segments, self.grows, there)
 
     def _here(self, ways: Ways | None = None) -> Sizes:
-        return (ways or self.ways).sizes(self._one["rows"], self._one["length"], self._one["settings"].get("rank") or 0)
+        return (ways or self.ways).sizes(*self.at)
 
     def _traced(self, layers: int | None, other: Sizes | None = None) -> Traced:
-        one, share = self._one, self._share
+        one, share, here = self._one, self._share, other or self._here()
         if other is not None:
             settings = one["settings"] | ({"rank": other.rank} if other.rank else {})
-            one = one | {"settings": settings, "rows": other.rows, "length": other.length}
+            one = one | {"settings": settings}
             share = other.learned / other.rows / other.length if other.learned else share
+        longer = max(here.length, here.written)
+        sides = {"learned": here.written / longer, "read": here.length / longer} if here.written else {"learned": share}
         marks: list[Callable[[str], None]] = []
 
         def build(live: Any) -> OwnLoop:
             marks.append(live.mark)
-            made = self._loop(
-                live, one=one, layers=layers, lengths=[one["length"]] * one["rows"], pieces=one["pieces"], learned=share
-            )
+            made = self._loop(live, one=one, layers=layers, lengths=[longer] * here.rows, pieces=one["pieces"], **sides)
             self._packed = made.packed
             return made
 

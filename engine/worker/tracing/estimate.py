@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from engine.prediction.allocator import Allocator, Unpooled
+from engine.inspection.processor import is_here
+from engine.prediction.allocator import Allocator, Heap, Unpooled
 from engine.prediction.cards import context_of, known_of, reached_of
 from engine.prediction.configured import mixes
 from engine.prediction.divided import computed, divided
 from engine.prediction.experts import experts_of, one_by_one
 from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.stream import PHASES, Segment, peaks, phase_of
+from engine.worker import products
 from engine.worker.tracing import models, spans, work
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.steps import at_depth, card_of, learned_share, own_step
@@ -45,6 +47,7 @@ def estimate(facts: Facts) -> dict[str, Any]:
     content = facts.model.config
     assert content is not None  # the parent has made sure of it
     card, known = card_of(facts)
+    card = card._replace(onednn=_may_copy(card, answer.step) and is_here(facts.machine) and products.fastest() == "onednn")
     one = _predicted(content, answer.step, card, facts)
     (low, high), (reserved_low, reserved_high) = _left_open(one, answer, card, facts)
     several = answer.step.devices > 1
@@ -82,9 +85,12 @@ def _left_open(one: "_Predicted", answer: Resolved, card: Card, facts: Facts) ->
     low = high = 0
     reserved_low = reserved_high = 0
     loads = one.phases["load"]
-    for other in [*answer.others.values(), *_otherwise(answer.step, content)]:
+    ways = [(other, card) for other in (*answer.others.values(), *_otherwise(answer.step, content))]
+    if _may_copy(card, answer.step) and not is_here(facts.machine):  # whose products are not known
+        ways.append((answer.step, card._replace(onednn=True)))
+    for other, kernels in ways:
         try:
-            found = _predicted(content, other, card, facts)
+            found = _predicted(content, other, kernels, facts)
         except LoracleError:  # what this model cannot do is no open question
             continue
         change, reserved = found.allocated - one.allocated, found.reserved - one.reserved
@@ -96,6 +102,11 @@ def _left_open(one: "_Predicted", answer: Resolved, card: Card, facts: Facts) ->
     changes = [0, *(max(phases.values()) - max(one.phases.values()) for phases in elsewhere)]
     less, more = min(changes), max(changes)
     return (min(low, less), high + more), (min(reserved_low, less), reserved_high + more)
+
+
+def _may_copy(card: Card, step: TrainingStep) -> bool:
+    """Whether oneDNN may compute the step's products, which copies factors for it: as a run of Loracle has it on some CPUs."""
+    return card.kind == "cpu" and own_step(step)
 
 
 def _otherwise(step: TrainingStep, content: dict[str, Any]) -> list[TrainingStep]:
@@ -123,8 +134,8 @@ def _room(machine: Machine, allocated: dict[str, int], context: tuple[int, int, 
 class _Predicted:
     """One step, every choice known."""
 
-    def __init__(self, segments: list[Segment], seconds: dict[str, float], card: Card) -> None:
-        found = peaks(segments, Allocator() if card.kind == "cuda" else Unpooled())
+    def __init__(self, segments: list[Segment], seconds: dict[str, float], pool: Allocator | Unpooled) -> None:
+        found = peaks(segments, pool)
         by_phase = {name: int(phase["allocated"]) for name, phase in found["phases"].items()}
         self.phases = {
             phase: max((size for name, size in by_phase.items() if phase_of(name) == phase), default=0) for phase in PHASES
@@ -172,7 +183,8 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
         raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
     whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
     low, high = TIME[measured]
-    found = _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, card)
+    pool = Allocator() if card.kind == "cuda" else Heap() if own_step(step) else Unpooled()
+    found = _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, pool)
     for phases in spans.of_versions(found.phases, step, content) if step.transformers else ():
         found.as_in(phases)
     return found

@@ -213,7 +213,7 @@ def test_what_breaks_in_the_middle_of_a_run_repeats_the_step_without_it(
 def test_a_gpu_that_fails_repeats_nothing_and_the_setting_is_named(
     plan: Plan, begin: Callable[[Plan], RunDirectory], monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    monkeypatch.setattr(products, "_choice", lambda: "mkl")  # else a worker here compiles nothing
+    monkeypatch.setattr(products, "fastest", lambda: "mkl")  # else a worker here compiles nothing
     put_in(monkeypatch, late(RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), at))
     run = begin(plan.model_copy(update={"compile": True}))
     end = work(run)

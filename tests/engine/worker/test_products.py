@@ -17,7 +17,7 @@ KERNEL = "mkldnn::_linear_pointwise"
 @pytest.fixture
 def onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process multiplies by oneDNN, whatever is faster here."""
-    monkeypatch.setattr(products, "_choice", lambda: "onednn")
+    monkeypatch.setattr(products, "fastest", lambda: "onednn")
     assert products.take_faster() == "onednn"
     yield
     _give_back()
@@ -26,9 +26,9 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def undecided() -> Iterator[None]:
     """Nothing is known of this machine yet, and nothing is afterwards."""
-    products._choice.cache_clear()
+    products.fastest.cache_clear()
     yield
-    products._choice.cache_clear()
+    products.fastest.cache_clear()
     _give_back()
 
 
@@ -85,7 +85,7 @@ def test_a_layer_learns_the_same_by_either_library(monkeypatch: pytest.MonkeyPat
 
     usual = gradients()
     assert KERNEL not in operations(gradients)
-    monkeypatch.setattr(products, "_choice", lambda: "onednn")
+    monkeypatch.setattr(products, "fastest", lambda: "onednn")
     products.take_faster()
     try:
         for found, wanted in zip(gradients(), usual, strict=True):
@@ -129,7 +129,7 @@ def test_what_is_faster_is_measured_once_on_a_machine(undecided: None, monkeypat
     monkeypatch.setattr(products, "_measured", lambda: "onednn")
     assert products.take_faster() == "onednn"
     assert list(recall(products.FILE).values()) == ["onednn"]
-    products._choice.cache_clear()
+    products.fastest.cache_clear()
     _give_back()
     monkeypatch.setattr(products, "_measured", lambda: "mkl")  # as a process that was disturbed would find
     assert products.take_faster() == "onednn"

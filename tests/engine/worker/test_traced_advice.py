@@ -1,12 +1,15 @@
 """A recommendation with traced memory: the candidates' own steps, counted as the worker would take them."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, patch
 
 import pytest
 
+from engine.inspection.cache import remembered
 from engine.prediction import sizes
+from engine.prediction.ask import TRACES
 from engine.worker.tracing import pieces
 from engine.worker.tracing.answer import answer
 from engine.worker.tracing.candidates import candidates
@@ -242,7 +245,8 @@ def test_a_step_on_a_cpu_is_timed_with_everyday_rows(
         told = candidates(here, [one | {"everyday": lengths}, one | {"name": "not"}])["steps"]
     seconds = told["full"]["seconds"]
     assert {call.kwargs.get("read") for call in made.call_args_list if call.kwargs.get("steps") == 1} == {0.25}
-    assert any("read" not in call.kwargs for call in made.call_args_list), "memory is that of rows whose sides are as long"
+    of_memory = {call.kwargs.get("read") for call in made.call_args_list if call.kwargs.get("steps") != 1}
+    assert of_memory == {1.0 if task == "seq2seq" else None}, "nobody counted the longest source"
     assert {call.kwargs.get("longest") for call in made.call_args_list} == {None, max(lengths) * len(lengths) / sum(lengths)}
     assert "seconds" not in told["not"]
     assert seconds["tokens"] == sum(read)
@@ -252,6 +256,30 @@ def test_a_step_on_a_cpu_is_timed_with_everyday_rows(
         both = [one | {"everyday": lengths}, one | {"task": "chat", "everyday": lengths}]
         times = [[candidates(here, [way])["steps"]["full"]["seconds"]["train"] for _ in range(3)] for way in both]
         assert min(times[0]) < min(times[1]), "the fastest of three, because others compute here too"
+
+
+def test_the_longest_source_and_the_longest_target_tell_the_memory_of_an_encoder_decoder(facts: Facts) -> None:
+    """Both were taken to be as long as the longer of them: the run of a T5 with short sources was told 20% too high."""
+    machine = facts.machine.model_copy(update={"backend": "cpu", "devices": ()})
+    settings = {"learning_rate": 1e-4, "epochs": 1, "effective_batch": 8, "precision": "fp32", "max_length": 96}
+    one: dict[str, Any] = {"method": "full", "task": "seq2seq", "settings": settings, "labels": 2, "rows": 8, "pieces": 2}
+
+    def told(length: int, read: int | None, written: int | None, *, fit: bool = False) -> dict[str, Any]:
+        data = {"task": "seq2seq", "tokens_total": 1000, "read_tokens": 250, "trained_tokens": 500,
+                "read_tokens_max": read, "written_tokens_max": written}  # fmt: skip
+        known = Facts.model_validate({"machine": machine.model_dump(), "model": {"config": T5}, "data": data})
+        found: dict[str, Any] = candidates(known, [one | {"length": length, "fit": fit}])["steps"]["full"]
+        return found
+
+    unknown, asked, short = told(96, None, None), told(96, 24, 96), told(96, 24, 40, fit=True)
+    assert short["peak"] < 0.9 * asked["peak"]
+    assert asked["peak"] < 0.9 * unknown["high"]
+    assert short["high"] < 1.05 * short["peak"], "what is written at most is known"
+    for length in (60, 32):
+        said = fitted.at(short["fit"], 8, length, 0)
+        truth = told(length, 24, 40)
+        assert said is not None
+        assert said.peak == pytest.approx(truth["peak"] - truth["parts"]["reserve"], rel=0.005)
 
 
 @pytest.mark.parametrize(
@@ -285,11 +313,21 @@ def test_a_step_that_cannot_be_timed_has_its_memory_counted(facts: Facts, monkey
     assert "seconds" not in told
 
 
-def test_the_child_tells_with_each_step_what_its_libraries_take(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"steps": {"lora": {"peak": 1}}, "short_of_memory": False, "left": []}
-    monkeypatch.setattr("engine.worker.tracing.answer.candidates", lambda *given, **more: told)
-    asked = {"facts": facts.model_dump(mode="json"), "plans": [], "expandable": True, "within": 1, "beside_within": 1}
+def test_the_child_tells_with_each_step_what_its_libraries_take(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
+
+    def told(_: Facts, plans: list[dict[str, Any]], *, counted: Any, **__: object) -> dict[str, Any]:
+        found = {"peak": 1}
+        counted(plans[0], found)
+        return {"steps": {"lora": found}, "short_of_memory": False, "left": []}
+
+    monkeypatch.setattr("engine.worker.tracing.answer.candidates", told)
+    plans = [{"method": "lora", "key": "lora"}]
+    asked = {"facts": facts.model_dump(mode="json"), "plans": plans, "expandable": True, "within": 1, "beside_within": 1}
     found = answer({"kind": "candidates", "asked": asked})["steps"]["lora"]
+    assert remembered("lora", TRACES) == {"step": found}, "should nobody wait for the others"
     assert 10**8 < found["libraries"] < 10**10
     profile = {"steps": [as_facts(Step("lora", "fp32", micro_tokens=512, length=64), 10**8, {}, libraries=found["libraries"])]}
     known = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})

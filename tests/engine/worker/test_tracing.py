@@ -12,6 +12,7 @@ from engine.prediction.configured import check_step
 from engine.prediction.deeper import SHALLOW, extended
 from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, peaks
+from engine.worker import products
 from engine.worker.tracing import kernels, plain, spans, steps, work
 from engine.worker.tracing.estimate import FITTING, _room, estimate
 from engine.worker.tracing.kernels import Card
@@ -230,6 +231,25 @@ def test_kernels_of_another_card_are_not_those_of_a_cpu() -> None:
     assert gpu["parts"]["activations"] < 0.7 * cpu["parts"]["activations"]
     assert hopper["parts"]["workspace"] - gpu["parts"]["workspace"] == 2 * (32 * 2**20 - Card().workspace)
     assert Card(capability=(12, 0)).workspace == 32 * 2**20  # Blackwell's is as large
+
+
+def test_a_processor_elsewhere_may_multiply_by_onednn_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which copies factors; here it is known what a run does, and other programs than ours never do."""
+    step = step_of(micro_batch_rows=16, length=128, optimizer_implementation="single", loss="chunked")
+    monkeypatch.setattr(products, "fastest", lambda: "onednn")
+    monkeypatch.setattr(products, "copies", lambda a, b: [10**8])
+
+    def told(*, here: bool = False, **changed: Any) -> dict[str, int]:
+        monkeypatch.setattr("engine.worker.tracing.estimate.is_here", lambda machine: here)
+        content = {"machine": {"backend": "cpu"}, "model": {"config": LLAMA | SHORT}, "step": step.model_dump() | changed}
+        found: dict[str, int] = estimate(Facts.model_validate(content))["allocated"]
+        return found
+
+    elsewhere, here = told(), told(here=True)
+    assert here["predicted"] > elsewhere["predicted"] + 10**7
+    assert elsewhere["high"] == here["high"]
+    assert elsewhere["low"] < here["low"]
+    assert told(loss="plain") == told(loss="plain", here=True)
 
 
 @pytest.mark.parametrize("loss", ["plain", "chunked"])
