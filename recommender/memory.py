@@ -35,9 +35,10 @@ OF_A_WORD = 300
 SLACK_ON_CPU = (0.04, 0.0, 0.12)
 SLACK_HELD_APART = (0.1, 0.0, 0.18)
 """Of a step's tensors and of what a replay of glibc's heap keeps beside them: what is added by small objects that lie in between
-and hold the pieces apart. The point, the least and the most. SmolLM2 with LoRA took 0% more (Alpaca). The second is for attention
-that keeps its scores, in blocks of up to 50 MB that seldom find a piece, and for 4-bit weights, which are unpacked for each
-product: one micro-batch, taken twice, took 1 to 9% more, one after 15 steps of rows of other lengths 11 (MiniLM with LoRA)."""
+and hold the pieces apart. The point, the least and the most. SmolLM2 with LoRA took 0% more (Alpaca), five runs of MiniLM in full
+-2 to 3% (14 to 987 steps). The second is for adapters where attention keeps its scores, in blocks of up to 50 MB that seldom find
+a piece, and for 4-bit weights, which are unpacked for each product: one micro-batch, taken twice, took 1 to 9% more, a run of
+MiniLM with LoRA 9 (14 steps), a step after 15 on rows of other lengths 11."""
 PROBE_ON_CPU = 130_000_000
 """scikit-learn, for the linear probe that comes after the training."""
 BESIDE = ("runtime", "reserve")
@@ -142,9 +143,9 @@ def _alone(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int],
     if isinstance(context, int | float) and 0 < context < 1e11:  # measured on this device
         runtime = least = most = int(context)
     else:
-        runtime, least, most = beside(facts, shape, found.peak, found.libraries, in_bits=_in_bits(step))
+        runtime, least, most = beside(facts, shape, found.peak, found.libraries, **_of_heap(step))
         if facts.machine.device is None:
-            share = _slack(facts, shape, in_bits=_in_bits(step))[0]
+            share = _slack(facts, shape, **_of_heap(step))[0]
             later = max(_after(facts, found) - int((1 + share) * found.peak), 0)
             runtime, most = runtime + later, most + later
     peak, low, high, needed = (
@@ -162,8 +163,9 @@ def compared(facts: Facts, shape: Shape, *steps: Step) -> list[int]:
     return [_by_formula(facts, shape, step)[0] for step in steps]
 
 
-def _in_bits(step: Step) -> bool:
-    return step.method == "qlora" or step.optimizer.startswith("adamw_8bit")
+def _of_heap(step: Step) -> dict[str, bool]:
+    """What `beside` asks of a step."""
+    return {"adapters": step.method != "full", "in_bits": step.method == "qlora" or step.optimizer.startswith("adamw_8bit")}
 
 
 def _after(facts: Facts, found: traced.Counted) -> int:
@@ -176,29 +178,35 @@ def _after(facts: Facts, found: traced.Counted) -> int:
     return max(loading, reading + PROBE_ON_CPU if probed else 0)
 
 
-def _slack(facts: Facts, shape: Shape, *, in_bits: bool) -> tuple[float, float, float]:
-    return SLACK_HELD_APART if in_bits or score_bytes(facts, shape, "fp32") else SLACK_ON_CPU
+def _slack(facts: Facts, shape: Shape, *, adapters: bool, in_bits: bool) -> tuple[float, float, float]:
+    return SLACK_HELD_APART if in_bits or (adapters and score_bytes(facts, shape, "fp32")) else SLACK_ON_CPU
 
 
 def beside(
-    facts: Facts, shape: Shape, tensors: int, libraries: int | None = None, *, in_bits: bool = False
+    facts: Facts,
+    shape: Shape,
+    tensors: int,
+    libraries: int | None = None,
+    *,
+    adapters: bool = False,
+    in_bits: bool = False,
 ) -> tuple[int, int, int]:
     """Bytes that a process holds beside so many of tensors: the point, the least and the most. `libraries` are what has been
-    measured of those that it imports, `in_bits` says whether weights or moments are bitsandbytes'."""
+    measured of those that it imports; whether `adapters` are trained, and weights or moments are bitsandbytes' (`in_bits`)."""
     if facts.machine.device is not None:
         runtime = RUNTIME_BYTES_APPLE if facts.machine.backend == "mps" else RUNTIME_BYTES
         low, high = RUNTIME_RANGE
         return runtime, int(low * runtime), int(high * runtime)
     imported = (libraries or LIBRARIES_ON_CPU) - (0 if in_bits else BITSANDBYTES_ON_CPU)
     imported += OF_A_WORD * (facts.model.vocabulary_size or 0)
-    slack = _slack(facts, shape, in_bits=in_bits)
+    slack = _slack(facts, shape, adapters=adapters, in_bits=in_bits)
     point, least, most = (imported + int(base + share * tensors) for base, share in zip(OF_A_RUN, slack, strict=True))
     return point, least, most
 
 
 def _by_formula(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[str, int]]:
     parts = parts_of(facts, shape, step)
-    whole = parts | {"runtime": beside(facts, shape, sum(parts.values()), in_bits=_in_bits(step))[0]}
+    whole = parts | {"runtime": beside(facts, shape, sum(parts.values()), **_of_heap(step))[0]}
     return int(MARGIN * sum(whole.values())), whole
 
 
@@ -207,7 +215,7 @@ def _from_dimensions(facts: Facts, shape: Shape, step: Step) -> tuple[int, dict[
     peak, whole = _by_formula(facts, shape, step)
     found = traced.nearest(facts, step)
     if found is not None:
-        there = found.peak + beside(facts, shape, found.peak, found.libraries, in_bits=_in_bits(found.step))[0]
+        there = found.peak + beside(facts, shape, found.peak, found.libraries, **_of_heap(found.step))[0]
         peak = int(peak * there / max(_by_formula(facts, shape, found.step)[0], 1))
     return peak, whole
 

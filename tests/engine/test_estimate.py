@@ -402,7 +402,7 @@ def test_a_child_that_is_ended_loses_nothing_that_it_has_counted(
         raise InputError("it did not answer within 120 seconds.")
 
     monkeypatch.setattr(ask, "ask", child)
-    plans = [{"name": "full", "beside": False}, {"name": "lora", "beside": False}, {"name": "qlora", "beside": True}]
+    plans = [{"name": name, "method": name, "beside": name == "qlora"} for name in ("full", "lora", "qlora")]
     assert ask.each({}, plans, about="it", seconds=120, within=5, cancel=None) == ({"full": {"peak": 1}}, left)
     assert (asked["within"], asked["beside_within"]) == (60, 5), "what begins later may not come to its end"
 

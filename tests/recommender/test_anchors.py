@@ -7,7 +7,7 @@ import pytest
 
 from recommender.facts import Facts
 from recommender.footprint import Step, states, wide_moments
-from recommender.memory import LIBRARIES_ON_CPU, PROBE_ON_CPU, SLACK_HELD_APART, compared, place
+from recommender.memory import LIBRARIES_ON_CPU, PROBE_ON_CPU, SLACK_HELD_APART, SLACK_ON_CPU, compared, place
 from recommender.shape import Shape, shape_of
 from recommender.traced import as_facts, largest_micro_batch
 from tests.recommender.test_recommend import BERT, LLAMA_1B, LLAMA_8B, LLAMA_70B
@@ -146,13 +146,15 @@ def test_a_copy_on_each_device_is_preferred_where_one_fits() -> None:
 def test_what_bitsandbytes_imports_on_a_cpu_is_held_beside_the_counted_tensors() -> None:
     """MiniLM in full took 1.28 GB with 8-bit moments and 1.22 without, though its tensors take less; QLoRA imports the same."""
     usual = Step("full", "fp32", micro_tokens=1712, length=112)
-    steps = [usual, replace(usual, optimizer="adamw_8bit"), replace(usual, method="qlora")]
+    steps = [usual, replace(usual, optimizer="adamw_8bit"), replace(usual, method="qlora"), replace(usual, method="lora")]
     profile = {"steps": [as_facts(step, 500_000_000, {"weights": 500_000_000}) for step in steps]}
     facts, shape = situation(BERT, "classification", devices=[])
     machine = facts.machine.model_copy(update={"backend": "cpu"})
     measured = facts.measured.model_copy(update={"memory_profile": profile})
-    plain, eight, four = compared(facts.model_copy(update={"machine": machine, "measured": measured}), shape, *steps)
-    assert eight - plain == four - plain == 45_000_000
+    plain, eight, four, apart = compared(facts.model_copy(update={"machine": machine, "measured": measured}), shape, *steps)
+    assert eight - apart == four - apart == 45_000_000
+    # Attention of BERT keeps its scores: with adapters the heap comes apart, and five runs in full lay below what was said so.
+    assert apart - plain == int(SLACK_HELD_APART[0] * 500_000_000) - int(SLACK_ON_CPU[0] * 500_000_000)
 
 
 def on_a_cpu(task: str, **counted: Any) -> int:
@@ -173,10 +175,10 @@ def test_the_peak_on_a_cpu_may_come_when_the_result_is_loaded_or_the_probe_is_fi
     """The file that weights are read from is mapped beside them; scikit-learn is imported last."""
     small = on_a_cpu("token_classification")
     loaded = on_a_cpu("token_classification", phases={"load": {"weights": 440_000_000}})
-    assert loaded - small == 2 * 440_000_000 - int((1 + SLACK_HELD_APART[0]) * 500_000_000)
+    assert loaded - small == 2 * 440_000_000 - int((1 + SLACK_ON_CPU[0]) * 500_000_000)
     read = {"weights": 440_000_000, "temporaries": 300_000_000, "optimizer": 50_000_000}
     probed = on_a_cpu("classification", phases={"evaluation": read})
-    assert probed - small == 740_000_000 + PROBE_ON_CPU - int((1 + SLACK_HELD_APART[0]) * 500_000_000)
+    assert probed - small == 740_000_000 + PROBE_ON_CPU - int((1 + SLACK_ON_CPU[0]) * 500_000_000)
     assert on_a_cpu("token_classification", phases={"evaluation": read}) == small
 
 

@@ -210,7 +210,8 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
 
 def _context(facts: Facts, step: TrainingStep, tensors: int) -> tuple[int, int, int]:
     if facts.machine.device is None and facts.machine.backend == "cpu":
-        return beside(facts, shape_of(facts.model), tensors, in_bits=step.method == "qlora" or "8bit" in step.optimizer)
+        in_bits = step.method == "qlora" or "8bit" in step.optimizer
+        return beside(facts, shape_of(facts.model), tensors, adapters=step.adapters, in_bits=in_bits)
     profile = facts.measured.memory_profile or {}
     measured = profile.get("context")
     return (int(measured),) * 3 if isinstance(measured, int | float) else context_of(facts.machine)
