@@ -118,12 +118,15 @@ class Reader:
         """`answer` for the indices of every micro-batch of rows of those `lengths`, in eval mode, which is left after it."""
         device = next(model.parameters()).device
         found: dict[int, Found] = {}
+        turn = self.task.turn
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])  # the longest first, as `cut` does
         with evaluating(model), torch.inference_mode(), autocast(device, self.task.plan.precision):
             while len(found) < len(order):
                 self.interrupt()
                 done = len(found)
                 piece = order[done : done + max(1, self.budget.tokens // max(lengths[order[done]], 1))]
+                if turn is not None and lengths[piece[0]] > turn:
+                    piece = [i for i in piece if lengths[i] > turn]
                 failure: BaseException | None = None
                 began = time.monotonic()
                 try:

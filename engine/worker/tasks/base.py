@@ -14,6 +14,7 @@ from engine.metrics.registry import kind_of
 from engine.rows import Rows
 from engine.worker import dropout, fused_lora, unpadded
 from engine.worker.batches import OVERHEAD, cut
+from engine.worker.inner import turns_at
 from engine.worker.packing import cut_packed
 from engine.worker.precision import autocast
 from engine.worker.token_rows import lengths_of, taken
@@ -119,6 +120,8 @@ class Task(ABC):
     """Whether the model is told of which text of a pair a token is; `modeling.load_config` looks."""
     packed = False
     """Whether the models of this run read sequences laid end to end, without padding."""
+    turn: int | None = None
+    """Tokens above which rows are read apart from shorter ones; `inner.turns_at` looks."""
     dated = False
     """Whether rows are written with the date of the day."""
     once = False
@@ -156,6 +159,7 @@ class Task(ABC):
         """Look at a model that was loaded for this run before it reads anything: the padding-free pass, where it can do it."""
         with autocast(next(model.parameters()).device, self.plan.precision):
             self.packed = unpadded.prepare(model) is None
+        self.turn = turns_at(model)
         self.hasten(model)
 
     def hasten(self, model: Any) -> None:
@@ -168,10 +172,15 @@ class Task(ABC):
         return lengths_of(input_ids)
 
     def cut(self, lengths: Sequence[int], token_budget: int, device: str) -> list[list[int]]:
-        """Indices of the micro-batches of a logical batch: without padding as few as the budget allows."""
-        if self.packed:
-            return cut_packed(lengths, token_budget)
-        return cut(lengths, token_budget, OVERHEAD.get(device, OVERHEAD["cuda"]))
+        """Indices of the micro-batches of a logical batch: without padding as few as the budget allows. No row that is longer
+        than `turn` is beside one that is not."""
+        pieces: list[list[int]] = []
+        for long in (True, False):
+            rows = [i for i, tokens in enumerate(lengths) if (self.turn is not None and tokens > self.turn) is long]
+            own, overhead = [lengths[i] for i in rows], OVERHEAD.get(device, OVERHEAD["cuda"])
+            found = cut_packed(own, token_budget) if self.packed else cut(own, token_budget, overhead)
+            pieces += [[rows[i] for i in piece] for piece in found]
+        return pieces
 
     def held(self, lengths: Sequence[int]) -> int:
         """Tokens of a micro-batch of rows of those lengths, as `cut` counts them."""

@@ -12,7 +12,7 @@ from engine.text import one_line
 from engine.worker import causal
 from engine.worker.batches import padded
 from engine.worker.generating import as_keywords, tastes_off
-from engine.worker.inner import body_of, evaluating, inner_of
+from engine.worker.inner import body_of, evaluating, inner_of, turns_at
 from engine.worker.packing import IGNORED, learned, pack
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Answer, Encoded, Progress, Task
@@ -78,7 +78,7 @@ class Writing(Task):
             reason = causal.prepare(model)
             self.once = reason is None and causal.reads_once(model)
             self.chunked = reason is not None and self._reads_learned_only(model, inner)
-        self.packed = reason is None
+        self.packed, self.turn = reason is None, turns_at(model)
         if reason is not None:
             self.remark("padded", f"Rows are padded to equal lengths, which is slower: {one_line(reason, 200)}.")
         self.hasten(model)

@@ -11,13 +11,15 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from engine.worker import attention, causal, dropout, fused_lora
+from engine.worker.budget import TokenBudget
 from engine.worker.inner import body_of, inner_of
 from engine.worker.modeling import keep_trainable
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
+from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.chat import Chat
 from engine.worker.token_loss import Head, head_of, token_loss
-from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
+from tests.engine.worker.exact import assert_same, cut_step, gradients, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import plan_of
 
 SMALL = {
@@ -298,6 +300,27 @@ def test_a_model_that_is_read_padded_puts_its_head_on_learned_tokens_only(config
     inner_of(model).lm_head.register_forward_hook(lambda head, read, said: seen.append(said[..., 0].numel()))
     same_as_uncut(task, model, Encoded(ids, labels, labels), 40, expected, ROUNDING)
     assert max(seen) <= sum(map(learned, labels))
+
+
+def test_rows_that_a_model_reads_otherwise_for_their_length_are_not_read_beside_shorter_ones() -> None:
+    """Phi's longrope has one set of frequencies up to so many tokens, and another for all rows of a pass with a longer one."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    model = build(transformers.Phi3Config(**DECODER, original_max_position_embeddings=16, rope_parameters=rope))
+    ids, labels = (side[:3] + side[4:] for side in rows(prompts=True))
+    tokens, loss = sum(map(learned, labels)), 0.0
+    for row, label in zip(ids, labels, strict=True):
+        own = model(**uncut([row], [label])).loss * learned(label) / tokens
+        own.backward()
+        loss += float(own.detach())
+    expected = gradients(model)
+    task = Chat(plan_of(Path("any")), [], 0)
+    task.adopt(model)
+    assert (task.packed, task.turn) == (True, 16)
+    encoded = Encoded(ids, labels, labels)
+    assert cut_step(task, model, encoded, 40) == pytest.approx(loss, rel=1e-5)
+    assert_same(gradients(model), expected, ROUNDING)
+    reader = Reader(task, TokenBudget(1000, lambda *_: None), lambda: None)
+    assert reader.score(model, encoded).loss == pytest.approx(loss, rel=1e-5)
 
 
 def test_generation_after_preparing_is_unchanged(tmp_path: Any) -> None:
