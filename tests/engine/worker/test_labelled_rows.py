@@ -315,6 +315,8 @@ def test_waiting_begins_with_the_first_thing_found(tiny: Path, make_plan: MakePl
     assert guessed < learned
     closer, further = (choice_of(plan.model_copy(update={"metric": "mae"}), {"mae": mae, "loss": 1.0}) for mae in (1.0, 2.0))
     assert closer > further
+    surer, unsure = (choice_of(plan.model_copy(update={"metric": "macro_f1"}), {"macro_f1": 0.9, "loss": x}) for x in (0.3, 0.4))
+    assert surer - unsure == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize("decoder", [False, True])

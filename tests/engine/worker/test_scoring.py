@@ -24,7 +24,7 @@ class Reading:
     def __init__(self, most_rows: int) -> None:
         self.most_rows = most_rows
         self.pieces: list[list[int]] = []
-        self.plan = SimpleNamespace(precision="fp32")
+        self.plan, self.turn = SimpleNamespace(precision="fp32"), None
 
     def lengths(self, input_ids: Any, targets: Any) -> list[int]:
         return [len(ids) for ids in input_ids]
