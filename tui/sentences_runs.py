@@ -94,7 +94,7 @@ SENTENCES: tuple[str, ...] = (
     marked("Most likely its weights are damaged or far too large."),
     marked("The loss diverges: {loss} over the last {steps} steps, and {first} before any training."),
     marked("The loss was down to {lowest} and is back at {loss}, where it began ({first})."),
-    marked("After {step} steps the loss is where it began ({loss}; {first} at first)."),
+    marked("After {step} steps the loss has not fallen ({loss}; {first} at first)."),
     marked("Either learning_rate ({rate}) is too high or far too low, or the answers do not follow from the texts."),
     marked("`loracle pilot` tries several rates on a slice."),
     marked("The batch of step {step} teaches nothing: its loss and its gradient are zero."),

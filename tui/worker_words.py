@@ -33,7 +33,7 @@ WARNINGS: dict[str, str] = {
     "nothing_learned": marked("The batch of step {step} teaches nothing: its loss and its gradient are zero."),
     "diverging": marked("The loss diverges: {loss:.3g} lately, and {first:.3g} before any training."),
     "forgot": marked("The loss was down to {lowest:.3g} and is back at {loss:.3g}, where it began ({first:.3g})."),
-    "no_progress": marked("After {step} steps the loss is where it began ({loss:.3g}; {first:.3g} at first)."),
+    "no_progress": marked("After {step} steps the loss has not fallen ({loss:.3g}; {first:.3g} at first)."),
     "overfitting": marked(
         "Since step {best_step} the validation loss has risen from {validation[0]:.3g} to {validation[1]:.3g} while the training"
         " loss fell from {training[0]:.3g} to {training[1]:.3g}. The best checkpoint is kept."

@@ -196,10 +196,11 @@ class Health:
         too_fast = rate is not None and rate.code == "learning_rate_high"
         # A window that still holds the first steps says little of the last.
         patience = SLOW_STEPS_TOO_FAST if too_fast else max(SLOW_STEPS, LONG * self._window)
-        if step.step < patience + self._plan.warmup_steps or min(lately, self._lowest) < 0.97 * self.first:
+        first = self.given if too_fast and self.given is not None else self.first  # such a rate ruins the first steps already
+        if step.step < patience + self._plan.warmup_steps or min(lately, self._lowest) < 0.97 * first:
             return None
-        text = f"After {step.step} steps the loss is where it began ({lately:.3g}; {self.first:.3g} at first)."
-        facts = {"step": step.step, "loss": lately, "first": self.first}
+        text = f"After {step.step} steps the loss has not fallen ({lately:.3g}; {first:.3g} at first)."
+        facts = {"step": step.step, "loss": lately, "first": first}
         if not too_fast and self._plan.task == "continued_pretraining":
             return None  # much of it the model knows already, and each batch is other text: a loss that stays level says little
         if too_fast:
