@@ -170,6 +170,9 @@ SENTENCES: tuple[str, ...] = (
     marked(
         "The model predicts {label} for every held-out row: it does not tell them apart yet. Try more epochs or more rows first."
     ),
+    marked("The model predicts {label} for every held-out row: the training went wrong. Try a lower learning_rate first."),
+    marked("The model gives no held-out row any label: the training went wrong. Try a lower learning_rate first."),
+    marked("The model gives every held-out word the tag {tag}: the training went wrong. Try a lower learning_rate first."),
     marked("The model gives no held-out row any label: it does not tell them apart yet. Try more epochs or more rows first."),
     marked(
         "The model gives every held-out word the tag {tag}: it does not tell them apart yet. Try more epochs or more rows first."

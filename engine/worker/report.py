@@ -76,7 +76,7 @@ def write(
             "scores": scores,
             "gains": gains,
             "forgetting": forgotten,
-            "statements": one_answer(plan.task, parts.labels, kept.get("after"))
+            "statements": one_answer(plan.task, parts.labels, kept.get("after"), too_fast=went_too_fast(events))
             + too_few(len(parts.held_out))
             + statements(kind, gains, scores)
             + ([forgetting.statement(forgotten)] if forgotten else [])
@@ -146,15 +146,22 @@ def too_few(rows: int) -> list[str]:
     return [f"{some}: too few to say whether anything was gained."]
 
 
-def one_answer(task: Work, labels: Sequence[str], after: Mapping[str, Any] | None) -> list[str]:
+def went_too_fast(events: Sequence[Event]) -> bool:
+    """Whether the learning rate was most likely too high."""
+    return any(e["kind"] == "warning" and e.get("code") in ("learning_rate_high", "diverging", "forgot") for e in events)
+
+
+def one_answer(task: Work, labels: Sequence[str], after: Mapping[str, Any] | None, *, too_fast: bool = False) -> list[str]:
     """That a model says the same whatever it reads, in a sentence: its scores are then those of a constant.
 
-    Not where all rows deserve the same.
+    Not where all rows deserve the same. What helps is another thing where the training went `too_fast`.
     """
     if after is None or len(after["predicted"]) < LEAST_ANSWERS:
         return []
     given, truth = after["predicted"], after["truth"]
     cure = "it does not tell them apart yet. Try more epochs or more rows first."
+    if too_fast:
+        cure = "the training went wrong. Try a lower learning_rate first."
     if task == "classification" and len(set(given)) == 1 < len(set(truth)):
         return [f"The model predicts {one_line(labels[given[0]], 60)} for every held-out row: {cure}"]
     if task == "multi_label" and any(truth) and not any(given):

@@ -157,7 +157,7 @@ def test_a_rate_outside_the_sane_range_that_teaches_nothing_is_the_end() -> None
     assert "too high (it is 0.01)" in found[0].text
     assert found[0].setting == "learning_rate=0.0003", "a third of it would still be outside"
     assert watched(course(1.8, 0.4, 200, 0.2, 5), learning_rate=0.01) == []
-    ruined = Health(plan(learning_rate=0.02, effective_batch=8))  # MiniLM at that rate, whose first steps are far above what it was given
+    ruined = Health(plan(learning_rate=0.02, effective_batch=8))  # as MiniLM went at that rate: far above it from the first steps
     ruined.given = 0.692
     losses = [0.70, 0.79, 2.42, 2.81, 3.61, 1.21, 2.53, 1.10, 1.60, 2.14, *[1.04, 0.94, 0.7, 0.96, 0.65] * 8]
     found = [f for step, loss in enumerate(losses, 1) for f in ruined.see(Step(step, loss, 1.0)) if f.stop]

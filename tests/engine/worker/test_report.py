@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.metrics.registry import kind_of
-from engine.worker.report import one_answer, statements, too_few
+from engine.worker.report import one_answer, statements, too_few, went_too_fast
 from engine.worker.took import Log, in_report
 from recommender.facts import Task
 
@@ -70,6 +70,14 @@ def test_a_model_that_says_the_same_to_everything_is_told(task: Task, given: lis
     found = one_answer(task, ["lost", "late"], {"predicted": given, "truth": BOTH.get(task, [])})
     assert [text.partition(":")[0] for text in found] == ([said] if said else [])
     assert not one_answer(task, ["lost", "late"], {"predicted": given, "truth": given}), "it is no fault where it is right"
+
+
+def test_more_epochs_are_no_cure_for_a_rate_that_was_too_high() -> None:
+    after = {"predicted": [1] * 8, "truth": BOTH["classification"]}
+    went = [{"kind": "warning", "code": code, "seq": 1, "time": 0.0} for code in ("rows_cut", "diverging")]
+    for events, cure in ((went[:1], "more epochs"), (went, "a lower learning_rate")):
+        (said,) = one_answer("classification", ["lost", "late"], after, too_fast=went_too_fast(events))
+        assert cure in said
 
 
 def test_a_row_or_four_prove_nothing() -> None:
