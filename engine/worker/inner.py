@@ -21,8 +21,8 @@ def turns_at(model: Any) -> int | None:
     it); `None` where a row's positions do not depend on its neighbours."""
     told = getattr(inner_of(model).config.get_text_config(), "rope_parameters", None) or {}
     kinds = [told, *(own for own in told.values() if isinstance(own, dict))]  # of all layers, or of each kind of them
-    found = (own["original_max_position_embeddings"] for own in kinds if own.get("rope_type") == "longrope")
-    return next((int(tokens) for tokens in found), None)
+    found = (own.get("original_max_position_embeddings") for own in kinds if own.get("rope_type") == "longrope")
+    return next((int(tokens) for tokens in found if tokens), None)
 
 
 @contextlib.contextmanager
