@@ -64,7 +64,9 @@ def _placed(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool) -
         return found, messages
     moved = [rest[0] | {"content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
     instead = _rendered(tokenizer, moved, tools, ask=ask)
-    return (instead, moved) if isinstance(instead, str) else (found, messages)
+    if isinstance(instead, str):
+        return instead, moved
+    return (found if isinstance(found, str) else instead), messages  # what is wrong beside the system message
 
 
 def _rendered(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool) -> str | Exception:
