@@ -288,7 +288,8 @@ def test_what_tools_answered_and_a_template_leaves_out_is_told(tiny_chat: Path, 
 
 
 def test_what_a_template_says_against_a_conversation_is_told(tiny_chat: Path) -> None:
-    strict = with_template(tiny_chat, "{{ raise_exception('no system role' if messages[0]['role'] == 'system' else 'no tools') }}")
+    why = "'no system role' if messages[0]['role'] == 'system' else 'no tools'"
+    strict = with_template(tiny_chat, f"{{{{ raise_exception({why}) }}}}")
     with pytest.raises(InputError, match=r"data\.jsonl: row 3: .*no tools"):  # a system message has another place
         conversation.rendered(strict, item(), "data.jsonl: row 3")
 
