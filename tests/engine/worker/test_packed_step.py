@@ -336,6 +336,17 @@ def test_generation_after_preparing_is_unchanged(tmp_path: Any) -> None:
     assert "loracle" not in (tmp_path / "config.json").read_text()
 
 
+def test_gradients_of_many_alike_tokens_do_not_overflow_in_fp16() -> None:
+    head, targets = Head(nn.Linear(4, 8, bias=False)), torch.zeros(2048, dtype=torch.long)
+    hidden = torch.full((2048, 4), 50.0)
+    nn.init.normal_(head.module.weight, std=0.001)
+    expected = torch.autograd.grad(token_loss(hidden, head, targets), head.module.weight)[0]
+    assert float(expected.abs().max()) > 65_504
+    with torch.autocast("cpu", torch.float16):
+        found = token_loss(hidden, head, targets, chunk=2048)
+    assert torch.allclose(torch.autograd.grad(found, head.module.weight)[0], expected, rtol=0.01)
+
+
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("bias", [False, True])
 def test_chunks_do_not_matter(softcap: float | None, bias: bool) -> None:
