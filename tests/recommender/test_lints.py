@@ -91,6 +91,7 @@ def test_rows_that_too_few_steps_never_reach_are_counted() -> None:
         {"warmup_steps": 20, "batch_size": 8, "epochs": 3},
         {"epochs": 40, "early_stopping_patience": 3},
         {"lora_r": 8, "lora_alpha": 64, "lr": 1e-4, "modules_to_save": ["classifier"]},
+        {"lora_r": 8, "lora_alpha": 4, "lr": 2e-3},
         {"lora_r": 8, "lora_alpha": 6, "lr": 5e-4, "use_rslora": True},
         {"method": "lora", "rank": 64, "alpha": 16, "learning_rate": 5e-4, "rslora": True},
         {"seeds": [1, 2, 3], "seed": None},
@@ -133,6 +134,8 @@ def test_a_large_models_plan() -> None:
         {"lora_r": 16, "lora_alpha": 32, "lr": 2e-4, "target_modules": "all-linear"}, LLAMA_8B, INSTRUCTIONS
     )
     assert "high_full_rate" in about_the_plan({"method": "full", "lr": 2e-4}, LLAMA_8B, INSTRUCTIONS)
+    told = [about_the_plan({"method": "lora", "lr": rate}, LLAMA_8B, INSTRUCTIONS) for rate in (1.5e-3, 2.5e-3)]
+    assert ["high_lora_rate" in codes for codes in told] == [False, True], "the larger a model, the lower"
 
 
 def test_preferences_want_other_rates() -> None:

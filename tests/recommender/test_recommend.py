@@ -425,6 +425,12 @@ def test_numbers_far_off_of_which_nobody_counted_how_many_are_passed_over() -> N
     assert "outliers" not in {w.code for w in found.warnings}
 
 
+@pytest.mark.parametrize(("rows", "points"), [(100, 5.9), (500, 2.6), (999, 1.9)])
+def test_scores_on_few_rows_are_told_with_their_error(rows: int, points: float) -> None:
+    (said,) = [w for w in advise(gpu(12), BERT, IMDB | {"eval_rows": rows}).warnings if w.code == "small_held_out"]
+    assert said.facts == {"rows": rows, "points": points}
+
+
 def test_skewed_classes_are_weighted() -> None:
     assert advise(gpu(12), BERT, IMDB | {"label_counts": [900, 100]}).settings.class_weights
     even = advise(gpu(12), BERT, IMDB | {"task": "multi_label", "label_counts": [500, 400]})
