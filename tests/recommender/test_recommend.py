@@ -9,6 +9,7 @@ from recommender.counting import distinct_rows
 from recommender.decide import recommend
 from recommender.evidence import SOURCES
 from recommender.facts import DataFacts, Facts, ModelFacts
+from recommender.rates import capacity
 from recommender.recommendation import Recommendation
 from recommender.shape import shape_of
 
@@ -429,6 +430,24 @@ def test_numbers_far_off_of_which_nobody_counted_how_many_are_passed_over() -> N
 def test_scores_on_few_rows_are_told_with_their_error(rows: int, points: float) -> None:
     (said,) = [w for w in advise(gpu(12), BERT, IMDB | {"eval_rows": rows}).warnings if w.code == "small_held_out"]
     assert said.facts == {"rows": rows, "points": points}
+
+
+def test_a_setting_is_explained_as_it_came_about() -> None:
+    def said(model: dict[str, Any], data: dict[str, Any]) -> set[str]:
+        return {r.code for r in advise(gpu(24), model, data).settings_reasons}
+
+    many = {"rows": 20_000, "unique_rows": 20_000, "label_counts": [10_000, 10_000]}
+    short = {"tokens_p50": 60, "tokens_p95": 120, "tokens_p99": 125, "tokens_max": 128}
+    assert {"S_effective_batch", "S_length_longest"} <= said(BERT, IMDB | many | short)
+    assert "S_effective_batch_small" in said(LLAMA_8B, INSTRUCTIONS | {"rows": 300, "unique_rows": 300})
+    most = capacity(shape_of(ModelFacts.model_validate(LLAMA_8B)), 256)
+    much = INSTRUCTIONS | {"rows": 10**7, "unique_rows": 10**7, "trained_tokens": 2 * most, "tokens_total": 4 * most}
+    assert "S_rank_short_of" in said(LLAMA_8B, much)
+
+
+def test_a_class_is_called_rare_below_a_twentieth() -> None:
+    found = [advise(gpu(12), BERT, IMDB | {"label_counts": counts}) for counts in ([960, 40], [940, 60])]
+    assert ["rare_positive" in {w.code for w in advice.warnings} for advice in found] == [True, False]
 
 
 def test_skewed_classes_are_weighted() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from recommender import hyper, rates
-from recommender.counting import Split, split_of
+from recommender.counting import Split, skewed, smallest_class, split_of
 from recommender.decide import recommend
 from recommender.facts import DataFacts, Facts, Goal, ModelFacts
 from recommender.recommendation import METHODS
-from recommender.shape import Shape, shape_of, tuned_as_encoder
+from recommender.shape import Shape, quantised_bytes, shape_of, tuned_as_encoder
 
 TAGS, TEXT, PAIRS, RAW = "token_classification", "instruction", "preference", "continued_pretraining"
 
@@ -119,6 +119,16 @@ def test_rows_are_split_by_how_many_there_are() -> None:
     small, large = {1_000: (723, 127, 150), 5_000: (3_825, 675, 500)}, {20_000: (16_200, 1_800, 2_000)}
     assert found == small | large | {200_000: (188_000, 2_000, 10_000)}
     assert split_of(data(rows=1_000, eval_rows=300)) == (850, 150, 0), "held-out rows that were brought are not taken twice"
+
+
+def test_classes_are_skewed_from_beyond_ten_to_one_and_counted_without_repeats() -> None:
+    assert [skewed(data(label_counts=[most, 60, 10])) for most in (100, 101)] == [False, True]
+    repeated = {"rows": 1_000, "unique_rows": 500, "duplicate_share": 0.5, "label_counts": [940, 60]}
+    assert smallest_class(DataFacts.model_validate({"task": "classification", **repeated})) == 30
+
+
+def test_a_weight_in_8_bits_takes_a_byte() -> None:
+    assert [quantised_bytes(ModelFacts(quantization=name)) for name in ("fp8", "nf4", None)] == [1.05, 0.55, None]
 
 
 def test_a_batch_of_raw_text_counts_blocks_and_not_documents() -> None:
