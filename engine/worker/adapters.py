@@ -122,6 +122,16 @@ def write_as_plain_lora(model: Any, folder: Path) -> None:
     write_json(folder / CONFIG, config)
 
 
+def needs_config(task: Task) -> bool:
+    """Whether a `config.json` belongs beside this task's adapters.
+
+    With one, transformers takes an adapter for a whole model and finds no weights; without, the folder's name alone is enough
+    for `from_pretrained`, `pipeline` and whoever serves. Labels need it: the base does not know their number and names. And
+    DoRA is better refused there: transformers 5.23 passes over its magnitudes, which peft loads.
+    """
+    return bool(task.config_options()) or task.plan.dora
+
+
 def raise_rates_of_b(optimizer: torch.optim.Optimizer, model: Any, ratio: float) -> None:
     """LoRA+: the matrices B, which start at zero, learn `ratio` times as fast as the rest (Hayou et al. 2024).
 

@@ -1,12 +1,13 @@
 """The model card beside the weights: what it is, how to load it, on what it was trained."""
 
 import json
+import re
 from pathlib import Path
 
 from engine.rows import Split
 from engine.text import clean, one_line
-from engine.worker.adapters import extras
-from engine.worker.modeling import Built
+from engine.worker.adapters import extras, needs_config
+from engine.worker.modeling import Built, dtype_name
 from engine.worker.tasks.base import Task
 from recommender.recommendation import METHOD_NAMES
 
@@ -18,46 +19,83 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = {auto}.from_pretrained(folder)
 """
 
-LOAD_LORA = """\
+LOAD_ADAPTER = """\
 from peft import PeftConfig, PeftModel
-from transformers import AutoConfig, {auto}, AutoTokenizer
+from transformers import {imports}
 
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
-base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-config = AutoConfig.from_pretrained(folder)  # of the fine-tuned model: the base does not know its labels
-model = {auto}.from_pretrained(base, config=config{resized})
-model = PeftModel.from_pretrained(model, folder)
+adapter = PeftConfig.from_pretrained(folder)  # it names its base
+{prepared}base = {auto}.from_pretrained(
+    adapter.base_model_name_or_path, revision=adapter.revision, {options}
+)
+model = PeftModel.from_pretrained(base, folder)
 """
-
-LOAD_QLORA = """\
-from peft import PeftConfig, PeftModel
-from transformers import AutoConfig, {auto}, AutoTokenizer, BitsAndBytesConfig
-
-folder = "."  # this folder
-tokenizer = AutoTokenizer.from_pretrained(folder)
-base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-config = AutoConfig.from_pretrained(folder)  # of the fine-tuned model: the base does not know its labels
+CONFIGURED = "config = AutoConfig.from_pretrained(folder)  # of the fine-tuned model\n"
+IN_4_BIT = """\
 in_4_bit = BitsAndBytesConfig(  # as it was trained and scored
     load_in_4bit=True,
     bnb_4bit_quant_type="nf4",
     bnb_4bit_use_double_quant=True,
     llm_int8_skip_modules={head},
 )
-model = {auto}.from_pretrained(base, config=config, quantization_config=in_4_bit{resized})
-model = PeftModel.from_pretrained(model, folder)
+"""
+_LOADED = re.compile(r"^Nothing but transformers.*?^model = PeftModel[^\n]*\n", re.DOTALL | re.MULTILINE)
+"""What a card says of loading an adapter, and the code."""
+
+ALONE = {
+    "text-generation": "`AutoModelForCausalLM.from_pretrained(folder)` and `pipeline(\"text-generation\", model=folder, "
+    "tokenizer=folder)`\nload base and adapter too{stored}; where answers end must be said as below.\n",
+    "text2text-generation": "`AutoModelForSeq2SeqLM.from_pretrained(folder)` loads base and adapter too{stored}.\n",
+}
+"""What else loads an adapter that the folder's name alone is enough for, by pipeline."""
+NOT_ALONE = """\
+{why}, so the folder's name alone is not enough: load it as below (`pipeline` takes
+`model=model, tokenizer=tokenizer`), or merge it first (`loracle merge`).
+"""
+MOVED = """\
+Its base was a folder on the machine it was trained on. Elsewhere, write its place into `adapter_config.json`
+(`base_model_name_or_path`).
 """
 
-RESIZED = ", ignore_mismatched_sizes=True"
-"""Where the base has a head with another number of outputs, which the adapter replaces."""
+
+def _loading(task: Task, built: Built) -> str:
+    """Lines of Python that load the result as `tokenizer` and `model`."""
+    plan, configured = task.plan, needs_config(task)
+    if plan.method == "full":
+        return LOAD_FULL.replace("{auto}", task.auto_model)
+    in_bits = plan.method == "qlora"
+    needs = {"config=config": configured, f'dtype="{dtype_name(plan)}"': not configured, "quantization_config=in_4_bit": in_bits}
+    needs |= {"ignore_mismatched_sizes=True": built.resized}  # the base's head has another number of outputs, and is replaced
+    classes = {"AutoConfig": configured, task.auto_model: True, "AutoTokenizer": True, "BitsAndBytesConfig": in_bits}
+    prepared = CONFIGURED * configured + IN_4_BIT * in_bits
+    parts = {"imports": _those(classes), "prepared": prepared, "options": _those(needs)}
+    parts |= {"auto": task.auto_model, "head": repr(built.head or None)}
+    code = LOAD_ADAPTER
+    for name, text in parts.items():
+        code = code.replace(f"{{{name}}}", text)
+    return code
+
+
+def _also(task: Task, *, local: bool) -> str:
+    """What else loads an adapter, and what does not."""
+    if needs_config(task):
+        why = "The base does not know the labels" if task.config_options() else "transformers passes over a part of DoRA"
+        said = NOT_ALONE.replace("{why}", why)
+    else:
+        stored = " (on the base as it is stored, not in 4 bit)" if task.plan.method == "qlora" else ""
+        said = ALONE[task.pipeline].replace("{stored}", stored)
+    return said + MOVED * local
+
+
+def _those(wanted: dict[str, bool]) -> str:
+    return ", ".join(name for name, is_wanted in wanted.items() if is_wanted)
 
 
 def model_card(task: Task, parts: Split, built: Built, base: str) -> str:
     """The card as Markdown. Names from the data and the model are foreign text and are cleaned."""
     plan = task.plan
     name = plan.model.id if not Path(plan.model.id).exists() else local_name(base)
-    loading = {"full": LOAD_FULL, "lora": LOAD_LORA, "qlora": LOAD_QLORA.replace("{head}", repr(built.head or None))}[plan.method]
-    loading = loading.replace("{auto}", task.auto_model).replace("{resized}", RESIZED if built.resized else "")
     base_line = f"base_model: {json.dumps(clean(plan.model.id))}\n" if not Path(plan.model.id).exists() else ""
     shape = [f"rank {plan.rank}", f"alpha {plan.alpha}", *extras(plan), f"on {plan.target_modules}"]
     adapter = "" if plan.method == "full" else f"{', '.join(shape)}; "
@@ -67,6 +105,7 @@ def model_card(task: Task, parts: Split, built: Built, base: str) -> str:
         "last_layers": f"only the head and the last {plan.last_layers} layers; ",
     }[plan.trained]
     library = "transformers" if plan.method == "full" else "peft"
+    also = "" if plan.method == "full" else _also(task, local=not base_line)
     needed = {"full": "", "lora": " and peft", "qlora": ", peft and bitsandbytes"}[plan.method]
     return f"""---
 library_name: {library}
@@ -84,9 +123,9 @@ The scores before and after stand in `report.json` of the run.
 ## Load it
 
 Nothing but transformers{needed} is needed.
-
+{also}
 ```python
-{loading}
+{_loading(task, built)}
 {task.usage()}```
 
 ## How it was trained
@@ -100,15 +139,16 @@ weight decay {plan.weight_decay:g}, precision {plan.precision}, seed {plan.seed}
 
 def of_merged(text: str, auto: str) -> str:
     """The card of a run's adapter as that of the model it was merged into."""
-    last = "model = PeftModel.from_pretrained(model, folder)\n"
-    before, _, rest = text.partition("```python\n")
-    text = f"{before}```python\n{LOAD_FULL.replace('{auto}', auto)}{rest.partition(last)[2]}"
+    text = _LOADED.sub(lambda found: _merged_loading(found[0], auto), text, count=1)
     text = text.replace("library_name: peft", "library_name: transformers", 1)
-    text = text.replace("tags: [loracle,", "tags: [loracle, merged,", 1)
-    in_bits = "Nothing but transformers, peft and bitsandbytes is needed."
+    return text.replace("tags: [loracle,", "tags: [loracle, merged,", 1)
+
+
+def _merged_loading(of_adapter: str, auto: str) -> str:
     note = " It was trained and scored on a base in 4 bit; these weights are the base as it is stored with the adapter added."
-    plain = "Nothing but transformers is needed: the adapter is merged into the weights."
-    return text.replace(in_bits, plain + note, 1).replace("Nothing but transformers and peft is needed.", plain, 1)
+    said = "Nothing but transformers is needed: the adapter is merged into the weights."
+    said += note if "bitsandbytes" in of_adapter else ""
+    return f"{said}\n\n```python\n{LOAD_FULL.replace('{auto}', auto)}"
 
 
 def local_name(folder: str) -> str:

@@ -8,9 +8,19 @@ from engine import checkpoints
 from engine.files import read_json, sync_files, sync_folder, write_atomically, write_json
 from engine.rows import Split
 from engine.rundir import RunDirectory
-from engine.worker.adapters import CONFIG, write_as_plain_lora
+from engine.worker.adapters import CONFIG, needs_config, write_as_plain_lora
 from engine.worker.card import model_card
-from engine.worker.modeling import Built, device_name, keep_trainable, load_tokenizer, placed, quantization, weights_dtype
+from engine.worker.modeling import (
+    Built,
+    device_name,
+    dtype_name,
+    keep_trainable,
+    load_config,
+    load_tokenizer,
+    placed,
+    quantization,
+    weights_dtype,
+)
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.registry import task_of
 from recommender.facts import CLASSIFYING, Family
@@ -53,12 +63,8 @@ def _write(beside: Path, task: Task, built: Built, *, tokenizer: Any, parts: Spl
         if generation is not None:
             generation.save_pretrained(beside)
         _name_base(beside, plan, base)
-        # The adapter alone does not know the number and names of the labels; loading with 6 classes would fail.
-        config = model.config.to_dict()
-        config.pop("quantization_config", None)  # of the base as it was trained on, not of a stored checkpoint
-        config.pop("_name_or_path", None)
-        config["dtype"] = "float32"
-        write_json(beside / "config.json", config)
+        if needs_config(task):
+            _write_config(beside, model.config, plan)
     # What the tokenizer's file says about length is what others will run with. A head has learned from texts of that length at
     # most; a model that writes goes on reading as far as it could: servers take the number for all that is asked and answered.
     classifies = plan.task in CLASSIFYING
@@ -72,6 +78,15 @@ def _write(beside: Path, task: Task, built: Built, *, tokenizer: Any, parts: Spl
     kept = {"method": plan.method, "max_length": plan.max_length, "precision": plan.precision, "new_modules": built.head}
     write_json(beside / "loracle.json", {"version": 1} | kept)
     write_atomically(beside / "README.md", model_card(task, parts, built, base), 0o600)
+
+
+def _write_config(folder: Path, config: Any, plan: Plan) -> None:
+    """Write what the base's configuration must say for the adapter, as `config.json`."""
+    content = config.to_dict()
+    content.pop("quantization_config", None)  # of the base as it was trained on, not of a stored checkpoint
+    content.pop("_name_or_path", None)
+    content["dtype"] = dtype_name(plan)
+    write_json(folder / "config.json", content)
 
 
 def _name_base(folder: Path, plan: Plan, base: str) -> None:
@@ -97,10 +112,20 @@ def tokenizer_and_task(run: RunDirectory, family: Family | None) -> tuple[Any, T
     return tokenizer, task_of(plan, labels, tokenizer.pad_token_id, family)
 
 
-def load(run: RunDirectory, task: Task, base: str) -> Any:
-    """The saved result as anybody would load it, in the precision it was trained with, on the device of this run."""
+def config_of(run: RunDirectory, task: Task, base: str) -> Any:
+    """The configuration of the base as the run's adapter needs it.
+
+    Raises:
+        InputError: that of the base cannot be used.
+    """
     from transformers import AutoConfig
 
+    kept = (run.model / "config.json").is_file()
+    return AutoConfig.from_pretrained(run.model) if kept else load_config(base, task)
+
+
+def load(run: RunDirectory, task: Task, base: str) -> Any:
+    """The saved result as anybody would load it, in the precision it was trained with, on the device of this run."""
     plan, auto = task.plan, task.model_class()
     if plan.method == "full":
         model = auto.from_pretrained(run.model, dtype=weights_dtype(plan), use_safetensors=True)
@@ -108,7 +133,7 @@ def load(run: RunDirectory, task: Task, base: str) -> Any:
     from peft import PeftModel
 
     dtype = weights_dtype(plan)
-    options: dict[str, Any] = {"config": AutoConfig.from_pretrained(run.model), "dtype": dtype, "use_safetensors": True}
+    options: dict[str, Any] = {"config": config_of(run, task, base), "dtype": dtype, "use_safetensors": True}
     if plan.method == "qlora":
         options["quantization_config"] = quantization(dtype, read_json(run.model / "loracle.json")["new_modules"])
         options["device_map"] = {"": device_name()}

@@ -167,10 +167,9 @@ def _adapted(run: RunDirectory, task: Task, base: str) -> Any:
     """The base in fp32, not quantised, with the run's adapter."""
     from peft import PeftModel
 
-    config = transformers.AutoConfig.from_pretrained(run.model)
     model = task.model_class().from_pretrained(
         base,
-        config=config,
+        config=export.config_of(run, task, base),
         dtype=torch.float32,
         use_safetensors=True,
         trust_remote_code=False,

@@ -254,6 +254,11 @@ def keep_trainable(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def dtype_name(plan: Plan) -> str:
+    """`weights_dtype` as configurations and `from_pretrained` know it."""
+    return str(weights_dtype(plan)).removeprefix("torch.")
+
+
 def weights_dtype(plan: Plan) -> torch.dtype:
     """How weights are held: fp32 where they are trained, 16 bit where they are frozen and the device computes in it, or where
     the plan wants nothing else."""

@@ -60,8 +60,10 @@ class Regression(RowHead):
         return [Answer(x * self.sd + self.mean, loss) for x, loss in zip(outputs.tolist(), losses, strict=True)]
 
     def finish(self, model: Any) -> None:
-        """What makes a number of an output."""
+        """What makes a number of an output; whoever sees the output alone (`pipeline` does) is told what it counts."""
         model.config.target_mean, model.config.target_sd = self.mean, self.sd
+        counts = f"standard deviations of {self.sd:.6g} above {self.mean:.6g}"
+        model.config.id2label, model.config.label2id = {0: counts}, {counts: 0}
 
     def constant(self, train: Encoded, held_out: Encoded) -> Answers:
         """The mean of the training rows."""
@@ -76,8 +78,8 @@ class Regression(RowHead):
     def about(self) -> str:
         """What an output means."""
         return (
-            "The output counts standard deviations from the mean of the training rows"
-            f" (mean {self.mean:.6g}, standard deviation {self.sd:.6g}; `target_mean` and `target_sd` in `config.json`).\n"
+            "The output, which `pipeline` and servers give as it is, counts standard deviations from the mean of the training\n"
+            f"rows (mean {self.mean:.6g}, standard deviation {self.sd:.6g}; `target_mean` and `target_sd` in `config.json`).\n"
         )
 
     def usage(self) -> str:

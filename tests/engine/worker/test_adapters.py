@@ -10,16 +10,17 @@ import pytest
 import torch
 from peft import PeftModel
 from pydantic import ValidationError
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from engine.events import read_events
 from engine.files import read_json, sha256_of
 from engine.loading import split
 from engine.rundir import RunDirectory
-from engine.worker.adapters import write_as_plain_lora
+from engine.worker.adapters import needs_config, write_as_plain_lora
 from engine.worker.modeling import Built, build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from recommender.plan import Plan
+from tests.engine.worker.writing import plan_of as writes
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
@@ -78,6 +79,25 @@ def test_pissa_begins_as_the_base_and_ends_as_a_plain_adapter_of_it(
     assert (config["r"], config["lora_alpha"]) == (8, pytest.approx(8 * math.sqrt(2)))
     anybodys = AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=6)
     torch.testing.assert_close(logits(PeftModel.from_pretrained(anybodys, tmp_path)), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("extra", [{}, {"rslora": True}, {"pissa": True}, {"dora": True}], ids=str)
+def test_a_folders_name_alone_is_enough_where_all_of_the_adapter_is_loaded_by_it(
+    tiny_chat: Path, tmp_path: Path, extra: dict[str, Any]
+) -> None:
+    """Where it is not, a `config.json` beside the adapter makes transformers refuse what it would load in part."""
+    plan = writes(tiny_chat, "lora", **extra)
+    task = task_of(plan, [], 0)
+    made = build(task, str(tiny_chat)).model
+    with torch.no_grad():
+        for p in made.parameters():
+            if p.requires_grad:
+                p.add_(0.02 * torch.randn_like(p))
+    made.save_pretrained(tmp_path)
+    if plan.pissa:
+        write_as_plain_lora(made, tmp_path)
+    found = logits(AutoModelForCausalLM.from_pretrained(tmp_path))
+    assert (float((found - logits(made)).abs().max()) > 1e-3) is needs_config(task)
 
 
 def extras_plan(make_plan: MakePlan, tiny: Path) -> Plan:

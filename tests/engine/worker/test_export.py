@@ -65,7 +65,10 @@ def said(finished: Finished) -> dict[str, CardSaid]:
         loading, use = card_code(run)
         texts = split(run.plan().data).held_out.texts[:SHOWN]
         long = "print(tokenizer.model_max_length, len(tokenizer('many words ' * 500, truncation=True).input_ids))"
-        programs[run.model] = "\n".join([loading, *(use.replace('"a text"', repr(text)) for text in texts), long])
+        piped = f"""
+from transformers import pipeline
+print(pipeline("text-classification", model=model, tokenizer=tokenizer)({texts[0]!r})[0]["label"])"""
+        programs[run.model] = "\n".join([loading, *(use.replace('"a text"', repr(text)) for text in texts), long, piped])
     return dict(zip(METHODS, said_by_cards(programs), strict=True))
 
 
@@ -78,7 +81,7 @@ def test_the_cards_own_code_gives_the_reports_predictions(
     labels = split(run.plan().data).labels
     assert len(labels) == 6
     predicted = read_json(run.scores / "after.json")["predicted"][:SHOWN]
-    assert card.lines == [*(labels[i] for i in predicted), "48 48"]
+    assert card.lines == [*(labels[i] for i in predicted), "48 48", labels[predicted[0]]]
     assert not card.modules & {"engine", "tui", "recommender", "loracle"}
     assert ("peft" in card.modules) == (method != "full")
 

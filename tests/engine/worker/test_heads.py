@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
+from transformers import pipeline
 
 from engine import checkpoints
 from engine.checkpoints import FINISHED
@@ -211,13 +212,18 @@ def test_the_cards_own_code_gives_the_reports_predictions(
         uses = [use.replace('"a text"', repr(text)) for text in parts.held_out.texts[:SHOWN]]
     monkeypatch.chdir(run.model)
     capsys.readouterr()
-    exec("\n".join([loading, *uses]), {"__name__": "__main__"})
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec("\n".join([loading, *uses]), names)
     said = capsys.readouterr().out.splitlines()
     predicted = read_json(run.scores / "after.json")["predicted"][:SHOWN]
     if task == "multi_label":
         assert said == [str([parts.labels[i] for i in row]) for row in predicted]
     elif task == "regression":
         assert [float(x) for x in said] == pytest.approx(predicted, rel=1e-4)
+        (piped,) = pipeline("text-classification", model=names["model"], tokenizer=names["tokenizer"])(parts.held_out.texts[0])
+        counts = re.fullmatch(r"standard deviations of (\S+) above (\S+)", piped["label"])
+        assert counts, "who has the output alone must see that it is not the number"
+        assert piped["score"] * float(counts[1]) + float(counts[2]) == pytest.approx(predicted[0], rel=1e-4)
     else:
         tagged = zip(items, predicted, strict=True)
         pairs = itertools.chain.from_iterable(zip(i["words"], (parts.labels[t] for t in p), strict=True) for i, p in tagged)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForSeq2SeqLM, pipeline
 
 from engine.events import read_events
 from engine.files import read_json
@@ -103,8 +104,13 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     source = split(run.plan().data, "seq2seq").held_out.texts[0].splitlines()[0]
     monkeypatch.chdir(run.model)
     capsys.readouterr()
-    exec(told[1].replace('"a text"', repr(source)), {})
+    names: dict[str, Any] = {}
+    exec(told[1].replace('"a text"', repr(source)), names)
     assert capsys.readouterr().out.strip() == kept["predicted"][0][2]
+    if method == "lora":  # as an adapter that peft alone has saved, it is found by its folder's name
+        alone = AutoModelForSeq2SeqLM.from_pretrained(run.model)
+        read = names["inputs"] | {"decoder_input_ids": names["written"]}
+        torch.testing.assert_close(alone(**read).logits, names["model"](**read).logits)
     own = read_json(run.model / "generation_config.json")
     assert f"max_new_tokens={own['max_new_tokens']}," in told[1], "without such a setting answers end after 20 tokens"
     assert {own.get(name) for name in ("num_beams", "min_length", "no_repeat_ngram_size")} <= {None, 0, 1}, "of another work"
@@ -120,6 +126,9 @@ def test_a_decoder_does_the_same_work_and_is_judged_alike(
     monkeypatch.setitem(ANSWERS, "seq2seq", 3)
     run = run_here(plan_of(tiny_chat, rows_file, "lora", max_length=96, learning_rate=3e-3))
     report = run.report() or {}
+    writer = pipeline("text-generation", model=str(run.model), tokenizer=str(run.model))  # as its card says
+    assert any("lora_A" in name for name, _ in writer.model.named_parameters())
+    assert writer.tokenizer.chat_template
     assert report["scores"]["after"]["answers_written"] == 3
     for name in ("before", "after"):  # the wanted texts of 100,000 rows nobody asks for would be kept for nothing
         kept = read_json(run.scores / f"{name}.json")
