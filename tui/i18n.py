@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recommender.language import said, use
+from tui.line_breaks import between_signs
 
 FOLDER = Path(__file__).parent / "locale"
 _TRADITIONAL = ("tw", "hk", "mo", "hant")
@@ -59,6 +60,8 @@ def nearest(wanted: str) -> str:
 def speak(language: str) -> None:
     """Speak that language from now on. Texts that are bound when a module is imported keep the language of that moment."""
     use({} if language == "en" else dict(catalogue(FOLDER / f"{language}.po")))
+    if language.startswith("zh"):
+        between_signs()
 
 
 def catalogue(file: Path) -> Iterator[tuple[str, str]]:

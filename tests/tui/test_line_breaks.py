@@ -1,0 +1,45 @@
+"""Lines of Chinese end between signs; all others end as they do anyway."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from rich import _wrap
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+from textual.content import Content
+
+from tui import i18n
+from tui.line_breaks import pieces
+
+SAID = "按任意顺序填写：回车继续，esc 返回；以 bf16-mixed 训练 338 690 个参数（共 22.7 M）。离开时会保留您的回答。"
+
+
+def by_rich(text: str, width: int) -> list[str]:
+    return [line.plain for line in Text(text).wrap(Console(), width)]
+
+
+def by_textual(text: str, width: int) -> list[str]:
+    return [line.plain for line in Content(text).wrap(width)]
+
+
+@pytest.mark.parametrize("wrapped", [by_rich, by_textual])
+def test_lines_of_chinese_are_full_and_begin_with_no_full_stop(
+    wrapped: Callable[[str, int], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_wrap, "words", _wrap.words)  # and its own again afterwards
+    monkeypatch.setattr(i18n, "use", lambda texts: None)
+    i18n.speak("zh_CN")
+    for width in range(12, 60):
+        lines = [line.rstrip() for line in wrapped(SAID, width)]
+        assert "".join(lines).replace(" ", "") == SAID.replace(" ", "")
+        assert not [line for line in lines if line[0] in "，。；：）" or line[-1] == "（"]
+        longest = len("bf16-mixed") + 1
+        assert any("338 690" in line for line in lines), "a number is whole"
+        assert all(width - longest < cell_len(line) <= width for line in lines[:-1])
+
+
+def test_other_texts_are_broken_at_spaces() -> None:
+    text = '  Why it fits:  "22.7 M (100%)", don’t stop…  ~/runs/a-b '
+    assert [(a, b) for a, b, _ in pieces(text)] == [found.span() for found in re.finditer(r"\s*\S+\s*", text)]

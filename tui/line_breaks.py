@@ -1,0 +1,28 @@
+"""Where lines of Chinese are broken: between any two signs, and never before a full stop or behind an opening bracket.
+
+Rich and Textual break at spaces alone. What stands between two of them would move to the next line as one word, or be cut where
+the line ends, so that the next one begins with a comma.
+"""
+
+import re
+from collections.abc import Iterator
+
+_SIGN, _OPENS, _CLOSES = "\u3005-\u3007\u3400-\u9fff\uf900-\ufaff", "（《〈「『【〔“", "，。、；：！？）》〉」』】〕”…"
+_THIN = r"(?<=\d) (?=\d{3}(?!\d))"
+"""The space within 12 345."""
+_PIECE = re.compile(rf"\s*[{_OPENS}]*(?:[{_SIGN}]|(?:[^\s{_SIGN}{_OPENS}{_CLOSES}]|{_THIN})+)?[{_CLOSES}]*\s*")
+
+
+def pieces(text: str) -> Iterator[tuple[int, int, str]]:
+    """Begin, end and text of each piece that a line is not broken in, with the white space behind it."""
+    end = 0
+    while end < len(text):
+        begin, end = _PIECE.match(text, end).span()  # type: ignore[union-attr]  # all of it may be absent
+        yield begin, end, text[begin:end]
+
+
+def between_signs() -> None:
+    """Let Rich and Textual break lines so from now on; both ask this function of Rich's, which has no setting for it."""
+    from rich import _wrap
+
+    _wrap.words = pieces
