@@ -91,9 +91,10 @@ class TrainingStep(Given):
     """Whether an 8-bit optimizer keeps the embeddings' moments in fp32, as transformers' Trainer asks of it."""
     gradient_checkpointing: Literal["none", "layer"] | bool | None = None
     attention: Literal["flash", "efficient", "math", "eager"] | None = None
-    loss: Literal["plain", "chunked", "fused"] = "plain"
+    loss: Literal["plain", "chunked", "fused", "sum"] = "plain"
     """plain: transformers' own, with all logits; chunked: logits never exist at once (the engine's; with `kernels` liger Liger's,
-    which takes the head along); fused: a kernel that puts the gradient of all logits in their place."""
+    which takes the head along); fused: a kernel that puts the gradient of all logits in their place; sum: none, but the sum of all
+    logits, as attention is benchmarked."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """As transformers' Trainer smooths labels: with a plain loss another one is made of all logits."""
     kernels: Literal["usual", "liger"] | None = None

@@ -116,3 +116,44 @@ T0_3B = {
     "vocab_size": 32128, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "dropout_rate": 0.1,
 }  # fmt: skip
 MT0_XXL = T0_3B | {"model_type": "mt5", "d_model": 4096, "d_ff": 10240, "num_heads": 64, "vocab_size": 250112}
+BERT_BASE = BERT_LARGE | {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+DISTILBERT = {
+    "model_type": "distilbert", "dim": 768, "hidden_dim": 3072, "n_layers": 6, "n_heads": 12, "vocab_size": 30522,
+    "max_position_embeddings": 512, "dropout": 0.1, "attention_dropout": 0.1,
+}  # fmt: skip
+ALBERT_BASE = {
+    "model_type": "albert", "hidden_size": 768, "embedding_size": 128, "intermediate_size": 3072, "num_hidden_layers": 12,
+    "num_attention_heads": 12, "vocab_size": 30000, "max_position_embeddings": 512, "hidden_act": "gelu_new",
+    "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+BIOGPT = {
+    "model_type": "biogpt", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+    "vocab_size": 42384, "max_position_embeddings": 1024, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
+}  # fmt: skip
+OPT_350M = {
+    "model_type": "opt", "hidden_size": 1024, "ffn_dim": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+    "vocab_size": 50272, "max_position_embeddings": 2048, "word_embed_proj_dim": 512, "do_layer_norm_before": False,
+    "dropout": 0.1, "attention_dropout": 0.0,
+}  # fmt: skip
+PYTHIA_410M = {
+    "model_type": "gpt_neox", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+    "vocab_size": 50304, "max_position_embeddings": 2048, "rotary_pct": 0.25, "use_parallel_residual": True,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+GPT2_LARGE = {
+    "model_type": "gpt2", "n_embd": 1280, "n_head": 20, "n_layer": 36, "n_positions": 1024, "vocab_size": 50257,
+    "attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1,
+}  # fmt: skip
+YI_6B = LLAMA2_7B | {"num_key_value_heads": 4, "vocab_size": 64000}
+GEMMA_7B = {
+    "model_type": "gemma", "hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28, "num_attention_heads": 16,
+    "num_key_value_heads": 16, "head_dim": 256, "vocab_size": 256000, "max_position_embeddings": 8192,
+}  # fmt: skip
+GEMMA2_9B = GEMMA2_2B | {
+    "hidden_size": 3584, "intermediate_size": 14336, "num_hidden_layers": 42, "num_attention_heads": 16, "num_key_value_heads": 8,
+}  # fmt: skip
+PHI3_MINI = {
+    "model_type": "phi3", "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 32, "vocab_size": 32064, "max_position_embeddings": 131072, "original_max_position_embeddings": 4096,
+    "tie_word_embeddings": False, "pad_token_id": 32000, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+}  # fmt: skip

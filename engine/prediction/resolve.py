@@ -133,7 +133,7 @@ def _take_loss(choices: _Open) -> None:
     step = choices.step
     if step.loss == "fused":  # of logits that are there, or Liger's of the head and them, which `use_liger_kernel` puts in
         choices.take("kernels", "usual", "liger")
-    if step.loss == "plain" or (step.loss == "fused" and step.kernels != "liger"):
+    if step.loss in ("plain", "sum") or (step.loss == "fused" and step.kernels != "liger"):
         choices.take("outputs_held", True, False)
         if step.outputs_held is not False:
             choices.take("outputs_rebound", False, True)

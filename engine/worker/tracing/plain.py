@@ -148,6 +148,9 @@ class PlainLoop:
         loss, fused = self._step.loss, self._step.kernels == "liger"
         if self._step.label_smoothing and loss == "plain":
             return self._smoothed()
+        if loss == "sum":
+            found = self.model(**{name: values for name, values in self.batch.items() if name != "labels"})
+            return found, found.logits.sum()
         if loss == "plain" or self._head not in WRITING:
             found = self.model(**self.batch)
             return found, found.loss
