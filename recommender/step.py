@@ -91,10 +91,10 @@ class TrainingStep(Given):
     """Whether an 8-bit optimizer keeps the embeddings' moments in fp32, as transformers' Trainer asks of it."""
     gradient_checkpointing: Literal["none", "layer"] | bool | None = None
     attention: Literal["flash", "efficient", "math", "eager"] | None = None
-    loss: Literal["plain", "chunked", "fused", "sum"] = "plain"
+    loss: Literal["plain", "chunked", "fused", "as_is", "sum"] = "plain"
     """plain: transformers' own, with all logits; chunked: logits never exist at once (the engine's; with `kernels` liger Liger's,
-    which takes the head along); fused: a kernel that puts the gradient of all logits in their place; sum: none, but the sum of all
-    logits, as attention is benchmarked."""
+    which takes the head along); fused: a kernel that puts the gradient of all logits in their place; as_is: a cross-entropy of
+    all logits in the type they have, as loops of one's own take it; sum: none, but the sum of all logits, to compare kernels."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """As transformers' Trainer smooths labels: with a plain loss another one is made of all logits."""
     kernels: Literal["usual", "liger"] | None = None
@@ -104,6 +104,11 @@ class TrainingStep(Given):
     """Whether the model's output lives through the backward pass, as after `out = model(**batch)`."""
     outputs_rebound: bool | None = None
     """Whether it lives on until the next step's forward pass has made another, as in a loop outside of any function."""
+    use_cache: bool | None = None
+    """Whether a decoder's outputs bring the keys and values of all tokens along, as its configuration says by itself, and as
+    transformers' Trainer lets it up to 4.57."""
+    keys_repeated: bool | None = None
+    """Whether torch's attention is given grouped keys and values once for each query head, as transformers did up to 4.53."""
     transformers: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
     """The version that such a step was taken with, e.g. `4.48.1`, by which losses differ; all else is as in the installed one."""
     target_length: Annotated[int, Field(ge=1, le=10_000_000)] | None = None

@@ -97,9 +97,17 @@ _CARDS: tuple[tuple[str, Known], ...] = (
 )
 """From the vendors' data sheets."""
 _USUAL = Known((8, 0), 108, 1.0e12)
-REACHED = ((r"\bA[18]00\b.*SXM", 0.859), (r"\bA[18]00\b", 0.822))
+REACHED = (
+    (r"\bA[18]00\b.*SXM", 0.859),
+    (r"\bA[18]00\b", 0.822),
+    (r"\bH20\b", 0.96),
+    (r"RTX ?20[6-8]0(?!.*Laptop)", 0.91),
+    (r"RTX ?[345]0[5-9]0(?!.*Laptop)", 1.0),
+)
 """Of the data sheet's arithmetic in 16 bit, what large products reach where that is not the four fifths of an H100 (0.801) and of
-others: measured (stas00/ml-engineering, compute/accelerator, table of maximum achievable matmul FLOPS, bf16)."""
+others: measured (stas00/ml-engineering, compute/accelerator, table of maximum achievable matmul FLOPS, bf16; the last three:
+zzc0721/torch-performance-test-data, database.md, fp16 of an H20, an RTX 2080 and of RTX 3060 to 5090. A GeForce adds up in fp32
+at half its rate, and keeps that up, but for a large one in a laptop)."""
 USUALLY_REACHED = 0.8
 
 

@@ -1,5 +1,6 @@
 """From a step with open questions to steps without: what is not known takes its usual value, and the other one is tried too."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ HEADS = {
     "regression": "classification",
     "token_classification": "tagging",
 }
-OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32")
+OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated")
 """Choices that nobody's facts name: both values are traced, and no answer lists them as assumed."""
 SHORT = 8
 """What is written may be as long as what is read, or so many times shorter."""
@@ -53,7 +54,7 @@ def resolved(facts: Facts) -> Resolved:
     choices.take("padded", False, True)
     _take_weights(facts, choices)
     choices.take("gradient_checkpointing", "none", "layer")
-    _take_attention(choices)
+    _take_attention(choices, facts)
     _take_optimizer(facts, choices)
     _take_loss(choices)
     _take_target_length(facts, choices)
@@ -62,7 +63,7 @@ def resolved(facts: Facts) -> Resolved:
     if step.devices > 1:
         choices.take("sharding", "ddp")
     whole = step.model_copy(update=choices.found)
-    others = {name: whole.model_copy(update={name: value}) for name, value in choices.others.items()}
+    others = {name: whole.model_copy(update=changes) for name, changes in choices.others.items()}
     return Resolved(whole, others, choices.assumed)
 
 
@@ -73,8 +74,8 @@ class _Open:
         self.step = step
         self.found: dict[str, Any] = {}
         """The usual value of each."""
-        self.others: dict[str, Any] = {}
-        """The other value, where there is one."""
+        self.others: dict[str, dict[str, Any]] = {}
+        """What is changed to try the other value, where there is one."""
         self.assumed: list[str] = []
 
     def take(self, name: str, value: Any, instead: Any = None) -> None:
@@ -84,7 +85,7 @@ class _Open:
             if name not in OWN_WORDS:
                 self.assumed.append(name)
             if instead is not None:
-                self.others[name] = instead
+                self.others[name] = {name: instead}
 
 
 def _take_head(facts: Facts, choices: _Open) -> None:
@@ -105,12 +106,28 @@ def _take_weights(facts: Facts, choices: _Open) -> None:
         choices.take("base_dtype", "float32", None if certain else stored or "bfloat16")
 
 
-def _take_attention(choices: _Open) -> None:
+GROUPED = (4, 54)
+"""The first version of transformers that gives torch's attention grouped keys and values as they are (sdpa_attention.py,
+`use_gqa_in_sdpa`)."""
+
+
+def _take_attention(choices: _Open, facts: Facts) -> None:
     step = choices.step
+    if step.transformers is not None:
+        choices.take("keys_repeated", version_of(step.transformers) < GROUPED)
+    elif step.attention in (None, "efficient", "math") and not step.padded and _has_groups(facts.model.config or {}):
+        choices.take("keys_repeated", False, True)
     if step.attention is None:
         choices.assumed.append("attention")  # torch chooses
     elif step.attention == "flash" and (step.padded or _narrows(step)):  # FlashAttention 2; or the word for torch's choice
-        choices.others["attention"] = None
+        choices.others["attention"] = {"attention": None}
+
+
+def _has_groups(config: dict[str, Any]) -> bool:
+    """Whether several query heads share a key and a value."""
+    text = config.get("text_config")
+    of = text if isinstance(text, dict) else config
+    return of.get("num_key_value_heads") not in (None, of.get("num_attention_heads"))
 
 
 def _take_optimizer(facts: Facts, choices: _Open) -> None:
@@ -133,10 +150,23 @@ def _take_loss(choices: _Open) -> None:
     step = choices.step
     if step.loss == "fused":  # of logits that are there, or Liger's of the head and them, which `use_liger_kernel` puts in
         choices.take("kernels", "usual", "liger")
-    if step.loss in ("plain", "sum") or (step.loss == "fused" and step.kernels != "liger"):
+    if step.loss in ("plain", "as_is", "sum") or (step.loss == "fused" and step.kernels != "liger"):
         choices.take("outputs_held", True, False)
         if step.outputs_held is not False:
             choices.take("outputs_rebound", False, True)
+            _take_cache(choices)
+
+
+def _take_cache(choices: _Open) -> None:
+    """Whether outputs that are held bring the keys and values of all tokens along, as a decoder's do by themselves. Recomputation
+    has none."""
+    step = choices.step
+    if step.use_cache is not None or step.checkpointed or (step.head or choices.found.get("head")) != "causal_lm":
+        return
+    if "outputs_rebound" in choices.others:  # where they add most
+        choices.others["outputs_rebound"]["use_cache"] = True
+    else:
+        choices.take("use_cache", False, True)
 
 
 def _take_target_length(facts: Facts, choices: _Open) -> None:
@@ -267,3 +297,8 @@ def _of_optimizer(step: TrainingStep) -> str | None:
     if (named in ("paged_adamw", "lion", "paged_lion") or way == "bitsandbytes") and kept != "float32" and not narrow:
         return f"bitsandbytes keeps the moments of {named} in float32, and optimizer_state_dtype is {kept}"
     return None
+
+
+def version_of(told: str) -> tuple[int, ...]:
+    """Of a version's name its first two numbers."""
+    return tuple(int(n) for n in re.findall(r"\d+", told)[:2])

@@ -188,6 +188,18 @@ def _embedding_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any)
     return [8 * n] * 4 + [4 * width * min(n, args[2] + -(-n // 10))]
 
 
+def _unaligned(*operands: torch.Tensor) -> list[int]:
+    """Blas.cpp, `prepare_matrix_for_cublas`: what has its numbers side by side neither in rows nor in columns is copied first, as
+    the gradient of a sum, which is one number expanded."""
+    return [t.numel() * t.element_size() for t in operands if not _for_cublas(t)]
+
+
+def _for_cublas(matrix: torch.Tensor) -> bool:
+    (m, n), (down, across) = matrix.shape[-2:], matrix.stride()[-2:]
+    lies = (down == 1 and across >= max(1, m)) or (across == 1 and down >= max(1, n))
+    return lies or bool(matrix.is_contiguous())
+
+
 def _norm_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
     """layer_norm_kernel.cu: partial sums of the weight's and bias's gradients, one row a block."""
     rows = math.prod(args[1].shape[: -len(args[2])])
@@ -202,6 +214,9 @@ _CUDA: dict[Any, Callable[..., list[int]]] = {
     aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
     aten.embedding_dense_backward.default: _embedding_backward,
     aten.native_layer_norm_backward.default: _norm_backward,
+    aten.mm.default: lambda args, kwargs, out: _unaligned(args[0], args[1]),
+    aten.addmm.default: lambda args, kwargs, out: _unaligned(args[1], args[2]),
+    aten.bmm.default: lambda args, kwargs, out: _unaligned(args[0], args[1]),
 }
 if hasattr(torch.ops.torch_attn, "_varlen_attn_backward"):
     _CUDA[torch.ops.torch_attn._varlen_attn_backward.default] = _variable_backward

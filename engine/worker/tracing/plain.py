@@ -2,8 +2,10 @@
 
 import contextlib
 from typing import Any
+from unittest import mock
 
 import torch
+from transformers.integrations import sdpa_attention
 from transformers.optimization import Adafactor
 from transformers.trainer_pt_utils import LabelSmoother
 
@@ -43,6 +45,7 @@ class PlainLoop:
         self._device, self._head = device, str(step.head)
         wants = step.labels or 2 if self._head in ("classification", "tagging") else None
         self.config = config_of(config, layers=layers, labels=wants)
+        self.config.get_text_config().use_cache = bool(step.use_cache) and not step.checkpointed
         if self._head == "causal_lm" and step.target_length is not None:
             self._head = "seq2seq"
             if step.loss != "plain":
@@ -99,7 +102,8 @@ class PlainLoop:
 
     def run(self) -> None:
         """Take the steps and one evaluation; phases of the first are named so."""
-        with self._kernels:
+        repeated = mock.patch.object(sdpa_attention, "use_gqa_in_sdpa", _never)  # a mock would keep what it is called with
+        with self._kernels, repeated if self._step.keys_repeated else contextlib.nullcontext():
             self._steps()
 
     def _steps(self) -> None:
@@ -148,9 +152,8 @@ class PlainLoop:
         loss, fused = self._step.loss, self._step.kernels == "liger"
         if self._step.label_smoothing and loss == "plain":
             return self._smoothed()
-        if loss == "sum":
-            found = self.model(**{name: values for name, values in self.batch.items() if name != "labels"})
-            return found, found.logits.sum()
+        if loss in ("sum", "as_is"):
+            return self._of_logits()
         if loss == "plain" or self._head not in WRITING:
             found = self.model(**self.batch)
             return found, found.loss
@@ -163,6 +166,16 @@ class PlainLoop:
             return None, liger.fused_loss(hidden, inner_of(self.model).get_output_embeddings().weight)
         labels = self.batch["labels"].reshape(-1)
         return None, token_loss(hidden.reshape(-1, hidden.shape[-1]), head_of(self.model), labels)
+
+    def _of_logits(self) -> tuple[Any, torch.Tensor]:
+        """What a loop of one's own makes of the logits, in the type they have."""
+        found = self.model(**{name: values for name, values in self.batch.items() if name != "labels"})
+        if self._step.loss == "sum":
+            return found, found.logits.sum()
+        labels, last = self.batch["labels"], -1 if self._head == "causal_lm" else None
+        logits = found.logits[..., :last, :] if labels.dim() > 1 else found.logits
+        told = labels[..., 1:] if self._head == "causal_lm" else labels
+        return found, torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), told.reshape(-1))
 
     def _smoothed(self) -> tuple[Any, torch.Tensor]:
         """As transformers' Trainer does: the model is given no labels, and the loss is made of its logits."""
@@ -194,6 +207,10 @@ class PlainLoop:
         if self._which is not None:
             self._live.phase(f"{self._which}loss")
             self._which = None
+
+
+def _never(*_: Any) -> bool:
+    return False
 
 
 def _train_only(model: Any, parts: list[str]) -> None:

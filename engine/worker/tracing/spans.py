@@ -1,8 +1,8 @@
 """Intervals of what a step takes, in bytes: what is left of an error, what other versions did, and what a card has at most."""
 
-import re
 from typing import Any
 
+from engine.prediction.resolve import version_of
 from engine.worker.tracing import models
 from recommender.facts import Machine
 from recommender.step import TrainingStep
@@ -64,8 +64,3 @@ def of_versions(phases: dict[str, int], step: TrainingStep, content: dict[str, A
         elif version_of(step.transformers) < until:
             return [phases | changed]
     return found
-
-
-def version_of(told: str) -> tuple[int, ...]:
-    """Of a version's name its first two numbers."""
-    return tuple(int(n) for n in re.findall(r"\d+", told)[:2])

@@ -133,3 +133,13 @@ def test_values_may_be_narrower_than_queries(pinned: str | None) -> None:
     sums = 4 * rows * heads * length
     filled = 2 * rows * heads * length * (wide + wide - narrow) if pinned == "flash 2" else 0
     assert kept == pytest.approx(sums + filled, abs=2048)
+
+
+def test_a_product_copies_what_lies_neither_in_rows_nor_in_columns() -> None:
+    """Blas.cpp, `prepare_matrix_for_cublas`: the gradient of a sum is one number, expanded."""
+    rows = torch.empty(64, 32, dtype=BF16, device="meta")
+    sum_of = torch.empty((), dtype=BF16, device="meta").expand(16, 64)
+    copied = temporaries_on(H100)
+    product = torch.ops.aten.mm.default
+    assert copied(product, (sum_of, rows), {}, None) == [16 * 64 * 2]
+    assert copied(product, (rows.t(), rows), {}, None) == copied(product, (rows[:, :8].t(), rows), {}, None) == []

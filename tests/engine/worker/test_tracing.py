@@ -443,6 +443,58 @@ def test_a_step_that_is_a_function_leaves_nothing_of_its_graph_to_the_next() -> 
     assert told[True]["loss"]["allocated"] > told[True]["first loss"]["allocated"]
 
 
+def test_keys_and_values_that_outputs_bring_along_live_as_long_as_they_do() -> None:
+    config = LLAMA | SHORT | {"num_key_value_heads": 4}
+    step = step_of(base_dtype="bfloat16", optimizer="none", outputs_held=True, outputs_rebound=True, length=96)
+    steps_ = (step, step.model_copy(update={"use_cache": True}))
+    without, beside = (peaks(traced(config, s, Card(), None).segments)["phases"] for s in steps_)
+    every = 2 * 3 * 4 * 96 * 64 * 2  # keys and values, layers, rows, tokens, width, bytes
+    for phase in ("forward", "optimizer"):  # those of the step before; its own
+        assert beside[phase]["allocated"] - without[phase]["allocated"] == pytest.approx(every, rel=0.05)
+    recomputed = step.model_copy(update={"use_cache": True, "gradient_checkpointing": "layer"})
+    assert not steps.loop_of(config, recomputed, Card(), Live(kernels.temporaries_on(Card()))).config.use_cache
+
+
+def test_what_nobody_tells_of_a_cache_is_tried_where_it_adds_most() -> None:
+    def others(**more: Any) -> dict[str, TrainingStep]:
+        return resolved(Facts(step=step_of(outputs_held=None).model_copy(update=more))).others
+
+    assert others()["outputs_rebound"].use_cache
+    assert others(outputs_rebound=True)["use_cache"].outputs_rebound
+    for told in ({"use_cache": False}, {"outputs_held": False}, {"gradient_checkpointing": "layer"}, {"head": "masked_lm"}):
+        assert not any(other.use_cache for other in others(**told).values())
+
+
+def test_up_to_4_53_keys_and_values_were_repeated_before_attention() -> None:
+    step = step_of(base_dtype="bfloat16", attention=None, length=128)
+
+    def taken(**more: Any) -> tuple[bool | None, bool]:
+        found = resolved(Facts.model_validate({"model": {"config": LLAMA}, "step": step.model_copy(update=more).model_dump()}))
+        return found.step.keys_repeated, "keys_repeated" in found.others
+
+    assert (taken(transformers="4.53.3"), taken(transformers="4.54.0"), taken()) == ((True, False), (False, False), (False, True))
+    assert not taken(padded=True)[1]  # which repeats them in every version
+    assert not taken(attention="eager")[1]
+    shared, repeated = (
+        peaks(traced(LLAMA, s, Card(), None).segments)["parts"]["activations"]
+        for s in (step, step.model_copy(update={"keys_repeated": True}))
+    )
+    assert repeated - shared == 2 * 7 * 4 * 128 * 32 * 2  # keys and values, layers, rows, tokens, what is doubled, bytes
+
+
+@pytest.mark.parametrize(("loss", "each"), [("as_is", 6), ("sum", 2), ("plain", 12)])
+def test_bytes_of_a_logit_in_16_bit_by_what_is_made_of_it(loss: str, each: int) -> None:
+    step = step_of(base_dtype="bfloat16", loss=loss, length=127, optimizer="none", transformers="5.0")
+
+    def most(config: dict[str, Any]) -> int:
+        found = peaks(traced(config, step, Card(), None).segments)["phases"]
+        return max(int(found[phase]["allocated"]) for phase in ("loss", "backward"))
+
+    small, large = most(GPT2), most(GPT2 | {"vocab_size": 102_000})
+    logits, table = 4 * 127 * 100_000, 2 * 64 * 100_000
+    assert (large - small - 2 * table) / logits == pytest.approx(each, abs=0.6)
+
+
 def test_windows_are_flash_attention_2s_own() -> None:
     """torch's would need a mask, and then as many heads of keys as of queries; the other has windows and groups."""
     config = LLAMA | {"model_type": "mistral", "sliding_window": 32}
