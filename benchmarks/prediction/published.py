@@ -3,11 +3,13 @@
     python -m benchmarks.prediction.published [WORDS]        writes results/published.json; only what is lacking, or what is named
 
 Each step says where it is from, what is told there and what is not, and when it was gathered. What is not told is traced with
-every value it may have, as `estimate` does for any facts; where the length is not told, with the shortest and the longest.
+every value it may have, as `estimate` does for any facts; where the length is not told, with the shortest and the longest, and
+where another choice is not that a step has to say, with `either`.
 Nothing was fitted to these. A published figure counts as met where the interval holds it, or, where it is told as a range, meets
 the range. `blind` in the results is the prediction made before anything was changed after the figure was gathered.
 """
 
+import itertools
 import json
 import sys
 import warnings
@@ -51,9 +53,9 @@ def predicted(row: dict[str, Any]) -> dict[str, dict[str, float]]:
     machine = {"backend": "cuda", "devices": [{"name": row["card"], "memory_total": row.get("memory", 80 * 10**9)}]}
     measured = {"memory_profile": {"context": row["context"]}} if "context" in row else {}
     told = []
-    for length in row["lengths"]:
-        facts = {"machine": machine, "model": {"config": getattr(models, row["model"])}, "measured": measured}
-        told.append(estimate(Facts.model_validate(facts | {"step": row["step"] | {"length": length}})))
+    facts = {"machine": machine, "model": {"config": getattr(models, row["model"])}, "measured": measured}
+    for length, choice in itertools.product(row["lengths"], row.get("either", [{}])):
+        told.append(estimate(Facts.model_validate(facts | {"step": row["step"] | choice | {"length": length}})))
     return {measure: _over([one[measure] for one in told]) for measure in row["published"]}
 
 
