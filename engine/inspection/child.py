@@ -100,9 +100,10 @@ def ask(
             elif (ended := exchange.process if exchange is not None else begun) is not None:
                 _leave(ended, exchange)
         except BaseException:  # a Ctrl-C that came only now
-            ended = held[0].process if held else starting.close()
-            if ended is not None and ended.poll() is None:
-                _signal(ended)
+            exchange = held[0] if held else None
+            ended = exchange.process if exchange is not None else starting.close()
+            if ended is not None:
+                _leave(ended, exchange)  # it may wait already, and must be seen to have ended when the next question comes
             raise
     if cancel is not None and cancel.cancelled:
         raise InputError(f"{_shown(about)}: reading it was cancelled.")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -253,6 +254,26 @@ def test_a_ctrl_c_while_a_child_is_taken_leave_of_ends_it(reader: Path, tmp_path
     with pytest.raises(KeyboardInterrupt):
         ask("trace", {}, about="a step", timeout=20)
     assert gone(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.usefixtures("_none_idle")
+def test_a_child_ended_by_a_ctrl_c_as_it_began_to_wait_is_not_asked_again(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*given: Any) -> None:
+        keep(*given)
+        raise KeyboardInterrupt
+
+    def late(group: int, number: int) -> None:
+        kill(group, signal.SIGSTOP)
+        threading.Timer(0.2, kill, (group, number)).start()
+
+    reader.write_text(ANSWERING)
+    keep, kill = child._idle.keep, os.killpg
+    with monkeypatch.context() as inside:
+        inside.setattr(child._idle, "keep", interrupted)
+        inside.setattr(os, "killpg", late)  # on a busy machine a killed process answers no more, and is gone later
+        with pytest.raises(KeyboardInterrupt):
+            ask("trace", {}, about="a step", timeout=20)
+    assert ask("trace", {}, about="a step", timeout=20)["pid"]
 
 
 def test_a_child_that_failed_or_whose_parent_is_gone_answers_no_more(reader: Path, tmp_path: Path) -> None:
