@@ -21,6 +21,7 @@ from recommender.errors import InputError
 from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _
+from tui.show_table import headed_table
 from tui.words import against_advice, computing_words, duration, metric, number, sign, size, status_word
 
 MOST_METRICS = 3
@@ -262,11 +263,6 @@ def run_facts(run: RunDirectory) -> dict[str, Any]:
         "scores": {name: after[name] for name in judged.shown([after])},
         "started": state.started,
     }
-
-
-def headed_table() -> Table:
-    """A table without lines, its headings dim."""
-    return Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
 
 
 def listed(console: Console, title: str, lines: Sequence[str]) -> None:

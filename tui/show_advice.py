@@ -15,7 +15,8 @@ from tui import goal
 from tui.advice_words import cautions, no_method
 from tui.i18n import _, plural
 from tui.observations import columns_of, task_name
-from tui.show import headed_table, listed
+from tui.show import listed
+from tui.show_table import headed_table
 from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, sign, size
 
 MOST_LABELS = 8

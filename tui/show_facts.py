@@ -12,7 +12,8 @@ from recommender.facts import CLASSIFYING, DataFacts, Device, Machine, Truncatio
 from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.observations import columns_of, of_data, task_name
-from tui.show import headed_table, listed
+from tui.show import listed
+from tui.show_table import headed_table
 from tui.words import amount, number, share, sign, size
 
 MOST_LABELS = 20

@@ -11,7 +11,8 @@ from engine.text import one_line
 from tui import judged
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.show import headed_table, listed
+from tui.show import listed
+from tui.show_table import headed_table
 from tui.words import amount, duration, metric, number, rate, sign, size
 
 

@@ -4,11 +4,13 @@ import io
 from typing import Any
 
 import pytest
+from rich.text import Text
 
 from engine.inspect import DataInspection, ModelInspection
 from recommender.facts import DataFacts, Device, Machine, ModelFacts, Suspicion, Truncation
 from tui import show, show_facts, views_wrong
 from tui.show import Screen
+from tui.show_table import headed_table
 
 GB = 1_000_000_000
 SCORES = ("precision", "recall", "f1")
@@ -98,3 +100,24 @@ def test_of_tagged_words_spans_are_counted_and_not_rows(make_run: Any) -> None:
     content = worker.run.report()
     assert "class spans F1 before" in drawn(show.report, content, worker.run)
     assert views_wrong.per_class(content).plain.splitlines()[1].endswith("spans")
+
+
+@pytest.mark.parametrize("width", [40, 60, 78, 79])
+def test_where_a_table_has_no_room_its_rows_stand_below_each_other_with_every_number_whole(width: int) -> None:
+    table = headed_table()
+    table.add_column("", no_wrap=True)
+    for head in ("accuracy", "macro-F1", "loss"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("gain over it (95% interval)", no_wrap=True)
+    table.add_row(Text("constant answer"), "0.167", "0.048", "–", "+67.4 points (+58.3 to +76.5) xxxxx")
+    table.add_row(Text("after"), "0.841", "0.842", "0.571", "")
+    out = io.StringIO()
+    Screen(file=out, width=width).print(table)
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    if width < 79:
+        assert lines[:3] == ["constant answer", "accuracy 0.167", "macro-F1 0.048"]
+        assert lines[-4:] == ["after", "accuracy 0.841", "macro-F1 0.842", "loss 0.571"]
+    else:
+        assert lines[-1] == "after 0.841 0.842 0.571"
+    assert all(words in " ".join(lines) for words in ("+67.4 points (+58.3 to +76.5) xxxxx", "0.571"))
+    assert max(map(len, out.getvalue().splitlines())) <= width
