@@ -1,4 +1,5 @@
-"""The child: `python -P -m engine.inspection KIND`, JSON requests on stdin, a line each, and a JSON answer to each on stdout.
+"""The child: `python -P -m engine.inspection KIND PARENT`, JSON requests on stdin, a line each, and a JSON answer to each on
+stdout. It ends once the process with the id PARENT is its parent no longer.
 
 Kinds: `model` (a folder's facts), `hub` (find or download a model), `hub_facts` (describe one), `hub_search` (models by
 name), `data` (facts of a file of rows), `learned` (rows as a model reads them), `dataset` (find or download a data set),
@@ -29,8 +30,8 @@ def main() -> int:
     """Answer each request, until there are no more."""
     out = answers()
     with contextlib.suppress(RuntimeError):  # where no thread can be started the end of the requests is noticed, if later
-        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    kind = sys.argv[1] if len(sys.argv) > 1 else ""
+        threading.Thread(target=_leave_with, args=(int(sys.argv[2]),), daemon=True).start()
+    kind = sys.argv[1]
     for line in sys.stdin.buffer:
         out.write(_answered(kind, line, out) + "\n")
         out.flush()
@@ -40,7 +41,8 @@ def main() -> int:
 
 
 def _leave_with(parent: int) -> None:
-    """A parent that was killed, or sent SIGTERM, ends no children; a trace would compute on for minutes."""
+    """A parent that was killed, or sent SIGTERM, ends no children; a trace would compute on for minutes. It may be gone before
+    this process is far enough to look."""
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
     os._exit(int(Exit.TERMINATED))

@@ -62,7 +62,7 @@ def ask(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> dict[str, Any]:
-    """The answer of `python -P -m engine.inspection KIND`; blocks, may be called from any thread.
+    """The answer of `python -P -m engine.inspection KIND PARENT`; blocks, may be called from any thread.
 
     `about` names the thing in messages; `timeout` is in seconds; `memory` is a limit on address space in bytes;
     `extra` adds to the environment. A child of a kind in `KEPT` may answer later questions too. `progress` is called in the
@@ -154,7 +154,7 @@ leave_idle = _idle.leave
 def _start(kind: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
     # A Ctrl-C in the terminal reaches the parent only, which then ends the child: one hand, one message.
-    process = execute(["engine.inspection", kind], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+    process = execute(["engine.inspection", kind, str(os.getpid())], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
     with _lock:
         _running.add(process)
     return process

@@ -16,7 +16,7 @@ import pytest
 from engine.inspect import inspect_data, inspect_machine
 from engine.inspection import child
 from engine.inspection.child import Cancel, ask
-from recommender.errors import InputError, Refused
+from recommender.errors import Exit, InputError, Refused
 from recommender.facts import Machine
 
 PYTHON = sys.executable
@@ -318,7 +318,8 @@ def test_where_no_thread_can_be_started_that_is_said(reader: Path, monkeypatch: 
 def test_a_child_at_work_ends_with_its_parent() -> None:
     """`--auto` that got SIGTERM while it inspected left a trace computing for minutes."""
     at_work = "lambda *given: os.write(2, b'%d ' % os.getpid()) and time.sleep(60)"
-    working = f"import os, time; from engine.inspection import __main__ as it; it._do = {at_work}; it.main()"
+    working = f"import os, time; from engine.inspection import __main__ as it; it._do = {at_work}"
+    working += "; import sys; sys.argv = ['', 'data', str(os.getppid())]; it.main()"
     code = (
         f"import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', {working!r}], stdin=subprocess.PIPE)\n"
         "child.stdin.write(b'{}\\n'); child.stdin.flush(); time.sleep(60)"
@@ -330,3 +331,13 @@ def test_a_child_at_work_ends_with_its_parent() -> None:
             pid += parent.stderr.read(1)
         parent.terminate()
         assert gone(int(pid))
+
+
+def test_a_child_whose_parent_was_gone_before_it_looked_ends_at_once() -> None:
+    """On a busy machine it takes seconds to look, and its request waits in the pipe already."""
+    words = [PYTHON, "-P", "-m", "engine.inspection", "data", str(os.getppid())]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as orphan:
+        try:
+            assert orphan.wait(20) == Exit.TERMINATED
+        finally:
+            orphan.kill()
