@@ -208,6 +208,21 @@ def test_a_signal_while_a_worker_is_being_started_is_passed_on_and_the_next_stop
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_below_nohup_a_lost_connection_does_not_stop_the_run(
+    make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("tui.stopping.stop", lambda run, *, now: asked.append(now))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping.stopping_by_signals() as heard:
+            heard.found(make_run().run)
+            signal.raise_signal(signal.SIGHUP)
+        assert (asked, signal.getsignal(signal.SIGHUP)) == ([], signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_whoever_leaves_a_run_to_itself_is_told_how_to_come_back(
     make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
