@@ -1,6 +1,7 @@
 """A finished run's adapter merged into its base, by a child: a model that needs no peft, in a folder of its own."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -147,7 +148,7 @@ def _child(run: RunDirectory, target: Path) -> Iterator[subprocess.Popen[bytes]]
     """The child at work; once this is left it has ended, and what was not whole is gone."""
     with run.log.open("ab") as log:
         process = execute(
-            ["engine.worker.merge", str(run.path), str(target)],
+            ["engine.worker.merge", str(run.path), str(target), str(os.getpid())],
             cwd=run.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=launch.environment(),
         )  # fmt: skip
     _going_on[process] = part_of(target, process.pid)

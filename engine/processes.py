@@ -1,11 +1,14 @@
 """Processes of our own: how they are begun, and which is meant, written down so that it is known again: pids are given to others,
 and clocks are set."""
 
+import contextlib
 import ctypes
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,10 +17,12 @@ from typing import IO, Any, NoReturn, TextIO
 import psutil
 
 from engine.threads import NO_PROCESS
-from recommender.errors import Refused
+from recommender.errors import Exit, Refused
 
 SLACK = 2.0
 """Seconds by which two readings of one start time may differ, where the system tells it by the clock only."""
+WATCH_SECONDS = 0.5
+"""Between two looks of a child at whether anybody waits for its answer."""
 CLOCK_SLACK = 60.0
 """Seconds that the time of a machine's start may be off by, after its clock was set."""
 
@@ -65,6 +70,19 @@ def answers() -> TextIO:
     real = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return real
+
+
+def leave_with(parent: int) -> None:
+    """End this process, a child, once the process with that id is its parent no longer: it was killed, or sent SIGTERM, and a
+    trace or a merge would compute on for minutes with nobody to answer. It may be gone before this one is far enough to look."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(int(Exit.TERMINATED))
+
+    with contextlib.suppress(RuntimeError):  # where no thread can be started its end is noticed, if later, by the pipes
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def this() -> dict[str, Any]:

@@ -8,7 +8,6 @@ kernels), `nvidia` (ask its driver), `torch_devices` (Intel's and Apple's). The 
 "exit": code}`. A request with `progress` gets lines `{"progress": [done, total, unit]}` before it.
 """
 
-import contextlib
 import gc
 import json
 import os
@@ -18,19 +17,16 @@ import threading
 import time
 from typing import Any, TextIO
 
-from engine.processes import answers, trim_heap
+from engine.processes import answers, leave_with, trim_heap
 from recommender.errors import Exit, LoracleError
 
 PROGRESS_SECONDS = 0.1
-WATCH_SECONDS = 0.5
-"""Between two looks at whether anybody waits for an answer."""
 
 
 def main() -> int:
     """Answer each request, until there are no more."""
     out = answers()
-    with contextlib.suppress(RuntimeError):  # where no thread can be started the end of the requests is noticed, if later
-        threading.Thread(target=_leave_with, args=(int(sys.argv[2]),), daemon=True).start()
+    leave_with(int(sys.argv[2]))
     kind = sys.argv[1]
     for line in sys.stdin.buffer:
         out.write(_answered(kind, line, out) + "\n")
@@ -38,14 +34,6 @@ def main() -> int:
         gc.collect()
         trim_heap()
     return 0
-
-
-def _leave_with(parent: int) -> None:
-    """A parent that was killed, or sent SIGTERM, ends no children; a trace would compute on for minutes. It may be gone before
-    this process is far enough to look."""
-    while os.getppid() == parent:
-        time.sleep(WATCH_SECONDS)
-    os._exit(int(Exit.TERMINATED))
 
 
 def _answered(kind: str, line: bytes, out: TextIO) -> str:

@@ -1,6 +1,7 @@
-"""The child that merges: `python -P -m engine.worker.merge RUN FOLDER` writes the base with the run's adapter in its weights.
+"""The child that merges: `python -P -m engine.worker.merge RUN FOLDER PARENT` writes the base with the adapter in its weights.
 
-It says `{"doing": PHASE}` a line, and at the end `{"merged": {...}}`, or `{"error": SENTENCE, "exit": CODE}`.
+It ends once the process with the id PARENT is its parent no longer. It says `{"doing": PHASE}` a line, and at the end
+`{"merged": {...}}`, or `{"error": SENTENCE, "exit": CODE}`.
 """
 
 import glob
@@ -24,7 +25,7 @@ from engine.files import disk_free, folder_size, read_json, sync_files, sync_fol
 from engine.inspection.model import inspect_folder, is_another
 from engine.loading import split
 from engine.merging import BESIDE, memory_needed, part_of
-from engine.processes import answers
+from engine.processes import answers, leave_with
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker import card, export
@@ -223,6 +224,7 @@ def _write(folder: Path, model: Any, tokenizer: Any, run: RunDirectory, task: Ta
 def main() -> int:
     """Merge; libraries that print get the log."""
     out = answers()
+    leave_with(int(sys.argv[3]))
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     os.umask(0o077)
