@@ -263,5 +263,5 @@ def _wanted(facts: Facts, step: Step, name: str) -> dict[str, Any]:
         "rows": rows,
         "length": length,
         "pieces": 2 if step.accumulates else 1,
-        "labels": facts.data.classes or 2,
+        "labels": 1 if facts.data.task == "regression" else facts.data.classes or 2,
     }

@@ -10,6 +10,7 @@ import pytest
 from engine.inspection.cache import remembered
 from engine.prediction import sizes
 from engine.prediction.ask import TRACES
+from engine.prediction.candidates import _wanted
 from engine.worker.tracing import pieces
 from engine.worker.tracing.answer import answer
 from engine.worker.tracing.candidates import candidates
@@ -38,6 +39,12 @@ def facts() -> Facts:
     model = {"config": CONFIG, "family": "encoder", "parameters": 600_000, "embedding_parameters": 110_000, "layers": 8,
              "hidden_size": 64, "attention_heads": 4, "vocabulary_size": 1500, "max_positions": 128}  # fmt: skip
     return Facts.model_validate({"machine": {"backend": "cuda", "devices": [card]}, "model": model, "data": data})
+
+
+def test_the_step_of_a_task_without_classes_is_traced(facts: Facts) -> None:
+    numbers = facts.model_copy(update={"data": facts.data.model_copy(update={"task": "regression", "classes": None})})
+    step = step_of(numbers, "full", recommend(numbers).candidate("full").settings)
+    assert candidates(numbers, [_wanted(numbers, step, "full")])["steps"].keys() == {"full"}
 
 
 def test_the_traced_step_replaces_the_formula_and_scales_its_neighbours(facts: Facts) -> None:
