@@ -81,7 +81,7 @@ def calibrate(given: argparse.Namespace) -> int:
             text += " " + _("Predictions for {method} are multiplied by that from now on (before: {was:.2f}).")
         screen.print(text.format(method=method, factor=factor, was=old.get(method, 1.0)))
     for kind, factor in ((k, f) for k, f in pace.items() if k not in uneven):
-        text = _("The last three runs of {kind} agree: a step takes {factor:.2f} of what the formula says.")
+        text = _("The last three runs of {kind} agree: a step takes {factor:.2f} of the predicted time.")
         if slower.get(kind, 1.0) != factor:
             text += " " + _("Predicted steps of {kind} are multiplied by that from now on (before: {was:.2f}).")
         screen.print(text.format(kind=kind, factor=factor, was=slower.get(kind, 1.0)))

@@ -86,7 +86,7 @@ def before_head(model: Any, batch: Mapping[str, Any], places: tuple[torch.Tensor
 
     def catch(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
         caught.append(arguments[0])
-        return (arguments[0][:, :1],)
+        return (arguments[0][:, :1].contiguous(),)  # else torch multiplies row by row, with a copy of a frozen head for each
 
     hook = inner_of(model).get_output_embeddings().register_forward_pre_hook(catch)
     try:
