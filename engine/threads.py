@@ -18,5 +18,7 @@ def start(thread: threading.Thread) -> None:
     """
     try:
         thread.start()
-    except RuntimeError:  # how Python says so
+    except RuntimeError as error:  # how Python says so
+        if isinstance(error.__context__, KeyboardInterrupt):  # it came between two instructions of `start`, which hid it (3.11)
+            raise error.__context__ from None
         raise Refused(NO_PROCESS.format(why=os.strerror(errno.EAGAIN))) from None

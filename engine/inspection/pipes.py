@@ -31,7 +31,8 @@ class Starting:
     """
 
     def __init__(self, start: Callable[[], subprocess.Popen[bytes]]) -> None:
-        self._lock, self._done = threading.Lock(), threading.Event()
+        self._lock = threading.Lock()
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event's wait can make a RuntimeError of a Ctrl-C
         self._start = start
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,7 +45,7 @@ class Starting:
             Refused: it cannot be started.
         """
         start(threading.Thread(target=self._begin, daemon=True))
-        self._done.wait()
+        self._done.get()
         if self._error is not None:
             raise self._error
         assert self._process is not None
@@ -56,7 +57,7 @@ class Starting:
                 self._process = None if self._closed else self._start()
             except Exception as error:
                 self._error = error
-        self._done.set()
+        self._done.put(None)
 
     def close(self) -> subprocess.Popen[bytes] | None:
         """The child, if there is one; from now on none is started."""

@@ -276,6 +276,23 @@ def test_a_child_ended_by_a_ctrl_c_as_it_began_to_wait_is_not_asked_again(reader
     assert ask("trace", {}, about="a step", timeout=20)["pid"]
 
 
+def test_a_ctrl_c_while_a_thread_is_started_is_not_taken_for_a_lack_of_threads(
+    reader: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two instructions of `Thread.start` Python makes a RuntimeError of it."""
+
+    def hidden(thread: threading.Thread) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.Lock().release()
+
+    reader.write_text(ANSWERING)
+    monkeypatch.setattr(threading.Thread, "start", hidden)
+    with pytest.raises(KeyboardInterrupt):
+        ask("data", {}, about="a file", timeout=20)
+
+
 def test_a_child_that_failed_or_whose_parent_is_gone_answers_no_more(reader: Path, tmp_path: Path) -> None:
     reader.write_text(f"""#!/bin/sh\nread line; echo $$ > {tmp_path}/pid; echo '{{"error": "no", "exit": 2}}'\nread line\n""")
     with pytest.raises(InputError, match="no"):
