@@ -2,16 +2,18 @@
 
 import os
 import platform
-import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from engine.worker.tasks.base import Encoded
+from engine.worker.token_rows import digest_of
 
 PACKAGES = ("loracle", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
 
-def environment_note(*, dated: bool = False) -> dict[str, Any]:
-    """What exact repetition depends on beside the plan: what orders the sums (threads, library), device, versions; where rows are
-    `dated`, the day."""
+def environment_note(train: Encoded) -> dict[str, Any]:
+    """What exact repetition depends on beside the plan: what orders the sums (threads, library), device, versions, and the rows
+    as they are read."""
     import torch
 
     from engine.worker import products
@@ -21,7 +23,7 @@ def environment_note(*, dated: bool = False) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "products": products.in_use(),
         "device": device_label(),
-        "date": time.strftime("%Y-%m-%d") if dated else None,
+        "tokens": digest_of(train.input_ids),
         "host": platform.node(),
         "pid": os.getpid(),
         "versions": versions(),
@@ -40,14 +42,16 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def compare(note: dict[str, Any], *, dated: bool = False) -> str:
+def compare(note: dict[str, Any], train: Encoded) -> str:
     """`exact`, or `approximate: ` and what is different from when the checkpoint was written, or from one step to the next."""
     from engine.worker.modeling import device_name
 
-    now = environment_note(dated=dated)
+    now = environment_note(train)
     then = {"products": "mkl"} | note
-    compared = ("threads", "products", "device", "date")
+    compared = ("threads", "products", "device")
     changed = [f"{name} was {then.get(name)}, is {now[name]}" for name in compared if then.get(name) != now[name]]
+    if then.get("tokens", now["tokens"]) != now["tokens"]:  # older notes have none
+        changed.append("texts are other tokens (the tokenizer has changed, or its chat template tells the date)")
     old, new = note.get("versions") or {}, now["versions"]
     changed += [f"{name} was {old.get(name, 'not noted')}, is {new[name]}" for name in new if old.get(name) != new[name]]
     if device_name() != "cpu":

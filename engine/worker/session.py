@@ -27,7 +27,7 @@ from engine.worker.narrator import Narrator
 from engine.worker.preflight import Preflight
 from engine.worker.recomputing import recompute
 from engine.worker.reference import compare_with
-from engine.worker.resuming import compare, environment_note
+from engine.worker.resuming import compare, versions
 from engine.worker.samples import OnTheWay, Samples, WhileLearning, chosen
 from engine.worker.schedule import moments
 from engine.worker.scoring import Reader
@@ -216,9 +216,9 @@ class Session:
             predicted_memory=expected.get("memory"),
             predicted_seconds=expected.get("seconds"),
             memory_available=expected.get("available") or memory_available(),
-            versions=environment_note()["versions"],
+            versions=versions(),
             resumed_from=resumed,
-            resume=compare(read_json(checkpoint / "loracle.json"), dated=task.dated) if checkpoint else None,
+            resume=compare(read_json(checkpoint / "loracle.json"), rows["train"]) if checkpoint else None,
         )
 
 

@@ -1,5 +1,6 @@
 """Rows of tokens and labels in flat arrays: 4 bytes a number, where Python's lists of its integers take 36."""
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
@@ -44,6 +45,16 @@ class TokenRows(Sequence[list[int]]):
         """Of all rows."""
         found = [end - begin for _, ends in self._parts for begin, end in pairwise([0, *ends])]
         return [*found, *map(len, self._last)]
+
+    def digest(self) -> str:
+        """See `digest_of`."""
+        found = hashlib.blake2b(digest_size=16)
+        for part in self._parts:
+            for numbers in part:
+                found.update(numbers)
+        for row in self._last:
+            found.update(array("q", [len(row), *row]))
+        return found.hexdigest()
 
     def __len__(self) -> int:
         return PART * len(self._parts) + len(self._last)
@@ -98,3 +109,8 @@ def taken(values: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
 def lengths_of(rows: Sequence[Sequence[Any]]) -> list[int]:
     """Of all rows, without making lists of those that are none."""
     return rows.lengths() if isinstance(rows, TokenRows) else list(map(len, rows))
+
+
+def digest_of(rows: Sequence[Sequence[int]]) -> str:
+    """The same for equal rows only, in hexadecimal digits."""
+    return (rows if isinstance(rows, TokenRows) else TokenRows(rows)).digest()

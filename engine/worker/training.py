@@ -207,7 +207,7 @@ class Training:
             events=self.tell.events,
             watch=watch,
             faster=self.faster,
-            checkpoint_note=environment_note(dated=self.reader.task.dated),
+            checkpoint_note=environment_note(self.rows["train"]),
             interrupt=self.reader.interrupt,
             show=self._beginning,
         )

@@ -122,8 +122,6 @@ class Task(ABC):
     """Whether the models of this run read sequences laid end to end, without padding."""
     turn: int | None = None
     """Tokens above which rows are read apart from shorter ones; `inner.turns_at` looks."""
-    dated = False
-    """Whether rows are written with the date of the day."""
     once = False
     """Whether what rows of a micro-batch begin with alike is then read once."""
 

@@ -109,7 +109,6 @@ class Chat(Writing):
             InputError: it does not tell which text a token comes from, or has neither template nor end token.
         """
         super().prepare_tokenizer(tokenizer)
-        self.dated = "strftime_now" in str(tokenizer.chat_template)  # Llama 3.2's and gpt-oss's tell it
         if give_template(tokenizer):
             self.remark(
                 "plain_template",

@@ -325,13 +325,6 @@ def test_a_system_message_that_a_template_has_no_place_for_stands_before_the_que
     assert shown(marked, conversation.rendered(marked, item(), "x")) == ["Since Monday.<|im_end|>"]
 
 
-def test_rows_of_a_template_that_tells_the_date_are_others_tomorrow(tiny_chat: Path) -> None:
-    for template, dated in ((CHATML, False), ("{{ strftime_now('%d %b %Y') }}" + CHATML, True)):
-        task = Chat(plan_of(tiny_chat), [], 0)
-        task.prepare_tokenizer(with_template(tiny_chat, template))
-        assert task.dated is dated
-
-
 def test_without_a_template_a_plain_one_is_given_and_the_end_token_learned(tiny_chat: Path) -> None:
     plain = with_template(tiny_chat, None)
     assert chat_template.give_template(plain)

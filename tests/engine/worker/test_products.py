@@ -9,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from engine.userstate import recall
 from engine.worker import products, resuming
+from engine.worker.tasks.base import Encoded
 
 pytestmark = pytest.mark.skipif(products._kernel() is None, reason="this torch has one library only")
 KERNEL = "mkldnn::_linear_pointwise"
@@ -147,7 +148,8 @@ def test_a_library_whose_numbers_are_off_is_not_taken(undecided: None, monkeypat
 
 
 def test_a_resume_that_multiplies_otherwise_is_no_exact_one(onednn: None) -> None:
-    note = resuming.environment_note()
-    assert resuming.compare(note) == "exact"
-    assert resuming.compare(note | {"products": "mkl"}) == "approximate: products was mkl, is onednn"
-    assert "products was mkl, is onednn" in resuming.compare({k: v for k, v in note.items() if k != "products"})
+    train = Encoded([[1, 2], [3]], [0, 1], [0, 1])
+    note = resuming.environment_note(train)
+    assert resuming.compare(note, train) == "exact"
+    assert resuming.compare(note | {"products": "mkl"}, train) == "approximate: products was mkl, is onednn"
+    assert "products was mkl, is onednn" in resuming.compare({k: v for k, v in note.items() if k != "products"}, train)

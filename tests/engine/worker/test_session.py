@@ -23,6 +23,7 @@ from engine.rows import Rows, key_of
 from engine.rundir import RunDirectory
 from engine.worker import modeling, resuming, session
 from engine.worker.modeling import build, load_tokenizer
+from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer
 from engine.worker.training import suggested_rate
@@ -423,15 +424,17 @@ def test_a_run_that_goes_on_without_its_gpu_says_so(
 
 
 def test_a_resume_is_exact_only_with_the_same_threads_device_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    note = resuming.environment_note()
-    assert resuming.compare(note) == "exact"
-    assert resuming.compare(note | {"threads": 99}) == f"approximate: threads was 99, is {note['threads']}"
+    train = Encoded([[1, 2], [3]], [0, 1], [0, 1])
+    note = resuming.environment_note(train)
+    assert resuming.compare(note, train) == "exact"
+    assert resuming.compare(note | {"threads": 99}, train) == f"approximate: threads was 99, is {note['threads']}"
     older = note | {"versions": note["versions"] | {"torch": "1.0"}}
-    assert resuming.compare(older) == f"approximate: torch was 1.0, is {note['versions']['torch']}"
+    assert resuming.compare(older, train) == f"approximate: torch was 1.0, is {note['versions']['torch']}"
     unsaid = note | {"versions": {name: v for name, v in note["versions"].items() if name != "loracle"}}
-    assert resuming.compare(unsaid) == f"approximate: loracle was not noted, is {note['versions']['loracle']}"
-    yesterday = resuming.environment_note(dated=True) | {"date": "2026-11-28"}
-    assert resuming.compare(yesterday, dated=True).startswith("approximate: date was 2026-11-28, is 20")
+    assert resuming.compare(unsaid, train) == f"approximate: loracle was not noted, is {note['versions']['loracle']}"
+    other = resuming.compare(note, Encoded([[1, 2], [4]], [0, 1], [0, 1]))
+    assert other.startswith("approximate: texts are other tokens (the tokenizer has changed")
+    assert resuming.compare({k: v for k, v in note.items() if k != "tokens"}, train) == "exact"  # as it was noted before
     monkeypatch.setattr(modeling, "device_label", lambda: note["device"])
     monkeypatch.setattr(modeling, "device_name", lambda: "cuda")
-    assert resuming.compare(note) == "approximate: a GPU adds up in no fixed order"
+    assert resuming.compare(note, train) == "approximate: a GPU adds up in no fixed order"

@@ -7,7 +7,7 @@ import pytest
 
 from engine.worker.batches import TYPE
 from engine.worker.tasks.base import Encoded
-from engine.worker.token_rows import PART, Records, TokenRows, lengths_of
+from engine.worker.token_rows import PART, Records, TokenRows, digest_of, lengths_of
 
 
 def made(count: int) -> list[list[int]]:
@@ -25,6 +25,9 @@ def test_rows_come_out_as_they_went_in(count: int) -> None:
     assert list(held) == rows
     assert held == rows
     assert held[5:-3:7] == rows[5:-3:7]
+    assert digest_of(held) == digest_of(rows)
+    for other in ([*rows, []], [row + row[:1] for row in rows], [[0, *rows[0]], *rows[1:]] if rows else [[0]]):
+        assert (digest_of(other) == digest_of(rows)) is (other == rows)
     assert len(held) == count
     assert lengths_of(held) == lengths_of(rows) == list(map(len, rows))
     with pytest.raises(IndexError):
