@@ -62,12 +62,10 @@ def run_here(begin: Begin) -> Here:
     """Do a plan's run here, as the worker would; `again` goes on with an earlier run."""
 
     def go(plan: Plan, *, again: RunDirectory | None = None) -> RunDirectory:
-        from engine.worker import products
         from engine.worker.control import Control
         from engine.worker.narrator import Narrator
         from engine.worker.session import Session
 
-        products.take_faster()  # so that runs add up in one order, whether they are done here or by `inside.work`
         run = again or begin(plan)
         events = EventWriter(run.events)
         try:
