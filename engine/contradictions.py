@@ -117,14 +117,21 @@ def _check_targets(plan: Plan, model: ModelFacts, name: str) -> None:
 
 
 def check_rows(plan: Plan, data: DataFacts) -> None:
-    """Refuse a length behind which the answers of too many rows begin; a plan of nothing but settings says none. Where a model's
-    own tokenizer has not counted, it is left to the worker, which has it.
+    """Refuse labels that the plan does not name, and a length behind which the answers of too many rows begin; a plan of nothing
+    but settings says neither. Where a model's own tokenizer has not counted, the length is left to the worker, which has it.
 
     Between counted lengths at least so many begin behind as behind the next longer one.
 
     Raises:
-        InputError: saying how many.
+        InputError: naming the labels, or saying how many rows.
     """
+    named = plan.data.labels or data.labels or ()
+    seen = [label for label, n in zip(data.labels or (), data.label_counts or (), strict=False) if n]  # of a sample, not all are
+    if strange := [label for label in seen if label not in named]:
+        listed, known = (", ".join(one_line(label, 40) for label in labels[:10]) for labels in (strange, named))
+        raise InputError(
+            f"{plan.data.train}: labels that the plan does not name (data.labels): {listed}; the known ones are {known}."
+        )
     counted = (c for c in data.truncation if c.length >= plan.max_length > ANY["max_length"])
     cut = min(counted, key=lambda c: c.length, default=None)
     if cut is None or not data.rows or data.tokens_origin == "assumed":

@@ -8,7 +8,7 @@ SENTENCES: tuple[str, ...] = (
         "{path}: every row has the label {label} in column {column}; name another one with --label-column, add rows of another"
         " class, or say with --task what else is to be learned."
     ),
-    marked("{name}: row {row}: labels that the plan does not name (data.labels): {labels}; the known ones are {known}."),
+    marked("{place}: labels that the plan does not name (data.labels): {labels}; the known ones are {known}."),
     marked("{plan}: is a file of rows, not a plan; `loracle plan --data {name}` makes one."),
     marked("{path}: every row has the same labels ({labels}), so there is nothing to learn."),
     marked("{place}: column {column} marks the characters {start} to {end} of a text of {length}."),
@@ -57,6 +57,10 @@ SENTENCES: tuple[str, ...] = (
         "or rename the column."
     ),
     marked("{place}: column {column} holds a tool's answer as message {number} without a call before it."),
+    marked(
+        "{place}: column {column} holds a tool's answer as message {number} whose tool_call_id, {id}, is that of no call before"
+        " it."
+    ),
     marked("{place}: column {column} holds a system message as message {number}; it must come first."),
     marked("{place}: column {column} holds two messages of the {role} in a row ({one} and {other})."),
     marked(

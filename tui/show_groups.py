@@ -69,11 +69,12 @@ def _side_by_side(rows: Sequence[Mapping[str, Any]], best: str | None, chosen_by
         line(within, lambda row, n=name: interval(row.get(n)), style="dim")  # type: ignore[misc]
     if chosen_by in MEASURES:
         scale, sort = (100.0, "+.1f") if MEASURES[chosen_by].points else (1.0, "+.3f")
-        line(
-            _("{metric} against the best").format(metric=judged.words(chosen_by)),
-            lambda row: _behind(row, chosen_by, scale, sort),
-        )
-        line(within, lambda row: interval((row.get(chosen_by) or {}).get("difference"), scale, sort), style="dim")
+        if sum(chosen_by in row for row in rows) > 1:  # one alone is not behind itself
+            line(
+                _("{metric} against the best").format(metric=judged.words(chosen_by)),
+                lambda row: _behind(row, chosen_by, scale, sort),
+            )
+            line(within, lambda row: interval((row.get(chosen_by) or {}).get("difference"), scale, sort), style="dim")
         line(f"  {_('sd over seeds')}", lambda row: _deviation(row.get(chosen_by), scale), style="dim")
     line(_("training loss"), lambda row: _fit(row, "training_loss"))
     line(_("validation loss"), lambda row: _fit(row, "validation_loss"))

@@ -116,8 +116,15 @@ def check_turns(messages: Sequence[Message], fault: Fault) -> None:
     Raises:
         InputError: (made by `fault`) they do not.
     """
+    made: set[str] | None = set()
     for place, message in enumerate(messages, 1):
         _check_order(messages[place - 2] if place > 1 else None, message, place, fault)
+        if message["role"] == "assistant" and made is not None:
+            made = _with_calls(made, message)
+        answered = str(message.get("tool_call_id") or "")
+        if message["role"] == "tool" and answered and made is not None and answered not in made:
+            named = one_line(answered, 40)
+            raise fault(f"holds a tool's answer as message {place} whose tool_call_id, {named}, is that of no call before it")
 
 
 def thought_of(message: Message) -> str:
@@ -249,6 +256,13 @@ def _check_order(before: Message | None, message: Message, place: int, fault: Fa
             raise fault(f"holds a system message as message {place}; it must come first")
     elif role == last:
         raise fault(f"holds two messages of the {role} in a row ({place - 1} and {place})")
+
+
+def _with_calls(made: set[str], message: Message) -> set[str] | None:
+    """The ids of the calls `made` so far and of those of an assistant's message; `None` where one has none to compare with."""
+    calls = message.get("tool_calls", [{}] if _calls(message) else [])
+    ids = [str(call.get("id") or "") for call in calls]
+    return made.union(ids) if all(ids) else None
 
 
 def _calls(message: Message) -> bool:

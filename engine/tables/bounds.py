@@ -33,15 +33,15 @@ def checked(table: Table) -> Table:
     return table
 
 
-def check_width(path: Path, columns: int) -> None:
-    """Refuse more columns than rows of texts have.
+def check_width(place: Path | str, columns: int) -> None:
+    """Refuse more columns than rows of texts have; `place` is a file, or a line of it.
 
     Raises:
         InputError: there are.
     """
     if columns > MOST_COLUMNS:
         raise InputError(
-            f"{path}: has {columns:,} columns, and at most {MOST_COLUMNS:,} are read; keep those that are read or learned."
+            f"{place}: has {columns:,} columns, and at most {MOST_COLUMNS:,} are read; keep those that are read or learned."
         )
 
 

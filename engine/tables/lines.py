@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import takewhile
 
-from engine.tables.bounds import LONGEST_TEXT
+from engine.tables.bounds import LONGEST_TEXT, check_width
 from engine.tables.cells import TAGS, WORDS
 from engine.tables.encoding import TextFile
 from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
@@ -225,6 +225,7 @@ def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
             raise InputError(
                 f"{file.path}:{number}: has no tag; a line holds a token and its tag, separated by a tab or a space."
             )
+        check_width(f"{file.path}:{number}", len(fields))
         ten |= universal and len(fields) == _UNIVERSAL
         if ten and len(fields) != _UNIVERSAL:
             raise InputError(f"{file.path}:{number}: has {len(fields)} columns where CoNLL-U has {_UNIVERSAL}; fix the line.")

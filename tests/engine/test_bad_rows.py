@@ -47,6 +47,7 @@ LABELLED = {"text": "some words # of it", "label": "a"}
 ALPACA = {"instruction": "do it #", "input": "", "output": "done it well and completely #"}
 PICTURE = {"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "what is that?"}]}
 CALL = {"type": "function", "function": {"name": "look", "arguments": "{}"}}
+ASKED = [user("a"), answer("") | {"tool_calls": [CALL | {"id": "c1"}]}]
 SEVERAL = {"text": "some words # of it", "labels": ["joy", "fear"]}
 FLAGS = {"text": "some words # of it", "toxic": 0, "insult": 0, "threat": 0}
 
@@ -81,6 +82,12 @@ ROWS = [
         CHAT,
         {"messages": [user("a"), answer("") | {"tool_calls": 1}]},
         "holds tool_calls that are not a list",
+    ),
+    (
+        "answered.jsonl",
+        CHAT,
+        {"messages": [*ASKED, {"role": "tool", "tool_call_id": "c2", "content": "7"}, answer("b")]},
+        "a tool's answer as message 3 whose tool_call_id, c2, is that of no call before it",
     ),
     ("called.jsonl", CHAT, {"messages": [user("a") | {"tool_calls": [CALL]}, answer("b")]}, "of the user with tool_calls"),
     ("tools.jsonl", CHAT, CHAT | {"tools": ["look"]}, "column tools does not hold a list of tools, each an object"),
@@ -119,6 +126,10 @@ def test_rows_that_look_odd_and_are_meant_are_read(tmp_path: Path) -> None:
     called = [user("a"), answer("") | {"function_call": CALL["function"]}, {"role": "function", "content": "7"}, answer("b")]
     (tmp_path / "called.jsonl").write_text(lines(CHAT, {"messages": called}))
     assert inspect_data({"train": str(tmp_path / "called.jsonl")})["facts"]["task"] == "chat"
+    for ids in ({}, {"id": "c1"}):  # calls without ids are taken for those that were answered, as nothing tells
+        late = [user("a"), answer("") | {"tool_calls": [CALL | ids]}, {"role": "tool", "tool_call_id": "c1", "content": "7"}]
+        (tmp_path / "late.jsonl").write_text(lines(CHAT, {"messages": [*late, late[-1], answer("b")]}))
+        assert inspect_data({"train": str(tmp_path / "late.jsonl")})["facts"]["empty_rows"] == 0
     mails = [{"from": f"{i}@x.org", "text": f"some words {i} of it", "label": "ab"[i % 2]} for i in range(60)]
     (tmp_path / "mails.json").write_text(json.dumps({"mails": mails}))
     assert inspect_data({"train": str(tmp_path / "mails.json")})["facts"]["labels"] == ["a", "b"]
@@ -224,6 +235,7 @@ GOOD = [f"some words {i} of it,{'ab'[i % 2]}" for i in range(60)]
         ("wide.csv", ",".join(WIDE) + "\n" + "1," * 9_999 + "1\n", "wide.csv: has 10,000 columns, and at most 2,000"),
         ("wide.tsv", "\t".join(WIDE) + "\n" + "1\t" * 9_999 + "1\n", "wide.tsv: has 10,000 columns, and at most 2,000"),
         ("wide.jsonl", json.dumps(dict.fromkeys(WIDE, 1)) + "\n", "wide.jsonl:1: more than 2,000 distinct fields"),
+        ("wide.conll", "a\tO\n" * 40 + " ".join(WIDE) + "\n", "wide.conll:41: has 10,000 columns, and at most 2,000"),
         ("wide.json", json.dumps([dict.fromkeys(WIDE, 1)]), "more than 2,000 distinct fields"),
     ],
 )

@@ -206,3 +206,5 @@ def test_a_seed_whose_run_failed_is_named_and_in_no_mean(tmp_path: Path, capsys:
     shown = capsys.readouterr().out
     assert "on 4 held-out rows, means of seeds 1, 3\n" in shown
     assert "! lora-2 failed: no disk" in shown
+    assert "sd over seeds" in shown
+    assert "against the best" not in shown, "one method has no other to be behind"

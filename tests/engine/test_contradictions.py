@@ -100,3 +100,14 @@ def test_a_length_behind_which_answers_begin_is_told_from_facts(assignments: lis
         check_rows(plan_of_settings(assignments), data.model_copy(update={"tokens_origin": "assumed"}))
     else:
         check_rows(plan_of_settings(assignments), data)
+
+
+def test_labels_that_a_plan_does_not_name_are_told_from_facts() -> None:
+    """Before a run has a folder; of a sample of rows that may have several, labels of the other rows do not count."""
+    labels = DataFacts(rows=9, labels=("a", "b", "c"), label_counts=(4, 3, 2))
+    plan = plan_of_settings([])
+    named = plan.model_copy(update={"data": plan.data.model_copy(update={"labels": ["a", "b"]})})
+    with pytest.raises(InputError, match=r"^any: labels .*\(data\.labels\): c; the known ones are a, b\.$"):
+        check_rows(named, labels)
+    check_rows(named, labels.model_copy(update={"label_counts": (5, 4, 0)}))
+    check_rows(plan, labels)
