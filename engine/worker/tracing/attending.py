@@ -133,7 +133,10 @@ def _on_cpu(
     """The math path where that is wanted. Else torch chooses, asked with small tensors of the same types: CPU and meta tensors
     differ in nothing that it looks at."""
     small = [torch.empty((1, t.shape[1], min(t.shape[2], 8), t.shape[3]), dtype=t.dtype) for t in inputs]
-    seen = None if mask is None else torch.ones((1, 1, small[0].shape[2], small[1].shape[2]), dtype=mask.dtype)
+    seen = None
+    if mask is not None:  # a bias that is learned, as T5's positions are, keeps torch from its kernel
+        shape = (1, 1, small[0].shape[2], small[1].shape[2])
+        seen = torch.ones(shape, dtype=mask.dtype, requires_grad=mask.requires_grad)
     choice = torch._fused_sdp_choice(*small, seen, dropout, causal, scale=scale, enable_gqa=grouped)
     if choice == 1 and wanted != "math":  # SDPBackend.FLASH_ATTENTION
         if mask is not None and mask.dtype == torch.bool:

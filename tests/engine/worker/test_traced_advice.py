@@ -136,6 +136,7 @@ T5 = {
         ("cuda", LLAMA, "chat", "qlora", "fp32", False),
         ("cpu", LLAMA, "preference", "full", "fp32", False),
         ("cuda", T5, "seq2seq", "lora", "fp32", False),
+        ("cpu", T5 | {"dropout_rate": 0.0}, "seq2seq", "full", "fp32", False),  # its bias is learned
     ],
 )
 def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
