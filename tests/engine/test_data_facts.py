@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.inspection import cache, duplicates, tokens
+from engine.inspection import cache, counting, duplicates, tokens
 from engine.inspection.data import inspect_data
 from engine.inspection.duplicates import near_duplicates
 from engine.inspection.language import language_of
@@ -145,6 +145,16 @@ def test_beyond_the_bound_a_sample_is_counted_and_marked(tmp_path: Path, model: 
     assert sampled.tokens_max == whole.tokens_max == 502
     assert sampled.tokens_p50 == pytest.approx(whole.tokens_p50, abs=1)
     assert sampled.tokens_total == pytest.approx(whole.tokens_total, rel=0.1)
+
+
+def test_the_longest_target_of_a_sampled_file_is_known_as_the_longest_row_is(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(model) / "config.json").write_text('{"is_encoder_decoder": true}')
+    pairs = [{"source": f"say it {i}", "target": "one" + " two" * (40 if i == 5 else i)} for i in range(8)]
+    monkeypatch.setattr(counting, "_sample", lambda once, characters: (once[:2], True))
+    found = looked(put(tmp_path, "a.jsonl", pairs), model=model, task="seq2seq")
+    assert (found.tokens_max, found.read_tokens_max, found.written_tokens_max) == (42, 5, 42)
 
 
 def test_near_duplicates_differ_only_a_little(tmp_path: Path) -> None:

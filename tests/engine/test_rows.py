@@ -168,6 +168,9 @@ def test_rows_put_aside_have_the_share_of_each_class_and_leave_some_of_it_to_tra
         parts = split(choice(file, eval_rows=100, split_seed=seed))
         assert Counter(parts.held_out.labels)["rare"] == 5
         assert "only" in parts.train.labels
+        found = inspect_data({"train": str(file), "eval_rows": 100, "split_seed": seed})["facts"]
+        kept = Counter(parts.train.labels + parts.validation.labels)
+        assert dict(zip(found["labels"], found["label_counts"], strict=True)) == kept
     # Inspection knows hashes of the labels, a run their names: both are to hold out the same rows.
     assert put_aside(300, 100, 50, 3, labels=labels) == put_aside(300, 100, 50, 3, labels=[f"-{label}"[::-1] for label in labels])
 

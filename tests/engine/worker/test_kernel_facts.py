@@ -143,3 +143,7 @@ def test_a_product_copies_what_lies_neither_in_rows_nor_in_columns() -> None:
     product = torch.ops.aten.mm.default
     assert copied(product, (sum_of, rows), {}, None) == [16 * 64 * 2]
     assert copied(product, (rows.t(), rows), {}, None) == copied(product, (rows[:, :8].t(), rows), {}, None) == []
+    bias = torch.empty((), dtype=BF16, device="meta").expand(16, 32)
+    assert copied(torch.ops.aten.addmm.default, (bias, sum_of, rows), {}, None) == [16 * 64 * 2], "it is not multiplied"
+    batch = torch.ops.aten.bmm.default
+    assert copied(batch, (sum_of.expand(4, 16, 64), rows.expand(4, 64, 32)), {}, None) == [4 * 16 * 64 * 2]
