@@ -101,7 +101,7 @@ def _report(run: RunDirectory) -> dict[str, Any]:
 
 def _flat(found: dict[str, Any]) -> dict[str, Any]:
     rates = {f"matmul_{name}": value for name, value in (found.get("matmul_flops") or {}).items()}
-    other = ("matmul_flops", "busy", "runs", "runs_until", "pace", "pace_until")
+    other = ("matmul_flops", "busy", *calibration.OF_PREDICTIONS)
     return {name: value for name, value in found.items() if name not in other} | rates
 
 

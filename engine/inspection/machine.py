@@ -119,8 +119,8 @@ def calibrate() -> dict[str, float]:
     while time.perf_counter() < end:
         start = time.thread_time()
         np.matmul(left, right, out=out)
-        fastest = min(fastest, time.thread_time() - start)
-    return {"fp32": 2 * side**3 / fastest}
+        fastest = min(fastest, time.thread_time() - start or fastest)  # where that clock stands still for milliseconds
+    return {"fp32": 2 * side**3 / fastest} if fastest < float("inf") else {}
 
 
 def _disk_free(where: Path) -> int | None:

@@ -12,10 +12,10 @@ from engine.files import alone, write_json
 from engine.inspection import machine as here
 from engine.inspection.child import ask
 from engine.launch import arithmetic
+from engine.prediction.ask import code_of_traces
 from engine.userstate import recall, state_folder
 from recommender.errors import InputError
 from recommender.facts import Machine
-from recommender.recommendation import METHODS
 from recommender.timing import LEARNED
 from recommender.traced import OF_RUNS
 
@@ -31,6 +31,8 @@ OF_CPU = 2
 """The way of runs on a processor. The first, by MKL alone and with small pieces of memory kept, tells nothing of the next."""
 OF_TORCH = ("matmul_flops", "bandwidth", "context", "name", "busy", "torch")
 """What another version of torch would do otherwise."""
+OF_PREDICTIONS = ("runs", "runs_until", "pace", "pace_until", "predictor")
+"""What other code of ours would predict otherwise."""
 
 
 def measure(machine: Machine) -> dict[str, Any]:
@@ -77,21 +79,21 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> dict[s
     """What runs since the last time say of predicted memory (`runs`, by method) and of the time of a step (`pace`, by method and
     precision): factors before, and now; kept.
 
-    `reports` are (name of the run, content of its `report.json`), the oldest first. Their predictions already had the factors
-    of before in them.
+    `reports` are (name of the run, content of its `report.json`), the oldest first. Those whose predictions came from other code
+    say nothing of this one's; the others' already had the factors of before in them.
 
     Raises:
         InputError: the result cannot be kept.
     """
     known = remembered(machine) or {}
     by = "allocator" if machine.device else "process"  # of a GPU's memory a process counts what its allocator holds
-    there = [(name, report) for name, report in reports if (report.get("memory") or {}).get("by", "process") == by]
+    code = code_of_traces()
+    ours = [(name, report) for name, report in reports if report.get("predictor") == code]
+    there = [(name, report) for name, report in ours if (report.get("memory") or {}).get("by", "process") == by]
     found = {}
     for what, (ratio, spread, (least, most)) in _OF_RUNS.items():
         before = {str(k): float(v) for k, v in (known.get(what) or {}).items()}
-        until = known.get(f"{what}_until") or {}
-        # older versions wrote one name for all
-        last = dict(until) if isinstance(until, dict) else dict.fromkeys(METHODS, until)
+        last = dict(known.get(f"{what}_until") or {})
         told = [(name, said) for name, report in there if (said := ratio(report)) is not None]
         new = [(name, said) for name, said in told if name > str(last.get(said[0], ""))]
         last_three = newest([said for _, said in new])
@@ -99,7 +101,7 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> dict[s
         now = before | {kind: min(max(before.get(kind, 1.0) * factor, least), most) for kind, factor in factors.items()}
         if factors:  # what other kinds' runs say is not whole yet, and is looked at again
             last |= {said[0]: name for name, said in new if said[0] in factors}
-            _keep(machine, {what: now, f"{what}_until": last})
+            _keep(machine, {what: now, f"{what}_until": last, "predictor": code})
         found[what] = Learned(before, now, {kind: apart for kind, (_, apart) in last_three.items() if apart > spread})
     return found
 
@@ -153,13 +155,17 @@ def _keep(machine: Machine, found: dict[str, Any]) -> None:
 
 
 def remembered(machine: Machine) -> dict[str, Any] | None:
-    """What was measured of this machine's device, with the torch that is installed; `None` when nothing was."""
+    """What was measured of this machine's device, with the torch that is installed, and learned of this code's predictions;
+    `None` when nothing was."""
     found = recall(FILE).get(_key(machine))
     if not isinstance(found, dict):
         return None
     known = {name: value for name, value in found.items() if _FORMS.get(name, lambda _: True)(value)}
     then = str(known.get("torch", "")).partition("+")[0]  # the build's name behind it is not in every package's version
-    return known if then in ("", _torch()) else {n: v for n, v in known.items() if n not in OF_TORCH}
+    gone: tuple[str, ...] = () if then in ("", _torch()) else OF_TORCH
+    if known.get("predictor") != code_of_traces():
+        gone += OF_PREDICTIONS
+    return {name: value for name, value in known.items() if name not in gone}
 
 
 def _is_rate(value: Any) -> bool:

@@ -33,6 +33,8 @@ CONFIG = {
     "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4, "vocab_size": 1000,
     "intermediate_size": 128,
 }  # fmt: skip
+OURS = {"predictor": ask.code_of_traces()}
+"""What a report of a run says whose predictions came from this code."""
 STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head": "causal_lm"}
 
 
@@ -248,7 +250,8 @@ def test_runs_are_believed_only_when_three_agree(tmp_path: Path, monkeypatch: py
     machine = Machine.model_validate({"backend": "cpu", "cpu_cores": 2})
 
     def said(*ratios: float, method: str = "full") -> list[tuple[str, dict[str, Any]]]:
-        return [(f"{n}", {"method": method, "memory": {"predicted": 100, "peak": 100 * r}}) for n, r in enumerate(ratios)]
+        memory = [{"predicted": 100, "peak": 100 * ratio} for ratio in ratios]
+        return [(f"{n}", OURS | {"method": method, "memory": told}) for n, told in enumerate(memory)]
 
     def learnt(*past: tuple[str, dict[str, Any]]) -> tuple[Any, Any]:
         monkeypatch.setenv("LORACLE_STATE", str(tmp_path / str(len(list(tmp_path.iterdir())))))
@@ -264,18 +267,18 @@ def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
     machine = Machine.model_validate({"backend": "cpu", "cpu_cores": 2, "ram_available": 8 * 10**9})
     runs: list[tuple[str, dict[str, Any]]] = [
-        (f"2026112{n}-run", {"method": "full", "memory": {"predicted": 100, "peak": 120 + n}}) for n in range(3)
+        (f"2026112{n}-run", OURS | {"method": "full", "memory": {"predicted": 100, "peak": 120 + n}}) for n in range(3)
     ]
     assert learn(machine, runs)["runs"] == ({}, {"full": 1.21}, {})
     assert learn(machine, runs)["runs"] == ({"full": 1.21}, {"full": 1.21}, {})  # the same three runs say nothing new
-    other = [(f"2026112{n}-run", {"method": "lora", "memory": {"predicted": 100, "peak": 110}}) for n in range(3)]
+    other = [(f"2026112{n}-run", OURS | {"method": "lora", "memory": {"predicted": 100, "peak": 110}}) for n in range(3)]
     assert learn(machine, [*runs, *other])["runs"].now == {"full": 1.21, "lora": 1.1}, "older runs of another method count still"
     assert learn(machine, [*runs, *other])["runs"].now == {"full": 1.21, "lora": 1.1}
     card = Machine.model_validate({"backend": "cuda", "devices": [{"name": "a card"}]})
     for by, factors in (("process", {}), ("allocator", {"full": 1.21})):  # with and without a context: no two of a kind
         there = [(name, report | {"memory": report["memory"] | {"by": by}}) for name, report in runs]
         assert learn(card, there)["runs"].now == factors
-    slow = [(f"2026112{n}-slow", {"method": "full", "precision": "fp32", "step": step}) for n, step in enumerate((
+    slow = [(f"2026112{n}-slow", OURS | {"method": "full", "precision": "fp32", "step": step}) for n, step in enumerate((
         {"predicted": 1.0, "computed": 1.3, "measured": 9.0},  # of a machine that others used as well
         {"predicted": 2.0, "computed": 2.8, "measured": 3.0},
         {"predicted": None, "computed": 1.0, "measured": 1.1},
@@ -285,7 +288,7 @@ def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch:
     assert learn(machine, slow)["pace"] == ({}, {"full fp32": 1.35}, {})
 
     def further(day: int, method: str, **step: float) -> dict[str, float]:
-        told = {"method": method, "precision": "fp32", "step": {"predicted": 1.0} | step}
+        told = OURS | {"method": method, "precision": "fp32", "step": {"predicted": 1.0} | step}
         return learn(machine, [(f"202612{day}{n}-run", told) for n in range(3)])["pace"].now
 
     assert further(1, "lora", computed=0.6, measured=1.3)["lora fp32"] == 1.0, "either a busy machine or a thread that is alone"
@@ -306,6 +309,21 @@ def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch:
     paced = recommend(Facts.model_validate(content | {"measured": {"pace": known["pace"]}})).candidate("full")
     assert paced.settings.precision == "fp32"
     assert paced.hours.training == pytest.approx(1.35 * (usual.hours.training or 0.0))
+
+
+def test_runs_that_older_code_predicted_say_nothing_of_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five runs were told 10% too high, and the next version told 6% less: what they had shown would have counted twice."""
+    monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
+    machine = Machine.model_validate({"backend": "cpu", "cpu_cores": 2})
+    told: dict[str, Any] = {"method": "full", "memory": {"predicted": 100, "peak": 91}}
+    runs = [(f"2026112{n}-run", OURS | told) for n in range(3)]
+    older = [(name, told | more) for name, more in zip("abc", ({}, {"predictor": None}, {"predictor": "x"}), strict=True)]
+    assert learn(machine, older)["runs"] == ({}, {}, {})
+    assert learn(machine, runs)["runs"].now == {"full": 0.91}
+    calibration._keep(machine, {"bandwidth": 1e10})
+    monkeypatch.setattr(calibration, "code_of_traces", lambda: "newer")
+    assert remembered(machine) == {"bandwidth": 1e10}, "what was learned goes with the code, what was measured stays"
+    assert learn(machine, runs)["runs"] == ({}, {}, {})
 
 
 def test_states_are_divided_and_copies_are_not() -> None:
@@ -355,10 +373,10 @@ def test_the_card_that_would_train_is_the_one_that_is_measured(tmp_path: Path, m
 def test_a_damaged_or_closed_state_folder_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
     machine = Machine(backend="cpu", cpu_cores=2)
-    calibration._keep(machine, {"matmul_flops": {"fp32": 1e11}, "context": 10**9, "runs": {"full": 1.1}})
+    calibration._keep(machine, {"matmul_flops": {"fp32": 1e11}, "context": 10**9, "bandwidth": 1e10})
     file = tmp_path / "devices.json"
-    file.write_text(file.read_text().replace("100000000000.0", '"fast"').replace("1000000000", "-1"))
-    assert remembered(machine) == {"runs": {"full": 1.1}}
+    file.write_text(file.read_text().replace("100000000000.0", '"fast"').replace("1000000000,", "-1,"))
+    assert remembered(machine) == {"bandwidth": 1e10}
     monkeypatch.setenv("LORACLE_STATE", str(file / "below a file"))
     with pytest.raises(InputError, match=r"devices\.json cannot be written \(Not a directory\)\.$"):
         calibration._keep(machine, {"runs": {"full": 1.2}})
@@ -367,7 +385,7 @@ def test_a_damaged_or_closed_state_folder_is_no_traceback(tmp_path: Path, monkey
 def test_what_was_learned_of_runs_that_multiplied_otherwise_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They took twice as long on some processors as a run does since."""
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path))
-    known = {"matmul_flops": {"fp32": 2e11}, "pace": {"lora fp32": 1.6}, "runs": {"lora": 1.3}}
+    known = OURS | {"matmul_flops": {"fp32": 2e11}, "pace": {"lora fp32": 1.6}, "runs": {"lora": 1.3}}
     (tmp_path / "devices.json").write_text(json.dumps({'["cpu", "cpu Zen 4"]': known, '["cuda", "A100"]': known}))
     assert remembered(Machine(backend="cpu", cpu_name="Zen", cpu_cores=4)) is None
     assert remembered(Machine(backend="cuda", devices=(Device(name="A100"),))) == known
@@ -380,14 +398,14 @@ def test_readings_that_are_kept_at_once_are_all_kept(tmp_path: Path, monkeypatch
 
     def keep(machine: Machine) -> None:
         begin.wait()
-        calibration._keep(machine, {"runs": {"full": 1.1}})
+        calibration._keep(machine, {"bandwidth": 1.1})
 
     threads = [threading.Thread(target=keep, args=(machine,)) for machine in machines]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [remembered(machine) for machine in machines] == [{"runs": {"full": 1.1}}] * len(machines)
+    assert [remembered(machine) for machine in machines] == [{"bandwidth": 1.1}] * len(machines)
 
 
 @pytest.mark.parametrize(("took", "left"), [(5.0, {"qlora"}), (120.0, {"lora", "qlora"})])

@@ -1,5 +1,6 @@
 """Facts about the machine: every accelerator, the memory really left, and 4-bit kernels tried once."""
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,16 @@ def test_calibration_does_not_take_others_for_a_slow_processor(monkeypatch: pyte
     """A step was told seven times too long on a busy machine."""
     monkeypatch.setattr("numpy.matmul", lambda *given, **more: time.sleep(0.03))  # while others compute
     assert subject.calibrate()["fp32"] > 10 * 2 * subject.CALIBRATION_SIDE**3 / 0.03
+
+
+def test_a_clock_that_stands_still_for_milliseconds_is_no_infinite_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processor time in steps of 10 ms, as some containers count it: a product of 3 ms seems to take none, or all ten."""
+    monkeypatch.setattr("numpy.matmul", lambda *given, **more: time.sleep(0.003))
+    clock = itertools.cycle([0.0, 0.0, 0.0, 0.01])
+    monkeypatch.setattr(time, "thread_time", lambda: next(clock))
+    assert subject.calibrate() == {"fp32": 2 * subject.CALIBRATION_SIDE**3 / 0.01}
+    monkeypatch.setattr(time, "thread_time", lambda: 1.0)
+    assert subject.calibrate() == {}
 
 
 CPU = Machine(backend="cpu", cpu_name="some processor")

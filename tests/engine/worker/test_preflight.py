@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.events import read_events
 from engine.files import sha256_of
+from engine.prediction.ask import code_of_traces
 from engine.rundir import RunDirectory
 from engine.worker import preflight, session
 from engine.worker.batches import cut
@@ -187,8 +188,9 @@ def test_what_was_found_is_told_and_stands_in_the_report(finished: Callable[[str
     assert max(b["tokens"] for b in found["batches"]) <= 256
     kinds = [e["kind"] for e in read_events(run.events)]
     assert kinds.index("preflight") < kinds.index("step")
-    memory = (run.report() or {})["memory"]
-    assert memory["probed"] == found["probed"] <= memory["peak"]
+    report = run.report() or {}
+    assert report["memory"]["probed"] == found["probed"] <= report["memory"]["peak"]
+    assert report["predictor"] == code_of_traces(), "else calibrate learns nothing of it"
     assert run.state().preflight["disk"] == found["disk"]
 
 
