@@ -317,7 +317,8 @@ def test_runs_that_older_code_predicted_say_nothing_of_this_one(tmp_path: Path, 
     machine = Machine.model_validate({"backend": "cpu", "cpu_cores": 2})
     told: dict[str, Any] = {"method": "full", "memory": {"predicted": 100, "peak": 91}}
     runs = [(f"2026112{n}-run", OURS | told) for n in range(3)]
-    older = [(name, told | more) for name, more in zip("abc", ({}, {"predictor": None}, {"predictor": "x"}), strict=True)]
+    before: list[dict[str, Any]] = [{}, {"predictor": None}, {"predictor": "of older code"}]
+    older = [(f"2026112{n}-run", told | more) for n, more in enumerate(before)]
     assert learn(machine, older)["runs"] == ({}, {}, {})
     assert learn(machine, runs)["runs"].now == {"full": 0.91}
     calibration._keep(machine, {"bandwidth": 1e10})

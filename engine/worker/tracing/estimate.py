@@ -61,7 +61,7 @@ def estimate(facts: Facts) -> dict[str, Any]:
     everywhere = bool(answer.step.lora_dropout) and answer.step.target_modules == "all-linear" and not own_step(answer.step)
     if everywhere and experts_of(models.config_of(content).get_text_config())[1]:
         assumed.append("lora_dropout")  # which adapters of experts are counted without
-    room = _room(facts.machine, allocated, context)
+    room = _room(facts.machine, allocated if card.kind == "cuda" else reserved, context)  # a heap gives nothing back
     return {
         "allocated": allocated,
         "reserved": reserved,
@@ -120,13 +120,13 @@ def _otherwise(step: TrainingStep, content: dict[str, Any]) -> list[TrainingStep
     return found
 
 
-def _room(machine: Machine, allocated: dict[str, int], context: tuple[int, int, int]) -> dict[str, Any] | None:
-    """Whether the step fits into what is free; `None` where that is not known."""
+def _room(machine: Machine, held: dict[str, int], context: tuple[int, int, int]) -> dict[str, Any] | None:
+    """Whether a step that has to hold so much fits into what is free; `None` where that is not known."""
     free = spans.free(machine)
     if free is None:
         return None
-    low = allocated["low"] + context[1]
-    high = max(allocated["high"], int(FITTING * allocated["predicted"])) + context[2]
+    low = held["low"] + context[1]
+    high = max(held["high"], int(FITTING * held["predicted"])) + context[2]
     verdict = "fits" if high <= USABLE_TRACED * free else "doubtful" if low <= free else "does_not_fit"
     return {"verdict": verdict, "available": free, "low": low, "high": high}
 

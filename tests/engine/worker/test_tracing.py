@@ -25,6 +25,7 @@ from engine.worker.tracing.trace import trace
 from engine.worker.tracing.truth import CPU, by_phase, measured, predicted, watched
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts, Machine
+from recommender.memory import SLACK_HELD_APART, SLACK_ON_CPU
 from recommender.plan import Plan
 from recommender.step import PEFTS_OWN, TrainingStep
 
@@ -252,6 +253,24 @@ def test_a_processor_elsewhere_may_multiply_by_onednn_or_not(monkeypatch: pytest
     assert told(loss="plain") == told(loss="plain", here=True)
 
 
+def test_a_step_of_ours_on_a_cpu_is_told_as_a_plan_tells_it() -> None:
+    """By the heap that a run has; it gives nothing back and comes apart most with adapters where attention keeps its scores."""
+    machine = {"backend": "cpu", "ram_available": 10**10}
+
+    def told(method: str, loss: str) -> dict[str, dict[str, Any]]:
+        step = step_of(method=method, loss=loss, head="classification", attention=None).model_dump()
+        found = estimate(Facts.model_validate({"machine": machine, "model": {"config": BERT | SHORT}, "step": step}))
+        assert (found["fits"]["low"], found["fits"]["high"]) == (found["device"]["low"], found["device"]["high"])
+        return found
+
+    full, lora, other = told("full", "chunked"), told("lora", "chunked"), told("full", "plain")
+    assert full["reserved"]["predicted"] > full["allocated"]["predicted"]
+    assert other["reserved"]["predicted"] == other["allocated"]["predicted"]
+    slack = ((full, 1 + SLACK_ON_CPU[0]), (lora, 1 + SLACK_HELD_APART[0]))
+    beside = [one["device"]["predicted"] - times * one["reserved"]["predicted"] for one, times in slack]
+    assert beside[0] == pytest.approx(beside[1], abs=2)
+
+
 @pytest.mark.parametrize("loss", ["plain", "chunked"])
 def test_a_card_without_flash_attention_keeps_scores_of_grouped_heads_except_in_our_step(loss: str) -> None:
     """torch's other kernels read as many heads of keys as of queries, which our step gives them."""
@@ -475,6 +494,8 @@ def test_up_to_4_53_keys_and_values_were_repeated_before_attention() -> None:
     assert (taken(transformers="4.53.3"), taken(transformers="4.54.0"), taken()) == ((True, False), (False, False), (False, True))
     assert not taken(padded=True)[1]  # which repeats them in every version
     assert not taken(attention="eager")[1]
+    within = {"model": {"config": {"model_type": "gemma3", "text_config": LLAMA}}, "step": step.model_dump()}
+    assert "keys_repeated" in resolved(Facts.model_validate(within)).others, "of a model that sees as well"
     shared, repeated = (
         peaks(traced(LLAMA, s, Card(), None).segments)["parts"]["activations"]
         for s in (step, step.model_copy(update={"keys_repeated": True}))
