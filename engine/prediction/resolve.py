@@ -113,10 +113,11 @@ GROUPED = (4, 54)
 
 def _take_attention(choices: _Open, facts: Facts) -> None:
     step = choices.step
-    if step.transformers is not None:
-        choices.take("keys_repeated", version_of(step.transformers) < GROUPED)
-    elif step.attention in (None, "efficient", "math") and not step.padded and _has_groups(facts.model.config or {}):
-        choices.take("keys_repeated", False, True)
+    if step.attention in (None, "efficient", "math"):  # FlashAttention 2 has known groups for longer
+        if step.transformers is not None:
+            choices.take("keys_repeated", version_of(step.transformers) < GROUPED)
+        elif not step.padded and _has_groups(facts.model.config or {}):
+            choices.take("keys_repeated", False, True)
     if step.attention is None:
         choices.assumed.append("attention")  # torch chooses
     elif step.attention == "flash" and (step.padded or _narrows(step)):  # FlashAttention 2; or the word for torch's choice

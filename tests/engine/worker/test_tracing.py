@@ -494,6 +494,7 @@ def test_up_to_4_53_keys_and_values_were_repeated_before_attention() -> None:
     assert (taken(transformers="4.53.3"), taken(transformers="4.54.0"), taken()) == ((True, False), (False, False), (False, True))
     assert not taken(padded=True)[1]  # which repeats them in every version
     assert not taken(attention="eager")[1]
+    assert not any(taken(attention="flash", transformers="4.48.1")), "FlashAttention 2 took groups as they are"
     within = {"model": {"config": {"model_type": "gemma3", "text_config": LLAMA}}, "step": step.model_dump()}
     assert "keys_repeated" in resolved(Facts.model_validate(within)).others, "of a model that sees as well"
     shared, repeated = (
