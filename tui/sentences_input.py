@@ -295,6 +295,10 @@ SENTENCES: tuple[str, ...] = (
         "turns. Use a model whose template supports tools."
     ),
     marked(
+        "{name}: {some} of {rows} rows hold what tools answered, which the model's chat template leaves out: the answers "
+        "after it are learned as if made up. Use a model whose template supports tools."
+    ),
+    marked(
         "{name}: {some} of {rows} rows hold reasoning that the model's chat template leaves out: their answers are learned "
         "without it."
     ),

@@ -64,7 +64,7 @@ class Stopping:
 
 @contextlib.contextmanager
 def stopping_by_signals() -> Iterator[Stopping]:
-    """While inside, signals do not end this process. Below `nohup` a lost connection asks nothing."""
+    """While inside, signals do not end this process. Under `nohup` a lost connection asks nothing."""
     stopping = Stopping()
     heard = (n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN)
     before = {n: signal.signal(n, stopping.hear) for n in heard}

@@ -208,7 +208,7 @@ def test_a_signal_while_a_worker_is_being_started_is_passed_on_and_the_next_stop
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_below_nohup_a_lost_connection_does_not_stop_the_run(
+def test_under_nohup_a_lost_connection_does_not_stop_the_run(
     make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []

@@ -173,12 +173,17 @@ class Task(ABC):
         """Indices of the micro-batches of a logical batch: without padding as few as the budget allows. No row that is longer
         than `turn` is beside one that is not."""
         pieces: list[list[int]] = []
-        for long in (True, False):
-            rows = [i for i, tokens in enumerate(lengths) if (self.turn is not None and tokens > self.turn) is long]
+        for rows in self.apart(lengths):
             own, overhead = [lengths[i] for i in rows], OVERHEAD.get(device, OVERHEAD["cuda"])
             found = cut_packed(own, token_budget) if self.packed else cut(own, token_budget, overhead)
             pieces += [[rows[i] for i in piece] for piece in found]
         return pieces
+
+    def apart(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Indices of the rows longer than `turn`, where there are such, and of the others."""
+        long = [i for i, tokens in enumerate(lengths) if self.turn is not None and tokens > self.turn]
+        beyond = set(long)
+        return [rows for rows in (long, [i for i in range(len(lengths)) if i not in beyond]) if rows]
 
     def held(self, lengths: Sequence[int]) -> int:
         """Tokens of a micro-batch of rows of those lengths, as `cut` counts them."""

@@ -49,7 +49,8 @@ def written(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str, *, 
 def as_placed(tokenizer: Any, messages: Sequence[Any], tools: Any) -> Sequence[Any]:
     """The messages; where the template refuses the system message (Gemma 2's) or leaves it out (Mistral's where an answer comes
     last), that stands before the first question."""
-    return _placed(tokenizer, messages, tools, ask=False)[1]
+    has_one = bool(messages) and messages[0].get("role") == "system"
+    return _placed(tokenizer, messages, tools, ask=False)[1] if has_one else messages
 
 
 def _placed(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool) -> tuple[str | Exception, Sequence[Any]]:

@@ -48,7 +48,9 @@ def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0
     Raises:
         InputError: the template does not take such a conversation, or does not tell where answers begin and end.
     """
-    messages, tools = item["messages"], item["tools"]
+    given, tools = item["messages"], item["tools"]
+    messages = list(as_placed(tokenizer, given, tools))  # once: Mistral's has a place for a system message up to an answer only
+    since -= len(given) - len(messages) if since else 0
     whole = written(tokenizer, messages, tools, where)
     spans = _answers(tokenizer, messages, tools, whole, where, since=since)
     if spans is None and not since:
@@ -82,11 +84,10 @@ def sides(tokenizer: Any, item: dict[str, Any], where: str) -> dict[str, Rendere
 
 def prompt_of(tokenizer: Any, item: dict[str, Any], where: str) -> tuple[str, list[int], str]:
     """The conversation up to its last answer: what is asked last, the ids that the model goes on from, and that answer."""
-    messages = item["messages"]
-    before, answer = messages[:-1], messages[-1]
-    text = written(tokenizer, before, item["tools"], where, ask=True)
+    messages, tools = item["messages"], item["tools"]
+    text = written(tokenizer, as_placed(tokenizer, messages, tools)[:-1], tools, where, ask=True)
     ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    return str(before[-1]["content"]), list(ids), str(answer["content"])
+    return str(messages[-2]["content"]), list(ids), str(messages[-1]["content"])
 
 
 def _answers(
@@ -178,11 +179,7 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = tokenizer.apply_chat_template(
-            as_known(as_placed(tokenizer, messages, tools)),
-            tools=tools,
-            tokenize=True,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
+            as_known(messages), tools=tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
     ids, marked = list(found["input_ids"]), list(found["assistant_masks"])
     said = [message for message in messages if message["role"] == "assistant"]

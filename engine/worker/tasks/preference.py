@@ -71,9 +71,12 @@ class Preference(Chat):
             for part in (slice(target["chosen"]), slice(target["chosen"], None)):
                 sequences.append(ids[part])
                 labels.append(target["labels"][part])
-        losses = self.token_losses(model, sequences, labels)
-        sums = torch.stack([part.sum() for part in losses.split([learned(row) for row in labels])])
-        return -sums.view(-1, 2)
+        sums: dict[int, torch.Tensor] = {}
+        for some in self.apart(list(map(len, sequences))):
+            said = [labels[i] for i in some]
+            losses = self.token_losses(model, [sequences[i] for i in some], said)
+            sums |= zip(some, (part.sum() for part in losses.split(list(map(learned, said)))), strict=True)
+        return -torch.stack([sums[i] for i in range(len(sequences))]).view(-1, 2)
 
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """The loss of the pairs, summed; smoothed as the plan says, for pairs that may be the wrong way round."""

@@ -296,6 +296,12 @@ def test_what_a_template_says_against_a_conversation_is_told(tiny_chat: Path) ->
 
 REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
 DROPPING = CHATML.replace("messages %}", "messages if message['role'] != 'system' %}", 1)
+LATE = DROPPING.replace(
+    "message['content'] +",
+    "(messages[0]['content'] + '\n\n' if loop.last and [messages[0]['role'], message['role']] == ['system', 'user'] else '')"
+    " + message['content'] +",
+)
+"""As Mistral has it: before the last question, and nowhere once that is answered."""
 NATIVE = {
     "written": CHATML,
     "in the question": "{% for m in messages if m['role'] != 'system' %}{{ messages[0]['content'] + m['content'] }}{% endfor %}",
@@ -307,7 +313,7 @@ def test_a_system_message_that_a_template_has_no_place_for_stands_before_the_que
     rows = read(tmp_path, [{"messages": TALK}] * 4, "messages", {"messages": "messages"}, "chat")
     usual = with_template(tiny_chat, CHATML)
     joined = [TALK[1] | {"content": "Be brief.\n\nWhere is my parcel?"}, *TALK[2:]]
-    for template in (REFUSING, DROPPING):
+    for template in (REFUSING, DROPPING, LATE):
         tokenizer = with_template(tiny_chat, template)
         task = Chat(plan_of(tiny_chat), [], 0)
         found = task.encode(tokenizer, rows)
@@ -315,6 +321,10 @@ def test_a_system_message_that_a_template_has_no_place_for_stands_before_the_que
         assert "before the first question" in task.remarks["system_moved"]
         asked = conversation.prompt_of(tokenizer, item(), "x")[1]
         assert asked == conversation.prompt_of(usual, item(joined), "x")[1], "a sample is asked as was learned"
+        other = TALK[4] | {"content": "Who knows?"}
+        pair = {"messages": TALK[:4], "chosen": TALK[4:], "rejected": [other], "tools": None}
+        both = {name: shown(tokenizer, side) for name, side in conversation.sides(tokenizer, pair, "x").items()}
+        assert both == {"chosen": ["Since Monday.<|im_end|>"], "rejected": ["Who knows?<|im_end|>"]}
     for template in NATIVE.values():
         own = with_template(tiny_chat, template)
         system = TALK[0] | {"content": "/brief"} if template == NATIVE["a switch"] else TALK[0]

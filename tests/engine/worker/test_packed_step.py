@@ -18,6 +18,7 @@ from engine.worker.packing import IGNORED, cut_packed, learned, pack
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.chat import Chat
+from engine.worker.tasks.preference import Preference
 from engine.worker.token_loss import Head, head_of, token_loss
 from tests.engine.worker.exact import assert_same, cut_step, gradients, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import plan_of
@@ -321,6 +322,13 @@ def test_rows_that_a_model_reads_otherwise_for_their_length_are_not_read_beside_
     assert_same(gradients(model), expected, ROUNDING)
     reader = Reader(task, TokenBudget(1000, lambda *_: None), lambda: None)
     assert reader.score(model, encoded).loss == pytest.approx(loss, rel=1e-5)
+    pairs = Preference(plan_of(Path("any")), [], 0)
+    pairs.adopt(model)
+    sides = [ids[1] + ids[0], ids[2] + ids[1]]
+    said = [{"labels": labels[1] + labels[0], "chosen": len(ids[1])}, {"labels": labels[2] + labels[1], "chosen": len(ids[2])}]
+    with torch.no_grad():
+        apart = [[-float(pairs.token_losses(model, [ids[i]], [labels[i]]).sum()) for i in pair] for pair in ((1, 0), (2, 1))]
+        torch.testing.assert_close(pairs.likelihoods(model, sides, said), torch.tensor(apart), rtol=1e-5, atol=0)
 
 
 def test_generation_after_preparing_is_unchanged(tmp_path: Any) -> None:
