@@ -10,7 +10,7 @@ from typing import Any, Literal
 from engine.examples.turns import THOUGHTS, WEIGHT, is_answer, thought_of
 from engine.inspection.templates import PLAIN
 from engine.text import one_line
-from engine.worker.tasks.answers import says_calls, unlike
+from engine.worker.tasks.answers import name_of, says_calls, unlike
 from recommender.errors import InputError
 
 _WORD = re.compile(r"\w+")
@@ -134,8 +134,27 @@ def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
     calling = [message for message in item["messages"] if message.get("tool_calls")]
     if not calling:
         return False
-    whole = written(tokenizer, item["messages"], item["tools"], where)
-    return not all(says_calls(message, whole) for message in calling)
+    messages, tools = item["messages"], item["tools"]
+    whole = written(tokenizer, messages, tools, where)
+    if not all(says_calls(message, whole) for message in calling):
+        return True
+    names = {name_of(call) for message in calling for call in message["tool_calls"]}
+    others = json.dumps([[(m["content"], m.get("name")) for m in messages], tools], ensure_ascii=False)
+    if not any(name in others for name in names):
+        return False
+    # The name may be a word of the question, or stand in the list of tools: calls that are written are so with other names too.
+    return written(tokenizer, [_renamed(message) for message in messages], tools, where) == whole
+
+
+def _renamed(message: dict[str, Any]) -> dict[str, Any]:
+    """A message whose calls are of tools with other names."""
+    calls = message.get("tool_calls")
+    if not calls:
+        return message
+    named = [(call, f"{name_of(call)}x") for call in calls]
+    return message | {
+        "tool_calls": [c | ({"function": c["function"] | {"name": n}} if c.get("function") else {"name": n}) for c, n in named]
+    }
 
 
 def unwritten_results(tokenizer: Any, item: dict[str, Any], where: str) -> bool:

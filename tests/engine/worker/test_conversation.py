@@ -233,6 +233,11 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     task = Chat(plan_of(tiny_chat), [], 0)
     task.encode(silent, read(tmp_path, [{"messages": turns}] * 4, "messages", {"messages": "messages"}, "chat"))
     assert "4 of 4 rows call tools, which the model's chat template leaves out" in task.remarks["calls_left_out"]
+    named = [{"role": "user", "content": "How is the weather?"}, *turns[1:]]  # the word is no sign that the call is written
+    for tokenizer, told in ((silent, True), (writing_calls(tiny_chat, "{{ message.tool_calls }}"), False)):
+        task = Chat(plan_of(tiny_chat), [], 0)
+        task.encode(tokenizer, read(tmp_path, [{"messages": named}] * 4, "messages", {"messages": "messages"}, "chat"))
+        assert ("calls_left_out" in task.remarks) is told
     only = read(tmp_path, [{"messages": turns[:2], "tools": []}] * 4, "messages", {"messages": "messages"}, "chat")
     assert "not cut: they call tools, which the model's chat template leaves out" in task.encode(silent, only).why_untrained
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in (turns, turns[:2], TALK)))
