@@ -109,6 +109,8 @@ class TrainingStep(Given):
     transformers' Trainer lets it up to 4.57."""
     keys_repeated: bool | None = None
     """Whether torch's attention is given grouped keys and values once for each query head, as transformers did up to 4.53."""
+    older_attention: bool | None = None
+    """Whether OPT, GPT-NeoX and GPT-2 attend as transformers wrote them up to 4.47."""
     transformers: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
     """The version that such a step was taken with, e.g. `4.48.1`, by which losses differ; all else is as in the installed one."""
     target_length: Annotated[int, Field(ge=1, le=10_000_000)] | None = None

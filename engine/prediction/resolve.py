@@ -17,7 +17,7 @@ HEADS = {
     "regression": "classification",
     "token_classification": "tagging",
 }
-OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated")
+OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated", "older_attention")
 """Choices that nobody's facts name: both values are traced, and no answer lists them as assumed."""
 SHORT = 8
 """What is written may be as long as what is read, or so many times shorter."""
@@ -109,6 +109,9 @@ def _take_weights(facts: Facts, choices: _Open) -> None:
 GROUPED = (4, 54)
 """The first version of transformers that gives torch's attention grouped keys and values as they are (sdpa_attention.py,
 `use_gqa_in_sdpa`)."""
+OLDER = {"opt", "gpt_neox", "gpt2"}
+"""Types of models whose attention kept more (`older.py`) before the version of transformers that follows."""
+TODAYS = (4, 48)
 
 
 def _take_attention(choices: _Open, facts: Facts) -> None:
@@ -118,6 +121,9 @@ def _take_attention(choices: _Open, facts: Facts) -> None:
             choices.take("keys_repeated", version_of(step.transformers) < GROUPED)
         elif not step.padded and _has_groups(facts.model.config or {}):
             choices.take("keys_repeated", False, True)
+    if (facts.model.config or {}).get("model_type") in OLDER:
+        told, own = step.transformers, step.loss == "chunked"  # which is the engine's loss, beside what is installed
+        choices.take("older_attention", told is not None and version_of(told) < TODAYS, None if told or own else True)
     if step.attention is None:
         choices.assumed.append("attention")  # torch chooses
     elif step.attention == "flash" and (step.padded or _narrows(step)):  # FlashAttention 2; or the word for torch's choice

@@ -11,7 +11,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 
 from engine.worker.inner import body_of, inner_of
 from engine.worker.token_loss import head_of, token_loss
-from engine.worker.tracing import liger
+from engine.worker.tracing import liger, older
 from engine.worker.tracing.four_bit import quantise
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
@@ -53,6 +53,7 @@ class PlainLoop:
         dtype = DTYPES[step.base_dtype]
         make = skeleton if step.method == "qlora" else loaded
         self.model = make(self.config, self._head, dtype, "eager" if step.attention == "eager" else "sdpa", device)
+        self._attention = older.attention(self.model) if step.older_attention else contextlib.nullcontext()
         fresh = fresh_modules(self.model, self._head)
         if step.method == "qlora":
             live.phase("load 4 bit")
@@ -103,7 +104,7 @@ class PlainLoop:
     def run(self) -> None:
         """Take the steps and one evaluation; phases of the first are named so."""
         repeated = mock.patch.object(sdpa_attention, "use_gqa_in_sdpa", _never)  # a mock would keep what it is called with
-        with self._kernels, repeated if self._step.keys_repeated else contextlib.nullcontext():
+        with self._kernels, self._attention, repeated if self._step.keys_repeated else contextlib.nullcontext():
             self._steps()
 
     def _steps(self) -> None:
