@@ -16,7 +16,8 @@ from engine.inspection import cache as remembering
 from engine.inspection.child import Cancel, ask
 from engine.launch import arithmetic
 from engine.prediction.configured import Cannot, check_step, checked
-from engine.prediction.resolve import check, head_of, ignored
+from engine.prediction.contradictory import check, ignored
+from engine.prediction.heads import head_of
 from engine.text import clean
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts

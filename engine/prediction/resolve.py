@@ -4,30 +4,16 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.inspection.families import family_of
 from engine.prediction import library
-from recommender.errors import InputError
+from engine.prediction.contradictory import check
+from engine.prediction.heads import head_of, told_head
 from recommender.facts import Facts
-from recommender.shape import positions_of
 from recommender.step import PEFTS_OWN, TrainingStep
 
-HEADS = {
-    "classification": "classification",
-    "multi_label": "classification",
-    "regression": "classification",
-    "token_classification": "tagging",
-}
 OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated", "older_attention")
 """Choices that nobody's facts name: both values are traced, and no answer lists them as assumed."""
 SHORT = 8
 """What is written may be as long as what is read, or so many times shorter."""
-_BY_ARCHITECTURE = (
-    ("SequenceClassification", "classification"),
-    ("TokenClassification", "tagging"),
-    ("MaskedLM", "masked_lm"),
-    ("CausalLM", "causal_lm"),
-    ("LMHeadModel", "causal_lm"),
-)
 
 
 @dataclass(slots=True)
@@ -60,6 +46,8 @@ def resolved(facts: Facts) -> Resolved:
     _take_target_length(facts, choices)
     if step.adapters:
         _take_adapters(choices)
+    if step.method == "qlora":
+        _take_experts(facts, choices)
     if step.devices > 1:
         choices.take("sharding", "ddp")
     whole = step.model_copy(update=choices.found)
@@ -91,7 +79,7 @@ class _Open:
 def _take_head(facts: Facts, choices: _Open) -> None:
     if choices.step.head is None:
         choices.found["head"] = head_of(facts)
-        if _told_head(facts) is None:
+        if told_head(facts) is None:
             choices.assumed.append("head")
 
 
@@ -187,6 +175,23 @@ def _take_target_length(facts: Facts, choices: _Open) -> None:
     choices.take("target_length", step.length, max(step.length // SHORT, 1))
 
 
+FUSED = (5, 0)
+"""The first version of transformers that makes the experts of a layer one weight, in all models (its migration guide)."""
+FUSED_BEFORE = {"dbrx", "gpt_oss", "llama4", "llama4_text"}
+"""Types of models whose experts always were."""
+
+
+def _take_experts(facts: Facts, choices: _Open) -> None:
+    """Whether 4-bit maps replace experts, where the version tells it. Of fused ones peft takes no dropout: a step that
+    had one was another."""
+    told = choices.step.transformers
+    if told is None or choices.step.fused_experts is not None:
+        return
+    fused = version_of(told) >= FUSED
+    if not choices.step.lora_dropout if fused else (facts.model.config or {}).get("model_type") not in FUSED_BEFORE:
+        choices.found["fused_experts"] = fused
+
+
 def _take_adapters(choices: _Open) -> None:
     """What adapters and their base are like."""
     choices.take("rank", 16)
@@ -203,107 +208,6 @@ def _take_adapters(choices: _Open) -> None:
 def _narrows(step: TrainingStep) -> bool:
     """Whether attention gets fp32 from a model of 16 bit: the stream that k-bit preparation makes."""
     return bool(step.kbit_prepared) and step.autocast is None and step.base_dtype in ("bfloat16", "float16")
-
-
-def head_of(facts: Facts) -> str:
-    """The head that a step has which does not say it: that of the task, or of the model's class."""
-    told = _told_head(facts)
-    if told is None:
-        family = facts.model.family or family_of(facts.model.config or {})
-        return "classification" if family == "encoder" else "causal_lm"
-    return told
-
-
-def _told_head(facts: Facts) -> str | None:
-    if facts.data.task is not None:
-        return HEADS.get(facts.data.task, "causal_lm")
-    named = [facts.model.architecture or "", *library.classes_of(facts.model.config or {})]
-    return next((head for name in named for part, head in _BY_ARCHITECTURE if part in name), None)
-
-
-def check(step: TrainingStep, facts: Facts) -> None:
-    """Refuse what cannot be at once.
-
-    Raises:
-        InputError: naming both sides.
-    """
-    wrong = _of_adapters(step) or _of_weights(step) or _of_optimizer(step) or _of_head(step, facts)
-    if wrong is not None:
-        raise InputError(f"step: {wrong}.")
-    positions = positions_of(facts.model)
-    if facts.model.family == "encoder" and positions is not None and step.length > positions:
-        raise InputError(f"step: length is {step.length}, and the model reads {positions} tokens at most.")
-
-
-def _of_weights(step: TrainingStep) -> str | None:
-    """Types and devices that cannot be together."""
-    four_bit = step.quantization in ("nf4", "fp4")
-    if step.method == "full" and four_bit:
-        return f"method full trains every weight, and 4-bit weights (quantization {step.quantization}) cannot be trained"
-    if step.method == "full" and step.kbit_prepared:
-        return "method full trains on unquantised weights, and kbit_prepared is for quantised ones"
-    if step.method == "lora" and four_bit:
-        return f"LoRA on a 4-bit base is method qlora; here method is lora and quantization {step.quantization}"
-    if step.method == "qlora" and step.quantization == "none":
-        return "method qlora needs a 4-bit base, and quantization is none"
-    if step.double_quantization and step.method != "qlora":
-        return f"double_quantization divides the scales of 4-bit weights, and method {step.method} has none"
-    if step.sharding not in (None, "none") and step.devices == 1:
-        return f"sharding {step.sharding} divides over several devices, and devices is 1"
-    if step.autocast == "float32" and step.base_dtype in ("bfloat16", "float16"):
-        return f"autocast to float32 does nothing to weights in {step.base_dtype}"
-    return None
-
-
-def _of_head(step: TrainingStep, facts: Facts) -> str | None:
-    """What a head cannot have, or a model."""
-    named = step.target_modules
-    if named is not None and not (named.strip() if isinstance(named, str) else [t for t in named if t.strip()]):
-        return "target_modules is empty, and adapters stand beside some map"
-    if step.trained is not None and not any(t.strip() for t in step.trained) and not step.adapters:
-        return "trained is empty, and method full trains something"
-    head = step.head or head_of(facts)
-    if step.loss == "fused" and head in ("classification", "tagging"):
-        return f"loss fused is that of a vocabulary's logits, and head is {head}"
-    if step.target_length is not None and facts.model.config and not library.writes_from_texts(facts.model.config):
-        return f"target_length is {step.target_length}, and such a model reads and writes in one: length holds both"
-    return None
-
-
-def ignored(step: TrainingStep) -> list[str]:
-    """Names of what a step says and no answer can count: what is not understood, and what full fine-tuning has none of."""
-    unknown = [name for name, value in (step.model_extra or {}).items() if value is not None]
-    return unknown if step.adapters else [*unknown, *(n for n in ("adapter_dtype", "target_modules") if getattr(step, n))]
-
-
-def _of_adapters(step: TrainingStep) -> str | None:
-    """What full fine-tuning says of adapters; words that any step may carry are passed over, and told (`ignored`)."""
-    said = {name: getattr(step, name) for name in ("rank", "lora_dropout", "dora")}
-    if step.target_modules != "all-linear":
-        said["target_modules"] = step.target_modules
-    name = next((n for n, value in said.items() if value), None)
-    return f"method full has no adapters, and {name} is {said[name]}" if step.method == "full" and name else None
-
-
-def _of_optimizer(step: TrainingStep) -> str | None:
-    """What an optimizer cannot be, or keep."""
-    named, way, kept = step.optimizer, step.optimizer_implementation, step.optimizer_state_dtype
-    if way == "fused" and ("8bit" in named or "paged" in named or named in ("lion", "adafactor")):
-        return f"optimizer {named} has kernels of its own, and optimizer_implementation is fused"
-    if way == "bitsandbytes" and named in ("adamw_bf16", "adafactor", "sgd"):
-        return f"optimizer {named} is not one of bitsandbytes', and optimizer_implementation is bitsandbytes"
-    if kept is None or named in ("none", "adafactor", "sgd"):
-        return None
-    narrow = kept in ("uint8", "int8")
-    if "8bit" in named and kept == "float32":
-        return None
-    if narrow != ("8bit" in named):
-        return f"optimizer {named} keeps moments in {'16 or 32' if narrow else '8'} bit, and optimizer_state_dtype is {kept}"
-    if named == "adamw_bf16" and kept != "bfloat16":
-        return f"optimizer adamw_bf16 keeps moments in bfloat16, and optimizer_state_dtype is {kept}"
-    if (named in ("paged_adamw", "lion", "paged_lion") or way == "bitsandbytes") and kept != "float32" and not narrow:
-        return f"bitsandbytes keeps the moments of {named} in float32, and optimizer_state_dtype is {kept}"
-    return None
 
 
 def version_of(told: str) -> tuple[int, ...]:

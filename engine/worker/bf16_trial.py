@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import torch
 
-from engine.prediction.resolve import HEADS
+from engine.prediction.heads import HEADS
 from engine.worker import generic_text, modeling
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Task

@@ -7,7 +7,7 @@ from unittest import mock
 
 import torch
 
-from engine.prediction import resolve
+from engine.prediction import heads
 from engine.worker import attention, causal, grouped, layout, modeling, unpadded
 from engine.worker.arguments import OPTIMIZERS
 from engine.worker.inner import body_of, inner_of
@@ -27,7 +27,7 @@ from recommender.plan import Plan
 from recommender.step import TrainingStep
 
 WRITING = ("chat", "instruction", "continued_pretraining", "preference", "seq2seq")
-HEADS = resolve.HEADS | dict.fromkeys(WRITING, "causal_lm")
+HEADS = heads.HEADS | dict.fromkeys(WRITING, "causal_lm")
 TASKS = {"classification": "classification", "tagging": "token_classification", "causal_lm": "chat"}
 MIXED = {"bfloat16": "bf16-mixed", "float16": "fp16-mixed"}
 NAMED = {"adamw": "adamw", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit_paged"}

@@ -397,6 +397,10 @@ def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
     weights = 3 * 3 * 4 * 64 * 192  # layers, maps, experts, numbers
     assert either["predicted"] == maps["predicted"] <= fused["predicted"] - 1.2 * weights
     assert either["high"] == pytest.approx(fused["high"], rel=0.001)
+    before, since = (told(transformers=version) for version in ("4.57.1", "5.0.0"))
+    assert {n: since[n] - before[n] for n in since} == pytest.approx({n: fused[n] - maps[n] for n in fused}, abs=2)
+    assert before["predicted"] == maps["predicted"]
+    assert told(transformers="5.0.0", lora_dropout=0.05)["predicted"] < fused["predicted"], "which peft does not take of such"
     # The preparation makes fused ones fp32, and leaves maps in 4 bit as they are.
     prepared = {"kbit_prepared": True, "autocast": "bfloat16"}
     wide, packed = (told(fused_experts=fused, **prepared)["predicted"] for fused in (True, False))
