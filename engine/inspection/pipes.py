@@ -15,6 +15,8 @@ Progress = Callable[[int, int, str], None]
 """Is told what was done, of how much, and in which unit."""
 
 KILL_SECONDS = 5.0
+WAIT_SECONDS = 0.5
+"""Of one wait for a line."""
 
 LOG_BYTES = 65_536
 """Kept of what a child says on stderr: its last words tell why it died."""
@@ -92,7 +94,7 @@ class Exchange:
         last = b""
         self._begin(lambda: self._ask(request, more=more))
         try:
-            while (line := self._lines.get(timeout=max(deadline - time.monotonic(), 0.001))) is not None:
+            while (line := self._next(deadline)) is not None:
                 told = _progress_in(line)
                 if told is None:
                     last = line
@@ -104,6 +106,14 @@ class Exchange:
         except (queue.Empty, subprocess.TimeoutExpired):
             raise TimeoutError from None
         return last
+
+    def _next(self, deadline: float) -> bytes | None:
+        """The next line; `None` where there are no more. A Ctrl-C that comes just as the wait begins does not end it, so none is
+        long."""
+        while (left := deadline - time.monotonic()) > WAIT_SECONDS:
+            with contextlib.suppress(queue.Empty):
+                return self._lines.get(timeout=WAIT_SECONDS)
+        return self._lines.get(timeout=max(left, 0.001))
 
     def close(self) -> None:
         """Take leave of a child that has ended or was killed."""

@@ -1,6 +1,7 @@
 """Children that look at files: how far they are is told, they can be cancelled, and none of them outlives its parent."""
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from engine.inspect import inspect_data, inspect_machine
-from engine.inspection import child
+from engine.inspection import child, pipes
 from engine.inspection.child import Cancel, ask
 from recommender.errors import Exit, InputError, Refused
 from recommender.facts import Machine
@@ -207,6 +208,23 @@ print(len(left))
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
 
 
+def test_a_child_may_take_longer_than_one_wait_for_it(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits are short, because a Ctrl-C that comes just as one begins is noticed at its end only: it took all of `timeout`."""
+    reader.write_text("#!/bin/sh\nread line\nsleep 0.1\necho '{\"ok\": {\"n\": 1}}'\n")
+    waited: list[float] = []
+
+    class Lines(queue.SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            waited.append(timeout or 0.0)
+            return super().get(block, timeout)
+
+    monkeypatch.setattr(pipes, "WAIT_SECONDS", 0.02)
+    monkeypatch.setattr(queue, "SimpleQueue", Lines)
+    assert ask("data", {}, about="a.csv", timeout=20) == {"n": 1}
+    assert len(waited) > 3
+    assert max(waited) <= 0.02
+
+
 @pytest.fixture
 def _none_idle() -> Iterator[None]:
     yield
@@ -311,7 +329,7 @@ def test_a_monstrous_file_ends_the_child_only(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(child, "OF_A_THREAD", 0)
     (tmp_path / "a.csv").write_text("text,label\n" + "a text of some length,1\n" * 2_000_000)
     with pytest.raises(InputError, match=r"a\.csv"):
-        ask("data", {"train": str(tmp_path / "a.csv")}, about=str(tmp_path / "a.csv"), timeout=60, memory=400_000_000)
+        ask("data", {"train": str(tmp_path / "a.csv")}, about=str(tmp_path / "a.csv"), timeout=20, memory=400_000_000)
 
 
 @pytest.mark.parametrize("left", [0, 1, 2, 3])

@@ -112,7 +112,7 @@ def test_what_cannot_be_inspected_is_said_in_one_sentence(loracle_here: Command,
 def reads_rows(pid: int) -> bool:
     """Whether the child that reads the file is at work."""
     with contextlib.suppress(psutil.Error):
-        return any(child.cmdline()[-1:] == ["data"] for child in psutil.Process(pid).children())
+        return any(child.cmdline()[-2:-1] == ["data"] for child in psutil.Process(pid).children())
     return False
 
 
