@@ -26,8 +26,8 @@ T = torch.Tensor
 
 _DOWN: set[Any] = {
     functional.linear, torch.matmul, T.matmul, T.__matmul__, T.__rmatmul__, torch.bmm, T.bmm, torch.mm, T.mm,
-    torch.addmm, torch.baddbmm, torch.addbmm, torch.einsum, functional.conv1d, functional.conv2d, torch.conv1d, torch.conv2d,
-    torch.mv, torch.addmv, functional.scaled_dot_product_attention,
+    torch.addmm, T.addmm, torch.baddbmm, T.baddbmm, torch.addbmm, T.addbmm, torch.einsum, torch.mv, T.mv, torch.addmv, T.addmv,
+    functional.conv1d, functional.conv2d, torch.conv1d, torch.conv2d, functional.scaled_dot_product_attention,
 }  # fmt: skip
 """Computed in 16 bit under autocast, on every device."""
 _UP_CUDA: set[Any] = {

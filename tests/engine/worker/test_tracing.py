@@ -407,6 +407,17 @@ def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
     assert packed <= wide - 1.2 * weights
 
 
+def test_a_product_that_a_tensor_is_added_to_is_cast_by_autocast_too() -> None:
+    """Bloom's scores are `alibi.baddbmm(...)`: its biases are in fp32, its queries in 16 bit, and nothing was predicted."""
+    bloom = {"model_type": "bloom", "hidden_size": 64, "n_layer": 3, "n_head": 4, "vocab_size": 512}
+    card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": bloom}}
+    kept = []
+    for autocast in (None, "bfloat16"):
+        step = step_of(base_dtype="float32", length=256, attention="eager", autocast=autocast).model_dump(exclude_none=True)
+        kept.append(estimate(Facts.model_validate(card | {"step": step}))["parts"]["activations"])
+    assert kept[0] < kept[1] < 1.5 * kept[0], "the shares of attention are kept in fp32 and in 16 bit"
+
+
 def test_dropout_of_adapters_stands_beside_experts_and_not_in_theirs() -> None:
     """peft knows none for adapters of experts that are one weight; when such steps were measured they were maps of their own."""
     step = step_of(method="lora", base_dtype="bfloat16", length=128).model_dump(exclude_none=True)
