@@ -7,7 +7,7 @@ from dataclasses import replace
 from engine.examples.labels import labelled_pairs, marks_of, numbers, several_labels, tagged_words
 from engine.examples.pairs import preferences
 from engine.examples.written import conversations, instructions, texts
-from engine.rows import Rows, Split, agreeing, check_labels, key_of, labelled, sort_labels, unique
+from engine.rows import Rows, Split, agreeing, check_labels, labelled, sort_labels, twin_of, unique
 from engine.splitting import carve, deal, put_aside, sample
 from engine.tables.read import read_table
 from engine.tables.table import Table
@@ -118,9 +118,9 @@ def _without_repeats(rows: Rows, choice: DataChoice, task: Task, counts: dict[st
 
 
 def _unseen(rows: Rows, held_out: Rows, counts: dict[str, int]) -> Rows:
-    """The rows whose text is not held out too."""
-    shown = {key_of(t) for t in held_out.texts}
-    kept = [i for i, t in enumerate(rows.texts) if key_of(t) not in shown]
+    """The rows whose text is not held out too, with whatever punctuation."""
+    shown = set(map(twin_of, held_out.texts))
+    kept = [i for i, t in enumerate(rows.texts) if twin_of(t) not in shown]
     counts["overlap"] = len(rows) - len(kept)
     return rows.take(kept)
 

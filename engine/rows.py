@@ -1,5 +1,6 @@
 """Rows to train on: what they are, and how they are told apart. `loading.py` reads them, `splitting.py` deals them out."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from recommender.errors import InputError
 class Rows:
     """Texts with their labels; `numbers` are row numbers in the file, counted from 1.
 
-    Rows of one group, or with equal texts, never stand on two sides of a split, and splits are stratified by label: where rows
-    have no single class it is the rarest of theirs, or empty.
+    Rows of one group, or with texts that differ in punctuation at most, never stand on two sides of a split, and splits are
+    stratified by label: where rows have no single class it is the rarest of theirs, or empty.
     """
 
     texts: list[str]
@@ -63,8 +64,8 @@ class Rows:
     def keys(self) -> list[str]:
         """What decides on which side of a split each row stands."""
         if self.groups is None:
-            return list(map(key_of, self.texts))
-        return [key_of(group or text) for group, text in zip(self.groups, self.texts, strict=True)]
+            return list(map(twin_of, self.texts))
+        return [twin_of(group or text) for group, text in zip(self.groups, self.texts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +126,35 @@ def as_text(value: object) -> str:
 def shared_texts(parts: Sequence[tuple[str, ...]]) -> list[str]:
     """Of the texts that are judged together those that rows share: of premises and hypotheses, or of passages and questions, the
     side with fewer different ones."""
-    return list(min(zip(*parts, strict=True), key=lambda side: len(set(map(key_of, side)))))
+    return list(min(zip(*parts, strict=True), key=lambda side: len(set(map(twin_of, side)))))
 
 
 def key_of(text: str) -> str:
     """What makes two texts the same: case and white space do not count."""
     return " ".join(text.casefold().split())
+
+
+class _Spaced(dict[int, int | str]):
+    """What `str.translate` makes of a character: of a mark of punctuation a space; found out at its first use."""
+
+    def __missing__(self, code: int) -> int | str:
+        kind = unicodedata.category(chr(code))
+        self[code] = found = " " if kind.startswith("P") or kind == "Sk" else code  # Sk has the grave accent that opens quotes
+        return found
+
+
+_SPACED = _Spaced()
+
+
+def twin_of(text: str) -> str:
+    """What two texts share that must not stand on two sides of a split: punctuation does not count either.
+
+    Signs that mean something count (+, $, emoji), and in texts that are mostly punctuation, such as drawings, all do. Of SST-2's
+    held-out phrases 1% are among those to train on as they are, and 23% with another full stop or dash.
+    """
+    key = key_of(text)
+    words = " ".join(key.translate(_SPACED).split())
+    return words if 2 * len(words) >= len(key) else key
 
 
 def unique(rows: Rows) -> Rows:

@@ -218,7 +218,7 @@ class DataFacts(Given):
     conflict_share: Share | None = None
     """Rows whose text also appears with another label."""
     overlap_share: Share | None = None
-    """Held-out rows whose text is also among the training rows."""
+    """Held-out rows whose text is also among the training rows, with whatever punctuation."""
     empty_rows: Count | None = None
     unasked_rows: Count | None = None
     """Conversations that begin with the assistant; what it says before the first question is left out."""

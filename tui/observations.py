@@ -30,7 +30,9 @@ SHARES = {
         "{share} of the rows share their question, or their first message or text, with others; those are kept together"
     ),
     "conflict_share": OTHER_LABEL,
-    "overlap_share": marked("{share} of the held-out rows are also in the training data; those are not trained on"),
+    "overlap_share": marked(
+        "{share} of the held-out rows are also in the training data, punctuation aside; those are not trained on"
+    ),
     "unknown_share": marked("{share} of the tokens are unknown to the model's tokenizer"),
 }
 """What is odd about a part of the rows or tokens, by the fact that says how large it is."""

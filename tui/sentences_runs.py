@@ -338,8 +338,8 @@ SENTENCES: tuple[str, ...] = (
         "Too many rows share one question, first message or text to be kept on one side of the split: scores may be too "
         "good. Give held-out rows of your own with --eval."
     ),
-    marked("{rows} training rows are also among the held-out ones and were left out of the training."),
-    marked("One training row is also among the held-out ones and was left out of the training."),
+    marked("{rows} training rows are also among the held-out ones, punctuation aside, and were left out of the training."),
+    marked("One training row is also among the held-out ones, punctuation aside, and was left out of the training."),
     marked("validation"),
     marked("held-out"),
     marked("training"),

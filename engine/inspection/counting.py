@@ -14,7 +14,7 @@ from engine.inspection.columns import MOST_CLASSES
 from engine.inspection.duplicates import NEAR_ROWS, READ_CHARACTERS, drawn, group_of
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
-from engine.rows import key_of
+from engine.rows import twin_of
 from engine.tables.source import Source, Told, nobody
 from engine.text import one_line
 from recommender.errors import InputError
@@ -35,6 +35,9 @@ class Counted:
     """In the file, from 1."""
     keys: Numbers
     """A hash of what makes two rows the same: the text, or prompt and answer. Good within this process only."""
+    twins: Numbers
+    """A hash of what the run compares with held-out rows: the text, prompt and answer, or of preferences the prompt, each without
+    its punctuation."""
     targets: Numbers
     """A hash of the label."""
     characters: Numbers
@@ -96,8 +99,8 @@ class Counted:
         return set(self.numbers[np.isin(self.keys, keys[times == 1])].tolist())
 
     def shown_in(self, other: "Counted") -> int:
-        """Rows that are also in the other file."""
-        return int(np.isin(self.keys, other.keys).sum())
+        """Rows that are also in the other file, with whatever punctuation."""
+        return int(np.isin(self.twins, other.twins).sum())
 
 
 def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | None = None) -> Counted:
@@ -109,7 +112,7 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
     classifying = shape.task in CLASSIFYING
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     nothing = np.zeros(0, dtype=np.int64)
-    counted = Counted(nothing, nothing, nothing, nothing, nothing.astype(np.uint32), dropped=0)
+    counted = Counted(nothing, nothing, nothing, nothing, nothing, nothing.astype(np.uint32), dropped=0)
     for batch in stream(source, shape, told, only):
         counted.dropped += batch.dropped
         counted.numeric |= batch.numeric
@@ -121,16 +124,19 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         rows, size = batch.rows, len(batch.rows)
         if not rows:
             continue
-        words = [(r.text if classifying else whole(r)).casefold().split() for r in rows]
+        texts = [r.text if classifying else whole(r) for r in rows]
+        compared = [r.text for r in rows] if shape.task == "preference" else texts  # as `engine.loading` does
+        words = [text.casefold().split() for text in texts]
         keys = map(" ".join, words)  # as `engine.rows.key_of` makes them
         parts.append(
             (
                 np.array(batch.numbers, dtype=np.int64),
                 _hashes(keys, size),
+                _hashes(map(twin_of, compared), size),
                 _hashes([r.target for r in rows], size) if classifying else np.zeros(size, dtype=np.int64),
                 np.fromiter((len(r.text) + len(r.target) + len(r.other) for r in rows), np.int64, size),
                 np.fromiter(map(group_of, words), np.uint32, size),
-                *(_hashes(map(key_of, side), size) for side in zip(*(r.shared for r in rows), strict=True)),
+                *(_hashes(map(twin_of, side), size) for side in zip(*(r.shared for r in rows), strict=True)),
             )
         )
         _count_marks(counted, rows, batch.numbers, shape)
@@ -148,7 +154,7 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         )
     if parts:
         joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        counted.numbers, counted.keys, counted.targets, counted.characters, counted.groups, *shared = joined
+        counted.numbers, counted.keys, counted.twins, counted.targets, counted.characters, counted.groups, *shared = joined
         counted.shared = tuple(shared)
     return counted
 

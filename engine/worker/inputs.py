@@ -112,8 +112,8 @@ LEFT_OUT = {
         "{n:,} rows of the held-out file had nothing to read, or nothing to learn, and were left out.",
     ),
     "overlap": (
-        "One training row is also among the held-out ones and was left out of the training.",
-        "{n:,} training rows are also among the held-out ones and were left out of the training.",
+        "One training row is also among the held-out ones, punctuation aside, and was left out of the training.",
+        "{n:,} training rows are also among the held-out ones, punctuation aside, and were left out of the training.",
     ),
 }
 """What the rows of a file did not come to, by its count: of one row, and of more."""

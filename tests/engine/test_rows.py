@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.inspection.data import inspect_data
 from engine.loading import split
-from engine.rows import Rows, agreeing, key_of, labelled, sort_labels, unique
+from engine.rows import Rows, agreeing, key_of, labelled, sort_labels, twin_of, unique
 from engine.splitting import carve, deal, put_aside, sample
 from engine.tables.read import read_table
 from engine.tables.table import Table
@@ -50,6 +50,51 @@ def test_carving_splits_every_row_once_and_no_text_twice(pairs: list[tuple[str, 
     assert sorted(out.numbers + rest.numbers) == rows.numbers
     assert not {key_of(t) for t in out.texts} & {key_of(t) for t in rest.texts}
     assert len(rest) > 0
+
+
+def test_rows_that_differ_in_punctuation_alone_are_on_one_side(tmp_path: Path) -> None:
+    """Of SST-2's held-out phrases a fifth were in the training rows but for a full stop or a dash."""
+    ways = ("thing {} is good", "Thing {} is good .", "thing {}, is `good'", "thing-{} is good!")
+    rows = rows_of([(way.format(i), "ab"[i % 2]) for i in range(30) for way in ways])
+    once = {twin_of(t) for t in rows.texts}
+    assert len(once) == 30
+    out, rest = carve(rows, 40, seed=0)
+    assert (len(out), len({twin_of(t) for t in out.texts} & {twin_of(t) for t in rest.texts})) == (40, 0)
+    folds = dict(zip(map(twin_of, rows.texts), deal(rows, 4, seed=0), strict=True))
+    assert [folds[twin_of(t)] for t in rows.texts] == deal(rows, 4, seed=0)
+    held_out = rows_of([("THING 3 is good...", "a"), ("thing 99 is good", "b")])
+    chosen = choice(write(tmp_path, "a.csv", rows), eval=write(tmp_path, "b.csv", held_out), validation_rows=4)
+    assert split(chosen).counts["overlap"] == 4
+    assert inspect_data({"train": chosen.train, "eval": chosen.eval}, lambda *_: None)["facts"]["overlap_share"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "twins"),
+    [
+        ("It's good.", "it 's good", True),
+        ("2 + 2", "2 - 2", False),
+        ("costs $5", "costs 5", False),
+        ("fine \U0001f600", "fine \U0001f621", False),
+        ("你好，世界！", "你好 世界", True),
+        ("1.5", "15", False),
+        ("#.#S#.#", "#...S", False),
+        ("!!!", "?", False),
+        ("مرحبا؟", "مرحبا", True),
+    ],
+)
+def test_what_makes_twins(one: str, other: str, *, twins: bool) -> None:
+    """Signs with a meaning count; in drawings and the like all do."""
+    assert (twin_of(one) == twin_of(other)) is twins
+
+
+def test_prompts_of_preferences_that_are_held_out_are_told_before_the_run_leaves_them_out(tmp_path: Path) -> None:
+    for name, begin, answer in (("a.jsonl", 0, "is good"), ("b.jsonl", 40, "is bad")):
+        pairs = ({"prompt": f"And {i}?", "chosen": f"{i} {answer}.", "rejected": "No."} for i in range(begin, begin + 60))
+        (tmp_path / name).write_text("\n".join(map(json.dumps, pairs)))
+    train, held_out = (str(tmp_path / name) for name in ("a.jsonl", "b.jsonl"))
+    facts = inspect_data({"train": train, "eval": held_out}, lambda *_: None)["facts"]
+    chosen = DataChoice(train=train, eval=held_out, layout="preference", columns=facts["columns"], validation_rows=4)
+    assert split(chosen, "preference").counts["overlap"] == 20 == round(60 * facts["overlap_share"])
 
 
 def test_carving_keeps_the_share_of_each_label() -> None:
