@@ -4,8 +4,10 @@ import re
 
 from recommender.facts import Device, ModelFacts
 
-_SIZE = re.compile(r"(?<![a-z0-9.])(?:(\d{1,3})x)?(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9])", re.IGNORECASE)
-"""`8B`, `1.5b`, `135M`, `8x7B` as a part of a name."""
+_SIZE = re.compile(r"(?<![a-z0-9.])(?:(\d{1,3})x)?(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9]|-\d+E\b)", re.IGNORECASE)
+"""`8B`, `1.5b`, `135M`, `8x7B` as a part of a name; not the `17B` that one token takes of a `17B-16E`."""
+_LONGEST_CONTEXT = 16
+"""Millions, up to which a number beside one of billions is that of tokens read: Qwen2.5-7B-Instruct-1M."""
 _MIXED_SHARE = 0.83
 """Of 8 x 7B in Mixtral-8x7B (46.7B) and much the same in 8x22B (141B): the experts share their attention."""
 _OFTEN_USED: tuple[tuple[str, int], ...] = (
@@ -31,6 +33,14 @@ _OFTEN_USED: tuple[tuple[str, int], ...] = (
     ("electra-large", 335_000_000),
     ("bart-large", 406_000_000),
     ("bart-base", 139_000_000),
+    ("byt5-small", 300_000_000),
+    ("byt5-base", 582_000_000),
+    ("byt5-large", 1_230_000_000),
+    ("mt5-small", 300_000_000),
+    ("mt5-base", 582_000_000),
+    ("mt5-large", 1_230_000_000),
+    ("mt5-xxl", 12_900_000_000),
+    ("mt5-xl", 3_740_000_000),
     ("t5-small", 60_500_000),
     ("t5-base", 223_000_000),
     ("t5-large", 738_000_000),
@@ -39,8 +49,19 @@ _OFTEN_USED: tuple[tuple[str, int], ...] = (
     ("gpt2-medium", 355_000_000),
     ("gpt2-large", 774_000_000),
     ("gpt2-xl", 1_560_000_000),
+    ("distilgpt2", 82_000_000),
     ("gpt2", 124_000_000),
     ("phi-2", 2_780_000_000),
+    ("phi-3-mini", 3_820_000_000),
+    ("phi-3.5-mini", 3_820_000_000),
+    ("phi-4-mini", 3_840_000_000),
+    ("phi-4", 14_700_000_000),
+    ("gemma-3n-e2b", 5_440_000_000),
+    ("gemma-3n-e4b", 7_850_000_000),
+    ("llama-4-scout", 109_000_000_000),
+    ("llama-4-maverick", 400_000_000_000),
+    ("deepseek-v3", 671_000_000_000),
+    ("deepseek-r1", 671_000_000_000),
 )
 """Parameters of much-used models whose names tell no size; the first part that a name contains counts."""
 
@@ -69,7 +90,7 @@ _CARDS: tuple[tuple[str, int], ...] = (
     ("RTX 4080", 16),
     ("RTX 3080", 10),
     ("RTX 4070", 12),
-    ("RTX 3060", 12),
+    ("RTX 3060", 8),
     ("GTX 1080 Ti", 11),
 )
 """GB of much-used cards, the least of those sold under a name; the first name that fits counts."""
@@ -80,7 +101,7 @@ _STATED = re.compile(r"(\d{1,3}) ?G(?:i?B)\b", re.IGNORECASE)
 def memory_in_name(device: Device) -> int | None:
     """Bytes of a card's memory as its name gives them, or as cards of that name have at least; `None` where it tells nothing."""
     name = device.name or ""
-    if device.mig or re.search(r"\bMIG\b|laptop", name, re.IGNORECASE):
+    if device.mig or re.search(r"\bMIG\b|laptop|\bG[HB]\d{3}\b", name, re.IGNORECASE):  # a GH200's 480GB are its processor's
         return None
     if (stated := _STATED.search(name)) is not None:
         return int(stated[1]) * 10**9
@@ -107,4 +128,6 @@ def experts_in_name(model: ModelFacts) -> int:
 
 def _sizes(model: ModelFacts) -> set[tuple[str, str, str]]:
     """How many experts (empty in a dense model), the number and its unit, lower case."""
-    return {(x, n, unit.lower()) for x, n, unit in _SIZE.findall((model.id or "").rsplit("/", 1)[-1])}
+    found = {(x, n, unit.lower()) for x, n, unit in _SIZE.findall((model.id or "").rsplit("/", 1)[-1])}
+    large = {(x, n, unit) for x, n, unit in found if unit == "b" or float(n) > _LONGEST_CONTEXT}
+    return large or found

@@ -11,7 +11,10 @@ BYTES_BY_DTYPE = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2, "floa
 _FP16_HOSTILE = re.compile(r"gemma|qwen3[_.-]?5|qwen3[_.-]?moe|(^|[^a-z])(m|u|um|by|long)?t5|mt0", re.IGNORECASE)
 """Families that overflow in fp16: Gemma, Qwen3.5 and Qwen3-MoE (E32), the T5 family (trained in bf16, known to overflow)."""
 _BITSANDBYTES = re.compile(r"bitsandbytes|llm_int8|(?<![a-z])(bnb|nf4|fp4)", re.IGNORECASE)
-_GENERATORS = re.compile(r"causallm|lmheadmodel|llama|mistral|qwen|gpt|phi|gemma|falcon|bloom|opt\b", re.IGNORECASE)
+_GENERATORS = re.compile(
+    r"causallm|lmheadmodel|llama|mistral|qwen|gpt|phi|gemma|falcon|bloom|opt\b|smollm|pythia|olmo|deepseek|internlm|stablelm",
+    re.IGNORECASE,
+)
 _TRANSLATORS = re.compile(r"conditionalgeneration|t5|bart|pegasus|marian", re.IGNORECASE)
 POSITIONS_AFTER_PADDING = frozenset((
     "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",

@@ -290,5 +290,5 @@ def given_tools(value: Any, fault: Fault) -> list[Any] | None:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

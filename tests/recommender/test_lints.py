@@ -78,6 +78,10 @@ def test_one_step_is_not_said_in_the_plural() -> None:
     assert about_the_plan({"max_steps": 1})["few_steps"].text.startswith("Only one optimizer step; aim for 100")
 
 
+def test_a_thousand_is_written_out() -> None:
+    assert "1 000 epochs" in about_the_plan({"epochs": 1000})["many_epochs"].text
+
+
 def test_rows_that_too_few_steps_never_reach_are_counted() -> None:
     said = about_the_plan({"max_steps": 60, "batch_size": 8})["rows_unseen"].facts
     assert (said["seen"], said["needed"]) == (480, -(-said["rows"] // 8))

@@ -166,6 +166,7 @@ def test_what_was_wished_for_is_named_where_it_decides(goal: dict[str, Any], sai
         ("NVIDIA T400", None),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GH200 480GB", None),
         ("a card", None),
     ],
 )

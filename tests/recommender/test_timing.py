@@ -44,6 +44,12 @@ def test_a_name_ends_where_its_digits_end() -> None:
         ("NVIDIA GeForce RTX 4090", 82.6, 165),
         ("NVIDIA RTX 6000 Ada Generation", 91.1, 364),
         ("NVIDIA L4", 30.3, 121),
+        ("NVIDIA B300 SXM6 AC", 75, 2250),
+        ("NVIDIA GB10", 30, 100),
+        ("NVIDIA GeForce RTX 5070 Ti", 43.9, 88),
+        ("NVIDIA RTX A2000", 8, 32),
+        ("NVIDIA RTX 4000 SFF Ada Generation", 19.2, 77),
+        ("NVIDIA A2", 4.5, 18),
     ],
 )
 def test_cards_are_as_fast_in_fp32_as_their_data_sheets_say(name: str, wide: float, half: float) -> None:
@@ -139,6 +145,10 @@ def test_the_answers_that_a_model_writes_before_and_after_are_counted(
         ("Qwen/Qwen3-30B-A3B", 30e9),
         ("roberta-large", 355e6),
         ("TheBloke/Mistral-7B-Instruct-v0.2-AWQ", 7e9),
+        ("Qwen/Qwen2.5-7B-Instruct-1M", 7e9),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 109e9),
+        ("google/mt5-small", 300e6),
+        ("distilgpt2", 82e6),
     ],
 )
 def test_a_name_may_tell_the_size(name: str, parameters: float) -> None:

@@ -105,7 +105,7 @@ def _call(call: Any, parsed: bool) -> Any:
         return call | {"function": _call(call["function"], parsed)}
     given = call.get("arguments")
     if parsed and isinstance(given, str):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             found = json.loads(given)
             return call | {"arguments": found} if isinstance(found, dict) else call
     return call | {"arguments": json.dumps(given, ensure_ascii=False)} if isinstance(given, dict) and not parsed else call

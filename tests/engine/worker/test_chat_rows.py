@@ -79,6 +79,11 @@ def test_tools_are_found_where_openai_writes_them(tmp_path: Path) -> None:
     assert read(tmp_path, [flat], "preference", columns, "preference").items[0]["tools"] is None
 
 
+def test_tools_nested_without_end_are_refused_with_their_row(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"rows\.jsonl: row 1: column tools does not hold a list of tools"):
+        read(tmp_path, [{"messages": TALK, "tools": "[" * 20_000}], "messages", {"messages": "messages"}, "chat")
+
+
 def test_what_the_assistant_says_before_anything_was_asked_is_left_out_and_counted(tmp_path: Path) -> None:
     greeting = {"role": "assistant", "content": "How can I help?"}
     spoken = [{"messages": [*TALK[:1], greeting, greeting, *TALK[1:]]}, {"messages": TALK}, {"messages": [greeting]}]
