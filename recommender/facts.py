@@ -200,6 +200,9 @@ class DataFacts(Given):
     tokens_p95: Count | None = None
     tokens_p99: Count | None = None
     tokens_max: Count | None = None
+    longest_rows: tuple[Count, ...] = ()
+    """Tokens of each of the 64 longest rows, or of all where they are fewer, the longest first; empty where only a sample was
+    counted."""
     tokens_total: Count | None = None
     trained_tokens: Count | None = None
     """Labels that carry loss in one epoch, for tasks that generate text."""

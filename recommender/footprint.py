@@ -46,6 +46,8 @@ class Step:
     target_modules: str | None = None
     """What adapters are put on; `None` stands for all linear maps. Of this and the next only a trace tells the memory."""
     dora: bool = False
+    batch: int = 0
+    """Rows of the logical batch; 0 where it is not known."""
 
 
 def parts_of(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:

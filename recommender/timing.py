@@ -7,8 +7,10 @@ from recommender.counting import counted_rows, is_labelled, rows_of, split_of
 from recommender.device_speed import device_flops
 from recommender.facts import DataFacts, Facts
 from recommender.footprint import checkpoint_bytes, trained_parameters
+from recommender.largest import largest_micro_batch
 from recommender.recommendation import Hours, Method, Origin, Precision, Settings
 from recommender.shape import Shape
+from recommender.variants import step_of
 
 WORK_PER_PARAMETER: dict[Method, float] = {"full": 6.0, "lora": 4.0, "qlora": 4.0}
 """Multiply-adds counted as two operations: forward 2, backward 4, of which LoRA skips the weight gradients (E2)."""
@@ -176,7 +178,8 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     of_token = training / max(pass_tokens * share * settings.epochs, 1) + scoring / max(pass_tokens * passes, 1)
     answers, samples = _writing(facts, shape, method, settings)
     aside = START_UP_SECONDS + settings.evaluations * _checkpoint(facts, shape, method, settings) / SAVED
-    aside += PREFLIGHT * of_token * min(settings.token_budget, settings.effective_batch * length)
+    fullest = largest_micro_batch(facts, step_of(facts, method, settings), packed=True)
+    aside += PREFLIGHT * of_token * fullest.rows * fullest.length
     aside += min(answers, 2 * writing_seconds(training + scoring)) + min(samples, 2 * SAMPLES_SECONDS)
     per_step = (facts.measured.seconds_per_step or {}).get(method)
     if per_step:

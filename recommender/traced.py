@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from recommender import fitted
 from recommender.facts import Facts
 from recommender.footprint import Step
+from recommender.largest import Largest, largest_micro_batch
 from recommender.recommendation import METHODS
 
 LOW, HIGH = 0.97, 1.08
@@ -47,6 +48,10 @@ class Counted(NamedTuple):
     """Parameters that it trains, and how many each further rank of its adapters adds."""
     libraries: int | None = None
     """Bytes of main memory that the libraries held where it was counted, once they were imported."""
+    packed: bool = False
+    """Whether its sequences lay end to end, without padding."""
+    accumulates: bool = False
+    """Whether its micro-batch was one of several."""
 
 
 class _Read(NamedTuple):
@@ -54,8 +59,8 @@ class _Read(NamedTuple):
 
     profile: dict[str, Any] | None
     steps: list[Counted]
-    told: dict[tuple[Step, int], Counted | None]
-    """By step and its longest sequence: what was said of it already."""
+    told: dict[tuple[Step, Largest, Largest], Counted | None]
+    """By step and its largest micro-batch, packed and padded: what was said of it already."""
 
 
 _read = _Read(None, [], {})
@@ -86,7 +91,8 @@ def _counted(facts: Facts) -> list[Counted]:
             trained = (int(entry["trained"][0]), int(entry["trained"][1])) if entry.get("trained") else None
             libraries = int(entry["libraries"]) if entry.get("libraries") else None
             most = int(entry.get("most", high))
-            found.append(Counted(step, peak, parts, low, high, phases, most, entry.get("fit"), trained, libraries))
+            ways = bool(entry.get("packed")), bool(entry.get("accumulates", step.accumulates))
+            found.append(Counted(step, peak, parts, low, high, phases, most, entry.get("fit"), trained, libraries, *ways))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError):
             continue
     return found
@@ -118,20 +124,23 @@ def nearest(facts: Facts, step: Step) -> Counted | None:
 
 def at_once(facts: Facts, step: Step) -> Counted | None:
     """What a trace has counted of this very step, or else what the fit of a neighbour says of it; `None` where neither can."""
-    told, longest = _reading(facts).told, longest_sequence(facts, step.length)
-    if (step, longest) not in told:
-        told[step, longest] = _at_once(facts, step)
-    return told[step, longest]
+    told = _reading(facts).told
+    packed, padded = (largest_micro_batch(facts, step, packed=way) for way in (True, False))
+    if (step, packed, padded) not in told:
+        told[step, packed, padded] = _at_once(facts, step, packed, padded)
+    return told[step, packed, padded]
 
 
-def _at_once(facts: Facts, step: Step) -> Counted | None:
+def _at_once(facts: Facts, step: Step, packed: Largest, padded: Largest) -> Counted | None:
     alike = [c for c in counted(facts) if _way(c.step) == _way(step)]
     exact = next((c for c in alike if c.step == step), None)
     if exact is not None:
         return exact
-    rows, length = largest_micro_batch(facts, step)
     for known in sorted((c for c in alike if c.fit), key=lambda c: abs(c.step.micro_tokens - step.micro_tokens)):
         assert known.fit is not None
+        rows, length, accumulates = packed if known.packed else padded
+        if accumulates != known.accumulates:
+            continue
         try:
             there, here = fitted.at(known.fit, *known.fit["at"]), fitted.at(known.fit, rows, length, step.rank)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError):
@@ -144,7 +153,8 @@ def _at_once(facts: Facts, step: Step) -> Counted | None:
         if "reserve" in known.parts:  # what the allocator keeps beyond the tensors follows them roughly
             parts["reserve"], high = max(peak - sum(parts.values()), 0), int(RESERVE * high)
         trained = known.trained and (known.trained[0] + (step.rank - known.step.rank) * known.trained[1], known.trained[1])
-        return Counted(step, peak, parts, low, high, here.phases, most, None, trained, known.libraries)
+        ways = known.packed, known.accumulates
+        return Counted(step, peak, parts, low, high, here.phases, most, None, trained, known.libraries, *ways)
     return None
 
 
@@ -158,8 +168,6 @@ def parameters(facts: Facts, step: Step) -> int | None:
 
 NEAR = math.log(1.6)
 """How far a step's memory by the formula may be from what is free, so that a trace could decide otherwise."""
-FULL = 0.9
-"""Share of a micro-batch's tokens that its longest sequences leave filled, below which others are looked at."""
 SHOWN = -1.0
 """In the place of how far it is, where its memory is told: nearer than near."""
 _ASKED: ContextVar[dict[Step, float] | None] = ContextVar("asked", default=None)
@@ -203,11 +211,11 @@ def shown_to_nobody() -> Iterator[None]:
         _SHOWN_TO_NOBODY.reset(token)
 
 
-def one_of_each_way(asked: dict[Step, float]) -> list[Step]:
+def one_of_each_way(facts: Facts, asked: dict[Step, float]) -> list[Step]:
     """Of the steps that differ in sizes alone the one nearest to what is free: the fit of its trace tells the others."""
     nearest: dict[tuple[Any, ...], Step] = {}
     for step in sorted(asked, key=lambda step: asked[step]):
-        nearest.setdefault(_way(step), step)
+        nearest.setdefault((*_way(step), largest_micro_batch(facts, step, packed=True).accumulates), step)
     return list(nearest.values())
 
 
@@ -254,30 +262,6 @@ def _timed_kind(step: Step) -> tuple[Any, ...]:
     return step.method, step.precision, step.gradient_checkpointing
 
 
-def longest_sequence(facts: Facts, length: int) -> int:
-    """Tokens of the longest sequence of a step that cuts at `length`."""
-    if facts.data.task == "continued_pretraining":  # whose blocks are always full
-        return length
-    return min(length, facts.data.tokens_max or length)
-
-
-def largest_micro_batch(facts: Facts, step: Step) -> tuple[int, int]:
-    """Sequences of a step's largest micro-batch, and tokens of each. Where the longest ones would leave much of it empty, it is
-    taken for full of shorter ones, one unit more; blocks of raw text are all as long."""
-    longest = longest_sequence(facts, step.length)
-    together = longest_unit(facts, step.length) // max(longest, 1)
-    rows = max(step.micro_tokens // max(longest * together, 1), 1) * together
-    if rows * longest < FULL * step.micro_tokens and facts.data.task != "continued_pretraining":
-        rows += together
-        longest = max(step.micro_tokens // rows, 1)
-    return rows, longest
-
-
-def longest_unit(facts: Facts, length: int) -> int:
-    """Tokens of what is never cut in two: a sequence; of preferences the chosen and the rejected text together."""
-    return longest_sequence(facts, length) * (2 if facts.data.task == "preference" else 1)
-
-
 def as_facts(step: Step, peak: int, parts: dict[str, int], **more: Any) -> dict[str, Any]:
     """An entry of `memory_profile.steps`; `more` are `low`, `high`, `phases`, `most` and `fit`."""
     return {"step": asdict(step), "peak": peak, "parts": parts} | more
@@ -293,7 +277,7 @@ def _kind(step: Step) -> tuple[Any, ...]:
 
 def _way(step: Step) -> tuple[Any, ...]:
     adapters = (bool(step.rank), bool(step.dropout), step.adapter_dtype, step.target_modules, step.dora)
-    return (*_kind(step), *adapters, step.accumulates)
+    return (*_kind(step), *adapters)
 
 
 def from_runs(facts: Facts, method: str) -> float:

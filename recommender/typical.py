@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from recommender.facts import DataFacts, Facts
 from recommender.footprint import Step
-from recommender.traced import longest_sequence, longest_unit
+from recommender.largest import longest_sequence, together
 
 RARE = 0.05
 """Of rows, those that are shorter than p50 by as much as p95 is longer; the shortest are taken to be like them."""
@@ -13,14 +13,13 @@ RARE = 0.05
 
 def micro_batch(facts: Facts, step: Step) -> list[int]:
     """Tokens of each sequence, the rows' lengths evenly drawn; of preferences two alike are a pair."""
-    longest, together = longest_sequence(facts, step.length), 2 if facts.data.task == "preference" else 1
+    longest, unit = longest_sequence(facts, step.length), together(facts)
     if facts.data.task == "continued_pretraining" or facts.data.tokens_p50 is None:
         return [longest] * max(step.micro_tokens // max(longest, 1), 1)
-    count = step.micro_tokens // max(longest_unit(facts, step.length), 1)  # the whole batch, where all of it fits
-    if step.accumulates:
-        many = _lengths(facts.data, 100, longest)
-        count = step.micro_tokens * len(many) // (together * sum(many))
-    return [n for n in _lengths(facts.data, max(count, 1), longest) for _ in range(together)]
+    many = _lengths(facts.data, 100, longest)
+    full = step.micro_tokens * len(many) / (unit * sum(many))
+    count = step.batch / math.ceil(step.batch / full) if step.batch else full  # cut as evenly as can be
+    return [n for n in _lengths(facts.data, max(int(count), 1), longest) for _ in range(unit)]
 
 
 def _lengths(data: DataFacts, count: int, longest: int) -> list[int]:

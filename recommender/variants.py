@@ -11,10 +11,10 @@ from recommender import hyper, rates
 from recommender.counting import is_labelled
 from recommender.facts import Facts, Machine
 from recommender.footprint import Step
+from recommender.largest import longest_unit
 from recommender.plan import Plan
 from recommender.recommendation import Method, Settings
 from recommender.shape import Shape, tuned_as_encoder
-from recommender.traced import longest_unit
 
 SHORTEST = 512
 """Texts are not cut below so many tokens to make a method fit."""
@@ -45,6 +45,7 @@ def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budge
         target_modules=None if settings.target_modules == hyper.ALL_LINEAR else settings.target_modules,
         dora=settings.dora,
         accumulates=tokens // longest_unit(facts, settings.max_length) < settings.effective_batch,
+        batch=settings.effective_batch,
     )
 
 

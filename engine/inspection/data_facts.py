@@ -11,6 +11,7 @@ from engine.inspection.language import language_of
 from engine.inspection.layouts import Shape
 from recommender import hyper
 from recommender.facts import CLASSIFYING, Truncation
+from recommender.largest import LISTED
 
 LENGTHS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
 READ_FROM = ("text", "tokens", "messages", "prompt", "instruction", "source", "chosen")
@@ -44,6 +45,7 @@ def facts_of(shape: Shape, counted: Counted, held_out: Counted | None, looked: L
         "tokens_p95": p95,
         "tokens_p99": p99,
         "tokens_max": longest,
+        "longest_rows": () if looked.sampled or not counter.own else tuple(map(int, ordered[::-1][:LISTED])),
         "tokens_total": round(int(ordered.sum()) * scale),
         "trained_tokens": None if labelled else round(looked.trained * scale),
         "read_tokens": round(looked.read * scale) or None,

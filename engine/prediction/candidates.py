@@ -18,6 +18,7 @@ from recommender.edits import edited
 from recommender.facts import Facts
 from recommender.footprint import Step
 from recommender.hyper import ALL_LINEAR
+from recommender.largest import Largest, largest_micro_batch
 from recommender.plan import Plan
 from recommender.recommendation import Candidate, Recommendation
 from recommender.traced import (
@@ -26,7 +27,6 @@ from recommender.traced import (
     asking,
     at_once,
     counted,
-    largest_micro_batch,
     one_of_each_way,
     untimed,
     untraceable,
@@ -135,7 +135,7 @@ def _told(facts: Facts, *, explained: bool = False) -> tuple[Recommendation, lis
         settled(completed(facts)[0])
     with asking() as every:
         advice = recommend(facts)
-    beside = one_of_each_way(asked | {step: off for step, off in every.items() if off == SHOWN})[:MOST_BESIDE]
+    beside = one_of_each_way(facts, asked | {step: off for step, off in every.items() if off == SHOWN})[:MOST_BESIDE]
     return advice, [*beside, *(_changed(facts, advice) if explained else ())]
 
 
@@ -146,7 +146,7 @@ def deciding(facts: Facts) -> list[Step]:
         return []
     with asking() as asked:
         advice = recommend(facts)
-    beside = [*one_of_each_way(asked)[:MOST_BESIDE], *_changed(facts, advice)]
+    beside = [*one_of_each_way(facts, asked)[:MOST_BESIDE], *_changed(facts, advice)]
     return [step for step, _ in _unknown(facts, (), beside).values()]
 
 
@@ -154,7 +154,7 @@ def _changed(facts: Facts, advice: Recommendation) -> list[Step]:
     """What the candidates' steps would be after the changes that may save most, the best one's first; one of each kind."""
     of_all = sorted(advice.candidates, key=lambda c: c.method != advice.best.method)
     unknown = [step for c in of_all for step in savings.steps(facts, c) if at_once(facts, step) is None]
-    return one_of_each_way(dict.fromkeys(unknown, 0.0))
+    return one_of_each_way(facts, dict.fromkeys(unknown, 0.0))
 
 
 def with_traces(
@@ -248,8 +248,9 @@ def _steady(facts: Facts) -> dict[str, Any]:
 
 
 def _wanted(facts: Facts, step: Step, name: str) -> dict[str, Any]:
-    """A step, for the child: its settings, and the rows of its largest micro-batch."""
-    rows, length = largest_micro_batch(facts, step)
+    """A step, for the child: its settings, and the rows of its largest micro-batch, which where the model has to be read `padded`
+    may be others."""
+    packed, padded = (_sizes(largest_micro_batch(facts, step, packed=way)) for way in (True, False))
     settings = {n: value for n, value in asdict(step).items() if n in OF_PLANS} | {"max_length": step.length}
     if step.method != "full":
         settings |= {"rank": step.rank, "alpha": 2 * step.rank, "target_modules": step.target_modules or ALL_LINEAR}
@@ -260,8 +261,11 @@ def _wanted(facts: Facts, step: Step, name: str) -> dict[str, Any]:
         "method": step.method,
         "task": facts.data.task,
         "settings": settings,
-        "rows": rows,
-        "length": length,
-        "pieces": 2 if step.accumulates else 1,
         "labels": 1 if facts.data.task == "regression" else facts.data.classes or 2,
+        **packed,
+        "padded": None if padded == packed else padded,
     }
+
+
+def _sizes(largest: Largest) -> dict[str, int]:
+    return {"rows": largest.rows, "length": largest.length, "pieces": 2 if largest.accumulates else 1}

@@ -58,6 +58,7 @@ def test_prompts_are_read_and_answers_learned(tmp_path: Path, model: str) -> Non
     assert facts.tokens_total == 4 * (3 + form) + 4 + 5 + 6 + 7
     assert facts.tokens_origin == "measured"
     assert facts.conflict_share is None
+    assert facts.longest_rows == tuple(3 + form + n for n in (7, 6, 5, 4))
     assert (facts.read_tokens, facts.read_tokens_max, facts.written_tokens_max) == (None, None, None)
     (Path(model) / "config.json").write_text('{"is_encoder_decoder": true}')
     pairs = [{"source": row["instruction"], "target": row["output"]} for row in rows]
@@ -143,6 +144,7 @@ def test_beyond_the_bound_a_sample_is_counted_and_marked(tmp_path: Path, model: 
     sampled = looked(path, model=model, split_seed=1)  # another question, so that nothing is remembered
     assert (whole.tokens_origin, sampled.tokens_origin) == ("measured", "estimated")
     assert sampled.tokens_max == whole.tokens_max == 502
+    assert (whole.longest_rows[:2], len(whole.longest_rows), sampled.longest_rows) == ((502, 13), 64, ())
     assert sampled.tokens_p50 == pytest.approx(whole.tokens_p50, abs=1)
     assert sampled.tokens_total == pytest.approx(whole.tokens_total, rel=0.1)
 

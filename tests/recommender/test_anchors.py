@@ -9,7 +9,7 @@ from recommender.facts import Facts
 from recommender.footprint import Step, states, wide_moments
 from recommender.memory import LIBRARIES_ON_CPU, PROBE_ON_CPU, SLACK_HELD_APART, SLACK_ON_CPU, compared, place
 from recommender.shape import Shape, shape_of
-from recommender.traced import as_facts, largest_micro_batch
+from recommender.traced import as_facts
 from tests.recommender.test_recommend import BERT, LLAMA_1B, LLAMA_8B, LLAMA_70B
 
 GB, GIB = 10**9, 1024**3
@@ -180,18 +180,3 @@ def test_the_peak_on_a_cpu_may_come_when_the_result_is_loaded_or_the_probe_is_fi
     probed = on_a_cpu("classification", phases={"evaluation": read})
     assert probed - small == 740_000_000 + PROBE_ON_CPU - int((1 + SLACK_ON_CPU[0]) * 500_000_000)
     assert on_a_cpu("token_classification", phases={"evaluation": read}) == small
-
-
-@pytest.mark.parametrize(
-    ("task", "tokens", "longest", "found"),
-    [
-        ("instruction", 2048, 512, (4, 512)),
-        ("instruction", 2048, 568, (4, 512)),  # three of 568 would leave a sixth of it empty, and other rows do not
-        ("preference", 1024, 320, (4, 256)),  # two pairs
-        ("continued_pretraining", 1024, 600, (1, 600)),  # blocks are all as long
-        ("instruction", 512, 568, (1, 568)),  # one row is never cut
-    ],
-)
-def test_the_largest_micro_batch_is_full(task: str, tokens: int, longest: int, found: tuple[int, int]) -> None:
-    facts, _ = situation(LLAMA_1B, task)
-    assert largest_micro_batch(facts, Step("lora", "fp32", micro_tokens=tokens, length=longest)) == found

@@ -20,8 +20,8 @@ def facts(task: str = "chat", **data: Any) -> Facts:
     return Facts.model_validate({"data": {"task": task, "rows": 1000} | rounded | data})
 
 
-def step(tokens: int, *, length: int = 1024, accumulates: bool = True) -> Step:
-    return Step(method="lora", precision="fp32", micro_tokens=tokens, length=length, accumulates=accumulates)
+def step(tokens: int, *, length: int = 1024, batch: int = 0) -> Step:
+    return Step(method="lora", precision="fp32", micro_tokens=tokens, length=length, batch=batch)
 
 
 def test_its_rows_are_like_all_rows_though_only_four_lengths_of_them_are_known() -> None:
@@ -32,9 +32,15 @@ def test_its_rows_are_like_all_rows_though_only_four_lengths_of_them_are_known()
 
 
 def test_a_batch_that_fits_is_one_micro_batch_whose_rows_are_cut() -> None:
-    lengths = micro_batch(facts(), step(16 * 200, length=200, accumulates=False))
+    lengths = micro_batch(facts(), step(16 * 200, length=200, batch=16))
     assert len(lengths) == 16
     assert (min(lengths) < 50, max(lengths)) == (True, 200)
+
+
+def test_a_batch_of_everyday_rows_may_fit_where_one_of_the_longest_does_not_and_is_cut_evenly() -> None:
+    """Twenty rows were told to be a micro-batch of a step of sixteen."""
+    assert len(micro_batch(facts(), step(2500, batch=16))) == 16
+    assert len(micro_batch(facts(), step(1500, batch=16))) == 8
 
 
 def test_of_preferences_two_alike_are_a_pair_and_raw_text_is_in_full_blocks() -> None:

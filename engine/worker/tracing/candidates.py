@@ -48,12 +48,13 @@ def candidates(
     """Peak, its interval and its parts by the name of each step, or its method where it has none; what cannot be traced is left
     out, and `short_of_memory` tells whether that was for lack of memory here. `expandable` is how a card's allocator grows.
 
-    Of a text that is learned in part the point has the share that the data have on average, the upper end all of it; sources and
-    targets of an encoder-decoder are as long as the longest, where those were counted. On a CPU,
-    which is taken for this one, also how long a step takes whose micro-batch has the lengths of an `everyday` one. What asks for
-    a `fit` also gets how its memory grows with rows, length and rank, unless that cannot be told. What would begin later than
-    `within` seconds is `left`; of those that stand `beside` others, which come last, also what would begin `beside_within` after
-    the first of them. Each that is `counted` is handed over at once, with what is told of it.
+    A model that reads with padding takes the sizes under `padded`, where there are any. Of a text that is learned in part the
+    point has the share that the data have on average, the upper end all of it; sources and targets of an encoder-decoder are as
+    long as the longest, where those were counted. On a CPU, which is taken for this one, also how long a step takes whose
+    micro-batch has the lengths of an `everyday` one. What asks for a `fit` also gets how its memory grows with rows, length and
+    rank, unless that cannot be told. What would begin later than `within` seconds is `left`; of those that stand `beside` others,
+    which come last, also what would begin `beside_within` after the first of them. Each that is `counted` is handed over at once,
+    with what is told of it.
     """
     card, _ = card_of(facts)
     card = card._replace(onednn=card.kind == "cpu" and products.in_use() == "onednn")
@@ -97,6 +98,8 @@ def candidates(
             "parts": told["parts"] | reserve,
             "phases": parts_by_phase(told),
             "trained": step.trained,
+            "packed": step.packed,
+            "accumulates": step.pieces > 1,
         }
         if seconds is not None:
             found[name_of(one)]["seconds"] = seconds
@@ -135,7 +138,8 @@ class _Step:
         self._pieces: list[int] = []
         self._marked = False
         self._timed = timed
-        self._packed = False
+        self.packed = False
+        """Whether sequences lay end to end in what was traced last."""
         self._learned: dict[int | None, tuple[int, int]] = {}
         """By the depths that were traced."""
         self.grows: Sizes | None = None
@@ -176,7 +180,7 @@ class _Step:
         """Tokens of an everyday micro-batch's sequences; with padding those of one micro-batch are alike, and the average token
         is in a longer one than the average sequence."""
         lengths: list[int] = self._one["everyday"]
-        if self._packed:
+        if self.packed:
             return lengths
         together = 2 if self._one["task"] == "preference" else 1
         alike = round(sum(n * n for n in lengths) / sum(lengths))
@@ -201,6 +205,11 @@ class _Step:
         return self._one["rows"], self._one["length"], self._one["settings"].get("rank") or 0
 
     @property
+    def pieces(self) -> int:
+        """How many micro-batches a step takes: two stand for several."""
+        return int(self._one["pieces"])
+
+    @property
     def trained(self) -> list[int]:
         """Parameters that the step trains, and how many each further rank of its adapters adds."""
         if None in self._learned:
@@ -216,7 +225,8 @@ class _Step:
         self._marked = fits
         depth = models.depth_of(self._built)
         shallow = (self._one["settings"].get("last_layers") or 0) <= SHALLOW[0]  # so that the further layers are frozen alike
-        if depth > SHALLOW[1] + 1 and shallow and models.extendable(self._built, self._one["length"]):
+        length = max(self._one["length"], (self._one.get("padded") or self._one)["length"])
+        if depth > SHALLOW[1] + 1 and shallow and models.extendable(self._built, length):
             try:
                 less, more = self._traced(SHALLOW[0]).segments, self._traced(SHALLOW[1]).segments
                 return extended(less, self._with_terms(more, SHALLOW[1]) if fits else more, depth)
@@ -266,7 +276,7 @@ class _Step:
         def build(live: Any) -> OwnLoop:
             marks.append(live.mark)
             made = self._loop(live, one=one, layers=layers, lengths=[longer] * here.rows, pieces=one["pieces"], **sides)
-            self._packed = made.packed
+            self.packed = made.packed
             return made
 
         if other is not None:
@@ -275,6 +285,9 @@ class _Step:
                 return with_sums(trace(build, self._card))
         with watched(marks if self._marked else []) as (self._pieces, narrow):
             found = with_sums(trace(build, self._card))
+        if not self.packed and self._one.get("padded"):
+            self._one = self._one | self._one["padded"] | {"padded": None}
+            return self._traced(layers)
         self._learned[layers] = found.trained
         if narrow:
             self.ways = self.ways._replace(causal=self._keys, narrow=narrow[0])

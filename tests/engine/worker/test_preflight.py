@@ -22,14 +22,22 @@ from engine.worker import preflight, session
 from engine.worker.batches import cut
 from engine.worker.budget import what_helps
 from engine.worker.modeling import build
+from engine.worker.packing import cut_packed
 from engine.worker.preflight import Preflight, heaviest, padded, windows
 from engine.worker.trainer import LogicalBatchTrainer
+from recommender.facts import Facts
+from recommender.largest import largest_micro_batch
 from recommender.plan import Plan
+from recommender.variants import step_of
 from tests.engine.worker.inside import events, work
 
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
 Begin = Callable[[Plan], RunDirectory]
+SETTINGS = {
+    "precision": "fp32", "rank": None, "max_length": 512, "gradient_checkpointing": False, "optimizer": "adamw", "trained": "all",
+    "last_layers": None, "dropout": None, "adapter_dtype": "fp32", "target_modules": None, "dora": False,
+}  # fmt: skip
 
 
 @given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=60), budget=st.integers(1, 600), batch=st.integers(1, 40))
@@ -40,6 +48,25 @@ def test_the_longest_row_and_an_almost_full_micro_batch_are_among_the_worst(leng
     tokens = max(len(p) * max(lengths[i] for i in p) for p in pieces)
     assert tokens >= max(lengths)
     assert tokens <= max(budget, max(lengths))
+
+
+@given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=60), budget=st.integers(1, 3000), batch=st.integers(1, 40))
+def test_a_packed_batch_that_fits_is_planned_as_preflight_tries_it(lengths: list[int], budget: int, batch: int) -> None:
+    """No batch of these rows holds more, and both are as many tokens up to rounding, with as much attention."""
+    longest = sorted(lengths, reverse=True)
+    counted = {"task": "chat", "rows": len(lengths), "tokens_max": longest[0], "longest_rows": longest}
+    facts = Facts.model_validate({"data": counted})
+    settings = SimpleNamespace(**SETTINGS | {"effective_batch": batch, "token_budget": budget})
+    planned = largest_micro_batch(facts, step_of(facts, "full", settings), packed=True)
+    tried = heaviest([[w[i] for i in p] for w in windows(lengths, batch) for p in cut_packed([lengths[i] for i in w], budget)],
+                     lengths, sum)  # fmt: skip
+    tokens = sum(lengths[i] for i in tried)
+    if not planned.accumulates:
+        assert 0 <= planned.rows * planned.length - tokens < planned.rows
+        assert planned.rows * planned.length**2 >= (1 - 1 / planned.rows) * sum(lengths[i] ** 2 for i in tried)
+        assert planned.length <= longest[0]
+    else:
+        assert sum(longest[:batch]) > budget
 
 
 def assert_equal(one: Any, other: Any) -> None:

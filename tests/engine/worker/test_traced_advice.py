@@ -232,6 +232,49 @@ def test_a_plan_that_was_edited_is_told_from_the_fit_and_says_how_far_it_may_be_
     assert found.parts["activations"] == pytest.approx(6e7 * rows, rel=1e-6)
 
 
+def test_what_the_rows_of_a_packed_batch_hold_is_told_from_the_fit_of_another_batch(facts: Facts) -> None:
+    """Sixteen rows of 40 tokens at most were taken to be all of 40; a batch that is cut in several is another step."""
+    few = facts.data.model_copy(update={"tokens_max": 40, "longest_rows": (40, 30, 30, *[20] * 29), "rows": 32, "unique_rows": 32})
+    settings = recommend(facts).candidate("full").settings.model_copy(update={"token_budget": 480, "max_length": 40})
+
+    def step(batch: int) -> Step:
+        return step_of(facts.model_copy(update={"data": few}), "full", settings.model_copy(update={"effective_batch": batch}))
+
+    grows = [["backward", [["weights", [[0, 1e9]]], ["activations", [[3, 1e6]]]]]]  # a megabyte a token
+    fit = {"ways": [1.0, 0, 0, 0, 4], "at": [15, 24, 0], "positions": grows}
+
+    def told(batch: int, **entry: Any) -> int | None:
+        profile = {"steps": [as_facts(step(16), 1_360_000_000, {}, fit=fit, **entry)]}
+        measured = facts.measured.model_copy(update={"memory_profile": profile})
+        found = at_once(facts.model_copy(update={"measured": measured, "data": few}), step(batch))
+        return found and found.peak
+
+    packed, padded = {"packed": True, "accumulates": False}, {"packed": False, "accumulates": True}
+    assert told(8, **packed) == pytest.approx(1_200_000_000, rel=0.01)
+    assert told(32, **packed) is None, "680 tokens"
+    assert told(32, **padded) == pytest.approx(1_480_000_000, rel=1e-6)
+    assert told(8, **padded) is None, "eight of 40 tokens fit"
+
+
+GEMMA = LLAMA | {"model_type": "gemma2", "head_dim": 16, "attn_logit_softcapping": 50.0, "num_hidden_layers": 2}
+
+
+@pytest.mark.parametrize(("config", "taken"), [(LLAMA, (15, 24, 1)), (GEMMA, (12, 40, 2)), (T5, (12, 40, 2))])
+def test_a_model_that_cannot_be_read_packed_holds_the_longest_rows(
+    facts: Facts, config: dict[str, Any], taken: tuple[int, int, int]
+) -> None:
+    settings = {"learning_rate": 1e-4, "epochs": 1, "effective_batch": 16, "precision": "fp32", "max_length": 40}
+    task = "seq2seq" if config is T5 else "chat"
+    known = facts.model_copy(update={"model": facts.model.model_copy(update={"config": config})})
+    known = known.model_copy(update={"data": facts.data.model_copy(update={"task": task})})
+    one: dict[str, Any] = {"method": "full", "task": task, "settings": settings, "labels": 2}
+    rows, length, count = taken
+    alone = candidates(known, [one | {"rows": rows, "length": length, "pieces": count}])
+    padded = {"rows": 12, "length": 40, "pieces": 2}
+    assert candidates(known, [one | {"rows": 15, "length": 24, "pieces": 1, "padded": padded}]) == alone
+    assert (alone["steps"]["full"]["packed"], alone["steps"]["full"]["accumulates"]) == (config is LLAMA, count > 1)
+
+
 @pytest.mark.parametrize(
     ("config", "task", "lengths", "read"),
     [
