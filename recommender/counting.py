@@ -40,6 +40,14 @@ def split_of(data: DataFacts) -> Split:
     return Split(rest - validation, validation, held_out)
 
 
+def scored_rows(data: DataFacts) -> int:
+    """How many rows are scored in one go, at most; of raw text its tokens, because nobody knows the blocks."""
+    if data.task == "continued_pretraining":
+        return trained_tokens(data)
+    split = split_of(data)
+    return max(split.validation, split.held_out, data.eval_rows or 0)
+
+
 def _seeing_the_rare(data: DataFacts, rows: int) -> int:
     """How many validation rows hold enough of a rare positive class."""
     counts = [c for c in data.label_counts or () if c]

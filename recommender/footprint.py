@@ -48,6 +48,8 @@ class Step:
     dora: bool = False
     batch: int = 0
     """Rows of the logical batch; 0 where it is not known."""
+    scored: int = 0
+    """Padded tokens of one micro-batch that is only scored."""
 
 
 def parts_of(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:

@@ -1,15 +1,17 @@
-"""The largest micro-batch that can occur, which a step's memory is counted of: rows as alike as it needs, never fewer tokens."""
+"""The largest micro-batches that can occur, trained and scored: of them a step's memory is counted."""
 
 from typing import NamedTuple
 
 from recommender import counting
 from recommender.facts import Facts
-from recommender.footprint import Step
+from recommender.footprint import Step, loss_chunk
 
 FULL = 0.9
 """Share of a micro-batch's tokens that its longest sequences leave filled, below which others are looked at."""
 LISTED = 64
 """Of the longest rows, how many are counted one by one."""
+GROWING = ("activations", "temporaries", "logits")
+"""Parts that go by the tokens of a micro-batch."""
 
 
 class Largest(NamedTuple):
@@ -59,6 +61,18 @@ def largest_micro_batch(facts: Facts, step: Step, *, packed: bool) -> Largest:
         rows += unit
         longest = max(step.micro_tokens // rows, 1)
     return Largest(rows, longest, step.accumulates)
+
+
+def scored(facts: Facts, step: Step, counted: dict[str, int], tokens: int, *, packed: bool) -> dict[str, int]:
+    """Bytes of the parts that are there while rows are scored, `counted` of so many tokens. As many are scored at a time as the
+    budget allows, and a logical batch may be far smaller."""
+    times = max(step.scored / max(tokens, 1), 1.0)
+    found = {name: int(size * (times if name in GROWING else 1)) for name, size in counted.items()}
+    if packed and "logits" in found:  # which exist for so many tokens at most
+        chunk = loss_chunk(facts.model.vocabulary_size or 1, cpu=facts.machine.device is None)
+        share = counting.trained_tokens(facts.data) / max(facts.data.tokens_total or 0, 1) if facts.data.trained_tokens else 1.0
+        found["logits"] = min(found["logits"], int(counted["logits"] * max(chunk / max(share * tokens, 1), 1)))
+    return found
 
 
 def _longest_rows(facts: Facts, step: Step) -> tuple[int, int] | None:

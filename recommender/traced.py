@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from recommender import fitted
 from recommender.facts import Facts
 from recommender.footprint import Step
-from recommender.largest import Largest, largest_micro_batch
+from recommender.largest import Largest, largest_micro_batch, scored
 from recommender.recommendation import METHODS
 
 LOW, HIGH = 0.97, 1.08
@@ -127,8 +127,23 @@ def at_once(facts: Facts, step: Step) -> Counted | None:
     told = _reading(facts).told
     packed, padded = (largest_micro_batch(facts, step, packed=way) for way in (True, False))
     if (step, packed, padded) not in told:
-        told[step, packed, padded] = _at_once(facts, step, packed, padded)
+        found = _at_once(facts, step, packed, padded)
+        told[step, packed, padded] = found and _scoring(facts, step, found, packed if found.packed else padded)
     return told[step, packed, padded]
+
+
+def _scoring(facts: Facts, step: Step, found: Counted, largest: Largest) -> Counted:
+    """What was counted, where scoring may hold more than training does."""
+    counted = found.phases.get("evaluation")
+    if not counted:
+        return found
+    parts = scored(facts, step, counted, largest.rows * largest.length, packed=found.packed)
+    more = sum(parts.values()) - max(sum(held.values()) for held in found.phases.values())
+    found = found._replace(phases=found.phases | {"evaluation": parts})
+    if more <= 0:
+        return found
+    parts = parts | {name: size for name, size in found.parts.items() if name == "reserve"}
+    return found._replace(peak=found.peak + more, high=found.high + more, most=found.most + more, parts=parts)
 
 
 def _at_once(facts: Facts, step: Step, packed: Largest, padded: Largest) -> Counted | None:

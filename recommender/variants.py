@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from recommender import hyper, rates
-from recommender.counting import is_labelled
+from recommender.counting import is_labelled, scored_rows
 from recommender.facts import Facts, Machine
 from recommender.footprint import Step
 from recommender.largest import longest_unit
@@ -29,7 +29,8 @@ class Group(NamedTuple):
 
 def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budget: int | None = None) -> Step:
     """What decides a step's memory, of settings or of a plan; with another token budget than its own, if one is given."""
-    tokens = micro_tokens(facts, settings, token_budget or settings.token_budget)
+    budget, longest = token_budget or settings.token_budget, longest_unit(facts, settings.max_length)
+    tokens = micro_tokens(facts, settings, budget)
     return Step(
         method=method,
         precision=settings.precision,
@@ -44,8 +45,9 @@ def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budge
         adapter_dtype=settings.adapter_dtype,
         target_modules=None if settings.target_modules == hyper.ALL_LINEAR else settings.target_modules,
         dora=settings.dora,
-        accumulates=tokens // longest_unit(facts, settings.max_length) < settings.effective_batch,
+        accumulates=tokens // longest < settings.effective_batch,
         batch=settings.effective_batch,
+        scored=min(max(budget, longest), max(scored_rows(facts.data), 1) * longest),
     )
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from recommender.facts import Facts
 from recommender.footprint import Step
-from recommender.largest import LISTED, Largest, largest_micro_batch
+from recommender.largest import LISTED, Largest, largest_micro_batch, scored
+from recommender.traced import as_facts, at_once
 
 
 def found(task: str, tokens: int, length: int, *, batch: int = 0, packed: bool = True, **data: Any) -> Largest:
@@ -58,3 +59,34 @@ def test_rows_beyond_the_longest_that_were_counted_are_taken_to_be_as_long_as_th
     assert found("chat", 10_000, 64, batch=100, **many | {"rows": 80}) == (80, 50, False)
     few = {"longest_rows": [50] * 30, "tokens_max": 50}
     assert found("chat", 10_000, 64, batch=100, **few) == (30, 50, False)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "peak", "low", "high", "parts"),
+    [
+        (400, 175_000, 150_000, 190_000, {"weights": 100_000, "activations": 60_000, "reserve": 15_000}),
+        (3200, 195_000, 150_000, 210_000, {"weights": 100_000, "temporaries": 80_000, "reserve": 15_000}),
+    ],
+)
+def test_scoring_many_rows_may_hold_more_than_training_a_small_batch(
+    tokens: int, peak: int, low: int, high: int, parts: dict[str, int]
+) -> None:
+    """Ten rows of forty tokens a step, and all that the budget allows when they are only read."""
+    step = Step("full", "fp32", micro_tokens=400, length=64, batch=10, scored=tokens)
+    phases = {"backward": {"weights": 100_000, "activations": 60_000}, "evaluation": {"weights": 100_000, "temporaries": 10_000}}
+    entry = as_facts(step, 175_000, {"weights": 100_000, "activations": 60_000, "reserve": 15_000},
+                     low=150_000, high=190_000, phases=phases, packed=True)  # fmt: skip
+    data = {"task": "classification", "rows": 5000, "tokens_max": 40}
+    facts = Facts.model_validate({"data": data, "measured": {"memory_profile": {"steps": [entry]}}})
+    told = at_once(facts, step)
+    assert told is not None
+    assert (told.peak, told.low, told.high, told.parts) == (peak, low, high, parts)
+    assert told.phases["evaluation"] == {"weights": 100_000, "temporaries": 10_000 * tokens // 400}
+
+
+@pytest.mark.parametrize(("packed", "logits"), [(True, 2560), (False, 8000)])
+def test_logits_of_scored_tokens_exist_for_a_chunk_at_a_time(logits: int, *, packed: bool) -> None:
+    facts = Facts.model_validate({"model": {"vocabulary_size": 50_000}, "data": {"task": "chat"}})
+    step = Step("full", "fp32", micro_tokens=100, length=64, scored=800)
+    found = scored(facts, step, {"weights": 5, "logits": 1000}, 100, packed=packed)
+    assert found == {"weights": 5, "logits": logits}

@@ -234,7 +234,8 @@ def test_a_plan_that_was_edited_is_told_from_the_fit_and_says_how_far_it_may_be_
 
 def test_what_the_rows_of_a_packed_batch_hold_is_told_from_the_fit_of_another_batch(facts: Facts) -> None:
     """Sixteen rows of 40 tokens at most were taken to be all of 40; a batch that is cut in several is another step."""
-    few = facts.data.model_copy(update={"tokens_max": 40, "longest_rows": (40, 30, 30, *[20] * 29), "rows": 32, "unique_rows": 32})
+    longest = (40, 30, 30, *[20] * 29)
+    few = facts.data.model_copy(update={"tokens_max": 40, "longest_rows": longest, "rows": 32, "unique_rows": 32})
     settings = recommend(facts).candidate("full").settings.model_copy(update={"token_budget": 480, "max_length": 40})
 
     def step(batch: int) -> Step:
