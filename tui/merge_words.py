@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.text import clean
 from tui.i18n import _
-from tui.words import size
+from tui.words import share, size
 
 MERGING = {
     "load": _("Loading the base and the adapter …"),
@@ -29,6 +29,6 @@ def merged_words(facts: dict[str, Any]) -> str:
         words = _("That is what the weights lost when they were rounded to {dtype}, as the base is stored.")
         said.append(words.format(dtype=facts["dtype"]))
     if facts["difference_in_4_bit"] is not None:
-        words = _("The run was scored on a 4-bit base; the merged weights differ a little from it: by {difference} at most.")
-        said.append(words.format(difference=f"{facts['difference_in_4_bit']:.2g}"))
+        words = _("The run was scored on a 4-bit base, which this is not: outputs differ by up to {share} of the largest.")
+        said.append(words.format(share=share(facts["difference_in_4_bit"] / (facts["largest_output"] or 1.0))))
     return " ".join(said)

@@ -10,6 +10,7 @@ from recommender.decide import recommend
 from recommender.facts import Facts
 from tui import keys, live_advice, views_run, words
 from tui.endings import ending, leaves_at_once
+from tui.merge_words import merged_words
 from tui.run_log import RunLog
 from tui.views_candidate import card, in_line, settings_line
 
@@ -184,3 +185,10 @@ def test_every_phase_of_a_run_is_marked_as_going_on(phase: str) -> None:
     state.phase_seconds = {"load": 2.0, "tokenize": 1.0}
     assert words.sign("▶") in views_run.phases(state, 200).plain
     assert "rows 3/9" in views_run.progress(state, 80).plain
+
+
+def test_how_far_a_merged_model_is_from_the_4_bit_one_is_told_as_a_share() -> None:
+    """"A little: by 1.2 at most" were 15% of the largest output."""
+    facts = {"path": "/m", "bytes": 10**9, "dtype": "float32", "rows": 16, "difference": 2e-6, "largest_output": 8.0}
+    assert merged_words(facts | {"difference_in_4_bit": 1.2}).endswith("outputs differ by up to 15% of the largest.")
+    assert merged_words(facts | {"difference_in_4_bit": None}).endswith("(the largest output is 8).")
