@@ -54,10 +54,10 @@ def test_the_longest_rows_of_a_batch_that_fits_are_all_of_it(task: str, more: di
 
 
 def test_rows_beyond_the_longest_that_were_counted_are_taken_to_be_as_long_as_the_last() -> None:
-    many = {"longest_rows": [50] * LISTED, "tokens_max": 50}
+    many: dict[str, Any] = {"longest_rows": [50] * LISTED, "tokens_max": 50}
     assert found("chat", 10_000, 64, batch=100, **many) == (100, 50, False)
     assert found("chat", 10_000, 64, batch=100, **many | {"rows": 80}) == (80, 50, False)
-    few = {"longest_rows": [50] * 30, "tokens_max": 50}
+    few: dict[str, Any] = {"longest_rows": [50] * 30, "tokens_max": 50}
     assert found("chat", 10_000, 64, batch=100, **few) == (30, 50, False)
 
 

@@ -56,7 +56,7 @@ def test_a_packed_batch_that_fits_is_planned_as_preflight_tries_it(lengths: list
     longest = sorted(lengths, reverse=True)
     counted = {"task": "chat", "rows": len(lengths), "tokens_max": longest[0], "longest_rows": longest}
     facts = Facts.model_validate({"data": counted})
-    settings = SimpleNamespace(**SETTINGS | {"effective_batch": batch, "token_budget": budget})
+    settings: Any = SimpleNamespace(**SETTINGS | {"effective_batch": batch, "token_budget": budget})
     planned = largest_micro_batch(facts, step_of(facts, "full", settings), packed=True)
     tried = heaviest([[w[i] for i in p] for w in windows(lengths, batch) for p in cut_packed([lengths[i] for i in w], budget)],
                      lengths, sum)  # fmt: skip
