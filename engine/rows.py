@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.tables.table import Place, Table
+from engine.tables.table import Place, Table, as_text
 from engine.text import one_line
 from recommender.errors import InputError
 
@@ -106,21 +106,6 @@ def _texts(table: Table, name: str, *, in_lists: bool = False) -> list[str]:
         row = next(i for i, value in enumerate(values) if isinstance(value, list | dict))
         raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds a nested value; one text per row is needed.")
     return [value if type(value) is str and value.isascii() else as_text(value) for value in values]
-
-
-def as_text(value: object) -> str:
-    """A value of a file as text: whole numbers without a point, nothing for what is missing."""
-    if type(value) is str and value.isascii():
-        return value
-    if value is None or value != value:  # noqa: PLR0124 - NaN is how data frames write a missing label
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    text = str(value)
-    # JSON can spell half a surrogate pair, which no tokenizer takes.
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def shared_texts(parts: Sequence[tuple[str, ...]]) -> list[str]:

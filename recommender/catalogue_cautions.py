@@ -22,8 +22,8 @@ CAUTIONS: dict[str, str] = {
     "outliers": "{share:share} of the numbers in column {column} lie far from all others. The loss squares errors, so these "
     "few dominate the training: check them, clip them, or learn their logarithm.",
     "rivals": "That {column} is the label is a guess: {others} could be it too (--label-column).",
-    "other_texts": "Only column {column} is read; {others} also hold text (choose with --text-column; join columns that "
-    "belong together into one).",
+    "other_texts": "Only column {column} is read; there is text in {others}, too. --text-column names the one to read, or "
+    "several that belong together: '{names}'.",
     "unread_texts": "Neither read nor learned, though they hold text: {others}. Move what belongs to the answer, such as "
     "its reasoning, into the answer's column, and what belongs to the question into the question's.",
     "ordered": "The labels in column {column} are ordered grades: --task regression uses their order, classification ignores it.",
@@ -42,8 +42,10 @@ CAUTIONS: dict[str, str] = {
     "imbalanced_labels": "The most frequent label has {most:count} rows, the rarest {least:count}: rare labels get more weight.",
     "rare_positive": "The rare class holds {share:share} of the rows: look at precision and recall (PR-AUC), accuracy says "
     "nothing; if recall stays low, oversample it.",
-    "rare_class": "One class has fewer than {least} rows: its score will be chance. Merge it with another, or label more.",
-    "rare_classes": "{classes} classes have fewer than {least} rows: their scores will be chance. Merge them, or label more.",
+    "rare_class": "One class has fewer than {least} rows ({names}): its score will be chance. Merge it with another, or label "
+    "more.",
+    "rare_classes": "{classes} classes have fewer than {least} rows ({names}): their scores will be chance. Merge them, or label "
+    "more.",
     "absent_class": "A named class has no row at all and cannot be learned.",
     "absent_classes": "{classes} named classes have no row at all and cannot be learned.",
     "few_examples": "{rows:count} examples are enough to see whether tuning helps; a prompt with the best of them costs "

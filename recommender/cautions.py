@@ -1,7 +1,7 @@
 """What to know about data, machine and goal although it decides nothing."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from recommender.counting import classes_of, distinct_rows, is_labelled, once, rows_of, skewed, split_of
 from recommender.facts import DataFacts, Facts
@@ -14,6 +14,8 @@ from recommender.shape import Shape, fp16_hostile
 
 UNKNOWN_SHARE = 0.05
 """Of tokens without a piece of their own, from which on a text loses words that it needs; a stray sign costs less."""
+NAMED = 5
+"""Rare classes that are named."""
 LONG_READER = 4096
 """Tokens from which on an encoder is one for long texts."""
 
@@ -93,7 +95,8 @@ def _about_contents(data: DataFacts) -> Iterator[Caution]:
             yield caution(suspicion.why, column=suspicion.column)
     texts = [suspicion.column for suspicion in data.suspicious_columns if suspicion.why == "text"]
     if texts and data.text_column is not None:
-        yield caution("other_texts", column=data.text_column, others=", ".join(texts))
+        both = f"{texts[0]}+{data.text_column}"
+        yield caution("other_texts", column=data.text_column, others=", ".join(texts), names=both)
     unread = [suspicion.column for suspicion in data.suspicious_columns if suspicion.why == "unread"]
     if unread:
         yield caution("unread_texts", others=", ".join(unread))
@@ -120,12 +123,19 @@ def _about_labels(facts: Facts) -> Iterator[Caution]:
             yield caution("rare_positive", share=min(present) / sum(present))
     elif skewed(data):
         yield caution("imbalanced_labels", most=max(present), least=min(present))
-    if rare_classes(data):
-        rare = rare_classes(data)
-        yield caution("rare_classes", wording="rare_class" if rare == 1 else None, classes=rare)
+    if rare := rare_classes(data):
+        wording = "rare_class" if len(rare) == 1 else None
+        yield caution("rare_classes", wording=wording, classes=len(rare), names=_counted(data, rare))
     if len(present) < len(counts) and len(present) > 1:
         absent = len(counts) - len(present)
         yield caution("absent_classes", wording="absent_class" if absent == 1 else None, classes=absent)
+
+
+def _counted(data: DataFacts, places: Sequence[int]) -> str:
+    """The first of these classes with their rows: `refund 3, praise 12`."""
+    counts, labels = data.label_counts or (), data.labels or ()
+    named = [f"{labels[place][:40]} {counts[place]}" if place < len(labels) else str(counts[place]) for place in places[:NAMED]]
+    return ", ".join(named) + (", …" if len(places) > NAMED else "")
 
 
 def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:

@@ -111,15 +111,17 @@ def _which_labels(data: DataFacts) -> str:
     return "instead_more_rare_of_two" if classes_of(data) == 2 else "instead_more_rare"
 
 
-def rare_classes(data: DataFacts) -> int:
-    """How many of ten or more classes are too rare to learn, where together they hold under 2% of 1,000 rows or more.
+def rare_classes(data: DataFacts) -> list[int]:
+    """Places of those of ten or more classes that are too rare to learn, where together they hold under 2% of 1,000 rows or more;
+    the rarest first.
 
     Then the others are worth training; in every other case a class that rare closes the gate.
     """
-    counts = [c for c in data.label_counts or () if c]
-    rare = [c for c in counts if c < RARE]
-    tail = len(counts) >= 10 and sum(counts) >= 1_000 and sum(rare) < 0.02 * sum(counts)
-    return len(rare) if tail else 0
+    every = data.label_counts or ()
+    counts = [c for c in every if c]
+    rare = sorted((place for place, count in enumerate(every) if 0 < count < RARE), key=every.__getitem__)
+    tail = len(counts) >= 10 and sum(counts) >= 1_000 and sum(every[place] for place in rare) < 0.02 * sum(counts)
+    return rare if tail else []
 
 
 def _too_little_text(data: DataFacts) -> list[Gate]:

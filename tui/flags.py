@@ -54,7 +54,7 @@ def rows(parser: argparse.ArgumentParser) -> None:
     """What the rows are and which of them are taken."""
     parser.add_argument("--eval", metavar="FILE", help=_("held-out rows; without it some are held out"))
     parser.add_argument("--task", choices=TASKS, metavar="TASK", help=_("what the rows are for: {tasks}").format(tasks=_TASKS))
-    parser.add_argument("--text-column", metavar="NAME", help=_("the column with the texts"))
+    parser.add_argument("--text-column", metavar="NAME", help=_("the column with the texts; subject+body joins two"))
     parser.add_argument("--label-column", metavar="NAME", help=_("the column with the labels"))
     parser.add_argument(
         "--column", action="append", default=[], type=_column, metavar="ROLE=NAME", dest="columns",

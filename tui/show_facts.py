@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.inspect import DataInspection, ModelInspection
+from engine.tables.table import joined_names
 from engine.text import one_line
 from recommender.facts import CLASSIFYING, DataFacts, Device, Machine, Truncation
 from tui.error_words import in_words
@@ -161,7 +162,8 @@ def data(looked: DataInspection, console: Console) -> None:
     """Task, columns, rows, tokens, labels, what is wrong, the first rows."""
     found, path = looked.facts, looked.path
     used = columns_of(found)
-    read = {*used.values(), *(name.partition(".")[0] for name in used.values())}
+    named = [part for name in used.values() for part in (name, *joined_names(name))]
+    read = {*named, *(name.partition(".")[0] for name in named)}
     read |= {"tools"} if found.task in ("chat", "preference") else set()
     others = [one_line(c, 40) for c in looked.columns if c not in read]
     others[NAMES_SHOWN:] = [sign("…")] if len(others) > NAMES_SHOWN else []

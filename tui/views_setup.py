@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from textual.content import Content
 
+from engine.tables.table import JOINS
 from engine.text import one_line
 from tui import keys
 from tui.i18n import _, plural
@@ -111,6 +112,19 @@ def tasks_to_pick() -> list[tuple[str, Content]]:
 def columns_to_pick(facts: "DataFacts") -> list[tuple[str, Content]]:
     """The roles that columns play in these rows, with the column of each."""
     return [(role, Content(f"{_(role)}: {one_line(name, 60)}")) for role, name in columns_of(facts).items()]
+
+
+def columns_for(role: str, data: "DataInspection") -> list[tuple[str, Content]]:
+    """What may stand for a role: each column, and for the text two of them as one, where more than one holds text."""
+    columns = list(data.columns)
+    shown = [(name, Content(one_line(name, 60))) for name in columns]
+    texts = [odd.column for odd in data.facts.suspicious_columns if odd.why == "text"]
+    chosen = data.facts.text_column
+    if role != "text" or chosen not in columns:
+        return shown
+    pairs = [sorted((other, chosen), key=columns.index) for other in texts if other in columns]
+    words = [_("{names}, a line each").format(names=" + ".join(one_line(name, 25) for name in pair)) for pair in pairs]
+    return [*((JOINS.join(pair), Content(line)) for pair, line in zip(pairs, words, strict=True)), *shown]
 
 
 def names_of(names: list[str]) -> str:

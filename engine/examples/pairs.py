@@ -19,8 +19,8 @@ from engine.examples.turns import (
 )
 from engine.examples.written import Kept, fault_at, tools_of
 from engine.inspection.layouts import MAY_LACK
-from engine.rows import Rows, as_text
-from engine.tables.table import Table
+from engine.rows import Rows
+from engine.tables.table import Table, as_text
 from recommender.errors import InputError
 from recommender.plan import DataChoice
 

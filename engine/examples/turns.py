@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from engine.rows import as_text
+from engine.tables.table import as_text
 from engine.text import one_line
 from recommender.errors import InputError
 

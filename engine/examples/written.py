@@ -5,8 +5,8 @@ from typing import Any
 
 from engine.examples.turns import Fault, conversation, first_asked, given_tools, history, opened, parts_joined, said_and_asked
 from engine.inspection.layouts import MAY_LACK, ONE_EACH
-from engine.rows import Rows, as_text
-from engine.tables.table import Table
+from engine.rows import Rows
+from engine.tables.table import Table, as_text
 from engine.text import one_line
 from recommender.errors import InputError
 from recommender.plan import DataChoice

@@ -150,7 +150,7 @@ def check_names(table: Table, named: dict[str, str]) -> None:
         InputError: one does not.
     """
     for role, wanted in named.items():
-        if wanted not in table.columns and wanted.partition(".")[0] not in table.columns:
+        if not table.holds(wanted):
             flag = f"--{role}-column" if role in ("text", "label") else f"--column {role}=…"
             raise InputError(f"{table.path}: has no column {one_line(wanted, 60)} ({flag}); its columns are {listed(table)}.")
 

@@ -8,9 +8,8 @@ from typing import Any
 from engine.inspection.columns import LABEL_NAMES, LOOK_AT, TEXT_NAMES, Column, is_called_id, listed
 from engine.inspection.layouts import Shape
 from engine.inspection.usual import NUMBERS
-from engine.rows import as_text
 from engine.tables.cells import DECIMAL_COMMA, MOSTLY_COMMAS, PLURALS, THOUSANDS_COMMA, list_in
-from engine.tables.table import Table
+from engine.tables.table import Table, as_text
 from engine.text import one_line
 from recommender.errors import InputError
 

@@ -20,12 +20,14 @@ from engine.examples.written import fault_at, tools_of
 from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import MAY_LACK, ONE_EACH, Shape
 from engine.inspection.several import is_listed, split
-from engine.rows import as_text, labelled
+from engine.rows import labelled
 from engine.tables.source import Source, Told, nobody
-from engine.tables.table import Table
+from engine.tables.table import Table, as_text
 from engine.text import one_line
 from recommender.errors import InputError
 
+FAULTS = 20
+"""Faulty rows that are listed."""
 LARGEST = 1e30
 """Of a number to be told: 32-bit numbers end at 3e38, and errors are squared."""
 
@@ -123,15 +125,32 @@ def records(table: Table, shape: Shape) -> Records:
     tools = tools_of(table, shape.columns) if shape.task in ("chat", "preference") else None
     for i, given in enumerate(tools or ()):
         given_tools(given, fault_at(table, i, "tools"))
+    faults: dict[int, InputError] = {}
     for i in range(table.rows):
         row = _Row(table, i, {role: values[i] for role, values in columns.items()}, shape)
-        made = make(row)
+        try:
+            made = make(row)
+        except InputError as error:
+            faults[table.number(i)] = error
+            continue
         if made is None:
             found.dropped += 1
         else:
             found.rows.append(made)
             found.numbers.append(table.number(i))
+    if faults:
+        raise _first_of(faults, alone=table.place is not None)
     return found
+
+
+def _first_of(faults: dict[int, InputError], *, alone: bool) -> InputError:
+    """The first fault, with the numbers of all such rows: who corrects one wants to correct them all. Where several files are
+    read as one those say nothing, and it stands `alone`."""
+    first = faults[next(iter(faults))]
+    if alone or len(faults) == 1:
+        return first
+    listed = ", ".join(map(str, list(faults)[:FAULTS])) + (", …" if len(faults) > FAULTS else "")
+    return InputError(f"{first.message} Rows with faults: {listed}; correct them, or take them out of the file.")
 
 
 @dataclass(frozen=True, slots=True)

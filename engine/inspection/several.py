@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from engine.rows import as_text
 from engine.tables.cells import PLURALS, list_in, printed_by_numpy
+from engine.tables.table import as_text
 
 SEPARATORS = ("|", ";", ",")
 LONGEST_LABEL = 40

@@ -9,8 +9,7 @@ from engine.inspection.counting import Looked
 from engine.inspection.layouts import Shape
 from engine.inspection.misleading import with_commas
 from engine.inspection.usual import CONTEXTS
-from engine.rows import as_text
-from engine.tables.table import Table
+from engine.tables.table import Table, as_text
 from recommender.facts import Suspicion
 
 LEAST_ROWS = 20
@@ -26,6 +25,10 @@ FAR = 10
 MOST_RIVALS = 8
 LEAST_TEXT = 30
 """Characters from which on a column beside the text counts as a text."""
+TITLES = frozenset(
+    "title subject headline heading betreff titel titre sujet asunto titulo título titolo oggetto 标题 主题".split()  # noqa: SIM905
+)
+"""What the short text above a longer one is called."""
 USUAL_NAME = 2.0
 """Score from which on a column is called as labels usually are."""
 GRADES = ("star", "rating", "overall", "score", "grade")
@@ -104,6 +107,12 @@ def other_texts(columns: Sequence[Column], used: Sequence[str], text: str) -> li
     return [Suspicion(column=c.name, why="text") for c in long][:MOST_RIVALS]
 
 
+def titles(columns: Sequence[Column], used: Sequence[str]) -> list[Suspicion]:
+    """Columns of short texts that stand above the one that is read, such as the subject of a message."""
+    words = (c for c in columns if c.name not in used and c.kind == "value" and c.filled > 0.5 and c.spaced > 0.3)
+    return [Suspicion(column=c.name, why="text") for c in words if c.called.strip() in TITLES]
+
+
 def unread_texts(table: Table, columns: Sequence[Column], used: Sequence[str], answer: str) -> list[Suspicion]:
     """Columns of texts beside a question and its answer, about as long as that one or longer, and no copies of it; and what a
     question is about where it is written in pieces (HotpotQA)."""
@@ -174,12 +183,14 @@ def suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str])
     """All that is suspicious of rows of this shape; of columns in `named` the person has decided."""
     roles = shape.columns
     label = roles.get("label") if shape.task == "classification" else None
-    used = [name.partition(".")[0] for name in roles.values()] + list(roles.values())
+    read = [part for name in roles.values() for part in head.joined(name) or [name]]
+    used = [name.partition(".")[0] for name in read] + read
     within = tuple(f"{name}." for name in roles.values())  # such as who speaks in an answer that is an object
     described = [c for c in describe(head) if not c.name.startswith(within)]
     found = suspicious(head, described, used, label)
     if "text" not in named and "text_pair" not in roles and shape.layout in ("text_label", "text_labels", "text_number", "text"):
         found += other_texts(described, [*used, *(s.column for s in found)], roles["text"])
+        found += titles(described, [*used, *(s.column for s in found)])
     answer = next((roles[role] for role in ("output", "completion", "target") if role in roles), None)
     if answer is not None and not named:
         found += unread_texts(head, described, [*used, *(s.column for s in found)], answer)

@@ -42,10 +42,9 @@ class TextFile:
         decoder = None if self.codec == "utf-8-sig" else codecs.getincrementaldecoder(self.codec)()
         first = True
         for raw in _unpacked(self.path, self.packed, told):
-            if decoder is None:
-                yield raw.removeprefix(codecs.BOM_UTF8) if first else raw
-            else:
-                yield decoder.decode(raw).encode("utf-8", "replace")
+            # Where two exports were joined UTF-8's mark stands before what is none.
+            rest = raw.removeprefix(codecs.BOM_UTF8) if first else raw
+            yield rest if decoder is None else decoder.decode(rest).encode("utf-8", "replace")
             first = False
 
     def text(self) -> str:

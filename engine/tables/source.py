@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.tables.bounds import checked
-from engine.tables.table import Place, Table, in_file
+from engine.tables.table import Place, Table, in_file, joined_names
 
 BATCH_ROWS = 20_000
 BATCH_BYTES = 8 << 20
@@ -47,7 +47,8 @@ class Source:
 
     def only(self, columns: Iterable[str]) -> "Source":
         """Without columns that nobody needs, where that saves something; as it is where one of `columns` is not there."""
-        wanted = frozenset(name if name in self.names else name.partition(".")[0] for name in columns)
+        every = (part for name in columns for part in ([name] if name in self.names else joined_names(name) or [name]))
+        wanted = frozenset(name if name in self.names else name.partition(".")[0] for name in every)
         return self.picks(wanted) if self.picks is not None and wanted < frozenset(self.names) else self
 
     def batches(self, told: Told = nobody, wanted: Wanted = None) -> Iterator[Table]:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from engine.rows import Split
+from engine.tables.table import joined_names
 from engine.text import clean, one_line
 from engine.worker.adapters import extras, needs_config
 from engine.worker.modeling import Built, dtype_name
@@ -119,7 +120,7 @@ pipeline_tag: {task.pipeline}
 ({len(parts.validation):,} more chose the best checkpoint, {len(parts.held_out):,} were held out for the score).
 The scores before and after stand in `report.json` of the run.
 
-{task.about()}
+{task.about()}{_joined(task)}
 ## Load it
 
 Nothing but transformers{needed} is needed.
@@ -135,6 +136,15 @@ Nothing but transformers{needed} is needed.
 texts cut at {plan.max_length} tokens,
 weight decay {plan.weight_decay:g}, precision {plan.precision}, seed {plan.seed}.
 """
+
+
+def _joined(task: Task) -> str:
+    """Of what a text is made, where it is several columns."""
+    data = task.plan.data
+    name = data.text_column or (data.columns or {}).get("text", "")
+    if not joined_names(name):
+        return ""
+    return f"\nA text is the columns {one_line(name, 200)} of the training file, a line each.\n"
 
 
 def of_merged(text: str, auto: str) -> str:

@@ -113,6 +113,16 @@ def test_a_bad_row_is_named_with_file_row_and_column(tmp_path: Path, name: str, 
     assert said in sentence
 
 
+def test_all_rows_with_faults_are_named_at_once(tmp_path: Path) -> None:
+    order, tool = ROWS[0][2], ROWS[1][2]
+    few = "".join((lines(CHAT, order), json.dumps(tool) + "\n", lines(CHAT, order)))
+    sentence = refused(tmp_path / "few.jsonl", few)
+    assert "row 61: column messages holds two messages of the user" in sentence
+    assert sentence.endswith(". Rows with faults: 61, 62, 123; correct them, or take them out of the file.")
+    many = lines(CHAT, order) + 30 * (json.dumps(tool) + "\n")
+    assert ", 79, 80, …; correct them" in refused(tmp_path / "many.jsonl", many)
+
+
 def test_rows_that_look_odd_and_are_meant_are_read(tmp_path: Path) -> None:
     """A label list of an empty text, tags of overlapping spans, and counts that are nearly flags; senders are no speakers."""
     for name, good, odd, labels in (

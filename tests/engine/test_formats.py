@@ -78,6 +78,11 @@ def test_encodings_are_told_and_read(tmp_path: Path, codec: str, word: str, name
     assert read_table(str(tmp_path / "a.csv")).columns["text"] == [f"it is {word} here", "it is not"]
 
 
+def test_a_mark_of_utf8_before_what_is_none_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + "text,label\nüberschön größer,x\nnot,y\n".encode("cp1252"))
+    assert read_table(str(tmp_path / "a.csv")).columns == {"text": ["überschön größer", "not"], "label": ["x", "y"]}
+
+
 def test_raw_text_is_a_row_a_paragraph_or_a_line(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n\nOnce, there was\na king.\n \n\nHe had, alas, no heir.\n")
     (tmp_path / "b.txt").write_text("Once, there was a king.\r\nHe had, alas, no heir.\r\n")

@@ -304,6 +304,20 @@ def test_texts_beside_the_one_that_is_read_are_named(tmp_path: Path) -> None:
     assert [s.column for s in facts.suspicious_columns if s.why == "text"] == ["clause"]
 
 
+def test_the_subject_of_a_message_is_named_and_read_with_it(tmp_path: Path) -> None:
+    header = ["ticket.subject", "body", "agent", "category"]
+    make: Make = lambda i, r: [f"my order {i % 7}", prose(r, 30), "Jo B." if i % 2 else "Al C.", "abc"[i % 3]]  # noqa: E731
+    path = write(tmp_path, "tickets.csv", make, header)
+    facts = looked(path)
+    assert (facts.text_column, [s.column for s in facts.suspicious_columns if s.why == "text"]) == ("body", ["ticket.subject"])
+    both = looked(path, text_column="ticket.subject+body")
+    assert both.columns == {"text": "ticket.subject+body", "label": "category"}
+    assert not any(s.why in ("text", "id") for s in both.suspicious_columns)
+    assert (both.tokens_total or 0) > (facts.tokens_total or 0)
+    rows, _ = load(DataChoice(train=str(path), text_column="ticket.subject+body", label_column="category"))
+    assert rows.texts[0].startswith("my order 0\n")
+
+
 def test_who_speaks_in_an_answer_is_no_column_of_its_own(tmp_path: Path) -> None:
     def make(i: int, r: random.Random) -> dict[str, Any]:
         sides = {side: {"from": "gpt", "value": prose(r)} for side in ("chosen", "rejected")}

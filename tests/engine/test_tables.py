@@ -399,3 +399,27 @@ def test_chinese_as_spreadsheets_save_it_is_read_and_korean_is_not_taken_for_it(
 def test_rows_that_come_from_another_program_are_to_be_saved(name: str) -> None:
     with pytest.raises(InputError, match=rf"^{name} is not an ordinary file; save the rows"):
         read_table(name)
+
+
+def test_two_columns_are_read_as_one_text(tmp_path: Path) -> None:
+    rows = [{"mail": {"subject": " Hi "}, "n+m": 1, "body": "Where is it?"}, {"mail": {"subject": None}, "body": 7.0}]
+    file = put(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    table = read_table(file, ["mail.subject + body", "n+m"])
+    assert table.values("mail.subject + body") == ["Hi\nWhere is it?", "7"]
+    assert table.values("n+m") == [1, None], "a column may be called so"
+    assert not table.holds("body+nothing")
+    with pytest.raises(InputError, match=r"has no column body\+nothing"):
+        table.values("body+nothing")
+    some = table.only({1}).filled(["body+later"])
+    assert some.values("body+later") == ["Where is it?"], "a batch of objects may lack one of them"
+    nested = put(tmp_path, "b.jsonl", '{"a": "x", "b": ["y"]}\n')
+    assert read_table(nested).values("a+b") == [["y"]], "which readers refuse"
+
+
+def test_of_parquet_both_columns_of_a_text_are_read(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"subject": ["a"], "body": ["b"], "page": ["z"]}), tmp_path / "a.parquet")
+    table = read_table(str(tmp_path / "a.parquet"), ["subject+body"])
+    assert (table.values("subject+body"), set(table.columns)) == (["a\nb"], {"subject", "body"})

@@ -450,6 +450,14 @@ def test_a_class_is_called_rare_below_a_twentieth() -> None:
     assert ["rare_positive" in {w.code for w in advice.warnings} for advice in found] == [True, False]
 
 
+def test_the_rarest_classes_are_named() -> None:
+    counts = [3, 500, *[100] * 9, 12]
+    data = IMDB | {"rows": 1415, "unique_rows": 1415, "label_counts": counts, "classes": 12}
+    for labels, named in ((["recall", *map(str, range(10)), "fax"], "(recall 3, fax 12)"), (None, "(3, 12)")):
+        (said,) = (w.text for w in advise(gpu(12), BERT, data | {"labels": labels}).warnings if w.code == "rare_classes")
+        assert named in said
+
+
 def test_skewed_classes_are_weighted() -> None:
     assert advise(gpu(12), BERT, IMDB | {"label_counts": [900, 100]}).settings.class_weights
     even = advise(gpu(12), BERT, IMDB | {"task": "multi_label", "label_counts": [500, 400]})

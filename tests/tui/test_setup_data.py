@@ -79,6 +79,27 @@ async def test_columns_and_task_are_changed_where_they_are_shown(
 
 
 @pytest.mark.usefixtures("known")
+async def test_two_columns_of_text_can_be_read_as_one(
+    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+) -> None:
+    asked: list[str | None] = []
+
+    def data(name: str, **options: Any) -> Any:
+        asked.append(options["text_column"])
+        return make_data(suspicious_columns=[{"column": "id", "why": "text"}])
+
+    monkeypatch.setattr("engine.inspect.inspect_data", data)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        app.screen.query_one("#found").focus()
+        await pilot.press("c", "enter")
+        await wait(pilot, lambda: "text + id, a line each" in screen(app))
+        await pilot.press("enter")
+        await wait(pilot, lambda: asked[-1] == "text+id")
+
+
+@pytest.mark.usefixtures("known")
 async def test_rows_that_are_cut_are_read_to_their_end_with_one_key(
     *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
 ) -> None:

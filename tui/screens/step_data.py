@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.content import Content
 from textual.events import DescendantBlur, Resize
 from textual.message import Message
 from textual.widgets import Input, Static
 
 from engine.files import expanded
-from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import keys
 from tui import views_setup as views
@@ -251,7 +249,7 @@ class DataStep(Step):
     def _role_picked(self, role: str | None) -> None:
         if role is None or self.known is None:
             return
-        columns = [(name, Content(one_line(name, 60))) for name in self.known.columns]
+        columns = views.columns_for(role, self.known)
 
         def picked(name: str | None) -> None:
             if name is not None and self.known is not None:

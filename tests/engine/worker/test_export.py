@@ -162,6 +162,10 @@ def test_a_hub_model_is_named_by_its_id(finished: Finished) -> None:
     card = model_card(task_of(hub, parts.labels), parts, built, "/secret/cache/snapshots/abc")
     assert 'base_model: "org/model`](evil)"' in card
     assert "/secret" not in card
+    assert "a line each" not in card
+    both = plan.model_copy(update={"data": plan.data.model_copy(update={"text_column": "subject+body"})})
+    card = model_card(task_of(both, parts.labels), parts, built, "/base")
+    assert "\nA text is the columns subject+body of the training file, a line each.\n" in card
 
 
 def test_a_result_is_the_base_of_a_run_with_other_classes(
