@@ -162,8 +162,8 @@ def data(looked: DataInspection, console: Console) -> None:
     """Task, columns, rows, tokens, labels, what is wrong, the first rows."""
     found, path = looked.facts, looked.path
     used = columns_of(found)
-    named = [part for name in used.values() for part in (name, *joined_names(name))]
-    read = {*named, *(name.partition(".")[0] for name in named)}
+    parts = [part for name in used.values() for part in (name, *joined_names(name))]
+    read = {*parts, *(name.partition(".")[0] for name in parts)}
     read |= {"tools"} if found.task in ("chat", "preference") else set()
     others = [one_line(c, 40) for c in looked.columns if c not in read]
     others[NAMES_SHOWN:] = [sign("…")] if len(others) > NAMES_SHOWN else []
