@@ -43,7 +43,7 @@ class LimitsStep(Step):
             yield Input(self._scored, id="score", compact=True, placeholder=_("all of them"), restrict=r"[0-9]*", max_length=9)
         yield Static(id="score-says", classes="facts", markup=False)
         lines = [
-            _("Memory is measured: a run uses what is free on this machine now, and the line below says what each method needs."),
+            _("Memory is measured: a run uses what is free on this machine now, and the line below says which methods fit."),
             _("Enter goes on to the plan."),
         ]
         yield Static(Content.styled("\n".join(lines), "$text-muted"), id="limits-more", markup=False)
