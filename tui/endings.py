@@ -66,8 +66,10 @@ def ending(state: "RunState", cells: int | None = None) -> str:
             return _within(cells, _("Failed: {words}"), said, last, shorter=cause if saner else said)
         case "refused":
             said = f"{cause} {cure}".rstrip()
-            change = _("{key} changes the plan for a new run.").format(key=keys.name("again-changed", "e"))
-            return _within(cells, _("Refused: {words}"), said, [change], shorter=said)
+            last = [_("{key} changes the plan for a new run.").format(key=keys.name("again-changed", "e"))]
+            if state.checkpoint:  # it had begun, and what it is refused for has changed since
+                last.insert(0, _("{key} tries again from the newest checkpoint.").format(key=resume))
+            return _within(cells, _("Refused: {words}"), said, last, shorter=said)
         case "dead":
             return f"{death(state)} {_resuming(state)}"
     return ""

@@ -123,7 +123,7 @@ SENTENCES: tuple[str, ...] = (
         " too."
     ),
     marked("{folder}: its tokenizer cannot be loaded: {why}"),
-    marked("{name}: the model has changed since the plan was made; make a new plan."),
+    marked("{name}: the model has changed since the plan was made; put it back as it was, or make a new plan."),
     marked("{name}: is not the model that the plan was made for; make a new plan."),
     marked("{name}: GGUF weights are made for inference and cannot be trained; get the model as safetensors."),
     marked("{name}: its weights are quantised for inference ({how}) and cannot be trained; get the original ones."),

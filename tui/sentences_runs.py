@@ -127,7 +127,7 @@ SENTENCES: tuple[str, ...] = (
     marked("`loracle resume {run}` continues from step {step}."),
     marked("Nothing was saved yet; `loracle resume {run}` starts from the beginning."),
     marked("Details are in {log}."),
-    marked("{name} has changed since the plan was made; make a new plan with `loracle plan`."),
+    marked("{name} has changed since the plan was made; put it back as it was, or make a new plan with `loracle plan`."),
     marked("{name} has changed since the plan was made; point to it with {flag}, or make a new plan."),
     marked("There is no run yet in {folder}."),
     marked("No run is called {name}. `loracle runs` lists them."),

@@ -35,13 +35,15 @@ def verified_folder(plan: Plan) -> tuple[str, Family | None]:
     data = plan.data
     for name, expected in ((data.train, data.train_fingerprint), (data.eval, data.eval_fingerprint)):
         if name and expected and fingerprint(name) != expected:
-            raise InputError(f"{name} has changed since the plan was made; make a new plan with `loracle plan`.")
+            cure = "put it back as it was, or make a new plan with `loracle plan`."
+            raise InputError(f"{name} has changed since the plan was made; {cure}")
     folder = model_folder(plan.model)
     found = inspect_folder(folder, plan.model.id)
     family = found["facts"]["family"]
     check_task(plan.task, family)
     if is_another(found, plan.model.fingerprint):
-        raise InputError(f"{plan.model.id}: the model has changed since the plan was made; make a new plan.")
+        cure = "put it back as it was, or make a new plan."
+        raise InputError(f"{plan.model.id}: the model has changed since the plan was made; {cure}")
     positions = found["facts"]["max_positions"]
     if positions and plan.max_length > positions:
         raise InputError(f"max_length is {plan.max_length}, and {plan.model.id} reads {positions} tokens at most.")

@@ -170,6 +170,14 @@ def test_whoever_watches_a_run_ends_with_its_code(
     assert said in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_run_that_had_begun_and_is_refused_is_not_lost(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    worker.events.write("checkpoint", step=20)
+    worker.end("refused", code=2, cause="The rows have changed.")
+    headless.attach_to(worker.run, as_json=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"The checkpoint of step 20 is kept: `loracle resume {worker.run.name}` goes on" in said
+
+
 @pytest.mark.parametrize(
     ("number", "ended", "code"),
     [

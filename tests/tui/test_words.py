@@ -133,6 +133,8 @@ def test_a_failed_run_is_tried_again_from_where_it_has_something() -> None:
     told = ending(refused, 140)
     assert told.endswith(f"… (7 shows all of it.) {changed}")
     assert len(told) <= 140
+    begun = ending(fold([began, kept, failed | {"status": "refused", "cause": "rows.csv has changed."}]))
+    assert begun == f"Refused: rows.csv has changed. r tries again from the newest checkpoint. {changed}"
 
 
 def test_who_stops_a_run_that_takes_no_steps_is_promised_no_new_checkpoint() -> None:
